@@ -1,0 +1,63 @@
+"""What can go wrong: exceptions with one line that says what, where and how to mend it, and their exit codes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+MESSAGE_LENGTH = 400
+
+
+class OnnxMergeError(Exception):
+    """Something failed (exit code 1). The message is always a single line, fit to be shown to a user as it is.
+
+    Parameters
+    ----------
+    message: what happened, where, and the remedy. Line breaks and runs of spaces are folded into single spaces, and
+        very long texts (C++ libraries quote whole models) are cut.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+    @property
+    def message(self) -> str:
+        """The line that a user is shown."""
+        return str(self)
+
+
+class UsageError(OnnxMergeError):
+    """The command line or the arguments make no sense (exit code 2)."""
+
+    exit_code = 2
+
+
+class InputError(OnnxMergeError):
+    """A file the user gave cannot be read, or is not what it should be (exit code 2)."""
+
+    exit_code = 2
+
+
+class FidelityError(OnnxMergeError):
+    """The result is sound but misses the fidelity gate that the user set (exit code 3)."""
+
+    exit_code = 3
+
+
+class NothingToDoError(OnnxMergeError):
+    """Nothing could be compressed, or the target cannot be met (exit code 4)."""
+
+    exit_code = 4
+
+
+class StructureError(OnnxMergeError):
+    """The result is not a sound model with the original's interface; nothing is written (exit code 5)."""
+
+    exit_code = 5
+
+
+def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:
+    """`text` with all white space folded into single spaces, cut to `limit` characters."""
+    folded = " ".join(text.split())
+    return folded if len(folded) <= limit else folded[: limit - 3] + "..."

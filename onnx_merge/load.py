@@ -1,0 +1,246 @@
+"""Reading an ONNX file: what is not a sound model is refused here, in one line that says why."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import math
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+import onnx
+from onnx.external_data_helper import load_external_data_for_tensor
+
+from onnx_merge.errors import InputError, one_line
+
+protobuf = importlib.import_module("google.protobuf.message")
+"""By name: the package has no type stubs."""
+
+PROTOBUF_LIMIT = 2**31 - 1
+"""Bytes that one protobuf message can hold; larger models keep their tensors in files beside it."""
+
+MODEL_DOMAINS = {
+    "": onnx.defs.onnx_opset_version,
+    "ai.onnx": onnx.defs.onnx_opset_version,
+    "ai.onnx.ml": onnx.defs.onnx_ml_opset_version,
+}
+MAGIC = (
+    (b"version https://git-lfs", "a Git LFS pointer: fetch the model with `git lfs pull`"),
+    (b"PK\x03\x04", "a ZIP archive: a PyTorch or Keras file must be exported to ONNX first"),
+    (b"\x80\x02", "a Python pickle: a PyTorch checkpoint must be exported to ONNX first"),
+    (b"\x89HDF\r\n", "an HDF5 file: a Keras model must be converted to ONNX first"),
+    (b"\x1f\x8b", "gzip data: decompress it first"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"<!DOCTYPE", "a web page: download the model again"),
+    (b"<html", "a web page: download the model again"),
+)
+"""What people hand over by mistake: the first bytes, and what to say."""
+FLATBUFFERS = {
+    b"TFL3": "a TensorFlow Lite model: convert it to ONNX first",
+    b"ORTM": "an ORT-format model: give the .onnx it was made from",
+}
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LoadedModel:
+    """A checked model and where it came from."""
+
+    model: onnx.ModelProto
+    path: Path
+    """As the user gave it."""
+    sha256: str
+    """Of the .onnx file alone, as `sha256sum` prints it."""
+    size: int
+    """Bytes on disk, external data included."""
+    external_files: tuple[Path, ...] = ()
+    """Files beside the model that hold its external data: inputs, never to be overwritten."""
+    base_dir: Path | None = None
+    """The model's folder, if the tensors were too large to load and still refer to files in it."""
+
+
+def load_model(path: str | os.PathLike[str]) -> LoadedModel:
+    """Read, parse and check the ONNX file at ``path``.
+
+    External data is brought into memory where the whole model then stays under 2 GB; otherwise the tensors stay
+    external and ``base_dir`` is set.
+
+    Raises
+    ------
+    InputError: the file cannot be read, is not ONNX, is damaged, fails `onnx.checker`, needs a newer onnx, or its
+        external data is missing, cut short, or outside the model's folder.
+    """
+    path = Path(path)
+    data = _read(path)
+    model = _parse(data, path)
+    _check_versions(model, path)
+    external = external_tensors(model)
+    folder = path.absolute().parent
+    external_size = sum(_external_size(t, folder, path) for t in external)
+    try:
+        # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
+        onnx.checker.check_model(os.fspath(path) if external else data)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
+    files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
+    resident = len(data) + external_size < PROTOBUF_LIMIT
+    if resident:
+        for tensor in external:
+            bring_in(tensor, folder)
+    return LoadedModel(
+        model=model,
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=len(data) + sum(file.stat().st_size for file in files),
+        external_files=files,
+        base_dir=None if resident else folder,
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: give the .onnx file inside it")
+        if (size := path.stat().st_size) > PROTOBUF_LIMIT:
+            raise InputError(
+                f"{path} has {size / 1e9:.1f} GB, and an ONNX file cannot exceed 2 GB: save it with external data"
+            )
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the name and the folder ({Path.cwd()})") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not data:
+        raise InputError(f"{path} is empty: export or download the model again")
+    return data
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+    damaged = f"{path} is damaged or cut short: export or download it again"
+    try:
+        model: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except protobuf.DecodeError as error:
+        # Every writer in use puts ir_version first, which makes 8 the first byte.
+        starts_like_onnx = data[0] == 8 and len(data) > 2
+        raise InputError(damaged if starts_like_onnx else f"{path} is not an ONNX model{_looks_like(data)}") from error
+    if not model.HasField("ir_version") or not model.HasField("graph"):
+        # Unknown fields are legal in a protobuf, so that any bytes can parse by chance.
+        raise InputError(f"{path} is not an ONNX model{_looks_like(data)}")
+    if not model.opset_import and model.ir_version >= 3:
+        raise InputError(damaged if model.graph.node else f"{path} is not an ONNX model: it has no nodes and no opset")
+    return model
+
+
+def _looks_like(data: bytes) -> str:
+    """What the bytes seem to be, as the end of a sentence."""
+    for magic, description in MAGIC:
+        if data.startswith(magic):
+            return f" but {description}"
+    if data[4:8] in FLATBUFFERS:
+        return f" but {FLATBUFFERS[data[4:8]]}"
+    head = data[:512]
+    if all(32 <= b < 127 or b in b"\t\r\n" for b in head):
+        return " but a text file" + (": parse it with onnx.parser and save it first" if b"ir_version" in head else "")
+    return ""
+
+
+def _check_versions(model: onnx.ModelProto, path: Path) -> None:
+    remedy = f"the installed onnx {onnx.__version__} knows up to {{}}: upgrade onnx (pip install -U onnx)"
+    if model.ir_version > onnx.IR_VERSION:
+        raise InputError(f"{path} has IR version {model.ir_version}, but {remedy.format(onnx.IR_VERSION)}")
+    for opset in model.opset_import:
+        latest = MODEL_DOMAINS.get(opset.domain)
+        if latest is not None and opset.version > latest():
+            name = f"{opset.domain or 'ai.onnx'} opset {opset.version}"
+            raise InputError(f"{path} uses {name}, but {remedy.format(latest())}")
+
+
+def checker_line(error: Exception) -> str:
+    """One line from a multi-line message of `onnx.checker` or shape inference, with the node it is about."""
+    text, _, context = str(error).partition("==> Context:")
+    node = re.search(r"Name: (.*?) ?OpType: (\S+)", context)
+    line = one_line(text).removeprefix("[ShapeInferenceError] ")
+    if node and f"Node({node[1]})" not in line:
+        return f"{line.rstrip('.')} (node {node[1] or 'without a name'}, {node[2]})"
+    return line
+
+
+def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that a model stores: initializers and attributes, also of subgraphs and local functions."""
+    graphs = [model.graph, *(graph for t in model.training_info for graph in (t.algorithm, t.initialization))]
+    nodes = [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes.extend(graph.node)
+        for node in nodes:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    yield attribute.t
+                if attribute.HasField("sparse_tensor"):
+                    yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+                if attribute.HasField("g"):
+                    graphs.append(attribute.g)
+                yield from attribute.tensors
+                graphs.extend(attribute.graphs)
+        nodes = []
+
+
+def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The tensors of ``model`` whose data is in another file."""
+    return [t for t in all_tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL]
+
+
+def bring_in(tensor: onnx.TensorProto, folder: Path) -> None:
+    """Read the external data of ``tensor``, in files under ``folder``, into the tensor itself.
+
+    Raises
+    ------
+    InputError: the data is missing, cut short, or outside ``folder``.
+    """
+    try:
+        load_external_data_for_tensor(tensor, os.fspath(folder))
+    except (onnx.checker.ValidationError, OSError, ValueError) as error:
+        raise InputError(f"the external data of tensor {tensor.name!r} cannot be read: {error}") from error
+
+
+def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in tensor.external_data}
+
+
+def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
+    """Bytes of a tensor's external data, after checking that they are inside ``folder`` and all there."""
+    entries = _entries(tensor)
+    location = entries.get("location", "")
+    what = f"{path}: the external data of tensor {tensor.name!r}"
+    if not location:
+        raise InputError(f"{what} names no file: export the model again")
+    file = folder / location
+    absolute = Path(location).is_absolute() or PureWindowsPath(location).is_absolute()
+    if absolute or not file.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{what} points outside the model's folder ({location}): copy the data beside the model")
+    try:
+        offset = int(entries.get("offset", 0))
+        needed = tensor_bytes(tensor)
+        length = int(entries.get("length", needed))
+        available = file.stat().st_size - offset
+    except FileNotFoundError:
+        raise InputError(f"{what} is missing: put {location} beside the model") from None
+    except (OSError, ValueError, KeyError) as error:  # a key: the type is unknown to the installed onnx
+        raise InputError(f"{what} cannot be read: {error}") from error
+    if not file.is_file() or offset < 0 or not needed <= length <= available:
+        raise InputError(f"{what} is cut short or of the wrong size: export or download {location} again")
+    return length
+
+
+def tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes that the values of a tensor take, from its shape and type; types of 4 and 2 bits are packed."""
+    packed = re.search(r"(?:INT|FLOAT)([24])(?:E\w+)?$", onnx.TensorProto.DataType.Name(tensor.data_type))
+    bits = int(packed[1]) if packed else 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
+    return (int(math.prod(tensor.dims)) * bits + 7) // 8

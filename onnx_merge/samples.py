@@ -1,0 +1,242 @@
+"""Inputs for a model: random ones for any signature, or the user's own from .npz and .npy files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.errors import InputError, UsageError
+from onnx_merge.runtime import BFLOAT16, TensorInfo
+
+Array = NDArray[Any]
+Sizes = Mapping[str, int | Sequence[int]]
+"""What the user fixed: the size of a symbol, or the whole shape of an input, by name."""
+
+LABEL_KEYS = ("labels", "y", "label")
+IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
+"""Dynamic dims that nobody fixed: edges of images (rank 4) and of volumes (more), any other; colours of an image."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Samples:
+    """Checked samples: ``feeds`` by input name, each (N, ...), and ``labels`` (N,) where the file has them."""
+
+    feeds: dict[str, Array]
+    labels: NDArray[np.int64] | None = None
+
+
+def random_feeds(
+    inputs: Sequence[TensorInfo],
+    batch: int | None = None,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    upper: Mapping[str, int] | None = None,
+) -> dict[str, Array]:
+    """One batch for every input: floats standard normal, integers in 0..1 (or below ``upper[name]``), masks all ones.
+
+    An input's values depend on the seed, its name and its shape, not on the other inputs. ``batch`` is the size of
+    dynamic first dims (1, or what ``sizes`` says, by default). See `index_bounds` for ``upper``.
+
+    Raises
+    ------
+    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    InputError: an input takes strings.
+    """
+    bounds = upper or {}
+    shapes = resolve_shapes(inputs, batch, sizes or {})
+    return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
+
+
+def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
+    known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}
+    for name, size in sizes.items():
+        if name not in known:
+            raise UsageError(f"a size was given for {name!r}, but the model knows only: {', '.join(sorted(known))}")
+        if min([size] if isinstance(size, int) else size, default=1) < 1:
+            raise UsageError(f"the size given for {name!r} is {size}: sizes are positive")
+    by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    for info in inputs:  # a whole shape fixes its symbols for the other inputs too
+        given = sizes.get(info.name)
+        if not isinstance(given, Sequence):
+            continue
+        matches = len(given) == len(info.shape)
+        if not matches or any(_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
+            raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
+        by_symbol.update({d: g for d, g in zip(info.shape, given, strict=True) if isinstance(d, str)})
+    if batch is not None:
+        by_symbol.update({i.shape[0]: batch for i in inputs if i.shape and isinstance(i.shape[0], str)})
+    return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
+
+
+def _resolve(
+    info: TensorInfo, batch: int | None, by_symbol: dict[str, int], given: int | Sequence[int] | None
+) -> tuple[int, ...]:
+    shape: list[int] = []
+    channels_last = len(info.shape) > 3 and isinstance(info.shape[-1], int) and 0 < info.shape[-1] <= 4
+    for axis, dim in enumerate(info.shape):
+        if axis == 0:
+            default = batch or 1
+        elif len(info.shape) < 4:
+            default = SEQUENCE_SIZE
+        elif axis == 1 and not channels_last:
+            default = IMAGE_CHANNELS
+        else:
+            default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
+        if isinstance(dim, str):
+            shape.append(by_symbol.setdefault(dim, default))
+        elif isinstance(dim, int) and dim > 0:
+            shape.append(dim)
+        else:
+            chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
+            shape.append(given[axis] if chosen and isinstance(given, Sequence) else default)
+    return tuple(shape)
+
+
+def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | None) -> Array:
+    rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
+    if info.dtype == object:
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples of your own")
+    if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
+        if upper is None and "mask" in info.name.lower():  # with nothing left to attend to, attention gives NaN
+            return np.ones(shape, info.dtype)
+        pixels = info.dtype == np.uint8 and len(shape) > 2
+        high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
+        return rng.integers(0, high, shape).astype(info.dtype)
+    return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
+
+
+def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
+    """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
+    tables = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
+    bounds: dict[str, int] = {}
+    for node in model.graph.node:
+        attributes = {a.name: a for a in node.attribute}
+        if node.op_type == "Constant" and "value" in attributes:
+            tables[node.output[0]] = tuple(attributes["value"].t.dims)
+        elif node.op_type in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"):
+            if node.input[0] in origin:
+                origin[node.output[0]] = origin[node.input[0]]
+        elif node.op_type == "Gather" and node.input[1] in origin and tables.get(node.input[0]):
+            rows = tables[node.input[0]][attributes["axis"].i if "axis" in attributes else 0]
+            name = origin[node.input[1]]
+            bounds[name] = min(rows, bounds.get(name, rows))
+    return bounds
+
+
+def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
+    """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
+
+    A model with a single input takes the only array that is not labels, whatever its key.
+
+    Raises
+    ------
+    InputError: the file cannot be read, misses an input, or holds arrays that do not fit the model.
+    """
+    arrays = _read_arrays(path)
+    names = [i.name for i in inputs]
+    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
+    candidates = [k for k in arrays if k != label_key]
+    if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
+        arrays[names[0]] = arrays.pop(candidates[0])
+    if missing := [n for n in names if n not in arrays]:
+        raise InputError(f"{path} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
+    feeds = {i.name: conform(arrays[i.name], i, f"{path}") for i in inputs}
+    counts = {n: len(a) for n, a in feeds.items() if a.ndim}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{path} has different numbers of samples: {counts}")
+    if label_key is None:
+        return Samples(feeds)
+    return Samples(feeds, check_labels(arrays[label_key], next(iter(counts.values()), 1), f"{path}"))
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".npy"):
+        raise InputError(f"{path} is no sample file: give an .npz or .npy file")
+    try:
+        if suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the name") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read as NumPy arrays: {error}") from error
+
+
+def conform(array: Array, info: TensorInfo, where: str) -> Array:
+    """``array`` (N, ...) in the type of the input ``info``, if that loses nothing but precision.
+
+    N is free, also where the model's batch is fixed. ``where`` begins the message of errors.
+
+    Raises
+    ------
+    InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples at all.
+    """
+    fits = array.ndim == len(info.shape)
+    if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
+        raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
+    if array.size == 0:
+        raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
+    given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
+    if given > wanted or (given != wanted and wanted != 2):
+        raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
+    if wanted == 1 and not (np.iinfo(info.dtype).min <= array.min() and array.max() <= np.iinfo(info.dtype).max):
+        raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
+    if wanted != 2 or array.dtype == info.dtype:
+        result = array if array.dtype == info.dtype else array.astype(info.dtype)
+    else:
+        with np.errstate(over="ignore"):
+            result = array.astype(info.dtype)
+        if given == 2 and np.isinf(result).sum() > np.isinf(array).sum():
+            raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
+    if wanted == 2 and np.isnan(result).any():
+        raise InputError(f"{where}: {info.name!r} contains NaN: clean the samples first")
+    return result
+
+
+def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:
+    """Class indices (N,) from labels (N,), (N, 1), or one-hot (N, classes).
+
+    Raises
+    ------
+    InputError: they are not whole numbers, or not one for each of the ``count`` samples.
+    """
+    if _rank_of(labels.dtype) > 2:
+        raise InputError(f"{where}: labels must be class numbers from 0, not {labels.dtype}")
+    if labels.ndim == 2:
+        one_hot = labels.shape[1] > 1 and bool(np.all((labels != 0).sum(1) == 1))
+        labels = labels.argmax(1) if one_hot else labels[:, 0] if labels.shape[1] == 1 else labels
+    if labels.shape != (count,):
+        raise InputError(f"{where}: labels must have shape ({count},), one for each sample, not {labels.shape}")
+    if not np.all(labels == np.floor(labels)):
+        raise InputError(f"{where}: labels must be whole class numbers from 0")
+    return labels.astype(np.int64)
+
+
+def _rank_of(dtype: np.dtype[Any]) -> int:
+    """0 truth values, 1 integers, 2 floats, 3 anything else."""
+    if dtype == BFLOAT16:
+        return 2
+    return {"b": 0, "i": 1, "u": 1, "f": 2}.get(dtype.kind, 3)
+
+
+def _fixed(dim: int | str | None) -> bool:
+    return isinstance(dim, int) and dim > 0
+
+
+def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:
+    """A declared shape for people: ``(N, 3, ?, ?)``."""
+    dims = [str(d) if d is not None else "?" for d in shape]
+    return f"({', '.join(['N', *dims[1:]] if any_batch and dims else dims)})"

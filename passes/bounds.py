@@ -1,0 +1,170 @@
+"""Bounds on the values of channels that hold whatever the input is.
+
+A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
+positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
+ops whose effect on an interval is plain; anything else makes a channel unbounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.fold_batchnorm import batchnorm_affine, pads
+from passes.graph.groups import ChannelGroup, Step
+from passes.graph.infer import Role, Typing
+from passes.graph.model import Array, Graph, Node
+from passes.signature import along_channels, unfolded
+
+KEEP_VALUES = {
+    "Identity", "Dropout", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "GlobalMaxPool",
+    "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin", "Concat", "Split", "Slice", "Gather", "Expand",
+}  # fmt: skip
+"""Ops whose outputs are values of their inputs, or means of them, channel by channel."""
+
+NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
+KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
+
+Monotone = Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lowest and highest value of each channel, both (C,) float64."""
+
+    low: Array
+    high: Array
+
+    @property
+    def constant(self) -> Array:
+        """Channels that have one value only, (C,) bool."""
+        return np.isfinite(self.low) & (self.low == self.high)
+
+
+def unbounded(channels: int) -> Interval:
+    """Nothing is known."""
+    return Interval(np.full(channels, -np.inf), np.full(channels, np.inf))
+
+
+def nonnegative_tensors(graph: Graph) -> set[str]:
+    """Tensors that never hold a negative value, found by a look at each op."""
+    found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
+    for node in graph.nodes:
+        clip = node.op == "Clip" and _lower_bound(graph, node) >= 0
+        carried = node.op in KEEP_SIGN and all(n in found for n in node.inputs[: _data_inputs(node)] if n)
+        if not node.domain and (node.op in NEVER_NEGATIVE or clip or carried):
+            found.update(node.outputs)
+    return found
+
+
+def _data_inputs(node: Node) -> int:
+    return len(node.inputs) if node.op in ("Add", "Mul", "Sum", "Max", "Concat") else 1
+
+
+def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
+    value = graph.info.values.get(name)
+    return value is not None and value.dtype.kind == "f" and bool(np.all(value >= 0))
+
+
+def _lower_bound(graph: Graph, node: Node) -> float:
+    if len(node.inputs) > 1 and node.inputs[1]:
+        value = graph.value(node.inputs[1])
+        return float(np.ravel(value)[0]) if value is not None else -np.inf
+    return float(node.attrs.get("min", -np.inf))
+
+
+def _upper_bound(graph: Graph, node: Node) -> float:
+    if len(node.inputs) > 2 and node.inputs[2]:
+        value = graph.value(node.inputs[2])
+        return float(np.ravel(value)[0]) if value is not None else np.inf
+    return float(node.attrs.get("max", np.inf))
+
+
+def bounds(typing: Typing, group: ChannelGroup, nonnegative: set[str]) -> dict[str, Interval]:
+    """Intervals of the group's channels in every tensor that carries them."""
+    at: dict[str, Interval] = {}
+    for step in group.steps:
+        made = _produced(typing, group, step, nonnegative)
+        for name in step.produced:
+            at[name] = made
+        for data, outputs in step.through:
+            incoming = [at.get(name, unbounded(group.size)) for name in data]
+            passed = _passed(typing, group, step, incoming)
+            for name in outputs:
+                at[name] = passed
+    return at
+
+
+def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[str]) -> Interval:
+    node = step.flow.record.node
+    uses = step.with_role(Role.PRODUCER)
+    plain = node.op in ("Conv", "ConvTranspose", "MatMul") or (
+        node.op == "Gemm" and float(node.attrs.get("alpha", 1.0)) > 0
+    )
+    if not plain or any(use.constant not in typing.graph.initializers for use in uses):
+        return unbounded(group.size)
+    beta = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
+    spread = np.zeros(group.size, bool)
+    for use in uses:
+        values = unfolded(typing, group, use).astype(np.float64)
+        if step.is_offset(use):
+            bias = bias + beta * values[:, 0]
+            spread |= np.ptp(values, axis=1) > 0  # a channel with several biases (a composite axis) has several values
+            continue
+        sign_known = any(name in nonnegative for k, name in enumerate(node.inputs) if k != use.k and k < 2)
+        low = np.where(np.all(values >= 0, axis=1) & sign_known | ~values.any(axis=1), low, -np.inf)
+        high = np.where(np.all(values <= 0, axis=1) & sign_known | ~values.any(axis=1), high, np.inf)
+    return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
+
+
+def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Interval]) -> Interval:
+    node, graph = step.flow.record.node, typing.graph
+    first = incoming[0]
+    if node.domain or not all(use.constant in graph.initializers for use in step.uses):
+        return unbounded(group.size)
+    if node.op == "AveragePool" and (not pads(node) or not node.attrs.get("count_include_pad", 0)):
+        return first
+    if node.op in KEEP_VALUES:
+        return Interval(
+            np.min([i.low for i in incoming], axis=0),
+            np.max([i.high for i in incoming], axis=0),
+        )
+    if node.op == "BatchNormalization" and step.uses:
+        affine = batchnorm_affine(graph, node)
+        a = along_channels(typing, group, step.uses[0], affine.a)
+        t = along_channels(typing, group, step.uses[0], affine.t)
+        return _affine(first, a[:, 0], t[:, 0]) if a.shape[1] == 1 else unbounded(group.size)
+    if node.op in ("Add", "Sum") and not step.uses and len(incoming) == len(node.inputs):
+        return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
+    if node.op in ("Add", "Mul") and len(step.uses) == 1 and len(incoming) == 1:
+        values = unfolded(typing, group, step.uses[0]).astype(np.float64)
+        if values.shape[1] == 1:
+            one, zero = np.ones(group.size), np.zeros(group.size)
+            return _affine(first, one, values[:, 0]) if node.op == "Add" else _affine(first, values[:, 0], zero)
+    function = _monotone(graph, node)
+    return Interval(function(first.low), function(first.high)) if function else unbounded(group.size)
+
+
+def _affine(interval: Interval, a: Array, t: Array) -> Interval:
+    with np.errstate(invalid="ignore"):
+        ends = np.stack([interval.low, interval.high]) * a
+    ends = np.where(a == 0, 0.0, ends) + t  # 0 times infinity is 0 here: the weight is exactly zero
+    return Interval(ends.min(axis=0), ends.max(axis=0))
+
+
+def _monotone(graph: Graph, node: Node) -> Monotone | None:
+    """The op as a non-decreasing function, for those that are and that a constant is likely to meet."""
+    if node.op == "Relu":
+        return lambda x: np.maximum(x, 0.0)
+    if node.op == "LeakyRelu" and node.attrs.get("alpha", 0.01) >= 0:
+        alpha = float(node.attrs.get("alpha", 0.01))
+        return lambda x: np.where(x >= 0, x, alpha * x)
+    if node.op == "Clip":
+        low, high = _lower_bound(graph, node), _upper_bound(graph, node)
+        return lambda x: np.clip(x, low, high)
+    if node.op == "Sigmoid":
+        return lambda x: 0.5 * (1.0 + np.tanh(0.5 * x))
+    return np.tanh if node.op == "Tanh" else None

@@ -1,0 +1,73 @@
+"""Integers that name the size of an axis follow it: Reshape targets, Split sizes, Slice bounds, `group`, ...
+
+Constant targets change only where they name a size that changed; `-1` and `0` already follow. Computed targets become
+constants, or keep their computed value at dynamic positions. A number that the graph computes from a shape for any
+other purpose (the square root of a width, say) is pinned to what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from passes.graph import terms
+from passes.graph.infer import Typing, shape_reads
+from passes.graph.model import Graph, Node
+from passes.graph.op import Resize
+from passes.graph.patch import Patch
+from passes.graph.project import Indices, kept_size
+from passes.graph.terms import Atom
+
+FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
+"""Entries of a constant target that take their size from elsewhere, by op."""
+
+
+def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> None:
+    """Record in ``patch`` every integer that must change when each atom keeps the given indices."""
+    resized: set[tuple[int, int]] = set()
+    for flow, resize in typing.resizes:
+        old = [e if isinstance(e, int) else terms.size(e) for e in resize.entries]
+        new = [e if isinstance(e, int) else kept_size(e, keep) for e in resize.entries]
+        if new == old:
+            continue
+        node = flow.record.node
+        if isinstance(resize.target, str):
+            patch.set_attribute(node, resize.target, new[0] if resize.scalar else new)
+        else:
+            resized.add((node.index, resize.target))
+            _resize_input(typing.graph, node, resize, new, patch)
+    _pin(typing, keep, resized, patch)
+
+
+def _resize_input(graph: Graph, node: Node, resize: Resize, new: list[int], patch: Patch) -> None:
+    k = int(resize.target)
+    name = node.inputs[k] if k < len(node.inputs) else ""
+    target = np.array(new, np.int64)
+    if name in graph.initializers:
+        given = graph.array(name).ravel()
+        target = np.where(np.isin(given, FOLLOWING.get(node.op, ())), given, target).astype(given.dtype)
+        patch.set_input_array(node, k, target.reshape(graph.array(name).shape))
+    elif not resize.dynamic:
+        patch.set_input_array(node, k, target)
+    elif len(resize.dynamic) == 1 and node.op == "Reshape":
+        target[next(iter(resize.dynamic))] = -1
+        patch.set_input_array(node, k, target)
+    else:
+        mask = np.array([i in resize.dynamic for i in range(len(new))])
+        stem = f"{node.label}.target"
+        mask_name, target_name = patch.add_array(f"{stem}_mask", mask), patch.add_array(f"{stem}_fixed", target)
+        mixed = graph.fresh_name(stem)
+        patch.insert_before(node, [onnx.helper.make_node("Where", [mask_name, name, target_name], [mixed], mixed)])
+        patch.reroute(node, k, mixed)
+    if node.op == "Split":
+        patch.set_attribute(node, "num_outputs", None)
+
+
+def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, int]], patch: Patch) -> None:
+    for node, k, name in shape_reads(typing, resized):
+        origins = typing.graph.info.origins[name]
+        if any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term)):
+            patch.set_input_array(node, k, typing.graph.info.values[name])
+

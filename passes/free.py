@@ -1,0 +1,106 @@
+"""Channels that cost nothing: what they carry is carried by others, or is no information at all.
+
+- *unread*: every consumer multiplies the channel with zeros;
+- *constant*: it has one value whatever the input is, which moves into the consumers' biases (*dead*: the value is 0);
+- *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
+
+Removing them changes no output beyond rounding, so they go first whatever the selection criterion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from passes.bounds import bounds
+from passes.fold_batchnorm import pads
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Role, Typing
+from passes.graph.model import Array
+from passes.numerics import parallel_classes
+from passes.propagate import gains
+from passes.signature import Signature, unfolded
+
+TOLERANCE = 1e-6
+"""Largest relative deviation at which two float32 channels count as parallel."""
+
+
+@dataclass
+class FreeChannels:
+    """``order``: free channels, those to remove first in front; ``partner`` (C,): the channel that takes one over, -1
+    for none; ``scale`` (C,): factor at the producers; ``constants``: tensor -> (C,) value of each constant channel."""
+
+    order: list[int]
+    partner: Array
+    scale: Array
+    constants: dict[str, Array] = field(default_factory=dict)
+
+
+def free_channels(typing: Typing, group: ChannelGroup, sign: Signature, nonnegative: set[str]) -> FreeChannels:
+    """The group's free channels; nothing is free in a group whose consumers cannot be rewritten."""
+    free = FreeChannels([], np.full(group.size, -1), np.ones(group.size))
+    unread = _unread(typing, group)
+    constant = np.zeros(group.size, bool)
+    if group.unmixable is None:
+        constant = _constant(typing, group, nonnegative, free) & ~unread
+    free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
+    if group.unmixable is None:
+        free.order += _parallel(typing, group, sign, free, unread | constant)
+    free.order = [int(c) for c in free.order[: group.size - 1]]  # a group never empties
+    return free
+
+
+def _unread(typing: Typing, group: ChannelGroup) -> Array:
+    """Channels that every consumer multiplies with zeros."""
+    uses = group.consumer_uses()
+    contracted = any(step.contracted for step in group.steps)
+    if not uses or contracted or any(use.constant not in typing.graph.initializers for _, use in uses):
+        return np.zeros(group.size, bool)
+    return np.all([~unfolded(typing, group, use).any(axis=1) for _, use in uses], axis=0)
+
+
+def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: FreeChannels) -> Array:
+    """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
+    at = bounds(typing, group, nonnegative)
+    found = np.ones(group.size, bool)
+    for step in group.steps:
+        if step.consumed:
+            interval = at.get(step.consumed[0])
+            if interval is None:
+                return np.zeros(group.size, bool)
+            found &= interval.constant
+            value = np.where(interval.constant, interval.low, 0.0)
+            node = step.flow.record.node
+            if node.op not in ("Conv", "Gemm") or pads(node):
+                found &= value == 0.0
+            free.constants[step.consumed[0]] = value
+    if not free.constants:
+        return np.zeros(group.size, bool)
+    free.constants = {name: np.where(found, value, 0.0) for name, value in free.constants.items()}
+    return found
+
+
+def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
+    """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
+    blocks = [sign.full]
+    for step in group.steps:
+        for use in step.with_role(Role.CHANNEL):
+            if use.constant not in typing.graph.initializers:
+                return []
+            if not step.is_offset(use):
+                blocks.append(unfolded(typing, group, use))
+    classes = [parallel_classes(block, TOLERANCE) for block in blocks]
+    own = np.arange(group.size)
+    label = np.stack([leader for leader, _ in classes], axis=1)
+    label[taken] = np.stack([own] * len(classes), axis=1)[taken]  # what is gone already leads nobody
+    heads: dict[tuple[int, ...], int] = {}
+    partner = own.copy()
+    for c in own[~taken]:
+        partner[c] = heads.setdefault(tuple(label[c]), int(c))
+    norms = np.linalg.norm(sign.full, axis=1)
+    scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
+    error = gains(typing, group, partner, scale).error
+    merged = (partner != own) & (error <= TOLERANCE * 4) & (norms > 0)
+    free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
+    return [int(c) for c in np.flatnonzero(merged)]

@@ -1,0 +1,168 @@
+"""Channel groups: for each atom that a layer produces, every place where one of its indices would have to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from passes.graph import terms
+from passes.graph.infer import Flow, Role, Typing, Use
+from passes.graph.terms import Atom
+
+
+@dataclass
+class Step:
+    """One node's dealings with one group, in graph order."""
+
+    flow: Flow
+    uses: list[Use] = field(default_factory=list)
+    through: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    """(data tensors, output tensors) that the channel passes between."""
+    consumed: list[str] = field(default_factory=list)
+    """Data tensors whose channels the node sums up with a constant."""
+    produced: list[str] = field(default_factory=list)
+    """Output tensors whose channels the node makes."""
+    contracted: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name of the node."""
+        return self.flow.record.node.label
+
+    def with_role(self, role: Role) -> list[Use]:
+        """The uses in the given role."""
+        return [use for use in self.uses if use.role is role]
+
+    def is_offset(self, use: Use) -> bool:
+        """Whether the constant is added to the channel rather than multiplied with it."""
+        return use.k in self.flow.record.offsets
+
+
+@dataclass
+class ChannelGroup:
+    """Channels that can only be removed together: the indices of one atom."""
+
+    atom: Atom
+    steps: list[Step]
+    coupled: str | None = None
+    """Why the group ties several layers, e.g. "added in ..."; nothing for a plain producer-consumer pair."""
+    unmixable: str | None = None
+    """Why nothing can be merged into the consumers; the channels can still be removed."""
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return self.atom.size
+
+    @property
+    def frozen(self) -> str | None:
+        """Why nothing may be removed."""
+        return self.atom.reason
+
+    @property
+    def name(self) -> str:
+        """Name of the first layer that produces the channels."""
+        return self.producers[0]
+
+    @property
+    def producers(self) -> list[str]:
+        """Nodes whose weights make the channels."""
+        return _labels(step for step in self.steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
+
+    @property
+    def consumers(self) -> list[str]:
+        """Nodes that sum over the channels."""
+        return _labels(step for step in self.steps if step.consumed or step.contracted)
+
+    def consumer_uses(self) -> list[tuple[Step, Use]]:
+        """Constants that are multiplied with the channels and summed up."""
+        return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
+
+
+def _labels(steps: Iterator[Step]) -> list[str]:
+    return list(dict.fromkeys(step.label for step in steps))
+
+
+def channel_groups(typing: Typing) -> list[ChannelGroup]:
+    """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included."""
+    groups: dict[Atom, ChannelGroup] = {}
+    for flow in typing.flows:
+        for a, step in _steps(flow).items():
+            groups.setdefault(a, ChannelGroup(a, [])).steps.append(step)
+    found = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
+    summed = _atoms_in_sums(typing)
+    for group in found:
+        group.coupled = _coupling(group, summed)
+        group.unmixable = _unmixable(group, typing)
+    return sorted(found, key=lambda g: g.steps[0].flow.record.node.index)
+
+
+def _is_input_side_only(group: ChannelGroup) -> bool:
+    """Kernel axes and the like: index sets that stand in constants but never in an output."""
+    return not any(step.with_role(Role.PRODUCER) for step in group.steps)
+
+
+def _steps(flow: Flow) -> dict[Atom, Step]:
+    """The node's step in each group that one of its letters belongs to."""
+    steps: dict[Atom, Step] = {}
+    node = flow.record.node
+
+    def step_of(letter: Atom) -> Iterator[Step]:
+        for a in dict.fromkeys(terms.atoms(letter)):
+            yield steps.setdefault(a, Step(flow))
+
+    for use in flow.uses:
+        for step in step_of(use.letter):
+            step.uses.append(use)
+    for letter, outputs in flow.produced.items():
+        for step in step_of(letter):
+            step.produced.extend(node.outputs[k] for k in outputs)
+    for letter, (data, outputs) in flow.through.items():
+        for step in step_of(letter):
+            step.through.append(([node.inputs[k] for k in data], [node.outputs[k] for k in outputs]))
+    for letter, data in flow.consumed.items():
+        for step in step_of(letter):
+            step.consumed.extend(node.inputs[k] for k in data)
+    for letter in flow.contracted:
+        for step in step_of(letter):
+            step.contracted = True
+    return steps
+
+
+def _atoms_in_sums(typing: Typing) -> dict[Atom, str]:
+    """Atoms that stand beside others in a concatenated axis of some tensor, with that tensor's name."""
+    found: dict[Atom, str] = {}
+    for name, axes in typing.axes.items():
+        for term in axes:
+            resolved = terms.resolve(term)
+            if isinstance(resolved, terms.Sum):
+                for a in terms.atoms(resolved):
+                    found.setdefault(a, name)
+    return found
+
+
+def _coupling(group: ChannelGroup, summed: dict[Atom, str]) -> str | None:
+    producers = group.producers
+    if len(producers) > 1:
+        return f"shared by {len(producers)} layers, {producers[0]} and {producers[1]} among them"
+    if group.atom in summed:
+        return f"concatenated with other channels in {summed[group.atom]}"
+    return None
+
+
+def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
+    """A merge writes into the consumers' constants: they must be initializers, seen alike by every reader."""
+    roles: dict[tuple[str, int], set[Role]] = {}
+    for step in group.steps:
+        if step.contracted:
+            return f"{step.label} multiplies two activations"
+        for use in step.uses:
+            roles.setdefault((use.constant, use.axis), set()).add(use.role)
+            if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:
+                return f"the weights of {step.label} are computed in the graph"
+            if use.role is Role.CONSUMER and len(typing.graph.users[use.constant]) > 1:
+                return f"{use.constant} is read by several nodes"
+    for (constant, _), seen in roles.items():
+        if len(seen) > 1:
+            return f"{constant} is read in two ways"
+    return None

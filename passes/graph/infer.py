@@ -1,0 +1,191 @@
+"""Axis inference: every axis of every tensor gets a term, every node says how its axes relate, unification does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from passes.graph import terms
+from passes.graph.errors import Refusal
+from passes.graph.model import Graph, Node
+from passes.graph.op import Op, Record, Resize, Scaling
+from passes.graph.registry import find_rule
+from passes.graph.terms import Atom, Term
+
+
+class Role(Enum):
+    """What a node does with an index set that stands in one of its constants."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    CHANNEL = "per-channel"
+
+
+@dataclass(frozen=True)
+class Use:
+    """``letter`` stands on axis ``axis`` of constant operand ``k`` (tensor ``constant``) in the given role."""
+
+    constant: str
+    k: int
+    axis: int
+    letter: Atom
+    role: Role
+
+
+@dataclass
+class Flow:
+    """What one node does with the index sets it touches; letters are local atoms, to be resolved when read."""
+
+    record: Record
+    uses: list[Use] = field(default_factory=list)
+    through: dict[Atom, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """letter -> (data inputs, outputs) it passes between."""
+    consumed: dict[Atom, list[int]] = field(default_factory=dict)
+    """letter -> data inputs whose sum over it the node forms with a constant."""
+    produced: dict[Atom, list[int]] = field(default_factory=dict)
+    """letter -> outputs in which the node makes it."""
+    contracted: list[Atom] = field(default_factory=list)
+    """letters summed over between two data operands."""
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the node treats the scale of what passes through."""
+        return self.record.scaling
+
+
+@dataclass
+class Typing:
+    """Terms of all axes and flows of all nodes."""
+
+    graph: Graph
+    axes: dict[str, list[Term]]
+    flows: list[Flow]
+    resizes: list[tuple[Flow, Resize]]
+
+
+def infer(graph: Graph) -> Typing:
+    """Run the rule of every node and unify. Never fails: what is not understood is frozen with its reason."""
+    axes = {name: _fresh_axes(graph, name) for name in graph.info.shapes}
+    typing = Typing(graph, axes, [], [])
+    for name in graph.inputs:
+        _freeze_tensor(typing, name, f"{name} is a graph input")
+    for name in graph.captured:
+        _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
+    for node in graph.nodes:
+        op = Op(graph, node)
+        rule = find_rule(node.domain, node.op)
+        try:
+            if rule is None:
+                raise Refusal("has no axis rule")
+            rule(op)
+        except Refusal as refusal:
+            for name in (*node.inputs, *node.outputs):
+                _freeze_tensor(typing, name, op.why(str(refusal)))
+            continue
+        flow = _finish(typing, op)
+        typing.flows.append(flow)
+        typing.resizes.extend((flow, resize) for resize in flow.record.resizes)
+    for name in graph.outputs:
+        _freeze_tensor(typing, name, f"{name} is a graph output")
+    _freeze_computed_reads(typing)
+    return typing
+
+
+def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Node, int, str]]:
+    """(node, input, tensor) where a number computed from a shape is used for something other than such arithmetic."""
+    info, initializers = typing.graph.info, typing.graph.initializers
+    return [
+        (node, k, name)
+        for node in typing.graph.nodes
+        if not all(n in info.values for n in node.outputs)
+        for k, name in enumerate(node.inputs)
+        if info.origins.get(name) and name not in initializers and (node.index, k) not in resized
+    ]
+
+
+def _freeze_computed_reads(typing: Typing) -> None:
+    """What is computed from sizes, some of them dynamic, and is not a target that can be rewritten, freezes them."""
+    info = typing.graph.info
+    resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
+    reads = [(name, f"{node.label} ({node.op})") for node, _, name in shape_reads(typing, resized)]
+    reads = [(name, user) for name, user in reads if name in info.varying]
+    for name, user in reads + [(name, "the graph's output") for name in typing.graph.outputs]:
+        for origin in info.origins.get(name, ()):
+            _freeze_tensor(typing, origin, f"{user} computes with the sizes of {origin}")
+
+
+def _fresh_axes(graph: Graph, name: str) -> list[Term]:
+    dynamic = graph.info.dynamic
+    return [
+        terms.atom(n, f"axis {axis} of {name} is dynamic" if (name, axis) in dynamic else None)
+        for axis, n in enumerate(graph.info.shapes[name])
+    ]
+
+
+def _freeze_tensor(typing: Typing, name: str, reason: str) -> None:
+    for term in typing.axes.get(name, ()):
+        terms.freeze(term, reason)
+
+
+@dataclass
+class _Membership:
+    """Where one local atom stands: constant operands with their axis, data operands, outputs."""
+
+    constants: list[tuple[int, int]] = field(default_factory=list)
+    data: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+
+def _finish(typing: Typing, op: Op) -> Flow:
+    """Derive the roles from where the letters stand, then tie the letters to the axes of the tensors."""
+    node, record = op.node, op.record
+    members: dict[Atom, _Membership] = {}
+    for place in record.places:
+        for a in terms.atoms(place.term):
+            member = members.setdefault(a, _Membership())
+            if place.output:
+                member.outputs.append(place.k)
+            elif op.is_constant(place.k):
+                member.constants.append((place.k, place.axis))
+            else:
+                member.data.append(place.k)
+    flow = _classify(op, members)
+    touched: set[tuple[str, int]] = set()
+    for place in record.places:
+        name = (node.outputs if place.output else node.inputs)[place.k]
+        terms.unify(typing.axes[name][place.axis], place.term)
+        touched.add((name, place.axis))
+    for name in (*node.inputs, *node.outputs):
+        for axis, term in enumerate(typing.axes.get(name, ())):
+            if (name, axis) not in touched:
+                op.freeze(term, "reads it as a parameter" if name in node.inputs else "does not say what it holds")
+    return flow
+
+
+def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
+    flow = Flow(op.record)
+    dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
+    sized = {a for r in op.record.resizes for e in r.entries if not isinstance(e, int) for a in terms.atoms(e)}
+    for a, member in members.items():
+        data, outputs, constants = member.data, member.outputs, member.constants
+        role: Role | None = None
+        if outputs and data:
+            flow.through[a] = (data, outputs)
+            role = Role.CHANNEL
+        elif outputs:
+            role = Role.PRODUCER
+            flow.produced[a] = outputs
+            if not constants and a not in sized:
+                op.freeze(a, "makes it from nothing")
+        elif data and constants:
+            flow.consumed[a] = data
+            role = Role.CONSUMER
+        elif len(data) > 1:
+            flow.contracted.append(a)
+        elif data and a not in dropped:
+            op.freeze(a, "reduces over it")
+        elif constants and a not in dropped:
+            op.freeze(a, "has it in a constant only")
+        if role is not None:
+            flow.uses.extend(Use(op.node.inputs[k], k, axis, a, role) for k, axis in constants)
+    return flow

@@ -1,0 +1,132 @@
+"""Edits to a model, collected and then applied to a copy of its protobuf in one go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from passes.graph.model import Array, Graph, Node
+
+
+@dataclass
+class Patch:
+    """Edits to the model of ``graph``. Nothing changes before `apply`, which leaves the original untouched."""
+
+    graph: Graph
+    arrays: dict[str, Array] = field(default_factory=dict)
+    added: dict[str, Array] = field(default_factory=dict)
+    inputs: defaultdict[int, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    outputs: defaultdict[int, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    attributes: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
+    replaced: dict[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
+    before: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+
+    def array(self, name: str) -> Array:
+        """Value of an initializer as the patch leaves it."""
+        for values in (self.arrays, self.added):
+            if name in values:
+                return values[name]
+        return self.graph.array(name)
+
+    def set_array(self, name: str, value: Array) -> None:
+        """Give initializer ``name`` a new value (cast to the type it had)."""
+        original = self.graph.initializers[name]
+        self.arrays[name] = np.ascontiguousarray(value).astype(
+            onnx.helper.tensor_dtype_to_np_dtype(original.data_type), copy=False
+        )
+
+    def add_array(self, stem: str, value: Array) -> str:
+        """Add an initializer; its name, made from ``stem``."""
+        name, n = self.graph.fresh_name(stem), 1
+        while name in self.added:
+            name, n = self.graph.fresh_name(f"{stem}_{n}"), n + 1
+        self.added[name] = np.ascontiguousarray(value)
+        return name
+
+    def reroute(self, node: Node, k: int, name: str) -> None:
+        """Let input ``k`` of ``node`` read tensor ``name``."""
+        self.inputs[node.index][k] = name
+
+    def set_input_array(self, node: Node, k: int, value: Array) -> None:
+        """Let input ``k`` of ``node`` be a constant of its own."""
+        self.reroute(node, k, self.add_array(f"{node.label}.{node.op.lower()}_input{k}", value))
+
+    def set_attribute(self, node: Node, name: str, value: Any) -> None:
+        """Set attribute ``name`` (``None`` removes it)."""
+        self.attributes[node.index][name] = value
+
+    def bias_name(self, layer: Node) -> str:
+        """Name of the bias of a Conv, ConvTranspose or Gemm as the patch leaves it, ``""`` without one."""
+        return self.inputs[layer.index].get(2, layer.inputs[2] if len(layer.inputs) > 2 else "")
+
+    def set_bias(self, layer: Node, value: Array) -> None:
+        """Give a Conv, ConvTranspose or Gemm the bias ``value`` of shape (C,); a Gemm's beta becomes 1."""
+        if layer.op == "Gemm":
+            self.set_attribute(layer, "beta", None)
+        self.reroute(layer, 2, self.add_array(f"{layer.label}.bias", value))
+
+    def add_bias(self, layer: Node, shift: Array) -> None:
+        """Add ``shift`` (C,) to the output of a Conv, ConvTranspose or Gemm."""
+        name = self.bias_name(layer)
+        beta = 1.0 if "beta" in self.attributes[layer.index] else float(layer.attrs.get("beta", 1.0))
+        old = self.array(name).astype(np.float64) * beta if name else np.zeros(len(shift))
+        old = old.ravel() if old.size in (1, len(shift)) else old
+        self.set_bias(layer, (old + shift).astype(self.array(layer.inputs[1]).dtype))
+
+    def replace(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Put ``nodes`` in the place of ``node``."""
+        self.replaced[node.index] = nodes
+
+    def insert_before(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
+        """Put ``nodes`` before ``node``."""
+        self.before.setdefault(node.index, []).extend(nodes)
+
+    def remove(self, node: Node, keep_output: bool = False) -> None:
+        """Remove ``node``; with ``keep_output`` the producer of its input 0 takes its output's name over."""
+        self.replaced[node.index] = ()
+        if keep_output:
+            producer = self.graph.producer[node.inputs[0]]
+            self.outputs[producer.index][producer.outputs.index(node.inputs[0])] = node.outputs[0]
+
+    def apply(self) -> onnx.ModelProto:
+        """The patched copy of the model; unused initializers are left to `tidy`."""
+        source = self.graph.model
+        result = onnx.ModelProto()
+        result.CopyFrom(source)
+        graph = result.graph
+        nodes: list[onnx.NodeProto] = []
+        for index, node in enumerate(source.graph.node):
+            nodes.extend(self.before.get(index, ()))
+            nodes.extend(self.replaced[index] if index in self.replaced else [self._edited(index, node)])
+        del graph.node[:]
+        graph.node.extend(nodes)
+        for tensor in graph.initializer:
+            if tensor.name in self.arrays:
+                tensor.CopyFrom(numpy_helper.from_array(self.arrays[tensor.name], tensor.name))
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
+        for value in graph.input:  # initializers that are also inputs, as old exporters write them
+            if value.name in self.arrays:
+                elem = value.type.tensor_type.elem_type
+                value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem, self.arrays[value.name].shape))
+        return result
+
+    def _edited(self, index: int, node: onnx.NodeProto) -> onnx.NodeProto:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for k, name in self.inputs.get(index, {}).items():
+            copy.input.extend([""] * (k + 1 - len(copy.input)))
+            copy.input[k] = name
+        for k, name in self.outputs.get(index, {}).items():
+            copy.output[k] = name
+        for key, value in self.attributes.get(index, {}).items():
+            for old in [a for a in copy.attribute if a.name == key]:
+                copy.attribute.remove(old)
+            if value is not None:
+                copy.attribute.append(onnx.helper.make_attribute(key, value))
+        return copy

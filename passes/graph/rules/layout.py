@@ -1,0 +1,225 @@
+"""Ops that move indices about: reshapes, transposes, concats, splits, slices, gathers."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passes.graph import terms
+from passes.graph.errors import Refusal
+from passes.graph.op import Op, Scaling
+from passes.graph.registry import rule
+from passes.graph.rules.elementwise import place_broadcast
+from passes.graph.rules.pool import dynamic_axes
+from passes.graph.terms import Term
+
+
+def tie_reshaped(op: Op, source: list[Term], out: list[Term]) -> None:
+    """Put ``source`` on input 0 and ``out`` on output 0, tied as one row-major index set."""
+    for axis, term in enumerate(source):
+        op.put(0, axis, term)
+    for axis, term in enumerate(out):
+        op.put_out(axis, term)
+    terms.unify(terms.product(source), terms.product(out))
+
+
+@rule("Reshape")
+def reshape(op: Op) -> None:
+    """Row-major order is kept; the target follows the sizes of the output's axes."""
+    shape, out = op.shape(0), op.out_shape()
+    if np.prod(shape) != np.prod(out):
+        raise Refusal(f"cannot hold {list(shape)} in {list(out)}")
+    letters = [op.letter(n) for n in out]
+    tie_reshaped(op, [op.letter(n) for n in shape], letters)
+    if op.has(1):
+        op.resize_input(1, letters, dynamic=dynamic_axes(op))
+    else:
+        op.resize_attrs("shape", letters)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Flatten")
+def flatten(op: Op) -> None:
+    """X: a... b... -> Y: (a...) (b...), cut at `axis`."""
+    letters = [op.letter(n) for n in op.shape(0)]
+    cut = op.attr("axis", 1)
+    cut = cut + len(letters) if cut < 0 else cut
+    for axis, letter in enumerate(letters):
+        op.put(0, axis, letter)
+    op.put_out(0, terms.product(letters[:cut]))
+    op.put_out(1, terms.product(letters[cut:]))
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Squeeze", "Unsqueeze")
+def squeeze(op: Op) -> None:
+    """Axes of size one come and go; the others keep their order."""
+    source = [op.letter(n) for n in op.shape(0)]
+    kept = iter([t for t, n in zip(source, op.shape(0), strict=True) if n > 1])
+    out = [next(kept) if n > 1 else terms.ONE for n in op.out_shape()]
+    for axis, term in enumerate(source):
+        op.put(0, axis, term)
+    for axis, term in enumerate(out):
+        op.put_out(axis, term)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Transpose")
+def transpose(op: Op) -> None:
+    """Y's axis i is X's axis perm[i]."""
+    letters = [op.letter(n) for n in op.shape(0)]
+    perm = op.attr("perm") or list(reversed(range(len(letters))))
+    for axis, letter in enumerate(letters):
+        op.put(0, axis, letter)
+        op.put_out(perm.index(axis), letter)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Concat")
+def concat(op: Op) -> None:
+    """A h w, B h w -> (A + B) h w."""
+    out = op.out_shape()
+    joined = op.attr("axis", 1) % len(out)
+    letters = [op.letter(n) for n in out]
+    parts: list[Term] = []
+    for k in range(len(op.node.inputs)):
+        part = op.letter(op.shape(k)[joined])
+        parts.append(part)
+        for axis, letter in enumerate(letters):
+            op.put(k, axis, part if axis == joined else letter)
+    for axis, letter in enumerate(letters):
+        op.put_out(axis, terms.total(parts) if axis == joined else letter)
+    op.scales(Scaling.LINEAR, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
+
+
+@rule("Split")
+def split(op: Op) -> None:
+    """(A + B) h w -> A h w, B h w; the sizes follow."""
+    shape = op.shape(0)
+    cut = op.attr("axis", 0) % len(shape)
+    letters = [op.letter(n) for n in shape]
+    parts = [op.letter(op.out_shape(k)[cut]) for k in range(len(op.node.outputs))]
+    for axis, letter in enumerate(letters):
+        op.put(0, axis, terms.total(parts) if axis == cut else letter)
+        for k, part in enumerate(parts):
+            op.put_out(axis, part if axis == cut else letter, k)
+    if op.graph.opset < 13:
+        op.resize_attrs("split", parts)
+    else:
+        op.resize_input(1, parts)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Slice")
+def slice_(op: Op) -> None:
+    """before + kept + after -> kept on each sliced axis; starts and ends follow. Other steps than 1 freeze the axis."""
+    shape, out = op.shape(0), op.out_shape()
+    starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
+    axes = op.ints(3, "axes") or list(range(len(starts)))
+    steps = op.ints(4) or [1] * len(starts)
+    first: list[Term | int] = list(starts)
+    last: list[Term | int] = list(ends)
+    sliced: dict[int, int] = {a % len(shape): i for i, a in enumerate(axes)}
+    for axis, n in enumerate(shape):
+        i = sliced.get(axis)
+        if i is None or n == out[axis]:
+            letter = op.letter(n) if i is None or steps[i] == 1 else terms.atom(n, op.why("reverses it"))
+            op.put(0, axis, letter)
+            op.put_out(axis, letter)
+            continue
+        start = min(max(starts[i] + n if starts[i] < 0 else starts[i], 0), n)
+        if steps[i] != 1 or (op.node.inputs[0], axis) in op.graph.info.dynamic:
+            op.put(0, axis, terms.atom(n, op.why("slices it with a step or where it is dynamic")))
+            op.put_out(axis, terms.atom(out[axis], op.why("slices it with a step or where it is dynamic")))
+            continue
+        before, kept, after = (op.letter(m) for m in (start, out[axis], n - start - out[axis]))
+        op.put(0, axis, terms.total([before, kept, after]))
+        op.put_out(axis, kept)
+        op.drop(before)
+        op.drop(after)
+        first[i], last[i] = before, terms.total([before, kept])
+    if any(not isinstance(term, int) for term in (*first, *last)):
+        for k, name, entries in ((1, "starts", first), (2, "ends", last)):
+            if op.has(k):
+                op.resize_input(k, entries)
+            else:
+                op.resize_attrs(name, entries)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Gather")
+def gather(op: Op) -> None:
+    """data: a... n b..., indices: i... -> Y: a... i... b...; the gathered axis freezes."""
+    shape, indices = op.shape(0), op.shape(1)
+    axis = op.attr("axis", 0) % len(shape)
+    for d, n in enumerate(shape):
+        letter = op.letter(n)
+        op.put(0, d, letter)
+        if d == axis:
+            op.freeze(letter, "picks indices from it")
+        else:
+            op.put_out(d if d < axis else d + len(indices) - 1, letter)
+    for d, n in enumerate(indices):
+        letter = op.letter(n)
+        op.put(1, d, letter)
+        op.put_out(axis + d, letter)
+        op.freeze(letter, "indexes with it")
+    op.scales(Scaling.LINEAR)
+
+
+@rule("DepthToSpace")
+def depth_to_space(op: Op) -> None:
+    """CRD: N (C a b) h w -> N C (h a) (w b); DCR: N (a b C) h w -> N C (h a) (w b)."""
+    n = op.attr("blocksize")
+    order = "C a b" if op.attr("mode", "DCR") == "CRD" else "a b C"
+    _blocks(op, op.pattern(f"N ({order}) h w -> N C (h a) (w b)", a=n, b=n))
+
+
+@rule("SpaceToDepth")
+def space_to_depth(op: Op) -> None:
+    """N C (h a) (w b) -> N (a b C) h w."""
+    n = op.attr("blocksize")
+    _blocks(op, op.pattern("N C (h a) (w b) -> N (a b C) h w", a=n, b=n))
+
+
+def _blocks(op: Op, letters: dict[str, Term]) -> None:
+    for name in "abhw":
+        op.freeze(letters[name], "rearranges blocks of it")
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Shape", "Size")
+def shape_of(op: Op) -> None:
+    """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
+    for axis, n in enumerate(op.shape(0)):
+        letter = op.letter(n)
+        op.put(0, axis, letter)
+        op.drop(letter)
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Constant")
+def constant(op: Op) -> None:
+    """A value made by an attribute: cannot be cut here (`normalise` turns it into an initializer)."""
+    for axis, n in enumerate(op.out_shape()):
+        op.put_out(axis, terms.atom(n, op.why("is not an initializer")))
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(op: Op) -> None:
+    """Its shape input follows the output's axes."""
+    letters = [op.letter(n) for n in op.out_shape()]
+    for axis, letter in enumerate(letters):
+        op.put_out(axis, letter)
+    op.resize_input(0, letters, dynamic=dynamic_axes(op))
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Expand")
+def expand(op: Op) -> None:
+    """Broadcasts input 0; the target shape follows the output's axes."""
+    letters = [op.letter(n) for n in op.out_shape()]
+    place_broadcast(op, 0, letters)
+    for axis, letter in enumerate(letters):
+        op.put_out(axis, letter)
+    op.resize_input(1, letters, dynamic=dynamic_axes(op))
+    op.scales(Scaling.LINEAR)

@@ -1,0 +1,73 @@
+"""Ops that sum over channels: convolutions, Gemm, MatMul."""
+
+from __future__ import annotations
+
+from passes.graph.errors import Refusal
+from passes.graph.op import Op, Scaling
+from passes.graph.registry import rule
+from passes.graph.terms import ONE, Term
+
+
+@rule("Conv")
+def conv(op: Op) -> None:
+    """X: N (g i) ..., W: (g o) i ..., B: (g o) -> Y: N (g o) ..."""
+    letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
+    op.resize_attr("group", letters["g"])
+    op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
+
+
+@rule("ConvTranspose")
+def conv_transpose(op: Op) -> None:
+    """X: N (g i) ..., W: (g i) o ..., B: (g o) -> Y: N (g o) ..."""
+    letters = op.pattern("N (g i) ..., (g i) o ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
+    op.resize_attr("group", letters["g"])
+    op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
+
+
+@rule("Gemm")
+def gemm(op: Op) -> None:
+    """A: m k (or k m with transA), B: k n (or n k with transB), C broadcast to m n -> Y: m n."""
+    a = "k m" if op.attr("transA", 0) else "m k"
+    b = "n k" if op.attr("transB", 0) else "k n"
+    letters = op.pattern(f"{a}, {b} -> m n")
+    if op.has(2):
+        place_broadcast(op, 2, [letters["m"], letters["n"]])
+    op.scales(Scaling.LINEAR, weights=[0, 1], offsets=[2])
+
+
+@rule("MatMul")
+def matmul(op: Op) -> None:
+    """A: ... m k, B: ... k n -> Y: ... m n, batch axes broadcast; vectors lose their axis in Y."""
+    a, b, y = op.shape(0), op.shape(1), op.out_shape()
+    if not a or not b:
+        raise Refusal("multiplies a scalar")
+    k = op.letter(a[-1])
+    op.put(0, len(a) - 1, k)
+    op.put(1, max(len(b) - 2, 0), k)
+    batch = [op.letter(n) for n in y[: len(y) - (len(a) > 1) - (len(b) > 1)]]
+    out: list[Term] = list(batch)
+    if len(a) > 1:
+        m = op.letter(a[-2])
+        op.put(0, len(a) - 2, m)
+        out.append(m)
+    if len(b) > 1:
+        n = op.letter(b[-1])
+        op.put(1, len(b) - 1, n)
+        out.append(n)
+    place_broadcast(op, 0, batch, keep=len(a) - 2)
+    place_broadcast(op, 1, batch, keep=len(b) - 2)
+    for axis, term in enumerate(out):
+        op.put_out(axis, term)
+    op.scales(Scaling.PRODUCT, weights=[0, 1])
+
+
+def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) -> None:
+    """Put the output's letters ``out`` on input ``k``, aligned from the right; axes of size one stay untied.
+
+    ``keep``: how many leading axes of the input take part (all by default).
+    """
+    shape = op.shape(k)[: len(op.shape(k)) if keep is None else max(keep, 0)]
+    if len(shape) > len(out):
+        raise Refusal(f"has an input of {len(shape)} axes for an output of {len(out)}")
+    for axis, n in enumerate(shape):
+        op.put(k, axis, out[len(out) - len(shape) + axis] if n > 1 else ONE)

@@ -1,0 +1,116 @@
+"""Pooling, reductions, resampling, padding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passes.graph import terms
+from passes.graph.errors import Refusal
+from passes.graph.op import Op, Scaling
+from passes.graph.registry import rule
+from passes.graph.terms import Term
+
+
+@rule("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def pooling(op: Op) -> None:
+    """X: N C ... -> Y: N C ...; windows mix the spatial axes."""
+    op.pattern("N C ... -> N C ...")
+    if len(op.node.outputs) > 1 and op.node.outputs[1]:
+        raise Refusal("returns flat indices")
+    op.scales(Scaling.LINEAR if "Average" in op.node.op else Scaling.HOMOGENEOUS)
+
+
+_HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+
+
+@rule(
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
+)  # fmt: skip
+def reduction(op: Op) -> None:
+    """Reduced axes freeze (or stay as ones with keepdims); the others pass."""
+    shape = op.shape(0)
+    arg = op.node.op.startswith("Arg")
+    axes = [op.attr("axis", 0)] if arg else op.ints(1, "axes")
+    if not axes and not op.attr("noop_with_empty_axes", 0):
+        axes = list(range(len(shape)))
+    reduced = {a % len(shape) for a in axes}
+    keep = bool(op.attr("keepdims", 1))
+    at = 0
+    for axis, n in enumerate(shape):
+        letter = op.letter(n)
+        op.put(0, axis, letter)
+        if axis not in reduced:
+            op.put_out(at, letter)
+        elif keep:
+            op.put_out(at, terms.ONE)
+        at += axis not in reduced or keep
+    if op.node.op in ("ReduceMean", "ReduceSum"):
+        op.scales(Scaling.LINEAR)
+    elif op.node.op in _HOMOGENEOUS_REDUCTIONS:
+        op.scales(Scaling.HOMOGENEOUS)
+
+
+@rule("Resize", "Upsample")
+def resample(op: Op) -> None:
+    """Axes whose size does not change pass; the others are interpolated and freeze. Sizes follow the axes."""
+    if op.has(1) and op.node.op == "Resize" and op.graph.opset > 10 and op.attr("coordinate_transformation_mode") == (
+        "tf_crop_and_resize"
+    ):
+        raise Refusal("crops by coordinates")
+    out = op.out_shape()
+    entries: list[Term | int] = []
+    for axis, n in enumerate(op.shape(0)):
+        if n == out[axis]:
+            letter = op.letter(n)
+            op.put(0, axis, letter)
+            op.put_out(axis, letter)
+            entries.append(letter)
+        else:
+            op.put(0, axis, terms.atom(n, op.why("interpolates it")))
+            op.put_out(axis, terms.atom(out[axis], op.why("interpolates it")))
+            entries.append(out[axis])
+    if op.has(3) and not op.attr("axes"):
+        op.resize_input(3, entries, dynamic=dynamic_axes(op))
+    op.scales(Scaling.LINEAR)
+
+
+def dynamic_axes(op: Op, k: int = 0) -> list[int]:
+    """Axes of output ``k`` whose size varies."""
+    name = op.node.outputs[k]
+    return [axis for axis in range(len(op.out_shape(k))) if (name, axis) in op.graph.info.dynamic]
+
+
+@rule("Pad")
+def pad(op: Op) -> None:
+    """Padded axes freeze, unless constant zeros are appended: then the output is before + X + after, and may shrink."""
+    shape, out = op.shape(0), op.out_shape()
+    pads = op.ints(1, "pads" if op.graph.opset > 1 else "paddings")
+    axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
+    before = dict(zip(axes, pads[: len(axes)], strict=True))
+    after = dict(zip(axes, pads[len(axes) :], strict=True))
+    fill = op.value(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
+    zeros = op.attr("mode", "constant") == "constant" and fill is not None and not np.any(fill)
+    sizes: dict[int, tuple[Term | int, Term | int]] = {}
+    for axis, n in enumerate(shape):
+        low, high = before.get(axis, 0), after.get(axis, 0)
+        if not low and not high:
+            letter = op.letter(n)
+            op.put(0, axis, letter)
+            op.put_out(axis, letter)
+        elif zeros and low >= 0 and high >= 0 and axis == 1:
+            letter, first, last = op.letter(n), op.letter(low), op.letter(high)
+            op.put(0, axis, letter)
+            op.put_out(axis, terms.total([first, letter, last]))
+            sizes[axis] = (first, last)
+        else:
+            op.put(0, axis, terms.atom(n, op.why("pads it")))
+            op.put_out(axis, terms.atom(out[axis], op.why("pads it")))
+    if sizes:
+        entries = [sizes[a][0] if a in sizes else before[a] for a in axes]
+        entries += [sizes[a][1] if a in sizes else after[a] for a in axes]
+        if op.has(1):
+            op.resize_input(1, entries)
+        else:
+            op.resize_attrs("pads", entries)
+    op.scales(Scaling.LINEAR if zeros else Scaling.NONE)

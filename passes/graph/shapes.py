@@ -1,0 +1,194 @@
+"""Concrete shapes of every tensor, which of their dims are dynamic, and the values of small computed tensors.
+
+Dynamic dims get a stand-in size. Everything is computed under two different assignments of stand-ins: what differs
+between the two is dynamic, what is equal is a fact about the model. ONNX shape inference does most of the work,
+on a skeleton of the model without its large weights; integer arithmetic on shapes is evaluated node by node; what
+is still unknown is asked of an observer that runs the model once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from passes.graph.evaluate import evaluate
+
+Shape = tuple[int, ...]
+Observer = Callable[[onnx.ModelProto, Mapping[str, Shape], list[str]], Mapping[str, Shape]]
+"""(model, input shapes, names of tensors) -> their shapes, found by running the model once."""
+
+SMALL = 4096
+"""Elements up to which a computed tensor is evaluated and an initializer is kept in the skeleton."""
+BATCH_STAND_INS = (2, 3)
+OTHER_STAND_INS = (64, 96)
+
+
+@dataclass
+class ShapeInfo:
+    """``shapes``: every known shape; ``dynamic``: (tensor, axis) whose size may differ; ``values``: computed small
+    tensors; ``origins``: for each computed value the tensors whose Shape it was computed from."""
+
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dynamic: set[tuple[str, int]] = field(default_factory=set)
+    values: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    varying: set[str] = field(default_factory=set)
+    origins: dict[str, frozenset[str]] = field(default_factory=dict)
+
+
+def input_shapes(model: onnx.ModelProto, choice: int, overrides: Mapping[str, Shape]) -> dict[str, Shape]:
+    """A concrete shape for every input that has a tensor shape; dims that share a symbol share a size."""
+    constants = {t.name for t in model.graph.initializer}
+    by_symbol: dict[str, int] = {}
+    found: dict[str, Shape] = {}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        if value.name in constants or not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+            continue
+        if value.name in overrides:
+            found[value.name] = overrides[value.name]
+            continue
+        dims: list[int] = []
+        for position, dim in enumerate(kind.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value > 0:
+                dims.append(dim.dim_value)
+                continue
+            stand_in = (BATCH_STAND_INS if position == 0 else OTHER_STAND_INS)[choice]
+            dims.append(by_symbol.setdefault(dim.dim_param, stand_in) if dim.dim_param else stand_in)
+        found[value.name] = tuple(dims)
+    return found
+
+
+def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelProto:
+    """The model with large initializers turned into inputs, fixed input shapes and no recorded shapes."""
+    bones = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    bones.opset_import.extend(model.opset_import)
+    bones.functions.extend(model.functions)
+    graph = bones.graph
+    graph.name = model.graph.name or "graph"
+    graph.node.extend(model.graph.node)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for value in model.graph.output:
+        bare = graph.output.add(name=value.name)
+        if value.type.HasField("tensor_type"):
+            bare.type.tensor_type.elem_type = value.type.tensor_type.elem_type
+        else:
+            bare.type.CopyFrom(value.type)
+    constants = {t.name for t in model.graph.initializer}
+    for value in model.graph.input:
+        if value.name not in constants:
+            kept = graph.input.add()
+            kept.CopyFrom(value)
+            if value.name in sizes:
+                del kept.type.tensor_type.shape.dim[:]
+                for n in sizes[value.name]:
+                    kept.type.tensor_type.shape.dim.add(dim_value=n)
+    for tensor in model.graph.initializer:
+        if int(np.prod(tensor.dims)) <= SMALL:
+            graph.initializer.add().CopyFrom(tensor)
+        else:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return bones
+
+
+def infer_shapes(
+    model: onnx.ModelProto, overrides: Mapping[str, Shape] | None = None, observer: Observer | None = None
+) -> ShapeInfo:
+    """Shapes of all tensors of the main graph under the first assignment, with what the second one shows to vary."""
+    first = _under(model, 0, overrides or {}, observer)
+    second = _under(model, 1, overrides or {}, observer)
+    for name, shape in first.shapes.items():
+        other = second.shapes.get(name)
+        if other is None or len(other) != len(shape):
+            first.dynamic.update((name, axis) for axis in range(len(shape)))
+        else:
+            first.dynamic.update((name, axis) for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
+    for value in model.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not (dim.HasField("dim_value") and dim.dim_value > 0) and value.name in first.shapes:
+                first.dynamic.add((value.name, axis))
+    first.varying = {
+        name for name, v in first.values.items() if not np.array_equal(v, second.values.get(name, np.empty(0)))
+    }
+    return first
+
+
+def _under(model: onnx.ModelProto, choice: int, overrides: Mapping[str, Shape], observer: Observer | None) -> ShapeInfo:
+    sizes = input_shapes(model, choice, overrides)
+    bones = skeleton(model, sizes)
+    info = ShapeInfo()
+    _run_inference(bones, info)
+    while _evaluate(bones, info):  # a value may unlock a shape, which may unlock a value
+        _run_inference(bones, info)
+    missing = [n for node in model.graph.node for n in node.output if n and n not in info.shapes]
+    if missing and observer is not None:
+        info.shapes.update(observer(model, sizes, missing))
+        _evaluate(bones, info)
+    return info
+
+
+def _run_inference(bones: onnx.ModelProto, info: ShapeInfo) -> None:
+    inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
+    for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+            if -1 not in dims:
+                info.shapes[value.name] = dims
+    for tensor in bones.graph.initializer:
+        info.shapes[tensor.name] = tuple(tensor.dims)
+
+
+def _evaluate(bones: onnx.ModelProto, info: ShapeInfo) -> bool:
+    """Fold arithmetic on shapes and small constants into initializers of the skeleton. True if any was found."""
+    for tensor in bones.graph.initializer:
+        if tensor.name not in info.values and not tensor.external_data:
+            info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    opsets = {o.domain: o.version for o in bones.opset_import}
+    outputs = {v.name for v in bones.graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in bones.graph.node:
+        found: dict[str, NDArray[Any]] = {}
+        origin: frozenset[str] = frozenset()
+        if node.domain not in ("", "ai.onnx"):
+            pass
+        elif node.op_type == "Shape" and node.input[0] in info.shapes:
+            bounds = {a.name: a.i for a in node.attribute}
+            whole = info.shapes[node.input[0]]
+            part = whole[slice(bounds.get("start", 0), bounds.get("end", None))]
+            found, origin = {node.output[0]: np.array(part, np.int64)}, frozenset([node.input[0]])
+        elif _is_evaluable(node, info):
+            found = evaluate(node, opsets, info.values)
+            origin = frozenset().union(*(info.origins.get(n, frozenset()) for n in node.input))
+        if len(found) == sum(n != "" for n in node.output) and not outputs & found.keys():
+            for name, value in found.items():
+                info.values[name], info.origins[name], info.shapes[name] = value, origin, value.shape
+                bones.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+        else:
+            kept.append(node)
+    if len(kept) == len(bones.graph.node):
+        return False
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
+    del bones.graph.node[:]
+    bones.graph.node.extend(copies)
+    return True
+
+
+NOT_EVALUATED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad"}
+"""Ops that may blow a small input up: their output's size is looked at first."""
+
+
+def _is_evaluable(node: onnx.NodeProto, info: ShapeInfo) -> bool:
+    if node.op_type in NOT_EVALUATED or not node.input or any(a.HasField("g") or a.graphs for a in node.attribute):
+        return False
+    if node.op_type in GROWING:
+        out = info.shapes.get(node.output[0])
+        small = int(np.prod(out)) if out is not None else max(np.max(np.abs(info.values.get(n, 1))) for n in node.input)
+        if small > SMALL:
+            return False
+    return all(not n or n in info.values for n in node.input)

@@ -1,0 +1,23 @@
+"""Arrays in, arrays out: norms, similarities, clusters and elections over channels. Nothing here knows of ONNX.
+
+Channels are rows: ``rows`` (C, D) holds for each of C channels the D weights that produce it. Every function takes any
+float array, computes on float32 rows with float64 sums, and gives the same result whatever the number of threads.
+"""
+
+from .norms import median_distances, row_norms
+from .reprune import elect, elect_kernels
+from .similarity import best_match, parallel_classes
+from .ward import cut, cut_height, ward_linkage, ward_linkages
+
+__all__ = [
+    "best_match",
+    "cut",
+    "cut_height",
+    "elect",
+    "elect_kernels",
+    "median_distances",
+    "parallel_classes",
+    "row_norms",
+    "ward_linkage",
+    "ward_linkages",
+]

@@ -1,0 +1,57 @@
+"""What the kernels accept: every wrapper in this folder passes its arguments through here.
+
+Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all of them become one.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Single: TypeAlias = NDArray[np.float32]
+Double: TypeAlias = NDArray[np.float64]
+Index: TypeAlias = NDArray[np.int64]
+
+
+def as_rows(values: ArrayLike, ndim: int = 2) -> Single:
+    """Return ``values`` as C-contiguous, aligned, writable float32; a copy only where it is not so already.
+
+    Raises ValueError for another number of dimensions, and for NaN, infinity or values beyond float32's range.
+    """
+    with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused below
+        rows = np.require(np.asarray(values), np.float32, ["C", "A", "W"])
+    if rows.ndim != ndim:
+        raise ValueError(f"expected an array of {ndim} dimensions, got shape {rows.shape}")
+    if not np.isfinite(rows).all():
+        raise ValueError("the rows hold NaN, infinity or values beyond float32's range")
+    return rows
+
+
+def as_doubles(values: ArrayLike, shape: tuple[int, ...]) -> Double:
+    """Return ``values`` as C-contiguous, aligned, writable float64 of that shape; -1 stands for any size.
+
+    Raises ValueError for another shape, and for NaN or infinity.
+    """
+    doubles = np.require(np.asarray(values), np.float64, ["C", "A", "W"])
+    sizes = zip(shape, doubles.shape, strict=False)
+    if doubles.ndim != len(shape) or any(want not in (-1, have) for want, have in sizes):
+        raise ValueError(f"expected shape {shape}, got {doubles.shape}")
+    if not np.isfinite(doubles).all():
+        raise ValueError("the values hold NaN or infinity")
+    return doubles
+
+
+def as_channels(indices: ArrayLike, channels: int) -> Index:
+    """Return ``indices`` as a vector of int64. Raises ValueError unless each is in [0, channels)."""
+    vector = np.asarray(indices)
+    if vector.ndim != 1 or (vector.size and not np.issubdtype(vector.dtype, np.integer)):
+        raise ValueError(f"expected a vector of channel indices, got shape {vector.shape} of {vector.dtype}")
+    if vector.size and not 0 <= int(vector.min()) <= int(vector.max()) < channels:
+        raise ValueError(f"channel indices outside [0, {channels})")
+    return np.require(vector, np.int64, ["C", "A", "W"])
+
+
+def check_keep(keep: int, channels: int) -> None:
+    """Raise ValueError unless 1 <= keep <= channels."""
+    if not 1 <= keep <= channels:
+        raise ValueError(f"cannot keep {keep} of {channels} channels")

@@ -1,0 +1,61 @@
+"""How large a channel is, and how far from all the others: the criteria that rank channels one by one."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import Double, Single, as_rows
+from .distances import squared_distances
+from .jit import parallel, prange
+
+# Rows of the distance matrix that exist at one time.
+_CHUNK = 256
+
+
+@parallel
+def _norms(rows: Single, order: int, out: Double) -> None:
+    for i in prange(rows.shape[0]):
+        row = rows[i]
+        total = 0.0
+        if order == 1:
+            for d in range(row.size):
+                total += abs(np.float64(row[d]))
+            out[i] = total
+        else:
+            for d in range(row.size):
+                total += np.float64(row[d]) * np.float64(row[d])
+            out[i] = np.sqrt(total)
+
+
+def row_norms(rows: ArrayLike, order: Literal[1, 2] = 2) -> Double:
+    """The l1 or l2 norm of each row: ``rows`` (C, D), read as float32 -> (C,), summed in float64.
+
+    Equal rows get equal bits, so that a tie between copies is a tie. Raises ValueError for another ``order``, for
+    another number of dimensions and for values that are not finite. Source: Li et al., Pruning Filters for Efficient
+    ConvNets, ICLR 2017 (the l1 criterion).
+    """
+    if order not in (1, 2):
+        raise ValueError(f"order must be 1 or 2, got {order}")
+    single = as_rows(rows)
+    out = np.empty(single.shape[0])
+    _norms(single, int(order), out)
+    return out
+
+
+def median_distances(rows: ArrayLike) -> Double:
+    """For each row the sum of its distances to all rows: ``rows`` (C, D), read as float32 -> (C,).
+
+    Entry i is sum_j ||r_i - r_j||_2. The smallest lie nearest the layer's geometric median: the other rows replace them
+    best. The same bits whatever the thread count. Raises ValueError as ``row_norms``. Source: He et al., Filter Pruning
+    via Geometric Median, CVPR 2019, eq. 6.
+    """
+    single = as_rows(rows)
+    channels = single.shape[0]
+    columns = np.ascontiguousarray(single.T)[None]
+    out = np.empty(channels)
+    for start in range(0, channels, _CHUNK):
+        stop = min(start + _CHUNK, channels)
+        squares = squared_distances(columns, start, stop)[0]
+        out[start:stop] = np.sqrt(squares, out=squares).sum(axis=1)
+    return out

@@ -1,0 +1,97 @@
+"""REPrune: which channels stay, by clustering them and electing representatives."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import Index, as_rows, check_keep
+from .jit import serial
+from .norms import row_norms
+from .ward import cut, cut_height, ward_linkage, ward_linkages
+
+# Distances to a centre that agree this far, relative to the members' size, are a tie. The two members of a cluster of
+# two are always equally far from its centre; rounding must not elect.
+TIE = 1e-6
+
+
+def elect(rows: ArrayLike, keep: int) -> Index:
+    """One representative of each of ``keep`` Ward clusters of whole filters: ``rows`` (C, D) -> (keep,), ascending.
+
+    The representative is the filter nearest (l2) to its cluster's centre; of those as near, the one with the larger l2
+    norm, then the lower index. Raises ValueError unless 1 <= keep <= C, for another number of dimensions and values
+    that are not finite. Source: Park et al., REPrune: Filter Pruning via Representative Election, arXiv 2007.06932.
+    """
+    single = as_rows(rows)
+    channels = single.shape[0]
+    check_keep(keep, channels)
+    if keep == channels:
+        return np.arange(channels)
+    merges, _ = ward_linkage(single)
+    labels = cut(merges, keep)
+    norms = row_norms(single)
+    kept = np.empty(keep, np.int64)
+    by_cluster = np.argsort(labels, kind="stable")
+    for cluster, members in enumerate(np.split(by_cluster, np.cumsum(np.bincount(labels))[:-1])):
+        filters = single[members].astype(np.float64)
+        gaps = np.linalg.norm(filters - filters.mean(axis=0), axis=1)
+        near = members[gaps <= gaps.min() + TIE * norms[members].max()]
+        kept[cluster] = near[np.argmax(norms[near])]  # the first of the largest: the lowest index
+    return np.sort(kept)
+
+
+@serial
+def _cover(labels: Index, order: Index, keep: int, kept: Index) -> None:
+    """Greedy maximum coverage; ``labels`` (I, O) are each input channel's clusters, ``order`` (O,) settles ties."""
+    inputs, filters = labels.shape
+    covered = np.zeros((inputs, filters), np.bool_)
+    chosen = np.zeros(filters, np.bool_)
+    gain = np.full(filters, inputs)  # how many uncovered pairs each filter would cover
+    count = 0
+    while count < keep:
+        best = -1
+        for rank in range(filters):
+            o = order[rank]
+            if not chosen[o] and (best < 0 or gain[o] > gain[best]):
+                best = o
+        if gain[best] == 0:
+            covered[:] = False
+            gain[:] = inputs
+            continue
+        chosen[best] = True
+        kept[count] = best
+        count += 1
+        for i in range(inputs):
+            line = labels[i]
+            cluster = line[best]
+            if not covered[i, cluster]:
+                covered[i, cluster] = True
+                for o in range(filters):
+                    gain[o] -= line[o] == cluster
+
+
+def elect_kernels(filters: ArrayLike, keep: int) -> Index:
+    """The filters that cover most kernel clusters: ``filters`` (O, I, k) -> (keep,) indices into O, ascending.
+
+    Every input channel has a Ward dendrogram of its O kernels of size k. All are cut at one height: the largest, over
+    the input channels, of the height of merge ceil(s O), s = 1 - keep / O. Then the filter that covers most (input
+    channel, cluster) pairs not yet covered is kept, of those with as many the one with the larger l2 norm, then the
+    lower index, until there are ``keep``. When no remaining filter covers a new pair, all pairs count as uncovered
+    again.
+
+    Raises ValueError unless 1 <= keep <= O and I >= 1, for another number of dimensions and values that are not finite.
+    Source: Park et al., REPrune: Channel Pruning via Kernel Representative Selection, AAAI 2024, arXiv 2402.17862.
+    """
+    kernels = as_rows(filters, ndim=3)
+    outputs, inputs, _ = kernels.shape
+    check_keep(keep, outputs)
+    if inputs == 0:
+        raise ValueError("the filters have no input channels")
+    if keep == outputs:
+        return np.arange(outputs)
+    merges, heights = ward_linkages(kernels.transpose(1, 0, 2))
+    step = outputs - keep  # ceil(s O), without the rounding of s
+    labels = cut_height(merges, heights, float(heights[:, step - 1].max()))
+    norms = row_norms(kernels.reshape(outputs, -1))
+    order = np.lexsort((np.arange(outputs), -norms)).astype(np.int64)
+    kept = np.empty(keep, np.int64)
+    _cover(labels, order, int(keep), kept)
+    return np.sort(kept)

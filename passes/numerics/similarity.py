@@ -1,0 +1,174 @@
+"""Which kept channel stands for a removed one, and which channels are copies of each other up to a scale."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .arrays import Double, Index, Single, as_channels, as_doubles, as_rows
+from .jit import parallel, prange, serial
+from .norms import row_norms
+
+# Scores closer than this are a tie: float32 dot products do not resolve it, and a matrix product rounds equal columns
+# differently at its tiles' edges. The same for bias distances, relative to the biases.
+TIE = 1e-6
+
+# Removed rows to a tile of the similarity matrix.
+_CHUNK = 256
+
+
+@parallel
+def _choose(
+    similar: Single,
+    own_bias: Double,
+    kept_bias: Double,
+    own_norm: Double,
+    kept_norm: Double,
+    lam: float,
+    out: Index,
+) -> None:
+    """Position in the kept set of the best match of each removed row; ``similar`` (n, K) holds the cosines."""
+    count, kept = similar.shape
+    width = own_bias.shape[1]
+    for i in prange(count):
+        scores = np.zeros(kept)
+        low, high, reach = np.inf, 0.0, 0.0
+        # A row of norm zero scales to nothing wherever it goes: no bias distance tells its candidates apart.
+        if width > 0 and own_norm[i] > 0.0:
+            for j in range(kept):
+                # ||b_i - s b_j|| / s = ||b_i / s - b_j||, which has a limit (||b_j||) where the kept norm is zero.
+                inverse = kept_norm[j] / own_norm[i]
+                gap, size = 0.0, 0.0
+                for k in range(width):
+                    mine = own_bias[i, k] * inverse
+                    gap += (mine - kept_bias[j, k]) ** 2
+                    size += mine**2 + kept_bias[j, k] ** 2
+                scores[j] = np.sqrt(gap)
+                low, high, reach = min(low, scores[j]), max(high, scores[j]), max(reach, np.sqrt(size))
+        # Without the second test, biases that all agree would be told apart by their rounding, stretched to [0, 1].
+        spread = high - low
+        if spread > 0.0 and spread > TIE * reach:
+            for j in range(kept):
+                scores[j] = scores[j] / high
+        else:
+            for j in range(kept):
+                scores[j] = 0.0
+        best = np.inf
+        for j in range(kept):
+            scores[j] = lam * (1.0 - np.float64(similar[i, j])) + (1.0 - lam) * scores[j]
+            best = min(best, scores[j])
+        for j in range(kept):
+            if scores[j] <= best + TIE:
+                out[i] = j
+                break
+
+
+def best_match(
+    rows: ArrayLike, biases: ArrayLike, kept: ArrayLike, removed: ArrayLike, lam: float
+) -> tuple[Index, Double]:
+    """For every removed channel the kept channel that replaces it best: (R,) channel indices, (R,) cosines.
+
+    ``rows`` (C, D), read as float32, are the channels' weights, ``biases`` (C, B) their biases (B may be 0), ``kept``
+    (K,) ascending and ``removed`` (R,) channel indices. The partner j of channel i minimises
+
+        lam (1 - cos(r_i, r_j)) + (1 - lam) d_ij,    d_ij = ||b_i - s b_j||_2 / s,    s = ||r_i|| / ||r_j||
+
+    with d_ij scaled to [0, 1] over the kept channels of that i (0 where they do not differ), and alone by its cosine
+    where B = 0. Scores within ``TIE`` of the best count as equal; then the lowest channel wins. A row of norm zero has
+    cosine 0 with every row. The cosines returned are summed in float64.
+
+    Raises ValueError for other shapes, values that are not finite, indices out of range, ``kept`` not ascending or
+    empty while ``removed`` is not, ``lam`` outside [0, 1]. Source: Kim et al., Neuron Merging, NeurIPS 2020: MostSim
+    (alg. 1) and, for convolutions, its blend with the bias distance, here on weights with BatchNorm folded in.
+    """
+    single = as_rows(rows)
+    channels = single.shape[0]
+    bias = as_doubles(biases, (channels, -1))
+    keep, gone = as_channels(kept, channels), as_channels(removed, channels)
+    if not 0.0 <= lam <= 1.0:
+        raise ValueError(f"lam must be in [0, 1], got {lam}")
+    if (np.diff(keep) <= 0).any():
+        raise ValueError("kept must be ascending, without repetition")
+    if gone.size and not keep.size:
+        raise ValueError("nothing is kept to match the removed channels with")
+    norms = row_norms(single)
+    # A float32 matrix product, in tiles, and a kernel that only chooses. 256 x 256 pairs of 4608 features, two threads:
+    # the product takes 3 ms, a tiled kernel 15 ms, plain loops 100 ms.
+    targets = _units(single[keep], norms[keep]).T
+    weight = float(lam) if bias.shape[1] else 1.0
+    partner = np.empty(gone.size, np.int64)
+    cosine = np.empty(gone.size)
+    for start in range(0, gone.size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        own = gone[part]
+        similar = _units(single[own], norms[own]) @ targets
+        _choose(similar, bias[own], bias[keep], norms[own], norms[keep], weight, partner[part])
+        match = keep[partner[part]]
+        partner[part] = match
+        dots = np.einsum("rd,rd->r", single[own], single[match], dtype=np.float64)
+        sizes = norms[own] * norms[match]
+        cosine[part] = np.divide(dots, sizes, out=np.zeros_like(dots), where=sizes > 0.0)
+    return partner, np.clip(cosine, -1.0, 1.0)
+
+
+def _units(rows: Single, norms: Double) -> Single:
+    """Rows over their norms; rows of norm zero stay zero. Divides in float64: a norm may be subnormal in float32."""
+    divisors = np.where(norms > 0.0, norms, 1.0)[:, None]
+    return np.divide(rows, divisors, out=np.empty_like(rows), casting="same_kind")
+
+
+@serial
+def _lead(rows: Single, norms: Double, tolerance: float, leader: Index, scale: Double) -> None:
+    channels, features = rows.shape
+    heads = np.empty(channels, np.int64)
+    # Where each leader's largest element sits, and that element over the norm: rows that are not parallel differ there
+    # at once, also sparse ones, whose first elements all agree at zero.
+    places = np.empty(channels, np.int64)
+    peaks = np.empty(channels)
+    count = 0
+    for i in range(channels):
+        leader[i] = i
+        scale[i] = 1.0
+        if norms[i] == 0.0:
+            continue
+        row = rows[i]
+        for h in range(count):
+            if abs(row[places[h]] / norms[i] - peaks[h]) > tolerance:
+                continue
+            j = heads[h]
+            other = rows[j]
+            same = True
+            for d in range(features):
+                if abs(row[d] / norms[i] - other[d] / norms[j]) > tolerance:
+                    same = False
+                    break
+            if same:
+                leader[i] = j
+                scale[i] = norms[i] / norms[j]
+                break
+        if leader[i] == i:
+            place = 0
+            for d in range(features):
+                if abs(row[d]) > abs(row[place]):
+                    place = d
+            heads[count] = i
+            places[count] = place
+            peaks[count] = row[place] / norms[i]
+            count += 1
+
+
+def parallel_classes(rows: ArrayLike, tolerance: float) -> tuple[Index, Double]:
+    """Group the rows that are positive multiples of each other: ``rows`` (C, D) -> leader (C,), scale (C,).
+
+    Row i is scale_i > 0 times row leader_i, the lowest earlier leader for which no element of the two unit-normalised
+    rows differs by more than ``tolerance``; a row without one is its own leader, at scale 1, and so is a row of zeros.
+    A leader's leader is itself. The rows are read as float32: a tolerance below 1e-7 asks for more than they hold.
+    O(C^2) in practice, almost every pair is told apart by one element.
+
+    Raises ValueError for another number of dimensions, values that are not finite, a negative tolerance.
+    """
+    if not tolerance >= 0.0:
+        raise ValueError(f"the tolerance must not be negative, got {tolerance}")
+    single = as_rows(rows)
+    leader = np.empty(single.shape[0], np.int64)
+    scale = np.empty(single.shape[0])
+    _lead(single, row_norms(single), float(tolerance), leader, scale)
+    return leader, scale

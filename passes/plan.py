@@ -1,0 +1,138 @@
+"""What is to happen to each channel group: how many channels stay, which, and where the others' share goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+
+from passes.free import FreeChannels, free_channels
+from passes.bounds import nonnegative_tensors
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.model import Array
+from passes.merge import MergeSettings, most_similar
+from passes.propagate import gains, obstacle
+from passes.select import select
+from passes.signature import signature
+
+
+@dataclass
+class GroupPlan:
+    """Channels ``keep`` (K,) of ``group`` stay. ``mixing``: tensor that a consumer reads -> Z (C, K), its new weights
+    being W Z; ``constants``: tensor -> (C,) values of removed constant channels, W c going into the consumer's bias."""
+
+    group: ChannelGroup
+    keep: Array
+    mixing: dict[str, sparse.csr_array] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    method: str = "none"
+    reason: str | None = None
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether any channel goes."""
+        return len(self.keep) < self.group.size
+
+    def selection(self) -> sparse.csr_array:
+        """The Z (C, K) of plain removal."""
+        kept = np.arange(len(self.keep))
+        return sparse.csr_array((np.ones(len(kept)), (self.keep, kept)), shape=(self.group.size, len(kept)))
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """``width``: channels that stay in a group, given the group and how many of its channels are free."""
+
+    width: Callable[[ChannelGroup], int]
+    method: str = "merge"
+    select: str = "l1"
+    merge: MergeSettings = MergeSettings()
+    lossless: bool = False
+
+
+def keep_ratio(ratio: float) -> Callable[[ChannelGroup], int]:
+    """Every group keeps ceil(ratio * C) channels, at least one."""
+    return lambda group: max(1, math.ceil(ratio * group.size - 1e-9))
+
+
+def make_plans(
+    typing: Typing, groups: Sequence[ChannelGroup], excluded: dict[str, str], settings: PlanSettings
+) -> list[GroupPlan]:
+    """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
+    nonnegative = nonnegative_tensors(typing.graph)
+    return [_plan(typing, group, excluded, settings, nonnegative) for group in groups]
+
+
+def _plan(
+    typing: Typing, group: ChannelGroup, excluded: dict[str, str], settings: PlanSettings, nonnegative: set[str]
+) -> GroupPlan:
+    whole = np.arange(group.size)
+    reason = group.frozen or excluded.get(group.name)
+    if reason is not None:
+        return GroupPlan(group, whole, reason=reason)
+    width = group.size if settings.lossless else settings.width(group)
+    if width >= group.size and not settings.lossless:
+        return GroupPlan(group, whole, reason=f"{group.size} channels are to be kept")
+    sign = signature(typing, group)
+    free = free_channels(typing, group, sign, nonnegative)
+    if settings.lossless:
+        width = group.size - len(free.order)
+        if not free.order:
+            return GroupPlan(group, whole, reason="no channel is free")
+    gone = free.order[: group.size - width]
+    rest = np.setdiff1d(whole, gone)
+    keep = select(sign, rest, width, settings.select)
+    plan = GroupPlan(group, keep, constants=_removed_constants(free, gone), method="prune")
+    if group.unmixable is not None:
+        plan.reason = f"pruned only: {group.unmixable}"
+        return plan
+    partner, scale = free.partner.copy(), free.scale.copy()
+    partner[np.setdiff1d(whole, gone)] = -1
+    lossy = np.setdiff1d(rest, keep)
+    if settings.method == "merge" and lossy.size:
+        blocked = obstacle(group)
+        if blocked is None:
+            partner[lossy], scale[lossy] = most_similar(sign, keep, lossy, settings.merge)
+        else:
+            plan.reason = f"pruned only: {blocked}"
+    if np.any(partner >= 0) or plan.constants:
+        plan.method = "merge" if np.any(partner[lossy] >= 0) else "lossless" if not lossy.size else "prune"
+    plan.mixing = _mixing(typing, plan, partner, scale)
+    return plan
+
+
+def _removed_constants(free: FreeChannels, gone: Sequence[int]) -> dict[str, Array]:
+    mask = np.isin(np.arange(len(free.partner)), gone)
+    values = {name: np.where(mask, value, 0.0) for name, value in free.constants.items()}
+    return {name: value for name, value in values.items() if value.any()}
+
+
+def _mixing(typing: Typing, plan: GroupPlan, partner: Array, scale: Array) -> dict[str, sparse.csr_array]:
+    """Z for every tensor that consumers read: each merged channel in its partner's column, with the factor seen there.
+
+    A partner may itself be merged into another: the factors multiply along the chain, which ends at a kept channel.
+    """
+    group = plan.group
+    merged = np.flatnonzero(partner >= 0)
+    reference = np.arange(group.size)
+    reference[merged] = partner[merged]
+    factors = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).at
+    position = np.full(group.size, -1)
+    position[plan.keep] = np.arange(len(plan.keep))
+    mixing: dict[str, sparse.csr_array] = {}
+    for name in {name for step in group.steps for name in step.consumed}:
+        rows, columns, values = list(plan.keep), list(range(len(plan.keep))), [1.0] * len(plan.keep)
+        for c in merged:
+            factor, target = float(factors[name][c]), int(partner[c])
+            while position[target] < 0 and partner[target] >= 0:
+                factor, target = factor * float(factors[name][target]), int(partner[target])
+            if position[target] >= 0:
+                rows.append(int(c))
+                columns.append(int(position[target]))
+                values.append(factor)
+        mixing[name] = sparse.csr_array((values, (rows, columns)), shape=(group.size, len(plan.keep)))
+    return mixing

@@ -1,0 +1,163 @@
+"""How a scale on a channel travels from its producers to its consumers.
+
+If the producers make channel i as s times channel j, then behind linear and positively homogeneous ops channel i is
+still a multiple of channel j, and what multiplies or shifts the two on the way decides by how much. `gains` follows
+that through a group, node by node, for one partner of each channel; the consumers then absorb the factor they see.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from passes.fold_batchnorm import batchnorm_affine
+from passes.graph.groups import ChannelGroup, Step
+from passes.graph.infer import Role, Typing
+from passes.graph.model import Array
+from passes.graph.op import Scaling
+from passes.signature import along_channels, unfolded
+
+TINY = 1e-30
+
+
+@dataclass
+class Gains:
+    """``at``: tensor -> (C,) factor of each channel over its partner; ``error`` (C,): largest relative deviation from
+    an exact multiple met on the way, infinite where no factor would be right."""
+
+    at: dict[str, Array] = field(default_factory=dict)
+    error: Array = field(default_factory=lambda: np.zeros(0))
+
+
+def obstacle(group: ChannelGroup) -> str | None:
+    """The first node on the way through which no scale passes, as a reason; nothing if all do."""
+    for step in group.steps:
+        if step.through and step.flow.scaling is Scaling.NONE:
+            return f"no scale passes through {step.label} ({step.flow.record.node.op})"
+    return None
+
+
+def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Gains:
+    """Factors of channels over their partners when the producers make channel i as ``scale[i]`` times ``partner[i]``.
+
+    ``partner`` (C,) channel indices, ``scale`` (C,).
+    """
+    result = Gains(error=np.zeros(group.size))
+    for step in group.steps:
+        if step.produced:
+            for name in step.produced:
+                result.at[name] = scale
+            for use in step.with_role(Role.PRODUCER):
+                if use.constant in typing.graph.initializers and not step.is_offset(use):
+                    values = unfolded(typing, group, use)
+                    _note(result, _deviation(values, values[partner] * scale[:, None]))
+            _check_offsets(typing, group, step, partner, scale, result)
+        for data, outputs in step.through:
+            gain = _through(typing, group, step, data, partner, result)
+            for name in outputs:
+                result.at[name] = gain
+    return result
+
+
+def _note(result: Gains, error: Array) -> None:
+    result.error = np.maximum(result.error, error)
+
+
+def _deviation(values: Array, expected: Array) -> Array:
+    """Relative l2 distance of two (C, D) arrays, row by row; 0 for two rows of zeros."""
+    size = np.maximum(np.linalg.norm(values, axis=1), np.linalg.norm(expected, axis=1))
+    return np.linalg.norm(values.astype(np.float64) - expected, axis=1) / np.maximum(size, TINY)
+
+
+def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], partner: Array, result: Gains) -> Array:
+    """Factor behind ``step`` for the channels of ``data``."""
+    record = step.flow.record
+    incoming = [result.at[name] for name in data if name in result.at]
+    if not incoming:  # not made by any weights: the same for all channels, or unknown
+        incoming = [np.ones(group.size)]
+        _note(result, np.full(group.size, np.inf))
+    gain = incoming[0]
+    if step.flow.scaling is Scaling.PRODUCT:
+        gain = np.prod(incoming, axis=0)
+    else:
+        for other in incoming[1:]:
+            _note(result, _deviation(other[:, None], gain[:, None]))
+    if step.flow.scaling is Scaling.NONE or _adds_the_same_to_all(typing, step, data):
+        _note(result, np.where(np.abs(gain - 1) <= 1e-6, np.abs(gain - 1), np.inf))
+    elif step.flow.scaling is Scaling.HOMOGENEOUS:
+        _note(result, np.where(gain >= 0, 0.0, np.inf))
+    gain = gain * _weight_ratio(typing, group, step, partner, result)
+    _check_offsets(typing, group, step, partner, gain, result)
+    if record.node.op == "BatchNormalization" and step.uses:
+        shift = batchnorm_affine(typing.graph, record.node).t
+        values = along_channels(typing, group, step.uses[0], shift)
+        _note(result, _deviation(values, values[partner] * gain[:, None]))
+    return gain
+
+
+def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
+    """Whether an additive node adds something that does not stand on the channel: no scale but one survives that."""
+    record, graph = step.flow.record, typing.graph
+    if step.flow.scaling is Scaling.PRODUCT:
+        return False
+    carried = {use.k for use in step.uses}
+    for k, name in enumerate(record.node.inputs):
+        if k in record.offsets and k not in carried and (name not in graph.initializers or np.any(graph.array(name))):
+            return True
+    placed = {record.node.inputs[p.k] for p in record.places if not p.output and not _is_constant(typing, p.k, step)}
+    return len(placed - set(data)) > 0 and record.node.op in ("Add", "Sub", "Sum", "Mean", "Max", "Min", "Where")
+
+
+def _is_constant(typing: Typing, k: int, step: Step) -> bool:
+    return step.flow.record.node.inputs[k] in typing.graph.constants
+
+
+def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Array, result: Gains) -> Array:
+    """Ratio of what the node multiplies a channel and its partner with."""
+    record = step.flow.record
+    if record.node.op == "BatchNormalization" and step.uses:
+        a = batchnorm_affine(typing.graph, record.node).a
+        return _ratio(along_channels(typing, group, step.uses[0], a), partner, result)
+    ratio = np.ones(group.size)
+    for use in step.with_role(Role.CHANNEL):
+        if use.k in record.offsets:
+            continue
+        if use.constant not in typing.graph.initializers:
+            _note(result, np.where(partner == np.arange(group.size), 0.0, np.inf))
+            continue
+        values = unfolded(typing, group, use)
+        if use.k in record.weights:
+            one = _ratio(values, partner, result)
+            ratio = ratio / one if record.node.op == "Div" else ratio * one
+        else:  # a parameter such as a PRelu slope: it must be the same
+            _note(result, _deviation(values, values[partner]))
+    return ratio
+
+
+def _ratio(values: Array, partner: Array, result: Gains) -> Array:
+    """Least-squares factor of each row over its partner's, noting how far it is from exact."""
+    values = values.astype(np.float64)
+    other = values[partner]
+    power = (other * other).sum(axis=1)
+    ratio = np.divide((values * other).sum(axis=1), power, out=np.ones(len(values)), where=power > 0)
+    _note(result, _deviation(values, other * ratio[:, None]))
+    return np.where(ratio == 0.0, TINY, ratio)
+
+
+def _check_offsets(
+    typing: Typing, group: ChannelGroup, step: Step, partner: Array, gain: Array, result: Gains
+) -> None:
+    """What is added to a channel must be the same multiple of what is added to its partner."""
+    if step.flow.record.node.op == "BatchNormalization":
+        return
+    for use in step.uses:
+        if use.role is not Role.CONSUMER and step.is_offset(use):
+            if use.constant not in typing.graph.initializers:
+                _note(result, np.where(partner == np.arange(group.size), 0.0, np.inf))
+                continue
+            values = unfolded(typing, group, use).astype(np.float64)
+            expected = values[partner] * gain[:, None]
+            size = np.abs(values).max(initial=0.0) * np.maximum(np.abs(gain), 1.0)
+            _note(result, np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY))
+

@@ -1,0 +1,126 @@
+"""Carry out the plans: every tensor that holds a removed channel is cut, consumers are mixed, integers follow.
+
+The *unshrunk twin* is the same surgery at the original shapes: consumers' new weights are scattered back to full width
+with zeros at the removed channels, producers keep all of theirs. Shrunk model and twin compute the same function; that
+they agree proves that nothing else mixed the channels.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from scipy import sparse
+
+from passes.follow_sizes import follow_sizes
+from passes.graph import terms
+from passes.graph.infer import Role, Typing, Use
+from passes.graph.model import Array, Node
+from passes.graph.patch import Patch
+from passes.graph.project import Indices, kept_indices, mix
+from passes.graph.terms import Atom, Term
+from passes.plan import GroupPlan
+from passes.tidy import tidy
+
+Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
+
+
+def shrink(typing: Typing, plans: Sequence[GroupPlan]) -> onnx.ModelProto:
+    """The model with the planned channels removed."""
+    return _carry_out(typing, plans, twin=False)
+
+
+def unshrunk_twin(typing: Typing, plans: Sequence[GroupPlan]) -> onnx.ModelProto:
+    """The planned function at the original shapes."""
+    return _carry_out(typing, plans, twin=True)
+
+
+def _carry_out(typing: Typing, plans: Sequence[GroupPlan], twin: bool) -> onnx.ModelProto:
+    active = [plan for plan in plans if plan.shrinks]
+    keep: dict[Atom, Indices] = {plan.group.atom: plan.keep for plan in active}
+    patch = Patch(typing.graph)
+    axes = {name: typing.axes[name] for name in typing.graph.initializers}
+    axes.update(_shift_biases(typing, active, patch))
+    for (name, axis), mixes in _consumer_mixes(active).items():
+        array = patch.array(name)
+        for plan, z in mixes:
+            array = mix(array, axis, axes[name][axis], plan.group.atom, _wide(plan, z, array.dtype))
+        patch.set_array(name, array)
+    if twin:
+        _silence_contractions(typing, active, patch)
+    else:
+        for name, terms_of in axes.items():
+            _cut(name, terms_of, keep, patch)
+        follow_sizes(typing, keep, patch)
+    return tidy(patch.apply())
+
+
+def _wide(plan: GroupPlan, z: sparse.csr_array, dtype: np.dtype[Any]) -> sparse.csr_array:
+    """Z (C, K) with its columns spread back to (C, C), zero at removed channels."""
+    precision = np.float64 if dtype == np.float64 else np.float32
+    return sparse.csr_array(z @ plan.selection().T, dtype=precision)
+
+
+def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> dict[str, list[Term]]:
+    """Removed constant channels: W c goes into the consumer's bias. Returns the axes of the biases written."""
+    written: dict[str, list[Term]] = {}
+    for plan in plans:
+        for step, use in plan.group.consumer_uses():
+            value = plan.constants.get(step.consumed[0])
+            if value is None or step.is_offset(use):
+                continue
+            node = step.flow.record.node
+            weight = typing.graph.array(use.constant).astype(np.float64)
+            column = sparse.csr_array(value.reshape(-1, 1))
+            patch.add_bias(node, _response(node, weight, use, typing.axes[use.constant][use.axis], plan, column))
+            written[patch.bias_name(node)] = [typing.axes[node.outputs[0]][1]]
+    return written
+
+
+def _response(
+    node: Node, weight: Array, use: Use, term: Term, plan: GroupPlan, column: sparse.csr_array
+) -> Array:
+    """What constant input channels ``column`` (C, 1) contribute to each output channel of a Conv or Gemm."""
+    weighted = mix(weight, use.axis, term, plan.group.atom, sparse.diags_array(column.toarray()[:, 0]))
+    output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1
+    others = tuple(axis for axis in range(weighted.ndim) if axis != output)
+    response: Array = weighted.sum(axis=others) * float(node.attrs.get("alpha", 1.0))
+    return response
+
+
+def _consumer_mixes(plans: Sequence[GroupPlan]) -> Mixes:
+    """Z for each axis of an initializer that consumes a shrinking group."""
+    mixes: Mixes = defaultdict(list)
+    for plan in plans:
+        seen: set[tuple[str, int]] = set()
+        for step, use in plan.group.consumer_uses():
+            if (use.constant, use.axis) not in seen:  # shared weights are mixed once
+                seen.add((use.constant, use.axis))
+                mixes[use.constant, use.axis].append((plan, plan.mixing.get(step.consumed[0], plan.selection())))
+    return mixes
+
+
+def _cut(name: str, axes: Sequence[Term], keep: Mapping[Atom, Indices], patch: Patch) -> None:
+    """Take the kept indices along every axis that lost some."""
+    cut = {axis: term for axis, term in enumerate(axes) if any(a in keep for a in terms.atoms(term))}
+    if cut:
+        array = patch.array(name)
+        for axis, term in cut.items():
+            array = np.take(array, kept_indices(term, keep), axis)
+        patch.set_array(name, array)
+
+
+def _silence_contractions(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> None:
+    """Where two activations are multiplied there is no weight to put zeros in: silence the producers instead."""
+    for plan in plans:
+        if any(step.contracted for step in plan.group.steps):
+            silent = _wide(plan, plan.selection(), np.dtype(np.float64))
+            for step in plan.group.steps:
+                for use in step.with_role(Role.PRODUCER):
+                    if use.constant in typing.graph.initializers:
+                        term = typing.axes[use.constant][use.axis]
+                        array = mix(patch.array(use.constant), use.axis, term, plan.group.atom, silent)
+                        patch.set_array(use.constant, array)

@@ -1,0 +1,77 @@
+"""What makes a channel: the weights and biases of every layer that produces it, as one row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.fold_batchnorm import batchnorm_affine
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Role, Typing, Use
+from passes.graph.model import Array
+from passes.graph.project import unfold
+
+DENSE = ("Gemm", "MatMul")
+
+
+@dataclass(frozen=True)
+class Signature:
+    """``rows`` (C, D): weights of the producers side by side; ``biases`` (C, B): what is added to the channel, by the
+    producers or on its way; ``filters``: the weights of each producer as (C, inputs, kernel)."""
+
+    rows: Array
+    biases: Array
+    filters: list[Array]
+    dense: bool
+    """Whether every producer is fully connected: then the bias counts as one more weight (Neuron Merging, sec. 3)."""
+
+    @property
+    def full(self) -> Array:
+        """Rows with their biases appended, (C, D + B)."""
+        return np.concatenate([self.rows, self.biases], axis=1)
+
+
+def unfolded(typing: Typing, group: ChannelGroup, use: Use) -> Array:
+    """All that a constant holds for each channel, (C, D)."""
+    return unfold(typing.graph.array(use.constant), use.axis, typing.axes[use.constant][use.axis], group.atom)
+
+
+def signature(typing: Typing, group: ChannelGroup) -> Signature:
+    """Signature of a group's channels, from those of its constants that are initializers."""
+    rows: list[Array] = []
+    biases: list[Array] = []
+    filters: list[Array] = []
+    ops: set[str] = set()
+    for step in group.steps:
+        node = step.flow.record.node
+        for use in step.uses:
+            if use.constant not in typing.graph.initializers:
+                continue
+            if use.role is Role.PRODUCER and not step.is_offset(use):
+                values = unfolded(typing, group, use)
+                rows.append(values)
+                filters.append(_kernels(typing.graph.array(use.constant), values))
+                ops.add(node.op)
+            elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":
+                biases.append(unfolded(typing, group, use))
+        if node.op == "BatchNormalization" and step.uses and all(u.constant in typing.graph.initializers for u in step.uses):
+            biases.append(along_channels(typing, group, step.uses[0], batchnorm_affine(typing.graph, node).t))
+    empty = np.zeros((group.size, 0), np.float32)
+    return Signature(
+        np.concatenate([empty, *(r.astype(np.float32) for r in rows)], axis=1),
+        np.concatenate([empty, *(b.astype(np.float64) for b in biases)], axis=1),
+        filters,
+        ops <= set(DENSE),
+    )
+
+
+def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array) -> Array:
+    """Values that stand beside the constant of ``use`` along its axis, for each channel of the group, (C, D)."""
+    return unfold(values, 0, typing.axes[use.constant][use.axis], group.atom)
+
+
+def _kernels(weight: Array, rows: Array) -> Array:
+    """Rows of a convolution's weights as (C, inputs, kernel)."""
+    kernel = int(np.prod(weight.shape[2:])) if weight.ndim > 2 else 1
+    return rows.reshape(rows.shape[0], -1, kernel)
