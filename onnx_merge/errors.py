@@ -13,7 +13,7 @@ class OnnxMergeError(Exception):
     Parameters
     ----------
     message: what happened, where, and the remedy. Line breaks and runs of spaces are folded into single spaces, and
-        very long texts (C++ libraries quote whole models) are cut.
+        very long texts (C++ libraries quote whole models) lose their middle.
     """
 
     exit_code: ClassVar[int] = 1
@@ -58,6 +58,9 @@ class StructureError(OnnxMergeError):
 
 
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:
-    """`text` with all white space folded into single spaces, cut to `limit` characters."""
+    """`text` with all white space folded into single spaces, cut in the middle to `limit` characters."""
     folded = " ".join(text.split())
-    return folded if len(folded) <= limit else folded[: limit - 3] + "..."
+    if len(folded) <= limit:
+        return folded
+    tail = limit // 2  # remedies stand at the end
+    return f"{folded[: limit - tail - 3]}...{folded[-tail:]}"

@@ -139,9 +139,8 @@ def _element(value: onnx.ValueInfoProto) -> str:
 def _dims(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
     """Declared dims, dynamic ones as their symbol or None; None where no shape is declared."""
     kind = value.type.tensor_type
-    if value.type.WhichOneof("value") != "tensor_type" or not kind.HasField("shape"):
-        return None
-    return [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
+    return dims if kind.HasField("shape") else None
 
 
 def _refines(old: list[int | str | None], new: list[int | str | None]) -> bool:
@@ -248,7 +247,7 @@ class _Distance:
         a, b = np.where(finite, a, 0), np.where(finite, b, 0)
         aa, bb = (a * a).sum(1), (b * b).sum(1)
         self.squares += (float(((a - b) ** 2).sum()), float(aa.sum()), float(bb.sum()))
-        norms = np.sqrt(aa) * np.sqrt(bb)
+        norms = np.sqrt(aa * bb)  # in this order, equal vectors have a cosine of exactly 1
         # Two zero vectors agree; one alone has no direction in common with anything.
         cosines = np.where((aa == 0) & (bb == 0), 1.0, (a * b).sum(1) / np.where(norms > 0, norms, 1.0))
         self.cosines += np.clip(cosines, -1, 1).tolist()
@@ -289,8 +288,8 @@ def fidelity(
         numeric = [n for n, v in expected.items() if v.dtype != object]
         for name in [n for n in numeric if _is_float(expected[n])] or numeric:
             distances.setdefault(name, _Distance()).add(name, expected[name], actual[name], size, valid)
-        scores, new_scores = _scores(expected), _scores(actual)
-        if scores is not None and new_scores is not None and scores.shape == new_scores.shape:
+        scores, new_scores = _scores(expected, size), _scores(actual, size)
+        if scores is not None and new_scores is not None:
             best = scores[:valid].argmax(1)
             agree += int((best == new_scores[:valid].argmax(1)).sum())
             rows += len(best)
@@ -323,12 +322,12 @@ def accuracy(
     """
     session = _session(model, provider, base_dir)
     right = position = 0
-    for chunk, _, valid in batches(feeds, session.inputs):
-        scores = _scores(session.run(chunk))
+    for chunk, size, valid in batches(feeds, session.inputs):
+        scores = _scores(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
         expected = labels[position : position + valid]
-        if len(expected) < valid or len(scores) < valid:
+        if len(expected) < valid:
             raise UsageError(f"there are {len(labels)} labels for more samples: give one label for each sample")
         if expected.min() < 0 or expected.max() >= scores.shape[1]:
             raise UsageError(f"labels must be class numbers from 0 to {scores.shape[1] - 1}, found {expected.max()}")
@@ -361,12 +360,12 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
         yield {n: a[rows] if a.ndim else a for n, a in feeds.items()}, size, valid
 
 
-def _scores(outputs: Mapping[str, Array]) -> Array | None:
-    """The one output that looks like class scores, as (N, classes)."""
+def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
+    """The one output that looks like class scores of ``size`` samples, as (size, classes)."""
     found = [
         v.reshape(v.shape[:2])
         for v in outputs.values()
-        if _is_float(v) and v.ndim >= 2 and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
+        if _is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
     ]
     return found[0] if len(found) == 1 else None
 

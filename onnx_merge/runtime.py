@@ -214,6 +214,9 @@ def _runtime_line(error: Exception) -> str:
     text = one_line(str(error), limit=4000)
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"\S*onnxruntime_src/\S+:\d+ [^()]*\([^()]*\)\s*(const )?", "", text)
+    text = re.sub(
+        r"ONNX Runtime only \*guarantees\*.*?Opset (\d+) .*?Current", r"opset \1 is too new for it. Current", text
+    )
     return text or type(error).__name__
 
 

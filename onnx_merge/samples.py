@@ -167,7 +167,8 @@ def _read_arrays(path: Path) -> dict[str, Array]:
     try:
         if suffix == ".npy":
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: of a damaged archive, np.load would leave the file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the name") from None
@@ -190,7 +191,7 @@ def conform(array: Array, info: TensorInfo, where: str) -> Array:
     if array.size == 0:
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
-    if given > wanted or (given != wanted and wanted != 2):
+    if given > wanted or (given != wanted and wanted == 3):
         raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
     if wanted == 1 and not (np.iinfo(info.dtype).min <= array.min() and array.max() <= np.iinfo(info.dtype).max):
         raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")

@@ -54,10 +54,10 @@ def check_destination(
         or lies in a folder that is missing or cannot be written to.
     """
     output = Path(output_path)
-    if output.is_dir() or os.fspath(output_path).endswith(("/", os.sep)):
+    if os.path.isdir(output) or os.fspath(output_path).endswith(("/", os.sep)):
         raise UsageError(f"{output} is a folder: name a file in it, such as {output / Path(input_path).name}")
     target = Path(os.path.realpath(output))
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):
         raise UsageError(f"the folder {target.parent} does not exist: create it first")
     if _same_file(target, Path(input_path)):
         raise UsageError(f"{output} is the input itself, which is never overwritten: choose another name")
@@ -97,12 +97,12 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
     OnnxMergeError: the disk is full, or the file cannot be written for another reason.
     """
     target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
+    if os.path.exists(target) and not os.path.isfile(target):
         # As root, a rename would replace the device itself.
         raise OnnxMergeError(f"{target} is not a regular file: choose another name")
     data = _data_file(target)
     temporary, temporary_data = _temporary_name(target), _temporary_name(target)
-    data_is_new = not data.exists()
+    data_is_new = not os.path.exists(data)
     data_size = 0
     try:
         if needs_external_data(model):

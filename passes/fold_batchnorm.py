@@ -21,6 +21,7 @@ import onnx
 
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
+from passes.tidy import tidy
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -40,21 +41,25 @@ def batchnorm_affine(graph: Graph, node: Node) -> Affine:
     return Affine(a, bias - mean * a)
 
 
-def fold_batchnorm(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Fold every BatchNormalization that can be; returns the model and, for each one left, the reason by node name."""
+def fold_batchnorm(graph: Graph) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Fold every BatchNormalization that can be; returns the model (the graph's own if there is nothing to fold) and,
+    for each one left, the reason by node name."""
     left: dict[str, str] = {}
-    for fold in (_fold_into_producer, _fold_into_consumer):
-        graph = Graph(model)
-        patch = Patch(graph)
-        for node in graph.nodes:
-            if node.op == "BatchNormalization" and node.domain == "":
-                reason = _constants_reason(graph, node) or fold(graph, node, patch)
-                if reason is None:
-                    left.pop(node.label, None)
-                else:
-                    left[node.label] = reason if node.label not in left else f"{left[node.label]}; {reason}"
-        model = patch.apply()
-    return model, left
+    patch = Patch(graph)
+    norms = [node for node in graph.nodes if node.op == "BatchNormalization" and node.domain == ""]
+    for node in norms:
+        reason = _constants_reason(graph, node)
+        if reason is None:
+            reason = _fold_into_producer(graph, node, patch)
+        if reason is not None:
+            left[node.label] = reason
+    for node in [n for n in norms if n.label in left and not _constants_reason(graph, n)]:
+        reason = _fold_into_consumer(graph, node, patch)
+        if reason is None:
+            del left[node.label]
+        else:
+            left[node.label] = f"{left[node.label]}; {reason}"
+    return (tidy(patch.apply()) if len(left) < len(norms) else graph.model), left
 
 
 def _constants_reason(graph: Graph, node: Node) -> str | None:
@@ -111,7 +116,7 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch) -> str | None:
     if reason is not None:
         return reason
     affine = batchnorm_affine(graph, node)
-    weight = graph.array(layer.inputs[1])
+    weight = patch.array(layer.inputs[1])
     if layer.op == "ConvTranspose":  # W: (g i) o ..., the channel is (g o)
         groups = int(layer.attrs.get("group", 1))
         factor = np.repeat(affine.a.reshape(groups, -1), weight.shape[0] // groups, axis=0)
@@ -148,7 +153,7 @@ def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
         if layer.op == "Conv" and np.any(affine.t) and pads(layer):
             return f"{layer.label} pads with zeros, which would not be shifted"
     for layer in readers:
-        weight = graph.array(layer.inputs[1]).astype(np.float64)
+        weight = patch.array(layer.inputs[1]).astype(np.float64)
         groups = int(layer.attrs.get("group", 1)) if layer.op == "Conv" else 1
         if layer.op == "Conv":  # W: (g o) i ..., the channel is (g i)
             grouped = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])

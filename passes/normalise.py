@@ -42,7 +42,7 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         else:
             tensor.name = node.output[0]
             graph.initializer.append(tensor)
-    _replace_nodes(graph, kept)
+    replace_nodes(graph, kept)
 
 
 def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
@@ -83,11 +83,12 @@ def _fold_layout(model: onnx.ModelProto) -> None:
             graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
             initializers[name] = graph.initializer[-1]
     if len(kept) < len(graph.node):
-        _replace_nodes(graph, kept)
+        replace_nodes(graph, kept)
         drop_unused_initializers(graph)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Let ``graph`` have only ``nodes``, some of its own."""
     if len(nodes) < len(graph.node):
         copies = [onnx.NodeProto() for _ in nodes]
         for copy, node in zip(copies, nodes, strict=True):
@@ -96,23 +97,21 @@ def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
         graph.node.extend(copies)
 
 
-def names_read(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor name that a node, a subgraph or the graph's outputs read."""
-    read = {v.name for v in graph.output}
-    for node in graph.node:
-        read.update(node.input)
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                read |= names_read(inner)
+def node_reads(node: onnx.NodeProto) -> set[str]:
+    """Every tensor name that a node or a graph inside it reads."""
+    read = set(node.input)
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
+            read.update(v.name for v in inner.output)
+            read.update(name for n in inner.node for name in node_reads(n))
     return read
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:
     """Remove initializers that nothing reads, and the graph inputs that stood for them."""
-    read = names_read(graph)
+    read = {v.name for v in graph.output}.union(*(node_reads(node) for node in graph.node))
     unused = {t.name for t in graph.initializer if t.name not in read}
-    if not unused:
-        return
-    for field in (graph.initializer, graph.input):
-        for item in [item for item in field if item.name in unused]:
-            field.remove(item)
+    if unused:
+        for items in (graph.initializer, graph.input):
+            for index in reversed([i for i, item in enumerate(items) if item.name in unused]):
+                del items[index]

@@ -5,15 +5,13 @@ from __future__ import annotations
 import onnx
 
 from passes.graph.shapes import skeleton
-from passes.normalise import drop_unused_initializers, names_read
+from passes.normalise import drop_unused_initializers, node_reads, replace_nodes
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove dead nodes and unused initializers of ``model`` in place and infer its value_info anew."""
     graph = model.graph
-    while dead := [n for n in graph.node if n.output and not names_read(graph) & set(n.output)]:
-        for node in dead:
-            graph.node.remove(node)
+    drop_dead_nodes(graph)
     drop_unused_initializers(graph)
     had_shapes = bool(graph.value_info)
     del graph.value_info[:]
@@ -27,3 +25,14 @@ def _infer_value_info(model: onnx.ModelProto) -> None:
     inferred = onnx.shape_inference.infer_shapes(skeleton(model, {}), data_prop=True)
     produced = {name for node in model.graph.node for name in node.output}
     model.graph.value_info.extend(v for v in inferred.graph.value_info if v.name in produced)
+
+
+def drop_dead_nodes(graph: onnx.GraphProto) -> None:
+    """Remove nodes whose outputs nothing reads, in one walk from the outputs back."""
+    read = {v.name for v in graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(graph.node):
+        if not node.output or any(name in read for name in node.output):
+            kept.append(node)
+            read |= node_reads(node)
+    replace_nodes(graph, kept[::-1])

@@ -1,7 +1,8 @@
 """Arrays in, arrays out: norms, similarities, clusters and elections over channels. Nothing here knows of ONNX.
 
 Channels are rows: ``rows`` (C, D) holds for each of C channels the D weights that produce it. Every function takes any
-float array, computes on float32 rows with float64 sums, and gives the same result whatever the number of threads.
+float array and computes on float32 rows with float64 sums, in an order that does not depend on the number of threads;
+``best_match`` alone leaves its similarities to BLAS, and takes what BLAS may round differently for a tie.
 """
 
 from .norms import median_distances, row_norms

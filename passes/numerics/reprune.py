@@ -8,8 +8,8 @@ from .jit import serial
 from .norms import row_norms
 from .ward import cut, cut_height, ward_linkage, ward_linkages
 
-# Distances to a centre that agree this far, relative to the members' size, are a tie. The two members of a cluster of
-# two are always equally far from its centre; rounding must not elect.
+# Distances to a centre that agree this far, relative to the members' size, are a tie. The members of a cluster of two,
+# and orthogonal ones of one size, are equally far from their centre; rounding must not elect.
 TIE = 1e-6
 
 

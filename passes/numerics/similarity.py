@@ -47,7 +47,7 @@ def _choose(
         spread = high - low
         if spread > 0.0 and spread > TIE * reach:
             for j in range(kept):
-                scores[j] = scores[j] / high
+                scores[j] = (scores[j] - low) / spread
         else:
             for j in range(kept):
                 scores[j] = 0.0

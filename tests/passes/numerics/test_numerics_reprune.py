@@ -64,11 +64,17 @@ def test_elect_takes_one_of_each_planted_cluster():
 
 def test_elect_takes_the_larger_of_two_and_the_lower_of_equals():
     rng = np.random.default_rng(0)
-    # Two members are equally far from their centre, whatever the rounding says: the norm decides.
+    # Two members are equally far from their centre: the norm decides.
     base = rng.standard_normal((20, 99)).astype(np.float32)
     rows = np.concatenate([base, base * np.float32(1.01)])
     assert elect(rows, 20).tolist() == list(range(20, 40))
     assert elect(np.concatenate([base, base]), 20).tolist() == list(range(20))
+
+
+@pytest.mark.parametrize("count", [3, 5, 7, 13, 25])
+def test_rounding_does_not_elect(count):
+    # Orthogonal filters of one size are all as far from their centre, and sums over them round differently.
+    assert elect(np.eye(count), 1).tolist() == [0]
 
 
 def test_elect_when_all_rows_are_equal():

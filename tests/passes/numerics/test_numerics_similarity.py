@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from passes.numerics import best_match, parallel_classes
-from passes.numerics.similarity import TIE
+from passes.numerics.similarity import TIE, _choose
 
 # The similarities come from a float32 matrix product.
 RESOLUTION = 5e-7
@@ -84,12 +84,10 @@ def test_a_scaled_copy_finds_its_original():
 
 
 def test_equal_candidates_go_to_the_lowest_whatever_the_product_rounds():
-    # 301 equal columns: a matrix product takes other paths for the last few of them.
-    row = np.random.default_rng(0).standard_normal(997, dtype=np.float32)
-    rows = np.tile(row, (302, 1))
-    rows[0] = -row
-    partner, _ = best_match(rows, np.zeros((302, 0)), np.arange(301), [301], 0.85)
-    assert partner.tolist() == [1]
+    similar = np.array([[0.2, 0.9, np.nextafter(np.float32(0.9), 1)]], np.float32)  # one is rounded up, the other down
+    none, norms, out = np.zeros((3, 0)), np.ones(3), np.empty(1, np.int64)
+    _choose(similar, none[:1], none, norms[:1], norms, 1.0, out)
+    assert out.tolist() == [1]
 
 
 def test_the_bias_decides_between_equal_directions():
@@ -105,12 +103,10 @@ def test_the_bias_is_compared_at_the_scale_of_the_weights():
 
 
 def test_biases_that_differ_by_rounding_do_not_decide():
-    rng = np.random.default_rng(0)
-    directions = np.array([[1.0, 0.10], [1.0, 0.05], [1.0, 0.0]])
-    scale = rng.uniform(0.5, 2, 3)[:, None]
-    # Every bias is 0.7 times the channel's norm, up to its last bits: only the cosine tells the channels apart.
-    biases = 0.7 * np.linalg.norm(scale * directions, axis=1, keepdims=True) * (1 + 1e-9 * rng.standard_normal((3, 1)))
-    partner, _ = best_match(scale * directions, biases, [0, 1], [2], 0.0 + 1e-3)
+    rows = np.array([[4.0, 3.0], [2.0, 0.0], [1.0, 0.0]])
+    # Every bias is 0.7 times the channel's norm, but for the ninth digit of one: stretched to [0, 1] it would outweigh
+    # the cosine.
+    partner, _ = best_match(rows, [[3.5], [1.4 * (1 + 1e-9)], [0.7]], [0, 1], [2], 0.1)
     assert partner.tolist() == [1]
 
 
