@@ -7,7 +7,6 @@ ops whose effect on an interval is plain; anything else makes a channel unbounde
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,18 +15,11 @@ from passes.fold_batchnorm import batchnorm_affine, pads
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
 from passes.graph.model import Array, Graph, Node
+from passes.pointwise import KEEP_VALUES, clip_bounds, monotone
 from passes.signature import along_channels, unfolded
-
-KEEP_VALUES = {
-    "Identity", "Dropout", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "MaxPool", "GlobalMaxPool",
-    "GlobalAveragePool", "ReduceMean", "ReduceMax", "ReduceMin", "Concat", "Split", "Slice", "Gather", "Expand",
-}  # fmt: skip
-"""Ops whose outputs are values of their inputs, or means of them, channel by channel."""
 
 NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
 KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
-
-Monotone = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
@@ -52,7 +44,7 @@ def nonnegative_tensors(graph: Graph) -> set[str]:
     """Tensors that never hold a negative value, found by a look at each op."""
     found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
     for node in graph.nodes:
-        clip = node.op == "Clip" and _lower_bound(graph, node) >= 0
+        clip = node.op == "Clip" and clip_bounds(graph, node)[0] >= 0
         carried = node.op in KEEP_SIGN and all(n in found for n in node.inputs[: _data_inputs(node)] if n)
         if not node.domain and (node.op in NEVER_NEGATIVE or clip or carried):
             found.update(node.outputs)
@@ -66,20 +58,6 @@ def _data_inputs(node: Node) -> int:
 def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
     value = graph.info.values.get(name)
     return value is not None and value.dtype.kind == "f" and bool(np.all(value >= 0))
-
-
-def _lower_bound(graph: Graph, node: Node) -> float:
-    if len(node.inputs) > 1 and node.inputs[1]:
-        value = graph.value(node.inputs[1])
-        return float(np.ravel(value)[0]) if value is not None else -np.inf
-    return float(node.attrs.get("min", -np.inf))
-
-
-def _upper_bound(graph: Graph, node: Node) -> float:
-    if len(node.inputs) > 2 and node.inputs[2]:
-        value = graph.value(node.inputs[2])
-        return float(np.ravel(value)[0]) if value is not None else np.inf
-    return float(node.attrs.get("max", np.inf))
 
 
 def bounds(typing: Typing, group: ChannelGroup, nonnegative: set[str]) -> dict[str, Interval]:
@@ -144,7 +122,7 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
         if values.shape[1] == 1:
             one, zero = np.ones(group.size), np.zeros(group.size)
             return _affine(first, one, values[:, 0]) if node.op == "Add" else _affine(first, values[:, 0], zero)
-    function = _monotone(graph, node)
+    function = monotone(graph, node)
     return Interval(function(first.low), function(first.high)) if function else unbounded(group.size)
 
 
@@ -154,17 +132,3 @@ def _affine(interval: Interval, a: Array, t: Array) -> Interval:
     ends = np.where(a == 0, 0.0, ends) + t  # 0 times infinity is 0 here: the weight is exactly zero
     return Interval(ends.min(axis=0), ends.max(axis=0))
 
-
-def _monotone(graph: Graph, node: Node) -> Monotone | None:
-    """The op as a non-decreasing function, for those that are and that a constant is likely to meet."""
-    if node.op == "Relu":
-        return lambda x: np.maximum(x, 0.0)
-    if node.op == "LeakyRelu" and node.attrs.get("alpha", 0.01) >= 0:
-        alpha = float(node.attrs.get("alpha", 0.01))
-        return lambda x: np.where(x >= 0, x, alpha * x)
-    if node.op == "Clip":
-        low, high = _lower_bound(graph, node), _upper_bound(graph, node)
-        return lambda x: np.clip(x, low, high)
-    if node.op == "Sigmoid":
-        return lambda x: 0.5 * (1.0 + np.tanh(0.5 * x))
-    return np.tanh if node.op == "Tanh" else None

@@ -41,16 +41,37 @@ def batchnorm_affine(graph: Graph, node: Node) -> Affine:
     return Affine(a, bias - mean * a)
 
 
-def fold_batchnorm(graph: Graph) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """Fold every BatchNormalization that can be; returns the model (the graph's own if there is nothing to fold) and,
-    for each one left, the reason by node name."""
+@dataclass(frozen=True)
+class FoldedNorm:
+    """What a norm that is folded into weights knew of each output channel, all (C,): the factor ``a`` that the weights
+    were multiplied with, and the mean and standard deviation of the norm's output over the training data, which are its
+    bias and the size of its scale."""
+
+    a: Array
+    mean: Array
+    std: Array
+
+
+@dataclass(frozen=True)
+class Folded:
+    """``model``: the folded model, the graph's own if there was nothing to fold; ``left``: BatchNormalization node ->
+    why it stays; ``norms``: weights -> the norm that was folded into them."""
+
+    model: onnx.ModelProto
+    left: dict[str, str]
+    norms: dict[str, FoldedNorm]
+
+
+def fold_batchnorm(graph: Graph) -> Folded:
+    """Fold every BatchNormalization that can be."""
     left: dict[str, str] = {}
+    folded: dict[str, FoldedNorm] = {}
     patch = Patch(graph)
     norms = [node for node in graph.nodes if node.op == "BatchNormalization" and node.domain == ""]
     for node in norms:
         reason = _constants_reason(graph, node)
         if reason is None:
-            reason = _fold_into_producer(graph, node, patch)
+            reason = _fold_into_producer(graph, node, patch, folded)
         if reason is not None:
             left[node.label] = reason
     for node in [n for n in norms if n.label in left and not _constants_reason(graph, n)]:
@@ -59,7 +80,7 @@ def fold_batchnorm(graph: Graph) -> tuple[onnx.ModelProto, dict[str, str]]:
             del left[node.label]
         else:
             left[node.label] = f"{left[node.label]}; {reason}"
-    return (tidy(patch.apply()) if len(left) < len(norms) else graph.model), left
+    return Folded(tidy(patch.apply()) if len(left) < len(norms) else graph.model, left, folded)
 
 
 def _constants_reason(graph: Graph, node: Node) -> str | None:
@@ -87,6 +108,10 @@ def _layer_reason(graph: Graph, layer: Node) -> str | None:
             return f"{name} of {layer.label} is not an initializer"
         if len(graph.users[name]) > 1 or name in graph.captured:
             return f"{name} of {layer.label} is shared"
+    if layer.op == "Gemm" and len(layer.inputs) > 2 and layer.inputs[2]:
+        bias = graph.shape(layer.inputs[2]) or ()
+        if len(bias) > 1 and bias[0] > 1:
+            return f"the bias of {layer.label} differs from sample to sample"
     rank = len(graph.shape(layer.outputs[0]) or ())
     if layer.op == "MatMul" and (rank != 2 or len(graph.shape(layer.inputs[1]) or ()) != 2):
         return f"{layer.label} multiplies stacks of matrices"
@@ -108,7 +133,7 @@ def _scaled(weight: Array, axis: int, factor: Array) -> Array:
     return weight.astype(np.float64) * factor.reshape(shape)
 
 
-def _fold_into_producer(graph: Graph, node: Node, patch: Patch) -> str | None:
+def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> str | None:
     layer = graph.producer.get(node.inputs[0])
     if layer is None or layer.op not in LAYERS or layer.domain:
         return f"{node.inputs[0]} does not come from a layer with weights"
@@ -116,23 +141,22 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch) -> str | None:
     if reason is not None:
         return reason
     affine = batchnorm_affine(graph, node)
-    weight = patch.array(layer.inputs[1])
+    weight = graph.array(layer.inputs[1])
     if layer.op == "ConvTranspose":  # W: (g i) o ..., the channel is (g o)
         groups = int(layer.attrs.get("group", 1))
         factor = np.repeat(affine.a.reshape(groups, -1), weight.shape[0] // groups, axis=0)
-        folded = weight.astype(np.float64) * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
+        scaled = weight.astype(np.float64) * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
     else:
-        folded = _scaled(weight, _output_axis(layer), affine.a)
+        scaled = _scaled(weight, _output_axis(layer), affine.a)
+    patch.set_array(layer.inputs[1], scaled)
+    scale, mean = (graph.array(name).astype(np.float64) for name in node.inputs[1:3])
+    folded[layer.inputs[1]] = FoldedNorm(affine.a, mean, np.abs(scale))
     if layer.op == "MatMul":
-        patch.set_array(layer.inputs[1], folded)
         shift = patch.add_array(f"{node.label}.shift", affine.t.astype(weight.dtype))
         patch.replace(node, [onnx.helper.make_node("Add", [node.inputs[0], shift], [node.outputs[0]], node.label)])
         return None
-    scale = float(layer.attrs.get("beta", 1.0)) if layer.op == "Gemm" else 1.0
-    bias = graph.array(layer.inputs[2]).astype(np.float64) * scale if len(layer.inputs) > 2 and layer.inputs[2] else 0.0
-    if np.ndim(bias) > 1 and np.shape(bias)[0] > 1:
-        return f"the bias of {layer.label} differs from sample to sample"
-    patch.set_array(layer.inputs[1], folded)
+    beta = float(layer.attrs.get("beta", 1.0)) if layer.op == "Gemm" else 1.0
+    bias = graph.array(layer.inputs[2]).astype(np.float64) * beta if len(layer.inputs) > 2 and layer.inputs[2] else 0.0
     patch.set_bias(layer, (np.ravel(bias) * affine.a + affine.t).astype(weight.dtype))
     patch.remove(node, keep_output=True)
     return None

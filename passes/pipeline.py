@@ -89,15 +89,16 @@ def compress(
         normal = normalise(model)
         before = Graph(normal, settings.input_shapes, observer)
     with stage("fold"):
-        folded, unfolded = fold_batchnorm(before)
+        folded = fold_batchnorm(before)
     with stage("infer"):
-        graph = before if folded is normal else Graph(folded, settings.input_shapes, observer)
+        graph = before if folded.model is normal else Graph(folded.model, settings.input_shapes, observer)
         typing = infer(graph)
         groups = channel_groups(typing)
     with stage("plan"):
         excluded = exclusions(groups, settings)
         plan_settings = PlanSettings(
-            _widths(groups, settings), settings.method, settings.select, settings.merge, settings.lossless
+            _widths(groups, settings), settings.method, settings.select, settings.merge, settings.lossless,
+            folded.norms,
         )
         plans = make_plans(typing, groups, excluded, plan_settings)
     with stage("shrink"):
@@ -106,7 +107,7 @@ def compress(
         else:
             result = onnx.ModelProto()
             result.CopyFrom(model)
-    return Compressed(result, before, typing, plans, unfolded, seconds)
+    return Compressed(result, before, typing, plans, folded.left, seconds)
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
 
-from passes.free import FreeChannels, free_channels
 from passes.bounds import nonnegative_tensors
+from passes.expectation import expected_values
+from passes.fold_batchnorm import FoldedNorm
+from passes.free import FreeChannels, free_channels
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
@@ -52,6 +54,12 @@ class PlanSettings:
     select: str = "l1"
     merge: MergeSettings = MergeSettings()
     lossless: bool = False
+    norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
+    """Weights -> the BatchNormalization that was folded into them."""
+
+
+TAKES_CONSTANTS = ("Conv", "Gemm")
+"""Ops with a bias into which the response to a constant channel can move."""
 
 
 def keep_ratio(ratio: float) -> Callable[[ChannelGroup], int]:
@@ -77,7 +85,7 @@ def _plan(
     width = group.size if settings.lossless else settings.width(group)
     if width >= group.size and not settings.lossless:
         return GroupPlan(group, whole, reason=f"{group.size} channels are to be kept")
-    sign = signature(typing, group)
+    sign = signature(typing, group, settings.norms)
     free = free_channels(typing, group, sign, nonnegative)
     if settings.lossless:
         width = group.size - len(free.order)
@@ -102,7 +110,23 @@ def _plan(
     if np.any(partner >= 0) or plan.constants:
         plan.method = "merge" if np.any(partner[lossy] >= 0) else "lossless" if not lossy.size else "prune"
     plan.mixing = _mixing(typing, plan, partner, scale)
+    if settings.method == "merge" and lossy.size:
+        _restore_means(plan, lossy, expected_values(typing, group, settings.norms))
     return plan
+
+
+def _restore_means(plan: GroupPlan, lossy: Array, means: Mapping[str, Array]) -> None:
+    """Move what the consumers lose of the removed channels' means into the constants: c = E x - Z E x_K."""
+    for name, z in plan.mixing.items():
+        if name in means and _takes_constants(plan.group, name):
+            lost = means[name] - z @ means[name][plan.keep]
+            constants = plan.constants.setdefault(name, np.zeros(plan.group.size))
+            constants[lossy] += lost[lossy]
+
+
+def _takes_constants(group: ChannelGroup, name: str) -> bool:
+    """Whether every consumer that reads tensor ``name`` has a bias that can take a constant."""
+    return all(s.flow.record.node.op in TAKES_CONSTANTS for s in group.steps if name in s.consumed)
 
 
 def _removed_constants(free: FreeChannels, gone: Sequence[int]) -> dict[str, Array]:

@@ -14,8 +14,8 @@ Criterion = Callable[[Signature, int], Array]
 
 
 def _weights(sign: Signature) -> Array:
-    """Rows to judge by: with the bias in fully connected layers, without it in convolutions (Neuron Merging, sec. 4)."""
-    return sign.full if sign.dense else sign.rows
+    """Rows to judge by (Neuron Merging, sec. 4): filters as trained; in fully connected layers with the bias."""
+    return sign.full if sign.dense else sign.trained
 
 
 def _largest(scores: Array, keep: int) -> Array:
@@ -56,7 +56,4 @@ def select(sign: Signature, candidates: Array, keep: int, criterion: str) -> Arr
     """The ``keep`` of ``candidates`` (ascending channel indices) that stay, ascending."""
     if keep >= len(candidates):
         return candidates
-    part = Signature(
-        sign.rows[candidates], sign.biases[candidates], [f[candidates] for f in sign.filters], sign.dense
-    )
-    return candidates[CRITERIA[criterion](part, keep)]
+    return candidates[CRITERIA[criterion](sign[candidates], keep)]

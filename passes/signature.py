@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from passes.fold_batchnorm import batchnorm_affine
+from passes.fold_batchnorm import FoldedNorm, batchnorm_affine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.graph.project import unfold
 
 DENSE = ("Gemm", "MatMul")
+TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class Signature:
     """``rows`` (C, D): weights of the producers side by side; ``biases`` (C, B): what is added to the channel, by the
-    producers or on its way; ``filters``: the weights of each producer as (C, inputs, kernel)."""
+    producers or on its way; ``filters``: the weights of each producer as (C, inputs, kernel), as they were trained,
+    that is without the factor of a folded BatchNormalization."""
 
     rows: Array
     biases: Array
@@ -31,14 +34,26 @@ class Signature:
         """Rows with their biases appended, (C, D + B)."""
         return np.concatenate([self.rows, self.biases], axis=1)
 
+    @property
+    def trained(self) -> Array:
+        """Rows as they were trained, (C, D)."""
+        return np.concatenate([f.reshape(len(f), -1) for f in self.filters], axis=1)
+
+    def __getitem__(self, channels: Array) -> Signature:
+        """The signature of some of the channels."""
+        return Signature(self.rows[channels], self.biases[channels], [f[channels] for f in self.filters], self.dense)
+
 
 def unfolded(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     """All that a constant holds for each channel, (C, D)."""
     return unfold(typing.graph.array(use.constant), use.axis, typing.axes[use.constant][use.axis], group.atom)
 
 
-def signature(typing: Typing, group: ChannelGroup) -> Signature:
-    """Signature of a group's channels, from those of its constants that are initializers."""
+def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Signature:
+    """Signature of a group's channels, from those of its constants that are initializers.
+
+    ``norms``: weights -> the norm that was folded into them.
+    """
     rows: list[Array] = []
     biases: list[Array] = []
     filters: list[Array] = []
@@ -51,6 +66,9 @@ def signature(typing: Typing, group: ChannelGroup) -> Signature:
             if use.role is Role.PRODUCER and not step.is_offset(use):
                 values = unfolded(typing, group, use)
                 rows.append(values)
+                if use.constant in norms:
+                    scale = along_channels(typing, group, use, norms[use.constant].a)[:, :1]
+                    values = np.divide(values, scale, out=np.zeros_like(values), where=np.abs(scale) > TINY)
                 filters.append(_kernels(typing.graph.array(use.constant), values))
                 ops.add(node.op)
             elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":

@@ -35,11 +35,9 @@ class Patch:
         return self.graph.array(name)
 
     def set_array(self, name: str, value: Array) -> None:
-        """Give initializer ``name`` a new value (cast to the type it had)."""
-        original = self.graph.initializers[name]
-        self.arrays[name] = np.ascontiguousarray(value).astype(
-            onnx.helper.tensor_dtype_to_np_dtype(original.data_type), copy=False
-        )
+        """Give initializer ``name``, of the graph or added, a new value (cast to the type it had)."""
+        values = self.added if name in self.added else self.arrays
+        values[name] = np.ascontiguousarray(value).astype(self.array(name).dtype, copy=False)
 
     def add_array(self, stem: str, value: Array) -> str:
         """Add an initializer; its name, made from ``stem``."""

@@ -34,13 +34,12 @@ def _choose(
         # A row of norm zero scales to nothing wherever it goes: no bias distance tells its candidates apart.
         if width > 0 and own_norm[i] > 0.0:
             for j in range(kept):
-                # ||b_i - s b_j|| / s = ||b_i / s - b_j||, which has a limit (||b_j||) where the kept norm is zero.
-                inverse = kept_norm[j] / own_norm[i]
+                scale = own_norm[i] / kept_norm[j] if kept_norm[j] > 0.0 else 0.0
                 gap, size = 0.0, 0.0
                 for k in range(width):
-                    mine = own_bias[i, k] * inverse
-                    gap += (mine - kept_bias[j, k]) ** 2
-                    size += mine**2 + kept_bias[j, k] ** 2
+                    theirs = scale * kept_bias[j, k]
+                    gap += (own_bias[i, k] - theirs) ** 2
+                    size += own_bias[i, k] ** 2 + theirs**2
                 scores[j] = np.sqrt(gap)
                 low, high, reach = min(low, scores[j]), max(high, scores[j]), max(reach, np.sqrt(size))
         # Without the second test, biases that all agree would be told apart by their rounding, stretched to [0, 1].
@@ -69,8 +68,9 @@ def best_match(
     ``rows`` (C, D), read as float32, are the channels' weights, ``biases`` (C, B) their biases (B may be 0), ``kept``
     (K,) ascending and ``removed`` (R,) channel indices. The partner j of channel i minimises
 
-        lam (1 - cos(r_i, r_j)) + (1 - lam) d_ij,    d_ij = ||b_i - s b_j||_2 / s,    s = ||r_i|| / ||r_j||
+        lam (1 - cos(r_i, r_j)) + (1 - lam) d_ij,    d_ij = ||b_i - s b_j||_2,    s = ||r_i|| / ||r_j||
 
+    (d_ij is the offset by which s times channel j misses channel i, in the units of channel i; s is 0 where r_j is 0)
     with d_ij scaled to [0, 1] over the kept channels of that i (0 where they do not differ), and alone by its cosine
     where B = 0. Scores within ``TIE`` of the best count as equal; then the lowest channel wins. A row of norm zero has
     cosine 0 with every row. The cosines returned are summed in float64.

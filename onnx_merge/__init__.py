@@ -1,0 +1,53 @@
+"""Smaller, faster ONNX models without training.
+
+Nothing is imported until it is used: onnx, numba and onnxruntime together take a second, and `--help` should not wait.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx_merge.errors import (
+        FidelityError,
+        InputError,
+        NothingToDoError,
+        OnnxMergeError,
+        StructureError,
+        UsageError,
+    )
+    from onnx_merge.options import Options
+    from onnx_merge.result import Result
+    from onnx_merge.run import optimize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FidelityError",
+    "InputError",
+    "NothingToDoError",
+    "OnnxMergeError",
+    "Options",
+    "Result",
+    "StructureError",
+    "UsageError",
+    "__version__",
+    "optimize",
+]
+
+# No module may have the name of a function here: importing it would put the module in the function's place.
+_MODULES = {"optimize": "run", "Options": "options", "Result": "result"}
+"""Where a public name is; the errors are in `onnx_merge.errors`."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES.get(name, 'errors')}")
+    value: object = getattr(module, name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

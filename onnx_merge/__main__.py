@@ -1,0 +1,8 @@
+"""`python -m onnx_merge`."""
+
+import sys
+
+from onnx_merge.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

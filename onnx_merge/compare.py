@@ -1,0 +1,157 @@
+"""The outputs before and after on one set of samples: the user's labelled ones, the user's, or random ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError
+from onnx_merge.options import Options
+from onnx_merge.parity import Fidelity, accuracy, fidelity
+from onnx_merge.result import Accuracy
+from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.samples import Samples, index_bounds, load_samples, random_feeds, resolve_shapes
+
+Array = NDArray[Any]
+RANDOM_BYTES = 256 * 2**20
+"""Of random samples, at most: 64 photographs are fine, 64 scans of a body are not."""
+
+
+@dataclass
+class Comparison:
+    """A model and the samples it will be compared on. What is wrong with them is found before the work begins.
+
+    Raises
+    ------
+    InputError, UsageError: the files or shapes do not fit the model.
+    OnnxMergeError: the model cannot be run, although the options need that; where they do not, ``notes`` say so.
+    """
+
+    model: onnx.ModelProto
+    options: Options
+    provider: ProviderChoice
+    notes: list[str] = field(default_factory=list)
+    session: Session | None = None
+    """None if the model cannot be run."""
+    samples: Samples | None = None
+    """None if random ones do."""
+    source: str = "random"
+    before: float | None = None
+    """Accuracy of the model in percent, if there are labels."""
+
+    def __post_init__(self) -> None:
+        options = self.options
+        needed = options.labels or options.calib or options.min_cosine is not None or options.min_top1 is not None
+        try:
+            self.session = Session(self.model, self.provider)
+            inputs = self.session.inputs
+        except OnnxMergeError as error:
+            if needed:
+                raise
+            self.session = None
+            self.notes.append(f"outputs were not compared: {error}")
+            return
+        resolve_shapes(inputs, None, self.sizes)
+        path = options.labels or options.calib
+        if path is not None:
+            self.samples = load_samples(path, inputs)
+            self.source = f"{'labels' if options.labels else 'calib'} {path}"
+        if options.labels and self.samples:
+            if self.samples.labels is None:
+                raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+            self.before = accuracy(self.session, self.samples.feeds, self.samples.labels, self.provider)
+
+    @property
+    def sizes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes that the user gave."""
+        return dict(self.options.input_shape)
+
+    def fidelity(self, result: Session) -> Fidelity | None:
+        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if the model cannot be run."""
+        if self.session is None:
+            return None
+        feeds = (
+            _spread(self.samples.feeds, self.options.check_n) if self.samples else self._random(self.options.check_n)
+        )
+        if feeds is None:
+            return None
+        return fidelity(self.session, result, feeds, self.provider, source=self.source)
+
+    def accuracy(self, result: Session) -> Accuracy | None:
+        """Accuracy before and after, if there are labels."""
+        if self.before is None or self.samples is None or self.samples.labels is None:
+            return None
+        after = accuracy(result, self.samples.feeds, self.samples.labels, self.provider)
+        return Accuracy(self.before, after, len(self.samples.labels))
+
+    def _random(self, count: int) -> dict[str, Array] | None:
+        """``count`` random samples, fewer where they are huge; one, where the model runs on one only."""
+        assert self.session is not None
+        session, bounds, seed = self.session, index_bounds(self.model), self.options.seed
+        try:
+            one = random_feeds(session.inputs, 1, seed, self.sizes, bounds)
+            count = max(1, min(count, RANDOM_BYTES // max(1, sum(array.nbytes for array in one.values()))))
+            fixed = {i.shape[0] if i.shape else None for i in session.inputs}
+            size = fixed.pop() if len(fixed) == 1 else None
+            if isinstance(size, int) and size > 0:
+                runs = [
+                    random_feeds(session.inputs, None, seed + k, self.sizes, bounds)
+                    for k in range(math.ceil(count / size))
+                ]
+                many = {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
+            else:
+                many = random_feeds(session.inputs, count, seed, self.sizes, bounds)
+        except UsageError:
+            raise
+        except OnnxMergeError as error:  # texts, which cannot be made up
+            self._cannot(error)
+            return None
+        for feeds in (many, one):
+            try:
+                session.run({name: array[: size or None] if array.ndim else array for name, array in feeds.items()})
+                return feeds
+            except OnnxMergeError as error:  # a batch size that is called dynamic and is not, for one
+                problem = error
+        self._cannot(problem)
+        return None
+
+    def _cannot(self, error: OnnxMergeError) -> None:
+        if self.options.min_cosine is not None or self.options.min_top1 is not None:
+            raise error
+        self.notes.append(f"outputs were not compared: {error}")
+
+
+def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
+    total = min((len(array) for array in feeds.values() if array.ndim), default=0)
+    if total <= count:
+        return dict(feeds)
+    rows = np.linspace(0, total - 1, count).round().astype(int)
+    return {name: array[rows] if array.ndim else array for name, array in feeds.items()}
+
+
+def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
+    """What the user's limits say about the result: nothing, or the error that the run ends with.
+
+    Raises
+    ------
+    UsageError: ``min_top1`` is set, and the model is no classifier.
+    """
+    missed = []
+    if close is None:
+        return None
+    if options.min_cosine is not None and not close.cosine >= options.min_cosine:
+        missed.append(f"the cosine of the outputs is {close.cosine:.6f}, below --min-cosine {options.min_cosine:g}")
+    if options.min_top1 is not None:
+        if close.top1_agreement is None:
+            raise UsageError("--min-top1 needs a model with one output of class scores: use --min-cosine instead")
+        if not close.top1_agreement >= options.min_top1:
+            share = f"{close.top1_agreement:.4f}"
+            missed.append(f"the top class stays the same for a share of {share}, below --min-top1 {options.min_top1:g}")
+    return FidelityError(" and ".join(missed)) if missed else None

@@ -1,0 +1,290 @@
+"""What a user can ask for: every option with its default, and a one-line refusal of what makes no sense."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from onnx_merge.errors import InputError, UsageError
+
+CHOICES = {
+    "method": ("auto", "merge", "prune"),
+    "select": ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel"),
+    "allocation": ("uniform",),
+    "provider": ("auto", "cpu", "cuda"),
+}
+AMOUNTS = ("keep", "keep_layer", "lossless")
+"""Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options; `Options.make` also converts what command lines, files and callers give.
+
+    Raises
+    ------
+    UsageError: a value is out of range, or two options contradict each other.
+    """
+
+    keep: float | None = None
+    """Share of channels that every group keeps, above 0 and at most 1."""
+    lossless: bool = False
+    """Remove only what costs nothing: dead, constant and parallel channels."""
+    method: str = "auto"
+    """merge: removed channels go into those that stay; prune: they are dropped."""
+    select: str = "auto"
+    """Criterion for the channels that stay."""
+    allocation: str = "uniform"
+    """How ``keep`` is spread over the groups."""
+    lambda_: float = 0.85
+    """Weight of the cosine distance against the bias distance, 0 to 1 (option name: lambda)."""
+    threshold: float = 0.1
+    """Smallest cosine, -1 to 1, at which a channel is merged rather than dropped."""
+    coupled: bool = True
+    """Whether channels that several layers share may be removed."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions for layers to leave whole."""
+    keep_layer: tuple[tuple[str, float], ...] = ()
+    """(Regular expression, share): other shares than ``keep`` for some layers; the first that matches holds."""
+    input_shape: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """(Input, shape) for inputs with dynamic dims."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where models run for the checks."""
+    seed: int = 0
+    """Of everything random; at least 0."""
+    labels: Path | None = None
+    """An .npz file of samples with labels: outputs are compared on them, and accuracy is measured."""
+    calib: Path | None = None
+    """An .npz or .npy file of samples without labels."""
+    check_n: int = 64
+    """Number of samples on which outputs are compared."""
+    min_cosine: float | None = None
+    """The gate: smallest mean cosine, -1 to 1, between the outputs before and after."""
+    min_top1: float | None = None
+    """The gate: smallest share of samples, 0 to 1, whose top class stays the same."""
+    report: Path | None = None
+    """Where the JSON report goes."""
+    dry_run: bool = False
+    """Do everything but write the model."""
+    force: bool = False
+    """Replace files that exist."""
+    quiet: bool = False
+    """Command line only: print nothing but errors."""
+    verbose: bool = False
+    """Command line only: print more; of an internal error, the traceback."""
+
+    @classmethod
+    def make(cls, values: Mapping[str, object], where: str = "") -> Options:
+        """Options from values as people write them; names with ``-`` or ``_``. ``where`` begins error messages."""
+        return cls(**converted(values, where))
+
+    @classmethod
+    def from_toml(cls, path: str | os.PathLike[str], overrides: Mapping[str, object] | None = None) -> Options:
+        """Options from a configuration file, its keys being the long names of the command line; ``overrides`` win.
+
+        Raises
+        ------
+        InputError: the file cannot be read.
+        UsageError: it is not TOML, has an unknown key or a value of the wrong kind, or see `Options`.
+        """
+        chosen = converted(overrides or {})
+        from_file = converted(read_toml(path), f"{path}: ")
+        if any(name in chosen for name in AMOUNTS):
+            conflicting = ("keep", "keep_layer") if chosen.get("lossless") else ("lossless",)
+            from_file = {name: value for name, value in from_file.items() if name not in conflicting}
+        return cls(**{**from_file, **chosen})
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        for expression, ratio in self.keep_layer:
+            _in_range(f"the share of keep-layer {expression!r}", ratio, 0, 1, above=True)
+        for expression in (*self.exclude, *(e for e, _ in self.keep_layer)):
+            try:
+                re.compile(expression)
+            except re.error as error:
+                raise UsageError(f"{expression!r} is not a regular expression: {error}") from error
+        for name, shape in self.input_shape:
+            if not shape or min(shape) < 1:
+                raise UsageError(f"input-shape of {name!r} must be positive sizes, such as 1,3,224,224, not {shape}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        if self.lossless and (self.keep is not None or self.keep_layer):
+            raise UsageError("lossless removes what is free and nothing else: give either it or keep and keep-layer")
+        if self.quiet and self.verbose:
+            raise UsageError("quiet and verbose contradict each other: give one of them")
+
+    def _check_ranges(self) -> None:
+        if self.keep is not None:
+            _in_range("keep", self.keep, 0, 1, above=True, hint="; 0.6 keeps 60% of the channels")
+        _in_range("lambda", self.lambda_, 0, 1)
+        _in_range("threshold", self.threshold, -1, 1)
+        if self.min_cosine is not None:
+            _in_range("min-cosine", self.min_cosine, -1, 1)
+        if self.min_top1 is not None:
+            _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
+        if self.seed < 0:
+            raise UsageError(f"seed must be at least 0, not {self.seed}")
+        if self.check_n < 1:
+            raise UsageError(f"check-n must be at least 1 sample, not {self.check_n}")
+
+    @property
+    def amount(self) -> float:
+        """The share that groups without one of their own keep; what nobody said is 1."""
+        return 1.0 if self.keep is None else self.keep
+
+    @property
+    def asks_for_change(self) -> bool:
+        """Whether a result in which no channel goes is a failure."""
+        return self.lossless or self.amount < 1 or any(ratio < 1 for _, ratio in self.keep_layer)
+
+
+def _in_range(name: str, value: float, low: float, high: float, above: bool = False, hint: str = "") -> None:
+    # In this form, nan is refused too.
+    if not ((low < value if above else low <= value) and value <= high):
+        limits = f"above {low} and at most {high}" if above else f"from {low} to {high}"
+        raise UsageError(f"{name} must be {limits}, not {value:g}{hint}")
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
+    """The table that a configuration file holds.
+
+    Raises
+    ------
+    InputError: the file cannot be read.
+    UsageError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the configuration {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+
+
+def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
+    """``values`` under the names of `Options`'s fields, in the fields' types.
+
+    Raises
+    ------
+    UsageError: there is no option of that name, or the value is of the wrong kind.
+    """
+    result: dict[str, Any] = {}
+    for given, value in values.items():
+        name = given.replace("-", "_")
+        if name == "no_coupled":
+            name, value = "coupled", not _flag(f"{where}{given}", value)
+        name = "lambda_" if name == "lambda" else name
+        if name not in CONVERTERS:
+            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(given.replace('_', '-'), option_names())}")
+        if name in result:
+            raise UsageError(f"{where}{given} is given twice")
+        result[name] = CONVERTERS[name](f"{where}{given}", value)
+    return result
+
+
+def option_names() -> list[str]:
+    """Long names, without the dashes in front."""
+    return [f.name.strip("_").replace("_", "-") for f in fields(Options)]
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """The end of a sentence about the unknown ``word``: a known one that looks like it, if there is one."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise UsageError(f"{name} must be a whole number, not {value!r}")
+    return value
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise UsageError(f"{name} must be the name of a file, not {value!r}")
+    return Path(value)
+
+
+def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+    return lambda name, value: None if value is None else convert(name, value)
+
+
+def _patterns(name: str, value: object) -> tuple[str, ...]:
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return tuple(_text(name, item) for item in items)
+
+
+def _ratios(name: str, value: object) -> tuple[tuple[str, float], ...]:
+    """From a table, pairs, or texts REGEX=RATIO, which are split at the last ``=``."""
+    pairs: list[tuple[object, object]] = []
+    for item in value.items() if isinstance(value, Mapping) else _items(value):
+        if isinstance(item, (list, tuple)) and len(item) == 2:
+            pairs.append((item[0], item[1]))
+            continue
+        expression, _, ratio = _text(name, item).rpartition("=")
+        try:
+            pairs.append((expression, float(ratio)))
+        except ValueError:
+            expression = ""
+        if not expression:
+            raise UsageError(f"{name} must be REGEX=RATIO, such as layer1=0.5, not {item!r}")
+    return tuple((_text(name, expression), _number(name, ratio)) for expression, ratio in pairs)
+
+
+def _shapes(name: str, value: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """From a table, pairs, or texts NAME:1,3,224,224, which are split at the last ``:``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for item in value.items() if isinstance(value, Mapping) else _items(value):
+        if isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[1], (list, tuple)):
+            shapes[_text(name, item[0])] = tuple(_whole(name, size) for size in item[1])
+            continue
+        tensor, _, sizes = _text(name, item).rpartition(":")
+        try:
+            shapes[tensor] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            tensor = ""
+        if not tensor:
+            raise UsageError(f"{name} must be NAME:SIZES, such as input:1,3,224,224, not {item!r}")
+    return tuple(shapes.items())
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+CONVERTERS: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
+    **dict.fromkeys(("lambda_", "threshold"), _number),
+    **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
+    **dict.fromkeys(("seed", "check_n"), _whole),
+    **dict.fromkeys(CHOICES, _text),
+    **dict.fromkeys(("labels", "calib", "report"), _optional(_path)),
+    "exclude": _patterns,
+    "keep_layer": _ratios,
+    "input_shape": _shapes,
+}

@@ -1,0 +1,196 @@
+"""What came of a run, and its JSON form, whose keys are stable: pipelines read them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.save import _new_file, _temporary_name
+
+if TYPE_CHECKING:  # the report of a run needs no compiler
+    from onnx_merge.parity import Fidelity
+    from passes.cost import Cost
+    from passes.plan import GroupPlan
+
+Status = Literal["shrunk", "kept", "frozen", "excluded"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A model as a file; both are None where there is none."""
+
+    path: str | None
+    sha256: str | None
+    """Of the .onnx file alone; of a model in memory, of the bytes it serialises to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Top-1 accuracy in percent, on all labelled samples."""
+
+    before: float
+    after: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupResult:
+    """What happened to one channel group."""
+
+    name: str
+    """Of the first layer that produces the channels."""
+    size: int
+    """Channels before."""
+    kept: int
+    """Channels after."""
+    status: Status
+    reason: str | None
+    """Why the group was left whole, or less was done than asked for."""
+    method: str
+    """merge, prune, lossless, or none."""
+    error: float | None
+    """Relative error of the reconstruction; None for methods that look at weights only."""
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a run found out. ``seconds`` are by stage, in the order they ran, with their ``total``."""
+
+    version: str
+    input: FileInfo
+    output: FileInfo
+    before: Cost
+    after: Cost
+    fidelity: Fidelity | None
+    """None if the models could not be run; ``notes`` say why."""
+    accuracy: Accuracy | None
+    """None without labels."""
+    groups: tuple[GroupResult, ...]
+    seconds: Mapping[str, float]
+    seed: int
+    argv: tuple[str, ...]
+    """Arguments of the command line; empty for a call from Python."""
+    provider: str
+    """Where the models ran."""
+    unfolded: Mapping[str, str]
+    """BatchNormalization nodes that could not be folded into a layer -> why."""
+    notes: tuple[str, ...]
+    """What could not be checked, and why."""
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON has it: plain types, no NaN and no infinity (null instead)."""
+        close = self.fidelity
+        table: dict[str, object] = {
+            "version": self.version,
+            "input": {"path": self.input.path, "sha256": self.input.sha256},
+            "output": {"path": self.output.path, "sha256": self.output.sha256},
+            "before": _cost(self.before),
+            "after": _cost(self.after),
+            "fidelity": {
+                "cosine": close.cosine if close else None,
+                "relative_l2": close.relative_l2 if close else None,
+                "top1_agreement": close.top1_agreement if close else None,
+                "samples": close.samples if close else 0,
+                "source": close.source if close else None,
+            },
+            "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "groups": [
+                {
+                    "name": group.name,
+                    "size": group.size,
+                    "kept": group.kept,
+                    "status": group.status,
+                    "reason": group.reason,
+                    "method": group.method,
+                    "error": group.error,
+                    "producers": list(group.producers),
+                    "consumers": list(group.consumers),
+                }
+                for group in self.groups
+            ],
+            "seconds": {stage: round(seconds, 6) for stage, seconds in self.seconds.items()},
+            "seed": self.seed,
+            "argv": list(self.argv),
+            "provider": self.provider,
+            "unfolded": dict(self.unfolded),
+            "notes": list(self.notes),
+        }
+        return {key: _finite(value) for key, value in table.items()}
+
+    def to_json(self) -> str:
+        """The report, as text that ends in a line break."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _cost(cost: Cost) -> dict[str, object]:
+    return {
+        "params": cost.params,
+        "macs": cost.macs,
+        "bytes": cost.bytes,
+        "nodes": cost.nodes,
+        "ops": dict(cost.ops),
+    }
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value
+
+
+def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, str]) -> tuple[GroupResult, ...]:
+    """One entry for each plan. ``excluded``: names of groups that the user took out."""
+    results = []
+    for plan in plans:
+        group = plan.group
+        status: Status = "kept"
+        if plan.shrinks:
+            status = "shrunk"
+        elif group.frozen is not None:
+            status = "frozen"
+        elif group.name in excluded:
+            status = "excluded"
+        results.append(
+            GroupResult(
+                name=group.name,
+                size=group.size,
+                kept=len(plan.keep),
+                status=status,
+                reason=plan.reason,
+                method=plan.method,
+                error=None,  # there is none without activations to compare
+                producers=tuple(group.producers),
+                consumers=tuple(group.consumers),
+            )
+        )
+    return tuple(results)
+
+
+def write_report(result: Result, path: Path) -> None:
+    """Write the JSON report to ``path``: all of it or nothing.
+
+    Raises
+    ------
+    OnnxMergeError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = _temporary_name(target)
+    try:
+        with _new_file(temporary) as sink:
+            sink.write(result.to_json().encode("utf-8", "backslashreplace"))  # names with lone surrogates
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OnnxMergeError(f"the report {target} cannot be written: {error.strerror or error}") from error
+        raise
