@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError
+from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
@@ -47,12 +47,11 @@ class Comparison:
 
     def __post_init__(self) -> None:
         options = self.options
-        needed = options.labels or options.calib or options.min_cosine is not None or options.min_top1 is not None
         try:
             self.session = Session(self.model, self.provider)
             inputs = self.session.inputs
         except OnnxMergeError as error:
-            if needed:
+            if options.labels or options.calib or options.has_gate:
                 raise
             self.session = None
             self.notes.append(f"outputs were not compared: {error}")
@@ -73,15 +72,31 @@ class Comparison:
         return dict(self.options.input_shape)
 
     def fidelity(self, result: Session) -> Fidelity | None:
-        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if the model cannot be run."""
+        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if the model cannot be run.
+
+        Raises
+        ------
+        StructureError: the result is not finite where the original is.
+        OnnxMergeError: the models cannot be run, and a gate is set.
+        """
         if self.session is None:
             return None
-        feeds = (
-            _spread(self.samples.feeds, self.options.check_n) if self.samples else self._random(self.options.check_n)
-        )
-        if feeds is None:
-            return None
-        return fidelity(self.session, result, feeds, self.provider, source=self.source)
+        if self.samples:
+            feeds = _spread(self.samples.feeds, self.options.check_n)
+            return fidelity(self.session, result, feeds, self.provider, source=self.source)
+        problem: OnnxMergeError | None = None
+        for count in (self.options.check_n, 1):  # one: for models whose batch is called dynamic and is not
+            try:
+                feeds = self._random(self.session, count)
+                return fidelity(self.session, result, feeds, self.provider, source=self.source)
+            except (StructureError, UsageError):
+                raise
+            except OnnxMergeError as error:
+                problem = error
+        if problem and self.options.has_gate:
+            raise problem
+        self.notes.append(f"outputs were not compared: {problem}")
+        return None
 
     def accuracy(self, result: Session) -> Accuracy | None:
         """Accuracy before and after, if there are labels."""
@@ -90,41 +105,19 @@ class Comparison:
         after = accuracy(result, self.samples.feeds, self.samples.labels, self.provider)
         return Accuracy(self.before, after, len(self.samples.labels))
 
-    def _random(self, count: int) -> dict[str, Array] | None:
-        """``count`` random samples, fewer where they are huge; one, where the model runs on one only."""
-        assert self.session is not None
-        session, bounds, seed = self.session, index_bounds(self.model), self.options.seed
-        try:
-            one = random_feeds(session.inputs, 1, seed, self.sizes, bounds)
-            count = max(1, min(count, RANDOM_BYTES // max(1, sum(array.nbytes for array in one.values()))))
-            fixed = {i.shape[0] if i.shape else None for i in session.inputs}
-            size = fixed.pop() if len(fixed) == 1 else None
-            if isinstance(size, int) and size > 0:
-                runs = [
-                    random_feeds(session.inputs, None, seed + k, self.sizes, bounds)
-                    for k in range(math.ceil(count / size))
-                ]
-                many = {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
-            else:
-                many = random_feeds(session.inputs, count, seed, self.sizes, bounds)
-        except UsageError:
-            raise
-        except OnnxMergeError as error:  # texts, which cannot be made up
-            self._cannot(error)
-            return None
-        for feeds in (many, one):
-            try:
-                session.run({name: array[: size or None] if array.ndim else array for name, array in feeds.items()})
-                return feeds
-            except OnnxMergeError as error:  # a batch size that is called dynamic and is not, for one
-                problem = error
-        self._cannot(problem)
-        return None
-
-    def _cannot(self, error: OnnxMergeError) -> None:
-        if self.options.min_cosine is not None or self.options.min_top1 is not None:
-            raise error
-        self.notes.append(f"outputs were not compared: {error}")
+    def _random(self, session: Session, count: int) -> dict[str, Array]:
+        """``count`` random samples, fewer where they are huge."""
+        bounds, seed = index_bounds(self.model), self.options.seed
+        one = random_feeds(session.inputs, 1, seed, self.sizes, bounds)
+        count = max(1, min(count, RANDOM_BYTES // max(1, sum(array.nbytes for array in one.values()))))
+        batches = {i.shape[0] if i.shape else None for i in session.inputs}
+        size = batches.pop() if len(batches) == 1 else None
+        if not isinstance(size, int) or size < 1:
+            return random_feeds(session.inputs, count, seed, self.sizes, bounds)
+        # The batch is fixed: draw as many as it takes.
+        draws = range(math.ceil(count / size))
+        runs = [random_feeds(session.inputs, None, seed + k, self.sizes, bounds) for k in draws]
+        return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:

@@ -32,7 +32,7 @@ class Interval:
     @property
     def constant(self) -> Array:
         """Channels that have one value only, (C,) bool."""
-        return np.isfinite(self.low) & (self.low == self.high)
+        return np.asarray(np.isfinite(self.low) & (self.low == self.high))
 
 
 def unbounded(channels: int) -> Interval:
@@ -57,7 +57,7 @@ def _data_inputs(node: Node) -> int:
 
 def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
     value = graph.info.values.get(name)
-    return value is not None and value.dtype.kind == "f" and bool(np.all(value >= 0))
+    return value is not None and value.dtype.kind == "f" and float(np.min(value, initial=0.0)) >= 0.0
 
 
 def bounds(typing: Typing, group: ChannelGroup, nonnegative: set[str]) -> dict[str, Interval]:
@@ -87,14 +87,16 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
     low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
     spread = np.zeros(group.size, bool)
     for use in uses:
-        values = unfolded(typing, group, use).astype(np.float64)
+        values = unfolded(typing, group, use)
         if step.is_offset(use):
-            bias = bias + beta * values[:, 0]
+            bias = bias + beta * values[:, 0].astype(np.float64)
             spread |= np.ptp(values, axis=1) > 0  # a channel with several biases (a composite axis) has several values
             continue
         sign_known = any(name in nonnegative for k, name in enumerate(node.inputs) if k != use.k and k < 2)
-        low = np.where(np.all(values >= 0, axis=1) & sign_known | ~values.any(axis=1), low, -np.inf)
-        high = np.where(np.all(values <= 0, axis=1) & sign_known | ~values.any(axis=1), high, np.inf)
+        least, most = values.min(axis=1), values.max(axis=1)
+        zero = (least == 0) & (most == 0)
+        low = np.where((least >= 0) & sign_known | zero, low, -np.inf)
+        high = np.where((most <= 0) & sign_known | zero, high, np.inf)
     return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
 
 
@@ -131,4 +133,3 @@ def _affine(interval: Interval, a: Array, t: Array) -> Interval:
         ends = np.stack([interval.low, interval.high]) * a
     ends = np.where(a == 0, 0.0, ends) + t  # 0 times infinity is 0 here: the weight is exactly zero
     return Interval(ends.min(axis=0), ends.max(axis=0))
-

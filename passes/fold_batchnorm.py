@@ -128,9 +128,11 @@ def _output_axis(layer: Node) -> int:
 
 
 def _scaled(weight: Array, axis: int, factor: Array) -> Array:
+    """``weight`` times ``factor`` (C,) along ``axis``, in the precision of the weight but at least float32."""
     shape = [1] * weight.ndim
     shape[axis] = -1
-    return weight.astype(np.float64) * factor.reshape(shape)
+    scaled: Array = weight * factor.reshape(shape).astype(np.float64 if weight.dtype == np.float64 else np.float32)
+    return scaled
 
 
 def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> str | None:

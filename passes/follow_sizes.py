@@ -70,4 +70,3 @@ def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, i
         origins = typing.graph.info.origins[name]
         if any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term)):
             patch.set_input_array(node, k, typing.graph.info.values[name])
-

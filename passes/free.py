@@ -57,7 +57,7 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
     contracted = any(step.contracted for step in group.steps)
     if not uses or contracted or any(use.constant not in typing.graph.initializers for _, use in uses):
         return np.zeros(group.size, bool)
-    return np.all([~unfolded(typing, group, use).any(axis=1) for _, use in uses], axis=0)
+    return np.asarray(np.all([~unfolded(typing, group, use).any(axis=1) for _, use in uses], axis=0))
 
 
 def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: FreeChannels) -> Array:
@@ -98,6 +98,8 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeCh
     partner = own.copy()
     for c in own[~taken]:
         partner[c] = heads.setdefault(tuple(label[c]), int(c))
+    if np.array_equal(partner, own):
+        return []
     norms = np.linalg.norm(sign.full, axis=1)
     scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
     error = gains(typing, group, partner, scale).error

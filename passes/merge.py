@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.graph.model import Array
-from passes.numerics import best_match, row_norms
+from passes.numerics import best_match
 from passes.signature import Signature
 
 
@@ -29,7 +29,5 @@ def most_similar(sign: Signature, keep: Array, removed: Array, settings: MergeSe
     """Partner (R,), -1 where no kept channel is similar enough, and scale (R,) of every removed channel."""
     rows = sign.full if sign.dense else sign.rows
     biases = sign.biases[:, :0] if sign.dense else sign.biases
-    partner, cosine = best_match(rows, biases, keep, removed, settings.lam)
-    norms = row_norms(rows, 2)
-    scale = np.divide(norms[removed], norms[partner], out=np.zeros(len(removed)), where=norms[partner] > 0)
+    partner, cosine, scale = best_match(rows, biases, keep, removed, settings.lam)
     return np.where((cosine < settings.threshold) | (scale == 0.0), -1, partner), scale

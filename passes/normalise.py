@@ -49,7 +49,8 @@ def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """The tensor a Constant node holds; sparse and string-list constants stay nodes."""
     (attribute,) = node.attribute
     if attribute.name == "value":
-        return attribute.t
+        tensor: onnx.TensorProto = attribute.t
+        return tensor
     kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
     if attribute.name not in kinds:
         return None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import onnx
@@ -97,7 +96,11 @@ def compress(
     with stage("plan"):
         excluded = exclusions(groups, settings)
         plan_settings = PlanSettings(
-            _widths(groups, settings), settings.method, settings.select, settings.merge, settings.lossless,
+            _widths(groups, settings),
+            settings.method,
+            settings.select,
+            settings.merge,
+            settings.lossless,
             folded.norms,
         )
         plans = make_plans(typing, groups, excluded, plan_settings)

@@ -41,17 +41,14 @@ def obstacle(group: ChannelGroup) -> str | None:
 def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Gains:
     """Factors of channels over their partners when the producers make channel i as ``scale[i]`` times ``partner[i]``.
 
-    ``partner`` (C,) channel indices, ``scale`` (C,).
+    ``partner`` (C,) channel indices, ``scale`` (C,). What the producers' weights say of that is not looked at: whether
+    channels are multiples of each other there is for the caller to know.
     """
     result = Gains(error=np.zeros(group.size))
     for step in group.steps:
         if step.produced:
             for name in step.produced:
                 result.at[name] = scale
-            for use in step.with_role(Role.PRODUCER):
-                if use.constant in typing.graph.initializers and not step.is_offset(use):
-                    values = unfolded(typing, group, use)
-                    _note(result, _deviation(values, values[partner] * scale[:, None]))
             _check_offsets(typing, group, step, partner, scale, result)
         for data, outputs in step.through:
             gain = _through(typing, group, step, data, partner, result)
@@ -67,7 +64,8 @@ def _note(result: Gains, error: Array) -> None:
 def _deviation(values: Array, expected: Array) -> Array:
     """Relative l2 distance of two (C, D) arrays, row by row; 0 for two rows of zeros."""
     size = np.maximum(np.linalg.norm(values, axis=1), np.linalg.norm(expected, axis=1))
-    return np.linalg.norm(values.astype(np.float64) - expected, axis=1) / np.maximum(size, TINY)
+    deviation: Array = np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY)
+    return deviation
 
 
 def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], partner: Array, result: Gains) -> Array:
@@ -145,9 +143,7 @@ def _ratio(values: Array, partner: Array, result: Gains) -> Array:
     return np.where(ratio == 0.0, TINY, ratio)
 
 
-def _check_offsets(
-    typing: Typing, group: ChannelGroup, step: Step, partner: Array, gain: Array, result: Gains
-) -> None:
+def _check_offsets(typing: Typing, group: ChannelGroup, step: Step, partner: Array, gain: Array, result: Gains) -> None:
     """What is added to a channel must be the same multiple of what is added to its partner."""
     if step.flow.record.node.op == "BatchNormalization":
         return
@@ -160,4 +156,3 @@ def _check_offsets(
             expected = values[partner] * gain[:, None]
             size = np.abs(values).max(initial=0.0) * np.maximum(np.abs(gain), 1.0)
             _note(result, np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY))
-

@@ -1,4 +1,4 @@
-"""Which channels stay: criteria on the weights of their producers. All are deterministic; ties go to the lower index."""
+"""Which channels stay: criteria on the weights of their producers, deterministic; ties go to the lower index."""
 
 from __future__ import annotations
 
@@ -49,7 +49,14 @@ def _reprune_kernel(sign: Signature, keep: int) -> Array:
     return elect_kernels(np.concatenate(padded, axis=1), keep)
 
 
-CRITERIA: dict[str, Criterion] = {"l1": _l1, "l2": _l2, "gm": _gm, "reprune": _reprune, "reprune-kernel": _reprune_kernel}
+CRITERIA: dict[str, Criterion] = {
+    "l1": _l1,
+    "l2": _l2,
+    "gm": _gm,
+    "reprune": _reprune,
+    "reprune-kernel": _reprune_kernel,
+}
+"""Criteria by name."""
 
 
 def select(sign: Signature, candidates: Array, keep: int, criterion: str) -> Array:

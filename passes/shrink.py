@@ -80,9 +80,7 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
     return written
 
 
-def _response(
-    node: Node, weight: Array, use: Use, term: Term, plan: GroupPlan, column: sparse.csr_array
-) -> Array:
+def _response(node: Node, weight: Array, use: Use, term: Term, plan: GroupPlan, column: sparse.csr_array) -> Array:
     """What constant input channels ``column`` (C, 1) contribute to each output channel of a Conv or Gemm."""
     weighted = mix(weight, use.axis, term, plan.group.atom, sparse.diags_array(column.toarray()[:, 0]))
     output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1

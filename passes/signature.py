@@ -32,12 +32,12 @@ class Signature:
     @property
     def full(self) -> Array:
         """Rows with their biases appended, (C, D + B)."""
-        return np.concatenate([self.rows, self.biases], axis=1)
+        return _beside([self.rows, self.biases], len(self.rows))
 
     @property
     def trained(self) -> Array:
         """Rows as they were trained, (C, D)."""
-        return np.concatenate([f.reshape(len(f), -1) for f in self.filters], axis=1)
+        return _beside([f.reshape(len(f), -1) for f in self.filters], len(self.rows))
 
     def __getitem__(self, channels: Array) -> Signature:
         """The signature of some of the channels."""
@@ -73,15 +73,18 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
                 ops.add(node.op)
             elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":
                 biases.append(unfolded(typing, group, use))
-        if node.op == "BatchNormalization" and step.uses and all(u.constant in typing.graph.initializers for u in step.uses):
+        known = all(use.constant in typing.graph.initializers for use in step.uses)
+        if node.op == "BatchNormalization" and step.uses and known:
             biases.append(along_channels(typing, group, step.uses[0], batchnorm_affine(typing.graph, node).t))
-    empty = np.zeros((group.size, 0), np.float32)
-    return Signature(
-        np.concatenate([empty, *(r.astype(np.float32) for r in rows)], axis=1),
-        np.concatenate([empty, *(b.astype(np.float64) for b in biases)], axis=1),
-        filters,
-        ops <= set(DENSE),
-    )
+    return Signature(_beside(rows, group.size), _beside(biases, group.size), filters, ops <= set(DENSE))
+
+
+def _beside(blocks: list[Array], channels: int) -> Array:
+    """Blocks (C, D...) side by side as float32; a single one is not copied."""
+    filled = [b for b in blocks if b.shape[1]]
+    if len(filled) == 1:
+        return filled[0].astype(np.float32, copy=False)
+    return np.concatenate([np.zeros((channels, 0), np.float32), *filled], axis=1, dtype=np.float32, casting="same_kind")
 
 
 def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array) -> Array:

@@ -77,7 +77,8 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: Mixing) -> Arra
 
 def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:
     """All that ``array`` holds for each index of ``atom`` along ``axis``: an array of (C, D)."""
-    return np.concatenate([p.reshape(p.shape[0], -1) for p in _occurrences(array, axis, term, atom)], axis=1)
+    found = [p.reshape(p.shape[0], -1) for p in _occurrences(array, axis, term, atom)]
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
 
 def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]:
@@ -90,8 +91,4 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
         return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
     pieces = np.split(array, bounds, axis)
-    return [
-        o
-        for piece, part in zip(pieces, term.parts, strict=True)
-        for o in _occurrences(piece, axis, part, atom)
-    ]
+    return [o for piece, part in zip(pieces, term.parts, strict=True) for o in _occurrences(piece, axis, part, atom)]

@@ -159,7 +159,7 @@ def _evaluate(bones: onnx.ModelProto, info: ShapeInfo) -> bool:
         elif node.op_type == "Shape" and node.input[0] in info.shapes:
             bounds = {a.name: a.i for a in node.attribute}
             whole = info.shapes[node.input[0]]
-            part = whole[slice(bounds.get("start", 0), bounds.get("end", None))]
+            part = whole[slice(bounds.get("start", 0), bounds.get("end"))]
             found, origin = {node.output[0]: np.array(part, np.int64)}, frozenset([node.input[0]])
         elif _is_evaluable(node, info):
             found = evaluate(node, opsets, info.values)

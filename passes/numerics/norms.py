@@ -15,17 +15,29 @@ _CHUNK = 256
 
 @parallel
 def _norms(rows: Single, order: int, out: Double) -> None:
+    # Four sums, not one: an addition waits for the one before it, and without fastmath the compiler may not reorder.
+    wide = rows.shape[1] - rows.shape[1] % 4
     for i in prange(rows.shape[0]):
         row = rows[i]
-        total = 0.0
+        first, second, third, fourth = 0.0, 0.0, 0.0, 0.0
         if order == 1:
-            for d in range(row.size):
-                total += abs(np.float64(row[d]))
-            out[i] = total
+            for d in range(0, wide, 4):
+                first += abs(np.float64(row[d]))
+                second += abs(np.float64(row[d + 1]))
+                third += abs(np.float64(row[d + 2]))
+                fourth += abs(np.float64(row[d + 3]))
+            for d in range(wide, row.size):
+                first += abs(np.float64(row[d]))
+            out[i] = (first + second) + (third + fourth)
         else:
-            for d in range(row.size):
-                total += np.float64(row[d]) * np.float64(row[d])
-            out[i] = np.sqrt(total)
+            for d in range(0, wide, 4):
+                first += np.float64(row[d]) ** 2
+                second += np.float64(row[d + 1]) ** 2
+                third += np.float64(row[d + 2]) ** 2
+                fourth += np.float64(row[d + 3]) ** 2
+            for d in range(wide, row.size):
+                first += np.float64(row[d]) ** 2
+            out[i] = np.sqrt((first + second) + (third + fourth))
 
 
 def row_norms(rows: ArrayLike, order: Literal[1, 2] = 2) -> Double:

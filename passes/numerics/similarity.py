@@ -62,8 +62,8 @@ def _choose(
 
 def best_match(
     rows: ArrayLike, biases: ArrayLike, kept: ArrayLike, removed: ArrayLike, lam: float
-) -> tuple[Index, Double]:
-    """For every removed channel the kept channel that replaces it best: (R,) channel indices, (R,) cosines.
+) -> tuple[Index, Double, Double]:
+    """For every removed channel the kept channel that replaces it best: channel indices, cosines and scales, all (R,).
 
     ``rows`` (C, D), read as float32, are the channels' weights, ``biases`` (C, B) their biases (B may be 0), ``kept``
     (K,) ascending and ``removed`` (R,) channel indices. The partner j of channel i minimises
@@ -73,7 +73,7 @@ def best_match(
     (d_ij is the offset by which s times channel j misses channel i, in the units of channel i; s is 0 where r_j is 0)
     with d_ij scaled to [0, 1] over the kept channels of that i (0 where they do not differ), and alone by its cosine
     where B = 0. Scores within ``TIE`` of the best count as equal; then the lowest channel wins. A row of norm zero has
-    cosine 0 with every row. The cosines returned are summed in float64.
+    cosine 0 with every row, and scale 0 where it is kept. The cosines returned are summed in float64, the scales are s.
 
     Raises ValueError for other shapes, values that are not finite, indices out of range, ``kept`` not ascending or
     empty while ``removed`` is not, ``lam`` outside [0, 1]. Source: Kim et al., Neuron Merging, NeurIPS 2020: MostSim
@@ -106,7 +106,8 @@ def best_match(
         dots = np.einsum("rd,rd->r", single[own], single[match], dtype=np.float64)
         sizes = norms[own] * norms[match]
         cosine[part] = np.divide(dots, sizes, out=np.zeros_like(dots), where=sizes > 0.0)
-    return partner, np.clip(cosine, -1.0, 1.0)
+    scale = np.divide(norms[gone], norms[partner], out=np.zeros(gone.size), where=norms[partner] > 0.0)
+    return partner, np.clip(cosine, -1.0, 1.0), scale
 
 
 def _units(rows: Single, norms: Double) -> Single:

@@ -8,7 +8,7 @@ from passes.graph import terms
 from passes.graph.errors import Refusal
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
-from passes.graph.rules.elementwise import place_broadcast
+from passes.graph.rules.linear import place_broadcast
 from passes.graph.rules.pool import dynamic_axes
 from passes.graph.terms import Term
 

@@ -54,8 +54,11 @@ def reduction(op: Op) -> None:
 @rule("Resize", "Upsample")
 def resample(op: Op) -> None:
     """Axes whose size does not change pass; the others are interpolated and freeze. Sizes follow the axes."""
-    if op.has(1) and op.node.op == "Resize" and op.graph.opset > 10 and op.attr("coordinate_transformation_mode") == (
-        "tf_crop_and_resize"
+    if (
+        op.has(1)
+        and op.node.op == "Resize"
+        and op.graph.opset > 10
+        and op.attr("coordinate_transformation_mode") == ("tf_crop_and_resize")
     ):
         raise Refusal("crops by coordinates")
     out = op.out_shape()

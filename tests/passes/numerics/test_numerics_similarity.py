@@ -30,16 +30,14 @@ def scores(rows, biases, kept, i, lam):
     gaps = np.empty(len(kept))
     for at, j in enumerate(kept):
         other = np.linalg.norm(rows[j])
-        gaps[at] = (
-            np.linalg.norm(biases[i] - own / other * biases[j]) / (own / other) if other else np.linalg.norm(biases[j])
-        )
+        gaps[at] = np.linalg.norm(biases[i] - (own / other if other else 0.0) * biases[j])
     spread = gaps.max() - gaps.min()
     gaps = (gaps - gaps.min()) / spread if spread > 1e-9 else np.zeros(len(kept))
     return lam * far + (1 - lam) * gaps
 
 
 def check(rows, biases, kept, removed, lam):
-    partner, likeness = best_match(rows, biases, kept, removed, lam)
+    partner, likeness, _ = best_match(rows, biases, kept, removed, lam)
     assert partner.dtype == np.int64 and partner.shape == likeness.shape == (len(removed),)
     for i, j, value in zip(removed, partner, likeness, strict=True):
         want = scores(rows, biases, kept, i, lam)
@@ -78,8 +76,9 @@ def test_a_scaled_copy_finds_its_original():
     biases = rng.standard_normal((40, 1))
     origin, scale = rng.integers(0, 20, 20), rng.uniform(0.1, 9, 20)
     rows[20:], biases[20:] = scale[:, None] * rows[origin], scale[:, None] * biases[origin]
-    partner, likeness = best_match(rows, biases, np.arange(20), np.arange(20, 40), 0.85)
+    partner, likeness, scales = best_match(rows, biases, np.arange(20), np.arange(20, 40), 0.85)
     assert (partner == origin).all()
+    np.testing.assert_allclose(scales, scale, rtol=1e-6)
     np.testing.assert_allclose(likeness, 1.0, atol=1e-7)
 
 
@@ -92,13 +91,13 @@ def test_equal_candidates_go_to_the_lowest_whatever_the_product_rounds():
 
 def test_the_bias_decides_between_equal_directions():
     rows = np.ones((3, 2), np.float32)
-    partner, _ = best_match(rows, [[5.0], [1.0], [1.5]], [0, 1], [2], 0.85)
+    partner, _, _ = best_match(rows, [[5.0], [1.0], [1.5]], [0, 1], [2], 0.85)
     assert partner.tolist() == [1]
 
 
 def test_the_bias_is_compared_at_the_scale_of_the_weights():
     rows = np.array([[1.0], [1.0], [2.0]], np.float32)  # twice channel 0, bias and all; the plain bias is nearer to 1's
-    partner, _ = best_match(rows, [[2.0], [3.0], [4.0]], [0, 1], [2], 0.5)
+    partner, _, _ = best_match(rows, [[2.0], [3.0], [4.0]], [0, 1], [2], 0.5)
     assert partner.tolist() == [0]
 
 
@@ -106,14 +105,14 @@ def test_biases_that_differ_by_rounding_do_not_decide():
     rows = np.array([[4.0, 3.0], [2.0, 0.0], [1.0, 0.0]])
     # Every bias is 0.7 times the channel's norm, but for the ninth digit of one: stretched to [0, 1] it would outweigh
     # the cosine.
-    partner, _ = best_match(rows, [[3.5], [1.4 * (1 + 1e-9)], [0.7]], [0, 1], [2], 0.1)
+    partner, _, _ = best_match(rows, [[3.5], [1.4 * (1 + 1e-9)], [0.7]], [0, 1], [2], 0.1)
     assert partner.tolist() == [1]
 
 
 def test_rows_of_zeros_have_cosine_zero():
     rows = np.array([[0, 0], [1, 0], [0, 0], [-1, 0]], np.float32)
     biases = np.array([[1.0], [2.0], [3.0], [4.0]])
-    partner, likeness = best_match(rows, biases, [0, 1], [2, 3], 0.85)
+    partner, likeness, _ = best_match(rows, biases, [0, 1], [2, 3], 0.85)
     assert partner.tolist() == [0, 0]  # nothing tells 2's candidates apart; the opposite of 1 prefers the empty row
     assert likeness.tolist() == [0.0, 0.0]
     assert best_match(rows, biases, [0], [2], 0.0)[1].tolist() == [0.0]
@@ -121,12 +120,12 @@ def test_rows_of_zeros_have_cosine_zero():
 
 def test_tiny_and_huge_rows_have_cosines():
     rows = np.array([[1e-42, 2e-42], [1e38, 2e38], [2.0, -1.0]], np.float32)
-    partner, likeness = best_match(rows, np.zeros((3, 0)), [1, 2], [0], 1.0)
+    partner, likeness, _ = best_match(rows, np.zeros((3, 0)), [1, 2], [0], 1.0)
     assert partner.tolist() == [1] and likeness[0] == pytest.approx(1.0, abs=1e-3)  # 1e-42 has three digits
 
 
 def test_nothing_removed():
-    partner, likeness = best_match(np.ones((2, 2)), np.ones((2, 1)), [0, 1], [], 0.5)
+    partner, likeness, _ = best_match(np.ones((2, 2)), np.ones((2, 1)), [0, 1], [], 0.5)
     assert partner.shape == likeness.shape == (0,)
 
 

@@ -1,0 +1,209 @@
+"""The command line: `python -m onnx_merge IN OUT [options]`.
+
+Only what `--help` needs is imported at the top.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from onnx_merge import __version__
+from onnx_merge.errors import OnnxMergeError, UsageError, one_line
+from onnx_merge.options import Options
+from onnx_merge.values import CHOICES, did_you_mean
+
+PROG = "onnx-merge"
+INTERRUPTED = 130
+DESCRIPTION = """\
+Make an ONNX model smaller and faster without training: channels are removed,
+and what they carried is merged into those that stay.
+
+  IN    an ONNX file; it is never changed
+  OUT   the file to write, whole or not at all
+"""
+EPILOG = """\
+example:
+  onnx-merge model.onnx smaller.onnx --keep 0.6 --labels test.npz
+
+exit codes:
+  0  done
+  1  failed
+  2  usage, or unreadable input
+  3  outputs farther off than --min-cosine or --min-top1 allow: the model is
+     written under OUT's name with .rejected.onnx
+  4  nothing could be removed; nothing written
+  5  the result is not sound; nothing written
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises instead of printing the usage and leaving."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say in one line what is wrong with the arguments."""
+        raise UsageError(re.sub(r"^argument (-\w/)?(\S+): ", r"\2: ", message) + "; see --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line ``argv`` (the process's own by default) and return the exit code. Nothing is raised."""
+    if argv is None and not sys.warnoptions:  # a user can do nothing about what libraries warn of
+        warnings.simplefilter("ignore")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _main(arguments)
+    except SystemExit as leaving:  # after --help and --version
+        code = leaving.code if isinstance(leaving.code, int) else 0
+    except KeyboardInterrupt:
+        code = _fail("interrupted", INTERRUPTED)
+    except OnnxMergeError as error:
+        code = _fail(error.message, error.exit_code)
+    except MemoryError:
+        code = _fail("not enough memory", 1)
+    except Exception as error:
+        if {"-v", "--verbose"} & set(arguments):
+            import traceback
+
+            traceback.print_exc()
+        code = _fail(one_line(f"internal error: {type(error).__name__}: {error}"), 1)
+    return _flushed(code)
+
+
+def _main(arguments: list[str]) -> int:
+    files, options, config = parse(arguments)
+    if not files or (len(files) < 2 and not options.dry_run):
+        missing = "the output file" if files else "the input and the output file"
+        hint = " before --exclude, which takes all words after it" if options.exclude else ""
+        raise UsageError(f"name {missing}{hint}: {PROG} IN OUT --keep 0.6; see --help")
+    with _progress(options.quiet) as progress:
+        from onnx_merge.run import run
+
+        outcome = run(
+            files[0],
+            files[1] if len(files) > 1 else None,
+            options,
+            progress=progress,
+            argv=arguments,
+            protected=[config] if config else [],
+        )
+    if not options.quiet and sys.stdout is not None:  # None: closed by whoever started us
+        from onnx_merge.table import render
+
+        with contextlib.suppress(BrokenPipeError):  # met again, and dealt with, at the last flush
+            sys.stdout.write(render(outcome.result, sys.stdout, options.verbose))
+    if outcome.failure is not None:
+        where = f": see {outcome.result.output.path}" if outcome.result.output.path else ""
+        return _fail(f"{outcome.failure.message}{where}", outcome.failure.exit_code)
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
+    """The file names, the options, and the configuration file.
+
+    Raises
+    ------
+    UsageError, InputError: the arguments make no sense, or the configuration file cannot be read.
+    """
+    # The file names are what is left over: argparse's own would miss an output that follows an option.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    parser = _parser()
+    found, rest = parser.parse_known_args(arguments[:end])
+    for word in rest:
+        if word.startswith("-") and word != "-":
+            name = word.partition("=")[0]
+            known = [option for action in parser._actions for option in action.option_strings]
+            raise UsageError(f"unknown option {name}{did_you_mean(name, known) or '; see --help'}")
+    files = rest + arguments[end + 1 :]
+    if len(files) > 2:
+        raise UsageError(f"there is one input and one output, but {files[2]!r} was given too; see --help")
+    given: dict[str, Any] = vars(found)
+    config = given.pop("config", None)
+    options = Options.make(given) if config is None else Options.from_toml(config, given)
+    return files, options, config and Path(config)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog=PROG,
+        usage=f"{PROG} IN OUT (--keep R | --lossless) [options]",
+        description=DESCRIPTION,
+        epilog=EPILOG,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    amount = parser.add_argument_group("how much")
+    amount.add_argument("--keep", type=float, metavar="R", help="share of the channels that every group keeps, 0 to 1")
+    amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
+    amount.add_argument("--keep-layer", action="append", metavar="REGEX=R", help="another share for some layers")
+    amount.add_argument("--exclude", action="extend", nargs="+", metavar="REGEX", help="layers to leave whole")
+    amount.add_argument(
+        "--no-coupled", dest="coupled", action="store_false", help="leave channels whole that several layers share"
+    )
+    amount.add_argument("--allocation", metavar=_choices("allocation"), help="how R is spread over the groups")
+    how = parser.add_argument_group("how")
+    how.add_argument("--method", metavar=_choices("method"), help="what becomes of removed channels (auto: merge)")
+    how.add_argument("--select", metavar="CRITERION", help=f"which channels stay: {', '.join(CHOICES['select'])} (l1)")
+    how.add_argument("--lambda", type=float, metavar="X", help="weight of cosine distance against bias distance (0.85)")
+    how.add_argument("--threshold", type=float, metavar="X", help="smallest cosine at which channels merge (0.1)")
+    how.add_argument(
+        "--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224"
+    )
+    check = parser.add_argument_group("checks")
+    check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
+    check.add_argument("--calib", metavar="FILE", help="samples without labels, .npz or .npy")
+    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (64)")
+    check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
+    check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
+    check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
+    check.add_argument("--seed", type=int, metavar="N", help="of random samples (0)")
+    files = parser.add_argument_group("files and messages")
+    files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
+    files.add_argument("--config", metavar="TOML", help="read options from a file; those given here win")
+    files.add_argument("--force", action="store_true", help="replace files that exist")
+    files.add_argument("--dry-run", action="store_true", help="do everything but write the model")
+    files.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
+    files.add_argument("-v", "--verbose", action="store_true", help="print more")
+    files.add_argument("--version", action="version", version=f"{PROG} {__version__}", help="print the version")
+    files.add_argument("-h", "--help", action="help", help="print this")
+    return parser
+
+
+def _choices(name: str) -> str:
+    return "|".join(CHOICES[name])
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Shows the stage on standard error, if that is a terminal."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("start") as status:
+        yield status.update
+
+
+def _fail(message: str, code: int) -> int:
+    if sys.stderr is not None:
+        print(f"{PROG}: error: {message}", file=sys.stderr)
+    return code
+
+
+def _flushed(code: int) -> int:
+    """``code``, after making sure that nobody flushes a broken pipe again when the interpreter ends."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # `| head`: the reader has seen enough, and the work is done
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

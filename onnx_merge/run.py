@@ -1,0 +1,236 @@
+"""The whole way of a model: load, compress, check, compare, save, report.
+
+Everything that can be refused is refused before the work begins, and nothing is written until all checks are done.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from onnx_merge import __version__
+from onnx_merge.compare import Comparison, gate
+from onnx_merge.destinations import Destinations
+from onnx_merge.errors import FidelityError, InputError, NothingToDoError, UsageError
+from onnx_merge.load import bring_in, checker_line, external_tensors, load_model
+from onnx_merge.observe import RunObserver
+from onnx_merge.options import Options
+from onnx_merge.parity import check_structure
+from onnx_merge.result import FileInfo, GroupResult, Result, group_results, write_report
+from onnx_merge.runtime import Session, available_provider
+from onnx_merge.save import needs_external_data, save_atomically
+from passes.cost import cost
+from passes.graph.errors import PassError
+from passes.graph.model import Graph
+from passes.merge import MergeSettings
+from passes.normalise import normalise
+from passes.pipeline import CompressSettings, Progress, compress, exclusions
+
+Model = str | os.PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run came to. ``failure``: the gate that the result missed."""
+
+    model: onnx.ModelProto
+    result: Result
+    failure: FidelityError | None = None
+
+
+def optimize(
+    model: Model, output: str | os.PathLike[str] | None = None, **options: object
+) -> tuple[onnx.ModelProto, Result]:
+    """Compress a model, check the result, and save it to ``output`` if that is given.
+
+    Parameters
+    ----------
+    model: path of an ONNX file, or a model in memory; neither is changed.
+    output: path of the file to write.
+    options: see `Options`; for instance ``keep=0.6`` or ``lossless=True``.
+
+    Returns
+    -------
+    The compressed model, and all that was found out about it.
+
+    Raises
+    ------
+    UsageError, InputError: the options make no sense, or a file cannot be read.
+    NothingToDoError: nothing can be removed. Nothing is written.
+    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow; the model is saved under
+        ``output``'s name with ``.rejected.onnx``.
+    StructureError: the result is not sound (a bug). Nothing is written.
+    OnnxMergeError: a file cannot be written, or a model cannot be run.
+    """
+    outcome = run(model, output, Options.make(options))
+    if outcome.failure is not None:
+        raise outcome.failure
+    return outcome.model, outcome.result
+
+
+def run(
+    model: Model,
+    output: str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    progress: Progress = lambda stage: None,
+    argv: Sequence[str] = (),
+    protected: Sequence[Path] = (),
+) -> Outcome:
+    """`optimize` for callers that show progress and report a missed gate with all its numbers.
+
+    ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
+    """
+    if options.keep is None and not options.lossless and not options.keep_layer:
+        raise UsageError("how much may go was not said: give --keep 0.6, for example, or --lossless")
+    stages = _Stages(progress)
+    destinations = Destinations(model, output, options, tuple(protected))
+    destinations.check()
+    provider = available_provider(options.provider)
+    with stages("load"):
+        source = _load(model)
+        destinations.check(source.files)
+    with stages("prepare"):
+        comparison = Comparison(source.model, options, provider)
+        observer = RunObserver(provider, seed=options.seed)
+    settings = _settings(options)
+    try:
+        compressed = compress(source.model, settings, observer, progress)
+        excluded = exclusions([plan.group for plan in compressed.plans], settings)
+    except PassError as error:
+        raise UsageError(str(error)) from error
+    stages.seconds.update(compressed.seconds)
+    groups = group_results(compressed.plans, excluded)
+    if options.asks_for_change and not compressed.shrinks:
+        raise NothingToDoError(why_nothing(options, groups))
+    with stages("check"):
+        notes = check_structure(source.model, compressed.model, provider, sizes=comparison.sizes, seed=options.seed)
+    with stages("compare"):
+        after = Session(compressed.model, provider) if comparison.session else None
+        close = comparison.fidelity(after) if after else None
+        accuracy = comparison.accuracy(after) if after else None
+        failure = gate(close, options)
+    with stages("count"):
+        smaller = Graph(normalise(compressed.model), settings.input_shapes, observer)
+        before, now = cost(compressed.before), cost(smaller)
+    with stages("save"):
+        written, size = _save(compressed.model, destinations.target(failure), now.bytes)
+    result = Result(
+        version=__version__,
+        input=source.info,
+        output=written,
+        before=replace(before, bytes=source.size or before.bytes),
+        after=replace(now, bytes=size),
+        fidelity=close,
+        accuracy=accuracy,
+        groups=groups,
+        seconds=stages.total(),
+        seed=options.seed,
+        argv=tuple(argv),
+        provider=provider.name,
+        unfolded=compressed.unfolded,
+        notes=tuple(dict.fromkeys(notes + comparison.notes)),
+    )
+    if options.report is not None:
+        write_report(result, options.report)
+    return Outcome(compressed.model, result, failure)
+
+
+class _Stages:
+    """Seconds by stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._start = time.perf_counter()
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        self._progress(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - start
+
+    def total(self) -> dict[str, float]:
+        """All stages and the time since the beginning."""
+        return {**self.seconds, "total": time.perf_counter() - self._start}
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """The checked model; ``size`` in bytes on disk, None in memory; ``files``: others that belong to it."""
+
+    model: onnx.ModelProto
+    info: FileInfo
+    size: int | None = None
+    files: tuple[Path, ...] = ()
+
+
+def _load(model: Model) -> _Source:
+    if not isinstance(model, onnx.ModelProto):
+        loaded = load_model(model)
+        if loaded.base_dir is not None:  # over 2 GB; the passes need the weights
+            for tensor in external_tensors(loaded.model):
+                bring_in(tensor, loaded.base_dir)
+        return _Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, loaded.external_files)
+    if external_tensors(model):
+        raise InputError("the model's tensors are in other files: give the path of the model instead")
+    if needs_external_data(model):  # too large to be serialised
+        return _Source(model, FileInfo(None, None))
+    content = model.SerializeToString()
+    try:
+        onnx.checker.check_model(content)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"the model is not valid: {checker_line(error)}") from error
+    return _Source(model, FileInfo(None, hashlib.sha256(content).hexdigest()))
+
+
+def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:
+    """Write the model if there is a target. Also returns its bytes; ``size`` are those it would have."""
+    if target is not None:
+        saved = save_atomically(model, target)
+        return FileInfo(str(target), saved.sha256), saved.size
+    if needs_external_data(model):
+        return FileInfo(None, None), size
+    return FileInfo(None, hashlib.sha256(model.SerializeToString()).hexdigest()), size
+
+
+def _settings(options: Options) -> CompressSettings:
+    return CompressSettings(
+        keep=options.amount,
+        lossless=options.lossless,
+        method="merge" if options.method == "auto" else options.method,
+        select="l1" if options.select == "auto" else options.select,
+        merge=MergeSettings(options.lambda_, options.threshold),
+        coupled=options.coupled,
+        exclude=options.exclude,
+        keep_layers=options.keep_layer,
+        input_shapes=dict(options.input_shape),
+    )
+
+
+def why_nothing(options: Options, groups: Sequence[GroupResult]) -> str:
+    """The most telling reason that no channel goes: the one that holds back most channels."""
+    if not groups:
+        return "nothing to compress: the model has no layer with weights whose channels could be removed"
+    held = [group for group in groups if group.status != "frozen"]
+    if options.lossless and any(group.status == "kept" for group in held):
+        return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
+    if not options.lossless and any(group.status == "kept" for group in held):
+        return "the groups are too small to lose a channel at this share: use a smaller --keep"
+    channels: Counter[str] = Counter()
+    for group in held or groups:
+        channels[group.reason or "unknown"] += group.size
+    reason = channels.most_common(1)[0][0]
+    names = [group.name for group in held or groups if (group.reason or "unknown") == reason]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    remedy = ": exclude less" if held else ""
+    return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"

@@ -1,0 +1,155 @@
+"""Values as people write them, on command lines, in files and in calls, to the types of `onnx_merge.options`."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+from onnx_merge.errors import InputError, UsageError
+
+CHOICES = {
+    "method": ("auto", "merge", "prune"),
+    "select": ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel"),
+    "allocation": ("uniform",),
+    "provider": ("auto", "cpu", "cuda"),
+}
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
+    """The table that a configuration file holds.
+
+    Raises
+    ------
+    InputError: the file cannot be read.
+    UsageError: it is not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"the configuration {path} cannot be read: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+
+
+def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
+    """``values`` under the names of `Options`'s fields, in the fields' types.
+
+    Raises
+    ------
+    UsageError: there is no option of that name, or the value is of the wrong kind.
+    """
+    result: dict[str, Any] = {}
+    for given, value in values.items():
+        name = given.replace("-", "_")
+        if name == "no_coupled":
+            name, value = "coupled", not _flag(f"{where}{given}", value)
+        name = "lambda_" if name == "lambda" else name
+        if name not in CONVERTERS:
+            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(given.replace('_', '-'), OPTION_NAMES)}")
+        if name in result:
+            raise UsageError(f"{where}{given} is given twice")
+        result[name] = CONVERTERS[name](f"{where}{given}", value)
+    return result
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The end of a sentence about the unknown ``word``: a known one that looks like it, if there is one."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, not {value!r}")
+    return value
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise UsageError(f"{name} must be a number, not {value!r}")
+    return float(value)
+
+
+def _whole(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} must be a whole number, not {value!r}")
+    return int(value)
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _path(name: str, value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)) or not str(value):
+        raise UsageError(f"{name} must be the name of a file, not {value!r}")
+    return Path(value)
+
+
+def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
+    return lambda name, value: None if value is None else convert(name, value)
+
+
+def _patterns(name: str, value: object) -> tuple[str, ...]:
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return tuple(_text(name, item) for item in items)
+
+
+def _ratios(name: str, value: object) -> tuple[tuple[str, float], ...]:
+    """From a table, pairs, or texts REGEX=RATIO, which are split at the last ``=``."""
+    pairs: list[tuple[object, object]] = []
+    for item in value.items() if isinstance(value, Mapping) else _items(value):
+        if isinstance(item, (list, tuple)) and len(item) == 2:
+            pairs.append((item[0], item[1]))
+            continue
+        expression, _, ratio = _text(name, item).rpartition("=")
+        try:
+            pairs.append((expression, float(ratio)))
+        except ValueError:
+            expression = ""
+        if not expression:
+            raise UsageError(f"{name} must be REGEX=RATIO, such as layer1=0.5, not {item!r}")
+    return tuple((_text(name, expression), _number(name, ratio)) for expression, ratio in pairs)
+
+
+def _shapes(name: str, value: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """From a table, pairs, or texts NAME:1,3,224,224, which are split at the last ``:``."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for item in value.items() if isinstance(value, Mapping) else _items(value):
+        if isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[1], (list, tuple)):
+            shapes[_text(name, item[0])] = tuple(_whole(name, size) for size in item[1])
+            continue
+        tensor, _, sizes = _text(name, item).rpartition(":")
+        try:
+            shapes[tensor] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            tensor = ""
+        if not tensor:
+            raise UsageError(f"{name} must be NAME:SIZES, such as input:1,3,224,224, not {item!r}")
+    return tuple(shapes.items())
+
+
+def _items(value: object) -> list[object]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+CONVERTERS: dict[str, Callable[[str, object], Any]] = {
+    **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
+    **dict.fromkeys(("lambda_", "threshold"), _number),
+    **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
+    **dict.fromkeys(("seed", "check_n"), _whole),
+    **dict.fromkeys(CHOICES, _text),
+    **dict.fromkeys(("labels", "calib", "report"), _optional(_path)),
+    "exclude": _patterns,
+    "keep_layer": _ratios,
+    "input_shape": _shapes,
+}
+OPTION_NAMES = [name.strip("_").replace("_", "-") for name in CONVERTERS]
+"""Long names, without the dashes in front."""
