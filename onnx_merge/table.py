@@ -16,8 +16,8 @@ from onnx_merge.result import GroupResult, Result
 
 FILE_WIDTH = 120
 """Columns, where the output is not a terminal: the same whoever runs it."""
-NAME_WIDTH = 24
-"""Columns that names of groups keep when reasons are long."""
+WHOLE = 10_000
+"""Columns of tables that are not cut."""
 GAP = 3
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 
@@ -34,24 +34,25 @@ def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
         highlight=False, emoji=False, legacy_windows=False,
     )  # fmt: skip
     for part in _parts(result, console.width, verbose):
-        console.print(part)
+        # What does not fit is wrapped by words on a terminal, and left as it is in files.
+        whole = isinstance(part, Text) and not terminal
+        console.print(part, width=WHOLE if verbose and isinstance(part, Table) else None, soft_wrap=whole)
     sink.seek(0)
     return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())
 
 
 def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType]:
-    yield _costs(result, verbose)
-    yield from _quality(result)
     for note in result.notes:
         yield Text(f"note: {note}", style="yellow")
-    if result.unfolded and verbose:
-        for name, reason in result.unfolded.items():
-            yield Text(f"note: BatchNormalization {name} was not folded: {reason}", style="yellow")
+    if verbose:
+        yield from (Text(f"note: {name} is not folded: {why}", style="yellow") for name, why in result.unfolded.items())
     elif result.unfolded:
-        yield Text(f"note: {len(result.unfolded)} BatchNormalization could not be folded; -v says why", style="yellow")
+        yield Text(f"note: {len(result.unfolded)} BatchNormalization not folded; -v says why", style="yellow")
+    yield _costs(result, verbose)
+    yield from _quality(result)
     if result.groups:
         yield Text()
-        yield _groups(result.groups, width)
+        yield from _groups(result.groups, width, verbose)
 
 
 def _table() -> Table:
@@ -101,30 +102,56 @@ def _ratio(value: float) -> str:
     return f"{value:.4f}" if value < 0.9999 else f"{value:.7f}"
 
 
-def _groups(groups: tuple[GroupResult, ...], width: int) -> Table:
+def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Iterator[RenderableType]:
+    """One line for each group; names and reasons are shortened to fit, unless the user wants all."""
     digits = len(f"{max(group.size for group in groups)}")
     channels = [f"{group.size:>{digits}} -> {group.kept:>{digits}}" for group in groups]
     methods = ["-" if group.method == "none" else group.method for group in groups]
-    taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP
-    longest_reason = max(len(group.reason or "") for group in groups)
-    free = width - taken
-    name_width = max(min(NAME_WIDTH, free // 2), free - longest_reason)
-    name_width = max(len("group"), min(name_width, max(len(group.name) for group in groups)))
+    texts = [(group.name, group.reason or "") for group in groups]
+    shown = texts
+    if not verbose:
+        taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP
+        shown = fitted(texts, width - taken)
     table = _table()
-    table.add_column("group", width=name_width, no_wrap=True, overflow="crop")
+    table.add_column("group", no_wrap=True, overflow="crop")
     table.add_column("channels", justify="right", no_wrap=True)
     table.add_column("method", no_wrap=True)
-    if longest_reason:
-        table.add_column("reason", overflow="fold")
-    for group, count, method in zip(groups, channels, methods, strict=True):
-        row = [shortened(group.name, name_width), count, method]
-        table.add_row(*row, *([group.reason or ""] if longest_reason else []), style=STYLES[group.status])
-    return table
+    table.add_column("reason" if any(reason for _, reason in shown) else "", no_wrap=True, overflow="crop")
+    for group, (name, reason), count, method in zip(groups, shown, channels, methods, strict=True):
+        table.add_row(name, count, method, reason, style=STYLES[group.status])
+    yield table
+    if shown != texts:
+        yield Text("(shortened to fit; -v shows all)", style="dim")
+
+
+def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """Pairs of name and reason, shortened so that both columns together are at most ``width`` wide.
+
+    First what exporters say twice goes: ``/features/features.5/block/block.0/Conv`` is ``/features.5/block.0/Conv``. If
+    that is not enough, the middle is left out.
+    """
+    longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
+    if longest_name + longest_reason <= width:
+        return texts
+    texts = [(_without_repeats(name), _without_repeats(reason)) for name, reason in texts]
+    longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
+    name_width = min(longest_name, max(width - longest_reason, 3 * width // 5, len("group")))
+    reason_width = max(width - name_width, len("reason"))
+    return [(shortened(name, name_width), shortened(reason, reason_width)) for name, reason in texts]
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters; its middle is left out, since the ends of names tell them apart."""
+    """``text`` in at most ``width`` characters, without its middle if need be."""
     if len(text) <= width:
         return text
-    tail = (width - 2) * 2 // 3
-    return f"{text[: width - 2 - tail]}..{text[len(text) - tail :]}"
+    head = (width - 2) * 2 // 3
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
+
+
+def _without_repeats(text: str) -> str:
+    words = []
+    for word in text.split(" "):
+        parts = word.split("/")
+        kept = [part for part, child in zip(parts, parts[1:], strict=False) if not child.startswith(f"{part}.")]
+        words.append("/".join([*kept, parts[-1]]))
+    return " ".join(words)

@@ -1,1 +1,1 @@
-"""What happens to a graph: one file per pass, over ``passes.graph`` (what a graph is) and ``passes.numerics`` (arrays)."""
+"""What happens to a graph: a file a pass, over ``passes.graph`` (what a graph is) and ``passes.numerics`` (arrays)."""

@@ -46,7 +46,7 @@ def batch(graph: Graph) -> int:
 
 
 def node_macs(graph: Graph, node: Node) -> int:
-    """Multiply-adds of one node at the concrete shapes; ops other than Conv, ConvTranspose, Gemm and MatMul are free."""
+    """Multiply-adds of one node at the concrete shapes; all but Conv, ConvTranspose, Gemm and MatMul count as free."""
     if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
         return 0
     a, b, y = (graph.shape(name) for name in (node.inputs[0], node.inputs[1], node.outputs[0]))

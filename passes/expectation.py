@@ -1,8 +1,8 @@
 """The mean of a channel over the training data, as BatchNormalization remembers it.
 
 A norm leaves each channel with mean ``beta`` and standard deviation ``|gamma|`` over the data it was trained on. Taking
-the channel for normal, the mean behind the activation follows by quadrature: E f(beta + |gamma| z). What a merge loses of
-that mean is a constant, and the consumer's bias can make it good without a single sample.
+the channel for normal, the mean behind the activation follows by quadrature: E f(beta + |gamma| z). What a merge loses
+of that mean is a constant, and the consumer's bias can make it good without a single sample.
 """
 
 from __future__ import annotations

@@ -16,9 +16,10 @@ import numpy as np
 from passes.bounds import bounds
 from passes.fold_batchnorm import pads
 from passes.graph.groups import ChannelGroup
-from passes.graph.infer import Role, Typing
+from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
-from passes.numerics import parallel_classes
+from passes.graph.project import unfold
+from passes.numerics import RowSet, parallel_classes, row_norms
 from passes.propagate import gains
 from passes.signature import Signature, unfolded
 
@@ -57,7 +58,22 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
     contracted = any(step.contracted for step in group.steps)
     if not uses or contracted or any(use.constant not in typing.graph.initializers for _, use in uses):
         return np.zeros(group.size, bool)
-    return np.asarray(np.all([~unfolded(typing, group, use).any(axis=1) for _, use in uses], axis=0))
+    unread = np.ones(group.size, bool)
+    for _, use in uses:
+        if unread.any():
+            unread &= ~_any_nonzero(typing, group, use)
+    return unread
+
+
+def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
+    """Channels with a weight other than zero; a first look at one slice of the array settles almost all of them."""
+    array, term = typing.graph.array(use.constant), typing.axes[use.constant][use.axis]
+    other = 0 if use.axis else array.ndim - 1
+    if array.ndim > 1 and array.shape[other] > 1:
+        seen = unfold(array.take([0], other), use.axis, term, group.atom).any(axis=1)
+        if seen.all():
+            return np.asarray(seen)
+    return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
 
 
 def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: FreeChannels) -> Array:
@@ -83,7 +99,11 @@ def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: 
 
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
     """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
-    blocks = [sign.full]
+    own = np.arange(group.size)
+    rows = parallel_classes(sign.rows, TOLERANCE)[0]
+    if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
+        return []
+    blocks: list[Array | RowSet] = [sign.full]
     for step in group.steps:
         for use in step.with_role(Role.CHANNEL):
             if use.constant not in typing.graph.initializers:
@@ -91,7 +111,6 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeCh
             if not step.is_offset(use):
                 blocks.append(unfolded(typing, group, use))
     classes = [parallel_classes(block, TOLERANCE) for block in blocks]
-    own = np.arange(group.size)
     label = np.stack([leader for leader, _ in classes], axis=1)
     label[taken] = np.stack([own] * len(classes), axis=1)[taken]  # what is gone already leads nobody
     heads: dict[tuple[int, ...], int] = {}
@@ -100,7 +119,7 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeCh
         partner[c] = heads.setdefault(tuple(label[c]), int(c))
     if np.array_equal(partner, own):
         return []
-    norms = np.linalg.norm(sign.full, axis=1)
+    norms = row_norms(sign.full)
     scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
     error = gains(typing, group, partner, scale).error
     merged = (partner != own) & (error <= TOLERANCE * 4) & (norms > 0)

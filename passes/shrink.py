@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx
@@ -44,24 +43,20 @@ def _carry_out(typing: Typing, plans: Sequence[GroupPlan], twin: bool) -> onnx.M
     patch = Patch(typing.graph)
     axes = {name: typing.axes[name] for name in typing.graph.initializers}
     axes.update(_shift_biases(typing, active, patch))
-    for (name, axis), mixes in _consumer_mixes(active).items():
-        array = patch.array(name)
-        for plan, z in mixes:
-            array = mix(array, axis, axes[name][axis], plan.group.atom, _wide(plan, z, array.dtype))
-        patch.set_array(name, array)
+    mixes = _consumer_mixes(active)
+    for name, own in axes.items():
+        if any(a in keep for term in own for a in terms.atoms(term)):
+            _rewrite(name, own, keep, mixes, patch, twin)
     if twin:
         _silence_contractions(typing, active, patch)
     else:
-        for name, terms_of in axes.items():
-            _cut(name, terms_of, keep, patch)
         follow_sizes(typing, keep, patch)
     return tidy(patch.apply())
 
 
-def _wide(plan: GroupPlan, z: sparse.csr_array, dtype: np.dtype[Any]) -> sparse.csr_array:
+def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
     """Z (C, K) with its columns spread back to (C, C), zero at removed channels."""
-    precision = np.float64 if dtype == np.float64 else np.float32
-    return sparse.csr_array(z @ plan.selection().T, dtype=precision)
+    return sparse.csr_array(z @ plan.selection().T)
 
 
 def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> dict[str, list[Term]]:
@@ -82,7 +77,7 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
 
 def _response(node: Node, weight: Array, use: Use, term: Term, plan: GroupPlan, column: sparse.csr_array) -> Array:
     """What constant input channels ``column`` (C, 1) contribute to each output channel of a Conv or Gemm."""
-    weighted = mix(weight, use.axis, term, plan.group.atom, sparse.diags_array(column.toarray()[:, 0]))
+    weighted = mix(weight, use.axis, term, plan.group.atom, column)
     output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1
     others = tuple(axis for axis in range(weighted.ndim) if axis != output)
     response: Array = weighted.sum(axis=others) * float(node.attrs.get("alpha", 1.0))
@@ -101,21 +96,30 @@ def _consumer_mixes(plans: Sequence[GroupPlan]) -> Mixes:
     return mixes
 
 
-def _cut(name: str, axes: Sequence[Term], keep: Mapping[Atom, Indices], patch: Patch) -> None:
-    """Take the kept indices along every axis that lost some."""
-    cut = {axis: term for axis, term in enumerate(axes) if any(a in keep for a in terms.atoms(term))}
-    if cut:
-        array = patch.array(name)
-        for axis, term in cut.items():
+def _rewrite(
+    name: str, axes: Sequence[Term], keep: Mapping[Atom, Indices], mixes: Mixes, patch: Patch, twin: bool
+) -> None:
+    """Cut the axes that only lost indices, then mix and cut those whose channels the tensor's readers sum over."""
+    array = patch.array(name)
+    consumed = [axis for axis in range(len(axes)) if (name, axis) in mixes]
+    for axis, term in enumerate(axes):
+        if axis not in consumed and not twin and any(a in keep for a in terms.atoms(term)):
             array = np.take(array, kept_indices(term, keep), axis)
-        patch.set_array(name, array)
+    for axis in consumed:
+        term = terms.resolve(axes[axis])
+        for plan, z in mixes[name, axis]:
+            bare = term is plan.group.atom and not twin
+            array = mix(array, axis, term, plan.group.atom, z if bare else _wide(plan, z))
+        if not twin and not isinstance(term, Atom):
+            array = np.take(array, kept_indices(term, keep), axis)
+    patch.set_array(name, array)
 
 
 def _silence_contractions(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> None:
     """Where two activations are multiplied there is no weight to put zeros in: silence the producers instead."""
     for plan in plans:
         if any(step.contracted for step in plan.group.steps):
-            silent = _wide(plan, plan.selection(), np.dtype(np.float64))
+            silent = _wide(plan, plan.selection())
             for step in plan.group.steps:
                 for use in step.with_role(Role.PRODUCER):
                     if use.constant in typing.graph.initializers:

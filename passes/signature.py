@@ -4,44 +4,69 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from passes.fold_batchnorm import FoldedNorm, batchnorm_affine
+from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.graph.project import unfold
+from passes.numerics import RowSet, row_norms
 
 DENSE = ("Gemm", "MatMul")
 TINY = 1e-30
 
 
 @dataclass(frozen=True)
-class Signature:
-    """``rows`` (C, D): weights of the producers side by side; ``biases`` (C, B): what is added to the channel, by the
-    producers or on its way; ``filters``: the weights of each producer as (C, inputs, kernel), as they were trained,
-    that is without the factor of a folded BatchNormalization."""
+class Producer:
+    """Weights of one layer for each channel: ``values`` (C, D) with BatchNormalization folded in, ``divisor`` (C,) the
+    factor that folding multiplied them with, ``kernel``: weights of one input channel, in the order of D."""
 
-    rows: Array
-    biases: Array
-    filters: list[Array]
-    dense: bool
-    """Whether every producer is fully connected: then the bias counts as one more weight (Neuron Merging, sec. 3)."""
+    values: Array
+    divisor: Array
+    kernel: int
 
     @property
-    def full(self) -> Array:
+    def trained(self) -> Array:
+        """The weights as they were trained, (C, inputs, kernel)."""
+        divisor = self.divisor[:, None]
+        values = np.divide(self.values, divisor, out=np.zeros_like(self.values), where=np.abs(divisor) > TINY)
+        return values.reshape(len(values), -1, self.kernel)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """``rows`` (C, D): weights of the producers side by side; ``biases`` (C, B): what is added to the channel, by the
+    producers or on its way; ``dense``: whether every producer is fully connected, so that the bias counts as one more
+    weight (Neuron Merging, sec. 3)."""
+
+    rows: RowSet
+    biases: Array
+    producers: list[Producer]
+    dense: bool
+
+    @cached_property
+    def full(self) -> RowSet:
         """Rows with their biases appended, (C, D + B)."""
-        return _beside([self.rows, self.biases], len(self.rows))
+        return RowSet(_beside([self.rows.values, self.biases], len(self.biases)))
 
     @property
     def trained(self) -> Array:
         """Rows as they were trained, (C, D)."""
-        return _beside([f.reshape(len(f), -1) for f in self.filters], len(self.rows))
+        return _beside([p.trained.reshape(len(self.biases), -1) for p in self.producers], len(self.biases))
 
-    def __getitem__(self, channels: Array) -> Signature:
-        """The signature of some of the channels."""
-        return Signature(self.rows[channels], self.biases[channels], [f[channels] for f in self.filters], self.dense)
+    def trained_norms(self, order: Literal[1, 2]) -> Array:
+        """The l1 or l2 norm of each row as it was trained, (C,)."""
+        powers = np.zeros(len(self.biases))
+        for producer in self.producers:
+            norms = row_norms(self.rows if len(self.producers) == 1 else producer.values, order)
+            divisor = np.abs(producer.divisor)
+            powers += np.divide(norms, divisor, out=np.zeros(len(norms)), where=divisor > TINY) ** order
+        return powers if order == 1 else np.sqrt(powers)
 
 
 def unfolded(typing: Typing, group: ChannelGroup, use: Use) -> Array:
@@ -54,9 +79,8 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
 
     ``norms``: weights -> the norm that was folded into them.
     """
-    rows: list[Array] = []
     biases: list[Array] = []
-    filters: list[Array] = []
+    producers: list[Producer] = []
     ops: set[str] = set()
     for step in group.steps:
         node = step.flow.record.node
@@ -64,19 +88,22 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
             if use.constant not in typing.graph.initializers:
                 continue
             if use.role is Role.PRODUCER and not step.is_offset(use):
-                values = unfolded(typing, group, use)
-                rows.append(values)
+                divisor = np.ones(group.size)
                 if use.constant in norms:
-                    scale = along_channels(typing, group, use, norms[use.constant].a)[:, :1]
-                    values = np.divide(values, scale, out=np.zeros_like(values), where=np.abs(scale) > TINY)
-                filters.append(_kernels(typing.graph.array(use.constant), values))
+                    divisor = along_channels(typing, group, use, norms[use.constant].a)[:, 0]
+                kernel = int(np.prod(typing.graph.array(use.constant).shape[2:], dtype=np.int64))
+                producers.append(Producer(unfolded(typing, group, use), divisor, kernel))
                 ops.add(node.op)
             elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":
                 biases.append(unfolded(typing, group, use))
         known = all(use.constant in typing.graph.initializers for use in step.uses)
         if node.op == "BatchNormalization" and step.uses and known:
             biases.append(along_channels(typing, group, step.uses[0], batchnorm_affine(typing.graph, node).t))
-    return Signature(_beside(rows, group.size), _beside(biases, group.size), filters, ops <= set(DENSE))
+    try:
+        rows = RowSet(_beside([p.values for p in producers], group.size))
+    except ValueError as error:
+        raise PassError(f"the weights of {group.name} cannot be compared: {error}") from error
+    return Signature(rows, _beside(biases, group.size), producers, ops <= set(DENSE))
 
 
 def _beside(blocks: list[Array], channels: int) -> Array:
@@ -90,9 +117,3 @@ def _beside(blocks: list[Array], channels: int) -> Array:
 def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array) -> Array:
     """Values that stand beside the constant of ``use`` along its axis, for each channel of the group, (C, D)."""
     return unfold(values, 0, typing.axes[use.constant][use.axis], group.atom)
-
-
-def _kernels(weight: Array, rows: Array) -> Array:
-    """Rows of a convolution's weights as (C, inputs, kernel)."""
-    kernel = int(np.prod(weight.shape[2:])) if weight.ndim > 2 else 1
-    return rows.reshape(rows.shape[0], -1, kernel)

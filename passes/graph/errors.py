@@ -7,5 +7,5 @@ class PassError(ValueError):
     """A pass met a model or a request it cannot handle; the message is one line naming the place and the remedy."""
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not a failure
     """Raised inside an op rule: the op, as it stands here, is not understood, and its axes freeze with this reason."""

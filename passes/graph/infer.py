@@ -1,4 +1,4 @@
-"""Axis inference: every axis of every tensor gets a term, every node says how its axes relate, unification does the rest."""
+"""Axis inference: each axis of each tensor gets a term, each node says how its axes relate, unification does the rest."""
 
 from __future__ import annotations
 

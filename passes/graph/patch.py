@@ -95,8 +95,7 @@ class Patch:
     def apply(self) -> onnx.ModelProto:
         """The patched copy of the model; unused initializers are left to `tidy`."""
         source = self.graph.model
-        result = onnx.ModelProto()
-        result.CopyFrom(source)
+        result = copy_without_weights(source)
         graph = result.graph
         nodes: list[onnx.NodeProto] = []
         for index, node in enumerate(source.graph.node):
@@ -104,9 +103,9 @@ class Patch:
             nodes.extend(self.replaced[index] if index in self.replaced else [self._edited(index, node)])
         del graph.node[:]
         graph.node.extend(nodes)
-        for tensor in graph.initializer:
-            if tensor.name in self.arrays:
-                tensor.CopyFrom(numpy_helper.from_array(self.arrays[tensor.name], tensor.name))
+        for tensor in source.graph.initializer:
+            changed = self.arrays.get(tensor.name)
+            graph.initializer.append(tensor if changed is None else numpy_helper.from_array(changed, tensor.name))
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
         for value in graph.input:  # initializers that are also inputs, as old exporters write them
             if value.name in self.arrays:
@@ -128,3 +127,23 @@ class Patch:
             if value is not None:
                 copy.attribute.append(onnx.helper.make_attribute(key, value))
         return copy
+
+
+def copy_without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of ``model`` whose graph has no initializers; large ones are not copied to be thrown away."""
+    result = onnx.ModelProto()
+    for descriptor, value in model.ListFields():
+        if descriptor.name != "graph":
+            _copy_field(result, descriptor.name, value)
+    result.graph.SetInParent()
+    for descriptor, value in model.graph.ListFields():
+        if descriptor.name != "initializer":
+            _copy_field(result.graph, descriptor.name, value)
+    return result
+
+
+def _copy_field(message: onnx.ModelProto | onnx.GraphProto, name: str, value: Any) -> None:
+    if isinstance(value, int | float | str | bytes):
+        setattr(message, name, value)
+    else:
+        getattr(message, name).MergeFrom(value)

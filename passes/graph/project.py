@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from passes.graph import terms
 from passes.graph.terms import Atom, Product, Term
+from passes.numerics import mix_columns
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
-
-
-class Mixing(Protocol):
-    """A matrix of C x K, dense or sparse."""
-
-    @property
-    def T(self) -> Any:  # noqa: N802 - NumPy's and SciPy's name
-        """The transpose."""
 
 
 def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
@@ -50,7 +45,7 @@ def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
     return sum(kept_size(p, keep) for p in term.parts)
 
 
-def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: Mixing) -> Array:
+def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:
     """Contract every occurrence of ``atom`` along ``axis`` with ``mixing`` (C x K): y[k] = sum over c of x[c] Z[c, k].
 
     ``term`` is the type of the axis; other atoms in it are left alone.
@@ -59,9 +54,7 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: Mixing) -> Arra
     if isinstance(term, Atom):
         if term is not atom:
             return array
-        moved = np.moveaxis(array, axis, 0)
-        flat = mixing.T @ moved.reshape(moved.shape[0], -1)
-        return np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, axis)
+        return _mix_axis(array, axis, mixing)
     if isinstance(term, Product):
         inner = [terms.size(f) for f in term.factors]
         spread = array.reshape(*array.shape[:axis], *inner, *array.shape[axis + 1 :])
@@ -73,6 +66,18 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: Mixing) -> Arra
     return np.concatenate(
         [mix(piece, axis, part, atom, mixing) for piece, part in zip(pieces, term.parts, strict=True)], axis
     )
+
+
+def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
+    """`mix` where the axis is the atom; float64 stays float64, anything narrower is mixed in float32."""
+    before, after = array.shape[:axis], array.shape[axis + 1 :]
+    stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
+    mixed: Array
+    if array.dtype == np.float64:
+        mixed = np.einsum("acb,ck->akb", stack, mixing.toarray())
+    else:
+        mixed = mix_columns(stack.astype(np.float32, copy=False), mixing).astype(array.dtype, copy=False)
+    return mixed.reshape(*before, -1, *after)
 
 
 def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:

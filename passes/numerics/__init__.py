@@ -5,18 +5,22 @@ float array and computes on float32 rows with float64 sums, in an order that doe
 ``best_match`` alone leaves its similarities to BLAS, and takes what BLAS may round differently for a tie.
 """
 
+from .arrays import RowSet
+from .mixing import mix_columns
 from .norms import median_distances, row_norms
 from .reprune import elect, elect_kernels
 from .similarity import best_match, parallel_classes
 from .ward import cut, cut_height, ward_linkage, ward_linkages
 
 __all__ = [
+    "RowSet",
     "best_match",
     "cut",
     "cut_height",
     "elect",
     "elect_kernels",
     "median_distances",
+    "mix_columns",
     "parallel_classes",
     "row_norms",
     "ward_linkage",

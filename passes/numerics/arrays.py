@@ -13,11 +13,21 @@ Double: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
 
 
-def as_rows(values: ArrayLike, ndim: int = 2) -> Single:
+class RowSet:
+    """Rows (C, D) that have passed `as_rows` once, with their norms once computed (see `row_norms`)."""
+
+    def __init__(self, values: ArrayLike) -> None:
+        self.values = as_rows(values)
+        self.norms: dict[int, Double] = {}
+
+
+def as_rows(values: ArrayLike | RowSet, ndim: int = 2) -> Single:
     """Return ``values`` as C-contiguous, aligned, writable float32; a copy only where it is not so already.
 
     Raises ValueError for another number of dimensions, and for NaN, infinity or values beyond float32's range.
     """
+    if isinstance(values, RowSet):
+        return values.values
     with np.errstate(over="ignore"):  # an overflow becomes infinity, which is refused below
         rows = np.require(np.asarray(values), np.float32, ["C", "A", "W"])
     if rows.ndim != ndim:

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Double, Single, as_rows
+from .arrays import Double, RowSet, Single, as_rows
 from .distances import squared_distances
 from .jit import parallel, prange
 
@@ -40,7 +40,7 @@ def _norms(rows: Single, order: int, out: Double) -> None:
             out[i] = np.sqrt((first + second) + (third + fourth))
 
 
-def row_norms(rows: ArrayLike, order: Literal[1, 2] = 2) -> Double:
+def row_norms(rows: ArrayLike | RowSet, order: Literal[1, 2] = 2) -> Double:
     """The l1 or l2 norm of each row: ``rows`` (C, D), read as float32 -> (C,), summed in float64.
 
     Equal rows get equal bits, so that a tie between copies is a tie. Raises ValueError for another ``order``, for
@@ -49,9 +49,13 @@ def row_norms(rows: ArrayLike, order: Literal[1, 2] = 2) -> Double:
     """
     if order not in (1, 2):
         raise ValueError(f"order must be 1 or 2, got {order}")
+    if isinstance(rows, RowSet) and order in rows.norms:
+        return rows.norms[order]
     single = as_rows(rows)
     out = np.empty(single.shape[0])
     _norms(single, int(order), out)
+    if isinstance(rows, RowSet):
+        rows.norms[order] = out
     return out
 
 

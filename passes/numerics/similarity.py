@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Double, Index, Single, as_channels, as_doubles, as_rows
+from .arrays import Double, Index, RowSet, Single, as_channels, as_doubles, as_rows
 from .jit import parallel, prange, serial
 from .norms import row_norms
 
@@ -18,14 +18,20 @@ _CHUNK = 256
 @parallel
 def _choose(
     similar: Single,
+    own_size: Double,
+    kept_size: Double,
     own_bias: Double,
     kept_bias: Double,
     own_norm: Double,
     kept_norm: Double,
     lam: float,
     out: Index,
+    cosine: Double,
 ) -> None:
-    """Position in the kept set of the best match of each removed row; ``similar`` (n, K) holds the cosines."""
+    """Position in the kept set of the best match of each removed row, and its cosine.
+
+    ``similar`` (n, K) holds the dot products; over the sizes of both rows they are cosines.
+    """
     count, kept = similar.shape
     width = own_bias.shape[1]
     for i in prange(count):
@@ -52,16 +58,18 @@ def _choose(
                 scores[j] = 0.0
         best = np.inf
         for j in range(kept):
-            scores[j] = lam * (1.0 - np.float64(similar[i, j])) + (1.0 - lam) * scores[j]
+            likeness = np.float64(similar[i, j]) / own_size[i] / kept_size[j]
+            scores[j] = lam * (1.0 - likeness) + (1.0 - lam) * scores[j]
             best = min(best, scores[j])
         for j in range(kept):
             if scores[j] <= best + TIE:
                 out[i] = j
+                cosine[i] = np.float64(similar[i, j]) / own_size[i] / kept_size[j]
                 break
 
 
 def best_match(
-    rows: ArrayLike, biases: ArrayLike, kept: ArrayLike, removed: ArrayLike, lam: float
+    rows: ArrayLike | RowSet, biases: ArrayLike, kept: ArrayLike, removed: ArrayLike, lam: float
 ) -> tuple[Index, Double, Double]:
     """For every removed channel the kept channel that replaces it best: channel indices, cosines and scales, all (R,).
 
@@ -73,7 +81,7 @@ def best_match(
     (d_ij is the offset by which s times channel j misses channel i, in the units of channel i; s is 0 where r_j is 0)
     with d_ij scaled to [0, 1] over the kept channels of that i (0 where they do not differ), and alone by its cosine
     where B = 0. Scores within ``TIE`` of the best count as equal; then the lowest channel wins. A row of norm zero has
-    cosine 0 with every row, and scale 0 where it is kept. The cosines returned are summed in float64, the scales are s.
+    cosine 0 with every row, and scale 0 where it is kept. The cosines have float32's precision, the scales are s.
 
     Raises ValueError for other shapes, values that are not finite, indices out of range, ``kept`` not ascending or
     empty while ``removed`` is not, ``lam`` outside [0, 1]. Source: Kim et al., Neuron Merging, NeurIPS 2020: MostSim
@@ -89,25 +97,32 @@ def best_match(
         raise ValueError("kept must be ascending, without repetition")
     if gone.size and not keep.size:
         raise ValueError("nothing is kept to match the removed channels with")
-    norms = row_norms(single)
-    # A float32 matrix product, in tiles, and a kernel that only chooses. 256 x 256 pairs of 4608 features, two threads:
-    # the product takes 3 ms, a tiled kernel 15 ms, plain loops 100 ms.
-    targets = _units(single[keep], norms[keep]).T
+    norms = row_norms(rows if isinstance(rows, RowSet) else single)
+    # A float32 matrix product, in tiles, and a kernel that only chooses: 256 x 256 pairs of 4608 features take 15 ms on
+    # two threads, the dot products written out in a kernel 90 ms.
+    rescale = _needs_rescaling(norms)
+    targets = (_units(single[keep], norms[keep]) if rescale else single[keep]).T
+    sizes = np.where(norms > 0.0, 1.0 if rescale else norms, np.inf)  # over infinity, a row of zeros has cosine zero
     weight = float(lam) if bias.shape[1] else 1.0
     partner = np.empty(gone.size, np.int64)
     cosine = np.empty(gone.size)
     for start in range(0, gone.size, _CHUNK):
         part = slice(start, start + _CHUNK)
         own = gone[part]
-        similar = _units(single[own], norms[own]) @ targets
-        _choose(similar, bias[own], bias[keep], norms[own], norms[keep], weight, partner[part])
-        match = keep[partner[part]]
-        partner[part] = match
-        dots = np.einsum("rd,rd->r", single[own], single[match], dtype=np.float64)
-        sizes = norms[own] * norms[match]
-        cosine[part] = np.divide(dots, sizes, out=np.zeros_like(dots), where=sizes > 0.0)
+        similar = (_units(single[own], norms[own]) if rescale else single[own]) @ targets
+        _choose(
+            similar, sizes[own], sizes[keep], bias[own], bias[keep], norms[own], norms[keep], weight,
+            partner[part], cosine[part],
+        )  # fmt: skip
+    partner = keep[partner]
     scale = np.divide(norms[gone], norms[partner], out=np.zeros(gone.size), where=norms[partner] > 0.0)
     return partner, np.clip(cosine, -1.0, 1.0), scale
+
+
+def _needs_rescaling(norms: Double) -> bool:
+    """Whether products of rows could leave float32's range."""
+    positive = norms[norms > 0.0]
+    return bool(positive.size and (positive.max() > 1e15 or positive.min() < 1e-15))
 
 
 def _units(rows: Single, norms: Double) -> Single:
@@ -156,7 +171,7 @@ def _lead(rows: Single, norms: Double, tolerance: float, leader: Index, scale: D
             count += 1
 
 
-def parallel_classes(rows: ArrayLike, tolerance: float) -> tuple[Index, Double]:
+def parallel_classes(rows: ArrayLike | RowSet, tolerance: float) -> tuple[Index, Double]:
     """Group the rows that are positive multiples of each other: ``rows`` (C, D) -> leader (C,), scale (C,).
 
     Row i is scale_i > 0 times row leader_i, the lowest earlier leader for which no element of the two unit-normalised
@@ -171,5 +186,5 @@ def parallel_classes(rows: ArrayLike, tolerance: float) -> tuple[Index, Double]:
     single = as_rows(rows)
     leader = np.empty(single.shape[0], np.int64)
     scale = np.empty(single.shape[0])
-    _lead(single, row_norms(single), float(tolerance), leader, scale)
+    _lead(single, row_norms(rows if isinstance(rows, RowSet) else single), float(tolerance), leader, scale)
     return leader, scale

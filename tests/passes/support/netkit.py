@@ -1,0 +1,127 @@
+"""Small networks as ONNX text with random weights, run by onnxruntime, and the twin oracle (DESIGN 6.1)."""
+
+import zlib
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+from onnx import numpy_helper
+
+from passes.pipeline import CompressSettings, compress
+
+TOLERANCE = 1e-5
+"""Relative to the largest output: float32 sums in another order."""
+
+
+def net(body, opset=17, ir_version=8, seed=0, **weights):
+    """A model from the text after its header; each weight is an array, or the shape of a random one.
+
+    Random weights are scaled to keep the spread of activations, and never constant: names ending in ``var`` are
+    positive, those ending in ``scale`` lie about one and have both signs.
+    """
+    model = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : {opset}, "custom" : 1]> {body}')
+    for name, value in weights.items():
+        array = value if isinstance(value, np.ndarray) else random_weight(name, value, seed)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    return model
+
+
+def random_weight(name, shape, seed=0):
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    if name.endswith("var"):
+        return rng.uniform(0.3, 2.0, shape).astype(np.float32)
+    if name.endswith("scale"):
+        return (rng.uniform(0.3, 2.0, shape) * rng.choice([-1, 1, 1, 1], shape)).astype(np.float32)
+    fan_in = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 1
+    return (rng.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def session(model):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def feeds(model, batch=2, seed=1):
+    """Random inputs; a dynamic first axis has ``batch`` entries, any other dynamic one eight."""
+    rng = np.random.default_rng(seed)
+    constants = {t.name for t in model.graph.initializer}
+    found = {}
+    for value in model.graph.input:
+        if value.name not in constants:
+            kind = value.type.tensor_type
+            dims = [d.dim_value or (8 if axis else batch) for axis, d in enumerate(kind.shape.dim)]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            draw = rng.standard_normal(dims) if dtype.kind == "f" else rng.integers(0, 2, dims)
+            found[value.name] = draw.astype(dtype)
+    return found
+
+
+def run(model, inputs=None):
+    return session(model).run(None, feeds(model) if inputs is None else inputs)
+
+
+def is_dynamic(model):
+    return any(v.type.tensor_type.shape.dim and not v.type.tensor_type.shape.dim[0].dim_value for v in model.graph.input)
+
+
+def difference(model, other, batches=(2, 3), seed=1):
+    """Largest deviation of the outputs of two models, relative to the largest value, over the batch sizes."""
+    one, two = session(model), session(other)
+    worst = 0.0
+    for batch in batches if is_dynamic(model) else (None,):
+        inputs = feeds(model, batch, seed)
+        for a, b in zip(one.run(None, inputs), two.run(None, inputs), strict=True):
+            assert a.shape == b.shape and a.dtype == b.dtype
+            assert np.isfinite(a).all(), "the case's own weights overflow"
+            a, b = a.astype(np.float64), b.astype(np.float64)
+            worst = max(worst, float(np.abs(a - b).max(initial=0.0) / max(np.abs(a).max(initial=0.0), 1e-12)))
+    return worst
+
+
+def check(model):
+    """Raises unless the model is valid, and its shapes agree."""
+    onnx.checker.check_model(model, full_check=True)
+
+
+def compressed(model, **settings):
+    """`compress`, with what holds for every result: the model given is unchanged and the result is valid."""
+    before = model.SerializeToString(deterministic=True)
+    result = compress(model, CompressSettings(**settings))
+    assert model.SerializeToString(deterministic=True) == before, "the input model was modified"
+    check(result.model)
+    return result
+
+
+def twin_check(model, tolerance=TOLERANCE, **settings):
+    """Compress and compare with the unshrunk twin; the result."""
+    result = compressed(model, **settings)
+    if result.shrinks:
+        twin = result.twin()
+        check(twin)
+        assert difference(twin, result.model) <= tolerance
+    return result
+
+
+def shape_of(model, name):
+    """Shape of an initializer."""
+    return next(tuple(t.dims) for t in model.graph.initializer if t.name == name)
+
+
+def array_of(model, name):
+    return next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == name)
+
+
+def node_of(model, output):
+    return next(n for n in model.graph.node if output in n.output)
+
+
+def attr_of(model, output, name):
+    return next(onnx.helper.get_attribute_value(a) for a in node_of(model, output).attribute if a.name == name)
