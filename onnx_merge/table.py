@@ -30,13 +30,21 @@ def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
     sink = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace", newline="")
     width = shutil.get_terminal_size().columns if terminal else FILE_WIDTH
     console = Console(
-        file=sink, force_terminal=terminal, no_color=None if terminal else True, width=width, markup=False,
-        highlight=False, emoji=False, legacy_windows=False,
-    )  # fmt: skip
-    for part in _parts(result, console.width, verbose):
-        # What does not fit is wrapped by words on a terminal, and left as it is in files.
-        whole = isinstance(part, Text) and not terminal
-        console.print(part, width=WHOLE if verbose and isinstance(part, Table) else None, soft_wrap=whole)
+        file=sink,
+        force_terminal=terminal,
+        no_color=None if terminal else True,
+        width=WHOLE if verbose else width,
+        height=25,  # without one, a dumb terminal's width is not believed
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    for part in _parts(result, width, verbose):
+        if isinstance(part, Text) and terminal:
+            console.print(part, width=width)
+        else:  # in files, sentences have one line
+            console.print(part, soft_wrap=isinstance(part, Text))
     sink.seek(0)
     return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())
 

@@ -68,19 +68,23 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
             if value is None or step.is_offset(use):
                 continue
             node = step.flow.record.node
-            weight = typing.graph.array(use.constant).astype(np.float64)
             column = sparse.csr_array(value.reshape(-1, 1))
-            patch.add_bias(node, _response(node, weight, use, typing.axes[use.constant][use.axis], plan, column))
+            patch.add_bias(
+                node,
+                _response(
+                    node, typing.graph.array(use.constant), use, typing.axes[use.constant][use.axis], plan, column
+                ),
+            )
             written[patch.bias_name(node)] = [typing.axes[node.outputs[0]][1]]
     return written
 
 
-def _response(node: Node, weight: Array, use: Use, term: Term, plan: GroupPlan, column: sparse.csr_array) -> Array:
+def _response(typing: Typing, node: Node, use: Use, atom: Atom, column: sparse.csr_array) -> Array:
     """What constant input channels ``column`` (C, 1) contribute to each output channel of a Conv or Gemm."""
-    weighted = mix(weight, use.axis, term, plan.group.atom, column)
+    weighted = mix(typing.graph.array(use.constant), use.axis, typing.axes[use.constant][use.axis], atom, column)
     output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1
     others = tuple(axis for axis in range(weighted.ndim) if axis != output)
-    response: Array = weighted.sum(axis=others) * float(node.attrs.get("alpha", 1.0))
+    response: Array = weighted.sum(axis=others, dtype=np.float64) * float(node.attrs.get("alpha", 1.0))
     return response
 
 

@@ -1,4 +1,4 @@
-"""Axis inference: each axis of each tensor gets a term, each node says how its axes relate, unification does the rest."""
+"""Axis inference: each axis of each tensor gets a term, nodes say how their axes relate, unification does the rest."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
     stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
     mixed: Array
     if array.dtype == np.float64:
-        mixed = np.einsum("acb,ck->akb", stack, mixing.toarray())
+        mixed = np.matmul(mixing.toarray().T, stack)
     else:
         mixed = mix_columns(stack.astype(np.float32, copy=False), mixing).astype(array.dtype, copy=False)
     return mixed.reshape(*before, -1, *after)

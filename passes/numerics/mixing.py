@@ -5,13 +5,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from .arrays import Double, Index, Single
-from .jit import parallel, prange
+from .jit import serial
 
 
-@parallel
+# Serial: bound by memory, and it runs between matrix products, whose threads are still spinning.
+@serial
 def _mix(weights: Single, starts: Index, columns: Index, values: Double, out: Single) -> None:
     outer, channels, inner = weights.shape
-    for a in prange(outer):
+    for a in range(outer):
         for c in range(channels):
             for at in range(starts[c], starts[c + 1]):
                 k, value = columns[at], np.float32(values[at])

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Double, Index, RowSet, Single, as_channels, as_doubles, as_rows
-from .jit import parallel, prange, serial
+from .jit import serial
 from .norms import row_norms
 
 # Scores closer than this are a tie: float32 dot products do not resolve it, and a matrix product rounds equal columns
@@ -15,7 +15,8 @@ TIE = 1e-6
 _CHUNK = 256
 
 
-@parallel
+# Serial: it runs right after a matrix product, whose threads are still spinning; two of ours would wait for them.
+@serial
 def _choose(
     similar: Single,
     own_size: Double,
@@ -34,7 +35,7 @@ def _choose(
     """
     count, kept = similar.shape
     width = own_bias.shape[1]
-    for i in prange(count):
+    for i in range(count):
         scores = np.zeros(kept)
         low, high, reach = np.inf, 0.0, 0.0
         # A row of norm zero scales to nothing wherever it goes: no bias distance tells its candidates apart.
