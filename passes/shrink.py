@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -48,7 +49,7 @@ def _carry_out(typing: Typing, plans: Sequence[GroupPlan], twin: bool) -> onnx.M
         if any(a in keep for term in own for a in terms.atoms(term)):
             _rewrite(name, own, keep, mixes, patch, twin)
     if twin:
-        _silence_contractions(typing, active, patch)
+        _mask_what_has_no_weights(typing, active, patch)
     else:
         follow_sizes(typing, keep, patch)
     return tidy(patch.apply())
@@ -69,12 +70,7 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
                 continue
             node = step.flow.record.node
             column = sparse.csr_array(value.reshape(-1, 1))
-            patch.add_bias(
-                node,
-                _response(
-                    node, typing.graph.array(use.constant), use, typing.axes[use.constant][use.axis], plan, column
-                ),
-            )
+            patch.add_bias(node, _response(typing, node, use, plan.group.atom, column))
             written[patch.bias_name(node)] = [typing.axes[node.outputs[0]][1]]
     return written
 
@@ -119,14 +115,31 @@ def _rewrite(
     patch.set_array(name, array)
 
 
-def _silence_contractions(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> None:
-    """Where two activations are multiplied there is no weight to put zeros in: silence the producers instead."""
+def _mask_what_has_no_weights(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> None:
+    """In the twin, put zeros where no initializer holds them: in computed weights, and where activations multiply."""
     for plan in plans:
-        if any(step.contracted for step in plan.group.steps):
-            silent = _wide(plan, plan.selection())
-            for step in plan.group.steps:
-                for use in step.with_role(Role.PRODUCER):
-                    if use.constant in typing.graph.initializers:
-                        term = typing.axes[use.constant][use.axis]
-                        array = mix(patch.array(use.constant), use.axis, term, plan.group.atom, silent)
-                        patch.set_array(use.constant, array)
+        keep = {plan.group.atom: plan.keep}
+        for step in plan.group.steps:
+            node = step.flow.record.node
+            masked = {(use.k, use.axis) for use in step.with_role(Role.CONSUMER)}
+            masked = {(k, axis) for k, axis in masked if node.inputs[k] not in typing.graph.initializers}
+            if step.contracted:
+                summed = {a for letter in step.flow.contracted for a in terms.atoms(letter)}
+                places = [p for p in step.flow.record.places if not p.output and summed & {*terms.atoms(p.term)}]
+                masked |= {(p.k, p.axis) for p in places if plan.group.atom in {*terms.atoms(p.term)}}
+            for k, axis in sorted(masked):
+                mask = np.zeros(typing.graph.info.shapes[node.inputs[k]][axis], _precision(typing, plan))
+                mask[kept_indices(typing.axes[node.inputs[k]][axis], keep)] = 1
+                rank = len(typing.axes[node.inputs[k]])
+                patch.multiply_input(node, k, mask.reshape([-1 if d == axis else 1 for d in range(rank)]))
+
+
+def _precision(typing: Typing, plan: GroupPlan) -> np.dtype[Any]:
+    """The float type that the group's weights are computed in."""
+    weights = (
+        typing.graph.array(u.constant)
+        for s in plan.group.steps
+        for u in s.uses
+        if u.constant in typing.axes and u.constant in typing.graph.initializers
+    )
+    return next((w.dtype for w in weights if w.dtype.kind not in "iub"), np.dtype(np.float32))

@@ -55,6 +55,14 @@ class Patch:
         """Let input ``k`` of ``node`` be a constant of its own."""
         self.reroute(node, k, self.add_array(f"{node.label}.{node.op.lower()}_input{k}", value))
 
+    def multiply_input(self, node: Node, k: int, factor: Array) -> None:
+        """Multiply what input ``k`` of ``node`` reads with a constant."""
+        read = self.inputs[node.index].get(k, node.inputs[k])
+        product = self.graph.fresh_name(f"{read}.masked_{node.index}_{k}_{len(self.added)}")
+        factors = [read, self.add_array(f"{product}.mask", factor)]
+        self.insert_before(node, [onnx.helper.make_node("Mul", factors, [product], product)])
+        self.reroute(node, k, product)
+
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
         """Set attribute ``name`` (``None`` removes it)."""
         self.attributes[node.index][name] = value
