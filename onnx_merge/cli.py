@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         code = _fail(one_line(f"internal error: {type(error).__name__}: {error}"), 1)
-    return _flushed(code)
+    return _print("") or code  # what argparse printed has not been flushed
 
 
 def _main(arguments: list[str]) -> int:
@@ -93,15 +93,15 @@ def _main(arguments: list[str]) -> int:
             argv=arguments,
             protected=[config] if config else [],
         )
-    if not options.quiet and sys.stdout is not None:  # None: closed by whoever started us
+    code = 0
+    if not options.quiet and sys.stdout is not None:
         from onnx_merge.table import render
 
-        with contextlib.suppress(BrokenPipeError):  # met again, and dealt with, at the last flush
-            sys.stdout.write(render(outcome.result, sys.stdout, options.verbose))
+        code = _print(render(outcome.result, sys.stdout, options.verbose))
     if outcome.failure is not None:
         where = f": see {outcome.result.output.path}" if outcome.result.output.path else ""
         return _fail(f"{outcome.failure.message}{where}", outcome.failure.exit_code)
-    return 0
+    return code
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
@@ -199,11 +199,17 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _flushed(code: int) -> int:
-    """``code``, after making sure that nobody flushes a broken pipe again when the interpreter ends."""
+def _print(text: str) -> int:
+    """Write ``text`` to standard output at once; the exit code, 1 if that fails."""
+    if sys.stdout is None:  # closed by whoever started us
+        return 0
     try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head`: the reader has seen enough, and the work is done
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter flushes once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return code
+        if not isinstance(error, BrokenPipeError):
+            return _fail(f"standard output cannot be written to: {error.strerror}", 1)
+        # `| head`: the reader has seen enough, and the work is done.
+    return 0

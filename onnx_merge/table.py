@@ -56,6 +56,8 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
         yield from (Text(f"note: {name} is not folded: {why}", style="yellow") for name, why in result.unfolded.items())
     elif result.unfolded:
         yield Text(f"note: {len(result.unfolded)} BatchNormalization not folded; -v says why", style="yellow")
+    if result.output.path is None:
+        yield Text("note: nothing was written", style="yellow")
     yield _costs(result, verbose)
     yield from _quality(result)
     if result.groups:

@@ -45,15 +45,15 @@ def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
     """
     result: dict[str, Any] = {}
     for given, value in values.items():
-        name = given.replace("-", "_")
+        name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
         if name == "no_coupled":
-            name, value = "coupled", not _flag(f"{where}{given}", value)
+            name, value = "coupled", not _flag(f"{where}{label}", value)
         name = "lambda_" if name == "lambda" else name
         if name not in CONVERTERS:
-            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(given.replace('_', '-'), OPTION_NAMES)}")
+            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(label, OPTION_NAMES)}")
         if name in result:
-            raise UsageError(f"{where}{given} is given twice")
-        result[name] = CONVERTERS[name](f"{where}{given}", value)
+            raise UsageError(f"{where}{label} is given twice")
+        result[name] = CONVERTERS[name](f"{where}{label}", value)
     return result
 
 

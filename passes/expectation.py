@@ -8,6 +8,7 @@ of that mean is a constant, and the consumer's bias can make it good without a s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,43 +23,68 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
 """Gauss-Hermite quadrature for the standard normal density, up to the sum of the weights."""
 
 
+@dataclass(frozen=True)
+class _Sample:
+    """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand for,
+    the producer that made it or, behind a sum, the node that added several."""
+
+    values: Array
+    source: str
+
+    @property
+    def mean(self) -> Array:
+        return np.asarray(self.values @ WEIGHTS / WEIGHTS.sum())
+
+    @property
+    def variance(self) -> Array:
+        return np.asarray((self.values - self.mean[:, None]) ** 2 @ WEIGHTS / WEIGHTS.sum())
+
+
 def expected_values(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Array]:
-    """Tensor -> (C,) mean of the group's channels, for the tensors that are known; none where the group has several
-    producers or its producer had no norm. Max pooling counts as passing the mean on, which is a lower bound."""
-    at: dict[str, Array] = {}  # (C, Q) values at the quadrature's nodes
+    """Tensor -> (C,) mean of the group's channels, for the tensors where it is known.
+
+    A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as passing
+    the mean on, which is a lower bound.
+    """
+    at: dict[str, _Sample] = {}
     for step in group.steps:
-        if step.produced:
-            sample = _at_nodes(typing, group, step, norms)
-            if sample is None or at:
-                return {}
-            at.update((name, sample) for name in step.produced)
+        made = _made(typing, group, step, norms) if step.produced else None
+        if made is not None:
+            at.update((name, made) for name in step.produced)
         for data, outputs in step.through:
             known = [at[name] for name in data if name in at]
             passed = _passed(typing, group, step, known) if len(known) == len(data) else None
             if passed is not None:
                 at.update((name, passed) for name in outputs)
-    return {name: values @ WEIGHTS / WEIGHTS.sum() for name, values in at.items()}
+    return {name: sample.mean for name, sample in at.items()}
 
 
-def _at_nodes(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Array | None:
+def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> _Sample | None:
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
             mean, std = (along_channels(typing, group, use, v) for v in (norm.mean, norm.std))
             if mean.shape[1] == 1:  # several channels of the tensor to one of the group have several means
-                return np.asarray(mean + std * NODES)
+                return _Sample(np.asarray(mean + std * NODES), step.label)
     return None
 
 
-def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Array]) -> Array | None:
+def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[_Sample]) -> _Sample | None:
     node, graph = step.flow.record.node, typing.graph
+    first = known[0]
     if node.op in KEEP_VALUES or node.op == "AveragePool":
-        return known[0]
-    if node.op in ("Add", "Mul", "Sum") and not step.uses and len(known) == len(node.inputs):
-        return np.asarray(np.prod(known, axis=0) if node.op == "Mul" else np.sum(known, axis=0))
+        return first
+    if node.op in ("Add", "Sum", "Mul") and not step.uses and len(known) == len(node.inputs):
+        if len({sample.source for sample in known}) == 1:
+            values = [sample.values for sample in known]
+            return _Sample(np.prod(values, axis=0) if node.op == "Mul" else np.sum(values, axis=0), first.source)
+        if node.op == "Mul":
+            return None
+        mean, variance = (np.sum(v, axis=0)[:, None] for v in ([k.mean for k in known], [k.variance for k in known]))
+        return _Sample(mean + np.sqrt(variance) * NODES, step.label)
     if node.op in ("Add", "Mul") and len(step.uses) == 1 and step.uses[0].constant in graph.initializers:
-        values = unfolded(typing, group, step.uses[0]).astype(np.float64)
-        if values.shape[1] == 1:
-            return np.asarray(known[0] * values if node.op == "Mul" else known[0] + values)
+        factor = unfolded(typing, group, step.uses[0]).astype(np.float64)
+        if factor.shape[1] == 1:
+            return _Sample(first.values * factor if node.op == "Mul" else first.values + factor, first.source)
     function = pointwise(graph, node) if not step.uses else None
-    return None if function is None else function(known[0])
+    return None if function is None else _Sample(function(first.values), first.source)

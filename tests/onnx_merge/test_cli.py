@@ -181,7 +181,7 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--seed", "x"], "--seed: invalid int value: 'x'; see --help"),
         (["--keep", "0.5", "--quiet=1"], "--quiet: ignored explicit argument '1'; see --help"),
         (["--keep", "0.5", "--method", "best"], "method must be one of auto, merge, prune, not 'best'"),
-        (["--keep", "0.5", "--keep-layer", "a"], "keep_layer must be REGEX=RATIO, such as layer1=0.5, not 'a'"),
+        (["--keep", "0.5", "--keep-layer", "a"], "keep-layer must be REGEX=RATIO, such as layer1=0.5, not 'a'"),
         (["--keep", "0.5", "--exclude", "("], "'(' is not a regular expression: missing ), unterminated subpattern"),
         (["--keep", "0.5", "--exclude", "absent"], "'absent' matches no layer"),
         (["--keep", "0.5", "--keep-layer", "absent=1"], "'absent' matches no layer"),
@@ -359,7 +359,8 @@ def test_verbose_adds_op_counts(here, capsys):
 def test_a_dry_run_needs_no_output(here, capsys):
     assert cli.main(["in.onnx", "--keep", "0.5", "--dry-run"]) == 0
     assert cli.main(["in.onnx", "out.onnx", "--keep", "0.5", "--dry-run"]) == 0
-    assert "32 -> 16" in capsys.readouterr().out and names(here) == ["in.onnx"]
+    out = capsys.readouterr().out
+    assert "32 -> 16" in out and "nothing was written" in out and names(here) == ["in.onnx"]
 
 
 def test_options_from_a_file(here, capsys):
@@ -391,6 +392,14 @@ def test_a_reader_that_leaves(here):
         assert (done.returncode, done.stderr) == (0, "")
     finally:
         os.close(write)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
+def test_standard_output_on_a_full_disk(here):
+    with open("/dev/full", "w") as full:
+        done = process("--help", capture_output=False, stdout=full, stderr=-1)
+    assert done.returncode == 1
+    assert done.stderr == "onnx-merge: error: standard output cannot be written to: No space left on device\n"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such shell")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
@@ -32,11 +33,22 @@ def same_axes(op: Op, outputs: int = 1) -> list[Term]:
     return letters
 
 
-@rule("Identity", "Dropout", "Cast", "Neg")
+@rule("Identity", "Dropout", "Neg")
 def linear_unary(op: Op) -> None:
     """f(s x) = s f(x) for any s."""
     same_axes(op, outputs=2)
     op.scales(Scaling.LINEAR)
+
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+
+@rule("Cast")
+def cast(op: Op) -> None:
+    """Linear where it ends in floating point; integers and booleans round or cut off what was scaled."""
+    same_axes(op)
+    if op.attr("to") in FLOATS:
+        op.scales(Scaling.LINEAR)
 
 
 @rule("Relu", "LeakyRelu", "Abs")

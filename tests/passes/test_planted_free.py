@@ -1,0 +1,183 @@
+"""Channels that carry no information go losslessly too: dead, constant and unread ones."""
+
+import numpy as np
+import pytest
+from netkit import TOLERANCE, array_of, compressed, difference, net, node_of, shape_of
+from planted import drawn
+
+GEMM = "net (float[N,6] x) => (float[N,4] y) { a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c) }"
+CONV = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+    a = Conv(x, w, b)  r = Relu(a)  y = Conv<pads=PADS>(r, v, c)
+}"""
+POSITIVE = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+    s = Conv(x, s_w, s_b)  n = ACTIVATION(s)  a = Conv<pads=[1,1,1,1]>(n, w, b)  r = Relu(a)  y = Conv(r, v, c)
+}"""
+
+
+def gemm():
+    return drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4,))
+
+
+def conv(kernel=3):
+    return drawn(w=(8, 3, 1, 1), b=(8,), v=(4, 8, kernel, kernel), c=(4,))
+
+
+def lossless(model, layer, width, batches=(2, 3)):
+    result = compressed(model, lossless=True)
+    assert shape_of(result.model, layer)[0] == width
+    assert difference(model, result.model, batches) <= TOLERANCE
+    return result
+
+
+@pytest.mark.parametrize("bias", [0.0, -0.5])
+def test_dead_by_zero_weights(bias):
+    p = gemm()
+    p["w"][[2, 5]] = 0
+    p["b"][[2, 5]] = bias
+    lossless(net(GEMM, **p), "w", 6)
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "Softplus"])
+def test_dead_by_signs(activation):
+    """Inputs that are never negative, weights that are never positive, a bias that is not positive."""
+    p = drawn(s_w=(5, 3, 1, 1), s_b=(5,), w=(8, 5, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,))
+    p["w"][[1, 6]] = -np.abs(p["w"][[1, 6]])
+    p["b"][[1, 6]] = [-0.1, 0.0]
+    lossless(net(POSITIVE.replace("ACTIVATION", activation), **p), "w", 6)
+
+
+@pytest.mark.parametrize("change", ["positive bias", "one positive weight", "inputs of both signs"])
+def test_nearly_dead_channels_stay(change):
+    p = drawn(s_w=(5, 3, 1, 1), s_b=(5,), w=(8, 5, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,))
+    p["w"][1], p["b"][1] = -np.abs(p["w"][1]), -0.1
+    if change == "positive bias":
+        p["b"][1] = 1e-3
+    if change == "one positive weight":
+        p["w"][1, 2, 0, 0] = 1e-3
+    activation = "Tanh" if change == "inputs of both signs" else "Relu"
+    assert not compressed(net(POSITIVE.replace("ACTIVATION", activation), **p), lossless=True).shrinks
+
+
+@pytest.mark.parametrize("alpha_beta", ["", ", alpha=0.5, beta=2.0"])
+def test_a_constant_moves_into_the_bias_of_a_gemm(alpha_beta):
+    p = gemm()
+    p["w"][[2, 5]], p["b"][[2, 5]] = 0, [0.7, 1.3]
+    model = net(GEMM.replace("<transB=1>(r", f"<transB=1{alpha_beta}>(r"), **p)
+    result = lossless(model, "w", 6)
+    moved = array_of(result.model, node_of(result.model, "y").input[2])
+    alpha, beta = (0.5, 2.0) if alpha_beta else (1.0, 1.0)
+    np.testing.assert_allclose(moved, beta * p["c"] + alpha * p["v"][:, [2, 5]] @ [0.7, 1.3], rtol=1e-5)
+
+
+def test_a_constant_moves_into_a_bias_that_was_not_there():
+    p = gemm()
+    p["w"][2], p["b"][2] = 0, 0.7
+    p.pop("c")
+    lossless(net(GEMM.replace("(r, v, c)", "(r, v)"), **p), "w", 7)
+
+
+def test_a_constant_moves_into_the_bias_of_a_convolution():
+    p = conv()
+    p["w"][2], p["b"][2] = 0, 0.7
+    lossless(net(CONV.replace("PADS", "[0,0,0,0]").replace("[N,4,6,6]", "[N,4,4,4]"), **p), "w", 7)
+
+
+def test_a_constant_moves_into_the_bias_of_a_grouped_convolution():
+    body = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        a = Conv(x, w, b)  r = Relu(a)  g = Conv<group=2>(r, v, c)  y = Conv(g, u)
+    }"""
+    p = drawn(w=(8, 3, 1, 1), b=(8,), v=(6, 4, 1, 1), c=(6,), u=(4, 6, 1, 1))
+    p["w"][[2, 6]], p["b"][[2, 6]] = 0, 0.7  # the same place of both groups
+    lossless(net(body, **p), "w", 6)
+    p["b"][6] = 0.2  # two constants that go together and are not equal
+    model = net(body, **p)
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
+
+
+@pytest.mark.parametrize("auto_pad", [False, True])
+def test_a_constant_does_not_move_through_padding(auto_pad):
+    p = conv()
+    p["w"][2], p["b"][2] = 0, 0.7
+    body = CONV.replace("pads=PADS", 'auto_pad="SAME_UPPER"' if auto_pad else "pads=[1,1,1,1]")
+    assert not compressed(net(body, **p), lossless=True).shrinks
+    p["b"][2] = -0.7  # zero, behind the Relu: nothing is lost at the border
+    lossless(net(body, **p), "w", 7)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1), ()])
+def test_a_bias_that_is_one_number_counts(shape):
+    """Neither is the channel zero, nor are rows that are parallel without it multiples of each other."""
+    p = gemm()
+    p["w"][2] = 0
+    p["w"][5] = 2 * p["w"][4]
+    p["b"] = np.full(shape, 0.7, np.float32)
+    model = net(GEMM, **p)
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
+
+
+def test_a_bias_for_each_sample_counts():
+    p = gemm()
+    p["w"][2] = 0
+    p["b"] = np.array([[0.7], [0.2]], np.float32)
+    model = net(GEMM.replace("[N,", "[2,"), **p)
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
+
+
+@pytest.mark.parametrize("transposed", ["MatMul", "Gemm"])
+def test_features_first(transposed):
+    """The weights are the left operand: a constant has no bias of a row to move into."""
+    body = "net (float[6,N] x) => (float[4,N] y) { a = Gemm(w, x, b)  r = Relu(a)  y = CONSUMER }"
+    p = drawn(w=(8, 6), v=(4, 8))
+    p["b"] = np.linspace(0.1, 1, 8, dtype=np.float32)[:, None]
+    p["w"][2] = 0
+    model = net(body.replace("CONSUMER", f"{transposed}(v, r)"), **p)
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
+    p["b"][2] = -1
+    lossless(net(body.replace("CONSUMER", f"{transposed}(v, r)"), **p), "w", 7)
+
+
+def test_unread():
+    p = conv()
+    p["v"][:, [0, 3, 4]] = 0
+    lossless(net(CONV.replace("PADS", "[1,1,1,1]"), **p), "w", 5)
+
+
+def test_unread_by_one_consumer_only():
+    body = """net (float[N,6] x) => (float[N,4] y) {
+        a = Gemm<transB=1>(x, w, b)  r = Relu(a)  p = Gemm<transB=1>(r, v, c)  q = Gemm<transB=1>(r, u)  y = Add(p, q)
+    }"""
+    p = {**gemm(), **drawn(u=(4, 8))}
+    p["v"][:, [0, 3]] = 0
+    assert not compressed(net(body, **p), lossless=True).shrinks
+    p["u"][:, 3] = 0
+    lossless(net(body, **p), "w", 7)
+
+
+def test_everything_free_leaves_one_channel():
+    p = gemm()
+    p["w"][:] = 0
+    model = net(GEMM, **p)
+    lossless(model, "w", 1)
+
+
+def test_a_cast_to_integers_passes_no_scale():
+    body = """net (float[N,6] x) => (float[N,4] y) {
+        a = Gemm<transB=1>(x, w)  i = Cast<to=6>(a)  f = Cast<to=1>(i)  y = Gemm<transB=1>(f, v, c)
+    }"""
+    p = gemm()
+    p.pop("b")
+    p["w"] *= 4
+    p["w"][5] = 2 * p["w"][4]
+    model = net(body, **p)
+    assert not compressed(model, lossless=True).shrinks
+    p["w"][5] = p["w"][4]
+    lossless(net(body, **p), "w", 7)
+
+
+def test_free_channels_go_first():
+    """At any width: the channel with the largest weights goes if it is unread."""
+    p = gemm()
+    p["w"][3] *= 100
+    p["v"][:, 3] = 0
+    result = compressed(net(GEMM, **p), keep=7 / 8)
+    np.testing.assert_array_equal(result.plans[0].keep, [0, 1, 2, 4, 5, 6, 7])
