@@ -25,8 +25,8 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
 
 @dataclass(frozen=True)
 class _Sample:
-    """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand for,
-    the producer that made it or, behind a sum, the node that added several."""
+    """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand
+    for, the producer that made it or, behind a sum, the node that added several."""
 
     values: Array
     source: str
@@ -43,8 +43,8 @@ class _Sample:
 def expected_values(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Array]:
     """Tensor -> (C,) mean of the group's channels, for the tensors where it is known.
 
-    A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as passing
-    the mean on, which is a lower bound.
+    A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as
+    passing the mean on, which is a lower bound.
     """
     at: dict[str, _Sample] = {}
     for step in group.steps:

@@ -1,10 +1,10 @@
-"""Random networks, random widths: the shrunk model computes what its unshrunk twin does."""
+"""Random networks, random widths: the shrunk model computes what its unshrunk twin does; lossless is lossless."""
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
-from netgrow import networks, text
-from netkit import twin_check
+from netgrow import networks, networks_with_copies, text
+from netkit import compressed, difference, twin_check
 
 TOLERANCE = 1e-4
 
@@ -36,3 +36,18 @@ def test_random_networks(model, choices):
 @given(networks(most=20), CHOICES)
 def test_many_random_networks(model, choices):
     check(model, choices)
+
+
+@settings(quiet, max_examples=100)
+@given(networks_with_copies())
+def test_lossless_changes_no_output(model):
+    note(text(model))
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
+
+
+@pytest.mark.slow
+@settings(quiet, max_examples=2000)
+@given(networks_with_copies(most=20))
+def test_lossless_changes_no_output_of_many(model):
+    note(text(model))
+    assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE

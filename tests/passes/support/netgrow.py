@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from hypothesis import strategies as st
 from netkit import ints, net
+from onnx import numpy_helper
 
 ACTIVATIONS = [
     "Relu", "LeakyRelu<alpha=0.2>", "Sigmoid", "HardSwish", "Tanh", "Abs", "Softplus", "Elu", "Neg", "Identity", "HardSigmoid",
@@ -250,3 +251,29 @@ def text(model):
         + "".join(f" {a.name}={np.array(a.ints or a.i)}" for a in n.attribute)
         for n in model.graph.node
     ) + weights
+
+
+@st.composite
+def networks_with_copies(draw, most=10):
+    """A network in which slices of weights are copies of others, zero, or of one sign; what follows from it, if
+    anything, is for the passes to find out."""
+    model = draw(networks(most=most))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor).copy()
+        if array.dtype != np.float32 or array.ndim == 0:
+            continue
+        for axis in (0, 1)[: array.ndim]:
+            n = array.shape[axis]
+            rows = np.moveaxis(array, axis, 0)  # a view
+            for _ in range(rng.integers(0, n + 1) if n > 1 else 0):
+                i, j = rng.integers(0, n, 2)
+                kind = rng.choice(["copy", "copy", "scaled", "scaled", "zero", "positive", "negative"])
+                if tensor.name.endswith(("var", "scale")) and kind in ("zero", "negative"):
+                    continue
+                rows[j] = {
+                    "copy": rows[i], "scaled": rows[i] * rng.choice([0.5, 2.0]), "zero": rows[j] * 0,
+                    "positive": np.abs(rows[j]), "negative": -np.abs(rows[j]),
+                }[kind]  # fmt: skip
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model
