@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.save import _new_file, _temporary_name
+from onnx_merge.save import new_file, temporary_name
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.parity import Fidelity
@@ -184,9 +184,9 @@ def write_report(result: Result, path: Path) -> None:
     OnnxMergeError: the file cannot be written.
     """
     target = Path(os.path.realpath(path))
-    temporary = _temporary_name(target)
+    temporary = temporary_name(target)
     try:
-        with _new_file(temporary) as sink:
+        with new_file(temporary) as sink:
             sink.write(result.to_json().encode("utf-8", "backslashreplace"))  # names with lone surrogates
         os.replace(temporary, target)
     except BaseException as error:

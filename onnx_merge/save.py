@@ -75,7 +75,7 @@ def check_destination(
     if mode and not force:
         raise UsageError(f"{output} exists: choose another name, or replace it with --force")
     # Permissions alone do not tell: root, read-only mounts and quotas have their own rules.
-    probe = _temporary_name(target)
+    probe = temporary_name(target)
     try:
         os.close(_create(probe))
     except OSError as error:
@@ -101,16 +101,16 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
         # As root, a rename would replace the device itself.
         raise OnnxMergeError(f"{target} is not a regular file: choose another name")
     data = _data_file(target)
-    temporary, temporary_data = _temporary_name(target), _temporary_name(target)
+    temporary, temporary_data = temporary_name(target), temporary_name(target)
     data_is_new = not os.path.exists(data)
     data_size = 0
     try:
         if needs_external_data(model):
-            with _new_file(temporary_data) as sink:
+            with new_file(temporary_data) as sink:
                 model = _externalise(model, data.name, sink, base_dir)
             data_size = temporary_data.stat().st_size
         content = model.SerializeToString()
-        with _new_file(temporary) as sink:
+        with new_file(temporary) as sink:
             sink.write(content)
         if data_size:
             os.replace(temporary_data, data)
@@ -197,7 +197,7 @@ def _data_file(target: Path) -> Path:
     return target.with_name(target.name + ".data")
 
 
-def _temporary_name(target: Path) -> Path:
+def temporary_name(target: Path) -> Path:
     """A free name in the target's folder; it does not contain the target's, which may have the greatest length."""
     return target.with_name(f".onnx_merge-{secrets.token_hex(8)}.tmp")
 
@@ -208,7 +208,7 @@ def _create(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def _new_file(path: Path) -> Iterator[BinaryIO]:
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """A new file to write to, whose content is on the disk when the block ends."""
     with os.fdopen(_create(path), "wb") as sink:
         yield sink

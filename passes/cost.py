@@ -10,6 +10,7 @@ import onnx
 
 from passes.graph.model import Graph, Node
 from passes.graph.model import nbytes as tensor_bytes
+from passes.graph.patch import copy_without_weights
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,21 @@ class Cost:
 def cost(graph: Graph) -> Cost:
     """Cost of a model."""
     model = graph.model
-    external = sum(tensor_bytes(t) for t in model.graph.initializer if t.external_data)
     return Cost(
         params=sum(int(np.prod(t.dims)) for t in model.graph.initializer if _is_float(t)),
         macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph),
-        bytes=model.ByteSize() + external,
+        bytes=model_bytes(model),
         nodes=len(graph.nodes),
         ops=dict(Counter(node.op for node in graph.nodes).most_common()),
     )
+
+
+def model_bytes(model: onnx.ModelProto) -> int:
+    """Serialised size with external data; over 2 GB, where protobuf has no word for it, to within some kilobytes."""
+    tensors = model.graph.initializer
+    external = sum(tensor_bytes(t) for t in tensors if t.external_data)
+    inside = sum(t.ByteSize() for t in tensors)
+    return external + int(model.ByteSize() if inside < 2**30 else inside + copy_without_weights(model).ByteSize())
 
 
 def batch(graph: Graph) -> int:

@@ -105,6 +105,8 @@ def _plan(
         blocked = obstacle(group)
         if blocked is None:
             partner[lossy], scale[lossy] = most_similar(sign, keep, lossy, settings.merge)
+            if not np.any(partner[lossy] >= 0):
+                plan.reason = f"pruned only: no kept channel has a cosine of {settings.merge.threshold:g} or more"
         else:
             plan.reason = f"pruned only: {blocked}"
     if np.any(partner >= 0) or plan.constants:

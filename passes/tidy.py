@@ -13,6 +13,8 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     drop_dead_nodes(graph)
     drop_unused_initializers(graph)
+    if model.ir_version < 4:
+        _list_initializers_as_inputs(graph)
     had_shapes = bool(graph.value_info)
     del graph.value_info[:]
     if had_shapes:
@@ -25,6 +27,16 @@ def _infer_value_info(model: onnx.ModelProto) -> None:
     inferred = onnx.shape_inference.infer_shapes(skeleton(model, {}), data_prop=True)
     produced = {name for node in model.graph.node for name in node.output}
     model.graph.value_info.extend(v for v in inferred.graph.value_info if v.name in produced)
+
+
+def _list_initializers_as_inputs(graph: onnx.GraphProto) -> None:
+    """Before IR version 4 every initializer had to be an input too."""
+    listed = {v.name for v in graph.input}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in graph.initializer
+        if t.name not in listed
+    )
 
 
 def drop_dead_nodes(graph: onnx.GraphProto) -> None:

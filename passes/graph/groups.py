@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -44,6 +45,8 @@ class ChannelGroup:
 
     atom: Atom
     steps: list[Step]
+    name: str = ""
+    """Name of the first layer that produces the channels; numbered from the second group of that layer on."""
     coupled: str | None = None
     """Why the group ties several layers, e.g. "added in ..."; nothing for a plain producer-consumer pair."""
     unmixable: str | None = None
@@ -58,11 +61,6 @@ class ChannelGroup:
     def frozen(self) -> str | None:
         """Why nothing may be removed."""
         return self.atom.reason
-
-    @property
-    def name(self) -> str:
-        """Name of the first layer that produces the channels."""
-        return self.producers[0]
 
     @property
     def producers(self) -> list[str]:
@@ -94,7 +92,13 @@ def channel_groups(typing: Typing) -> list[ChannelGroup]:
     for group in found:
         group.coupled = _coupling(group, summed)
         group.unmixable = _unmixable(group, typing)
-    return sorted(found, key=lambda g: g.steps[0].flow.record.node.index)
+    found.sort(key=lambda g: g.steps[0].flow.record.node.index)
+    seen: Counter[str] = Counter()
+    for group in found:
+        first = group.producers[0]
+        seen[first] += 1
+        group.name = first if seen[first] == 1 else f"{first} #{seen[first]}"
+    return found
 
 
 def _is_input_side_only(group: ChannelGroup) -> bool:
