@@ -40,6 +40,11 @@ def unbounded(channels: int) -> Interval:
     return Interval(np.full(channels, -np.inf), np.full(channels, np.inf))
 
 
+def _hull(intervals: list[Interval]) -> Interval:
+    """The smallest interval that holds all of them, channel by channel."""
+    return Interval(np.min([i.low for i in intervals], axis=0), np.max([i.high for i in intervals], axis=0))
+
+
 def nonnegative_tensors(graph: Graph) -> set[str]:
     """Tensors that never hold a negative value, found by a look at each op."""
     found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
@@ -67,11 +72,13 @@ def bounds(typing: Typing, group: ChannelGroup, nonnegative: set[str]) -> dict[s
         made = _produced(typing, group, step, nonnegative)
         for name in step.produced:
             at[name] = made
+        written: set[str] = set()
         for data, outputs in step.through:
             incoming = [at.get(name, unbounded(group.size)) for name in data]
             passed = _passed(typing, group, step, incoming)
-            for name in outputs:
-                at[name] = passed
+            for name in outputs:  # the channel may stand there twice, in a concat of two readers of shared weights
+                at[name] = _hull([passed, at[name]]) if name in written else passed
+            written.update(outputs)
     return at
 
 
@@ -81,6 +88,9 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
     plain = node.op in ("Conv", "ConvTranspose", "MatMul") or (
         node.op == "Gemm" and float(node.attrs.get("alpha", 1.0)) > 0
     )
+    carried = {use.k for use in uses}
+    if any(k in step.flow.record.offsets and k not in carried and name for k, name in enumerate(node.inputs)):
+        return unbounded(group.size)
     if not plain or any(use.constant not in typing.graph.initializers for use in uses):
         return unbounded(group.size)
     beta = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
@@ -118,10 +128,7 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
     if node.op == "AveragePool" and (not pads(node) or not node.attrs.get("count_include_pad", 0)):
         return first
     if node.op in KEEP_VALUES:
-        return Interval(
-            np.min([i.low for i in incoming], axis=0),
-            np.max([i.high for i in incoming], axis=0),
-        )
+        return _hull(incoming)
     if node.op == "BatchNormalization" and step.uses:
         affine = batchnorm_affine(graph, node)
         a = along_channels(typing, group, step.uses[0], affine.a)

@@ -17,7 +17,7 @@ from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
 from passes.graph.model import Array
 from passes.pointwise import KEEP_VALUES, pointwise
-from passes.signature import along_channels, unfolded
+from passes.signature import along_outputs, unfolded
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
 """Gauss-Hermite quadrature for the standard normal density, up to the sum of the weights."""
@@ -51,11 +51,16 @@ def expected_values(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fol
         made = _made(typing, group, step, norms) if step.produced else None
         if made is not None:
             at.update((name, made) for name in step.produced)
+        written: set[str] = set()
         for data, outputs in step.through:
             known = [at[name] for name in data if name in at]
             passed = _passed(typing, group, step, known) if len(known) == len(data) else None
-            if passed is not None:
-                at.update((name, passed) for name in outputs)
+            for name in outputs:
+                if passed is None or name in written:  # standing there twice, the channel may have two means
+                    at.pop(name, None)
+                else:
+                    at[name] = passed
+            written.update(outputs)
     return {name: sample.mean for name, sample in at.items()}
 
 
@@ -63,7 +68,7 @@ def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, F
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
-            mean, std = (along_channels(typing, group, use, v) for v in (norm.mean, norm.std))
+            mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
             if mean.shape[1] == 1:  # several channels of the tensor to one of the group have several means
                 return _Sample(np.asarray(mean + std * NODES), step.label)
     return None

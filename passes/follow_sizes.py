@@ -30,9 +30,9 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
     for flow, resize in typing.resizes:
         old = [e if isinstance(e, int) else terms.size(e) for e in resize.entries]
         new = [e if isinstance(e, int) else kept_size(e, keep) for e in resize.entries]
-        if new == old:
-            continue
         node = flow.record.node
+        if new == old and node.op != "Slice":  # a bound that counts from the end moves with what is behind it
+            continue
         if isinstance(resize.target, str):
             patch.set_attribute(node, resize.target, new[0] if resize.scalar else new)
         else:

@@ -15,7 +15,7 @@ import numpy as np
 
 from passes.bounds import bounds
 from passes.fold_batchnorm import pads
-from passes.graph.groups import ChannelGroup
+from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.graph.project import unfold
@@ -87,8 +87,7 @@ def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: 
                 return np.zeros(group.size, bool)
             found &= interval.constant
             value = np.where(interval.constant, interval.low, 0.0)
-            node = step.flow.record.node
-            if node.op not in ("Conv", "Gemm") or pads(node):
+            if not takes_constants(step) or pads(step.flow.record.node):
                 found &= value == 0.0
             free.constants[step.consumed[0]] = value
     if not free.constants:
@@ -97,31 +96,38 @@ def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: 
     return found
 
 
+def takes_constants(step: Step) -> bool:
+    """Whether a consumer has a bias into which its response to a constant channel can move."""
+    plain = all(use.k == 1 for use in step.with_role(Role.CONSUMER))
+    return step.flow.record.node.op in ("Conv", "Gemm") and plain
+
+
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
     """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
     own = np.arange(group.size)
     rows = parallel_classes(sign.rows, TOLERANCE)[0]
     if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
         return []
-    blocks: list[Array | RowSet] = [sign.full]
+    blocks: list[Array | RowSet] = [sign.made]
     for step in group.steps:
         for use in step.with_role(Role.CHANNEL):
             if use.constant not in typing.graph.initializers:
                 return []
             if not step.is_offset(use):
                 blocks.append(unfolded(typing, group, use))
-    classes = [parallel_classes(block, TOLERANCE) for block in blocks]
-    label = np.stack([leader for leader, _ in classes], axis=1)
-    label[taken] = np.stack([own] * len(classes), axis=1)[taken]  # what is gone already leads nobody
-    heads: dict[tuple[int, ...], int] = {}
-    partner = own.copy()
-    for c in own[~taken]:
-        partner[c] = heads.setdefault(tuple(label[c]), int(c))
-    if np.array_equal(partner, own):
-        return []
-    norms = row_norms(sign.full)
-    scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
-    error = gains(typing, group, partner, scale).error
-    merged = (partner != own) & (error <= TOLERANCE * 4) & (norms > 0)
-    free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
-    return [int(c) for c in np.flatnonzero(merged)]
+    label = np.stack([parallel_classes(block, TOLERANCE)[0] for block in blocks], axis=1)
+    norms = row_norms(sign.made)
+    open_ = (norms > 0) & ~taken  # what is gone already leads nobody
+    while open_.any():
+        heads: dict[tuple[int, ...], int] = {}
+        partner = own.copy()
+        for c in np.flatnonzero(open_):
+            partner[c] = heads.setdefault(tuple(label[c]), int(c))
+        if np.array_equal(partner, own):
+            break
+        scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
+        error = gains(typing, group, partner, scale).error
+        merged = (partner != own) & (error <= TOLERANCE * 4)
+        free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
+        open_ &= (partner != own) & ~merged  # those that what is added on the way tells from their head try another
+    return [int(c) for c in np.flatnonzero(free.partner >= 0)]

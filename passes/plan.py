@@ -12,7 +12,7 @@ from scipy import sparse
 from passes.bounds import nonnegative_tensors
 from passes.expectation import expected_values
 from passes.fold_batchnorm import FoldedNorm
-from passes.free import FreeChannels, free_channels
+from passes.free import FreeChannels, free_channels, takes_constants
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
@@ -56,10 +56,6 @@ class PlanSettings:
     lossless: bool = False
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
     """Weights -> the BatchNormalization that was folded into them."""
-
-
-TAKES_CONSTANTS = ("Conv", "Gemm")
-"""Ops with a bias into which the response to a constant channel can move."""
 
 
 def keep_ratio(ratio: float) -> Callable[[ChannelGroup], int]:
@@ -128,7 +124,7 @@ def _restore_means(plan: GroupPlan, lossy: Array, means: Mapping[str, Array]) ->
 
 def _takes_constants(group: ChannelGroup, name: str) -> bool:
     """Whether every consumer that reads tensor ``name`` has a bias that can take a constant."""
-    return all(s.flow.record.node.op in TAKES_CONSTANTS for s in group.steps if name in s.consumed)
+    return all(takes_constants(step) for step in group.steps if name in step.consumed)
 
 
 def _removed_constants(free: FreeChannels, gone: Sequence[int]) -> dict[str, Array]:

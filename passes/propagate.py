@@ -50,10 +50,18 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
             for name in step.produced:
                 result.at[name] = scale
             _check_offsets(typing, group, step, partner, scale, result)
+            carried = {use.k for use in step.uses}
+            inputs = enumerate(step.flow.record.node.inputs)
+            if any(k in step.flow.record.offsets and k not in carried and name for k, name in inputs):
+                _note(result, np.where(np.abs(scale - 1) <= 1e-6, 0.0, np.inf))
+        written: set[str] = set()
         for data, outputs in step.through:
             gain = _through(typing, group, step, data, partner, result)
             for name in outputs:
+                if name in written:
+                    _note(result, _deviation(result.at[name][:, None], gain[:, None]))
                 result.at[name] = gain
+                written.add(name)
     return result
 
 

@@ -20,7 +20,7 @@ from passes.graph import terms
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
-from passes.graph.project import Indices, kept_indices, mix
+from passes.graph.project import Indices, along, kept_indices, mix
 from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
 from passes.tidy import tidy
@@ -69,18 +69,21 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
             if value is None or step.is_offset(use):
                 continue
             node = step.flow.record.node
-            column = sparse.csr_array(value.reshape(-1, 1))
-            patch.add_bias(node, _response(typing, node, use, plan.group.atom, column))
+            patch.add_bias(node, _response(typing, node, use, plan.group.atom, value))
             written[patch.bias_name(node)] = [typing.axes[node.outputs[0]][1]]
     return written
 
 
-def _response(typing: Typing, node: Node, use: Use, atom: Atom, column: sparse.csr_array) -> Array:
-    """What constant input channels ``column`` (C, 1) contribute to each output channel of a Conv or Gemm."""
-    weighted = mix(typing.graph.array(use.constant), use.axis, typing.axes[use.constant][use.axis], atom, column)
+def _response(typing: Typing, node: Node, use: Use, atom: Atom, values: Array) -> Array:
+    """What constant input channels of ``values`` (C,) contribute to each output channel of a Conv or Gemm."""
+    weight = typing.graph.array(use.constant)
+    precision = np.float64 if weight.dtype == np.float64 else np.float32
     output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1
-    others = tuple(axis for axis in range(weighted.ndim) if axis != output)
-    response: Array = weighted.sum(axis=others, dtype=np.float64) * float(node.attrs.get("alpha", 1.0))
+    line = along(typing.axes[use.constant][use.axis], atom, values)
+    spread = np.broadcast_to(line.reshape([-1 if d == use.axis else 1 for d in range(weight.ndim)]), weight.shape)
+    inputs = np.moveaxis(spread, output, 0)[0].ravel().astype(precision)
+    rows = np.moveaxis(weight, output, 0).reshape(weight.shape[output], -1).astype(precision, copy=False)
+    response: Array = (rows @ inputs).astype(np.float64) * float(node.attrs.get("alpha", 1.0))
     return response
 
 

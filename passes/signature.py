@@ -11,7 +11,7 @@ import numpy as np
 
 from passes.fold_batchnorm import FoldedNorm, batchnorm_affine
 from passes.graph.errors import PassError
-from passes.graph.groups import ChannelGroup
+from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.graph.project import unfold
@@ -48,11 +48,20 @@ class Signature:
     biases: Array
     producers: list[Producer]
     dense: bool
+    on_the_way: Array
+    """Which columns of the biases other nodes than the producers add, (B,) bool."""
 
     @cached_property
     def full(self) -> RowSet:
         """Rows with their biases appended, (C, D + B)."""
         return RowSet(_beside([self.rows.values, self.biases], len(self.biases)))
+
+    @property
+    def made(self) -> RowSet:
+        """Rows with the producers' own biases appended, (C, D + b)."""
+        if self.on_the_way.any():
+            return RowSet(_beside([self.rows.values, self.biases[:, ~self.on_the_way]], len(self.biases)))
+        return self.full
 
     @property
     def trained(self) -> Array:
@@ -80,6 +89,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
     ``norms``: weights -> the norm that was folded into them.
     """
     biases: list[Array] = []
+    on_the_way: list[bool] = []
     producers: list[Producer] = []
     ops: set[str] = set()
     for step in group.steps:
@@ -90,20 +100,23 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
             if use.role is Role.PRODUCER and not step.is_offset(use):
                 divisor = np.ones(group.size)
                 if use.constant in norms:
-                    divisor = along_channels(typing, group, use, norms[use.constant].a)[:, 0]
+                    divisor = along_outputs(typing, group, step, norms[use.constant].a)[:, 0]
                 kernel = int(np.prod(typing.graph.array(use.constant).shape[2:], dtype=np.int64))
                 producers.append(Producer(unfolded(typing, group, use), divisor, kernel))
                 ops.add(node.op)
             elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":
                 biases.append(unfolded(typing, group, use))
+                on_the_way += [use.role is Role.CHANNEL] * biases[-1].shape[1]
         known = all(use.constant in typing.graph.initializers for use in step.uses)
         if node.op == "BatchNormalization" and step.uses and known:
             biases.append(along_channels(typing, group, step.uses[0], batchnorm_affine(typing.graph, node).t))
+            on_the_way += [True] * biases[-1].shape[1]
     try:
         rows = RowSet(_beside([p.values for p in producers], group.size))
     except ValueError as error:
         raise PassError(f"the weights of {group.name} cannot be compared: {error}") from error
-    return Signature(rows, _beside(biases, group.size), producers, ops <= set(DENSE))
+    beside = _beside(biases, group.size)
+    return Signature(rows, beside, producers, ops <= set(DENSE), np.array(on_the_way, bool))
 
 
 def _beside(blocks: list[Array], channels: int) -> Array:
@@ -117,3 +130,10 @@ def _beside(blocks: list[Array], channels: int) -> Array:
 def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array) -> Array:
     """Values that stand beside the constant of ``use`` along its axis, for each channel of the group, (C, D)."""
     return unfold(values, 0, typing.axes[use.constant][use.axis], group.atom)
+
+
+def along_outputs(typing: Typing, group: ChannelGroup, step: Step, values: Array) -> Array:
+    """Values that stand beside the channels of a layer's output, for each channel of the group, (C, D)."""
+    axes = typing.axes[step.produced[0]]
+    axis = len(axes) - 1 if step.flow.record.node.op == "MatMul" else 1
+    return unfold(values, 0, axes[axis], group.atom)

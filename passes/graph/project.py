@@ -57,7 +57,7 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
         return _mix_axis(array, axis, mixing)
     if isinstance(term, Product):
         inner = [terms.size(f) for f in term.factors]
-        spread = array.reshape(*array.shape[:axis], *inner, *array.shape[axis + 1 :])
+        spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         for i, factor in enumerate(term.factors):
             spread = mix(spread, axis + i, factor, atom, mixing)
         return spread.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :])
@@ -92,8 +92,22 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
         return [np.moveaxis(array, axis, 0)] if term is atom else []
     if isinstance(term, Product):
         inner = [terms.size(f) for f in term.factors]
-        spread = array.reshape(*array.shape[:axis], *inner, *array.shape[axis + 1 :])
+        spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
     pieces = np.split(array, bounds, axis)
     return [o for piece, part in zip(pieces, term.parts, strict=True) for o in _occurrences(piece, axis, part, atom)]
+
+
+def along(term: Term, atom: Atom, values: Array) -> Array:
+    """``values`` (C,) of the atom's indices wherever they stand along an axis of type ``term``, 0 elsewhere."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return values if term is atom else np.zeros(term.size, values.dtype)
+    if isinstance(term, Product):
+        found = np.zeros(terms.size(term), values.dtype)
+        for i, factor in enumerate(term.factors):
+            outer, inner = (np.ones(terms.size(terms.product(f))) for f in (term.factors[:i], term.factors[i + 1 :]))
+            found += np.kron(np.kron(outer, along(factor, atom, values)), inner)
+        return found
+    return np.concatenate([along(part, atom, values) for part in term.parts])

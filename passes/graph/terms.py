@@ -126,6 +126,8 @@ def unify(left: Term, right: Term) -> None:
         return
     if size(left) != size(right):
         _freeze_both(left, right, f"axes of {size(left)} and {size(right)} are tied")
+    elif size(left) == 0:
+        _freeze_both(left, right, "it is empty")
     elif isinstance(left, Atom):
         _bind(left, right)
     elif isinstance(right, Atom):
