@@ -2,24 +2,34 @@
 
 A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
 positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
-ops whose effect on an interval is plain; anything else makes a channel unbounded.
+ops whose effect on an interval is plain; anything else makes a channel unbounded. What a folded BatchNormalization
+recorded of a channel's spread bounds it too, see `REACH`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from passes.fold_batchnorm import batchnorm_affine, pads
+from passes.fold_batchnorm import FoldedNorm, batchnorm_affine, pads
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
 from passes.graph.model import Array, Graph, Node
 from passes.pointwise import KEEP_VALUES, clip_bounds, monotone
-from passes.signature import along_channels, unfolded
+from passes.signature import along_channels, along_outputs, unfolded
 
 NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
 KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
+
+
+REACH = 1e4
+"""Standard deviations that a value may lie from the mean BatchNormalization recorded. None of n values lies farther
+than the square root of n: this allows for training on a hundred million values of a channel."""
+
+FLAT = 1e-6
+"""Width of an interval, over its size, at which float32 holds one value."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,9 @@ class Interval:
     @property
     def constant(self) -> Array:
         """Channels that have one value only, (C,) bool."""
-        return np.asarray(np.isfinite(self.low) & (self.low == self.high))
+        with np.errstate(invalid="ignore"):
+            width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(np.isfinite(size) & (width <= FLAT * size))
 
 
 def unbounded(channels: int) -> Interval:
@@ -65,11 +77,13 @@ def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
     return value is not None and value.dtype.kind == "f" and float(np.min(value, initial=0.0)) >= 0.0
 
 
-def bounds(typing: Typing, group: ChannelGroup, nonnegative: set[str]) -> dict[str, Interval]:
+def bounds(
+    typing: Typing, group: ChannelGroup, nonnegative: set[str], norms: Mapping[str, FoldedNorm]
+) -> dict[str, Interval]:
     """Intervals of the group's channels in every tensor that carries them."""
     at: dict[str, Interval] = {}
     for step in group.steps:
-        made = _produced(typing, group, step, nonnegative)
+        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative))
         for name in step.produced:
             at[name] = made
         written: set[str] = set()
@@ -108,6 +122,19 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
         low = np.where((least >= 0) & sign_known | zero, low, -np.inf)
         high = np.where((most <= 0) & sign_known | zero, high, np.inf)
     return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
+
+
+def _recorded(
+    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm], made: Interval
+) -> Interval:
+    """``made``, narrowed by what a folded norm recorded of the channel's spread."""
+    for use in step.with_role(Role.PRODUCER):
+        if use.constant in norms and not step.is_offset(use):
+            norm = norms[use.constant]
+            mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
+            low, high = (mean - REACH * std).min(axis=1), (mean + REACH * std).max(axis=1)
+            made = Interval(np.maximum(made.low, low), np.minimum(made.high, high))
+    return made
 
 
 def _range(values: Array) -> tuple[Array, Array]:

@@ -24,7 +24,7 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
 
 
 @dataclass(frozen=True)
-class _Sample:
+class Sample:
     """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand
     for, the producer that made it or, behind a sum, the node that added several."""
 
@@ -33,20 +33,22 @@ class _Sample:
 
     @property
     def mean(self) -> Array:
+        """Mean of each channel, (C,)."""
         return np.asarray(self.values @ WEIGHTS / WEIGHTS.sum())
 
     @property
     def variance(self) -> Array:
+        """Variance of each channel, (C,)."""
         return np.asarray((self.values - self.mean[:, None]) ** 2 @ WEIGHTS / WEIGHTS.sum())
 
 
-def expected_values(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Array]:
-    """Tensor -> (C,) mean of the group's channels, for the tensors where it is known.
+def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Sample]:
+    """Tensor -> distribution of the group's channels, for the tensors where it is known.
 
     A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as
     passing the mean on, which is a lower bound.
     """
-    at: dict[str, _Sample] = {}
+    at: dict[str, Sample] = {}
     for step in group.steps:
         made = _made(typing, group, step, norms) if step.produced else None
         if made is not None:
@@ -61,20 +63,20 @@ def expected_values(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fol
                 else:
                     at[name] = passed
             written.update(outputs)
-    return {name: sample.mean for name, sample in at.items()}
+    return at
 
 
-def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> _Sample | None:
+def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
             mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
             if mean.shape[1] == 1:  # several channels of the tensor to one of the group have several means
-                return _Sample(np.asarray(mean + std * NODES), step.label)
+                return Sample(np.asarray(mean + std * NODES), step.label)
     return None
 
 
-def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[_Sample]) -> _Sample | None:
+def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
     node, graph = step.flow.record.node, typing.graph
     first = known[0]
     if node.op in KEEP_VALUES or node.op == "AveragePool":
@@ -82,14 +84,14 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[_Sample
     if node.op in ("Add", "Sum", "Mul") and not step.uses and len(known) == len(node.inputs):
         if len({sample.source for sample in known}) == 1:
             values = [sample.values for sample in known]
-            return _Sample(np.prod(values, axis=0) if node.op == "Mul" else np.sum(values, axis=0), first.source)
+            return Sample(np.prod(values, axis=0) if node.op == "Mul" else np.sum(values, axis=0), first.source)
         if node.op == "Mul":
             return None
         mean, variance = (np.sum(v, axis=0)[:, None] for v in ([k.mean for k in known], [k.variance for k in known]))
-        return _Sample(mean + np.sqrt(variance) * NODES, step.label)
+        return Sample(mean + np.sqrt(variance) * NODES, step.label)
     if node.op in ("Add", "Mul") and len(step.uses) == 1 and step.uses[0].constant in graph.initializers:
         factor = unfolded(typing, group, step.uses[0]).astype(np.float64)
         if factor.shape[1] == 1:
-            return _Sample(first.values * factor if node.op == "Mul" else first.values + factor, first.source)
+            return Sample(first.values * factor if node.op == "Mul" else first.values + factor, first.source)
     function = pointwise(graph, node) if not step.uses else None
-    return None if function is None else _Sample(function(first.values), first.source)
+    return None if function is None else Sample(function(first.values), first.source)

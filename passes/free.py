@@ -2,6 +2,8 @@
 
 - *unread*: every consumer multiplies the channel with zeros;
 - *constant*: it has one value whatever the input is, which moves into the consumers' biases (*dead*: the value is 0);
+- *negligible*: by what BatchNormalization recorded of it, what it adds to any sum is lost in float32 rounding, as that
+  of the many channels whose scale weight decay has brought next to zero;
 - *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
 
 Removing them changes no output beyond rounding, so they go first whatever the selection criterion.
@@ -9,12 +11,14 @@ Removing them changes no output beyond rounding, so they go first whatever the s
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from passes.bounds import bounds
-from passes.fold_batchnorm import pads
+from passes.bounds import Interval, bounds
+from passes.expectation import recorded_samples
+from passes.fold_batchnorm import FoldedNorm, pads
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
@@ -25,6 +29,9 @@ from passes.signature import Signature, unfolded
 
 TOLERANCE = 1e-6
 """Largest relative deviation at which two float32 channels count as parallel."""
+
+NEGLIGIBLE = 1e-8
+"""Share of the largest channel below which a channel's contribution to a sum is lost in float32's rounding."""
 
 
 @dataclass
@@ -38,13 +45,19 @@ class FreeChannels:
     constants: dict[str, Array] = field(default_factory=dict)
 
 
-def free_channels(typing: Typing, group: ChannelGroup, sign: Signature, nonnegative: set[str]) -> FreeChannels:
+def free_channels(
+    typing: Typing,
+    group: ChannelGroup,
+    sign: Signature,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+) -> FreeChannels:
     """The group's free channels; nothing is free in a group whose consumers cannot be rewritten."""
     free = FreeChannels([], np.full(group.size, -1), np.ones(group.size))
-    unread = _unread(typing, group)
+    unread = _unread(typing, group) | _negligible(typing, group, norms)
     constant = np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(typing, group, nonnegative, free) & ~unread
+        constant = _constant(group, bounds(typing, group, nonnegative, norms), free) & ~unread
     free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
         free.order += _parallel(typing, group, sign, free, unread | constant)
@@ -65,6 +78,22 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
     return unread
 
 
+def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Array:
+    """Channels whose root mean square times their weights' norm is nothing beside the largest, at every consumer."""
+    samples = recorded_samples(typing, group, norms)
+    uses = group.consumer_uses()
+    if group.unmixable is not None or not uses or any(step.consumed[0] not in samples for step, _ in uses):
+        return np.zeros(group.size, bool)
+    found = np.ones(group.size, bool)
+    for step, use in uses:
+        sample = samples[step.consumed[0]]
+        size = np.sqrt(sample.mean**2 + sample.variance)
+        if np.any(size < NEGLIGIBLE * size.max()):  # only then is a pass over the consumer's weights worth while
+            size = size * np.linalg.norm(unfolded(typing, group, use), axis=1)
+        found &= size < NEGLIGIBLE * size.max()
+    return found
+
+
 def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     """Channels with a weight other than zero; a first look at one slice of the array settles almost all of them."""
     array, term = typing.graph.array(use.constant), typing.axes[use.constant][use.axis]
@@ -76,9 +105,8 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
 
 
-def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: FreeChannels) -> Array:
+def _constant(group: ChannelGroup, at: Mapping[str, Interval], free: FreeChannels) -> Array:
     """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
-    at = bounds(typing, group, nonnegative)
     found = np.ones(group.size, bool)
     for step in group.steps:
         if step.consumed:
@@ -86,7 +114,7 @@ def _constant(typing: Typing, group: ChannelGroup, nonnegative: set[str], free: 
             if interval is None:
                 return np.zeros(group.size, bool)
             found &= interval.constant
-            value = np.where(interval.constant, interval.low, 0.0)
+            value = np.where(interval.constant, (interval.low + interval.high) / 2, 0.0)
             if not takes_constants(step) or pads(step.flow.record.node):
                 found &= value == 0.0
             free.constants[step.consumed[0]] = value

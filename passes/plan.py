@@ -10,7 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from passes.bounds import nonnegative_tensors
-from passes.expectation import expected_values
+from passes.expectation import Sample, recorded_samples
 from passes.fold_batchnorm import FoldedNorm
 from passes.free import FreeChannels, free_channels, takes_constants
 from passes.graph.groups import ChannelGroup
@@ -82,7 +82,7 @@ def _plan(
     if width >= group.size and not settings.lossless:
         return GroupPlan(group, whole, reason=f"{group.size} channels are to be kept")
     sign = signature(typing, group, settings.norms)
-    free = free_channels(typing, group, sign, nonnegative)
+    free = free_channels(typing, group, sign, nonnegative, settings.norms)
     if settings.lossless:
         width = group.size - len(free.order)
         if not free.order:
@@ -109,15 +109,16 @@ def _plan(
         plan.method = "merge" if np.any(partner[lossy] >= 0) else "lossless" if not lossy.size else "prune"
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method == "merge" and lossy.size:
-        _restore_means(plan, lossy, expected_values(typing, group, settings.norms))
+        _restore_means(plan, lossy, recorded_samples(typing, group, settings.norms))
     return plan
 
 
-def _restore_means(plan: GroupPlan, lossy: Array, means: Mapping[str, Array]) -> None:
+def _restore_means(plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
     """Move what the consumers lose of the removed channels' means into the constants: c = E x - Z E x_K."""
     for name, z in plan.mixing.items():
-        if name in means and _takes_constants(plan.group, name):
-            lost = means[name] - z @ means[name][plan.keep]
+        if name in samples and _takes_constants(plan.group, name):
+            mean = samples[name].mean
+            lost = mean - z @ mean[plan.keep]
             constants = plan.constants.setdefault(name, np.zeros(plan.group.size))
             constants[lossy] += lost[lossy]
 

@@ -187,7 +187,7 @@ def _blocks(op: Op, letters: dict[str, Term]) -> None:
     op.scales(Scaling.LINEAR)
 
 
-@rule("Shape", "Size")
+@rule("Shape")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
     for axis, n in enumerate(op.shape(0)):
@@ -195,6 +195,13 @@ def shape_of(op: Op) -> None:
         op.put(0, axis, letter)
         op.drop(letter)
     op.scales(Scaling.LINEAR)
+
+
+@rule("Size")
+def count(op: Op) -> None:
+    """A product of sizes; nobody rewrites what is computed from it, so the axes freeze."""
+    for axis, n in enumerate(op.shape(0)):
+        op.put(0, axis, terms.atom(n, op.why("counts its elements")))
 
 
 @rule("Constant")
