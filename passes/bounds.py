@@ -46,6 +46,12 @@ class Interval:
             width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
         return np.asarray(np.isfinite(size) & (width <= FLAT * size))
 
+    @property
+    def middle(self) -> Array:
+        """Value of each constant channel, 0 for the others, (C,)."""
+        low, high = (np.where(self.constant, end, 0.0) for end in (self.low, self.high))
+        return np.asarray((low + high) / 2)
+
 
 def unbounded(channels: int) -> Interval:
     """Nothing is known."""

@@ -114,7 +114,7 @@ def _constant(group: ChannelGroup, at: Mapping[str, Interval], free: FreeChannel
             if interval is None:
                 return np.zeros(group.size, bool)
             found &= interval.constant
-            value = np.where(interval.constant, (interval.low + interval.high) / 2, 0.0)
+            value = interval.middle
             if not takes_constants(step) or pads(step.flow.record.node):
                 found &= value == 0.0
             free.constants[step.consumed[0]] = value

@@ -19,7 +19,7 @@ from passes.graph.model import Array
 from passes.merge import MergeSettings, most_similar
 from passes.propagate import gains, obstacle
 from passes.select import select
-from passes.signature import signature
+from passes.signature import Signature, signature
 
 
 @dataclass
@@ -75,42 +75,51 @@ def _plan(
     typing: Typing, group: ChannelGroup, excluded: dict[str, str], settings: PlanSettings, nonnegative: set[str]
 ) -> GroupPlan:
     whole = np.arange(group.size)
+    width = group.size if settings.lossless else settings.width(group)
     reason = group.frozen or excluded.get(group.name)
+    if reason is None and width >= group.size and not settings.lossless:
+        reason = f"{group.size} channels are to be kept"
     if reason is not None:
         return GroupPlan(group, whole, reason=reason)
-    width = group.size if settings.lossless else settings.width(group)
-    if width >= group.size and not settings.lossless:
-        return GroupPlan(group, whole, reason=f"{group.size} channels are to be kept")
     sign = signature(typing, group, settings.norms)
     free = free_channels(typing, group, sign, nonnegative, settings.norms)
     if settings.lossless:
         width = group.size - len(free.order)
-        if not free.order:
-            return GroupPlan(group, whole, reason="no channel is free")
-    gone = free.order[: group.size - width]
-    rest = np.setdiff1d(whole, gone)
-    keep = select(sign, rest, width, settings.select)
-    plan = GroupPlan(group, keep, constants=_removed_constants(free, gone), method="prune")
-    if group.unmixable is not None:
-        plan.reason = f"pruned only: {group.unmixable}"
-        return plan
-    partner, scale = free.partner.copy(), free.scale.copy()
-    partner[np.setdiff1d(whole, gone)] = -1
-    lossy = np.setdiff1d(rest, keep)
+    gone = np.array(free.order[: group.size - width], np.intp)
+    candidates = np.setdiff1d(whole, gone)
+    keep = select(sign, candidates, width, settings.select)
+    plan = GroupPlan(group, keep, constants=_removed_constants(free, gone))
+    if not plan.shrinks:
+        plan.reason = "no channel is free"
+    elif group.unmixable is not None:
+        plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
+    else:
+        _absorb(typing, plan, sign, free, gone, settings)
+    return plan
+
+
+def _absorb(
+    typing: Typing, plan: GroupPlan, sign: Signature, free: FreeChannels, gone: Array, settings: PlanSettings
+) -> None:
+    """Decide what takes over the removed channels' share: exact partners of the free ones, similar ones of the rest."""
+    group = plan.group
+    partner, scale = np.full(group.size, -1), np.ones(group.size)
+    partner[gone], scale[gone] = free.partner[gone], free.scale[gone]
+    lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
+    plan.method = "prune" if lossy.size else "lossless"
     if settings.method == "merge" and lossy.size:
         blocked = obstacle(group)
         if blocked is None:
-            partner[lossy], scale[lossy] = most_similar(sign, keep, lossy, settings.merge)
+            partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
             if not np.any(partner[lossy] >= 0):
-                plan.reason = f"pruned only: no kept channel has a cosine of {settings.merge.threshold:g} or more"
+                blocked = f"no kept channel has a cosine of {settings.merge.threshold:g} or more"
+        if blocked is None:
+            plan.method = "merge"
         else:
             plan.reason = f"pruned only: {blocked}"
-    if np.any(partner >= 0) or plan.constants:
-        plan.method = "merge" if np.any(partner[lossy] >= 0) else "lossless" if not lossy.size else "prune"
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method == "merge" and lossy.size:
         _restore_means(plan, lossy, recorded_samples(typing, group, settings.norms))
-    return plan
 
 
 def _restore_means(plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
@@ -128,7 +137,7 @@ def _takes_constants(group: ChannelGroup, name: str) -> bool:
     return all(takes_constants(step) for step in group.steps if name in step.consumed)
 
 
-def _removed_constants(free: FreeChannels, gone: Sequence[int]) -> dict[str, Array]:
+def _removed_constants(free: FreeChannels, gone: Array) -> dict[str, Array]:
     mask = np.isin(np.arange(len(free.partner)), gone)
     values = {name: np.where(mask, value, 0.0) for name, value in free.constants.items()}
     return {name: value for name, value in values.items() if value.any()}

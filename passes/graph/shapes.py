@@ -24,8 +24,10 @@ Observer = Callable[[onnx.ModelProto, Mapping[str, Shape], list[str]], Mapping[s
 
 SMALL = 4096
 """Elements up to which a computed tensor is evaluated and an initializer is kept in the skeleton."""
-BATCH_STAND_INS = (2, 3)
-OTHER_STAND_INS = (64, 96)
+STAND_INS = ((2, 64), (3, 96))
+"""Sizes of a dynamic first axis and of any other one, in the two assignments."""
+RIGID = ((1, 64), (1, 96))
+"""The same for models whose batch is dynamic in name only: somewhere they reshape to a batch of one."""
 
 
 @dataclass
@@ -40,7 +42,9 @@ class ShapeInfo:
     origins: dict[str, frozenset[str]] = field(default_factory=dict)
 
 
-def input_shapes(model: onnx.ModelProto, choice: int, overrides: Mapping[str, Shape]) -> dict[str, Shape]:
+def input_shapes(
+    model: onnx.ModelProto, stand_ins: tuple[int, int], overrides: Mapping[str, Shape]
+) -> dict[str, Shape]:
     """A concrete shape for every input that has a tensor shape; dims that share a symbol share a size."""
     constants = {t.name for t in model.graph.initializer}
     by_symbol: dict[str, int] = {}
@@ -57,7 +61,7 @@ def input_shapes(model: onnx.ModelProto, choice: int, overrides: Mapping[str, Sh
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 dims.append(dim.dim_value)
                 continue
-            stand_in = (BATCH_STAND_INS if position == 0 else OTHER_STAND_INS)[choice]
+            stand_in = stand_ins[min(position, 1)]
             dims.append(by_symbol.setdefault(dim.dim_param, stand_in) if dim.dim_param else stand_in)
         found[value.name] = tuple(dims)
     return found
@@ -99,8 +103,9 @@ def infer_shapes(
     model: onnx.ModelProto, overrides: Mapping[str, Shape] | None = None, observer: Observer | None = None
 ) -> ShapeInfo:
     """Shapes of all tensors of the main graph under the first assignment, with what the second one shows to vary."""
-    first = _under(model, 0, overrides or {}, observer)
-    second = _under(model, 1, overrides or {}, observer)
+    first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in STAND_INS)
+    if _contradicts(model, first):
+        first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in RIGID)
     for name, shape in first.shapes.items():
         other = second.shapes.get(name)
         if other is None or len(other) != len(shape):
@@ -117,8 +122,23 @@ def infer_shapes(
     return first
 
 
-def _under(model: onnx.ModelProto, choice: int, overrides: Mapping[str, Shape], observer: Observer | None) -> ShapeInfo:
-    sizes = input_shapes(model, choice, overrides)
+def _contradicts(model: onnx.ModelProto, info: ShapeInfo) -> bool:
+    """Whether some Reshape cannot hold its input."""
+    shapes = [
+        (info.shapes.get(node.input[0]), info.shapes.get(node.output[0]))
+        for node in model.graph.node
+        if node.op_type == "Reshape"
+    ]
+    return any(a is not None and b is not None and np.prod(a) != np.prod(b) for a, b in shapes)
+
+
+def _under(
+    model: onnx.ModelProto,
+    stand_ins: tuple[int, int],
+    overrides: Mapping[str, Shape],
+    observer: Observer | None,
+) -> ShapeInfo:
+    sizes = input_shapes(model, stand_ins, overrides)
     bones = skeleton(model, sizes)
     info = ShapeInfo()
     _run_inference(bones, info)
