@@ -6,4 +6,4 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "support"))
-pytest.register_assert_rewrite("netkit", "netrender", "rulekit")
+pytest.register_assert_rewrite("netkit", "rulekit")

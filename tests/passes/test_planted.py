@@ -88,12 +88,16 @@ def test_norm_that_cannot_be_folded():
         a = Conv(x, w, b)  n = BatchNormalization(a, scale, bias, mean, var)  r = Relu(n)  s = Add(a, r)
         u = Conv<pads=[1,1,1,1]>(s, v, c)  t = Conv<pads=[1,1,1,1]>(r, t_w)  y = Add(t, u)
     }"""
-    p = drawn(w=(8, 3, 1, 1), b=(8,), scale=(8,), bias=(8,), mean=(8,), var=(8,), v=(4, 8, 3, 3), c=(4,), t_w=(4, 8, 3, 3))
+    p = drawn(
+        w=(8, 3, 1, 1), b=(8,), scale=(8,), bias=(8,), mean=(8,), var=(8,), v=(4, 8, 3, 3), c=(4,), t_w=(4, 8, 3, 3)
+    )
     source, scale = copies(8, 1.5, seed=3)
     wide = {**p, "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale)}
     wide.update(mean=widen(p["mean"], 0, source, scale), var=widen(p["var"], 0, source))  # a n scales as well
     wide.update(scale=widen(p["scale"], 0, source), bias=widen(p["bias"], 0, source, scale))
-    wide.update(v=widen(p["v"], 1, source, shares(source, scale)), t_w=widen(p["t_w"], 1, source, shares(source, scale)))
+    wide.update(
+        v=widen(p["v"], 1, source, shares(source, scale)), t_w=widen(p["t_w"], 1, source, shares(source, scale))
+    )
     result = restores(net(body, **p), net(body, **wide), "w", 8)
     assert result.unfolded, "the norm is still there"
 
@@ -120,7 +124,8 @@ def test_residual(mode):
 def test_depthwise():
     """The scale of a copy may change on the way: here in the depthwise weights."""
     body = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
-        a = Conv(x, w, b)  r = Relu(a)  d = Conv<group=GROUPS, pads=[1,1,1,1]>(r, d_w, d_b)  q = Relu(d)  y = Conv(q, v, c)
+        a = Conv(x, w, b)  r = Relu(a)  d = Conv<group=GROUPS, pads=[1,1,1,1]>(r, d_w, d_b)  q = Relu(d)
+        y = Conv(q, v, c)
     }"""
     p = drawn(w=(8, 3, 1, 1), b=(8,), d_w=(8, 1, 3, 3), d_b=(8,), v=(4, 8, 1, 1), c=(4,))
     source, scale = copies(8, 2, seed=7)
@@ -136,7 +141,8 @@ def test_depthwise():
 def test_concat():
     """Each of two concatenated layers has copies of its own channels."""
     body = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
-        a = Conv(x, w, b)  e = Conv<pads=[1,1,1,1]>(x, e_w, e_b)  j = Concat<axis=1>(a, e)  r = Relu(j)  y = Conv(r, v, c)
+        a = Conv(x, w, b)  e = Conv<pads=[1,1,1,1]>(x, e_w, e_b)  j = Concat<axis=1>(a, e)  r = Relu(j)
+        y = Conv(r, v, c)
     }"""
     p = drawn(w=(8, 3, 1, 1), b=(8,), e_w=(6, 3, 3, 3), e_b=(6,), v=(4, 14, 1, 1), c=(4,))
     one, two = copies(8, 1.5, seed=8), copies(6, 1.5, seed=9)
@@ -163,7 +169,12 @@ def test_near_copies_stay():
 def test_scaled_copies_behind_what_passes_no_scale_stay(op):
     p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4,))
     source, scale = copies(8, 2)
-    wide = {**p, "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale), "v": widen(p["v"], 1, source)}
+    wide = {
+        **p,
+        "w": widen(p["w"], 0, source, scale),
+        "b": widen(p["b"], 0, source, scale),
+        "v": widen(p["v"], 1, source),
+    }
     wide.update(zero=np.array(0, np.float32), six=np.array(6, np.float32))
     body = GEMM.replace("Relu(a)", op if "(" in op else f"{op}(a)")
     assert not compressed(net(body, **wide), lossless=True).shrinks
@@ -177,7 +188,12 @@ def test_negative_scales_stay():
     """A copy with another sign is one behind linear ops only: nothing promises that it is found."""
     p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4,))
     source, scale = copies(8, 2)
-    wide = {**p, "w": widen(p["w"], 0, source, -scale), "b": widen(p["b"], 0, source, -scale), "v": widen(p["v"], 1, source)}
+    wide = {
+        **p,
+        "w": widen(p["w"], 0, source, -scale),
+        "b": widen(p["b"], 0, source, -scale),
+        "v": widen(p["v"], 1, source),
+    }
     wide["w"][:8], wide["b"][:8] = p["w"], p["b"]
     wide = net(GEMM, **wide)
     result = compressed(wide, lossless=True)

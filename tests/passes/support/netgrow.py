@@ -8,7 +8,8 @@ from netkit import ints, net
 from onnx import numpy_helper
 
 ACTIVATIONS = [
-    "Relu", "LeakyRelu<alpha=0.2>", "Sigmoid", "HardSwish", "Tanh", "Abs", "Softplus", "Elu", "Neg", "Identity", "HardSigmoid",
+    "Relu", "LeakyRelu<alpha=0.2>", "Sigmoid", "HardSwish", "Tanh", "Abs", "Softplus", "Elu", "Neg", "Identity",
+    "HardSigmoid",
 ]  # fmt: skip
 BINARY = ["Add", "Sub", "Mul", "Max", "Min", "Mean", "Sum"]
 
@@ -164,9 +165,7 @@ def shuffle(g):
     groups = g.pick([n for n in (1, 2, 3, 4) if c % n == 0])
     five, four = g.weight("five", ints(-1, groups, c // groups, h, h)), g.weight("four", ints(0, -1, h, h))
     a, b = g.fresh() + "r", g.fresh() + "p"
-    g.line(
-        f"{a} = Reshape({x}, {five})  {b} = Transpose<perm=[0,2,1,3,4]>({a})  {{y}} = Reshape({b}, {four})", (c, h)
-    )
+    g.line(f"{a} = Reshape({x}, {five})  {b} = Transpose<perm=[0,2,1,3,4]>({a})  {{y}} = Reshape({b}, {four})", (c, h))
 
 
 def gate(g):
@@ -211,7 +210,8 @@ def instance_norm(g):
 
 
 STEPS = [
-    dense, dense, dense, depthwise, shared, transposed, batchnorm, activation, activation, prelu, constant, binary, binary,
+    dense, dense, dense, depthwise, shared, transposed, batchnorm, activation, activation, prelu, constant, binary,
+    binary,
     concat, split, slice_, pool, shuffle, gate, channels_last, pad, blocks, instance_norm,
 ]  # fmt: skip
 
@@ -246,11 +246,14 @@ def networks(draw, most=10):
 def text(model):
     """What to show of a failing example."""
     weights = "".join(f"\n  {t.name}: {list(t.dims)}" for t in model.graph.initializer)
-    return "".join(
-        f"\n  {', '.join(n.output)} = {n.op_type}({', '.join(n.input)})"
-        + "".join(f" {a.name}={np.array(a.ints or a.i)}" for a in n.attribute)
-        for n in model.graph.node
-    ) + weights
+    return (
+        "".join(
+            f"\n  {', '.join(n.output)} = {n.op_type}({', '.join(n.input)})"
+            + "".join(f" {a.name}={np.array(a.ints or a.i)}" for a in n.attribute)
+            for n in model.graph.node
+        )
+        + weights
+    )
 
 
 @st.composite

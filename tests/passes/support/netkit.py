@@ -69,7 +69,9 @@ def run(model, inputs=None):
 
 
 def is_dynamic(model):
-    return any(v.type.tensor_type.shape.dim and not v.type.tensor_type.shape.dim[0].dim_value for v in model.graph.input)
+    return any(
+        v.type.tensor_type.shape.dim and not v.type.tensor_type.shape.dim[0].dim_value for v in model.graph.input
+    )
 
 
 def difference(model, other, batches=(2, 3), seed=1):

@@ -14,6 +14,9 @@ LAST = ("float[2,3,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 
 """(2, 3, 5, 8): the last axis is made by a MatMul and read by one."""
 MIDDLE = ("float[2,6,5] x", "a = MatMul(w, x)  {}  y = MatMul(v, r)", {"w": (8, 6), "v": (4, 8)})
 """(2, 8, 5): the axis in the middle is."""
+CONV_SHAPES = {"r": (2, 8, 6, 6), "y": (2, 4, 6, 6)}
+LAST_SHAPES = {"r": (2, 3, 5, 8), "y": (2, 3, 5, 4)}
+"""For ops whose shapes onnx does not infer."""
 CONV = ("float[2,3,6,6] x", "a = Conv(x, w)  {}  y = Conv(r, v)", {"w": (8, 3, 1, 1), "v": (4, 8, 1, 1)})
 """(2, 8, 6, 6): the channels are made by a Conv and read by one."""
 UNKNOWN = ("float[2,8] x", "u = custom.Foo(x)  {}  y = Gemm(r, v)", {"v": (8, 4)})
@@ -45,8 +48,8 @@ class Case:
         return infer(Graph(model, observer=lambda *_: self.observed))
 
 
-def fires(op, frame, nodes, expected, scaling, opset=17, **weights):
-    return Case(op, True, frame, nodes, expected, scaling, opset, weights=weights)
+def fires(op, frame, nodes, expected, scaling, opset=17, observed=(), **weights):
+    return Case(op, True, frame, nodes, expected, scaling, opset, dict(observed), weights)
 
 
 def freezes(op, frame, nodes, expected, opset=17, observed=(), **weights):

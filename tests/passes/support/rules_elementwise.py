@@ -63,8 +63,20 @@ CASES += [
 for op in sorted({case.op for case in CASES}):
     arity = 2 if any(op in ops for ops in (*BINARY.values(), COMPARISONS, *TYPED_BINARY)) else 1
     operands = {"PRelu": "u, k", "Where": "u, k, k"}.get(op, "u, k" if op in TYPED_BINARY or arity == 2 else "u")
-    CASES.append(unknown(op, f"r = {op}{attributes(op)}({operands})", OPSET, k=(8,)) if "k" in operands else unknown(op, opset=OPSET))
+    CASES.append(
+        unknown(op, f"r = {op}{attributes(op)}({operands})", OPSET, k=(8,))
+        if "k" in operands
+        else unknown(op, opset=OPSET)
+    )
 CASES += [
-    freezes("Add", GEMM, "u = custom.Foo(x)  r = Add(a, u)", "w 1: r (Add) the shape of input 1 is unknown", observed={"r": (2, 8)}),
-    freezes("Cast", GEMM, "u = custom.Foo(a)  r = Cast<to=1>(u)", "w 1: u (Foo) has no axis rule", observed={"r": (2, 8)}),
+    freezes(
+        "Add",
+        GEMM,
+        "u = custom.Foo(x)  r = Add(a, u)",
+        "w 1: r (Add) the shape of input 1 is unknown",
+        observed={"r": (2, 8)},
+    ),
+    freezes(
+        "Cast", GEMM, "u = custom.Foo(a)  r = Cast<to=1>(u)", "w 1: u (Foo) has no axis rule", observed={"r": (2, 8)}
+    ),
 ]

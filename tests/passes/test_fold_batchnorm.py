@@ -1,0 +1,187 @@
+"""BatchNormalization folds into the layer before or after it, or stays with the reason."""
+
+import numpy as np
+import pytest
+from netkit import TOLERANCE, check, difference, net
+
+from passes.fold_batchnorm import fold_batchnorm
+from passes.graph.model import Graph
+
+NORM = "BatchNormalization({}, n_scale, n_bias, n_mean, n_var)"
+IMAGE, ROW = "float[N,4,6,6] x", "float[N,4] x"
+
+
+def norm(n):
+    return {f"n_{part}": (n,) for part in ("scale", "bias", "mean", "var")}
+
+
+def fold(inputs, nodes, channels, opset=17, outputs=None, **weights):
+    outputs = outputs or ("float[N,M] y" if inputs == ROW else "float[N,M,U,V] y")
+    model = net(f"net ({inputs}) => ({outputs}) {{ {nodes} }}", opset, **norm(channels), **weights)
+    before = model.SerializeToString(deterministic=True)
+    folded = fold_batchnorm(Graph(model))
+    assert model.SerializeToString(deterministic=True) == before
+    return model, folded
+
+
+PRODUCERS = {
+    "conv": (IMAGE, "Conv<pads=[1,1,1,1]>(x, w, b)", 6, {"w": (6, 4, 3, 3), "b": (6,)}),
+    "conv without bias": (IMAGE, "Conv(x, w)", 6, {"w": (6, 4, 3, 3)}),
+    "grouped conv": (IMAGE, "Conv<group=2>(x, w, b)", 6, {"w": (6, 2, 3, 3), "b": (6,)}),
+    "conv transpose": (IMAGE, "ConvTranspose(x, w, b)", 6, {"w": (4, 6, 3, 3), "b": (6,)}),
+    "grouped conv transpose": (IMAGE, "ConvTranspose<group=2>(x, w)", 6, {"w": (4, 3, 3, 3)}),
+    "gemm": (ROW, "Gemm(x, w, b)", 6, {"w": (4, 6), "b": (6,)}),
+    "gemm without bias": (ROW, "Gemm(x, w)", 6, {"w": (4, 6)}),
+    "gemm with alpha, beta, transB": (ROW, "Gemm<transB=1, alpha=0.5, beta=3.0>(x, w, b)", 6, {"w": (6, 4), "b": (6,)}),
+    "gemm with one number as bias": (ROW, "Gemm(x, w, b)", 6, {"w": (4, 6), "b": (1,)}),
+    "gemm with a row as bias": (ROW, "Gemm<beta=2.0>(x, w, b)", 6, {"w": (4, 6), "b": (1, 6)}),
+    "matmul": (ROW, "MatMul(x, w)", 6, {"w": (4, 6)}),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCERS)
+def test_into_the_layer_before(name):
+    inputs, layer, channels, weights = PRODUCERS[name]
+    model, folded = fold(inputs, f"a = {layer}  y = {NORM.format('a')}", channels, **weights)
+    assert not folded.left and "BatchNormalization" not in [n.op_type for n in folded.model.graph.node]
+    check(folded.model)
+    assert difference(model, folded.model) <= TOLERANCE
+    assert [v.name for v in folded.model.graph.output] == ["y"]
+
+
+def test_what_the_norm_knew_is_recorded():
+    model, folded = fold(IMAGE, f"a = Conv(x, w)  y = {NORM.format('a')}", 6, w=(6, 4, 1, 1))
+    known = {t.name: np.asarray(Graph(model).array(t.name), np.float64) for t in model.graph.initializer}
+    assert list(folded.norms) == ["w"]
+    found = folded.norms["w"]
+    np.testing.assert_allclose(found.a, known["n_scale"] / np.sqrt(known["n_var"] + 1e-5), rtol=1e-6)
+    np.testing.assert_allclose(found.mean, known["n_bias"])
+    np.testing.assert_allclose(found.std, np.abs(known["n_scale"]))
+
+
+CONSUMERS = {
+    "conv": (IMAGE, "Conv(n, w, b)", {"w": (6, 4, 3, 3), "b": (6,)}),
+    "conv without bias": (IMAGE, "Conv(n, w)", {"w": (6, 4, 3, 3)}),
+    "grouped conv": (IMAGE, "Conv<group=2>(n, w, b)", {"w": (6, 2, 3, 3), "b": (6,)}),
+    "gemm": (ROW, "Gemm(n, w, b)", {"w": (4, 6), "b": (6,)}),
+    "gemm with alpha, beta, transB": (ROW, "Gemm<transB=1, alpha=0.5, beta=3.0>(n, w, b)", {"w": (6, 4), "b": (6,)}),
+    "gemm without bias": (ROW, "Gemm<transB=1>(n, w)", {"w": (6, 4)}),
+}
+
+
+@pytest.mark.parametrize("name", CONSUMERS)
+def test_into_the_layer_after(name):
+    inputs, layer, weights = CONSUMERS[name]
+    model, folded = fold(inputs, f"n = {NORM.format('x')}  y = {layer}", 4, **weights)
+    assert not folded.left and not folded.norms
+    check(folded.model)
+    assert difference(model, folded.model) <= TOLERANCE
+
+
+def test_into_several_layers_after():
+    nodes = f"n = {NORM.format('x')}  s = Conv(n, w)  t = Conv(n, v, c)  y = Add(s, t)"
+    model, folded = fold(IMAGE, nodes, 4, w=(6, 4, 1, 1), v=(6, 4, 1, 1), c=(6,))
+    assert not folded.left and difference(model, folded.model) <= TOLERANCE
+
+
+def test_padding_is_no_matter_without_a_shift():
+    zero = np.zeros(4, np.float32)
+    nodes = f"n = {NORM.format('x')}  y = Conv<pads=[1,1,1,1]>(n, w)"
+    body = f"net ({IMAGE}) => (float[N,M,U,V] y) {{ {nodes} }}"
+    model = net(body, n_scale=(4,), n_bias=zero, n_mean=zero, n_var=(4,), w=(6, 4, 3, 3))
+    folded = fold_batchnorm(Graph(model))
+    assert not folded.left and difference(model, folded.model) <= TOLERANCE
+
+
+CONV = {"w": (4, 4, 1, 1)}
+AFTER = f"a = Conv(x, w)  n = {NORM.format('a')}"
+LEFT = {
+    "other reader": (IMAGE, f"{AFTER}  y = Add(a, n)", CONV, "a is also read by y"),
+    "captured": (
+        "float[N,4,6,6] x, bool c",
+        f"""{AFTER}  z = If(c) <then_branch = f () => (float[N,4,6,6] t) {{ t = Relu(a) }},
+        else_branch = g () => (float[N,4,6,6] u) {{ u = Neg(a) }}>  y = Add(n, z)""",
+        CONV,
+        "a is read inside a control-flow body",
+    ),
+    "shared weights": (IMAGE, f"{AFTER}  m = Conv(n, w)  y = Relu(m)", CONV, "w of a is shared"),
+    "computed weights": (
+        IMAGE,
+        f"k = Relu(w)  a = Conv(x, k)  n = {NORM.format('a')}  y = Relu(n)",
+        CONV,
+        "k of a is not an initializer",
+    ),
+    "computed parameters": (
+        IMAGE,
+        "m = Neg(n_mean)  a = Conv(x, w)  y = BatchNormalization(a, n_scale, n_bias, m, n_var)",
+        CONV,
+        "its parameters are computed in the graph",
+    ),
+    "training mode": (
+        IMAGE,
+        f"a = Conv(x, w)  y, m, v = {NORM.format('a').replace('(', '<training_mode=1>(')}",
+        CONV,
+        "it is in training mode",
+    ),
+    "no layer": (
+        IMAGE,
+        f"a = Relu(x)  n = {NORM.format('a')}  y = Relu(n)",
+        {},
+        "a does not come from a layer with weights",
+    ),
+    "padding with a shift": (
+        IMAGE,
+        f"n = {NORM.format('x')}  y = Conv<pads=[1,1,1,1]>(n, w)",
+        {"w": (6, 4, 3, 3)},
+        "y pads with zeros, which would not be shifted",
+    ),
+    "automatic padding": (
+        IMAGE,
+        f'n = {NORM.format("x")}  y = Conv<auto_pad="SAME_UPPER">(n, w)',
+        {"w": (6, 4, 3, 3)},
+        "y pads with zeros",
+    ),
+    "stacks of matrices": (
+        "float[N,4,4] x",
+        f"a = MatMul(x, w)  y = {NORM.format('a')}",
+        {"w": (4, 4)},
+        "a multiplies stacks of matrices",
+    ),
+    "a bias for each sample": (
+        "float[2,4] x",
+        f"a = Gemm(x, w, b)  n = {NORM.format('a')}  y = Relu(n)",
+        {"w": (4, 4), "b": (2, 4)},
+        "the bias of a differs from sample to sample",
+    ),
+    "transposed input": (
+        "float[4,2] x",
+        f"a = Gemm<transA=1>(x, w)  n = {NORM.format('a')}  y = Relu(n)",
+        {"w": (4, 4)},
+        "a transposes its input",
+    ),
+    "read by something else": (
+        IMAGE,
+        f"r = Relu(x)  n = {NORM.format('r')}  s = Conv(n, w)  y = Add(n, s)",
+        CONV,
+        "n is read by y (Add)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_left(name):
+    inputs, nodes, weights, reason = LEFT[name]
+    model, folded = fold(inputs, nodes, 4, **weights)
+    assert folded.model is model and not folded.norms
+    assert len(folded.left) == 1 and reason in next(iter(folded.left.values()))
+
+
+def test_left_at_a_graph_output():
+    _, folded = fold(IMAGE, f"{AFTER}  y = Relu(n)", 4, outputs="float[N,M,U,V] y, float[N,M,U,V] a", **CONV)
+    assert folded.left["n"].startswith("a is a graph output")
+
+
+def test_one_folds_while_another_stays():
+    nodes = f"{AFTER}  r = Relu(n)  m = BatchNormalization(r, n_scale, k, n_mean, n_var)  y = Relu(m)"
+    model, folded = fold(IMAGE, nodes, 4, k=(4,), **CONV)
+    assert list(folded.left) == ["m"] and difference(model, folded.model) <= TOLERANCE

@@ -1,0 +1,110 @@
+"""One form for what exporters write in several ways; the function stays."""
+
+import numpy as np
+import pytest
+from netkit import array_of, difference, ints, net, shape_of
+from onnx import TensorProto, helper
+
+from passes.graph.shapes import SMALL
+from passes.normalise import drop_unused_initializers, node_reads, normalise
+
+
+def normal(model):
+    before = model.SerializeToString(deterministic=True)
+    result = normalise(model)
+    assert model.SerializeToString(deterministic=True) == before
+    assert difference(model, result) == 0
+    return result
+
+
+def ops(model):
+    return [n.op_type for n in model.graph.node]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        ("value_float=2.0", np.float32(2)),
+        ("value_floats=[1.0,2.0,3.0]", np.float32([1, 2, 3])),
+        ("value=float[1,3] {1,2,3}", np.float32([[1, 2, 3]])),
+    ],
+)
+def test_constants_become_initializers(attribute, value):
+    result = normal(net(f"net (float[N,3] x) => (float[N,3] y) {{ k = Constant<{attribute}>()  y = Mul(x, k) }}"))
+    assert ops(result) == ["Mul"]
+    np.testing.assert_array_equal(array_of(result, "k"), value)
+
+
+@pytest.mark.parametrize(("attribute", "value", "out"), [("value_int=1", 1, "N"), ("value_ints=[0,1]", [0, 1], "N,2")])
+def test_integer_constants(attribute, value, out):
+    body = f"net (float[N,3] x) => (float[{out}] y) {{ k = Constant<{attribute}>()  y = Gather<axis=1>(x, k) }}"
+    np.testing.assert_array_equal(array_of(normal(net(body)), "k"), np.array(value, np.int64))
+
+
+def test_a_sparse_constant_stays_a_node():
+    model = net("net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }")
+    sparse = helper.make_sparse_tensor(
+        helper.make_tensor("v", TensorProto.FLOAT, [1], [2.0]),
+        helper.make_tensor("i", TensorProto.INT64, [1], [1]),
+        [3],
+    )
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["k"], sparse_value=sparse))
+    model.graph.node[1].CopyFrom(helper.make_node("Mul", ["x", "k"], ["y"]))
+    assert ops(normalise(model)) == ["Constant", "Mul"]
+
+
+def test_functions_are_inlined():
+    model = net("net (float[N,3] x) => (float[N,3] y) { a = local.Twice(x)  y = Relu(a) }")
+    body = [helper.make_node("Add", ["i", "i"], ["o"])]
+    model.functions.append(helper.make_function("local", "Twice", ["i"], ["o"], body, [helper.make_opsetid("", 17)]))
+    model.opset_import.append(helper.make_opsetid("local", 1))
+    result = normal(model)
+    assert ops(result) == ["Add", "Relu"] and not result.functions
+
+
+@pytest.mark.parametrize(
+    ("node", "extra", "shape"),
+    [
+        ("Transpose(w)", {}, (3, 4)),
+        ("Identity(w)", {}, (4, 3)),
+        ("Reshape(w, s)", {"s": ints(3, 4)}, (3, 4)),
+        ("Unsqueeze(w, s)", {"s": ints(0)}, (1, 4, 3)),
+    ],
+)
+def test_layout_of_weights_is_folded(node, extra, shape):
+    first = "Flatten<axis=2>(k)  f = Transpose(t)" if len(shape) == 3 else "Identity(k)  f = Reshape(t, to)"
+    extra = extra if len(shape) == 3 else {**extra, "to": ints(3, 4)}
+    first = first if len(shape) == 2 else "Reshape(k, to)  f = Transpose(t)"
+    extra = extra if len(shape) == 2 else {**extra, "to": ints(4, 3)}
+    body = f"net (float[N,3] x) => (float[N,4] y) {{ k = {node}  t = {first}  y = MatMul(x, f) }}"
+    result = normal(net(body, w=(4, 3), **extra))
+    assert ops(result) == ["MatMul"] and [t.name for t in result.graph.initializer] == ["f"]
+    assert shape_of(result, "f") == (3, 4)
+
+
+def test_a_large_weight_is_not_doubled():
+    """Read as it is and transposed, a large weight stays one; a small one may be two."""
+    body = "net (float[N,{0}] x) => (float[N,{0}] y) {{ t = Transpose(w)  a = MatMul(x, w)  y = MatMul(a, t) }}"
+    side = int(np.sqrt(SMALL))
+    assert ops(normal(net(body.format(side), w=(side, side)))) == ["MatMul", "MatMul"]
+    assert ops(normal(net(body.format(side + 1), w=(side + 1, side + 1)))) == ["Transpose", "MatMul", "MatMul"]
+    once = body.replace("MatMul(x, w)", "Relu(x)").format(side + 1)
+    assert ops(normal(net(once, w=(side + 1, side + 1)))) == ["Relu", "MatMul"]
+
+
+def test_a_graph_output_keeps_its_node():
+    body = "net (float[N,3] x) => (float[N,4] y, float[3,4] t) { t = Transpose(w)  y = MatMul(x, t) }"
+    assert ops(normal(net(body, w=(4, 3)))) == ["Transpose", "MatMul"]
+
+
+def test_what_bodies_read_is_seen():
+    model = net(
+        """net (float[3] x, bool c) => (float[3] y) {
+            y = If(c) <then_branch = f () => (float[3] t) { t = Add(x, k) },
+                          else_branch = g () => (float[3] u) { u = Neg(x) }>
+        }""",
+        k=(3,), unused=(3,),
+    )  # fmt: skip
+    assert {"x", "c", "k"} <= node_reads(model.graph.node[0])
+    drop_unused_initializers(model.graph)
+    assert [t.name for t in model.graph.initializer] == ["k"]
