@@ -114,9 +114,8 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
     try:
         rows = RowSet(_beside([p.values for p in producers], group.size))
     except ValueError as error:
-        raise PassError(
-            f"the weights of {group.name} cannot be compared: {error}; repair the model, or leave the layer whole with --exclude"
-        ) from error
+        remedy = "repair the model, or leave the layer whole with --exclude"
+        raise PassError(f"the weights of {group.name} cannot be compared: {error}; {remedy}") from error
     beside = _beside(biases, group.size)
     return Signature(rows, beside, producers, ops <= set(DENSE), np.array(on_the_way, bool))
 

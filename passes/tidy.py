@@ -26,7 +26,12 @@ def _infer_value_info(model: onnx.ModelProto) -> None:
     """Shapes by ONNX inference on a skeleton, so that large weights are not copied about."""
     inferred = onnx.shape_inference.infer_shapes(skeleton(model, {}), data_prop=True)
     produced = {name for node in model.graph.node for name in node.output}
-    model.graph.value_info.extend(v for v in inferred.graph.value_info if v.name in produced)
+    for value in inferred.graph.value_info:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param.startswith("unk__"):  # a symbol that inference made up says nothing to a reader
+                dim.ClearField("dim_param")
+        if value.name in produced:
+            model.graph.value_info.append(value)
 
 
 def _list_initializers_as_inputs(graph: onnx.GraphProto) -> None:
