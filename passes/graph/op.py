@@ -54,7 +54,7 @@ class Place:
 class Resize:
     """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` its index).
 
-    ``entries`` has one term, or one fixed integer, for each element; ``positions`` restricts it to some elements.
+    ``entries`` has one term, or one fixed integer, for each element; those at ``dynamic`` positions stay as computed.
     """
 
     target: str | int
