@@ -67,6 +67,7 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
 
 
 def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
+    """What the norm recorded of channels that ``step`` makes, or nothing where none was folded into it."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
@@ -77,6 +78,7 @@ def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, F
 
 
 def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
+    """The distribution behind ``step``, or nothing where it does not follow from those before."""
     node, graph = step.flow.record.node, typing.graph
     first = known[0]
     if node.op in KEEP_VALUES or node.op == "AveragePool":

@@ -84,6 +84,7 @@ def fold_batchnorm(graph: Graph) -> Folded:
 
 
 def _constants_reason(graph: Graph, node: Node) -> str | None:
+    """Why the norm is not a fixed affine map, or nothing."""
     if node.attrs.get("training_mode", 0) or len([n for n in node.outputs if n]) > 1:
         return "it is in training mode"
     if any(name not in graph.initializers for name in node.inputs[1:5]):
@@ -136,6 +137,7 @@ def _scaled(weight: Array, axis: int, factor: Array) -> Array:
 
 
 def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> str | None:
+    """Record the fold into the layer before, or say why there is none."""
     layer = graph.producer.get(node.inputs[0])
     if layer is None or layer.op not in LAYERS or layer.domain:
         return f"{node.inputs[0]} does not come from a layer with weights"
@@ -165,6 +167,7 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str
 
 
 def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
+    """Record the fold into every layer behind, or say why there is none."""
     output = node.outputs[0]
     readers = [user for user, _ in graph.users[output]]
     if output in graph.outputs or output in graph.captured or not readers:

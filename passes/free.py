@@ -2,11 +2,13 @@
 
 - *unread*: every consumer multiplies the channel with zeros;
 - *constant*: it has one value whatever the input is, which moves into the consumers' biases (*dead*: the value is 0);
-- *negligible*: by what BatchNormalization recorded of it, what it adds to any sum is lost in float32 rounding, as that
-  of the many channels whose scale weight decay has brought next to zero;
+- *negligible*: on inputs like the training data, by what BatchNormalization recorded, what it adds to any sum is lost
+  in float32 rounding, as that of the many channels whose scale weight decay has brought next to zero;
 - *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
 
-Removing them changes no output beyond rounding, so they go first whatever the selection criterion.
+They go first whatever the selection criterion. Unread and parallel channels, and those that weights alone show to be
+constant, change no output beyond rounding on any input. What rests on the norm's record (negligible channels, and the
+bounds of `passes.bounds.REACH`) holds for inputs on the scale of the training data; far from it a trace may show.
 """
 
 from __future__ import annotations

@@ -113,6 +113,8 @@ def _absorb(
             partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
             if not np.any(partner[lossy] >= 0):
                 blocked = f"no kept channel has a cosine of {settings.merge.threshold:g} or more"
+            elif not np.any(_drop_impassable(typing, group, partner, scale)[lossy] >= 0):
+                blocked = "no scale passes from its producers to its consumers for any pair of channels"
         if blocked is None:
             plan.method = "merge"
         else:
@@ -120,6 +122,14 @@ def _absorb(
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method == "merge" and lossy.size:
         _restore_means(plan, lossy, recorded_samples(typing, group, settings.norms))
+
+
+def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
+    """Unset, in place, the partners whose factor does not survive the way, as a negative one behind a Relu."""
+    reference = np.where(partner >= 0, partner, np.arange(group.size))
+    error = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).error
+    partner[np.isinf(error)] = -1
+    return partner
 
 
 def _restore_means(plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:

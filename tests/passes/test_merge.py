@@ -114,3 +114,18 @@ def test_means_are_restored(activation):
     without = run(result.twin(), inputs)[0].mean((0, 2, 3))
     error, other = np.abs(with_means - before).max(), np.abs(without - before).max()
     assert error < 0.2 * other
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_negative_factor_does_not_pass_a_relu(sign):
+    """Parallel filters behind opposite depthwise weights: relu(-x) is no multiple of relu(x), so nothing is merged."""
+    body = """net (float[N,3,5,5] x) => (float[N,2,5,5] y) {
+        a = Conv(x, w)  d = Conv<group=4>(a, k)  r = Relu(d)  y = Conv(r, v)
+    }"""
+    w = np.array([[3, 0, 0], [0, 2, 0], [0, 0, 2], [0.3, 0, 0]], np.float32)
+    p = {"w": w.reshape(4, 3, 1, 1), "v": np.arange(1, 9, dtype=np.float32).reshape(2, 4, 1, 1)}
+    p["k"] = np.array([1, 1.5, 2, sign], np.float32).reshape(4, 1, 1, 1)
+    plan = compressed(net(body, **p), keep=0.75).plans[0]
+    assert plan.keep.tolist() == [0, 1, 2]
+    np.testing.assert_allclose(plan.mixing["r"].toarray()[3], [0.1 if sign > 0 else 0, 0, 0], atol=1e-6)
+    assert sign > 0 or (plan.method == "prune" and "no scale passes" in plan.reason)
