@@ -110,9 +110,11 @@ def run(
     stages.seconds.update(compressed.seconds)
     groups = group_results(compressed.plans, excluded)
     if options.asks_for_change and not compressed.shrinks:
-        raise NothingToDoError(why_nothing(options, groups))
+        raise NothingToDoError(why_nothing(options, groups, compressed.quantised))
     with stages("check"):
         notes = check_structure(source.model, compressed.model, provider, sizes=comparison.sizes, seed=options.seed)
+        if compressed.before.info.rigid is not None:
+            notes.append(f"{compressed.before.info.rigid} holds one sample: as a batch of one the model was shrunk")
     with stages("compare"):
         after = Session(compressed.model, provider) if comparison.session else None
         close = comparison.fidelity(after) if after else None
@@ -217,11 +219,16 @@ def _settings(options: Options) -> CompressSettings:
     )
 
 
-def why_nothing(options: Options, groups: Sequence[GroupResult]) -> str:
-    """The most telling reason that no channel goes: the one that holds back most channels."""
+def why_nothing(options: Options, groups: Sequence[GroupResult], quantised: str | None = None) -> str:
+    """The most telling reason that no channel goes: the one that holds back most channels.
+
+    ``quantised``: a node that cannot be cut since it is quantised.
+    """
+    held = [group for group in groups if group.status != "frozen"]
+    if quantised is not None and not held:
+        return f"nothing can be removed: {quantised} is quantised: merge first, then quantise"
     if not groups:
         return "nothing to compress: the model has no layer with weights whose channels could be removed"
-    held = [group for group in groups if group.status != "frozen"]
     if options.lossless and any(group.status == "kept" for group in held):
         return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
     if not options.lossless and any(group.status == "kept" for group in held):

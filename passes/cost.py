@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
-from passes.graph.model import Graph, Node
+from passes.graph import terms
+from passes.graph.infer import Typing
+from passes.graph.model import STANDARD_DOMAINS, Graph, Node
 from passes.graph.model import nbytes as tensor_bytes
 from passes.graph.patch import copy_without_weights
+from passes.graph.project import Indices, kept_size
+from passes.graph.terms import Atom, Term
 
 
 @dataclass(frozen=True)
@@ -55,17 +61,78 @@ def batch(graph: Graph) -> int:
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-adds of one node at the concrete shapes; all but Conv, ConvTranspose, Gemm and MatMul count as free."""
-    if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
-        return 0
-    a, b, y = (graph.shape(name) for name in (node.inputs[0], node.inputs[1], node.outputs[0]))
-    if a is None or b is None or y is None:
-        return 0
+    axes = mac_axes(graph, node)
+    return math.prod(graph.info.shapes[name][axis] for name, axis in axes) if axes else 0
+
+
+def mac_axes(graph: Graph, node: Node) -> list[tuple[str, int]]:
+    """(tensor, axis) of each loop of the node, the product of whose sizes are its multiply-adds; none if it is free."""
+    if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in STANDARD_DOMAINS:
+        return []
+    a, b, y = node.inputs[0], node.inputs[1], node.outputs[0]
+    shapes = [graph.shape(name) for name in (a, b, y)]
+    if any(shape is None for shape in shapes):
+        return []
+    of_a, of_b, of_y = ([(name, axis) for axis in range(len(graph.info.shapes[name]))] for name in (a, b, y))
     if node.op == "Conv":  # each output value sums over the weights of one filter
-        return int(np.prod(y)) * int(np.prod(b[1:]))
+        return of_y + of_b[1:]
     if node.op == "ConvTranspose":  # each input value is spread by the weights of one filter
-        return int(np.prod(a)) * int(np.prod(b[1:]))
-    inner = a[0] if node.attrs.get("transA", 0) else a[-1]
-    return int(np.prod(y)) * inner
+        return of_a + of_b[1:]
+    return of_y + [of_a[0 if node.attrs.get("transA", 0) else -1]]
+
+
+@dataclass(frozen=True)
+class Held:
+    """Multiply-adds of one sample and parameters that depend on some channels, and their shares of the model's."""
+
+    macs: int
+    params: int
+    macs_share: float
+    params_share: float
+
+
+class Holdings:
+    """What of a model's cost depends on channels: the multiply-adds in which they take part, the weights made for them.
+
+    A node's multiply-adds are a product of axes (`mac_axes`), and so is the size of a constant. Without the channels
+    each axis is as long as what else stands on it; by how much that makes the product smaller is what they hold: all
+    of a Conv that makes, reads or filters them, but of one that reads them among others (a concat) their part only.
+    What two groups hold together, such as a Conv from one to the other, counts for both.
+    """
+
+    def __init__(self, typing: Typing) -> None:
+        graph = typing.graph
+        self._batch = batch(graph)
+        nodes = [[typing.axes[name][axis] for name, axis in mac_axes(graph, node)] for node in graph.nodes]
+        self._nodes = [axes for axes in nodes if axes]
+        self._weights = [typing.axes.get(t.name, []) for t in graph.initializers.values() if _is_float(t)]
+        self._where: dict[Atom, tuple[set[int], set[int]]] = {}
+        for kind, products in enumerate((self._nodes, self._weights)):
+            for index, axes in enumerate(products):
+                for a in (a for term in axes for a in terms.atoms(term)):
+                    self._where.setdefault(a, (set(), set()))[kind].add(index)
+        self._macs, self._params = (sum(map(_size, products)) for products in (self._nodes, self._weights))
+
+    def of(self, atoms: Iterable[Atom]) -> Held:
+        """What the channels of ``atoms`` hold; what several of them do, counts once."""
+        gone = dict.fromkeys(atoms, np.zeros(0, np.intp))
+        found = [self._where[a] for a in gone if a in self._where]
+        nodes, weights = (set[int]().union(*(pair[kind] for pair in found)) for kind in (0, 1))
+        macs = sum(_held(self._nodes[index], gone) for index in nodes)
+        params = sum(_held(self._weights[index], gone) for index in weights)
+        return Held(macs // self._batch, params, _share(macs, self._macs), _share(params, self._params))
+
+
+def _size(axes: Sequence[Term]) -> int:
+    return math.prod(map(terms.size, axes))
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0
+
+
+def _held(axes: Sequence[Term], gone: Mapping[Atom, Indices]) -> int:
+    return _size(axes) - math.prod(kept_size(term, gone) for term in axes)
 
 
 def _is_float(tensor: onnx.TensorProto) -> bool:

@@ -33,7 +33,9 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
         node = flow.record.node
         if new == old and node.op != "Slice":  # a bound that counts from the end moves with what is behind it
             continue
-        if isinstance(resize.target, str):
+        if isinstance(resize.target, str) and resize.pinned is not None:
+            patch.set_attribute(node, resize.target, resize.pinned)
+        elif isinstance(resize.target, str):
             patch.set_attribute(node, resize.target, new[0] if resize.scalar else new)
         else:
             resized.add((node.index, resize.target))

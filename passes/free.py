@@ -59,7 +59,7 @@ def free_channels(
     unread = _unread(typing, group) | _negligible(typing, group, norms)
     constant = np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(group, bounds(typing, group, nonnegative, norms), free) & ~unread
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, norms), free) & ~unread
     free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
         free.order += _parallel(typing, group, sign, free, unread | constant)
@@ -70,8 +70,8 @@ def free_channels(
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
     """Channels that every consumer multiplies with zeros."""
     uses = group.consumer_uses()
-    contracted = any(step.contracted for step in group.steps)
-    if not uses or contracted or any(use.constant not in typing.graph.initializers for _, use in uses):
+    mixed = any(step.contracted or step.slid for step in group.steps)
+    if not uses or mixed or any(use.constant not in typing.graph.initializers for _, use in uses):
         return np.zeros(group.size, bool)
     unread = np.ones(group.size, bool)
     for _, use in uses:
@@ -84,11 +84,11 @@ def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedN
     """Channels whose root mean square times their weights' norm is nothing beside the largest, at every consumer."""
     samples = recorded_samples(typing, group, norms)
     uses = group.consumer_uses()
-    if group.unmixable is not None or not uses or any(step.consumed[0] not in samples for step, _ in uses):
+    if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
         return np.zeros(group.size, bool)
     found = np.ones(group.size, bool)
     for step, use in uses:
-        sample = samples[step.consumed[0]]
+        sample = samples[step.read]
         size = np.sqrt(sample.mean**2 + sample.variance)
         if np.any(size < NEGLIGIBLE * size.max()):  # only then is a pass over the consumer's weights worth while
             size = size * np.linalg.norm(unfolded(typing, group, use), axis=1)
@@ -107,29 +107,30 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
 
 
-def _constant(group: ChannelGroup, at: Mapping[str, Interval], free: FreeChannels) -> Array:
+def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], free: FreeChannels) -> Array:
     """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
     found = np.ones(group.size, bool)
     for step in group.steps:
         if step.consumed:
-            interval = at.get(step.consumed[0])
+            interval = at.get(step.read)
             if interval is None:
                 return np.zeros(group.size, bool)
             found &= interval.constant
             value = interval.middle
-            if not takes_constants(step) or pads(step.flow.record.node):
+            if not takes_constants(typing, step) or pads(step.flow.record.node):
                 found &= value == 0.0
-            free.constants[step.consumed[0]] = value
+            free.constants[step.read] = value
     if not free.constants:
         return np.zeros(group.size, bool)
     free.constants = {name: np.where(found, value, 0.0) for name, value in free.constants.items()}
     return found
 
 
-def takes_constants(step: Step) -> bool:
+def takes_constants(typing: Typing, step: Step) -> bool:
     """Whether a consumer has a bias into which its response to a constant channel can move."""
+    node = step.flow.record.node
     plain = all(use.k == 1 for use in step.with_role(Role.CONSUMER))
-    return step.flow.record.node.op in ("Conv", "Gemm") and plain
+    return node.op in ("Conv", "Gemm") and plain and all(typing.graph.knows(name) for name in node.inputs[2:] if name)
 
 
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
@@ -140,10 +141,10 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeCh
         return []
     blocks: list[Array | RowSet] = [sign.made]
     for step in group.steps:
-        for use in step.with_role(Role.CHANNEL):
-            if use.constant not in typing.graph.initializers:
+        for use in step.uses:
+            if use.role is not Role.CONSUMER and not typing.graph.knows(use.constant):
                 return []
-            if not step.is_offset(use):
+            if use.role is Role.CHANNEL and not step.is_offset(use):
                 blocks.append(unfolded(typing, group, use))
     label = np.stack([parallel_classes(block, TOLERANCE)[0] for block in blocks], axis=1)
     norms = row_norms(sign.made)

@@ -2,24 +2,28 @@
 
 - calls of local functions are inlined;
 - Constant nodes become initializers of the same name;
-- Identity and layout ops on an initializer are folded into it where that costs no second copy of a large weight.
+- what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
+  where that costs no second copy of a large weight and does not grow; quantised weights stay as they are.
 
 Weights and names are otherwise left as they are; the input model is not modified.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections.abc import Set
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.inliner
+from numpy.typing import NDArray
 
 from passes.graph.evaluate import evaluate
-from passes.graph.shapes import SMALL
+from passes.graph.shapes import GROWING, NOT_EVALUATED, SMALL
 
-FOLDED = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
-"""Ops that only move a constant's values about."""
+NOT_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+"""Ops whose narrow operand is what is to be stored."""
 
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -29,7 +33,7 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     if result.functions:
         result = onnx.inliner.inline_local_functions(result)
     _constants_to_initializers(result.graph)
-    _fold_layout(result)
+    _fold_constants(result)
     return result
 
 
@@ -59,33 +63,60 @@ def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
     )
 
 
-def _fold_layout(model: onnx.ModelProto) -> None:
+def _fold_constants(model: onnx.ModelProto) -> None:
     graph = model.graph
     initializers = {t.name: t for t in graph.initializer}
-    readers = Counter(name for node in graph.node for name in node.input)
-    fixed = {v.name for v in graph.output} | {v.name for v in graph.input}
+    fixed = {v.name for v in graph.output}
     opsets = {o.domain: o.version for o in model.opset_import}
-    kept: list[onnx.NodeProto] = []
+    known: dict[str, NDArray[Any]] = {}
+    folded: set[str] = set()
+    private = _private(graph, initializers.keys(), fixed)
     for node in graph.node:
-        source = initializers.get(node.input[0]) if node.input else None
-        foldable = (
-            source is not None
-            and node.op_type in FOLDED
-            and node.domain in ("", "ai.onnx")
-            and all(name in initializers for name in node.input if name)
-            and node.output[0] not in fixed
-            and (readers[source.name] == 1 or int(np.prod(source.dims)) <= SMALL)
-        )
-        feeds = {n: onnx.numpy_helper.to_array(initializers[n]) for n in node.input if n} if foldable else {}
-        values = evaluate(node, opsets, feeds) if foldable else {}
-        if not values:
-            kept.append(node)
-        for name, value in values.items():
-            graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(value), name))
-            initializers[name] = graph.initializer[-1]
-    if len(kept) < len(graph.node):
-        replace_nodes(graph, kept)
+        if not _is_foldable(node, initializers.keys() | known.keys(), fixed):
+            continue
+        feeds = {n: known[n] if n in known else onnx.numpy_helper.to_array(initializers[n]) for n in node.input if n}
+        if any(v.size > SMALL and n not in private for n, v in feeds.items()) or _blows_up(node, feeds):
+            continue
+        results = evaluate(node, opsets, feeds)
+        room = max(SMALL * 8, sum(v.nbytes for v in feeds.values()))
+        if len(results) == sum(n != "" for n in node.output) and sum(v.nbytes for v in results.values()) <= room:
+            known |= results
+            folded.update(results)
+    if folded:
+        replace_nodes(graph, [node for node in graph.node if not folded & set(node.output)])
+        read = set().union(*(node_reads(node) for node in graph.node))
+        for name in folded & read:
+            graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(known[name]), name))
         drop_unused_initializers(graph)
+
+
+def _is_foldable(node: onnx.NodeProto, constants: Set[str], fixed: Set[str]) -> bool:
+    return (
+        node.domain in ("", "ai.onnx")
+        and node.op_type not in NOT_EVALUATED | NOT_FOLDED
+        and any(node.input)
+        and all(not n or n in constants for n in node.input)
+        and not fixed & set(node.output)
+        and not any(a.HasField("g") or a.graphs for a in node.attribute)
+    )
+
+
+def _blows_up(node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> bool:
+    """Whether ``node`` makes much of little; a few integers, as exporters compute shapes with, are none."""
+    counts = any(a.name == "value" and a.t.data_type == onnx.TensorProto.INT64 for a in node.attribute)
+    few = node.op_type == "ConstantOfShape" and counts and math.prod(int(n) for n in feeds[node.input[0]]) <= SMALL
+    return node.op_type in GROWING and not few
+
+
+def _private(graph: onnx.GraphProto, initializers: Set[str], fixed: Set[str]) -> set[str]:
+    """Constants that only foldable nodes read: none of them stays beside what is computed from it."""
+    constants, public = set(initializers), set(fixed)
+    for node in graph.node:
+        if _is_foldable(node, constants, fixed):
+            constants.update(n for n in node.output if n)
+        else:
+            public |= node_reads(node)
+    return constants - public
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import onnx
 
-from passes.fold_batchnorm import fold_batchnorm
+from passes.fold_batchnorm import Folded, fold_batchnorm
 from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
+from passes.graph.registry import is_quantised
 from passes.graph.shapes import Observer, Shape
 from passes.merge import MergeSettings
 from passes.normalise import normalise
@@ -22,6 +23,8 @@ from passes.plan import GroupPlan, PlanSettings, keep_ratio, make_plans
 from passes.shrink import shrink, unshrunk_twin
 
 Progress = Callable[[str], None]
+Stage = Callable[[str], AbstractContextManager[None]]
+"""Surrounds the stage of the given name, to time it and to show it."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,43 @@ class Compressed:
         """Whether any channel goes."""
         return any(plan.shrinks for plan in self.plans)
 
+    @property
+    def quantised(self) -> str | None:
+        """The first node that computes with quantised numbers and that no rule can cut, if there is one."""
+        cut = {flow.record.node.index for flow in self.typing.flows}
+        whole = (node for node in self.typing.graph.nodes if node.index not in cut and is_quantised(node.op))
+        return next((f"{node.label} ({node.op})" for node in whole), None)
+
     def twin(self) -> onnx.ModelProto:
         """The same function at the original shapes (see `passes.shrink`)."""
         return unshrunk_twin(self.typing, self.plans)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What is known of a model before anything is decided. ``before``: the normalised model; ``folded``: what became of
+    its BatchNormalization; ``typing`` and ``groups``: axes and channels of the folded model."""
+
+    before: Graph
+    folded: Folded
+    typing: Typing
+    groups: list[ChannelGroup]
+
+
+def analyse(
+    model: onnx.ModelProto, input_shapes: Mapping[str, Shape], observer: Observer | None, stage: Stage
+) -> Analysis:
+    """The first half of `compress`: find the channel groups of ``model``, which stays as it is."""
+    with stage("normalise"):
+        normal = normalise(model)
+        before = Graph(normal, input_shapes, observer)
+    with stage("fold"):
+        folded = fold_batchnorm(before)
+    with stage("infer"):
+        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
+        typing = infer(graph)
+        groups = channel_groups(typing)
+    return Analysis(before, folded, typing, groups)
 
 
 def compress(
@@ -84,15 +121,8 @@ def compress(
         yield
         seconds[name] = time.perf_counter() - start
 
-    with stage("normalise"):
-        normal = normalise(model)
-        before = Graph(normal, settings.input_shapes, observer)
-    with stage("fold"):
-        folded = fold_batchnorm(before)
-    with stage("infer"):
-        graph = before if folded.model is normal else Graph(folded.model, settings.input_shapes, observer)
-        typing = infer(graph)
-        groups = channel_groups(typing)
+    analysis = analyse(model, settings.input_shapes, observer, stage)
+    typing, groups = analysis.typing, analysis.groups
     with stage("plan"):
         excluded = exclusions(groups, settings)
         plan_settings = PlanSettings(
@@ -101,7 +131,7 @@ def compress(
             settings.select,
             settings.merge,
             settings.lossless,
-            folded.norms,
+            analysis.folded.norms,
         )
         plans = make_plans(typing, groups, excluded, plan_settings)
     with stage("shrink"):
@@ -110,7 +140,7 @@ def compress(
         else:
             result = onnx.ModelProto()
             result.CopyFrom(model)
-    return Compressed(result, before, typing, plans, folded.left, seconds)
+    return Compressed(result, analysis.before, typing, plans, analysis.folded.left, seconds)
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:

@@ -121,7 +121,7 @@ def _absorb(
             plan.reason = f"pruned only: {blocked}"
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method == "merge" and lossy.size:
-        _restore_means(plan, lossy, recorded_samples(typing, group, settings.norms))
+        _restore_means(typing, plan, lossy, recorded_samples(typing, group, settings.norms))
 
 
 def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
@@ -132,19 +132,19 @@ def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale:
     return partner
 
 
-def _restore_means(plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
+def _restore_means(typing: Typing, plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
     """Move what the consumers lose of the removed channels' means into the constants: c = E x - Z E x_K."""
     for name, z in plan.mixing.items():
-        if name in samples and _takes_constants(plan.group, name):
+        if name in samples and _takes_constants(typing, plan.group, name):
             mean = samples[name].mean
             lost = mean - z @ mean[plan.keep]
             constants = plan.constants.setdefault(name, np.zeros(plan.group.size))
             constants[lossy] += lost[lossy]
 
 
-def _takes_constants(group: ChannelGroup, name: str) -> bool:
+def _takes_constants(typing: Typing, group: ChannelGroup, name: str) -> bool:
     """Whether every consumer that reads tensor ``name`` has a bias that can take a constant."""
-    return all(takes_constants(step) for step in group.steps if name in step.consumed)
+    return all(takes_constants(typing, step) for step in group.steps if name in step.consumed)
 
 
 def _removed_constants(free: FreeChannels, gone: Array) -> dict[str, Array]:

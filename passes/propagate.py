@@ -109,7 +109,7 @@ def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
         return False
     carried = {use.k for use in step.uses}
     for k, name in enumerate(record.node.inputs):
-        if k in record.offsets and k not in carried and (name not in graph.initializers or np.any(graph.array(name))):
+        if k in record.offsets and k not in carried and (not graph.knows(name) or np.any(graph.array(name))):
             return True
     placed = {record.node.inputs[p.k] for p in record.places if not p.output and not _is_constant(typing, p.k, step)}
     return len(placed - set(data)) > 0 and record.node.op in ("Add", "Sub", "Sum", "Mean", "Max", "Min", "Where")
@@ -129,7 +129,7 @@ def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Arra
     for use in step.with_role(Role.CHANNEL):
         if use.k in record.offsets:
             continue
-        if use.constant not in typing.graph.initializers:
+        if not typing.graph.knows(use.constant):
             _note(result, np.where(partner == np.arange(group.size), 0.0, np.inf))
             continue
         values = unfolded(typing, group, use)
@@ -157,7 +157,7 @@ def _check_offsets(typing: Typing, group: ChannelGroup, step: Step, partner: Arr
         return
     for use in step.uses:
         if use.role is not Role.CONSUMER and step.is_offset(use):
-            if use.constant not in typing.graph.initializers:
+            if not typing.graph.knows(use.constant):
                 _note(result, np.where(partner == np.arange(group.size), 0.0, np.inf))
                 continue
             values = unfolded(typing, group, use).astype(np.float64)

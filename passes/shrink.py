@@ -21,9 +21,11 @@ from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
 from passes.graph.project import Indices, along, kept_indices, mix
+from passes.graph.rules.elementwise import FLOATS
 from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
 from passes.tidy import tidy
+from passes.widen import widen
 
 Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
 
@@ -48,6 +50,7 @@ def _carry_out(typing: Typing, plans: Sequence[GroupPlan], twin: bool) -> onnx.M
     for name, own in axes.items():
         if any(a in keep for term in own for a in terms.atoms(term)):
             _rewrite(name, own, keep, mixes, patch, twin)
+    widen(typing, keep, patch, twin)
     if twin:
         _mask_what_has_no_weights(typing, active, patch)
     else:
@@ -65,7 +68,7 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
     written: dict[str, list[Term]] = {}
     for plan in plans:
         for step, use in plan.group.consumer_uses():
-            value = plan.constants.get(step.consumed[0])
+            value = plan.constants.get(step.read)
             if value is None or step.is_offset(use):
                 continue
             node = step.flow.record.node
@@ -95,7 +98,7 @@ def _consumer_mixes(plans: Sequence[GroupPlan]) -> Mixes:
         for step, use in plan.group.consumer_uses():
             if (use.constant, use.axis) not in seen:  # shared weights are mixed once
                 seen.add((use.constant, use.axis))
-                mixes[use.constant, use.axis].append((plan, plan.mixing.get(step.consumed[0], plan.selection())))
+                mixes[use.constant, use.axis].append((plan, plan.mixing.get(step.read, plan.selection())))
     return mixes
 
 
@@ -131,18 +134,19 @@ def _mask_what_has_no_weights(typing: Typing, plans: Sequence[GroupPlan], patch:
                 places = [p for p in step.flow.record.places if not p.output and summed & {*terms.atoms(p.term)}]
                 masked |= {(p.k, p.axis) for p in places if plan.group.atom in {*terms.atoms(p.term)}}
             for k, axis in sorted(masked):
-                mask = np.zeros(typing.graph.info.shapes[node.inputs[k]][axis], _precision(typing, plan))
+                mask = np.zeros(
+                    typing.graph.info.shapes[node.inputs[k]][axis], _precision(typing, plan, node.inputs[k])
+                )
                 mask[kept_indices(typing.axes[node.inputs[k]][axis], keep)] = 1
                 rank = len(typing.axes[node.inputs[k]])
                 patch.multiply_input(node, k, mask.reshape([-1 if d == axis else 1 for d in range(rank)]))
 
 
-def _precision(typing: Typing, plan: GroupPlan) -> np.dtype[Any]:
-    """The float type that the group's weights are computed in."""
-    weights = (
-        typing.graph.array(u.constant)
-        for s in plan.group.steps
-        for u in s.uses
-        if u.constant in typing.axes and u.constant in typing.graph.initializers
-    )
-    return next((w.dtype for w in weights if w.dtype.kind not in "iub"), np.dtype(np.float32))
+def _precision(typing: Typing, plan: GroupPlan, name: str) -> np.dtype[Any]:
+    """The type of tensor ``name`` where it is a constant, else the float type that the group's weights have."""
+    graph = typing.graph
+    if graph.knows(name):
+        return graph.array(name).dtype
+    names = (u.constant for s in plan.group.steps for u in s.uses if not s.prepares and graph.knows(u.constant))
+    types = (graph.array(n).dtype for n in names)
+    return next((t for t in types if onnx.helper.np_dtype_to_tensor_dtype(t) in FLOATS), np.dtype(np.float32))

@@ -84,7 +84,7 @@ def unfolded(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 
 
 def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Signature:
-    """Signature of a group's channels, from those of its constants that are initializers.
+    """Signature of a group's channels, from those of its constants whose values are known.
 
     ``norms``: weights -> the norm that was folded into them.
     """
@@ -95,7 +95,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
     for step in group.steps:
         node = step.flow.record.node
         for use in step.uses:
-            if use.constant not in typing.graph.initializers:
+            if step.prepares or not typing.graph.knows(use.constant):  # what it prepares is seen at the reader
                 continue
             if use.role is Role.PRODUCER and not step.is_offset(use):
                 divisor = np.ones(group.size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 
 from passes.graph import terms
@@ -24,6 +24,15 @@ class Step:
     produced: list[str] = field(default_factory=list)
     """Output tensors whose channels the node makes."""
     contracted: bool = False
+    prepares: bool = False
+    """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
+    slid: bool = False
+    """Whether the node mixes neighbouring channels and still gives each of them."""
+
+    @property
+    def read(self) -> str:
+        """The first data tensor whose channels the node sums up; ``""`` if it only feeds back what it makes itself."""
+        return self.consumed[0] if self.consumed else ""
 
     @property
     def label(self) -> str:
@@ -65,7 +74,8 @@ class ChannelGroup:
     @property
     def producers(self) -> list[str]:
         """Nodes whose weights make the channels."""
-        return _labels(step for step in self.steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
+        steps = (step for step in self.steps if not step.prepares)
+        return _labels(step for step in steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
 
     @property
     def consumers(self) -> list[str]:
@@ -85,14 +95,14 @@ def channel_groups(typing: Typing) -> list[ChannelGroup]:
     """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included."""
     groups: dict[Atom, ChannelGroup] = {}
     for flow in typing.flows:
-        for a, step in _steps(flow).items():
+        for a, step in _steps(flow, typing.graph.constants).items():
             groups.setdefault(a, ChannelGroup(a, [])).steps.append(step)
     found = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
     summed = _atoms_in_sums(typing)
     for group in found:
         group.coupled = _coupling(group, summed)
         group.unmixable = _unmixable(group, typing)
-    found.sort(key=lambda g: g.steps[0].flow.record.node.index)
+    found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
     seen: Counter[str] = Counter()
     for group in found:
         first = group.producers[0]
@@ -106,14 +116,15 @@ def _is_input_side_only(group: ChannelGroup) -> bool:
     return not any(step.with_role(Role.PRODUCER) for step in group.steps)
 
 
-def _steps(flow: Flow) -> dict[Atom, Step]:
+def _steps(flow: Flow, constants: Set[str]) -> dict[Atom, Step]:
     """The node's step in each group that one of its letters belongs to."""
     steps: dict[Atom, Step] = {}
     node = flow.record.node
+    prepares = all(name in constants for name in node.outputs if name)
 
     def step_of(letter: Atom) -> Iterator[Step]:
         for a in dict.fromkeys(terms.atoms(letter)):
-            yield steps.setdefault(a, Step(flow))
+            yield steps.setdefault(a, Step(flow, prepares=prepares))
 
     for use in flow.uses:
         for step in step_of(use.letter):
@@ -130,6 +141,10 @@ def _steps(flow: Flow) -> dict[Atom, Step]:
     for letter in flow.contracted:
         for step in step_of(letter):
             step.contracted = True
+    for term in flow.record.slid:
+        for letter in terms.atoms(term):
+            for step in step_of(letter):
+                step.slid = True
     return steps
 
 
@@ -160,13 +175,22 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
     for step in group.steps:
         if step.contracted:
             return f"{step.label} multiplies two activations"
+        if step.slid:
+            return f"{step.label} mixes neighbouring channels"
+        if step.flow.record.fed_back and step.produced:
+            return f"{step.label} feeds them back to itself"
         for use in step.uses:
             roles.setdefault((use.constant, use.axis), set()).add(use.role)
             if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:
-                return f"the weights of {step.label} are computed in the graph"
+                return f"the weights of {step.label} are {_origin(typing, use.constant)}"
             if use.role is Role.CONSUMER and len(typing.graph.users[use.constant]) > 1:
                 return f"{use.constant} is read by several nodes"
     for (constant, _), seen in roles.items():
         if len(seen) > 1:
             return f"{constant} is read in two ways"
     return None
+
+
+def _origin(typing: Typing, constant: str) -> str:
+    maker = typing.graph.producer.get(constant)
+    return "quantised" if maker is not None and maker.op == "DequantizeLinear" else "computed in the graph"

@@ -9,7 +9,7 @@ from passes.graph import terms
 from passes.graph.errors import Refusal
 from passes.graph.model import Graph, Node
 from passes.graph.op import Op, Record, Resize, Scaling
-from passes.graph.registry import find_rule
+from passes.graph.registry import find_rule, without_rule
 from passes.graph.terms import Atom, Term
 
 
@@ -73,10 +73,14 @@ def infer(graph: Graph) -> Typing:
         _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
     for node in graph.nodes:
         op = Op(graph, node)
+        if _computes_numbers(graph, node):
+            for name in node.outputs:
+                _freeze_tensor(typing, name, op.why("computes numbers, not features"))
+            continue
         rule = find_rule(node.domain, node.op)
         try:
             if rule is None:
-                raise Refusal("has no axis rule")
+                raise Refusal(without_rule(node.op))
             rule(op)
         except Refusal as refusal:
             for name in (*node.inputs, *node.outputs):
@@ -89,6 +93,14 @@ def infer(graph: Graph) -> Typing:
         _freeze_tensor(typing, name, f"{name} is a graph output")
     _freeze_computed_reads(typing)
     return typing
+
+
+def _computes_numbers(graph: Graph, node: Node) -> bool:
+    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them is a channel."""
+    info = graph.info
+    return node.op != "Shape" and all(
+        info.origins.get(n) and info.values[n].dtype.kind in "iub" for n in node.outputs if n
+    )
 
 
 def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Node, int, str]]:
@@ -155,6 +167,8 @@ def _finish(typing: Typing, op: Op) -> Flow:
         name = (node.outputs if place.output else node.inputs)[place.k]
         terms.unify(typing.axes[name][place.axis], place.term)
         touched.add((name, place.axis))
+    for term, made in record.fed_back:
+        terms.unify(term, made)
     for name in (*node.inputs, *node.outputs):
         for axis, term in enumerate(typing.axes.get(name, ())):
             if (name, axis) not in touched:
@@ -165,6 +179,7 @@ def _finish(typing: Typing, op: Op) -> Flow:
 def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
     flow = Flow(op.record)
     dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
+    fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
     sized = {a for r in op.record.resizes for e in r.entries if not isinstance(e, int) for a in terms.atoms(e)}
     for a, member in members.items():
         data, outputs, constants = member.data, member.outputs, member.constants
@@ -177,7 +192,7 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
             flow.produced[a] = outputs
             if not constants and a not in sized:
                 op.freeze(a, "makes it from nothing")
-        elif data and constants:
+        elif constants and (data or a in fed_back):
             flow.consumed[a] = data
             role = Role.CONSUMER
         elif len(data) > 1:

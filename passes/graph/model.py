@@ -7,7 +7,7 @@ drops metadata, doc strings and value_info. They are collected in a `Patch` and 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from passes.graph.evaluate import evaluate
 from passes.graph.shapes import Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
@@ -61,6 +62,7 @@ class Graph:
                 self.users[name].append((node, k))
         self.captured = frozenset().union(*(node.captures for node in self.nodes))
         self.constants = self._constants()
+        self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
 
     def _constants(self) -> frozenset[str]:
@@ -73,10 +75,21 @@ class Graph:
         return frozenset(found)
 
     def array(self, name: str) -> Array:
-        """Value of an initializer, read once."""
-        if name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(self.initializers[name])
+        """Value of a constant, read or computed once; see `knows`."""
+        if name not in self._arrays and not self.knows(name):
+            raise KeyError(name)
         return self._arrays[name]
+
+    def knows(self, name: str) -> bool:
+        """Whether ``name`` is an initializer, or can be computed from nothing but initializers."""
+        if name in self.initializers and name not in self._arrays:
+            self._arrays[name] = numpy_helper.to_array(self.initializers[name])
+        elif name in self.constants and name in self.producer and name not in self._arrays:
+            node = self.producer[name]
+            if all(self.knows(n) for n in node.inputs if n):
+                opsets = {o.domain: o.version for o in self.model.opset_import}
+                self._arrays.update(evaluate(self.model.graph.node[node.index], opsets, self._arrays))
+        return name in self._arrays
 
     def shape(self, name: str) -> Shape | None:
         """Concrete shape of a tensor, or nothing where it cannot be known."""
@@ -89,10 +102,10 @@ class Graph:
         return None if name in self.info.varying else self.info.values.get(name)
 
     def fresh_name(self, stem: str) -> str:
-        """A tensor name that is not in use."""
+        """A tensor name that is not in use, inside control-flow bodies neither."""
         taken = self.info.shapes.keys() | self.initializers.keys() | self.producer.keys() | set(self.inputs)
         name, n = stem, 1
-        while name in taken or name in self.captured:
+        while name in taken or name in self._inner:
             name, n = f"{stem}_{n}", n + 1
         return name
 
@@ -145,6 +158,20 @@ def _captures(graph: gs.Graph) -> frozenset[str]:
     defined = {t.name for node in graph.nodes for t in node.outputs} | {t.name for t in graph.inputs}
     defined |= {name for name, t in graph.tensors().items() if isinstance(t, gs.Constant)}
     return frozenset(read - defined - {""})
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs in a node's attributes."""
+    return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
+
+
+def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
+    """Every tensor name that ``graph`` or a graph inside it reads or defines."""
+    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for inner in _bodies(node):
+            yield from _names_in(inner)
 
 
 def nbytes(tensor: onnx.TensorProto) -> int:

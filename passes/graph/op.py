@@ -61,6 +61,8 @@ class Resize:
     entries: tuple[Term | int, ...]
     scalar: bool = False
     dynamic: frozenset[int] = frozenset()
+    pinned: float | None = None
+    """What the attribute is set to instead of the new size."""
 
 
 @dataclass
@@ -74,6 +76,8 @@ class Record:
     weights: frozenset[int] = frozenset()
     offsets: frozenset[int] = frozenset()
     dropped: list[Term] = field(default_factory=list)
+    slid: list[Term] = field(default_factory=list)
+    fed_back: list[tuple[Term, Term]] = field(default_factory=list)
 
 
 class Op:
@@ -149,7 +153,10 @@ class Op:
         inputs, outputs = parse(text)
         letters = {name: self.letter(n) for name, n in sizes.items()}
         operands = [(self.shape(k), pattern, False, k) for k, pattern in enumerate(inputs) if self.has(k)]
-        operands += [(self.out_shape(k), pattern, True, k) for k, pattern in enumerate(outputs)]
+        given = [
+            (k, pattern) for k, pattern in enumerate(outputs) if k < len(self.node.outputs) and self.node.outputs[k]
+        ]
+        operands += [(self.out_shape(k), pattern, True, k) for k, pattern in given]
         for shape, pattern, is_output, k in operands:
             for axis, names in pattern.axes(len(shape)):
                 if not names:
@@ -173,6 +180,15 @@ class Op:
         """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""
         self.record.dropped.append(term)
 
+    def feeds_back(self, term: Term, made: Term) -> None:
+        """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""
+        self.record.fed_back.append((term, made))
+
+    def slides_over(self, term: Term) -> None:
+        """Each output index of ``term`` reads several of input 0: the node goes on to see all of them, zeros for those
+        that are gone (see `passes.widen`). For small tensors, such as a gate's pooled channels."""
+        self.record.slid.append(term)
+
     def freeze(self, term: Term, reason: str) -> None:
         """Nothing may be removed from ``term``; ``reason`` completes "<node> (<op>) ..."."""
         terms.freeze(term, self.why(reason))
@@ -184,6 +200,10 @@ class Op:
     def resize_attr(self, name: str, term: Term) -> None:
         """Integer attribute ``name`` is the size of ``term``."""
         self.record.resizes.append(Resize(name, (term,), scalar=True))
+
+    def pin_attr(self, name: str, value: float, term: Term) -> None:
+        """Attribute ``name``, absent, means ``value``, which would follow the size of ``term`` but must not."""
+        self.record.resizes.append(Resize(name, (term,), pinned=value))
 
     def resize_attrs(self, name: str, entries: Sequence[Term | int]) -> None:
         """Integer list attribute ``name`` holds the sizes of ``entries``."""

@@ -26,6 +26,7 @@ class Patch:
     attributes: defaultdict[int, dict[str, Any]] = field(default_factory=lambda: defaultdict(dict))
     replaced: dict[int, Sequence[onnx.NodeProto]] = field(default_factory=dict)
     before: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
+    after: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
 
     def array(self, name: str) -> Array:
         """Value of an initializer as the patch leaves it."""
@@ -93,6 +94,11 @@ class Patch:
         """Put ``nodes`` before ``node``."""
         self.before.setdefault(node.index, []).extend(nodes)
 
+    def insert_after(self, node: Node, nodes: Sequence[onnx.NodeProto], k: int, name: str) -> None:
+        """Put ``nodes`` behind ``node``, whose output ``k`` is called ``name`` from now on."""
+        self.after.setdefault(node.index, []).extend(nodes)
+        self.outputs[node.index][k] = name
+
     def remove(self, node: Node, keep_output: bool = False) -> None:
         """Remove ``node``; with ``keep_output`` the producer of its input 0 takes its output's name over."""
         self.replaced[node.index] = ()
@@ -109,6 +115,7 @@ class Patch:
         for index, node in enumerate(source.graph.node):
             nodes.extend(self.before.get(index, ()))
             nodes.extend(self.replaced[index] if index in self.replaced else [self._edited(index, node)])
+            nodes.extend(self.after.get(index, ()))
         del graph.node[:]
         graph.node.extend(nodes)
         for tensor in source.graph.initializer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable
 from functools import cache
 
@@ -11,6 +12,7 @@ from passes.graph.op import Op
 
 Rule = Callable[[Op], None]
 _RULES: dict[tuple[str, str], Rule] = {}
+_QUANTISED = re.compile(r"Q[A-Z]|.*([Qq]uantize|Integer|NBits|Bnb4|FpQ4)")
 
 
 def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
@@ -38,3 +40,13 @@ def rules() -> dict[tuple[str, str], Rule]:
 def find_rule(domain: str, op: str) -> Rule | None:
     """The rule of an op, or nothing: then its axes freeze."""
     return rules().get(("" if domain == "ai.onnx" else domain, op))
+
+
+def is_quantised(op: str) -> bool:
+    """Whether an op computes with quantised numbers, by its name: QLinearConv, MatMulInteger, MatMulNBits, ..."""
+    return _QUANTISED.match(op) is not None
+
+
+def without_rule(op: str) -> str:
+    """Why the axes of an op that has no rule freeze."""
+    return "is quantised: merge first, then quantise" if is_quantised(op) else "has no axis rule"

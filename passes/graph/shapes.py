@@ -8,6 +8,7 @@ is still unknown is asked of an observer that runs the model once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +25,9 @@ Observer = Callable[[onnx.ModelProto, Mapping[str, Shape], list[str]], Mapping[s
 
 SMALL = 4096
 """Elements up to which a computed tensor is evaluated and an initializer is kept in the skeleton."""
-STAND_INS = ((2, 64), (3, 96))
+STAND_INS = ((2, 64), (3, 128))
 """Sizes of a dynamic first axis and of any other one, in the two assignments."""
-RIGID = ((1, 64), (1, 96))
+RIGID = ((1, 64), (1, 128))
 """The same for models whose batch is dynamic in name only: somewhere they reshape to a batch of one."""
 
 
@@ -40,6 +41,8 @@ class ShapeInfo:
     values: dict[str, NDArray[np.generic]] = field(default_factory=dict)
     varying: set[str] = field(default_factory=set)
     origins: dict[str, frozenset[str]] = field(default_factory=dict)
+    rigid: str | None = None
+    """The node that shows the first axis to be dynamic in name only; shapes are those of a batch of one then."""
 
 
 def input_shapes(
@@ -104,8 +107,10 @@ def infer_shapes(
 ) -> ShapeInfo:
     """Shapes of all tensors of the main graph under the first assignment, with what the second one shows to vary."""
     first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in STAND_INS)
-    if _contradicts(model, first):
+    rigid = _joins_samples(model, first.shapes, second.shapes)
+    if rigid is not None:
         first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in RIGID)
+        first.rigid = rigid
     for name, shape in first.shapes.items():
         other = second.shapes.get(name)
         if other is None or len(other) != len(shape):
@@ -122,14 +127,27 @@ def infer_shapes(
     return first
 
 
-def _contradicts(model: onnx.ModelProto, info: ShapeInfo) -> bool:
-    """Whether some Reshape cannot hold its input."""
-    shapes = [
-        (info.shapes.get(node.input[0]), info.shapes.get(node.output[0]))
-        for node in model.graph.node
-        if node.op_type == "Reshape"
-    ]
-    return any(a is not None and b is not None and np.prod(a) != np.prod(b) for a, b in shapes)
+def _joins_samples(model: onnx.ModelProto, one: Mapping[str, Shape], two: Mapping[str, Shape]) -> str | None:
+    """A Reshape that cannot hold its input, or moves the batch to another place, as `[1, 16, 96, -1]` does."""
+    for node in model.graph.node:
+        if node.op_type != "Reshape" or any(n not in one or n not in two for n in (node.input[0], node.output[0])):
+            continue
+        before, after = ((one[n], two[n]) for n in (node.input[0], node.output[0]))
+        if math.prod(before[0]) != math.prod(after[0]):
+            return str(node.name or node.output[0])
+        (outside, room), (outside_after, room_after) = _batch_place(*before), _batch_place(*after)
+        if outside_after > outside * room or outside > outside_after * room_after:
+            return str(node.name or node.output[0])
+    return None
+
+
+def _batch_place(one: Shape, two: Shape) -> tuple[int, float]:
+    """(indices before the axis that the batch stands on, what else that axis may hold before the batch)."""
+    (small, _), (large, _) = STAND_INS
+    found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * large == b * small]
+    if len(one) != len(two) or len(found) != 1:
+        return 1, math.inf
+    return math.prod(one[: found[0]]), one[found[0]] // small
 
 
 def _under(
@@ -141,42 +159,50 @@ def _under(
     sizes = input_shapes(model, stand_ins, overrides)
     bones = skeleton(model, sizes)
     info = ShapeInfo()
-    _run_inference(bones, info)
-    while _evaluate(bones, info):  # a value may unlock a shape, which may unlock a value
-        _run_inference(bones, info)
+    kinds = _run_inference(bones, info)
+    _sweep(bones, info, kinds)
     missing = [n for node in model.graph.node for n in node.output if n and n not in info.shapes]
     if missing and observer is not None:
         info.shapes.update(observer(model, sizes, missing))
-        _evaluate(bones, info)
+        _sweep(bones, info, kinds)
     return info
 
 
-def _run_inference(bones: onnx.ModelProto, info: ShapeInfo) -> None:
+def _run_inference(bones: onnx.ModelProto, info: ShapeInfo) -> dict[str, int]:
+    """Add the shapes that onnx infers in one go; the element types of all tensors."""
     inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
+    kinds: dict[str, int] = {}
     for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
-        kind = value.type.tensor_type
-        if value.type.HasField("tensor_type") and kind.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
-            if -1 not in dims:
-                info.shapes[value.name] = dims
+        _note(value.name, value.type, info, kinds)
     for tensor in bones.graph.initializer:
-        info.shapes[tensor.name] = tuple(tensor.dims)
-
-
-def _evaluate(bones: onnx.ModelProto, info: ShapeInfo) -> bool:
-    """Fold arithmetic on shapes and small constants into initializers of the skeleton. True if any was found."""
-    for tensor in bones.graph.initializer:
-        if tensor.name not in info.values and not tensor.external_data:
+        info.shapes[tensor.name], kinds[tensor.name] = tuple(tensor.dims), tensor.data_type
+        if not tensor.external_data:
             info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    return kinds
+
+
+def _note(name: str, kind: onnx.TypeProto, info: ShapeInfo, kinds: dict[str, int]) -> None:
+    """Take over what is known of a tensor's type."""
+    if kind.HasField("tensor_type"):
+        kinds[name] = kind.tensor_type.elem_type
+        if kind.tensor_type.HasField("shape"):
+            dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.tensor_type.shape.dim)
+            if -1 not in dims:
+                info.shapes[name] = dims
+
+
+def _sweep(bones: onnx.ModelProto, info: ShapeInfo, kinds: dict[str, int]) -> None:
+    """One walk in graph order: evaluate arithmetic on shapes and small constants, infer the shapes that hang on it."""
     opsets = {o.domain: o.version for o in bones.opset_import}
-    outputs = {v.name for v in bones.graph.output}
-    kept: list[onnx.NodeProto] = []
     for node in bones.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        outputs = [n for n in node.output if n]
         found: dict[str, NDArray[Any]] = {}
         origin: frozenset[str] = frozenset()
-        if node.domain not in ("", "ai.onnx"):
-            pass
-        elif node.op_type == "Shape" and node.input[0] in info.shapes:
+        if all(n in info.values for n in outputs):
+            continue
+        if node.op_type == "Shape" and node.input[0] in info.shapes:
             bounds = {a.name: a.i for a in node.attribute}
             whole = info.shapes[node.input[0]]
             part = whole[slice(bounds.get("start", 0), bounds.get("end"))]
@@ -184,18 +210,28 @@ def _evaluate(bones: onnx.ModelProto, info: ShapeInfo) -> bool:
         elif _is_evaluable(node, info):
             found = evaluate(node, opsets, info.values)
             origin = frozenset().union(*(info.origins.get(n, frozenset()) for n in node.input))
-        if len(found) == sum(n != "" for n in node.output) and not outputs & found.keys():
-            for name, value in found.items():
-                info.values[name], info.origins[name], info.shapes[name] = value, origin, value.shape
-                bones.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
-        else:
-            kept.append(node)
-    if len(kept) == len(bones.graph.node):
-        return False
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in kept]
-    del bones.graph.node[:]
-    bones.graph.node.extend(copies)
-    return True
+        for name, value in found.items():
+            info.values[name], info.origins[name], info.shapes[name] = value, origin, value.shape
+        if any(n not in info.shapes for n in outputs):
+            _infer_node(node, opsets, info, kinds)
+
+
+def _infer_node(node: onnx.NodeProto, opsets: dict[str, int], info: ShapeInfo, kinds: dict[str, int]) -> None:
+    """Shapes of one node's outputs, where onnx can tell them from what is known by now."""
+    read = [n for n in node.input if n]
+    if not all(n in info.shapes and n in kinds for n in read):
+        return
+    types = {n: onnx.helper.make_tensor_type_proto(kinds[n], info.shapes[n]) for n in read}
+    known = {n: onnx.numpy_helper.from_array(info.values[n], n) for n in read if n in info.values}
+    version = next(opsets[domain] for domain in ("", "ai.onnx") if domain in opsets)
+    imports = [onnx.helper.make_opsetid(domain, number) for domain, number in opsets.items()]
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, "")
+        inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, known, opset_imports=imports)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError, RuntimeError):
+        return  # stays unknown
+    for name, kind in inferred.items():
+        _note(name, kind, info, kinds)
 
 
 NOT_EVALUATED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}

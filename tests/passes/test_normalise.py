@@ -92,6 +92,38 @@ def test_a_large_weight_is_not_doubled():
     assert ops(normal(net(once, w=(side + 1, side + 1)))) == ["Relu", "MatMul"]
 
 
+def test_computed_weights_are_computed_once():
+    """Weight standardisation: the weight is read three times, but only by what is folded."""
+    body = """net (float[N,{0}] x) => (float[N,{0}] y) {{
+        m = ReduceMean<axes=[1]>(w)  d = Sub(w, m)  q = Mul(d, d)  s = ReduceMean<axes=[1]>(q)  r = Sqrt(s)
+        u = Div(d, r)  y = MatMul(x, u)
+    }}"""
+    side = int(np.sqrt(SMALL)) + 1
+    result = normalise(net(body.format(side), w=(side, side)))
+    assert ops(result) == ["MatMul"] and [t.name for t in result.graph.initializer] == ["u"]
+    np.testing.assert_allclose(array_of(result, "u").std(axis=1), 1, rtol=1e-5)
+
+
+def test_nothing_that_grows_is_computed_before_hand():
+    """An outer product of two vectors would be stored as a matrix; a quantised weight as four times its bytes."""
+    side = int(np.sqrt(8 * SMALL)) + 1
+    grown = net(f"net (float[N,{side}] x) => (float[N,{side}] y) {{ k = Mul(a, b)  y = MatMul(x, k) }}",
+                a=(side, 1), b=(1, side))  # fmt: skip
+    assert ops(normal(grown)) == ["Mul", "MatMul"]
+    narrow = net("net (float[N,4] x) => (float[N,3] y) { w = DequantizeLinear(q, s)  y = MatMul(x, w) }",
+                 q=np.arange(12, dtype=np.int8).reshape(4, 3), s=np.array(0.1, np.float32))  # fmt: skip
+    assert ops(normal(narrow)) == ["DequantizeLinear", "MatMul"]
+
+
+@pytest.mark.parametrize(("shape", "left"), [((3,), []), ((70, 70), ["ConstantOfShape"])])
+def test_a_few_integers_are_computed_before_hand(shape, left):
+    """Exporters compute shapes with ConstantOfShape; one that makes many numbers stays."""
+    out = ",".join(map(str, shape))
+    nodes = "k = ConstantOfShape<value=int64[1] {2}>(s)  f = Cast<to=1>(k)  y = Mul(x, f)"
+    body = f"net (float[{out}] x) => (float[{out}] y) {{ {nodes} }}"
+    assert [op for op in ops(normal(net(body, s=ints(*shape)))) if op == "ConstantOfShape"] == left
+
+
 def test_a_graph_output_keeps_its_node():
     body = "net (float[N,3] x) => (float[N,4] y, float[3,4] t) { t = Transpose(w)  y = MatMul(x, t) }"
     assert ops(normal(net(body, w=(4, 3)))) == ["Transpose", "MatMul"]

@@ -111,7 +111,10 @@ def split(op: Op) -> None:
 
 @rule("Slice")
 def slice_(op: Op) -> None:
-    """before + kept + after -> kept on each sliced axis; starts and ends follow. Other steps than 1 freeze the axis."""
+    """before + kept + after -> kept on each sliced axis; starts and ends follow.
+
+    With a step s: (kept s) -> kept, where s divides the axis; any other axis sliced with a step freezes.
+    """
     shape, out = op.shape(0), op.out_shape()
     starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
     axes = op.ints(3, "axes") or list(range(len(starts)))
@@ -127,6 +130,11 @@ def slice_(op: Op) -> None:
             op.put_out(axis, letter)
             continue
         start = min(max(starts[i] + n if starts[i] < 0 else starts[i], 0), n)
+        if steps[i] > 1 and n == out[axis] * steps[i] and 0 <= starts[i] < steps[i] and ends[i] >= n:
+            outer, phase = op.letter(out[axis]), terms.atom(steps[i], op.why("takes every so-manyth of it"))
+            op.put(0, axis, terms.product([outer, phase]))
+            op.put_out(axis, outer)
+            continue
         if steps[i] != 1 or (op.node.inputs[0], axis) in op.graph.info.dynamic:
             op.put(0, axis, terms.atom(n, op.why("slices it with a step or where it is dynamic")))
             op.put_out(axis, terms.atom(out[axis], op.why("slices it with a step or where it is dynamic")))
@@ -163,6 +171,31 @@ def gather(op: Op) -> None:
         op.put(1, d, letter)
         op.put_out(axis + d, letter)
         op.freeze(letter, "indexes with it")
+    op.scales(Scaling.LINEAR)
+
+
+@rule("GatherElements")
+def gather_elements(op: Op) -> None:
+    """data: a... n b..., indices: a... i b... -> Y: a... i b...; both lists of positions freeze."""
+    shape, indices = op.shape(0), op.shape(1)
+    picked = op.attr("axis", 0) % len(shape)
+    for axis, (n, m) in enumerate(zip(shape, indices, strict=True)):
+        letter = op.letter(m)
+        op.put(1, axis, letter)
+        op.put_out(axis, letter)
+        op.put(0, axis, letter if n == m and axis != picked else terms.atom(n, op.why("picks indices from it")))
+        if n != m or axis == picked:
+            op.freeze(letter, "indexes with it")
+    op.scales(Scaling.LINEAR)
+
+
+@rule("Tile")
+def tile(op: Op) -> None:
+    """X: n... , repeats r... -> Y: (r n)...; the copies stay as many."""
+    for axis, (n, r) in enumerate(zip(op.shape(0), op.ints(1), strict=True)):
+        letter = op.letter(n)
+        op.put(0, axis, letter)
+        op.put_out(axis, terms.product([terms.atom(r, op.why("repeats it")), letter]))
     op.scales(Scaling.LINEAR)
 
 

@@ -10,7 +10,13 @@ from passes.graph.terms import ONE, Term
 
 @rule("Conv")
 def conv(op: Op) -> None:
-    """X: N (g i) ..., W: (g o) i ..., B: (g o) -> Y: N (g o) ..."""
+    """X: N (g i) ..., W: (g o) i ..., B: (g o) -> Y: N (g o) ...
+
+    A single filter over a line of channels (the gate of ECA) has them on its one spatial axis: X: N 1 c -> Y: N 1 c.
+    """
+    if len(op.shape(1)) == 3 and op.shape(1)[:2] == (1, 1) and op.shape(0) == op.out_shape():
+        op.slides_over(op.pattern("N i c, o i k, o -> N o c")["c"])
+        return
     letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
     op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
@@ -22,6 +28,17 @@ def conv_transpose(op: Op) -> None:
     letters = op.pattern("N (g i) ..., (g i) o ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
     op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
+
+
+@rule("DeformConv")
+def deformable_conv(op: Op) -> None:
+    """X: N (g i) ..., W: (g o) i ..., offset: N ..., B: (g o), mask: N ... -> Y: N (g o) ..."""
+    if op.attr("offset_group", 1) > 1:
+        raise Refusal("moves groups of channels by offsets of their own")
+    group = op.attr("group", 1)
+    letters = op.pattern("N (g i) ..., (g o) i ..., N ..., (g o), N ... -> N (g o) ...", g=group)
+    op.resize_attr("group", letters["g"])
+    op.scales(Scaling.LINEAR, weights=[1], offsets=[3])
 
 
 @rule("Gemm")
@@ -59,6 +76,37 @@ def matmul(op: Op) -> None:
     for axis, term in enumerate(out):
         op.put_out(axis, term)
     op.scales(Scaling.PRODUCT, weights=[0, 1])
+
+
+@rule("Einsum")
+def einsum(op: Op) -> None:
+    """The equation says it; axes under an ellipsis broadcast."""
+    operands, arrow, result = op.attr("equation").replace(" ", "").partition("->")
+    names = [_subscripts(text, len(op.shape(k))) for k, text in enumerate(operands.split(","))]
+    every = [name for own in names for name in own]
+    if not arrow:
+        once = sorted(name for name in every if len(name) == 1 and every.count(name) == 1)
+        result = ("..." if "..." in operands else "") + "".join(once)
+    sizes: dict[str, int] = {}
+    for k, own in enumerate(names):
+        for name, n in zip(own, op.shape(k), strict=True):
+            sizes[name] = max(sizes.get(name, 1), n)
+    letters = {name: op.letter(n) for name, n in sizes.items()}
+    for k, own in enumerate(names):
+        for axis, name in enumerate(own):
+            op.put(k, axis, letters[name] if op.shape(k)[axis] > 1 else ONE)
+    for axis, name in enumerate(_subscripts(result, len(op.out_shape()))):
+        op.put_out(axis, letters[name])
+    op.scales(Scaling.PRODUCT, weights=range(len(names)))
+
+
+def _subscripts(text: str, rank: int) -> list[str]:
+    """Names of an operand's axes; those under an ellipsis are counted from the right."""
+    before, dots, after = text.partition("...")
+    spread = rank - len(before) - len(after)
+    if spread < 0 or (spread and not dots):
+        raise Refusal(f"has an operand with {rank} axes")
+    return [*before, *(f"...{i}" for i in reversed(range(spread))), *after]
 
 
 def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) -> None:

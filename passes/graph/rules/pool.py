@@ -51,6 +51,32 @@ def reduction(op: Op) -> None:
         op.scales(Scaling.HOMOGENEOUS)
 
 
+@rule("CumSum", "TopK", "Trilu")
+def ordered(op: Op) -> None:
+    """What depends on the order along an axis freezes it; the others pass."""
+    kind, shape = op.node.op, op.shape(0)
+    letters = [op.letter(n) for n in shape]
+    if kind == "Trilu":
+        axes = [len(shape) - 2, len(shape) - 1]
+    else:
+        axes = op.ints(1) if kind == "CumSum" else [op.attr("axis", -1)]
+    for a in axes:
+        letters[a] = terms.atom(shape[a], op.why("depends on its order"))
+    for axis, letter in enumerate(letters):
+        op.put(0, axis, letter)
+        for k in range(len(op.node.outputs)):
+            size = op.out_shape(k)[axis]
+            op.put_out(axis, letter if size == shape[axis] else terms.atom(size, op.why("depends on its order")), k)
+    op.scales(Scaling.NONE if kind == "TopK" else Scaling.LINEAR)
+
+
+@rule("GridSample", "RoiAlign")
+def sampling(op: Op) -> None:
+    """X: N C ... -> Y: M C ...; where to sample is a parameter."""
+    op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
+    op.scales(Scaling.HOMOGENEOUS)
+
+
 @rule("Resize", "Upsample")
 def resample(op: Op) -> None:
     """Axes whose size does not change pass; the others are interpolated and freeze. Sizes follow the axes."""

@@ -1,16 +1,26 @@
 """What each op rule ties and what it freezes; the tables stand in `support/rules_*.py`, one for each family."""
 
 import pytest
+import rules_attention
 import rules_elementwise
 import rules_layout
 import rules_linear
 import rules_norm
 import rules_pool
+import rules_recurrent
 from rulekit import reasons, scaling_of, types
 
 from passes.graph.registry import rules
 
-FAMILIES = (rules_elementwise, rules_layout, rules_linear, rules_norm, rules_pool)
+FAMILIES = (
+    rules_attention,
+    rules_elementwise,
+    rules_layout,
+    rules_linear,
+    rules_norm,
+    rules_pool,
+    rules_recurrent,
+)
 CASES = [case for family in FAMILIES for case in family.CASES]
 
 

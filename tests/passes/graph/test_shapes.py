@@ -96,3 +96,16 @@ def test_a_batch_that_is_dynamic_in_name_only():
     """A Reshape to a batch of one says so; the axis is still treated as dynamic."""
     info = infer_shapes(net("net (float[N,4,6] x) => (float[1,24] y) { y = Reshape(x, t) }", t=ints(1, 24)))
     assert info.shapes["x"] == (1, 4, 6) and info.shapes["y"] == (1, 24) and ("x", 0) in info.dynamic
+
+
+def test_a_batch_that_a_reshape_moves_elsewhere_is_one_in_name_only():
+    """`[1, heads, width, -1]`: with two samples it would put half of each into the last axis."""
+    body = "net (float[N,6,4] x) => (float[1,2,3,L] y) { y = Reshape(x, t) }"
+    info = infer_shapes(net(body, t=ints(1, 2, 3, -1)))
+    assert info.shapes["y"] == (1, 2, 3, 4) and info.rigid == "y"
+
+
+@pytest.mark.parametrize("target", [(-1, 2, 3, 4), (0, 2, 3, 4), (-1, 3, 4), (0, -1)])
+def test_a_batch_that_stays_outside_is_dynamic(target):
+    info = infer_shapes(net("net (float[N,6,4] x) => (float[] y) { y = Reshape(x, t) }", t=ints(*target)))
+    assert info.rigid is None and ("y", 0) in info.dynamic

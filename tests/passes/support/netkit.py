@@ -1,4 +1,4 @@
-"""Small networks as ONNX text with random weights, run by onnxruntime, and the twin oracle (DESIGN 6.1)."""
+"""Small networks as ONNX text with random weights, run by onnxruntime, and the twin oracle."""
 
 import zlib
 

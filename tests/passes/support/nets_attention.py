@@ -46,3 +46,13 @@ add(
     }""",
     e_w=(5, 16), qq_w=(16, 12), kk_w=(16, 12), vv_w=(16, 10), y_w=(10, 3),
 )  # fmt: skip
+add(
+    "einsum-attention",
+    3,
+    """net (float[N,6,10] x) => (float[N,6,10] y) {
+        q = Einsum<equation="bti,ihd->bhtd">(x, q_w)  k = Einsum<equation="bti,ihd->bhtd">(x, k_w)
+        v = Einsum<equation="bti,ihe->bhte">(x, v_w)  s = Einsum<equation="...td,...sd->...ts">(q, k)  p = Softmax(s)
+        o = Einsum<equation="bhts,bhse->bthe">(p, v)  y = Einsum<equation="bthe,heo->bto">(o, y_w)
+    }""",
+    q_w=(10, 4, 6), k_w=(10, 4, 6), v_w=(10, 4, 8), y_w=(4, 8, 10),
+)  # fmt: skip

@@ -100,3 +100,40 @@ add(
     **conv("a", 12, 3, 3, 3), i0=np.array(0, np.int64), i1=np.array(1, np.int64), i0v=ints(0), minus=ints(-1),
     **conv("b", 24, 12), two=np.array(2, np.int64), dims=ints(4, 6), **conv("y", 10, 24),
 )  # fmt: skip
+add(
+    "lstm",  # a bidirectional GRU, then an LSTM of which only the last state is read
+    3,
+    """net (float[5,2,6] x) => (float[2,4] y) {
+        a = MatMul(x, a_w)  g = GRU<hidden_size=8, linear_before_reset=1, direction="bidirectional">(a, g_w, g_r, g_b)
+        gt = Transpose<perm=[0,2,1,3]>(g)  gs = Reshape(gt, joined)
+        l, last = LSTM<hidden_size=10>(gs, l_w, l_r, l_b)  ls = Squeeze(last, zero)  y = MatMul(ls, y_w)
+    }""",
+    a_w=(6, 12), g_w=(2, 24, 12), g_r=(2, 24, 8), g_b=(2, 48), joined=ints(0, 0, -1), zero=ints(0),
+    l_w=(1, 40, 16), l_r=(1, 40, 10), l_b=(1, 80), y_w=(10, 4),
+)  # fmt: skip
+add(
+    "eca",  # a gate that looks at neighbouring channels
+    3,
+    """net (float[N,3,8,8] x) => (float[N,4] y) {
+        a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)
+        p = GlobalAveragePool(ar)  s = Reshape(p, line)  c = Conv<pads=[1,1]>(s, c_w)  g = Sigmoid(c)
+        t = Reshape(g, square)  m = Mul(ar, t)  b = Conv(m, b_w, b_b)  br = Relu(b)  q = GlobalAveragePool(br)
+        qs = Reshape(q, line)  d = Conv<pads=[2,2]>(qs, d_w, d_b)  e = Reshape(d, flat)  f = Gemm(e, f_w)  h = Relu(f)
+        y = Gemm(h, y_w)
+    }""",
+    **conv("a", 8, 3, 3, 3), c_w=(1, 1, 3), **conv("b", 10, 8, 1, 1), d_w=(1, 1, 5), d_b=(1,), f_w=(10, 6), y_w=(6, 4),
+    line=ints(0, 1, -1), square=ints(0, -1, 1, 1), flat=ints(0, -1),
+)  # fmt: skip
+add(
+    "weight-standardised",  # weights are computed in the graph, by a BatchNormalization in training mode
+    2,
+    """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        v = Reshape(a_w, line)
+        n, nm, nv = BatchNormalization<training_mode=1, momentum=1.0>(v, a_scale, zero, mean, var)
+        w = Reshape(n, filters)  a = Conv<pads=[1,1,1,1]>(x, w, a_b)  ar = Relu(a)
+        m = ReduceMean<axes=[1,2,3]>(b_w)  d = Sub(b_w, m)  q = Mul(d, d)  s = ReduceMean<axes=[1,2,3]>(q)  r = Sqrt(s)
+        u = Div(d, r)  b = Conv(ar, u, b_b)  br = Relu(b)  y = Conv(br, y_w)
+    }""",
+    **conv("a", 8, 3, 3, 3), line=ints(1, 8, -1), filters=ints(8, 3, 3, 3), a_scale=(8,), zero=np.zeros(8, np.float32),
+    mean=np.zeros(8, np.float32), var=np.ones(8, np.float32), **conv("b", 10, 8, 1, 1), y_w=(4, 10, 1, 1),
+)  # fmt: skip

@@ -1,5 +1,6 @@
 """Cases of `passes.graph.rules.layout`."""
 
+import numpy as np
 from netkit import ints
 from rulekit import CONV, GEMM, LAST, LAST_SHAPES, MIDDLE, fires, freezes, unknown
 
@@ -176,6 +177,35 @@ CASES = [
     freezes(
         "ConstantOfShape", DYNAMIC, "s = Shape(a)  k = ConstantOfShape(s)  y = Add(a, k)", "k 0: axis 0 of x is dynamic"
     ),
+    fires(
+        "Slice",
+        GEMM,
+        "r = Slice(a, lo, hi, ax, st)",
+        "w: . (A .); r: . A; v: A .",
+        "LINEAR",
+        lo=ints(1),
+        hi=ints(2**31),
+        ax=ints(1),
+        st=ints(2),
+        v=(4, 4),
+    ),
+    fires(
+        "GatherElements",
+        MIDDLE,
+        "r = GatherElements<axis=2>(a, at)",
+        "w: A .; r: . A .; v: . A",
+        "LINEAR",
+        at=np.zeros((2, 8, 5), np.int64),
+    ),
+    freezes(
+        "GatherElements",
+        MIDDLE,
+        "r = GatherElements<axis=1>(a, at)",
+        "w 0: r (GatherElements) picks indices from it",
+        at=np.zeros((2, 8, 5), np.int64),
+    ),
+    fires("Tile", GEMM, "r = Tile(a, s)", "w: . A; r: . (. A); v: (. A) .", "LINEAR", s=ints(1, 3), v=(24, 4)),
+    freezes("Tile", GEMM, "t = Tile(k, s)  r = Mul(a, t)", "w 1: t (Tile) repeats it", s=ints(4), k=(2,)),
     fires("Expand", LAST, "r = Expand(a, s)", "w: . A; r: . . . . A; v: A .", "LINEAR", s=ints(4, 2, 3, 1, 8)),
     unknown("Expand", "r = Expand(u, s)", s=ints(2, 8)),
 ]

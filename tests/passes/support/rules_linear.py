@@ -1,5 +1,6 @@
 """Cases of `passes.graph.rules.linear`."""
 
+from netkit import ints
 from rulekit import CONV, GEMM, LAST, MIDDLE, fires, freezes, unknown
 
 CASES = [
@@ -21,6 +22,16 @@ CASES = [
         g=(8, 4, 1, 1),
     ),
     fires("Conv", CONV, "r = Conv<group=8>(a, g)", "w: A . 1 1; g: A 1 1 1; v: . A 1 1", "LINEAR", g=(8, 1, 1, 1)),
+    fires(  # one filter over a line of channels, which keeps its full width
+        "Conv",
+        ("float[2,6] x", "a = Gemm(x, w)  {}  y = Gemm(r, v)", {"w": (6, 8), "v": (8, 4)}),
+        "u = Reshape(a, three)  c = Conv<pads=[1,1]>(u, g)  r = Reshape(c, two)",
+        "w: . A; u: . 1 A; c: . 1 A; g: 1 1 .; v: A .",
+        "NONE",
+        three=ints(0, 1, -1),
+        two=ints(0, -1),
+        g=(1, 1, 3),
+    ),
     freezes("Conv", CONV, "r = Conv<pads=[1,1,1,1]>(a, g)", "g 2: r (Conv) mixes this axis", g=(8, 8, 3, 3)),
     freezes(
         "Conv",
@@ -52,6 +63,40 @@ CASES = [
     fires("Gemm", GEMM, "r = Gemm(a, g, k)", "w: . A; g: A B; k: 1; v: B .", "LINEAR", g=(8, 8), k=(1,)),
     fires(
         "Gemm", GEMM, "t = Transpose(a)  r = Gemm<transA=1>(t, g)", "w: . A; t: A .; g: A B; v: B .", "LINEAR", g=(8, 8)
+    ),
+    fires(
+        "DeformConv",
+        CONV,
+        "r = DeformConv<group=2>(a, g, o, k)",
+        "w: (A B) . 1 1; g: (A C) B 1 1; k: (A C); v: . (A C) 1 1",
+        "LINEAR",
+        19,
+        {"r": (2, 8, 6, 6), "y": (2, 4, 6, 6)},
+        g=(8, 4, 1, 1),
+        o=(2, 2, 6, 6),
+        k=(8,),
+    ),
+    freezes(
+        "DeformConv",
+        CONV,
+        "r = DeformConv<offset_group=2>(a, g, o)",
+        "w 0: r (DeformConv) moves groups of channels",
+        19,
+        {"r": (2, 8, 6, 6), "y": (2, 4, 6, 6)},
+        g=(8, 8, 1, 1),
+        o=(2, 4, 6, 6),
+    ),
+    fires("Einsum", GEMM, 'r = Einsum<equation="bi, ij -> bj">(a, g)', "w: . A; g: A B; v: B .", "PRODUCT", g=(8, 8)),
+    fires("Einsum", LAST, 'r = Einsum<equation="...i,ji">(a, g)', "w: . A; g: B A; v: B .", "PRODUCT", g=(8, 8)),
+    fires("Einsum", LAST, 'r = Einsum<equation="abci,i->abci">(a, g)', "w: . A; g: A; v: A .", "PRODUCT", g=(8,)),
+    freezes("Einsum", LAST, 'c = Einsum<equation="...i->...">(a)  r = Mul(a, c)', "w 1: c (Einsum) reduces over it"),
+    freezes(
+        "Einsum",
+        GEMM,
+        'r = Einsum<equation="bij,jk->bik">(a, g)',
+        "w 1: r (Einsum) has an operand with 2 axes",
+        observed={"r": (2, 8)},
+        g=(8, 8),
     ),
     unknown("Gemm", "r = Gemm(u, g)", g=(8, 8)),
     fires("MatMul", LAST, "r = MatMul(a, g)", "w: . A; g: A B; v: B .", "PRODUCT", g=(8, 8)),

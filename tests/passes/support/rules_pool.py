@@ -2,7 +2,7 @@
 
 import numpy as np
 from netkit import ints
-from rulekit import CONV, LAST, MIDDLE, fires, freezes
+from rulekit import CONV, CONV_SHAPES, LAST, MIDDLE, fires, freezes
 
 POOLS = {
     "MaxPool": "HOMOGENEOUS", "AveragePool": "LINEAR", "LpPool": "HOMOGENEOUS",
@@ -45,6 +45,17 @@ CASES += [
     freezes("Resize", LAST, "r = Resize(a, , s)", "w 1: r (Resize) interpolates it", s=np.float32([1, 1, 1, 2])),
     freezes("Resize", CONV, 'r = Resize<coordinate_transformation_mode="tf_crop_and_resize">(a, roi, s)',
             "w 0: r (Resize) crops by coordinates", s=np.float32([1, 1, 2, 2]), roi=(8,)),
+    fires("CumSum", LAST, "r = CumSum(a, one)", "w: . A; r: . . . A; v: A .", "LINEAR", one=ints(1)),
+    freezes("CumSum", LAST, "r = CumSum(a, one)", "w 1: r (CumSum) depends on its order", one=ints(-1)),
+    fires("TopK", LAST, "r, i = TopK<axis=1>(a, one)", "w: . A; r: . 1 . A; i: . 1 . A; v: A .", "NONE", one=ints(1)),
+    freezes("TopK", LAST, "r, i = TopK(a, two)", "w 1: r (TopK) depends on its order", two=ints(2), v=(2, 4)),
+    fires("Trilu", CONV, "r = Trilu(a)", FREE, "LINEAR", observed=CONV_SHAPES),
+    freezes("Trilu", LAST, "r = Trilu(a)", "w 1: r (Trilu) depends on its order"),
+    fires("GridSample", CONV, "r = GridSample(a, g)", FREE, "HOMOGENEOUS", g=(2, 6, 6, 2)),
+    freezes("GridSample", LAST, "r = GridSample(a, g)", "w 1: r (GridSample) mixes this axis", g=(2, 5, 8, 2)),
+    fires("RoiAlign", CONV, "r = RoiAlign(a, g, at)", FREE, "HOMOGENEOUS", g=(2, 4), at=ints(0, 1)),
+    freezes("RoiAlign", ("float[2,8,6,6] x", "{}  y = Conv(r, v)", {"v": (4, 8, 1, 1)}), "r = RoiAlign(x, g, at)",
+            "x 0: r (RoiAlign) reduces over it", g=(2, 4), at=ints(0, 1)),
     fires("Upsample", CONV, "r = Upsample(a, s)", FREE, "LINEAR", 9, s=np.float32([1, 1, 2, 2])),
     freezes("Upsample", LAST, "r = Upsample(a, s)", "w 1: r (Upsample) interpolates it", 9, s=np.float32([1, 1, 1, 2])),
     fires("Pad", CONV, "r = Pad(a, p)", "w: A . 1 1; r: . B+A+C . .", "LINEAR", **PADS),

@@ -1,0 +1,47 @@
+"""Cases of `passes.graph.rules.recurrent`."""
+
+from netkit import ints
+from rulekit import fires, freezes
+
+SEQUENCE = ("float[5,2,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (10, 4)})
+"""(5, 2, 8): a step of each sequence is made by a MatMul; what 10 hidden units give is read by one."""
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+def weights(op, directions=1, inputs=8, hidden=10):
+    z = GATES[op] * hidden
+    return {"g": (directions, z, inputs), "h": (directions, z, hidden), "b": (directions, 2 * z), "one": ints(1)}
+
+
+CASES = []
+for op, gates in GATES.items():
+    made = "(. B)" if gates > 1 else "B"
+    CASES += [
+        fires(
+            op,
+            SEQUENCE,
+            f"h0 = {op}<hidden_size=10>(a, g, h, b)  r = Squeeze(h0, one)",
+            f"w: . A; g: 1 {made} A; h: 1 {made} B; b: 1 (. B); v: B .",
+            "NONE",
+            **weights(op),
+        ),
+        freezes(
+            op,
+            SEQUENCE,
+            f"h0 = {op}<hidden_size=10, layout=1>(a, g, h, b)  r = Squeeze(h0, two)",
+            f"w 1: h0 ({op}) has the batch first",
+            observed={"h0": (5, 2, 1, 10), "r": (5, 2, 10)},
+            two=ints(2),
+            **weights(op),
+        ),
+        freezes(
+            op,
+            SEQUENCE,
+            f'h0 = {op}<hidden_size=10, direction="bidirectional">(a, g, h, b)  '
+            "t = Transpose<perm=[0,2,1,3]>(h0)  r = Reshape(t, three)",
+            f"g 0: h0 ({op}) runs along it",
+            three=ints(0, 0, -1),
+            v=(20, 4),
+            **weights(op, directions=2),
+        ),
+    ]
