@@ -92,7 +92,17 @@ def infer(graph: Graph) -> Typing:
     for name in graph.outputs:
         _freeze_tensor(typing, name, f"{name} is a graph output")
     _freeze_computed_reads(typing)
+    _freeze_divisions(typing)
     return typing
+
+
+def _freeze_divisions(typing: Typing) -> None:
+    """Where the channels inside the groups of a node can go, whole groups stay."""
+    for flow in typing.flows:
+        for groups, inside in flow.record.divided:
+            if any(a.reason is None for a in terms.atoms(inside)):
+                node = flow.record.node
+                terms.freeze(groups, f"{node.label} ({node.op}) loses channels inside its groups, not whole groups")
 
 
 def _computes_numbers(graph: Graph, node: Node) -> bool:

@@ -78,6 +78,7 @@ class Record:
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
+    divided: list[tuple[Term, Term]] = field(default_factory=list)
 
 
 class Op:
@@ -179,6 +180,11 @@ class Op:
     def drop(self, term: Term) -> None:
         """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""
         self.record.dropped.append(term)
+
+    def divides(self, groups: Term, inside: Term) -> None:
+        """The node works on ``groups`` apart, each with channels ``inside`` it. Those are what is to go: a whole group is
+        much at once, and nothing else can stand for it."""
+        self.record.divided.append((groups, inside))
 
     def feeds_back(self, term: Term, made: Term) -> None:
         """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""

@@ -19,6 +19,7 @@ def conv(op: Op) -> None:
         return
     letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
+    op.divides(letters["g"], letters["i"])
     op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
 
 
@@ -27,6 +28,7 @@ def conv_transpose(op: Op) -> None:
     """X: N (g i) ..., W: (g i) o ..., B: (g o) -> Y: N (g o) ..."""
     letters = op.pattern("N (g i) ..., (g i) o ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
+    op.divides(letters["g"], letters["i"])
     op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
 
 
@@ -38,6 +40,7 @@ def deformable_conv(op: Op) -> None:
     group = op.attr("group", 1)
     letters = op.pattern("N (g i) ..., (g o) i ..., N ..., (g o), N ... -> N (g o) ...", g=group)
     op.resize_attr("group", letters["g"])
+    op.divides(letters["g"], letters["i"])
     op.scales(Scaling.LINEAR, weights=[1], offsets=[3])
 
 

@@ -84,7 +84,7 @@ add(
 )  # fmt: skip
 add(
     "grouped",
-    4,
+    3,
     """net (float[N,3,8,8] x) => (float[N,10] y) {
         a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)  g = Conv<group=4, pads=[1,1,1,1]>(ar, g_w, g_b)
         gr = Relu(g)

@@ -26,7 +26,7 @@ add(
 )  # fmt: skip
 add(
     "conv-transpose",
-    4,
+    3,
     """net (float[N,3,8,8] x) => (float[N,2,14,14] y) {
         a = Conv<strides=[2,2]>(x, a_w, a_b)  ar = Relu(a)  u = ConvTranspose<strides=[2,2]>(ar, u_w, u_b)  ur = Relu(u)
         g = ConvTranspose<group=2, strides=[2,2]>(ur, g_w)  gn = BatchNormalization(g, n_scale, n_bias, n_mean, n_var)
