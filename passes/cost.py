@@ -13,7 +13,6 @@ import onnx
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
-from passes.graph.model import nbytes as tensor_bytes
 from passes.graph.patch import copy_without_weights
 from passes.graph.project import Indices, kept_size
 from passes.graph.terms import Atom, Term
@@ -46,9 +45,15 @@ def cost(graph: Graph) -> Cost:
 def model_bytes(model: onnx.ModelProto) -> int:
     """Serialised size with external data; over 2 GB, where protobuf has no word for it, to within some kilobytes."""
     tensors = model.graph.initializer
-    external = sum(tensor_bytes(t) for t in tensors if t.external_data)
+    external = sum(_tensor_bytes(t) for t in tensors if t.external_data)
     inside = sum(t.ByteSize() for t in tensors)
     return external + int(model.ByteSize() if inside < 2**30 else inside + copy_without_weights(model).ByteSize())
+
+
+def _tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's values as stored."""
+    width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return int(np.prod(tensor.dims)) * width
 
 
 def batch(graph: Graph) -> int:

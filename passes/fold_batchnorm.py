@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from passes.bias import add_bias, set_bias
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
 from passes.tidy import tidy
@@ -161,7 +162,7 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str
         return None
     beta = float(layer.attrs.get("beta", 1.0)) if layer.op == "Gemm" else 1.0
     bias = graph.array(layer.inputs[2]).astype(np.float64) * beta if len(layer.inputs) > 2 and layer.inputs[2] else 0.0
-    patch.set_bias(layer, (np.ravel(bias) * affine.a + affine.t).astype(weight.dtype))
+    set_bias(patch, layer, (np.ravel(bias) * affine.a + affine.t).astype(weight.dtype))
     patch.remove(node, keep_output=True)
     return None
 
@@ -195,7 +196,7 @@ def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
             folded = _scaled(weight, axis, affine.a)
             shift = _scaled(weight, axis, affine.t).sum(axis=axis) * float(layer.attrs.get("alpha", 1.0))
         patch.set_array(layer.inputs[1], folded)
-        patch.add_bias(layer, shift)
+        add_bias(patch, layer, shift)
         patch.reroute(layer, 0, node.inputs[0])
     patch.remove(node)
     return None

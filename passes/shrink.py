@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from scipy import sparse
 
+from passes.bias import add_bias, bias_name
 from passes.follow_sizes import follow_sizes
 from passes.graph import terms
 from passes.graph.infer import Role, Typing, Use
@@ -72,8 +73,8 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
             if value is None or step.is_offset(use):
                 continue
             node = step.flow.record.node
-            patch.add_bias(node, _response(typing, node, use, plan.group.atom, value))
-            written[patch.bias_name(node)] = [typing.axes[node.outputs[0]][1]]
+            add_bias(patch, node, _response(typing, node, use, plan.group.atom, value))
+            written[bias_name(patch, node)] = [typing.axes[node.outputs[0]][1]]
     return written
 
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -172,9 +171,3 @@ def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
         yield from (*node.input, *node.output)
         for inner in _bodies(node):
             yield from _names_in(inner)
-
-
-def nbytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor's values as stored."""
-    width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return int(np.prod(tensor.dims)) * width

@@ -136,6 +136,18 @@ class Op:
         """``term`` stands on axis ``axis`` of input ``k``."""
         self._put(Place(False, k, axis, term), self.shape(k))
 
+    def put_all(self, k: int) -> list[Term]:
+        """A fresh letter on every axis of input ``k``; the letters."""
+        letters = [self.letter(n) for n in self.shape(k)]
+        for axis, letter in enumerate(letters):
+            self.put(k, axis, letter)
+        return letters
+
+    def put_out_all(self, axes: Sequence[Term], k: int = 0) -> None:
+        """``axes`` stand on the axes of output ``k``."""
+        for axis, term in enumerate(axes):
+            self.put_out(axis, term, k)
+
     def put_out(self, axis: int, term: Term, k: int = 0) -> None:
         """``term`` stands on axis ``axis`` of output ``k``."""
         self._put(Place(True, k, axis, term), self.out_shape(k))
@@ -182,8 +194,7 @@ class Op:
         self.record.dropped.append(term)
 
     def divides(self, groups: Term, inside: Term) -> None:
-        """The node works on ``groups`` apart, each with channels ``inside`` it. Those are what is to go: a whole group is
-        much at once, and nothing else can stand for it."""
+        """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
         self.record.divided.append((groups, inside))
 
     def feeds_back(self, term: Term, made: Term) -> None:

@@ -68,24 +68,6 @@ class Patch:
         """Set attribute ``name`` (``None`` removes it)."""
         self.attributes[node.index][name] = value
 
-    def bias_name(self, layer: Node) -> str:
-        """Name of the bias of a Conv, ConvTranspose or Gemm as the patch leaves it, ``""`` without one."""
-        return self.inputs[layer.index].get(2, layer.inputs[2] if len(layer.inputs) > 2 else "")
-
-    def set_bias(self, layer: Node, value: Array) -> None:
-        """Give a Conv, ConvTranspose or Gemm the bias ``value`` of shape (C,); a Gemm's beta becomes 1."""
-        if layer.op == "Gemm":
-            self.set_attribute(layer, "beta", None)
-        self.reroute(layer, 2, self.add_array(f"{layer.label}.bias", value))
-
-    def add_bias(self, layer: Node, shift: Array) -> None:
-        """Add ``shift`` (C,) to the output of a Conv, ConvTranspose or Gemm."""
-        name = self.bias_name(layer)
-        beta = 1.0 if "beta" in self.attributes[layer.index] else float(layer.attrs.get("beta", 1.0))
-        old = self.array(name).astype(np.float64) * beta if name else np.zeros(len(shift))
-        old = old.ravel() if old.size in (1, len(shift)) else old
-        self.set_bias(layer, (old + shift).astype(self.array(layer.inputs[1]).dtype))
-
     def replace(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
         """Put ``nodes`` in the place of ``node``."""
         self.replaced[node.index] = nodes

@@ -17,19 +17,16 @@ def broadcast(op: Op) -> list[Term]:
     for k in range(len(op.node.inputs)):
         if op.has(k):
             place_broadcast(op, k, out)
-    for axis, term in enumerate(out):
-        op.put_out(axis, term)
+    op.put_out_all(out)
     return out
 
 
 def same_axes(op: Op, outputs: int = 1) -> list[Term]:
     """Tie input 0 to outputs of the same shape; other inputs are parameters."""
-    letters = [op.letter(n) for n in op.shape(0)]
-    for axis, term in enumerate(letters):
-        op.put(0, axis, term)
-        for k in range(outputs):
-            if k < len(op.node.outputs) and op.node.outputs[k]:
-                op.put_out(axis, term, k)
+    letters = op.put_all(0)
+    for k in range(outputs):
+        if k < len(op.node.outputs) and op.node.outputs[k]:
+            op.put_out_all(letters, k)
     return letters
 
 

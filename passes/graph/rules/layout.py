@@ -13,15 +13,6 @@ from passes.graph.rules.pool import dynamic_axes
 from passes.graph.terms import Term
 
 
-def tie_reshaped(op: Op, source: list[Term], out: list[Term]) -> None:
-    """Put ``source`` on input 0 and ``out`` on output 0, tied as one row-major index set."""
-    for axis, term in enumerate(source):
-        op.put(0, axis, term)
-    for axis, term in enumerate(out):
-        op.put_out(axis, term)
-    terms.unify(terms.product(source), terms.product(out))
-
-
 @rule("Reshape")
 def reshape(op: Op) -> None:
     """Row-major order is kept; the target follows the sizes of the output's axes."""
@@ -29,7 +20,8 @@ def reshape(op: Op) -> None:
     if np.prod(shape) != np.prod(out):
         raise Refusal(f"cannot hold {list(shape)} in {list(out)}")
     letters = [op.letter(n) for n in out]
-    tie_reshaped(op, [op.letter(n) for n in shape], letters)
+    op.put_out_all(letters)
+    terms.unify(terms.product(op.put_all(0)), terms.product(letters))
     if op.has(1):
         op.resize_input(1, letters, dynamic=dynamic_axes(op))
     else:
@@ -40,37 +32,26 @@ def reshape(op: Op) -> None:
 @rule("Flatten")
 def flatten(op: Op) -> None:
     """X: a... b... -> Y: (a...) (b...), cut at `axis`."""
-    letters = [op.letter(n) for n in op.shape(0)]
+    letters = op.put_all(0)
     cut = op.attr("axis", 1)
     cut = cut + len(letters) if cut < 0 else cut
-    for axis, letter in enumerate(letters):
-        op.put(0, axis, letter)
-    op.put_out(0, terms.product(letters[:cut]))
-    op.put_out(1, terms.product(letters[cut:]))
+    op.put_out_all([terms.product(letters[:cut]), terms.product(letters[cut:])])
     op.scales(Scaling.LINEAR)
 
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(op: Op) -> None:
     """Axes of size one come and go; the others keep their order."""
-    source = [op.letter(n) for n in op.shape(0)]
-    kept = iter([t for t, n in zip(source, op.shape(0), strict=True) if n > 1])
-    out = [next(kept) if n > 1 else terms.ONE for n in op.out_shape()]
-    for axis, term in enumerate(source):
-        op.put(0, axis, term)
-    for axis, term in enumerate(out):
-        op.put_out(axis, term)
+    kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n > 1])
+    op.put_out_all([next(kept) if n > 1 else terms.ONE for n in op.out_shape()])
     op.scales(Scaling.LINEAR)
 
 
 @rule("Transpose")
 def transpose(op: Op) -> None:
     """Y's axis i is X's axis perm[i]."""
-    letters = [op.letter(n) for n in op.shape(0)]
-    perm = op.attr("perm") or list(reversed(range(len(letters))))
-    for axis, letter in enumerate(letters):
-        op.put(0, axis, letter)
-        op.put_out(perm.index(axis), letter)
+    letters = op.put_all(0)
+    op.put_out_all([letters[axis] for axis in op.attr("perm") or reversed(range(len(letters)))])
     op.scales(Scaling.LINEAR)
 
 
@@ -86,8 +67,7 @@ def concat(op: Op) -> None:
         parts.append(part)
         for axis, letter in enumerate(letters):
             op.put(k, axis, part if axis == joined else letter)
-    for axis, letter in enumerate(letters):
-        op.put_out(axis, terms.total(parts) if axis == joined else letter)
+    op.put_out_all([*letters[:joined], terms.total(parts), *letters[joined + 1 :]])
     op.scales(Scaling.LINEAR, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
 
 
@@ -100,8 +80,8 @@ def split(op: Op) -> None:
     parts = [op.letter(op.out_shape(k)[cut]) for k in range(len(op.node.outputs))]
     for axis, letter in enumerate(letters):
         op.put(0, axis, terms.total(parts) if axis == cut else letter)
-        for k, part in enumerate(parts):
-            op.put_out(axis, part if axis == cut else letter, k)
+    for k, part in enumerate(parts):
+        op.put_out_all([*letters[:cut], part, *letters[cut + 1 :]], k)
     if op.graph.opset < 13:
         op.resize_attrs("split", parts)
     else:
@@ -223,33 +203,28 @@ def _blocks(op: Op, letters: dict[str, Term]) -> None:
 @rule("Shape")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
-    for axis, n in enumerate(op.shape(0)):
-        letter = op.letter(n)
-        op.put(0, axis, letter)
-        op.drop(letter)
+    op.drop(terms.product(op.put_all(0)))
     op.scales(Scaling.LINEAR)
 
 
 @rule("Size")
 def count(op: Op) -> None:
     """A product of sizes; nobody rewrites what is computed from it, so the axes freeze."""
-    for axis, n in enumerate(op.shape(0)):
-        op.put(0, axis, terms.atom(n, op.why("counts its elements")))
+    for letter in op.put_all(0):
+        op.freeze(letter, "counts its elements")
 
 
 @rule("Constant")
 def constant(op: Op) -> None:
     """A value made by an attribute: cannot be cut here (`normalise` turns it into an initializer)."""
-    for axis, n in enumerate(op.out_shape()):
-        op.put_out(axis, terms.atom(n, op.why("is not an initializer")))
+    op.put_out_all([terms.atom(n, op.why("is not an initializer")) for n in op.out_shape()])
 
 
 @rule("ConstantOfShape")
 def constant_of_shape(op: Op) -> None:
     """Its shape input follows the output's axes."""
     letters = [op.letter(n) for n in op.out_shape()]
-    for axis, letter in enumerate(letters):
-        op.put_out(axis, letter)
+    op.put_out_all(letters)
     op.resize_input(0, letters, dynamic=dynamic_axes(op))
     op.scales(Scaling.LINEAR)
 
@@ -259,7 +234,6 @@ def expand(op: Op) -> None:
     """Broadcasts input 0; the target shape follows the output's axes."""
     letters = [op.letter(n) for n in op.out_shape()]
     place_broadcast(op, 0, letters)
-    for axis, letter in enumerate(letters):
-        op.put_out(axis, letter)
+    op.put_out_all(letters)
     op.resize_input(1, letters, dynamic=dynamic_axes(op))
     op.scales(Scaling.LINEAR)

@@ -76,8 +76,7 @@ def matmul(op: Op) -> None:
         out.append(n)
     place_broadcast(op, 0, batch, keep=len(a) - 2)
     place_broadcast(op, 1, batch, keep=len(b) - 2)
-    for axis, term in enumerate(out):
-        op.put_out(axis, term)
+    op.put_out_all(out)
     op.scales(Scaling.PRODUCT, weights=[0, 1])
 
 
@@ -98,8 +97,7 @@ def einsum(op: Op) -> None:
     for k, own in enumerate(names):
         for axis, name in enumerate(own):
             op.put(k, axis, letters[name] if op.shape(k)[axis] > 1 else ONE)
-    for axis, name in enumerate(_subscripts(result, len(op.out_shape()))):
-        op.put_out(axis, letters[name])
+    op.put_out_all([letters[name] for name in _subscripts(result, len(op.out_shape()))])
     op.scales(Scaling.PRODUCT, weights=range(len(names)))
 
 

@@ -35,16 +35,8 @@ def reduction(op: Op) -> None:
     if not axes and not op.attr("noop_with_empty_axes", 0):
         axes = list(range(len(shape)))
     reduced = {a % len(shape) for a in axes}
-    keep = bool(op.attr("keepdims", 1))
-    at = 0
-    for axis, n in enumerate(shape):
-        letter = op.letter(n)
-        op.put(0, axis, letter)
-        if axis not in reduced:
-            op.put_out(at, letter)
-        elif keep:
-            op.put_out(at, terms.ONE)
-        at += axis not in reduced or keep
+    kept = [terms.ONE if axis in reduced else letter for axis, letter in enumerate(op.put_all(0))]
+    op.put_out_all(kept if op.attr("keepdims", 1) else [t for axis, t in enumerate(kept) if axis not in reduced])
     if op.node.op in ("ReduceMean", "ReduceSum"):
         op.scales(Scaling.LINEAR)
     elif op.node.op in _HOMOGENEOUS_REDUCTIONS:

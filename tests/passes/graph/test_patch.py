@@ -5,6 +5,7 @@ import pytest
 from netkit import array_of, attr_of, difference, feeds, net, node_of, run
 from onnx import helper, numpy_helper
 
+from passes.bias import add_bias
 from passes.graph.model import Graph
 from passes.graph.patch import Patch, copy_without_weights
 
@@ -58,11 +59,11 @@ def test_a_shift_is_added_to_the_output(node):
     """Whatever alpha and beta are, and whether there was a bias or not."""
     model, _, patch, nodes = start(BODY.replace("r = Relu(a)", "r = Identity(a)"), w=(4, 3), b=(4,), v=(2, 4))
     shift = np.arange(1.0, 5.0 if node == "a" else 3.0)
-    patch.add_bias(nodes[node], shift)
+    add_bias(patch, nodes[node], shift)
     result, inputs = patch.apply(), feeds(model)
     moved = shift @ array_of(model, "v").T if node == "a" else shift
     np.testing.assert_allclose(run(result, inputs)[0], run(model, inputs)[0] + moved, rtol=1e-5, atol=1e-5)
-    patch.add_bias(nodes[node], -shift)  # once more, on what is already patched
+    add_bias(patch, nodes[node], -shift)  # once more, on what is already patched
     assert difference(model, patch.apply()) < 1e-5
 
 
@@ -71,7 +72,7 @@ def test_a_shift_is_added_to_the_output(node):
 )
 def test_a_shift_is_added_to_a_bias_of_any_shape(bias):
     model, _, patch, nodes = start(w=(4, 3), b=np.asarray(bias), v=(2, 4))
-    patch.add_bias(nodes["a"], np.zeros(4))
+    add_bias(patch, nodes["a"], np.zeros(4))
     assert difference(model, patch.apply()) < 1e-6
 
 
