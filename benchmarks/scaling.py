@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [NODES...]
 
-The model is a chain of gated residual blocks whose sizes are computed in the graph: ten nodes a block, one coupled group
-over all of them and two groups inside each. Linear growth shows as the same microseconds a node in every row.
+The model is a chain of gated residual blocks whose sizes are computed in the graph: ten nodes a block, one coupled
+group over all of them and one inside each. Linear growth shows as the same microseconds a node in every row.
 """
 
 from __future__ import annotations

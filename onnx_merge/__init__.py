@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         StructureError,
         UsageError,
     )
+    from onnx_merge.inspecting import inspect_model
+    from onnx_merge.inspection import Inspection
     from onnx_merge.options import Options
     from onnx_merge.result import Result
     from onnx_merge.run import optimize
@@ -26,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FidelityError",
     "InputError",
+    "Inspection",
     "NothingToDoError",
     "OnnxMergeError",
     "Options",
@@ -33,11 +36,18 @@ __all__ = [
     "StructureError",
     "UsageError",
     "__version__",
+    "inspect_model",
     "optimize",
 ]
 
 # No module may have the name of a function here: importing it would put the module in the function's place.
-_MODULES = {"optimize": "run", "Options": "options", "Result": "result"}
+_MODULES = {
+    "Inspection": "inspection",
+    "Options": "options",
+    "Result": "result",
+    "inspect_model": "inspecting",
+    "optimize": "run",
+}
 """Where a public name is; the errors are in `onnx_merge.errors`."""
 
 

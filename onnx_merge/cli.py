@@ -1,4 +1,4 @@
-"""The command line: `python -m onnx_merge IN OUT [options]`.
+"""The command line: `python -m onnx_merge IN OUT [options]`, and `python -m onnx_merge inspect MODEL [options]`.
 
 Only what `--help` needs is imported at the top.
 """
@@ -21,6 +21,8 @@ from onnx_merge.options import Options
 from onnx_merge.values import CHOICES, did_you_mean
 
 PROG = "onnx-merge"
+INSPECT = "inspect"
+"""As the first argument, the subcommand; a file of that name is ``./inspect``."""
 INTERRUPTED = 130
 DESCRIPTION = """\
 Make an ONNX model smaller and faster without training: channels are removed,
@@ -28,6 +30,13 @@ and what they carried is merged into those that stay.
 
   IN    an ONNX file; it is never changed
   OUT   the file to write, whole or not at all
+
+To see what could be removed, and what cannot and why: onnx-merge inspect IN
+"""
+INSPECT_DESCRIPTION = """\
+Show the channel groups of an ONNX model: what of the model depends on each,
+whether its channels can be removed and merged, and if not, why. Nothing is
+changed.
 """
 EPILOG = """\
 example:
@@ -77,6 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
+    if arguments[:1] == [INSPECT]:
+        return _inspect(arguments[1:])
     files, options, config = parse(arguments)
     if not files or (len(files) < 2 and not options.dry_run):
         missing = "the output file" if files else "the input and the output file"
@@ -104,6 +115,29 @@ def _main(arguments: list[str]) -> int:
     return code
 
 
+def _inspect(arguments: list[str]) -> int:
+    found, files = _split(_inspect_parser(), arguments)
+    report = found.pop("json", None)
+    group = found.pop("group", None)
+    options = Options.make({**found, "report": None if report == "-" else report})
+    if not files:
+        hint = "" if report in (None, "-") else ", before --json, which takes the word after it"
+        raise UsageError(f"name the model{hint}: {PROG} {INSPECT} MODEL; see {PROG} {INSPECT} --help")
+    if len(files) > 1:
+        raise UsageError(f"{INSPECT} shows one model, but {files[1]!r} was given too (a file {INSPECT} is ./{INSPECT})")
+    with _progress(options.quiet) as progress:
+        from onnx_merge.inspecting import run
+
+        inspection = run(files[0], options, group=group, progress=progress)
+    if report == "-":
+        return _print(inspection.to_json())
+    if options.quiet or sys.stdout is None:
+        return 0
+    from onnx_merge.inspect_table import render
+
+    return _print(render(inspection, sys.stdout, options.verbose, group))
+
+
 def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     """The file names, the options, and the configuration file.
 
@@ -111,22 +145,30 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     ------
     UsageError, InputError: the arguments make no sense, or the configuration file cannot be read.
     """
+    given, files = _split(_parser(), arguments)
+    if len(files) > 2:
+        raise UsageError(f"there is one input and one output, but {files[2]!r} was given too; see --help")
+    config = given.pop("config", None)
+    options = Options.make(given) if config is None else Options.from_toml(config, given)
+    return files, options, config and Path(config)
+
+
+def _split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options that ``parser`` knows, and the file names, which may stand anywhere."""
     # The file names are what is left over: argparse's own would miss an output that follows an option.
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    parser = _parser()
     found, rest = parser.parse_known_args(arguments[:end])
     for word in rest:
         if word.startswith("-") and word != "-":
             name = word.partition("=")[0]
-            known = [option for action in parser._actions for option in action.option_strings]
-            raise UsageError(f"unknown option {name}{did_you_mean(name, known) or '; see --help'}")
-    files = rest + arguments[end + 1 :]
-    if len(files) > 2:
-        raise UsageError(f"there is one input and one output, but {files[2]!r} was given too; see --help")
-    given: dict[str, Any] = vars(found)
-    config = given.pop("config", None)
-    options = Options.make(given) if config is None else Options.from_toml(config, given)
-    return files, options, config and Path(config)
+            if name in _options(_parser()):  # of the two-path form, then
+                raise UsageError(f"{INSPECT} takes no {name}; see {PROG} {INSPECT} --help (a file is ./{INSPECT})")
+            raise UsageError(f"unknown option {name}{did_you_mean(name, _options(parser)) or '; see --help'}")
+    return vars(found), rest + arguments[end + 1 :]
+
+
+def _options(parser: Parser) -> list[str]:
+    return [option for action in parser._actions for option in action.option_strings]
 
 
 def _parser() -> Parser:
@@ -174,6 +216,27 @@ def _parser() -> Parser:
     files.add_argument("-v", "--verbose", action="store_true", help="print more")
     files.add_argument("--version", action="version", version=f"{PROG} {__version__}", help="print the version")
     files.add_argument("-h", "--help", action="help", help="print this")
+    return parser
+
+
+def _inspect_parser() -> Parser:
+    parser = Parser(
+        prog=f"{PROG} {INSPECT}",
+        usage=f"{PROG} {INSPECT} MODEL [options]",
+        description=INSPECT_DESCRIPTION,
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+        add_help=False,
+    )
+    add = parser.add_argument
+    add("--group", metavar="REGEX", help="all members of groups whose name or a producer's matches")
+    add("--json", nargs="?", const="-", metavar="FILE", help="all of it as JSON, to FILE or standard output")
+    add("--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224")
+    add("--force", action="store_true", help="replace FILE if it exists")
+    add("-q", "--quiet", action="store_true", help="print nothing but errors")
+    add("-v", "--verbose", action="store_true", help="shorten nothing; tracebacks too")
+    add("-h", "--help", action="help", help="print this")
     return parser
 
 

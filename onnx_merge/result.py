@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.save import new_file, temporary_name
@@ -176,8 +176,15 @@ def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, str]) -> tu
     return tuple(results)
 
 
-def write_report(result: Result, path: Path) -> None:
-    """Write the JSON report to ``path``: all of it or nothing.
+class Report(Protocol):
+    """What can be written as JSON."""
+
+    def to_json(self) -> str:
+        """All of it."""
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a JSON report to ``path``: all of it or nothing.
 
     Raises
     ------
@@ -187,7 +194,7 @@ def write_report(result: Result, path: Path) -> None:
     temporary = temporary_name(target)
     try:
         with new_file(temporary) as sink:
-            sink.write(result.to_json().encode("utf-8", "backslashreplace"))  # names with lone surrogates
+            sink.write(report.to_json().encode("utf-8", "backslashreplace"))  # names with lone surrogates
         os.replace(temporary, target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)

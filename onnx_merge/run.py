@@ -5,12 +5,10 @@ Everything that can be refused is refused before the work begins, and nothing is
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,22 +17,21 @@ import onnx
 from onnx_merge import __version__
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.destinations import Destinations
-from onnx_merge.errors import FidelityError, InputError, NothingToDoError, UsageError
-from onnx_merge.load import bring_in, checker_line, external_tensors, load_model
+from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import check_structure
 from onnx_merge.result import FileInfo, GroupResult, Result, group_results, write_report
 from onnx_merge.runtime import Session, available_provider
 from onnx_merge.save import needs_external_data, save_atomically
+from onnx_merge.source import Model, load_source
+from onnx_merge.stages import Stages
 from passes.cost import cost
 from passes.graph.errors import PassError
 from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
 from passes.pipeline import CompressSettings, Progress, compress, exclusions
-
-Model = str | os.PathLike[str] | onnx.ModelProto
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,12 +88,12 @@ def run(
     """
     if options.keep is None and not options.lossless and not options.keep_layer:
         raise UsageError("how much may go was not said: give --keep 0.6, for example, or --lossless")
-    stages = _Stages(progress)
+    stages = Stages(progress)
     destinations = Destinations(model, output, options, tuple(protected))
     destinations.check()
     provider = available_provider(options.provider)
     with stages("load"):
-        source = _load(model)
+        source = load_source(model)
         destinations.check(source.files)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
@@ -144,55 +141,6 @@ def run(
     if options.report is not None:
         write_report(result, options.report)
     return Outcome(compressed.model, result, failure)
-
-
-class _Stages:
-    """Seconds by stage."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-        self._start = time.perf_counter()
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        self._progress(name)
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = time.perf_counter() - start
-
-    def total(self) -> dict[str, float]:
-        """All stages and the time since the beginning."""
-        return {**self.seconds, "total": time.perf_counter() - self._start}
-
-
-@dataclass(frozen=True, eq=False)
-class _Source:
-    """The checked model; ``size`` in bytes on disk, None in memory; ``files``: others that belong to it."""
-
-    model: onnx.ModelProto
-    info: FileInfo
-    size: int | None = None
-    files: tuple[Path, ...] = ()
-
-
-def _load(model: Model) -> _Source:
-    if not isinstance(model, onnx.ModelProto):
-        loaded = load_model(model)
-        if loaded.base_dir is not None:  # over 2 GB; the passes need the weights
-            for tensor in external_tensors(loaded.model):
-                bring_in(tensor, loaded.base_dir)
-        return _Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, loaded.external_files)
-    if external_tensors(model):
-        raise InputError("the model's tensors are in other files: give the path of the model instead")
-    if needs_external_data(model):  # too large to be serialised
-        return _Source(model, FileInfo(None, None))
-    content = model.SerializeToString()
-    try:
-        onnx.checker.check_model(content)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise InputError(f"the model is not valid: {checker_line(error)}") from error
-    return _Source(model, FileInfo(None, hashlib.sha256(content).hexdigest()))
 
 
 def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:

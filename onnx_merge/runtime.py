@@ -163,11 +163,17 @@ class Session:
 
     @functools.cached_property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """The tensors among the outputs, as declared: the true shapes may differ."""
-        return tuple(o for o in map(_tensor_info, self._session.get_outputs()) if o is not None)
+        """The tensors among the outputs, as declared: the true shapes may differ.
+
+        A sequence of maps, as scikit-learn's classifiers give their probabilities, counts as a tensor: see `run`.
+        """
+        declared = self._session.get_outputs()
+        return tuple(o for o in (_tensor_info(d) or _maps_info(d) for d in declared) if o is not None)
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Values of ``outputs`` (of all tensors among them, in the model's order, by default) for one batch of inputs.
+
+        A sequence of maps has a row of values for each map, in the order of the maps' keys.
 
         Raises
         ------
@@ -177,7 +183,8 @@ class Session:
         try:
             if self._has_bfloat16:
                 return dict(zip(names, self._run_bfloat16(feeds, names), strict=True))
-            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+            values = self._session.run(names, dict(feeds))
+            return {n: _rows(v) if isinstance(v, list) else v for n, v in zip(names, values, strict=True)}
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {_runtime_line(error)}") from error
 
@@ -207,6 +214,17 @@ def _tensor_info(declared: Any) -> TensorInfo | None:
     element = re.fullmatch(r"tensor\((\w+)\)", declared.type)
     known = element is not None and element[1] in DTYPES
     return TensorInfo(declared.name, DTYPES[element[1]], tuple(declared.shape)) if element and known else None
+
+
+def _maps_info(declared: Any) -> TensorInfo | None:
+    """A sequence of maps from labels to floats as a tensor (samples, labels), None for anything else."""
+    maps = re.fullmatch(r"seq\(map\((int64|string),tensor\(float\)\)\)", declared.type)
+    return TensorInfo(declared.name, DTYPES["float"], (None, None)) if maps else None
+
+
+def _rows(maps: list[dict[Any, float]]) -> Array:
+    values = [[row[key] for key in sorted(row)] for row in maps]
+    return np.array(values, np.float32).reshape(len(values), len(values[0]) if values else 0)
 
 
 def _runtime_line(error: Exception) -> str:

@@ -65,7 +65,8 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
         yield from _groups(result.groups, width, verbose)
 
 
-def _table() -> Table:
+def plain_table() -> Table:
+    """A table without rules but the one under its header."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
 
 
@@ -80,7 +81,7 @@ def _costs(result: Result, verbose: bool) -> Table:
     if verbose:
         types = dict.fromkeys((*before.ops, *after.ops))
         rows += [(f"  {op}", before.ops.get(op, 0), after.ops.get(op, 0)) for op in types]
-    table = _table()
+    table = plain_table()
     table.add_column("")
     for title in ("before", "after", "ratio"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -122,7 +123,7 @@ def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Itera
     if not verbose:
         taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP
         shown = fitted(texts, width - taken)
-    table = _table()
+    table = plain_table()
     table.add_column("group", no_wrap=True, overflow="crop")
     table.add_column("channels", justify="right", no_wrap=True)
     table.add_column("method", no_wrap=True)
@@ -143,7 +144,7 @@ def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
     longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
     if longest_name + longest_reason <= width:
         return texts
-    texts = [(_without_repeats(name), _without_repeats(reason)) for name, reason in texts]
+    texts = [(without_repeats(name), without_repeats(reason)) for name, reason in texts]
     longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
     name_width = min(longest_name, max(width - longest_reason, 3 * width // 5, len("group")))
     reason_width = max(width - name_width, len("reason"))
@@ -158,7 +159,8 @@ def shortened(text: str, width: int) -> str:
     return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
 
 
-def _without_repeats(text: str) -> str:
+def without_repeats(text: str) -> str:
+    """``text`` with folders left out of names that the next one repeats."""
     words = []
     for word in text.split(" "):
         parts = word.split("/")

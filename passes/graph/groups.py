@@ -192,5 +192,8 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
 
 
 def _origin(typing: Typing, constant: str) -> str:
+    """How a constant that is no initializer comes about; layout changes may follow where it is dequantised."""
     maker = typing.graph.producer.get(constant)
-    return "quantised" if maker is not None and maker.op == "DequantizeLinear" else "computed in the graph"
+    while maker is not None and maker.op != "DequantizeLinear":
+        maker = typing.graph.producer.get(maker.inputs[0]) if maker.inputs else None
+    return "computed in the graph" if maker is None else "quantised"

@@ -131,6 +131,7 @@ def _freeze_computed_reads(typing: Typing) -> None:
     resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
     reads = [(name, f"{node.label} ({node.op})") for node, _, name in shape_reads(typing, resized)]
     reads = [(name, user) for name, user in reads if name in info.varying]
+    reads += [(name, "a control-flow body") for name in sorted(typing.graph.captured)]
     for name, user in reads + [(name, "the graph's output") for name in typing.graph.outputs]:
         for origin in info.origins.get(name, ()):
             _freeze_tensor(typing, origin, f"{user} computes with the sizes of {origin}")

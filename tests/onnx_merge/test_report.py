@@ -14,7 +14,7 @@ from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity
 from onnx_merge.result import Accuracy, FileInfo, GroupResult, Result, write_report
 from onnx_merge.run import run
-from onnx_merge.table import _without_repeats, fitted, render, shortened
+from onnx_merge.table import fitted, render, shortened, without_repeats
 from passes.cost import Cost
 
 KEYS = [
@@ -218,8 +218,8 @@ def test_names_are_not_markup():
 def test_shortening():
     assert shortened("abc", 3) == "abc"
     assert shortened("abcdefghij", 8) == "abcd..ij" and len(shortened("x" * 99, 17)) == 17
-    assert _without_repeats("/features/features.5/block/block.0/Conv (Conv)") == "/features.5/block.0/Conv (Conv)"
-    assert _without_repeats("plain") == "plain" and _without_repeats("/a/b/a") == "/a/b/a"
+    assert without_repeats("/features/features.5/block/block.0/Conv (Conv)") == "/features.5/block.0/Conv (Conv)"
+    assert without_repeats("plain") == "plain" and without_repeats("/a/b/a") == "/a/b/a"
     assert fitted([("/a/a.0/b", "r")], 9) == [("/a/a.0/b", "r")]
     assert fitted([("/a/a.0/b", "r")], 8) == [("/a.0/b", "r")]
     pairs = fitted([("n" * 50, "r" * 50), ("n", "")], 40)

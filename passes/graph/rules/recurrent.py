@@ -1,10 +1,11 @@
-"""Recurrent layers."""
+"""Recurrent layers, and what stands around them."""
 
 from __future__ import annotations
 
 from passes.graph.errors import Refusal
-from passes.graph.op import Op
+from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
+from passes.graph.rules.elementwise import same_axes
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
@@ -31,3 +32,12 @@ def recurrent(op: Op) -> None:
         op.freeze(letters[name], "runs along it")
     op.feeds_back(letters["k"], letters["h"])
     op.resize_attr("hidden_size", letters["h"])
+
+
+@rule("ReverseSequence")
+def reverse_sequence(op: Op) -> None:
+    """X: ..., lens: N -> Y as X, each sample's first steps turned round; features pass."""
+    letters = same_axes(op)
+    for name, default in (("time_axis", 0), ("batch_axis", 1)):
+        op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
+    op.scales(Scaling.LINEAR)

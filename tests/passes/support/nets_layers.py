@@ -104,11 +104,12 @@ add(
     "lstm",  # a bidirectional GRU, then an LSTM of which only the last state is read
     3,
     """net (float[5,2,6] x) => (float[2,4] y) {
-        a = MatMul(x, a_w)  g = GRU<hidden_size=8, linear_before_reset=1, direction="bidirectional">(a, g_w, g_r, g_b)
+        e = MatMul(x, a_w)  a = ReverseSequence(e, lengths)
+        g = GRU<hidden_size=8, linear_before_reset=1, direction="bidirectional">(a, g_w, g_r, g_b)
         gt = Transpose<perm=[0,2,1,3]>(g)  gs = Reshape(gt, joined)
         l, last = LSTM<hidden_size=10>(gs, l_w, l_r, l_b)  ls = Squeeze(last, zero)  y = MatMul(ls, y_w)
     }""",
-    a_w=(6, 12), g_w=(2, 24, 12), g_r=(2, 24, 8), g_b=(2, 48), joined=ints(0, 0, -1), zero=ints(0),
+    a_w=(6, 12), g_w=(2, 24, 12), g_r=(2, 24, 8), g_b=(2, 48), joined=ints(0, 0, -1), zero=ints(0), lengths=ints(5, 3),
     l_w=(1, 40, 16), l_r=(1, 40, 10), l_b=(1, 80), y_w=(10, 4),
 )  # fmt: skip
 add(

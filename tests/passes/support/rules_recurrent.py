@@ -13,7 +13,25 @@ def weights(op, directions=1, inputs=8, hidden=10):
     return {"g": (directions, z, inputs), "h": (directions, z, hidden), "b": (directions, 2 * z), "one": ints(1)}
 
 
-CASES = []
+CASES = [
+    fires(
+        "ReverseSequence",
+        SEQUENCE,
+        "r = ReverseSequence(a, lengths)",
+        "w: . A; r: . . A; v: A .",
+        "LINEAR",
+        lengths=ints(5, 3),
+        v=(8, 4),
+    ),
+    freezes(
+        "ReverseSequence",
+        SEQUENCE,
+        "t = Transpose<perm=[2,1,0]>(a)  s = ReverseSequence(t, lengths)  r = Transpose<perm=[2,1,0]>(s)",
+        "w 1: s (ReverseSequence) turns it round, sample by sample",
+        lengths=ints(8, 3),
+        v=(8, 4),
+    ),
+]
 for op, gates in GATES.items():
     made = "(. B)" if gates > 1 else "B"
     CASES += [

@@ -1,0 +1,207 @@
+"""What a model's channels are and what holds them back, found without changing anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+
+from onnx_merge import __version__
+from onnx_merge.destinations import Destinations
+from onnx_merge.inspection import (
+    STATUSES,
+    Holding,
+    InspectedGroup,
+    InspectedModel,
+    Inspection,
+    Member,
+    ReasonHolding,
+    Status,
+    pattern,
+)
+from onnx_merge.observe import RunObserver
+from onnx_merge.options import Options
+from onnx_merge.reasons import general
+from onnx_merge.result import write_report
+from onnx_merge.runtime import TensorInfo
+from onnx_merge.samples import resolve_shapes
+from onnx_merge.source import Model, load_source
+from onnx_merge.stages import Stages
+from passes.cost import Holdings, cost
+from passes.fold_batchnorm import LAYERS
+from passes.graph import terms
+from passes.graph.groups import ChannelGroup, Step
+from passes.graph.infer import Role, Typing
+from passes.graph.model import STANDARD_DOMAINS, Graph
+from passes.graph.registry import find_rule
+from passes.graph.terms import Atom
+from passes.pipeline import Progress, analyse
+from passes.propagate import obstacle
+
+Groups = Sequence[tuple[InspectedGroup, Atom]]
+
+
+def inspect_model(model: Model, *, input_shape: object = (), report: object = None, force: bool = False) -> Inspection:
+    """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
+
+    Parameters
+    ----------
+    model: path of an ONNX file, or a model in memory; neither is changed.
+    input_shape, report, force: see `Options`; the report is the inspection as JSON.
+
+    Raises
+    ------
+    UsageError, InputError: the options make no sense, or a file cannot be read.
+    OnnxMergeError: the report cannot be written.
+    """
+    return run(model, Options.make({"input_shape": input_shape, "report": report, "force": force}))
+
+
+def run(
+    model: Model, options: Options, *, group: str | None = None, progress: Progress = lambda stage: None
+) -> Inspection:
+    """`inspect_model` for callers that show progress; ``group``: an expression that must match a group."""
+    if group is not None:
+        pattern(group)
+    stages = Stages(progress)
+    destinations = Destinations(model, None, options)
+    destinations.check()
+    with stages("load"):
+        source = load_source(model)
+        destinations.check(source.files)
+        resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
+    analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages)
+    with stages("measure"):
+        whole = cost(analysis.before)
+        holdings = Holdings(analysis.typing)
+        groups = tuple(_inspected(analysis.typing, group, holdings) for group in analysis.groups)
+        held = list(zip(groups, (group.atom for group in analysis.groups), strict=True))
+    inspection = Inspection(
+        version=__version__,
+        input=source.info,
+        model=InspectedModel(
+            whole.nodes, analysis.before.opset, whole.params, whole.macs, source.size or whole.bytes, whole.ops
+        ),
+        groups=groups,
+        summary=_summary(held, holdings),
+        reasons=_reasons(held, holdings),
+        ops_without_rule=_ops_without_rule(analysis.typing.graph),
+        unfolded=analysis.folded.left,
+        notes=() if groups else (_why_no_groups(analysis.typing),),
+        seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
+    )
+    if group is not None:
+        inspection.matching(group)
+    if options.report is not None:
+        write_report(inspection, options.report)
+    return inspection
+
+
+def _declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
+    constants = {t.name for t in model.graph.initializer}
+    return [
+        TensorInfo(
+            value.name,
+            np.dtype(np.float32),  # shapes are asked for only
+            tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in value.type.tensor_type.shape.dim),
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    ]
+
+
+def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
+    unmixable = group.unmixable or obstacle(group)
+    held = holdings.of([group.atom])
+    return InspectedGroup(
+        name=group.name,
+        size=group.size,
+        status="frozen" if group.frozen else "prune-only" if unmixable else "free",
+        reason=group.frozen or unmixable,
+        coupled=group.coupled,
+        unmixable=unmixable,
+        macs=held.macs,
+        params=held.params,
+        macs_share=held.macs_share,
+        params_share=held.params_share,
+        producers=tuple(group.producers),
+        consumers=tuple(group.consumers),
+        members=_members(typing, group),
+    )
+
+
+def _summary(groups: Groups, holdings: Holdings) -> dict[str, Holding]:
+    found: dict[str, Holding] = {}
+    for status in STATUSES:
+        atoms = [atom for group, atom in groups if group.status == status]
+        held = holdings.of(atoms)
+        found[status] = Holding(len(atoms), held.macs_share, held.params_share)
+    held = holdings.of(atom for _, atom in groups)
+    found["none"] = Holding(0, round(1 - held.macs_share, 6), round(1 - held.params_share, 6))
+    return found
+
+
+def _reasons(groups: Groups, holdings: Holdings) -> tuple[ReasonHolding, ...]:
+    found: dict[tuple[str, Status], list[Atom]] = {}
+    for group, atom in groups:
+        if group.reason is not None:
+            found.setdefault((general(group.reason), group.status), []).append(atom)
+    reasons = []
+    for (reason, status), atoms in found.items():
+        held = holdings.of(atoms)
+        reasons.append(ReasonHolding(reason, status, len(atoms), held.macs_share, held.params_share))
+    return tuple(sorted(reasons, key=lambda r: (-r.macs_share, -r.params_share)))
+
+
+def _members(typing: Typing, group: ChannelGroup) -> tuple[Member, ...]:
+    info = typing.graph.info
+    found: dict[Member, None] = {}  # in order, each once
+    for step in group.steps:
+        node = step.flow.record.node
+        for role, tensor, axis in _places(typing, group.atom, step):
+            shape = tuple(None if (tensor, k) in info.dynamic else n for k, n in enumerate(info.shapes[tensor]))
+            found[Member(node.label, node.op, role, tensor, axis, shape)] = None
+    return tuple(found)
+
+
+def _places(typing: Typing, atom: Atom, step: Step) -> Iterator[tuple[str, str, int]]:
+    """(role, tensor, axis): the constants that the channels stand in; where there are none, what is computed."""
+    roles = {use.role for use in step.uses}
+    for use in step.uses:
+        yield use.role.value, use.constant, use.axis
+    bare: list[tuple[str, list[str]]] = []
+    if Role.PRODUCER not in roles:
+        bare.append((Role.PRODUCER.value, step.produced))
+    if Role.CHANNEL not in roles:
+        bare.append(("passes through", [name for _, outputs in step.through for name in outputs]))
+    if step.contracted:
+        bare.append(("contracted", list(step.flow.record.node.inputs)))
+    if not roles and not any(names for _, names in bare):
+        bare.append(("passes through", list(step.flow.record.node.outputs)))
+    for role, names in bare:
+        for name in names:
+            axes = enumerate(typing.axes.get(name, ()))
+            yield from ((role, name, axis) for axis, term in axes if atom in terms.atoms(term))
+
+
+def _ops_without_rule(graph: Graph) -> dict[str, int]:
+    """How often each of them occurs, with its domain where that is not the standard one; arithmetic on sizes, whose
+    results are known numbers, needs no rule."""
+    found: Counter[str] = Counter()
+    for node in graph.nodes:
+        if find_rule(node.domain, node.op) is None and not all(graph.info.origins.get(n) for n in node.outputs if n):
+            found[node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}:{node.op}"] += 1
+    return dict(found.most_common())
+
+
+def _why_no_groups(typing: Typing) -> str:
+    kinds = f"{', '.join(LAYERS[:-1])} or {LAYERS[-1]}"
+    layers = [node for node in typing.graph.nodes if node.op in LAYERS and node.domain in STANDARD_DOMAINS]
+    if not layers:
+        return f"no channel groups: the model has no {kinds}"
+    understood = {flow.record.node for flow in typing.flows}
+    terms_of_others = [t for node in layers if node not in understood for t in typing.axes.get(node.outputs[0], ())]
+    reasons = [a.reason for term in terms_of_others for a in terms.atoms(term) if a.reason]
+    return f"no channel groups: no {kinds} makes channels from constants{f': {reasons[0]}' if reasons else ''}"
