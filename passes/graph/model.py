@@ -6,6 +6,7 @@ drops metadata, doc strings and value_info. They are collected in a `Patch` and 
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from passes.graph.evaluate import evaluate
-from passes.graph.shapes import Observer, Shape, ShapeInfo, infer_shapes
+from passes.graph.shapes import GROWING, SMALL, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -80,12 +81,13 @@ class Graph:
         return self._arrays[name]
 
     def knows(self, name: str) -> bool:
-        """Whether ``name`` is an initializer, or can be computed from nothing but initializers."""
+        """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
         if name in self.initializers and name not in self._arrays:
             self._arrays[name] = numpy_helper.to_array(self.initializers[name])
         elif name in self.constants and name in self.producer and name not in self._arrays:
             node = self.producer[name]
-            if all(self.knows(n) for n in node.inputs if n):
+            grows = node.op in GROWING and math.prod(self.shape(name) or ()) > SMALL
+            if not grows and all(self.knows(n) for n in node.inputs if n):
                 opsets = {o.domain: o.version for o in self.model.opset_import}
                 self._arrays.update(evaluate(self.model.graph.node[node.index], opsets, self._arrays))
         return name in self._arrays

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import array_of, difference, ints, net, shape_of
+from netkit import array_of, difference, ints, net, shape_of, twin_check
 from onnx import TensorProto, helper
 
 from passes.graph.shapes import SMALL
@@ -140,3 +140,26 @@ def test_what_bodies_read_is_seen():
     assert {"x", "c", "k"} <= node_reads(model.graph.node[0])
     drop_unused_initializers(model.graph)
     assert [t.name for t in model.graph.initializer] == ["k"]
+
+
+def test_a_layer_with_sparse_weights_stays_whole():
+    """Sparse weights cannot be cut: what they tie is frozen with that reason, the rest shrinks."""
+    model = net(
+        """net (float[N,6] x) => (float[N,4] y) {
+            a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)  c = MatMul(br, c_w)  cr = Relu(c)
+            y = MatMul(cr, y_w)
+        }""",
+        a_w=(6, 12), c_w=(8, 10), y_w=(10, 4),
+    )  # fmt: skip
+    values = helper.make_tensor("v", TensorProto.FLOAT, [5], [1.0, -2.0, 3.0, 4.0, 5.0])
+    positions = helper.make_tensor("p", TensorProto.INT64, [5], [1, 17, 40, 70, 95])
+    sparse = helper.make_sparse_tensor(values, positions, [12, 8])
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["b_w"], sparse_value=sparse))
+    result = twin_check(model, keep=0.5)
+    reasons = {p.group.name: p.reason for p in result.plans}
+    assert reasons == {
+        "a": "b_w (Constant) is not an initializer",
+        "b": "b_w (Constant) is not an initializer",
+        "c": None,
+        "y": "y is a graph output",
+    }

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import TOLERANCE, array_of, compressed, difference, net, node_of, shape_of
+from netkit import TOLERANCE, array_of, compressed, difference, net, node_of, shape_of, twin_check
 from planted import drawn
 
 GEMM = "net (float[N,6] x) => (float[N,4] y) { a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c) }"
@@ -181,3 +181,16 @@ def test_free_channels_go_first():
     p["v"][:, 3] = 0
     result = compressed(net(GEMM, **p), keep=7 / 8)
     np.testing.assert_array_equal(result.plans[0].keep, [0, 1, 2, 4, 5, 6, 7])
+
+
+def test_a_bias_from_the_data_takes_no_constant():
+    p = conv(1)
+    p["w"][[2, 5]] = 0
+    p["b"][[2, 5]] = 1.5
+    body = """net (float[1,3,6,6] x) => (float[1,4,6,6] y) {
+        m = ReduceMean<axes=[0,2,3], keepdims=0>(x)  d = MatMul(m, k)
+        a = Conv(x, w, b)  r = Relu(a)  y = Conv(r, v, d)
+    }"""
+    model = net(body, **{**p, "k": drawn(k=(3, 4))["k"]})
+    assert not compressed(model, lossless=True).shrinks
+    assert twin_check(model, keep=0.5).shrinks
