@@ -42,6 +42,13 @@ EPILOG = """\
 example:
   onnx-merge model.onnx smaller.onnx --keep 0.6 --labels test.npz
 
+calibration samples (--calib):
+  FILE.npz, FILE.npy  arrays under the names of the inputs; one for one input
+  FOLDER              of such files, or of images (jpg, png, bmp, webp)
+  FILE.py:FUNCTION    a function, which is run: returns or yields arrays
+  synthetic, none     made-up ones (what --method reconstruct does without
+                      others), or none at all
+
 exit codes:
   0  done
   1  failed
@@ -201,11 +208,16 @@ def _parser() -> Parser:
     )
     check = parser.add_argument_group("checks")
     check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
-    check.add_argument("--calib", metavar="FILE", help="samples without labels, .npz or .npy")
+    check.add_argument("--calib", metavar="WHAT", help="samples without labels: see below")
     check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (64)")
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
+    check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256)")
+    check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")
+    check.add_argument("--std", metavar="A,B,C", help="of image files: divides pixels after that (1)")
+    check.add_argument("--layout", metavar=_choices("layout"), help="where a model has its images' channels (auto)")
+    check.add_argument("--memory-limit", metavar="SIZE", help="of calibration, about (2GB)")
     check.add_argument("--seed", type=int, metavar="N", help="of random samples (0)")
     files = parser.add_argument_group("files and messages")
     files.add_argument("--report", metavar="JSON", help="write all numbers to a file")

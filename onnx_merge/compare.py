@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
@@ -44,6 +45,7 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    _loaded: Calibration | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -51,20 +53,49 @@ class Comparison:
             self.session = Session(self.model, self.provider)
             inputs = self.session.inputs
         except OnnxMergeError as error:
-            if options.labels or options.calib or options.has_gate:
+            if options.labels or options.has_samples or options.has_gate:
                 raise
             self.session = None
             self.notes.append(f"outputs were not compared: {error}")
             return
         resolve_shapes(inputs, None, self.sizes)
-        path = options.labels or options.calib
-        if path is not None:
-            self.samples = load_samples(path, inputs)
-            self.source = f"{'labels' if options.labels else 'calib'} {path}"
+        if options.has_samples:
+            self._loaded = self._load(max(options.calib_samples, options.check_n))
+            self.notes.extend(self._loaded.notes)
+        if options.labels:
+            self.samples = load_samples(options.labels, inputs)
+            self.source = f"labels {options.labels}"
+        elif self._loaded:
+            self.samples = Samples(self._loaded.feeds)
+            self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
         if options.labels and self.samples:
             if self.samples.labels is None:
                 raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
             self.before = accuracy(self.session, self.samples.feeds, self.samples.labels, self.provider)
+
+    def calibration(self) -> Calibration | None:
+        """Samples to calibrate on, at most ``calib_samples``: the user's, or made-up ones; None if there are none."""
+        if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
+            return None
+        if self._loaded is None:
+            self._loaded = self._load(self.options.calib_samples)
+            self.notes.extend(self._loaded.notes)
+        return self._loaded.take(self.options.calib_samples)
+
+    def _load(self, count: int) -> Calibration:
+        assert self.session is not None  # or there is nothing to load for
+        options = self.options
+        return load_calibration(
+            options.calib,
+            self.session.inputs,
+            count=count,
+            seed=options.seed,
+            mean=options.mean,
+            std=options.std,
+            layout=options.layout,
+            model=self.model,
+            sizes=self.sizes,
+        )
 
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:

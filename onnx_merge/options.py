@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from onnx_merge.errors import UsageError
 from onnx_merge.values import CHOICES, converted, read_toml
@@ -30,7 +30,8 @@ class Options:
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
-    """merge: removed channels go into those that stay; prune: they are dropped."""
+    """merge: removed channels go into those that stay; prune: they are dropped; reconstruct: the layers that read them
+    are solved anew on samples."""
     select: str = "auto"
     """Criterion for the channels that stay."""
     allocation: str = "uniform"
@@ -53,8 +54,19 @@ class Options:
     """Of everything random; at least 0."""
     labels: Path | None = None
     """An .npz file of samples with labels: outputs are compared on them, and accuracy is measured."""
-    calib: Path | None = None
-    """An .npz or .npy file of samples without labels."""
+    calib: Any = None
+    """Samples without labels: the path of a file or folder, ``module.py:function``, arrays or an iterable of them;
+    or ``synthetic``, ``none`` or ``auto`` (as None). See `onnx_merge.calibration.load_calibration`."""
+    calib_samples: int = 256
+    """Number of samples to calibrate on, at most."""
+    mean: tuple[float, ...] | None = None
+    """Of images for calibration, taken off pixels in 0..1: one for each channel or one for all."""
+    std: tuple[float, ...] | None = None
+    """By which pixels are divided after that."""
+    layout: str = "auto"
+    """Of images for calibration: nchw or nhwc; auto: where the channels stand in the model's input."""
+    memory_limit: int = 2 * 10**9
+    """Bytes that calibration may take, about."""
     check_n: int = 64
     """Number of samples on which outputs are compared."""
     min_cosine: float | None = None
@@ -124,6 +136,14 @@ class Options:
             _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
+        if self.calib_samples < 1:
+            raise UsageError(f"calib-samples must be at least 1 sample, not {self.calib_samples}")
+        for value in self.mean or ():
+            _in_range("mean", value, 0, 1, hint=": it is of pixels from 0 to 1")
+        for value in self.std or ():
+            _in_range("std", value, 0, 1, above=True, hint=": it is of pixels from 0 to 1")
+        if self.memory_limit < 1:
+            raise UsageError(f"memory-limit must be a positive size, such as 2GB, not {self.memory_limit}")
         if self.check_n < 1:
             raise UsageError(f"check-n must be at least 1 sample, not {self.check_n}")
 
@@ -131,6 +151,19 @@ class Options:
     def amount(self) -> float:
         """The share that groups without one of their own keep; what nobody said is 1."""
         return 1.0 if self.keep is None else self.keep
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether ``calib`` names samples."""
+        return self.calib is not None and not (isinstance(self.calib, str) and self.calib in ("auto", "none"))
+
+    @property
+    def calib_file(self) -> Path | None:
+        """The file or folder that ``calib`` names, if it is one."""
+        if isinstance(self.calib, str):
+            path, _, name = self.calib.rpartition(":")
+            return Path(path) if name and path else None
+        return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
 
     @property
     def asks_for_change(self) -> bool:

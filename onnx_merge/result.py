@@ -168,7 +168,7 @@ def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, str]) -> tu
                 status=status,
                 reason=plan.reason,
                 method=plan.method,
-                error=None,  # there is none without activations to compare
+                error=plan.error,
                 producers=tuple(group.producers),
                 consumers=tuple(group.consumers),
             )

@@ -17,21 +17,23 @@ import onnx
 from onnx_merge import __version__
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.destinations import Destinations
-from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.errors import FidelityError, NothingToDoError, OnnxMergeError, UsageError
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import check_structure
 from onnx_merge.result import FileInfo, GroupResult, Result, group_results, write_report
-from onnx_merge.runtime import Session, available_provider
+from onnx_merge.runtime import ProviderChoice, Session, available_provider
 from onnx_merge.save import needs_external_data, save_atomically
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
+from passes.calibrated.flow import Loaded
+from passes.calibrated.reconstruct import Samples
 from passes.cost import cost
 from passes.graph.errors import PassError
 from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
-from passes.pipeline import CompressSettings, Progress, compress, exclusions
+from passes.pipeline import Compressed, CompressSettings, Progress, compress, exclusions
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +100,10 @@ def run(
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
         observer = RunObserver(provider, seed=options.seed)
-    settings = _settings(options)
+        samples = _samples(comparison, options, provider)
+    settings = _settings(options, samples)
     try:
-        compressed = compress(source.model, settings, observer, progress)
+        compressed = _compress(source.model, settings, observer, progress, samples, comparison)
         excluded = exclusions([plan.group for plan in compressed.plans], settings)
     except PassError as error:
         raise UsageError(str(error)) from error
@@ -136,7 +139,7 @@ def run(
         argv=tuple(argv),
         provider=provider.name,
         unfolded=compressed.unfolded,
-        notes=tuple(dict.fromkeys(notes + comparison.notes)),
+        notes=tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes])),
     )
     if options.report is not None:
         write_report(result, options.report)
@@ -153,12 +156,47 @@ def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileI
     return FileInfo(None, hashlib.sha256(model.SerializeToString()).hexdigest()), size
 
 
-def _settings(options: Options) -> CompressSettings:
+def _samples(comparison: Comparison, options: Options, provider: ProviderChoice) -> Samples | None:
+    """What to reconstruct from, where that is asked for."""
+    if options.method not in ("auto", "reconstruct") or options.lossless or options.amount == 1.0:
+        return None
+    calibration = comparison.calibration()
+    if calibration is None:
+        return None
+
+    def engine(model: onnx.ModelProto) -> Loaded:
+        session = Session(model, provider, spinning=False)
+        names = {i.name for i in session.inputs}
+        return lambda feeds: session.run({name: a for name, a in feeds.items() if name in names})
+
+    return Samples(calibration.feeds, calibration.real, engine, options.memory_limit)
+
+
+def _compress(
+    model: onnx.ModelProto,
+    settings: CompressSettings,
+    observer: RunObserver,
+    progress: Progress,
+    samples: Samples | None,
+    comparison: Comparison,
+) -> Compressed:
+    """`compress`; by weights alone where the samples cannot be run through pieces of the model."""
+    try:
+        return compress(model, settings, observer, progress, samples)
+    except OnnxMergeError as error:
+        if samples is None:
+            raise
+        comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
+        return compress(model, replace(settings, method="merge"), observer, progress)
+
+
+def _settings(options: Options, samples: Samples | None) -> CompressSettings:
+    method = "reconstruct" if options.method == "auto" else options.method
     return CompressSettings(
         keep=options.amount,
         lossless=options.lossless,
-        method="merge" if options.method == "auto" else options.method,
-        select="l1" if options.select == "auto" else options.select,
+        method="merge" if method == "reconstruct" and samples is None else method,
+        select=options.select,
         merge=MergeSettings(options.lambda_, options.threshold),
         coupled=options.coupled,
         exclude=options.exclude,

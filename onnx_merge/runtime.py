@@ -101,6 +101,7 @@ class Session:
     optimisation: of the graph by onnxruntime. Fixed, since other levels give other roundings: outputs are compared
         between sessions of the same level only.
     base_dir: folder of the model's external data, where it has tensors that were not loaded.
+    spinning: whether threads wait actively between operators: faster, but in the way of what else is computed.
 
     Raises
     ------
@@ -115,12 +116,15 @@ class Session:
         threads: int | None = None,
         optimisation: Optimisation = "all",
         base_dir: Path | None = None,
+        spinning: bool = True,
     ) -> None:
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
         options.intra_op_num_threads = threads or 0
+        if not spinning:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source: bytes | str
         if isinstance(model, onnx.ModelProto):
             source = self._serialise(model, base_dir)

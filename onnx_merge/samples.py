@@ -142,15 +142,10 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     ------
     InputError: the file cannot be read, misses an input, or holds arrays that do not fit the model.
     """
-    arrays = _read_arrays(path)
-    names = [i.name for i in inputs]
-    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
-    candidates = [k for k in arrays if k != label_key]
-    if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
-        arrays[names[0]] = arrays.pop(candidates[0])
-    if missing := [n for n in names if n not in arrays]:
-        raise InputError(f"{path} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
-    feeds = {i.name: conform(arrays[i.name], i, f"{path}") for i in inputs}
+    arrays = read_arrays(path)
+    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
+    named = by_input(arrays, inputs, f"{path}")
+    feeds = {i.name: conform(named[i.name], i, f"{path}") for i in inputs}
     counts = {n: len(a) for n, a in feeds.items() if a.ndim}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path} has different numbers of samples: {counts}")
@@ -159,8 +154,30 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     return Samples(feeds, check_labels(arrays[label_key], next(iter(counts.values()), 1), f"{path}"))
 
 
-def _read_arrays(path: Path) -> dict[str, Array]:
-    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read."""
+def by_input(arrays: Mapping[str, Array], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+    """The array for every input; that of a single input may have any key but that of labels.
+
+    Raises
+    ------
+    InputError: one is missing. ``where`` begins the message.
+    """
+    names = [i.name for i in inputs]
+    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
+    candidates = [k for k in arrays if k != label_key]
+    if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
+        return {names[0]: arrays[candidates[0]]}
+    if missing := [n for n in names if n not in arrays]:
+        raise InputError(f"{where} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
+    return {n: arrays[n] for n in names}
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read. Nothing is unpickled.
+
+    Raises
+    ------
+    InputError: the file cannot be read as arrays of NumPy.
+    """
     suffix = Path(path).suffix.lower()
     if suffix not in (".npz", ".npy"):
         raise InputError(f"{path} is no sample file: give an .npz or .npy file")

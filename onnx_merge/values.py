@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
@@ -13,11 +14,16 @@ from typing import Any
 from onnx_merge.errors import InputError, UsageError
 
 CHOICES = {
-    "method": ("auto", "merge", "prune"),
+    "method": ("auto", "merge", "prune", "reconstruct"),
     "select": ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel"),
     "allocation": ("uniform",),
     "provider": ("auto", "cpu", "cuda"),
+    "layout": ("auto", "nchw", "nhwc"),
 }
+CALIB_WORDS = ("auto", "synthetic", "none")
+"""What ``calib`` may be besides a source of samples."""
+UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}}
+UNITS |= {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
@@ -93,6 +99,35 @@ def _path(name: str, value: object) -> Path:
     return Path(value)
 
 
+def _calib(name: str, value: object) -> object:
+    """Words and ``module.py:function`` stay texts, other texts are paths; what is no text comes from Python."""
+    if isinstance(value, (bool, Real, bytes)) or (isinstance(value, str) and not value):
+        raise UsageError(f"{name} must be the name of a file, or samples, not {value!r}")
+    if isinstance(value, str):
+        return value if value in CALIB_WORDS or ".py:" in value.lower() else Path(value)
+    return value
+
+
+def _numbers(name: str, value: object) -> tuple[float, ...]:
+    """From numbers, or a text of them with commas in between."""
+    if isinstance(value, str):
+        try:
+            return tuple(float(number) for number in value.split(","))
+        except ValueError:
+            raise UsageError(f"{name} must be numbers, such as 0.485,0.456,0.406, not {value!r}") from None
+    return tuple(_number(name, item) for item in _items(value))
+
+
+def _bytes(name: str, value: object) -> int:
+    """From a number of bytes, or a text with a unit."""
+    if not isinstance(value, str):
+        return _whole(name, value)
+    size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if size is None or size[2].upper() not in UNITS:
+        raise UsageError(f"{name} must be a size, such as 2GB or 500MB, not {value!r}")
+    return int(float(size[1]) * UNITS[size[2].upper()])
+
+
 def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
     return lambda name, value: None if value is None else convert(name, value)
 
@@ -144,9 +179,12 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
-    **dict.fromkeys(("seed", "check_n"), _whole),
+    **dict.fromkeys(("seed", "check_n", "calib_samples"), _whole),
     **dict.fromkeys(CHOICES, _text),
-    **dict.fromkeys(("labels", "calib", "report"), _optional(_path)),
+    **dict.fromkeys(("labels", "report"), _optional(_path)),
+    **dict.fromkeys(("mean", "std"), _optional(_numbers)),
+    "calib": _optional(_calib),
+    "memory_limit": _bytes,
     "exclude": _patterns,
     "keep_layer": _ratios,
     "input_shape": _shapes,

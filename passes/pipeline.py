@@ -6,10 +6,12 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
+from passes.calibrated.knowledge import Knowledge
+from passes.calibrated.reconstruct import Reconstruction, Samples, reconstruct
 from passes.fold_batchnorm import Folded, fold_batchnorm
 from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup, channel_groups
@@ -20,7 +22,7 @@ from passes.graph.shapes import Observer, Shape
 from passes.merge import MergeSettings
 from passes.normalise import normalise
 from passes.plan import GroupPlan, PlanSettings, keep_ratio, make_plans
-from passes.shrink import shrink, unshrunk_twin
+from passes.shrink import Solution, shrink, unshrunk_twin
 
 Progress = Callable[[str], None]
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -32,7 +34,7 @@ class CompressSettings:
     """What to do. ``keep``: share of channels every group keeps; ``lossless``: remove only what costs nothing;
     ``keep_layers``: (regular expression, share) pairs, the first whose expression is found in the name of one of a
     group's producers wins; ``exclude``: expressions for groups to leave whole; ``coupled``: whether groups that tie
-    several layers shrink; ``method``: merge or prune; ``select``: a criterion of `passes.select`."""
+    several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`."""
 
     keep: float = 1.0
     lossless: bool = False
@@ -56,6 +58,8 @@ class Compressed:
     plans: list[GroupPlan]
     unfolded: dict[str, str]
     seconds: dict[str, float]
+    solution: Solution = field(default_factory=Solution)
+    notes: tuple[str, ...] = ()
 
     @property
     def shrinks(self) -> bool:
@@ -71,7 +75,7 @@ class Compressed:
 
     def twin(self) -> onnx.ModelProto:
         """The same function at the original shapes (see `passes.shrink`)."""
-        return unshrunk_twin(self.typing, self.plans)
+        return unshrunk_twin(self.typing, self.plans, self.solution)
 
 
 @dataclass(frozen=True)
@@ -106,11 +110,13 @@ def compress(
     settings: CompressSettings,
     observer: Observer | None = None,
     progress: Progress = lambda stage: None,
+    samples: Samples | None = None,
 ) -> Compressed:
     """Compress ``model``, which stays as it is. Where no channel goes, the result is an unchanged copy.
 
-    ``observer`` finds shapes that inference cannot by running the model; ``progress`` is told the stage. Raises
-    `PassError` if an expression of the settings matches no layer.
+    ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer`` finds shapes that inference
+    cannot by running the model; ``progress`` is told the stage. Raises `PassError` if an expression of the settings
+    matches no layer.
     """
     seconds: dict[str, float] = {}
 
@@ -123,24 +129,36 @@ def compress(
 
     analysis = analyse(model, settings.input_shapes, observer, stage)
     typing, groups = analysis.typing, analysis.groups
-    with stage("plan"):
-        excluded = exclusions(groups, settings)
-        plan_settings = PlanSettings(
-            _widths(groups, settings),
-            settings.method,
-            settings.select,
-            settings.merge,
-            settings.lossless,
-            analysis.folded.norms,
-        )
-        plans = make_plans(typing, groups, excluded, plan_settings)
+    excluded = exclusions(groups, settings)
+    plan_settings = PlanSettings(
+        _widths(groups, settings),
+        settings.method,
+        settings.select,
+        settings.merge,
+        settings.lossless,
+        analysis.folded.norms,
+    )
+
+    def make(knowledge: Mapping[str, Knowledge]) -> list[GroupPlan]:
+        with stage("plan"):
+            return make_plans(typing, groups, excluded, replace(plan_settings, knowledge=knowledge))
+
+    lossy = [g for g in groups if not g.frozen and g.name not in excluded and plan_settings.width(g) < g.size]
+    if settings.method == "reconstruct" and samples is not None and lossy and not settings.lossless:
+        with stage("reconstruct"):
+            done = reconstruct(analysis.before, typing, lossy, samples, make)
+        seconds["reconstruct"] -= seconds["plan"]
+    else:
+        done = Reconstruction(make({}), Solution())
+    plans = done.plans
     with stage("shrink"):
         if any(plan.shrinks for plan in plans):
-            result = shrink(typing, plans)
+            result = shrink(typing, plans, done.solution)
         else:
             result = onnx.ModelProto()
             result.CopyFrom(model)
-    return Compressed(result, analysis.before, typing, plans, analysis.folded.left, seconds)
+    left = analysis.folded.left
+    return Compressed(result, analysis.before, typing, plans, left, seconds, done.solution, done.notes)
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from passes.bounds import nonnegative_tensors
+from passes.calibrated.knowledge import Knowledge, most_telling
 from passes.expectation import Sample, recorded_samples
 from passes.fold_batchnorm import FoldedNorm
 from passes.free import FreeChannels, free_channels, takes_constants
@@ -33,6 +34,8 @@ class GroupPlan:
     constants: dict[str, Array] = field(default_factory=dict)
     method: str = "none"
     reason: str | None = None
+    error: float | None = None
+    """Share of the variance of its readers' outputs that is lost, where samples show it."""
 
     @property
     def shrinks(self) -> bool:
@@ -55,6 +58,8 @@ class PlanSettings:
     merge: MergeSettings = MergeSettings()
     lossless: bool = False
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
+    knowledge: Mapping[str, Knowledge] = field(default_factory=dict)
+    """Group name -> what samples say of its channels, for method ``reconstruct``."""
     """Weights -> the BatchNormalization that was folded into them."""
 
 
@@ -87,15 +92,43 @@ def _plan(
         width = group.size - len(free.order)
     gone = np.array(free.order[: group.size - width], np.intp)
     candidates = np.setdiff1d(whole, gone)
-    keep = select(sign, candidates, width, settings.select)
+    seen = settings.knowledge.get(group.name, {})
+    blind = _blind(typing, group, seen) if settings.method == "reconstruct" else None
+    if settings.method == "reconstruct" and settings.select == "auto" and blind is None:
+        keep = most_telling(typing, group, seen, candidates.tolist(), width) if width < len(candidates) else candidates
+    else:
+        keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
     plan = GroupPlan(group, keep, constants=_removed_constants(free, gone))
     if not plan.shrinks:
         plan.reason = "no channel is free"
     elif group.unmixable is not None:
         plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
-    else:
+    elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
         _absorb(typing, plan, sign, free, gone, settings)
+        if blind is not None and plan.method == "merge":
+            plan.reason = f"merged only: {blind}"
+    else:
+        _predict(typing, plan, seen)
     return plan
+
+
+def _blind(typing: Typing, group: ChannelGroup, seen: Knowledge) -> str | None:
+    """Why samples say too little of a group's channels, or nothing."""
+    read = {name for step in group.steps for name in step.consumed if name not in typing.graph.constants}
+    missing = sorted(read - seen.keys())
+    if not read:
+        return "nothing reads them"
+    return f"samples do not show them in {missing[0]}" if missing else None
+
+
+def _predict(typing: Typing, plan: GroupPlan, seen: Knowledge) -> None:
+    """Let the kept channels stand for the others as samples say they can."""
+    plan.method = "reconstruct"
+    for name, channels in seen.items():
+        z = channels.prediction(plan.keep)
+        plan.mixing[name] = sparse.csr_array(z)
+        if _takes_constants(typing, plan.group, name):
+            plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
 
 
 def _absorb(
@@ -107,7 +140,7 @@ def _absorb(
     partner[gone], scale[gone] = free.partner[gone], free.scale[gone]
     lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
     plan.method = "prune" if lossy.size else "lossless"
-    if settings.method == "merge" and lossy.size:
+    if settings.method != "prune" and lossy.size:
         blocked = obstacle(group)
         if blocked is None:
             partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
@@ -120,7 +153,7 @@ def _absorb(
         else:
             plan.reason = f"pruned only: {blocked}"
     plan.mixing = _mixing(typing, plan, partner, scale)
-    if settings.method == "merge" and lossy.size:
+    if settings.method != "prune" and lossy.size:
         _restore_means(typing, plan, lossy, recorded_samples(typing, group, settings.norms))
 
 

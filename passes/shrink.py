@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,39 @@ from passes.widen import widen
 Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
 
 
-def shrink(typing: Typing, plans: Sequence[GroupPlan]) -> onnx.ModelProto:
+@dataclass
+class Solution:
+    """Weights that were solved for, instead of those that the plans' mixing makes.
+
+    ``weights``: initializer -> its values at full width, zero where channels go; ``biases``: (tensor, input) -> the
+    constant at that input of the node that makes the tensor; ``errors``: layer -> share of its output's variance lost.
+    """
+
+    weights: dict[str, Array] = field(default_factory=dict)
+    biases: dict[tuple[str, int], Array] = field(default_factory=dict)
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+def shrink(typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None) -> onnx.ModelProto:
     """The model with the planned channels removed."""
-    return _carry_out(typing, plans, twin=False)
+    return _carry_out(typing, plans, solution or Solution(), twin=False)
 
 
-def unshrunk_twin(typing: Typing, plans: Sequence[GroupPlan]) -> onnx.ModelProto:
+def unshrunk_twin(typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None) -> onnx.ModelProto:
     """The planned function at the original shapes."""
-    return _carry_out(typing, plans, twin=True)
+    return _carry_out(typing, plans, solution or Solution(), twin=True)
 
 
-def _carry_out(typing: Typing, plans: Sequence[GroupPlan], twin: bool) -> onnx.ModelProto:
+def _carry_out(typing: Typing, plans: Sequence[GroupPlan], solution: Solution, twin: bool) -> onnx.ModelProto:
     active = [plan for plan in plans if plan.shrinks]
     keep: dict[Atom, Indices] = {plan.group.atom: plan.keep for plan in active}
     patch = Patch(typing.graph)
     axes = {name: typing.axes[name] for name in typing.graph.initializers}
     axes.update(_shift_biases(typing, active, patch))
-    mixes = _consumer_mixes(active)
+    axes.update(_solved_biases(typing, solution, patch))
+    mixes = {place: mix for place, mix in _consumer_mixes(active).items() if place[0] not in solution.weights}
+    for name, array in solution.weights.items():
+        patch.set_array(name, array)
     for name, own in axes.items():
         if any(a in keep for term in own for a in terms.atoms(term)):
             _rewrite(name, own, keep, mixes, patch, twin)
@@ -75,6 +92,18 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
             node = step.flow.record.node
             add_bias(patch, node, _response(typing, node, use, plan.group.atom, value))
             written[bias_name(patch, node)] = [typing.axes[node.outputs[0]][1]]
+    return written
+
+
+def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str, list[Term]]:
+    """Put the constants that were solved for in their places. Returns the axes of those written."""
+    written: dict[str, list[Term]] = {}
+    for (tensor, k), value in solution.biases.items():
+        node = typing.graph.producer[tensor]
+        patch.set_input_array(node, k, value)
+        channel = 1 if node.op == "Conv" else -1
+        own: list[Term] = [terms.ONE] * (value.ndim - 1)
+        written[patch.inputs[node.index][k]] = [*own, typing.axes[tensor][channel]]
     return written
 
 

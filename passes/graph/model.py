@@ -6,12 +6,14 @@ drops metadata, doc strings and value_info. They are collected in a `Patch` and 
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
@@ -92,6 +94,14 @@ class Graph:
                 self._arrays.update(evaluate(self.model.graph.node[node.index], opsets, self._arrays))
         return name in self._arrays
 
+    def with_arrays(self, arrays: Mapping[str, Array]) -> Graph:
+        """The same graph with other values in some initializers."""
+        other = copy.copy(self)
+        other.model = copy_with_arrays(self.model, arrays)
+        other.initializers = {t.name: t for t in other.model.graph.initializer}
+        other._arrays = {}
+        return other
+
     def shape(self, name: str) -> Shape | None:
         """Concrete shape of a tensor, or nothing where it cannot be known."""
         return self.info.shapes.get(name)
@@ -159,6 +169,16 @@ def _captures(graph: gs.Graph) -> frozenset[str]:
     defined = {t.name for node in graph.nodes for t in node.outputs} | {t.name for t in graph.inputs}
     defined |= {name for name, t in graph.tensors().items() if isinstance(t, gs.Constant)}
     return frozenset(read - defined - {""})
+
+
+def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy of ``model`` with other values in some initializers."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for tensor in result.graph.initializer:
+        if tensor.name in arrays:
+            tensor.CopyFrom(numpy_helper.from_array(np.asarray(arrays[tensor.name]), tensor.name))
+    return result
 
 
 def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:

@@ -180,7 +180,7 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep"], "--keep: expected one argument; see --help"),
         (["--keep", "0.5", "--seed", "x"], "--seed: invalid int value: 'x'; see --help"),
         (["--keep", "0.5", "--quiet=1"], "--quiet: ignored explicit argument '1'; see --help"),
-        (["--keep", "0.5", "--method", "best"], "method must be one of auto, merge, prune, not 'best'"),
+        (["--keep", "0.5", "--method", "best"], "method must be one of auto, merge, prune, reconstruct, not 'best'"),
         (["--keep", "0.5", "--keep-layer", "a"], "keep-layer must be REGEX=RATIO, such as layer1=0.5, not 'a'"),
         (["--keep", "0.5", "--exclude", "("], "'(' is not a regular expression: missing ), unterminated subpattern"),
         (["--keep", "0.5", "--exclude", "absent"], "'absent' matches no layer"),

@@ -248,7 +248,7 @@ def test_the_gate_sends_the_model_elsewhere(source, tmp_path):
 
 def test_the_gate_on_classes():
     with pytest.raises(FidelityError, match="top class stays the same"):
-        optimize(chain(), keep=0.1, min_top1=1)
+        optimize(chain(), keep=0.1, method="merge", min_top1=1)
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N,3] x) => (float[N,1] y) { h = MatMul(x, w)  y = MatMul(h, v) }"""
     with pytest.raises(UsageError, match="use --min-cosine"):

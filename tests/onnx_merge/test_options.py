@@ -145,6 +145,11 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         seed = 3
         labels = "l.npz"
         calib = "c.npz"
+        calib-samples = 32
+        mean = [0.5, 0.4, 0.3]
+        std = "0.2,0.2,0.2"
+        layout = "nhwc"
+        memory-limit = "500MB"
         check-n = 5
         min_cosine = 0.9
         min-top1 = 1

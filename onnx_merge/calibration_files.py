@@ -1,0 +1,101 @@
+"""Samples from files of NumPy arrays: one file of many samples, or a folder of files with one or several each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.errors import InputError
+from onnx_merge.runtime import TensorInfo
+from onnx_merge.samples import by_input, conform, read_arrays
+
+Array = NDArray[Any]
+
+
+def array_files(folder: Path) -> list[Path]:
+    """The .npz and .npy files in ``folder``, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
+
+
+def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int) -> dict[str, Array]:
+    """At most ``count`` samples, evenly spaced, of an .npz or .npy file: (N, ...) by input name.
+
+    Raises
+    ------
+    InputError: the file cannot be read or does not fit.
+    """
+    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}")
+
+
+def load_array_folder(paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int) -> dict[str, Array]:
+    """At most ``count`` samples from files of one or several each, with or without the first axis.
+
+    They are evenly spaced over the files, and within each.
+
+    Raises
+    ------
+    InputError: a file cannot be read or does not fit.
+    """
+    files = [paths[k] for k in spaced(len(paths), count)]
+    share = -(-count // len(files))
+    parts: list[dict[str, Array]] = []
+    for path in files:
+        named = by_input(read_arrays(path), inputs, f"{path}")
+        parts.append(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"))
+    feeds = joined(parts, inputs, "the files")
+    return {n: a if a.ndim == 0 else a[spaced(len(a), count)] for n, a in feeds.items()}
+
+
+def with_batch(arrays: dict[str, Array], inputs: Sequence[TensorInfo]) -> dict[str, Array]:
+    """``arrays`` with a first axis of one where they lack it."""
+    ranks = {i.name: len(i.shape) for i in inputs}
+    return {n: a[None] if ranks[n] and a.ndim == ranks[n] - 1 else a for n, a in arrays.items()}
+
+
+def chosen_rows(arrays: dict[str, Array], inputs: Sequence[TensorInfo], count: int, where: str) -> dict[str, Array]:
+    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types.
+
+    Raises
+    ------
+    InputError: they do not fit, or their numbers differ.
+    """
+    counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and arrays[i.name].ndim}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{where} has different numbers of samples: {counts}")
+    rows = spaced(next(iter(counts.values()), 1), count)
+    taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
+    return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}
+
+
+def joined(parts: Sequence[dict[str, Array]], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+    """All samples of ``parts``; dynamic dims must have one size in all of them.
+
+    Raises
+    ------
+    InputError: their shapes differ.
+    """
+    feeds: dict[str, Array] = {}
+    for info in inputs:
+        arrays = [part[info.name] for part in parts]
+        if sizes := [shape for shape in _shapes(arrays) if shape != arrays[0].shape[1:]]:
+            raise InputError(
+                f"{where}: {info.name!r} has samples of different shapes, {arrays[0].shape[1:]} and {sizes[0]}: "
+                "bring them to one size"
+            )
+        feeds[info.name] = np.concatenate(arrays) if info.shape else arrays[0]
+    return feeds
+
+
+def _shapes(arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:
+    yield from (array.shape[1:] for array in arrays)
+
+
+def spaced(total: int, count: int) -> list[int]:
+    """At most ``count`` of the indices below ``total``, evenly spaced: samples are often sorted by class."""
+    if total <= count:
+        return list(range(total))
+    return [int(k) for k in np.linspace(0, total - 1, count).round()]

@@ -1,0 +1,158 @@
+"""Dead-leaves images: discs and boxes that hide each other, which share with photographs the statistics of edges.
+
+Radii have a density of r^-3, so that no scale is preferred; the spectrum falls as that of photographs does (about 1/f),
+and filters answer with the same heavy tails.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from passes.numerics.jit import serial
+
+Single = NDArray[np.float32]
+FINE = 256
+"""Up to this many pixels along the short side, images are painted at twice their size and halved: soft edges."""
+SMALLEST = 1.5
+"""Radius of the smallest leaves, in pixels of the result."""
+BLUR = (0.3, 0.8)
+"""Deviations of the blur, in pixels: lenses, and the making of small images from large ones."""
+
+
+@serial
+def _draw(state: NDArray[np.uint64]) -> float:
+    """Uniform in 0..1, by xorshift64*."""
+    x = state[0]
+    x ^= x >> np.uint64(12)
+    x ^= x << np.uint64(25)
+    x ^= x >> np.uint64(27)
+    state[0] = x
+    return float((x * np.uint64(2685821657736338717)) >> np.uint64(11)) / 9007199254740992.0
+
+
+@serial
+def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], smallest: float) -> None:
+    """Fill ``canvas`` (C, H, W). From front to back: a leaf fills what is ``free`` still, which gives the same law."""
+    channels, height, width = canvas.shape
+    largest = float(max(height, width))
+    # Leaves that touch the canvas have a density of r^-3 (H + 2r) (W + 2r), which is three power laws.
+    part3 = height * width * 0.5 * (1.0 / smallest**2 - 1.0 / largest**2)
+    part2 = 2.0 * (height + width) * (1.0 / smallest - 1.0 / largest)
+    part1 = 4.0 * np.log(largest / smallest)
+    colour = np.empty(channels)
+    remaining = height * width
+    enough = remaining // 400  # what is left goes to the leaf farthest back
+    leaves = 0
+    while remaining > 0:
+        leaves += 1
+        last = remaining <= enough or leaves > 4 * height * width
+        pick = _draw(state) * (part3 + part2 + part1)
+        u = _draw(state)
+        if pick < part3:
+            radius = 1.0 / np.sqrt((1.0 - u) / smallest**2 + u / largest**2)
+        elif pick < part3 + part2:
+            radius = 1.0 / ((1.0 - u) / smallest + u / largest)
+        else:
+            radius = smallest * (largest / smallest) ** u
+        centre_x = (width + 2.0 * radius) * _draw(state) - radius
+        centre_y = (height + 2.0 * radius) * _draw(state) - radius
+        kind = _draw(state)
+        angle = 6.283185307 * _draw(state)
+        flat = 1.0
+        if kind > 0.5:
+            flat = 0.35 + 0.65 * _draw(state)
+        box = kind > 0.75
+        cosine, sine = np.cos(angle) / radius, np.sin(angle) / radius
+        # Grey first, then blue against yellow and green against purple, as in photographs.
+        grey = 1.5 * (_draw(state) + _draw(state) - 1.0)
+        warm = 0.45 * (_draw(state) + _draw(state) - 1.0)
+        green = 0.2 * (_draw(state) + _draw(state) - 1.0)
+        for c in range(channels):
+            colour[c] = grey
+        if channels >= 3:
+            colour[0] += warm - green
+            colour[1] += green
+            colour[2] -= warm + green
+        slope = 0.8 * (_draw(state) - 0.5)
+        rough = 0.25 * _draw(state) ** 3
+        stripes = 0.0
+        if _draw(state) < 0.15:
+            stripes = 0.4 * _draw(state)
+        # A wave length of three pixels at least.
+        wave = min(2.0 * radius, 6.0 + 30.0 * _draw(state))
+        top, bottom = max(0, int(centre_y - radius)), min(height, int(centre_y + radius) + 2)
+        left, right = max(0, int(centre_x - radius)), min(width, int(centre_x + radius) + 2)
+        if last:
+            top, bottom, left, right = 0, height, 0, width
+        for y in range(top, bottom):
+            for x in range(left, right):
+                if not free[y, x]:
+                    continue
+                along = (x - centre_x) * cosine + (y - centre_y) * sine
+                across = ((y - centre_y) * cosine - (x - centre_x) * sine) / flat
+                if not last:
+                    if box:
+                        if abs(along) > 0.7 or abs(across) > 0.7:
+                            continue
+                    elif along * along + across * across > 1.0:
+                        continue
+                shade = slope * along
+                if rough > 0.01:
+                    shade += rough * (_draw(state) - 0.5)
+                if stripes > 0.0:
+                    shade += stripes * np.sin(wave * along)
+                for c in range(channels):
+                    canvas[c, y, x] = colour[c] + shade
+                free[y, x] = False
+                remaining -= 1
+
+
+@serial
+def _dead_leaves(out: Single, seeds: NDArray[np.uint64], factor: int, smallest: float) -> None:
+    count, channels, height, width = out.shape
+    canvas = np.empty((channels, height * factor, width * factor), np.float32)
+    free = np.empty((height * factor, width * factor), np.bool_)
+    state = np.empty(1, np.uint64)
+    for n in range(count):
+        state[0] = seeds[n]
+        free[:] = True
+        _paint(canvas, free, state, smallest)
+        for c in range(channels):
+            for y in range(height):
+                for x in range(width):
+                    total = 0.0
+                    for i in range(factor):
+                        for j in range(factor):
+                            total += canvas[c, y * factor + i, x * factor + j]
+                    out[n, c, y, x] = total / (factor * factor)
+
+
+def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.random.Generator) -> Single:
+    """Images (count, channels, height, width), of mean 0 and deviation 1 each channel over all images.
+
+    Images differ in brightness and contrast as photographs do: their means have a deviation of about a half. The
+    first three of four channels are colours; two channels and more than four are grey levels.
+    """
+    images = np.empty((count, channels, height, width), np.float32)
+    seeds = rng.integers(1, 2**63, count, np.uint64)
+    fine = min(height, width) <= FINE
+    _dead_leaves(images, seeds, 2 if fine else 1, SMALLEST * (2 if fine else 1))
+    if channels == 4:  # opacity, or what else a fourth one may be: it is none of the colours
+        images[:, 3] = images[:, :3].mean(1)
+    contrast = np.clip(np.exp(rng.normal(-0.15, 0.3, count)), 0.4, 1.4)
+    brightness = rng.normal(0.0, 0.5, count)
+    blur = rng.uniform(*BLUR, count)
+    for n, image in enumerate(images):
+        gaussian_filter(image, (0.0, blur[n], blur[n]), output=image)
+        deviation = max(float(image.std()), 1e-3)
+        image *= contrast[n] / deviation
+        image += brightness[n] - float(image.mean())
+        image += 0.02 * rng.standard_normal(image.shape, np.float32)  # of the sensor
+        np.clip(image, -2.3, 2.6, out=image)  # black and white
+    mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
+    deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)
+    images -= mean.astype(np.float32)
+    images /= np.maximum(deviation, 1e-6).astype(np.float32)
+    return images

@@ -1,0 +1,104 @@
+"""A model run piece by piece over all samples, so that weights may change on the way and nothing is computed twice.
+
+What lies before the next layer has been run, and what is still to be read of it is kept: the *live* tensors, a dict for
+each batch of samples. Two flows, the original's and the compressed model's, advance side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
+
+import onnx
+from onnx import numpy_helper
+
+from passes.graph.model import Array
+from passes.normalise import node_reads
+
+Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+"""A loaded model: inputs -> outputs, by name."""
+
+
+class Engine(Protocol):
+    """Runs models."""
+
+    def __call__(self, model: onnx.ModelProto) -> Loaded:
+        """Load ``model``."""
+
+
+class Flow:
+    """``model`` run up to node ``at`` (exclusive) on ``feeds``, one dict of inputs for each batch.
+
+    ``arrays``: initializers with other values; ``shifts``: (tensor, input) -> a constant that stands at that input of
+    the node which makes the tensor.
+    """
+
+    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], engine: Engine) -> None:
+        self._model, self._engine = model, engine
+        self._nodes = list(model.graph.node)
+        self._constants = {t.name: t for t in model.graph.initializer}
+        self._reads = [node_reads(node) for node in self._nodes]
+        self._last = {name: i for i, reads in enumerate(self._reads) for name in reads}
+        self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
+        self.at = 0
+        self.arrays: dict[str, Array] = {}
+        self.shifts: dict[tuple[str, int], Array] = {}
+        self.live: list[dict[str, Array]] = [dict(feed) for feed in feeds]
+
+    def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
+        """Run until ``tensor`` is there; it, tensors that are ``wanted``, and what later nodes read stay."""
+        self.advance(max(self.at, self._maker.get(tensor, -1) + 1), {tensor, *wanted})
+
+    def before(self, tensor: str) -> None:
+        """Run up to the node that makes ``tensor``."""
+        self.advance(max(self.at, self._maker[tensor]))
+
+    def advance(self, to: int, wanted: Collection[str] = ()) -> None:
+        """Run the nodes from ``at`` to ``to``."""
+        made = {n for node in self._nodes[self.at : to] for n in node.output if n}
+        keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
+        if keep:
+            run = self._engine(self._segment(to, keep))
+            for live in self.live:
+                found = run(live)
+                live.update({n: found[n] for n in keep})
+        for live in self.live:
+            for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:
+                del live[name]
+        self.at = to
+
+    def _segment(self, to: int, outputs: Sequence[str]) -> onnx.ModelProto:
+        segment = onnx.ModelProto(ir_version=self._model.ir_version)
+        segment.opset_import.extend(self._model.opset_import)
+        graph = segment.graph
+        graph.name = "segment"
+        reads = set(outputs)
+        nodes: list[onnx.NodeProto] = []
+        for index in reversed(range(self.at, to)):
+            if reads & set(self._nodes[index].output):
+                nodes.append(self._shifted(self._nodes[index], graph))
+                reads |= node_reads(nodes[-1])
+        graph.node.extend(reversed(nodes))
+        present = {t.name for t in graph.initializer}
+        for name in sorted(reads - present):
+            if name in self.arrays:
+                graph.initializer.append(numpy_helper.from_array(self.arrays[name], name))
+            elif name in self._constants:
+                graph.initializer.append(self._constants[name])
+            elif name in self.live[0]:
+                sample = self.live[0][name]
+                kind = onnx.helper.np_dtype_to_tensor_dtype(sample.dtype)
+                graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * sample.ndim))
+        graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        return segment
+
+    def _shifted(self, node: onnx.NodeProto, graph: onnx.GraphProto) -> onnx.NodeProto:
+        for (tensor, k), value in self.shifts.items():
+            if tensor in node.output:
+                copy = onnx.NodeProto()
+                copy.CopyFrom(node)
+                copy.input.extend([""] * (k + 1 - len(copy.input)))
+                copy.input[k] = f"{tensor}.shift"
+                graph.initializer.append(numpy_helper.from_array(value, copy.input[k]))
+                return copy
+        return node

@@ -1,0 +1,102 @@
+"""The way of the samples: what they say of the channels, the plans that follow, the layers solved on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.calibrated.flow import Engine
+from passes.calibrated.knowledge import Knowledge, observe_channels
+from passes.calibrated.restandardise import restandardised, transfer
+from passes.calibrated.solve import solve_layers
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.model import Array, Graph
+from passes.plan import GroupPlan
+from passes.shrink import Solution, unshrunk_twin
+
+BATCH = 32
+"""Samples that go through the model together, where it leaves their number open."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``feeds``: input -> (N, ...); ``real``: whether they are of the data that the model is for; ``engine`` runs
+    models; ``memory``: bytes that activations may take."""
+
+    feeds: Mapping[str, Array]
+    real: bool
+    engine: Engine
+    memory: int = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What was planned and solved; ``notes``: what a reader should know of it."""
+
+    plans: list[GroupPlan]
+    solution: Solution
+    notes: tuple[str, ...] = ()
+
+
+def reconstruct(
+    before: Graph,
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    samples: Samples,
+    make: Callable[[Mapping[str, Knowledge]], list[GroupPlan]],
+) -> Reconstruction:
+    """Plan with knowledge of ``groups`` and solve the layers. ``make``: knowledge -> plans of all groups."""
+    feeds, notes = batches(typing.graph, samples)
+    if len(feeds) < 2:
+        return Reconstruction(make({}), Solution(), (*notes, "too few samples to reconstruct from: merged by weights"))
+    seen = typing if samples.real else restandardised(before, typing, feeds, samples.engine) or typing
+    plans = make(observe_channels(seen, groups, feeds, samples.engine))
+    if not any(plan.method == "reconstruct" for plan in plans):
+        return Reconstruction(plans, Solution(), notes)
+    solution = solve_layers(seen, plans, unshrunk_twin(seen, plans), feeds, samples.engine)
+    for plan in plans:
+        errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
+        plan.error = float(np.mean(errors)) if errors and plan.shrinks else None
+    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
+
+
+def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
+    """Samples cut into the batches that go through together, as many as fit into memory."""
+    feeds = samples.feeds
+    count = min((len(a) for a in feeds.values() if a.ndim), default=0)
+    fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
+    each = _live_bytes(graph) / (fixed[0] if fixed else max(1, _stand_in(graph)))
+    room = max(4, int(samples.memory / max(1.0, 3 * each)))  # two flows, and what the runtime holds meanwhile
+    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, min(count, room) // 2))
+    notes: tuple[str, ...] = ()
+    if count > room:
+        notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
+    spread = np.linspace(0, count - 1, min(count, room)).astype(int) if count else np.zeros(0, int)
+    cut = {n: a[spread] if a.ndim else a for n, a in feeds.items()}
+    whole = len(spread) // size * size if fixed else len(spread)
+    starts = range(0, whole, size)
+    return [{n: a[i : i + size] if a.ndim else a for n, a in cut.items()} for i in starts], notes
+
+
+def _stand_in(graph: Graph) -> int:
+    return next((graph.info.shapes[n][0] for n in graph.inputs if (n, 0) in graph.info.dynamic), 1)
+
+
+def _live_bytes(graph: Graph) -> int:
+    """Most bytes that tensors still to be read take at any point, at the concrete shapes."""
+    last = {name: node.index for node in graph.nodes for name in node.inputs}
+    sizes = {n: 4 * math.prod(graph.info.shapes.get(n, ())) for node in graph.nodes for n in node.outputs if n}
+    ends: dict[int, int] = {}
+    now = most = 0
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name and name not in graph.constants:
+                now += sizes[name]
+                ends[last.get(name, node.index)] = ends.get(last.get(name, node.index), 0) + sizes[name]
+        most = max(most, now)
+        now -= ends.pop(node.index, 0)
+    return most

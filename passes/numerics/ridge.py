@@ -1,0 +1,155 @@
+"""Ridge regression toward a prior, its strength found by cross-validation on moments or on samples."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import linalg
+from threadpoolctl import ThreadpoolController
+
+from .arrays import Double, Single
+
+THREADED = 1024
+"""Unknowns from which on a system is worth more than one thread: on busy cores BLAS waits for its threads for longer
+than a small system takes."""
+
+SINGLE = 1e-6
+"""Relative error of a sum of float32 products."""
+
+ROUNDING = 1e-12
+"""Share of the targets' power within which two losses are the same."""
+
+_pools = ThreadpoolController()
+
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+"""Ridge strengths to choose from, relative to each feature's own second moment."""
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over samples of features p (D,) and targets y (O,): ``count``; ``p`` (D,), ``y`` (O,), ``pp`` (D, D), ``yp``
+    (O, D), ``yy`` the sum of squared targets (O,)."""
+
+    count: float
+    p: Double
+    y: Double
+    pp: Double
+    yp: Double
+    yy: Double
+
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
+
+    def centred(self) -> "Moments":
+        """The same about the means, which ``p`` and ``y`` hold afterwards."""
+        p, y, n = self.p / self.count, self.y / self.count, self.count
+        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        lost = np.diag(SINGLE * np.diag(self.pp))
+        return Moments(n, p, y, self.pp - n * np.outer(p, p) + lost, self.yp - n * np.outer(y, p), self.yy - n * y * y)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``weights`` (O, D), ``intercept`` (O,); ``error``: what is left of the targets' variance, a share in 0..1;
+    ``strength``: of the ridge."""
+
+    weights: Double
+    intercept: Double
+    error: float
+    strength: float
+
+
+def fit(folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True) -> Fit:
+    """Weights toward ``prior`` (O, D) that predict the targets of two sets of samples.
+
+    Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2  with m_d the second moment of feature d; s is
+    the one that predicts each set best from the other. Without ``intercept`` b is zero. Where no s predicts better than
+    the prior itself, the prior stays.
+    """
+    with _threads(len(folds[0].p)):
+        return _fit(folds, np.asarray(prior, np.float64), intercept)
+
+
+def _threads(unknowns: int) -> AbstractContextManager[object]:
+    return nullcontext() if unknowns >= THREADED else _pools.limit(limits=1, user_api="blas")
+
+
+def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
+    parts = [f.centred() if intercept else _raw(f) for f in folds]
+    best, least = STRENGTHS[0], np.inf
+    lost = np.zeros(len(STRENGTHS))
+    for train, test in (parts, parts[::-1]):
+        if min(train.count, test.count) < 2:
+            break
+        for i, strength in enumerate(STRENGTHS):
+            lost[i] += _loss(_solve(train, prior, strength), test)
+    else:
+        at = int(np.argmin(lost))
+        best, least = STRENGTHS[at], float(lost[at])
+    both = folds[0] + folds[1]
+    whole = both.centred() if intercept else _raw(both)
+    kept = _loss(prior, parts[0]) + _loss(prior, parts[1])
+    power = max(float(whole.yy.sum()), 1e-300)
+    weights = prior if kept <= least + ROUNDING * power else _solve(whole, prior, best)
+    shift = whole.y - weights @ whole.p if intercept else np.zeros(len(whole.y))
+    return Fit(weights, shift, min(max(_loss(weights, whole) / power, 0.0), 1.0), best)
+
+
+def _raw(m: Moments) -> Moments:
+    return Moments(m.count, np.zeros_like(m.p), np.zeros_like(m.y), m.pp, m.yp, m.yy)
+
+
+def _solve(m: Moments, prior: Double, strength: float) -> Double:
+    diagonal = np.diag(m.pp)
+    floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # features that never vary have no scale of their own
+    system = m.pp + np.diag(strength * np.maximum(diagonal, 0.0) + floor)
+    factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    change = linalg.cho_solve(factor, (m.yp - prior @ m.pp).T, check_finite=False)
+    return np.asarray(prior + change.T)
+
+
+def _loss(weights: Double, m: Moments) -> float:
+    """Squared error of the targets, summed."""
+    return float(m.yy.sum() - 2 * np.sum(weights * m.yp) + np.sum((weights @ m.pp) * weights))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Samples themselves, for fewer samples than features: features ``p`` (R, D), targets ``y`` (R, O)."""
+
+    p: Single
+    y: Single
+
+
+def fit_rows(folds: tuple[Rows, Rows], prior: ArrayLike, intercept: bool = True) -> Fit:
+    """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
+    with _threads(sum(len(f.p) for f in folds)):
+        return _fit_rows(folds, np.asarray(prior, np.float64), intercept)
+
+
+def _fit_rows(folds: tuple[Rows, Rows], prior: Double, intercept: bool) -> Fit:
+    p = np.concatenate([f.p for f in folds]).astype(np.float64)
+    y = np.concatenate([f.y for f in folds]).astype(np.float64)
+    means = (p.mean(0), y.mean(0)) if intercept else (np.zeros(p.shape[1]), np.zeros(y.shape[1]))
+    p, y = p - means[0], y - means[1]
+    size = np.sqrt(np.maximum((p * p).sum(0), 1e-12 * max(float((p * p).sum(0).max(initial=0.0)), 1e-30)))
+    scaled = p / size  # the ridge is then the same for all features
+    gram = scaled @ scaled.T
+    rest = y - p @ prior.T
+    cut = len(folds[0].p)
+    first, second = np.arange(cut), np.arange(cut, len(p))
+    lost = np.zeros(len(STRENGTHS))
+    for train, test in ((first, second), (second, first)):
+        values, vectors = linalg.eigh(gram[np.ix_(train, train)], check_finite=False)
+        seen, cross = vectors.T @ rest[train], gram[np.ix_(test, train)] @ vectors
+        for i, strength in enumerate(STRENGTHS):
+            share = strength * len(train) / len(p)  # `size` sums over all samples, the fold over its own
+            lost[i] += float(((rest[test] - cross @ (seen / (np.maximum(values, 0) + share)[:, None])) ** 2).sum())
+    at = int(np.argmin(lost))
+    weights = prior
+    if lost[at] < float((rest**2).sum()):
+        system = gram + STRENGTHS[at] * np.eye(len(p))
+        weights = prior + (linalg.solve(system, rest, assume_a="pos", check_finite=False).T @ scaled) / size
+    left = float(((y - p @ weights.T) ** 2).sum()) / max(float((y * y).sum()), 1e-300)
+    return Fit(weights, means[1] - weights @ means[0], min(left, 1.0), STRENGTHS[at])

@@ -1,0 +1,81 @@
+"""Ridge toward a prior, against NumPy's least squares."""
+
+import numpy as np
+import pytest
+
+from passes.numerics.ridge import Moments, Rows, fit, fit_rows
+
+
+def moments(p, y):
+    return Moments(float(len(p)), p.sum(0), y.sum(0), p.T @ p, y.T @ p, (y * y).sum(0))
+
+
+def halves(p, y, kind):
+    return tuple(kind(p[i::2], y[i::2]) for i in (0, 1))
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    p = rng.standard_normal((400, 6)) @ rng.standard_normal((6, 6)) + 3
+    weights = rng.standard_normal((4, 6))
+    return p, weights, p @ weights.T + np.array([1.0, -2.0, 0.5, 7.0])
+
+
+def test_what_is_linear_is_found(data):
+    p, weights, y = data
+    result = fit(halves(p, y, moments), np.zeros_like(weights))
+    np.testing.assert_allclose(result.weights, weights, atol=1e-2)
+    np.testing.assert_allclose(p @ result.weights.T + result.intercept, y, atol=1e-2)
+    assert result.error < 1e-6
+
+
+def test_the_error_is_what_is_left(data):
+    p, _, y = data
+    noisy = y + np.random.default_rng(1).standard_normal(y.shape)
+    result = fit(halves(p, noisy, moments), np.zeros((4, 6)))
+    rest = noisy - p @ result.weights.T - result.intercept
+    np.testing.assert_allclose(result.error, (rest**2).sum() / ((noisy - noisy.mean(0)) ** 2).sum(), rtol=1e-6)
+
+
+def test_without_an_intercept(data):
+    p, weights, _ = data
+    result = fit(halves(p, p @ weights.T, moments), np.zeros_like(weights), intercept=False)
+    assert not result.intercept.any()
+    np.testing.assert_allclose(result.weights, weights, atol=1e-2)
+
+
+def test_the_prior_stays_where_samples_tell_nothing():
+    rng = np.random.default_rng(2)
+    p, prior = rng.standard_normal((40, 8)), rng.standard_normal((3, 8))
+    assert np.array_equal(fit(halves(p, p @ prior.T, moments), prior).weights, prior)
+    unrelated = p @ prior.T + 10 * rng.standard_normal((40, 3))
+    change = fit(halves(p, unrelated, moments), prior).weights - prior
+    free = np.linalg.lstsq(p - p.mean(0), unrelated - unrelated.mean(0), rcond=None)[0].T - prior
+    assert np.linalg.norm(change) < 0.7 * np.linalg.norm(free)
+
+
+def test_both_forms_agree(data):
+    p, weights, y = data
+    few, targets = p[:40], y[:40] + np.random.default_rng(3).standard_normal((40, 4))
+    one = fit(halves(few, targets, moments), np.zeros_like(weights))
+    two = fit_rows(halves(few.astype(np.float32), targets.astype(np.float32), Rows), np.zeros_like(weights))
+    np.testing.assert_allclose(one.error, two.error, rtol=0.5)
+
+
+def test_fewer_samples_than_features():
+    """The samples are met, and what they do not show stays with the prior."""
+    rng = np.random.default_rng(4)
+    p, true = rng.standard_normal((20, 60)).astype(np.float32), rng.standard_normal((5, 60))
+    prior = true + 0.1 * rng.standard_normal((5, 60))
+    y = (p @ true.T).astype(np.float32)
+    result = fit_rows(halves(p, y, Rows), prior)
+    assert result.error < 1e-3
+    assert np.linalg.norm(result.weights - prior) <= np.linalg.norm(true - prior)
+
+
+def test_constant_and_dead_features_do_no_harm(data):
+    p, weights, y = data
+    p = np.concatenate([p, np.zeros((len(p), 2)), np.ones((len(p), 1))], axis=1)
+    result = fit(halves(p, y, moments), np.zeros((4, 9)))
+    assert np.isfinite(result.weights).all() and result.error < 1e-6
