@@ -27,7 +27,7 @@ def test_what_is_linear_is_found(data):
     result = fit(halves(p, y, moments), np.zeros_like(weights))
     np.testing.assert_allclose(result.weights, weights, atol=1e-2)
     np.testing.assert_allclose(p @ result.weights.T + result.intercept, y, atol=1e-2)
-    assert result.error < 1e-6
+    assert result.error < 1e-5
 
 
 def test_the_error_is_what_is_left(data):
@@ -35,7 +35,7 @@ def test_the_error_is_what_is_left(data):
     noisy = y + np.random.default_rng(1).standard_normal(y.shape)
     result = fit(halves(p, noisy, moments), np.zeros((4, 6)))
     rest = noisy - p @ result.weights.T - result.intercept
-    np.testing.assert_allclose(result.error, (rest**2).sum() / ((noisy - noisy.mean(0)) ** 2).sum(), rtol=1e-6)
+    np.testing.assert_allclose(result.error, (rest**2).sum() / ((noisy - noisy.mean(0)) ** 2).sum(), rtol=1e-3)
 
 
 def test_without_an_intercept(data):
@@ -78,4 +78,4 @@ def test_constant_and_dead_features_do_no_harm(data):
     p, weights, y = data
     p = np.concatenate([p, np.zeros((len(p), 2)), np.ones((len(p), 1))], axis=1)
     result = fit(halves(p, y, moments), np.zeros((4, 9)))
-    assert np.isfinite(result.weights).all() and result.error < 1e-6
+    assert np.isfinite(result.weights).all() and result.error < 1e-5

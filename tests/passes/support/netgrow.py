@@ -1,270 +1,174 @@
 """A hypothesis strategy for small random networks, grown op by op from those that have a rule."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import netgrow_layout  # noqa: F401  (each module adds its growers to the table)
+import netgrow_linear  # noqa: F401
+import netgrow_norm  # noqa: F401
+import netgrow_parts  # noqa: F401
+import netgrow_pool  # noqa: F401
+import netgrow_sampling  # noqa: F401
+import netgrow_sequence  # noqa: F401
 import numpy as np
+import onnx
 from hypothesis import strategies as st
-from netkit import ints, net
+from netgrow_blocks import BLOCKS
+from netgrow_core import Growth, Tensor
+from netgrow_kinds import convolution, flattened, linear
+from netgrow_reference import inputs_of, run
+from netgrow_table import DTYPES, GROWERS, OFTEN, fits
+from netkit import check, net, random_weight
 from onnx import numpy_helper
 
-ACTIVATIONS = [
-    "Relu", "LeakyRelu<alpha=0.2>", "Sigmoid", "HardSwish", "Tanh", "Abs", "Softplus", "Elu", "Neg", "Identity",
-    "HardSigmoid",
-]  # fmt: skip
-BINARY = ["Add", "Sub", "Mul", "Max", "Min", "Mean", "Sum"]
+from passes.graph.registry import rules
+
+OPSETS = (9, 13, 18, 24)
+OPS = sorted(op for op in GROWERS if ("", op) in rules())
+BLOCKS_OFTEN = 2.0
+INPUTS = [(3, 4, 4), (3, 4, 4), (4, 2, 2), (3, 8), (2, 2, 2, 2)]
+WORDS = 7
+TOKENS = [(5, 6), (4, 4), (2, 2, 3)]
 
 
-@dataclass
-class Growth:
-    """A network so far: lines of text, weights, and the tensors (N, C, H, W) that may be read, as name -> (C, H)."""
+@dataclass(frozen=True)
+class Network:
+    """``text``: the model as ONNX text; ``precision``: float or double; ``grown``: ops and blocks that were drawn."""
 
-    draw: st.DrawFn
-    lines: list = field(default_factory=list)
-    weights: dict = field(default_factory=dict)
-    tensors: dict = field(default_factory=dict)
-    filters: list = field(default_factory=list)
+    model: onnx.ModelProto
+    text: str
+    precision: str
+    grown: tuple[str, ...]
 
-    def pick(self, options):
-        return self.draw(st.sampled_from(list(options)))
+    def __repr__(self):
+        inputs = [(v.name, v.type.tensor_type.shape.dim) for v in self.model.graph.input]
+        sizes = [f"{name}={[d.dim_param or d.dim_value for d in dims]}" for name, dims in inputs]
+        sizes += [f"{t.name}={list(t.dims)}" for t in self.model.graph.initializer]
+        return f"opset {self.model.opset_import[0].version}: {self.text}\n  {', '.join(sizes)}\n"
 
-    def some(self, low, high):
-        return self.draw(st.integers(low, high))
+    def _repr_pretty_(self, printer, cycle):
+        printer.text(repr(self))
 
-    def fresh(self):
-        return f"t{len(self.lines)}"
+    @property
+    def loose(self):
+        """Whether sizes besides the batch are not known beforehand."""
+        return any(d.dim_param[:1] == "S" for v in self.model.graph.input for d in v.type.tensor_type.shape.dim)
 
-    def tensor(self):
-        """A tensor to go on from, preferably a late one."""
-        names = list(self.tensors)
-        return self.pick(names[-3:] if self.some(0, 3) else names)
-
-    def line(self, text, *shapes):
-        """Add ``text``, in which ``{y}`` (and ``{z}``) name the outputs, of the given (C, H)."""
-        names = [f"{self.fresh()}{suffix}" for suffix in ("", "b")[: len(shapes)]]
-        self.lines.append(text.format(**dict(zip("yz", names, strict=False))))
-        self.tensors.update(zip(names, shapes, strict=True))
-        return names[0]
-
-    def weight(self, kind, value):
-        name = f"{self.fresh()}_{kind}"
-        self.weights[name] = value
-        return name
-
-
-def dense(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    o = g.pick([2, 4, 6, 8, 12])
-    groups = g.pick([n for n in (1, 1, 2, c) if c % n == 0 and o % n == 0])
-    k = g.pick([1, 3])
-    w = g.weight("w", (o, c // groups, k, k))
-    g.filters.append((w, groups, k))
-    bias = f", {g.weight('b', (o,))}" if g.some(0, 1) else ""
-    return g.line(f"{{y}} = Conv<group={groups}, pads=[{k // 2},{k // 2},{k // 2},{k // 2}]>({x}, {w}{bias})", (o, h))
-
-
-def depthwise(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    m = g.pick([1, 1, 2])
-    w, b = g.weight("w", (c * m, 1, 3, 3)), g.weight("b", (c * m,))
-    g.line(f"{{y}} = Conv<group={c}, pads=[1,1,1,1]>({x}, {w}, {b})", (c * m, h))
-
-
-def shared(g):
-    """A convolution with the weights of an earlier one."""
-    fits = [
-        (x, w, groups, k)
-        for w, groups, k in g.filters
-        for x, (c, _) in g.tensors.items()
-        if c == g.weights[w][1] * groups
-    ]
-    if fits:
-        x, w, groups, k = g.pick(fits)
-        pads = f"pads=[{k // 2},{k // 2},{k // 2},{k // 2}]"
-        g.line(f"{{y}} = Conv<group={groups}, {pads}>({x}, {w})", (g.weights[w][0], g.tensors[x][1]))
-
-
-def transposed(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    groups = g.pick([n for n in (1, 2) if c % n == 0])
-    w = g.weight("w", (c, g.pick([1, 3, 4]), 1, 1))
-    g.line(f"{{y}} = ConvTranspose<group={groups}>({x}, {w})", (g.weights[w][1] * groups, h))
-
-
-def batchnorm(g):
-    x = g.tensor()
-    c, _ = g.tensors[x]
-    parts = ", ".join(g.weight(part, (c,)) for part in ("scale", "bias", "mean", "var"))
-    g.line(f"{{y}} = BatchNormalization({x}, {parts})", g.tensors[x])
-
-
-def activation(g):
-    x = g.tensor()
-    g.line(f"{{y}} = {g.pick(ACTIVATIONS)}({x})", g.tensors[x])
-
-
-def prelu(g):
-    x = g.tensor()
-    g.line(f"{{y}} = PRelu({x}, {g.weight('slope', (g.tensors[x][0], 1, 1))})", g.tensors[x])
-
-
-def constant(g):
-    """Added or multiplied, on the left or on the right."""
-    x = g.tensor()
-    k = g.weight("k", g.pick([(g.tensors[x][0], 1, 1), (1,), (1, g.tensors[x][0], 1, 1)]))
-    operands = [x, k] if g.some(0, 1) else [k, x]
-    g.line(f"{{y}} = {g.pick(['Add', 'Mul', 'Sub', 'Max'])}({', '.join(operands)})", g.tensors[x])
-
-
-def binary(g):
-    x = g.tensor()
-    z = g.pick([n for n, shape in g.tensors.items() if shape == g.tensors[x]])
-    g.line(f"{{y}} = {g.pick(BINARY)}({x}, {z})", g.tensors[x])
-
-
-def concat(g):
-    x = g.tensor()
-    height = g.tensors[x][1]
-    others = [n for n, (_, h) in g.tensors.items() if h == height]
-    names = [x, *(g.pick(others) for _ in range(g.some(1, 2)))]
-    channels = sum(g.tensors[n][0] for n in names)
-    if channels <= 24:
-        g.line(f"{{y}} = Concat<axis=1>({', '.join(names)})", (channels, height))
-
-
-def split(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    if c > 1:
-        first = g.some(1, c - 1)
-        sizes = g.weight("sizes", ints(first, c - first))
-        g.line(f"{{y}}, {{z}} = Split<axis=1>({x}, {sizes})", (first, h), (c - first, h))
-
-
-def slice_(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    low = g.some(0, c - 1)
-    high = g.some(low + 1, c)
-    bounds = [low, high] if g.some(0, 1) else [low - c, high if high == c else high - c]
-    start, end, axis = (g.weight(kind, ints(v)) for kind, v in zip(("from", "to", "axis"), (*bounds, 1), strict=True))
-    g.line(f"{{y}} = Slice({x}, {start}, {end}, {axis})", (high - low, h))
-
-
-def pool(g):
-    x = g.tensor()
-    kind = g.pick(["MaxPool", "AveragePool", "LpPool"])
-    g.line(f"{{y}} = {kind}<kernel_shape=[3,3], pads=[1,1,1,1]>({x})", g.tensors[x])
-
-
-def shuffle(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    groups = g.pick([n for n in (1, 2, 3, 4) if c % n == 0])
-    five, four = g.weight("five", ints(-1, groups, c // groups, h, h)), g.weight("four", ints(0, -1, h, h))
-    a, b = g.fresh() + "r", g.fresh() + "p"
-    g.line(f"{a} = Reshape({x}, {five})  {b} = Transpose<perm=[0,2,1,3,4]>({a})  {{y}} = Reshape({b}, {four})", (c, h))
-
-
-def gate(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    w, b = g.weight("w", (c, c, 1, 1)), g.weight("b", (c,))
-    p, q, s = (g.fresh() + suffix for suffix in "pqs")
-    text = f"{p} = GlobalAveragePool({x})  {q} = Conv({p}, {w}, {b})  {s} = Sigmoid({q})  {{y}} = Mul({x}, {s})"
-    g.line(text, (c, h))
-
-
-def channels_last(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    o = g.pick([3, 4, 8])
-    w, b = g.weight("w", (c, o)), g.weight("b", (o,))
-    t, m, a = (g.fresh() + suffix for suffix in "tma")
-    text = f"{t} = Transpose<perm=[0,2,3,1]>({x})  {m} = MatMul({t}, {w})  {a} = Add({m}, {b})"
-    g.line(f"{text}  {{y}} = Transpose<perm=[0,3,1,2]>({a})", (o, h))
-
-
-def pad(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    low, high = g.some(0, 2), g.some(0, 2)
-    g.line(f"{{y}} = Pad({x}, {g.weight('pads', ints(0, low, 0, 0, 0, high, 0, 0))})", (c + low + high, h))
-
-
-def blocks(g):
-    x = g.tensor()
-    c, h = g.tensors[x]
-    if h == 4:
-        g.line(f"{{y}} = SpaceToDepth<blocksize=2>({x})", (c * 4, 2))
-    elif c % 4 == 0:
-        g.line(f'{{y}} = DepthToSpace<blocksize=2, mode="{g.pick(["CRD", "DCR"])}">({x})', (c // 4, 4))
-
-
-def instance_norm(g):
-    x = g.tensor()
-    c, _ = g.tensors[x]
-    g.line(f"{{y}} = InstanceNormalization({x}, {g.weight('scale', (c,))}, {g.weight('bias', (c,))})", g.tensors[x])
-
-
-STEPS = [
-    dense, dense, dense, depthwise, shared, transposed, batchnorm, activation, activation, prelu, constant, binary,
-    binary,
-    concat, split, slice_, pool, shuffle, gate, channels_last, pad, blocks, instance_norm,
-]  # fmt: skip
-
-
-def head(g):
-    """Join up to three tensors and classify: by global pooling, or flattened."""
-    last = list(g.tensors)[-1]
-    height = g.tensors[last][1]
-    names = [last, *[n for n, (_, h) in g.tensors.items() if h == height and n not in (last, "x")][: g.some(0, 2)]]
-    channels = sum(g.tensors[n][0] for n in names)
-    g.lines.append(f"j = Concat<axis=1>({', '.join(names)})" if len(names) > 1 else f"j = Identity({last})")
-    pooled = g.some(0, 1)
-    g.lines.append("p = GlobalAveragePool(j)  f = Flatten(p)" if pooled else "f = Flatten(j)")
-    g.weights["out_w"], g.weights["out_b"] = (5, channels * (1 if pooled else height * height)), (5,)
-    g.lines.append("y = Gemm<transB=1>(f, out_w, out_b)")
+    @property
+    def ops(self):
+        return {node.op_type for node in self.model.graph.node}
 
 
 @st.composite
-def networks(draw, most=10):
-    """A network from ``x`` (N, 3, 4, 4) to ``y`` (N, 5)."""
-    g = Growth(draw)
-    g.tensors["x"] = (3, 4)
-    dense(g)
-    for _ in range(draw(st.integers(2, most))):
-        g.pick(STEPS)(g)
-    head(g)
-    body = "net (float[N,3,4,4] x) => (float[N,5] y) {\n  " + "\n  ".join(g.lines) + "\n}"
-    used = {k: v for k, v in g.weights.items() if any(k in line for line in g.lines)}
-    return net(body, seed=draw(st.integers(0, 99)), **used)
+def networks(draw, ops=OPS, most=8):
+    """A network that has one of ``ops`` and up to ``most`` steps besides, from ``x`` to ``y`` (N, 5)."""
+    op = draw(st.sampled_from(ops))
+    forms = [(n, kind) for kind in ("double", "double", "float") for n in OPSETS if fits(op, n, kind)]
+    opset, precision = draw(st.sampled_from(forms))
+    g = Growth(draw, opset, precision, draw(st.sampled_from(["N", "N", 2])), loose=draw(st.integers(0, 3)) == 3)
+    inputs = [begin(g, f"x{k}") for k in range(1 if g.some(0, 3) else 2)]
+    steps = draw(st.lists(st.sampled_from(choices(opset, precision)), max_size=most))
+    at = draw(st.integers(0, len(steps)))
+    for step in (*steps[:at], op, *steps[at:]):
+        if step in BLOCKS:
+            BLOCKS[step](g)
+        else:
+            GROWERS[step](g, step)
+    outputs = end(g)
+    text, weights = written(g, inputs, outputs)
+    seed = draw(st.integers(0, 99))
+    arrays = {n: _array(n, value, seed, DTYPES[precision]) for n, value in weights.items()}
+    model = net(text, opset, 10, **arrays)
+    return Network((loosened(model, precision) if g.loose else None) or model, text, precision, (op, *steps))
 
 
-def text(model):
-    """What to show of a failing example."""
-    weights = "".join(f"\n  {t.name}: {list(t.dims)}" for t in model.graph.initializer)
-    return (
-        "".join(
-            f"\n  {', '.join(n.output)} = {n.op_type}({', '.join(n.input)})"
-            + "".join(f" {a.name}={np.array(a.ints or a.i)}" for a in n.attribute)
-            for n in model.graph.node
-        )
-        + weights
-    )
+def loosened(model, precision):
+    """``model``, of whose places one size is not known beforehand, where it can be run like that."""
+    loose = onnx.ModelProto.FromString(model.SerializeToString())
+    for value in loose.graph.input:
+        for dim in list(value.type.tensor_type.shape.dim)[2:3]:
+            dim.dim_param = f"S{dim.dim_value}"
+    for value in loose.graph.output:
+        for dim in list(value.type.tensor_type.shape.dim)[2:]:
+            dim.Clear()
+    try:
+        check(loose)
+        for more in (2, 60):
+            run(loose, precision, inputs_of(loose, 2, more))
+    except Exception:  # of whatever kind: some op does not take other sizes
+        return None
+    return loose
+
+
+def _array(name, value, seed, dtype):
+    return value if isinstance(value, np.ndarray) else np.asarray(random_weight(name, value, seed), dtype)
+
+
+def choices(opset, precision):
+    """What a step may be, repeated by how often it is to come up."""
+    often = {op: OFTEN[op] for op in OPS if fits(op, opset, precision)}
+    often |= dict.fromkeys(BLOCKS, BLOCKS_OFTEN)
+    return [name for name, n in often.items() for _ in range(round(10 * n) or 1)]
+
+
+def begin(g, name):
+    """An input, and the first layer, of which the rest of the network grows."""
+    last, o = g.chance(4), g.pick([4, 6, 8, 12])
+    x = Tensor(name, g.pick(TOKENS if last else [(6,), *INPUTS]), last)
+    if last and g.chance(3):  # numbers of words
+        x = Tensor(name, x.places)
+        g.keep(g.add("Gather", g.weight(WORDS, o), x), [*x.shape, o], last=True)
+        return x
+    if x.last or not x.places:
+        g.like(linear(g, x, o), x, o)
+    else:
+        g.like(convolution(g, x, o, kernel=g.pick([1, 3])), x, o)
+    return x
+
+
+def end(g):
+    """What nothing reads yet, and the last tensor of all, is read by a last layer; some of it by one of its own."""
+    loose = (g.ends() or g.tensors)[-6:]
+    outputs = []
+    if loose[0].places and g.chance(4):
+        x = loose[0]
+        y = linear(g, x, 5) if x.last else convolution(g, x, 5)
+        outputs.append(g.like(y, x, 5))
+    rows = [flattened(g, x) for x in loose]
+    if len(rows) > 1 and not g.chance(3):
+        y = g.add("Sum", *(linear(g, x, 5) for x in rows))
+        return [Tensor(y, (5,)), *outputs]
+    x = Tensor(g.add("Concat", *rows, axis=1), [sum(r.features for r in rows)]) if len(rows) > 1 else rows[0]
+    y = linear(g, x, 5) if g.chance(2) else g.add("Gemm", x, g.weight(5, x.features), g.weight(5), transB=1)
+    return [Tensor(y, (5,)), *outputs]
+
+
+def written(g, inputs, outputs):
+    """The text of the network and the weights it reads, without what leads to no output."""
+    read, kept = {t.name for t in outputs}, []
+    for line in reversed(g.lines):
+        if read & {*line.outputs}:
+            read |= {*line.inputs}
+            kept.append(f"\n  {line}")
+
+    def values(tensors):
+        words = {line.inputs[1] for line in g.lines if line.op == "Gather"}
+        kinds = ["int64" if t.name in words else g.precision for t in tensors]
+        listed = zip(kinds, tensors, strict=True)
+        return ", ".join(f"{kind}[{', '.join(map(str, (g.batch, *t.shape)))}] {t}" for kind, t in listed)
+
+    weights = {name: value for name, value in g.weights.items() if name in read}
+    return f"net ({values(inputs)}) => ({values(outputs)}) {{{''.join(reversed(kept))}\n}}", weights
 
 
 @st.composite
-def networks_with_copies(draw, most=10):
+def networks_with_copies(draw, most=8):
     """A network in which slices of weights are copies of others, zero, or of one sign; what follows from it, if
     anything, is for the passes to find out."""
-    model = draw(networks(most=most))
+    network = draw(networks(most=most))
     rng = np.random.default_rng(draw(st.integers(0, 999)))
-    for tensor in model.graph.initializer:
+    for tensor in network.model.graph.initializer:
         array = numpy_helper.to_array(tensor).copy()
-        if array.dtype != np.float32 or array.ndim == 0:
+        if array.dtype != DTYPES[network.precision] or array.ndim == 0 or tensor.name.endswith("k"):
             continue
         for axis in (0, 1)[: array.ndim]:
             n = array.shape[axis]
@@ -279,4 +183,4 @@ def networks_with_copies(draw, most=10):
                     "positive": np.abs(rows[j]), "negative": -np.abs(rows[j]),
                 }[kind]  # fmt: skip
         tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
-    return model
+    return network
