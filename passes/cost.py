@@ -14,8 +14,8 @@ from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
 from passes.graph.patch import copy_without_weights
-from passes.graph.project import Indices, kept_size
 from passes.graph.terms import Atom, Term
+from passes.project import Indices, kept_size
 
 
 @dataclass(frozen=True)

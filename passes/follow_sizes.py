@@ -17,8 +17,8 @@ from passes.graph.infer import Typing, shape_reads
 from passes.graph.model import Graph, Node
 from passes.graph.op import Resize
 from passes.graph.patch import Patch
-from passes.graph.project import Indices, kept_size
 from passes.graph.terms import Atom
+from passes.project import Indices, kept_size
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
 """Entries of a constant target that take their size from elsewhere, by op."""

@@ -24,8 +24,8 @@ from passes.fold_batchnorm import FoldedNorm, pads
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
-from passes.graph.project import unfold
 from passes.numerics import RowSet, parallel_classes, row_norms
+from passes.project import unfold
 from passes.propagate import gains
 from passes.signature import Signature, unfolded
 

@@ -22,10 +22,10 @@ from passes.graph import terms
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
-from passes.graph.project import Indices, along, kept_indices, mix
 from passes.graph.rules.elementwise import FLOATS
 from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
+from passes.project import Indices, along, kept_indices, mix
 from passes.tidy import tidy
 from passes.widen import widen
 

@@ -14,8 +14,8 @@ from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
-from passes.graph.project import unfold
 from passes.numerics import RowSet, row_norms
+from passes.project import unfold
 
 DENSE = ("Gemm", "MatMul")
 TINY = 1e-30

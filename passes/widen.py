@@ -19,8 +19,8 @@ from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Node
 from passes.graph.patch import Patch
-from passes.graph.project import Indices, kept_indices
 from passes.graph.terms import Atom
+from passes.project import Indices, kept_indices
 
 
 def widen(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch, twin: bool) -> None:

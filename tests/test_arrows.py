@@ -1,4 +1,4 @@
-"""Imports run one way: onnx_merge -> passes -> passes.graph, passes.numerics (DESIGN 2)."""
+"""Imports run one way: onnx_merge -> passes -> passes.graph, passes.numerics."""
 
 import ast
 from pathlib import Path

@@ -23,10 +23,10 @@ from passes.calibrated.moments import Batch, Window, layer_moments, layer_rows
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array
-from passes.graph.project import kept_indices
 from passes.graph.terms import Atom
 from passes.numerics.ridge import Fit, Moments, Rows, fit, fit_rows
 from passes.plan import GroupPlan
+from passes.project import kept_indices
 from passes.shrink import Solution
 
 ENOUGH = 32

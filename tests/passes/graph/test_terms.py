@@ -10,8 +10,8 @@ from scipy import sparse
 from scipy.linalg import block_diag
 
 from passes.graph import terms
-from passes.graph.project import along, kept_indices, kept_size, mix, unfold
 from passes.graph.terms import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
+from passes.project import along, kept_indices, kept_size, mix, unfold
 
 
 def spelled(term):
