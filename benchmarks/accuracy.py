@@ -3,7 +3,8 @@
     python benchmarks/accuracy.py MODEL.onnx --labels TEST.npz [--keep 0.9 0.8 0.6 0.4] [options of onnx-merge]
 
 TEST.npz holds the model's input under its name, ready to feed, and `labels`. Options after these (`--no-coupled`,
-`--exclude REGEX`, ...) go to every run. One line a run: method, criterion, keep, parameters left, MACs left, accuracy.
+`--exclude REGEX`, `--calib SAMPLES` for real samples instead of synthetic ones, ...) go to every run. One line a run:
+method, criterion, keep, parameters left, MACs left, accuracy.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ RUNS = (
     ("merge", "gm"),
     ("merge", "reprune"),
     ("merge", "reprune-kernel"),
+    ("reconstruct", "l1"),
+    ("reconstruct", "auto"),
 )
 
 
@@ -36,7 +39,7 @@ def main() -> int:
     parser.add_argument("--keep", type=float, nargs="+", default=[0.9, 0.8, 0.6, 0.4])
     args, rest = parser.parse_known_args()
     model = onnx.load(args.model)
-    print(f"{'method':7} {'select':14} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9}")
+    print(f"{'method':11} {'select':14} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9}")
     for keep in args.keep:
         for method, select in RUNS:
             given = ["--keep", str(keep), "--method", method, "--select", select, "--labels", str(args.labels), *rest]
@@ -44,9 +47,9 @@ def main() -> int:
             result = run(model, None, options).result
             params, macs = result.after.params / result.before.params, result.after.macs / result.before.macs
             after = result.accuracy.after if result.accuracy else float("nan")
-            print(f"{method:7} {select:14} {keep:5.2f} {params:7.3f} {macs:7.3f} {after:8.2f}%", flush=True)
+            print(f"{method:11} {select:14} {keep:5.2f} {params:7.3f} {macs:7.3f} {after:8.2f}%", flush=True)
         if result.accuracy:
-            print(f"{'original':28} {1:7.3f} {1:7.3f} {result.accuracy.before:8.2f}%")
+            print(f"{'original':32} {1:7.3f} {1:7.3f} {result.accuracy.before:8.2f}%")
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +29,8 @@ from onnx_merge.stages import Stages
 from passes.calibrated.flow import Loaded
 from passes.calibrated.reconstruct import Samples
 from passes.cost import cost
-from passes.graph.errors import PassError
-from passes.graph.model import Graph
+from passes.graph.errors import PassError, RunError
+from passes.graph.model import Array, Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
 from passes.pipeline import Compressed, CompressSettings, Progress, compress, exclusions
@@ -165,9 +165,19 @@ def _samples(comparison: Comparison, options: Options, provider: ProviderChoice)
         return None
 
     def engine(model: onnx.ModelProto) -> Loaded:
-        session = Session(model, provider, spinning=False)
+        try:
+            session = Session(model, provider, spinning=False)
+        except OnnxMergeError as error:
+            raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
-        return lambda feeds: session.run({name: a for name, a in feeds.items() if name in names})
+
+        def run_piece(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+            try:
+                return session.run({name: a for name, a in feeds.items() if name in names})
+            except OnnxMergeError as error:
+                raise RunError(str(error)) from error
+
+        return run_piece
 
     return Samples(calibration.feeds, calibration.real, engine, options.memory_limit)
 
@@ -183,9 +193,7 @@ def _compress(
     """`compress`; by weights alone where the samples cannot be run through pieces of the model."""
     try:
         return compress(model, settings, observer, progress, samples)
-    except OnnxMergeError as error:
-        if samples is None:
-            raise
+    except RunError as error:
         comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
         return compress(model, replace(settings, method="merge"), observer, progress)
 

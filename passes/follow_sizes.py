@@ -18,7 +18,7 @@ from passes.graph.model import Graph, Node
 from passes.graph.op import Resize
 from passes.graph.patch import Patch
 from passes.graph.terms import Atom
-from passes.project import Indices, kept_size
+from passes.project import Indices, kept_indices, kept_size
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
 """Entries of a constant target that take their size from elsewhere, by op."""
@@ -31,7 +31,9 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
         old = [e if isinstance(e, int) else terms.size(e) for e in resize.entries]
         new = [e if isinstance(e, int) else kept_size(e, keep) for e in resize.entries]
         node = flow.record.node
-        if new == old and node.op != "Slice":  # a bound that counts from the end moves with what is behind it
+        if (
+            new == old and node.op != "Slice" and not _moved(typing, keep, node, resize)
+        ):  # a bound that counts from the end moves with what is behind it
             continue
         if isinstance(resize.target, str) and resize.pinned is not None:
             patch.set_attribute(node, resize.target, resize.pinned)
@@ -41,6 +43,14 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
             resized.add((node.index, resize.target))
             _resize_input(typing.graph, node, resize, new, patch)
     _pin(typing, keep, resized, patch)
+
+
+def _moved(typing: Typing, keep: Mapping[Atom, Indices], node: Node, resize: Resize) -> bool:
+    """Whether the target is computed from sizes that change."""
+    if isinstance(resize.target, str) or resize.target >= len(node.inputs):
+        return False
+    origins = typing.graph.info.origins.get(node.inputs[resize.target], ())
+    return any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term))
 
 
 def _resize_input(graph: Graph, node: Node, resize: Resize, new: list[int], patch: Patch) -> None:
@@ -71,4 +81,7 @@ def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, i
     for node, k, name in shape_reads(typing, resized):
         origins = typing.graph.info.origins[name]
         if any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term)):
-            patch.set_input_array(node, k, typing.graph.info.values[name])
+            value = typing.graph.info.values[name]
+            for axis, term in enumerate(typing.axes[name]):
+                value = np.take(value, kept_indices(term, keep), axis)
+            patch.set_input_array(node, k, value)

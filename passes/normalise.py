@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from passes.graph.evaluate import evaluate
 from passes.graph.shapes import GROWING, NOT_EVALUATED, SMALL
 
-NOT_FOLDED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose narrow operand is what is to be stored."""
+MISJUDGED = {"Softmax", "LogSoftmax", "Hardmax", "LRN", "GlobalMaxPool", "RoiAlign"}
+"""Ops that onnx's reference implementation gets wrong at some opset or rank."""
 
 
 def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -93,7 +95,7 @@ def _fold_constants(model: onnx.ModelProto) -> None:
 def _is_foldable(node: onnx.NodeProto, constants: Set[str], fixed: Set[str]) -> bool:
     return (
         node.domain in ("", "ai.onnx")
-        and node.op_type not in NOT_EVALUATED | NOT_FOLDED
+        and node.op_type not in NOT_EVALUATED | NARROW | MISJUDGED
         and any(node.input)
         and all(not n or n in constants for n in node.input)
         and not fixed & set(node.output)

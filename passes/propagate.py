@@ -47,8 +47,9 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
     result = Gains(error=np.zeros(group.size))
     for step in group.steps:
         if step.produced:
+            weighted = any(not step.is_offset(use) for use in step.with_role(Role.PRODUCER))
             for name in step.produced:
-                result.at[name] = scale
+                result.at[name] = scale if weighted else np.ones(group.size)
             _check_offsets(typing, group, step, partner, scale, result)
             carried = {use.k for use in step.uses}
             inputs = enumerate(step.flow.record.node.inputs)
@@ -71,6 +72,7 @@ def _note(result: Gains, error: Array) -> None:
 
 def _deviation(values: Array, expected: Array) -> Array:
     """Relative l2 distance of two (C, D) arrays, row by row; 0 for two rows of zeros."""
+    values, expected = values.astype(np.float64), expected.astype(np.float64)
     size = np.maximum(np.linalg.norm(values, axis=1), np.linalg.norm(expected, axis=1))
     deviation: Array = np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY)
     return deviation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,7 +102,8 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
                 divisor = np.ones(group.size)
                 if use.constant in norms:
                     divisor = along_outputs(typing, group, step, norms[use.constant].a)[:, 0]
-                kernel = int(np.prod(typing.graph.array(use.constant).shape[2:], dtype=np.int64))
+                shape = typing.graph.array(use.constant).shape
+                kernel = math.prod(n for axis, n in enumerate(shape) if axis >= 2 and axis != use.axis)
                 producers.append(Producer(unfolded(typing, group, use), divisor, kernel))
                 ops.add(node.op)
             elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":

@@ -132,7 +132,7 @@ def layer_rows(
 def layer_moments(
     layer: Layer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[Moments]]:
-    """Moments by (batch, group)."""
+    """Moments of even and of odd batches, (half, group)."""
     build = _Builder()
     inputs = {"x": batches[0][0], "y": batches[0][1].astype(np.float32, copy=False)}
     p = _patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
@@ -147,14 +147,15 @@ def layer_moments(
         "places": build.op("Shape", p),
     }
     run = engine(build.model(inputs, outputs))
-    found: list[list[Moments]] = []
-    for x, target in batches:
+    halves: list[list[Moments]] = [[], []]
+    for at, (x, target) in enumerate(batches):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
         count = float(out["places"][2])
         pp, yp = (out[n].astype(np.float64) for n in ("pp", "yp"))
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
-        found.append([Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))])
-    return found
+        new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
+        halves[at % 2] = [a + b for a, b in zip(halves[at % 2], new, strict=True)] if halves[at % 2] else new
+    return halves
 
 
 def channel_moments(

@@ -22,6 +22,12 @@ BATCH = 32
 """Samples that go through the model together, where it leaves their number open."""
 
 
+HELD = 4
+"""Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
+NORMED = 10
+"""The same while all samples go through the norms as arithmetic."""
+
+
 @dataclass(frozen=True)
 class Samples:
     """``feeds``: input -> (N, ...); ``real``: whether they are of the data that the model is for; ``engine`` runs
@@ -53,7 +59,8 @@ def reconstruct(
     feeds, notes = batches(typing.graph, samples)
     if len(feeds) < 2:
         return Reconstruction(make({}), Solution(), (*notes, "too few samples to reconstruct from: merged by weights"))
-    seen = typing if samples.real else restandardised(before, typing, feeds, samples.engine) or typing
+    together = max(4, int(samples.memory / max(1.0, NORMED * _each(typing.graph))))
+    seen = typing if samples.real else restandardised(before, typing, feeds, samples.engine, together) or typing
     plans = make(observe_channels(seen, groups, feeds, samples.engine))
     if not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution(), notes)
@@ -69,8 +76,7 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     feeds = samples.feeds
     count = min((len(a) for a in feeds.values() if a.ndim), default=0)
     fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
-    each = _live_bytes(graph) / (fixed[0] if fixed else max(1, _stand_in(graph)))
-    room = max(4, int(samples.memory / max(1.0, 3 * each)))  # two flows, and what the runtime holds meanwhile
+    room = max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
     size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, min(count, room) // 2))
     notes: tuple[str, ...] = ()
     if count > room:
@@ -82,8 +88,10 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     return [{n: a[i : i + size] if a.ndim else a for n, a in cut.items()} for i in starts], notes
 
 
-def _stand_in(graph: Graph) -> int:
-    return next((graph.info.shapes[n][0] for n in graph.inputs if (n, 0) in graph.info.dynamic), 1)
+def _each(graph: Graph) -> float:
+    """Bytes of a sample's live activations."""
+    sizes = [graph.info.shapes[n][0] for n in graph.inputs if graph.info.shapes.get(n)]
+    return _live_bytes(graph) / max(1, min(sizes, default=1))
 
 
 def _live_bytes(graph: Graph) -> int:

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 from passes.calibrated.flow import Engine
 from passes.calibrated.layers import solvable_layers
 from passes.fold_batchnorm import fold_batchnorm
+from passes.graph.errors import RunError
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
 from passes.shrink import Solution
@@ -29,16 +30,20 @@ SAMPLES = 2
 
 
 def restandardised(
-    before: Graph, typing: Typing, feeds: Sequence[Mapping[str, Array]], engine: Engine
+    before: Graph, typing: Typing, feeds: Sequence[Mapping[str, Array]], engine: Engine, most: int = 256
 ) -> Typing | None:
     """``typing`` with the weights of the network that standardises by the samples; nothing where no norm can.
 
-    ``before`` is the model with its BatchNormalization, ``typing`` that of the folded one.
+    ``before`` is the model with its BatchNormalization, ``typing`` that of the folded one; ``most``: samples that go
+    through together.
     """
     norms = [n for n in before.nodes if n.op == "BatchNormalization" and not n.attrs.get("training_mode", 0)]
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
-    joined = {name: np.concatenate([feed[name] for feed in feeds]) for name in feeds[0]}
-    if not norms or len(next(iter(joined.values()))) < SAMPLES:
+    used = feeds[: max(1, most // max(1, _samples(feeds[0])))]
+    joined = {
+        name: np.concatenate([f[name] for f in used]) if feeds[0][name].ndim else feeds[0][name] for name in feeds[0]
+    }
+    if not norms or _samples(joined) < SAMPLES:
         return None
     model = onnx.ModelProto()
     model.CopyFrom(before.model)
@@ -56,7 +61,10 @@ def restandardised(
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
     _free_batch(model)
-    found = engine(model)(joined)
+    try:
+        found = engine(model)(joined)
+    except RunError:  # a Reshape that names the batch, say
+        return None
     arrays: dict[str, Array] = {}
     for node in norms:
         mean, variance = (found[f"{node.outputs[0]}.{what}"].ravel() for what in ("mean", "variance"))
@@ -66,6 +74,10 @@ def restandardised(
     return replace(
         typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
     )
+
+
+def _samples(feed: Mapping[str, Array]) -> int:
+    return next((len(a) for a in feed.values() if a.ndim), 1)
 
 
 def _free_batch(model: onnx.ModelProto) -> None:

@@ -24,7 +24,7 @@ from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array
 from passes.graph.terms import Atom
-from passes.numerics.ridge import Fit, Moments, Rows, fit, fit_rows
+from passes.numerics.ridge import Fit, Rows, fit, fit_rows
 from passes.plan import GroupPlan
 from passes.project import kept_indices
 from passes.shrink import Solution
@@ -33,6 +33,8 @@ ENOUGH = 32
 """Places for each feature beyond which more are not looked at."""
 MANY = 16384
 """Places that are looked at however few features there are."""
+TOGETHER = 32
+"""Samples whose moments are taken together."""
 WIDE = 6144
 """Features from which on places are thinned out until there are fewer of them than features."""
 
@@ -69,6 +71,7 @@ def solve_layers(
             for exact, drifted in zip(original.live, compressed.live, strict=True)
         ]
         weight = numpy_helper.to_array(priors[layer.weight])
+        batches = _larger(batches)
         found, error = _solve(layer, weight, kept, batches, engine)
         solution.weights[layer.weight] = compressed.arrays[layer.weight] = found[0]
         if layer.shift is not None and found[1] is not None:
@@ -128,7 +131,7 @@ def _solve(
         moments = layer_moments(layer, window, weight, batches, engine)
         for g in range(groups):
             prior = taps[g * per_group : (g + 1) * per_group][:, :, local[g]].reshape(per_group, -1)
-            fits.append(fit(_halves([m[g] for m in moments]), prior, layer.shift is not None))
+            fits.append(fit((moments[0][g], moments[1][g]), prior, layer.shift is not None))
     solved = np.zeros_like(taps)
     for g, result in enumerate(fits):
         part = solved[g * per_group : (g + 1) * per_group]
@@ -138,22 +141,17 @@ def _solve(
     return (np.ascontiguousarray(full), bias), float(np.mean([f.error for f in fits]))
 
 
+def _larger(batches: Sequence[Batch]) -> list[Batch]:
+    """The same samples in fewer batches, two at least: each costs a matrix of moments."""
+    step = min(max(1, TOGETHER // max(1, len(batches[0][0]))), max(1, len(batches) // 2))
+    parts = [batches[i : i + step] for i in range(0, len(batches), step)]
+    return [(np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part])) for part in parts]
+
+
 def _local(layer: Layer, taps: Array, kept: Array) -> list[Array]:
     """Kept positions on the weights' input axis, for each group."""
     inside = taps.shape[-1]
     return [row - g * inside if layer.groups > 1 else row for g, row in enumerate(kept)]
-
-
-def _halves(parts: Sequence[Moments]) -> tuple[Moments, Moments]:
-    halves = [_sum(parts[0::2]), _sum(parts[1::2])]
-    return halves[0], halves[1]
-
-
-def _sum(parts: Sequence[Moments]) -> Moments:
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
 
 
 def _halves_rows(parts: Sequence[Rows]) -> tuple[Rows, Rows]:

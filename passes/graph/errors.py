@@ -9,3 +9,7 @@ class PassError(ValueError):
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
     """Raised inside an op rule: the op, as it stands here, is not understood, and its axes freeze with this reason."""
+
+
+class RunError(Exception):
+    """A model, or a piece of one, cannot be run."""

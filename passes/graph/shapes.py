@@ -209,7 +209,11 @@ def _sweep(bones: onnx.ModelProto, info: ShapeInfo, kinds: dict[str, int]) -> No
             found, origin = {node.output[0]: np.array(part, np.int64)}, frozenset([node.input[0]])
         elif _is_evaluable(node, info):
             found = evaluate(node, opsets, info.values)
-            origin = frozenset().union(*(info.origins.get(n, frozenset()) for n in node.input))
+            # What only says how large a tensor of features is to be says nothing of the numbers in it.
+            sized = (
+                SIZED.get(node.op_type, len(node.input)) if any(v.dtype.kind == "f" for v in found.values()) else None
+            )
+            origin = frozenset().union(*(info.origins.get(n, frozenset()) for n in node.input[:sized]))
         for name, value in found.items():
             info.values[name], info.origins[name], info.shapes[name] = value, origin, value.shape
         if any(n not in info.shapes for n in outputs):
@@ -234,6 +238,8 @@ def _infer_node(node: onnx.NodeProto, opsets: dict[str, int], info: ShapeInfo, k
         _note(name, kind, info, kinds)
 
 
+SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Tile": 1}
+"""Ops of whose inputs only so many hold what the output holds; the others say how large it is."""
 NOT_EVALUATED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad"}
 """Ops that may blow a small input up: their output's size is looked at first."""

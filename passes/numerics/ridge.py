@@ -104,7 +104,10 @@ def _solve(m: Moments, prior: Double, strength: float) -> Double:
     diagonal = np.diag(m.pp)
     floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # features that never vary have no scale of their own
     system = m.pp + np.diag(strength * np.maximum(diagonal, 0.0) + floor)
-    factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    try:
+        factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
+        return prior
     change = linalg.cho_solve(factor, (m.yp - prior @ m.pp).T, check_finite=False)
     return np.asarray(prior + change.T)
 

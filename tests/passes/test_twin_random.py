@@ -15,6 +15,8 @@ SHRINK = 0.8
 """Share of networks that lose channels, at least."""
 LOSSLESS = 0.25
 """The same for lossless compression of networks with copies."""
+BESIDE = 0.02
+"""Share of networks, at most, whose outputs are too steep or too large to be compared."""
 
 CHOICES = st.fixed_dictionaries(
     {
@@ -41,7 +43,7 @@ def tally():
 @pytest.fixture
 def shrinking(tally):
     yield tally
-    assert tally.share >= SHRINK and tally.beside <= 0.01
+    assert tally.share >= SHRINK and tally.beside <= BESIDE
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def reaching(shrinking):
 @pytest.fixture
 def freeing(tally):
     yield tally
-    assert tally.share >= LOSSLESS and tally.beside <= 0.01
+    assert tally.share >= LOSSLESS and tally.beside <= BESIDE
 
 
 def test_every_op_with_a_rule_is_grown():
@@ -64,7 +66,7 @@ def test_every_op_with_a_rule_is_grown():
 
 @pytest.mark.parametrize("op", OPS)
 def test_each_op(op, tally):
-    @settings(quiet, max_examples=4)
+    @settings(quiet, max_examples=6)
     @given(networks(ops=[op], most=2), PLAIN)
     def check(network, choices):
         assert op in network.ops
