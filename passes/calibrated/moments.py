@@ -113,14 +113,19 @@ Batch = tuple[Array, Array]
 """What a layer reads, and what it is to give."""
 
 
+def _set_up(layer: Layer, window: Window, weight: Array, batch: Batch) -> tuple[_Builder, dict[str, Array], str, str]:
+    """A builder with patches and targets in it, what a batch feeds it, and their names."""
+    build = _Builder()
+    inputs = {"x": batch[0], "y": batch[1].astype(np.float32, copy=False)}
+    p = _patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
+    return build, inputs, p, _targets(build, layer, window, weight.shape[layer.weight_axes[0]])
+
+
 def layer_rows(
     layer: Layer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[Rows]]:
     """Samples themselves, (batch, group): for fewer places than features."""
-    build = _Builder()
-    inputs = {"x": batches[0][0], "y": batches[0][1].astype(np.float32, copy=False)}
-    p = _patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
-    y = _targets(build, layer, window, weight.shape[layer.weight_axes[0]])
+    build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     run = engine(build.model(inputs, {"p": p, "y_out": y}))
     found: list[list[Rows]] = []
     for x, target in batches:
@@ -133,10 +138,7 @@ def layer_moments(
     layer: Layer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[Moments]]:
     """Moments of even and of odd batches, (half, group)."""
-    build = _Builder()
-    inputs = {"x": batches[0][0], "y": batches[0][1].astype(np.float32, copy=False)}
-    p = _patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
-    y = _targets(build, layer, window, weight.shape[layer.weight_axes[0]])
+    build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     turned = build.op("Transpose", p, perm=[0, 2, 1])
     outputs = {
         "pp": build.op("MatMul", p, turned),
