@@ -49,16 +49,22 @@ class Flow:
         """Run until ``tensor`` is there; it, tensors that are ``wanted``, and what later nodes read stay."""
         self.advance(max(self.at, self._maker.get(tensor, -1) + 1), {tensor, *wanted})
 
-    def before(self, tensor: str) -> None:
-        """Run up to the node that makes ``tensor``."""
-        self.advance(max(self.at, self._maker[tensor]))
+    def before(self, tensor: str, wanted: Collection[str] = ()) -> None:
+        """Run up to the node that makes ``tensor``; tensors that are ``wanted`` stay too."""
+        self.advance(max(self.at, self._maker[tensor]), wanted)
+
+    def again(self, tensor: str, since: str) -> None:
+        """Make ``tensor`` again, with what has changed from the node on that makes ``since``."""
+        run = self._engine(self._segment(self._maker[since], self._maker[tensor] + 1, [tensor]))
+        for live in self.live:
+            live[tensor] = run(live)[tensor]
 
     def advance(self, to: int, wanted: Collection[str] = ()) -> None:
         """Run the nodes from ``at`` to ``to``."""
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
         if keep:
-            run = self._engine(self._segment(to, keep))
+            run = self._engine(self._segment(self.at, to, keep))
             for live in self.live:
                 found = run(live)
                 live.update({n: found[n] for n in keep})
@@ -67,19 +73,19 @@ class Flow:
                 del live[name]
         self.at = to
 
-    def _segment(self, to: int, outputs: Sequence[str]) -> onnx.ModelProto:
+    def _segment(self, start: int, to: int, outputs: Sequence[str]) -> onnx.ModelProto:
         segment = onnx.ModelProto(ir_version=self._model.ir_version)
         segment.opset_import.extend(self._model.opset_import)
         graph = segment.graph
         graph.name = "segment"
         reads = set(outputs)
         nodes: list[onnx.NodeProto] = []
-        for index in reversed(range(self.at, to)):
+        for index in reversed(range(start, to)):
             if reads & set(self._nodes[index].output):
                 nodes.append(self._shifted(self._nodes[index], graph))
                 reads |= node_reads(nodes[-1])
         graph.node.extend(reversed(nodes))
-        present = {t.name for t in graph.initializer}
+        present = {t.name for t in graph.initializer}.union(*(node.output for node in nodes))
         for name in sorted(reads - present):
             if name in self.arrays:
                 graph.initializer.append(numpy_helper.from_array(self.arrays[name], name))

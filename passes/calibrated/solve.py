@@ -19,7 +19,11 @@ from onnx import numpy_helper
 
 from passes.calibrated.flow import Engine, Flow
 from passes.calibrated.layers import Layer, solvable_layers
-from passes.calibrated.moments import Batch, Window, layer_moments, layer_rows
+from passes.calibrated.moments import Batch, layer_moments, layer_rows
+from passes.calibrated.patches import Window
+from passes.calibrated.refine import Cut, refine
+from passes.calibrated.unit import Unit, find_units
+from passes.calibrated.unit_model import Feed
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array
@@ -45,6 +49,7 @@ def solve_layers(
     twin: onnx.ModelProto,
     feeds: Sequence[Mapping[str, Array]],
     engine: Engine,
+    refining: bool = True,
 ) -> Solution:
     """Solve every layer that reads a group which loses channels to more than exact merges.
 
@@ -53,35 +58,104 @@ def solve_layers(
     """
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
-    layers = list(solvable_layers(typing).values())
-    first = next((i for i, layer in enumerate(layers) if _reads(typing, layer, lossy)), len(layers))
-    layers = layers[first:]
+    every = list(solvable_layers(typing).values())
+    first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
+    layers = every[first:]
+    units = find_units(typing, every, keep) if refining else {}
     original, compressed = (Flow(model, feeds, engine) for model in (typing.graph.model, twin))
-    priors = {t.name: t for t in twin.graph.initializer}
+    given = _Given(twin)
     solution = Solution()
     for position, layer in enumerate(layers):
         later = [other.output for other in layers[position:]]
         original.reach(layer.output, later)
-        compressed.before(layer.node.outputs[0])
+        waiting = {units[other].first.data for other in layers[position:] if other in units}
+        compressed.before(layer.node.outputs[0], waiting)
         kept = _kept(typing, layer, keep)
         if kept is None:
             continue
-        batches = [
-            (drifted[layer.data], _target(layer, exact, drifted))
-            for exact, drifted in zip(original.live, compressed.live, strict=True)
-        ]
-        weight = numpy_helper.to_array(priors[layer.weight])
-        batches = _larger(batches)
-        found, error = _solve(layer, weight, kept, batches, engine)
-        solution.weights[layer.weight] = compressed.arrays[layer.weight] = found[0]
-        if layer.shift is not None and found[1] is not None:
-            node, k = layer.shift
-            shape = typing.graph.array(node.inputs[k]).shape if len(node.inputs) > k and node.inputs[k] else (-1,)
-            shape = (*shape[:-1], -1) if len(shape) else (-1,)
-            bias = found[1].reshape(shape).astype(weight.dtype)
-            solution.biases[node.outputs[0], k] = compressed.shifts[node.outputs[0], k] = bias
+        targets = [_target(layer, *pair) for pair in zip(original.live, compressed.live, strict=True)]
+        batches = _larger([(live[layer.data], y) for live, y in zip(compressed.live, targets, strict=True)])
+        found, error = _solve(layer, given.weight(layer), kept, batches, engine)
+        _give(typing, solution, compressed, layer, *found)
+        if layer in units:
+            error *= _refine(typing, units[layer], keep, given, solution, (original, compressed), targets, engine)
         solution.errors[layer.node.label] = error
     return solution
+
+
+class _Given:
+    """Weights and biases that the plans alone make, in ``twin``."""
+
+    def __init__(self, twin: onnx.ModelProto) -> None:
+        self._constants = {t.name: t for t in twin.graph.initializer}
+        self._makers = {name: node for node in twin.graph.node for name in node.output}
+
+    def weight(self, layer: Layer) -> Array:
+        return numpy_helper.to_array(self._constants[layer.weight])
+
+    def bias(self, layer: Layer) -> Array | None:
+        if layer.shift is None:
+            return None
+        node, k = layer.shift
+        inputs = self._makers[node.outputs[0]].input
+        name = inputs[k] if len(inputs) > k else ""
+        return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+
+
+def _give(
+    typing: Typing, solution: Solution, compressed: Flow, layer: Layer, weights: Array, bias: Array | None
+) -> None:
+    """Put what was solved for into the solution and into the model that runs."""
+    kind = typing.graph.array(layer.weight).dtype
+    solution.weights[layer.weight] = compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
+    if layer.shift is not None and bias is not None:
+        node, k = layer.shift
+        shape = typing.graph.array(node.inputs[k]).shape if len(node.inputs) > k and node.inputs[k] else (-1,)
+        value = bias.reshape((*shape[:-1], -1)).astype(kind)
+        solution.biases[node.outputs[0], k] = compressed.shifts[node.outputs[0], k] = value
+
+
+def _refine(
+    typing: Typing,
+    unit: Unit,
+    keep: Mapping[Atom, Array],
+    given: _Given,
+    solution: Solution,
+    flows: tuple[Flow, Flow],
+    targets: Sequence[Array],
+    engine: Engine,
+) -> float:
+    """Solve both layers of a unit together; returns what is left of the residuals, a share."""
+    original, compressed = flows
+    layers = (unit.first, unit.second)
+    cuts: list[Cut] = []
+    for layer in layers:
+        inputs = _kept(typing, layer, keep)
+        if inputs is None:
+            return 1.0
+        cuts.append(Cut(kept_indices(typing.axes[layer.output][layer.axis], keep), inputs[0]))
+    feeds: list[Feed] = []
+    for exact, drifted, target in zip(original.live, compressed.live, targets, strict=True):
+        feed = {"x": np.take(drifted[unit.first.data], cuts[0].inputs, unit.first.axis)}
+        feed["y"] = np.take(target, cuts[1].outputs, unit.second.axis)
+        others = [drifted[n] for n in unit.second.others if n in exact and n in drifted]
+        if others and unit.rectified:
+            feed["o"] = np.take(sum(others[1:], others[0]), cuts[1].outputs, unit.second.axis)
+        feeds.append(feed)
+    weights = [solution.weights.get(layer.weight, given.weight(layer)) for layer in layers]
+    biases = [
+        solution.biases.get((layer.shift[0].outputs[0], layer.shift[1]), given.bias(layer)) if layer.shift else None
+        for layer in layers
+    ]
+    hidden = compressed.live[0][unit.second.data].shape
+    found = refine(
+        unit, (weights[0], weights[1]), (biases[0], biases[1]), (cuts[0], cuts[1]), feeds, hidden, engine,
+        typing.graph.opset,
+    )  # fmt: skip
+    for layer, new, bias in zip(layers, *found[:2], strict=True):
+        _give(typing, solution, compressed, layer, new, bias)
+    compressed.again(unit.second.data, unit.first.node.outputs[0])
+    return found[2]
 
 
 def _reads(typing: Typing, layer: Layer, atoms: set[Atom]) -> bool:

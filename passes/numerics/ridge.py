@@ -67,11 +67,12 @@ def fit(folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True
     the one that predicts each set best from the other. Without ``intercept`` b is zero. Where no s predicts better than
     the prior itself, the prior stays.
     """
-    with _threads(len(folds[0].p)):
+    with blas_threads(len(folds[0].p)):
         return _fit(folds, np.asarray(prior, np.float64), intercept)
 
 
-def _threads(unknowns: int) -> AbstractContextManager[object]:
+def blas_threads(unknowns: int) -> AbstractContextManager[object]:
+    """As many as a system of that many unknowns is worth."""
     return nullcontext() if unknowns >= THREADED else _pools.limit(limits=1, user_api="blas")
 
 
@@ -127,7 +128,7 @@ class Rows:
 
 def fit_rows(folds: tuple[Rows, Rows], prior: ArrayLike, intercept: bool = True) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
-    with _threads(sum(len(f.p) for f in folds)):
+    with blas_threads(sum(len(f.p) for f in folds)):
         return _fit_rows(folds, np.asarray(prior, np.float64), intercept)
 
 

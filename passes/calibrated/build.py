@@ -1,0 +1,78 @@
+"""Small models written node by node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from passes.graph.model import Array
+
+OPSET = 17
+END = 2**31 - 1
+
+
+class Builder:
+    """Collects nodes and constants; tensors are known by the names that its methods return."""
+
+    def __init__(self, opset: int = OPSET) -> None:
+        self.opset = max(OPSET, opset)
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: Array) -> str:
+        """A constant."""
+        name = f"k{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def number(self, value: float) -> str:
+        """A float32."""
+        return self.constant(np.array(value, np.float32))
+
+    def ints(self, *values: int) -> str:
+        """A vector of int64."""
+        return self.constant(np.array(values, np.int64))
+
+    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """The first output of a node."""
+        name = f"t{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
+        return name
+
+    def copy(self, node: onnx.NodeProto, names: Mapping[str, str]) -> str:
+        """The first output of a node like ``node``, whose inputs go by other names here."""
+        new = onnx.NodeProto()
+        new.CopyFrom(node)
+        new.input[:] = [names[n] if n else "" for n in node.input]
+        new.output[:] = [f"t{len(self.nodes)}"]
+        self.nodes.append(new)
+        return str(new.output[0])
+
+    def mean(self, source: str, *axes: int, keepdims: int = 0) -> str:
+        """Means over axes."""
+        if self.opset >= 18:
+            return self.op("ReduceMean", source, self.ints(*axes), keepdims=keepdims)
+        return self.op("ReduceMean", source, axes=list(axes), keepdims=keepdims)
+
+    def sum(self, source: str, *axes: int) -> str:
+        """Sums over axes, which go."""
+        return self.op("ReduceSum", source, self.ints(*axes), keepdims=0)
+
+    def total(self, source: str) -> str:
+        """The sum of all values."""
+        return self.op("ReduceSum", source, keepdims=0)
+
+    def model(self, inputs: Mapping[str, Array], outputs: Mapping[str, str]) -> onnx.ModelProto:
+        """The model; ``inputs``: examples by name, ``outputs``: name outside -> name here."""
+        named = [helper.make_node("Identity", [source], [name]) for name, source in outputs.items()]
+        ends = [
+            helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim)
+            for n, a in inputs.items()
+        ]
+        results = [onnx.ValueInfoProto(name=name) for name in outputs]
+        graph = helper.make_graph([*self.nodes, *named], "built", ends, results, self.constants)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)

@@ -1,0 +1,256 @@
+"""What lies between a layer and the next: stages that can be followed forward, and backward for a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+
+from passes.calibrated.build import Builder
+from passes.graph.infer import Typing
+from passes.graph.model import Array, Graph, Node
+from passes.graph.terms import Atom
+from passes.project import Indices, kept_indices
+
+POINTWISE = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid",
+        "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Abs", "Neg", "Pow", "Mul",
+        "Add", "Sub", "Div", "Identity", "Min", "Max",
+    }
+)  # fmt: skip
+"""Functions of one value where all inputs but one are constants, or come from that one."""
+
+STEP = 1e-3
+"""Of a finite difference, relative to 1 + |x|: rounding and curvature then both cost about 1e-4 of a slope."""
+
+
+class Stage(Protocol):
+    """A stage of the way. ``forward``: its output, and what the other two need of it; ``tangent``: what a change of its
+    input makes of its output; ``back``: the gradient at its input from that at its output."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, memory)."""
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input ``x``."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Nodes that together are a function of each value of ``source``, with ``result``; ``constants`` by name."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    source: str
+    result: str
+    constants: Mapping[str, Array]
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, slope)."""
+        names = {n: build.constant(a) for n, a in self.constants.items()}
+        if [node.op_type for node in self.nodes] == ["Relu"]:
+            gate = build.op("Cast", build.op("Greater", x, build.number(0)), to=onnx.TensorProto.FLOAT)
+            return build.op("Relu", x), gate
+        size = build.op("Add", build.op("Abs", x), build.number(1))
+        step = build.op("Mul", size, build.number(STEP))
+        ends = (self._value(build, build.op(sign, x, step), names) for sign in ("Add", "Sub"))
+        width = build.op("Add", step, step)
+        return self._value(build, x, names), build.op("Div", build.op("Sub", *ends), width)
+
+    def _value(self, build: Builder, x: str, names: Mapping[str, str]) -> str:
+        known = {**names, self.source: x}
+        for node in self.nodes:
+            known[node.output[0]] = build.copy(node, known)
+        return known[self.result]
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Mul", change, memory)
+
+    back = tangent
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Windows that neither overlap nor leave anything out; all of a channel is one window where ``window`` is that."""
+
+    kind: str
+    window: tuple[int, ...]
+    spatial: tuple[int, ...]
+    flat: bool = False
+    """Whether the axes that the window has emptied go."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, which value of a window is its output)."""
+        spread = self._spread(build, x)
+        if self.kind == "mean":
+            return self._joined(build, build.mean(spread, *self._inner)), ""
+        axes = build.ints(*self._inner)
+        top = build.op("ReduceMax", spread, axes, keepdims=1) if build.opset >= 18 else ""
+        top = top or build.op("ReduceMax", spread, axes=list(self._inner), keepdims=1)
+        mask = build.op("Cast", build.op("Equal", spread, top), to=onnx.TensorProto.FLOAT)
+        return self._joined(build, build.op("Squeeze", top, axes)), mask
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        spread = self._spread(build, change)
+        if self.kind == "mean":
+            return self._joined(build, build.mean(spread, *self._inner))
+        return self._joined(build, build.sum(build.op("Mul", spread, memory), *self._inner))
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        outer = [n // k for n, k in zip(self.spatial, self.window, strict=True)]
+        ones = build.op("Reshape", gradient, build.ints(0, 0, *(m for n in outer for m in (n, 1))))
+        if self.kind == "mean":
+            sizes = [m for n, k in zip(outer, self.window, strict=True) for m in (n, k)]
+            share = build.op("Mul", ones, build.number(1 / math.prod(self.window)))
+            wide = build.op("Expand", share, build.ints(1, 1, *sizes))
+        else:
+            wide = build.op("Mul", ones, memory)
+        return build.op("Reshape", wide, build.op("Shape", x))
+
+    @property
+    def _inner(self) -> list[int]:
+        return [3 + 2 * d for d in range(len(self.window))]
+
+    def _spread(self, build: Builder, x: str) -> str:
+        """(N, C, n / k, k, ...)."""
+        sizes = [m for n, k in zip(self.spatial, self.window, strict=True) for m in (n // k, k)]
+        return build.op("Reshape", x, build.ints(0, 0, *sizes))
+
+    def _joined(self, build: Builder, x: str) -> str:
+        return build.op("Reshape", x, build.ints(0, 0)) if self.flat else x
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(N, C, ...) -> (N, C ...)."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, nothing)."""
+        return build.op("Flatten", x, axis=1), ""
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Flatten", change, axis=1)
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        return build.op("Reshape", gradient, build.op("Shape", x))
+
+
+def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
+    """Stages from tensor ``start`` to ``end``, whose channels nobody else reads; nothing where there is another way or
+    an op of another kind. ``keep``: indices of ``atom`` that the stages' constants keep."""
+    graph = typing.graph
+    nodes = _between(graph, start, end)
+    if nodes is None:
+        return None
+    inside = {start, *(node.outputs[0] for node in nodes)}
+    stages: list[Stage] = []
+    segment: list[Node] = []
+    at = start
+    for node in nodes:
+        reads = [n for n in node.inputs if n in inside]
+        if node.op in POINTWISE and not node.domain and len([n for n in node.outputs if n]) == 1:
+            segment.append(node)
+            continue
+        if segment:
+            stages.append(_pointwise(typing, segment, at, atom, keep))
+            at, segment = segment[-1].outputs[0], []
+        stage = _rearranging(graph, node) if reads == [at] and node.inputs[0] == at else None
+        if stage is None:
+            return None
+        stages.append(stage)
+        at = node.outputs[0]
+    if segment:
+        stages.append(_pointwise(typing, segment, at, atom, keep))
+        at = segment[-1].outputs[0]
+    return stages if at == end and _closed(graph, nodes, start, stages) else None
+
+
+def _between(graph: Graph, start: str, end: str) -> list[Node] | None:
+    """Nodes on the way, in order; nothing if anything that is not constant comes in from elsewhere or goes out."""
+    found: dict[int, Node] = {}
+    waiting = [end]
+    while waiting:
+        name = waiting.pop()
+        node = graph.producer.get(name)
+        if name == start or name in graph.constants or not name:
+            continue
+        if node is None or node.captures:
+            return None
+        if node.index not in found:
+            found[node.index] = node
+            waiting += node.inputs
+    inside = {start, *(n for node in found.values() for n in node.outputs if n)} - {end}
+    for name in inside:
+        if name in graph.outputs or name in graph.captured:
+            return None
+        if any(user.index not in found for user, _ in graph.users[name]):
+            return None
+    return [found[i] for i in sorted(found)]
+
+
+def _closed(graph: Graph, nodes: Sequence[Node], start: str, stages: Sequence[Stage]) -> bool:
+    """Whether every pointwise segment reads nothing but its source and constants that are no larger than a channel's
+    worth."""
+    for stage in stages:
+        if isinstance(stage, Pointwise):
+            known = {stage.source, *stage.constants}
+            for node in stage.nodes:
+                if any(n and n not in known for n in node.input):
+                    return False
+                known.update(node.output)
+            if any(op.op_type == "Clip" for op in stage.nodes) and graph.opset < 11:
+                return False
+    return True
+
+
+def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, keep: Indices) -> Pointwise:
+    graph = typing.graph
+    constants: dict[str, Array] = {}
+    for node in segment:
+        for name in node.inputs:
+            if name in graph.constants and graph.knows(name):
+                array: Array = graph.array(name)
+                for axis, term in enumerate(typing.axes.get(name, ())):
+                    array = np.take(array, kept_indices(term, {atom: keep}), axis)
+                constants[name] = array
+    protos = tuple(graph.model.graph.node[node.index] for node in segment)
+    return Pointwise(protos, at, segment[-1].outputs[0], constants)
+
+
+def _rearranging(graph: Graph, node: Node) -> Stage | None:
+    """The stage of a pool or of what flattens."""
+    shape, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
+    if node.domain or shape is None or out is None or len(shape) < 3 or out[:1] != shape[:1]:
+        return None
+    if node.op in ("Flatten", "Reshape", "Squeeze") and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
+        return Flatten()
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+        return None
+    spatial = shape[2:]
+    if node.op in ("GlobalAveragePool", "GlobalMaxPool"):
+        return Pool("mean" if "Average" in node.op else "max", spatial, spatial)
+    if node.op == "ReduceMean" and out[:2] == shape[:2] and math.prod(out[2:]) == 1:
+        return Pool("mean", spatial, spatial, flat=len(out) == 2) if len(out) in (2, len(shape)) else None
+    if node.op not in ("MaxPool", "AveragePool"):
+        return None
+    attrs: Mapping[str, Any] = node.attrs
+    window = tuple(attrs.get("kernel_shape", ()))
+    plain = tuple(attrs.get("strides", ())) == window and not any(attrs.get("pads", ()))
+    plain = (
+        plain and attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and set(attrs.get("dilations", (1,))) == {1}
+    )
+    if not plain or any(n % k for n, k in zip(spatial, window, strict=True)) or len([n for n in node.outputs if n]) > 1:
+        return None
+    return Pool("mean" if node.op == "AveragePool" else "max", window, spatial)
