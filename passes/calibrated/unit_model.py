@@ -79,10 +79,9 @@ class UnitModel:
             sums = _added(sums, found)
         made: list[Metric] = []
         for k, layer in enumerate((self._unit.first, self._unit.second)):
-            count, total, biased = float(sums[f"count{k}"]), sums[f"sum{k}"][0], layer.shift is not None
-            gram = sums[f"gram{k}"][0] - (np.outer(total, total) / count if biased else 0.0)
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
-            made.append(Metric(count, total / count, gram, outer, damping, biased))
+            count, total, second = float(sums[f"count{k}"]), sums[f"sum{k}"][0], sums[f"gram{k}"][0]
+            made.append(Metric(count, total, second, outer, damping, layer.shift is not None))
         return made
 
     def _outer(self, weights: Array, gates: Array) -> Array:

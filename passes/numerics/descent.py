@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .ridge import blas_threads
+from .ridge import SINGLE, blas_threads
 
 Array = NDArray[Any]
 
@@ -51,18 +51,21 @@ SHORTER = 4.0
 
 
 class Metric:
-    """How far a block may move: its features' ``mean`` (D,) and covariance ``gram`` (D, D) over ``count`` places (a
-    sum, not a mean), ``outer`` S (O, O) or nothing for ones, all damped by the share ``damping`` of their diagonals.
+    """How far a block may move: ``count`` places, sums of their features ``total`` (D,) and of the features' products
+    ``second`` (D, D), ``outer`` S (O, O) or nothing for ones; S and the covariance are damped by the share ``damping``
+    of their diagonals.
 
     ``biased``: whether the block has a bias; it then stands for the output at the features' mean, so that weights and
     bias do not disturb each other.
     """
 
     def __init__(
-        self, count: float, mean: Array, gram: Array, outer: Array | None, damping: float, biased: bool
+        self, count: float, total: Array, second: Array, outer: Array | None, damping: float, biased: bool
     ) -> None:
         self.count, self.biased = count, biased
-        self.mean = mean if biased else np.zeros_like(mean)
+        self.mean = total / count if biased else np.zeros_like(total)
+        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        gram = second - count * np.outer(self.mean, self.mean) + SINGLE * np.diag(np.diag(second))
         precision = np.float64 if len(gram) <= DOUBLE else np.float32
         self.ridge = damping * _floored(np.diag(gram))
         self._size = len(gram)
