@@ -1,34 +1,51 @@
-"""Accuracy that each method keeps, by share of channels kept.
+"""Accuracy that each method keeps, over the multiply-adds that it leaves.
 
-    python benchmarks/accuracy.py MODEL.onnx --labels TEST.npz [--keep 0.9 0.8 0.6 0.4] [options of onnx-merge]
+    python benchmarks/accuracy.py MODEL.onnx --labels TEST.npz [--keep 0.8 0.6 0.4] [--calib SAMPLES] [--only REGEX]
+                                  [--plot OUT.png] [--json OUT.json] [options of onnx-merge]
 
 TEST.npz holds the model's input under its name, ready to feed, and `labels`. Options after these (`--no-coupled`,
-`--exclude REGEX`, `--calib SAMPLES` for real samples instead of synthetic ones, ...) go to every run. One line a run:
-method, criterion, keep, parameters left, MACs left, accuracy.
+`--exclude REGEX`, ...) go to every run of ours. One line a result: method, keep, parameters and multiply-adds left,
+accuracy, seconds.
+
+prune            the l1 criterion alone
+merge            Neuron Merging: l1, removed channels go to the most similar kept one
+merge reprune    the same, kept channels being REPrune's representatives
+ridge Z          GRAIL's step: on the original's activations, ridge from the kept to all channels, into the next layer
+ours synthetic   the default without data
+ours real        the same with the samples of --calib
+onnxsim          apply_structured_pruning at the least sparsity that leaves no more multiply-adds than ours
+onnxsim + tune   and apply_pruning_finetune on the same samples
+
+`ridge Z` and `onnxsim + tune` see the samples of --calib, synthetic ones without it. The peer is left out where it is
+not installed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import sys
+import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
+from accuracy_methods import Bench, methods
 
 from onnx_merge import OnnxMergeError
-from onnx_merge.cli import parse
-from onnx_merge.run import run
 
-RUNS = (
-    ("prune", "l1"),
-    ("merge", "l1"),
-    ("merge", "l2"),
-    ("merge", "gm"),
-    ("merge", "reprune"),
-    ("merge", "reprune-kernel"),
-    ("reconstruct", "l1"),
-    ("reconstruct", "auto"),
-)
+
+@dataclass(frozen=True)
+class Row:
+    """A result: shares of parameters and multiply-adds left, accuracy in percent."""
+
+    method: str
+    keep: float
+    params: float
+    macs: float
+    accuracy: float
+    seconds: float
 
 
 def main() -> int:
@@ -36,21 +53,51 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--labels", type=Path, required=True)
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.9, 0.8, 0.6, 0.4])
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6, 0.4])
+    parser.add_argument("--calib")
+    parser.add_argument("--only", default="", metavar="REGEX")
+    parser.add_argument("--plot", type=Path)
+    parser.add_argument("--json", type=Path)
     args, rest = parser.parse_known_args()
-    model = onnx.load(args.model)
-    print(f"{'method':11} {'select':14} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9}")
+    bench = Bench(onnx.load(args.model), args.labels, args.calib, rest)
+    print(f"{'method':14} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9} {'seconds':>8}")
+    print(f"{'original':14} {1:5.2f} {1:7.3f} {1:7.3f} {bench.before:8.2f}%")
+    rows: list[Row] = []
     for keep in args.keep:
-        for method, select in RUNS:
-            given = ["--keep", str(keep), "--method", method, "--select", select, "--labels", str(args.labels), *rest]
-            _, options, _ = parse(given)
-            result = run(model, None, options).result
-            params, macs = result.after.params / result.before.params, result.after.macs / result.before.macs
-            after = result.accuracy.after if result.accuracy else float("nan")
-            print(f"{method:11} {select:14} {keep:5.2f} {params:7.3f} {macs:7.3f} {after:8.2f}%", flush=True)
-        if result.accuracy:
-            print(f"{'original':32} {1:7.3f} {1:7.3f} {result.accuracy.before:8.2f}%")
+        for name, method in methods(bench, real=args.calib is not None):
+            if not re.search(args.only, name):
+                continue
+            start = time.perf_counter()
+            model = method(keep)
+            seconds = time.perf_counter() - start
+            row = Row(name, keep, *bench.left(model), bench.accuracy(model), seconds)
+            shares = f"{keep:5.2f} {row.params:7.3f} {row.macs:7.3f}"
+            print(f"{name:14} {shares} {row.accuracy:8.2f}% {seconds:8.1f}", flush=True)
+            rows.append(row)
+    if args.json:
+        args.json.write_text(json.dumps({"before": bench.before, "rows": [asdict(row) for row in rows]}, indent=1))
+    if args.plot:
+        plot(rows, bench.before, args.plot)
     return 0
+
+
+def plot(rows: list[Row], before: float, target: Path) -> None:
+    """Accuracy over multiply-adds, a line for each method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for name in dict.fromkeys(row.method for row in rows):
+        points = sorted((100 * row.macs, row.accuracy) for row in rows if row.method == name)
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, lw=2 if "ours" in name else 1)
+    axes.axhline(before, color="grey", lw=0.8, ls=":")
+    axes.set_xlabel("multiply-adds left, %")
+    axes.set_ylabel("top-1 accuracy, %")
+    axes.legend(frameon=False, fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.savefig(target, dpi=150)
 
 
 if __name__ == "__main__":

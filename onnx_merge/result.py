@@ -73,6 +73,8 @@ class Result:
     """None if the models could not be run; ``notes`` say why."""
     accuracy: Accuracy | None
     """None without labels."""
+    ware: float | None
+    """Weighted average reconstruction error of the layers that were solved for (see `passes.shrink.Solution`)."""
     groups: tuple[GroupResult, ...]
     seconds: Mapping[str, float]
     seed: int
@@ -102,6 +104,7 @@ class Result:
                 "source": close.source if close else None,
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "ware": self.ware,
             "groups": [
                 {
                     "name": group.name,

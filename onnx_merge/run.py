@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,20 +17,20 @@ import onnx
 from onnx_merge import __version__
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.destinations import Destinations
-from onnx_merge.errors import FidelityError, NothingToDoError, OnnxMergeError, UsageError
+from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import check_structure
+from onnx_merge.pieces import piecewise
 from onnx_merge.result import FileInfo, GroupResult, Result, group_results, write_report
 from onnx_merge.runtime import ProviderChoice, Session, available_provider
 from onnx_merge.save import needs_external_data, save_atomically
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
-from passes.calibrated.flow import Loaded
 from passes.calibrated.reconstruct import Samples
 from passes.cost import cost
 from passes.graph.errors import PassError, RunError
-from passes.graph.model import Array, Graph
+from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
 from passes.pipeline import Compressed, CompressSettings, Progress, compress, exclusions
@@ -133,6 +133,7 @@ def run(
         after=replace(now, bytes=size),
         fidelity=close,
         accuracy=accuracy,
+        ware=compressed.solution.ware,
         groups=groups,
         seconds=stages.total(),
         seed=options.seed,
@@ -163,23 +164,7 @@ def _samples(comparison: Comparison, options: Options, provider: ProviderChoice)
     calibration = comparison.calibration()
     if calibration is None:
         return None
-
-    def engine(model: onnx.ModelProto) -> Loaded:
-        try:
-            session = Session(model, provider, spinning=False)
-        except OnnxMergeError as error:
-            raise RunError(str(error)) from error
-        names = {i.name for i in session.inputs}
-
-        def run_piece(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
-            try:
-                return session.run({name: a for name, a in feeds.items() if name in names})
-            except OnnxMergeError as error:
-                raise RunError(str(error)) from error
-
-        return run_piece
-
-    return Samples(calibration.feeds, calibration.real, engine, options.memory_limit)
+    return Samples(calibration.feeds, calibration.real, piecewise(provider), options.memory_limit)
 
 
 def _compress(

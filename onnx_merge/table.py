@@ -105,6 +105,8 @@ def _quality(result: Result) -> Iterator[Text]:
         if close.top1_agreement is not None:
             words.append(f"same top class {100 * close.top1_agreement:.1f}%")
         which = "random samples" if close.source == "random" else f"samples of {close.source.partition(' ')[2]}"
+        if result.ware is not None:
+            yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which} ({close.provider})")
 
 

@@ -37,12 +37,21 @@ class Solution:
     """Weights that were solved for, instead of those that the plans' mixing makes.
 
     ``weights``: initializer -> its values at full width, zero where channels go; ``biases``: (tensor, input) -> the
-    constant at that input of the node that makes the tensor; ``errors``: layer -> share of its output's variance lost.
+    constant at that input of the node that makes the tensor; ``errors``: layer -> share of its output's variance lost;
+    ``widths``: layer -> its output channels.
     """
 
     weights: dict[str, Array] = field(default_factory=dict)
     biases: dict[tuple[str, int], Array] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
+    widths: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def ware(self) -> float | None:
+        """Weighted average reconstruction error over all layers, a layer counting by its output channels (Kim et al.,
+        Neuron Merging, NeurIPS 2020, sec. 4); here of squares, a share of variance. Nothing where none was solved."""
+        total = sum(self.widths.values())
+        return sum(error * self.widths[name] for name, error in self.errors.items()) / total if total else None
 
 
 def shrink(typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None) -> onnx.ModelProto:

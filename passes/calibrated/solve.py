@@ -80,6 +80,7 @@ def solve_layers(
         if layer in units:
             error *= _refine(typing, units[layer], keep, given, solution, (original, compressed), targets, engine)
         solution.errors[layer.node.label] = error
+        solution.widths[layer.node.label] = targets[0].shape[layer.axis]
     return solution
 
 

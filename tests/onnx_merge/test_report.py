@@ -18,8 +18,8 @@ from onnx_merge.table import fitted, render, shortened, without_repeats
 from passes.cost import Cost
 
 KEYS = [
-    "version", "input", "output", "before", "after", "fidelity", "accuracy", "groups", "seconds", "seed", "argv",
-    "provider", "unfolded", "notes",
+    "version", "input", "output", "before", "after", "fidelity", "accuracy", "ware", "groups", "seconds", "seed",
+    "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def result(**changes):
             after=Cost(500, 900, 2100, 9, {"Conv": 6, "Relu": 3}),
             fidelity=Fidelity(0.99, 0.1, 0.5, 64, "random", "cpu"),
             accuracy=None,
+            ware=0.125,
             groups=(group(), group("head", 10, 10, "frozen", "y is a graph output", "none")),
             seconds={"load": 0.1, "total": 0.2},
             seed=0,
@@ -74,7 +75,7 @@ def test_keys_are_stable():
     assert found["before"] == {"params": 1000, "macs": 2000, "bytes": 4000, "nodes": 10, "ops": {"Conv": 6, "Relu": 4}}
     assert list(found["after"]) == list(found["before"])
     assert list(found["fidelity"]) == ["cosine", "relative_l2", "top1_agreement", "samples", "source"]
-    assert found["accuracy"] == {"before": 99.0, "after": 98.0}
+    assert found["accuracy"] == {"before": 99.0, "after": 98.0} and found["ware"] == 0.125
     assert found["groups"][0] == {
         "name": "conv1",
         "size": 64,

@@ -98,6 +98,8 @@ def test_the_error_is_reported():
     result = reconstruct(chain())
     errors = {plan.group.name: plan.error for plan in result.plans}
     assert 0 < errors["a"] < 1 and errors["y"] is None
+    assert 0 < result.solution.ware < 1
+    assert compress(chain(), CompressSettings(keep=0.5)).solution.ware is None
 
 
 def test_the_same_seed_gives_the_same_bits():

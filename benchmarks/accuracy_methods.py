@@ -1,0 +1,121 @@
+"""The methods that `accuracy.py` compares: each gives a model for a share of channels to keep."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import onnx
+
+from onnx_merge.cli import parse
+from onnx_merge.compare import Comparison
+from onnx_merge.observe import RunObserver
+from onnx_merge.options import Options
+from onnx_merge.pieces import piecewise
+from onnx_merge.run import run
+from onnx_merge.runtime import Session, available_provider
+from passes.calibrated.knowledge import observe_channels
+from passes.calibrated.reconstruct import Samples, batches
+from passes.cost import cost
+from passes.graph.model import Graph
+from passes.normalise import normalise
+from passes.pipeline import CompressSettings, analyse, exclusions
+from passes.plan import PlanSettings, keep_ratio, make_plans
+from passes.shrink import shrink
+
+Method = Callable[[float], onnx.ModelProto]
+"""Share of channels to keep -> model."""
+TRIES = 12
+"""Halvings of the sparsity's range."""
+
+
+class Bench:
+    """``model`` with what it is measured on; ``options``: of onnx-merge, for every run."""
+
+    def __init__(self, model: onnx.ModelProto, labels: Path, calib: str | None, options: Sequence[str]) -> None:
+        self.model, self.calib, self._given = model, calib, [*options, "--labels", str(labels)]
+        self._provider = available_provider("cpu")
+        self._comparison = Comparison(model, self.options(0.5), self._provider)
+        self._cost = cost(_graph(model))
+        self.before = self.accuracy(model)
+
+    def options(self, keep: float, *more: str) -> Options:
+        """Options of a run."""
+        return parse(["--keep", str(keep), *self._given, *more])[1]
+
+    def ours(self, *more: str) -> Method:
+        """A method of onnx-merge."""
+        return lambda keep: run(self.model, None, self.options(keep, *more)).model
+
+    def accuracy(self, model: onnx.ModelProto) -> float:
+        """In percent."""
+        found = self._comparison.accuracy(Session(model, self._provider))
+        return found.after if found else float("nan")
+
+    def left(self, model: onnx.ModelProto) -> tuple[float, float]:
+        """Shares of parameters and multiply-adds."""
+        now = cost(_graph(model))
+        return now.params / self._cost.params, now.macs / self._cost.macs
+
+    def samples(self) -> Samples:
+        """What --calib gives, or synthetic samples."""
+        options = self.options(0.5, "--calib", self.calib or "synthetic")
+        found = Comparison(self.model, options, self._provider).calibration()
+        assert found is not None  # --calib is not none
+        return Samples(found.feeds, found.real, piecewise(self._provider))
+
+    def ridge(self, keep: float) -> onnx.ModelProto:
+        """GRAIL's step."""
+        options = self.options(keep)
+        settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
+        analysis = analyse(self.model, {}, RunObserver(), lambda stage: nullcontext())
+        typing, groups, samples = analysis.typing, analysis.groups, self.samples()
+        excluded = exclusions(groups, settings)
+        feeds, _ = batches(typing.graph, samples)
+        chosen = [group for group in groups if not group.frozen and group.name not in excluded]
+        knowledge = observe_channels(typing, chosen, feeds, samples.engine)
+        plan = PlanSettings(keep_ratio(keep), "reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
+        return shrink(typing, make_plans(typing, groups, excluded, plan))
+
+    def peer(self, tuned: bool) -> Method:
+        """onnxsim's pruning, at the multiply-adds that ours leaves."""
+        import onnxsim
+
+        def pruned(sparsity: float) -> onnx.ModelProto:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(self.model)
+            return onnxsim.apply_structured_pruning(copy, sparsity=sparsity)
+
+        def method(keep: float) -> onnx.ModelProto:
+            goal = self.left(self.ours("--method", "prune")(keep))[1]
+            low, high = 0.0, 0.99
+            for _ in range(TRIES):
+                middle = (low + high) / 2
+                low, high = (middle, high) if self.left(pruned(middle))[1] > goal else (low, middle)
+            found = pruned(high)
+            if not tuned:
+                return found
+            feeds, _ = batches(_graph(self.model), self.samples())
+            return onnxsim.apply_pruning_finetune(self.model, found, calibration_data=feeds)
+
+        return method
+
+
+def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
+    """Names and methods; ``real``: whether there are samples."""
+    yield "prune", bench.ours("--method", "prune")
+    yield "merge", bench.ours("--method", "merge")
+    yield "merge reprune", bench.ours("--method", "merge", "--select", "reprune")
+    yield "ridge Z", bench.ridge
+    yield "ours synthetic", bench.ours("--calib", "synthetic")
+    if real:
+        yield "ours real", bench.ours("--calib", str(bench.calib))
+    if importlib.util.find_spec("onnxsim"):
+        yield "onnxsim", bench.peer(tuned=False)
+        yield "onnxsim + tune", bench.peer(tuned=True)
+
+
+def _graph(model: onnx.ModelProto) -> Graph:
+    return Graph(normalise(model), {}, RunObserver())
