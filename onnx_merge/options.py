@@ -166,9 +166,14 @@ class Options:
         return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
 
     @property
+    def loses(self) -> bool:
+        """Whether channels are to go that carry something."""
+        return not self.lossless and (self.amount < 1.0 or any(ratio < 1.0 for _, ratio in self.keep_layer))
+
+    @property
     def asks_for_change(self) -> bool:
         """Whether a result in which no channel goes is a failure."""
-        return self.lossless or self.amount < 1 or any(ratio < 1 for _, ratio in self.keep_layer)
+        return self.lossless or self.loses
 
     @property
     def has_gate(self) -> bool:

@@ -159,7 +159,7 @@ def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileI
 
 def _samples(comparison: Comparison, options: Options, provider: ProviderChoice) -> Samples | None:
     """What to reconstruct from, where that is asked for."""
-    if options.method not in ("auto", "reconstruct") or options.lossless or options.amount == 1.0:
+    if options.method not in ("auto", "reconstruct") or not options.loses:
         return None
     calibration = comparison.calibration()
     if calibration is None:

@@ -43,6 +43,13 @@ class Layer:
         return int(self.node.attrs.get("group", 1)) if self.node.op == "Conv" else 1
 
 
+def geometry(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
+    """Strides, pads and dilations of a convolution over ``rank`` axes."""
+    pads = list(node.attrs.get("pads", ())) or [0] * (2 * rank)
+    strides, dilations = (list(node.attrs.get(n, ())) or [1] * rank for n in ("strides", "dilations"))
+    return strides, pads, dilations
+
+
 def solvable_layers(typing: Typing) -> dict[str, Layer]:
     """Node label -> layer, in graph order."""
     found = (_layer(typing.graph, node) for node in typing.graph.nodes)

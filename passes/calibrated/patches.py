@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.calibrated.build import END, Builder
-from passes.calibrated.layers import Layer
+from passes.calibrated.layers import Layer, geometry
 from passes.graph.model import Array
 
 
@@ -46,9 +46,8 @@ def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequ
         if window.stride > 1:
             rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
         return [build.op("Reshape", build.op("Transpose", rows, perm=[1, 0]), build.ints(1, kept, -1))]
-    attrs, rank = layer.node.attrs, len(kernel)
-    pads = list(attrs.get("pads", ())) or [0] * (2 * rank)
-    strides, dilations = (list(attrs.get(n, ())) or [1] * rank for n in ("strides", "dilations"))
+    rank = len(kernel)
+    strides, pads, dilations = geometry(layer.node, rank)
     picked = build.op("Gather", source, channels, axis=1)
     if any(pads):
         picked = build.op("Pad", picked, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))

@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 
 from passes.calibrated.build import Builder
+from passes.calibrated.layers import geometry
+from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph, Node
 from passes.graph.terms import Atom
@@ -147,6 +149,32 @@ class Flatten:
         return build.op("Reshape", gradient, build.op("Shape", x))
 
 
+@dataclass(frozen=True, eq=False)
+class Depthwise:
+    """A convolution that filters every channel for itself: weights (C, 1, taps...), ``bias`` (C,); ``lost``: places at
+    the end of each axis that no window reaches."""
+
+    weights: Array
+    bias: Array
+    geometry: Mapping[str, Any]
+    lost: tuple[int, ...]
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, weights)."""
+        weights = build.constant(self.weights)
+        given = {**self.geometry, "group": len(self.weights)}
+        return build.op("Conv", x, weights, build.constant(self.bias), **given), weights
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Conv", change, memory, **{**self.geometry, "group": len(self.weights)})
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        given = {**self.geometry, "group": len(self.weights), "output_padding": self.lost}
+        return build.op("ConvTranspose", gradient, memory, **given)
+
+
 def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
     """Stages from tensor ``start`` to ``end``, whose channels nobody else reads; nothing where there is another way or
     an op of another kind. ``keep``: indices of ``atom`` that the stages' constants keep."""
@@ -166,7 +194,9 @@ def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> lis
         if segment:
             stages.append(_pointwise(typing, segment, at, atom, keep))
             at, segment = segment[-1].outputs[0], []
-        stage = _rearranging(graph, node) if reads == [at] and node.inputs[0] == at else None
+        stage: Stage | None = None
+        if reads == [at] and node.inputs[0] == at:
+            stage = _depthwise(typing, node, keep) if node.op == "Conv" else _rearranging(typing, node, atom)
         if stage is None:
             return None
         stages.append(stage)
@@ -191,11 +221,11 @@ def _between(graph: Graph, start: str, end: str) -> list[Node] | None:
         if node.index not in found:
             found[node.index] = node
             waiting += node.inputs
-    inside = {start, *(n for node in found.values() for n in node.outputs if n)} - {end}
+    inside = {start, end, *(n for node in found.values() for n in node.outputs if n)}
     for name in inside:
         if name in graph.outputs or name in graph.captured:
             return None
-        if any(user.index not in found for user, _ in graph.users[name]):
+        if sum(user.index not in found for user, _ in graph.users[name]) > (name == end):
             return None
     return [found[i] for i in sorted(found)]
 
@@ -208,6 +238,8 @@ def _closed(graph: Graph, nodes: Sequence[Node], start: str, stages: Sequence[St
             known = {stage.source, *stage.constants}
             for node in stage.nodes:
                 if any(n and n not in known for n in node.input):
+                    return False
+                if graph.shape(node.output[0]) != graph.shape(stage.source):  # a constant spreads it
                     return False
                 known.update(node.output)
             if any(op.op_type == "Clip" for op in stage.nodes) and graph.opset < 11:
@@ -229,13 +261,37 @@ def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, kee
     return Pointwise(protos, at, segment[-1].outputs[0], constants)
 
 
-def _rearranging(graph: Graph, node: Node) -> Stage | None:
+def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
+    """The stage of a convolution with as many groups as it has inputs and outputs."""
+    graph, attrs = typing.graph, node.attrs
+    shape, weights = graph.shape(node.inputs[0]), graph.shape(node.inputs[1])
+    known = all(name in graph.initializers for name in node.inputs[1:] if name)
+    if shape is None or weights is None or not known or attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
+    if int(attrs.get("group", 1)) != shape[1] or weights[0] != shape[1]:
+        return None
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+        return None
+    strides, pads, dilations = geometry(node, len(shape) - 2)
+    lost = [
+        (n + pads[d] + pads[d + len(strides)] - (dilations[d] * (k - 1) + 1)) % strides[d]
+        for d, (n, k) in enumerate(zip(shape[2:], weights[2:], strict=True))
+    ]
+    bias = graph.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(shape[1], np.float32)
+    given = {"strides": strides, "pads": pads, "dilations": dilations}
+    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given, tuple(lost))
+
+
+def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
     """The stage of a pool or of what flattens."""
+    graph = typing.graph
     shape, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
     if node.domain or shape is None or out is None or len(shape) < 3 or out[:1] != shape[:1]:
         return None
     if node.op in ("Flatten", "Reshape", "Squeeze") and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
         return Flatten()
+    if terms.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
+        return None
     if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
         return None
     spatial = shape[2:]

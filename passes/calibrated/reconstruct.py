@@ -12,6 +12,7 @@ from passes.calibrated.flow import Engine
 from passes.calibrated.knowledge import Knowledge, observe_channels
 from passes.calibrated.restandardise import restandardised, transfer
 from passes.calibrated.solve import solve_layers
+from passes.cost import cost
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
@@ -24,6 +25,9 @@ BATCH = 32
 
 HELD = 4
 """Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
+WORK = 4e11
+"""Multiply-adds of a run over made-up samples: large models get fewer of them, `FEWEST` at least."""
+FEWEST = 32
 NORMED = 10
 """The same while all samples go through the norms as arithmetic."""
 
@@ -77,11 +81,12 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     count = min((len(a) for a in feeds.values() if a.ndim), default=0)
     fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
     room = max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
+    worth = count if samples.real else max(FEWEST, int(WORK / max(1, cost(graph).macs)))
     size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, min(count, room) // 2))
     notes: tuple[str, ...] = ()
-    if count > room:
+    if min(count, worth) > room:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
-    spread = np.linspace(0, count - 1, min(count, room)).astype(int) if count else np.zeros(0, int)
+    spread = np.linspace(0, count - 1, min(count, room, worth)).astype(int) if count else np.zeros(0, int)
     cut = {n: a[spread] if a.ndim else a for n, a in feeds.items()}
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)

@@ -7,9 +7,10 @@ move, from there, toward the same output (see `passes.numerics.descent`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.linalg import LinAlgError
 
 from passes.calibrated.flow import Engine
 from passes.calibrated.layers import Layer
@@ -24,71 +25,90 @@ DAMPING = 0.1
 ENOUGH, PLENTY = 32, 128
 """Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
 SAMPLES = 64
+FEWEST = 8
+
+
+WORK = 1.5e12
+"""Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
+PASSES = 5
+"""What a step costs, in passes through the unit."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What of a layer stays: ``outputs`` and ``inputs`` at its axes, positions at full width."""
+class Block:
+    """What becomes of a layer: positions at full width of the ``outputs`` and ``inputs`` that stay, ``weights`` and
+    ``bias`` at full width."""
 
+    layer: Layer
     outputs: Array
     inputs: Array
+    weights: Array
+    bias: Array | None
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Taps; none where it is dense."""
+        return tuple(self.weights.shape[2:]) if self.layer.node.op == "Conv" else ()
+
+    def narrow(self) -> Affine:
+        """What stays: (O, D), D over (tap, channel)."""
+        ordered = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1))[self.outputs][..., self.inputs]
+        rows = ordered.reshape(len(self.outputs), -1).astype(np.float64)
+        shift = np.zeros(len(rows)) if self.bias is None else self.bias.ravel()[self.outputs].astype(np.float64)
+        return Affine(rows, shift)
+
+    def with_(self, found: Affine) -> Block:
+        """The same with other values for what stays."""
+        ordered = np.moveaxis(self.weights.copy(), self.layer.weight_axes, (0, -1))
+        taps = ordered.shape[1:-1]
+        place = np.ix_(self.outputs, *map(np.arange, taps), self.inputs)
+        ordered[place] = found.weights.reshape(len(self.outputs), *taps, len(self.inputs))
+        bias = np.zeros(len(ordered)) if self.bias is None else self.bias.ravel().astype(np.float64)
+        bias[self.outputs] = found.bias
+        weights = np.ascontiguousarray(np.moveaxis(ordered, (0, -1), self.layer.weight_axes))
+        return replace(self, weights=weights, bias=bias)
 
 
 def refine(
     unit: Unit,
-    weights: tuple[Array, Array],
-    biases: tuple[Array | None, Array | None],
-    cuts: tuple[Cut, Cut],
+    blocks: tuple[Block, Block],
     feeds: Sequence[Feed],
     hidden: tuple[int, ...],
+    macs: float,
     engine: Engine,
     opset: int,
-) -> tuple[list[Array], list[Array], float]:
-    """New weights and biases of both layers at full width, and ||r||^2 afterwards over that before."""
-    layers = (unit.first, unit.second)
-    start = [_narrow(*parts) for parts in zip(layers, weights, biases, cuts, strict=True)]
-    kernels = tuple(
-        tuple(w.shape[2:]) if layer.node.op == "Conv" else () for layer, w in zip(layers, weights, strict=True)
-    )
-    sizes = Sizes((kernels[0], kernels[1]), hidden)
-    part = feeds[:: _every(start, feeds)]
-    model = UnitModel(unit, sizes, part, engine, opset)
-    strides = (_stride(start[0], part[0]["x"], part), _stride(start[1], part[0]["y"], part))
-    point, losses = descend(start, model.metrics(start, strides, DAMPING), model.slope, model.curvature, STEPS)
-    wide = [_wide(*parts) for parts in zip(layers, weights, biases, cuts, point, strict=True)]
-    return [w for w, _ in wide], [b for _, b in wide], min(losses) / max(losses[0], 1e-300)
+) -> tuple[list[Block], float]:
+    """Both layers with new values, and ||r||^2 afterwards over that before.
+
+    ``hidden``: shape of what the second layer reads; ``macs``: multiply-adds of a sample in all units of the model.
+    """
+    start = [block.narrow() for block in blocks]
+    axes = (unit.first.axis, unit.second.axis)
+    part = feeds[:: _every(start, feeds, axes, macs)]
+    model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
+    strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
+    try:
+        metrics = model.metrics(start, strides, DAMPING)
+    except LinAlgError:  # activations beyond all bounds
+        return list(blocks), 1.0
+    point, losses = descend(start, metrics, model.slope, model.curvature, STEPS)
+    return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 
 
-def _every(start: Sequence[Affine], feeds: Sequence[Feed]) -> int:
+def _every(start: Sequence[Affine], feeds: Sequence[Feed], axes: Sequence[int], macs: float) -> int:
     """Which part of the batches is worth looking at, one in so many."""
     samples = len(feeds[0]["x"])
-    places = min(_places(feeds[0][name]) for name in "xy") / samples
+    places = min(_places(feeds[0][name], axis) for name, axis in zip("xy", axes, strict=True)) / samples
     features = max(block.weights.shape[1] for block in start)
     wanted = max(ENOUGH * features / places, min(SAMPLES, PLENTY * features / places))
+    wanted = max(FEWEST, min(wanted, WORK / max(1.0, PASSES * (STEPS + 1) * macs)))
     return max(1, min(len(feeds) // 2, int(len(feeds) * samples / wanted)))
 
 
-def _stride(block: Affine, sample: Array, feeds: Sequence[Feed]) -> int:
-    stride = max(1, int(len(feeds) * _places(sample) // (ENOUGH * block.weights.shape[1])))
+def _stride(block: Affine, feeds: Sequence[Feed], name: str, axis: int) -> int:
+    stride = max(1, int(len(feeds) * _places(feeds[0][name], axis) // (ENOUGH * block.weights.shape[1])))
     return stride + (stride > 1 and stride % 2 == 0)  # an odd one meets every column of an image
 
 
-def _places(sample: Array) -> int:
-    return int(sample.size // sample.shape[1 if sample.ndim > 2 else -1])
-
-
-def _narrow(layer: Layer, weights: Array, bias: Array | None, cut: Cut) -> Affine:
-    """(O, D), D over (tap, channel)."""
-    ordered = np.moveaxis(weights, layer.weight_axes, (0, -1))[cut.outputs][..., cut.inputs]
-    rows = ordered.reshape(len(cut.outputs), -1).astype(np.float64)
-    shift = np.zeros(len(rows)) if bias is None else bias.ravel()[cut.outputs].astype(np.float64)
-    return Affine(rows, shift)
-
-
-def _wide(layer: Layer, weights: Array, bias: Array | None, cut: Cut, found: Affine) -> tuple[Array, Array]:
-    ordered = np.moveaxis(weights.copy(), layer.weight_axes, (0, -1))
-    shape = (len(cut.outputs), *ordered.shape[1:-1], len(cut.inputs))
-    ordered[np.ix_(cut.outputs, *map(np.arange, ordered.shape[1:-1]), cut.inputs)] = found.weights.reshape(shape)
-    shift = np.zeros(ordered.shape[0]) if bias is None else bias.ravel().astype(np.float64)
-    shift[cut.outputs] = found.bias
-    return np.ascontiguousarray(np.moveaxis(ordered, (0, -1), layer.weight_axes)), shift
+def _places(sample: Array, channel: int) -> int:
+    return int(sample.size // sample.shape[channel])

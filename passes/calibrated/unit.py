@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ import numpy as np
 
 from passes.calibrated.layers import Layer
 from passes.calibrated.path import Stage, path
+from passes.cost import batch, node_macs
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
 from passes.graph.terms import Atom, Product
-from passes.project import Indices
+from passes.project import Indices, kept_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,16 @@ def find_units(typing: Typing, layers: Sequence[Layer], keep: Mapping[Atom, Indi
     return found
 
 
+def unit_macs(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
+    """Multiply-adds of a sample in both layers, with the channels that stay."""
+    total = 0.0
+    for layer in (unit.first, unit.second):
+        sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
+        left = math.prod(kept_size(term, keep) / terms.size(term) for term in sizes)
+        total += left * node_macs(typing.graph, layer.node) / batch(typing.graph)
+    return total
+
+
 def _hidden(typing: Typing, layer: Layer) -> Atom | None:
     """The atom that a layer reads; nothing if it is several."""
     term = terms.resolve(typing.axes[layer.data][layer.axis])
@@ -60,4 +72,4 @@ def _fits(typing: Typing, layer: Layer) -> bool:
 def _rectified(graph: Graph, layer: Layer) -> bool:
     name = layer.sum or layer.output
     users = graph.users[name]
-    return name not in graph.outputs and bool(users) and all(user.op == "Relu" for user, _ in users)
+    return name not in {*graph.outputs, *graph.captured} and bool(users) and all(user.op == "Relu" for user, _ in users)

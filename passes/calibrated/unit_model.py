@@ -17,8 +17,9 @@ import onnx
 
 from passes.calibrated.build import Builder
 from passes.calibrated.flow import Engine, Loaded
-from passes.calibrated.layers import Layer
+from passes.calibrated.layers import Layer, geometry
 from passes.calibrated.patches import Window, columns, patches, taps
+from passes.calibrated.path import Pointwise
 from passes.calibrated.unit import Unit
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, Metric
@@ -157,7 +158,9 @@ class UnitModel:
             outputs[f"sum{k}"] = build.sum(p, 2)
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)
-        gate = done.steps[0][1] if done.steps else build.op("Abs", build.op("Sign", "x"))
+        at, gate = done.steps[0] if done.steps else (done.hidden, "")
+        if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # what has no slope is open
+            gate = build.op("Expand", build.number(1), build.op("Shape", at))
         hidden = len(weights["w1"])
         gates = columns(build, self._unit.first, Window(np.zeros((1, 1), int), strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
@@ -168,7 +171,7 @@ class UnitModel:
         layer, kernel = self._unit.second, self._sizes.kernels[1]
         if not kernel:
             return build.op("MatMul", gradient, "w2")
-        strides, pads, dilations = _geometry(layer, len(kernel))
+        strides, pads, dilations = geometry(layer.node, len(kernel))
         lost = [
             (n + pads[d] + pads[d + len(kernel)] - (dilations[d] * (k - 1) + 1)) % strides[d]
             for d, (n, k) in enumerate(zip(self._sizes.hidden[2:], kernel, strict=True))
@@ -176,13 +179,6 @@ class UnitModel:
         return build.op(
             "ConvTranspose", gradient, "w2", strides=strides, pads=pads, dilations=dilations, output_padding=lost
         )
-
-
-def _geometry(layer: Layer, rank: int) -> tuple[list[int], list[int], list[int]]:
-    attrs = layer.node.attrs
-    pads = list(attrs.get("pads", ())) or [0] * (2 * rank)
-    strides, dilations = (list(attrs.get(n, ())) or [1] * rank for n in ("strides", "dilations"))
-    return strides, pads, dilations
 
 
 def _applied(build: Builder, layer: Layer, x: str, weights: str, bias: str) -> str:

@@ -124,6 +124,8 @@ def descend(
         losses.append(loss)
         away = [Affine(p.weights - s.weights, p.bias - s.bias) for p, s in zip(point, start, strict=True)]
         goal = loss + _ridge(away, metrics)
+        if not change and not np.isfinite(goal):
+            break
         if not goal < least:  # the quadratic model has gone too far: less of it, and afresh from there
             length, direction = length / SHORTER, []
             point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]

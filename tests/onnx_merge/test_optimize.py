@@ -173,7 +173,8 @@ def test_lossless_takes_what_is_free():
 def test_the_amount_must_be_said():
     with pytest.raises(UsageError, match="--keep 0.6"):
         optimize(chain())
-    assert optimize(chain(), keep_layer={"^first$": 0.5})[1].groups[0].kept == 4
+    first = optimize(chain(), keep_layer={"^first$": 0.5})[1].groups[0]
+    assert (first.kept, first.method) == (4, "reconstruct")
 
 
 def test_layers_can_have_other_shares_or_none():

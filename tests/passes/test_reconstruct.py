@@ -1,12 +1,17 @@
 """Reconstruction from samples: exact surgery, exact recovery of what is redundant, and no harm elsewhere."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
 from netkit import array_of, net, session
 
+from passes.calibrated import reconstruct as reconstructing
+from passes.calibrated.flow import Flow
 from passes.calibrated.reconstruct import Samples
 from passes.calibrated.restandardise import restandardised, transfer
+from passes.calibrated.solve import solve_layers
 from passes.pipeline import CompressSettings, analyse, compress
 from passes.shrink import Solution
 
@@ -183,3 +188,146 @@ def test_synthetic_samples_of_a_normed_network():
     result = reconstruct(model, samples=samples)
     a, b = run(result.model, samples.feeds), run(result.twin(), samples.feeds)
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+def unrefined(monkeypatch):
+    monkeypatch.setattr(reconstructing, "solve_layers", partial(solve_layers, refining=False))
+
+
+def unseen_error(model, count=128, keep=0.5, **settings):
+    """Of the outputs on samples that were not seen, relative."""
+    seen, new = samples_for(model, count), samples_for(model, count, seed=1).feeds
+    before, after = run(model, new), run(reconstruct(model, keep, seen, **settings).model, new)
+    return np.linalg.norm(after - before) / np.linalg.norm(before)
+
+
+def both_errors(monkeypatch, model, **settings):
+    """(refined, layer by layer)."""
+    refined = unseen_error(model, **settings)
+    with monkeypatch.context() as patched:
+        unrefined(patched)
+        return refined, unseen_error(model, **settings)
+
+
+@pytest.mark.parametrize("keep", [0.75, 0.5])
+def test_two_layers_at_once_come_closer_on_unseen_samples(keep, monkeypatch):
+    refined, layered = both_errors(monkeypatch, chain(), keep=keep)
+    assert refined < 0.95 * layered
+
+
+def test_the_reported_error_is_that_of_both_layers(monkeypatch):
+    errors = {plan.group.name: plan.error for plan in reconstruct(chain()).plans}
+    unrefined(monkeypatch)
+    alone = {plan.group.name: plan.error for plan in reconstruct(chain()).plans}
+    assert 0 < errors["a"] < alone["a"] and 0 < errors["b"] < alone["b"]
+
+
+STAGES = {
+    "leaky": "z = LeakyRelu<alpha=0.1>(a)",
+    "prelu": "z = PRelu(a, s)",
+    "silu": "g = Sigmoid(a) z = Mul(a, g)",
+    "clip": "z = Clip(a, , s_top)",
+    "scaled": "r = Relu(a) z = Mul(r, s)",
+    "none": "",
+    "depthwise": "r = Relu(a) d = Conv<group=12,pads=[1,1,1,1]>(r, d_w) z = Relu(d)",
+    "max-pool": "r = Relu(a) z = MaxPool<kernel_shape=[2,2],strides=[2,2]>(r)",
+    "average-pool": "z = AveragePool<kernel_shape=[2,2],strides=[2,2]>(a)",
+    "global": "r = Relu(a) z = GlobalAveragePool(r)",
+    "strided": "r = Relu(a) b = Conv<strides=[2,2],pads=[1,0,0,1]>(r, b_w) z = Relu(b)",
+    "dilated": "r = Relu(a) b = Conv<dilations=[2,2],pads=[1,2,1,2]>(r, b_w, b_b) z = Relu(b)",
+    "residual": "r = Relu(a) b = Conv<pads=[1,1,1,1]>(r, b_w) c = Conv(x, c_w) t = Add(b, c) z = Relu(t)",
+    "inception": "r = Relu(a) b = Conv<pads=[1,1,1,1]>(r, b_w) c = Conv(r, c_w) t = Concat<axis=1>(b, c) z = Relu(t)",
+}
+STAGE_SIZES = dict(
+    a_w=(12, 6, 3, 3), a_b=(12,), s=(12, 1, 1), s_top=np.array(0.7, np.float32), d_w=(12, 1, 3, 3),
+    b_w=(10, 12, 3, 3), b_b=(10,), c_w=(10, 12, 1, 1), y_w=(5, 12, 3, 3), y_b=(5,),
+)  # fmt: skip
+HEADS = {
+    "flatten": "r = Relu(a) z = Flatten(r) y = Gemm<transB=1>(z, y_w, y_b)",
+    "mean": "r = Relu(a) z = ReduceMean<axes=[2,3],keepdims=0>(r) y = Gemm<transB=1>(z, y_w, y_b)",
+}
+
+
+def staged(name):
+    sizes = dict(STAGE_SIZES)
+    if name in HEADS:
+        sizes["y_w"] = (5, 12 * 64 if name == "flatten" else 12)
+        body, y = HEADS[name], "5"
+    else:
+        sizes["c_w"] = (10, 6 if name == "residual" else 12, 1, 1)
+        sizes["y_w"] = (5, {"strided": 10, "dilated": 10, "residual": 10, "inception": 20}.get(name, 12), 3, 3)
+        body = f"{STAGES[name]} y = Conv<pads=[1,1,1,1]>({'z' if STAGES[name] else 'a'}, y_w, y_b)"
+        y = "5,P,Q"
+    read = {n: size for n, size in sizes.items() if n[0] == "a" or f" {n}" in body}
+    return net(f"net (float[N,6,8,8] x) => (float[N,{y}] y) {{ a = Conv<pads=[1,1,1,1]>(x, a_w, a_b) {body} }}", **read)
+
+
+@pytest.mark.parametrize("name", [*STAGES, *HEADS])
+def test_refined_with_every_stage_the_shrunk_model_equals_its_twin(name):
+    model = staged(name)
+    samples = samples_for(model, 32)
+    result = reconstruct(model, samples=samples)
+    assert any(plan.method == "reconstruct" for plan in result.plans)
+    a, b = run(result.model, samples.feeds), run(result.twin(), samples.feeds)
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("name", [n for n in (*STAGES, *HEADS) if n != "flatten"])
+def test_refining_does_no_harm(name, monkeypatch):
+    refined, layered = both_errors(monkeypatch, staged(name), count=64)
+    assert refined < 1.01 * layered
+
+
+def joined(first):
+    """Two branches into a Relu that is mostly open, one mostly negative; the other comes ``first``, or last."""
+    short, main = "s = Conv(x, s_w, s_b)", "a = Conv(x, a_w, a_b) r = Relu(a) m = Conv<pads=[1,1,1,1]>(r, m_w, m_b)"
+    nodes = f"{short} {main}" if first else f"{main} {short}"
+    body = f"{nodes} t = Add(m, s) q = Relu(t) y = Conv(q, y_w, y_b)"
+    sizes = dict(a_w=(12, 6, 1, 1), a_b=(12,), m_w=(8, 12, 3, 3), s_w=(8, 6, 1, 1), y_w=(5, 8, 1, 1), y_b=(5,))
+    shifts = {"m_b": np.full(8, -2, np.float32), "s_b": np.full(8, 3, np.float32)}
+    return net(f"net (float[N,6,8,8] x) => (float[N,5,8,8] y) {{ {body} }}", **shifts, **sizes)
+
+
+def test_what_is_added_later_is_not_taken_for_nothing():
+    one, two = (unseen_error(joined(f), 64, 1.0, keep_layers=(("^a$", 0.5),)) for f in (True, False))
+    assert two < 1.03 * one
+
+
+def test_one_bias_for_all_channels(monkeypatch):
+    body = "a = Gemm(x, a_w, a_b) r = Relu(a) b = Gemm(r, b_w, b_b) z = Relu(b) y = Gemm(z, y_w)"
+    sizes = dict(a_w=(6, 12), a_b=(1,), b_w=(12, 10), b_b=(1,), y_w=(10, 4))
+    refined, layered = both_errors(monkeypatch, net(f"net (float[N,6] x) => (float[N,4] y) {{ {body} }}", **sizes))
+    assert refined < 1.01 * layered
+
+
+def test_rows_of_a_sequence_count_like_samples():
+    body = "a_m = MatMul(x, a_w) a = Add(a_m, a_b) r = Relu(a) y_m = MatMul(r, y_w) y = Add(y_m, y_b)"
+    sizes = dict(a_w=(24, 48), a_b=(48,), y_w=(48, 24), y_b=(24,))
+    errors = [
+        unseen_error(net(f"net (float[N,{t}24] x) => (float[N,{t}24] y) {{ {body} }}", **sizes), count)
+        for t, count in (("", 512), ("2,", 256))
+    ]
+    assert errors[1] < 1.05 * errors[0]
+
+
+def test_a_layer_made_again_is_what_the_model_gives_with_its_new_weights():
+    model = chain()
+    feeds = samples_for(model, 8).feeds
+    flow = Flow(model, [{"x": feeds["x"][:4]}, {"x": feeds["x"][4:]}], engine)
+    flow.before("y", {"x", "ar"})
+    before = flow.live[0]["ar"].copy()
+    new = {"a_w": 2 * array_of(model, "a_w"), "b_w": -array_of(model, "b_w")}
+    flow.arrays.update(new)
+    flow.shifts["b", 2] = np.linspace(-1, 1, 16, dtype=np.float32)
+    flow.again("br", "b")
+    expected = engine(with_output(chain(b_w=new["b_w"], b_b=flow.shifts["b", 2]), "br"))(feeds)["br"]
+    np.testing.assert_allclose(np.concatenate([live["br"] for live in flow.live]), expected, atol=1e-5)
+    assert np.array_equal(flow.live[0]["ar"], before)
+    flow.again("br", "a")
+    expected = engine(with_output(chain(**new, b_b=flow.shifts["b", 2]), "br"))(feeds)["br"]
+    np.testing.assert_allclose(np.concatenate([live["br"] for live in flow.live]), expected, atol=1e-5)
+
+
+def with_output(model, name):
+    model.graph.output.add(name=name)
+    return model
