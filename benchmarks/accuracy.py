@@ -13,7 +13,7 @@ merge reprune    the same, kept channels being REPrune's representatives
 ridge Z          GRAIL's step: on the original's activations, ridge from the kept to all channels, into the next layer
 ours synthetic   the default without data
 ours real        the same with the samples of --calib
-onnxsim          apply_structured_pruning at the least sparsity that leaves no more multiply-adds than ours
+onnxsim          simplify, then apply_structured_pruning, at the least sparsity with no more multiply-adds than `prune`
 onnxsim + tune   and apply_pruning_finetune on the same samples
 
 `ridge Z` and `onnxsim + tune` see the samples of --calib, synthetic ones without it. The peer is left out where it is

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.calibrated.layers import Layer
-from passes.calibrated.path import Stage, path
+from passes.calibrated.path import path
+from passes.calibrated.stages import Stage
 from passes.cost import batch, node_macs
 from passes.graph import terms
 from passes.graph.infer import Typing

@@ -19,7 +19,7 @@ from passes.calibrated.build import Builder
 from passes.calibrated.flow import Engine, Loaded
 from passes.calibrated.layers import Layer, geometry
 from passes.calibrated.patches import Window, columns, patches, taps
-from passes.calibrated.path import Pointwise
+from passes.calibrated.stages import Pointwise
 from passes.calibrated.unit import Unit
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, Metric
