@@ -47,6 +47,7 @@ class Builder:
         """The first output of a node like ``node``, whose inputs go by other names here."""
         new = onnx.NodeProto()
         new.CopyFrom(node)
+        new.name = ""  # there may be several copies
         new.input[:] = [names[n] if n else "" for n in node.input]
         new.output[:] = [f"t{len(self.nodes)}"]
         self.nodes.append(new)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from passes.calibrated.flow import Engine
 from passes.calibrated.knowledge import Knowledge, observe_channels
-from passes.calibrated.restandardise import restandardised, transfer
-from passes.calibrated.solve import solve_layers
+from passes.calibrated.restandardise import restandardised, samples_in, transfer
+from passes.calibrated.solve import Feeds, solve_layers
 from passes.cost import cost
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
@@ -30,6 +30,10 @@ WORK = 4e11
 FEWEST = 32
 NORMED = 10
 """The same while all samples go through the norms as arithmetic."""
+
+
+ASTRAY = 4.0
+"""Relative error of the outputs beyond which what was solved for is not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,49 @@ def reconstruct(
     if len(feeds) < 2:
         return Reconstruction(make({}), Solution(), (*notes, "too few samples to reconstruct from: merged by weights"))
     together = max(4, int(samples.memory / max(1.0, NORMED * _each(typing.graph))))
-    seen = typing if samples.real else restandardised(before, typing, feeds, samples.engine, together) or typing
-    plans = make(observe_channels(seen, groups, feeds, samples.engine))
+    normed = None if samples.real else restandardised(before, typing, feeds, samples.engine, together)
+    for seen in (typing,) if normed is None else (normed, typing):
+        done = _solved(seen, typing, groups, feeds, samples.engine, make)
+        if not _astray(typing, done, feeds[: max(1, BATCH // samples_in(feeds[0]))], samples.engine):
+            return replace(done, notes=notes)
+        if seen is normed:
+            notes = (*notes, "the statistics of BatchNormalization do not fit the samples: they were not used")
+    return Reconstruction(make({}), Solution(), (*notes, "samples lead the outputs astray: merged by weights"))
+
+
+def _solved(
+    seen: Typing,
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    feeds: Feeds,
+    engine: Engine,
+    make: Callable[[Mapping[str, Knowledge]], list[GroupPlan]],
+) -> Reconstruction:
+    """Plans and solution from the activations of ``seen``, for the weights of ``typing``."""
+    plans = make(observe_channels(seen, groups, feeds, engine))
     if not any(plan.method == "reconstruct" for plan in plans):
-        return Reconstruction(plans, Solution(), notes)
-    solution = solve_layers(seen, plans, unshrunk_twin(seen, plans), feeds, samples.engine)
+        return Reconstruction(plans, Solution())
+    solution = solve_layers(seen, plans, unshrunk_twin(seen, plans), feeds, engine)
     for plan in plans:
         errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
         plan.error = float(np.mean(errors)) if errors and plan.shrinks else None
-    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
+    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing))
+
+
+def _astray(typing: Typing, done: Reconstruction, feeds: Feeds, engine: Engine) -> bool:
+    """Whether outputs leave the original's altogether, as they do where the norms' record is of other activations, or
+    where activations hardly vary, so that all there is to fit is rounding."""
+    models = (typing.graph.model, unshrunk_twin(typing, done.plans, done.solution))
+    loaded = [engine(model) for model in models]
+    lost = power = 0.0
+    for feed in feeds:
+        before, after = (run(feed) for run in loaded)
+        for name in typing.graph.outputs:
+            if before[name].dtype.kind == "f":
+                exact = before[name].astype(np.float64)
+                power += float(np.square(exact).sum())
+                lost += float(np.square(after[name] - exact).sum())
+    return not lost <= ASTRAY**2 * power
 
 
 def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:

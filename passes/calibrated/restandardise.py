@@ -39,11 +39,11 @@ def restandardised(
     """
     norms = [n for n in before.nodes if n.op == "BatchNormalization" and not n.attrs.get("training_mode", 0)]
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
-    used = feeds[: max(1, most // max(1, _samples(feeds[0])))]
+    used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = {
         name: np.concatenate([f[name] for f in used]) if feeds[0][name].ndim else feeds[0][name] for name in feeds[0]
     }
-    if not norms or _samples(joined) < SAMPLES:
+    if not norms or samples_in(joined) < SAMPLES:
         return None
     model = onnx.ModelProto()
     model.CopyFrom(before.model)
@@ -76,7 +76,8 @@ def restandardised(
     )
 
 
-def _samples(feed: Mapping[str, Array]) -> int:
+def samples_in(feed: Mapping[str, Array]) -> int:
+    """Samples of a batch."""
     return next((len(a) for a in feed.values() if a.ndim), 1)
 
 

@@ -331,3 +331,29 @@ def test_a_layer_made_again_is_what_the_model_gives_with_its_new_weights():
 def with_output(model, name):
     model.graph.output.add(name=name)
     return model
+
+
+def test_a_record_that_is_of_other_activations_is_not_used(monkeypatch):
+    """The norms say that channels lie far from where the samples put them, some above zero and some below."""
+    wrong = np.where(np.arange(12) % 2, 30, -30).astype(np.float32)
+    model = net(NORMED, **{**NORMED_SIZES, "a_mean": wrong})
+    samples = samples_for(model, 64, real=False)
+    before = run(model, samples.feeds)
+    monkeypatch.setattr("passes.calibrated.reconstruct.ASTRAY", 0.5)
+    result = reconstruct(model, samples=samples)
+    assert result.notes == ("the statistics of BatchNormalization do not fit the samples: they were not used",)
+    assert np.linalg.norm(run(result.model, samples.feeds) - before) < 0.5 * np.linalg.norm(before)
+    monkeypatch.setattr("passes.calibrated.reconstruct.ASTRAY", 0.0)
+    result = reconstruct(model, samples=samples)
+    assert result.notes[-1] == "samples lead the outputs astray: merged by weights"
+    assert not any(plan.method == "reconstruct" for plan in result.plans)
+
+
+def test_nodes_with_names_may_stand_between_the_layers_of_a_unit():
+    body = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
+        a = Conv(x, a_w, a_b)  s = Sigmoid(a)  m = Mul(a, s)  y = Conv(m, y_w, y_b)
+    }"""
+    model = net(body, a_w=(12, 6, 1, 1), a_b=(12,), y_w=(5, 12, 1, 1), y_b=(5,))
+    for index, node in enumerate(model.graph.node):
+        node.name = f"node {index}"
+    assert reconstruct(model).solution.ware is not None
