@@ -5,7 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from netkit import array_of, net, session
+from netkit import array_of, net
+from unitkit import Quiet, engine
 
 from passes.calibrated import reconstruct as reconstructing
 from passes.calibrated.flow import Flow
@@ -19,15 +20,6 @@ NAMES = [
     "flatten-gemm", "nhwc", "prelu-pad", "eca", "grouped", "attention-separate", "einsum-attention",
     "dense", "depthwise", "inception", "residual",
 ]  # fmt: skip
-
-
-def engine(model):
-    loaded = session(model)
-    names = {i.name for i in loaded.get_inputs()}
-    outputs = [o.name for o in loaded.get_outputs()]
-    return lambda feeds: dict(
-        zip(outputs, loaded.run(None, {n: a for n, a in feeds.items() if n in names}), strict=True)
-    )
 
 
 def samples_for(model, count=24, seed=0, real=True, **options):
@@ -143,20 +135,9 @@ NORMED_SIZES = dict(a_w=(12, 6, 1, 1), b_w=(16, 12, 3, 3), y_w=(5, 16, 1, 1), y_
 })  # fmt: skip
 
 
-class Stage:
-    def __call__(self, name):
-        return self
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-
 def test_norms_standardise_by_the_samples():
     model = net(NORMED, **NORMED_SIZES)
-    analysis = analyse(model, {}, None, Stage())
+    analysis = analyse(model, {}, None, Quiet())
     feeds = samples_for(model, 32).feeds
     seen = restandardised(analysis.before, analysis.typing, [feeds], engine)
     probe = net(NORMED, **NORMED_SIZES)
@@ -171,7 +152,7 @@ def test_norms_standardise_by_the_samples():
 
 def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights():
     model = net(NORMED, **NORMED_SIZES)
-    analysis = analyse(model, {}, None, Stage())
+    analysis = analyse(model, {}, None, Quiet())
     seen = restandardised(analysis.before, analysis.typing, [samples_for(model, 32).feeds], engine)
     node = next(n for n in seen.graph.nodes if "b_w" in n.inputs)
     same = Solution({"b_w": seen.graph.array("b_w")}, {(node.outputs[0], 2): seen.graph.array(node.inputs[2])})
