@@ -26,8 +26,8 @@ ENOUGH, PLENTY = 32, 128
 """Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
 SAMPLES = 64
 FEWEST = 8
-
-
+WIDE = 6144
+"""Features beyond which a layer's covariance takes too much room and time."""
 WORK = 1.5e12
 """Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
 PASSES = 5
@@ -83,6 +83,8 @@ def refine(
     ``hidden``: shape of what the second layer reads; ``macs``: multiply-adds of a sample in all units of the model.
     """
     start = [block.narrow() for block in blocks]
+    if max(block.weights.shape[1] for block in start) > WIDE:
+        return list(blocks), 1.0
     axes = (unit.first.axis, unit.second.axis)
     part = feeds[:: _every(start, feeds, axes, macs)]
     model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)

@@ -330,6 +330,12 @@ def test_a_record_that_is_of_other_activations_is_not_used(monkeypatch):
     assert not any(plan.method == "reconstruct" for plan in result.plans)
 
 
+def test_a_unit_that_is_too_wide_stays_as_it_was_solved(monkeypatch):
+    refined = reconstruct(chain()).solution.errors
+    monkeypatch.setattr("passes.calibrated.refine.WIDE", 3)
+    assert all(error > refined[layer] for layer, error in reconstruct(chain()).solution.errors.items())
+
+
 def test_nodes_with_names_may_stand_between_the_layers_of_a_unit():
     body = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
         a = Conv(x, a_w, a_b)  s = Sigmoid(a)  m = Mul(a, s)  y = Conv(m, y_w, y_b)
