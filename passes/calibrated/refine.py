@@ -26,8 +26,8 @@ ENOUGH, PLENTY = 32, 128
 """Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
 SAMPLES = 64
 FEWEST = 8
-WIDE = 6144
-"""Features beyond which a layer's covariance takes too much room and time."""
+ALGEBRA = 2e11
+"""Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
 WORK = 1.5e12
 """Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
 PASSES = 5
@@ -83,7 +83,7 @@ def refine(
     ``hidden``: shape of what the second layer reads; ``macs``: multiply-adds of a sample in all units of the model.
     """
     start = [block.narrow() for block in blocks]
-    if max(block.weights.shape[1] for block in start) > WIDE:
+    if _algebra(*start) > ALGEBRA:
         return list(blocks), 1.0
     axes = (unit.first.axis, unit.second.axis)
     part = feeds[:: _every(start, feeds, axes, macs)]
@@ -95,6 +95,13 @@ def refine(
         return list(blocks), 1.0
     point, losses = descend(start, metrics, model.slope, model.curvature, STEPS)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
+
+
+def _algebra(first: Affine, second: Affine) -> float:
+    """Operations: factors of covariances (D, D) and of S (K, K), and what each step solves with them."""
+    (hidden, features), (outputs, seen) = first.weights.shape, second.weights.shape
+    factors = (features**3 + seen**3 + hidden**3) / 3
+    return factors + STEPS * (2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features)
 
 
 def _every(start: Sequence[Affine], feeds: Sequence[Feed], axes: Sequence[int], macs: float) -> int:

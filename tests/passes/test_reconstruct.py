@@ -332,7 +332,7 @@ def test_a_record_that_is_of_other_activations_is_not_used(monkeypatch):
 
 def test_a_unit_that_is_too_wide_stays_as_it_was_solved(monkeypatch):
     refined = reconstruct(chain()).solution.errors
-    monkeypatch.setattr("passes.calibrated.refine.WIDE", 3)
+    monkeypatch.setattr("passes.calibrated.refine.ALGEBRA", 1e3)
     assert all(error > refined[layer] for layer, error in reconstruct(chain()).solution.errors.items())
 
 

@@ -44,3 +44,11 @@ def test_nothing_is_overwritten():
     covariance, weight, candidates = np.diag([1.0, 2, 3]), np.eye(3), np.arange(3)
     choose_columns(covariance, weight, candidates, 2)
     assert covariance.tolist() == np.diag([1.0, 2, 3]).tolist() and candidates.tolist() == [0, 1, 2]
+
+
+def test_of_very_many_channels_each_is_judged_alone(monkeypatch):
+    monkeypatch.setattr("passes.numerics.subset.LARGE", 3)
+    covariance, weight = np.diag([1.0, 4.0, 2.0, 8.0]), np.diag([9.0, 1.0, 3.0, 1.0])
+    chosen, share = choose_columns(covariance, weight, np.array([0, 1, 3]), 2)
+    assert chosen.tolist() == [0, 3]
+    np.testing.assert_allclose(share, [9 / 27, 17 / 27])
