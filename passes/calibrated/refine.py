@@ -101,7 +101,8 @@ def _algebra(first: Affine, second: Affine) -> float:
     """Operations: factors of covariances (D, D) and of S (K, K), and what each step solves with them."""
     (hidden, features), (outputs, seen) = first.weights.shape, second.weights.shape
     factors = (features**3 + seen**3 + hidden**3) / 3
-    return factors + STEPS * (2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features)
+    solves = 2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features
+    return float(factors + STEPS * solves)
 
 
 def _every(start: Sequence[Affine], feeds: Sequence[Feed], axes: Sequence[int], macs: float) -> int:

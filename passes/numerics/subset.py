@@ -5,6 +5,9 @@ import numpy as np
 from .arrays import Double, Index
 from .jit import serial
 
+LARGE = 2048
+"""Channels beyond which each is judged alone: the greedy choice takes C^3 operations."""
+
 
 @serial
 def _greedy(covariance: Double, seen: Double, candidates: Index, chosen: Index, left: Double) -> None:
@@ -50,10 +53,6 @@ def _greedy(covariance: Double, seen: Double, candidates: Index, chosen: Index, 
                 seen[a, t] -= factor * watched[t]
         total += best
         left[k] = total
-
-
-LARGE = 2048
-"""Channels beyond which each is judged alone: the greedy choice takes C^3 operations."""
 
 
 def choose_columns(covariance: Double, weight: Double, candidates: Index, keep: int) -> tuple[Index, Double]:
