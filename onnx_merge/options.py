@@ -122,6 +122,8 @@ class Options:
                 raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
         if self.lossless and (self.keep is not None or self.keep_layer):
             raise UsageError("lossless removes what is free and nothing else: give either it or keep and keep-layer")
+        if self.method == "reconstruct" and isinstance(self.calib, str) and self.calib == "none":
+            raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
 

@@ -101,6 +101,8 @@ def run(
         comparison = Comparison(source.model, options, provider)
         observer = RunObserver(provider, seed=options.seed)
         samples = _samples(comparison, options, provider)
+        if samples is None and options.loses and options.method == "reconstruct":
+            comparison.notes.append("merged by weights: the model could not be run on samples")
     settings = _settings(options, samples)
     try:
         compressed = _compress(source.model, settings, observer, progress, samples, comparison)

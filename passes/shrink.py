@@ -38,13 +38,15 @@ class Solution:
 
     ``weights``: initializer -> its values at full width, zero where channels go; ``biases``: (tensor, input) -> the
     constant at that input of the node that makes the tensor; ``errors``: layer -> share of its output's variance lost;
-    ``widths``: layer -> its output channels.
+    ``widths``: layer -> its output channels; ``unrefined``: layer -> why it was not solved together with the one
+    before.
     """
 
     weights: dict[str, Array] = field(default_factory=dict)
     biases: dict[tuple[str, int], Array] = field(default_factory=dict)
     errors: dict[str, float] = field(default_factory=dict)
     widths: dict[str, int] = field(default_factory=dict)
+    unrefined: dict[str, str] = field(default_factory=dict)
 
     @property
     def ware(self) -> float | None:

@@ -21,17 +21,14 @@ from passes.shrink import Solution, unshrunk_twin
 
 BATCH = 32
 """Samples that go through the model together, where it leaves their number open."""
-
-
 HELD = 4
 """Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
-WORK = 4e11
-"""Multiply-adds of a run over made-up samples: large models get fewer of them, `FEWEST` at least."""
-FEWEST = 32
 NORMED = 10
 """The same while all samples go through the norms as arithmetic."""
-
-
+WORK = 4e11
+"""Multiply-adds of a run over made-up samples: large models get fewer of them."""
+FEWEST = 32
+"""Made-up samples that even the largest models get."""
 ASTRAY = 4.0
 """Relative error of the outputs beyond which what was solved for is not to be trusted."""
 
@@ -72,7 +69,7 @@ def reconstruct(
     for seen in (typing,) if normed is None else (normed, typing):
         done = _solved(seen, typing, groups, feeds, samples.engine, make)
         if not _astray(typing, done, feeds[: max(1, BATCH // samples_in(feeds[0]))], samples.engine):
-            return replace(done, notes=notes)
+            return replace(done, notes=(*notes, *done.notes))
         if seen is normed:
             notes = (*notes, "the statistics of BatchNormalization do not fit the samples: they were not used")
     return Reconstruction(make({}), Solution(), (*notes, "samples lead the outputs astray: merged by weights"))
@@ -94,7 +91,11 @@ def _solved(
     for plan in plans:
         errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
         plan.error = float(np.mean(errors)) if errors and plan.shrinks else None
-    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing))
+    notes: tuple[str, ...] = ()
+    if solution.unrefined:
+        count, (name, reason) = len(solution.unrefined), next(iter(solution.unrefined.items()))
+        notes = (f"{count} layers were not solved together with those before, {name} first: {reason}",)
+    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
 
 
 def _astray(typing: Typing, done: Reconstruction, feeds: Feeds, engine: Engine) -> bool:
@@ -120,11 +121,14 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
     room = max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
     worth = count if samples.real else max(FEWEST, int(WORK / max(1, cost(graph).macs)))
-    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, min(count, room) // 2))
+    used = min(count, room, worth)
+    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, used // 2))
     notes: tuple[str, ...] = ()
     if min(count, worth) > room:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
-    spread = np.linspace(0, count - 1, min(count, room, worth)).astype(int) if count else np.zeros(0, int)
+    elif count > worth:
+        notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
+    spread = np.linspace(0, count - 1, used).astype(int) if count else np.zeros(0, int)
     cut = {n: a[spread] if a.ndim else a for n, a in feeds.items()}
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)

@@ -26,12 +26,17 @@ ENOUGH, PLENTY = 32, 128
 """Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
 SAMPLES = 64
 FEWEST = 8
+"""Samples that are looked at whatever they cost."""
 ALGEBRA = 2e11
 """Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
 WORK = 1.5e12
 """Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
 PASSES = 5
 """What a step costs, in passes through the unit."""
+
+
+class RefusalError(Exception):
+    """Why a unit stays as it was solved layer by layer."""
 
 
 @dataclass(frozen=True)
@@ -81,18 +86,19 @@ def refine(
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
     ``hidden``: shape of what the second layer reads; ``macs``: multiply-adds of a sample in all units of the model.
+    Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.narrow() for block in blocks]
     if _algebra(*start) > ALGEBRA:
-        return list(blocks), 1.0
+        raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
     part = feeds[:: _every(start, feeds, axes, macs)]
     model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
     strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
     try:
         metrics = model.metrics(start, strides, DAMPING)
-    except LinAlgError:  # activations beyond all bounds
-        return list(blocks), 1.0
+    except LinAlgError as error:  # activations beyond all bounds
+        raise RefusalError("what they read has no covariance to speak of") from error
     point, losses = descend(start, metrics, model.slope, model.curvature, STEPS)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 

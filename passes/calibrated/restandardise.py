@@ -172,4 +172,4 @@ def transfer(solution: Solution, source: Typing, target: Typing) -> Solution:
             biases[place] = (
                 (ratio * value.ravel() + np.ravel(b_t) - ratio * np.ravel(b_s)).reshape(value.shape).astype(value.dtype)
             )
-    return Solution(weights, biases, solution.errors, solution.widths)
+    return Solution(weights, biases, solution.errors, solution.widths, solution.unrefined)

@@ -20,7 +20,7 @@ from onnx import numpy_helper
 
 from passes.calibrated.flow import Engine, Flow
 from passes.calibrated.layers import Layer, solvable_layers
-from passes.calibrated.refine import Block, refine
+from passes.calibrated.refine import Block, RefusalError, refine
 from passes.calibrated.regress import regress
 from passes.calibrated.unit import Unit, find_units, unit_macs
 from passes.calibrated.unit_model import Feed
@@ -113,7 +113,11 @@ class _Solver:
             feeds.append(feed)
         hidden = self._compressed.live[0][unit.second.data].shape
         opset = self._typing.graph.opset
-        found, left = refine(unit, (blocks[0], blocks[1]), feeds, hidden, self._macs, self._engine, opset)
+        try:
+            found, left = refine(unit, (blocks[0], blocks[1]), feeds, hidden, self._macs, self._engine, opset)
+        except RefusalError as refusal:
+            self.solution.unrefined[unit.second.node.label] = str(refusal)
+            return 1.0
         for block in found:
             self._give(block.layer, block.weights, block.bias)
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])

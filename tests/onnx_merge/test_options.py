@@ -201,3 +201,7 @@ def test_bad_files(tmp_path):
     (tmp_path / "latin.toml").write_bytes(b'exclude = "\xe9"')
     with pytest.raises(UsageError, match="is not a TOML file"):
         Options.from_toml(tmp_path / "latin.toml")
+
+
+def test_reconstruction_needs_samples():
+    assert "needs samples" in refused(method="reconstruct", calib="none")

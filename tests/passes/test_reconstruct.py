@@ -333,7 +333,16 @@ def test_a_record_that_is_of_other_activations_is_not_used(monkeypatch):
 def test_a_unit_that_is_too_wide_stays_as_it_was_solved(monkeypatch):
     refined = reconstruct(chain()).solution.errors
     monkeypatch.setattr("passes.calibrated.refine.ALGEBRA", 1e3)
-    assert all(error > refined[layer] for layer, error in reconstruct(chain()).solution.errors.items())
+    result = reconstruct(chain())
+    assert all(error > refined[layer] for layer, error in result.solution.errors.items())
+    assert "were not solved together" in result.notes[0] and "would take too long" in result.notes[0]
+
+
+def test_large_models_get_fewer_made_up_samples(monkeypatch):
+    monkeypatch.setattr("passes.calibrated.reconstruct.WORK", 1.0)
+    made_up, real = (reconstruct(chain(), samples=samples_for(chain(), 64, real=flag)).notes for flag in (False, True))
+    assert made_up == ("reconstructed from 32 of 64 made-up samples: more take long for a model of this size",)
+    assert real == ()
 
 
 def test_nodes_with_names_may_stand_between_the_layers_of_a_unit():
