@@ -16,13 +16,15 @@ from onnx_merge.options import Options
 from onnx_merge.pieces import piecewise
 from onnx_merge.run import run
 from onnx_merge.runtime import Session, available_provider
+from passes.analysis import analyse
 from passes.calibrated.knowledge import observe_channels
-from passes.calibrated.reconstruct import Samples, batches
+from passes.calibrated.views import Samples, batches
 from passes.cost import cost
 from passes.graph.model import Graph
 from passes.normalise import normalise
-from passes.pipeline import CompressSettings, analyse, exclusions
-from passes.plan import PlanSettings, keep_ratio, make_plans
+from passes.plan import PlanSettings
+from passes.planner import Planner, keep_ratio
+from passes.settings import CompressSettings, exclusions
 from passes.shrink import shrink
 
 Method = Callable[[float], onnx.ModelProto]
@@ -76,8 +78,8 @@ class Bench:
         feeds, _ = batches(typing.graph, samples)
         chosen = [group for group in groups if not group.frozen and group.name not in excluded]
         knowledge = observe_channels(typing, chosen, feeds, samples.engine)
-        plan = PlanSettings(keep_ratio(keep), "reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
-        return shrink(typing, make_plans(typing, groups, excluded, plan))
+        plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
+        return shrink(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 
     def peer(self, tuned: bool) -> Method:
         """onnxsim's pruning, at the multiply-adds that ours leaves."""

@@ -21,7 +21,7 @@ rest s     seconds of its other stages: normalising with shape inference, foldin
 
 Under the row stand the reasons for what is frozen, the most costly first, groups of one reason together, names of nodes
 left out. The cost is the share of the parameters (BatchNormalization folded) that stands on the frozen groups' axes:
-what the weights would lose if all channels of these groups went (see `passes.cost.Holdings`); of a weight behind a
+what the weights would lose if all channels of these groups went (see `passes.footprint.Holdings`); of a weight behind a
 concat, the part for these channels. A weight between groups that are frozen for two reasons counts under both, so that
 shares do not add up.
 

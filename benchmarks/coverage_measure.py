@@ -18,12 +18,14 @@ from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
 from onnx_merge.reasons import general
 from onnx_merge.runtime import Session
-from passes.cost import Cost, Holdings, cost
+from passes.cost import Cost, cost
+from passes.footprint import Holdings
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
 from passes.normalise import normalise
-from passes.pipeline import Compressed, CompressSettings, compress
+from passes.pipeline import Compressed, compress
+from passes.settings import CompressSettings
 
 EXACT = 1e-4
 """The largest distance from the twin that is rounding."""

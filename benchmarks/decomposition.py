@@ -28,7 +28,8 @@ from passes.graph.groups import channel_groups
 from passes.graph.infer import infer
 from passes.graph.model import Graph
 from passes.normalise import normalise
-from passes.plan import PlanSettings, keep_ratio, make_plans
+from passes.plan import PlanSettings
+from passes.planner import Planner, keep_ratio
 from passes.shrink import shrink
 
 
@@ -61,8 +62,8 @@ def ours(model: onnx.ModelProto, keep: float) -> Callable[[], Any]:
     typing = infer(Graph(folded.model))
     groups = channel_groups(typing)
     whole = {g.name: "classifier" for g in groups if g.steps[0].flow.record.node.op == "Gemm"}
-    settings = PlanSettings(keep_ratio(keep), norms=folded.norms)
-    return lambda: shrink(typing, make_plans(typing, groups, whole, settings))
+    settings = PlanSettings(norms=folded.norms)
+    return lambda: shrink(typing, Planner(typing, settings).plans(groups, whole, keep_ratio(keep)))
 
 
 def main() -> int:

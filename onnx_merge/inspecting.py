@@ -29,15 +29,17 @@ from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
-from passes.cost import Holdings, cost
+from passes.analysis import analyse
+from passes.cost import cost
 from passes.fold_batchnorm import LAYERS
+from passes.footprint import Holdings
 from passes.graph import terms
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
 from passes.graph.model import STANDARD_DOMAINS, Graph
 from passes.graph.registry import find_rule
 from passes.graph.terms import Atom
-from passes.pipeline import Progress, analyse
+from passes.pipeline import Progress
 from passes.propagate import obstacle
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]

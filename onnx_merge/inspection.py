@@ -51,8 +51,8 @@ class ReasonHolding:
 
 @dataclass(frozen=True, slots=True)
 class InspectedGroup:
-    """One channel group. ``macs`` and ``params`` depend on its channels (see `passes.cost.Holdings`); shares are of the
-    model after BatchNormalization is folded."""
+    """One channel group. ``macs`` and ``params`` depend on its channels (see `passes.footprint.Holdings`); shares are
+    of the model after BatchNormalization is folded."""
 
     name: str
     size: int

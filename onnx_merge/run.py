@@ -27,13 +27,14 @@ from onnx_merge.runtime import ProviderChoice, Session, available_provider
 from onnx_merge.save import needs_external_data, save_atomically
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
-from passes.calibrated.reconstruct import Samples
+from passes.calibrated.views import Samples
 from passes.cost import cost
 from passes.graph.errors import PassError, RunError
 from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
-from passes.pipeline import Compressed, CompressSettings, Progress, compress, exclusions
+from passes.pipeline import Compressed, Progress, compress
+from passes.settings import CompressSettings, exclusions
 
 
 @dataclass(frozen=True, eq=False)

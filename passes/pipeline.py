@@ -1,56 +1,36 @@
-"""The way of a model through the passes: normalise, fold, infer, group, plan, shrink."""
+"""The way of a model through the passes: normalise, fold, infer, group, observe, allocate, plan, solve, shrink."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import onnx
 
-from passes.calibrated.knowledge import Knowledge
-from passes.calibrated.reconstruct import Reconstruction, Samples, reconstruct
-from passes.fold_batchnorm import Folded, fold_batchnorm
-from passes.graph.errors import PassError
-from passes.graph.groups import ChannelGroup, channel_groups
-from passes.graph.infer import Typing, infer
+from passes.allocation.allocate import Allocation, Allocator
+from passes.allocation.losses import Losses
+from passes.analysis import analyse
+from passes.calibrated.reconstruct import Reconstruction, reconstruct
+from passes.calibrated.views import Samples, View, Views
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
 from passes.graph.model import Graph
 from passes.graph.registry import is_quantised
 from passes.graph.shapes import Observer, Shape
-from passes.merge import MergeSettings
-from passes.normalise import normalise
-from passes.plan import GroupPlan, PlanSettings, keep_ratio, make_plans
+from passes.plan import GroupPlan, PlanSettings
+from passes.planner import Planner
+from passes.settings import CompressSettings, exclusions, own_ratios
 from passes.shrink import Solution, shrink, unshrunk_twin
 
 Progress = Callable[[str], None]
-Stage = Callable[[str], AbstractContextManager[None]]
-"""Surrounds the stage of the given name, to time it and to show it."""
-
-
-@dataclass(frozen=True)
-class CompressSettings:
-    """What to do. ``keep``: share of channels every group keeps; ``lossless``: remove only what costs nothing;
-    ``keep_layers``: (regular expression, share) pairs, the first whose expression is found in the name of one of a
-    group's producers wins; ``exclude``: expressions for groups to leave whole; ``coupled``: whether groups that tie
-    several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`."""
-
-    keep: float = 1.0
-    lossless: bool = False
-    method: str = "merge"
-    select: str = "l1"
-    merge: MergeSettings = MergeSettings()
-    coupled: bool = True
-    exclude: tuple[str, ...] = ()
-    keep_layers: tuple[tuple[str, float], ...] = ()
-    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
 
 
 @dataclass
 class Compressed:
     """``model``: the result; ``typing`` and ``plans``: how it came about; ``unfolded``: BatchNormalization left, with
-    reasons; ``seconds``: by stage."""
+    reasons; ``allocation``: how a budget was spread; ``seconds``: by stage."""
 
     model: onnx.ModelProto
     before: Graph
@@ -59,6 +39,7 @@ class Compressed:
     unfolded: dict[str, str]
     seconds: dict[str, float]
     solution: Solution = field(default_factory=Solution)
+    allocation: Allocation | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -78,31 +59,101 @@ class Compressed:
         return unshrunk_twin(self.typing, self.plans, self.solution)
 
 
-@dataclass(frozen=True)
-class Analysis:
-    """What is known of a model before anything is decided. ``before``: the normalised model; ``folded``: what became of
-    its BatchNormalization; ``typing`` and ``groups``: axes and channels of the folded model."""
+class Study:
+    """A model about which everything is found out once, whatever number of results is made of it.
 
-    before: Graph
-    folded: Folded
-    typing: Typing
-    groups: list[ChannelGroup]
+    ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
+    finds shapes that inference cannot by running the model; ``progress`` is told the stage.
+    """
 
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        input_shapes: Mapping[str, Shape] | None = None,
+        observer: Observer | None = None,
+        progress: Progress = lambda stage: None,
+        samples: Samples | None = None,
+    ) -> None:
+        self._model, self._progress = model, progress
+        self._seconds: dict[str, float] = {}
+        self.analysis = analyse(model, input_shapes or {}, observer, self._stage)
+        self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
+        self._planners: dict[tuple[object, ...], Planner] = {}
+        self._losses: dict[Planner, Losses] = {}
 
-def analyse(
-    model: onnx.ModelProto, input_shapes: Mapping[str, Shape], observer: Observer | None, stage: Stage
-) -> Analysis:
-    """The first half of `compress`: find the channel groups of ``model``, which stays as it is."""
-    with stage("normalise"):
-        normal = normalise(model)
-        before = Graph(normal, input_shapes, observer)
-    with stage("fold"):
-        folded = fold_batchnorm(before)
-    with stage("infer"):
-        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
-        typing = infer(graph)
-        groups = channel_groups(typing)
-    return Analysis(before, folded, typing, groups)
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        self._progress(name)
+        start = time.perf_counter()
+        yield
+        self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def compress(self, settings: CompressSettings) -> Compressed:
+        """A compressed copy; where no channel goes, an unchanged one.
+
+        Raises
+        ------
+        PassError: an expression of the settings matches no layer.
+        TargetError: the target cannot be met.
+        """
+        typing, groups = self.analysis.typing, self.analysis.groups
+        excluded = exclusions(groups, settings)
+        live = [g for g in groups if not g.frozen and g.name not in excluded]
+        own = own_ratios(groups, settings)
+        found: list[Allocation] = []
+
+        def make(view: View | None) -> list[GroupPlan]:
+            planner = self._planner(settings, view, live)
+            if settings.lossless:
+                with self._stage("plan"):
+                    whole = planner.plans(groups, excluded, lambda group: group.size)
+                    return [planner.lossless(p.group) if p.group in live else p for p in whole]
+            losses = self._losses.setdefault(planner, Losses(planner, view))
+            with self._stage("allocate"):
+                found.append(Allocator(self.analysis, live, own, settings, planner, losses).allocation())
+            with self._stage("plan"):
+                return planner.plans(groups, excluded, lambda group: found[-1].widths.get(group.atom, group.size))
+
+        if settings.method == "reconstruct" and self._views is not None and self._loses(settings, own):
+            earlier = sum(self._seconds.get(name, 0.0) for name in ("plan", "allocate"))
+            with self._stage("reconstruct"):
+                done = reconstruct(typing, self._views, make)
+            later = sum(self._seconds.get(name, 0.0) for name in ("plan", "allocate"))
+            self._seconds["reconstruct"] -= later - earlier
+        else:
+            done = Reconstruction(make(None), Solution())
+        with self._stage("shrink"):
+            if any(plan.shrinks for plan in done.plans):
+                result = shrink(typing, done.plans, done.solution)
+            else:
+                result = onnx.ModelProto()
+                result.CopyFrom(self._model)
+        return Compressed(
+            result,
+            self.analysis.before,
+            typing,
+            done.plans,
+            self.analysis.folded.left,
+            dict(self._seconds),
+            done.solution,
+            found[-1] if found else None,
+            done.notes,
+        )
+
+    def _loses(self, settings: CompressSettings, own: Mapping[str, float]) -> bool:
+        """Whether channels are to go that carry something."""
+        ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
+        return not settings.lossless and min(ratios) < 1.0
+
+    def _planner(self, settings: CompressSettings, view: View | None, live: Sequence[ChannelGroup]) -> Planner:
+        """What was planned before stays known, for other widths."""
+        key = (view, settings.method, settings.select, settings.merge)
+        knowledge = view.knowledge(live) if view else {}
+        if key not in self._planners:
+            norms = self.analysis.folded.norms
+            plan_settings = PlanSettings(settings.method, settings.select, settings.merge, norms, knowledge)
+            self._planners[key] = Planner(self.analysis.typing, plan_settings)
+        return self._planners[key]
 
 
 def compress(
@@ -112,85 +163,5 @@ def compress(
     progress: Progress = lambda stage: None,
     samples: Samples | None = None,
 ) -> Compressed:
-    """Compress ``model``, which stays as it is. Where no channel goes, the result is an unchanged copy.
-
-    ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer`` finds shapes that inference
-    cannot by running the model; ``progress`` is told the stage. Raises `PassError` if an expression of the settings
-    matches no layer.
-    """
-    seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(name: str) -> Iterator[None]:
-        progress(name)
-        start = time.perf_counter()
-        yield
-        seconds[name] = time.perf_counter() - start
-
-    analysis = analyse(model, settings.input_shapes, observer, stage)
-    typing, groups = analysis.typing, analysis.groups
-    excluded = exclusions(groups, settings)
-    plan_settings = PlanSettings(
-        _widths(groups, settings),
-        settings.method,
-        settings.select,
-        settings.merge,
-        settings.lossless,
-        analysis.folded.norms,
-    )
-
-    def make(knowledge: Mapping[str, Knowledge]) -> list[GroupPlan]:
-        with stage("plan"):
-            return make_plans(typing, groups, excluded, replace(plan_settings, knowledge=knowledge))
-
-    lossy = [g for g in groups if not g.frozen and g.name not in excluded and plan_settings.width(g) < g.size]
-    if settings.method == "reconstruct" and samples is not None and lossy and not settings.lossless:
-        with stage("reconstruct"):
-            done = reconstruct(analysis.before, typing, lossy, samples, make)
-        seconds["reconstruct"] -= seconds["plan"]
-    else:
-        done = Reconstruction(make({}), Solution())
-    plans = done.plans
-    with stage("shrink"):
-        if any(plan.shrinks for plan in plans):
-            result = shrink(typing, plans, done.solution)
-        else:
-            result = onnx.ModelProto()
-            result.CopyFrom(model)
-    left = analysis.folded.left
-    return Compressed(result, analysis.before, typing, plans, left, seconds, done.solution, done.notes)
-
-
-def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:
-    """Groups to leave whole, with the reason."""
-    found: dict[str, str] = {}
-    for expression in settings.exclude:
-        matches = [g for g in groups if _matches(expression, g)]
-        if not matches:
-            raise PassError(f"--exclude {expression!r} matches no layer; the first is {_first(groups)}")
-        found.update({g.name: f"excluded by {expression!r}" for g in matches})
-    if not settings.coupled:
-        found.update({g.name: f"coupled: {g.coupled}" for g in groups if g.coupled and g.name not in found})
-    return found
-
-
-def _widths(groups: Sequence[ChannelGroup], settings: CompressSettings) -> Callable[[ChannelGroup], int]:
-    ratios: dict[str, float] = {}
-    for expression, ratio in settings.keep_layers:
-        matches = [g for g in groups if _matches(expression, g)]
-        if not matches:
-            raise PassError(f"--keep-layer {expression!r} matches no layer; the first is {_first(groups)}")
-        for group in matches:
-            ratios.setdefault(group.name, ratio)
-    return lambda group: keep_ratio(ratios.get(group.name, settings.keep))(group)
-
-
-def _matches(expression: str, group: ChannelGroup) -> bool:
-    try:
-        return any(re.search(expression, name) for name in group.producers)
-    except re.error as error:
-        raise PassError(f"{expression!r} is not a regular expression: {error}") from error
-
-
-def _first(groups: Sequence[ChannelGroup]) -> str:
-    return repr(groups[0].name) if groups else "none: the model has no layer with weights that a rule knows"
+    """One result of one `Study`."""
+    return Study(model, settings.input_shapes, observer, progress, samples).compress(settings)

@@ -37,12 +37,17 @@ def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
 
 def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
     """Size of an axis of type ``term`` when each atom keeps the given indices."""
+    return axis_size(term, {atom: len(indices) for atom, indices in keep.items()})
+
+
+def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
+    """Size of an axis of type ``term`` when atoms have the given sizes, and others their own."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
-        return len(keep[term]) if term in keep else term.size
+        return widths.get(term, term.size)
     if isinstance(term, Product):
-        return int(np.prod([kept_size(f, keep) for f in term.factors], dtype=np.int64))
-    return sum(kept_size(p, keep) for p in term.parts)
+        return math.prod(axis_size(f, widths) for f in term.factors)
+    return sum(axis_size(p, widths) for p in term.parts)
 
 
 def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:

@@ -59,6 +59,13 @@ class Flow:
         for live in self.live:
             live[tensor] = run(live)[tensor]
 
+    def onward(self, model: onnx.ModelProto, outputs: Sequence[str]) -> list[dict[str, Array]]:
+        """``outputs`` of another model, which differs from this one only from here on, for each batch."""
+        other = Flow(model, self.live, self._engine)
+        made = [name for name in outputs if name not in self.live[0]]
+        run = self._engine(other._segment(0, len(other._nodes), made, self.live[0].keys()))
+        return [{**{n: live[n] for n in outputs if n in live}, **run(live)} for live in self.live]
+
     def advance(self, to: int, wanted: Collection[str] = ()) -> None:
         """Run the nodes from ``at`` to ``to``."""
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
@@ -73,7 +80,8 @@ class Flow:
                 del live[name]
         self.at = to
 
-    def _segment(self, start: int, to: int, outputs: Sequence[str]) -> onnx.ModelProto:
+    def _segment(self, start: int, to: int, outputs: Sequence[str], given: Collection[str] = ()) -> onnx.ModelProto:
+        """Nodes ``start`` to ``to`` as far as ``outputs`` need them; what is ``given`` is not made again."""
         segment = onnx.ModelProto(ir_version=self._model.ir_version)
         segment.opset_import.extend(self._model.opset_import)
         graph = segment.graph
@@ -81,7 +89,7 @@ class Flow:
         reads = set(outputs)
         nodes: list[onnx.NodeProto] = []
         for index in reversed(range(start, to)):
-            if reads & set(self._nodes[index].output):
+            if reads & set(self._nodes[index].output).difference(given):
                 nodes.append(self._shifted(self._nodes[index], graph))
                 reads |= node_reads(nodes[-1])
         graph.node.extend(reversed(nodes))

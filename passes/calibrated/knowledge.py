@@ -14,7 +14,6 @@ from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
 from passes.graph.terms import Atom, Product, Term
-from passes.numerics.subset import choose_columns
 from passes.signature import unfolded
 
 RIDGE = 1e-2
@@ -100,21 +99,18 @@ def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:
     return found
 
 
-def most_telling(
-    typing: Typing, group: ChannelGroup, knowledge: Knowledge, candidates: Collection[int], keep: int
-) -> Array:
-    """The ``keep`` channels from which the readers' inputs are reconstructed best, ascending."""
-    weight = np.zeros((group.size, group.size))
-    covariance = np.zeros_like(weight)
-    for tensor, seen in knowledge.items():
-        own = np.zeros_like(weight)
-        for step, use in group.consumer_uses():
-            if step.read == tensor and typing.graph.knows(use.constant):
-                rows = unfolded(typing, group, use).astype(np.float64)
-                own += rows @ rows.T
-        weight += own
-        covariance += seen.covariance
-    if not weight.any():
-        weight = np.eye(group.size)
-    chosen, _ = choose_columns(covariance, weight, np.array(sorted(candidates)), keep)
-    return np.sort(chosen)
+def joint_covariance(knowledge: Knowledge) -> Array:
+    """Covariance (C, C) of the channels, summed over the tensors in which they are read."""
+    total = [seen.covariance for seen in knowledge.values()]
+    return np.asarray(sum(total[1:], total[0]))
+
+
+def readers_gram(typing: Typing, group: ChannelGroup, tensors: Collection[str]) -> Array:
+    """W^T W (C, C) of the weights that the channels meet in ``tensors``, in all that read them if none is named; the
+    identity where no weights are known."""
+    gram = np.zeros((group.size, group.size))
+    for step, use in group.consumer_uses():
+        if (not tensors or step.read in tensors) and typing.graph.knows(use.constant):
+            rows = unfolded(typing, group, use).astype(np.float64)
+            gram += rows @ rows.T
+    return gram if gram.any() else np.eye(group.size)

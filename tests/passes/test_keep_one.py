@@ -6,7 +6,8 @@ import pytest
 from netkit import ints, net
 from onnx import helper
 
-from passes.pipeline import CompressSettings, compress
+from passes.pipeline import compress
+from passes.settings import CompressSettings
 
 
 def decorated():

@@ -8,12 +8,14 @@ from architectures import ARCHITECTURES
 from netkit import array_of, net
 from unitkit import Quiet, engine
 
+from passes.analysis import analyse
 from passes.calibrated import reconstruct as reconstructing
 from passes.calibrated.flow import Flow
-from passes.calibrated.reconstruct import Samples
 from passes.calibrated.restandardise import restandardised, transfer
 from passes.calibrated.solve import solve_layers
-from passes.pipeline import CompressSettings, analyse, compress
+from passes.calibrated.views import Samples
+from passes.pipeline import compress
+from passes.settings import CompressSettings
 from passes.shrink import Solution
 
 NAMES = [

@@ -7,7 +7,8 @@ from hypothesis import event
 from netgrow_reference import Evaluator, inputs_of, run
 from netkit import check
 
-from passes.pipeline import CompressSettings, compress
+from passes.pipeline import compress
+from passes.settings import CompressSettings
 
 TOLERANCE = {"double": 1e-9, "float": 1e-5}
 """Of outputs, relative to the largest: sums in another order."""

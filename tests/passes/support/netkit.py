@@ -8,7 +8,8 @@ import onnx.parser
 import onnxruntime
 from onnx import numpy_helper
 
-from passes.pipeline import CompressSettings, compress
+from passes.pipeline import compress
+from passes.settings import CompressSettings
 
 TOLERANCE = 1e-5
 """Relative to the largest output: float32 sums in another order."""

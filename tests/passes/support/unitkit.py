@@ -9,12 +9,12 @@ from netkit import net, session
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from passes.analysis import analyse
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.unit import find_units
 from passes.calibrated.unit_model import Sizes, UnitModel
 from passes.graph import terms
 from passes.numerics.descent import Affine
-from passes.pipeline import analyse
 
 KEPT = np.array([0, 2, 3])
 """Of five hidden channels."""

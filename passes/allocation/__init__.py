@@ -1,0 +1,1 @@
+"""How a budget is spread over channel groups."""

@@ -1,0 +1,42 @@
+"""Widths that kernels work with at full speed: multiples of a block of channels."""
+
+from __future__ import annotations
+
+import math
+
+from passes.graph import terms
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.terms import Atom, Product, Term
+
+
+def allowed_widths(typing: Typing, group: ChannelGroup, block: int, finest: int = 1) -> tuple[int, ...]:
+    """Widths of a group at which the axes that it stands on are multiples of ``block``, and all of its channels.
+
+    Of (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: step between
+    the widths where the block allows a smaller one.
+    """
+    step = math.lcm(block_of(typing, group, block), finest)
+    return (*range(step, group.size, step), group.size)
+
+
+def block_of(typing: Typing, group: ChannelGroup, block: int) -> int:
+    """Channels of the group that make whole blocks on every axis that they stand on."""
+    copies = {block}
+    for step in group.steps:
+        for name in step.produced:
+            for term in typing.axes[name]:
+                copies.update(_copies(term, group.atom))
+    return block // math.gcd(*copies)
+
+
+def _copies(term: Term, atom: Atom) -> set[int]:
+    """How many times each of the atom's channels stands on an axis, in each of its places."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return {1} if term is atom else set()
+    if isinstance(term, Product):
+        inside = {c for f in term.factors for c in _copies(f, atom)}
+        others = math.prod(terms.size(f) for f in term.factors if atom not in terms.atoms(f))
+        return {c * others for c in inside}
+    return {c for part in term.parts for c in _copies(part, atom)}

@@ -1,0 +1,53 @@
+"""How much a model is expected to lose with each number of channels in a group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from passes.graph.model import Array
+
+TINY = 1e-9
+"""Share of the readers' variance below which nothing counts as lost."""
+STEEPEST = 3.0
+"""Power of the share lost with which the outputs' error is taken to grow where nothing was measured."""
+
+
+def predicted_loss(lost: Array, measured: Mapping[int, float]) -> Array:
+    """Loss (C + 1,) with 0, 1, ... C channels left, falling.
+
+    ``lost`` (C + 1,): share of what the group's readers see that is lost, by the greedy selection. ``measured``: width
+    -> what was found to be lost of the outputs. In between, the loss is a power of the share.
+    """
+    if not measured:
+        return np.minimum.accumulate(lost)
+    shares = np.log(np.maximum(lost, TINY))
+    points: dict[float, float] = {}
+    for width in sorted(measured, reverse=True):
+        points[float(shares[width])] = float(np.log(max(measured[width], TINY)))
+    at = np.array(sorted(points))
+    values = np.maximum.accumulate([points[share] for share in at])
+    found = np.interp(shares, at, values)
+    below, above = shares < at[0], shares > at[-1]
+    found[below] = values[0] + shares[below] - at[0]
+    slope = (values[-1] - values[-2]) / (at[-1] - at[-2]) if len(at) > 1 else 1.0
+    found[above] = values[-1] + (shares[above] - at[-1]) * np.clip(slope, 1.0, STEEPEST)
+    loss = np.exp(found)
+    loss[-1] = 0.0
+    return np.asarray(np.minimum.accumulate(loss))
+
+
+def hull(widths: Sequence[int], loss: Array) -> list[int]:
+    """Those of ``widths`` at which the lower convex hull of ``loss`` (C + 1,) has its corners; all ascending."""
+    corners: list[int] = []
+    for width in widths:
+        while len(corners) > 1 and _bends_up(loss, corners[-2], corners[-1], width):
+            corners.pop()
+        corners.append(width)
+    return corners
+
+
+def _bends_up(loss: Array, a: int, b: int, c: int) -> bool:
+    """Whether b lies on or above the line from a to c."""
+    return bool((loss[b] - loss[a]) * (c - b) >= (loss[c] - loss[b]) * (b - a))

@@ -1,0 +1,48 @@
+"""What is expected to be lost of a model with each width of each group: measured where there are samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from passes.allocation.curves import predicted_loss
+from passes.allocation.sensitivity import Sensitivity
+from passes.calibrated.views import View
+from passes.graph.errors import RunError
+from passes.graph.groups import ChannelGroup
+from passes.graph.model import Array
+from passes.planner import Planner
+
+
+class Losses:
+    """Found once for every group. Without a ``view`` each layer that reads a group is taken to matter alike."""
+
+    def __init__(self, planner: Planner, view: View | None) -> None:
+        self._planner, self._view = planner, view
+        self._sensitivity: Sensitivity | None = None
+        self._found: dict[str, Array] = {}
+
+    def of(self, groups: Sequence[ChannelGroup]) -> dict[str, Array]:
+        """Group name -> loss (C + 1,) with 0, 1, ... C channels left."""
+        new = [group for group in groups if group.name not in self._found]
+        measured = self._measured(new) if new else {}
+        for group in new:
+            lost = self._planner.ranking(group).lost
+            points = measured.get(group.name, {})
+            self._found[group.name] = predicted_loss(lost if points else lost * len(group.consumers), points)
+        return {group.name: self._found[group.name] for group in groups}
+
+    def together(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
+        """Loss of the outputs with all groups at ``widths``; None where it cannot be measured."""
+        try:
+            return self._sensitivity.together(self._planner, groups, widths) if self._sensitivity else None
+        except RunError:
+            return None
+
+    def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
+        if self._view is None:
+            return {}
+        try:
+            self._sensitivity = self._sensitivity or Sensitivity(self._view, len(groups))
+            return self._sensitivity.alone(self._planner, groups)
+        except RunError:  # pieces of the model do not run by themselves
+            return {}

@@ -1,0 +1,93 @@
+"""What the outputs lose when one group alone shrinks, measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from passes.calibrated.flow import Flow
+from passes.calibrated.restandardise import samples_in
+from passes.calibrated.views import View
+from passes.cost import cost
+from passes.graph.groups import ChannelGroup
+from passes.graph.model import Array
+from passes.planner import Planner
+from passes.shrink import unshrunk_twin
+
+SHARES = (0.75, 0.5, 0.25)
+"""Of a group's channels that are left when it is measured; the middle one alone where runs are dear."""
+SAMPLES = 64
+"""Samples that are enough."""
+FEWEST = 8
+"""Samples below which fewer widths are measured instead."""
+WORK = 4e11
+"""Multiply-adds that all measurements may take, about."""
+Outputs = list[dict[str, Array]]
+
+
+class Sensitivity:
+    """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it."""
+
+    def __init__(self, view: View, groups: int) -> None:
+        """``groups``: how many will be measured."""
+        typing = view.typing
+        each = groups * max(1, cost(typing.graph).macs) / 2  # on average half of the model lies behind a group
+        affordable = WORK / each
+        self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
+        wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))
+        count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
+        self._feeds = [dict(feed) for feed in view.feeds[:count]]
+        if len(self._feeds) == 1 and not typing.graph.info.rigid:
+            self._feeds = [{n: a[:wanted] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
+        self._view = view
+        self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
+        run = view.engine(typing.graph.model)
+        self._exact: Outputs = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
+
+    def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
+        """Group name -> width -> loss, for the groups one by one."""
+        typing = self._view.typing
+        flow = Flow(typing.graph.model, self._feeds, self._view.engine)
+        found: dict[str, dict[int, float]] = {}
+        order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
+        for index, i in order:
+            group = groups[i]
+            flow.advance(max(flow.at, index))
+            for share in self.shares:
+                width = max(1, math.ceil(share * group.size))
+                plan = planner.plan(group, width)
+                if plan.shrinks:
+                    after = flow.onward(unshrunk_twin(typing, [plan]), self._names)
+                    found.setdefault(group.name, {})[width] = self._loss(after)
+        return found
+
+    def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
+        """Loss of the outputs with all groups at ``widths``."""
+        plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
+        run = self._view.engine(unshrunk_twin(self._view.typing, plans))
+        return self._loss([dict(run(feed)) for feed in self._feeds])
+
+    def _loss(self, after: Outputs) -> float:
+        """Share of the outputs' variance that is lost, averaged over the outputs."""
+        shares = []
+        for name in self._names:
+            if self._exact[0][name].dtype.kind != "f":
+                continue
+            exact, now = (np.concatenate([f[name].astype(np.float64).ravel() for f in o]) for o in (self._exact, after))
+            rows = np.concatenate([np.atleast_1d(f[name]).astype(np.float64) for f in self._exact])
+            spread = float(np.square(rows - rows.mean(0)).sum())
+            if spread > 0:
+                shares.append(float(np.square(now - exact).sum()) / spread)
+        return float(np.nan_to_num(np.mean(shares), nan=np.inf)) if shares else 0.0
+
+
+def _first_reader(group: ChannelGroup) -> int:
+    """Index of the first node at which the group's channels are missed."""
+    readers = [s.flow.record.node.index for s in group.steps if s.consumed or s.contracted]
+    return min(readers, default=group.steps[0].flow.record.node.index)
+
+
+def _batched(view: View, name: str) -> bool:
+    return (name, 0) in view.typing.graph.info.dynamic

@@ -1,0 +1,127 @@
+"""The weights that samples go through, and what they show of the channels: found once, for any number of results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from passes.calibrated.flow import Engine
+from passes.calibrated.knowledge import Knowledge, observe_channels
+from passes.calibrated.restandardise import restandardised
+from passes.calibrated.solve import Feeds
+from passes.cost import cost
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.model import Array, Graph
+
+BATCH = 32
+"""Samples that go through the model together, where it leaves their number open."""
+HELD = 4
+"""Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
+NORMED = 10
+"""The same while all samples go through the norms as arithmetic."""
+WORK = 4e11
+"""Multiply-adds of a run over made-up samples: large models get fewer of them."""
+FEWEST = 32
+"""Made-up samples that even the largest models get."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """``feeds``: input -> (N, ...); ``real``: whether they are of the data that the model is for; ``engine`` runs
+    models; ``memory``: bytes that activations may take."""
+
+    feeds: Mapping[str, Array]
+    real: bool
+    engine: Engine
+    memory: int = 2 * 10**9
+
+
+@dataclass(eq=False)
+class View:
+    """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through."""
+
+    typing: Typing
+    feeds: Feeds
+    engine: Engine
+    _knowledge: dict[str, Knowledge] = field(default_factory=dict)
+    _asked: set[str] = field(default_factory=set)
+
+    def knowledge(self, groups: Sequence[ChannelGroup]) -> dict[str, Knowledge]:
+        """Group name -> what the samples show of it; of ``groups`` that were not asked for before, by one run."""
+        new = [group for group in groups if group.name not in self._asked]
+        if new:
+            self._knowledge.update(observe_channels(self.typing, new, self.feeds, self.engine))
+            self._asked.update(group.name for group in new)
+        return self._knowledge
+
+
+class Views:
+    """``before`` is the model with its BatchNormalization, ``typing`` that of the folded one."""
+
+    def __init__(self, before: Graph, typing: Typing, samples: Samples) -> None:
+        self.feeds, self.notes = batches(typing.graph, samples)
+        self._before, self._typing, self._samples = before, typing, samples
+        self._found: list[View] | None = None
+
+    def __iter__(self) -> Iterator[View]:
+        """The ways to look at the model, the most telling first; the last is the model's own. None if there are too
+        few samples."""
+        if self._found is None:
+            self._found = list(self._make()) if len(self.feeds) >= 2 else []
+        return iter(self._found)
+
+    def _make(self) -> Iterator[View]:
+        samples = self._samples
+        together = max(4, int(samples.memory / max(1.0, NORMED * _each(self._typing.graph))))
+        if not samples.real:
+            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, together)
+            if normed is not None:
+                yield View(normed, self.feeds, samples.engine)
+        yield View(self._typing, self.feeds, samples.engine)
+
+
+def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
+    """Samples cut into the batches that go through together, as many as fit into memory."""
+    feeds = samples.feeds
+    count = min((len(a) for a in feeds.values() if a.ndim), default=0)
+    fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
+    room = max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
+    worth = count if samples.real else max(FEWEST, int(WORK / max(1, cost(graph).macs)))
+    used = min(count, room, worth)
+    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, used // 2))
+    notes: tuple[str, ...] = ()
+    if min(count, worth) > room:
+        notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
+    elif count > worth:
+        notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
+    spread = np.linspace(0, count - 1, used).astype(int) if count else np.zeros(0, int)
+    cut = {n: a[spread] if a.ndim else a for n, a in feeds.items()}
+    whole = len(spread) // size * size if fixed else len(spread)
+    starts = range(0, whole, size)
+    return [{n: a[i : i + size] if a.ndim else a for n, a in cut.items()} for i in starts], notes
+
+
+def _each(graph: Graph) -> float:
+    """Bytes of a sample's live activations."""
+    sizes = [graph.info.shapes[n][0] for n in graph.inputs if graph.info.shapes.get(n)]
+    return _live_bytes(graph) / max(1, min(sizes, default=1))
+
+
+def _live_bytes(graph: Graph) -> int:
+    """Most bytes that tensors still to be read take at any point, at the concrete shapes."""
+    last = {name: node.index for node in graph.nodes for name in node.inputs}
+    sizes = {n: 4 * math.prod(graph.info.shapes.get(n, ())) for node in graph.nodes for n in node.outputs if n}
+    ends: dict[int, int] = {}
+    now = most = 0
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name and name not in graph.constants:
+                now += sizes[name]
+                ends[last.get(name, node.index)] = ends.get(last.get(name, node.index), 0) + sizes[name]
+        most = max(most, now)
+        now -= ends.pop(node.index, 0)
+    return most

@@ -1,0 +1,94 @@
+"""What a model costs as a function of how many channels its groups have.
+
+A node's multiply-adds are a product of axes (`passes.cost.mac_axes`), and so is the size of a constant; each axis is as
+long as the channels that stand on it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from passes.cost import batch, is_float, mac_axes
+from passes.graph import terms
+from passes.graph.infer import Typing
+from passes.graph.terms import Atom, Term
+from passes.project import axis_size
+
+Widths = Mapping[Atom, int]
+"""Channels that stay; of what is not in it, all."""
+
+
+class Footprint:
+    """A sum of products of axes, over ``unit``."""
+
+    def __init__(self, products: Iterable[Sequence[Term]], unit: int = 1) -> None:
+        self._products = list(products)
+        self._unit = unit
+        self._where: dict[Atom, list[int]] = {}
+        for index, axes in enumerate(self._products):
+            for atom in dict.fromkeys(a for term in axes for a in terms.atoms(term)):
+                self._where.setdefault(atom, []).append(index)
+        self.total = self.at({})
+
+    def at(self, widths: Widths) -> int:
+        """The cost at these widths."""
+        return self._sum(range(len(self._products)), widths) // self._unit
+
+    def saved(self, widths: Widths, changed: Widths) -> int:
+        """By how much the cost falls from ``widths`` when those of ``changed`` change too."""
+        touched = {index for atom in changed for index in self._where.get(atom, ())}
+        return (self._sum(touched, widths) - self._sum(touched, {**widths, **changed})) // self._unit
+
+    def held(self, atoms: Iterable[Atom]) -> int:
+        """What depends on the channels of ``atoms``; what several of them do, counts once."""
+        return self.saved({}, dict.fromkeys(atoms, 0))
+
+    def _sum(self, indices: Collection[int], widths: Widths) -> int:
+        return sum(math.prod(axis_size(term, widths) for term in self._products[index]) for index in indices)
+
+
+def macs_footprint(typing: Typing) -> Footprint:
+    """Multiply-adds of one sample."""
+    graph = typing.graph
+    nodes = ([typing.axes[name][axis] for name, axis in mac_axes(graph, node)] for node in graph.nodes)
+    return Footprint((axes for axes in nodes if axes), batch(graph))
+
+
+def params_footprint(typing: Typing) -> Footprint:
+    """Weights and other floating-point constants."""
+    constants = typing.graph.initializers.values()
+    return Footprint(typing.axes.get(t.name, []) for t in constants if is_float(t))
+
+
+@dataclass(frozen=True)
+class Held:
+    """Multiply-adds of one sample and parameters that depend on some channels, and their shares of the model's."""
+
+    macs: int
+    params: int
+    macs_share: float
+    params_share: float
+
+
+class Holdings:
+    """What of a model's cost depends on channels: the multiply-adds in which they take part, the weights made for them.
+
+    Without the channels each axis is as long as what else stands on it; by how much that makes a product smaller is
+    what they hold: all of a Conv that makes, reads or filters them, but of one that reads them among others (a concat)
+    their part only. What two groups hold together, such as a Conv from one to the other, counts for both.
+    """
+
+    def __init__(self, typing: Typing) -> None:
+        self._macs, self._params = macs_footprint(typing), params_footprint(typing)
+
+    def of(self, atoms: Iterable[Atom]) -> Held:
+        """What the channels of ``atoms`` hold; what several of them do, counts once."""
+        atoms = list(atoms)
+        macs, params = self._macs.held(atoms), self._params.held(atoms)
+        return Held(macs, params, _share(macs, self._macs.total), _share(params, self._params.total))
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0

@@ -1,0 +1,149 @@
+"""Makes the plans: which channels of a group stay at a given width, and what takes over from the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from passes.absorb import absorb, reads_take_constants, removed_constants
+from passes.bounds import nonnegative_tensors
+from passes.calibrated.knowledge import Knowledge, joint_covariance, readers_gram
+from passes.free import FreeChannels, free_channels
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.model import Array
+from passes.numerics.subset import choose_columns
+from passes.plan import GroupPlan, PlanSettings
+from passes.select import select
+from passes.signature import Signature, signature
+
+Width = Callable[[ChannelGroup], int]
+"""Channels that stay in a group."""
+
+
+def keep_ratio(ratio: float) -> Width:
+    """Every group keeps ceil(ratio * C) channels, at least one."""
+    return lambda group: max(1, math.ceil(ratio * group.size - 1e-9))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Channels that are not free, the most telling first; ``lost`` (C + 1,): share of what the readers see of the group
+    that is lost with 0, 1, ... C channels left."""
+
+    order: Array
+    lost: Array
+
+
+@dataclass(frozen=True)
+class _Traits:
+    """What weights say of a group."""
+
+    sign: Signature
+    free: FreeChannels
+
+
+class Planner:
+    """Plans groups at any width. What does not depend on the width is found once."""
+
+    def __init__(self, typing: Typing, settings: PlanSettings) -> None:
+        self.typing, self.settings = typing, settings
+        self._traits: dict[str, _Traits] = {}
+        self._rankings: dict[str, Ranking] = {}
+
+    def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, str], width: Width) -> list[GroupPlan]:
+        """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
+        made = []
+        for group in groups:
+            reason = group.frozen or excluded.get(group.name)
+            whole = np.arange(group.size)
+            made.append(GroupPlan(group, whole, reason=reason) if reason else self.plan(group, width(group)))
+        return made
+
+    def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
+        """The plan that leaves ``width`` channels."""
+        if width >= group.size:
+            return GroupPlan(group, np.arange(group.size), reason=f"{group.size} channels are to be kept")
+        settings, traits = self.settings, self._known(group)
+        gone = np.array(traits.free.order[: group.size - width], np.intp)
+        candidates = np.setdiff1d(np.arange(group.size), gone)
+        blind = self._blind(group) if settings.method == "reconstruct" else None
+        if settings.method == "reconstruct" and settings.select == "auto" and blind is None:
+            keep = candidates
+            if width < len(candidates):
+                keep = np.sort(self.ranking(group, width).order[:width])
+        else:
+            keep = select(traits.sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
+        plan = GroupPlan(group, keep, constants=removed_constants(traits.free, gone))
+        if group.unmixable is not None:
+            plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
+        elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
+            absorb(self.typing, plan, traits.sign, traits.free, gone, settings)
+            if blind is not None and plan.method == "merge":
+                plan.reason = f"merged only: {blind}"
+        else:
+            self._predict(plan)
+        return plan
+
+    def lossless(self, group: ChannelGroup) -> GroupPlan:
+        """The plan that removes what is free and nothing else."""
+        plan = self.plan(group, group.size - len(self._known(group).free.order))
+        if not plan.shrinks:
+            plan.reason = "no channel is free"
+        return plan
+
+    def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
+        """The channels in the order of greedy column-subset selection, the first ``most`` of them (all by default).
+
+        By the covariance that samples show; else by the one that producers' weights make of white noise.
+        """
+        known = self._rankings.get(group.name)
+        free = self._known(group).free.order
+        most = min(group.size if most is None else most, group.size - len(free))
+        if known is None or len(known.order) < most:
+            seen = self._seen(group)
+            rows = self._known(group).sign.rows.values.astype(np.float64)
+            covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
+            candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
+            gram = readers_gram(self.typing, group, seen)
+            order, explained = choose_columns(covariance, gram, candidates, most)
+            lost = np.zeros(group.size + 1)
+            lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
+            known = self._rankings[group.name] = Ranking(order, lost)
+        return known
+
+    @cached_property
+    def _nonnegative(self) -> set[str]:
+        return nonnegative_tensors(self.typing.graph)
+
+    def _known(self, group: ChannelGroup) -> _Traits:
+        if group.name not in self._traits:
+            sign = signature(self.typing, group, self.settings.norms)
+            free = free_channels(self.typing, group, sign, self._nonnegative, self.settings.norms)
+            self._traits[group.name] = _Traits(sign, free)
+        return self._traits[group.name]
+
+    def _seen(self, group: ChannelGroup) -> Knowledge:
+        return self.settings.knowledge.get(group.name, {})
+
+    def _blind(self, group: ChannelGroup) -> str | None:
+        """Why samples say too little of a group's channels, or nothing."""
+        read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
+        missing = sorted(read - self._seen(group).keys())
+        if not read:
+            return "nothing reads them"
+        return f"samples do not show them in {missing[0]}" if missing else None
+
+    def _predict(self, plan: GroupPlan) -> None:
+        """Let the kept channels stand for the others as samples say they can."""
+        plan.method = "reconstruct"
+        for name, channels in self._seen(plan.group).items():
+            z = channels.prediction(plan.keep)
+            plan.mixing[name] = sparse.csr_array(z)
+            if reads_take_constants(self.typing, plan.group, name):
+                plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
