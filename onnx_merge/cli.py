@@ -164,7 +164,7 @@ def _split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[s
     """The options that ``parser`` knows, and the file names, which may stand anywhere."""
     # The file names are what is left over: argparse's own would miss an output that follows an option.
     end = arguments.index("--") if "--" in arguments else len(arguments)
-    found, rest = parser.parse_known_args(arguments[:end])
+    found, rest = parser.parse_known_args(_valueless(arguments[:end]))
     for word in rest:
         if word.startswith("-") and word != "-":
             name = word.partition("=")[0]
@@ -172,6 +172,14 @@ def _split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[s
                 raise UsageError(f"{INSPECT} takes no {name}; see {PROG} {INSPECT} --help (a file is ./{INSPECT})")
             raise UsageError(f"unknown option {name}{did_you_mean(name, _options(parser)) or '; see --help'}")
     return vars(found), rest + arguments[end + 1 :]
+
+
+def _valueless(arguments: list[str]) -> list[str]:
+    """``arguments`` in which ``--benchmark`` takes only numbers and no file name that follows it."""
+    return [
+        "--benchmark=auto" if word == "--benchmark" and not re.match(r"[\d,]+$", after) else word
+        for word, after in zip(arguments, [*arguments[1:], ""], strict=False)
+    ]
 
 
 def _options(parser: Parser) -> list[str]:
@@ -219,6 +227,10 @@ def _parser() -> Parser:
     check.add_argument("--layout", metavar=_choices("layout"), help="where a model has its images' channels (auto)")
     check.add_argument("--memory-limit", metavar="SIZE", help="of calibration, about (2GB)")
     check.add_argument("--seed", type=int, metavar="N", help="of random samples (0)")
+    check.add_argument(
+        "--benchmark", nargs="?", const="auto", metavar="N,N", help="measure latency, at these batch sizes (1)"
+    )
+    check.add_argument("--threads", type=int, metavar="N", help="of --benchmark (onnxruntime's choice)")
     files = parser.add_argument_group("files and messages")
     files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
     files.add_argument("--config", metavar="TOML", help="read options from a file; those given here win")

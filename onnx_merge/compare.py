@@ -136,6 +136,20 @@ class Comparison:
         after = accuracy(result, self.samples.feeds, self.samples.labels, self.provider)
         return Accuracy(self.before, after, len(self.samples.labels))
 
+    def batch(self, size: int) -> dict[str, Array]:
+        """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
+
+        Raises
+        ------
+        OnnxMergeError: the model cannot be run, or its inputs cannot be made up.
+        """
+        if self.session is None:
+            raise OnnxMergeError("the model cannot be run")
+        if self.samples is None:
+            return random_feeds(self.session.inputs, size, self.options.seed, self.sizes, index_bounds(self.model))
+        feeds = self.samples.feeds
+        return {name: array[np.arange(size) % len(array)] if array.ndim else array for name, array in feeds.items()}
+
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` random samples, fewer where they are huge."""
         bounds, seed = index_bounds(self.model), self.options.seed

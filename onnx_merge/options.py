@@ -73,6 +73,11 @@ class Options:
     """The gate: smallest mean cosine, -1 to 1, between the outputs before and after."""
     min_top1: float | None = None
     """The gate: smallest share of samples, 0 to 1, whose top class stays the same."""
+    benchmark: tuple[int, ...] | None = None
+    """Batch sizes at which latency is measured before and after; empty: 1, or the model's fixed one; None: it is not
+    measured. Also True for empty and False for None."""
+    threads: int | None = None
+    """Of the benchmark, within an operator; onnxruntime's choice by default."""
     report: Path | None = None
     """Where the JSON report goes."""
     dry_run: bool = False
@@ -146,6 +151,10 @@ class Options:
             _in_range("std", value, 0, 1, above=True, hint=": it is of pixels from 0 to 1")
         if self.memory_limit < 1:
             raise UsageError(f"memory-limit must be a positive size, such as 2GB, not {self.memory_limit}")
+        if self.benchmark and min(self.benchmark) < 1:
+            raise UsageError(f"benchmark must be batch sizes of at least 1, not {min(self.benchmark)}")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"threads must be at least 1, not {self.threads}")
         if self.check_n < 1:
             raise UsageError(f"check-n must be at least 1 sample, not {self.check_n}")
 

@@ -14,6 +14,7 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.save import new_file, temporary_name
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
+    from onnx_merge.latency import Latency
     from onnx_merge.parity import Fidelity
     from passes.cost import Cost
     from passes.plan import GroupPlan
@@ -86,6 +87,8 @@ class Result:
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     """What could not be checked, and why."""
+    latency: tuple[Latency, ...] = ()
+    """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -104,6 +107,7 @@ class Result:
                 "source": close.source if close else None,
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "latency": _latency(self.latency),
             "ware": self.ware,
             "groups": [
                 {
@@ -131,6 +135,12 @@ class Result:
     def to_json(self) -> str:
         """The report, as text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _latency(measured: Sequence[Latency]) -> dict[str, object] | None:
+    """The first batch size, and all of them under ``batches``."""
+    batches: list[object] = [latency.to_dict() for latency in measured]
+    return {**measured[0].to_dict(), "batches": batches} if measured else None
 
 
 def _cost(cost: Cost) -> dict[str, object]:

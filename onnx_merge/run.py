@@ -15,9 +15,11 @@ from pathlib import Path
 import onnx
 
 from onnx_merge import __version__
+from onnx_merge.benchmark import benchmark
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.latency import Latency
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import check_structure
@@ -126,6 +128,10 @@ def run(
     with stages("count"):
         smaller = Graph(normalise(compressed.model), settings.input_shapes, observer)
         before, now = cost(compressed.before), cost(smaller)
+    latency: tuple[Latency, ...] = ()
+    if options.benchmark is not None:
+        with stages("benchmark"):
+            latency = benchmark(compressed.model, comparison)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(failure), now.bytes)
     result = Result(
@@ -136,6 +142,7 @@ def run(
         after=replace(now, bytes=size),
         fidelity=close,
         accuracy=accuracy,
+        latency=latency,
         ware=compressed.solution.ware,
         groups=groups,
         seconds=stages.total(),

@@ -253,6 +253,32 @@ def _onnxruntime() -> Any:
 
 
 @functools.cache
+def default_threads() -> int | None:
+    """Threads within an operator on the CPU, where nobody says how many; None where the system does not tell.
+
+    onnxruntime knows neither a question for it nor a log line: the threads that a session starts are counted. The
+    thread that calls `Session.run` works with them.
+    """
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        return None
+    _onnxruntime()  # has threads of its own
+    before = len(list(tasks.iterdir()))
+    session = Session(_probe())
+    started = len(list(tasks.iterdir())) - before
+    del session
+    return started + 1 if started >= 0 else None
+
+
+def _probe() -> onnx.ModelProto:
+    """A model with a convolution."""
+    return onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> probe (float[1,1,2,2] x) => (float[1,1,2,2] y)'
+        "<float[1,1,1,1] w = {2}> { y = Conv(x, w) }"
+    )
+
+
+@functools.cache
 def _cuda() -> tuple[bool, str]:
     """Whether a model with a convolution runs on CUDA, and why or why not."""
     device = _first_device()
@@ -261,15 +287,11 @@ def _cuda() -> tuple[bool, str]:
     ort = _onnxruntime()
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return False, f"{device} is here, but the installed onnxruntime is the CPU build: install onnxruntime-gpu"
-    probe = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> probe (float[1,1,2,2] x) => (float[1,1,2,2] y)'
-        "<float[1,1,1,1] w = {2}> { y = Conv(x, w) }"
-    )
     x = np.ones((1, 1, 2, 2), np.float32)
     with _silence():
         ort.preload_dlls()
         try:
-            session = Session(probe, ProviderChoice("cuda", "probe"))
+            session = Session(_probe(), ProviderChoice("cuda", "probe"))
             on_device = session._session.get_providers()[0] == "CUDAExecutionProvider"
             works = on_device and bool(np.allclose(session.run({"x": x})["y"], 2 * x))
             problem = "onnxruntime could not load its CUDA provider"

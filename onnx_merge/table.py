@@ -87,11 +87,25 @@ def _costs(result: Result, verbose: bool) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for label, old, new in rows:
         table.add_row(label, f"{old:,}", f"{new:,}", f"{new / old:.3f}" if old else "-")
+    for latency in result.latency:
+        label, old_ms, new_ms = f"latency (batch {latency.batch})", latency.before_ms, latency.after_ms
+        table.add_row(label, _ms(old_ms), _ms(new_ms), f"{latency.ratio:.3f}")
+        table.add_row("  90th percentile", _ms(latency.before_p90_ms), _ms(latency.after_p90_ms), "")
     return table
+
+
+def _ms(value: float) -> str:
+    """Milliseconds with three significant digits, down to the microsecond."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f} ms"
 
 
 def _quality(result: Result) -> Iterator[Text]:
     yield Text()
+    if result.latency:
+        first, runs = result.latency[0], {latency.runs for latency in result.latency}
+        count = f"{min(runs)} to {max(runs)}" if len(runs) > 1 else f"{first.runs}"
+        threads = "onnxruntime's choice of threads" if first.threads is None else f"threads: {first.threads}"
+        yield Text(f"latency   median of {count} runs of each model, in turns ({first.provider}, {threads})")
     if result.accuracy:
         accuracy = result.accuracy
         drop = accuracy.after - accuracy.before

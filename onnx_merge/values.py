@@ -128,6 +128,23 @@ def _bytes(name: str, value: object) -> int:
     return int(float(size[1]) * UNITS[size[2].upper()])
 
 
+def _batches(name: str, value: object) -> tuple[int, ...] | None:
+    """From a truth value (see `Options.benchmark`), numbers, or a text of them with commas in between.
+
+    The text ``auto`` is True: the command line has it for an option without a value.
+    """
+    if isinstance(value, bool) or value == "auto":
+        return () if value else None
+    if isinstance(value, str):
+        if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", value, re.ASCII):
+            raise UsageError(f"{name} must be batch sizes, such as 1,8,32, not {value!r}")
+        value = [int(number) for number in value.split(",")]
+    sizes = dict.fromkeys(_whole(name, item) for item in _items(value))  # none of them twice
+    if not sizes:
+        raise UsageError(f"{name} must be true, false or batch sizes, such as 1,8,32, not an empty list")
+    return tuple(sizes)
+
+
 def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
     return lambda name, value: None if value is None else convert(name, value)
 
@@ -184,6 +201,8 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("labels", "report"), _optional(_path)),
     **dict.fromkeys(("mean", "std"), _optional(_numbers)),
     "calib": _optional(_calib),
+    "benchmark": _optional(_batches),
+    "threads": _optional(_whole),
     "memory_limit": _bytes,
     "exclude": _patterns,
     "keep_layer": _ratios,

@@ -151,6 +151,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         layout = "nhwc"
         memory-limit = "500MB"
         check-n = 5
+        benchmark = [1, 8]
+        threads = 2
         min_cosine = 0.9
         min-top1 = 1
         report = "r.json"

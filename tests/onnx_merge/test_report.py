@@ -18,8 +18,8 @@ from onnx_merge.table import fitted, render, shortened, without_repeats
 from passes.cost import Cost
 
 KEYS = [
-    "version", "input", "output", "before", "after", "fidelity", "accuracy", "ware", "groups", "seconds", "seed",
-    "argv", "provider", "unfolded", "notes",
+    "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "ware", "groups", "seconds",
+    "seed", "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
 
