@@ -55,7 +55,7 @@ exit codes:
   2  usage, or unreadable input
   3  outputs farther off than --min-cosine or --min-top1 allow: the model is
      written under OUT's name with .rejected.onnx
-  4  nothing could be removed; nothing written
+  4  nothing could be removed, or the target cannot be met; nothing written
   5  the result is not sound; nothing written
 """
 
@@ -199,13 +199,21 @@ def _parser() -> Parser:
     )
     amount = parser.add_argument_group("how much")
     amount.add_argument("--keep", type=float, metavar="R", help="share of the channels that every group keeps, 0 to 1")
+    amount.add_argument("--target-macs", type=float, metavar="R", help="share of the MACs to leave, within 1%%")
+    amount.add_argument("--target-params", type=float, metavar="R", help="share of the parameters to leave, within 1%%")
+    amount.add_argument("--target-latency", type=float, metavar="R", help="share of the latency to leave, as measured")
+    amount.add_argument("--max-drop", type=float, metavar="PCT", help="as small as loses no more points of accuracy")
     amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
     amount.add_argument("--keep-layer", action="append", metavar="REGEX=R", help="another share for some layers")
     amount.add_argument("--exclude", action="extend", nargs="+", metavar="REGEX", help="layers to leave whole")
     amount.add_argument(
+        "--exclude-inputs", action="extend", nargs="+", metavar="REGEX", help="layers whose inputs to leave whole"
+    )
+    amount.add_argument(
         "--no-coupled", dest="coupled", action="store_false", help="leave channels whole that several layers share"
     )
     amount.add_argument("--allocation", metavar=_choices("allocation"), help="how R is spread over the groups")
+    amount.add_argument("--align", metavar="auto|N", help="channels that widths are multiples of (auto)")
     how = parser.add_argument_group("how")
     how.add_argument("--method", metavar=_choices("method"), help="what becomes of removed channels (auto: merge)")
     how.add_argument("--select", metavar="CRITERION", help=f"which channels stay: {', '.join(CHOICES['select'])} (l1)")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    held_out: str = ""
+    """What the samples are on which a drop is measured."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -60,7 +62,8 @@ class Comparison:
             return
         resolve_shapes(inputs, None, self.sizes)
         if options.has_samples:
-            self._loaded = self._load(max(options.calib_samples, options.check_n))
+            twice = 1 if options.max_drop is None else 2
+            self._loaded = self._load(max(twice * options.calib_samples, options.check_n))
             self.notes.extend(self._loaded.notes)
         if options.labels:
             self.samples = load_samples(options.labels, inputs)
@@ -68,10 +71,53 @@ class Comparison:
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
-        if options.labels and self.samples:
-            if self.samples.labels is None:
-                raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+        if options.labels and self.samples and self.samples.labels is None:
+            raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+        if options.max_drop is not None:
+            self._hold_out()
+        if self.samples and self.samples.labels is not None and options.labels:
             self.before = accuracy(self.session, self.samples.feeds, self.samples.labels, self.provider)
+
+    def _hold_out(self) -> None:
+        """Part the samples: what is lost is not measured on those that the layers are solved on."""
+        if self.samples is not None and self.samples.labels is not None:
+            self.held_out = "the labelled samples"
+            if not self.options.has_samples:
+                (kept, _), (feeds, labels) = (_part(self.samples.feeds, self.samples.labels, i) for i in (0, 1))
+                self._loaded = Calibration(kept, f"half of {self.options.labels}", True)
+                self.samples = Samples(feeds, labels)
+                self.held_out = "the half of the labelled samples that was held out"
+            return
+        loaded = self._loaded or self._load(2 * self.options.calib_samples)
+        kept, held = (_part(loaded.feeds, None, i)[0] for i in (0, 1))
+        self._loaded, self.samples = replace(loaded, feeds=kept), Samples(held)
+        self.held_out = f"the half of the {'' if loaded.real else 'made-up '}samples that was held out"
+        if not self.options.has_samples:
+            self.source = f"calib {loaded.source}"
+
+    def drop_measure(self) -> Callable[[Session], float]:
+        """Result -> points of accuracy that it loses on the samples held out; without labels, percent of them whose
+        class changes.
+
+        Raises
+        ------
+        OnnxMergeError: the model cannot be run.
+        UsageError: the model has no classes.
+        """
+        original, samples = self.session, self.samples
+        if original is None or samples is None:
+            raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
+        labels, before = samples.labels, self.before
+        if labels is not None and before is not None:
+            return lambda result: before - accuracy(result, samples.feeds, labels, self.provider)
+
+        def changed(result: Session) -> float:
+            close = fidelity(original, result, samples.feeds, self.provider, source=self.source)
+            if close.top1_agreement is None:
+                raise UsageError("max-drop needs a classifier: this model's outputs have no classes")
+            return 100 * (1 - close.top1_agreement)
+
+        return changed
 
     def calibration(self) -> Calibration | None:
         """Samples to calibrate on, at most ``calib_samples``: the user's, or made-up ones; None if there are none."""
@@ -163,6 +209,11 @@ class Comparison:
         draws = range(math.ceil(count / size))
         runs = [random_feeds(session.inputs, None, seed + k, self.sizes, bounds) for k in draws]
         return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
+
+
+def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
+    """Every second sample, from ``first`` on."""
+    return {n: a[first::2] if a.ndim else a for n, a in feeds.items()}, None if labels is None else labels[first::2]
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:

@@ -12,7 +12,9 @@ from typing import Any, Literal
 from onnx_merge.errors import UsageError
 from onnx_merge.values import CHOICES, converted, read_toml
 
-AMOUNTS = ("keep", "keep_layer", "lossless")
+BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
+"""Options of which one at most is given."""
+AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
 """Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
 
 
@@ -26,7 +28,17 @@ class Options:
     """
 
     keep: float | None = None
-    """Share of channels that every group keeps, above 0 and at most 1."""
+    """Share of channels that every group keeps, above 0 and at most 1; with allocation auto, what that leaves of the
+    multiply-adds is spread over the groups."""
+    target_macs: float | None = None
+    """Share of the multiply-adds that is to be left, met within 1%."""
+    target_params: float | None = None
+    """Share of the parameters that is to be left, met within 1%."""
+    target_latency: float | None = None
+    """Share of the latency that is to be left, as measured here."""
+    max_drop: float | None = None
+    """Points that accuracy (with ``labels``) or the share of samples with the same class (without) may drop: the
+    smallest such model is looked for."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
@@ -34,8 +46,11 @@ class Options:
     are solved anew on samples."""
     select: str = "auto"
     """Criterion for the channels that stay."""
-    allocation: str = "uniform"
-    """How ``keep`` is spread over the groups."""
+    allocation: str = "auto"
+    """uniform: every group keeps the same share; auto: the outputs lose least."""
+    align: str | int | None = None
+    """Channels that widths are to be multiples of; auto: what the provider's kernels work in. By default auto with
+    allocation auto, else 1."""
     lambda_: float = 0.85
     """Weight of the cosine distance against the bias distance, 0 to 1 (option name: lambda)."""
     threshold: float = 0.1
@@ -43,7 +58,9 @@ class Options:
     coupled: bool = True
     """Whether channels that several layers share may be removed."""
     exclude: tuple[str, ...] = ()
-    """Regular expressions for layers to leave whole."""
+    """Regular expressions for layers whose outputs stay whole."""
+    exclude_inputs: tuple[str, ...] = ()
+    """Regular expressions for layers whose inputs stay whole."""
     keep_layer: tuple[tuple[str, float], ...] = ()
     """(Regular expression, share): other shares than ``keep`` for some layers; the first that matches holds."""
     input_shape: tuple[tuple[str, tuple[int, ...]], ...] = ()
@@ -106,7 +123,9 @@ class Options:
         chosen = converted(overrides or {})
         from_file = converted(read_toml(path), f"{path}: ")
         if any(name in chosen for name in AMOUNTS):
-            conflicting = ("keep", "keep_layer") if chosen.get("lossless") else ("lossless",)
+            conflicting = {"lossless"} | {name for name in BUDGETS if any(other in chosen for other in BUDGETS)}
+            if chosen.get("lossless"):
+                conflicting = {*BUDGETS, "keep_layer"}
             from_file = {name: value for name, value in from_file.items() if name not in conflicting}
         return cls(**{**from_file, **chosen})
 
@@ -114,7 +133,7 @@ class Options:
         self._check_ranges()
         for expression, ratio in self.keep_layer:
             _in_range(f"the share of keep-layer {expression!r}", ratio, 0, 1, above=True)
-        for expression in (*self.exclude, *(e for e, _ in self.keep_layer)):
+        for expression in (*self.exclude, *self.exclude_inputs, *(e for e, _ in self.keep_layer)):
             try:
                 re.compile(expression)
             except re.error as error:
@@ -125,8 +144,14 @@ class Options:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
-        if self.lossless and (self.keep is not None or self.keep_layer):
-            raise UsageError("lossless removes what is free and nothing else: give either it or keep and keep-layer")
+        given = [name.replace("_", "-") for name in BUDGETS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise UsageError(f"{given[0]} and {given[1]} both say how much goes: give one of them")
+        if self.lossless and (given or self.keep_layer):
+            other = given[0] if given else "keep-layer"
+            raise UsageError(f"lossless removes what is free and nothing else: give either it or {other}")
+        if isinstance(self.align, str) and self.align != "auto":
+            raise UsageError(f"align must be auto or a number of channels, not {self.align!r}")
         if self.method == "reconstruct" and isinstance(self.calib, str) and self.calib == "none":
             raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
         if self.quiet and self.verbose:
@@ -135,6 +160,14 @@ class Options:
     def _check_ranges(self) -> None:
         if self.keep is not None:
             _in_range("keep", self.keep, 0, 1, above=True, hint="; 0.6 keeps 60% of the channels")
+        for name in ("target_macs", "target_params", "target_latency"):
+            value = getattr(self, name)
+            if value is not None:
+                _in_range(name.replace("_", "-"), value, 0, 1, above=True, hint="; 0.5 leaves half")
+        if self.max_drop is not None:
+            _in_range("max-drop", self.max_drop, 0, 100, hint="; 1 is one point of accuracy")
+        if isinstance(self.align, int) and self.align < 1:
+            raise UsageError(f"align must be at least 1 channel, not {self.align}")
         _in_range("lambda", self.lambda_, 0, 1)
         _in_range("threshold", self.threshold, -1, 1)
         if self.min_cosine is not None:
@@ -177,9 +210,21 @@ class Options:
         return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
 
     @property
+    def says_how_much(self) -> bool:
+        """Whether it was said how much may go."""
+        return self.lossless or bool(self.keep_layer) or any(getattr(self, name) is not None for name in BUDGETS)
+
+    @property
     def loses(self) -> bool:
         """Whether channels are to go that carry something."""
-        return not self.lossless and (self.amount < 1.0 or any(ratio < 1.0 for _, ratio in self.keep_layer))
+        targets = (self.amount, self.target_macs, self.target_params, self.target_latency)
+        ratios = [*(t for t in targets if t is not None), *(ratio for _, ratio in self.keep_layer)]
+        return not self.lossless and (min(ratios) < 1.0 or self.max_drop is not None)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether layers are to be solved anew, on samples if there are any."""
+        return self.loses and self.method in ("auto", "reconstruct")
 
     @property
     def asks_for_change(self) -> bool:

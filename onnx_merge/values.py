@@ -16,7 +16,7 @@ from onnx_merge.errors import InputError, UsageError
 CHOICES = {
     "method": ("auto", "merge", "prune", "reconstruct"),
     "select": ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel"),
-    "allocation": ("uniform",),
+    "allocation": ("auto", "uniform"),
     "provider": ("auto", "cpu", "cuda"),
     "layout": ("auto", "nchw", "nhwc"),
 }
@@ -145,6 +145,13 @@ def _batches(name: str, value: object) -> tuple[int, ...] | None:
     return tuple(sizes)
 
 
+def _align(name: str, value: object) -> str | int:
+    """``auto``, or a number of channels."""
+    if isinstance(value, str) and value.isdecimal():
+        return int(value)
+    return value if value == "auto" and isinstance(value, str) else _whole(name, value)
+
+
 def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:
     return lambda name, value: None if value is None else convert(name, value)
 
@@ -196,6 +203,9 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
+    **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop"), _optional(_number)),
+    "align": _optional(_align),
+    "exclude_inputs": _patterns,
     **dict.fromkeys(("seed", "check_n", "calib_samples"), _whole),
     **dict.fromkeys(CHOICES, _text),
     **dict.fromkeys(("labels", "report"), _optional(_path)),

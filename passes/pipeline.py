@@ -114,10 +114,13 @@ class Study:
             with self._stage("plan"):
                 return planner.plans(groups, excluded, lambda group: found[-1].widths.get(group.atom, group.size))
 
-        if settings.method == "reconstruct" and self._views is not None and self._loses(settings, own):
+        views = self._views if settings.method == "reconstruct" and self._loses(settings, own) else None
+        if views is not None and settings.draft:
+            done = Reconstruction(make(next(iter(views), None)), Solution(), views.notes)
+        elif views is not None:
             earlier = sum(self._seconds.get(name, 0.0) for name in ("plan", "allocate"))
             with self._stage("reconstruct"):
-                done = reconstruct(typing, self._views, make)
+                done = reconstruct(typing, views, make)
             later = sum(self._seconds.get(name, 0.0) for name in ("plan", "allocate"))
             self._seconds["reconstruct"] -= later - earlier
         else:

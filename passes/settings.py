@@ -20,7 +20,8 @@ class CompressSettings:
     are to be multiples of; ``lossless``: remove only what costs nothing; ``keep_layers``: (regular expression, share)
     pairs, the first whose expression is found in the name of one of a group's producers wins; ``exclude``: expressions
     for groups to leave whole; ``exclude_inputs``: for layers whose inputs are to stay; ``coupled``: whether groups that
-    tie several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`."""
+    tie several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`;
+    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved."""
 
     keep: float = 1.0
     target: Target | None = None
@@ -31,6 +32,7 @@ class CompressSettings:
     select: str = "l1"
     merge: MergeSettings = MergeSettings()
     coupled: bool = True
+    draft: bool = False
     exclude: tuple[str, ...] = ()
     exclude_inputs: tuple[str, ...] = ()
     keep_layers: tuple[tuple[str, float], ...] = ()

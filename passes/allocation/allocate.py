@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from passes.allocation.budget import NEAR, Pool, balanced, filled, uniform, uniform_at
+from passes.allocation.budget import Pool, balanced, filled, uniform, uniform_at
 from passes.allocation.losses import Losses
 from passes.analysis import Analysis
 from passes.cost import cost, is_float
@@ -77,12 +77,12 @@ class Allocator:
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
-        allocation = self._at(pool, goal)
+        allocation = self._at(pool, goal, target.near)
         if target.kind == "params":  # what was folded is gone, and biases are new
             pool = self._pool(extra=self._params(pool, allocation) - pool.cost(allocation.widths))
-            allocation = self._at(pool, goal)
+            allocation = self._at(pool, goal, target.near)
         reached = pool.cost(allocation.widths)
-        if pool.misses(allocation.widths, goal) > NEAR:
+        if pool.misses(allocation.widths, goal) > target.near:
             name, ratio = f"target-{target.kind}", reached / max(1, whole)
             least = "the least" if reached > goal else "the nearest"
             raise TargetError(f"{name} {target.ratio:g} cannot be met: {least} that can be reached is {ratio:.4f}")
@@ -102,10 +102,10 @@ class Allocator:
                 fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
         return Pool(typing, spread, fixed, footprint, extra)
 
-    def _at(self, pool: Pool, goal: int) -> Allocation:
+    def _at(self, pool: Pool, goal: int, near: float) -> Allocation:
         if self.settings.allocation == "uniform":
             return Allocation(uniform_at(pool, goal, self.settings.block), self.settings.block, self.settings.block)
-        return self._spread(pool, goal, NEAR)
+        return self._spread(pool, goal, near)
 
     def _spread(self, pool: Pool, goal: int, near: float) -> Allocation:
         """Widths whose cost is within ``near`` of ``goal``, else the nearest; blocks are halved until they allow it."""

@@ -22,10 +22,12 @@ CHOICES = 64
 
 @dataclass(frozen=True)
 class Target:
-    """``kind``: macs or params; ``ratio``: the share of the model's that is to be left, above 0 and at most 1."""
+    """``kind``: macs or params; ``ratio``: the share of the model's that is to be left, above 0 and at most 1;
+    ``near``: relative deviation within which it is met."""
 
     kind: str
     ratio: float
+    near: float = NEAR
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,169 @@
+"""One model and what is asked of it: prepared once, compressed and judged as often as needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from onnx_merge.alignment import Block, preferred_block
+from onnx_merge.benchmark import benchmark
+from onnx_merge.compare import Comparison, gate
+from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.latency import Latency
+from onnx_merge.nothing import why_nothing
+from onnx_merge.observe import RunObserver
+from onnx_merge.options import Options
+from onnx_merge.parity import Fidelity, check_structure
+from onnx_merge.pieces import piecewise
+from onnx_merge.result import Accuracy, GroupResult, group_results
+from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.source import Source
+from onnx_merge.stages import Stages
+from passes.allocation.allocate import TargetError
+from passes.allocation.budget import Target
+from passes.calibrated.views import Samples
+from passes.cost import Cost, cost
+from passes.graph.errors import PassError, RunError
+from passes.graph.model import Graph
+from passes.merge import MergeSettings
+from passes.normalise import normalise
+from passes.pipeline import Compressed, Progress, Study
+from passes.settings import CompressSettings, exclusions
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a compressed model is worth; see the fields of `onnx_merge.result.Result`."""
+
+    groups: tuple[GroupResult, ...]
+    before: Cost
+    after: Cost
+    fidelity: Fidelity | None
+    accuracy: Accuracy | None
+    latency: tuple[Latency, ...]
+    failure: FidelityError | None
+    notes: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Job:
+    """``settings`` are those that the options ask for; ``block``: the channels that widths are multiples of."""
+
+    source: Source
+    options: Options
+    provider: ProviderChoice
+    stages: Stages
+    comparison: Comparison
+    progress: Progress = lambda stage: None
+    block: Block = field(init=False)
+    settings: CompressSettings = field(init=False)
+    _study: Study | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.block = _block(options, self.provider)
+        self._observer = RunObserver(self.provider, seed=options.seed)
+        self._samples = self._make_samples()
+        if self._samples is None and options.loses and options.method == "reconstruct":
+            self.comparison.notes.append("merged by weights: the model could not be run on samples")
+        method = "reconstruct" if options.method == "auto" else options.method
+        self.settings = CompressSettings(
+            keep=options.amount,
+            target=_target(options),
+            allocation=options.allocation,
+            block=self.block.size,
+            lossless=options.lossless,
+            method="merge" if method == "reconstruct" and self._samples is None else method,
+            select=options.select,
+            merge=MergeSettings(options.lambda_, options.threshold),
+            coupled=options.coupled,
+            exclude=options.exclude,
+            exclude_inputs=options.exclude_inputs,
+            keep_layers=options.keep_layer,
+            input_shapes=dict(options.input_shape),
+        )
+
+    def _make_samples(self) -> Samples | None:
+        """What to reconstruct from, where that is asked for."""
+        options = self.options
+        calibration = self.comparison.calibration() if options.reconstructs else None
+        if calibration is None:
+            return None
+        return Samples(calibration.feeds, calibration.real, piecewise(self.provider), options.memory_limit)
+
+    @property
+    def study(self) -> Study:
+        """What is found out about the model, once."""
+        if self._study is None:
+            self._study = Study(
+                self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples
+            )
+        return self._study
+
+    def compress(self, settings: CompressSettings) -> Compressed:
+        """Compress the model; by weights alone where the samples cannot be run through pieces of it.
+
+        Raises
+        ------
+        UsageError: the settings do not fit the model.
+        NothingToDoError: the target cannot be met.
+        """
+        try:
+            try:
+                compressed = self.study.compress(settings)
+            except RunError as error:
+                self.comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
+                self._samples, self._study = None, None
+                self.settings = replace(self.settings, method="merge")
+                compressed = self.study.compress(replace(settings, method="merge"))
+        except TargetError as error:
+            raise NothingToDoError(str(error)) from error
+        except PassError as error:
+            raise UsageError(str(error)) from error
+        self.stages.seconds.update(compressed.seconds)
+        return compressed
+
+    def judge(self, compressed: Compressed, settings: CompressSettings) -> Verdict:
+        """Check the result, compare it with the original, and count.
+
+        Raises
+        ------
+        NothingToDoError: no channel went, although some should have.
+        StructureError: the result is not sound.
+        """
+        options, comparison, provider = self.options, self.comparison, self.provider
+        excluded = exclusions([plan.group for plan in compressed.plans], settings)
+        groups = group_results(compressed.plans, excluded)
+        if options.asks_for_change and not compressed.shrinks:
+            raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
+        original, rigid = self.source.model, compressed.before.info.rigid
+        with self.stages("check"):
+            notes = check_structure(original, compressed.model, provider, sizes=comparison.sizes, seed=options.seed)
+            if rigid is not None:
+                notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
+        with self.stages("compare"):
+            after = Session(compressed.model, provider) if comparison.session else None
+            close = comparison.fidelity(after) if after else None
+            accuracy = comparison.accuracy(after) if after else None
+        with self.stages("count"):
+            smaller = Graph(normalise(compressed.model), settings.input_shapes, self._observer)
+            before, now = cost(compressed.before), cost(smaller)
+        latency: tuple[Latency, ...] = ()
+        if options.benchmark is not None:
+            with self.stages("benchmark"):
+                latency = benchmark(compressed.model, comparison)
+        every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
+        return Verdict(groups, before, now, close, accuracy, latency, gate(close, options), every)
+
+
+def _block(options: Options, provider: ProviderChoice) -> Block:
+    """The block that ``align`` asks for."""
+    align = options.align if options.align is not None else ("auto" if options.allocation == "auto" else 1)
+    if align != "auto":
+        return Block(int(align), "asked for")
+    return preferred_block(provider) if options.loses else Block(1, "nothing is lost")
+
+
+def _target(options: Options) -> Target | None:
+    if options.target_macs is not None:
+        return Target("macs", options.target_macs)
+    return None if options.target_params is None else Target("params", options.target_params)

@@ -1,0 +1,32 @@
+"""Why no channel of a model goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onnx_merge.result import GroupResult
+
+
+def why_nothing(lossless: bool, groups: Sequence[GroupResult], quantised: str | None = None) -> str:
+    """The most telling reason that no channel goes: the one that holds back most channels.
+
+    ``lossless``: whether only what is free was to go; ``quantised``: a node that cannot be cut since it is quantised.
+    """
+    held = [group for group in groups if group.status != "frozen"]
+    if quantised is not None and not held:
+        return f"nothing can be removed: {quantised} is quantised: merge first, then quantise"
+    if not groups:
+        return "nothing to compress: the model has no layer with weights whose channels could be removed"
+    if lossless and any(group.status == "kept" for group in held):
+        return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
+    if not lossless and any(group.status == "kept" for group in held):
+        return "the groups are too small to lose a channel at this share: use a smaller --keep"
+    channels: Counter[str] = Counter()
+    for group in held or groups:
+        channels[group.reason or "unknown"] += group.size
+    reason = channels.most_common(1)[0][0]
+    names = [group.name for group in held or groups if (group.reason or "unknown") == reason]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    remedy = ": exclude less" if held else ""
+    return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"

@@ -1,0 +1,125 @@
+"""The size at which a limit on something measured is just kept: accuracy lost, or latency.
+
+Sizes are shares of the multiply-adds. What was found out about the model serves every trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from onnx_merge.errors import NothingToDoError
+from onnx_merge.job import Job
+from onnx_merge.latency import latency_ratio
+from onnx_merge.runtime import Session
+from passes.allocation.budget import Target
+from passes.pipeline import Compressed
+from passes.settings import CompressSettings
+
+TRIALS = 10
+"""At most."""
+CLOSE = 0.2
+"""Points below the largest drop at which the search ends."""
+NEAR = 0.01
+"""Relative deviation from the latency at which it ends."""
+FINEST = 0.01
+"""Share of the multiply-adds below which two sizes are one."""
+ROUGH = 0.05
+"""How near to a trial's size its widths have to come, relative to it."""
+SECONDS = 3.0
+"""What measuring a trial's latency may take."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``size``: share of the multiply-adds that was asked for; ``value``: what was measured."""
+
+    size: float
+    value: float
+    compressed: Compressed
+    settings: CompressSettings
+
+
+def find(job: Job) -> tuple[Compressed, CompressSettings]:
+    """The result that the job's options ask for, and the settings that make it.
+
+    Raises
+    ------
+    NothingToDoError: no size keeps to the limit; see also `Job.compress`.
+    UsageError: the model has no classes whose drop could be measured.
+    """
+    options = job.options
+    if options.max_drop is not None:
+        return _within_drop(job, options.max_drop)
+    if options.target_latency is not None and options.target_latency < 1:
+        return _within_latency(job, options.target_latency)
+    return job.compress(job.settings), job.settings
+
+
+def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+    drop = job.comparison.drop_measure()
+
+    def attempt(size: float) -> Trial:
+        settings = replace(job.settings, target=Target("macs", size, ROUGH))
+        compressed = job.compress(settings)
+        return Trial(size, drop(Session(compressed.model, job.provider)), compressed, settings)
+
+    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: limit - CLOSE <= value <= limit)
+    best = min((t for t in tried if t.value <= limit), key=lambda t: t.size, default=None)
+    if best is None:
+        least = min(tried, key=lambda t: t.value, default=None)
+        raise NothingToDoError(f"max-drop {limit:g} cannot be met: {_least(least, 'points are lost')}")
+    held_out = job.comparison.held_out
+    job.comparison.notes.append(f"{len(tried)} sizes were tried; {best.value:.2f} points are lost on {held_out}")
+    return best.compressed, best.settings
+
+
+def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+    feeds = job.comparison.batch(1)
+
+    def attempt(size: float) -> Trial:
+        settings = replace(job.settings, target=Target("macs", size, ROUGH))
+        drafted = job.compress(replace(settings, draft=True))
+        models = (job.source.model, drafted.model)
+        value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
+        return Trial(size, value, drafted, settings)
+
+    tried = _bisect(attempt, limit, rising=True, start=limit, enough=lambda value: abs(value - limit) <= NEAR * limit)
+    best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
+    if best is None:
+        least = min(tried, key=lambda t: t.value, default=None)
+        raise NothingToDoError(f"target-latency {limit:g} cannot be met: {_least(least, 'of it is the least')}")
+    job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
+    return job.compress(best.settings), best.settings
+
+
+def _least(trial: Trial | None, what: str) -> str:
+    if trial is None:
+        return "the model cannot shrink that far"
+    return f"{trial.value:.3g} {what}, at {100 * trial.size:.0f}% of the multiply-adds"
+
+
+def _bisect(
+    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, enough: Callable[[float], bool]
+) -> list[Trial]:
+    """Trials that close in on the size at which the value crosses ``limit``; ``rising``: whether it grows with size."""
+    tried: list[Trial] = []
+    low, high, size = 0.0, 1.0, start
+    ends: dict[float, float] = {1.0: 1.0 if rising else 0.0}  # the original's
+    while len(tried) < TRIALS and high - low > FINEST:
+        try:
+            trial = attempt(size)
+        except NothingToDoError:  # it cannot shrink that far
+            low = size
+        else:
+            tried.append(trial)
+            ends[size] = trial.value
+            if enough(trial.value):
+                break
+            low, high = (low, size) if (trial.value > limit) == rising else (size, high)
+        size = (low + high) / 2
+        if low in ends and high in ends and ends[low] != ends[high]:
+            # Where a straight line crosses, well inside: the ends converge from both sides.
+            crossing = low + (high - low) * (limit - ends[low]) / (ends[high] - ends[low])
+            size = min(max(crossing, low + 0.15 * (high - low)), high - 0.15 * (high - low))
+    return tried
