@@ -14,11 +14,12 @@ from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
 from onnx_merge.pieces import piecewise
-from onnx_merge.result import Accuracy, GroupResult, group_results
+from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from passes.allocation.allocate import TargetError
+from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
 from passes.calibrated.views import Samples
 from passes.cost import Cost, cost
@@ -70,7 +71,7 @@ class Job:
             keep=options.amount,
             target=_target(options),
             allocation=options.allocation,
-            block=self.block.size,
+            blocks=Blocks(self.block.size, options.align not in (None, "auto")),
             lossless=options.lossless,
             method="merge" if method == "reconstruct" and self._samples is None else method,
             select=options.select,
@@ -121,6 +122,16 @@ class Job:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
         return compressed
+
+    def allocation(self, compressed: Compressed) -> AllocationResult | None:
+        """How the budget was spread, for the report."""
+        found = compressed.allocation
+        if found is None:
+            return None
+        reason = self.block.reason
+        if found.block < found.asked:
+            reason += f"; blocks of {found.asked} would lose too much, or miss the target"
+        return AllocationResult(self.settings.allocation, found.block, reason, found.loss, found.free_loss)
 
     def judge(self, compressed: Compressed, settings: CompressSettings) -> Verdict:
         """Check the result, compare it with the original, and count.

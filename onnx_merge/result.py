@@ -6,7 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -61,6 +61,22 @@ class GroupResult:
     consumers: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class AllocationResult:
+    """How a budget was spread over the groups."""
+
+    method: str
+    """auto or uniform."""
+    block: int
+    """Channels that widths are multiples of, in groups that are wide enough."""
+    reason: str
+    """Why this block."""
+    predicted_loss: float | None
+    """Share of the outputs' variance, as measured group by group before layers are solved; None where not measured."""
+    unaligned_loss: float | None
+    """The same with any widths: what alignment costs."""
+
+
 @dataclass(frozen=True)
 class Result:
     """All that a run found out. ``seconds`` are by stage, in the order they ran, with their ``total``."""
@@ -74,6 +90,8 @@ class Result:
     """None if the models could not be run; ``notes`` say why."""
     accuracy: Accuracy | None
     """None without labels."""
+    allocation: AllocationResult | None
+    """None where no channel was to be lost."""
     ware: float | None
     """Weighted average reconstruction error of the layers that were solved for (see `passes.shrink.Solution`)."""
     groups: tuple[GroupResult, ...]
@@ -108,6 +126,7 @@ class Result:
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
             "latency": _latency(self.latency),
+            "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,
             "groups": [
                 {

@@ -105,6 +105,7 @@ def run(
         fidelity=verdict.fidelity,
         accuracy=verdict.accuracy,
         latency=verdict.latency,
+        allocation=job.allocation(compressed),
         ware=compressed.solution.ware,
         groups=verdict.groups,
         seconds=stages.total(),

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnx_merge.result import GroupResult, Result
+from onnx_merge.result import AllocationResult, GroupResult, Result
 
 FILE_WIDTH = 120
 """Columns, where the output is not a terminal: the same whoever runs it."""
@@ -119,9 +119,18 @@ def _quality(result: Result) -> Iterator[Text]:
         if close.top1_agreement is not None:
             words.append(f"same top class {100 * close.top1_agreement:.1f}%")
         which = "random samples" if close.source == "random" else f"samples of {close.source.partition(' ')[2]}"
+        if result.allocation is not None and result.allocation.block > 1:
+            yield Text(_alignment(result.allocation))
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which} ({close.provider})")
+
+
+def _alignment(found: AllocationResult) -> str:
+    text = f"widths    multiples of {found.block} in wide groups: {found.reason}"
+    if found.predicted_loss is not None and found.unaligned_loss:
+        text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
+    return text
 
 
 def _ratio(value: float) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
 from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup
@@ -15,18 +16,21 @@ from passes.merge import MergeSettings
 
 @dataclass(frozen=True)
 class CompressSettings:
-    """What to do. ``keep``: share of channels every group keeps, or ``target``: how much of the cost is to be left;
-    ``allocation``: uniform, or auto, which spreads what that leaves over the groups; ``block``: channels that widths
-    are to be multiples of; ``lossless``: remove only what costs nothing; ``keep_layers``: (regular expression, share)
-    pairs, the first whose expression is found in the name of one of a group's producers wins; ``exclude``: expressions
-    for groups to leave whole; ``exclude_inputs``: for layers whose inputs are to stay; ``coupled``: whether groups that
-    tie several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`;
-    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved."""
+    """What to do.
+
+    ``keep``: share of channels every group keeps, or ``target``: how much of the cost is to be left; ``allocation``:
+    uniform, or auto, which spreads what that leaves over the groups; ``blocks``: of channels that widths are to be
+    multiples of; ``lossless``: remove only what costs nothing; ``keep_layers``: (regular expression, share) pairs, the
+    first whose expression is found in the name of one of a group's producers wins; ``exclude``: expressions for groups
+    to leave whole; ``exclude_inputs``: for layers whose inputs are to stay; ``coupled``: whether groups that tie
+    several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`;
+    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved.
+    """
 
     keep: float = 1.0
     target: Target | None = None
     allocation: str = "uniform"
-    block: int = 1
+    blocks: Blocks = Blocks()
     lossless: bool = False
     method: str = "merge"
     select: str = "l1"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
+from passes.allocation.blocks import PADDED, Blocks
 from passes.allocation.budget import Pool, balanced, filled, uniform, uniform_at
 from passes.allocation.losses import Losses
 from passes.analysis import Analysis
@@ -29,6 +30,10 @@ from passes.shrink import shrink
 
 ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
+
+
+DEAR = 1.5
+"""Times the loss without blocks that blocks may cost; more of it, and they are halved."""
 
 
 class TargetError(PassError):
@@ -69,10 +74,10 @@ class Allocator:
         target, settings = self.settings.target, self.settings
         pool = self._pool()
         if target is None:
-            widths = uniform(pool, settings.keep, settings.block)
+            widths = uniform(pool, settings.keep, settings.blocks)
             if settings.allocation == "uniform" or settings.keep >= 1 or not pool.groups:
-                return self._with_fixed(pool, Allocation(widths, settings.block, settings.block))
-            goal = pool.cost(uniform(pool, settings.keep, 1))
+                return self._with_fixed(pool, self._even(widths))
+            goal = pool.cost(uniform(pool, settings.keep, Blocks()))
             return self._with_fixed(pool, self._spread(pool, goal, ROUGH))
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
@@ -102,25 +107,36 @@ class Allocator:
                 fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
         return Pool(typing, spread, fixed, footprint, extra)
 
+    def _even(self, widths: dict[Atom, int]) -> Allocation:
+        return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
+
     def _at(self, pool: Pool, goal: int, near: float) -> Allocation:
         if self.settings.allocation == "uniform":
-            return Allocation(uniform_at(pool, goal, self.settings.block), self.settings.block, self.settings.block)
+            return self._even(uniform_at(pool, goal, self.settings.blocks))
         return self._spread(pool, goal, near)
 
     def _spread(self, pool: Pool, goal: int, near: float) -> Allocation:
-        """Widths whose cost is within ``near`` of ``goal``, else the nearest; blocks are halved until they allow it."""
-        asked = self.settings.block
+        """Widths whose cost is within ``near`` of ``goal``, else the nearest.
+
+        Blocks that are not strict are halved until they allow it, and until they cost little.
+        """
+        asked = self.settings.blocks
         losses = self.losses.of(pool.groups)
-        for block in (asked // 2**i for i in range(asked.bit_length()) if asked % 2**i == 0):
-            ways = [balanced(pool, goal, tempered, block) for tempered in _tempered(losses)]
-            if block == 1:
-                ways.append(uniform_at(pool, goal, 1))
-            widths = self._best(pool, [filled(pool, goal, losses, way, near) for way in ways])
-            if pool.misses(widths, goal) <= near:
+        sizes = [asked.size] if asked.strict else _halves(asked.size)
+        free = balanced(pool, goal, losses, Blocks())
+        free_loss = _loss(pool, losses, free)
+        widths = free
+        for size in sizes:
+            blocks = replace(asked, size=size)
+            ways = [balanced(pool, goal, tempered, blocks) for tempered in _tempered(losses)]
+            ways.append(uniform_at(pool, goal, blocks))
+            if not asked.strict:
+                ways = [filled(pool, goal, losses, way, near, PADDED) for way in ways]
+            reached = [way for way in ways if pool.misses(way, goal) <= near]
+            widths = self._best(pool, reached or ways[:1])
+            if size == 1 or (reached and _loss(pool, losses, widths) <= DEAR * free_loss):
                 break
-        free = widths if block == 1 else balanced(pool, goal, losses, 1)
-        loss, free_loss = (sum(float(losses[g.name][w[g.atom]]) for g in pool.groups) for w in (widths, free))
-        return Allocation(widths, block, asked, loss, free_loss)
+        return Allocation(widths, size, asked.size, _loss(pool, losses, widths), free_loss)
 
     def _best(self, pool: Pool, ways: Sequence[dict[Atom, int]]) -> dict[Atom, int]:
         """The way with which the outputs lose least; the first where that cannot be measured."""
@@ -144,6 +160,14 @@ class Allocator:
 
 def _parameters(model: onnx.ModelProto) -> int:
     return sum(math.prod(t.dims) for t in model.graph.initializer if is_float(t))
+
+
+def _halves(size: int) -> list[int]:
+    return [size // 2**i for i in range(size.bit_length()) if size % 2**i == 0]
+
+
+def _loss(pool: Pool, losses: Mapping[str, Array], widths: Mapping[Atom, int]) -> float:
+    return sum(float(losses[g.name][widths[g.atom]]) for g in pool.groups)
 
 
 def _tempered(losses: Mapping[str, Array]) -> list[Mapping[str, Array]]:

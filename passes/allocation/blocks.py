@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from passes.graph import terms
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.terms import Atom, Product, Term
 
+PADDED = 4
+"""Channels of which kernels make whole blocks by padding at no cost of their own; other widths are slow."""
 
-def allowed_widths(typing: Typing, group: ChannelGroup, block: int, finest: int = 1) -> tuple[int, ...]:
-    """Widths of a group at which the axes that it stands on are multiples of ``block``, and all of its channels.
+
+@dataclass(frozen=True)
+class Blocks:
+    """``size``: channels of which widths are multiples; ``strict``: in narrow groups too, of which otherwise smaller
+    parts may go, down to a quarter of the group and to `PADDED`."""
+
+    size: int = 1
+    strict: bool = True
+
+    def of(self, size: int) -> int:
+        """Of a group with so many channels."""
+        if self.strict:
+            return self.size
+        quarter = 1 << max(0, (size // 4).bit_length() - 1)
+        return min(self.size, max(PADDED, quarter))
+
+
+def allowed_widths(typing: Typing, group: ChannelGroup, blocks: Blocks, finest: int = 1) -> tuple[int, ...]:
+    """Widths of a group at which the axes that it stands on are multiples of the block, and all of its channels.
 
     Of (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: step between
     the widths where the block allows a smaller one.
     """
-    step = math.lcm(block_of(typing, group, block), finest)
+    step = math.lcm(_whole_block(typing, group, blocks.of(group.size)), finest)
     return (*range(step, group.size, step), group.size)
 
 
-def block_of(typing: Typing, group: ChannelGroup, block: int) -> int:
+def _whole_block(typing: Typing, group: ChannelGroup, block: int) -> int:
     """Channels of the group that make whole blocks on every axis that they stand on."""
     copies = {block}
     for step in group.steps:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from passes.allocation.blocks import allowed_widths
+from passes.allocation.blocks import Blocks, allowed_widths
 from passes.allocation.spread import Lane, spread
 from passes.footprint import Footprint, Widths
 from passes.graph.groups import ChannelGroup
@@ -50,43 +50,48 @@ class Pool:
         return abs(self.cost(widths) - goal) / max(1, goal)
 
 
-def uniform(pool: Pool, ratio: float, block: int) -> dict[Atom, int]:
+def uniform(pool: Pool, ratio: float, blocks: Blocks) -> dict[Atom, int]:
     """ceil(ratio * C) channels of every group, and as many more as make the block whole."""
     widths = {}
     for group in pool.groups:
         wanted = max(1, math.ceil(ratio * group.size - 1e-9))
-        widths[group.atom] = next(w for w in allowed_widths(pool.typing, group, block) if w >= wanted)
+        widths[group.atom] = next(w for w in allowed_widths(pool.typing, group, blocks) if w >= wanted)
     return widths
 
 
-def uniform_at(pool: Pool, goal: int, block: int) -> dict[Atom, int]:
+def uniform_at(pool: Pool, goal: int, blocks: Blocks) -> dict[Atom, int]:
     """The widths of `uniform` whose cost is nearest to ``goal``."""
-    ratios = sorted({k / g.size for g in pool.groups for k in allowed_widths(pool.typing, g, block)})
+    ratios = sorted({k / g.size for g in pool.groups for k in allowed_widths(pool.typing, g, blocks)})
     low, high = 0, len(ratios) - 1
     while low < high:  # the first ratio that costs at least the goal
         middle = (low + high) // 2
-        low, high = (low, middle) if pool.cost(uniform(pool, ratios[middle], block)) >= goal else (middle + 1, high)
-    near = [uniform(pool, ratios[i], block) for i in {max(0, low - 1), low}]
+        low, high = (low, middle) if pool.cost(uniform(pool, ratios[middle], blocks)) >= goal else (middle + 1, high)
+    near = [uniform(pool, ratios[i], blocks) for i in {max(0, low - 1), low}]
     return min(near, key=lambda widths: abs(pool.cost(widths) - goal))
 
 
-def balanced(pool: Pool, goal: int, losses: Mapping[str, Array], block: int) -> dict[Atom, int]:
+def balanced(pool: Pool, goal: int, losses: Mapping[str, Array], blocks: Blocks) -> dict[Atom, int]:
     """Widths that cost at most ``goal``, or least, and lose least by ``losses``: group name -> (C + 1,)."""
     lanes = []
     for group in pool.groups:
-        widths = allowed_widths(pool.typing, group, block, max(1, group.size // CHOICES))
+        widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // CHOICES))
         lanes.append(Lane(group.atom, widths, losses[group.name]))
     found = spread(lanes, pool.footprint, goal - pool.extra, pool.fixed)
     return {group.atom: found[group.atom] for group in pool.groups}
 
 
-def filled(pool: Pool, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float) -> dict[Atom, int]:
-    """``widths``; where they leave more than ``near`` of the goal unused, with a group wider than its block allows."""
+def filled(
+    pool: Pool, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, step: int
+) -> dict[Atom, int]:
+    """``widths``; where they leave more than ``near`` of the goal unused, with one group wider than its block allows.
+
+    ``step``: channels between the widths that are tried.
+    """
     best, gap = widths, goal - pool.cost(widths)
     for group in sorted(pool.groups, key=lambda g: -float(losses[g.name][widths[g.atom]])):
         if gap <= near * goal:
             break
-        for wider in range(widths[group.atom] + 1, group.size):
+        for wider in range(widths[group.atom] + step, group.size, step):
             trial = {**widths, group.atom: wider}
             left = goal - pool.cost(trial)
             if left < 0:

@@ -16,8 +16,9 @@ import onnx.parser
 import pytest
 
 import onnx_merge
-from onnx_merge import cli, run, save
+from onnx_merge import cli, job, run, save
 from onnx_merge.errors import UsageError
+from onnx_merge.job import Job
 from onnx_merge.values import OPTION_NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -306,7 +307,7 @@ def test_an_unsound_result(here, capsys, monkeypatch):
     def unsound(*args, **settings):
         raise onnx_merge.StructureError("the result is\nnot a valid model")
 
-    monkeypatch.setattr(run, "check_structure", unsound)
+    monkeypatch.setattr(job, "check_structure", unsound)
     code, message = failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json")
     assert (code, message) == (5, "the result is not a valid model") and names(here) == ["in.onnx"]
 
@@ -324,7 +325,7 @@ def test_whatever_happens_it_is_one_line(here, capsys, monkeypatch, raised, code
     def fails(*args, **settings):
         raise raised
 
-    monkeypatch.setattr(run, "compress", fails)
+    monkeypatch.setattr(Job, "compress", fails)
     assert failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5") == (code, said)
     assert names(here) == ["in.onnx"]
 
@@ -339,7 +340,7 @@ def test_an_interrupt_while_writing_leaves_nothing(here, capsys, monkeypatch):
 
 
 def test_a_traceback_only_for_those_who_ask(here, capsys, monkeypatch):
-    monkeypatch.setattr(run, "compress", None)
+    monkeypatch.setattr(Job, "compress", None)
     assert cli.main(["in.onnx", "out.onnx", "--keep", "0.5", "-v"]) == 1
     assert "Traceback" in capsys.readouterr().err
 

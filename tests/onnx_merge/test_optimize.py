@@ -19,6 +19,7 @@ from onnx_merge.errors import (
     StructureError,
     UsageError,
 )
+from onnx_merge.job import Job
 from onnx_merge.observe import RunObserver
 from onnx_merge.run import optimize
 from onnx_merge.runtime import Session
@@ -73,7 +74,7 @@ def shapes(model):
 
 def test_a_file_becomes_a_smaller_file(source, tmp_path):
     before = sha(source)
-    model, result = optimize(source, tmp_path / "out.onnx", keep=0.5)
+    model, result = optimize(source, tmp_path / "out.onnx", keep=0.5, allocation="uniform")
     assert shapes(model)["w1"] == (4, 3, 3, 3) and shapes(model)["w2"] == (6, 4, 3, 3) and shapes(model)["w3"] == (4, 6)
     assert names(tmp_path) == ["in.onnx", "out.onnx"]
     assert sha(source) == before == result.input.sha256
@@ -195,11 +196,11 @@ def test_coupled_groups_can_be_left_alone():
 def test_methods_and_criteria():
     outputs = {}
     for options in ({}, {"method": "prune"}, {"select": "l2"}, {"select": "reprune"}, {"select": "reprune-kernel"}):
-        model, result = optimize(chain(), keep=0.5, **options)
+        model, result = optimize(chain(), keep=0.5, allocation="uniform", **options)
         outputs[str(options)] = model.SerializeToString()
         assert result.groups[0].kept == 4
     assert len(set(outputs.values())) > 1
-    assert optimize(chain(), keep=0.5)[0].SerializeToString() == outputs["{}"]
+    assert optimize(chain(), keep=0.5, allocation="uniform")[0].SerializeToString() == outputs["{}"]
 
 
 def test_labels_give_accuracy_and_samples():
@@ -220,7 +221,7 @@ def test_samples_without_labels():
 
 
 def test_bad_samples_are_found_before_the_work(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "compress", None)
+    monkeypatch.setattr(Job, "compress", None)
     np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 9, 9), np.float32), y=np.zeros(2))
     with pytest.raises(InputError, match="must have shape"):
         optimize(source, keep=0.5, labels=tmp_path / "s.npz")
@@ -272,14 +273,14 @@ def test_a_dry_run_writes_the_report_only(source, tmp_path):
 
 
 def test_an_unsound_result_is_not_written(source, tmp_path, monkeypatch):
-    honest = run.compress
+    honest = Job.compress
 
-    def broken(model, *args):
-        compressed = honest(model, *args)
+    def broken(job, settings):
+        compressed = honest(job, settings)
         del compressed.model.graph.initializer[0]
         return compressed
 
-    monkeypatch.setattr(run, "compress", broken)
+    monkeypatch.setattr(Job, "compress", broken)
     with pytest.raises(StructureError):
         optimize(source, tmp_path / "out.onnx", keep=0.5, report=tmp_path / "r.json")
     assert names(tmp_path) == ["in.onnx"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.options import Options
+from onnx_merge.options import BUDGETS, Options
 from onnx_merge.values import OPTION_NAMES
 
 
@@ -136,6 +136,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         method = "prune"
         select = "gm"
         allocation = "uniform"
+        align = 8
+        exclude-inputs = "c"
         lambda = 0.7
         threshold = 0
         no-coupled = true
@@ -168,7 +170,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     options = Options.from_toml(path)
     lines = path.read_text().split("\n")
     given = {line.split("=")[0].strip(' "[]').replace("_", "-") for line in lines if line.strip()}
-    assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled"}
+    others = {name.replace("_", "-") for name in BUDGETS if name != "keep"}  # beside which there is no keep
+    assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled", *others}
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)
     assert options.keep_layer == (("a=b", 0.25),) and options.min_top1 == 1.0

@@ -12,14 +12,14 @@ import pytest
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity
-from onnx_merge.result import Accuracy, FileInfo, GroupResult, Result, write_report
+from onnx_merge.result import Accuracy, AllocationResult, FileInfo, GroupResult, Result, write_report
 from onnx_merge.run import run
 from onnx_merge.table import fitted, render, shortened, without_repeats
 from passes.cost import Cost
 
 KEYS = [
-    "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "ware", "groups", "seconds",
-    "seed", "argv", "provider", "unfolded", "notes",
+    "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "allocation",
+    "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
 
@@ -48,6 +48,7 @@ def result(**changes):
             after=Cost(500, 900, 2100, 9, {"Conv": 6, "Relu": 3}),
             fidelity=Fidelity(0.99, 0.1, 0.5, 64, "random", "cpu"),
             accuracy=None,
+            allocation=AllocationResult("auto", 16, "probed", 0.3, 0.2),
             ware=0.125,
             groups=(group(), group("head", 10, 10, "frozen", "y is a graph output", "none")),
             seconds={"load": 0.1, "total": 0.2},

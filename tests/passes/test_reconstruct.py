@@ -341,7 +341,7 @@ def test_a_unit_that_is_too_wide_stays_as_it_was_solved(monkeypatch):
 
 
 def test_large_models_get_fewer_made_up_samples(monkeypatch):
-    monkeypatch.setattr("passes.calibrated.reconstruct.WORK", 1.0)
+    monkeypatch.setattr("passes.calibrated.views.WORK", 1.0)
     made_up, real = (reconstruct(chain(), samples=samples_for(chain(), 64, real=flag)).notes for flag in (False, True))
     assert made_up == ("reconstructed from 32 of 64 made-up samples: more take long for a model of this size",)
     assert real == ()
