@@ -24,6 +24,8 @@ FEWEST = 8
 """Samples below which fewer widths are measured instead."""
 WORK = 4e11
 """Multiply-adds that all measurements may take, about."""
+WORST = 1e4
+"""Noise over signal beyond which everything is lost."""
 Outputs = list[dict[str, Array]]
 
 
@@ -70,17 +72,30 @@ class Sensitivity:
         return self._loss([dict(run(feed)) for feed in self._feeds])
 
     def _loss(self, after: Outputs) -> float:
-        """Share of the outputs' variance that is lost, averaged over the outputs."""
-        shares = []
+        """Noise over signal in the outputs, averaged over them: (1 - r^2) / r^2 of the correlation r about the means.
+
+        Unlike the squared error over the variance it does not stop growing where nothing is left of an output, and the
+        noise that several groups make adds up.
+        """
+        ratios = []
         for name in self._names:
-            if self._exact[0][name].dtype.kind != "f":
-                continue
-            exact, now = (np.concatenate([f[name].astype(np.float64).ravel() for f in o]) for o in (self._exact, after))
-            rows = np.concatenate([np.atleast_1d(f[name]).astype(np.float64) for f in self._exact])
-            spread = float(np.square(rows - rows.mean(0)).sum())
-            if spread > 0:
-                shares.append(float(np.square(now - exact).sum()) / spread)
-        return float(np.nan_to_num(np.mean(shares), nan=np.inf)) if shares else 0.0
+            if self._exact[0][name].dtype.kind == "f":
+                ratio = _noise([f[name] for f in self._exact], [f[name] for f in after])
+                ratios += [] if ratio is None else [ratio]
+        return float(np.mean(ratios)) if ratios else 0.0
+
+
+def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
+    """None where the exact values do not vary."""
+    a, b = (np.concatenate([np.atleast_1d(v).astype(np.float64) for v in values]) for values in (exact, now))
+    a, b = a - a.mean(0), b - b.mean(0)
+    power = float(np.square(a).sum())
+    if power == 0:
+        return None
+    found = float(np.square(b).sum())
+    common = float((a * b).sum()) ** 2 / (power * found) if found > 0 and np.isfinite(found) else 0.0
+    explained = min(max(common, 1 / WORST), 1.0)
+    return (1 - explained) / explained
 
 
 def _first_reader(group: ChannelGroup) -> int:
