@@ -37,7 +37,7 @@ def test_what_one_group_loses_is_what_the_whole_model_loses_without_it(name):
     for group_name, losses in sensitivity.alone(planner, live).items():
         for width, loss in losses.items():
             whole = sensitivity.together(planner, live, {group_name: width})
-            assert loss == pytest.approx(whole, rel=1e-3 if "float16" in name else 1e-6, abs=1e-12)
+            assert loss == pytest.approx(whole, rel=0.05 if "float16" in name else 1e-6, abs=1e-12)
 
 
 CHAIN = """net (float[N,6] x) => (float[N,5] y, float[N,3] z) {
