@@ -114,6 +114,11 @@ def test_without_labels_classes_are_to_stay():
     assert any(note.endswith("points are lost on the half of the samples that was held out") for note in result.notes)
 
 
+def test_weights_alone_and_a_drop_on_labels():
+    _, result = optimize(DIGITS, max_drop=5, labels=LABELS, calib="none", align=1)
+    assert result.accuracy.before - result.accuracy.after <= 5 and result.ware is None
+
+
 def test_a_drop_without_samples_is_measured_on_made_up_ones():
     _, result = optimize(DIGITS, max_drop=10, calib_samples=32, **PLAIN)
     assert any("the half of the made-up samples that was held out" in note for note in result.notes)
