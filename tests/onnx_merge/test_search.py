@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_merge import search
@@ -40,6 +40,7 @@ def bisect(value, limit, rising, start=None, enough=None):
     return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), enough=enough or close)
 
 
+@settings(deadline=None, max_examples=60)
 @given(limit=st.floats(0.05, 0.95), power=st.floats(0.3, 3))
 def test_a_rising_value_is_met(limit, power):
     tried = bisect(lambda size: size**power, limit, True)
@@ -47,6 +48,7 @@ def test_a_rising_value_is_met(limit, power):
     assert abs(tried[-1].value - limit) <= NEAR * limit or abs(tried[-1].size - limit ** (1 / power)) <= FINEST
 
 
+@settings(deadline=None, max_examples=60)
 @given(limit=st.floats(0.0, 50), power=st.floats(0.5, 4))
 def test_a_falling_value_is_met_from_below(limit, power):
     tried = bisect(lambda size: 100 * (1 - size) ** power, limit, False)
@@ -56,6 +58,7 @@ def test_a_falling_value_is_met_from_below(limit, power):
     assert crossing <= best <= crossing + 2 * FINEST or limit - CLOSE <= tried[-1].value <= limit
 
 
+@settings(deadline=None, max_examples=60)
 @given(least=st.floats(0.1, 0.9), limit=st.floats(0.05, 0.95))
 def test_sizes_that_cannot_be_reached(least, limit):
     tried = bisect(lambda size: size if size >= least else None, limit, True)
@@ -70,6 +73,7 @@ def test_nothing_can_be_reached():
     assert bisect(lambda size: None, 0.5, True) == bisect(lambda size: None, 1.0, False) == []
 
 
+@settings(deadline=None, max_examples=60)
 @given(limit=st.floats(0, 30), step=st.floats(0.05, 0.95))
 def test_a_plateau_is_left_at_its_end(limit, step):
     """Nothing is lost down to ``step``, and too much below."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from netkit import net
 from unitkit import Quiet
@@ -74,6 +74,7 @@ def test_wide_groups_have_fewer_choices_but_no_coarser_ones_than_they_need(size,
     assert plain(size, Blocks(block), finest) == (*range(step, size, step), size)
 
 
+@settings(deadline=None, max_examples=60)
 @given(size=st.integers(1, 4096), block=st.sampled_from([1, 2, 4, 8, 16, 32]))
 def test_blocks_that_are_not_strict_are_parts_of_the_block(size, block):
     found = Blocks(block, strict=False).of(size)

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.allocation.curves import STEEPEST, TINY, hull, predicted_loss
@@ -22,6 +22,7 @@ def curves(draw):
     return sorted(widths), np.array(loss, float)
 
 
+@settings(deadline=None, max_examples=60)
 @given(curves())
 def test_corners_lie_below_every_line_between_others(case):
     widths, loss = case
@@ -40,6 +41,7 @@ def test_corners():
     assert hull([1, 5], loss) == [1, 5]
 
 
+@settings(deadline=None, max_examples=60)
 @given(lost=SHARES, data=st.data())
 def test_it_never_rises_and_ends_at_nothing(lost, data):
     widths = st.integers(1, len(lost) - 2) if len(lost) > 2 else st.nothing()
@@ -50,6 +52,7 @@ def test_it_never_rises_and_ends_at_nothing(lost, data):
     assert (np.diff(loss) <= 0).all() and loss[-1] == 0
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_it_goes_through_what_was_measured(data):
     size = data.draw(st.integers(4, 24))

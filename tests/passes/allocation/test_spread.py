@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.allocation.curves import hull
@@ -44,6 +44,7 @@ def all_ways(found):
         yield dict(zip((lane.atom for lane in found), widths, strict=True))
 
 
+@settings(deadline=None, max_examples=60)
 @given(problems())
 def test_it_keeps_to_the_goal_wherever_that_is_possible(problem):
     found, footprint, goal = problem
@@ -56,6 +57,7 @@ def test_it_keeps_to_the_goal_wherever_that_is_possible(problem):
         assert widths == narrowest
 
 
+@settings(deadline=None, max_examples=60)
 @given(problems())
 def test_no_room_is_left_for_a_wider_group(problem):
     found, footprint, goal = problem
@@ -65,12 +67,14 @@ def test_no_room_is_left_for_a_wider_group(problem):
         assert wider is None or footprint.at({**widths, lane.atom: wider}) > goal
 
 
+@settings(deadline=None, max_examples=60)
 @given(problems())
 def test_all_stay_whole_where_the_goal_allows_it(problem):
     found, footprint, _ = problem
     assert spread(found, footprint, footprint.total, {}) == {lane.atom: lane.widths[-1] for lane in found}
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(lanes(convex=True), min_size=1, max_size=3), st.data())
 def test_where_every_channel_costs_alike_it_is_the_best(found, data):
     footprint = Footprint([[lane.atom] for lane in found])
@@ -80,6 +84,7 @@ def test_where_every_channel_costs_alike_it_is_the_best(found, data):
     assert loss_of(found, widths) == best
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(lanes(), min_size=1, max_size=3), st.data())
 def test_it_is_a_step_away_from_the_best_at_most(found, data):
     """Before its last step the cost was above the goal and the loss least for that (Everett, 1963)."""
