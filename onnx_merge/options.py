@@ -154,6 +154,8 @@ class Options:
             raise UsageError(f"align must be auto or a number of channels, not {self.align!r}")
         if self.method == "reconstruct" and isinstance(self.calib, str) and self.calib == "none":
             raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
+        if self.max_drop is not None and not self.labels and isinstance(self.calib, str) and self.calib == "none":
+            raise UsageError("max-drop is measured on samples: leave out calib none, or give labels")
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
 

@@ -61,7 +61,7 @@ def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
 
     def attempt(size: float) -> Trial:
         settings = replace(job.settings, target=Target("macs", size, ROUGH))
-        compressed = job.compress(settings)
+        compressed = _shrunk(job, settings)
         return Trial(size, drop(Session(compressed.model, job.provider)), compressed, settings)
 
     tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: limit - CLOSE <= value <= limit)
@@ -79,7 +79,7 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
 
     def attempt(size: float) -> Trial:
         settings = replace(job.settings, target=Target("macs", size, ROUGH))
-        drafted = job.compress(replace(settings, draft=True))
+        drafted = _shrunk(job, replace(settings, draft=True))
         models = (job.source.model, drafted.model)
         value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
         return Trial(size, value, drafted, settings)
@@ -91,6 +91,13 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
         raise NothingToDoError(f"target-latency {limit:g} cannot be met: {_least(least, 'of it is the least')}")
     job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
     return job.compress(best.settings), best.settings
+
+
+def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
+    compressed = job.compress(settings)
+    if not compressed.shrinks:  # the original comes near enough to the size
+        raise NothingToDoError("no channel goes")
+    return compressed
 
 
 def _least(trial: Trial | None, what: str) -> str:
@@ -109,7 +116,7 @@ def _bisect(
     while len(tried) < TRIALS and high - low > FINEST:
         try:
             trial = attempt(size)
-        except NothingToDoError:  # it cannot shrink that far
+        except NothingToDoError:  # it cannot shrink that far, or not so little
             low = size
         else:
             tried.append(trial)

@@ -147,9 +147,11 @@ def _batches(name: str, value: object) -> tuple[int, ...] | None:
 
 def _align(name: str, value: object) -> str | int:
     """``auto``, or a number of channels."""
-    if isinstance(value, str) and value.isdecimal():
-        return int(value)
-    return value if value == "auto" and isinstance(value, str) else _whole(name, value)
+    if isinstance(value, str) and (value == "auto" or value.isdecimal()):
+        return value if value == "auto" else int(value)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise UsageError(f"{name} must be auto or a whole number of channels, not {value!r}")
+    return int(value)
 
 
 def _optional(convert: Callable[[str, object], Any]) -> Callable[[str, object], Any]:

@@ -108,7 +108,10 @@ class Study:
                 with self._stage("plan"):
                     whole = planner.plans(groups, excluded, lambda group: group.size)
                     return [planner.lossless(p.group) if p.group in live else p for p in whole]
-            losses = self._losses.setdefault(planner, Losses(planner, view))
+            if planner not in self._losses:
+                count = sum(not group.frozen for group in self.analysis.groups)
+                self._losses[planner] = Losses(planner, view, count)
+            losses = self._losses[planner]
             with self._stage("allocate"):
                 found.append(Allocator(self.analysis, live, own, settings, planner, losses).allocation())
             with self._stage("plan"):

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from passes.allocation.blocks import PADDED, Blocks
-from passes.allocation.budget import Pool, balanced, filled, uniform, uniform_at
+from passes.allocation.blocks import PADDED, Blocks, allowed_widths
+from passes.allocation.budget import Pool, adjusted, balanced, filled, uniform, uniform_at
 from passes.allocation.losses import Losses
 from passes.analysis import Analysis
 from passes.cost import cost, is_float
@@ -30,10 +30,10 @@ from passes.shrink import shrink
 
 ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
-
-
 DEAR = 1.5
 """Times the loss without blocks that blocks may cost; more of it, and they are halved."""
+RECOUNTS = 3
+"""Times that the parameters of a result are counted, at most, to find widths with which they fit."""
 
 
 class TargetError(PassError):
@@ -82,18 +82,39 @@ class Allocator:
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
+        if target.ratio >= 1:  # nothing is to go
+            return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
         allocation = self._at(pool, goal, target.near)
-        if target.kind == "params":  # what was folded is gone, and biases are new
-            pool = self._pool(extra=self._params(pool, allocation) - pool.cost(allocation.widths))
+        for _ in range(RECOUNTS if target.kind == "params" else 0):  # what was folded is gone, and biases are new
+            counted = self._params(pool, allocation)
+            pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
+            if pool.misses(allocation.widths, goal) <= target.near:
+                break
             allocation = self._at(pool, goal, target.near)
-        reached = pool.cost(allocation.widths)
-        if pool.misses(allocation.widths, goal) > target.near:
-            name, ratio = f"target-{target.kind}", reached / max(1, whole)
-            least = "the least" if reached > goal else "the nearest"
-            raise TargetError(f"{name} {target.ratio:g} cannot be met: {least} that can be reached is {ratio:.4f}")
+        if not goal or pool.misses(allocation.widths, goal) > target.near:
+            raise TargetError(self._missed(pool, allocation.widths, goal, whole))
         return self._with_fixed(pool, allocation)
 
-    def _pool(self, extra: int = 0) -> Pool:
+    def _missed(self, pool: Pool, widths: Mapping[Atom, int], goal: int, whole: int) -> str:
+        """That the target cannot be met, and what may help."""
+        target, blocks = self.settings.target, self.settings.blocks
+        assert target is not None
+        what = f"target-{target.kind} {target.ratio:g} cannot be met"
+        if not whole:
+            return f"{what}: the model has no {'parameters' if target.kind == 'params' else 'multiply-adds'}"
+        reached = pool.cost(widths)
+        finest = blocks if blocks.strict else Blocks()
+        narrowest = {g.atom: allowed_widths(pool.typing, g, finest)[0] for g in pool.groups}
+        least = reached == pool.cost(narrowest)
+        what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
+        if blocks.strict and blocks.size > 1:
+            return f"{what} with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
+        if self.settings.allocation == "uniform" and not least:
+            return f"{what} with the same share everywhere: --allocation auto may come nearer"
+        whole_groups = [g for g in self.analysis.groups if not g.frozen and g not in self.live]
+        return f"{what}: exclude less" if least and whole_groups else what
+
+    def _pool(self) -> Pool:
         """What the user fixed, and what costs nothing that counts, is not in it."""
         target, typing = self.settings.target, self.analysis.typing
         footprint = (params_footprint if target and target.kind == "params" else macs_footprint)(typing)
@@ -105,7 +126,7 @@ class Allocator:
                 spread.append(group)
             elif target is None:
                 fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
-        return Pool(typing, spread, fixed, footprint, extra)
+        return Pool(typing, spread, fixed, footprint)
 
     def _even(self, widths: dict[Atom, int]) -> Allocation:
         return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
@@ -125,7 +146,7 @@ class Allocator:
         sizes = [asked.size] if asked.strict else _halves(asked.size)
         free = balanced(pool, goal, losses, Blocks())
         free_loss = _loss(pool, losses, free)
-        widths = free
+        widths, block, met = free, 1, False
         for size in sizes:
             blocks = replace(asked, size=size)
             ways = [balanced(pool, goal, tempered, blocks) for tempered in _tempered(losses)]
@@ -133,10 +154,15 @@ class Allocator:
             if not asked.strict:
                 ways = [filled(pool, goal, losses, way, near, PADDED) for way in ways]
             reached = [way for way in ways if pool.misses(way, goal) <= near]
-            widths = self._best(pool, reached or ways[:1])
-            if size == 1 or (reached and _loss(pool, losses, widths) <= DEAR * free_loss):
+            if not reached and not met and size == sizes[-1]:
+                ways = [adjusted(pool, goal, losses, way, near, blocks) for way in ways]
+                reached = [way for way in ways if pool.misses(way, goal) <= near]
+            if reached or not met:
+                nearest = min(ways, key=lambda way: pool.misses(way, goal))
+                widths, block, met = self._best(pool, reached or [nearest]), size, bool(reached)
+            if met and _loss(pool, losses, widths) <= DEAR * free_loss:
                 break
-        return Allocation(widths, size, asked.size, _loss(pool, losses, widths), free_loss)
+        return Allocation(widths, block, asked.size, _loss(pool, losses, widths), free_loss)
 
     def _best(self, pool: Pool, ways: Sequence[dict[Atom, int]]) -> dict[Atom, int]:
         """The way with which the outputs lose least; the first where that cannot be measured."""

@@ -34,9 +34,10 @@ def allowed_widths(typing: Typing, group: ChannelGroup, blocks: Blocks, finest: 
     """Widths of a group at which the axes that it stands on are multiples of the block, and all of its channels.
 
     Of (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: step between
-    the widths where the block allows a smaller one.
+    the widths, at least.
     """
-    step = math.lcm(_whole_block(typing, group, blocks.of(group.size)), finest)
+    block = _whole_block(typing, group, blocks.of(group.size))
+    step = block * math.ceil(finest / block)
     return (*range(step, group.size, step), group.size)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations, product
 
 from passes.allocation.blocks import Blocks, allowed_widths
 from passes.allocation.spread import Lane, spread
@@ -18,6 +19,10 @@ NEAR = 0.01
 """Relative deviation within which a target is met."""
 CHOICES = 64
 """Widths of a group that are looked at, where its channels are many."""
+REACH = 4
+"""Widths on each side of a group's own that are tried to come nearer to a goal."""
+PAIRED = 24
+"""Groups up to which two of them are changed at once for that."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,8 @@ def uniform(pool: Pool, ratio: float, blocks: Blocks) -> dict[Atom, int]:
 
 def uniform_at(pool: Pool, goal: int, blocks: Blocks) -> dict[Atom, int]:
     """The widths of `uniform` whose cost is nearest to ``goal``."""
+    if not pool.groups:
+        return {}
     ratios = sorted({k / g.size for g in pool.groups for k in allowed_widths(pool.typing, g, blocks)})
     low, high = 0, len(ratios) - 1
     while low < high:  # the first ratio that costs at least the goal
@@ -99,3 +106,28 @@ def filled(
             if left < gap:
                 best, gap = trial, left
     return best
+
+
+def adjusted(
+    pool: Pool, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, blocks: Blocks
+) -> dict[Atom, int]:
+    """``widths`` with one group, or two, a little wider or narrower: those within ``near`` of the goal that lose least,
+    else the nearest. In small models a channel may cost more than a target allows it to be missed by."""
+    choices: list[list[tuple[Atom, int, float]]] = []
+    for group in pool.groups:
+        allowed, now = allowed_widths(pool.typing, group, blocks), widths[group.atom]
+        wider, narrower = [w for w in allowed if w > now], [w for w in allowed if w < now]
+        loss = losses[group.name]
+        changes = [*narrower[-REACH:], *wider[:REACH]]
+        choices.append([(group.atom, w, float(loss[w] - loss[now])) for w in changes])
+    sets: list[tuple[tuple[Atom, int, float], ...]] = [(), *((change,) for own in choices for change in own)]
+    if len(choices) <= PAIRED:
+        sets += [pair for one, two in combinations(choices, 2) for pair in product(one, two)]
+    everything, spent = {**pool.fixed, **widths}, pool.cost(widths)
+
+    def score(changes: Sequence[tuple[Atom, int, float]]) -> tuple[float, float]:
+        cost = spent - pool.footprint.saved(everything, {atom: width for atom, width, _ in changes})
+        return max(0.0, abs(cost - goal) - near * goal), sum(loss for _, _, loss in changes)
+
+    best = min(sets, key=score)
+    return {**widths, **{atom: width for atom, width, _ in best}}

@@ -9,7 +9,7 @@ import numpy as np
 from passes.graph.model import Array
 
 TINY = 1e-9
-"""Share of the readers' variance below which nothing counts as lost."""
+"""Share of the readers' variance below which nothing counts as lost; its inverse bounds what the outputs lose."""
 STEEPEST = 3.0
 """Power of the share lost with which the outputs' error is taken to grow where nothing was measured."""
 
@@ -21,11 +21,12 @@ def predicted_loss(lost: Array, measured: Mapping[int, float]) -> Array:
     -> what was found to be lost of the outputs. In between, the loss is a power of the share.
     """
     if not measured:
-        return np.minimum.accumulate(lost)
+        return np.asarray(np.minimum.accumulate(np.append(lost[:-1], 0.0)))
     shares = np.log(np.maximum(lost, TINY))
     points: dict[float, float] = {}
-    for width in sorted(measured, reverse=True):
-        points[float(shares[width])] = float(np.log(max(measured[width], TINY)))
+    for width, of_outputs in measured.items():
+        share, value = float(shares[width]), float(np.log(np.clip(of_outputs, TINY, 1 / TINY)))
+        points[share] = max(value, points.get(share, value))
     at = np.array(sorted(points))
     values = np.maximum.accumulate([points[share] for share in at])
     found = np.interp(shares, at, values)

@@ -14,10 +14,14 @@ from passes.planner import Planner
 
 
 class Losses:
-    """Found once for every group. Without a ``view`` each layer that reads a group is taken to matter alike."""
+    """Found once for every group. Without a ``view`` each layer that reads a group is taken to matter alike.
 
-    def __init__(self, planner: Planner, view: View | None) -> None:
-        self._planner, self._view = planner, view
+    ``count``: groups that may be asked about at all. What can be afforded goes by it, not by how many are asked about
+    at first, so that answers do not depend on the order of the questions.
+    """
+
+    def __init__(self, planner: Planner, view: View | None, count: int) -> None:
+        self._planner, self._view, self._count = planner, view, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}
 
@@ -42,7 +46,7 @@ class Losses:
         if self._view is None:
             return {}
         try:
-            self._sensitivity = self._sensitivity or Sensitivity(self._view, len(groups))
+            self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count)
             return self._sensitivity.alone(self._planner, groups)
         except RunError:  # pieces of the model do not run by themselves
             return {}

@@ -12,6 +12,7 @@ from passes.calibrated.restandardise import samples_in
 from passes.calibrated.views import View
 from passes.cost import cost
 from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Role
 from passes.graph.model import Array
 from passes.planner import Planner
 from passes.shrink import unshrunk_twin
@@ -33,7 +34,7 @@ class Sensitivity:
     """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it."""
 
     def __init__(self, view: View, groups: int) -> None:
-        """``groups``: how many will be measured."""
+        """``groups``: how many will be measured, at most."""
         typing = view.typing
         each = groups * max(1, cost(typing.graph).macs) / 2  # on average half of the model lies behind a group
         affordable = WORK / each
@@ -99,8 +100,9 @@ def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
 
 
 def _first_reader(group: ChannelGroup) -> int:
-    """Index of the first node at which the group's channels are missed."""
-    readers = [s.flow.record.node.index for s in group.steps if s.consumed or s.contracted]
+    """Index of the first node at which the group's channels are missed: it sums over them, or lies beside them."""
+    missed = (s for s in group.steps if s.consumed or s.contracted or s.slid or s.with_role(Role.CONSUMER))
+    readers = [step.flow.record.node.index for step in missed]
     return min(readers, default=group.steps[0].flow.record.node.index)
 
 

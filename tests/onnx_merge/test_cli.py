@@ -185,6 +185,13 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--keep-layer", "a"], "keep-layer must be REGEX=RATIO, such as layer1=0.5, not 'a'"),
         (["--keep", "0.5", "--exclude", "("], "'(' is not a regular expression: missing ), unterminated subpattern"),
         (["--keep", "0.5", "--exclude", "absent"], "'absent' matches no layer"),
+        (["--keep", "0.5", "--exclude-inputs", "absent"], "--exclude-inputs 'absent' matches no layer that reads"),
+        (["--keep", "0.5", "--exclude-inputs", "("], "'(' is not a regular expression: missing ), unterminated"),
+        (["--keep", "0.5", "--target-macs", "0.5"], "keep and target-macs both say how much goes: give one of them"),
+        (["--target-params", "50"], "target-params must be above 0 and at most 1, not 50; 0.5 leaves half"),
+        (["--max-drop", "-1"], "max-drop must be from 0 to 100, not -1; 1 is one point of accuracy"),
+        (["--keep", "0.5", "--align", "0"], "align must be at least 1 channel, not 0"),
+        (["--keep", "0.5", "--align", "some"], "align must be auto or a whole number of channels, not 'some'"),
         (["--keep", "0.5", "--keep-layer", "absent=1"], "'absent' matches no layer"),
         (["--keep", "0.5", "--input-shape", "z:1,16"], "the model knows only: N, x"),
         (["--keep", "0.5", "--input-shape", "x:1,15"], "input 'x' has shape (N, 16)"),
@@ -288,6 +295,42 @@ def test_nothing_to_do(here, capsys):
     assert code == 4 and "no channel is free" in message and names(here) == ["in.onnx"]
     code, message = failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--exclude", "first", "second")
     assert code == 4 and "excluded by" in message and names(here) == ["in.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["--target-macs", "0.001", "--align", "1"],
+            "target-macs 0.001 cannot be met: the least that can be reached is 0.0",
+        ),
+        (["--target-params", "0.001", "--align", "1"], "target-params 0.001 cannot be met: the least that can be"),
+        (["--target-macs", "0.1", "--align", "16"], "multiples of 16: --align 1 or auto may come nearer"),
+        (["--target-macs", "0.5", "--exclude", "first", "second"], "is 1.0000: exclude less"),
+        (["--target-macs", "1e-9", "--allocation", "uniform"], "target-macs 1e-09 cannot be met"),
+    ],
+)
+def test_targets_that_cannot_be_met(here, capsys, arguments, said):
+    code, message = failure(capsys, "in.onnx", "out.onnx", "--method", "merge", *arguments, "--report", "r.json")
+    assert code == 4 and said in message and names(here) == ["in.onnx"]
+
+
+@pytest.mark.parametrize("budget", ["macs", "params"])
+def test_targets(here, budget):
+    arguments = [f"--target-{budget}", "0.5", "--align", "1", "--method", "merge", "--report", "r.json", "-q"]
+    assert cli.main(["in.onnx", "out.onnx", *arguments]) == 0
+    report = json.loads((here / "r.json").read_text())
+    assert report["after"][budget] == pytest.approx(0.5 * report["before"][budget], rel=0.01)
+    (here / "c.toml").write_text(f"target-{budget} = 0.1\nalign = 1\nmethod = 'merge'\n")
+    assert cli.main(["in.onnx", "two.onnx", "--config", "c.toml", "--keep", "1", "-q"]) == 0
+    assert onnx.load("two.onnx") == onnx.load("in.onnx")
+
+
+def test_inputs_of_layers_stay(here):
+    arguments = ["--keep", "0.5", "--exclude-inputs", "head", "--method", "merge", "--allocation", "uniform", "-q"]
+    assert cli.main(["in.onnx", "out.onnx", *arguments]) == 0
+    sizes = {t.name: tuple(t.dims) for t in onnx.load("out.onnx").graph.initializer}
+    assert sizes["w3"] == (4, 24) and sizes["w1"] == (16, 16)
 
 
 def test_keep_1_is_a_copy(here):

@@ -1,5 +1,6 @@
 """Every option is checked, whether it comes from Python, a command line or a file; the command line wins."""
 
+import itertools
 import math
 
 import numpy as np
@@ -78,6 +79,7 @@ def test_choices(name):
 
 def test_regular_expressions():
     assert "'a(' is not a regular expression" in refused(exclude="a(")
+    assert "'a(' is not a regular expression" in refused(exclude_inputs="a(")
     assert "'a(' is not a regular expression" in refused(keep=0.5, keep_layer={"a(": 0.5})
     assert Options.make({"exclude": "a"}).exclude == ("a",)
     assert Options.make({"exclude": ["a", "b"]}).exclude == ("a", "b")
@@ -107,6 +109,52 @@ def test_contradictions():
     assert "either it or keep" in refused(lossless=True, keep=0.5)
     assert "either it or keep" in refused(lossless=True, keep_layer={"a": 0.5})
     assert "contradict" in refused(quiet=True, verbose=True)
+
+
+@pytest.mark.parametrize(("one", "two"), list(itertools.combinations(BUDGETS, 2)))
+def test_only_one_budget(one, two, tmp_path):
+    message = refused(**{one: 0.5, two: 0.5})
+    assert message == f"{one} and {two} both say how much goes: give one of them".replace("_", "-")
+    path = toml(tmp_path, f"{one} = 0.5\n")
+    options = Options.from_toml(path, {two: 0.25})
+    assert getattr(options, one) is None and getattr(options, two) == 0.25
+    with pytest.raises(UsageError, match="both say how much goes"):
+        Options.from_toml(toml(tmp_path, f"{one} = 0.5\n{two} = 0.5\n"))
+
+
+@pytest.mark.parametrize("name", BUDGETS)
+def test_a_budget_asks_for_change(name):
+    options = Options.make({name: 0.5})
+    assert options.says_how_much and options.loses and options.reconstructs and options.asks_for_change
+    assert refused(lossless=True, **{name: 0.5}).endswith(f"give either it or {name.replace('_', '-')}")
+
+
+def test_a_budget_of_everything_does_not():
+    for name in ("keep", "target_macs", "target_params", "target_latency"):
+        options = Options.make({name: 1})
+        assert options.says_how_much and not options.loses and not options.asks_for_change
+    assert Options.make({"max_drop": 0}).loses, "what costs no accuracy may go"
+
+
+@pytest.mark.parametrize("name", ["target_macs", "target_params", "target_latency"])
+@pytest.mark.parametrize("value", [0, -1, 1.01, math.nan, math.inf])
+def test_targets_are_shares(name, value):
+    label = name.replace("_", "-")
+    assert refused(**{name: value}) == f"{label} must be above 0 and at most 1, not {value:g}; 0.5 leaves half"
+    assert f"{label} must be a number" in refused(**{name: "0.5"})
+
+
+@pytest.mark.parametrize("value", [-0.1, 100.5, math.nan])
+def test_a_drop_is_in_points(value):
+    assert refused(max_drop=value).startswith(f"max-drop must be from 0 to 100, not {value:g}; 1 is one point")
+
+
+def test_alignment():
+    for value, meant in (("auto", "auto"), ("8", 8), (8, 8), (1, 1), (None, None), (np.int64(4), 4)):
+        assert Options.make({"align": value}).align == meant
+    assert refused(align=0) == refused(align="0") == "align must be at least 1 channel, not 0"
+    for value in ("best", "-8", "", 1.5, True, "8.0"):
+        assert refused(align=value).startswith("align must be auto or a whole number of channels")
 
 
 def test_names_have_dashes_or_underscores():
@@ -187,7 +235,12 @@ def test_the_command_line_may_ask_for_another_kind_of_amount(tmp_path):
     path = toml(tmp_path, "keep = 0.5\n[keep-layer]\na = 0.5\n")
     assert Options.from_toml(path, {"lossless": True}) == Options(lossless=True)
     path = toml(tmp_path, "lossless = true\n")
-    assert Options.from_toml(path, {"keep": 0.5}) == Options(keep=0.5)
+    for name in BUDGETS:
+        assert Options.from_toml(path, {name: 0.5}) == Options.make({name: 0.5})
+    path = toml(tmp_path, "target-macs = 0.5\n[keep-layer]\na = 0.5\n")
+    assert Options.from_toml(path, {"max-drop": 1}) == Options(max_drop=1.0, keep_layer=(("a", 0.5),))
+    assert Options.from_toml(path, {"keep_layer": {"b": 0.5}}) == Options(target_macs=0.5, keep_layer=(("b", 0.5),))
+    assert Options.from_toml(path, {"lossless": True}) == Options(lossless=True)
 
 
 def test_bad_files(tmp_path):
@@ -210,3 +263,8 @@ def test_bad_files(tmp_path):
 
 def test_reconstruction_needs_samples():
     assert "needs samples" in refused(method="reconstruct", calib="none")
+
+
+def test_a_drop_needs_samples():
+    assert refused(max_drop=1, calib="none") == "max-drop is measured on samples: leave out calib none, or give labels"
+    assert Options.make({"max_drop": 1, "calib": "none", "labels": "l.npz"}).calib == "none"

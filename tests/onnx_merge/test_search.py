@@ -1,0 +1,216 @@
+"""The size at which a limit is just kept: by made-up measures, and by what a trained model loses."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onnx_merge import search
+from onnx_merge.compare import Comparison
+from onnx_merge.errors import NothingToDoError, UsageError
+from onnx_merge.options import Options
+from onnx_merge.run import optimize
+from onnx_merge.runtime import CPU, Session
+from onnx_merge.search import CLOSE, FINEST, NEAR, TRIALS, Trial, _bisect
+from passes.cost import cost
+from passes.graph.model import Graph
+from passes.normalise import normalise
+
+MODELS = Path(__file__).parents[2] / "models"
+DIGITS, LABELS, CALIB = (MODELS / name for name in ("digits_cnn.onnx", "digits_test.npz", "digits_calib.npz"))
+PLAIN = dict(method="merge", align=1)
+"""Without the time that solving and probing take."""
+
+
+def bisect(value, limit, rising, start=None, enough=None):
+    """Trials over sizes of which ``value`` is made up; None: the model cannot shrink that far."""
+
+    def attempt(size):
+        assert 0 < size < 1
+        found = value(size)
+        if found is None:
+            raise NothingToDoError("it cannot shrink that far")
+        return Trial(size, found, None, None)
+
+    close = (lambda v: abs(v - limit) <= NEAR * limit) if rising else (lambda v: limit - CLOSE <= v <= limit)
+    return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), enough=enough or close)
+
+
+@settings(deadline=None, max_examples=60)
+@given(limit=st.floats(0.05, 0.95), power=st.floats(0.3, 3))
+def test_a_rising_value_is_met(limit, power):
+    tried = bisect(lambda size: size**power, limit, True)
+    assert len(tried) <= TRIALS
+    assert abs(tried[-1].value - limit) <= NEAR * limit or abs(tried[-1].size - limit ** (1 / power)) <= FINEST
+
+
+@settings(deadline=None, max_examples=60)
+@given(limit=st.floats(0.0, 50), power=st.floats(0.5, 4))
+def test_a_falling_value_is_met_from_below(limit, power):
+    tried = bisect(lambda size: 100 * (1 - size) ** power, limit, False)
+    assert len(tried) <= TRIALS
+    best = min((t.size for t in tried if t.value <= limit), default=1.0)
+    crossing = 1 - (limit / 100) ** (1 / power)
+    assert crossing <= best <= crossing + 2 * FINEST or limit - CLOSE <= tried[-1].value <= limit
+
+
+@settings(deadline=None, max_examples=60)
+@given(least=st.floats(0.1, 0.9), limit=st.floats(0.05, 0.95))
+def test_sizes_that_cannot_be_reached(least, limit):
+    tried = bisect(lambda size: size if size >= least else None, limit, True)
+    assert len(tried) <= TRIALS and all(t.size >= least for t in tried)
+    if limit > least + 2 * FINEST:
+        assert abs(tried[-1].value - limit) <= NEAR * limit
+    if tried:
+        assert min(t.size for t in tried) <= max(limit * (1 + NEAR), least + 2 * FINEST) + FINEST
+
+
+def test_nothing_can_be_reached():
+    assert bisect(lambda size: None, 0.5, True) == bisect(lambda size: None, 1.0, False) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(limit=st.floats(0, 30), step=st.floats(0.05, 0.95))
+def test_a_plateau_is_left_at_its_end(limit, step):
+    """Nothing is lost down to ``step``, and too much below."""
+    tried = bisect(lambda size: 0.0 if size > step else 50.0, limit, False, enough=lambda value: False)
+    assert len(tried) <= TRIALS
+    kept = [t.size for t in tried if t.value <= limit]
+    assert min(kept, default=1.0) - step <= 0.15
+
+
+def test_it_ends_as_soon_as_it_is_close_enough():
+    assert [t.size for t in bisect(lambda size: size, 0.3, True)] == [0.3]
+    assert [t.size for t in bisect(lambda size: 1.0, 1.1, False)] == [0.5]
+    assert len(bisect(lambda size: size, 0.3, True, start=0.9, enough=lambda value: False)) <= TRIALS
+
+
+def share_of_macs(before, after):
+    macs = [cost(Graph(normalise(model))).macs for model in (before, after)]
+    return macs[1] / macs[0]
+
+
+def test_a_drop_of_accuracy_is_kept_to():
+    model, result = optimize(DIGITS, max_drop=2, labels=LABELS, calib_samples=64, **PLAIN)
+    held = np.load(LABELS)
+    outputs = Session(model, CPU).run({"input": held["input"][1::2]})["logits"]
+    after = 100 * (outputs.argmax(1) == held["labels"][1::2]).mean()
+    assert result.accuracy.after == pytest.approx(after) and result.accuracy.samples == 250
+    assert result.accuracy.before - after <= 2 and result.after.macs < 0.9 * result.before.macs
+    assert any("the half of the labelled samples that was held out" in note for note in result.notes)
+
+
+def test_labels_are_not_parted_where_there_are_other_samples():
+    _, result = optimize(DIGITS, max_drop=5, labels=LABELS, calib=CALIB, calib_samples=64, **PLAIN)
+    assert result.accuracy.samples == 500
+    assert any(note.endswith("points are lost on the labelled samples") for note in result.notes)
+
+
+def test_without_labels_classes_are_to_stay():
+    model, result = optimize(DIGITS, max_drop=2, calib=CALIB, calib_samples=128, **PLAIN)
+    held = np.load(CALIB)["input"][1::2]
+    before, after = (Session(m, CPU).run({"input": held})["logits"].argmax(1) for m in (onnx.load(DIGITS), model))
+    assert 100 * (before != after).mean() <= 2 and result.accuracy is None
+    assert any(note.endswith("points are lost on the half of the samples that was held out") for note in result.notes)
+
+
+def test_weights_alone_and_a_drop_on_labels():
+    _, result = optimize(DIGITS, max_drop=5, labels=LABELS, calib="none", align=1)
+    assert result.accuracy.before - result.accuracy.after <= 5 and result.ware is None
+
+
+def test_a_drop_without_samples_is_measured_on_made_up_ones():
+    _, result = optimize(DIGITS, max_drop=10, calib_samples=32, **PLAIN)
+    assert any("the half of the made-up samples that was held out" in note for note in result.notes)
+    assert result.fidelity.source.startswith("calib synthetic") and result.fidelity.top1_agreement >= 0.7
+
+
+def test_what_is_solved_on_is_not_what_is_measured_on():
+    options = Options.make(dict(max_drop=1.0, labels=LABELS))
+    comparison = Comparison(onnx.load(DIGITS), options, CPU)
+    solved, measured = comparison.calibration().feeds["input"], comparison.samples.feeds["input"]
+    whole = np.load(LABELS)["input"]
+    np.testing.assert_array_equal(np.concatenate([solved, measured]), np.concatenate([whole[:500:2], whole[1::2]]))
+
+
+def made_up(monkeypatch, value):
+    """Let the share of the multiply-adds that is left decide what is lost."""
+    before = onnx.load(DIGITS)
+
+    def measure(comparison):
+        return lambda session: value(share_of_macs(before, session.model))
+
+    monkeypatch.setattr(Comparison, "drop_measure", measure)
+    monkeypatch.setattr(search, "Session", lambda model, provider: type("Held", (), {"model": model}))
+
+
+def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
+    made_up(monkeypatch, lambda share: 10 * (1 - share) + 0.5 * (share < 1))
+    with pytest.raises(
+        NothingToDoError, match=r"max-drop 0 cannot be met: .* points are lost, at \d+% of the mul"
+    ) as e:
+        optimize(DIGITS, tmp_path / "out.onnx", max_drop=0, calib=CALIB, **PLAIN)
+    assert e.value.exit_code == 4 and not list(tmp_path.iterdir())
+
+
+def test_the_smallest_model_that_keeps_to_the_drop(monkeypatch):
+    made_up(monkeypatch, lambda share: 10 * (1 - share))
+    _, result = optimize(DIGITS, max_drop=5, calib=CALIB, **PLAIN)
+    assert 0.5 - 1e-9 <= result.after.macs / result.before.macs <= 0.5 + CLOSE / 10
+
+
+def test_a_model_without_classes():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,6] x) => (float[N,1] y) { h = MatMul(x, w)  y = MatMul(h, v) }"""
+    model = onnx.parser.parse_model(text)
+    for name, shape in (("w", (6, 20)), ("v", (20, 1))):
+        array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    with pytest.raises(UsageError, match="max-drop needs a classifier"):
+        optimize(model, max_drop=1, **PLAIN)
+
+
+@pytest.fixture
+def proportional(monkeypatch):
+    """Latency that goes with the multiply-adds, above what nothing takes away."""
+    asked = []
+
+    def ratio(before, after, *rest, base=0.2, **options):
+        asked.append(base + (1 - base) * share_of_macs(before, after))
+        return asked[-1]
+
+    monkeypatch.setattr(search, "latency_ratio", ratio)
+    return asked
+
+
+@pytest.mark.parametrize("target", [0.3, 0.5, 0.9])
+def test_a_latency_is_met(proportional, target):
+    _, result = optimize(DIGITS, target_latency=target, **PLAIN)
+    reached = 0.2 + 0.8 * result.after.macs / result.before.macs
+    assert reached == pytest.approx(target, rel=NEAR) and proportional[-1] == pytest.approx(reached)
+    assert len(proportional) <= TRIALS
+    assert any(f"{len(proportional)} sizes were timed" in note for note in result.notes)
+
+
+def test_a_latency_that_cannot_be_met(proportional):
+    with pytest.raises(
+        NothingToDoError, match=r"target-latency 0\.1 cannot be met: 0\.2\d* of it is the least"
+    ) as caught:
+        optimize(DIGITS, target_latency=0.1, **PLAIN)
+    assert caught.value.exit_code == 4
+
+
+def test_a_model_that_cannot_shrink(proportional):
+    with pytest.raises(NothingToDoError, match="cannot be met: the model cannot shrink that far"):
+        optimize(DIGITS, target_latency=0.5, exclude=".", **PLAIN)
+    with pytest.raises(NothingToDoError, match="cannot be met: the model cannot shrink that far"):
+        optimize(DIGITS, max_drop=5, exclude=".", calib=CALIB, **PLAIN)
+
+
+def test_the_whole_latency_is_no_search(proportional):
+    _, result = optimize(DIGITS, target_latency=1, **PLAIN)
+    assert not proportional and result.after.macs == result.before.macs

@@ -1,0 +1,88 @@
+"""What the outputs lose with one group cut: the same piece by piece as by whole runs of the cut model."""
+
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES
+from netkit import feeds, net, observer
+from unitkit import Quiet, engine
+
+from passes.allocation.sensitivity import Sensitivity
+from passes.analysis import analyse
+from passes.calibrated.views import View
+from passes.plan import PlanSettings
+from passes.planner import Planner
+from passes.shrink import unshrunk_twin
+
+
+def known(model, count=8):
+    """(view of random samples in two batches, groups that may shrink, planner that knows what the samples show)."""
+    found = analyse(model, {}, observer, Quiet())
+    live = [group for group in found.groups if not group.frozen]
+    view = View(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
+    norms = found.folded.norms
+    return (
+        view,
+        live,
+        Planner(found.typing, PlanSettings("reconstruct", "auto", norms=norms, knowledge=view.knowledge(live))),
+    )
+
+
+RUNS = {name for name in ARCHITECTURES if not name.startswith(("qdq-float8", "qdq-int4", "qdq-uint4", "skl2onnx"))}
+
+
+@pytest.mark.parametrize("name", sorted(RUNS))
+def test_what_one_group_loses_is_what_the_whole_model_loses_without_it(name):
+    view, live, planner = known(ARCHITECTURES[name].model)
+    sensitivity = Sensitivity(view, len(live))
+    for group_name, losses in sensitivity.alone(planner, live).items():
+        for width, loss in losses.items():
+            whole = sensitivity.together(planner, live, {group_name: width})
+            assert loss == pytest.approx(whole, rel=0.05 if "float16" in name else 1e-6, abs=1e-12)
+
+
+CHAIN = """net (float[N,6] x) => (float[N,5] y, float[N,3] z) {
+    a = Gemm(x, a_w)  ar = Relu(a)  b = Gemm(ar, b_w)  br = Relu(b)  y = Gemm(br, y_w)  z = Gemm(ar, z_w)
+}"""
+SIZES = dict(a_w=(6, 12), b_w=(12, 8), y_w=(8, 5), z_w=(12, 3))
+
+
+def test_it_is_the_share_of_the_variance_averaged_over_the_outputs():
+    view, live, planner = known(net(CHAIN, **SIZES))
+    plans = [planner.plan(group, {"a": 9, "b": 4}[group.name]) for group in live]
+    models = (view.typing.graph.model, unshrunk_twin(view.typing, plans))
+    exact, now = ([engine(m)(feed) for feed in view.feeds] for m in models)
+    wanted = []
+    for name in ("y", "z"):
+        whole, cut = (np.concatenate([f[name] for f in found]).astype(np.float64) for found in (exact, now))
+        wanted.append(np.square(cut - whole).sum() / np.square(whole - whole.mean(0)).sum())
+    together = Sensitivity(view, 2).together(planner, live, {"a": 9, "b": 4})
+    assert together == pytest.approx(np.mean(wanted), rel=1e-6) and together > 0
+    assert Sensitivity(view, 2).together(planner, live, {}) == 0
+
+
+def test_an_output_before_the_group_loses_nothing():
+    view, live, planner = known(net(CHAIN, **SIZES))
+    alone = Sensitivity(view, len(live)).alone(planner, live)
+    assert set(alone["a"]) == {9, 6, 3} and set(alone["b"]) == {6, 4, 2}
+    body = CHAIN.replace(", float[N,3] z", "").replace("z = Gemm(ar, z_w)", "")
+    view, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
+    without = Sensitivity(view, len(live)).alone(planner, live)["b"]
+    assert alone["b"] == pytest.approx({width: loss / 2 for width, loss in without.items()})
+
+
+def test_outputs_that_do_not_vary_do_not_count():
+    """Whose share of nothing would be no number."""
+    view, live, planner = known(net(CHAIN, **{**SIZES, "z_w": np.zeros((12, 3), np.float32)}))
+    alone = Sensitivity(view, len(live)).alone(planner, live)
+    body = CHAIN.replace(", float[N,3] z", "").replace("z = Gemm(ar, z_w)", "")
+    view, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
+    assert alone["b"] == Sensitivity(view, len(live)).alone(planner, live)["b"]
+
+
+def test_where_runs_are_dear_fewer_widths_and_samples_are_measured(monkeypatch):
+    view, live, _ = known(net(CHAIN, **SIZES), count=256)
+    of = Sensitivity(view, len(live))
+    assert of.shares == (0.75, 0.5, 0.25) and sum(len(f["x"]) for f in of._feeds) == 64
+    monkeypatch.setattr("passes.allocation.sensitivity.WORK", 1.0)
+    of = Sensitivity(view, len(live))
+    assert of.shares == (0.5,) and sum(len(f["x"]) for f in of._feeds) == 8
