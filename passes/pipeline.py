@@ -27,6 +27,10 @@ from passes.shrink import Solution, shrink, unshrunk_twin
 Progress = Callable[[str], None]
 
 
+def silent(stage: str) -> None:
+    """Progress that nobody sees."""
+
+
 @dataclass
 class Compressed:
     """``model``: the result; ``typing`` and ``plans``: how it came about; ``unfolded``: BatchNormalization left, with
@@ -71,7 +75,7 @@ class Study:
         model: onnx.ModelProto,
         input_shapes: Mapping[str, Shape] | None = None,
         observer: Observer | None = None,
-        progress: Progress = lambda stage: None,
+        progress: Progress = silent,
         samples: Samples | None = None,
     ) -> None:
         self._model, self._progress = model, progress
@@ -81,12 +85,40 @@ class Study:
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process: the terminal that progress is shown on stays here."""
+        return {**vars(self), "_progress": silent, "_seconds": {}}
+
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         self._progress(name)
         start = time.perf_counter()
         yield
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def prepare(self, settings: CompressSettings) -> None:
+        """Find what results with these settings rest on, whatever share they keep: what samples show, the order of
+        channels, measured losses.
+
+        Raises
+        ------
+        PassError: an expression of the settings matches no layer.
+        """
+        groups = self.analysis.groups
+        excluded = exclusions(groups, settings)
+        live = [g for g in groups if not g.frozen and g.name not in excluded]
+        own = own_ratios(groups, settings)
+        loses = settings.method == "reconstruct" and self._loses(settings, own)
+        view = next(iter(self._views), None) if self._views is not None and loses else None
+        planner = self._planner(settings, view, live)
+        losses = self._losses.setdefault(planner, Losses(planner, view))
+        with self._stage("allocate"):
+            Allocator(self.analysis, live, own, settings, planner, losses).prepare()
+        with self._stage("plan"):
+            for group in live:
+                planner.plan(group, group.size - 1)
+                if settings.method == "reconstruct" and settings.select == "auto":
+                    planner.ranking(group)  # all of it: that of fewer channels is its beginning
 
     def compress(self, settings: CompressSettings) -> Compressed:
         """A compressed copy; where no channel goes, an unchanged one.
@@ -163,7 +195,7 @@ def compress(
     model: onnx.ModelProto,
     settings: CompressSettings,
     observer: Observer | None = None,
-    progress: Progress = lambda stage: None,
+    progress: Progress = silent,
     samples: Samples | None = None,
 ) -> Compressed:
     """One result of one `Study`."""

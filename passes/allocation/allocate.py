@@ -88,6 +88,12 @@ class Allocator:
             raise TargetError(f"{name} {target.ratio:g} cannot be met: {least} that can be reached is {ratio:.4f}")
         return self._with_fixed(pool, allocation)
 
+    def prepare(self) -> None:
+        """Find the losses by which every budget is spread."""
+        pool = self._pool()
+        if self.settings.allocation != "uniform" and pool.groups:
+            self.losses.of(pool.groups)
+
     def _pool(self, extra: int = 0) -> Pool:
         """What the user fixed, and what costs nothing that counts, is not in it."""
         target, typing = self.settings.target, self.analysis.typing
