@@ -88,7 +88,7 @@ class Comparison:
         return self._session
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then; they
+        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
         may come from a generator, which cannot be sent."""
         return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
 
