@@ -54,7 +54,7 @@ class Processes:
         settings = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "start_new_session": True}
         log = (self._folder / f"{len(self._all)}.log").open("wb")
         with log:
-            command = [sys.executable, "-m", "dask", *arguments, "--no-dashboard"]
+            command = [sys.executable, "-m", "dask", *arguments, "--dashboard-address", "127.0.0.1:0"]
             process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, **settings)
         self._all.append(process)
         return process
@@ -103,7 +103,9 @@ def address(processes, monkeypatch):
 
 
 def test_a_local_cluster(tmp_path, expected):
-    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "local_directory": str(tmp_path)}
+    """Of threads of this process, in which only one candidate at a time is made."""
+    settings = {"n_workers": 2, "threads_per_worker": 1, "processes": False, "protocol": "tcp", "host": "127.0.0.1"}
+    settings |= {"dashboard_address": "127.0.0.1:0", "local_directory": str(tmp_path)}
     with distributed.LocalCluster(**settings) as local:
         assert swept(tmp_path / "out", executors.executor(scheduler=local.scheduler_address)) == expected
 
