@@ -13,7 +13,7 @@ from onnx_merge.cli import parse
 from onnx_merge.compare import Comparison
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.pieces import piecewise
+from onnx_merge.pieces import Piecewise
 from onnx_merge.run import run
 from onnx_merge.runtime import Session, available_provider
 from passes.analysis import analyse
@@ -66,7 +66,7 @@ class Bench:
         options = self.options(0.5, "--calib", self.calib or "synthetic")
         found = Comparison(self.model, options, self._provider).calibration()
         assert found is not None  # --calib is not none
-        return Samples(found.feeds, found.real, piecewise(self._provider))
+        return Samples(found.feeds, found.real, Piecewise(self._provider))
 
     def ridge(self, keep: float) -> onnx.ModelProto:
         """GRAIL's step."""

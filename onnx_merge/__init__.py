@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from onnx_merge.options import Options
     from onnx_merge.result import Result
     from onnx_merge.run import optimize
+    from onnx_merge.sweep_result import Point, Sweep
+    from onnx_merge.sweeping import sweep
 
 __version__ = "0.1.0"
 
@@ -32,21 +34,27 @@ __all__ = [
     "NothingToDoError",
     "OnnxMergeError",
     "Options",
+    "Point",
     "Result",
     "StructureError",
+    "Sweep",
     "UsageError",
     "__version__",
     "inspect_model",
     "optimize",
+    "sweep",
 ]
 
 # No module may have the name of a function here: importing it would put the module in the function's place.
 _MODULES = {
     "Inspection": "inspection",
     "Options": "options",
+    "Point": "sweep_result",
     "Result": "result",
+    "Sweep": "sweep_result",
     "inspect_model": "inspecting",
     "optimize": "run",
+    "sweep": "sweeping",
 }
 """Where a public name is; the errors are in `onnx_merge.errors`."""
 

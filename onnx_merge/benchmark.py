@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-import onnx
-
 from onnx_merge.compare import Comparison
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.latency import Latency, compare_latency
+from onnx_merge.latency import Latency, Source, compare_latency
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.turns import SECONDS
 
 
-def benchmark(result: onnx.ModelProto, comparison: Comparison, *, seconds: float = SECONDS) -> tuple[Latency, ...]:
+def benchmark(result: Source, comparison: Comparison, *, seconds: float = SECONDS) -> tuple[Latency, ...]:
     """Latency of the comparison's model and of ``result``, for each batch size of ``options.benchmark``.
 
     ``seconds`` are for one batch size. What cannot be measured is left out, and ``comparison.notes`` say why: by then

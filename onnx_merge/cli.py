@@ -1,4 +1,4 @@
-"""The command line: `python -m onnx_merge IN OUT [options]`, and `python -m onnx_merge inspect MODEL [options]`.
+"""The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect`` and ``sweep``.
 
 Only what `--help` needs is imported at the top.
 """
@@ -23,6 +23,8 @@ from onnx_merge.values import CHOICES, did_you_mean
 PROG = "onnx-merge"
 INSPECT = "inspect"
 """As the first argument, the subcommand; a file of that name is ``./inspect``."""
+SWEEP = "sweep"
+"""The other one."""
 INTERRUPTED = 130
 DESCRIPTION = """\
 Make an ONNX model smaller and faster without training: channels are removed,
@@ -32,6 +34,7 @@ and what they carried is merged into those that stay.
   OUT   the file to write, whole or not at all
 
 To see what could be removed, and what cannot and why: onnx-merge inspect IN
+Several sizes, and how they compare: onnx-merge sweep IN -o FOLDER
 """
 INSPECT_DESCRIPTION = """\
 Show the channel groups of an ONNX model: what of the model depends on each,
@@ -89,18 +92,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         code = _fail(one_line(f"internal error: {type(error).__name__}: {error}"), 1)
-    return _print("") or code  # what argparse printed has not been flushed
+    return print_out("") or code  # what argparse printed has not been flushed
 
 
 def _main(arguments: list[str]) -> int:
     if arguments[:1] == [INSPECT]:
         return _inspect(arguments[1:])
+    if arguments[:1] == [SWEEP]:
+        from onnx_merge.cli_sweep import main as sweep
+
+        return sweep(arguments)
     files, options, config = parse(arguments)
     if not files or (len(files) < 2 and not options.dry_run):
         missing = "the output file" if files else "the input and the output file"
         hint = " before --exclude, which takes all words after it" if options.exclude else ""
         raise UsageError(f"name {missing}{hint}: {PROG} IN OUT --keep 0.6; see --help")
-    with _progress(options.quiet) as progress:
+    with progress_shown(options.quiet) as progress:
         from onnx_merge.run import run
 
         outcome = run(
@@ -115,7 +122,7 @@ def _main(arguments: list[str]) -> int:
     if not options.quiet and sys.stdout is not None:
         from onnx_merge.table import render
 
-        code = _print(render(outcome.result, sys.stdout, options.verbose))
+        code = print_out(render(outcome.result, sys.stdout, options.verbose))
     if outcome.failure is not None:
         where = f": see {outcome.result.output.path}" if outcome.result.output.path else ""
         return _fail(f"{outcome.failure.message}{where}", outcome.failure.exit_code)
@@ -123,7 +130,7 @@ def _main(arguments: list[str]) -> int:
 
 
 def _inspect(arguments: list[str]) -> int:
-    found, files = _split(_inspect_parser(), arguments)
+    found, files = split(_inspect_parser(), arguments)
     report = found.pop("json", None)
     group = found.pop("group", None)
     options = Options.make({**found, "report": None if report == "-" else report})
@@ -132,17 +139,17 @@ def _inspect(arguments: list[str]) -> int:
         raise UsageError(f"name the model{hint}: {PROG} {INSPECT} MODEL; see {PROG} {INSPECT} --help")
     if len(files) > 1:
         raise UsageError(f"{INSPECT} shows one model, but {files[1]!r} was given too (a file {INSPECT} is ./{INSPECT})")
-    with _progress(options.quiet) as progress:
+    with progress_shown(options.quiet) as progress:
         from onnx_merge.inspecting import run
 
         inspection = run(files[0], options, group=group, progress=progress)
     if report == "-":
-        return _print(inspection.to_json())
+        return print_out(inspection.to_json())
     if options.quiet or sys.stdout is None:
         return 0
     from onnx_merge.inspect_table import render
 
-    return _print(render(inspection, sys.stdout, options.verbose, group))
+    return print_out(render(inspection, sys.stdout, options.verbose, group))
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
@@ -152,7 +159,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     ------
     UsageError, InputError: the arguments make no sense, or the configuration file cannot be read.
     """
-    given, files = _split(_parser(), arguments)
+    given, files = split(_parser(), arguments)
     if len(files) > 2:
         raise UsageError(f"there is one input and one output, but {files[2]!r} was given too; see --help")
     config = given.pop("config", None)
@@ -160,7 +167,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     return files, options, config and Path(config)
 
 
-def _split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+def split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The options that ``parser`` knows, and the file names, which may stand anywhere."""
     # The file names are what is left over: argparse's own would miss an output that follows an option.
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -169,7 +176,8 @@ def _split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[s
         if word.startswith("-") and word != "-":
             name = word.partition("=")[0]
             if name in _options(_parser()):  # of the two-path form, then
-                raise UsageError(f"{INSPECT} takes no {name}; see {PROG} {INSPECT} --help (a file is ./{INSPECT})")
+                word = parser.prog.removeprefix(f"{PROG} ")
+                raise UsageError(f"{word} takes no {name}; see {parser.prog} --help (a file is ./{word})")
             raise UsageError(f"unknown option {name}{did_you_mean(name, _options(parser)) or '; see --help'}")
     return vars(found), rest + arguments[end + 1 :]
 
@@ -204,6 +212,18 @@ def _parser() -> Parser:
     amount.add_argument("--target-latency", type=float, metavar="R", help="share of the latency to leave, as measured")
     amount.add_argument("--max-drop", type=float, metavar="PCT", help="as small as loses no more points of accuracy")
     amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
+    add_limits(amount)
+    add_ways(parser)
+    files = parser.add_argument_group("files and messages")
+    files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
+    files.add_argument("--dry-run", action="store_true", help="do everything but write the model")
+    add_messages(files)
+    files.add_argument("--version", action="version", version=f"{PROG} {__version__}", help="print the version")
+    return parser
+
+
+def add_limits(amount: argparse._ArgumentGroup) -> None:
+    """Options that say where channels may go, and how they are spread."""
     amount.add_argument("--keep-layer", action="append", metavar="REGEX=R", help="another share for some layers")
     amount.add_argument("--exclude", action="extend", nargs="+", metavar="REGEX", help="layers to leave whole")
     amount.add_argument(
@@ -214,6 +234,10 @@ def _parser() -> Parser:
     )
     amount.add_argument("--allocation", metavar=_choices("allocation"), help="how R is spread over the groups")
     amount.add_argument("--align", metavar="auto|N", help="channels that widths are multiples of (auto)")
+
+
+def add_ways(parser: Parser) -> None:
+    """The groups of options that say how channels go, and how results are checked."""
     how = parser.add_argument_group("how")
     how.add_argument("--method", metavar=_choices("method"), help="what becomes of removed channels (auto: merge)")
     how.add_argument("--select", metavar="CRITERION", help=f"which channels stay: {', '.join(CHOICES['select'])} (l1)")
@@ -239,16 +263,15 @@ def _parser() -> Parser:
         "--benchmark", nargs="?", const="auto", metavar="N,N", help="measure latency, at these batch sizes (1)"
     )
     check.add_argument("--threads", type=int, metavar="N", help="of --benchmark (onnxruntime's choice)")
-    files = parser.add_argument_group("files and messages")
-    files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
+
+
+def add_messages(files: argparse._ArgumentGroup) -> None:
+    """Options of files and messages that every command that compresses has."""
     files.add_argument("--config", metavar="TOML", help="read options from a file; those given here win")
     files.add_argument("--force", action="store_true", help="replace files that exist")
-    files.add_argument("--dry-run", action="store_true", help="do everything but write the model")
     files.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     files.add_argument("-v", "--verbose", action="store_true", help="print more")
-    files.add_argument("--version", action="version", version=f"{PROG} {__version__}", help="print the version")
     files.add_argument("-h", "--help", action="help", help="print this")
-    return parser
 
 
 def _inspect_parser() -> Parser:
@@ -277,7 +300,7 @@ def _choices(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress_shown(quiet: bool) -> Iterator[Callable[[str], None]]:
     """Shows the stage on standard error, if that is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: None
@@ -294,7 +317,7 @@ def _fail(message: str, code: int) -> int:
     return code
 
 
-def _print(text: str) -> int:
+def print_out(text: str) -> int:
     """Write ``text`` to standard output at once; the exit code, 1 if that fails."""
     if sys.stdout is None:  # closed by whoever started us
         return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -38,8 +39,8 @@ class Comparison:
     options: Options
     provider: ProviderChoice
     notes: list[str] = field(default_factory=list)
-    session: Session | None = None
-    """None if the model cannot be run."""
+    runs: bool = field(default=True, init=False)
+    """Whether the model can be run."""
     samples: Samples | None = None
     """None if random ones do."""
     source: str = "random"
@@ -48,16 +49,17 @@ class Comparison:
     held_out: str = ""
     """What the samples are on which a drop is measured."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
+    _session: Session | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         options = self.options
         try:
-            self.session = Session(self.model, self.provider)
-            inputs = self.session.inputs
+            self._session = Session(self.model, self.provider)
+            inputs = self._session.inputs
         except OnnxMergeError as error:
             if options.labels or options.has_samples or options.has_gate:
                 raise
-            self.session = None
+            self._session, self.runs = None, False
             self.notes.append(f"outputs were not compared: {error}")
             return
         resolve_shapes(inputs, None, self.sizes)
@@ -76,7 +78,25 @@ class Comparison:
         if options.max_drop is not None:
             self._hold_out()
         if self.samples and self.samples.labels is not None and options.labels:
-            self.before = accuracy(self.session, self.samples.feeds, self.samples.labels, self.provider)
+            self.before = accuracy(self._session, self.samples.feeds, self.samples.labels, self.provider)
+
+    @property
+    def session(self) -> Session | None:
+        """The model, loaded when it is first asked for; None if it cannot be run."""
+        if self._session is None and self.runs:
+            self._session = Session(self.model, self.provider)
+        return self._session
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
+        may come from a generator, which cannot be sent."""
+        return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
+
+    def with_options(self, options: Options) -> Comparison:
+        """The same samples, with notes of its own."""
+        other = copy.copy(self)
+        other.options, other.notes = options, list(self.notes)
+        return other
 
     def _hold_out(self) -> None:
         """Part the samples: what is lost is not measured on those that the layers are solved on."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from onnx_merge.columns import fitted_table
+from onnx_merge.console import WHOLE, printed, screen_width
 from onnx_merge.inspection import Holding, InspectedGroup, Inspection, Status
 from onnx_merge.reasons import general
-from onnx_merge.table import FILE_WIDTH, WHOLE
 
 STYLES: dict[Status, str] = {"free": "", "prune-only": "yellow", "frozen": "dim"}
 REASONS = 12
@@ -28,30 +26,10 @@ def render(inspection: Inspection, stream: TextIO, verbose: bool = False, group:
     ------
     UsageError: it matches none.
     """
-    terminal = stream.isatty()
-    screen = shutil.get_terminal_size().columns if terminal else FILE_WIDTH
-    width = WHOLE if verbose else screen
-    # In memory first, as in `onnx_merge.table`: the caller meets narrow encodings and broken pipes in one place.
-    sink = io.TextIOWrapper(io.BytesIO(), stream.encoding or "utf-8", "backslashreplace", newline="")
-    console = Console(
-        file=sink,
-        force_terminal=terminal,
-        no_color=None if terminal else True,
-        width=width,
-        height=25,
-        markup=False,
-        highlight=False,
-        emoji=False,
-        legacy_windows=False,
-    )
+    width = WHOLE if verbose else screen_width(stream)
     chosen = None if group is None else inspection.matching(group)
-    for part in _overview(inspection, width) if chosen is None else _details(inspection, chosen, width):
-        if isinstance(part, Text) and terminal:
-            console.print(part, width=screen)
-        else:  # in files, sentences have one line
-            console.print(part, soft_wrap=isinstance(part, Text))
-    sink.seek(0)
-    return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())
+    parts = _overview(inspection, width) if chosen is None else _details(inspection, chosen, width)
+    return printed(parts, stream, verbose)
 
 
 def _head(inspection: Inspection) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 
 from onnx_merge.alignment import Block, preferred_block
@@ -13,7 +14,7 @@ from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
-from onnx_merge.pieces import piecewise
+from onnx_merge.pieces import Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.source import Source
@@ -27,7 +28,7 @@ from passes.graph.errors import PassError, RunError
 from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
-from passes.pipeline import Compressed, Progress, Study
+from passes.pipeline import Compressed, Progress, Study, silent
 from passes.settings import CompressSettings, exclusions
 
 
@@ -54,7 +55,7 @@ class Job:
     provider: ProviderChoice
     stages: Stages
     comparison: Comparison
-    progress: Progress = lambda stage: None
+    progress: Progress = silent
     block: Block = field(init=False)
     settings: CompressSettings = field(init=False)
     _study: Study | None = field(default=None, init=False)
@@ -89,7 +90,21 @@ class Job:
         calibration = self.comparison.calibration() if options.reconstructs else None
         if calibration is None:
             return None
-        return Samples(calibration.feeds, calibration.real, piecewise(self.provider), options.memory_limit)
+        return Samples(calibration.feeds, calibration.real, Piecewise(self.provider), options.memory_limit)
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process: what shows progress and tells the time belongs to this one."""
+        ours = {"progress": silent, "stages": Stages(silent), "_samples": None}
+        return {**vars(self), **ours, "options": replace(self.options, calib=None)}
+
+    def keeping(self, ratio: float) -> Job:
+        """The same with another share of channels to keep. It rests on what was found out here, and what it finds
+        itself, reasons to do less included, does not show here."""
+        job = copy.copy(self)
+        job.options = replace(job.options, keep=ratio)
+        job.settings = replace(self.settings, keep=ratio)
+        job.comparison = self.comparison.with_options(job.options)
+        return job
 
     @property
     def study(self) -> Study:
@@ -99,6 +114,28 @@ class Job:
                 self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples
             )
         return self._study
+
+    def prepare(self) -> None:
+        """Find all that results rest on, whatever share they keep.
+
+        Raises
+        ------
+        UsageError: the settings do not fit the model.
+        """
+        try:
+            try:
+                self.study.prepare(self.settings)
+            except RunError as error:
+                self._merge(error)
+                self.study.prepare(self.settings)
+        except PassError as error:
+            raise UsageError(str(error)) from error
+
+    def _merge(self, error: RunError) -> None:
+        """Do without samples from now on."""
+        self.comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
+        self._samples, self._study = None, None
+        self.settings = replace(self.settings, method="merge")
 
     def compress(self, settings: CompressSettings) -> Compressed:
         """Compress the model; by weights alone where the samples cannot be run through pieces of it.
@@ -112,9 +149,7 @@ class Job:
             try:
                 compressed = self.study.compress(settings)
             except RunError as error:
-                self.comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
-                self._samples, self._study = None, None
-                self.settings = replace(self.settings, method="merge")
+                self._merge(error)
                 compressed = self.study.compress(replace(settings, method="merge"))
         except TargetError as error:
             raise NothingToDoError(str(error)) from error

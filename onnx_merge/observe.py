@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,13 +25,13 @@ class RunObserver:
     provider: ProviderChoice = CPU
     base_dir: Path | None = None
     seed: int = 0
-    _runs: itertools.count[int] = field(default_factory=itertools.count, init=False, repr=False)
+    _runs: int = field(default=0, init=False, repr=False)
 
     def __call__(self, model: onnx.ModelProto, sizes: Mapping[str, Shape], names: list[str]) -> dict[str, Shape]:
         """Shapes of those of ``names`` that are tensors; none if the model cannot be run. Nothing is raised."""
         try:
             session = Session(_exposing(model, names), self.provider, optimisation="basic", base_dir=self.base_dir)
-            seed = self.seed + next(self._runs)
+            seed, self._runs = self.seed + self._runs, self._runs + 1
             feeds = random_feeds(session.inputs, None, seed, sizes, index_bounds(model))
             wanted = [output.name for output in session.outputs if output.name in set(names)]
             return {name: tuple(value.shape) for name, value in session.run(feeds, wanted).items()}

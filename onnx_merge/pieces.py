@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import ProviderChoice, Session
-from passes.calibrated.flow import Engine, Loaded
+from passes.calibrated.flow import Loaded
 from passes.graph.errors import RunError
 from passes.graph.model import Array
 
 
-def piecewise(provider: ProviderChoice) -> Engine:
+@dataclass(frozen=True)
+class Piecewise:
     """An engine whose failures are `RunError`. Its threads do not spin: what is solved in between needs the cores."""
 
-    def load(model: onnx.ModelProto) -> Loaded:
+    provider: ProviderChoice
+
+    def __call__(self, model: onnx.ModelProto) -> Loaded:
+        """Load ``model``."""
         try:
-            session = Session(model, provider, spinning=False)
+            session = Session(model, self.provider, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
@@ -30,5 +35,3 @@ def piecewise(provider: ProviderChoice) -> Engine:
                 raise RunError(str(error)) from error
 
         return run
-
-    return load

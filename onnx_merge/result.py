@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from onnx_merge.errors import OnnxMergeError
-from onnx_merge.save import new_file, temporary_name
+from onnx_merge.save import write_whole
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.latency import Latency
@@ -115,8 +113,8 @@ class Result:
             "version": self.version,
             "input": {"path": self.input.path, "sha256": self.input.sha256},
             "output": {"path": self.output.path, "sha256": self.output.sha256},
-            "before": _cost(self.before),
-            "after": _cost(self.after),
+            "before": cost_table(self.before),
+            "after": cost_table(self.after),
             "fidelity": {
                 "cosine": close.cosine if close else None,
                 "relative_l2": close.relative_l2 if close else None,
@@ -125,7 +123,7 @@ class Result:
                 "source": close.source if close else None,
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
-            "latency": _latency(self.latency),
+            "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,
             "groups": [
@@ -149,20 +147,21 @@ class Result:
             "unfolded": dict(self.unfolded),
             "notes": list(self.notes),
         }
-        return {key: _finite(value) for key, value in table.items()}
+        return {key: finite(value) for key, value in table.items()}
 
     def to_json(self) -> str:
         """The report, as text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _latency(measured: Sequence[Latency]) -> dict[str, object] | None:
-    """The first batch size, and all of them under ``batches``."""
+def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:
+    """As JSON has it: the first batch size, and all of them under ``batches``."""
     batches: list[object] = [latency.to_dict() for latency in measured]
     return {**measured[0].to_dict(), "batches": batches} if measured else None
 
 
-def _cost(cost: Cost) -> dict[str, object]:
+def cost_table(cost: Cost) -> dict[str, object]:
+    """As JSON has it."""
     return {
         "params": cost.params,
         "macs": cost.macs,
@@ -172,12 +171,13 @@ def _cost(cost: Cost) -> dict[str, object]:
     }
 
 
-def _finite(value: object) -> object:
+def finite(value: object) -> object:
+    """``value`` with null for what JSON has no number for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
 
 
 def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, str]) -> tuple[GroupResult, ...]:
@@ -222,14 +222,5 @@ def write_report(report: Report, path: Path) -> None:
     ------
     OnnxMergeError: the file cannot be written.
     """
-    target = Path(os.path.realpath(path))
-    temporary = temporary_name(target)
-    try:
-        with new_file(temporary) as sink:
-            sink.write(report.to_json().encode("utf-8", "backslashreplace"))  # names with lone surrogates
-        os.replace(temporary, target)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OnnxMergeError(f"the report {target} cannot be written: {error.strerror or error}") from error
-        raise
+    content = report.to_json().encode("utf-8", "backslashreplace")  # names with lone surrogates
+    write_whole(content, path, "the report")

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -90,6 +91,19 @@ def available_provider(requested: Literal["auto", "cpu", "cuda"] = "auto") -> Pr
     return ProviderChoice("cpu", reason)
 
 
+_limit: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextlib.contextmanager
+def threads_limited(threads: int | None) -> Iterator[None]:
+    """Sessions that are made in the block have so many threads within an operator, unless they are given others."""
+    token = _limit.set(threads)
+    try:
+        yield
+    finally:
+        _limit.reset(token)
+
+
 class Session:
     """A loaded model.
 
@@ -97,7 +111,7 @@ class Session:
     ----------
     model: a model, its bytes, or the path of its file.
     provider: where to run it; the CPU by default.
-    threads: within an operator; onnxruntime's choice (one a core) by default.
+    threads: within an operator; by default those of `threads_limited`, else onnxruntime's choice (one a core).
     optimisation: of the graph by onnxruntime. Fixed, since other levels give other roundings: outputs are compared
         between sessions of the same level only.
     base_dir: folder of the model's external data, where it has tensors that were not loaded.
@@ -122,7 +136,7 @@ class Session:
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
-        options.intra_op_num_threads = threads or 0
+        options.intra_op_num_threads = threads or _limit.get() or 0
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source: bytes | str

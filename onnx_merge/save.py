@@ -130,6 +130,26 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
     return SavedModel(target, hashlib.sha256(content).hexdigest(), len(content) + data_size)
 
 
+def write_whole(content: bytes, path: PathLike, what: str) -> None:
+    """Write ``content`` to ``path``: all of it or nothing. ``what`` it is, for the error message.
+
+    Raises
+    ------
+    OnnxMergeError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    temporary = temporary_name(target)
+    try:
+        with new_file(temporary) as sink:
+            sink.write(content)
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OnnxMergeError(f"{what} {target} cannot be written: {error.strerror or error}") from error
+        raise
+
+
 def needs_external_data(model: onnx.ModelProto) -> bool:
     """Whether ``model`` cannot be one file: too large, or with tensors that are not in memory."""
     tensors = list(all_tensors(model))

@@ -2,51 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import shutil
 from collections.abc import Iterator
 from typing import TextIO
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from onnx_merge.console import printed, screen_width
 from onnx_merge.result import AllocationResult, GroupResult, Result
 
-FILE_WIDTH = 120
-"""Columns, where the output is not a terminal: the same whoever runs it."""
-WHOLE = 10_000
-"""Columns of tables that are not cut."""
 GAP = 3
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 
 
 def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
-    """The tables as ``stream`` can show them: as wide as the terminal; elsewhere `FILE_WIDTH` wide, without colours."""
-    terminal = stream.isatty()
-    encoding = stream.encoding or "utf-8"
-    # Rendered to memory first, so that a broken pipe or a narrow encoding is met in one place only, by the caller.
-    sink = io.TextIOWrapper(io.BytesIO(), encoding, "backslashreplace", newline="")
-    width = shutil.get_terminal_size().columns if terminal else FILE_WIDTH
-    console = Console(
-        file=sink,
-        force_terminal=terminal,
-        no_color=None if terminal else True,
-        width=WHOLE if verbose else width,
-        height=25,  # without one, a dumb terminal's width is not believed
-        markup=False,
-        highlight=False,
-        emoji=False,
-        legacy_windows=False,
-    )
-    for part in _parts(result, width, verbose):
-        if isinstance(part, Text) and terminal:
-            console.print(part, width=width)
-        else:  # in files, sentences have one line
-            console.print(part, soft_wrap=isinstance(part, Text))
-    sink.seek(0)
-    return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())
+    """The tables as ``stream`` can show them; see `onnx_merge.console.printed`."""
+    return printed(_parts(result, screen_width(stream), verbose), stream, verbose)
 
 
 def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType]:
@@ -89,12 +62,12 @@ def _costs(result: Result, verbose: bool) -> Table:
         table.add_row(label, f"{old:,}", f"{new:,}", f"{new / old:.3f}" if old else "-")
     for latency in result.latency:
         label, old_ms, new_ms = f"latency (batch {latency.batch})", latency.before_ms, latency.after_ms
-        table.add_row(label, _ms(old_ms), _ms(new_ms), f"{latency.ratio:.3f}")
-        table.add_row("  90th percentile", _ms(latency.before_p90_ms), _ms(latency.after_p90_ms), "")
+        table.add_row(label, milliseconds(old_ms), milliseconds(new_ms), f"{latency.ratio:.3f}")
+        table.add_row("  90th percentile", milliseconds(latency.before_p90_ms), milliseconds(latency.after_p90_ms), "")
     return table
 
 
-def _ms(value: float) -> str:
+def milliseconds(value: float) -> str:
     """Milliseconds with three significant digits, down to the microsecond."""
     return f"{value:,.0f} ms" if value >= 100 else f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f} ms"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,6 +25,10 @@ from passes.settings import CompressSettings, exclusions, own_ratios
 from passes.shrink import Solution, shrink, unshrunk_twin
 
 Progress = Callable[[str], None]
+
+
+def silent(stage: str) -> None:
+    """Progress that nobody sees."""
 
 
 @dataclass
@@ -59,6 +63,17 @@ class Compressed:
         return unshrunk_twin(self.typing, self.plans, self.solution)
 
 
+@dataclass(frozen=True)
+class _Scope:
+    """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
+    share that the user gave it alone; ``views``: of samples, where layers are to be solved on them."""
+
+    excluded: dict[str, str]
+    live: list[ChannelGroup]
+    own: dict[str, float]
+    views: Views | None
+
+
 class Study:
     """A model about which everything is found out once, whatever number of results is made of it.
 
@@ -71,7 +86,7 @@ class Study:
         model: onnx.ModelProto,
         input_shapes: Mapping[str, Shape] | None = None,
         observer: Observer | None = None,
-        progress: Progress = lambda stage: None,
+        progress: Progress = silent,
         samples: Samples | None = None,
     ) -> None:
         self._model, self._progress = model, progress
@@ -81,12 +96,35 @@ class Study:
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
 
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process: the terminal that progress is shown on stays here."""
+        return {**vars(self), "_progress": silent, "_seconds": {}}
+
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:
         self._progress(name)
         start = time.perf_counter()
         yield
         self._seconds[name] = self._seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def prepare(self, settings: CompressSettings) -> None:
+        """Find what results with these settings rest on, whatever share they keep: what samples show, the order of
+        channels, measured losses.
+
+        Raises
+        ------
+        PassError: an expression of the settings matches no layer.
+        """
+        scope = self._scope(settings)
+        view = next(iter(scope.views), None) if scope.views is not None else None
+        allocator = self._allocator(settings, view, scope)
+        with self._stage("allocate"):
+            allocator.prepare()
+        with self._stage("plan"):
+            for group in scope.live:
+                allocator.planner.plan(group, group.size - 1)
+                if settings.method == "reconstruct" and settings.select == "auto":
+                    allocator.planner.ranking(group)  # all of it: that of fewer channels is its beginning
 
     def compress(self, settings: CompressSettings) -> Compressed:
         """A compressed copy; where no channel goes, an unchanged one.
@@ -97,27 +135,23 @@ class Study:
         TargetError: the target cannot be met.
         """
         typing, groups = self.analysis.typing, self.analysis.groups
-        excluded = exclusions(groups, settings)
-        live = [g for g in groups if not g.frozen and g.name not in excluded]
-        own = own_ratios(groups, settings)
+        scope = self._scope(settings)
         found: list[Allocation] = []
 
         def make(view: View | None) -> list[GroupPlan]:
-            planner = self._planner(settings, view, live)
+            allocator = self._allocator(settings, view, scope)
+            planner = allocator.planner
             if settings.lossless:
                 with self._stage("plan"):
-                    whole = planner.plans(groups, excluded, lambda group: group.size)
-                    return [planner.lossless(p.group) if p.group in live else p for p in whole]
-            if planner not in self._losses:
-                count = sum(not group.frozen for group in self.analysis.groups)
-                self._losses[planner] = Losses(planner, view, count)
-            losses = self._losses[planner]
+                    whole = planner.plans(groups, scope.excluded, lambda group: group.size)
+                    return [planner.lossless(p.group) if p.group in scope.live else p for p in whole]
             with self._stage("allocate"):
-                found.append(Allocator(self.analysis, live, own, settings, planner, losses).allocation())
+                found.append(allocator.allocation())
             with self._stage("plan"):
-                return planner.plans(groups, excluded, lambda group: found[-1].widths.get(group.atom, group.size))
+                widths = found[-1].widths
+                return planner.plans(groups, scope.excluded, lambda group: widths.get(group.atom, group.size))
 
-        views = self._views if settings.method == "reconstruct" and self._loses(settings, own) else None
+        views = scope.views
         if views is not None and settings.draft:
             done = Reconstruction(make(next(iter(views), None)), Solution(), views.notes)
         elif views is not None:
@@ -146,27 +180,34 @@ class Study:
             done.notes,
         )
 
-    def _loses(self, settings: CompressSettings, own: Mapping[str, float]) -> bool:
-        """Whether channels are to go that carry something."""
+    def _scope(self, settings: CompressSettings) -> _Scope:
+        groups = self.analysis.groups
+        excluded = exclusions(groups, settings)
+        live = [g for g in groups if not g.frozen and g.name not in excluded]
+        own = own_ratios(groups, settings)
         ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
-        return not settings.lossless and min(ratios) < 1.0
+        loses = not settings.lossless and min(ratios) < 1.0
+        return _Scope(excluded, live, own, self._views if settings.method == "reconstruct" and loses else None)
 
-    def _planner(self, settings: CompressSettings, view: View | None, live: Sequence[ChannelGroup]) -> Planner:
-        """What was planned before stays known, for other widths."""
+    def _allocator(self, settings: CompressSettings, view: View | None, scope: _Scope) -> Allocator:
+        """What was planned and measured before stays known, for other budgets."""
         key = (view, settings.method, settings.select, settings.merge)
-        knowledge = view.knowledge(live) if view else {}
+        knowledge = view.knowledge(scope.live) if view else {}
         if key not in self._planners:
             norms = self.analysis.folded.norms
             plan_settings = PlanSettings(settings.method, settings.select, settings.merge, norms, knowledge)
-            self._planners[key] = Planner(self.analysis.typing, plan_settings)
-        return self._planners[key]
+            planner = self._planners[key] = Planner(self.analysis.typing, plan_settings)
+            count = sum(not group.frozen for group in self.analysis.groups)
+            self._losses[planner] = Losses(planner, view, count)
+        planner = self._planners[key]
+        return Allocator(self.analysis, scope.live, scope.own, settings, planner, self._losses[planner])
 
 
 def compress(
     model: onnx.ModelProto,
     settings: CompressSettings,
     observer: Observer | None = None,
-    progress: Progress = lambda stage: None,
+    progress: Progress = silent,
     samples: Samples | None = None,
 ) -> Compressed:
     """One result of one `Study`."""

@@ -1,8 +1,8 @@
 """How many channels each group keeps.
 
 With allocation ``uniform`` every group keeps the same share. With ``auto`` as much of the cost goes, but where the
-outputs miss it least: the groups' losses are measured one by one, the budget is spread over them, and several ways to
-do so are compared by what the outputs lose with all groups cut.
+outputs miss it least: the groups' losses are measured one by one, the budget is spread over them, and the result is
+held against the uniform one by what the outputs lose with all groups cut.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
 DEAR = 1.5
 """Times the loss without blocks that blocks may cost; more of it, and they are halved."""
+TELLING = 1.0
+"""Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""
 RECOUNTS = 3
 """Times that the parameters of a result are counted, at most, to find widths with which they fit."""
 
@@ -95,6 +97,12 @@ class Allocator:
             raise TargetError(self._missed(pool, allocation.widths, goal, whole))
         return self._with_fixed(pool, allocation)
 
+    def prepare(self) -> None:
+        """Find the losses by which every budget is spread."""
+        pool = self._pool()
+        if self.settings.allocation != "uniform" and pool.groups:
+            self.losses.of(pool.groups)
+
     def _missed(self, pool: Pool, widths: Mapping[Atom, int], goal: int, whole: int) -> str:
         """That the target cannot be met, and what may help."""
         target, blocks = self.settings.target, self.settings.blocks
@@ -149,8 +157,7 @@ class Allocator:
         widths, block, met = free, 1, False
         for size in sizes:
             blocks = replace(asked, size=size)
-            ways = [balanced(pool, goal, tempered, blocks) for tempered in _tempered(losses)]
-            ways.append(uniform_at(pool, goal, blocks))
+            ways = [balanced(pool, goal, losses, blocks), uniform_at(pool, goal, blocks)]
             if not asked.strict:
                 ways = [filled(pool, goal, losses, way, near, PADDED) for way in ways]
             reached = [way for way in ways if pool.misses(way, goal) <= near]
@@ -165,14 +172,21 @@ class Allocator:
         return Allocation(widths, block, asked.size, _loss(pool, losses, widths), free_loss)
 
     def _best(self, pool: Pool, ways: Sequence[dict[Atom, int]]) -> dict[Atom, int]:
-        """The way with which the outputs lose least; the first where that cannot be measured."""
+        """The first way, unless the outputs lose less with another one and that says something.
+
+        Until layers are solved for them, cuts in all groups at once can leave no more than noise of the outputs: then
+        what each group loses alone tells more.
+        """
+        if len(ways) == 1:
+            return ways[0]
         scores: list[float] = []
         for way in ways:
             everything = {**pool.fixed, **way}
             widths = {g.name: everything.get(g.atom, g.size) for g in self.live}
             loss = self.losses.together(self.live, widths)
             scores.append(math.inf if loss is None else loss)
-        return ways[int(np.argmin(scores))]
+        best = int(np.argmin(scores))
+        return ways[best] if scores[best] < TELLING else ways[0]
 
     def _params(self, pool: Pool, allocation: Allocation) -> int:
         """Parameters of the model with these widths."""
@@ -194,8 +208,3 @@ def _halves(size: int) -> list[int]:
 
 def _loss(pool: Pool, losses: Mapping[str, Array], widths: Mapping[Atom, int]) -> float:
     return sum(float(losses[g.name][widths[g.atom]]) for g in pool.groups)
-
-
-def _tempered(losses: Mapping[str, Array]) -> list[Mapping[str, Array]]:
-    """As they are, and with less difference between groups: what is lost in several adds up to more than its sum."""
-    return [losses, {name: np.sqrt(loss) for name, loss in losses.items()}]

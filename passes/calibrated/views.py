@@ -64,8 +64,13 @@ class Views:
 
     def __init__(self, before: Graph, typing: Typing, samples: Samples) -> None:
         self.feeds, self.notes = batches(typing.graph, samples)
-        self._before, self._typing, self._samples = before, typing, samples
+        self._before, self._typing = before, typing
+        self._samples: Samples | None = samples
         self._found: list[View] | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process: the samples themselves do not go where they have served."""
+        return {**vars(self), "_samples": self._samples if self._found is None else None}
 
     def __iter__(self) -> Iterator[View]:
         """The ways to look at the model, the most telling first; the last is the model's own. None if there are too
@@ -76,6 +81,7 @@ class Views:
 
     def _make(self) -> Iterator[View]:
         samples = self._samples
+        assert samples is not None  # as long as nothing is found
         together = max(4, int(samples.memory / max(1.0, NORMED * _each(self._typing.graph))))
         if not samples.real:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, together)

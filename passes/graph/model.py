@@ -67,6 +67,17 @@ class Graph:
         self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """To be sent to another process: what lies in ``model`` already does not go twice."""
+        for node in self.nodes:
+            for value in node.attrs.values():
+                _read_lazy(value)
+        return {**vars(self), "initializers": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.initializers = {t.name: t for t in self.model.graph.initializer}
+
     def _constants(self) -> frozenset[str]:
         """Initializers, and tensors computed from nothing but constants."""
         found = {*self.initializers, *(t.values.name for t in self.model.graph.sparse_initializer)}
@@ -149,6 +160,18 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             )
         )
     return nodes
+
+
+def _read_lazy(value: object) -> None:
+    """Read tensors in attributes, for which onnx-graphsurgeon keeps protobuf's containers, which cannot be pickled."""
+    if isinstance(value, gs.Constant):
+        _ = value.values
+    elif isinstance(value, gs.Graph):
+        for tensor in value.tensors().values():
+            _read_lazy(tensor)
+        for node in value.nodes:
+            for inner in node.attrs.values():
+                _read_lazy(inner)
 
 
 def _is_text(attribute: onnx.AttributeProto) -> bool:

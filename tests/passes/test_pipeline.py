@@ -1,11 +1,14 @@
 """The settings of `compress`: which groups shrink, and how much."""
 
+import pickle
 import re
 
 import pytest
 from netkit import TOLERANCE, compressed, difference, net, shape_of
 
 from passes.graph.errors import PassError
+from passes.pipeline import Study, compress
+from passes.settings import CompressSettings
 
 BODY = """net (float[N,3,6,6] x) => (float[N,5,6,6] y) {
     a = Conv(x, a_w)  ar = Relu(a)  b = Conv(ar, b_w)  br = Relu(b)  c = Conv(br, c_w)  s = Add(c, ar)
@@ -101,3 +104,31 @@ def test_the_width_of_a_tensor_that_is_counted_stays():
     }"""
     model = net(body, w=(6, 8), v=(8, 4))
     assert difference(model, compressed(model, keep=0.5).model) == 0
+
+
+def test_a_prepared_study_gives_the_same_elsewhere():
+    """In another process, that is; what was found out is not found out again there."""
+    model = net(BODY, **WEIGHTS)
+    for given in ({}, {"allocation": "auto"}, {"exclude": ("d",)}, {"select": "gm", "method": "prune"}):
+        study = Study(model, progress=lambda stage: None)
+        study.prepare(CompressSettings(keep=0.3, **given))
+        sent = pickle.loads(pickle.dumps(study))
+        for keep in (0.8, 0.3, 1.0):
+            expected = compress(model, CompressSettings(keep=keep, **given)).model
+            assert study.compress(CompressSettings(keep=keep, **given)).model == expected
+            assert sent.compress(CompressSettings(keep=keep, **given)).model == expected
+    with pytest.raises(PassError, match="matches no layer"):
+        study.prepare(CompressSettings(keep=0.3, exclude=("nowhere",)))
+
+
+def test_tensors_in_attributes_can_be_sent():
+    model = net(
+        """net (float[N,3,6,6] x) => (float[N,5,6,6] y) {
+            s = Shape(x)  z = ConstantOfShape <value: tensor = float[1] {1.0}> (s)  p = Add(x, z)
+            a = Conv(p, a_w)  y = Conv(a, y_w)
+        }""",
+        a_w=(8, 3, 1, 1),
+        y_w=(5, 8, 1, 1),
+    )
+    study = pickle.loads(pickle.dumps(Study(model)))
+    assert study.compress(CompressSettings(keep=0.5)).model == compress(model, CompressSettings(keep=0.5)).model

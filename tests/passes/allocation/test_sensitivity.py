@@ -37,7 +37,7 @@ def test_what_one_group_loses_is_what_the_whole_model_loses_without_it(name):
     for group_name, losses in sensitivity.alone(planner, live).items():
         for width, loss in losses.items():
             whole = sensitivity.together(planner, live, {group_name: width})
-            assert loss == pytest.approx(whole, rel=0.05 if "float16" in name else 1e-6, abs=1e-12)
+            assert loss == pytest.approx(whole, rel=0.1 if "float16" in name else 1e-6, abs=1e-10)
 
 
 CHAIN = """net (float[N,6] x) => (float[N,5] y, float[N,3] z) {
@@ -46,7 +46,7 @@ CHAIN = """net (float[N,6] x) => (float[N,5] y, float[N,3] z) {
 SIZES = dict(a_w=(6, 12), b_w=(12, 8), y_w=(8, 5), z_w=(12, 3))
 
 
-def test_it_is_the_share_of_the_variance_averaged_over_the_outputs():
+def test_it_is_noise_over_signal_averaged_over_the_outputs():
     view, live, planner = known(net(CHAIN, **SIZES))
     plans = [planner.plan(group, {"a": 9, "b": 4}[group.name]) for group in live]
     models = (view.typing.graph.model, unshrunk_twin(view.typing, plans))
@@ -54,7 +54,9 @@ def test_it_is_the_share_of_the_variance_averaged_over_the_outputs():
     wanted = []
     for name in ("y", "z"):
         whole, cut = (np.concatenate([f[name] for f in found]).astype(np.float64) for found in (exact, now))
-        wanted.append(np.square(cut - whole).sum() / np.square(whole - whole.mean(0)).sum())
+        whole, cut = whole - whole.mean(0), cut - cut.mean(0)
+        explained = np.corrcoef(whole.ravel(), cut.ravel())[0, 1] ** 2
+        wanted.append(1 / explained - 1)
     together = Sensitivity(view, 2).together(planner, live, {"a": 9, "b": 4})
     assert together == pytest.approx(np.mean(wanted), rel=1e-6) and together > 0
     assert Sensitivity(view, 2).together(planner, live, {}) == 0

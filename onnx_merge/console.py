@@ -1,0 +1,46 @@
+"""Tables and sentences as a stream can show them."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterable
+from typing import TextIO
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+FILE_WIDTH = 120
+"""Columns, where the output is not a terminal: the same whoever runs it."""
+WHOLE = 10_000
+"""Columns of tables that are not cut."""
+
+
+def screen_width(stream: TextIO) -> int:
+    """Columns of the terminal, `FILE_WIDTH` elsewhere."""
+    return shutil.get_terminal_size().columns if stream.isatty() else FILE_WIDTH
+
+
+def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = False) -> str:
+    """``parts`` as wide as the screen, without colours where that is no terminal; ``verbose``: tables are not cut."""
+    terminal, screen = stream.isatty(), screen_width(stream)
+    # Rendered to memory first, so that a broken pipe or a narrow encoding is met in one place only, by the caller.
+    sink = io.TextIOWrapper(io.BytesIO(), stream.encoding or "utf-8", "backslashreplace", newline="")
+    console = Console(
+        file=sink,
+        force_terminal=terminal,
+        no_color=None if terminal else True,
+        width=WHOLE if verbose else screen,
+        height=25,  # without one, a dumb terminal's width is not believed
+        markup=False,
+        highlight=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    for part in parts:
+        if isinstance(part, Text) and terminal:
+            console.print(part, width=screen)
+        else:  # in files, sentences have one line
+            console.print(part, soft_wrap=isinstance(part, Text))
+    sink.seek(0)
+    return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())

@@ -1,0 +1,42 @@
+"""Which of several results are worth having, and from which on more is paid for less."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+TINY = 1e-9
+"""Distance from the chord, of axes from 0 to 1, that is rounding."""
+
+
+def frontier(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
+    """Indices of the points that no other one dominates, cheapest first: none costs as little and is better.
+
+    Of equal points the first stays.
+    """
+    found: list[int] = []
+    for i in sorted(range(len(costs)), key=lambda i: (costs[i], -qualities[i])):
+        if not found or qualities[i] > qualities[found[-1]]:
+            found.append(i)
+    return found
+
+
+def knee(costs: Sequence[float], qualities: Sequence[float]) -> int | None:
+    """Index of the point of the frontier that lies farthest above the chord between its ends, both axes from 0 to 1.
+
+    That is the curvature of a set of points in the sense of Kneedle (Satopää et al., "Finding a 'Kneedle' in a
+    Haystack", ICDCSW 2011), without its smoothing, for which a sweep has too few points. A single point is its own
+    knee; a frontier without a point above its chord has none.
+    """
+    points = frontier(costs, qualities)
+    if len(points) == 1:
+        return points[0]
+    if len(points) < 3:
+        return None
+    first, last = points[0], points[-1]
+    heights = {
+        i: (qualities[i] - qualities[first]) / (qualities[last] - qualities[first])
+        - (costs[i] - costs[first]) / (costs[last] - costs[first])
+        for i in points[1:-1]
+    }
+    best = max(heights, key=lambda i: heights[i])
+    return best if heights[best] > TINY else None
