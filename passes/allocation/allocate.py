@@ -30,7 +30,7 @@ from passes.shrink import shrink
 
 ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
-DEAR = 1.5
+DEAR = 1.25
 """Times the loss without blocks that blocks may cost; more of it, and they are halved."""
 TELLING = 1.0
 """Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""

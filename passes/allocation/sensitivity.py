@@ -17,7 +17,7 @@ from passes.graph.model import Array
 from passes.planner import Planner
 from passes.shrink import unshrunk_twin
 
-SHARES = (0.75, 0.5, 0.25)
+SHARES = (0.75, 0.5, 0.25, 0.1)
 """Of a group's channels that are left when it is measured; the middle one alone where runs are dear."""
 SAMPLES = 64
 """Samples that are enough."""
