@@ -11,8 +11,9 @@ prune            the l1 criterion alone
 merge            Neuron Merging: l1, removed channels go to the most similar kept one
 merge reprune    the same, kept channels being REPrune's representatives
 ridge Z          GRAIL's step: on the original's activations, ridge from the kept to all channels, into the next layer
-ours synthetic   the default without data
-ours real        the same with the samples of --calib
+ours synthetic   reconstruction without data, every group keeping the same share
+auto synthetic   the default: as many multiply-adds, spread over the groups
+ours real, auto real   the same with the samples of --calib
 onnxsim          simplify, then apply_structured_pruning, at the least sparsity with no more multiply-adds than `prune`
 onnxsim + tune   and apply_pruning_finetune on the same samples
 

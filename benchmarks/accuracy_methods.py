@@ -31,6 +31,7 @@ Method = Callable[[float], onnx.ModelProto]
 """Share of channels to keep -> model."""
 TRIES = 12
 """Halvings of the sparsity's range."""
+UNIFORM = ("--allocation", "uniform")
 
 
 class Bench:
@@ -91,7 +92,7 @@ class Bench:
             return onnxsim.apply_structured_pruning(simple, sparsity=sparsity)
 
         def method(keep: float) -> onnx.ModelProto:
-            goal = self.left(self.ours("--method", "prune")(keep))[1]
+            goal = self.left(self.ours(*UNIFORM, "--method", "prune")(keep))[1]
             low, high = 0.0, 0.99
             for _ in range(TRIES):
                 middle = (low + high) / 2
@@ -107,13 +108,15 @@ class Bench:
 
 def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
     """Names and methods; ``real``: whether there are samples."""
-    yield "prune", bench.ours("--method", "prune")
-    yield "merge", bench.ours("--method", "merge")
-    yield "merge reprune", bench.ours("--method", "merge", "--select", "reprune")
+    yield "prune", bench.ours(*UNIFORM, "--method", "prune")
+    yield "merge", bench.ours(*UNIFORM, "--method", "merge")
+    yield "merge reprune", bench.ours(*UNIFORM, "--method", "merge", "--select", "reprune")
     yield "ridge Z", bench.ridge
-    yield "ours synthetic", bench.ours("--calib", "synthetic")
+    yield "ours synthetic", bench.ours(*UNIFORM, "--calib", "synthetic")
+    yield "auto synthetic", bench.ours("--calib", "synthetic")
     if real:
-        yield "ours real", bench.ours("--calib", str(bench.calib))
+        yield "ours real", bench.ours(*UNIFORM, "--calib", str(bench.calib))
+        yield "auto real", bench.ours("--calib", str(bench.calib))
     if importlib.util.find_spec("onnxsim"):
         yield "onnxsim", bench.peer(tuned=False)
         yield "onnxsim + tune", bench.peer(tuned=True)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import onnx
 
 from passes.allocation.blocks import PADDED, Blocks, allowed_widths
@@ -31,8 +30,8 @@ from passes.shrink import shrink
 ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
 DEAR = 1.25
-"""Times the loss without blocks that blocks may cost; more of it, and they are halved."""
-TELLING = 1.0
+"""Times the least loss that the largest blocks may cost."""
+TELLING = 2.0
 """Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""
 RECOUNTS = 3
 """Times that the parameters of a result are counted, at most, to find widths with which they fit."""
@@ -53,6 +52,14 @@ class Allocation:
     asked: int = 1
     loss: float | None = None
     free_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to spread a budget: widths, and the block that they are multiples of."""
+
+    block: int
+    widths: dict[Atom, int]
 
 
 @dataclass(frozen=True)
@@ -149,44 +156,46 @@ class Allocator:
 
         Blocks that are not strict are halved until they allow it, and until they cost little.
         """
-        asked = self.settings.blocks
-        losses = self.losses.of(pool.groups)
-        sizes = [asked.size] if asked.strict else _halves(asked.size)
+        asked, losses = self.settings.blocks, self.losses.of(pool.groups)
+        ways = [self._way(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))]
+        if not asked.strict:
+            ways.append(Way(1, uniform_at(pool, goal, Blocks())))
+        reached = [way for way in ways if pool.misses(way.widths, goal) <= near]
+        if not reached:
+            ways = [
+                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, replace(asked, size=way.block)))
+                for way in ways
+            ]
+            reached = [min(ways, key=lambda way: pool.misses(way.widths, goal))]
+        way = self._best(pool, reached)
         free = balanced(pool, goal, losses, Blocks())
-        free_loss = _loss(pool, losses, free)
-        widths, block, met = free, 1, False
-        for size in sizes:
-            blocks = replace(asked, size=size)
-            ways = [balanced(pool, goal, losses, blocks), uniform_at(pool, goal, blocks)]
-            if not asked.strict:
-                ways = [filled(pool, goal, losses, way, near, PADDED) for way in ways]
-            reached = [way for way in ways if pool.misses(way, goal) <= near]
-            if not reached and not met and size == sizes[-1]:
-                ways = [adjusted(pool, goal, losses, way, near, blocks) for way in ways]
-                reached = [way for way in ways if pool.misses(way, goal) <= near]
-            if reached or not met:
-                nearest = min(ways, key=lambda way: pool.misses(way, goal))
-                widths, block, met = self._best(pool, reached or [nearest]), size, bool(reached)
-            if met and _loss(pool, losses, widths) <= DEAR * free_loss:
-                break
-        return Allocation(widths, block, asked.size, _loss(pool, losses, widths), free_loss)
+        return Allocation(way.widths, way.block, asked.size, *(_loss(pool, losses, w) for w in (way.widths, free)))
 
-    def _best(self, pool: Pool, ways: Sequence[dict[Atom, int]]) -> dict[Atom, int]:
-        """The first way, unless the outputs lose less with another one and that says something.
+    def _way(self, pool: Pool, goal: int, near: float, size: int) -> Way:
+        """The widths that lose least by what the groups lose alone."""
+        losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=size)
+        widths = balanced(pool, goal, losses, blocks)
+        return Way(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
 
-        Until layers are solved for them, cuts in all groups at once can leave no more than noise of the outputs: then
-        what each group loses alone tells more.
+    def _best(self, pool: Pool, ways: Sequence[Way]) -> Way:
+        """The way with the largest blocks among those with which the outputs lose little more than with the best.
+
+        What they lose is measured with all groups cut. Where that leaves little but noise, before layers are solved for
+        it, what the groups lose one by one tells more.
         """
         if len(ways) == 1:
             return ways[0]
-        scores: list[float] = []
-        for way in ways:
-            everything = {**pool.fixed, **way}
-            widths = {g.name: everything.get(g.atom, g.size) for g in self.live}
-            loss = self.losses.together(self.live, widths)
-            scores.append(math.inf if loss is None else loss)
-        best = int(np.argmin(scores))
-        return ways[best] if scores[best] < TELLING else ways[0]
+        losses = self.losses.of(pool.groups)
+        scores = [self._together(pool, way.widths) for way in ways]
+        if min(scores) > TELLING:
+            scores = [_loss(pool, losses, way.widths) for way in ways]
+        fair = [way for way, score in zip(ways, scores, strict=True) if score <= DEAR * min(scores)]
+        return max(fair, key=lambda way: way.block)
+
+    def _together(self, pool: Pool, way: Mapping[Atom, int]) -> float:
+        everything = {**pool.fixed, **way}
+        loss = self.losses.together(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
+        return math.inf if loss is None else loss
 
     def _params(self, pool: Pool, allocation: Allocation) -> int:
         """Parameters of the model with these widths."""

@@ -6,7 +6,7 @@ from architectures import ARCHITECTURES
 from netkit import feeds, net, observer
 from unitkit import Quiet, engine
 
-from passes.allocation.sensitivity import Sensitivity
+from passes.allocation.sensitivity import SHARES, Sensitivity
 from passes.analysis import analyse
 from passes.calibrated.views import View
 from passes.plan import PlanSettings
@@ -65,7 +65,7 @@ def test_it_is_noise_over_signal_averaged_over_the_outputs():
 def test_an_output_before_the_group_loses_nothing():
     view, live, planner = known(net(CHAIN, **SIZES))
     alone = Sensitivity(view, len(live)).alone(planner, live)
-    assert set(alone["a"]) == {9, 6, 3} and set(alone["b"]) == {6, 4, 2}
+    assert set(alone["a"]) == {9, 6, 3, 2} and set(alone["b"]) == {6, 4, 2, 1}
     body = CHAIN.replace(", float[N,3] z", "").replace("z = Gemm(ar, z_w)", "")
     view, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
     without = Sensitivity(view, len(live)).alone(planner, live)["b"]
@@ -84,7 +84,7 @@ def test_outputs_that_do_not_vary_do_not_count():
 def test_where_runs_are_dear_fewer_widths_and_samples_are_measured(monkeypatch):
     view, live, _ = known(net(CHAIN, **SIZES), count=256)
     of = Sensitivity(view, len(live))
-    assert of.shares == (0.75, 0.5, 0.25) and sum(len(f["x"]) for f in of._feeds) == 64
+    assert of.shares == SHARES and sum(len(f["x"]) for f in of._feeds) == 64
     monkeypatch.setattr("passes.allocation.sensitivity.WORK", 1.0)
     of = Sensitivity(view, len(live))
     assert of.shares == (0.5,) and sum(len(f["x"]) for f in of._feeds) == 8
