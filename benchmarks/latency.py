@@ -12,7 +12,7 @@ latency does not depend on what the weights are, and those of the models may be 
 MACs      multiply-adds left, as `passes.cost` counts them, after / before; of the aligned result.
 ms        median latency of the original.
 aligned   latency left, after / before, as `onnx_merge.latency.Timed.ratio`; with 90th percentiles in the JSON.
-any       the same of the result whose widths are not aligned; "-" where `optimize` knows no alignment.
+any       the same of the result whose widths are not aligned.
 conv      share of the original's multiply-adds in Conv nodes; from a half on, the model counts as a CNN.
 
 Below stand, for each share, the medians over all models and over CNNs, the worst model, and how many are slower than
@@ -30,7 +30,7 @@ import re
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ from onnx_merge.errors import OnnxMergeError, one_line
 from onnx_merge.latency import Latencies, compare_latency
 from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
-from onnx_merge.options import Options
 from onnx_merge.run import optimize
 from onnx_merge.runtime import ProviderChoice, Session, available_provider
 from onnx_merge.samples import index_bounds, random_feeds
@@ -50,8 +49,7 @@ from passes.graph.model import Graph
 from passes.normalise import normalise
 
 CNN_SHARE = 0.5
-KNOWN = {field.name for field in fields(Options)}
-ALIGNMENTS = {"aligned": "auto", "any": 1} if "align" in KNOWN else {"any": None}
+ALIGNMENTS: dict[str, str | int] = {"aligned": "auto", "any": 1}
 """Column -> value of the option."""
 
 
@@ -93,9 +91,8 @@ def measure(path: Path, amount: dict[str, float], args: argparse.Namespace, prov
         row.conv = conv_share(original)
         shrunk, macs = {}, {}
         for column, align in ALIGNMENTS.items():
-            options = {**amount, "method": args.method, "calib": args.calib, "provider": args.provider, "check_n": 1}
-            if align is not None:
-                options["align"] = align
+            options = {**amount, "align": align, "method": args.method, "calib": args.calib, "provider": args.provider}
+            options["check_n"] = 1
             shrunk[column], result = optimize(original, **{k: v for k, v in options.items() if v is not None})
             macs[column] = result.after.macs / max(result.before.macs, 1)
         timed = _time([original, *shrunk.values()], args, provider)
@@ -189,8 +186,6 @@ def main() -> int:
     parser.add_argument("--provider", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    if args.targets and "target_macs" not in KNOWN:
-        parser.error("optimize has no target_macs here: give --keeps")
     amounts = [{"target_macs": r} for r in args.targets] + [{"keep": r} for r in args.keeps]
     if not amounts:
         parser.error("give --targets or --keeps")
@@ -199,8 +194,6 @@ def main() -> int:
     if not files:
         parser.error("no model matches")
     provider = available_provider(args.provider)
-    if "align" not in KNOWN:
-        print("optimize has no align here: the column of aligned widths is left out")
     width = max(len("model"), *(len(file.stem) for file in files))
     print(f"{'model':{width}} {'share':16} {'MACs':>7} {'ms':>9} {'aligned':>7} {'any':>7} {'conv':>7}")
     rows: list[Row] = []

@@ -197,7 +197,7 @@ def _options(parser: Parser) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         prog=PROG,
-        usage=f"{PROG} IN OUT (--keep R | --lossless) [options]",
+        usage=f"{PROG} IN OUT (--keep R | --target-... R | --max-drop PCT | --lossless) [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),
@@ -239,7 +239,7 @@ def add_limits(amount: argparse._ArgumentGroup) -> None:
 def add_ways(parser: Parser) -> None:
     """The groups of options that say how channels go, and how results are checked."""
     how = parser.add_argument_group("how")
-    how.add_argument("--method", metavar=_choices("method"), help="what becomes of removed channels (auto: merge)")
+    how.add_argument("--method", metavar=_choices("method"), help="of removed channels (auto: reconstruct)")
     how.add_argument("--select", metavar="CRITERION", help=f"which channels stay: {', '.join(CHOICES['select'])} (l1)")
     how.add_argument("--lambda", type=float, metavar="X", help="weight of cosine distance against bias distance (0.85)")
     how.add_argument("--threshold", type=float, metavar="X", help="smallest cosine at which channels merge (0.1)")

@@ -1,4 +1,10 @@
-"""Column-subset selection: which channels let the others, as their readers see them, be reconstructed best."""
+"""Column-subset selection: which channels let the others, as their readers see them, be reconstructed best.
+
+With the covariance S of the channels and the readers' W^T W =: G, choosing channel c explains H_cc / S_cc of what the
+readers see, H = S G S. What it leaves of both is
+
+    v = S_c / sqrt(S_cc),  h = H_c / sqrt(S_cc):    S - v v^T,    H - v h^T - h v^T + v v^T H_cc / S_cc
+"""
 
 import numpy as np
 
@@ -7,52 +13,61 @@ from .jit import serial
 
 LARGE = 2048
 """Channels beyond which each is judged alone: the greedy choice takes C^3 operations."""
+WAITING = 16
+"""Picks whose downdates wait for each other: what is picked next is brought up to date by itself; the matrices, which
+are larger than a cache, go through memory once for all of them."""
+EXPLAINED = 1e-9
+"""Share of its variance below which a channel is explained but for rounding, and has nothing to add."""
 
 
 @serial
-def _greedy(covariance: Double, seen: Double, candidates: Index, chosen: Index, left: Double) -> None:
-    """``covariance`` (C, C) and ``seen`` (C, T) are overwritten with what the chosen channels leave unexplained."""
-    channels, targets = seen.shape
-    start = np.empty(channels)
-    for c in range(channels):
-        start[c] = covariance[c, c]
-    total = 0.0
+def _greedy(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double) -> None:
+    """Picks among ``candidates`` (overwritten), one by one, into ``chosen`` (K,) and ``gains``; -1 from where none has
+    anything to add. ``cov`` and ``seen`` (C, C) are overwritten."""
+    size = cov.shape[0]
+    start, variance, worth = np.empty(size), np.empty(size), np.empty(size)
+    for c in range(size):
+        start[c] = variance[c] = cov[c, c]
+        worth[c] = seen[c, c]
+    v, h, ratio = np.empty((WAITING, size)), np.empty((WAITING, size)), np.empty(WAITING)
+    waiting = 0
     for k in range(chosen.shape[0]):
         best, at = -1.0, -1
         for i in range(candidates.shape[0]):
             c = candidates[i]
-            # A channel that the chosen ones explain but for rounding has nothing to add.
-            if c < 0 or covariance[c, c] <= 1e-9 * start[c] or covariance[c, c] <= 0.0:
+            if c < 0 or variance[c] <= EXPLAINED * start[c] or variance[c] <= 0.0:
                 continue
-            gain = 0.0
-            for t in range(targets):
-                gain += seen[c, t] * seen[c, t]
-            gain /= covariance[c, c]
-            if gain > best:
-                best, at = gain, i
-        if at < 0:  # nothing is left to explain: the first ones left do
-            for i in range(candidates.shape[0]):
-                if candidates[i] >= 0:
-                    at = i
-                    break
-            chosen[k] = candidates[at]
-            candidates[at] = -1
-            left[k] = total
+            if worth[c] / variance[c] > best:
+                best, at = worth[c] / variance[c], i
+        chosen[k] = candidates[at] if at >= 0 else -1
+        gains[k] = max(best, 0.0)
+        if at < 0:
             continue
-        pick = candidates[at]
-        candidates[at] = -1
-        chosen[k] = pick
-        pivot = covariance[pick, pick]
-        column = covariance[:, pick].copy()
-        watched = seen[pick].copy()
-        for a in range(channels):
-            factor = column[a] / pivot
-            for b in range(channels):
-                covariance[a, b] -= factor * column[b]
-            for t in range(targets):
-                seen[a, t] -= factor * watched[t]
-        total += best
-        left[k] = total
+        pick, candidates[at] = candidates[at], -1
+        own, read = cov[pick].copy(), seen[pick].copy()
+        for j in range(waiting):
+            x, y = v[j, pick], h[j, pick]
+            for b in range(size):
+                own[b] -= x * v[j, b]
+                read[b] += (ratio[j] * x - y) * v[j, b] - x * h[j, b]
+        root, r = np.sqrt(variance[pick]), worth[pick] / variance[pick]
+        for b in range(size):
+            v[waiting, b], h[waiting, b] = own[b] / root, read[b] / root
+            variance[b] -= v[waiting, b] ** 2
+            worth[b] += r * v[waiting, b] ** 2 - 2 * v[waiting, b] * h[waiting, b]
+        ratio[waiting] = r
+        waiting += 1
+        if waiting < WAITING:
+            continue
+        for a in range(size):
+            if variance[a] <= EXPLAINED * start[a]:  # its row is not read again
+                continue
+            for j in range(waiting):
+                x, y = v[j, a], h[j, a]
+                for b in range(size):
+                    cov[a, b] -= x * v[j, b]
+                    seen[a, b] += (ratio[j] * x - y) * v[j, b] - x * h[j, b]
+        waiting = 0
 
 
 def choose_columns(covariance: Double, weight: Double, candidates: Index, keep: int) -> tuple[Index, Double]:
@@ -60,19 +75,19 @@ def choose_columns(covariance: Double, weight: Double, candidates: Index, keep: 
 
     ``covariance`` (C, C) of the channels; ``weight`` (C, C) is the readers' W^T W; the readers see
     tr(W cov W^T). Returns ``keep`` of ``candidates`` in the order of choice, and for each the share of that trace that
-    the choice so far explains (keep,). Greedy column-subset selection (Farahat et al., ICDM 2011), with rank-one
-    downdates instead of new projections. Of more than `LARGE` channels those with the largest variance, as the readers
-    see it, are chosen.
+    the choice so far explains (keep,). Greedy column-subset selection (Farahat et al., ICDM 2011), with downdates
+    instead of new projections. Of more than `LARGE` those with the largest variance, as the readers see it, are chosen.
     """
+    candidates = np.asarray(candidates, np.int64)
     if len(covariance) > LARGE:
         power = np.diag(covariance) * np.diag(weight)
         chosen = candidates[np.argsort(-power[candidates], kind="stable")[:keep]]
         return chosen.astype(np.int64), np.cumsum(power[chosen]) / max(float(power.sum()), 1e-300)
-    values, vectors = np.linalg.eigh(weight)
-    strong = values > 1e-10 * max(float(values[-1]), 1e-300)
-    root = (vectors[:, strong] * np.sqrt(values[strong])).T  # (T, C), root^T root = weight
-    seen = np.ascontiguousarray((root @ covariance).T)
-    total = float(np.sum(root.T * seen))
-    chosen, left = np.empty(keep, np.int64), np.empty(keep)
-    _greedy(np.array(covariance, np.float64), seen, np.array(candidates, np.int64), chosen, left)
-    return chosen, left / max(total, 1e-300)
+    cov = np.array(covariance, np.float64)
+    seen = np.ascontiguousarray(cov @ weight @ cov)
+    total = float(np.sum(weight * cov))
+    chosen, gains = np.empty(keep, np.int64), np.zeros(keep)
+    _greedy(cov, seen, candidates.copy(), chosen, gains)
+    done = int(np.sum(chosen >= 0))  # nothing is left to explain: the first ones left do
+    chosen[done:] = np.setdiff1d(candidates, chosen[:done])[: keep - done]
+    return chosen, np.cumsum(gains) / max(total, 1e-300)

@@ -26,6 +26,17 @@ def test_each_step_takes_the_channel_that_explains_most(seed):
         np.testing.assert_allclose(share[k], best, rtol=1e-6)
 
 
+def test_downdates_that_wait_change_nothing():
+    """More picks than wait for each other."""
+    rng = np.random.default_rng(9)
+    x, w = rng.standard_normal((200, 50)) @ rng.standard_normal((50, 50)), rng.standard_normal((20, 50))
+    covariance, weight = x.T @ x / 200, w.T @ w
+    chosen, share = choose_columns(covariance, weight, np.arange(50), 40)
+    assert len(set(chosen.tolist())) == 40
+    for k in (1, 15, 16, 17, 33, 40):
+        np.testing.assert_allclose(share[k - 1], explained(covariance, weight, list(chosen[:k])), rtol=1e-6)
+
+
 def test_a_copy_is_not_taken_beside_its_original():
     rng = np.random.default_rng(5)
     x = rng.standard_normal((100, 4)) * [5, 1, 1, 1]
