@@ -58,7 +58,7 @@ exit codes:
   2  usage, or unreadable input
   3  outputs farther off than --min-cosine or --min-top1 allow: the model is
      written under OUT's name with .rejected.onnx
-  4  nothing could be removed, or the target cannot be met; nothing written
+  4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound; nothing written
 """
 
@@ -197,7 +197,7 @@ def _options(parser: Parser) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         prog=PROG,
-        usage=f"{PROG} IN OUT (--keep R | --target-... R | --max-drop PCT | --lossless) [options]",
+        usage=f"{PROG} IN OUT (--keep R | --target-macs R | ...) [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),

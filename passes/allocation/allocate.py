@@ -31,6 +31,8 @@ ROUGH = 0.05
 """Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
 DEAR = 1.25
 """Times the least loss that the largest blocks may cost."""
+SLOW = 1.3
+"""Times that which the smallest whole blocks may cost: widths that are none leave kernels their slow ways."""
 TELLING = 2.0
 """Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""
 RECOUNTS = 3
@@ -189,7 +191,12 @@ class Allocator:
         scores = [self._together(pool, way.widths) for way in ways]
         if min(scores) > TELLING:
             scores = [_loss(pool, losses, way.widths) for way in ways]
-        fair = [way for way, score in zip(ways, scores, strict=True) if score <= DEAR * min(scores)]
+        least = min(scores)
+        fair = [
+            way
+            for way, score in zip(ways, scores, strict=True)
+            if score <= (SLOW if way.block == PADDED else DEAR) * least
+        ]
         return max(fair, key=lambda way: way.block)
 
     def _together(self, pool: Pool, way: Mapping[Atom, int]) -> float:
