@@ -166,7 +166,8 @@ class Job:
         reason = self.block.reason
         if found.block < found.asked:
             reason += f"; blocks of {found.asked} would lose too much, or miss the target"
-        return AllocationResult(self.settings.allocation, found.block, reason, found.loss, found.free_loss)
+        strict = self.settings.blocks.strict
+        return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.free_loss)
 
     def judge(self, compressed: Compressed, settings: CompressSettings) -> Verdict:
         """Check the result, compare it with the original, and count.

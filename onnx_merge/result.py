@@ -66,7 +66,9 @@ class AllocationResult:
     method: str
     """auto or uniform."""
     block: int
-    """Channels that widths are multiples of, in groups that are wide enough."""
+    """Channels that widths are multiples of."""
+    strict: bool
+    """Whether that holds for narrow groups too."""
     reason: str
     """Why this block."""
     predicted_loss: float | None

@@ -100,7 +100,8 @@ def _quality(result: Result) -> Iterator[Text]:
 
 
 def _alignment(found: AllocationResult) -> str:
-    text = f"widths    multiples of {found.block} in wide groups: {found.reason}"
+    where = "" if found.strict else " in wide groups"
+    text = f"widths    multiples of {found.block}{where}: {found.reason}"
     if found.predicted_loss is not None and found.unaligned_loss:
         text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
     return text

@@ -48,7 +48,7 @@ def result(**changes):
             after=Cost(500, 900, 2100, 9, {"Conv": 6, "Relu": 3}),
             fidelity=Fidelity(0.99, 0.1, 0.5, 64, "random", "cpu"),
             accuracy=None,
-            allocation=AllocationResult("auto", 16, "probed", 0.3, 0.2),
+            allocation=AllocationResult("auto", 16, False, "probed", 0.3, 0.2),
             ware=0.125,
             groups=(group(), group("head", 10, 10, "frozen", "y is a graph output", "none")),
             seconds={"load": 0.1, "total": 0.2},
