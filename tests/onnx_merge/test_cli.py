@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from smallnet import names, network
 
 import onnx_merge
 from onnx_merge import cli, job, run, save
@@ -24,37 +25,6 @@ from onnx_merge.values import OPTION_NAMES
 ROOT = Path(__file__).parents[2]
 DIGITS = ROOT / "models" / "digits_cnn.onnx"
 LABELS = ROOT / "models" / "digits_test.npz"
-TEXT = """
-<ir_version: 8, opset_import: ["" : 17]>
-net (float[N,16] x) => (float[N,4] y) {
-    [first] a = Gemm<transB = 1>(x, w1, b1)
-    b = Relu(a)
-    [second] c = Gemm<transB = 1>(b, w2, b2)
-    d = Relu(c)
-    [head] y = Gemm<transB = 1>(d, w3, b3)
-}
-"""
-SIZES = {"w1": (32, 16), "b1": (32,), "w2": (24, 32), "b2": (24,), "w3": (4, 24), "b3": (4,)}
-
-
-def network():
-    model = onnx.parser.parse_model(TEXT)
-    rng = np.random.default_rng(0)
-    for name, size in SIZES.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
-    return model
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """An empty folder with a sound model ``in.onnx``, and the current one."""
-    onnx.save(network(), tmp_path / "in.onnx")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def sha(path):
