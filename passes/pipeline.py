@@ -137,6 +137,7 @@ class Study:
         typing, groups = self.analysis.typing, self.analysis.groups
         scope = self._scope(settings)
         found: list[Allocation] = []
+        unmeasured: list[str] = []
 
         def make(view: View | None) -> list[GroupPlan]:
             allocator = self._allocator(settings, view, scope)
@@ -147,6 +148,7 @@ class Study:
                     return [planner.lossless(p.group) if p.group in scope.live else p for p in whole]
             with self._stage("allocate"):
                 found.append(allocator.allocation())
+                unmeasured[:] = [allocator.losses.unmeasured] if allocator.losses.unmeasured else []
             with self._stage("plan"):
                 widths = found[-1].widths
                 return planner.plans(groups, scope.excluded, lambda group: widths.get(group.atom, group.size))
@@ -177,7 +179,7 @@ class Study:
             dict(self._seconds),
             done.solution,
             found[-1] if found else None,
-            done.notes,
+            (*done.notes, *unmeasured),
         )
 
     def _scope(self, settings: CompressSettings) -> _Scope:

@@ -24,6 +24,8 @@ class Losses:
         self._planner, self._view, self._count = planner, view, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}
+        self.unmeasured: str | None = None
+        """Why something was not measured, though there are samples."""
 
     def of(self, groups: Sequence[ChannelGroup]) -> dict[str, Array]:
         """Group name -> loss (C + 1,) with 0, 1, ... C channels left."""
@@ -39,7 +41,8 @@ class Losses:
         """Loss of the outputs with all groups at ``widths``; None where it cannot be measured."""
         try:
             return self._sensitivity.together(self._planner, groups, widths) if self._sensitivity else None
-        except RunError:
+        except RunError as error:
+            self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
 
     def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
@@ -48,5 +51,6 @@ class Losses:
         try:
             self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count)
             return self._sensitivity.alone(self._planner, groups)
-        except RunError:  # pieces of the model do not run by themselves
+        except RunError as error:  # pieces of the model do not run by themselves
+            self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"
             return {}

@@ -11,6 +11,7 @@ from passes.allocation.allocate import TELLING
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
 from passes.allocation.losses import Losses
+from passes.graph.errors import RunError
 from passes.pipeline import Study
 
 
@@ -151,3 +152,12 @@ def test_the_prediction_is_reported():
     assert 0 < allocation.free_loss < 1 and 0 < allocation.loss < 1
     assert drafted(model_of(), keep=0.5, allocation="uniform").allocation.loss is None
     assert np.isfinite(array_of(drafted(model_of(), keep=0.5).model, "y_w")).all()
+
+
+def test_what_could_not_be_measured_is_said(monkeypatch):
+    def fails(*args):
+        raise RunError("no piece runs")
+
+    monkeypatch.setattr("passes.allocation.losses.Sensitivity", fails)
+    result = compressed(model_of(), keep=0.5)
+    assert "the budget was spread without measuring what the outputs lose: no piece runs" in result.notes
