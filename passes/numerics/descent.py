@@ -18,12 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .ridge import SINGLE, blas_threads
+from .ridge import SINGLE, blas_threads, sizes
 
 Array = NDArray[Any]
 
-FLOOR = 1e-6
-"""Least size of a feature, relative to the largest: those that never vary have no scale of their own."""
 DOUBLE = 1024
 """Features up to which systems are solved in float64; larger ones, as strongly damped as here, gain nothing by it."""
 
@@ -100,7 +98,7 @@ class Metric:
 
 
 def _floored(diagonal: Array) -> Array:
-    return np.asarray(np.maximum(diagonal, FLOOR * max(float(diagonal.max(initial=0.0)), 1e-30)))
+    return np.asarray(np.maximum(sizes(diagonal), 1e-30))
 
 
 Point = Sequence[Affine]

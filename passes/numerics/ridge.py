@@ -25,6 +25,10 @@ _pools = ThreadpoolController()
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge strengths to choose from, relative to each feature's own second moment."""
 
+RARE = 0.3
+"""Least second moment of a feature that a ridge goes by, relative to the mean of all: what hardly stirs on the samples
+may stir elsewhere, where weights that only a ridge of its own size holds would blow it up."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -63,9 +67,9 @@ class Fit:
 def fit(folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True) -> Fit:
     """Weights toward ``prior`` (O, D) that predict the targets of two sets of samples.
 
-    Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2  with m_d the second moment of feature d; s is
-    the one that predicts each set best from the other. Without ``intercept`` b is zero. Where no s predicts better than
-    the prior itself, the prior stays.
+    Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2  with m_d the second moment of feature d, or
+    `RARE` of the mean of all where that is more; s is the one that predicts each set best from the other. Without
+    ``intercept`` b is zero. Where no s predicts better than the prior itself, the prior stays.
     """
     with blas_threads(len(folds[0].p)):
         return _fit(folds, np.asarray(prior, np.float64), intercept)
@@ -97,14 +101,19 @@ def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
     return Fit(weights, shift, min(max(_loss(weights, whole) / power, 0.0), 1.0), best)
 
 
+def sizes(second: Double) -> Double:
+    """What a ridge of strength 1 is for features with these second moments (D,)."""
+    return np.maximum(second, RARE * float(second.mean()) if len(second) else 0.0)
+
+
 def _raw(m: Moments) -> Moments:
     return Moments(m.count, np.zeros_like(m.p), np.zeros_like(m.y), m.pp, m.yp, m.yy)
 
 
 def _solve(m: Moments, prior: Double, strength: float) -> Double:
     diagonal = np.diag(m.pp)
-    floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # features that never vary have no scale of their own
-    system = m.pp + np.diag(strength * np.maximum(diagonal, 0.0) + floor)
+    floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
+    system = m.pp + np.diag(strength * sizes(diagonal) + floor)
     try:
         factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
@@ -137,7 +146,7 @@ def _fit_rows(folds: tuple[Rows, Rows], prior: Double, intercept: bool) -> Fit:
     y = np.concatenate([f.y for f in folds]).astype(np.float64)
     means = (p.mean(0), y.mean(0)) if intercept else (np.zeros(p.shape[1]), np.zeros(y.shape[1]))
     p, y = p - means[0], y - means[1]
-    size = np.sqrt(np.maximum((p * p).sum(0), 1e-12 * max(float((p * p).sum(0).max(initial=0.0)), 1e-30)))
+    size = np.sqrt(np.maximum(sizes((p * p).sum(0)), 1e-30))
     scaled = p / size  # the ridge is then the same for all features
     gram = scaled @ scaled.T
     rest = y - p @ prior.T

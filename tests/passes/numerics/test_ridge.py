@@ -79,3 +79,19 @@ def test_constant_and_dead_features_do_no_harm(data):
     p = np.concatenate([p, np.zeros((len(p), 2)), np.ones((len(p), 1))], axis=1)
     result = fit(halves(p, y, moments), np.zeros((4, 9)))
     assert np.isfinite(result.weights).all() and result.error < 1e-5
+
+
+@pytest.mark.parametrize("few", [False, True])
+def test_what_hardly_stirs_does_not_blow_up_where_it_does(few):
+    """A feature that two samples show, a thousandth of the others' size, where y happens to be off."""
+    rng = np.random.default_rng(5)
+    rows, features = (40, 60) if few else (400, 6)
+    p, weights = rng.standard_normal((rows, features)), rng.standard_normal((4, features))
+    y = p @ weights.T + 0.1 * rng.standard_normal((rows, 4))
+    rare = np.zeros((rows, 1))
+    rare[[3, 8]] = 1e-3
+    y[[3, 8]] += 1.0
+    seen = np.concatenate([p, rare], axis=1).astype(np.float32 if few else np.float64)
+    solve, kind = (fit_rows, Rows) if few else (fit, moments)
+    result = solve(halves(seen, y.astype(seen.dtype), kind), np.zeros((4, features + 1)))
+    assert np.abs(result.weights[:, -1]).max() < 1.0
