@@ -51,6 +51,9 @@ calibration samples (--calib):
   FILE.py:FUNCTION    a function, which is run: returns or yields arrays
   synthetic, none     made-up ones (what --method reconstruct does without
                       others), or none at all
+  256 are taken. Where a layer has more inputs than they show places, twice as
+  many serve, or their mirror images too, or up to 1,024 made-up ones, if the
+  model is small; with --calib-samples no more than that.
 
 exit codes:
   0  done
@@ -253,7 +256,7 @@ def add_ways(parser: Parser) -> None:
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
-    check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256)")
+    check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256, or more: see below)")
     check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")
     check.add_argument("--std", metavar="A,B,C", help="of image files: divides pixels after that (1)")
     check.add_argument("--layout", metavar=_choices("layout"), help="where a model has its images' channels (auto)")

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.further import further_given, further_made
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, index_bounds, load_samples, random_feeds, resolve_shapes
+from passes.calibrated.enough import Further
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
@@ -65,7 +67,7 @@ class Comparison:
         resolve_shapes(inputs, None, self.sizes)
         if options.has_samples:
             twice = 1 if options.max_drop is None else 2
-            self._loaded = self._load(max(twice * options.calib_samples, options.check_n))
+            self._loaded = self._load(max(twice * options.sample_count, options.check_n))
             self.notes.extend(self._loaded.notes)
         if options.labels:
             self.samples = load_samples(options.labels, inputs)
@@ -108,7 +110,7 @@ class Comparison:
                 self.samples = Samples(feeds, labels)
                 self.held_out = "the half of the labelled samples that was held out"
             return
-        loaded = self._loaded or self._load(2 * self.options.calib_samples)
+        loaded = self._loaded or self._load(2 * self.options.sample_count)
         kept, held = (_part(loaded.feeds, None, i)[0] for i in (0, 1))
         self._loaded, self.samples = replace(loaded, feeds=kept), Samples(held)
         self.held_out = f"the half of the {'' if loaded.real else 'made-up '}samples that was held out"
@@ -140,22 +142,31 @@ class Comparison:
         return changed
 
     def calibration(self) -> Calibration | None:
-        """Samples to calibrate on, at most ``calib_samples``: the user's, or made-up ones; None if there are none."""
+        """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
         if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
             return None
         if self._loaded is None:
-            self._loaded = self._load(self.options.calib_samples)
+            self._loaded = self._load(self.options.sample_count)
             self.notes.extend(self._loaded.notes)
-        return self._loaded.take(self.options.calib_samples)
+        return self._loaded.take(self.options.sample_count)
 
-    def _load(self, count: int) -> Calibration:
+    def further(self, found: Calibration) -> list[Further]:
+        """More samples than `calibration` ``found``, each time twice as many; none if their number was asked for."""
+        if self.options.calib_samples is not None or self.session is None:
+            return []
+        if found.real:
+            again = self.options.max_drop is None and self.options.calib_file is not None
+            return further_given(found, self.session.inputs, self._load if again else None)
+        return further_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+
+    def _load(self, count: int, seed: int | None = None) -> Calibration:
         assert self.session is not None  # or there is nothing to load for
         options = self.options
         return load_calibration(
             options.calib,
             self.session.inputs,
             count=count,
-            seed=options.seed,
+            seed=options.seed if seed is None else seed,
             mean=options.mean,
             std=options.std,
             layout=options.layout,

@@ -90,7 +90,8 @@ class Job:
         calibration = self.comparison.calibration() if options.reconstructs else None
         if calibration is None:
             return None
-        return Samples(calibration.feeds, calibration.real, Piecewise(self.provider), options.memory_limit)
+        further = self.comparison.further(calibration)
+        return Samples(calibration.feeds, calibration.real, Piecewise(self.provider), options.memory_limit, further)
 
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process: what shows progress and tells the time belongs to this one."""

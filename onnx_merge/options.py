@@ -17,6 +17,9 @@ BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
 AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
 """Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
 
+SAMPLES = 256
+"""To calibrate on, where nobody says how many."""
+
 
 @dataclass(frozen=True)
 class Options:
@@ -74,8 +77,9 @@ class Options:
     calib: Any = None
     """Samples without labels: the path of a file or folder, ``module.py:function``, arrays or an iterable of them;
     or ``synthetic``, ``none`` or ``auto`` (as None). See `onnx_merge.calibration.load_calibration`."""
-    calib_samples: int = 256
-    """Number of samples to calibrate on, at most."""
+    calib_samples: int | None = None
+    """Number of samples to calibrate on, at most; by default 256, and more made-up ones or mirror images where that is
+    few for the model."""
     mean: tuple[float, ...] | None = None
     """Of images for calibration, taken off pixels in 0..1: one for each channel or one for all."""
     std: tuple[float, ...] | None = None
@@ -178,7 +182,7 @@ class Options:
             _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
-        if self.calib_samples < 1:
+        if self.calib_samples is not None and self.calib_samples < 1:
             raise UsageError(f"calib-samples must be at least 1 sample, not {self.calib_samples}")
         for value in self.mean or ():
             _in_range("mean", value, 0, 1, hint=": it is of pixels from 0 to 1")
@@ -197,6 +201,11 @@ class Options:
     def amount(self) -> float:
         """The share that groups without one of their own keep; what nobody said is 1."""
         return 1.0 if self.keep is None else self.keep
+
+    @property
+    def sample_count(self) -> int:
+        """Samples to calibrate on, at most, before there are mirror images."""
+        return SAMPLES if self.calib_samples is None else self.calib_samples
 
     @property
     def has_samples(self) -> bool:

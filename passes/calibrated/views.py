@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Engine
 from passes.calibrated.knowledge import Knowledge, observe_channels
 from passes.calibrated.restandardise import restandardised
@@ -24,7 +25,7 @@ HELD = 4
 NORMED = 10
 """The same while all samples go through the norms as arithmetic."""
 WORK = 4e11
-"""Multiply-adds of a run over made-up samples: large models get fewer of them."""
+"""Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
 FEWEST = 32
 """Made-up samples that even the largest models get."""
 
@@ -32,12 +33,19 @@ FEWEST = 32
 @dataclass(frozen=True)
 class Samples:
     """``feeds``: input -> (N, ...); ``real``: whether they are of the data that the model is for; ``engine`` runs
-    models; ``memory``: bytes that activations may take."""
+    models; ``memory``: bytes that activations may take; ``further``: more samples where these are few, each twice as
+    many as the one before."""
 
     feeds: Mapping[str, Array]
     real: bool
     engine: Engine
     memory: int = 2 * 10**9
+    further: Sequence[Further] = ()
+
+    @property
+    def count(self) -> int:
+        """N."""
+        return min((len(a) for a in self.feeds.values() if a.ndim), default=0)
 
 
 @dataclass(eq=False)
@@ -63,7 +71,9 @@ class Views:
     """``before`` is the model with its BatchNormalization, ``typing`` that of the folded one."""
 
     def __init__(self, before: Graph, typing: Typing, samples: Samples) -> None:
+        samples, notes = _enlarged(typing, samples)
         self.feeds, self.notes = batches(typing.graph, samples)
+        self.notes += notes
         self._before, self._typing = before, typing
         self._samples: Samples | None = samples
         self._found: list[View] | None = None
@@ -92,11 +102,10 @@ class Views:
 
 def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Samples cut into the batches that go through together, as many as fit into memory."""
-    feeds = samples.feeds
-    count = min((len(a) for a in feeds.values() if a.ndim), default=0)
+    feeds, count = samples.feeds, samples.count
     fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
-    room = max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
-    worth = count if samples.real else max(FEWEST, int(WORK / max(1, cost(graph).macs)))
+    room = _room(graph, samples)
+    worth = count if samples.real else _worth(graph)
     used = min(count, room, worth)
     size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, used // 2))
     notes: tuple[str, ...] = ()
@@ -109,6 +118,33 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if a.ndim else a for n, a in cut.items()} for i in starts], notes
+
+
+def _enlarged(typing: Typing, samples: Samples) -> tuple[Samples, tuple[str, ...]]:
+    """With as many samples as the layers have use for, if there are more and they can be afforded; and a note of it."""
+    affordable = min(_room(typing.graph, samples), _worth(typing.graph))
+    count, notes = samples.count, tuple[str, ...]()
+    for further in samples.further:
+        if 2 * samples.count > affordable or enough(typing, samples.count):
+            break
+        feeds, what = further()
+        larger = replace(samples, feeds=feeds)
+        if larger.count > samples.count:
+            samples = larger
+            notes = (
+                f"{what}: {count} show some layer fewer places than it has inputs (--calib-samples {count}: no more)",
+            )
+    return replace(samples, further=()), notes
+
+
+def _room(graph: Graph, samples: Samples) -> int:
+    """Samples that fit into memory."""
+    return max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
+
+
+def _worth(graph: Graph) -> int:
+    """Samples that are worth their time, where nobody gave them."""
+    return max(FEWEST, int(WORK / max(1, cost(graph).macs)))
 
 
 def _each(graph: Graph) -> float:

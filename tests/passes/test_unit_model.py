@@ -8,6 +8,7 @@ from netkit import ints
 from unitkit import Net, norm, problem, random_like, units
 
 from passes.numerics.descent import Affine, descend
+from passes.numerics.ridge import sizes
 
 CONV = dict(a_w=(5, 3, 3, 3), a_b=(5,), y_w=(2, 5, 3, 3), y_b=(2,))
 FIRST = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)"
@@ -209,7 +210,7 @@ def test_the_metrics_are_moments_of_what_the_layers_read(stride):
     for m, features in zip(given.model.metrics(given.start, (stride, stride), 0.1), (x, np.maximum(a, 0)), strict=True):
         assert m.count == len(x)
         np.testing.assert_allclose(m.mean, features.mean(0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(m.ridge, 0.1 * features.var(0) * len(x), rtol=1e-4)
+        np.testing.assert_allclose(m.ridge, 0.1 * sizes(features.var(0) * len(x)), rtol=1e-4)
 
 
 def test_what_an_output_weighs_is_how_often_it_comes_through():
