@@ -22,8 +22,8 @@ def enough(typing: Typing, count: int) -> bool:
     """
     graph = typing.graph
     for layer in solvable_layers(typing).values():
-        weights, output = graph.array(layer.weight), graph.shape(layer.output) or ()
+        weights, output = graph.array(layer.weight), graph.shape(layer.output)
         width = weights.shape[layer.weight_axes[0]]
-        if weights.size // width > count * math.prod(output) / width / batch(graph):
+        if output and weights.size // width > count * math.prod(output) / width / batch(graph):
             return False
     return True
