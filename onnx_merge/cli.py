@@ -256,7 +256,7 @@ def add_ways(parser: Parser) -> None:
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
-    check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256, or more: see below)")
+    check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256; see below)")
     check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")
     check.add_argument("--std", metavar="A,B,C", help="of image files: divides pixels after that (1)")
     check.add_argument("--layout", metavar=_choices("layout"), help="where a model has its images' channels (auto)")
