@@ -1,4 +1,4 @@
-"""Fold a sparse scaling matrix into weights: the one pass over a consumer's weights that a merge costs."""
+"""Fold a scaling matrix into weights: the one pass over a consumer's weights that a merge costs."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -6,6 +6,10 @@ from scipy import sparse
 
 from .arrays import Double, Index, Single
 from .jit import serial
+
+FULL = 3
+"""Entries in a row of the scaling matrix, on average, beyond which it is no merge but a prediction, and dense: a matrix
+product is then many times faster."""
 
 
 # Serial: bound by memory, and it runs between matrix products, whose threads are still spinning.
@@ -21,15 +25,19 @@ def _mix(weights: Single, starts: Index, columns: Index, values: Double, out: Si
 
 
 def mix_columns(weights: NDArray[np.float32], z: ArrayLike | sparse.csr_array) -> NDArray[np.float32]:
-    """Contract the middle axis of float32 weights (A, C, B) with a sparse z (C, K): y_akb = sum_c w_acb z_ck.
+    """Contract the middle axis of float32 weights (A, C, B) with z (C, K): y_akb = sum_c w_acb z_ck.
 
-    The terms of a sum are added in the order of the channels, whatever the thread count. Raises ValueError where the
-    sizes do not fit.
+    The terms of a merge's sum are added in the order of the channels, whatever the thread count. Raises ValueError
+    where the sizes do not fit.
     """
     scaling = sparse.csr_array(z)
     if weights.ndim != 3 or weights.shape[1] != scaling.shape[0]:
         raise ValueError(f"weights of shape {weights.shape} cannot be mixed with a matrix of shape {scaling.shape}")
     given = np.require(weights, np.float32, ["C", "A", "W"])
+    if scaling.nnz > FULL * scaling.shape[0]:
+        rows = np.ascontiguousarray(np.moveaxis(given, 1, 2)).reshape(-1, given.shape[1])
+        mixed = rows @ scaling.toarray().astype(np.float32)
+        return np.ascontiguousarray(np.moveaxis(mixed.reshape(given.shape[0], given.shape[2], scaling.shape[1]), 2, 1))
     out = np.zeros((given.shape[0], scaling.shape[1], given.shape[2]), np.float32)
     starts, columns = (np.require(v, np.int64, ["C", "A", "W"]) for v in (scaling.indptr, scaling.indices))
     _mix(given, starts, columns, np.require(scaling.data, np.float64, ["C", "A", "W"]), out)

@@ -87,8 +87,9 @@ def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
     for train, test in (parts, parts[::-1]):
         if min(train.count, test.count) < 2:
             break
+        rest = _rest(train, prior)
         for i, strength in enumerate(STRENGTHS):
-            lost[i] += _loss(_solve(train, prior, strength), test)
+            lost[i] += _loss(_solve(train, prior, rest, strength), test)
     else:
         at = int(np.argmin(lost))
         best, least = STRENGTHS[at], float(lost[at])
@@ -96,7 +97,7 @@ def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
     whole = both.centred() if intercept else _raw(both)
     kept = _loss(prior, parts[0]) + _loss(prior, parts[1])
     power = max(float(whole.yy.sum()), 1e-300)
-    weights = prior if kept <= least + ROUNDING * power else _solve(whole, prior, best)
+    weights = prior if kept <= least + ROUNDING * power else _solve(whole, prior, _rest(whole, prior), best)
     shift = whole.y - weights @ whole.p if intercept else np.zeros(len(whole.y))
     return Fit(weights, shift, min(max(_loss(weights, whole) / power, 0.0), 1.0), best)
 
@@ -110,7 +111,12 @@ def _raw(m: Moments) -> Moments:
     return Moments(m.count, np.zeros_like(m.p), np.zeros_like(m.y), m.pp, m.yp, m.yy)
 
 
-def _solve(m: Moments, prior: Double, strength: float) -> Double:
+def _rest(m: Moments, prior: Double) -> Double:
+    """Cross moments (O, D) of the features with what the prior leaves of the targets."""
+    return np.asarray(m.yp - prior @ m.pp)
+
+
+def _solve(m: Moments, prior: Double, rest: Double, strength: float) -> Double:
     diagonal = np.diag(m.pp)
     floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
     system = m.pp + np.diag(strength * sizes(diagonal) + floor)
@@ -118,7 +124,7 @@ def _solve(m: Moments, prior: Double, strength: float) -> Double:
         factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
         return prior
-    change = linalg.cho_solve(factor, (m.yp - prior @ m.pp).T, check_finite=False)
+    change = linalg.cho_solve(factor, rest.T, check_finite=False)
     return np.asarray(prior + change.T)
 
 

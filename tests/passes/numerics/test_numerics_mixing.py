@@ -7,11 +7,12 @@ from scipy import sparse
 from passes.numerics import mix_columns
 
 
+@pytest.mark.parametrize("density", [0.5, 1.0])
 @pytest.mark.parametrize("shape", [(1, 6, 1), (5, 6, 1), (1, 6, 9), (7, 6, 9), (0, 6, 3)])
-def test_mixing_equals_einsum(shape):
+def test_mixing_equals_einsum(shape, density):
     rng = np.random.default_rng(0)
     weights = rng.standard_normal(shape, dtype=np.float32)
-    z = sparse.random_array((6, 4), density=0.5, rng=rng, format="csr")
+    z = sparse.random_array((6, 4), density=density, rng=rng, format="csr")
     np.testing.assert_allclose(mix_columns(weights, z), np.einsum("acb,ck->akb", weights, z.toarray()), atol=1e-6)
 
 
