@@ -112,7 +112,7 @@ def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str
     for (tensor, k), value in solution.biases.items():
         node = typing.graph.producer[tensor]
         patch.set_input_array(node, k, value)
-        channel = 1 if node.op == "Conv" else -1
+        channel = 1 if node.op in ("Conv", "ConvTranspose") else -1
         own: list[Term] = [terms.ONE] * (value.ndim - 1)
         written[patch.inputs[node.index][k]] = [*own, typing.axes[tensor][channel]]
     return written

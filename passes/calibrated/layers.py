@@ -28,9 +28,19 @@ class Layer:
         return self.node.inputs[0]
 
     @property
+    def convolves(self) -> bool:
+        """Whether it slides over places."""
+        return self.node.op in ("Conv", "ConvTranspose")
+
+    @property
+    def transposed(self) -> bool:
+        """Whether each input place is spread over outputs: its weights are (I, O, taps...)."""
+        return self.node.op == "ConvTranspose"
+
+    @property
     def axis(self) -> int:
-        """Axis of ``data`` that the layer sums over."""
-        return 1 if self.node.op == "Conv" else -1
+        """Axis of ``data`` that the layer sums over, and of ``output`` that it makes."""
+        return 1 if self.convolves else -1
 
     @property
     def weight_axes(self) -> tuple[int, int]:
@@ -40,7 +50,7 @@ class Layer:
     @property
     def groups(self) -> int:
         """Groups of a convolution."""
-        return int(self.node.attrs.get("group", 1)) if self.node.op == "Conv" else 1
+        return int(self.node.attrs.get("group", 1)) if self.convolves else 1
 
 
 def geometry(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
@@ -50,6 +60,11 @@ def geometry(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
     return strides, pads, dilations
 
 
+def output_padding(node: Node, rank: int) -> list[int]:
+    """Places that a transposed convolution adds at the ends of its output."""
+    return list(node.attrs.get("output_padding", ())) or [0] * rank
+
+
 def solvable_layers(typing: Typing) -> dict[str, Layer]:
     """Node label -> layer, in graph order."""
     found = (_layer(typing.graph, node) for node in typing.graph.nodes)
@@ -57,7 +72,11 @@ def solvable_layers(typing: Typing) -> dict[str, Layer]:
 
 
 def _layer(graph: Graph, node: Node) -> Layer | None:
-    if node.op not in ("Conv", "Gemm", "MatMul") or node.domain or node.inputs[1] not in graph.initializers:
+    if (
+        node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul")
+        or node.domain
+        or node.inputs[1] not in graph.initializers
+    ):
         return None
     if node.inputs[0] in graph.constants or len(graph.users[node.inputs[1]]) > 1 or node.inputs[1] in graph.captured:
         return None
@@ -71,6 +90,8 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
         return None
     if node.op == "Conv" and (shape[1] == 1 or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")):
         return None  # a filter for each channel sums over none
+    if node.op == "ConvTranspose" and not _plainly_transposed(node, len(shape) - 2):
+        return None
     shift: tuple[Node, int] | None = (node, 2)
     output = node.outputs[0]
     if node.op == "MatMul":
@@ -82,6 +103,17 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
             return None
     joined, others = _joined(graph, output)
     return Layer(node, node.inputs[1], shift, output, joined, others)
+
+
+def _plainly_transposed(node: Node, rank: int) -> bool:
+    """Whether its attributes alone say what it gives, and no output place is beyond the reach of all weights."""
+    automatic = "output_shape" in node.attrs or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
+    strides, extra = geometry(node, rank)[0], output_padding(node, rank)
+    return (
+        not automatic
+        and int(node.attrs.get("group", 1)) == 1
+        and all(e < s for e, s in zip(extra, strides, strict=True))
+    )
 
 
 def _added_constant(graph: Graph, name: str) -> tuple[Node, int] | None:

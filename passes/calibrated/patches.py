@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.calibrated.build import END, Builder
-from passes.calibrated.layers import Layer, geometry
+from passes.calibrated.layers import Layer, geometry, output_padding
 from passes.graph.model import Array
 
 
@@ -40,7 +40,7 @@ def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequ
     """What each tap of a convolution sees of ``source``, each (g, K, M); other layers have one tap."""
     groups, kept = window.kept.shape
     channels = build.constant(window.kept.ravel().astype(np.int64))
-    if layer.node.op != "Conv":
+    if not layer.convolves:
         flat = build.op("Gather", source, channels, axis=layer.axis)
         rows = build.op("Reshape", flat, build.ints(-1, kept))
         if window.stride > 1:
@@ -49,22 +49,45 @@ def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequ
     rank = len(kernel)
     strides, pads, dilations = geometry(layer.node, rank)
     picked = build.op("Gather", source, channels, axis=1)
+    if layer.transposed:
+        picked, pads, strides = _spread(build, layer, picked, kept, kernel), _around(layer, kernel), [1] * rank
     if any(pads):
         picked = build.op("Pad", picked, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
     found: list[str] = []
     for tap in itertools.product(*(range(n) for n in kernel)):
-        starts = [i * d for i, d in zip(tap, dilations, strict=True)]
-        ends = [-(n - 1 - i) * d or END for n, i, d in zip(kernel, tap, dilations, strict=True)]
+        at = [n - 1 - i for n, i in zip(kernel, tap, strict=True)] if layer.transposed else tap
+        starts = [i * d for i, d in zip(at, dilations, strict=True)]
+        ends = [-(n - 1 - i) * d or END for n, i, d in zip(kernel, at, dilations, strict=True)]
         cut = build.op("Slice", picked, build.ints(*starts), build.ints(*ends), axes, steps)
         found.append(_places(build, cut, window.stride, (groups, kept)))
     return found
 
 
+def _spread(build: Builder, layer: Layer, source: str, channels: int, kernel: Sequence[int]) -> str:
+    """Zeros between the places, as many as a transposed convolution's strides skip: it then is a convolution with its
+    kernel reversed, place by place."""
+    strides, _, _ = geometry(layer.node, len(kernel))
+    if all(s == 1 for s in strides):
+        return source
+    ones = build.constant(np.ones((channels, 1, *(1 for _ in kernel)), np.float32))
+    return build.op("ConvTranspose", source, ones, group=channels, strides=strides)
+
+
+def _around(layer: Layer, kernel: Sequence[int]) -> list[int]:
+    """Pads of that convolution; negative where places are cut off."""
+    rank = len(kernel)
+    _, pads, dilations = geometry(layer.node, rank)
+    reach = [d * (n - 1) for n, d in zip(kernel, dilations, strict=True)]
+    before = [r - p for r, p in zip(reach, pads[:rank], strict=True)]
+    extra = output_padding(layer.node, rank)
+    return before + [r - p + e for r, p, e in zip(reach, pads[rank:], extra, strict=True)]
+
+
 def columns(build: Builder, layer: Layer, window: Window, source: str, outputs: int) -> str:
     """``source``, of the layer's outputs' shape, as (g, O, M)."""
     groups = len(window.kept)
-    if layer.node.op == "Conv":
+    if layer.convolves:
         return _places(build, source, window.stride, (groups, outputs // groups))
     rows = build.op("Reshape", source, build.ints(-1, outputs))
     if window.stride > 1:

@@ -53,7 +53,7 @@ class Block:
     @property
     def kernel(self) -> tuple[int, ...]:
         """Taps; none where it is dense."""
-        return tuple(self.weights.shape[2:]) if self.layer.node.op == "Conv" else ()
+        return tuple(self.weights.shape[2:]) if self.layer.convolves else ()
 
     def narrow(self) -> Affine:
         """What stays: (O, D), D over (tap, channel)."""

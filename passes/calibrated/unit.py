@@ -39,7 +39,7 @@ def find_units(typing: Typing, layers: Sequence[Layer], keep: Mapping[Atom, Indi
         if atom is None or atom not in keep or not _fits(typing, second):
             continue
         for output, first in makers.items():
-            channel = typing.axes[output][1 if first.node.op == "Conv" else -1]
+            channel = typing.axes[output][first.axis]
             if terms.resolve(channel) is atom and first is not second and _fits(typing, first):
                 stages = path(typing, output, second.data, atom, keep[atom])
                 if stages is not None:
@@ -60,7 +60,7 @@ def unit_macs(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float
 def _hidden(typing: Typing, layer: Layer) -> Atom | None:
     """The atom that a layer reads; nothing if it is several."""
     term = terms.resolve(typing.axes[layer.data][layer.axis])
-    if isinstance(term, Product) and layer.node.op != "Conv":
+    if isinstance(term, Product) and not layer.convolves:
         first, *rest = (terms.resolve(f) for f in term.factors)
         return first if isinstance(first, Atom) and first not in rest else None
     return term if isinstance(term, Atom) else None

@@ -55,7 +55,7 @@ class UnitModel:
 
     def slope(self, point: Sequence[Affine]) -> tuple[float, list[Affine]]:
         """||r||^2 and minus half its gradient."""
-        weights = _named(point, self._sizes, "wb")
+        weights = self._named(point, "wb")
         if "slope" not in self._loaded:
             self._loaded["slope"] = self._engine(self._slope_model(weights))
         sums: Feed = {}
@@ -66,14 +66,14 @@ class UnitModel:
 
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine]) -> float:
         """||J change||^2, J the residuals' Jacobian."""
-        weights = {**_named(point, self._sizes, "wb"), **_named(change, self._sizes, "vc")}
+        weights = {**self._named(point, "wb"), **self._named(change, "vc")}
         if "bend" not in self._loaded:
             self._loaded["bend"] = self._engine(self._bend_model(weights))
         return sum(float(found["bend"]) for found in self._run("bend", weights))
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[Metric]:
         """Metrics of both layers at ``point``, their features seen at every ``strides``-th place."""
-        weights = _named(point, self._sizes, "wb")
+        weights = self._named(point, "wb")
         self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides))
         sums: Feed = {}
         for found in self._run("metrics", weights):
@@ -97,6 +97,18 @@ class UnitModel:
     def _run(self, what: str, weights: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
         for feed in self._feeds:
             yield self._loaded[what]({**feed, **weights})
+
+    def _named(self, point: Sequence[Affine], names: str) -> Feed:
+        """Weights as the nodes take them, dense ones (O, I)."""
+        made: Feed = {}
+        layers = (self._unit.first, self._unit.second)
+        for k, (layer, affine, kernel) in enumerate(zip(layers, point, self._sizes.kernels, strict=True), 1):
+            weights = affine.weights.astype(np.float32)
+            if kernel:
+                weights = np.moveaxis(weights.reshape(len(weights), *kernel, -1), (0, -1), layer.weight_axes)
+            made[f"{names[0]}{k}"] = np.ascontiguousarray(weights)
+            made[f"{names[1]}{k}"] = affine.bias.astype(np.float32)
+        return made
 
     def _forward(self, build: Builder) -> _Forward:
         at = _applied(build, self._unit.first, "x", "w1", "b1")
@@ -152,7 +164,7 @@ class UnitModel:
         done = self._forward(build)
         outputs: dict[str, str] = {}
         for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
-            window = Window(np.arange(weights[f"w{k + 1}"].shape[1])[None], strides[k])
+            window = Window(np.arange(_widths(layer, weights[f"w{k + 1}"])[1])[None], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
             outputs[f"gram{k}"] = build.op("MatMul", p, build.op("Transpose", p, perm=[0, 2, 1]))
             outputs[f"sum{k}"] = build.sum(p, 2)
@@ -161,7 +173,7 @@ class UnitModel:
         at, gate = done.steps[0] if done.steps else (done.hidden, "")
         if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # what has no slope is open
             gate = build.op("Expand", build.number(1), build.op("Shape", at))
-        hidden = len(weights["w1"])
+        hidden = len(weights["b1"])
         gates = columns(build, self._unit.first, Window(np.zeros((1, 1), int), strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
         return build.model({**self._feeds[0], **weights}, outputs)
@@ -172,6 +184,8 @@ class UnitModel:
         if not kernel:
             return build.op("MatMul", gradient, "w2")
         strides, pads, dilations = geometry(layer.node, len(kernel))
+        if layer.transposed:
+            return build.op("Conv", gradient, "w2", strides=strides, pads=pads, dilations=dilations)
         lost = [
             (n + pads[d] + pads[d + len(kernel)] - (dilations[d] * (k - 1) + 1)) % strides[d]
             for d, (n, k) in enumerate(zip(self._sizes.hidden[2:], kernel, strict=True))
@@ -182,17 +196,18 @@ class UnitModel:
 
 
 def _applied(build: Builder, layer: Layer, x: str, weights: str, bias: str) -> str:
-    if layer.node.op == "Conv":
-        given = {n: list(layer.node.attrs[n]) for n in ("strides", "pads", "dilations") if n in layer.node.attrs}
-        return build.op("Conv", x, weights, bias, **given)
+    if layer.convolves:
+        names = ("strides", "pads", "dilations", "output_padding")
+        given = {n: list(layer.node.attrs[n]) for n in names if n in layer.node.attrs}
+        return build.op(layer.node.op, x, weights, bias, **given)
     return build.op("Add", build.op("MatMul", x, build.op("Transpose", weights, perm=[1, 0])), bias)
 
 
 def _cross(build: Builder, layer: Layer, left: str, right: str, kernel: Sequence[int], weights: Array) -> str:
     """Sum over places of ``left`` (O) times the patches of ``right`` (D), (1, O, D)."""
-    kept = np.arange(weights.shape[1])[None]
-    window = Window(kept, 1)
-    rows = columns(build, layer, window, left, len(weights))
+    outputs, inputs = _widths(layer, weights)
+    window = Window(np.arange(inputs)[None], 1)
+    rows = columns(build, layer, window, left, outputs)
     parts = [
         build.op("MatMul", rows, build.op("Transpose", tap, perm=[0, 2, 1]))
         for tap in taps(build, layer, window, right, kernel)
@@ -200,21 +215,14 @@ def _cross(build: Builder, layer: Layer, left: str, right: str, kernel: Sequence
     return parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
 
 
+def _widths(layer: Layer, weights: Array) -> tuple[int, int]:
+    """Outputs and inputs of weights as `UnitModel._named` gives them."""
+    first, second = weights.shape[:2]
+    return (second, first) if layer.transposed else (first, second)
+
+
 def _but_channels(layer: Layer, rank: int) -> list[int]:
-    channel = 1 if layer.node.op == "Conv" else rank - 1
-    return [d for d in range(rank) if d != channel]
-
-
-def _named(point: Sequence[Affine], sizes: Sizes, names: str) -> Feed:
-    """Weights as the layers take them, (O, I, taps...)."""
-    made: Feed = {}
-    for k, (affine, kernel) in enumerate(zip(point, sizes.kernels, strict=True), 1):
-        weights = affine.weights.astype(np.float32)
-        if kernel:
-            weights = np.moveaxis(weights.reshape(len(weights), *kernel, -1), -1, 1)
-        made[f"{names[0]}{k}"] = np.ascontiguousarray(weights)
-        made[f"{names[1]}{k}"] = affine.bias.astype(np.float32)
-    return made
+    return [d for d in range(rank) if d != layer.axis % rank]
 
 
 def _added(sums: Feed, found: Mapping[str, Array]) -> Feed:

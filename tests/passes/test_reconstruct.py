@@ -11,6 +11,8 @@ from unitkit import Quiet, engine
 from passes.analysis import analyse
 from passes.calibrated import reconstruct as reconstructing
 from passes.calibrated.flow import Flow
+from passes.calibrated.layers import solvable_layers
+from passes.calibrated.regress import regress
 from passes.calibrated.restandardise import restandardised, transfer
 from passes.calibrated.solve import solve_layers
 from passes.calibrated.views import Samples
@@ -79,9 +81,46 @@ def test_what_is_redundant_is_recovered():
     np.testing.assert_allclose(after, before, atol=2e-2 * np.abs(before).max())
 
 
+DECODER = """net (float[N,6,5,5] x) => (float[N,4,P,Q] y) {
+    a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)
+    b = ConvTranspose<strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]>(ar, b_w, b_b)  br = Relu(b)
+    y = ConvTranspose<strides=[2,2],pads=[2,1,0,1]>(br, y_w, y_b)
+}"""
+
+
+def decoder(**weights):
+    sizes = dict(a_w=(12, 6, 3, 3), a_b=(12,), b_w=(12, 10, 3, 3), b_b=(10,), y_w=(10, 4, 2, 2), y_b=(4,))
+    return net(DECODER, **{**sizes, **weights})
+
+
+def test_transposed_convolutions_are_solved_for():
+    """The decoder's weights come back from anything, where no channel goes and nothing is solved together."""
+    model = decoder()
+    typing = analyse(model, {}, None, Quiet()).typing
+    layer = solvable_layers(typing)["b"]
+    feeds = samples_for(model, 64).feeds
+    flow = Flow(model, [{"x": x} for x in np.split(feeds["x"], 4)], engine)
+    flow.reach(layer.output, [layer.data])
+    batches = [(live[layer.data], live[layer.output]) for live in flow.live]
+    weights, bias, error = regress(layer, np.zeros((12, 10, 3, 3), np.float32), np.arange(12)[None], batches, engine)
+    np.testing.assert_allclose(weights, array_of(model, "b_w"), atol=1e-3)
+    np.testing.assert_allclose(bias, array_of(model, "b_b"), atol=1e-3)
+    assert error < 1e-5
+
+
+def test_a_decoder_equals_its_twin():
+    model = decoder()
+    samples = samples_for(model)
+    result = reconstruct(model, samples=samples)
+    assert {"b", "y"} <= result.solution.errors.keys()
+    a, b = run(result.model, samples.feeds), run(result.twin(), samples.feeds)
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("make", [chain, decoder])
 @pytest.mark.parametrize("keep", [0.75, 0.5])
-def test_it_comes_closer_than_a_merge(keep):
-    model = chain()
+def test_it_comes_closer_than_a_merge(keep, make):
+    model = make()
     seen, new = samples_for(model, 64), samples_for(model, 64, seed=1).feeds
     before = run(model, new)
     error = {
@@ -137,12 +176,20 @@ NORMED_SIZES = dict(a_w=(12, 6, 1, 1), b_w=(16, 12, 3, 3), y_w=(5, 16, 1, 1), y_
 })  # fmt: skip
 
 
+def normed(transposed=False):
+    nodes, sizes = NORMED, NORMED_SIZES
+    if transposed:
+        nodes = nodes.replace("b = Conv<", "b = ConvTranspose<")
+        sizes = {**sizes, "b_w": (12, 16, 3, 3)}
+    return net(nodes, **sizes)
+
+
 def test_norms_standardise_by_the_samples():
-    model = net(NORMED, **NORMED_SIZES)
+    model = normed()
     analysis = analyse(model, {}, None, Quiet())
     feeds = samples_for(model, 32).feeds
     seen = restandardised(analysis.before, analysis.typing, [feeds], engine)
-    probe = net(NORMED, **NORMED_SIZES)
+    probe = normed()
     folded = seen.graph.model
     folded.graph.output.extend(type(probe.graph.output[0])(name=n) for n in ("an", "bn"))
     found = engine(folded)(feeds)
@@ -152,8 +199,9 @@ def test_norms_standardise_by_the_samples():
         np.testing.assert_allclose(values.std((0, 2, 3)), np.abs(array_of(model, f"{n}_scale")), rtol=2e-3)
 
 
-def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights():
-    model = net(NORMED, **NORMED_SIZES)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights(transposed):
+    model = normed(transposed)
     analysis = analyse(model, {}, None, Quiet())
     seen = restandardised(analysis.before, analysis.typing, [samples_for(model, 32).feeds], engine)
     node = next(n for n in seen.graph.nodes if "b_w" in n.inputs)
@@ -165,8 +213,9 @@ def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights():
     )
 
 
-def test_synthetic_samples_of_a_normed_network():
-    model = net(NORMED, **NORMED_SIZES)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_synthetic_samples_of_a_normed_network(transposed):
+    model = normed(transposed)
     samples = samples_for(model, 64, real=False)
     result = reconstruct(model, samples=samples)
     a, b = run(result.model, samples.feeds), run(result.twin(), samples.feeds)

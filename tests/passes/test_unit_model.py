@@ -47,6 +47,12 @@ def convs(x, y, first, second, a_w=(5, 3, 3, 3), y_w=(2, 5, 3, 3)):
     return Net(x, y, nodes, dict(a_w=a_w, a_b=(5,), y_w=y_w, y_b=(2,)))
 
 
+def transposed(x, y, given, y_w, first=FIRST, **weights):
+    """A transposed convolution that reads a Relu."""
+    nodes = f"{first} z = Relu(a) y = ConvTranspose<{given}>(z, y_w, y_b)"
+    return Net(x, y, nodes, {**CONV, "y_w": y_w, **weights})
+
+
 GELU = "d = Div(a, root) e = Erf(d) f = Add(e, one) g = Mul(a, f) z = Mul(g, half)"
 ROWS = "a_m = MatMul(x, a_w) a = Add(a_m, a_b) {} y_m = MatMul(z, y_w) y = Add(y_b, y_m)"
 
@@ -127,8 +133,34 @@ NETS = {
         (3, 3, 4, 3), (2, 2, 2, 2), "pads=[1,1,1,1,1,1]", "strides=[1,2,1],pads=[0,1,0,0,0,0]", (5, 3, 3, 3, 3),
         (2, 5, 2, 3, 2),
     ),
+    "transposed": transposed((3, 4, 4), (2, 6, 6), "strides=[1,1]", (5, 2, 3, 3)),
+    "transposed-strided": transposed(
+        (3, 4, 4), (2, 8, 7), "strides=[2,2],pads=[1,1,1,1],output_padding=[1,0]", (5, 2, 3, 3)
+    ),
+    "transposed-apart": transposed((3, 3, 2), (2, 8, 4), "strides=[3,3]", (5, 2, 2, 1)),
+    "transposed-dilated": transposed(
+        (3, 4, 4), (2, 3, 10), "strides=[1,3],dilations=[2,1],pads=[3,0,2,1]", (5, 2, 3, 2)
+    ),
+    "transposed-cut": transposed((3, 4, 5), (2, 4, 6), "strides=[2,2],pads=[2,2,2,2]", (5, 2, 2, 2)),
+    "transposed-first": Net(
+        (3, 3, 3), (2, 6, 6), f"a = ConvTranspose<strides=[2,2]>(x, a_w, a_b) z = Relu(a) {SECOND}",
+        {**CONV, "a_w": (3, 5, 2, 2)},
+    ),
+    "transposed-both": transposed(
+        (3, 3), (2, 11), "strides=[2],output_padding=[1]", (5, 2, 2), "a = ConvTranspose(x, a_w, a_b)", a_w=(3, 5, 3)
+    ),
 }  # fmt: skip
-DIFFERENT = ["relu", "depthwise", "leaky-relu", "max-pool", "flatten", "rows", "lopsided", "three-dimensional"]
+DIFFERENT = [
+    "relu",
+    "depthwise",
+    "leaky-relu",
+    "max-pool",
+    "flatten",
+    "rows",
+    "lopsided",
+    "three-dimensional",
+    "transposed-strided",
+]
 
 
 def found(name):

@@ -187,9 +187,7 @@ def problem(case, unit, added=False, seed=0):
     for size in SAMPLES:
         feeds.append({n: a[at : at + size] for n, a in parts.items() if a is not None})
         at += size
-    kernels = tuple(
-        tuple(exact.weights[layer.weight].shape[2:]) if layer.node.op == "Conv" else () for layer in exact.layers
-    )
+    kernels = tuple(tuple(exact.weights[layer.weight].shape[2:]) if layer.convolves else () for layer in exact.layers)
     sizes = Sizes(kernels, typed(case.model()).graph.shape(unit.second.data))
     return Problem(unit, exact, UnitModel(unit, sizes, feeds, engine, case.opset), y, o, start)
 
