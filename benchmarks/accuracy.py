@@ -7,15 +7,18 @@ TEST.npz holds the model's input under its name, ready to feed, and `labels`. Op
 `--exclude REGEX`, ...) go to every run of ours. One line a result: method, keep, parameters and multiply-adds left,
 accuracy, seconds.
 
-prune            the l1 criterion alone
-merge            Neuron Merging: l1, removed channels go to the most similar kept one
-merge reprune    the same, kept channels being REPrune's representatives
-ridge Z          GRAIL's step: on the original's activations, ridge from the kept to all channels, into the next layer
-ours synthetic   reconstruction without data, every group keeping the same share
-auto synthetic   the default: as many multiply-adds, spread over the groups
-ours real, auto real   the same with the samples of --calib
-onnxsim          simplify, then apply_structured_pruning, at the least sparsity with no more multiply-adds than `prune`
-onnxsim + tune   and apply_pruning_finetune on the same samples
+prune               the l1 criterion alone
+merge               Neuron Merging: l1, removed channels go to the most similar kept one
+merge reprune       the same, kept channels being REPrune's representatives
+ridge Z             GRAIL's step: on the original's activations, ridge from the kept to all channels, then into the
+                    next layer
+uniform synthetic   reconstruction without data, every group keeping the same share
+auto synthetic      the default: as many multiply-adds, spread over the groups
+uniform real        as uniform synthetic, with the samples of --calib
+auto real           as auto synthetic, with them
+onnxsim             simplify, then apply_structured_pruning, at the least sparsity with no more multiply-adds than
+                    `prune`
+onnxsim + tune      and apply_pruning_finetune on the same samples
 
 `ridge Z` and `onnxsim + tune` see the samples of --calib, synthetic ones without it. The peer is left out where it is
 not installed.
@@ -61,8 +64,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     args, rest = parser.parse_known_args()
     bench = Bench(onnx.load(args.model), args.labels, args.calib, rest)
-    print(f"{'method':14} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9} {'seconds':>8}")
-    print(f"{'original':14} {1:5.2f} {1:7.3f} {1:7.3f} {bench.before:8.2f}%")
+    print(f"{'method':17} {'keep':>5} {'params':>7} {'MACs':>7} {'accuracy':>9} {'seconds':>8}")
+    print(f"{'original':17} {1:5.2f} {1:7.3f} {1:7.3f} {bench.before:8.2f}%")
     rows: list[Row] = []
     for keep in args.keep:
         for name, method in methods(bench, real=args.calib is not None):
@@ -73,7 +76,7 @@ def main() -> int:
             seconds = time.perf_counter() - start
             row = Row(name, keep, *bench.left(model), bench.accuracy(model), seconds)
             shares = f"{keep:5.2f} {row.params:7.3f} {row.macs:7.3f}"
-            print(f"{name:14} {shares} {row.accuracy:8.2f}% {seconds:8.1f}", flush=True)
+            print(f"{name:17} {shares} {row.accuracy:8.2f}% {seconds:8.1f}", flush=True)
             rows.append(row)
     if args.json:
         args.json.write_text(json.dumps({"before": bench.before, "rows": [asdict(row) for row in rows]}, indent=1))
@@ -92,7 +95,7 @@ def plot(rows: list[Row], before: float, target: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for name in dict.fromkeys(row.method for row in rows):
         points = sorted((100 * row.macs, row.accuracy) for row in rows if row.method == name)
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, lw=2 if "ours" in name else 1)
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, lw=2 if "auto" in name else 1)
     axes.axhline(before, color="grey", lw=0.8, ls=":")
     axes.set_xlabel("multiply-adds left, %")
     axes.set_ylabel("top-1 accuracy, %")

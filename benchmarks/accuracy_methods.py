@@ -112,10 +112,10 @@ def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
     yield "merge", bench.ours(*UNIFORM, "--method", "merge")
     yield "merge reprune", bench.ours(*UNIFORM, "--method", "merge", "--select", "reprune")
     yield "ridge Z", bench.ridge
-    yield "ours synthetic", bench.ours(*UNIFORM, "--calib", "synthetic")
+    yield "uniform synthetic", bench.ours(*UNIFORM, "--calib", "synthetic")
     yield "auto synthetic", bench.ours("--calib", "synthetic")
     if real:
-        yield "ours real", bench.ours(*UNIFORM, "--calib", str(bench.calib))
+        yield "uniform real", bench.ours(*UNIFORM, "--calib", str(bench.calib))
         yield "auto real", bench.ours("--calib", str(bench.calib))
     if importlib.util.find_spec("onnxsim"):
         yield "onnxsim", bench.peer(tuned=False)
