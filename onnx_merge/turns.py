@@ -19,8 +19,9 @@ WARM_UP_RUNS = 3
 """Untimed ones: the first allocates, the second still finds cold caches; the last says how long one takes."""
 TURN_SECONDS, TURN_RUNS = 0.05, 10
 """A turn is as many runs as fit into this time, at least one and at most 10."""
-IDLE_SECONDS, IDLE_SHARE, SETTLE_SECONDS = 1e-3, 0.3, 0.1
-"""The process is idle if it uses less than this share of one core for this long; it is waited for so long at most."""
+IDLE_SECONDS, IDLE_SHARE, SETTLE_SECONDS = 0.02, 0.3, 0.2
+"""The process is idle if it uses less than this share of one core for this long, several ticks of a coarse clock (some
+systems count a process's time in steps of 4 or 10 ms); it is waited for so long at most."""
 
 
 def interleaved(
@@ -63,7 +64,7 @@ def _timed(call: Callable[[], object], clock: Clock) -> float:
 
 
 def _settle() -> None:
-    """Wait until no thread of this process computes, or a tenth of a second where one goes on."""
+    """Wait until no thread of this process computes, or `SETTLE_SECONDS` where one goes on."""
     end = time.perf_counter() + SETTLE_SECONDS
     while (start := time.perf_counter()) < end:
         used = time.process_time()

@@ -114,6 +114,25 @@ def test_waiting_ends_also_where_something_goes_on_computing(monkeypatch):
     assert machine.log == ["sleep"]
 
 
+@pytest.mark.parametrize("tick", [0.001, 0.004, 0.01])
+@pytest.mark.parametrize("begun", [0.0, 0.3, 0.9])
+def test_threads_that_look_for_work_are_waited_for_however_coarse_the_clock(monkeypatch, tick, begun):
+    """A thread computes for 40 ms more; its time is counted in ticks, the first of which has ``begun`` by a share."""
+    machine = Machine()
+
+    def counted():
+        return (min(machine.now, 0.04) + begun * tick) // tick * tick
+
+    def sleep(seconds):
+        machine.now += seconds
+
+    monkeypatch.setattr(turns.time, "perf_counter", machine.clock)
+    monkeypatch.setattr(turns.time, "process_time", counted)
+    monkeypatch.setattr(turns.time, "sleep", sleep)
+    turns._settle()
+    assert 0.04 <= machine.now < 0.1
+
+
 def test_medians_and_percentiles():
     before = [k / 1000 for k in range(1, 12)]
     first, second = summary([((b,), (b / 2,)) for b in before])
