@@ -78,8 +78,7 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
     feeds = job.comparison.batch(1)
 
     def attempt(size: float) -> Trial:
-        settings = replace(job.settings, target=Target("macs", size, ROUGH))
-        drafted = _shrunk(job, replace(settings, draft=True))
+        settings, drafted = _drafted(job, size)
         models = (job.source.model, drafted.model)
         value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
         return Trial(size, value, drafted, settings)
@@ -91,6 +90,15 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
         raise NothingToDoError(f"target-latency {limit:g} cannot be met: {_least(least, 'of it is the least')}")
     job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
     return job.compress(best.settings), best.settings
+
+
+def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
+    """Settings, and the draft they make, as near to a size as widths come: no search ends nearer to a latency."""
+    near, rough = (replace(job.settings, target=Target("macs", size, by)) for by in (NEAR, ROUGH))
+    try:
+        return near, _shrunk(job, replace(near, draft=True))
+    except NothingToDoError:
+        return rough, _shrunk(job, replace(rough, draft=True))
 
 
 def _shrunk(job: Job, settings: CompressSettings) -> Compressed:

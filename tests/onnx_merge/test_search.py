@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_merge import search
+from onnx_merge import job, search
+from onnx_merge.alignment import Block
 from onnx_merge.compare import Comparison
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.options import Options
@@ -194,6 +195,20 @@ def test_a_latency_is_met(proportional, target):
     assert reached == pytest.approx(target, rel=NEAR) and proportional[-1] == pytest.approx(reached)
     assert len(proportional) <= TRIALS
     assert any(f"{len(proportional)} sizes were timed" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("target", [0.4, 0.5, 0.6, 0.7, 0.8])
+def test_a_latency_is_met_where_kernels_like_blocks(proportional, monkeypatch, target):
+    """Multiples of the block come near enough to most sizes, but it is the latency that is asked for."""
+    monkeypatch.setattr(job, "preferred_block", lambda *_: Block(16, "made up"))
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,10] y) {
+        a = MatMul(x, u)  b = Relu(a)  c = MatMul(b, v)  d = Relu(c)  y = MatMul(d, w) }"""
+    model = onnx.parser.parse_model(text)
+    for name, shape in (("u", (64, 96)), ("v", (96, 160)), ("w", (160, 10))):
+        array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    _, result = optimize(model, target_latency=target, method="merge")
+    assert 0.2 + 0.8 * result.after.macs / result.before.macs == pytest.approx(target, rel=NEAR)
 
 
 def test_a_latency_that_cannot_be_met(proportional):
