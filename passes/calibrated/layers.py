@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from passes.graph.infer import Typing
 from passes.graph.model import Graph, Node
 
+OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
 
 @dataclass(frozen=True, eq=False)
 class Layer:
@@ -72,11 +74,7 @@ def solvable_layers(typing: Typing) -> dict[str, Layer]:
 
 
 def _layer(graph: Graph, node: Node) -> Layer | None:
-    if (
-        node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul")
-        or node.domain
-        or node.inputs[1] not in graph.initializers
-    ):
+    if node.op not in OPS or node.domain or node.inputs[1] not in graph.initializers:
         return None
     if node.inputs[0] in graph.constants or len(graph.users[node.inputs[1]]) > 1 or node.inputs[1] in graph.captured:
         return None
