@@ -59,6 +59,12 @@ def batch(graph: Graph) -> int:
     return 1
 
 
+def samples_held(graph: Graph) -> int:
+    """Samples that go through at once at the concrete shapes, going by the inputs' first axes."""
+    sizes = (graph.info.shapes[name][0] for name in graph.inputs if graph.info.shapes.get(name))
+    return max(1, min(sizes, default=1))
+
+
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-adds of one node at the concrete shapes; all but Conv, ConvTranspose, Gemm and MatMul count as free."""
     axes = mac_axes(graph, node)

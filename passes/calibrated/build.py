@@ -67,13 +67,13 @@ class Builder:
         """The sum of all values."""
         return self.op("ReduceSum", source, keepdims=0)
 
-    def model(self, inputs: Mapping[str, Array], outputs: Mapping[str, str]) -> onnx.ModelProto:
-        """The model; ``inputs``: examples by name, ``outputs``: name outside -> name here."""
-        named = [helper.make_node("Identity", [source], [name]) for name, source in outputs.items()]
+    def model(self, inputs: Mapping[str, Array], outputs: Mapping[str, str], name: str) -> onnx.ModelProto:
+        """The model, called ``name``; ``inputs``: examples by name, ``outputs``: name outside -> name here."""
+        named = [helper.make_node("Identity", [source], [given]) for given, source in outputs.items()]
         ends = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim)
             for n, a in inputs.items()
         ]
-        results = [onnx.ValueInfoProto(name=name) for name in outputs]
-        graph = helper.make_graph([*self.nodes, *named], "built", ends, results, self.constants)
+        results = [onnx.ValueInfoProto(name=given) for given in outputs]
+        graph = helper.make_graph([*self.nodes, *named], name, ends, results, self.constants)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)

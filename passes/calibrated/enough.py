@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from passes.calibrated.layers import solvable_layers
-from passes.cost import batch
+from passes.cost import samples_held
 from passes.graph.infer import Typing
 from passes.graph.model import Array
 
@@ -24,6 +24,6 @@ def enough(typing: Typing, count: int) -> bool:
     for layer in solvable_layers(typing).values():
         weights, output = graph.array(layer.weight), graph.shape(layer.output)
         width = weights.shape[layer.weight_axes[0]]
-        if output and weights.size // width > count * math.prod(output) / width / batch(graph):
+        if output and weights.size // width > count * math.prod(output) / width / samples_held(graph):
             return False
     return True

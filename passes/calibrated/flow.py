@@ -15,6 +15,8 @@ from onnx import numpy_helper
 from passes.graph.model import Array
 from passes.normalise import node_reads
 
+SEGMENT = "segment"
+"""Name of the pieces of a model."""
 Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 """A loaded model: inputs -> outputs, by name."""
 
@@ -85,7 +87,7 @@ class Flow:
         segment = onnx.ModelProto(ir_version=self._model.ir_version)
         segment.opset_import.extend(self._model.opset_import)
         graph = segment.graph
-        graph.name = "segment"
+        graph.name = SEGMENT
         reads = set(outputs)
         nodes: list[onnx.NodeProto] = []
         for index in reversed(range(start, to)):

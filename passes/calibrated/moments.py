@@ -18,6 +18,8 @@ from passes.calibrated.patches import Window, columns, patches
 from passes.graph.model import Array
 from passes.numerics.ridge import Moments, Rows
 
+MOMENTS = "moments"
+"""Name of the models that are built here."""
 Batch = tuple[Array, Array]
 """What a layer reads, and what it is to give."""
 
@@ -35,7 +37,7 @@ def layer_rows(
 ) -> list[list[Rows]]:
     """Samples themselves, (batch, group): for fewer places than features."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
-    run = engine(build.model(inputs, {"p": p, "y_out": y}))
+    run = engine(build.model(inputs, {"p": p, "y_out": y}, MOMENTS))
     found: list[list[Rows]] = []
     for x, target in batches:
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
@@ -57,7 +59,7 @@ def layer_moments(
         "sum_yy": build.mean(build.op("Mul", y, y), 2),
         "places": build.op("Shape", p),
     }
-    run = engine(build.model(inputs, outputs))
+    run = engine(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
     for at, (x, target) in enumerate(batches):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
@@ -90,7 +92,7 @@ def channel_moments(
         "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
         "mean": build.mean(joined, 1),
     }
-    run = engine(build.model({"x": batches[0]}, outputs))
+    run = engine(build.model({"x": batches[0]}, outputs, MOMENTS))
     count, first, second = 0.0, np.zeros(size), np.zeros((size, size))
     for x_batch in batches:
         out = run({"x": x_batch})

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.linalg import LinAlgError
 
+from passes.calibrated.effort import ENOUGH, STEPS, TYPICAL
 from passes.calibrated.flow import Engine
 from passes.calibrated.layers import Layer
 from passes.calibrated.unit import Unit
@@ -19,20 +21,12 @@ from passes.calibrated.unit_model import Feed, Sizes, UnitModel
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, descend
 
-STEPS = 5
-"""More of them gain nothing on samples that were not seen."""
 DAMPING = 0.1
-ENOUGH, PLENTY = 32, 128
-"""Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
-SAMPLES = 64
-FEWEST = 8
-"""Samples that are looked at whatever they cost."""
+"""Of a unit's metrics, relative to their diagonals."""
+BENT = 4
+"""A step's length is found on one batch in so many."""
 ALGEBRA = 2e11
 """Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
-WORK = 1.5e12
-"""Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
-PASSES = 5
-"""What a step costs, in passes through the unit."""
 
 
 class RefusalError(Exception):
@@ -79,27 +73,29 @@ def refine(
     blocks: tuple[Block, Block],
     feeds: Sequence[Feed],
     hidden: tuple[int, ...],
-    macs: float,
+    samples: float,
     engine: Engine,
     opset: int,
 ) -> tuple[list[Block], float]:
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
-    ``hidden``: shape of what the second layer reads; ``macs``: multiply-adds of a sample in all units of the model.
+    ``hidden``: shape of what the second layer reads; ``samples``: how many to look at.
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.narrow() for block in blocks]
     if _algebra(*start) > ALGEBRA:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
-    part = feeds[:: _every(start, feeds, axes, macs)]
+    share = sum(len(feed["x"]) for feed in feeds) / samples
+    part = feeds[:: max(1, min(len(feeds) // 2, int(share)))]
     model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
     strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
     try:
         metrics = model.metrics(start, strides, DAMPING)
     except LinAlgError as error:  # activations beyond all bounds
         raise RefusalError("what they read has no covariance to speak of") from error
-    point, losses = descend(start, metrics, model.slope, model.curvature, STEPS)
+    curvature = partial(model.curvature, every=max(1, min(BENT, len(part) // 2)))
+    point, losses = descend(start, metrics, model.slope, curvature, STEPS)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 
 
@@ -108,17 +104,7 @@ def _algebra(first: Affine, second: Affine) -> float:
     (hidden, features), (outputs, seen) = first.weights.shape, second.weights.shape
     factors = (features**3 + seen**3 + hidden**3) / 3
     solves = 2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features
-    return float(factors + STEPS * solves)
-
-
-def _every(start: Sequence[Affine], feeds: Sequence[Feed], axes: Sequence[int], macs: float) -> int:
-    """Which part of the batches is worth looking at, one in so many."""
-    samples = len(feeds[0]["x"])
-    places = min(_places(feeds[0][name], axis) for name, axis in zip("xy", axes, strict=True)) / samples
-    features = max(block.weights.shape[1] for block in start)
-    wanted = max(ENOUGH * features / places, min(SAMPLES, PLENTY * features / places))
-    wanted = max(FEWEST, min(wanted, WORK / max(1.0, PASSES * (STEPS + 1) * macs)))
-    return max(1, min(len(feeds) // 2, int(len(feeds) * samples / wanted)))
+    return float(factors + TYPICAL * solves)
 
 
 def _stride(block: Affine, feeds: Sequence[Feed], name: str, axis: int) -> int:

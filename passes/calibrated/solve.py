@@ -18,11 +18,13 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from passes.calibrated.effort import samples_for
 from passes.calibrated.flow import Engine, Flow
 from passes.calibrated.layers import Layer, solvable_layers
 from passes.calibrated.refine import Block, RefusalError, refine
 from passes.calibrated.regress import regress
-from passes.calibrated.unit import Unit, find_units, unit_macs
+from passes.calibrated.restandardise import samples_in
+from passes.calibrated.unit import Unit, find_units
 from passes.calibrated.unit_model import Feed
 from passes.graph import terms
 from passes.graph.infer import Typing
@@ -76,7 +78,8 @@ class _Solver:
         self._original, self._compressed = (Flow(model, feeds, engine) for model in (typing.graph.model, twin))
         self._constants = {t.name: t for t in twin.graph.initializer}
         self._makers = {name: node for node in twin.graph.node for name in node.output}
-        self._macs = sum(unit_macs(typing, unit, keep) for unit in units.values())
+        given = sum(map(samples_in, feeds))
+        self._samples = samples_for(typing, units.values(), keep, given)
 
     def solve(self, layer: Layer, ahead: Sequence[Layer]) -> None:
         """Solve ``layer``; ``ahead``: it and those after it."""
@@ -112,9 +115,10 @@ class _Solver:
                 feed["o"] = np.take(sum(others[1:], others[0]), blocks[1].outputs, unit.second.axis)
             feeds.append(feed)
         hidden = self._compressed.live[0][unit.second.data].shape
+        samples = self._samples[self._units[unit.second]]
         opset = self._typing.graph.opset
         try:
-            found, left = refine(unit, (blocks[0], blocks[1]), feeds, hidden, self._macs, self._engine, opset)
+            found, left = refine(unit, (blocks[0], blocks[1]), feeds, hidden, samples, self._engine, opset)
         except RefusalError as refusal:
             self.solution.unrefined[unit.second.node.label] = str(refusal)
             return 1.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,11 @@ import numpy as np
 from passes.calibrated.layers import Layer
 from passes.calibrated.path import path
 from passes.calibrated.stages import Stage
-from passes.cost import batch, node_macs
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
 from passes.graph.terms import Atom, Product
-from passes.project import Indices, kept_size
+from passes.project import Indices
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,16 +43,6 @@ def find_units(typing: Typing, layers: Sequence[Layer], keep: Mapping[Atom, Indi
                 if stages is not None:
                     found[second] = Unit(first, second, tuple(stages), _rectified(typing.graph, second))
     return found
-
-
-def unit_macs(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
-    """Multiply-adds of a sample in both layers, with the channels that stay."""
-    total = 0.0
-    for layer in (unit.first, unit.second):
-        sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
-        left = math.prod(kept_size(term, keep) / terms.size(term) for term in sizes)
-        total += left * node_macs(typing.graph, layer.node) / batch(typing.graph)
-    return total
 
 
 def _hidden(typing: Typing, layer: Layer) -> Atom | None:

@@ -24,6 +24,8 @@ from passes.calibrated.unit import Unit
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, Metric
 
+UNIT = "unit"
+"""Name of the models that are built here."""
 Feed = dict[str, Array]
 """``x``: what the first layer reads, ``y``: the target, ``o``: what is added, where anything is; kept channels only."""
 
@@ -64,12 +66,14 @@ class UnitModel:
         blocks = [Affine(sums[f"g{k}"][0], sums[f"h{k}"]) for k in (1, 2)]
         return float(sums["loss"]), blocks
 
-    def curvature(self, point: Sequence[Affine], change: Sequence[Affine]) -> float:
-        """||J change||^2, J the residuals' Jacobian."""
+    def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
+        """||J change||^2, J the residuals' Jacobian; estimated on one batch in ``every``: it is but one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
         if "bend" not in self._loaded:
             self._loaded["bend"] = self._engine(self._bend_model(weights))
-        return sum(float(found["bend"]) for found in self._run("bend", weights))
+        seen = self._feeds[::every]
+        share = sum(len(feed["y"]) for feed in seen) / sum(len(feed["y"]) for feed in self._feeds)
+        return sum(float(found["bend"]) for found in self._run("bend", weights, every)) / share
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[Metric]:
         """Metrics of both layers at ``point``, their features seen at every ``strides``-th place."""
@@ -94,8 +98,8 @@ class UnitModel:
             rows = np.moveaxis(weights.reshape(len(weights), hidden, -1), 1, 2).reshape(-1, hidden)
         return np.asarray((rows.T @ rows) * gates / max(float(np.diag(gates).max()), 1e-30))
 
-    def _run(self, what: str, weights: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
-        for feed in self._feeds:
+    def _run(self, what: str, weights: Mapping[str, Array], every: int = 1) -> Iterator[Mapping[str, Array]]:
+        for feed in self._feeds[::every]:
             yield self._loaded[what]({**feed, **weights})
 
     def _named(self, point: Sequence[Affine], names: str) -> Feed:
@@ -144,7 +148,7 @@ class UnitModel:
             "g2": _cross(build, unit.second, r, done.hidden, second, weights["w2"]),
             "h2": build.sum(r, *_but_channels(unit.second, self._feeds[0]["y"].ndim)),
         }
-        return build.model({**self._feeds[0], **weights}, outputs)
+        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
 
     def _bend_model(self, weights: Feed) -> onnx.ModelProto:
         build = Builder(self._opset)
@@ -157,7 +161,7 @@ class UnitModel:
         total = build.op("Add", through, _applied(build, second, done.hidden, "v2", "c2"))
         if done.on is not None:
             total = build.op("Mul", total, done.on)
-        return build.model({**self._feeds[0], **weights}, {"bend": build.total(build.op("Mul", total, total))})
+        return build.model({**self._feeds[0], **weights}, {"bend": build.total(build.op("Mul", total, total))}, UNIT)
 
     def _metrics_model(self, weights: Feed, strides: tuple[int, int]) -> onnx.ModelProto:
         build = Builder(self._opset)
@@ -176,7 +180,7 @@ class UnitModel:
         hidden = len(weights["b1"])
         gates = columns(build, self._unit.first, Window(np.zeros((1, 1), int), strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
-        return build.model({**self._feeds[0], **weights}, outputs)
+        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
 
     def _returned(self, build: Builder, gradient: str) -> str:
         """The gradient at the second layer's input from that at its output."""

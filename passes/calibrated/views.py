@@ -13,7 +13,7 @@ from passes.calibrated.flow import Engine
 from passes.calibrated.knowledge import Knowledge, observe_channels
 from passes.calibrated.restandardise import restandardised
 from passes.calibrated.solve import Feeds
-from passes.cost import cost
+from passes.cost import cost, samples_held
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
@@ -149,8 +149,7 @@ def _worth(graph: Graph) -> int:
 
 def _each(graph: Graph) -> float:
     """Bytes of a sample's live activations."""
-    sizes = [graph.info.shapes[n][0] for n in graph.inputs if graph.info.shapes.get(n)]
-    return _live_bytes(graph) / max(1, min(sizes, default=1))
+    return _live_bytes(graph) / samples_held(graph)
 
 
 def _live_bytes(graph: Graph) -> int:

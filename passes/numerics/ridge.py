@@ -1,7 +1,8 @@
 """Ridge regression toward a prior, its strength found by cross-validation on moments or on samples."""
 
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,6 +25,9 @@ _pools = ThreadpoolController()
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge strengths to choose from, relative to each feature's own second moment."""
+
+OUTPUTS = 64
+"""Outputs, evenly spaced, of which a strength is found for all."""
 
 RARE = 0.3
 """Least second moment of a feature that a ridge goes by, relative to the mean of all: what hardly stirs on the samples
@@ -81,25 +85,48 @@ def blas_threads(unknowns: int) -> AbstractContextManager[object]:
 
 
 def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
-    parts = [f.centred() if intercept else _raw(f) for f in folds]
-    best, least = STRENGTHS[0], np.inf
-    lost = np.zeros(len(STRENGTHS))
-    for train, test in (parts, parts[::-1]):
-        if min(train.count, test.count) < 2:
-            break
-        rest = _rest(train, prior)
-        for i, strength in enumerate(STRENGTHS):
-            lost[i] += _loss(_solve(train, prior, rest, strength), test)
-    else:
-        at = int(np.argmin(lost))
-        best, least = STRENGTHS[at], float(lost[at])
+    best, better = _strength(folds, prior, intercept)
     both = folds[0] + folds[1]
     whole = both.centred() if intercept else _raw(both)
-    kept = _loss(prior, parts[0]) + _loss(prior, parts[1])
-    power = max(float(whole.yy.sum()), 1e-300)
-    weights = prior if kept <= least + ROUNDING * power else _solve(whole, prior, _rest(whole, prior), best)
+    weights = _solve(whole, prior, _rest(whole, prior), best) if better else prior
     shift = whole.y - weights @ whole.p if intercept else np.zeros(len(whole.y))
+    power = max(float(whole.yy.sum()), 1e-300)
     return Fit(weights, shift, min(max(_loss(weights, whole) / power, 0.0), 1.0), best)
+
+
+def _strength(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> tuple[float, bool]:
+    """The strength that predicts each set best from the other, and whether it beats the prior; by `OUTPUTS` outputs."""
+    if min(fold.count for fold in folds) < 2:
+        return STRENGTHS[0], False
+    seen = slice(None, None, max(1, len(prior) // OUTPUTS))
+    prior = prior[seen]
+    some = [replace(f, y=f.y[seen], yp=f.yp[seen], yy=f.yy[seen]) for f in folds]
+    parts = [f.centred() if intercept else _raw(f) for f in some]
+    rests = [_rest(part, prior) for part in parts]
+
+    def lost(strength: float) -> float:
+        ways = zip(parts, rests, parts[::-1], strict=True)
+        return sum(_loss(_solve(train, prior, rest, strength), test) for train, rest, test in ways)
+
+    best, least = _lowest(lost, STRENGTHS)
+    kept, power = (sum(found) for found in zip(*((_loss(prior, p), float(p.yy.sum())) for p in parts), strict=True))
+    return best, kept > least + ROUNDING * power
+
+
+def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
+    """The one of ``values`` with the least loss, and that loss; found downhill from the middle, since it falls, then
+    rises."""
+    found: dict[int, float] = {}
+
+    def at(i: int) -> float:
+        if i not in found:
+            found[i] = loss(values[i]) if 0 <= i < len(values) else np.inf
+        return found[i]
+
+    i = (len(values) - 1) // 2
+    while (lower := min((i - 1, i, i + 1), key=lambda j: (at(j), j))) != i:
+        i = lower
+    return values[i], at(i)
 
 
 def sizes(second: Double) -> Double:

@@ -1,0 +1,63 @@
+"""How many steps a unit is solved by, and on how many samples: as many as its features are worth and time allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from passes.calibrated.layers import Layer
+from passes.calibrated.unit import Unit
+from passes.cost import node_macs, samples_held
+from passes.graph import terms
+from passes.graph.infer import Typing
+from passes.graph.terms import Atom
+from passes.project import Indices, kept_size
+
+STEPS, TYPICAL = 20, 8
+"""At most, and as a rule: units stop when a step gains little (`passes.numerics.descent.SPENT`)."""
+ENOUGH, PLENTY = 32, 128
+"""Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
+SAMPLES = 64
+FEWEST = 8
+"""Samples that are looked at whatever they cost."""
+WORK = 3e12
+"""Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
+PASSES = 4
+"""What a step costs, in passes through the unit."""
+
+
+def samples_for(typing: Typing, units: Iterable[Unit], keep: Mapping[Atom, Indices], given: int) -> dict[Unit, float]:
+    """Samples for each unit, of those that are ``given``."""
+    wanted = {unit: min(given, _wanted(typing, unit, keep)) for unit in units}
+    work = sum(PASSES * TYPICAL * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
+    return {unit: max(FEWEST, samples * min(1.0, WORK / max(1.0, work))) for unit, samples in wanted.items()}
+
+
+def _wanted(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
+    ends = ((unit.first, unit.first.data), (unit.second, unit.second.output))
+    places = min(_places(typing, layer, name) for layer, name in ends)
+    features = max(_features(typing, layer, keep) for layer, _ in ends)
+    return max(ENOUGH * features / places, min(SAMPLES, PLENTY * features / places))
+
+
+def _places(typing: Typing, layer: Layer, name: str) -> float:
+    """Of a sample, in a tensor that the layer reads or makes."""
+    shape = typing.graph.shape(name)
+    if not shape:  # not known: all samples are worth a look
+        return 1.0
+    return math.prod(shape) / shape[layer.axis] / samples_held(typing.graph)
+
+
+def _features(typing: Typing, layer: Layer, keep: Mapping[Atom, Indices]) -> float:
+    taps = math.prod(typing.graph.array(layer.weight).shape[2:]) if layer.convolves else 1
+    return taps * kept_size(typing.axes[layer.data][layer.axis], keep)
+
+
+def _macs(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
+    """Multiply-adds of a sample in both layers, with the channels that stay."""
+    total = 0.0
+    for layer in (unit.first, unit.second):
+        sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
+        left = math.prod(kept_size(term, keep) / terms.size(term) for term in sizes)
+        total += left * node_macs(typing.graph, layer.node) / samples_held(typing.graph)
+    return total
