@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.numerics.ridge import Moments, Rows, fit, fit_rows
+from passes.numerics.ridge import OUTPUTS, STRENGTHS, Moments, Rows, fit, fit_rows
 
 
 def moments(p, y):
@@ -95,3 +95,37 @@ def test_what_hardly_stirs_does_not_blow_up_where_it_does(few):
     solve, kind = (fit_rows, Rows) if few else (fit, moments)
     result = solve(halves(seen, y.astype(seen.dtype), kind), np.zeros((4, features + 1)))
     assert np.abs(result.weights[:, -1]).max() < 1.0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 1.0, 10.0, 1e3])
+def test_the_strength_is_the_one_of_the_least_error_on_the_other_half(noise):
+    rng = np.random.default_rng(6)
+    p, weights = rng.standard_normal((60, 20)), rng.standard_normal((4, 20))
+    y = p @ weights.T + noise * rng.standard_normal((60, 4))
+
+    def error(strength):
+        total = 0.0
+        for train, test in ((0, 1), (1, 0)):
+            x, t, u, v = (a[i::2] - a[i::2].mean(0) for i, a in ((train, p), (train, y), (test, p), (test, y)))
+            found = np.linalg.solve(x.T @ x + strength * np.diag((x * x).sum(0)), x.T @ t)
+            total += ((v - u @ found) ** 2).sum()
+        return total
+
+    assert fit(halves(p, y, moments), np.zeros((4, 20))).strength == min(STRENGTHS, key=error)
+
+
+def test_a_strength_is_found_on_some_of_many_outputs():
+    """The others, which would ask for another one, are solved for with it too."""
+    rng = np.random.default_rng(7)
+    p, weights = rng.standard_normal((60, 20)), rng.standard_normal((2 * OUTPUTS, 20))
+    y = p @ weights.T
+    y[:, 1::2] += 100 * rng.standard_normal((60, OUTPUTS))
+    whole = fit(halves(p, y, moments), np.zeros_like(weights))
+    some = fit(halves(p, y[:, ::2], moments), np.zeros_like(weights[::2]))
+    assert whole.strength == some.strength and whole.weights.shape == weights.shape
+    np.testing.assert_allclose(whole.weights[::2], some.weights, rtol=1e-6, atol=1e-9)
+
+
+def test_one_sample_tells_nothing():
+    p, prior = np.ones((2, 3)), np.ones((1, 3))
+    assert np.array_equal(fit(halves(p, 5 * np.ones((2, 1)), moments), prior).weights, prior)

@@ -48,12 +48,17 @@ def typed(model):
 
 def units(model, hidden="a", kept=KEPT):
     """Second layers' labels -> units, where ``kept`` of the channels of ``hidden`` stay; no group loses any if none."""
+    found = cut_units(model, {} if kept is None else {hidden: kept})[1]
+    return {layer.node.label: unit for layer, unit in found.items()}
+
+
+def cut_units(model, kept):
+    """The model's axes, its units by second layer, and what stays of each atom; ``kept``: the same by layer's output."""
     typing = typed(model)
     layers = solvable_layers(typing)
-    first = next(layer for layer in layers.values() if layer.output == hidden)
-    atom = terms.resolve(typing.axes[hidden][first.axis])
-    found = find_units(typing, list(layers.values()), {} if kept is None else {atom: kept})
-    return {layer.node.label: unit for layer, unit in found.items()}
+    axes = {layer.output: layer.axis for layer in layers.values()}
+    keep = {terms.resolve(typing.axes[name][axes[name]]): indices for name, indices in kept.items()}
+    return typing, find_units(typing, list(layers.values()), keep), keep
 
 
 @dataclass
