@@ -53,7 +53,7 @@ def units(model, hidden="a", kept=KEPT):
 
 
 def cut_units(model, kept):
-    """The axes of ``model``, its units by second layer, what stays of each atom; ``kept``: the same by layer's output."""
+    """A model's axes, its units by second layer, and what stays of each atom; ``kept``: that by layer's output."""
     typing = typed(model)
     layers = solvable_layers(typing)
     axes = {layer.output: layer.axis for layer in layers.values()}
