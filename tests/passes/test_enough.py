@@ -40,6 +40,12 @@ def test_each_layer_needs_as_many_places_as_features(count, suffices):
     assert enough(analysed().typing, count) == suffices
 
 
+@pytest.mark.parametrize(("count", "suffices"), [(28, False), (32, True)])
+def test_a_batch_that_is_fixed_counts_as_its_samples(count, suffices):
+    fixed = net(WIDE.replace("[N,", "[4,"), a_w=(8, 4, 3, 3), a_b=(8,), y_w=(3, 32), y_b=(3,))
+    assert enough(Study(fixed).analysis.typing, count) == suffices
+
+
 def views(count, asked, *more, **options):
     found = analysed()
     return Views(
