@@ -10,15 +10,15 @@ import numpy as np
 
 from passes.calibrated.build import END, Builder
 from passes.calibrated.layers import Layer, geometry, output_padding
-from passes.graph.model import Array
 
 
 @dataclass(frozen=True)
 class Window:
-    """What of its input a layer reads at once: ``kept`` (g, K) channels; the taps of a convolution, ``stride`` places
-    apart being looked at of all that there are."""
+    """What of its input a layer reads at once: ``channels`` K in each of its ``groups``; the taps of a convolution,
+    ``stride`` places apart being looked at of all that there are."""
 
-    kept: Array
+    groups: int
+    channels: int
     stride: int
 
 
@@ -30,6 +30,14 @@ def _places(build: Builder, source: str, stride: int, lead: Sequence[int]) -> st
     return build.op("Reshape", build.op("Transpose", flat, perm=[1, 0, 2]), build.ints(*lead, -1))
 
 
+def _rows(build: Builder, window: Window, source: str, width: int) -> str:
+    """(N, ..., C) -> (1, C, M): the same where each place is a row."""
+    rows = build.op("Reshape", source, build.ints(-1, width))
+    if window.stride > 1:
+        rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
+    return build.op("Reshape", build.op("Transpose", rows, perm=[1, 0]), build.ints(1, width, -1))
+
+
 def patches(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequence[int]) -> str:
     """Patches (g, D, M) of what the layer reads, ``source``; D runs over (tap, channel)."""
     found = taps(build, layer, window, source, kernel)
@@ -38,29 +46,23 @@ def patches(build: Builder, layer: Layer, window: Window, source: str, kernel: S
 
 def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequence[int]) -> list[str]:
     """What each tap of a convolution sees of ``source``, each (g, K, M); other layers have one tap."""
-    groups, kept = window.kept.shape
-    channels = build.constant(window.kept.ravel().astype(np.int64))
     if not layer.convolves:
-        flat = build.op("Gather", source, channels, axis=layer.axis)
-        rows = build.op("Reshape", flat, build.ints(-1, kept))
-        if window.stride > 1:
-            rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
-        return [build.op("Reshape", build.op("Transpose", rows, perm=[1, 0]), build.ints(1, kept, -1))]
+        return [_rows(build, window, source, window.channels)]
     rank = len(kernel)
     strides, pads, dilations = geometry(layer.node, rank)
-    picked = build.op("Gather", source, channels, axis=1)
     if layer.transposed:
-        picked, pads, strides = _spread(build, layer, picked, kept, kernel), _around(layer, kernel), [1] * rank
+        source = _spread(build, layer, source, window.channels, kernel)
+        pads, strides = _around(layer, kernel), [1] * rank
     if any(pads):
-        picked = build.op("Pad", picked, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
+        source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
     found: list[str] = []
     for tap in itertools.product(*(range(n) for n in kernel)):
         at = [n - 1 - i for n, i in zip(kernel, tap, strict=True)] if layer.transposed else tap
         starts = [i * d for i, d in zip(at, dilations, strict=True)]
         ends = [-(n - 1 - i) * d or END for n, i, d in zip(kernel, at, dilations, strict=True)]
-        cut = build.op("Slice", picked, build.ints(*starts), build.ints(*ends), axes, steps)
-        found.append(_places(build, cut, window.stride, (groups, kept)))
+        cut = build.op("Slice", source, build.ints(*starts), build.ints(*ends), axes, steps)
+        found.append(_places(build, cut, window.stride, (window.groups, window.channels)))
     return found
 
 
@@ -86,10 +88,6 @@ def _around(layer: Layer, kernel: Sequence[int]) -> list[int]:
 
 def columns(build: Builder, layer: Layer, window: Window, source: str, outputs: int) -> str:
     """``source``, of the layer's outputs' shape, as (g, O, M)."""
-    groups = len(window.kept)
     if layer.convolves:
-        return _places(build, source, window.stride, (groups, outputs // groups))
-    rows = build.op("Reshape", source, build.ints(-1, outputs))
-    if window.stride > 1:
-        rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
-    return build.op("Reshape", build.op("Transpose", rows, perm=[1, 0]), build.ints(1, outputs, -1))
+        return _places(build, source, window.stride, (window.groups, outputs // window.groups))
+    return _rows(build, window, source, outputs)

@@ -12,7 +12,7 @@ from passes.calibrated.solve import solve_layers
 from passes.calibrated.views import BATCH, View, Views
 from passes.graph.infer import Typing
 from passes.plan import GroupPlan
-from passes.shrink import Solution, unshrunk_twin
+from passes.shrink import Solution, shrink
 
 ASTRAY = 4.0
 """Relative error of the outputs beyond which what was solved for is not to be trusted."""
@@ -50,7 +50,7 @@ def _solved(view: View, typing: Typing, plans: list[GroupPlan]) -> Reconstructio
     if not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
     seen = view.typing
-    solution = solve_layers(seen, plans, unshrunk_twin(seen, plans), view.feeds, view.engine)
+    solution = solve_layers(seen, plans, view.feeds, view.engine)
     for plan in plans:
         errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
         plan.error = float(np.mean(errors)) if errors and plan.shrinks else None
@@ -64,7 +64,7 @@ def _solved(view: View, typing: Typing, plans: list[GroupPlan]) -> Reconstructio
 def _astray(typing: Typing, done: Reconstruction, view: View) -> bool:
     """Whether outputs leave the original's altogether, as they do where the norms' record is of other activations, or
     where activations hardly vary, so that all there is to fit is rounding."""
-    models = (typing.graph.model, unshrunk_twin(typing, done.plans, done.solution))
+    models = (typing.graph.model, shrink(typing, done.plans, done.solution))
     loaded = [view.engine(model) for model in models]
     lost = power = 0.0
     for feed in view.feeds[: max(1, BATCH // samples_in(view.feeds[0]))]:

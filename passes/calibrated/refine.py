@@ -35,12 +35,9 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class Block:
-    """What becomes of a layer: positions at full width of the ``outputs`` and ``inputs`` that stay, ``weights`` and
-    ``bias`` at full width."""
+    """What becomes of a layer: its ``weights`` and ``bias``."""
 
     layer: Layer
-    outputs: Array
-    inputs: Array
     weights: Array
     bias: Array | None
 
@@ -49,23 +46,17 @@ class Block:
         """Taps; none where it is dense."""
         return tuple(self.weights.shape[2:]) if self.layer.convolves else ()
 
-    def narrow(self) -> Affine:
-        """What stays: (O, D), D over (tap, channel)."""
-        ordered = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1))[self.outputs][..., self.inputs]
-        rows = ordered.reshape(len(self.outputs), -1).astype(np.float64)
-        shift = np.zeros(len(rows)) if self.bias is None else self.bias.ravel()[self.outputs].astype(np.float64)
-        return Affine(rows, shift)
+    def affine(self) -> Affine:
+        """The same as (O, D), D over (tap, channel)."""
+        ordered = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1))
+        rows = ordered.reshape(len(ordered), -1).astype(np.float64)
+        return Affine(rows, np.zeros(len(rows)) if self.bias is None else self.bias.ravel().astype(np.float64))
 
     def with_(self, found: Affine) -> Block:
-        """The same with other values for what stays."""
-        ordered = np.moveaxis(self.weights.copy(), self.layer.weight_axes, (0, -1))
-        taps = ordered.shape[1:-1]
-        place = np.ix_(self.outputs, *map(np.arange, taps), self.inputs)
-        ordered[place] = found.weights.reshape(len(self.outputs), *taps, len(self.inputs))
-        bias = np.zeros(len(ordered)) if self.bias is None else self.bias.ravel().astype(np.float64)
-        bias[self.outputs] = found.bias
-        weights = np.ascontiguousarray(np.moveaxis(ordered, (0, -1), self.layer.weight_axes))
-        return replace(self, weights=weights, bias=bias)
+        """The same with other values."""
+        shape = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1)).shape
+        weights = np.moveaxis(found.weights.reshape(shape), (0, -1), self.layer.weight_axes)
+        return replace(self, weights=np.ascontiguousarray(weights, self.weights.dtype), bias=found.bias)
 
 
 def refine(
@@ -82,7 +73,7 @@ def refine(
     ``hidden``: shape of what the second layer reads; ``samples``: how many to look at.
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
-    start = [block.narrow() for block in blocks]
+    start = [block.affine() for block in blocks]
     if _algebra(*start) > ALGEBRA:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)

@@ -29,10 +29,10 @@ from passes.calibrated.unit_model import Feed
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array
-from passes.graph.terms import Atom
+from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
-from passes.project import kept_indices
-from passes.shrink import Solution
+from passes.project import kept_indices, kept_size
+from passes.shrink import Solution, shrink
 
 Feeds = Sequence[Mapping[str, Array]]
 
@@ -40,59 +40,56 @@ Feeds = Sequence[Mapping[str, Array]]
 def solve_layers(
     typing: Typing,
     plans: Sequence[GroupPlan],
-    twin: onnx.ModelProto,
     feeds: Feeds,
     engine: Engine,
     refining: bool = True,
 ) -> Solution:
     """Solve every layer from the first on that reads a group which loses channels to more than exact merges.
 
-    ``typing`` has the weights that the samples go through, ``twin`` is its model with the plans carried out at the
-    original shapes; ``feeds`` are batches of inputs; ``refining``: whether units are solved as a whole too.
+    ``typing`` has the weights that the samples go through; ``feeds`` are batches of inputs; ``refining``: whether units
+    are solved as a whole too.
     """
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
     units = find_units(typing, every, keep) if refining else {}
-    solver = _Solver(typing, keep, twin, feeds, engine, units)
+    solver = _Solver(typing, keep, shrink(typing, plans), feeds, engine, units)
     for position in range(first, len(every)):
         solver.solve(every[position], every[position:])
     return solver.solution
 
 
 class _Solver:
-    """The two models on their way, and what was found so far."""
+    """The original and the ``compressed`` model on their way, and what was found so far."""
 
     def __init__(
         self,
         typing: Typing,
         keep: Mapping[Atom, Array],
-        twin: onnx.ModelProto,
+        compressed: onnx.ModelProto,
         feeds: Feeds,
         engine: Engine,
         units: Mapping[Layer, Unit],
     ) -> None:
         self.solution = Solution()
         self._typing, self._keep, self._engine, self._units = typing, keep, engine, units
-        self._original, self._compressed = (Flow(model, feeds, engine) for model in (typing.graph.model, twin))
-        self._constants = {t.name: t for t in twin.graph.initializer}
-        self._makers = {name: node for node in twin.graph.node for name in node.output}
-        given = sum(map(samples_in, feeds))
-        self._samples = samples_for(typing, units.values(), keep, given)
+        self._original, self._compressed = (Flow(model, feeds, engine) for model in (typing.graph.model, compressed))
+        self._constants = {t.name: t for t in compressed.graph.initializer}
+        self._makers = {name: node for node in compressed.graph.node for name in node.output}
+        self._samples = samples_for(typing, units.values(), keep, sum(map(samples_in, feeds)))
 
     def solve(self, layer: Layer, ahead: Sequence[Layer]) -> None:
         """Solve ``layer``; ``ahead``: it and those after it."""
         self._original.reach(layer.output, [other.output for other in ahead])
         waiting = {self._units[other].first.data for other in ahead if other in self._units}
         self._compressed.before(layer.node.outputs[0], waiting)
-        kept = self._kept(layer)
-        if kept is None:
+        if not self._alike(layer):
             return
         live = list(zip(self._original.live, self._compressed.live, strict=True))
-        targets = [_target(layer, exact, drifted) for exact, drifted in live]
+        targets = [self._target(layer, exact, drifted) for exact, drifted in live]
         batches = [(drifted[layer.data], y) for (_, drifted), y in zip(live, targets, strict=True)]
-        weights, bias, error = regress(layer, self._weights(layer), kept, batches, self._engine)
+        weights, bias, error = regress(layer, self._weights(layer), batches, self._engine)
         self._give(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], targets)
@@ -101,24 +98,23 @@ class _Solver:
 
     def _refine(self, unit: Unit, targets: Sequence[Array]) -> float:
         """Solve both layers of a unit together; returns what is left of the residuals, a share."""
-        blocks = [self._block(layer) for layer in (unit.first, unit.second)]
-        if blocks[0] is None or blocks[1] is None:
+        if not self._alike(unit.first):
             return 1.0
+        first, second = (Block(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second))
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
             unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
         feeds: list[Feed] = []
         for drifted, target in zip(self._compressed.live, targets, strict=True):
-            feed = {"x": np.take(drifted[unit.first.data], blocks[0].inputs, unit.first.axis)}
-            feed["y"] = np.take(target, blocks[1].outputs, unit.second.axis)
+            feed = {"x": drifted[unit.first.data], "y": target}
             others = [drifted[n] for n in unit.second.others if n in drifted]
             if others and unit.rectified:
-                feed["o"] = np.take(sum(others[1:], others[0]), blocks[1].outputs, unit.second.axis)
+                feed["o"] = sum(others[1:], others[0])
             feeds.append(feed)
         hidden = self._compressed.live[0][unit.second.data].shape
         samples = self._samples[self._units[unit.second]]
         opset = self._typing.graph.opset
         try:
-            found, left = refine(unit, (blocks[0], blocks[1]), feeds, hidden, samples, self._engine, opset)
+            found, left = refine(unit, (first, second), feeds, hidden, samples, self._engine, opset)
         except RefusalError as refusal:
             self.solution.unrefined[unit.second.node.label] = str(refusal)
             return 1.0
@@ -127,24 +123,29 @@ class _Solver:
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])
         return left
 
-    def _block(self, layer: Layer) -> Block | None:
-        """Where a layer stands; nothing if its groups do not stay alike."""
-        inputs = self._kept(layer)
-        if inputs is None:
-            return None
-        outputs = kept_indices(self._typing.axes[layer.output][layer.axis], self._keep)
-        weights = self.solution.weights.get(layer.weight)
-        return Block(layer, outputs, inputs[0], self._weights(layer) if weights is None else weights, self._bias(layer))
+    def _alike(self, layer: Layer) -> bool:
+        """Whether all groups of a layer keep as many channels."""
+        whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
+        return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
 
-    def _kept(self, layer: Layer) -> Array | None:
-        """Channels of the input that stay, (groups, K); nothing where the groups do not stay alike."""
-        kept = kept_indices(self._typing.axes[layer.data][layer.axis], self._keep)
-        inside = kept_indices(self._typing.axes[layer.weight][layer.weight_axes[1]], self._keep)
-        return kept.reshape(layer.groups, -1) if len(kept) == layer.groups * len(inside) else None
+    def _target(self, layer: Layer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Array:
+        target = self._kept(layer.output, exact[layer.output])
+        for name in layer.others:
+            if name in exact and name in drifted:
+                target = target + (self._kept(name, exact[name]) - drifted[name])
+        return target
+
+    def _kept(self, name: str, array: Array) -> Array:
+        """What is left of a tensor of the original."""
+        for axis, term in enumerate(self._typing.axes[name]):
+            if any(a in self._keep for a in terms.atoms(term)):
+                array = np.take(array, kept_indices(term, self._keep), axis)
+        return array
 
     def _weights(self, layer: Layer) -> Array:
-        """Those that the plans alone make."""
-        return numpy_helper.to_array(self._constants[layer.weight])
+        """The solved ones, else what the plans alone make."""
+        solved = self._compressed.arrays.get(layer.weight)
+        return numpy_helper.to_array(self._constants[layer.weight]) if solved is None else solved
 
     def _bias(self, layer: Layer) -> Array | None:
         """The solved one, else what the plans alone make; nothing if there is none."""
@@ -154,29 +155,30 @@ class _Solver:
         inputs = self._makers[node.outputs[0]].input
         name = inputs[k] if len(inputs) > k else ""
         made = numpy_helper.to_array(self._constants[name]) if name in self._constants else None
-        bias = self.solution.biases.get((node.outputs[0], k), made)
-        width = self._typing.graph.array(layer.weight).shape[layer.weight_axes[0]]
+        bias = self._compressed.shifts.get((node.outputs[0], k), made)
+        width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
         return None if bias is None else np.broadcast_to(bias.ravel(), width)
 
     def _give(self, layer: Layer, weights: Array, bias: Array | None) -> None:
-        """Put what was solved for into the solution and into the model that runs."""
-        graph = self._typing.graph
+        """Put what was solved for into the model that runs and, at full width, into the solution."""
+        graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
-        self.solution.weights[layer.weight] = self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
+        self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
+        self.solution.weights[layer.weight] = self._spread(weights.astype(kind, copy=False), axes[layer.weight])
         if layer.shift is not None and bias is not None:
             node, k = layer.shift
-            shape = graph.array(node.inputs[k]).shape if len(node.inputs) > k and node.inputs[k] else (-1,)
-            value = bias.reshape((*shape[:-1], -1)).astype(kind)
-            self.solution.biases[node.outputs[0], k] = self._compressed.shifts[node.outputs[0], k] = value
+            lead = graph.array(node.inputs[k]).shape[:-1] if len(node.inputs) > k and node.inputs[k] else ()
+            line = bias.ravel().astype(kind)
+            whole = self._spread(line, [axes[layer.output][layer.axis]])
+            self._compressed.shifts[node.outputs[0], k] = line.reshape(*lead, -1)
+            self.solution.biases[node.outputs[0], k] = whole.reshape(*lead, -1)
+
+    def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
+        """What is ``kept`` of an array whose axes are of the given types, among zeros."""
+        whole = np.zeros([terms.size(term) for term in axes], kept.dtype)
+        whole[np.ix_(*(kept_indices(term, self._keep) for term in axes))] = kept
+        return whole
 
 
 def _reads(typing: Typing, layer: Layer, atoms: set[Atom]) -> bool:
     return any(a in atoms for a in terms.atoms(typing.axes[layer.data][layer.axis]))
-
-
-def _target(layer: Layer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Array:
-    target = exact[layer.output]
-    for name in layer.others:
-        if name in exact and name in drifted:
-            target = target + (exact[name] - drifted[name])
-    return target

@@ -27,7 +27,7 @@ from passes.numerics.descent import Affine, Metric
 UNIT = "unit"
 """Name of the models that are built here."""
 Feed = dict[str, Array]
-"""``x``: what the first layer reads, ``y``: the target, ``o``: what is added, where anything is; kept channels only."""
+"""``x``: what the first layer reads, ``y``: the target, ``o``: what is added, where anything is."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class UnitModel:
         done = self._forward(build)
         outputs: dict[str, str] = {}
         for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
-            window = Window(np.arange(_widths(layer, weights[f"w{k + 1}"])[1])[None], strides[k])
+            window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
             outputs[f"gram{k}"] = build.op("MatMul", p, build.op("Transpose", p, perm=[0, 2, 1]))
             outputs[f"sum{k}"] = build.sum(p, 2)
@@ -178,7 +178,7 @@ class UnitModel:
         if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # what has no slope is open
             gate = build.op("Expand", build.number(1), build.op("Shape", at))
         hidden = len(weights["b1"])
-        gates = columns(build, self._unit.first, Window(np.zeros((1, 1), int), strides[0]), gate, hidden)
+        gates = columns(build, self._unit.first, Window(1, hidden, strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
         return build.model({**self._feeds[0], **weights}, outputs, UNIT)
 
@@ -210,7 +210,7 @@ def _applied(build: Builder, layer: Layer, x: str, weights: str, bias: str) -> s
 def _cross(build: Builder, layer: Layer, left: str, right: str, kernel: Sequence[int], weights: Array) -> str:
     """Sum over places of ``left`` (O) times the patches of ``right`` (D), (1, O, D)."""
     outputs, inputs = _widths(layer, weights)
-    window = Window(np.arange(inputs)[None], 1)
+    window = Window(1, inputs, 1)
     rows = columns(build, layer, window, left, outputs)
     parts = [
         build.op("MatMul", rows, build.op("Transpose", tap, perm=[0, 2, 1]))
