@@ -6,6 +6,8 @@ Nothing is imported until it is used: onnx, numba and onnxruntime together take 
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from onnx_merge.run import optimize
     from onnx_merge.sweep_result import Point, Sweep
     from onnx_merge.sweeping import sweep
+
+if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.blas`
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __version__ = "0.1.0"
 

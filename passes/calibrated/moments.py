@@ -6,7 +6,7 @@ Model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx import TensorProto
@@ -20,6 +20,8 @@ from passes.numerics.ridge import Moments, Rows
 
 MOMENTS = "moments"
 """Name of the models that are built here."""
+LARGE, STRIPS = 512, 3
+"""Features from which on P P^T, which is symmetric, is computed in so many strips: two thirds of the work."""
 Batch = tuple[Array, Array]
 """What a layer reads, and what it is to give."""
 
@@ -30,6 +32,34 @@ def _set_up(layer: Layer, window: Window, weight: Array, batch: Batch) -> tuple[
     inputs = {"x": batch[0], "y": batch[1].astype(np.float32, copy=False)}
     p = patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
     return build, inputs, p, columns(build, layer, window, "y", weight.shape[layer.weight_axes[0]])
+
+
+def gram(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
+    """P P^T of ``p`` (g, D, M) as outputs for `whole`: strips of rows, each from its diagonal on."""
+    cuts = _cuts(features)
+    strips: dict[str, str] = {}
+    for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        rest = p if start == 0 else build.op("Slice", p, build.ints(start), build.ints(features), build.ints(1))
+        rows = p if len(cuts) == 2 else build.op("Slice", p, build.ints(start), build.ints(end), build.ints(1))
+        strips[f"{name}.{i}"] = build.op("MatMul", rows, build.op("Transpose", rest, perm=[0, 2, 1]))
+    return strips
+
+
+def whole(found: Mapping[str, Array], features: int, name: str) -> Array:
+    """P P^T (g, D, D) from what a model with `gram` has given."""
+    cuts = _cuts(features)
+    product = np.empty((len(found[f"{name}.0"]), features, features))
+    for i, start in enumerate(cuts[:-1]):
+        strip = found[f"{name}.{i}"]
+        product[:, start : cuts[i + 1], start:] = strip
+        product[:, start:, start : cuts[i + 1]] = strip.swapaxes(1, 2)
+    return product
+
+
+def _cuts(features: int) -> list[int]:
+    """Where P P^T is cut into strips, if it is large."""
+    strips = STRIPS if features >= LARGE else 1
+    return [features * i // strips for i in range(strips + 1)]
 
 
 def layer_rows(
@@ -51,8 +81,9 @@ def layer_moments(
     """Moments of even and of odd batches, (half, group)."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     turned = build.op("Transpose", p, perm=[0, 2, 1])
+    features = weight.size // weight.shape[layer.weight_axes[0]]
     outputs = {
-        "pp": build.op("MatMul", p, turned),
+        **gram(build, p, features, "pp"),
         "yp": build.op("MatMul", y, turned),
         "sum_p": build.mean(p, 2),
         "sum_y": build.mean(y, 2),
@@ -64,7 +95,7 @@ def layer_moments(
     for at, (x, target) in enumerate(batches):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
         count = float(out["places"][2])
-        pp, yp = (out[n].astype(np.float64) for n in ("pp", "yp"))
+        pp, yp = whole(out, features, "pp"), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[at % 2] = [a + b for a, b in zip(halves[at % 2], new, strict=True)] if halves[at % 2] else new

@@ -11,6 +11,7 @@ from passes.calibrated.restandardise import samples_in, transfer
 from passes.calibrated.solve import solve_layers
 from passes.calibrated.views import BATCH, View, Views
 from passes.graph.infer import Typing
+from passes.numerics.blas import in_turns
 from passes.plan import GroupPlan
 from passes.shrink import Solution, shrink
 
@@ -50,7 +51,8 @@ def _solved(view: View, typing: Typing, plans: list[GroupPlan]) -> Reconstructio
     if not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
     seen = view.typing
-    solution = solve_layers(seen, plans, view.feeds, view.engine)
+    with in_turns():
+        solution = solve_layers(seen, plans, view.feeds, view.engine)
     for plan in plans:
         errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
         plan.error = float(np.mean(errors)) if errors and plan.shrinks else None

@@ -22,15 +22,14 @@ ENOUGH = 32
 """Places for each feature beyond which more are not looked at."""
 MANY = 16384
 """Places that are looked at however few features there are."""
-TOGETHER = 32
-"""Samples whose moments are taken together."""
+TOGETHER = 2**25
+"""Bytes of what a layer reads and gives whose moments are taken together."""
 WIDE = 6144
 """Features from which on places are thinned out until there are fewer of them than features."""
 
 
 def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine) -> tuple[Array, Array | None, float]:
     """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost."""
-    batches = _larger(batches)
     out, into = layer.weight_axes
     ordered = np.moveaxis(prior, (out, into), (0, -1))  # O taps... I
     groups = layer.groups
@@ -42,6 +41,7 @@ def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
     window = Window(groups, ordered.shape[-1], stride)
+    batches = _larger(batches, 4 * groups * features * (places // stride))
     biased = layer.shift is not None
     if places // stride < features:
         rows = layer_rows(layer, window, prior, batches, engine)
@@ -55,9 +55,11 @@ def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine
     return weights, bias, float(np.mean([f.error for f in fits]))
 
 
-def _larger(batches: Sequence[Batch]) -> list[Batch]:
-    """The same samples in fewer batches, two at least: each costs a matrix of moments."""
-    step = min(max(1, TOGETHER // max(1, len(batches[0][0]))), max(1, len(batches) // 2))
+def _larger(batches: Sequence[Batch], patches: int) -> list[Batch]:
+    """The same samples in fewer batches, two at least: each costs a matrix of moments. ``patches``: bytes of what the
+    layer reads at once, everywhere on all samples."""
+    each = (sum(x.nbytes + y.nbytes for x, y in batches) + patches) // len(batches)
+    step = min(max(1, TOGETHER // max(1, each)), max(1, len(batches) // 2))
     parts = [batches[i : i + step] for i in range(0, len(batches), step)]
     return [(np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part])) for part in parts]
 

@@ -18,6 +18,7 @@ import onnx
 from passes.calibrated.build import Builder
 from passes.calibrated.flow import Engine, Loaded
 from passes.calibrated.layers import Layer, geometry
+from passes.calibrated.moments import gram, whole
 from passes.calibrated.patches import Window, columns, patches, taps
 from passes.calibrated.stages import Pointwise
 from passes.calibrated.unit import Unit
@@ -77,15 +78,16 @@ class UnitModel:
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[Metric]:
         """Metrics of both layers at ``point``, their features seen at every ``strides``-th place."""
-        weights = self._named(point, "wb")
-        self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides))
+        weights, features = self._named(point, "wb"), [p.weights.shape[1] for p in point]
+        self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides, features))
         sums: Feed = {}
         for found in self._run("metrics", weights):
             sums = _added(sums, found)
         made: list[Metric] = []
         for k, layer in enumerate((self._unit.first, self._unit.second)):
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
-            count, total, second = float(sums[f"count{k}"]), sums[f"sum{k}"][0], sums[f"gram{k}"][0]
+            count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
+            second = whole(sums, features[k], f"gram{k}")[0]
             made.append(Metric(count, total, second, outer, damping, layer.shift is not None))
         return made
 
@@ -163,14 +165,14 @@ class UnitModel:
             total = build.op("Mul", total, done.on)
         return build.model({**self._feeds[0], **weights}, {"bend": build.total(build.op("Mul", total, total))}, UNIT)
 
-    def _metrics_model(self, weights: Feed, strides: tuple[int, int]) -> onnx.ModelProto:
+    def _metrics_model(self, weights: Feed, strides: tuple[int, int], features: Sequence[int]) -> onnx.ModelProto:
         build = Builder(self._opset)
         done = self._forward(build)
         outputs: dict[str, str] = {}
         for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
             window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
-            outputs[f"gram{k}"] = build.op("MatMul", p, build.op("Transpose", p, perm=[0, 2, 1]))
+            outputs |= gram(build, p, features[k], f"gram{k}")
             outputs[f"sum{k}"] = build.sum(p, 2)
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .ridge import SINGLE, blas_threads, sizes
+from .blas import threads_for
+from .ridge import SINGLE, sizes
 
 Array = NDArray[Any]
 
@@ -67,9 +68,9 @@ class Metric:
         precision = np.float64 if len(gram) <= DOUBLE else np.float32
         self.ridge = damping * _floored(np.diag(gram))
         self._size = len(gram)
-        with blas_threads(self._size):
+        with threads_for(self._size):
             system = (gram + np.diag(self.ridge)).astype(precision)
-            self._inner = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in its order
         self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer)))
         self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
 
@@ -84,8 +85,9 @@ class Metric:
 
     def step(self, gradient: Affine) -> Affine:
         """S^-1 gradient G^-1."""
-        with blas_threads(self._size):
-            weights = linalg.cho_solve(self._inner, gradient.weights.T, check_finite=False).T
+        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # of another type, the factor is converted
+        with threads_for(self._size):
+            weights = linalg.cho_solve(self._inner, right, check_finite=False).T
         bias = gradient.bias / self.count
         if self._outer is not None:
             weights, bias = (linalg.cho_solve(self._outer, a, check_finite=False) for a in (weights, bias))

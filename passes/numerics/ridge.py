@@ -1,27 +1,20 @@
 """Ridge regression toward a prior, its strength found by cross-validation on moments or on samples."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import linalg
-from threadpoolctl import ThreadpoolController
 
 from .arrays import Double, Single
-
-THREADED = 1024
-"""Unknowns from which on a system is worth more than one thread: on busy cores BLAS waits for its threads for longer
-than a small system takes."""
+from .blas import threads_for
 
 SINGLE = 1e-6
 """Relative error of a sum of float32 products."""
 
 ROUNDING = 1e-12
 """Share of the targets' power within which two losses are the same."""
-
-_pools = ThreadpoolController()
 
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 """Ridge strengths to choose from, relative to each feature's own second moment."""
@@ -75,13 +68,8 @@ def fit(folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True
     `RARE` of the mean of all where that is more; s is the one that predicts each set best from the other. Without
     ``intercept`` b is zero. Where no s predicts better than the prior itself, the prior stays.
     """
-    with blas_threads(len(folds[0].p)):
+    with threads_for(len(folds[0].p)):
         return _fit(folds, np.asarray(prior, np.float64), intercept)
-
-
-def blas_threads(unknowns: int) -> AbstractContextManager[object]:
-    """As many as a system of that many unknowns is worth."""
-    return nullcontext() if unknowns >= THREADED else _pools.limit(limits=1, user_api="blas")
 
 
 def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
@@ -148,7 +136,7 @@ def _solve(m: Moments, prior: Double, rest: Double, strength: float) -> Double:
     floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
     system = m.pp + np.diag(strength * sizes(diagonal) + floor)
     try:
-        factor = linalg.cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+        factor = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in LAPACK's order
     except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
         return prior
     change = linalg.cho_solve(factor, rest.T, check_finite=False)
@@ -170,7 +158,7 @@ class Rows:
 
 def fit_rows(folds: tuple[Rows, Rows], prior: ArrayLike, intercept: bool = True) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
-    with blas_threads(sum(len(f.p) for f in folds)):
+    with threads_for(sum(len(f.p) for f in folds)):
         return _fit_rows(folds, np.asarray(prior, np.float64), intercept)
 
 
