@@ -22,12 +22,12 @@ class Window:
     stride: int
 
 
-def _places(build: Builder, source: str, stride: int, lead: Sequence[int]) -> str:
-    """(N, C, P...) -> (lead..., M): every ``stride``-th place of every sample."""
-    flat = build.op("Reshape", source, build.ints(0, 0, -1))
-    if stride > 1:
-        flat = build.op("Slice", flat, build.ints(0), build.ints(END), build.ints(2), build.ints(stride))
-    return build.op("Reshape", build.op("Transpose", flat, perm=[1, 0, 2]), build.ints(*lead, -1))
+def _places(build: Builder, source: str, window: Window, width: int) -> str:
+    """(g C, N, P...) -> (g, C, M): every ``stride``-th place."""
+    flat = build.op("Reshape", source, build.ints(window.groups, width, -1))
+    if window.stride == 1:
+        return flat
+    return build.op("Slice", flat, build.ints(0), build.ints(END), build.ints(2), build.ints(window.stride))
 
 
 def _rows(build: Builder, window: Window, source: str, width: int) -> str:
@@ -53,6 +53,7 @@ def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequ
     if layer.transposed:
         source = _spread(build, layer, source, window.channels, kernel)
         pads, strides = _around(layer, kernel), [1] * rank
+    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places are one row then
     if any(pads):
         source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
@@ -62,7 +63,7 @@ def taps(build: Builder, layer: Layer, window: Window, source: str, kernel: Sequ
         starts = [i * d for i, d in zip(at, dilations, strict=True)]
         ends = [-(n - 1 - i) * d or END for n, i, d in zip(kernel, at, dilations, strict=True)]
         cut = build.op("Slice", source, build.ints(*starts), build.ints(*ends), axes, steps)
-        found.append(_places(build, cut, window.stride, (window.groups, window.channels)))
+        found.append(_places(build, cut, window, window.channels))
     return found
 
 
@@ -89,5 +90,6 @@ def _around(layer: Layer, kernel: Sequence[int]) -> list[int]:
 def columns(build: Builder, layer: Layer, window: Window, source: str, outputs: int) -> str:
     """``source``, of the layer's outputs' shape, as (g, O, M)."""
     if layer.convolves:
-        return _places(build, source, window.stride, (window.groups, outputs // window.groups))
+        lines = build.op("Transpose", build.op("Reshape", source, build.ints(0, 0, -1)), perm=[1, 0, 2])
+        return _places(build, lines, window, outputs // window.groups)
     return _rows(build, window, source, outputs)
