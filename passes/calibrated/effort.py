@@ -13,14 +13,14 @@ from passes.graph.infer import Typing
 from passes.graph.terms import Atom
 from passes.project import Indices, kept_size
 
-STEPS, TYPICAL = 20, 8
+STEPS, TYPICAL = 40, 12
 """At most, and as a rule: units stop when a step gains little (`passes.numerics.descent.SPENT`)."""
-ENOUGH, PLENTY = 32, 128
+ENOUGH, PLENTY = 32, 512
 """Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
-SAMPLES = 64
+SAMPLES = 128
 FEWEST = 8
 """Samples that are looked at whatever they cost."""
-WORK = 3e12
+WORK = 4.5e12
 """Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
 PASSES = 4
 """What a step costs, in passes through the unit."""

@@ -25,7 +25,7 @@ DAMPING = 0.1
 """Of a unit's metrics, relative to their diagonals."""
 BENT = 4
 """A step's length is found on one batch in so many."""
-ALGEBRA = 2e11
+ALGEBRA = 3e11
 """Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
 
 

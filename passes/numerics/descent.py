@@ -43,7 +43,7 @@ class Affine:
         return float(np.vdot(self.weights, other.weights) + np.vdot(self.bias, other.bias))
 
 
-SPENT = 0.006
+SPENT = 0.003
 """Share of what is left that a step has to gain for another to follow."""
 SHORTER = 4.0
 """By how much a step that made things worse is cut."""

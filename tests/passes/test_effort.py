@@ -27,7 +27,7 @@ def samples(model, given, kept):
 @pytest.mark.parametrize(
     ("side", "kept", "expected"),
     [
-        (32, 32, PLENTY * 9 * 32 / 32**2),  # plenty of places already
+        (32, 16, PLENTY * 9 * 16 / 32**2),  # plenty of places already
         (16, 32, SAMPLES),
         (4, 32, ENOUGH * 9 * 32 / 4**2),
         (4, 8, ENOUGH * 9 * 8 / 4**2),  # a unit that loses more channels needs fewer
@@ -62,8 +62,8 @@ def test_each_unit_has_what_it_needs_where_all_together_may_take_it(monkeypatch)
         **dict(a_w=(64, 3, 3, 3), a_b=(64,), b_w=(8, 64, 3, 3), b_b=(8,)),
         **dict(c_w=(40, 8), c_b=(40,), y_w=(2, 40), y_b=(2,)),
     )
-    typing, units, keep = cut_units(model, {"a": np.arange(32), "c": np.arange(20)})
-    wide, narrow = PLENTY * 9 * 32 / 32**2, ENOUGH * 20
-    work = wide * 32**2 * 9 * 32 * (3 + 8) + narrow * 20 * (8 + 2)
+    typing, units, keep = cut_units(model, {"a": np.arange(16), "c": np.arange(20)})
+    wide, narrow = PLENTY * 9 * 16 / 32**2, ENOUGH * 20
+    work = wide * 32**2 * 9 * 16 * (3 + 8) + narrow * 20 * (8 + 2)
     monkeypatch.setattr(effort, "WORK", 1.001 * PASSES * TYPICAL * work)
     assert list(samples_for(typing, units.values(), keep, 2000).values()) == pytest.approx([wide, narrow])
