@@ -17,6 +17,7 @@ from onnx_merge.pieces import Piecewise
 from onnx_merge.run import run
 from onnx_merge.runtime import Session, available_provider
 from passes.analysis import analyse
+from passes.calibrated.flow import Flow
 from passes.calibrated.knowledge import observe_channels
 from passes.calibrated.views import Samples, batches
 from passes.cost import cost
@@ -78,7 +79,7 @@ class Bench:
         excluded = exclusions(groups, settings)
         feeds, _ = batches(typing.graph, samples)
         chosen = [group for group in groups if not group.frozen and group.name not in excluded]
-        knowledge = observe_channels(typing, chosen, feeds, samples.engine)
+        knowledge = observe_channels(typing, chosen, Flow(typing.graph.model, feeds, samples.engine), samples.engine)
         plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
         return shrink(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 

@@ -7,6 +7,7 @@ each batch of samples. Two flows, the original's and the compressed model's, adv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import onnx
@@ -28,6 +29,20 @@ class Engine(Protocol):
         """Load ``model``."""
 
 
+Feeds = Sequence[Mapping[str, Array]]
+"""Inputs of a model by name, for each batch of samples."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Tensors that a flow has come by: ``live`` for each batch, all of them at once."""
+
+    live: Feeds
+
+    def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
+        """It is there already."""
+
+
 class Flow:
     """``model`` run up to node ``at`` (exclusive) on ``feeds``, one dict of inputs for each batch.
 
@@ -35,7 +50,7 @@ class Flow:
     the node which makes the tensor.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Mapping[str, Array]], engine: Engine) -> None:
+    def __init__(self, model: onnx.ModelProto, feeds: Feeds, engine: Engine) -> None:
         self._model, self._engine = model, engine
         self._nodes = list(model.graph.node)
         self._constants = {t.name: t for t in model.graph.initializer}
@@ -50,6 +65,12 @@ class Flow:
     def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
         """Run until ``tensor`` is there; it, tensors that are ``wanted``, and what later nodes read stay."""
         self.advance(max(self.at, self._maker.get(tensor, -1) + 1), {tensor, *wanted})
+
+    def record(self, tensors: Collection[str]) -> Recording:
+        """Run until all of ``tensors`` are there, those that earlier calls of `reach` wanted among them."""
+        for tensor in sorted(tensors, key=lambda name: self._maker.get(name, -1)):
+            self.reach(tensor, tensors)
+        return Recording([{name: live[name] for name in tensors} for live in self.live])
 
     def before(self, tensor: str, wanted: Collection[str] = ()) -> None:
         """Run up to the node that makes ``tensor``; tensors that are ``wanted`` stay too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,9 +42,10 @@ Knowledge = dict[str, Seen]
 
 
 def observe_channels(
-    typing: Typing, groups: Sequence[ChannelGroup], feeds: Sequence[Mapping[str, Array]], engine: Engine
+    typing: Typing, groups: Sequence[ChannelGroup], flow: Flow, engine: Engine, kept: Collection[str] = ()
 ) -> dict[str, Knowledge]:
-    """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples."""
+    """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples: that of
+    ``flow``, in which tensors that are ``kept`` stay."""
     wanted: dict[str, list[ChannelGroup]] = {}
     for group in groups:
         for step in group.steps:
@@ -53,10 +54,9 @@ def observe_channels(
                     wanted[tensor].append(group)
     graph = typing.graph
     order = {n: node.index for node in graph.nodes for n in node.outputs}
-    flow = Flow(graph.model, feeds, engine)
     found: dict[str, Knowledge] = {}
     for tensor in sorted(wanted, key=lambda n: order.get(n, -1)):
-        flow.reach(tensor)
+        flow.reach(tensor, kept)
         batches = [live[tensor] for live in flow.live]
         for group in wanted[tensor]:
             seen = _seen(typing, group, tensor, batches, engine)

@@ -52,7 +52,7 @@ def _solved(view: View, typing: Typing, plans: list[GroupPlan]) -> Reconstructio
         return Reconstruction(plans, Solution())
     seen = view.typing
     with in_turns():
-        solution = solve_layers(seen, plans, view.feeds, view.engine)
+        solution = solve_layers(view, plans)
     for plan in plans:
         errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
         plan.error = float(np.mean(errors)) if errors and plan.shrinks else None

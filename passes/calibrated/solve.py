@@ -19,13 +19,14 @@ import onnx
 from onnx import numpy_helper
 
 from passes.calibrated.effort import samples_for
-from passes.calibrated.flow import Engine, Flow
+from passes.calibrated.flow import Flow
 from passes.calibrated.layers import Layer, solvable_layers
 from passes.calibrated.refine import Block, RefusalError, refine
 from passes.calibrated.regress import regress
 from passes.calibrated.restandardise import samples_in
 from passes.calibrated.unit import Unit, find_units
 from passes.calibrated.unit_model import Feed
+from passes.calibrated.views import View
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.model import Array
@@ -34,27 +35,15 @@ from passes.plan import GroupPlan
 from passes.project import kept_indices, kept_size
 from passes.shrink import Solution, shrink
 
-Feeds = Sequence[Mapping[str, Array]]
 
-
-def solve_layers(
-    typing: Typing,
-    plans: Sequence[GroupPlan],
-    feeds: Feeds,
-    engine: Engine,
-    refining: bool = True,
-) -> Solution:
-    """Solve every layer from the first on that reads a group which loses channels to more than exact merges.
-
-    ``typing`` has the weights that the samples go through; ``feeds`` are batches of inputs; ``refining``: whether units
-    are solved as a whole too.
-    """
+def solve_layers(view: View, plans: Sequence[GroupPlan]) -> Solution:
+    """Solve every layer from the first on that reads a group which loses channels to more than exact merges."""
+    typing = view.typing
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
-    units = find_units(typing, every, keep) if refining else {}
-    solver = _Solver(typing, keep, shrink(typing, plans), feeds, engine, units)
+    solver = _Solver(view, keep, shrink(typing, plans), find_units(typing, every, keep))
     for position in range(first, len(every)):
         solver.solve(every[position], every[position:])
     return solver.solution
@@ -64,20 +53,14 @@ class _Solver:
     """The original and the ``compressed`` model on their way, and what was found so far."""
 
     def __init__(
-        self,
-        typing: Typing,
-        keep: Mapping[Atom, Array],
-        compressed: onnx.ModelProto,
-        feeds: Feeds,
-        engine: Engine,
-        units: Mapping[Layer, Unit],
+        self, view: View, keep: Mapping[Atom, Array], compressed: onnx.ModelProto, units: Mapping[Layer, Unit]
     ) -> None:
         self.solution = Solution()
-        self._typing, self._keep, self._engine, self._units = typing, keep, engine, units
-        self._original, self._compressed = (Flow(model, feeds, engine) for model in (typing.graph.model, compressed))
+        self._typing, self._keep, self._engine, self._units = view.typing, keep, view.engine, units
+        self._original, self._compressed = view.original(), Flow(compressed, view.feeds, view.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._samples = samples_for(typing, units.values(), keep, sum(map(samples_in, feeds)))
+        self._samples = samples_for(view.typing, units.values(), keep, sum(map(samples_in, view.feeds)))
 
     def solve(self, layer: Layer, ahead: Sequence[Layer]) -> None:
         """Solve ``layer``; ``ahead``: it and those after it."""

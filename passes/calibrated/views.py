@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from passes.calibrated.enough import Further, enough
-from passes.calibrated.flow import Engine
+from passes.calibrated.flow import Engine, Feeds, Flow, Recording
 from passes.calibrated.knowledge import Knowledge, observe_channels
-from passes.calibrated.restandardise import restandardised
-from passes.calibrated.solve import Feeds
+from passes.calibrated.layers import solvable_layers
+from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
@@ -50,21 +50,43 @@ class Samples:
 
 @dataclass(eq=False)
 class View:
-    """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through."""
+    """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
+    what is remembered of them may take."""
 
     typing: Typing
     feeds: Feeds
     engine: Engine
+    room: float = 0.0
     _knowledge: dict[str, Knowledge] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
+    _targets: Recording | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process, which has samples' tensors of its own."""
+        return {**vars(self), "_targets": None}
+
+    def original(self) -> Flow | Recording:
+        """The model on its way from layer to layer, or what it gave there, where that was kept."""
+        return self._targets or Flow(self.typing.graph.model, self.feeds, self.engine)
 
     def knowledge(self, groups: Sequence[ChannelGroup]) -> dict[str, Knowledge]:
         """Group name -> what the samples show of it; of ``groups`` that were not asked for before, by one run."""
         new = [group for group in groups if group.name not in self._asked]
         if new:
-            self._knowledge.update(observe_channels(self.typing, new, self.feeds, self.engine))
+            flow = Flow(self.typing.graph.model, self.feeds, self.engine)
+            targets = set() if self._asked else self._worth_keeping()
+            self._knowledge.update(observe_channels(self.typing, new, flow, self.engine, targets))
+            if targets:
+                self._targets = flow.record(targets)
             self._asked.update(group.name for group in new)
         return self._knowledge
+
+    def _worth_keeping(self) -> set[str]:
+        """What layers are aimed at, if there is room for all of it."""
+        graph = self.typing.graph
+        names = {name for layer in solvable_layers(self.typing).values() for name in (layer.output, *layer.others)}
+        each = sum(4 * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
+        return names if each * sum(map(samples_in, self.feeds)) <= self.room else set()
 
 
 class Views:
@@ -92,12 +114,14 @@ class Views:
     def _make(self) -> Iterator[View]:
         samples = self._samples
         assert samples is not None  # as long as nothing is found
-        together = max(4, int(samples.memory / max(1.0, NORMED * _each(self._typing.graph))))
+        each = max(1.0, _each(self._typing.graph))
+        together = max(4, int(samples.memory / (NORMED * each)))
+        room = samples.memory - HELD * each * sum(map(samples_in, self.feeds))
         if not samples.real:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, together)
             if normed is not None:
-                yield View(normed, self.feeds, samples.engine)
-        yield View(self._typing, self.feeds, samples.engine)
+                yield View(normed, self.feeds, samples.engine, room)
+        yield View(self._typing, self.feeds, samples.engine, room)
 
 
 def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
