@@ -34,8 +34,8 @@ def _set_up(layer: Layer, window: Window, weight: Array, batch: Batch) -> tuple[
     return build, inputs, p, columns(build, layer, window, "y", weight.shape[layer.weight_axes[0]])
 
 
-def gram(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
-    """P P^T of ``p`` (g, D, M) as outputs for `whole`: strips of rows, each from its diagonal on."""
+def gram_strips(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
+    """P P^T of ``p`` (g, D, M) as outputs for `joined_gram`: strips of rows, each from its diagonal on."""
     cuts = _cuts(features)
     strips: dict[str, str] = {}
     for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
@@ -45,8 +45,8 @@ def gram(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
     return strips
 
 
-def whole(found: Mapping[str, Array], features: int, name: str) -> Array:
-    """P P^T (g, D, D) from what a model with `gram` has given."""
+def joined_gram(found: Mapping[str, Array], features: int, name: str) -> Array:
+    """P P^T (g, D, D) from what a model with `gram_strips` has given."""
     cuts = _cuts(features)
     product = np.empty((len(found[f"{name}.0"]), features, features))
     for i, start in enumerate(cuts[:-1]):
@@ -83,7 +83,7 @@ def layer_moments(
     turned = build.op("Transpose", p, perm=[0, 2, 1])
     features = weight.size // weight.shape[layer.weight_axes[0]]
     outputs = {
-        **gram(build, p, features, "pp"),
+        **gram_strips(build, p, features, "pp"),
         "yp": build.op("MatMul", y, turned),
         "sum_p": build.mean(p, 2),
         "sum_y": build.mean(y, 2),
@@ -95,7 +95,7 @@ def layer_moments(
     for at, (x, target) in enumerate(batches):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
         count = float(out["places"][2])
-        pp, yp = whole(out, features, "pp"), out["yp"].astype(np.float64)
+        pp, yp = joined_gram(out, features, "pp"), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[at % 2] = [a + b for a, b in zip(halves[at % 2], new, strict=True)] if halves[at % 2] else new

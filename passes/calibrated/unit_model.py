@@ -18,7 +18,7 @@ import onnx
 from passes.calibrated.build import Builder
 from passes.calibrated.flow import Engine, Loaded
 from passes.calibrated.layers import Layer, geometry
-from passes.calibrated.moments import gram, whole
+from passes.calibrated.moments import gram_strips, joined_gram
 from passes.calibrated.patches import Window, columns, patches, taps
 from passes.calibrated.stages import Pointwise
 from passes.calibrated.unit import Unit
@@ -87,7 +87,7 @@ class UnitModel:
         for k, layer in enumerate((self._unit.first, self._unit.second)):
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
             count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
-            second = whole(sums, features[k], f"gram{k}")[0]
+            second = joined_gram(sums, features[k], f"gram{k}")[0]
             made.append(Metric(count, total, second, outer, damping, layer.shift is not None))
         return made
 
@@ -172,7 +172,7 @@ class UnitModel:
         for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
             window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
-            outputs |= gram(build, p, features[k], f"gram{k}")
+            outputs |= gram_strips(build, p, features[k], f"gram{k}")
             outputs[f"sum{k}"] = build.sum(p, 2)
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)
