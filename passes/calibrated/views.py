@@ -24,6 +24,8 @@ HELD = 4
 """Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
 NORMED = 10
 """The same while all samples go through the norms as arithmetic."""
+KEPT = 0.25
+"""Share of the memory that what the original gave its layers may take between its run and the solving."""
 WORK = 4e11
 """Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
 FEWEST = 32
@@ -116,7 +118,8 @@ class Views:
         assert samples is not None  # as long as nothing is found
         each = max(1.0, _each(self._typing.graph))
         together = max(4, int(samples.memory / (NORMED * each)))
-        room = samples.memory - HELD * each * sum(map(samples_in, self.feeds))
+        held = HELD * each * sum(map(samples_in, self.feeds))
+        room = min(KEPT * samples.memory, samples.memory - held)
         if not samples.real:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, together)
             if normed is not None:
