@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
-WAIT, SHORTEST = "OPENBLAS_THREAD_TIMEOUT", "4"
-"""Variable that holds the binary logarithm of the clock cycles that they wait, and its least value."""
+WAIT = "OPENBLAS_THREAD_TIMEOUT"
+"""Variable that holds the binary logarithm of the clock cycles that they wait; `onnx_merge` sets it to 4, the least."""
 
 THREADED = 1024
 """Unknowns from which on a system is worth more than one thread."""
