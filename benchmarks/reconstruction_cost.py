@@ -24,9 +24,10 @@ import onnx_merge.job
 from onnx_merge import optimize
 from onnx_merge.pieces import Piecewise
 from onnx_merge.runtime import available_provider
-from passes.calibrated.flow import SEGMENT, Loaded
+from passes.calibrated.flow import SEGMENT
 from passes.calibrated.moments import MOMENTS
 from passes.calibrated.unit_model import UNIT
+from passes.graph.engine import Loaded
 from passes.graph.model import Array
 
 PURPOSES = {SEGMENT: "both models, in pieces", MOMENTS: "moments", UNIT: "units"}

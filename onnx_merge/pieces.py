@@ -9,7 +9,7 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import ProviderChoice, Session
-from passes.calibrated.flow import Loaded
+from passes.graph.engine import Loaded
 from passes.graph.errors import RunError
 from passes.graph.model import Array
 

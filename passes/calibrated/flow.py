@@ -6,29 +6,18 @@ each batch of samples. Two flows, the original's and the compressed model's, adv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import onnx
 from onnx import numpy_helper
 
+from passes.graph.engine import Engine
 from passes.graph.model import Array
 from passes.normalise import node_reads
 
 SEGMENT = "segment"
 """Name of the pieces of a model."""
-Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""A loaded model: inputs -> outputs, by name."""
-
-
-class Engine(Protocol):
-    """Runs models."""
-
-    def __call__(self, model: onnx.ModelProto) -> Loaded:
-        """Load ``model``."""
-
-
 Feeds = Sequence[Mapping[str, Array]]
 """Inputs of a model by name, for each batch of samples."""
 

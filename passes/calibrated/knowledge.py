@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.calibrated.flow import Engine, Flow
+from passes.calibrated.flow import Flow
 from passes.calibrated.moments import channel_moments
 from passes.graph import terms
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array

@@ -12,9 +12,9 @@ import numpy as np
 from onnx import TensorProto
 
 from passes.calibrated.build import Builder
-from passes.calibrated.flow import Engine
 from passes.calibrated.layers import Layer
 from passes.calibrated.patches import Window, columns, patches
+from passes.graph.engine import Engine
 from passes.graph.model import Array
 from passes.numerics.ridge import Moments, Rows
 

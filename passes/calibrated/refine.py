@@ -14,10 +14,10 @@ import numpy as np
 from numpy.linalg import LinAlgError
 
 from passes.calibrated.effort import ENOUGH, STEPS, TYPICAL
-from passes.calibrated.flow import Engine
 from passes.calibrated.layers import Layer
 from passes.calibrated.unit import Unit
 from passes.calibrated.unit_model import Feed, Sizes, UnitModel
+from passes.graph.engine import Engine
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, descend
 

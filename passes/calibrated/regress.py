@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from passes.calibrated.flow import Engine
 from passes.calibrated.layers import Layer
 from passes.calibrated.moments import Batch, layer_moments, layer_rows
 from passes.calibrated.patches import Window
+from passes.graph.engine import Engine
 from passes.graph.model import Array
 from passes.numerics.ridge import Rows, fit, fit_rows
 

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from passes.calibrated.flow import Engine
 from passes.calibrated.layers import solvable_layers
 from passes.fold_batchnorm import fold_batchnorm
+from passes.graph.engine import Engine
 from passes.graph.errors import RunError
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph

@@ -16,12 +16,12 @@ import numpy as np
 import onnx
 
 from passes.calibrated.build import Builder
-from passes.calibrated.flow import Engine, Loaded
 from passes.calibrated.layers import Layer, geometry
 from passes.calibrated.moments import gram_strips, joined_gram
 from passes.calibrated.patches import Window, columns, patches, taps
 from passes.calibrated.stages import Pointwise
 from passes.calibrated.unit import Unit
+from passes.graph.engine import Engine, Loaded
 from passes.graph.model import Array
 from passes.numerics.descent import Affine, Metric
 

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from passes.calibrated.enough import Further, enough
-from passes.calibrated.flow import Engine, Feeds, Flow, Recording
+from passes.calibrated.flow import Feeds, Flow, Recording
 from passes.calibrated.knowledge import Knowledge, observe_channels
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
