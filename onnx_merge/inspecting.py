@@ -23,9 +23,10 @@ from onnx_merge.inspection import (
 )
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
+from onnx_merge.pieces import Piecewise
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
-from onnx_merge.runtime import TensorInfo
+from onnx_merge.runtime import CPU, TensorInfo
 from onnx_merge.samples import resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -74,7 +75,7 @@ def run(
         source = load_source(model)
         destinations.check(source.files)
         resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
-    analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages)
+    analysis = analyse(source.model, (), RunObserver(), stages, Piecewise(CPU))
     with stages("measure"):
         whole = cost(analysis.before)
         holdings = Holdings(analysis.typing)
@@ -193,7 +194,7 @@ def _ops_without_rule(graph: Graph) -> dict[str, int]:
     results are known numbers, needs no rule."""
     found: Counter[str] = Counter()
     for node in graph.nodes:
-        if find_rule(node.domain, node.op) is None and not all(graph.info.origins.get(n) for n in node.outputs if n):
+        if find_rule(node.domain, node.op) is None and not all(n in graph.info.origins for n in node.outputs if n):
             found[node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}:{node.op}"] += 1
     return dict(found.most_common())
 

@@ -16,7 +16,7 @@ from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
 from onnx_merge.pieces import Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
-from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.runtime import CPU, ProviderChoice, Session
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from passes.allocation.allocate import TargetError
@@ -63,7 +63,7 @@ class Job:
     def __post_init__(self) -> None:
         options = self.options
         self.block = _block(options, self.provider)
-        self._observer = RunObserver(self.provider, seed=options.seed)
+        self._observer, self._engine = RunObserver(self.provider, seed=options.seed), Piecewise(CPU)
         self._samples = self._make_samples()
         if self._samples is None and options.loses and options.method == "reconstruct":
             self.comparison.notes.append("merged by weights: the model could not be run on samples")
@@ -81,7 +81,6 @@ class Job:
             exclude=options.exclude,
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
-            input_shapes=dict(options.input_shape),
         )
 
     def _make_samples(self) -> Samples | None:
@@ -112,7 +111,7 @@ class Job:
         """What is found out about the model, once."""
         if self._study is None:
             self._study = Study(
-                self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples
+                self.source.model, self.settings.assignments, self._observer, self.progress, self._samples, self._engine
             )
         return self._study
 
@@ -193,7 +192,7 @@ class Job:
             close = comparison.fidelity(after) if after else None
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
-            smaller = Graph(normalise(compressed.model), settings.input_shapes, self._observer)
+            smaller = Graph(normalise(compressed.model), settings.assignments[:1], self._observer, self._engine)
             before, now = cost(compressed.before), cost(smaller)
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import onnx
 
 from passes.fold_batchnorm import Folded, fold_batchnorm
+from passes.follow_sizes import freeze_what_cannot_follow
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
-from passes.graph.shapes import Observer, Shape
+from passes.graph.shapes import Assignment, Observer
 from passes.normalise import normalise
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -31,16 +33,21 @@ class Analysis:
 
 
 def analyse(
-    model: onnx.ModelProto, input_shapes: Mapping[str, Shape], observer: Observer | None, stage: Stage
+    model: onnx.ModelProto,
+    assignments: Sequence[Assignment],
+    observer: Observer | None,
+    stage: Stage,
+    engine: Engine | None = None,
 ) -> Analysis:
     """The first half of the way: find the channel groups of ``model``, which stays as it is."""
     with stage("normalise"):
         normal = normalise(model)
-        before = Graph(normal, input_shapes, observer)
+        before = Graph(normal, assignments, observer, engine)
     with stage("fold"):
         folded = fold_batchnorm(before)
     with stage("infer"):
-        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
+        graph = before if folded.model is normal else before.rewritten(folded.model)
         typing = infer(graph)
+        freeze_what_cannot_follow(typing)
         groups = channel_groups(typing)
     return Analysis(before, folded, typing, groups)

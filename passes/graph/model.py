@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from passes.graph.arithmetic import GROWING, SMALL, is_small
+from passes.graph.engine import Engine
 from passes.graph.evaluate import evaluate
-from passes.graph.shapes import GROWING, SMALL, Observer, Shape, ShapeInfo, infer_shapes
+from passes.graph.shapes import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -42,18 +44,23 @@ class Node:
 
 
 class Graph:
-    """View of the main graph of ``model``; ``shapes`` are concrete (see `passes.graph.shapes`)."""
+    """View of the main graph of ``model``.
+
+    ``assignments``, ``observer``, ``engine``: see `passes.graph.shapes`; or ``info``, where shapes are known already.
+    """
 
     def __init__(
         self,
         model: onnx.ModelProto,
-        input_shapes: Mapping[str, Shape] | None = None,
+        assignments: Sequence[Assignment] = (),
         observer: Observer | None = None,
+        engine: Engine | None = None,
+        info: ShapeInfo | None = None,
     ) -> None:
         self.model = model
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
         self.initializers = {t.name: t for t in model.graph.initializer}
-        self.info: ShapeInfo = infer_shapes(model, input_shapes, observer)
+        self.info = info or infer_shapes(model, assignments, observer, engine)
         self.nodes = _parse_nodes(model)
         self.inputs = [v.name for v in model.graph.input if v.name not in self.initializers]
         self.outputs = [v.name for v in model.graph.output]
@@ -122,6 +129,14 @@ class Graph:
         if name in self.initializers:
             return self.array(name)
         return None if name in self.info.varying else self.info.values.get(name)
+
+    def rewritten(self, model: onnx.ModelProto) -> Graph:
+        """The graph of ``model``, in which no tensor of this graph's has another shape: nothing is found out anew."""
+        shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if is_small(t)}
+        info = replace(self.info, shapes={**self.info.shapes, **shapes}, sizes={**self.info.sizes, **shapes})
+        info.values = {**{n: v for n, v in self.info.values.items() if n not in self.initializers}, **values}
+        return Graph(model, info=info)
 
     def fresh_name(self, stem: str) -> str:
         """A tensor name that is not in use, inside control-flow bodies neither."""

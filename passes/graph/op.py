@@ -24,6 +24,7 @@ from passes.graph.errors import Refusal
 from passes.graph.model import Array, Graph, Node
 from passes.graph.notation import parse
 from passes.graph.shapes import Shape
+from passes.graph.sizes import Size
 from passes.graph.terms import Term
 
 
@@ -54,13 +55,12 @@ class Place:
 class Resize:
     """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` its index).
 
-    ``entries`` has one term, or one fixed integer, for each element; those at ``dynamic`` positions stay as computed.
+    ``entries`` has one term, or one fixed integer, for each element; None for those that stay what they are.
     """
 
     target: str | int
-    entries: tuple[Term | int, ...]
+    entries: tuple[Term | int | None, ...]
     scalar: bool = False
-    dynamic: frozenset[int] = frozenset()
     pinned: float | None = None
     """What the attribute is set to instead of the new size."""
 
@@ -101,7 +101,7 @@ class Op:
         return self.has(k) and self.node.inputs[k] in self.graph.constants
 
     def shape(self, k: int) -> Shape:
-        """Shape of input ``k``."""
+        """Shape of input ``k``; a dim that varies is a `Size`, equal to no fixed one."""
         return self._shape(self.node.inputs[k], f"input {k}")
 
     def out_shape(self, k: int = 0) -> Shape:
@@ -109,7 +109,7 @@ class Op:
         return self._shape(self.node.outputs[k], f"output {k}")
 
     def _shape(self, name: str, what: str) -> Shape:
-        shape = self.graph.shape(name)
+        shape = self.graph.info.sizes.get(name)
         if shape is None:
             raise Refusal(f"the shape of {what} is unknown")
         return shape
@@ -123,9 +123,27 @@ class Op:
         if self.has(k):
             value = self.value(k)
             if value is None:
-                raise Refusal(f"its input {k} is computed from the data")
+                raise Refusal(f"its input {k} is computed from {self._source(k)}")
             return [int(v) for v in value.ravel()]
         return [int(v) for v in (self.attr(attr) or ())] if attr else []
+
+    def entries(self, k: int, attr: str | None = None) -> list[int | None]:
+        """The same, with None for each integer that varies; refuses where not even their number is known."""
+        name = self.node.inputs[k] if self.has(k) else ""
+        if not name or self.value(k) is not None:
+            return [*self.ints(k, attr)]
+        info = self.graph.info
+        if name in info.values:
+            varies = info.varying[name].ravel()
+            return [None if v else int(n) for n, v in zip(info.values[name].ravel(), varies, strict=True)]
+        shape = info.sizes.get(name)
+        if shape is None or len(shape) != 1 or isinstance(shape[0], Size):
+            raise Refusal(f"its input {k} is computed from {self._source(k)}")
+        return [None] * shape[0]
+
+    def _source(self, k: int) -> str:
+        """What input ``k``, which varies, is computed from."""
+        return "sizes that vary" if self.node.inputs[k] in self.graph.info.origins else "the data"
 
     # -- saying ----------------------------------------------------------------------------------------------------
     def letter(self, size: int) -> Term:
@@ -226,6 +244,6 @@ class Op:
         """Integer list attribute ``name`` holds the sizes of ``entries``."""
         self.record.resizes.append(Resize(name, tuple(entries)))
 
-    def resize_input(self, k: int, entries: Sequence[Term | int], dynamic: Sequence[int] = ()) -> None:
-        """Input ``k`` holds the sizes of ``entries``; elements at positions ``dynamic`` stay as computed."""
-        self.record.resizes.append(Resize(k, tuple(entries), dynamic=frozenset(dynamic)))
+    def resize_input(self, k: int, entries: Sequence[Term | int | None]) -> None:
+        """Input ``k`` holds the sizes of ``entries``, constant or computed; None for what is no size of an axis."""
+        self.record.resizes.append(Resize(k, tuple(entries)))

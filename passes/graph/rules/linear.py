@@ -96,7 +96,7 @@ def einsum(op: Op) -> None:
     letters = {name: op.letter(n) for name, n in sizes.items()}
     for k, own in enumerate(names):
         for axis, name in enumerate(own):
-            op.put(k, axis, letters[name] if op.shape(k)[axis] > 1 else ONE)
+            op.put(k, axis, letters[name] if op.shape(k)[axis] != 1 else ONE)
     op.put_out_all([letters[name] for name in _subscripts(result, len(op.out_shape()))])
     op.scales(Scaling.PRODUCT, weights=range(len(names)))
 
@@ -119,4 +119,4 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
     if len(shape) > len(out):
         raise Refusal(f"has an input of {len(shape)} axes for an output of {len(out)}")
     for axis, n in enumerate(shape):
-        op.put(k, axis, out[len(out) - len(shape) + axis] if n > 1 else ONE)
+        op.put(k, axis, out[len(out) - len(shape) + axis] if n != 1 else ONE)

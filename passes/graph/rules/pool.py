@@ -91,22 +91,17 @@ def resample(op: Op) -> None:
             op.put(0, axis, terms.atom(n, op.why("interpolates it")))
             op.put_out(axis, terms.atom(out[axis], op.why("interpolates it")))
             entries.append(out[axis])
-    if op.has(3) and not op.attr("axes"):
-        op.resize_input(3, entries, dynamic=dynamic_axes(op))
+    if op.has(3):
+        axes = op.attr("axes") or range(len(entries))
+        op.resize_input(3, [entries[axis] for axis in axes])
     op.scales(Scaling.LINEAR)
-
-
-def dynamic_axes(op: Op, k: int = 0) -> list[int]:
-    """Axes of output ``k`` whose size varies."""
-    name = op.node.outputs[k]
-    return [axis for axis in range(len(op.out_shape(k))) if (name, axis) in op.graph.info.dynamic]
 
 
 @rule("Pad")
 def pad(op: Op) -> None:
     """Padded axes freeze, unless constant zeros are appended: then the output is before + X + after, and may shrink."""
     shape, out = op.shape(0), op.out_shape()
-    pads = op.ints(1, "pads" if op.graph.opset > 1 else "paddings")
+    pads = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
     before = dict(zip(axes, pads[: len(axes)], strict=True))
     after = dict(zip(axes, pads[len(axes) :], strict=True))
@@ -115,11 +110,11 @@ def pad(op: Op) -> None:
     sizes: dict[int, tuple[Term | int, Term | int]] = {}
     for axis, n in enumerate(shape):
         low, high = before.get(axis, 0), after.get(axis, 0)
-        if not low and not high:
+        if low == high == 0:
             letter = op.letter(n)
             op.put(0, axis, letter)
             op.put_out(axis, letter)
-        elif zeros and low >= 0 and high >= 0 and axis == 1:
+        elif zeros and low is not None and high is not None and low >= 0 and high >= 0 and axis == 1:
             letter, first, last = op.letter(n), op.letter(low), op.letter(high)
             op.put(0, axis, letter)
             op.put_out(axis, terms.total([first, letter, last]))
@@ -128,10 +123,10 @@ def pad(op: Op) -> None:
             op.put(0, axis, terms.atom(n, op.why("pads it")))
             op.put_out(axis, terms.atom(out[axis], op.why("pads it")))
     if sizes:
-        entries = [sizes[a][0] if a in sizes else before[a] for a in axes]
+        entries: list[Term | int | None] = [sizes[a][0] if a in sizes else before[a] for a in axes]
         entries += [sizes[a][1] if a in sizes else after[a] for a in axes]
         if op.has(1):
             op.resize_input(1, entries)
         else:
-            op.resize_attrs("pads", entries)
+            op.resize_attrs("pads", [e for e in entries if e is not None])
     op.scales(Scaling.LINEAR if zeros else Scaling.NONE)
