@@ -124,4 +124,4 @@ def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
 
 
 def _graph(model: onnx.ModelProto) -> Graph:
-    return Graph(normalise(model), {}, RunObserver())
+    return Graph(normalise(model), (), RunObserver())

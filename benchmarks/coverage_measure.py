@@ -108,7 +108,7 @@ class Original:
 
 
 def _cost(model: onnx.ModelProto) -> Cost:
-    return cost(Graph(normalise(model), {}, RunObserver()))
+    return cost(Graph(normalise(model), (), RunObserver()))
 
 
 def load(path: Path) -> Original:

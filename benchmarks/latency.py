@@ -77,7 +77,7 @@ class Row:
 
 def conv_share(model: onnx.ModelProto) -> float:
     """Share of the multiply-adds in Conv nodes."""
-    graph = Graph(normalise(model), {}, RunObserver())
+    graph = Graph(normalise(model), (), RunObserver())
     macs = [(node.op, node_macs(graph, node)) for node in graph.nodes]
     return sum(count for op, count in macs if op == "Conv") / max(sum(count for _, count in macs), 1)
 

@@ -61,9 +61,10 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
     for flow, resize in computed:
         node = flow.record.node
         if after.concerns(flow, resize) and after.corrections(node, resize) is None:
+            source = f"takes a size from {node.inputs[int(resize.target)]}, whose numbers cannot be corrected"
             for a in _atoms(typing, flow, resize):
                 if a.reason is None:
-                    a.reason = f"{node.label} ({node.op}) takes a size from {node.inputs[int(resize.target)]}, where the number of channels cannot be replaced"
+                    a.reason = f"{node.label} ({node.op}) {source}"
 
 
 @dataclass(frozen=True)

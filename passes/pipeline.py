@@ -79,8 +79,8 @@ class Study:
     """A model about which everything is found out once, whatever number of results is made of it.
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
-    finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of it
-    that are constant, or depend on shapes alone; ``progress`` is told the stage.
+    finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of
+    it that are constant, or depend on shapes alone; ``progress`` is told the stage.
     """
 
     def __init__(

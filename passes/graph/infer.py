@@ -120,7 +120,7 @@ def _freeze_divisions(typing: Typing) -> None:
 def _computes_numbers(graph: Graph, node: Node) -> bool:
     """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them is a channel."""
     info = graph.info
-    return node.op != "Shape" and all(
+    return node.op not in ("Shape", "Size") and all(
         n in info.origins and info.values[n].dtype.kind in "iub" for n in node.outputs if n
     )
 

@@ -98,10 +98,11 @@ def _concat(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[
 def _slice(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
     if any(o for origins in reads[1:] for o in origins.ravel()):
         return []
-    given = [values[n].ravel().tolist() if n else None for n in node.input[1:]]
-    starts, ends = (given[:2]) if given else (_attribute(node, "starts", []), _attribute(node, "ends", []))
-    axes = (given[2] if len(given) > 2 else _attribute(node, "axes", None)) or list(range(len(starts)))
-    steps = (given[3] if len(given) > 3 else None) or [1] * len(starts)
+    given: list[list[int]] = [values[n].ravel().tolist() if n else [] for n in node.input[1:]]
+    given = given or [_attribute(node, name, []) for name in ("starts", "ends", "axes")]
+    given += [[] for _ in range(4 - len(given))]
+    starts, ends = given[:2]
+    axes, steps = given[2] or list(range(len(starts))), given[3] or [1] * len(starts)
     part = [slice(None)] * reads[0].ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
         # An end before the first element, of a slice that runs backwards, has no other name in Python.

@@ -115,10 +115,10 @@ def infer_shapes(
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
     if info.dynamic & {(n, k) for n, dims in declared.items() for k in range(len(dims))}:
         info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), declared) if n in info.shapes}
-    _evaluate(info, several)
     for tensor in model.graph.initializer:
         if is_small(tensor):
             info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    _evaluate(info, several)
     return info
 
 
@@ -271,7 +271,7 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
 
 def _batches(declared: Mapping[str, tuple[int | str, ...]], assignments: Sequence[Assignment]) -> list[int]:
     """The sizes of the first dynamic first axis."""
-    name = next((n for n, dims in declared.items() if dims and isinstance(dims[0], str)), None)
+    name = next((n for n, dims in declared.items() if dims and isinstance(dims[0], str)), "")
     return [assignment[name][0] if name in assignment else 1 for assignment in assignments]
 
 

@@ -19,7 +19,7 @@ class Size(int):
 
     at: tuple[int, ...]
 
-    def __new__(cls, at: Iterable[int]) -> Size:
+    def __new__(cls, at: Iterable[int]) -> Size:  # noqa: D102 - see `size_of`
         values = tuple(map(int, at))
         made = super().__new__(cls, values[0])
         made.at = values

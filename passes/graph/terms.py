@@ -7,8 +7,8 @@ An *atom* is an index set of known size. The axis of a tensor is a term over ato
 
 Two axes that an op ties are *unified*: atom with atom is a union, atom with term a binding, and composite terms
 are refined until they align. What cannot be aligned is frozen with a reason, never guessed. Atoms of size one do
-not exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it. The size of an atom may
-vary with the model's dynamic dims (`passes.graph.sizes`): what lines up does so at every assignment.
+not exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it. The size of an
+atom may vary with the model's dynamic dims (`passes.graph.sizes`): what lines up does so at every assignment.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def known(name):
 
 def counted(typing, plans, seen=None):
     """Cost of the model that is really cut."""
-    return cost(Graph(normalise(shrink(typing, plans)), {}, seen))
+    return cost(Graph(normalise(shrink(typing, plans)), (), seen))
 
 
 @pytest.mark.parametrize("name", [*NETS, "matmul"])

@@ -219,18 +219,11 @@ def _blocks(op: Op, letters: dict[str, Term]) -> None:
     op.scales(Scaling.LINEAR)
 
 
-@rule("Shape")
+@rule("Shape", "Size")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
     op.drop(terms.product(op.put_all(0)))
     op.scales(Scaling.LINEAR)
-
-
-@rule("Size")
-def count(op: Op) -> None:
-    """A product of sizes; nobody rewrites what is computed from it, so the axes freeze."""
-    for letter in op.put_all(0):
-        op.freeze(letter, "counts its elements")
 
 
 @rule("Constant")
