@@ -55,6 +55,26 @@ def random_feeds(
     return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
 
 
+def feeds_at(
+    inputs: Sequence[TensorInfo],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    upper: Mapping[str, int] | None = None,
+    scale: float = 1.0,
+) -> dict[str, Array]:
+    """One batch at concrete shapes; values as in `random_feeds`, floats times ``scale``.
+
+    Raises
+    ------
+    InputError: an input takes strings.
+    """
+    feeds = {i.name: _random(i, tuple(shapes[i.name]), seed, (upper or {}).get(i.name)) for i in inputs}
+    if scale == 1:
+        return feeds
+    floats = {i.name for i in inputs if _rank_of(i.dtype) == 2}
+    return {n: (a * scale).astype(a.dtype) if n in floats else a for n, a in feeds.items()}
+
+
 def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
     known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}
