@@ -9,6 +9,7 @@ cheap.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,34 @@ def find_assignments(
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried)
+
+
+def sample_sizes(
+    session: Session, found: Assignments, model: onnx.ModelProto, sizes: Sizes, seed: int = 0
+) -> tuple[Sizes, str]:
+    """Sizes to make samples at: the usual ones, or, where the model does not run at these, others it may be made for.
+
+    Returns ``sizes``, which the user fixed, or a shape for every input, and a line that says so.
+    """
+    inputs = session.inputs
+    dims = dimensions(inputs, model)
+    if not found.found or all(d.role == "batch" for d in dims):
+        return sizes, ""
+    firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
+    batch = min(firsts, default=1)
+    usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
+    search = _Search(session, dims, seed, index_bounds(model), 1 + len(EDGES))
+    if search.runs(sizes_of(inputs, usual)):
+        return sizes, ""
+    typical = search.first(
+        {**_stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
+        for edges, length in zip(EDGES, LENGTHS, strict=True)
+    )
+    largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
+    chosen = shapes(inputs, typical) if typical else largest
+    told = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
+    instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
+    return dict(chosen), f"samples are made at {told}, since the model does not run at {instead}"
 
 
 def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:

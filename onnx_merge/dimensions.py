@@ -44,9 +44,13 @@ def key_of(info: TensorInfo, axis: int) -> str | None:
     dim = info.shape[axis]
     if isinstance(dim, int) and dim > 0:
         return None
-    if isinstance(dim, str) and dim not in ANONYMOUS and not dim.startswith("unk_"):
-        return dim
-    return f"{info.name}[{axis}]"
+    return symbol(dim) or f"{info.name}[{axis}]"
+
+
+def symbol(dim: int | str | None) -> str | None:
+    """The symbol that a declared dim shares with others; None for a size, and for a name that says nothing."""
+    named = isinstance(dim, str) and dim not in ANONYMOUS and not dim.startswith("unk_")
+    return dim if named and isinstance(dim, str) else None
 
 
 def dimensions(inputs: Sequence[TensorInfo], model: onnx.ModelProto | None = None) -> tuple[Dimension, ...]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import BFLOAT16, TensorInfo
 
@@ -91,9 +92,9 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
         matches = len(given) == len(info.shape)
         if not matches or any(_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
             raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
-        by_symbol.update({d: g for d, g in zip(info.shape, given, strict=True) if isinstance(d, str)})
+        by_symbol.update({s: g for d, g in zip(info.shape, given, strict=True) if (s := symbol(d))})
     if batch is not None:
-        by_symbol.update({i.shape[0]: batch for i in inputs if i.shape and isinstance(i.shape[0], str)})
+        by_symbol.update({s: batch for i in inputs if i.shape and (s := symbol(i.shape[0]))})
     return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
 
 
@@ -111,8 +112,8 @@ def _resolve(
             default = IMAGE_CHANNELS
         else:
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
-        if isinstance(dim, str):
-            shape.append(by_symbol.setdefault(dim, default))
+        if name := symbol(dim):
+            shape.append(by_symbol.setdefault(name, default))
         elif isinstance(dim, int) and dim > 0:
             shape.append(dim)
         else:
