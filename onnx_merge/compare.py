@@ -12,14 +12,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
-from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.further import further_given, further_made
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
-from onnx_merge.samples import Samples, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
 from passes.calibrated.enough import Further
 
 Array = NDArray[Any]
@@ -48,6 +49,10 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    assignments: Assignments = field(default=Assignments(()), init=False)
+    """Sizes at which the model runs; ``problem`` says why there are none."""
+    sizes: Sizes = field(default_factory=dict, init=False)
+    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
@@ -55,6 +60,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         options = self.options
+        self.sizes = self.given
         try:
             self._session = Session(self.model, self.provider)
             inputs = self._session.inputs
@@ -64,7 +70,9 @@ class Comparison:
             self._session, self.runs = None, False
             self.notes.append(f"outputs were not compared: {error}")
             return
-        resolve_shapes(inputs, None, self.sizes)
+        resolve_shapes(inputs, None, self.given)
+        if not options.has_samples and not options.labels:
+            self._find_sizes()
         if options.has_samples:
             twice = 1 if options.max_drop is None else 2
             self._loaded = self._load(max(twice * options.sample_count, options.check_n))
@@ -75,12 +83,30 @@ class Comparison:
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
+        if self.samples is not None:
+            self._find_sizes(self.samples)
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         if options.max_drop is not None:
             self._hold_out()
         if self.samples and self.samples.labels is not None and options.labels:
             self.before = accuracy(self._session, self.samples.feeds, self.samples.labels, self.provider)
+
+    def _find_sizes(self, samples: Samples | None = None) -> None:
+        """Find sizes at which the model runs, and such as samples can be made at."""
+        assert self._session is not None
+        known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
+        given, seed = self.given, self.options.seed
+        try:
+            found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
+        except InputError as error:  # inputs that cannot be made up
+            self.assignments = Assignments((), error.message)
+            return
+        self.assignments = found
+        if samples is None:
+            require(found, self._session.inputs, given)
+            self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
+            self.notes.extend([note] if note else [])
 
     @property
     def session(self) -> Session | None:
@@ -175,7 +201,7 @@ class Comparison:
         )
 
     @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
+    def given(self) -> dict[str, tuple[int, ...]]:
         """Shapes that the user gave."""
         return dict(self.options.input_shape)
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import BFLOAT16, TensorInfo
 
@@ -55,6 +56,26 @@ def random_feeds(
     return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
 
 
+def feeds_at(
+    inputs: Sequence[TensorInfo],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    upper: Mapping[str, int] | None = None,
+    scale: float = 1.0,
+) -> dict[str, Array]:
+    """One batch at concrete shapes; values as in `random_feeds`, floats times ``scale``.
+
+    Raises
+    ------
+    InputError: an input takes strings.
+    """
+    feeds = {i.name: _random(i, tuple(shapes[i.name]), seed, (upper or {}).get(i.name)) for i in inputs}
+    if scale == 1:
+        return feeds
+    floats = {i.name for i in inputs if _rank_of(i.dtype) == 2}
+    return {n: (a * scale).astype(a.dtype) if n in floats else a for n, a in feeds.items()}
+
+
 def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
     known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}
@@ -71,9 +92,9 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
         matches = len(given) == len(info.shape)
         if not matches or any(_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
             raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
-        by_symbol.update({d: g for d, g in zip(info.shape, given, strict=True) if isinstance(d, str)})
+        by_symbol.update({s: g for d, g in zip(info.shape, given, strict=True) if (s := symbol(d))})
     if batch is not None:
-        by_symbol.update({i.shape[0]: batch for i in inputs if i.shape and isinstance(i.shape[0], str)})
+        by_symbol.update({s: batch for i in inputs if i.shape and (s := symbol(i.shape[0]))})
     return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
 
 
@@ -91,8 +112,8 @@ def _resolve(
             default = IMAGE_CHANNELS
         else:
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
-        if isinstance(dim, str):
-            shape.append(by_symbol.setdefault(dim, default))
+        if name := symbol(dim):
+            shape.append(by_symbol.setdefault(name, default))
         elif isinstance(dim, int) and dim > 0:
             shape.append(dim)
         else:
