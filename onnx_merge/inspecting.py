@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
 
 from onnx_merge import __version__
+from onnx_merge.assignments import find_assignments
 from onnx_merge.destinations import Destinations
+from onnx_merge.dimensions import Assignment, dimensions
+from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inspection import (
     STATUSES,
     Holding,
@@ -26,7 +29,7 @@ from onnx_merge.options import Options
 from onnx_merge.pieces import Piecewise
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
-from onnx_merge.runtime import CPU, TensorInfo
+from onnx_merge.runtime import CPU, Session, TensorInfo
 from onnx_merge.samples import resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -75,7 +78,8 @@ def run(
         source = load_source(model)
         destinations.check(source.files)
         resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
-    analysis = analyse(source.model, (), RunObserver(), stages, Piecewise(CPU))
+    assignments = _assignments(source.model, dict(options.input_shape))
+    analysis = analyse(source.model, assignments, RunObserver(), stages, Piecewise(CPU))
     with stages("measure"):
         whole = cost(analysis.before)
         holdings = Holdings(analysis.typing)
@@ -113,6 +117,16 @@ def _declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
         for value in model.graph.input
         if value.name not in constants
     ]
+
+
+def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> tuple[Assignment, ...]:
+    """Sizes at which the model runs; none where it has no dynamic dimensions, or does not run."""
+    if not dimensions(_declared_inputs(model), model):
+        return ()
+    try:
+        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes).found
+    except OnnxMergeError:
+        return ()
 
 
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:

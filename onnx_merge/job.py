@@ -31,6 +31,9 @@ from passes.normalise import normalise
 from passes.pipeline import Compressed, Progress, Study, silent
 from passes.settings import CompressSettings, exclusions
 
+WITNESSES = 4
+"""Assignments at which shapes are looked at, at most."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -81,6 +84,7 @@ class Job:
             exclude=options.exclude,
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
+            assignments=self.comparison.assignments.found[:WITNESSES],
         )
 
     def _make_samples(self) -> Samples | None:

@@ -10,7 +10,7 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import CPU, ProviderChoice, Session
-from onnx_merge.samples import index_bounds, random_feeds
+from onnx_merge.samples import feeds_at, index_bounds, resolve_shapes
 from passes.graph.shapes import Shape
 
 
@@ -39,7 +39,8 @@ class RunObserver:
         try:
             session, bounds = self._session(model, names)
             seed, self._runs = self.seed + self._runs, self._runs + 1
-            values = session.run(random_feeds(session.inputs, None, seed, sizes, bounds))
+            shapes = resolve_shapes(session.inputs, None, {}) | dict(sizes)
+            values = session.run(feeds_at(session.inputs, shapes, seed, bounds))
         except OnnxMergeError:
             return {}
         wanted = {f"{name}{SUFFIX}": name for name in names}
