@@ -15,7 +15,7 @@ from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import Piecewise
 from onnx_merge.run import run
-from onnx_merge.runtime import Session, available_provider
+from onnx_merge.runtime import CPU, Session, available_provider
 from passes.analysis import analyse
 from passes.calibrated.flow import Flow
 from passes.calibrated.knowledge import observe_channels
@@ -74,7 +74,7 @@ class Bench:
         """GRAIL's step."""
         options = self.options(keep)
         settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
-        analysis = analyse(self.model, {}, RunObserver(), lambda stage: nullcontext())
+        analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), Piecewise(CPU))
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
         feeds, _ = batches(typing.graph, samples)

@@ -43,7 +43,7 @@ def engine(model):
 
 
 def typed(model):
-    return analyse(model, {}, None, Quiet()).typing
+    return analyse(model, (), None, Quiet()).typing
 
 
 def units(model, hidden="a", kept=KEPT):
