@@ -16,6 +16,7 @@ from exactness import Arrays, float64_error, relative_error, run_checked, run_or
 from onnx_merge.errors import InputError
 from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
+from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.runtime import Session
 from passes.cost import Cost, cost
@@ -108,7 +109,7 @@ class Original:
 
 
 def _cost(model: onnx.ModelProto) -> Cost:
-    return cost(Graph(normalise(model), {}, RunObserver()))
+    return cost(Graph(normalise(model, FOLDING), {}, RunObserver()))
 
 
 def load(path: Path) -> Original:

@@ -23,6 +23,7 @@ from onnx_merge.inspection import (
 )
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
+from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
 from onnx_merge.runtime import TensorInfo
@@ -74,7 +75,7 @@ def run(
         source = load_source(model)
         destinations.check(source.files)
         resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
-    analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages)
+    analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before)
         holdings = Holdings(analysis.typing)

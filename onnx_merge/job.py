@@ -14,7 +14,7 @@ from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
-from onnx_merge.pieces import Piecewise
+from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.source import Source
@@ -112,7 +112,7 @@ class Job:
         """What is found out about the model, once."""
         if self._study is None:
             self._study = Study(
-                self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples
+                self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples, FOLDING
             )
         return self._study
 
@@ -193,7 +193,7 @@ class Job:
             close = comparison.fidelity(after) if after else None
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
-            smaller = Graph(normalise(compressed.model), settings.input_shapes, self._observer)
+            smaller = Graph(normalise(compressed.model, FOLDING), settings.input_shapes, self._observer)
             before, now = cost(compressed.before), cost(smaller)
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:

@@ -116,7 +116,8 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
     """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
-    tables = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    defaults = overridable(model)
+    tables = {t.name: tuple(t.dims) for t in model.graph.initializer if t.name not in defaults}
     origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
     bounds: dict[str, int] = {}
     for node in model.graph.node:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from passes.fold_batchnorm import Folded, fold_batchnorm
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
@@ -31,16 +32,21 @@ class Analysis:
 
 
 def analyse(
-    model: onnx.ModelProto, input_shapes: Mapping[str, Shape], observer: Observer | None, stage: Stage
+    model: onnx.ModelProto,
+    input_shapes: Mapping[str, Shape],
+    observer: Observer | None,
+    stage: Stage,
+    engine: Engine | None = None,
 ) -> Analysis:
-    """The first half of the way: find the channel groups of ``model``, which stays as it is."""
+    """The first half of the way: find the channel groups of ``model``, which stays as it is; ``engine`` computes its
+    constants."""
     with stage("normalise"):
-        normal = normalise(model)
-        before = Graph(normal, input_shapes, observer)
+        normal = normalise(model, engine)
+        before = Graph(normal, input_shapes, observer, engine)
     with stage("fold"):
         folded = fold_batchnorm(before)
     with stage("infer"):
-        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
+        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer, engine)
         typing = infer(graph)
         groups = channel_groups(typing)
     return Analysis(before, folded, typing, groups)

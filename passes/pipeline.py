@@ -14,6 +14,7 @@ from passes.allocation.losses import Losses
 from passes.analysis import analyse
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
 from passes.calibrated.views import Samples, View, Views
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
@@ -78,7 +79,8 @@ class Study:
     """A model about which everything is found out once, whatever number of results is made of it.
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
-    finds shapes that inference cannot by running the model; ``progress`` is told the stage.
+    finds shapes that inference cannot by running the model; ``progress`` is told the stage; ``engine`` computes
+    constants.
     """
 
     def __init__(
@@ -88,10 +90,11 @@ class Study:
         observer: Observer | None = None,
         progress: Progress = silent,
         samples: Samples | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self._model, self._progress = model, progress
         self._seconds: dict[str, float] = {}
-        self.analysis = analyse(model, input_shapes or {}, observer, self._stage)
+        self.analysis = analyse(model, input_shapes or {}, observer, self._stage, engine)
         self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
@@ -211,6 +214,7 @@ def compress(
     observer: Observer | None = None,
     progress: Progress = silent,
     samples: Samples | None = None,
+    engine: Engine | None = None,
 ) -> Compressed:
     """One result of one `Study`."""
-    return Study(model, settings.input_shapes, observer, progress, samples).compress(settings)
+    return Study(model, settings.input_shapes, observer, progress, samples, engine).compress(settings)

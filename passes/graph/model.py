@@ -19,11 +19,13 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from passes.graph.evaluate import evaluate
-from passes.graph.shapes import GROWING, SMALL, Observer, Shape, ShapeInfo, infer_shapes
+from passes.graph.constants import GROWING, STANDARD, computable, compute, constant_tensor
+from passes.graph.engine import Engine
+from passes.graph.inputs import overridable
+from passes.graph.shapes import SMALL, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
-STANDARD_DOMAINS = ("", "ai.onnx")
+STANDARD_DOMAINS = STANDARD
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,17 +44,24 @@ class Node:
 
 
 class Graph:
-    """View of the main graph of ``model``; ``shapes`` are concrete (see `passes.graph.shapes`)."""
+    """View of the main graph of ``model``; ``shapes`` are concrete (see `passes.graph.shapes`).
+
+    ``initializers``: those whose values are known; those that callers may override are ``inputs``. ``engine`` computes
+    constants: without it only initializers are known.
+    """
 
     def __init__(
         self,
         model: onnx.ModelProto,
         input_shapes: Mapping[str, Shape] | None = None,
         observer: Observer | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.model = model
+        self._engine = engine
+        self.overridable = overridable(model)
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
-        self.initializers = {t.name: t for t in model.graph.initializer}
+        self.initializers = self._stored()
         self.info: ShapeInfo = infer_shapes(model, input_shapes, observer)
         self.nodes = _parse_nodes(model)
         self.inputs = [v.name for v in model.graph.input if v.name not in self.initializers]
@@ -66,6 +75,7 @@ class Graph:
         self.constants = self._constants()
         self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
+        self._tried: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """To be sent to another process: what lies in ``model`` already does not go twice."""
@@ -76,7 +86,10 @@ class Graph:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.initializers = {t.name: t for t in self.model.graph.initializer}
+        self.initializers = self._stored()
+
+    def _stored(self) -> dict[str, onnx.TensorProto]:
+        return {t.name: t for t in self.model.graph.initializer if t.name not in self.overridable}
 
     def _constants(self) -> frozenset[str]:
         """Initializers, and tensors computed from nothing but constants."""
@@ -97,20 +110,60 @@ class Graph:
         """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
         if name in self.initializers and name not in self._arrays:
             self._arrays[name] = numpy_helper.to_array(self.initializers[name])
-        elif name in self.constants and name in self.producer and name not in self._arrays:
-            node = self.producer[name]
-            grows = node.op in GROWING and math.prod(self.shape(name) or ()) > SMALL
-            if not grows and all(self.knows(n) for n in node.inputs if n):
-                opsets = {o.domain: o.version for o in self.model.opset_import}
-                self._arrays.update(evaluate(self.model.graph.node[node.index], opsets, self._arrays))
+        elif name in self.constants and name in self.producer and name not in self._arrays.keys() | self._tried:
+            small = [n for n in self.constants if n in self.producer and self._size(n) <= SMALL]
+            self._compute([name, *sorted(set(small) - self._tried)])
         return name in self._arrays
+
+    def _size(self, name: str) -> float:
+        shape = self.shape(name)
+        return math.inf if shape is None else math.prod(shape)
+
+    def _compute(self, names: list[str]) -> None:
+        """Compute constants, all in one go."""
+        self._tried.update(names)
+        tensors, nodes, protos = dict(self.initializers), [], self.model.graph.node
+        made: set[str] = set()
+        for node in self._makers(names):
+            proto = protos[node.index]
+            held = constant_tensor(proto)
+            if held is not None:
+                tensors[node.outputs[0]] = held
+                if node.outputs[0] in names:
+                    self._arrays[node.outputs[0]] = numpy_helper.to_array(held)
+            elif (
+                computable(proto)
+                and all(not n or n in tensors or n in made for n in node.inputs)
+                and all(self._stays_small(node, n) for n in node.outputs if n)
+            ):
+                nodes.append(proto)
+                made.update(node.outputs)
+        if nodes and self._engine is not None:
+            self._arrays |= compute(self.model, nodes, tensors, set(names), self._engine)
+
+    def _makers(self, names: list[str]) -> list[Node]:
+        """The nodes that ``names`` are computed by, in graph order."""
+        found: dict[int, Node] = {}
+        waiting = [self.producer[n] for n in names]
+        while waiting:
+            node = waiting.pop()
+            if node.index not in found:
+                found[node.index] = node
+                waiting += (self.producer[n] for n in node.inputs if n in self.producer)
+        return [found[index] for index in sorted(found)]
+
+    def _stays_small(self, node: Node, name: str) -> bool:
+        size = self._size(name)
+        if node.op in GROWING:
+            return size <= SMALL
+        return size <= 8 * max(SMALL, sum(self._size(n) for n in node.inputs if n))
 
     def with_arrays(self, arrays: Mapping[str, Array]) -> Graph:
         """The same graph with other values in some initializers."""
         other = copy.copy(self)
         other.model = copy_with_arrays(self.model, arrays)
-        other.initializers = {t.name: t for t in other.model.graph.initializer}
-        other._arrays = {}
+        other.initializers = other._stored()
+        other._arrays, other._tried = {}, set()
         return other
 
     def shape(self, name: str) -> Shape | None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from passes.graph.inputs import list_initializers, lists_all
 from passes.graph.model import Array, Graph, Node
 
 
@@ -108,6 +109,8 @@ class Patch:
             if value.name in self.arrays:
                 elem = value.type.tensor_type.elem_type
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem, self.arrays[value.name].shape))
+        if source.ir_version >= 4 and lists_all(source):
+            list_initializers(graph)
         return result
 
     def _edited(self, index: int, node: onnx.NodeProto) -> onnx.NodeProto:

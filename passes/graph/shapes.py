@@ -18,6 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from passes.graph.evaluate import evaluate
+from passes.graph.inputs import overridable
 
 Shape = tuple[int, ...]
 Observer = Callable[[onnx.ModelProto, Mapping[str, Shape], list[str]], Mapping[str, Shape]]
@@ -49,12 +50,15 @@ def input_shapes(
     model: onnx.ModelProto, stand_ins: tuple[int, int], overrides: Mapping[str, Shape]
 ) -> dict[str, Shape]:
     """A concrete shape for every input that has a tensor shape; dims that share a symbol share a size."""
-    constants = {t.name for t in model.graph.initializer}
+    defaults = overridable(model)
+    constants = {t.name for t in model.graph.initializer} - defaults
     by_symbol: dict[str, int] = {}
-    found: dict[str, Shape] = {}
+    found: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer if t.name in defaults}
     for value in model.graph.input:
         kind = value.type.tensor_type
-        if value.name in constants or not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+        if value.name in found or value.name in constants:
+            continue
+        if not value.type.HasField("tensor_type") or not kind.HasField("shape"):
             continue
         if value.name in overrides:
             found[value.name] = overrides[value.name]
@@ -85,7 +89,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
             bare.type.tensor_type.elem_type = value.type.tensor_type.elem_type
         else:
             bare.type.CopyFrom(value.type)
-    constants = {t.name for t in model.graph.initializer}
+    defaults = overridable(model)
+    constants = {t.name for t in model.graph.initializer} - defaults
     for value in model.graph.input:
         if value.name not in constants:
             kept = graph.input.add()
@@ -95,6 +100,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
                 for n in sizes[value.name]:
                     kept.type.tensor_type.shape.dim.add(dim_value=n)
     for tensor in model.graph.initializer:
+        if tensor.name in defaults:
+            continue
         if int(np.prod(tensor.dims)) <= SMALL:
             graph.initializer.add().CopyFrom(tensor)
         else:
