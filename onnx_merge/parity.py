@@ -20,6 +20,7 @@ from onnx_merge.load import checker_line
 from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.save import needs_external_data, save_atomically
+from passes.graph.inputs import overridable
 
 Array = NDArray[Any]
 BATCHES = (1, 3)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import BFLOAT16, TensorInfo
+from passes.graph.inputs import overridable
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
