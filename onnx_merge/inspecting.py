@@ -10,6 +10,7 @@ import onnx
 
 from onnx_merge import __version__
 from onnx_merge.destinations import Destinations
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.inspection import (
     STATUSES,
     Holding,
@@ -46,20 +47,23 @@ from passes.propagate import obstacle
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
 
-def inspect_model(model: Model, *, input_shape: object = (), report: object = None, force: bool = False) -> Inspection:
+def inspect_model(
+    model: Model, *, input_shape: object = (), fix_input: object = (), report: object = None, force: bool = False
+) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
 
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     OnnxMergeError: the report cannot be written.
     """
-    return run(model, Options.make({"input_shape": input_shape, "report": report, "force": force}))
+    given = {"input_shape": input_shape, "fix_input": fix_input, "report": report, "force": force}
+    return run(model, Options.make(given))
 
 
 def run(
@@ -74,6 +78,7 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
+        source = with_fixed_inputs(source, options.fix_input)
         resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
     analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages, FOLDING)
     with stages("measure"):

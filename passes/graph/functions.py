@@ -41,10 +41,22 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
                 else:
                     opset.version = wanted
     result.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in needed.items())
+    _write_defaults(result.graph.node, functions)
+    for function in result.functions:
+        _write_defaults(function.node, functions)
     result = onnx.inliner.inline_local_functions(result)
     kept = _reached(left, functions) if left else set()
     result.functions.extend(f for key, f in functions.items() if key in kept)
     return result
+
+
+def _write_defaults(nodes: Iterable[onnx.NodeProto], functions: Mapping[Key, onnx.FunctionProto]) -> None:
+    """Give calls the attributes for which the function has a default: the inliner leaves defaults out."""
+    for node in _nodes(nodes):
+        function = functions.get((node.domain, node.op_type, node.overload))
+        given = {a.name for a in node.attribute}
+        if function is not None:
+            node.attribute.extend(a for a in function.attribute_proto if a.name not in given)
 
 
 def why_called(model: onnx.ModelProto, domain: str, op: str) -> str | None:
