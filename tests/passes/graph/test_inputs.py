@@ -100,12 +100,8 @@ def test_initializers_listed_by_habit_are_constants(ir_version):
         w = Transpose(a_w)  a = MatMul(x, w)  n = BatchNormalization(a, n_scale, n_b, n_mean, n_var)  r = Relu(n)
         k = Constant<value=float[1] {0.5}>()  h = Mul(r, k)  b = MatMul(h, b_w)  br = Relu(b)  y = MatMul(br, y_w)
     }"""
-    shapes = {
-        "a_w": (12, 6),
-        "b_w": (12, 10),
-        "y_w": (10, 3),
-        **dict.fromkeys(["n_scale", "n_b", "n_mean", "n_var"], (12,)),
-    }
+    norm = dict.fromkeys(["n_scale", "n_b", "n_mean", "n_var"], (12,))
+    shapes = {"a_w": (12, 6), "b_w": (12, 10), "y_w": (10, 3), **norm}
     model = all_listed(net(body, opset=8 if ir_version == 3 else 9, ir_version=ir_version, **shapes))
     result = compressed(model, keep=0.5).model
     assert shape_of(result, "b_w") == (6, 5)
