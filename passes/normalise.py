@@ -162,7 +162,7 @@ def _fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) 
         found = compute(model, nodes, folding.tensors, folding.read_elsewhere(chosen), engine)
         folding.done.update(chosen)
         known |= found
-        folding.tensors |= {n: numpy_helper.from_array(np.ascontiguousarray(a), n) for n, a in found.items()}
+        folding.tensors |= {n: numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in found.items()}
     if known:
         _replace_by_constants(graph, folding, known.keys())
         drop_unused_initializers(graph, defaults)

@@ -41,7 +41,7 @@ def computable(node: onnx.NodeProto) -> bool:
     return (
         node.domain in STANDARD
         and node.op_type not in RANDOM
-        and "Sequence" not in node.op_type
+        and ("Sequence" not in node.op_type or node.op_type == "ReverseSequence")
         and "Optional" not in node.op_type
         and any(node.input)
         and not any(a.HasField("g") or a.graphs for a in node.attribute)

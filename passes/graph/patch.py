@@ -39,14 +39,14 @@ class Patch:
     def set_array(self, name: str, value: Array) -> None:
         """Give initializer ``name``, of the graph or added, a new value (cast to the type it had)."""
         values = self.added if name in self.added else self.arrays
-        values[name] = np.ascontiguousarray(value).astype(self.array(name).dtype, copy=False)
+        values[name] = np.asarray(value, order="C").astype(self.array(name).dtype, copy=False)
 
     def add_array(self, stem: str, value: Array) -> str:
         """Add an initializer; its name, made from ``stem``."""
         name, n = self.graph.fresh_name(stem), 1
         while name in self.added:
             name, n = self.graph.fresh_name(f"{stem}_{n}"), n + 1
-        self.added[name] = np.ascontiguousarray(value)
+        self.added[name] = np.asarray(value, order="C")  # of no axes as well
         return name
 
     def reroute(self, node: Node, k: int, name: str) -> None:
