@@ -13,6 +13,7 @@ from onnx_merge.assignments import find_assignments
 from onnx_merge.destinations import Destinations
 from onnx_merge.dimensions import Assignment, dimensions
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.inspection import (
     STATUSES,
     Holding,
@@ -26,10 +27,10 @@ from onnx_merge.inspection import (
 )
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.pieces import Piecewise
+from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
-from onnx_merge.runtime import CPU, Session, TensorInfo
+from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -49,20 +50,23 @@ from passes.propagate import obstacle
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
 
-def inspect_model(model: Model, *, input_shape: object = (), report: object = None, force: bool = False) -> Inspection:
+def inspect_model(
+    model: Model, *, input_shape: object = (), fix_input: object = (), report: object = None, force: bool = False
+) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
 
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     OnnxMergeError: the report cannot be written.
     """
-    return run(model, Options.make({"input_shape": input_shape, "report": report, "force": force}))
+    given = {"input_shape": input_shape, "fix_input": fix_input, "report": report, "force": force}
+    return run(model, Options.make(given))
 
 
 def run(
@@ -77,9 +81,10 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
+        source = with_fixed_inputs(source, options.fix_input)
         resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
     assignments = _assignments(source.model, dict(options.input_shape))
-    analysis = analyse(source.model, assignments, RunObserver(), stages, Piecewise(CPU))
+    analysis = analyse(source.model, assignments, RunObserver(), stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before)
         holdings = Holdings(analysis.typing)

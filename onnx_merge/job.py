@@ -14,9 +14,9 @@ from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
-from onnx_merge.pieces import Piecewise
+from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
-from onnx_merge.runtime import CPU, ProviderChoice, Session
+from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from passes.allocation.allocate import TargetError
@@ -66,7 +66,7 @@ class Job:
     def __post_init__(self) -> None:
         options = self.options
         self.block = _block(options, self.provider)
-        self._observer, self._engine = RunObserver(self.provider, seed=options.seed), Piecewise(CPU)
+        self._observer = RunObserver(self.provider, seed=options.seed)
         self._samples = self._make_samples()
         if self._samples is None and options.loses and options.method == "reconstruct":
             self.comparison.notes.append("merged by weights: the model could not be run on samples")
@@ -115,7 +115,7 @@ class Job:
         """What is found out about the model, once."""
         if self._study is None:
             self._study = Study(
-                self.source.model, self.settings.assignments, self._observer, self.progress, self._samples, self._engine
+                self.source.model, self.settings.assignments, self._observer, self.progress, self._samples, FOLDING
             )
         return self._study
 
@@ -196,7 +196,7 @@ class Job:
             close = comparison.fidelity(after) if after else None
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
-            smaller = Graph(normalise(compressed.model), settings.assignments[:1], self._observer, self._engine)
+            smaller = Graph(normalise(compressed.model, FOLDING), settings.assignments[:1], self._observer, FOLDING)
             before, now = cost(compressed.before), cost(smaller)
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:

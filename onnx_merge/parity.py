@@ -20,6 +20,7 @@ from onnx_merge.load import checker_line
 from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.save import needs_external_data, save_atomically
+from passes.graph.inputs import overridable
 
 Array = NDArray[Any]
 BATCHES = (1, 3)
@@ -125,9 +126,9 @@ def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """What a caller must feed: up to IR version 3, initializers are listed among the inputs."""
+    """What a caller must feed or may override; other initializers are merely listed among the inputs."""
     constants = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
-    return [v for v in model.graph.input if v.name not in constants]
+    return [v for v in model.graph.input if v.name not in constants - overridable(model)]
 
 
 def _element(value: onnx.ValueInfoProto) -> str:

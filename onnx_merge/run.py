@@ -17,6 +17,7 @@ from onnx_merge import __version__
 from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, UsageError
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.job import Job
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
@@ -89,6 +90,7 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
+        source = with_fixed_inputs(source, options.fix_input)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
         job = Job(source, options, provider, stages, comparison, progress)

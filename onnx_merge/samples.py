@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import BFLOAT16, TensorInfo
+from passes.graph.inputs import overridable
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -137,7 +138,8 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
     """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
-    tables = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    defaults = overridable(model)
+    tables = {t.name: tuple(t.dims) for t in model.graph.initializer if t.name not in defaults}
     origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
     bounds: dict[str, int] = {}
     for node in model.graph.node:

@@ -39,9 +39,10 @@ def analyse(
     stage: Stage,
     engine: Engine | None = None,
 ) -> Analysis:
-    """The first half of the way: find the channel groups of ``model``, which stays as it is."""
+    """The first half of the way: find the channel groups of ``model``, which stays as it is; ``engine`` computes its
+    constants."""
     with stage("normalise"):
-        normal = normalise(model)
+        normal = normalise(model, engine)
         before = Graph(normal, assignments, observer, engine)
     with stage("fold"):
         folded = fold_batchnorm(before)

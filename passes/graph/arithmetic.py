@@ -14,17 +14,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from passes.graph.constants import GROWING, STANDARD, computable
 from passes.graph.engine import Engine, Loaded
 from passes.graph.errors import RunError
+from passes.graph.inputs import overridable
 
 Shape = tuple[int, ...]
 Values = dict[str, NDArray[Any]]
 
 SMALL = 4096
 """Elements up to which a computed tensor is evaluated."""
-NOT_EVALUATED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
-GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad"}
-"""Ops that may blow a small input up: their output's size is looked at first."""
 PLAIN = {
     "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor",
     "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not",
@@ -44,7 +43,8 @@ class ShapeArithmetic:
         self._engine = engine
         self._header = onnx.ModelProto(ir_version=model.ir_version)
         self._header.opset_import.extend(model.opset_import)
-        self._constants = {t.name: t for t in model.graph.initializer if is_small(t)}
+        given = overridable(model)
+        self._constants = {t.name: t for t in model.graph.initializer if is_small(t) and t.name not in given}
         self._candidates: list[onnx.NodeProto] = []
         self.roots: dict[str, tuple[str, slice]] = {}
         """Output of a Shape or Size -> (tensor whose sizes it tells, which of them); a Size tells their product."""
@@ -52,7 +52,7 @@ class ShapeArithmetic:
         """Those that are of a Size."""
         known = set(self._constants)
         for node in model.graph.node:
-            if node.domain not in ("", "ai.onnx"):
+            if node.domain not in STANDARD:
                 continue
             if node.op_type in ("Shape", "Size") and node.input[0] not in known:
                 if node.input[0] in shapes:
@@ -127,9 +127,7 @@ def is_small(tensor: onnx.TensorProto) -> bool:
 
 
 def _is_evaluable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, Shape]) -> bool:
-    if node.op_type in NOT_EVALUATED or not any(node.input) or any(a.HasField("g") or a.graphs for a in node.attribute):
-        return False
-    if not all(not n or n in known for n in node.input):
+    if not computable(node) or not all(not n or n in known for n in node.input):
         return False
     sizes = [math.prod(shapes[n]) for n in node.output if n in shapes]
     return all(n <= SMALL for n in sizes) if sizes else node.op_type not in GROWING

@@ -7,6 +7,7 @@ from enum import Enum
 
 from passes.graph import terms
 from passes.graph.errors import Refusal
+from passes.graph.functions import why_called
 from passes.graph.model import Graph, Node
 from passes.graph.op import Op, Record, Resize, Scaling
 from passes.graph.origins import NOWHERE, Place
@@ -70,7 +71,8 @@ def infer(graph: Graph) -> Typing:
     axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
     typing = Typing(graph, axes, [], [])
     for name in graph.inputs:
-        _freeze_tensor(typing, name, f"{name} is a graph input")
+        given = "may be overridden by callers" if name in graph.overridable else "is a graph input"
+        _freeze_tensor(typing, name, f"{name} {given}")
     for name in graph.captured:
         _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
     for node in graph.nodes:
@@ -82,7 +84,7 @@ def infer(graph: Graph) -> Typing:
         rule = find_rule(node.domain, node.op)
         try:
             if rule is None:
-                raise Refusal(without_rule(node.op))
+                raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
             rule(op)
         except Refusal as refusal:
             for name in (*node.inputs, *node.outputs):

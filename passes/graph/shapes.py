@@ -20,13 +20,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from passes.graph.arithmetic import GROWING, NOT_EVALUATED, SMALL, Shape, ShapeArithmetic, Values, is_small
+from passes.graph.arithmetic import SMALL, Shape, ShapeArithmetic, Values, is_small
 from passes.graph.engine import Engine
+from passes.graph.inputs import overridable
 from passes.graph.origins import Origins, trace
 from passes.graph.sizes import Size, size_of
 from passes.graph.symbols import symbolic_dims
 
-__all__ = ["GROWING", "NOT_EVALUATED", "SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
+__all__ = ["SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
 
 Assignment = Mapping[str, Shape]
 """Concrete shapes of a model's inputs."""
@@ -75,7 +76,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
             bare.type.tensor_type.elem_type = value.type.tensor_type.elem_type
         else:
             bare.type.CopyFrom(value.type)
-    constants = {t.name for t in model.graph.initializer}
+    defaults = overridable(model)
+    constants = {t.name for t in model.graph.initializer} - defaults
     for value in model.graph.input:
         if value.name not in constants:
             kept = graph.input.add()
@@ -85,6 +87,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
                 for n in sizes[value.name]:
                     kept.type.tensor_type.shape.dim.add(dim_value=n)
     for tensor in model.graph.initializer:
+        if tensor.name in defaults:
+            continue
         if int(np.prod(tensor.dims)) <= SMALL:
             graph.initializer.add().CopyFrom(tensor)
         else:
@@ -115,8 +119,9 @@ def infer_shapes(
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
     if info.dynamic & {(n, k) for n, dims in declared.items() for k in range(len(dims))}:
         info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), declared) if n in info.shapes}
+    defaults = overridable(model)
     for tensor in model.graph.initializer:
-        if is_small(tensor):
+        if is_small(tensor) and tensor.name not in defaults:
             info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
     _evaluate(info, several)
     return info

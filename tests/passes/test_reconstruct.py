@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from netkit import array_of, net
-from unitkit import Quiet, engine
+from netkit import array_of, engine, net
+from unitkit import Quiet
 
 from passes.analysis import analyse
 from passes.calibrated import solve as solving

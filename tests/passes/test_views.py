@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from architectures import ARCHITECTURES
 from netkit import engine, feeds, net, observer
-from unitkit import Quiet, engine
+from unitkit import Quiet
 
 from passes.analysis import analyse
 from passes.calibrated.flow import Flow, Recording

@@ -229,7 +229,9 @@ def shape_of(op: Op) -> None:
 @rule("Constant")
 def constant(op: Op) -> None:
     """A value made by an attribute: cannot be cut here (`normalise` turns it into an initializer)."""
-    op.put_out_all([terms.atom(n, op.why("is not an initializer")) for n in op.out_shape()])
+    sparse = any(a.HasField("sparse_tensor") for a in op.graph.model.graph.node[op.node.index].attribute)
+    reason = op.why("is stored sparse" if sparse else "is not an initializer")
+    op.put_out_all([terms.atom(n, reason) for n in op.out_shape()])
 
 
 @rule("ConstantOfShape")

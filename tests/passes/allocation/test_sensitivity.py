@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from architectures import ARCHITECTURES
 from netkit import engine, feeds, net, observer
-from unitkit import Quiet, engine
+from unitkit import Quiet
 
 from passes.allocation.sensitivity import SHARES, Sensitivity
 from passes.analysis import analyse

@@ -75,6 +75,24 @@ def run(model, inputs=None):
     return session(model).run(None, feeds(model) if inputs is None else inputs)
 
 
+def engine(model):
+    """What computes constants and runs pieces of models: `onnx_merge.pieces` in its shortest form."""
+    try:
+        loaded = session(model)
+    except Exception as error:
+        raise RunError(str(error)) from error
+    outputs = [o.name for o in loaded.get_outputs()]
+
+    def run(feeds):
+        given = {i.name: feeds[i.name] for i in loaded.get_inputs()}
+        try:
+            return dict(zip(outputs, loaded.run(None, given), strict=True))
+        except Exception as error:
+            raise RunError(str(error)) from error
+
+    return run
+
+
 def is_dynamic(model):
     return any(
         v.type.tensor_type.shape.dim and v.type.tensor_type.shape.dim[0].dim_value <= 0 for v in model.graph.input
@@ -120,23 +138,6 @@ def observer(model, sizes, names):
     except Exception:  # it does not run at these sizes
         return {}
     return {name: value.shape for name, value in values if isinstance(value, np.ndarray)}
-
-
-def engine(model):
-    """Runs pieces of a model: what `onnx_merge.pieces` gives the passes, in its shortest form."""
-    try:
-        loaded = session(model)
-    except Exception as error:
-        raise RunError(str(error)) from error
-    names = [o.name for o in loaded.get_outputs()]
-
-    def run_piece(inputs):
-        try:
-            return dict(zip(names, loaded.run(names, dict(inputs)), strict=True))
-        except Exception as error:
-            raise RunError(str(error)) from error
-
-    return run_piece
 
 
 def check(model):
