@@ -175,6 +175,10 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
     for step in group.steps:
         if step.contracted:
             return f"{step.label} multiplies two activations"
+        if len(step.consumed) > 1:
+            return f"{step.label} multiplies two activations"
+        if len(step.with_role(Role.CONSUMER)) > 1:
+            return f"{step.label} multiplies them with two constants"
         if step.slid:
             return f"{step.label} mixes neighbouring channels"
         if step.flow.record.fed_back and step.produced:

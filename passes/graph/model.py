@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from passes.graph.evaluate import evaluate
+from passes.graph.kinds import integer_tensors
 from passes.graph.shapes import GROWING, SMALL, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
@@ -64,6 +65,7 @@ class Graph:
                 self.users[name].append((node, k))
         self.captured = frozenset().union(*(node.captures for node in self.nodes))
         self.constants = self._constants()
+        self.integers = integer_tensors(model)
         self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
 

@@ -155,7 +155,7 @@ CASES = [
         "v 1: r (SpaceToDepth) rearranges blocks of it",
         v=(4, 32, 1, 1),
     ),
-    fires("Shape", GEMM, "s = Shape(a)  r = Reshape(b, s)", "w: . A; w2: . B; v: B .", "LINEAR"),
+    fires("Shape", GEMM, "s = Shape(a)  r = Reshape(b, s)", "w: . A; w2: . B; v: B .", "NONE"),
     freezes("Shape", DYNAMIC, "s = Shape(a)  y = custom.Foo(s)", "w 1: y (Foo) computes with the sizes of a"),
     fires("Size", GEMM, "n = Size(x)  f = Cast<to=1>(n)  r = Div(a, f)", "w: . A; v: A .", "NONE"),
     freezes("Size", GEMM, "n = Size(a)  f = Cast<to=1>(n)  r = Div(a, f)", "w 1: n (Size) counts its elements"),
