@@ -139,3 +139,19 @@ def test_behind_a_step_only_exact_copies_are_equal(op):
     assert compressed(net(body, **p), lossless=True).shrinks == (op == "Tanh")
     p["w"][:, 5] = p["w"][:, 4]
     assert compressed(net(body, **p), lossless=True).shrinks
+
+
+def test_units_that_are_fed_back_are_no_copies_to_merge():
+    """Their initial state is computed, so that they pass through the layer rather than being made by it."""
+    body = """net (float[3,N,6] x) => (float[N,4] y) {
+        s = Shape(x)  n = Slice(s, one, two)  to = Concat<axis=0>(one, n, one)  h0 = Expand(state, to)
+        o, h = RNN<hidden_size=8>(x, w, r, b, "", h0)  q = Squeeze(h, zero)  y = MatMul(q, v)
+    }"""
+    p = drawn(state=(1, 1, 8), w=(1, 8, 6), r=(1, 8, 8), b=(1, 16), v=(8, 4))
+    for array in (p["w"], p["r"]):
+        array[:, 5] = array[:, 4]
+    p["b"][:, [5, 13]], p["state"][..., 5] = p["b"][:, [4, 12]], p["state"][..., 4]
+    model = net(body, one=ints(1), two=ints(2), zero=ints(0), **p)
+    result = compressed(model, lossless=True)
+    assert moved(model, result.model) <= EXACT
+    assert "feeds them back to itself" in twin_check(model, keep=0.5, method="merge").plans[0].reason

@@ -1,5 +1,7 @@
 """One channel planted as a multiple of another, in the constants that hold the channels, and what is to hold then."""
 
+import itertools
+
 import numpy as np
 from netkit import feeds, session
 from onnx.reference import ReferenceEvaluator
@@ -23,11 +25,7 @@ def plantings(model, observed):
     """(group, what, planted model): the last channel of a group becomes a multiple of the first in each of its
     constants alone, in all of them, in all by factors of their own, and an exact copy in all."""
     typing = infer(Graph(model, observer=lambda *_: observed))
-    for group in channel_groups(typing):
-        if group.frozen:
-            continue
-        uses = [use for step in group.steps for use in step.uses if use.role is not Role.CONSUMER]
-        places = {(use.constant, use.axis) for use in uses if use.constant in typing.graph.initializers}
+    for group, places in _live(typing):
         names = sorted({name for name, _ in places})
         ways = {MULTIPLE: dict.fromkeys(names, 1.75), COPY: dict.fromkeys(names, 1.0)}
         if len(names) > 1:
@@ -35,10 +33,32 @@ def plantings(model, observed):
             ways |= {name: {name: 2.0} for name in names}
         for what, factors in ways.items():
             arrays = {name: typing.graph.array(name).copy() for name in factors}
-            for name, axis in sorted(places):
+            for name, axis in places:
                 if name in factors:
                     _plant(arrays[name], axis, typing.axes[name][axis], group.atom, factors[name])
             yield group, what, copy_with_arrays(model, arrays)
+
+
+def planted_everywhere(model, observer, factors):
+    """The model with the last channel of every group a multiple of its first in each constant of floating-point
+    numbers, at factors taken in turn, anew for each group; a factor of 0 leaves a constant as it is."""
+    typing = infer(Graph(model, observer=observer))
+    arrays = {}
+    for (group, places), own in zip(_live(typing), itertools.cycle(factors), strict=False):
+        for (name, axis), factor in zip(places, itertools.cycle(own), strict=False):
+            array = arrays.setdefault(name, typing.graph.array(name).copy())
+            if array.dtype.kind == "f" and factor:
+                _plant(array, axis, typing.axes[name][axis], group.atom, factor)
+    return copy_with_arrays(model, arrays)
+
+
+def _live(typing):
+    """(group, (constant, axis) pairs that hold its channels) for those groups that can shrink."""
+    for group in channel_groups(typing):
+        uses = [use for step in group.steps for use in step.uses if use.role is not Role.CONSUMER]
+        places = {(use.constant, use.axis) for use in uses if use.constant in typing.graph.initializers}
+        if not group.frozen:
+            yield group, sorted(places)
 
 
 def _plant(array, axis, term, atom, factor):
