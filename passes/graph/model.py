@@ -23,6 +23,7 @@ from passes.graph.arithmetic import SMALL, is_small
 from passes.graph.constants import GROWING, STANDARD, computable, compute, constant_tensor
 from passes.graph.engine import Engine
 from passes.graph.inputs import overridable
+from passes.graph.kinds import integer_tensors
 from passes.graph.shapes import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
@@ -76,6 +77,7 @@ class Graph:
                 self.users[name].append((node, k))
         self.captured = frozenset().union(*(node.captures for node in self.nodes))
         self.constants = self._constants()
+        self.integers = integer_tensors(model)
         self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
         self._tried: set[str] = set()

@@ -42,6 +42,18 @@ class Scaling(IntEnum):
 
 
 @dataclass(frozen=True)
+class Making:
+    """Of which constants a node makes a channel so that their scale is the channel's.
+
+    The channel is s times as large if the one of the inputs ``factors`` that holds it, and every one of the inputs
+    ``terms``, is s times as large there.
+    """
+
+    factors: frozenset[int]
+    terms: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Place:
     """A term of local letters on axis ``axis`` of input (or output) ``k``."""
 
@@ -75,6 +87,10 @@ class Record:
     scaling: Scaling = Scaling.NONE
     weights: frozenset[int] = frozenset()
     offsets: frozenset[int] = frozenset()
+    making: Making | None = None
+    """Nothing: no scale of the node's constants is a scale of the channels that it makes."""
+    jumps: bool = False
+    """Whether next to no change of an input may be a large one of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
@@ -203,9 +219,26 @@ class Op:
         return letters
 
     def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
-        """How the op treats a channel's scale; which inputs multiply the data and which are added to it."""
-        self.record.scaling = scaling
+        """How the op treats a channel's scale; which inputs multiply the data and which are added to it.
+
+        Integers pass no scale: they wrap around, and quotients of them are cut off.
+        """
+        self.record.scaling = Scaling.NONE if self.gives_integers else scaling
         self.record.weights, self.record.offsets = frozenset(weights), frozenset(offsets)
+
+    def makes(self, factors: Sequence[int] = (), terms: Sequence[int] = ()) -> None:
+        """Which constants a channel that the op makes scales with, see `Making`; without a word of it, with none."""
+        if not self.gives_integers:
+            self.record.making = Making(frozenset(factors), frozenset(terms))
+
+    def jumps(self) -> None:
+        """The op's output is no continuous function of its input: only what is exactly equal stays equal."""
+        self.record.jumps = True
+
+    @property
+    def gives_integers(self) -> bool:
+        """Whether the first output holds integers or booleans."""
+        return bool(self.node.outputs) and self.node.outputs[0] in self.graph.integers
 
     def drop(self, term: Term) -> None:
         """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""

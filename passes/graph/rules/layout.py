@@ -12,6 +12,12 @@ from passes.graph.rules.linear import place_broadcast
 from passes.graph.terms import Term
 
 
+def _moves(op: Op) -> None:
+    """The output holds elements of input 0 and nothing else: linear, in data and in a table of constants."""
+    op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])
+
+
 @rule("Reshape")
 def reshape(op: Op) -> None:
     """Row-major order is kept; the target follows the sizes of the output's axes."""
@@ -25,7 +31,7 @@ def reshape(op: Op) -> None:
         op.resize_input(1, letters)
     else:
         op.resize_attrs("shape", letters)
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Flatten")
@@ -35,7 +41,7 @@ def flatten(op: Op) -> None:
     cut = op.attr("axis", 1)
     cut = cut + len(letters) if cut < 0 else cut
     op.put_out_all([terms.product(letters[:cut]), terms.product(letters[cut:])])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Squeeze", "Unsqueeze")
@@ -43,7 +49,7 @@ def squeeze(op: Op) -> None:
     """Axes of size one come and go; the others keep their order."""
     kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n != 1])
     op.put_out_all([next(kept) if n != 1 else terms.ONE for n in op.out_shape()])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Transpose")
@@ -51,7 +57,7 @@ def transpose(op: Op) -> None:
     """Y's axis i is X's axis perm[i]."""
     letters = op.put_all(0)
     op.put_out_all([letters[axis] for axis in op.attr("perm") or reversed(range(len(letters)))])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Concat")
@@ -67,7 +73,9 @@ def concat(op: Op) -> None:
         for axis, letter in enumerate(letters):
             op.put(k, axis, part if axis == joined else letter)
     op.put_out_all([*letters[:joined], terms.total(parts), *letters[joined + 1 :]])
-    op.scales(Scaling.LINEAR, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
+    constants = [k for k in range(len(op.node.inputs)) if op.is_constant(k)]
+    op.scales(Scaling.LINEAR, offsets=constants)
+    op.makes(factors=constants)
 
 
 @rule("Split")
@@ -85,7 +93,7 @@ def split(op: Op) -> None:
         op.resize_attrs("split", parts)
     else:
         op.resize_input(1, parts)
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Slice")
@@ -135,7 +143,7 @@ def slice_(op: Op) -> None:
                 op.resize_input(k, own)
             else:
                 op.resize_attrs(name, [e for e in own if e is not None])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:
@@ -169,7 +177,7 @@ def gather(op: Op) -> None:
         op.put(1, d, letter)
         op.put_out(axis + d, letter)
         op.freeze(letter, "indexes with it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("GatherElements")
@@ -184,7 +192,7 @@ def gather_elements(op: Op) -> None:
         op.put(0, axis, letter if n == m and axis != picked else terms.atom(n, op.why("picks indices from it")))
         if n != m or axis == picked:
             op.freeze(letter, "indexes with it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Tile")
@@ -195,7 +203,7 @@ def tile(op: Op) -> None:
         op.put(0, axis, letter)
         copies = r if r is not None else op.out_shape()[axis] // n
         op.put_out(axis, terms.product([terms.atom(copies, op.why("repeats it")), letter]))
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("DepthToSpace")
@@ -216,14 +224,13 @@ def space_to_depth(op: Op) -> None:
 def _blocks(op: Op, letters: dict[str, Term]) -> None:
     for name in "abhw":
         op.freeze(letters[name], "rearranges blocks of it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Shape", "Size")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
     op.drop(terms.product(op.put_all(0)))
-    op.scales(Scaling.LINEAR)
 
 
 @rule("Constant")
@@ -250,4 +257,4 @@ def expand(op: Op) -> None:
     place_broadcast(op, 0, letters)
     op.put_out_all(letters)
     op.resize_input(1, letters)
-    op.scales(Scaling.LINEAR)
+    _moves(op)

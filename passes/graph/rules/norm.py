@@ -14,6 +14,8 @@ def batch_normalization(op: Op) -> None:
     """X: N C ..., scale, bias, mean, variance: C -> Y: N C ...; affine on each channel at inference."""
     if op.attr("training_mode", 0):
         raise Refusal("normalises by the batch (training_mode=1)")
+    if not all(op.is_constant(k) for k in range(1, 5)):
+        raise Refusal("has parameters that are computed from the data")
     letters = same_axes(op)
     for k in range(1, 5):
         op.put(k, 0, letters[1])
@@ -74,6 +76,8 @@ def softmax(op: Op) -> None:
     axis = op.attr("axis", 1 if legacy else -1) % len(letters)
     for letter in letters[axis:] if legacy else [letters[axis]]:
         op.freeze(letter, "normalises over it")
+    if op.node.op == "Hardmax":
+        op.jumps()
 
 
 @rule("QuantizeLinear", "DequantizeLinear")

@@ -59,7 +59,11 @@ def ordered(op: Op) -> None:
         for k in range(len(op.node.outputs)):
             size = op.out_shape(k)[axis]
             op.put_out(axis, letter if size == shape[axis] else terms.atom(size, op.why("depends on its order")), k)
-    op.scales(Scaling.NONE if kind == "TopK" else Scaling.LINEAR)
+    if kind == "TopK":
+        op.jumps()
+    else:
+        op.scales(Scaling.LINEAR)
+        op.makes(factors=[0])
 
 
 @rule("GridSample", "RoiAlign")
@@ -67,6 +71,7 @@ def sampling(op: Op) -> None:
     """X: N C ... -> Y: M C ...; where to sample is a parameter."""
     op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
     op.scales(Scaling.HOMOGENEOUS)
+    op.makes(factors=[0])
 
 
 @rule("Resize", "Upsample")
@@ -95,6 +100,7 @@ def resample(op: Op) -> None:
         axes = op.attr("axes") or range(len(entries))
         op.resize_input(3, [entries[axis] for axis in axes])
     op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])
 
 
 @rule("Pad")

@@ -41,3 +41,4 @@ def reverse_sequence(op: Op) -> None:
     for name, default in (("time_axis", 0), ("batch_axis", 1)):
         op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
     op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from netkit import net
+from netkit import engine, net
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
