@@ -11,6 +11,7 @@ import onnx
 
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
 from passes.graph.patch import copy_without_weights
+from passes.unshare import original
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def cost(graph: Graph) -> Cost:
     """Cost of a model."""
     model = graph.model
     return Cost(
-        params=sum(int(np.prod(t.dims)) for t in model.graph.initializer if is_float(t)),
+        params=sum(int(np.prod(t.dims)) for t in model.graph.initializer if is_float(t) and not original(t)),
         macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph),
         bytes=model_bytes(model),
         nodes=len(graph.nodes),

@@ -15,6 +15,7 @@ from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.terms import Atom, Term
 from passes.project import axis_size
+from passes.unshare import original
 
 Widths = Mapping[Atom, int]
 """Channels that stay; of what is not in it, all."""
@@ -57,9 +58,11 @@ def macs_footprint(typing: Typing) -> Footprint:
 
 
 def params_footprint(typing: Typing) -> Footprint:
-    """Weights and other floating-point constants."""
-    constants = typing.graph.initializers.values()
-    return Footprint(typing.axes.get(t.name, []) for t in constants if is_float(t))
+    """Weights and other floating-point constants; copies of one that are cut alike are one."""
+    constants = [t for t in typing.graph.initializers.values() if is_float(t)]
+    axes = {t.name: typing.axes.get(t.name, []) for t in constants}
+    own = {(original(t) or t.name, tuple(map(terms.resolve, axes[t.name]))): axes[t.name] for t in constants}
+    return Footprint(own.values())
 
 
 @dataclass(frozen=True)
