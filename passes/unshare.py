@@ -38,8 +38,11 @@ _WEIGHTS: dict[str, frozenset[int]] = {
 }
 """Inputs that hold the weights of a layer, by op."""
 _POINTWISE = frozenset(
-    "Add Sub Mul Div Max Min Sum Mean Pow Where PRelu BatchNormalization LayerNormalization RMSNormalization Equal"
-    " Greater GreaterOrEqual Less LessOrEqual And Or Xor Mod".split()
+    {
+        *("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "Mod", "Where", "PRelu"),
+        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"),
+        *("BatchNormalization", "LayerNormalization", "RMSNormalization"),
+    }
 )
 
 
@@ -140,7 +143,7 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
 def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
     if (one.data_type, *one.dims) != (two.data_type, *two.dims):
         return False
-    return onnx.numpy_helper.to_array(one).tobytes() == onnx.numpy_helper.to_array(two).tobytes()
+    return bool(onnx.numpy_helper.to_array(one).tobytes() == onnx.numpy_helper.to_array(two).tobytes())
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], freed: set[str]) -> None:
