@@ -1,6 +1,6 @@
 """Each reader of a small constant gets a copy of its own, so that what only shares a constant is tied to nothing.
 
-    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), as tools that merge equal tensors leave it)
+    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), as tools that merge equals leave it)
     After:   y = Conv(x, w, zeros)  z = Conv(y, v, zeros_2)
 
 After the surgery, copies that are still equal become one tensor again, under the old name.
@@ -91,10 +91,11 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_small(tensor: onnx.TensorProto, ops: list[str]) -> bool:
-    size = math.prod(tensor.dims)
+    dims = [int(n) for n in tensor.dims]
+    size = math.prod(dims)
     if size <= 1 or tensor.data_type == onnx.TensorProto.STRING:
         return False
-    if size == max(tensor.dims):
+    if size == max(dims):
         return size <= LONGEST
     return size <= SMALL and _POINTWISE.issuperset(ops)
 
