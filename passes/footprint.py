@@ -1,7 +1,7 @@
 """What a model costs as a function of how many channels its groups have.
 
-A node's multiply-adds are a product of axes (`passes.cost.mac_axes`), and so is the size of a constant; each axis is as
-long as the channels that stand on it.
+A node's multiply-adds are a sum of products of axes (`passes.multiplications`), and the size of a constant is a product
+of them; each axis is as long as the channels that stand on it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from passes.cost import batch, is_float, mac_axes
+from passes.cost import INTEGERS, batch, parameters
 from passes.graph import terms
 from passes.graph.infer import Typing
 from passes.graph.terms import Atom, Term
+from passes.multiplications import Factor, mac_products
 from passes.project import axis_size
 from passes.unshare import original
 
@@ -53,15 +54,24 @@ class Footprint:
 def macs_footprint(typing: Typing) -> Footprint:
     """Multiply-adds of one sample."""
     graph = typing.graph
-    nodes = ([typing.axes[name][axis] for name, axis in mac_axes(graph, node)] for node in graph.nodes)
-    return Footprint((axes for axes in nodes if axes), batch(graph))
+    products = (product for node in graph.nodes for product in mac_products(graph, node))
+    return Footprint((_terms(typing, product) for product in products), batch(graph))
+
+
+def _terms(typing: Typing, product: Iterable[Factor]) -> list[Term]:
+    return [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
 
 
 def params_footprint(typing: Typing) -> Footprint:
-    """Weights and other floating-point constants; copies of one that are cut alike are one."""
-    constants = [t for t in typing.graph.initializers.values() if is_float(t)]
-    axes = {t.name: typing.axes.get(t.name, []) for t in constants}
-    own = {(original(t) or t.name, tuple(map(terms.resolve, axes[t.name]))): axes[t.name] for t in constants}
+    """Weights and other constants that count as parameters; copies of one that are cut alike are one."""
+    constants, counted = typing.graph.initializers.values(), parameters(typing.graph)
+    own: dict[tuple[object, ...], list[Term]] = {}
+    for tensor in constants:
+        name = original(tensor) or tensor.name
+        each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
+        if each:
+            axes = typing.axes.get(tensor.name, [])
+            own[name, *map(terms.resolve, axes)] = [*axes, terms.atom(each)]
     return Footprint(own.values())
 
 
