@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from passes.cost import INTEGERS, batch, parameters
 from passes.graph import terms
 from passes.graph.infer import Typing
+from passes.graph.model import Node
 from passes.graph.terms import Atom, Term
-from passes.multiplications import Factor, mac_products
+from passes.multiplications import mac_products
 from passes.project import axis_size
 from passes.unshare import original
 
@@ -53,26 +54,34 @@ class Footprint:
 
 def macs_footprint(typing: Typing) -> Footprint:
     """Multiply-adds of one sample."""
-    graph = typing.graph
-    products = (product for node in graph.nodes for product in mac_products(graph, node))
-    return Footprint((_terms(typing, product) for product in products), batch(graph))
-
-
-def _terms(typing: Typing, product: Iterable[Factor]) -> list[Term]:
-    return [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+    products = (product for node in typing.graph.nodes for product in mac_sizes(typing, node))
+    return Footprint(products, batch(typing.graph))
 
 
 def params_footprint(typing: Typing) -> Footprint:
     """Weights and other constants that count as parameters; copies of one that are cut alike are one."""
-    constants, counted = typing.graph.initializers.values(), parameters(typing.graph)
-    own: dict[tuple[object, ...], list[Term]] = {}
-    for tensor in constants:
+    return Footprint(constant_sizes(typing).values())
+
+
+def constant_sizes(typing: Typing) -> dict[str, list[Term]]:
+    """Constants that count as parameters -> the axes whose sizes' product is how many they are."""
+    counted = parameters(typing.graph)
+    own: dict[tuple[object, ...], tuple[str, list[Term]]] = {}
+    for tensor in typing.graph.initializers.values():
         name = original(tensor) or tensor.name
         each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
         if each:
             axes = typing.axes.get(tensor.name, [])
-            own[name, *map(terms.resolve, axes)] = [*axes, terms.atom(each)]
-    return Footprint(own.values())
+            own.setdefault((name, *map(terms.resolve, axes)), (tensor.name, [*axes, terms.atom(each)]))
+    return dict(own.values())
+
+
+def mac_sizes(typing: Typing, node: Node) -> list[list[Term]]:
+    """The axes of each product whose sum the multiply-adds of ``node`` are."""
+    return [
+        [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+        for product in mac_products(typing.graph, node)
+    ]
 
 
 @dataclass(frozen=True)
@@ -100,7 +109,11 @@ class Holdings:
         """What the channels of ``atoms`` hold; what several of them do, counts once."""
         atoms = list(atoms)
         macs, params = self._macs.held(atoms), self._params.held(atoms)
-        return Held(macs, params, _share(macs, self._macs.total), _share(params, self._params.total))
+        return Held(macs, params, *self.shares(macs, params))
+
+    def shares(self, macs: int, params: int) -> tuple[float, float]:
+        """Shares of the model's multiply-adds and parameters."""
+        return _share(macs, self._macs.total), _share(params, self._params.total)
 
 
 def _share(part: int, whole: int) -> float:

@@ -61,6 +61,8 @@ class Typing:
     axes: dict[str, list[Term]]
     flows: list[Flow]
     resizes: list[tuple[Flow, Resize]]
+    refused: dict[int, str] = field(default_factory=dict)
+    """node index -> why its rule says nothing of its axes."""
 
 
 def infer(graph: Graph) -> Typing:
@@ -148,6 +150,7 @@ def _fresh_axes(graph: Graph, name: str) -> list[Term]:
 
 
 def _freeze_node(typing: Typing, op: Op, reason: str) -> None:
+    typing.refused[op.node.index] = op.why(reason)
     for name in (*op.node.inputs, *op.node.outputs):
         _freeze_tensor(typing, name, op.why(reason))
 

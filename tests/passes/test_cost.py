@@ -108,7 +108,7 @@ def test_what_is_a_parameter():
         g = Gather(table, i)  e = DequantizeLinear(g, s, z)  h = Add(r, e)  k = Gather<axis=1>(h, at)  y = Add(k, b)
     }"""
     model = net(body, w_q=np.ones((6, 8), I8), s=np.array(0.1, np.float32), z=np.array(0, I8),
-                table=np.ones((9, 6), I8), shape=np.array([-1, 6]), at=np.arange(4, dtype=np.int32), b=(4,))  # fmt: skip
+                table=np.ones((9, 6), I8), shape=np.array([-1, 6]), at=np.arange(4), b=(4,))  # fmt: skip
     expected = 48 + 54 + 1 + 4
     found = analyse(model, {}, None, Quiet())
     assert cost(Graph(model)).params == expected == params_footprint(found.typing).total
