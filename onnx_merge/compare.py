@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.further import further_given, further_made
+from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
@@ -75,6 +76,11 @@ class Comparison:
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
+        if self._loaded is None or not self._loaded.real:
+            self.notes += [
+                f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
+                for name in unknown_ranges(self.model)
+            ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         if options.max_drop is not None:

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError, UsageError
+from onnx_merge.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime import BFLOAT16, TensorInfo
 
 Array = NDArray[Any]
@@ -126,25 +127,6 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
         high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
         return rng.integers(0, high, shape).astype(info.dtype)
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
-
-
-def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
-    tables = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
-    bounds: dict[str, int] = {}
-    for node in model.graph.node:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == "Constant" and "value" in attributes:
-            tables[node.output[0]] = tuple(attributes["value"].t.dims)
-        elif node.op_type in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"):
-            if node.input[0] in origin:
-                origin[node.output[0]] = origin[node.input[0]]
-        elif node.op_type == "Gather" and node.input[1] in origin and tables.get(node.input[0]):
-            rows = tables[node.input[0]][attributes["axis"].i if "axis" in attributes else 0]
-            name = origin[node.input[1]]
-            bounds[name] = min(rows, bounds.get(name, rows))
-    return bounds
 
 
 def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
