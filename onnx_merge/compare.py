@@ -22,6 +22,7 @@ from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, index_bounds, load_samples, random_feeds, resolve_shapes
 from passes.calibrated.enough import Further
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
@@ -231,7 +232,9 @@ class Comparison:
         if self.samples is None:
             return random_feeds(self.session.inputs, size, self.options.seed, self.sizes, index_bounds(self.model))
         feeds = self.samples.feeds
-        return {name: array[np.arange(size) % len(array)] if array.ndim else array for name, array in feeds.items()}
+        return {
+            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
+        }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` random samples, fewer where they are huge."""
@@ -250,16 +253,18 @@ class Comparison:
 
 def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
     """Every second sample, from ``first`` on."""
-    return {n: a[first::2] if a.ndim else a for n, a in feeds.items()}, None if labels is None else labels[first::2]
+    return {n: a[first::2] if has_rows(a) else a for n, a in feeds.items()}, None if labels is None else labels[
+        first::2
+    ]
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
-    total = min((len(array) for array in feeds.values() if array.ndim), default=0)
+    total = min((len(array) for array in feeds.values() if has_rows(array)), default=0)
     if total <= count:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: array[rows] if array.ndim else array for name, array in feeds.items()}
+    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
 
 
 def gate(close: Fidelity | None, options: Options) -> FidelityError | None:

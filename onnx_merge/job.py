@@ -96,7 +96,7 @@ class Job:
         """What to reconstruct from, where that is asked for."""
         options = self.options
         calibration = self.comparison.calibration() if options.reconstructs else None
-        if calibration is None:
+        if calibration is None or not len(calibration):  # inputs that are declared empty hold no samples
             return None
         further = self.comparison.further(calibration)
         return Samples(calibration.feeds, calibration.real, Piecewise(self.provider), options.memory_limit, further)

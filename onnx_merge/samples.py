@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime import BFLOAT16, TensorInfo
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -63,7 +64,10 @@ def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
         TensorInfo(
             value.name,
             np.dtype(np.float32),  # shapes are asked for only
-            tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in value.type.tensor_type.shape.dim),
+            tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or None
+                for d in value.type.tensor_type.shape.dim
+            ),
         )
         for value in model.graph.input
         if value.name not in constants
@@ -108,8 +112,8 @@ def _resolve(
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
         if isinstance(dim, str):
             shape.append(by_symbol.setdefault(dim, default))
-        elif isinstance(dim, int) and dim > 0:
-            shape.append(dim)
+        elif _fixed(dim):
+            shape.append(int(dim or 0))
         else:
             chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
             shape.append(given[axis] if chosen and isinstance(given, Sequence) else default)
@@ -142,7 +146,7 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
     named = by_input(arrays, inputs, f"{path}")
     feeds = {i.name: conform(named[i.name], i, f"{path}") for i in inputs}
-    counts = {n: len(a) for n, a in feeds.items() if a.ndim}
+    counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
@@ -201,12 +205,13 @@ def conform(array: Array, info: TensorInfo, where: str) -> Array:
     fits = array.ndim == len(info.shape)
     if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
-    if array.size == 0:
+    if array.size == 0 and 0 not in info.shape:
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
     if given > wanted or (given != wanted and wanted == 3):
         raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
-    if wanted == 1 and not (np.iinfo(info.dtype).min <= array.min() and array.max() <= np.iinfo(info.dtype).max):
+    limits = np.iinfo(info.dtype) if wanted == 1 and array.size else None
+    if limits is not None and not (limits.min <= array.min() and array.max() <= limits.max):
         raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
     if wanted != 2 or array.dtype == info.dtype:
         result = array if array.dtype == info.dtype else array.astype(info.dtype)
@@ -247,7 +252,8 @@ def _rank_of(dtype: np.dtype[Any]) -> int:
 
 
 def _fixed(dim: int | str | None) -> bool:
-    return isinstance(dim, int) and dim > 0
+    """Whether a declared size is one; 0 is, and dynamic ones are -1 in some files."""
+    return isinstance(dim, int) and dim >= 0
 
 
 def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:
