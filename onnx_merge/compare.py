@@ -16,12 +16,14 @@ from onnx_merge.assignments import Assignments, find_assignments, require, sampl
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.further import further_given, further_made
+from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
 from passes.calibrated.enough import Further
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
@@ -85,6 +87,11 @@ class Comparison:
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
         if self.samples is not None:
             self._find_sizes(self.samples)
+        if self._loaded is None or not self._loaded.real:
+            self.notes += [
+                f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
+                for name in unknown_ranges(self.model)
+            ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         if options.max_drop is not None:
@@ -251,7 +258,9 @@ class Comparison:
         if self.samples is None:
             return random_feeds(self.session.inputs, size, self.options.seed, self.sizes, index_bounds(self.model))
         feeds = self.samples.feeds
-        return {name: array[np.arange(size) % len(array)] if array.ndim else array for name, array in feeds.items()}
+        return {
+            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
+        }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` random samples, fewer where they are huge."""
@@ -270,16 +279,18 @@ class Comparison:
 
 def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
     """Every second sample, from ``first`` on."""
-    return {n: a[first::2] if a.ndim else a for n, a in feeds.items()}, None if labels is None else labels[first::2]
+    return {n: a[first::2] if has_rows(a) else a for n, a in feeds.items()}, None if labels is None else labels[
+        first::2
+    ]
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
-    total = min((len(array) for array in feeds.values() if array.ndim), default=0)
+    total = min((len(array) for array in feeds.values() if has_rows(array)), default=0)
     if total <= count:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: array[rows] if array.ndim else array for name, array in feeds.items()}
+    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
 
 
 def gate(close: Fidelity | None, options: Options) -> FidelityError | None:

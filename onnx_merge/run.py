@@ -18,7 +18,7 @@ from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, UsageError
 from onnx_merge.fixed_inputs import with_fixed_inputs
-from onnx_merge.job import Job
+from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
 from onnx_merge.runtime import available_provider
@@ -93,7 +93,8 @@ def run(
         source = with_fixed_inputs(source, options.fix_input)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
-        job = Job(source, options, provider, stages, comparison, progress)
+        analysis = analysed(source, options, comparison, stages)
+        job = Job(source, options, provider, stages, comparison, progress, analysis)
     compressed, settings = find(job)
     verdict = job.judge(compressed, settings)
     with stages("save"):

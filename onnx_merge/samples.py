@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
+from onnx_merge.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime import BFLOAT16, TensorInfo
-from passes.graph.inputs import overridable
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -75,6 +76,23 @@ def feeds_at(
         return feeds
     floats = {i.name for i in inputs if _rank_of(i.dtype) == 2}
     return {n: (a * scale).astype(a.dtype) if n in floats else a for n, a in feeds.items()}
+
+
+def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
+    """The inputs that a caller must give, as the file declares them."""
+    constants = {t.name for t in model.graph.initializer}  # and those with a default, which need not be given
+    return [
+        TensorInfo(
+            value.name,
+            np.dtype(np.float32),  # shapes are asked for only
+            tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or None
+                for d in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    ]
 
 
 def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -136,26 +154,6 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
 
 
-def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
-    defaults = overridable(model)
-    tables = {t.name: tuple(t.dims) for t in model.graph.initializer if t.name not in defaults}
-    origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
-    bounds: dict[str, int] = {}
-    for node in model.graph.node:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == "Constant" and "value" in attributes:
-            tables[node.output[0]] = tuple(attributes["value"].t.dims)
-        elif node.op_type in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"):
-            if node.input[0] in origin:
-                origin[node.output[0]] = origin[node.input[0]]
-        elif node.op_type == "Gather" and node.input[1] in origin and tables.get(node.input[0]):
-            rows = tables[node.input[0]][attributes["axis"].i if "axis" in attributes else 0]
-            name = origin[node.input[1]]
-            bounds[name] = min(rows, bounds.get(name, rows))
-    return bounds
-
-
 def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
 
@@ -169,7 +167,7 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
     named = by_input(arrays, inputs, f"{path}")
     feeds = {i.name: conform(named[i.name], i, f"{path}") for i in inputs}
-    counts = {n: len(a) for n, a in feeds.items() if a.ndim}
+    counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
@@ -228,12 +226,13 @@ def conform(array: Array, info: TensorInfo, where: str) -> Array:
     fits = array.ndim == len(info.shape)
     if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
-    if array.size == 0:
+    if array.size == 0 and 0 not in info.shape:
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
     if given > wanted or (given != wanted and wanted == 3):
         raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
-    if wanted == 1 and not (np.iinfo(info.dtype).min <= array.min() and array.max() <= np.iinfo(info.dtype).max):
+    limits = np.iinfo(info.dtype) if wanted == 1 and array.size else None
+    if limits is not None and not (limits.min <= array.min() and array.max() <= limits.max):
         raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
     if wanted != 2 or array.dtype == info.dtype:
         result = array if array.dtype == info.dtype else array.astype(info.dtype)
@@ -274,7 +273,8 @@ def _rank_of(dtype: np.dtype[Any]) -> int:
 
 
 def _fixed(dim: int | str | None) -> bool:
-    return isinstance(dim, int) and dim > 0
+    """Whether a declared size is one; 0 is, and dynamic ones are -1 in some files."""
+    return isinstance(dim, int) and dim >= 0
 
 
 def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:

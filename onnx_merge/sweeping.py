@@ -15,7 +15,7 @@ from onnx_merge.compare import Comparison
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
-from onnx_merge.job import Job
+from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo
 from onnx_merge.runtime import available_provider
@@ -108,7 +108,8 @@ def run(
         with stages("prepare"):
             untimed = replace(options, benchmark=None)  # until the end, when nothing else runs
             comparison = Comparison(source.model, untimed, provider)
-            job = Job(source, untimed, provider, stages, comparison, progress)
+            analysis = analysed(source, options, comparison, stages)
+            job = Job(source, untimed, provider, stages, comparison, progress, analysis)
             job.prepare()
         with files.made():
             with stages("candidates"):

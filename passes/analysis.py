@@ -16,6 +16,7 @@ from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
 from passes.graph.shapes import Assignment, Observer
 from passes.normalise import normalise
+from passes.unshare import unshare
 
 Stage = Callable[[str], AbstractContextManager[None]]
 """Surrounds the stage of the given name, to time it and to show it."""
@@ -42,7 +43,7 @@ def analyse(
     """The first half of the way: find the channel groups of ``model``, which stays as it is; ``engine`` computes its
     constants."""
     with stage("normalise"):
-        normal = normalise(model, engine)
+        normal = unshare(normalise(model, engine))
         before = Graph(normal, assignments, observer, engine)
     with stage("fold"):
         folded = fold_batchnorm(before)

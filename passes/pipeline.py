@@ -11,19 +11,19 @@ import onnx
 
 from passes.allocation.allocate import Allocation, Allocator
 from passes.allocation.losses import Losses
-from passes.analysis import analyse
+from passes.analysis import Analysis, analyse
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
 from passes.calibrated.views import Samples, View, Views
 from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
-from passes.graph.registry import is_quantised
 from passes.graph.shapes import Assignment, Observer
 from passes.plan import GroupPlan, PlanSettings
 from passes.planner import Planner
 from passes.settings import CompressSettings, exclusions, own_ratios
 from passes.shrink import Solution, shrink, unshrunk_twin
+from passes.ungrouped import first_quantised
 
 Progress = Callable[[str], None]
 
@@ -55,9 +55,7 @@ class Compressed:
     @property
     def quantised(self) -> str | None:
         """The first node that computes with quantised numbers and that no rule can cut, if there is one."""
-        cut = {flow.record.node.index for flow in self.typing.flows}
-        whole = (node for node in self.typing.graph.nodes if node.index not in cut and is_quantised(node.op))
-        return next((f"{node.label} ({node.op})" for node in whole), None)
+        return first_quantised(self.typing)
 
     def twin(self) -> onnx.ModelProto:
         """The same function at the original shapes (see `passes.shrink`)."""
@@ -80,7 +78,8 @@ class Study:
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
     finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of
-    it that are constant, or depend on shapes alone; ``progress`` is told the stage.
+    it that are constant, or depend on shapes alone; ``progress`` is told the stage; ``analysis``: of the same model, if
+    it is there already.
     """
 
     def __init__(
@@ -91,10 +90,11 @@ class Study:
         progress: Progress = silent,
         samples: Samples | None = None,
         engine: Engine | None = None,
+        analysis: Analysis | None = None,
     ) -> None:
         self._model, self._progress = model, progress
         self._seconds: dict[str, float] = {}
-        self.analysis = analyse(model, assignments, observer, self._stage, engine)
+        self.analysis = analysis or analyse(model, assignments, observer, self._stage, engine)
         self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}

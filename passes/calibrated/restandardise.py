@@ -23,6 +23,8 @@ from passes.graph.engine import Engine
 from passes.graph.errors import RunError
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
+from passes.graph.shapes import Shape
+from passes.numerics.arrays import has_rows
 from passes.shrink import Solution
 
 SAMPLES = 2
@@ -41,7 +43,8 @@ def restandardised(
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = {
-        name: np.concatenate([f[name] for f in used]) if feeds[0][name].ndim else feeds[0][name] for name in feeds[0]
+        name: np.concatenate([f[name] for f in used]) if has_rows(feeds[0][name]) else feeds[0][name]
+        for name in feeds[0]
     }
     if not norms or samples_in(joined) < SAMPLES:
         return None
@@ -52,7 +55,8 @@ def restandardised(
         rank = len(before.shape(node.inputs[0]) or ())
         if rank < 2 or before.shape(node.inputs[0]) is None:
             return None
-        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset)
+        shape = before.shape(node.inputs[3]) or ()
+        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset, shape)
     nodes = [n for i, old in enumerate(before.model.graph.node) for n in taken.get(i, [old])]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -67,9 +71,9 @@ def restandardised(
         return None
     arrays: dict[str, Array] = {}
     for node in norms:
-        mean, variance = (found[f"{node.outputs[0]}.{what}"].ravel() for what in ("mean", "variance"))
-        arrays[node.inputs[3]] = mean.astype(before.array(node.inputs[3]).dtype)
-        arrays[node.inputs[4]] = variance.astype(before.array(node.inputs[4]).dtype)
+        for name, what in zip(node.inputs[3:5], ("mean", "variance"), strict=True):
+            old = before.array(name)
+            arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape).astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(
         typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
@@ -78,7 +82,7 @@ def restandardised(
 
 def samples_in(feed: Mapping[str, Array]) -> int:
     """Samples of a batch."""
-    return next((len(a) for a in feed.values() if a.ndim), 1)
+    return next((len(a) for a in feed.values() if has_rows(a)), 1)
 
 
 def _free_batch(model: onnx.ModelProto) -> None:
@@ -88,11 +92,14 @@ def _free_batch(model: onnx.ModelProto) -> None:
             kind.shape.dim[0].ClearField("dim_value")
 
 
-def _standardising(node: onnx.NodeProto, rank: int, opset: int) -> list[onnx.NodeProto]:
-    """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`."""
+def _standardising(node: onnx.NodeProto, rank: int, opset: int, own: Shape) -> list[onnx.NodeProto]:
+    """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
+
+    ``own``: shape of its parameters: (C,), or with spatial=0 also the axes behind.
+    """
     x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-    axes = [d for d in range(rank) if d != 1]
+    axes = [d for d in range(rank) if not 1 <= d <= len(own)]
     names = {
         k: f"{out}.{k}"
         for k in (
@@ -119,7 +126,7 @@ def _standardising(node: onnx.NodeProto, rank: int, opset: int) -> list[onnx.Nod
             "Constant",
             [],
             [names["shape"]],
-            value=numpy_helper.from_array(np.array([1, -1] + [1] * (rank - 2), np.int64)),
+            value=numpy_helper.from_array(np.array([1, *own] + [1] * (rank - 1 - len(own)), np.int64)),
         ),
         helper.make_node("Constant", [], [names["axes"]], value=numpy_helper.from_array(np.array(axes, np.int64))),
     ]

@@ -12,7 +12,7 @@ import onnx
 from onnx import numpy_helper
 
 from passes.graph.inputs import list_initializers, lists_all
-from passes.graph.model import Array, Graph, Node
+from passes.graph.model import Array, Graph, Node, with_array
 
 
 @dataclass
@@ -102,8 +102,7 @@ class Patch:
         del graph.node[:]
         graph.node.extend(nodes)
         for tensor in source.graph.initializer:
-            changed = self.arrays.get(tensor.name)
-            graph.initializer.append(tensor if changed is None else numpy_helper.from_array(changed, tensor.name))
+            graph.initializer.append(with_array(tensor, self.arrays.get(tensor.name)))
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
         for value in graph.input:  # initializers that are also inputs, as old exporters write them
             if value.name in self.arrays:
