@@ -32,7 +32,8 @@ class RunObserver:
         try:
             session = Session(_exposing(model, names), self.provider, optimisation="basic", base_dir=self.base_dir)
             seed, self._runs = self.seed + self._runs, self._runs + 1
-            feeds = random_feeds(session.inputs, None, seed, sizes, index_bounds(model))
+            given = {i.name: sizes[i.name] for i in session.inputs if i.name in sizes}  # others have a default
+            feeds = random_feeds(session.inputs, None, seed, given, index_bounds(model))
             wanted = [output.name for output in session.outputs if output.name in set(names)]
             return {name: tuple(value.shape) for name, value in session.run(feeds, wanted).items()}
         except OnnxMergeError:
