@@ -9,6 +9,7 @@ GENERAL = (
     (r".+ \((\w+)\) (computes with) the sizes of .+", r"\1 \2 its size"),
     (r".+? \(([A-Za-z]\w*)\) (.+)", r"\1 \2"),
     (r"the graph's output (computes with) the sizes of .+", r"a graph output \1 its size"),
+    (r".+ (may be overridden by callers)", r"an input \1"),
     (r".+ (is a graph (?:in|out)put|is read inside a control-flow body)", r"it \1"),
     (r"axis \d+ of .+ (is dynamic)", r"it \1"),
     (r".+ (multiplies (?:two|stacks) .+|mixes neighbouring channels|pads .+|transposes its input)", r"a node \1"),

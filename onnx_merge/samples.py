@@ -133,8 +133,8 @@ def _resolve(
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
         if name := symbol(dim):
             shape.append(by_symbol.setdefault(name, default))
-        elif isinstance(dim, int) and dim > 0:
-            shape.append(dim)
+        elif _fixed(dim):
+            shape.append(int(dim or 0))
         else:
             chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
             shape.append(given[axis] if chosen and isinstance(given, Sequence) else default)

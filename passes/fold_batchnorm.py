@@ -94,6 +94,9 @@ def _constants_reason(graph: Graph, node: Node) -> str | None:
     """Why the norm is not a fixed affine map, or nothing."""
     if node.attrs.get("training_mode", 0) or len([n for n in node.outputs if n]) > 1:
         return "it is in training mode"
+    given = next((name for name in node.inputs[1:5] if name in graph.overridable), None)
+    if given is not None:
+        return f"{given} may be overridden by callers"
     if any(name not in graph.initializers for name in node.inputs[1:5]):
         return "its parameters are computed in the graph"
     if any(len(graph.shape(name) or ()) > 1 for name in node.inputs[1:5]):
@@ -114,6 +117,8 @@ def _private(graph: Graph, name: str, reader: Node) -> str | None:
 def _layer_reason(graph: Graph, layer: Node) -> str | None:
     """Why the weights of ``layer`` cannot be rewritten, or nothing."""
     for name in (n for n in layer.inputs[1:] if n):
+        if name in graph.overridable:
+            return f"{name} may be overridden by callers"
         if name not in graph.initializers:
             return f"{name} of {layer.label} is not an initializer"
         if len(graph.users[name]) > 1 or name in graph.captured:

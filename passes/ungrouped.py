@@ -62,7 +62,7 @@ def ungrouped(typing: Typing, groups: Sequence[ChannelGroup]) -> list[Ungrouped]
 
 
 def _size(axes: Sequence[Term], gone: Mapping[Atom, int]) -> int:
-    return math.prod(axis_size(term, gone) for term in axes)
+    return math.prod(int(axis_size(term, gone)) for term in axes)
 
 
 def _reader(typing: Typing, name: str) -> Node | None:
