@@ -237,7 +237,7 @@ def _first(
 
 def _stages(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
     yield from (_stage(dims, 1, 2, together) for together in range(5))
-    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (16, 1)))
+    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (3, 1), (4, 1), (16, 1)))
     yield from (_stage(dims, of, 2, 2) for of in (2, 4, 8, 16, 32))
     yield _stage(dims, 32, 2, 3)  # squares, or equal lengths
     for first, second in ((192, 96), (96, 192)):
