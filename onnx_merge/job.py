@@ -20,6 +20,7 @@ from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from onnx_merge.structure import check_structure
+from onnx_merge.unchanged import check_unchanged
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -194,6 +195,10 @@ class Job:
                 seed=options.seed,
                 session=comparison.session,
             )
+            if not options.loses:
+                notes += check_unchanged(
+                    original, compressed.model, comparison.assignments, provider, seed=options.seed
+                )
             if rigid is not None:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):

@@ -30,7 +30,7 @@ class RunObserver:
     def __call__(self, model: onnx.ModelProto, sizes: Mapping[str, Shape], names: list[str]) -> dict[str, Shape]:
         """Shapes of those of ``names`` that are tensors; none if the model cannot be run. Nothing is raised."""
         try:
-            session = Session(_exposing(model, names), self.provider, optimisation="basic", base_dir=self.base_dir)
+            session = Session(exposing(model, names), self.provider, optimisation="basic", base_dir=self.base_dir)
             seed, self._runs = self.seed + self._runs, self._runs + 1
             feeds = random_feeds(session.inputs, None, seed, sizes, index_bounds(model))
             wanted = [output.name for output in session.outputs if output.name in set(names)]
@@ -39,7 +39,7 @@ class RunObserver:
             return {}
 
 
-def _exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     """A copy of ``model`` with the tensors ``names`` among its outputs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
