@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.dimensions import Assignment, Dimension, Role, dimensions, key_of, shapes, sizes_of
-from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 
@@ -175,6 +175,8 @@ class _Search:
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
                 self._known[mark] = True
                 self.found.append(dict(values))
+            except InputError:
+                raise
             except OnnxMergeError as error:
                 self.problem = self.problem or error.message  # at the most likely sizes
                 self._known[mark] = False

@@ -20,6 +20,8 @@ Array = NDArray[Any]
 CHUNK_BYTES = 8 * 2**20
 """Input of one run, at most: activations take some hundred times as much memory."""
 CHUNK_SAMPLES = 128
+STEP = 8
+"""Batches are multiples of it, where they are larger: some models take no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,8 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
     fixed_size = bool(fixed)
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
     step = fixed.pop() if fixed else min(CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
+    if not fixed_size and step > STEP:
+        step -= step % STEP
     for start in range(0, count, step):
         valid = min(step, count - start)
         size = step if fixed_size else valid
