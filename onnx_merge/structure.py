@@ -109,9 +109,8 @@ def _check_runs(
         return [f"not run, since the original was not run at any size either: {assignments.problem}"]
     declared = {v.name: dims(v) for v in original.graph.output}
     bounds, loose = index_bounds(original), value_sized(original)
-    notes = [
-        f"run at one size only of {name}: the original was not seen to run at another" for name in assignments.stuck
-    ]
+    alone = "run at one size of {} only: the original was not seen to run at another"
+    notes = [alone.format(name) for name in assignments.stuck]
     for assignment in assignments.found:
         at = f"at {place(assignment)}"
         feeds = feeds_at(before.inputs, assignment, seed, bounds)
