@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.dimensions import Assignment, Dimension, Role, dimensions, key_of, shapes, sizes_of
-from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 
@@ -86,12 +86,12 @@ def find_assignments(
         return Assignments((shapes(inputs, {}),))
     search = _Search(session, dims, seed, bounds or {}, limit)
     given = _given(inputs, sizes or {})
-    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known]))
+    taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
+    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
     for target in _targets(dims):
         search.vary(base, target)
-    taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried)
@@ -175,6 +175,8 @@ class _Search:
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
                 self._known[mark] = True
                 self.found.append(dict(values))
+            except InputError:
+                raise
             except OnnxMergeError as error:
                 self.problem = self.problem or error.message  # at the most likely sizes
                 self._known[mark] = False
@@ -223,11 +225,11 @@ def _given(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, int]:
 
 
 def _first(
-    dims: tuple[Dimension, ...], given: Mapping[str, int], known: Sequence[Mapping[str, int]]
+    dims: tuple[Dimension, ...], given: Mapping[str, int], known: Sequence[Mapping[str, int]], taken: set[int]
 ) -> Iterator[dict[str, int]]:
-    """Sizes in the order they are tried. What is ``given`` is not varied here."""
+    """Sizes in the order they are tried. What is ``given`` is not varied here; the first ones avoid ``taken``."""
     seen: set[tuple[int, ...]] = set()
-    for sizes in itertools.chain(({**_stage(dims, 1, 2, 1), **k} for k in known), _stages(dims)):
+    for sizes in itertools.chain(({**_stage(dims, 1, 2, 1), **k} for k in known), _stages(dims, taken)):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:
@@ -235,9 +237,11 @@ def _first(
             yield {d.key: values[d.key] for d in dims}
 
 
-def _stages(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
-    yield from (_stage(dims, 1, 2, together) for together in range(5))
-    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (16, 1)))
+def _stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, int]]:
+    odd, short = ([p for p in primes if p not in taken] or primes for primes in (ODD, SHORT))
+    for together in range(5):
+        yield _stage(dims, 1, 2, together, lengths=short, odd=odd)
+    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (3, 1), (4, 1), (16, 1)))
     yield from (_stage(dims, of, 2, 2) for of in (2, 4, 8, 16, 32))
     yield _stage(dims, 32, 2, 3)  # squares, or equal lengths
     for first, second in ((192, 96), (96, 192)):
@@ -257,6 +261,7 @@ def _stage(
     together: int,
     edges: Sequence[int] = (),
     lengths: Sequence[int] = (),
+    odd: Sequence[int] = ODD,
 ) -> dict[str, int]:
     """Sizes for all dimensions: multiples of a power of two, or ``edges`` and ``lengths``, over again if they are few.
 
@@ -265,7 +270,7 @@ def _stage(
     """
     pools: dict[Role, Sequence[int]] = {
         "batch": range(batch, batch + len(dims)),
-        "edge": edges or _multiples(multiple, ODD),
+        "edge": edges or _multiples(multiple, odd),
         "length": lengths or _multiples(multiple, SHORT),
     }
     all_as: Role = "edge" if any(d.role == "edge" for d in dims) else "length"

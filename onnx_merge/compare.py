@@ -226,7 +226,7 @@ class Comparison:
             feeds = _spread(self.samples.feeds, self.options.check_n)
             return fidelity(self.session, result, feeds, self.provider, source=self.source)
         problem: OnnxMergeError | None = None
-        for count in (self.options.check_n, 1):  # one: for models whose batch is called dynamic and is not
+        for count in (self.options.check_n, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
                 return fidelity(self.session, result, feeds, self.provider, source=self.source)
@@ -238,6 +238,12 @@ class Comparison:
             raise problem
         self.notes.append(f"outputs were not compared: {problem}")
         return None
+
+    @property
+    def _batch(self) -> int:
+        """The least number of samples with which the model was seen to run."""
+        inputs = self._session.inputs if self._session else ()
+        return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
 
     def accuracy(self, result: Session) -> Accuracy | None:
         """Accuracy before and after, if there are labels."""

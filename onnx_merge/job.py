@@ -15,13 +15,15 @@ from onnx_merge.latency import Latency
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, check_structure
+from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
+from onnx_merge.structure import check_structure
+from onnx_merge.unchanged import check_unchanged
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -203,7 +205,18 @@ class Job:
             raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
         original, rigid = self.source.model, compressed.before.info.rigid
         with self.stages("check"):
-            notes = check_structure(original, compressed.model, provider, sizes=comparison.sizes, seed=options.seed)
+            notes = check_structure(
+                original,
+                compressed.model,
+                provider,
+                assignments=comparison.assignments,
+                seed=options.seed,
+                session=comparison.session,
+            )
+            if not options.loses:
+                notes += check_unchanged(
+                    original, compressed.model, comparison.assignments, provider, seed=options.seed
+                )
             if rigid is not None:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):

@@ -85,3 +85,13 @@ def _tensors(model: onnx.ModelProto, names: list[str]) -> list[str]:
     """Those of ``names`` that an op makes which makes nothing but tensors."""
     others = {n for node in model.graph.node if node.op_type.startswith(NO_TENSORS) for n in node.output}
     return [name for name in names if name not in others]
+
+
+def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy of ``model`` with the tensors ``names`` among its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {value.name for value in copy.graph.output}
+    # Without a type: onnxruntime infers it.
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    return copy

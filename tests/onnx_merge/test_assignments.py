@@ -46,6 +46,11 @@ def test_every_dimension_varies_and_the_first_are_unlike_each_other():
     assert result.tried <= 5 and result.stuck == ()
 
 
+def test_sizes_are_unlike_those_of_weights():
+    body = "net (float[N,S] x) => (float[?,?] y) <float[1,7] w = {1,2,3,4,5,6,7}> { s = ReduceSum(x)  y = Mul(s, w) }"
+    assert search(body).found[0]["x"] == (2, 11)
+
+
 def test_dims_of_one_symbol_have_one_size():
     result = search("net (int64[N,S] ids, int64[N,S] mask) => (int64[N,S] y) { y = Mul(ids, mask) }")
     assert all(a["ids"] == a["mask"] for a in result.found)
