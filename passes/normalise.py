@@ -2,6 +2,7 @@
 
 - calls of local functions are inlined;
 - Constant nodes become initializers of the same name;
+- first states of recurrent layers that are zero are left out;
 - what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
   where that costs no second copy of a large weight and does not grow; quantised weights stay as they are.
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from passes.graph.evaluate import evaluate
 from passes.graph.shapes import GROWING, NOT_EVALUATED, SMALL
+from passes.zero_states import drop_zero_states
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose narrow operand is what is to be stored."""
@@ -35,6 +37,7 @@ def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
     if result.functions:
         result = onnx.inliner.inline_local_functions(result)
     _constants_to_initializers(result.graph)
+    drop_zero_states(result.graph)
     _fold_constants(result)
     return result
 

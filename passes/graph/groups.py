@@ -35,6 +35,11 @@ class Step:
         return self.consumed[0] if self.consumed else ""
 
     @property
+    def feeds_back(self) -> bool:
+        """Whether the node makes the channels and reads them itself, a step of the sequence later."""
+        return bool(self.flow.record.fed_back) and bool(self.produced)
+
+    @property
     def label(self) -> str:
         """Name of the node."""
         return self.flow.record.node.label
@@ -72,6 +77,11 @@ class ChannelGroup:
         return self.atom.reason
 
     @property
+    def recurrent(self) -> bool:
+        """Whether they are hidden units of a recurrent layer."""
+        return any(step.feeds_back for step in self.steps)
+
+    @property
     def producers(self) -> list[str]:
         """Nodes whose weights make the channels."""
         steps = (step for step in self.steps if not step.prepares)
@@ -105,7 +115,8 @@ def channel_groups(typing: Typing) -> list[ChannelGroup]:
     found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
     seen: Counter[str] = Counter()
     for group in found:
-        first = group.producers[0]
+        own = [step.label for step in group.steps if step.feeds_back]  # not the states that a sequence starts from
+        first = (own or group.producers)[0]
         seen[first] += 1
         group.name = first if seen[first] == 1 else f"{first} #{seen[first]}"
     return found
@@ -177,7 +188,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
             return f"{step.label} multiplies two activations"
         if step.slid:
             return f"{step.label} mixes neighbouring channels"
-        if step.flow.record.fed_back and step.produced:
+        if step.feeds_back:
             return f"{step.label} feeds them back to itself"
         for use in step.uses:
             roles.setdefault((use.constant, use.axis), set()).add(use.role)

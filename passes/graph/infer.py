@@ -190,6 +190,7 @@ def _finish(typing: Typing, op: Op) -> Flow:
 def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
     flow = Flow(op.record)
     dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
+    made = {a for term in op.record.made for a in terms.atoms(term)}
     fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
     sized = {a for r in op.record.resizes for e in r.entries if not isinstance(e, int) for a in terms.atoms(e)}
     for a, member in members.items():
@@ -197,7 +198,9 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
         role: Role | None = None
         if outputs and data:
             flow.through[a] = (data, outputs)
-            role = Role.CHANNEL
+            role = Role.PRODUCER if a in made else Role.CHANNEL
+            if a in made:
+                flow.produced[a] = outputs
         elif outputs:
             role = Role.PRODUCER
             flow.produced[a] = outputs

@@ -77,6 +77,7 @@ class Record:
     offsets: frozenset[int] = frozenset()
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
+    made: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
@@ -196,6 +197,11 @@ class Op:
     def divides(self, groups: Term, inside: Term) -> None:
         """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
         self.record.divided.append((groups, inside))
+
+    def makes(self, term: Term) -> None:
+        """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
+        from."""
+        self.record.made.append(term)
 
     def feeds_back(self, term: Term, made: Term) -> None:
         """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""

@@ -8,6 +8,7 @@ import nets_forms  # noqa: F401
 import nets_layers  # noqa: F401
 import nets_paddle  # noqa: F401
 import nets_quantised  # noqa: F401
+import nets_recurrent  # noqa: F401
 import nets_shared  # noqa: F401
 import nets_sklearn  # noqa: F401
 import nets_tensorflow  # noqa: F401
