@@ -150,6 +150,8 @@ def _before_convolution(
     channels = images.shape[1]
     if weight is None or mean is None or variance is None or bias is None or weight.shape[1:2] != (channels,):
         return None
+    if mean.ndim != 1:  # of each place by itself
+        return None
     dilation = next((list(a.ints) for a in conv.attribute if a.name == "dilations"), [1, 1])
     if weight.ndim != 4 or any(
         d * (k - 1) >= n for d, k, n in zip(dilation, weight.shape[2:], images.shape[2:], strict=True)

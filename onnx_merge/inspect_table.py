@@ -47,6 +47,7 @@ def _overview(inspection: Inspection, width: int) -> Iterator[RenderableType]:
         yield from _groups(inspection.groups, width) if width < WHOLE else _blocks(inspection.groups)
         yield Text()
         yield from _summary(inspection, width)
+    yield from _ungrouped(inspection, width)
     yield from _blocked(inspection, width)
 
 
@@ -141,6 +142,26 @@ def _holdings(title: str, rows: Sequence[tuple[str, Holding]], width: int) -> It
         "params": [_percent(holding.params_share) for _, holding in rows],
     }
     yield from fitted_table([columns], width)
+
+
+def _ungrouped(inspection: Inspection, width: int) -> Iterator[RenderableType]:
+    """Layers in no group: all of them, or the most costly."""
+    layers = inspection.ungrouped
+    if not layers:
+        return
+    shown = layers
+    if width < WHOLE:
+        shown = tuple(sorted(layers, key=lambda layer: (-layer.macs_share, -layer.params_share))[:REASONS])
+    yield Text()
+    columns = {
+        "layer in no group": [layer.node for layer in shown],
+        "MACs": [_percent(layer.macs_share) for layer in shown],
+        "params": [_percent(layer.params_share) for layer in shown],
+        "because": [layer.reason if width >= WHOLE else general(layer.reason) for layer in shown],
+    }
+    yield from fitted_table([columns], width)
+    if len(shown) < len(layers):
+        yield Text(f"({len(layers) - len(shown)} more layers; -v shows all)", style="dim")
 
 
 def _blocked(inspection: Inspection, width: int) -> Iterator[RenderableType]:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-import onnx
-
 from onnx_merge import __version__
 from onnx_merge.destinations import Destinations
 from onnx_merge.inspection import (
@@ -19,28 +16,29 @@ from onnx_merge.inspection import (
     Member,
     ReasonHolding,
     Status,
+    UngroupedLayer,
     pattern,
 )
+from onnx_merge.nothing import why_no_groups
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
-from onnx_merge.runtime import TensorInfo
-from onnx_merge.samples import resolve_shapes
+from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
-from passes.analysis import analyse
+from passes.analysis import Analysis, analyse
 from passes.cost import cost
-from passes.fold_batchnorm import LAYERS
 from passes.footprint import Holdings
 from passes.graph import terms
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
 from passes.graph.model import STANDARD_DOMAINS, Graph
-from passes.graph.registry import find_rule
+from passes.graph.registry import find_rule, is_quantised
 from passes.graph.terms import Atom
 from passes.pipeline import Progress
 from passes.propagate import obstacle
+from passes.ungrouped import Ungrouped, first_quantised, ungrouped
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
@@ -73,13 +71,15 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        resolve_shapes(_declared_inputs(source.model), None, dict(options.input_shape))
+        resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     analysis = analyse(source.model, dict(options.input_shape), RunObserver(), stages)
     with stages("measure"):
         whole = cost(analysis.before)
         holdings = Holdings(analysis.typing)
         groups = tuple(_inspected(analysis.typing, group, holdings) for group in analysis.groups)
         held = list(zip(groups, (group.atom for group in analysis.groups), strict=True))
+        left = ungrouped(analysis.typing, analysis.groups)
+        layers = [layer for layer in left if layer.is_layer]
     inspection = Inspection(
         version=__version__,
         input=source.info,
@@ -87,11 +87,12 @@ def run(
             whole.nodes, analysis.before.opset, whole.params, whole.macs, source.size or whole.bytes, whole.ops
         ),
         groups=groups,
-        summary=_summary(held, holdings),
+        summary=_summary(held, holdings, left),
         reasons=_reasons(held, holdings),
+        ungrouped=tuple(_layer(layer, holdings) for layer in layers),
         ops_without_rule=_ops_without_rule(analysis.typing.graph),
         unfolded=analysis.folded.left,
-        notes=() if groups else (_why_no_groups(analysis.typing),),
+        notes=tuple(_notes(analysis, layers)),
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
     if group is not None:
@@ -99,19 +100,6 @@ def run(
     if options.report is not None:
         write_report(inspection, options.report)
     return inspection
-
-
-def _declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
-    constants = {t.name for t in model.graph.initializer}
-    return [
-        TensorInfo(
-            value.name,
-            np.dtype(np.float32),  # shapes are asked for only
-            tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in value.type.tensor_type.shape.dim),
-        )
-        for value in model.graph.input
-        if value.name not in constants
-    ]
 
 
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
@@ -134,15 +122,20 @@ def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> Inspe
     )
 
 
-def _summary(groups: Groups, holdings: Holdings) -> dict[str, Holding]:
+def _summary(groups: Groups, holdings: Holdings, left: Sequence[Ungrouped]) -> dict[str, Holding]:
     found: dict[str, Holding] = {}
     for status in STATUSES:
         atoms = [atom for group, atom in groups if group.status == status]
         held = holdings.of(atoms)
         found[status] = Holding(len(atoms), held.macs_share, held.params_share)
-    held = holdings.of(atom for _, atom in groups)
-    found["none"] = Holding(0, round(1 - held.macs_share, 6), round(1 - held.params_share, 6))
+    macs, params = sum(layer.macs for layer in left), sum(layer.params for layer in left)
+    found["none"] = Holding(0, *holdings.shares(macs, params))
     return found
+
+
+def _layer(layer: Ungrouped, holdings: Holdings) -> UngroupedLayer:
+    shares = holdings.shares(layer.macs, layer.params)
+    return UngroupedLayer(layer.node.label, layer.node.op, layer.reason, layer.macs, layer.params, *shares)
 
 
 def _reasons(groups: Groups, holdings: Holdings) -> tuple[ReasonHolding, ...]:
@@ -198,12 +191,11 @@ def _ops_without_rule(graph: Graph) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _why_no_groups(typing: Typing) -> str:
-    kinds = f"{', '.join(LAYERS[:-1])} or {LAYERS[-1]}"
-    layers = [node for node in typing.graph.nodes if node.op in LAYERS and node.domain in STANDARD_DOMAINS]
-    if not layers:
-        return f"no channel groups: the model has no {kinds}"
-    understood = {flow.record.node for flow in typing.flows}
-    terms_of_others = [t for node in layers if node not in understood for t in typing.axes.get(node.outputs[0], ())]
-    reasons = [a.reason for term in terms_of_others for a in terms.atoms(term) if a.reason]
-    return f"no channel groups: no {kinds} makes channels from constants{f': {reasons[0]}' if reasons else ''}"
+def _notes(analysis: Analysis, layers: Sequence[Ungrouped]) -> Iterator[str]:
+    quantised = first_quantised(analysis.typing)
+    if quantised is not None:
+        count = sum(is_quantised(layer.node.op) for layer in layers)
+        whole = "the model is quantised" if not analysis.groups else f"{count} quantised layers stay whole"
+        yield f"{whole}: {quantised} is quantised: merge first, then quantise"
+    if not analysis.groups:
+        yield f"no channel groups: {why_no_groups(layers)}"

@@ -75,6 +75,20 @@ class InspectedGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class UngroupedLayer:
+    """A node that multiplies or holds weights in which no group's channels take part, or not in all of it. ``macs`` and
+    ``params``: of that part; shares as those of a group; ``reason``: why."""
+
+    node: str
+    op: str
+    reason: str
+    macs: int
+    params: int
+    macs_share: float
+    params_share: float
+
+
+@dataclass(frozen=True, slots=True)
 class InspectedModel:
     """The model as `onnx_merge.result.Result` counts it before."""
 
@@ -95,9 +109,11 @@ class Inspection:
     model: InspectedModel
     groups: tuple[InspectedGroup, ...]
     summary: Mapping[str, Holding]
-    """By status; ``none`` is what no group holds."""
+    """By status; ``none`` is what no group holds: all of ``ungrouped``, and single numbers."""
     reasons: tuple[ReasonHolding, ...]
     """Most costly first."""
+    ungrouped: tuple[UngroupedLayer, ...]
+    """In graph order."""
     ops_without_rule: Mapping[str, int]
     """Op type -> number of its nodes; their axes are frozen, and the remedy is to add a rule."""
     unfolded: Mapping[str, str]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from onnx_merge.alignment import Block, preferred_block
 from onnx_merge.benchmark import benchmark
 from onnx_merge.compare import Comparison, gate
@@ -17,11 +19,13 @@ from onnx_merge.parity import Fidelity, check_structure
 from onnx_merge.pieces import Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
+from passes.analysis import Analysis, analyse
 from passes.calibrated.views import Samples
 from passes.cost import Cost, cost
 from passes.graph.errors import PassError, RunError
@@ -29,7 +33,9 @@ from passes.graph.model import Graph
 from passes.merge import MergeSettings
 from passes.normalise import normalise
 from passes.pipeline import Compressed, Progress, Study, silent
+from passes.plan import GroupPlan
 from passes.settings import CompressSettings, exclusions
+from passes.ungrouped import first_quantised, ungrouped
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Job:
     stages: Stages
     comparison: Comparison
     progress: Progress = silent
+    analysis: Analysis | None = None
+    """Of the model, if it is there already (see `analysed`)."""
     block: Block = field(init=False)
     settings: CompressSettings = field(init=False)
     _study: Study | None = field(default=None, init=False)
@@ -112,8 +120,14 @@ class Job:
         """What is found out about the model, once."""
         if self._study is None:
             self._study = Study(
-                self.source.model, self.settings.input_shapes, self._observer, self.progress, self._samples
+                self.source.model,
+                self.settings.input_shapes,
+                self._observer,
+                self.progress,
+                self._samples,
+                self.analysis,
             )
+            self.analysis = self._study.analysis
         return self._study
 
     def prepare(self) -> None:
@@ -201,6 +215,25 @@ class Job:
                 latency = benchmark(compressed.model, comparison)
         every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
         return Verdict(groups, before, now, close, accuracy, latency, gate(close, options), every)
+
+
+def analysed(source: Source, options: Options, provider: ProviderChoice, stages: Stages) -> Analysis:
+    """The channel groups of the model, found before a sample is read.
+
+    Raises
+    ------
+    UsageError: the shapes that the user gave do not fit the model.
+    NothingToDoError: nothing can be removed, whatever samples show.
+    """
+    resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
+    observer = RunObserver(provider, seed=options.seed)
+    analysis = analyse(source.model, dict(options.input_shape), observer, stages)
+    if options.asks_for_change and all(group.frozen for group in analysis.groups):
+        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.groups]
+        left = [layer for layer in ungrouped(analysis.typing, analysis.groups) if layer.is_layer]
+        quantised = first_quantised(analysis.typing)
+        raise NothingToDoError(why_nothing(options.lossless, group_results(whole, {}), quantised, left))
+    return analysis
 
 
 def _block(options: Options, provider: ProviderChoice) -> Block:

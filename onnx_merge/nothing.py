@@ -6,18 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 
 from onnx_merge.result import GroupResult
+from passes.ungrouped import Ungrouped
 
 
-def why_nothing(lossless: bool, groups: Sequence[GroupResult], quantised: str | None = None) -> str:
+def why_nothing(
+    lossless: bool, groups: Sequence[GroupResult], quantised: str | None = None, left: Sequence[Ungrouped] = ()
+) -> str:
     """The most telling reason that no channel goes: the one that holds back most channels.
 
-    ``lossless``: whether only what is free was to go; ``quantised``: a node that cannot be cut since it is quantised.
+    ``lossless``: whether only what is free was to go; ``quantised``: a node that cannot be cut since it is quantised;
+    ``left``: layers whose channels are in no group.
     """
     held = [group for group in groups if group.status != "frozen"]
     if quantised is not None and not held:
         return f"nothing can be removed: {quantised} is quantised: merge first, then quantise"
     if not groups:
-        return "nothing to compress: the model has no layer with weights whose channels could be removed"
+        return f"nothing to compress: {why_no_groups(left)}"
     if lossless and any(group.status == "kept" for group in held):
         return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
     if not lossless and any(group.status == "kept" for group in held):
@@ -30,3 +34,12 @@ def why_nothing(lossless: bool, groups: Sequence[GroupResult], quantised: str | 
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     remedy = ": exclude less" if held else ""
     return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"
+
+
+def why_no_groups(left: Sequence[Ungrouped]) -> str:
+    """Why a model has no channel group; ``left``: its layers."""
+    if not left:
+        return "the model has no layer with weights whose channels could be removed"
+    most = max(left, key=lambda layer: (layer.macs, layer.params))
+    layers = "its only layer makes no" if len(left) == 1 else f"none of its {len(left)} layers makes"
+    return f"{layers} channels that could be removed: {most.reason}"

@@ -17,7 +17,7 @@ from onnx_merge import __version__
 from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, UsageError
-from onnx_merge.job import Job
+from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
 from onnx_merge.runtime import available_provider
@@ -89,9 +89,10 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
+    analysis = analysed(source, options, provider, stages)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
-        job = Job(source, options, provider, stages, comparison, progress)
+        job = Job(source, options, provider, stages, comparison, progress, analysis)
     compressed, settings = find(job)
     verdict = job.judge(compressed, settings)
     with stages("save"):

@@ -55,6 +55,20 @@ def random_feeds(
     return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
 
 
+def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
+    """The inputs that a caller must give, as the file declares them."""
+    constants = {t.name for t in model.graph.initializer}
+    return [
+        TensorInfo(
+            value.name,
+            np.dtype(np.float32),  # shapes are asked for only
+            tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in value.type.tensor_type.shape.dim),
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    ]
+
+
 def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
     known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}

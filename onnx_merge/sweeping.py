@@ -14,7 +14,7 @@ from onnx_merge.candidates import CandidateResult
 from onnx_merge.compare import Comparison
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.executors import Executor, executor
-from onnx_merge.job import Job
+from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo
 from onnx_merge.runtime import available_provider
@@ -103,10 +103,11 @@ def run(
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
+        analysis = analysed(source, options, provider, stages)
         with stages("prepare"):
             untimed = replace(options, benchmark=None)  # until the end, when nothing else runs
             comparison = Comparison(source.model, untimed, provider)
-            job = Job(source, untimed, provider, stages, comparison, progress)
+            job = Job(source, untimed, provider, stages, comparison, progress, analysis)
             job.prepare()
         with files.made():
             with stages("candidates"):

@@ -14,6 +14,7 @@ from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
 from passes.graph.shapes import Observer, Shape
 from passes.normalise import normalise
+from passes.unshare import unshare
 
 Stage = Callable[[str], AbstractContextManager[None]]
 """Surrounds the stage of the given name, to time it and to show it."""
@@ -35,7 +36,7 @@ def analyse(
 ) -> Analysis:
     """The first half of the way: find the channel groups of ``model``, which stays as it is."""
     with stage("normalise"):
-        normal = normalise(model)
+        normal = unshare(normalise(model))
         before = Graph(normal, input_shapes, observer)
     with stage("fold"):
         folded = fold_batchnorm(before)

@@ -9,14 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from passes.graph.model import STANDARD_DOMAINS, Graph, Node
+from passes.graph.model import Graph, Node
 from passes.graph.patch import copy_without_weights
+from passes.multiplications import HALVED, mac_products, sizes, weight_inputs
+from passes.unshare import original
 
 
 @dataclass(frozen=True)
 class Cost:
-    """``params``: weights and other floating-point constants; ``macs``: multiply-adds of one sample (dynamic sizes at
-    their stand-ins, the batch at one); ``bytes``: of the serialised model; ``ops``: how often each op type occurs."""
+    """``params``: weights and other floating-point constants, quantised weights too; ``macs``: multiply-adds of one
+    sample (dynamic sizes at their stand-ins, the batch at one); ``bytes``: of the serialised model; ``ops``: how often
+    each op type occurs."""
 
     params: int
     macs: int
@@ -28,8 +31,9 @@ class Cost:
 def cost(graph: Graph) -> Cost:
     """Cost of a model."""
     model = graph.model
+    counted = parameters(graph).items()
     return Cost(
-        params=sum(int(np.prod(t.dims)) for t in model.graph.initializer if is_float(t)),
+        params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted),
         macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph),
         bytes=model_bytes(model),
         nodes=len(graph.nodes),
@@ -66,28 +70,48 @@ def samples_held(graph: Graph) -> int:
 
 
 def node_macs(graph: Graph, node: Node) -> int:
-    """Multiply-adds of one node at the concrete shapes; all but Conv, ConvTranspose, Gemm and MatMul count as free."""
-    axes = mac_axes(graph, node)
-    return math.prod(graph.info.shapes[name][axis] for name, axis in axes) if axes else 0
+    """Multiply-adds of one node at the concrete shapes (see `passes.multiplications`); other ops count as free."""
+    return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))
 
 
-def mac_axes(graph: Graph, node: Node) -> list[tuple[str, int]]:
-    """(tensor, axis) of each loop of the node, the product of whose sizes are its multiply-adds; none if it is free."""
-    if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in STANDARD_DOMAINS:
-        return []
-    a, b, y = node.inputs[0], node.inputs[1], node.outputs[0]
-    shapes = [graph.shape(name) for name in (a, b, y)]
-    if any(shape is None for shape in shapes):
-        return []
-    of_a, of_b, of_y = ([(name, axis) for axis in range(len(graph.info.shapes[name]))] for name in (a, b, y))
-    if node.op == "Conv":  # each output value sums over the weights of one filter
-        return of_y + of_b[1:]
-    if node.op == "ConvTranspose":  # each input value is spread by the weights of one filter
-        return of_a + of_b[1:]
-    return of_y + [of_a[0 if node.attrs.get("transA", 0) else -1]]
+CARRYING = {
+    *("DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
+    *("Gather", "Split", "Concat", "QuantizeLinear"),
+}
+"""Ops that hand weights on to the layer that reads them."""
+DEQUANTISING = ("DequantizeLinear", "GatherBlockQuantized")
+"""Ops whose first input is a quantised weight where it is constant, or rows of a constant table."""
+INTEGERS = {
+    number
+    for name, number in onnx.TensorProto.DataType.items()
+    if name.startswith(("INT", "UINT", "BOOL", "STRING", "UNDEFINED"))
+}
 
 
-def is_float(tensor: onnx.TensorProto) -> bool:
-    """Whether a constant counts as parameters."""
-    integers = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL, onnx.TensorProto.STRING)
-    return tensor.data_type not in integers
+def parameters(graph: Graph) -> dict[str, int]:
+    """Constants that count as parameters -> values that each of their elements holds (two where bytes are packed).
+
+    Floating-point ones, and integers that a layer reads as its weights or biases, as they are or dequantised; sizes,
+    indices and zero points do not count.
+    """
+    packed = {node.inputs[k]: node for node in graph.nodes for k in [HALVED.get(node.op)] if k is not None}
+    found = {t.name: 1 for t in graph.initializers.values() if not original(t) and t.data_type not in INTEGERS}
+    waiting = [name for node in graph.nodes for name in weight_inputs(node)]
+    for name in (node.inputs[0] for node in graph.nodes if node.op in DEQUANTISING and node.inputs):
+        maker = graph.producer.get(name)
+        rows = maker is not None and maker.op == "Gather" and name not in graph.constants
+        waiting.append(maker.inputs[0] if maker is not None and rows else name)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in graph.constants:
+            continue
+        seen.add(name)
+        if name in graph.initializers:
+            if not original(graph.initializers[name]):
+                node = packed.get(name)
+                found[name] = 8 // int(node.attrs.get("bits", 4)) if node is not None else 1
+        elif name in graph.producer and graph.producer[name].op in CARRYING:
+            maker = graph.producer[name]
+            waiting.extend(n for n in (maker.inputs if maker.op == "Concat" else maker.inputs[:1]) if n)
+    return {t.name: found[t.name] for t in graph.initializers.values() if t.name in found}

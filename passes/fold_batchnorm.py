@@ -9,11 +9,13 @@ Before:  x -> BatchNormalization -> Conv(W, b) -> y
 After:   x -> Conv(W a, b + W t) -> y          (t = 0, or no padding: padded zeros do not pass through the norm)
 
 Conditions: inference mode; constants are initializers that nobody else reads; between the two nodes lies nothing, and
-nobody else (another node, the graph's output, a control-flow body) reads the tensor between them.
+nobody else (another node, the graph's output, a control-flow body) reads the tensor between them; the norm has one
+factor for each channel.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +31,8 @@ LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Affine:
-    """y = a x + t on each channel; both of shape (C,), float64."""
+    """y = a x + t on each channel; both of shape (C,), float64. With parameters of their own for each place (spatial=0,
+    before opset 9), both of shape (C, ...)."""
 
     a: Array
     t: Array
@@ -65,7 +68,7 @@ class Folded:
 
 def fold_batchnorm(graph: Graph) -> Folded:
     """Fold every BatchNormalization that can be."""
-    left: dict[str, str] = {}
+    left: dict[int, str] = {}
     folded: dict[str, FoldedNorm] = {}
     patch = Patch(graph)
     norms = [node for node in graph.nodes if node.op == "BatchNormalization" and node.domain == ""]
@@ -74,14 +77,17 @@ def fold_batchnorm(graph: Graph) -> Folded:
         if reason is None:
             reason = _fold_into_producer(graph, node, patch, folded)
         if reason is not None:
-            left[node.label] = reason
-    for node in [n for n in norms if n.label in left and not _constants_reason(graph, n)]:
+            left[node.index] = reason
+    for node in [n for n in norms if n.index in left and not _constants_reason(graph, n)]:
         reason = _fold_into_consumer(graph, node, patch)
         if reason is None:
-            del left[node.label]
+            del left[node.index]
         else:
-            left[node.label] = f"{left[node.label]}; {reason}"
-    return Folded(tidy(patch.apply()) if len(left) < len(norms) else graph.model, left, folded)
+            left[node.index] = f"{left[node.index]}; {reason}"
+    named = [(node, left[node.index]) for node in norms if node.index in left]
+    labels = Counter(node.label for node, _ in named)
+    reasons = {n.label if labels[n.label] == 1 else f"{n.label} ({n.outputs[0]})": why for n, why in named}
+    return Folded(tidy(patch.apply()) if len(left) < len(norms) else graph.model, reasons, folded)
 
 
 def _constants_reason(graph: Graph, node: Node) -> str | None:
@@ -90,6 +96,8 @@ def _constants_reason(graph: Graph, node: Node) -> str | None:
         return "it is in training mode"
     if any(name not in graph.initializers for name in node.inputs[1:5]):
         return "its parameters are computed in the graph"
+    if any(len(graph.shape(name) or ()) > 1 for name in node.inputs[1:5]):
+        return "its parameters differ from place to place (spatial=0)"
     return None
 
 

@@ -1,7 +1,7 @@
 """What a model costs as a function of how many channels its groups have.
 
-A node's multiply-adds are a product of axes (`passes.cost.mac_axes`), and so is the size of a constant; each axis is as
-long as the channels that stand on it.
+A node's multiply-adds are a sum of products of axes (`passes.multiplications`), and the size of a constant is a product
+of them; each axis is as long as the channels that stand on it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from passes.cost import batch, is_float, mac_axes
+from passes.cost import INTEGERS, batch, parameters
 from passes.graph import terms
 from passes.graph.infer import Typing
+from passes.graph.model import Node
 from passes.graph.terms import Atom, Term
+from passes.multiplications import mac_products
 from passes.project import axis_size
+from passes.unshare import original
 
 Widths = Mapping[Atom, int]
 """Channels that stay; of what is not in it, all."""
@@ -51,15 +54,34 @@ class Footprint:
 
 def macs_footprint(typing: Typing) -> Footprint:
     """Multiply-adds of one sample."""
-    graph = typing.graph
-    nodes = ([typing.axes[name][axis] for name, axis in mac_axes(graph, node)] for node in graph.nodes)
-    return Footprint((axes for axes in nodes if axes), batch(graph))
+    products = (product for node in typing.graph.nodes for product in mac_sizes(typing, node))
+    return Footprint(products, batch(typing.graph))
 
 
 def params_footprint(typing: Typing) -> Footprint:
-    """Weights and other floating-point constants."""
-    constants = typing.graph.initializers.values()
-    return Footprint(typing.axes.get(t.name, []) for t in constants if is_float(t))
+    """Weights and other constants that count as parameters; copies of one that are cut alike are one."""
+    return Footprint(constant_sizes(typing).values())
+
+
+def constant_sizes(typing: Typing) -> dict[str, list[Term]]:
+    """Constants that count as parameters -> the axes whose sizes' product is how many they are."""
+    counted = parameters(typing.graph)
+    own: dict[tuple[object, ...], tuple[str, list[Term]]] = {}
+    for tensor in typing.graph.initializers.values():
+        name = original(tensor) or tensor.name
+        each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
+        if each:
+            axes = typing.axes.get(tensor.name, [])
+            own.setdefault((name, *map(terms.resolve, axes)), (tensor.name, [*axes, terms.atom(each)]))
+    return dict(own.values())
+
+
+def mac_sizes(typing: Typing, node: Node) -> list[list[Term]]:
+    """The axes of each product whose sum the multiply-adds of ``node`` are."""
+    return [
+        [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+        for product in mac_products(typing.graph, node)
+    ]
 
 
 @dataclass(frozen=True)
@@ -87,7 +109,11 @@ class Holdings:
         """What the channels of ``atoms`` hold; what several of them do, counts once."""
         atoms = list(atoms)
         macs, params = self._macs.held(atoms), self._params.held(atoms)
-        return Held(macs, params, _share(macs, self._macs.total), _share(params, self._params.total))
+        return Held(macs, params, *self.shares(macs, params))
+
+    def shares(self, macs: int, params: int) -> tuple[float, float]:
+        """Shares of the model's multiply-adds and parameters."""
+        return _share(macs, self._macs.total), _share(params, self._params.total)
 
 
 def _share(part: int, whole: int) -> float:

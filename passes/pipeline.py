@@ -11,18 +11,18 @@ import onnx
 
 from passes.allocation.allocate import Allocation, Allocator
 from passes.allocation.losses import Losses
-from passes.analysis import analyse
+from passes.analysis import Analysis, analyse
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
 from passes.calibrated.views import Samples, View, Views
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
-from passes.graph.registry import is_quantised
 from passes.graph.shapes import Observer, Shape
 from passes.plan import GroupPlan, PlanSettings
 from passes.planner import Planner
 from passes.settings import CompressSettings, exclusions, own_ratios
 from passes.shrink import Solution, shrink, unshrunk_twin
+from passes.ungrouped import first_quantised
 
 Progress = Callable[[str], None]
 
@@ -54,9 +54,7 @@ class Compressed:
     @property
     def quantised(self) -> str | None:
         """The first node that computes with quantised numbers and that no rule can cut, if there is one."""
-        cut = {flow.record.node.index for flow in self.typing.flows}
-        whole = (node for node in self.typing.graph.nodes if node.index not in cut and is_quantised(node.op))
-        return next((f"{node.label} ({node.op})" for node in whole), None)
+        return first_quantised(self.typing)
 
     def twin(self) -> onnx.ModelProto:
         """The same function at the original shapes (see `passes.shrink`)."""
@@ -78,7 +76,8 @@ class Study:
     """A model about which everything is found out once, whatever number of results is made of it.
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
-    finds shapes that inference cannot by running the model; ``progress`` is told the stage.
+    finds shapes that inference cannot by running the model; ``progress`` is told the stage; ``analysis``: of the same
+    model, if it is there already.
     """
 
     def __init__(
@@ -88,10 +87,11 @@ class Study:
         observer: Observer | None = None,
         progress: Progress = silent,
         samples: Samples | None = None,
+        analysis: Analysis | None = None,
     ) -> None:
         self._model, self._progress = model, progress
         self._seconds: dict[str, float] = {}
-        self.analysis = analyse(model, input_shapes or {}, observer, self._stage)
+        self.analysis = analysis or analyse(model, input_shapes or {}, observer, self._stage)
         self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}

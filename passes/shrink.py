@@ -27,6 +27,7 @@ from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
 from passes.project import Indices, along, kept_indices, mix
 from passes.tidy import tidy
+from passes.unshare import merge_copies
 from passes.widen import widen
 
 Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
@@ -84,7 +85,7 @@ def _carry_out(typing: Typing, plans: Sequence[GroupPlan], solution: Solution, t
         _mask_what_has_no_weights(typing, active, patch)
     else:
         follow_sizes(typing, keep, patch)
-    return tidy(patch.apply())
+    return tidy(merge_copies(patch.apply()))
 
 
 def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:

@@ -131,8 +131,8 @@ def _beside(blocks: list[Array], channels: int) -> Array:
 
 
 def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array) -> Array:
-    """Values that stand beside the constant of ``use`` along its axis, for each channel of the group, (C, D)."""
-    return unfold(values, 0, typing.axes[use.constant][use.axis], group.atom)
+    """Values of the shape of the constant of ``use``, for each channel of the group, (C, D)."""
+    return unfold(values, use.axis, typing.axes[use.constant][use.axis], group.atom)
 
 
 def along_outputs(typing: Typing, group: ChannelGroup, step: Step, values: Array) -> Array:

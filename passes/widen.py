@@ -54,5 +54,13 @@ def _detour(patch: Patch, node: Node, axis: int, kept: Indices, width: int) -> N
 
 
 def _precision(typing: Typing, node: Node) -> np.dtype[Any]:
-    weight = node.inputs[1]
-    return typing.graph.array(weight).dtype if weight in typing.graph.initializers else np.dtype(np.float32)
+    """The type that the node computes in: that of its weights, however they come about."""
+    graph, name = typing.graph, node.inputs[1]
+    while not graph.knows(name):
+        maker = graph.producer.get(name)
+        if maker is not None and maker.op == "Cast":
+            return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(maker.attrs["to"]))
+        if maker is None or not maker.inputs:
+            return np.dtype(np.float32)
+        name = maker.inputs[1 if maker.op == "DequantizeLinear" else 0]
+    return graph.array(name).dtype

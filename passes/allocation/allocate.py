@@ -17,7 +17,7 @@ from passes.allocation.blocks import PADDED, Blocks, allowed_widths
 from passes.allocation.budget import Pool, adjusted, balanced, filled, uniform, uniform_at
 from passes.allocation.losses import Losses
 from passes.analysis import Analysis
-from passes.cost import cost, is_float
+from passes.cost import INTEGERS, cost, parameters
 from passes.footprint import macs_footprint, params_footprint
 from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup
@@ -208,14 +208,17 @@ class Allocator:
         """Parameters of the model with these widths."""
         widths = {**pool.fixed, **allocation.widths}
         plans = [self.planner.plan(group, widths.get(group.atom, group.size)) for group in self.live]
-        return _parameters(shrink(self.analysis.typing, plans))
+        smaller = shrink(self.analysis.typing, plans)
+        return _parameters(smaller, parameters(self.analysis.typing.graph))
 
     def _with_fixed(self, pool: Pool, found: Allocation) -> Allocation:
         return replace(found, widths={**pool.fixed, **found.widths})
 
 
-def _parameters(model: onnx.ModelProto) -> int:
-    return sum(math.prod(t.dims) for t in model.graph.initializer if is_float(t))
+def _parameters(model: onnx.ModelProto, counted: Mapping[str, int]) -> int:
+    """Parameters of a smaller model; ``counted``: constants that counted before (see `passes.cost.parameters`)."""
+    each = {t.name: counted.get(t.name, 0) if t.data_type in INTEGERS else 1 for t in model.graph.initializer}
+    return sum(math.prod(t.dims) * each[t.name] for t in model.graph.initializer)
 
 
 def _halves(size: int) -> list[int]:

@@ -67,10 +67,10 @@ def output_padding(node: Node, rank: int) -> list[int]:
     return list(node.attrs.get("output_padding", ())) or [0] * rank
 
 
-def solvable_layers(typing: Typing) -> dict[str, Layer]:
-    """Node label -> layer, in graph order."""
+def solvable_layers(typing: Typing) -> dict[int, Layer]:
+    """Node index -> layer, in graph order."""
     found = (_layer(typing.graph, node) for node in typing.graph.nodes)
-    return {layer.node.label: layer for layer in found if layer is not None}
+    return {layer.node.index: layer for layer in found if layer is not None}
 
 
 def _layer(graph: Graph, node: Node) -> Layer | None:

@@ -23,6 +23,7 @@ from passes.graph.engine import Engine
 from passes.graph.errors import RunError
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
+from passes.graph.shapes import Shape
 from passes.shrink import Solution
 
 SAMPLES = 2
@@ -52,7 +53,8 @@ def restandardised(
         rank = len(before.shape(node.inputs[0]) or ())
         if rank < 2 or before.shape(node.inputs[0]) is None:
             return None
-        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset)
+        shape = before.shape(node.inputs[3]) or ()
+        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset, shape)
     nodes = [n for i, old in enumerate(before.model.graph.node) for n in taken.get(i, [old])]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -67,9 +69,9 @@ def restandardised(
         return None
     arrays: dict[str, Array] = {}
     for node in norms:
-        mean, variance = (found[f"{node.outputs[0]}.{what}"].ravel() for what in ("mean", "variance"))
-        arrays[node.inputs[3]] = mean.astype(before.array(node.inputs[3]).dtype)
-        arrays[node.inputs[4]] = variance.astype(before.array(node.inputs[4]).dtype)
+        for name, what in zip(node.inputs[3:5], ("mean", "variance"), strict=True):
+            old = before.array(name)
+            arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape).astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(
         typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
@@ -88,11 +90,14 @@ def _free_batch(model: onnx.ModelProto) -> None:
             kind.shape.dim[0].ClearField("dim_value")
 
 
-def _standardising(node: onnx.NodeProto, rank: int, opset: int) -> list[onnx.NodeProto]:
-    """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`."""
+def _standardising(node: onnx.NodeProto, rank: int, opset: int, own: Shape) -> list[onnx.NodeProto]:
+    """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
+
+    ``own``: shape of its parameters: (C,), or with spatial=0 also the axes behind.
+    """
     x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
-    axes = [d for d in range(rank) if d != 1]
+    axes = [d for d in range(rank) if not 1 <= d <= len(own)]
     names = {
         k: f"{out}.{k}"
         for k in (
@@ -119,7 +124,7 @@ def _standardising(node: onnx.NodeProto, rank: int, opset: int) -> list[onnx.Nod
             "Constant",
             [],
             [names["shape"]],
-            value=numpy_helper.from_array(np.array([1, -1] + [1] * (rank - 2), np.int64)),
+            value=numpy_helper.from_array(np.array([1, *own] + [1] * (rank - 1 - len(own)), np.int64)),
         ),
         helper.make_node("Constant", [], [names["axes"]], value=numpy_helper.from_array(np.array(axes, np.int64))),
     ]

@@ -61,6 +61,8 @@ class Typing:
     axes: dict[str, list[Term]]
     flows: list[Flow]
     resizes: list[tuple[Flow, Resize]]
+    refused: dict[int, str] = field(default_factory=dict)
+    """node index -> why its rule says nothing of its axes."""
 
 
 def infer(graph: Graph) -> Typing:
@@ -82,11 +84,13 @@ def infer(graph: Graph) -> Typing:
             if rule is None:
                 raise Refusal(without_rule(node.op))
             rule(op)
+            flow = _finish(typing, op)
         except Refusal as refusal:
-            for name in (*node.inputs, *node.outputs):
-                _freeze_tensor(typing, name, op.why(str(refusal)))
+            _freeze_node(typing, op, str(refusal))
             continue
-        flow = _finish(typing, op)
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:  # a form it never met
+            _freeze_node(typing, op, f"rule failed: {type(error).__name__}: {error}")
+            continue
         typing.flows.append(flow)
         typing.resizes.extend((flow, resize) for resize in flow.record.resizes)
     for name in graph.outputs:
@@ -145,6 +149,12 @@ def _fresh_axes(graph: Graph, name: str) -> list[Term]:
     ]
 
 
+def _freeze_node(typing: Typing, op: Op, reason: str) -> None:
+    typing.refused[op.node.index] = op.why(reason)
+    for name in (*op.node.inputs, *op.node.outputs):
+        _freeze_tensor(typing, name, op.why(reason))
+
+
 def _freeze_tensor(typing: Typing, name: str, reason: str) -> None:
     for term in typing.axes.get(name, ()):
         terms.freeze(term, reason)
@@ -176,10 +186,10 @@ def _finish(typing: Typing, op: Op) -> Flow:
     touched: set[tuple[str, int]] = set()
     for place in record.places:
         name = (node.outputs if place.output else node.inputs)[place.k]
-        terms.unify(typing.axes[name][place.axis], place.term)
+        terms.unify(typing.axes[name][place.axis], place.term, f"{node.label} ({node.op})")
         touched.add((name, place.axis))
     for term, made in record.fed_back:
-        terms.unify(term, made)
+        terms.unify(term, made, f"{node.label} ({node.op})")
     for name in (*node.inputs, *node.outputs):
         for axis, term in enumerate(typing.axes.get(name, ())):
             if (name, axis) not in touched:

@@ -200,7 +200,16 @@ def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onn
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
         if tensor.name in arrays:
-            tensor.CopyFrom(numpy_helper.from_array(np.asarray(arrays[tensor.name]), tensor.name))
+            tensor.CopyFrom(with_array(tensor, np.asarray(arrays[tensor.name])))
+    return result
+
+
+def with_array(tensor: onnx.TensorProto, array: Array | None) -> onnx.TensorProto:
+    """An initializer of the name and the doc string of ``tensor`` that holds ``array``; ``tensor`` itself for None."""
+    if array is None:
+        return tensor
+    result = numpy_helper.from_array(array, tensor.name)
+    result.doc_string = tensor.doc_string
     return result
 
 

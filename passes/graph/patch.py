@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from passes.graph.model import Array, Graph, Node
+from passes.graph.model import Array, Graph, Node, with_array
 
 
 @dataclass
@@ -101,8 +101,7 @@ class Patch:
         del graph.node[:]
         graph.node.extend(nodes)
         for tensor in source.graph.initializer:
-            changed = self.arrays.get(tensor.name)
-            graph.initializer.append(tensor if changed is None else numpy_helper.from_array(changed, tensor.name))
+            graph.initializer.append(with_array(tensor, self.arrays.get(tensor.name)))
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
         for value in graph.input:  # initializers that are also inputs, as old exporters write them
             if value.name in self.arrays:

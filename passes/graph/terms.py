@@ -119,27 +119,30 @@ def freeze(term: Term, reason: str) -> None:
             a.reason = reason
 
 
-def unify(left: Term, right: Term) -> None:
-    """Make two terms of equal size one index set, refining atoms where factors or parts do not line up."""
+def unify(left: Term, right: Term, by: str = "a reshape") -> None:
+    """Make two terms of equal size one index set, refining atoms where factors or parts do not line up.
+
+    ``by``: what ties them, for the reason where that cannot be.
+    """
     left, right = resolve(left), resolve(right)
     if left is right or left == right:
         return
     if size(left) != size(right):
-        _freeze_both(left, right, f"axes of {size(left)} and {size(right)} are tied")
+        _freeze_both(left, right, f"{by} ties axes of {size(left)} and {size(right)}")
     elif size(left) == 0:
-        _freeze_both(left, right, "it is empty")
+        _freeze_both(left, right, f"{by} has no elements here")
     elif isinstance(left, Atom):
         _bind(left, right)
     elif isinstance(right, Atom):
         _bind(right, left)
     elif isinstance(left, Product) and isinstance(right, Product):
-        _unify_products(left, right)
+        _unify_products(left, right, by)
     elif isinstance(left, Sum) and isinstance(right, Sum):
-        _unify_sums(left.parts, right.parts)
+        _unify_sums(left.parts, right.parts, by)
     elif isinstance(left, Sum) and isinstance(right, Product):
-        _unify_sum_with_product(left, right)
+        _unify_sum_with_product(left, right, by)
     elif isinstance(left, Product) and isinstance(right, Sum):
-        _unify_sum_with_product(right, left)
+        _unify_sum_with_product(right, left, by)
 
 
 def _freeze_both(left: Term, right: Term, reason: str) -> None:
@@ -153,7 +156,7 @@ def _bind(a: Atom, term: Term) -> None:
     a.link = term  # sizes are equal and no factor or part is trivial, so `a` cannot occur inside `term`
 
 
-def _unify_products(left: Product, right: Product) -> None:
+def _unify_products(left: Product, right: Product, by: str) -> None:
     """Align factors from the innermost out, splitting the larger of two that differ."""
     outer, inner = list(left.factors), list(right.factors)
     while outer and inner:
@@ -163,10 +166,10 @@ def _unify_products(left: Product, right: Product) -> None:
         quotient, remainder = divmod(size(a), size(b))
         if remainder:
             for term in (a, b, *outer, *inner):
-                freeze(term, f"a reshape cuts {size(a)} across {size(b)}")
+                freeze(term, f"{by} cuts {size(a)} across {size(b)}")
             return
         rest = atom(quotient)
-        unify(a, product([rest, b]))
+        unify(a, product([rest, b]), by)
         if quotient > 1:
             outer.append(resolve(rest))
         outer, inner = _flat_factors(outer), _flat_factors(inner)
@@ -178,7 +181,7 @@ def _flat_factors(factors: Sequence[Term]) -> list[Term]:
     return list(flat.factors) if isinstance(flat, Product) else [flat]
 
 
-def _unify_sums(left: Sequence[Term], right: Sequence[Term]) -> None:
+def _unify_sums(left: Sequence[Term], right: Sequence[Term], by: str) -> None:
     """Align parts from the left, splitting the larger of two that differ."""
     one, two = list(reversed(left)), list(reversed(right))
     while one and two:
@@ -186,10 +189,10 @@ def _unify_sums(left: Sequence[Term], right: Sequence[Term]) -> None:
         if size(a) < size(b):
             one, two, a, b = two, one, b, a
         if size(a) == size(b):
-            unify(a, b)
+            unify(a, b, by)
         else:
             rest = atom(size(a) - size(b))
-            unify(a, total([b, rest]))
+            unify(a, total([b, rest]), by)
             one.append(rest)
 
 
@@ -202,17 +205,17 @@ def _pop_part(parts: list[Term]) -> Term:
     return part
 
 
-def _unify_sum_with_product(left: Sum, right: Product) -> None:
+def _unify_sum_with_product(left: Sum, right: Product, by: str) -> None:
     """An outer sum distributes over a product; else the product is a sum of copies of its inner factors."""
     outer, inner = right.factors[0], product(right.factors[1:])
     period = size(inner)
     if all(size(part) % period == 0 for part in left.parts):
         pieces = [atom(size(part) // period) for part in left.parts]
-        unify(outer, total(pieces))
+        unify(outer, total(pieces), by)
         for part, piece in zip(left.parts, pieces, strict=True):
-            unify(part, product([piece, inner]))
+            unify(part, product([piece, inner]), by)
     elif size(outer) <= MAX_COPIES:
-        freeze(outer, "its copies are concatenated with other channels")
-        _unify_sums(left.parts, [inner] * size(outer))
+        freeze(outer, f"{by} takes copies of other channels for concatenated ones")
+        _unify_sums(left.parts, [inner] * size(outer), by)
     else:
-        _freeze_both(left, right, f"a concat cuts {size(right)} across copies of {period}")
+        _freeze_both(left, right, f"{by} cuts {size(right)} across copies of {period}")

@@ -193,6 +193,36 @@ def test_general_reasons(reason, short):
     assert general(reason) == short
 
 
+def test_layers_in_no_group_are_named_with_the_reason(here, capsys):
+    """A layer without a rule, one that reads the input only for a single channel, and two activations multiplied."""
+    text = """g (float[N,1,8] x, float[N,8,5] z) => (float[N,1,4] y, float[N,1,1] q) {
+        [single] q = MatMul(x, one)  [odd] o = their.own.Odd(x, w)  [product] p = MatMul(x, z)
+        [first] a = MatMul(x, v)  r = Relu(a)  [second] y = MatMul(r, u) }"""
+    sizes = {"one": (8, 1), "w": (7, 7), "v": (8, 6), "u": (6, 4)}
+    onnx.save(model(text, sizes), "in.onnx")
+    found = inspect_model("in.onnx")
+    assert {layer.node: (layer.op, layer.macs, layer.params, layer.reason) for layer in found.ungrouped} == {
+        "single": ("MatMul", 8, 8, "single (MatMul) makes a single channel of what no layer makes"),
+        "odd": ("Odd", 0, 49, "odd (Odd) has no axis rule"),
+        "product": ("MatMul", 40, 0, "product (MatMul) multiplies activations: it has no weights of its own"),
+    }
+    none = found.summary["none"]
+    assert none.params_share == pytest.approx((8 + 49) / found.model.params, abs=1e-6)
+    assert none.macs_share == pytest.approx(48 / found.model.macs, abs=1e-6)
+    out = shown(capsys, "in.onnx")
+    assert "odd" in out and "Odd has no axis rule" in out and "layer in no group" in out
+
+
+def test_weights_inside_a_body_are_named():
+    text = """g (float[N,8] x, bool c) => (float[N,4] y) {
+        [a] a = Gemm(x, w) r = Relu(a)  [b] y = If(c) <
+            then_branch = t () => (float[N,4] p) { v = Constant<value = float[4] {1, 2, 3, 4}>()  p = Mul(r, v) },
+            else_branch = e () => (float[N,4] o) { o = Neg(r) }> }"""
+    found = inspect_model(model(text, {"w": (8, 4)}))
+    (layer,) = found.ungrouped
+    assert (layer.node, layer.params) == ("b", 4) and "inside a control-flow body" in layer.reason
+
+
 def test_members_have_roles_in_graph_order():
     text = """g (float[N,5,3] x) => (float[N,5,5] y) {
         [q] q = MatMul(x, wq)  [scale] qs = Mul(q, s)  [k] k = MatMul(x, wk)
@@ -233,8 +263,12 @@ def test_norms_that_are_not_folded():
 @pytest.mark.parametrize(
     ("text", "sizes", "reason"),
     [
-        ("g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }", {}, "the model has no Conv, ConvTranspose, Gemm or"),
-        ("g (float[N,3] x, float[3,4] w) => (float[N,4] y) { y = MatMul(x, w) }", {}, "makes channels from constants"),
+        ("g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }", {}, "the model has no layer with weights"),
+        (
+            "g (float[N,3] x, float[3,4] w) => (float[N,4] y) { y = MatMul(x, w) }",
+            {},
+            "its only layer makes no channels that could be removed: y (MatMul) multiplies activations",
+        ),
     ],
 )
 def test_a_model_without_groups_says_why(here, capsys, text, sizes, reason):
@@ -261,7 +295,8 @@ def test_keys_of_the_json_are_stable(here, capsys):
 
     found = json.loads(shown(capsys, "in.onnx", "--json"), parse_constant=refuse)
     assert list(found) == [
-        "version", "input", "model", "groups", "summary", "reasons", "ops_without_rule", "unfolded", "notes", "seconds",
+        "version", "input", "model", "groups", "summary", "reasons", "ungrouped", "ops_without_rule", "unfolded",
+        "notes", "seconds",
     ]  # fmt: skip
     assert found["version"] == onnx_merge.__version__
     content = (here / "in.onnx").read_bytes()

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from netkit import TOLERANCE, check, difference, net
+from netkit import TOLERANCE, check, difference, net, shape_of, twin_check
+from onnx import numpy_helper
 
 from passes.fold_batchnorm import fold_batchnorm
-from passes.graph.model import Graph
+from passes.graph.model import Graph, copy_with_arrays
 
 NORM = "BatchNormalization({}, n_scale, n_bias, n_mean, n_var)"
 IMAGE, ROW = "float[N,4,6,6] x", "float[N,4] x"
@@ -185,3 +186,60 @@ def test_one_folds_while_another_stays():
     nodes = f"{AFTER}  r = Relu(n)  m = BatchNormalization(r, n_scale, k, n_mean, n_var)  y = Relu(m)"
     model, folded = fold(IMAGE, nodes, 4, k=(4,), **CONV)
     assert list(folded.left) == ["m"] and difference(model, folded.model) <= TOLERANCE
+
+
+PLACES = {f"n_{part}": (6, 6, 6) for part in ("scale", "bias", "mean", "var")}
+
+
+def by_place():
+    """A norm with parameters of their own for each place, and one behind a Gemm, whose places are its channels."""
+    body = """net (float[N,3,6,6] x) => (float[N,4] y) {
+        a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  n = BatchNormalization<spatial=0>(a, n_scale, n_bias, n_mean, n_var)
+        r = Relu(n)  c = Conv<pads=[1,1,1,1]>(r, c_w)  cr = Relu(c)  f = Flatten(cr)  g = Gemm<transB=1>(f, g_w, g_b)
+        k = BatchNormalization<spatial=0>(g, k_scale, k_bias, k_mean, k_var)  kr = Relu(k)
+        y = Gemm<transB=1>(kr, y_w, y_b)
+    }"""
+    own = {f"k_{part}": (8,) for part in ("scale", "bias", "mean", "var")}
+    return net(body, 7, 7, a_w=(6, 3, 3, 3), a_b=(6,), **PLACES, c_w=(6, 6, 3, 3), g_w=(8, 216), g_b=(8,), **own,
+               y_w=(4, 8), y_b=(4,))  # fmt: skip
+
+
+def test_parameters_of_each_place_fold_behind_a_gemm_only():
+    model = by_place()
+    folded = fold_batchnorm(Graph(model))
+    assert folded.left == {"n": "its parameters differ from place to place (spatial=0)"}
+    assert difference(model, folded.model) <= TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["prune", "merge"])
+def test_channels_go_through_a_norm_of_each_place(method):
+    result = twin_check(by_place(), keep=0.5, method=method)
+    shapes = [shape_of(result.model, name) for name in ("a_w", "n_scale", "n_var", "c_w", "g_w")]
+    assert shapes == [(3, 3, 3, 3), (3, 6, 6), (3, 6, 6), (3, 3, 3, 3), (4, 3 * 36)]
+
+
+def test_parallel_channels_merge_through_it_exactly_where_all_places_agree():
+    """Channel 1 is twice channel 0 in the filter and at every place; channel 2 is in the filter only."""
+    model = by_place()
+    arrays = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
+    for name in ("a_w", "a_b", "n_mean", "n_scale", "n_bias", "n_var"):
+        arrays[name][1] = arrays[name][0] if name in ("n_var", "n_scale") else 2 * arrays[name][0]
+        arrays[name][2] = 2 * arrays[name][0] if name in ("a_w", "a_b") else arrays[name][2]
+    planted = copy_with_arrays(model, arrays)
+    result = twin_check(planted, lossless=True)
+    assert shape_of(result.model, "a_w")[0] == 5
+    assert difference(planted, result.model) <= TOLERANCE
+
+
+def test_norms_without_a_name_are_told_apart():
+    """One is called as the output of the other, which has no name."""
+    body = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        a = Conv(x, a_w)  n = BatchNormalization(a, n_scale, n_bias, n_mean, n_var)  r = Relu(n)
+        m = BatchNormalization(r, m_scale, m_bias, m_mean, m_var)  s = Relu(m)  y = Conv(s, y_w)
+    }"""
+    own = {f"m_{part}": (6,) for part in ("scale", "bias", "mean", "var")}
+    model = net(body, a_w=(6, 3, 1, 1), **norm(6), **own, y_w=(4, 6, 1, 1))
+    model.graph.node[3].name = "n"
+    folded = fold_batchnorm(Graph(model))
+    assert folded.left == {"n": "r does not come from a layer with weights; m is read by s (Relu)"}
+    assert difference(model, folded.model) <= TOLERANCE

@@ -86,3 +86,18 @@ def test_what_onnxruntime_cannot_run_is_compressed_unchecked():
     assert (result.fidelity is None) == any("outputs were not compared" in note for note in result.notes)
     assert result.after.params < 0.5 * result.before.params
     assert difference(model, smaller, start=ReferenceEvaluator) > TOLERANCE
+
+
+def test_a_gate_over_channels_whose_filter_is_dequantised():
+    """The zeros put in where channels went have the type of the filter as it is used, not as it is stored."""
+    body = """net (float16[N,8,4,4] x) => (float16[N,4] y) {
+        a = Conv(x, a_w)  ar = Relu(a)  p = GlobalAveragePool(ar)  s = Reshape(p, line)
+        k = DequantizeLinear(k_q, k_s)  c = Conv<pads=[1,1]>(s, k)  g = Sigmoid(c)  t = Reshape(g, square)
+        m = Mul(ar, t)  b = Conv(m, b_w)  q = GlobalAveragePool(b)  y = Flatten(q)
+    }"""
+    weights = {k: random_weight(k, s).astype(np.float16) for k, s in {"a_w": (8, 8, 1, 1), "b_w": (4, 8, 1, 1)}.items()}
+    weights |= dict(k_q=np.array([[[50, 100, -30]]], np.int8), k_s=np.array(0.01, np.float16))
+    weights |= dict(line=np.array([0, 1, -1]), square=np.array([0, -1, 1, 1]))
+    model = net(body, opset=21, ir_version=10, **weights)
+    result = twin_check(model, tolerance=2e-3, start=ReferenceEvaluator, keep=0.5)
+    assert shape_of(result.model, "a_w") == (4, 8, 1, 1)

@@ -94,7 +94,7 @@ def test_transposed_convolutions_are_solved_for():
     """The decoder's weights come back from anything, where no channel goes and nothing is solved together."""
     model = decoder()
     typing = analyse(model, {}, None, Quiet()).typing
-    layer = solvable_layers(typing)["b"]
+    layer = next(found for found in solvable_layers(typing).values() if found.node.label == "b")
     feeds = samples_for(model, 64).feeds
     flow = Flow(model, [{"x": x} for x in np.split(feeds["x"], 4)], engine)
     flow.reach(layer.output, [layer.data])

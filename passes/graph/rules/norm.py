@@ -11,12 +11,16 @@ from passes.graph.terms import product
 
 @rule("BatchNormalization")
 def batch_normalization(op: Op) -> None:
-    """X: N C ..., scale, bias, mean, variance: C -> Y: N C ...; affine on each channel at inference."""
+    """X: N C ..., scale, bias, mean, variance: C -> Y: N C ...; affine on each channel at inference.
+
+    With spatial=0 (before opset 9) the parameters are C ..., those of one place: affine on each place.
+    """
     if op.attr("training_mode", 0):
         raise Refusal("normalises by the batch (training_mode=1)")
     letters = same_axes(op)
     for k in range(1, 5):
-        op.put(k, 0, letters[1])
+        for axis, letter in enumerate(letters[1 : 1 + len(op.shape(k))]):
+            op.put(k, axis, letter)
     op.scales(Scaling.LINEAR, weights=[1, 4], offsets=[2, 3])
 
 

@@ -90,6 +90,12 @@ def test_products_that_do_not_align_freeze_with_the_reason():
     assert {x.reason for x in (a, b, c, d)} == {"a reshape cuts 6 across 4"}
 
 
+def test_the_reason_names_what_tied_them():
+    a, b, c, d = Atom(4), Atom(6), Atom(6), Atom(4)
+    unify(total([product([a, b]), Atom(2)]), total([product([c, d]), Atom(2)]), "s (Sub)")
+    assert {x.reason for x in (a, b, c, d)} == {"s (Sub) cuts 6 across 4"}
+
+
 def test_sums_split_the_larger_part():
     a, b, c, d = Atom(5), Atom(3), Atom(2), Atom(6)
     unify(total([a, b]), total([c, d]))  # 5 + 3 = 2 + 6
@@ -108,7 +114,7 @@ def test_an_outer_sum_distributes_over_a_product():
 def test_copies_freeze_the_outer_factor_only():
     a, b, outer, inner = Atom(3), Atom(9), Atom(2), Atom(6)
     unify(product([outer, inner]), total([a, b]))
-    assert outer.reason == "its copies are concatenated with other channels"
+    assert outer.reason == "a reshape takes copies of other channels for concatenated ones"
     assert [(x.size, x.reason) for x in atoms(inner)] == [(3, None), (3, None)]
     assert size(b) == 9 and list(atoms(b)) == [resolve(b).parts[0], *atoms(inner)]
 
@@ -116,16 +122,14 @@ def test_copies_freeze_the_outer_factor_only():
 def test_too_many_copies_freeze():
     outer = Atom(terms.MAX_COPIES + 2)
     left, right = total([Atom(1 + 3), Atom(6 * outer.size - 4)]), product([outer, Atom(6)])
-    unify(left, right)
-    assert (
-        {x.reason for x in atoms(left)} == {x.reason for x in atoms(right)} == {"a concat cuts 1548 across copies of 6"}
-    )
+    unify(left, right, "c (Add)")
+    assert {x.reason for x in (*atoms(left), *atoms(right))} == {"c (Add) cuts 1548 across copies of 6"}
 
 
 def test_other_sizes_freeze():
     a, b = Atom(4), Atom(5)
-    unify(a, b)
-    assert a.reason == b.reason == "axes of 4 and 5 are tied"
+    unify(a, b, "c (Add)")
+    assert a.reason == b.reason == "c (Add) ties axes of 4 and 5"
 
 
 def test_a_long_chain_resolves():

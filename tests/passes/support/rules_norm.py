@@ -14,9 +14,20 @@ OVER = {
 }
 QUANTIZED = "q = QuantizeLinear{}(a, k)  r = DequantizeLinear{}(q, k)"
 BATCH = "r = BatchNormalization{}(a, k, b, m, s_var)"
+ROWS = ("float[2,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
 
 CASES = [
     fires("BatchNormalization", CONV, BATCH.format(""), PER_CHANNEL, "LINEAR", **NORM),
+    fires(
+        "BatchNormalization",
+        CONV,
+        BATCH.format("<spatial=0>"),
+        "w: A . 1 1; k: A . .; s_var: A . .; v: . A 1 1",
+        "LINEAR",
+        8,
+        **dict.fromkeys(NORM, (8, 6, 6)),
+    ),
+    fires("BatchNormalization", ROWS, BATCH.format("<spatial=0>"), "w: . A; k: A; v: A .", "LINEAR", 8, **NORM),
     freezes(
         "BatchNormalization",
         CONV,

@@ -1,0 +1,117 @@
+"""What no channel group holds: each node whose multiply-adds or weights depend on no group's channels, with the reason.
+
+Together with what the groups hold that is all of a model: nothing is left over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from passes.cost import INTEGERS, batch
+from passes.footprint import constant_sizes, mac_sizes
+from passes.graph import terms
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Flow, Role, Typing
+from passes.graph.model import Node
+from passes.graph.registry import is_quantised
+from passes.graph.terms import Atom, Term
+from passes.multiplications import multiplying, weight_inputs
+from passes.project import axis_size
+
+
+@dataclass(frozen=True)
+class Ungrouped:
+    """A node of the main graph. ``macs``, ``params``: the multiply-adds and weights in which no group's channels take
+    part; ``reason``: why they do not."""
+
+    node: Node
+    reason: str
+    macs: int
+    params: int
+    is_layer: bool
+    """Whether it multiplies, or holds more than single numbers."""
+
+
+def ungrouped(typing: Typing, groups: Sequence[ChannelGroup]) -> list[Ungrouped]:
+    """Every node that holds what no group does, in graph order; those that hold single numbers only (an epsilon, a
+    factor) too."""
+    graph = typing.graph
+    gone = dict.fromkeys((group.atom for group in groups), 0)
+    held: dict[int, list[tuple[list[Term], int]]] = defaultdict(list)
+    for name, axes in constant_sizes(typing).items():
+        reader, left = _reader(typing, name), _size(axes, gone)
+        if reader is not None and left:
+            held[reader.index].append((axes, left))
+    flows = {flow.record.node.index: flow for flow in typing.flows}
+    found = []
+    for node in graph.nodes:
+        macs = sum(_size(axes, gone) for axes in mac_sizes(typing, node)) // batch(graph)
+        inside = sum(_weights_inside(g) for g in _bodies(graph.model.graph.node[node.index]))
+        params = inside + sum(left for _, left in held[node.index])
+        if macs or params:
+            axes = [term for axes, _ in held[node.index] for term in axes]
+            reason = _reason(typing, node, flows.get(node.index), axes, gone)
+            several = inside or any(left > 1 for _, left in held[node.index])
+            found.append(Ungrouped(node, reason, macs, params, bool(macs or several)))
+    return found
+
+
+def _size(axes: Sequence[Term], gone: Mapping[Atom, int]) -> int:
+    return math.prod(axis_size(term, gone) for term in axes)
+
+
+def _reader(typing: Typing, name: str) -> Node | None:
+    """The node that uses a constant: not what only prepares it."""
+    graph = typing.graph
+    for node, _ in graph.users[name]:
+        made = [n for n in node.outputs if n]
+        if not all(n in graph.constants for n in made):
+            return node
+        behind = [reader for reader in (_reader(typing, n) for n in made) if reader is not None]
+        if behind:
+            return behind[0]
+    return next((node for node in graph.nodes if name in node.captures), None)
+
+
+def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term], gone: Mapping[Atom, int]) -> str:
+    """``axes``: of its constants."""
+    said = f"{node.label} ({node.op})"
+    if any(True for _ in _bodies(typing.graph.model.graph.node[node.index])):
+        return f"{said} reads its weights inside a control-flow body"
+    if node.index in typing.refused:
+        return typing.refused[node.index]
+    uses = sorted(flow.uses, key=lambda use: list(Role).index(use.role)) if flow else []
+    if multiplying(node) is not None:
+        if not any(name in typing.graph.constants for name in weight_inputs(node)):
+            return f"{said} multiplies activations: it has no weights of its own"
+        if not any(a for use in uses if use.role is not Role.CONSUMER for a in terms.atoms(use.letter)):
+            return f"{said} makes a single channel of what no layer makes"
+    letters = [*(use.letter for use in uses), *axes]
+    reasons = (a.reason for letter in letters for a in terms.atoms(letter) if a not in gone and a.reason)
+    return next(reasons, f"{said} has weights that stand on no channels")
+
+
+def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _weights_inside(graph: onnx.GraphProto) -> int:
+    """Floating-point constants of a control-flow body and the bodies in it."""
+    constants = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+    own = sum(int(math.prod(t.dims)) for t in (*graph.initializer, *constants) if t.data_type not in INTEGERS)
+    return own + sum(_weights_inside(inner) for node in graph.node for inner in _bodies(node))
+
+
+def first_quantised(typing: Typing) -> str | None:
+    """The first node that computes with quantised numbers and that no rule can cut, if there is one."""
+    cut = {flow.record.node.index for flow in typing.flows}
+    whole = (node for node in typing.graph.nodes if node.index not in cut and is_quantised(node.op))
+    return next((f"{node.label} ({node.op})" for node in whole), None)
