@@ -35,7 +35,7 @@ from passes.normalise import normalise
 from passes.pipeline import Compressed, Progress, Study, silent
 from passes.plan import GroupPlan
 from passes.settings import CompressSettings, exclusions
-from passes.ungrouped import first_quantised, ungrouped
+from passes.ungrouped import every_ungrouped, first_quantised
 
 
 @dataclass(frozen=True)
@@ -193,8 +193,8 @@ class Job:
         StructureError: the result is not sound.
         """
         options, comparison, provider = self.options, self.comparison, self.provider
-        excluded = exclusions([plan.group for plan in compressed.plans], settings)
-        groups = group_results(compressed.plans, excluded)
+        excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
+        groups = group_results(compressed.every_plan, excluded)
         if options.asks_for_change and not compressed.shrinks:
             raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
         original, rigid = self.source.model, compressed.before.info.rigid
@@ -208,7 +208,7 @@ class Job:
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
             smaller = Graph(normalise(compressed.model), settings.input_shapes, self._observer)
-            before, now = cost(compressed.before), cost(smaller)
+            before, now = (cost(graph, self._observer) for graph in (compressed.before, smaller))
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:
             with self.stages("benchmark"):
@@ -228,9 +228,9 @@ def analysed(source: Source, options: Options, provider: ProviderChoice, stages:
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(provider, seed=options.seed)
     analysis = analyse(source.model, dict(options.input_shape), observer, stages)
-    if options.asks_for_change and all(group.frozen for group in analysis.groups):
-        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.groups]
-        left = [layer for layer in ungrouped(analysis.typing, analysis.groups) if layer.is_layer]
+    if options.asks_for_change and all(group.frozen for group in analysis.every_group):
+        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
+        left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
         quantised = first_quantised(analysis.typing)
         raise NothingToDoError(why_nothing(options.lossless, group_results(whole, {}), quantised, left))
     return analysis

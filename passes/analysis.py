@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+import math
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import onnx
 
+from passes.bodies import Body, bodies_of
 from passes.fold_batchnorm import Folded, fold_batchnorm
+from passes.graph import terms
 from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
 from passes.graph.shapes import Observer, Shape
 from passes.normalise import normalise
-from passes.unshare import unshare
+from passes.unshare import original, unshare
 
 Stage = Callable[[str], AbstractContextManager[None]]
 """Surrounds the stage of the given name, to time it and to show it."""
@@ -23,18 +26,57 @@ Stage = Callable[[str], AbstractContextManager[None]]
 @dataclass(frozen=True)
 class Analysis:
     """What is known of a model before anything is decided. ``before``: the normalised model; ``folded``: what became of
-    its BatchNormalization; ``typing`` and ``groups``: axes and channels of the folded model."""
+    its BatchNormalization; ``typing`` and ``groups``: axes and channels of the folded model; ``inside``: the same of
+    the bodies of its If, Loop and Scan nodes."""
 
     before: Graph
     folded: Folded
     typing: Typing
     groups: list[ChannelGroup]
+    inside: tuple[Inside, ...] = ()
+    where: str = ""
+    """What the names of its layers begin with: nothing for the model itself."""
+
+    @property
+    def unfolded(self) -> dict[str, str]:
+        """BatchNormalization nodes that stay, by their names in the model, with reasons."""
+        return {f"{self.where}{name}": reason for name, reason in self.folded.left.items()}
+
+    @property
+    def every_group(self) -> list[ChannelGroup]:
+        """The groups of the model and of all bodies in it."""
+        return [*self.groups, *(g for one in self.inside for g in one.analysis.every_group)]
+
+    @property
+    def moved(self) -> frozenset[str]:
+        """Constants of the model that only a body reads, and that count there."""
+        return frozenset(n for one in self.inside for n in one.body.captured - one.body.shared)
+
+    def parts(self, without: Set[str] = frozenset()) -> Iterator[tuple[Analysis, frozenset[str]]]:
+        """The model and all bodies in it, each with its constants that count elsewhere: ``without``, and `moved`."""
+        yield self, self.moved | without
+        for one in self.inside:
+            yield from one.analysis.parts(one.body.shared)
+
+
+@dataclass(frozen=True)
+class Inside:
+    """A body, and what is known of it."""
+
+    body: Body
+    analysis: Analysis
 
 
 def analyse(
-    model: onnx.ModelProto, input_shapes: Mapping[str, Shape], observer: Observer | None, stage: Stage
+    model: onnx.ModelProto,
+    input_shapes: Mapping[str, Shape],
+    observer: Observer | None,
+    stage: Stage,
+    body: Body | None = None,
 ) -> Analysis:
-    """The first half of the way: find the channel groups of ``model``, which stays as it is."""
+    """The first half of the way: find the channel groups of ``model``, which stays as it is; ``body``: what it is, if
+    it is part of another model."""
+    where, shared = (body.where, body.shared) if body else ("", frozenset())
     with stage("normalise"):
         normal = unshare(normalise(model))
         before = Graph(normal, input_shapes, observer)
@@ -43,5 +85,19 @@ def analyse(
     with stage("infer"):
         graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
         typing = infer(graph)
-        groups = channel_groups(typing)
-    return Analysis(before, folded, typing, groups)
+        _freeze_shared(typing, shared)
+        groups = channel_groups(typing, where)
+        inside = tuple(
+            Inside(one, analyse(one.model, {}, observer, lambda name: nullcontext(), one))
+            for one in bodies_of(graph, where, shared)
+        )
+    return Analysis(before, folded, typing, groups, inside, where)
+
+
+def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
+    """What a body captures and others read too stays as it is, unless it is as little as a bias."""
+    for name, tensor in typing.graph.initializers.items():
+        large = math.prod(tensor.dims) > max(tensor.dims, default=1)
+        if large and (name in shared or original(tensor) in shared):
+            for term in typing.axes[name]:
+                terms.freeze(term, f"{original(tensor) or name} is read outside its control-flow body too")
