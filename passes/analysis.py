@@ -85,7 +85,9 @@ def analyse(
     with stage("infer"):
         graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
         typing = infer(graph)
-        _freeze_shared(typing, shared)
+        if body is not None:
+            _freeze_shared(typing, shared)
+            _name_the_body(typing)
         groups = channel_groups(typing, where)
         inside = tuple(
             Inside(one, analyse(one.model, {}, observer, lambda name: nullcontext(), one))
@@ -101,3 +103,14 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
         if large and (name in shared or original(tensor) in shared):
             for term in typing.axes[name]:
                 terms.freeze(term, f"{original(tensor) or name} is read outside its control-flow body too")
+
+
+def _name_the_body(typing: Typing) -> None:
+    """The inputs and outputs of a body are no graph's inputs and outputs to a reader."""
+    graph = typing.graph
+    told = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
+    told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
+    for name, said, meant in told:
+        for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
+            if atom.reason == f"{name} {said}":
+                atom.reason = f"{name} {meant}"

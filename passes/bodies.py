@@ -32,7 +32,7 @@ SCAN_SINCE = 9
 class Body:
     """``model``: the body of ``node`` in its attribute ``attribute``, standing alone; ``where``: what the names of its
     layers begin with; ``captured``: constants of the outer graph in it, ``shared``: those that others read too;
-    ``times``: how often it runs, as far as that is fixed."""
+    ``times``: how often it runs for one sample of the outer graph's, as far as that is fixed."""
 
     node: Node
     attribute: str
@@ -71,7 +71,8 @@ def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> 
             if model is not None:
                 kept = frozenset(n for n in captured if n in shared or readers[n] > 1)
                 place = f"{where}{label}/{attribute.name}/"
-                found.append(Body(node, attribute.name, place, model, captured, kept, _times(graph, node)))
+                times = _times(graph, node) * given.samples(model)
+                found.append(Body(node, attribute.name, place, model, captured, kept, times))
     return found
 
 
@@ -125,11 +126,11 @@ def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph
 
 @dataclass
 class _Types:
-    """Types of the tensors of an outer graph. ``symbols``: sizes that vary -> their names."""
+    """Types of the tensors of an outer graph. ``sized``: sizes that vary -> their names."""
 
     graph: Graph
     kinds: dict[str, onnx.TypeProto] = field(default_factory=dict)
-    symbols: dict[str, str] = field(default_factory=dict)
+    sized: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         model = self.graph.model
@@ -151,7 +152,18 @@ class _Types:
         return [self._symbol(n) if (name, axis) in dynamic else int(n) for axis, n in enumerate(shape)]
 
     def _symbol(self, size: int) -> str:
-        return self.symbols.setdefault(repr(size), f"size_{len(self.symbols)}")
+        return self.sized.setdefault(size, f"size_{len(self.sized)}")
+
+    def samples(self, model: onnx.ModelProto) -> int:
+        """Samples of a body's that one of the outer graph's stands for: the outer one may have no dynamic first axis
+        to count them by."""
+        sizes = {name: int(size) for size, name in self.sized.items()}
+        constants = {t.name for t in model.graph.initializer}
+        inside = (v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in constants)
+        held = next((sizes.get(dims[0].dim_param, 1) for dims in inside if dims and dims[0].dim_param), 1)
+        graph = self.graph
+        firsts = (graph.info.shapes[n][0] for n in graph.inputs if (n, 0) in graph.info.dynamic)
+        return max(1, held // int(next(firsts, 1)))
 
     def of(self, name: str) -> onnx.TypeProto | None:
         """The type of a tensor with its shape, where they are known."""

@@ -33,7 +33,7 @@ class Shares:
 
     def inside_for(self, ratio: float) -> float:
         """The share of their channels that groups in bodies keep when ``ratio`` of the model's cost is to be left."""
-        (outside, inside), (least, _) = (self._costs(self.widths(share)) for share in (1.0, 0.0))
+        (outside, inside), (least, _) = (costs(self.analysis, self.kind, self.widths(s)) for s in (1.0, 0.0))
         goal = ratio * (outside + inside)
         wanted = min(max(ratio * inside, goal - outside), goal - least)
         shares = sorted({k / g.size for part in self.analysis.inside for g in part.analysis.every_group
@@ -41,14 +41,14 @@ class Shares:
         low, high = 0, len(shares) - 1
         while low < high:  # the first share that costs at least that
             middle = (low + high) // 2
-            enough = self._costs(self.widths(shares[middle]))[1] >= wanted
+            enough = self.inside(self.widths(shares[middle])) >= wanted
             low, high = (low, middle) if enough else (middle + 1, high)
         near = [shares[i] for i in {max(0, low - 1), low}]
-        return min(near, key=lambda share: abs(self._costs(self.widths(share))[1] - wanted))
+        return min(near, key=lambda share: abs(self.inside(self.widths(share)) - wanted))
 
     def inside(self, widths: Widths) -> int:
         """Cost of all bodies."""
-        return self._costs(widths)[1]
+        return costs(self.analysis, self.kind, widths)[1]
 
     def widths(self, share: float) -> dict[Atom, int]:
         """Channels of all groups that may shrink, in bodies and outside."""
@@ -60,13 +60,10 @@ class Shares:
             found |= {g.atom: max(1, math.ceil(self.own[g.name] * g.size - 1e-9)) for g in alone}
         return found
 
-    def _costs(self, widths: Widths) -> tuple[int, int]:
-        return _costs(self.analysis, self.kind, widths, frozenset())
 
-
-def _costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str]) -> tuple[int, int]:
-    """(outside, inside) of the bodies."""
-    each = [sum(_costs(one.analysis, kind, widths, one.body.shared)) for one in analysis.inside]
+def costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str] = frozenset()) -> tuple[int, int]:
+    """Cost of a model outside its control-flow bodies, and of these; ``elsewhere``: constants that do not count."""
+    each = [sum(costs(one.analysis, kind, widths, one.body.shared)) for one in analysis.inside]
     if kind == "macs":
         return macs_footprint(analysis.typing).at(widths), together([one.body for one in analysis.inside], each)
     return params_footprint(analysis.typing, analysis.moved | elsewhere).at(widths), sum(each)
