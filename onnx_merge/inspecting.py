@@ -41,12 +41,12 @@ from passes.footprint import Holdings
 from passes.graph import terms
 from passes.graph.groups import ChannelGroup, Step
 from passes.graph.infer import Role, Typing
-from passes.graph.model import STANDARD_DOMAINS, Graph
+from passes.graph.model import STANDARD_DOMAINS
 from passes.graph.registry import find_rule, is_quantised
 from passes.graph.terms import Atom
 from passes.pipeline import Progress
 from passes.propagate import obstacle
-from passes.ungrouped import Ungrouped, first_quantised, ungrouped
+from passes.ungrouped import Ungrouped, every_ungrouped, first_quantised
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
@@ -85,13 +85,15 @@ def run(
         source = with_fixed_inputs(source, options.fix_input)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     assignments = _assignments(source.model, dict(options.input_shape))
-    analysis = analyse(source.model, assignments, RunObserver(), stages, FOLDING)
+    observer = RunObserver()
+    analysis = analyse(source.model, assignments, observer, stages, FOLDING)
     with stages("measure"):
-        whole = cost(analysis.before)
-        holdings = Holdings(analysis.typing)
-        groups = tuple(_inspected(analysis.typing, group, holdings) for group in analysis.groups)
-        held = list(zip(groups, (group.atom for group in analysis.groups), strict=True))
-        left = ungrouped(analysis.typing, analysis.groups)
+        whole = cost(analysis.before, observer, FOLDING)
+        parts = list(analysis.parts())
+        holdings = Holdings(analysis.typing, [(part.typing, names) for part, names in parts[1:]], analysis.moved)
+        groups = tuple(_inspected(part.typing, g, holdings) for part, _ in parts for g in part.groups)
+        held = list(zip(groups, (group.atom for group in analysis.every_group), strict=True))
+        left = every_ungrouped(analysis)
         layers = [layer for layer in left if layer.is_layer]
     inspection = Inspection(
         version=__version__,
@@ -103,8 +105,8 @@ def run(
         summary=_summary(held, holdings, left),
         reasons=_reasons(held, holdings),
         ungrouped=tuple(_layer(layer, holdings) for layer in layers),
-        ops_without_rule=_ops_without_rule(analysis.typing.graph),
-        unfolded=analysis.folded.left,
+        ops_without_rule=_ops_without_rule(parts),
+        unfolded={k: reason for part, _ in parts for k, reason in part.unfolded.items()},
         notes=tuple(_notes(analysis, layers)),
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
@@ -158,7 +160,7 @@ def _summary(groups: Groups, holdings: Holdings, left: Sequence[Ungrouped]) -> d
 
 def _layer(layer: Ungrouped, holdings: Holdings) -> UngroupedLayer:
     shares = holdings.shares(layer.macs, layer.params)
-    return UngroupedLayer(layer.node.label, layer.node.op, layer.reason, layer.macs, layer.params, *shares)
+    return UngroupedLayer(layer.label, layer.node.op, layer.reason, layer.macs, layer.params, *shares)
 
 
 def _reasons(groups: Groups, holdings: Holdings) -> tuple[ReasonHolding, ...]:
@@ -204,13 +206,17 @@ def _places(typing: Typing, atom: Atom, step: Step) -> Iterator[tuple[str, str, 
             yield from ((role, name, axis) for axis, term in axes if atom in terms.atoms(term))
 
 
-def _ops_without_rule(graph: Graph) -> dict[str, int]:
+def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int]:
     """How often each of them occurs, with its domain where that is not the standard one; arithmetic on sizes, whose
-    results are known numbers, needs no rule."""
+    results are known numbers, needs no rule, nor do nodes whose bodies are looked at."""
     found: Counter[str] = Counter()
-    for node in graph.nodes:
-        if find_rule(node.domain, node.op) is None and not all(n in graph.info.origins for n in node.outputs if n):
-            found[node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}:{node.op}"] += 1
+    for part, _ in parts:
+        graph, known = part.typing.graph, {one.body.node.index for one in part.inside}
+        for node in graph.nodes:
+            if find_rule(node.domain, node.op) is not None or node.index in known:
+                continue
+            if not all(n in graph.info.origins for n in node.outputs if n):
+                found[node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}:{node.op}"] += 1
     return dict(found.most_common())
 
 
@@ -218,7 +224,7 @@ def _notes(analysis: Analysis, layers: Sequence[Ungrouped]) -> Iterator[str]:
     quantised = first_quantised(analysis.typing)
     if quantised is not None:
         count = sum(is_quantised(layer.node.op) for layer in layers)
-        whole = "the model is quantised" if not analysis.groups else f"{count} quantised layers stay whole"
+        whole = "the model is quantised" if not analysis.every_group else f"{count} quantised layers stay whole"
         yield f"{whole}: {quantised} is quantised: merge first, then quantise"
-    if not analysis.groups:
+    if not analysis.every_group:
         yield f"no channel groups: {why_no_groups(layers)}"

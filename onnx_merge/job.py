@@ -37,7 +37,7 @@ from passes.normalise import normalise
 from passes.pipeline import Compressed, Progress, Study, silent
 from passes.plan import GroupPlan
 from passes.settings import CompressSettings, exclusions
-from passes.ungrouped import first_quantised, ungrouped
+from passes.ungrouped import every_ungrouped, first_quantised
 
 WITNESSES = 4
 """Assignments at which shapes are looked at, at most."""
@@ -199,8 +199,8 @@ class Job:
         StructureError: the result is not sound.
         """
         options, comparison, provider = self.options, self.comparison, self.provider
-        excluded = exclusions([plan.group for plan in compressed.plans], settings)
-        groups = group_results(compressed.plans, excluded)
+        excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
+        groups = group_results(compressed.every_plan, excluded)
         if options.asks_for_change and not compressed.shrinks:
             raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
         original, rigid = self.source.model, compressed.before.info.rigid
@@ -225,7 +225,7 @@ class Job:
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
             smaller = Graph(normalise(compressed.model, FOLDING), settings.assignments[:1], self._observer, FOLDING)
-            before, now = cost(compressed.before), cost(smaller)
+            before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:
             with self.stages("benchmark"):
@@ -245,9 +245,9 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)
     analysis = analyse(source.model, comparison.assignments.found[:WITNESSES], observer, stages, FOLDING)
-    if options.asks_for_change and all(group.frozen for group in analysis.groups):
-        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.groups]
-        left = [layer for layer in ungrouped(analysis.typing, analysis.groups) if layer.is_layer]
+    if options.asks_for_change and all(group.frozen for group in analysis.every_group):
+        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
+        left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
         quantised = first_quantised(analysis.typing)
         raise NothingToDoError(why_nothing(options.lossless, group_results(whole, {}), quantised, left))
     return analysis

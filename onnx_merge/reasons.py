@@ -11,6 +11,8 @@ GENERAL = (
     (r"the graph's output (computes with) the sizes of .+", r"a graph output \1 its size"),
     (r".+ (may be overridden by callers)", r"an input \1"),
     (r".+ (is a graph (?:in|out)put|is read inside a control-flow body)", r"it \1"),
+    (r".+ (comes from outside its|is an output of its) (control-flow body)", r"it \1 \2"),
+    (r".+ (is read outside its control-flow body too)", r"it \1"),
     (r"axis \d+ of .+ (is dynamic)", r"it \1"),
     (r".+ (multiplies (?:two|stacks) .+|mixes neighbouring channels|pads .+|transposes its input)", r"a node \1"),
     (r"the weights of .+ (are computed in the graph)", r"a layer's weights \1"),

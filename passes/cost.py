@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from passes.bodies import Body, bodies_of, graphs_in
+from passes.graph.engine import Engine
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.patch import copy_without_weights
+from passes.graph.shapes import Observer
 from passes.multiplications import HALVED, mac_products, sizes, weight_inputs
+from passes.normalise import normalise
 from passes.sparse import sparse_values
 from passes.unshare import original
 
@@ -30,18 +35,48 @@ class Cost:
     ops: dict[str, int]
 
 
-def cost(graph: Graph) -> Cost:
-    """Cost of a model."""
+def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None = None) -> Cost:
+    """Cost of a model, with what stands in its control-flow bodies; ``observer`` and ``engine`` find shapes there."""
     model = graph.model
     counted = parameters(graph).items()
     sparse = sum(int(np.prod(t.dims)) for t in sparse_values(model.graph) if t.data_type in FLOATS)
     return Cost(
-        params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted) + sparse,
-        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph),
+        params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted)
+        + sparse
+        + sum(weights_inside(node) for node in model.graph.node),
+        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph)
+        + _macs_inside(graph, observer, engine),
         bytes=model_bytes(model),
         nodes=len(graph.nodes),
         ops=dict(Counter(node.op for node in graph.nodes).most_common()),
     )
+
+
+def weights_inside(node: onnx.NodeProto) -> int:
+    """Floating-point constants of a node's control-flow bodies, and of the bodies in them."""
+    found = 0
+    for graph in graphs_in(node):
+        constants = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+        own = (t for t in (*graph.initializer, *constants) if t.data_type not in INTEGERS)
+        found += sum(math.prod(t.dims) for t in own) + sum(weights_inside(inner) for inner in graph.node)
+    return found
+
+
+def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None) -> int:
+    """Multiply-adds of the control-flow bodies."""
+    bodies = bodies_of(graph)
+    graphs = (Graph(normalise(body.model, engine), (), observer, engine) for body in bodies)
+    each = [cost(inner, observer, engine).macs for inner in graphs]
+    return together(bodies, each)
+
+
+def together(bodies: Sequence[Body], macs: Sequence[int]) -> int:
+    """Multiply-adds of bodies that have ``macs`` each: of an If the larger branch; a body that runs several times
+    counts as often, where that is fixed."""
+    found: dict[int, int] = {}
+    for body, one in zip(bodies, macs, strict=True):
+        found[body.node.index] = max(found.get(body.node.index, 0), body.times * one)
+    return sum(found.values())
 
 
 def model_bytes(model: onnx.ModelProto) -> int:

@@ -7,7 +7,7 @@ of them; each axis is as long as the channels that stand on it.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from passes.cost import INTEGERS, batch, parameters
@@ -58,19 +58,21 @@ def macs_footprint(typing: Typing) -> Footprint:
     return Footprint(products, batch(typing.graph))
 
 
-def params_footprint(typing: Typing) -> Footprint:
-    """Weights and other constants that count as parameters; copies of one that are cut alike are one."""
-    return Footprint(constant_sizes(typing).values())
+def params_footprint(typing: Typing, without: Set[str] = frozenset()) -> Footprint:
+    """Weights and other constants that count as parameters, but those ``without``; copies of one that are cut alike are
+    one."""
+    return Footprint(constant_sizes(typing, without).values())
 
 
-def constant_sizes(typing: Typing) -> dict[str, list[Term]]:
-    """Constants that count as parameters -> the axes whose sizes' product is how many they are."""
+def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str, list[Term]]:
+    """Constants that count as parameters, but those ``without`` -> the axes whose sizes' product is how many they
+    are."""
     counted = parameters(typing.graph)
     own: dict[tuple[object, ...], tuple[str, list[Term]]] = {}
     for tensor in typing.graph.initializers.values():
         name = original(tensor) or tensor.name
         each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
-        if each:
+        if each and name not in without:
             axes = typing.axes.get(tensor.name, [])
             own.setdefault((name, *map(terms.resolve, axes)), (tensor.name, [*axes, terms.atom(each)]))
     return dict(own.values())
@@ -102,18 +104,22 @@ class Holdings:
     their part only. What two groups hold together, such as a Conv from one to the other, counts for both.
     """
 
-    def __init__(self, typing: Typing) -> None:
-        self._macs, self._params = macs_footprint(typing), params_footprint(typing)
+    def __init__(self, typing: Typing, inside: Sequence[tuple[Typing, Set[str]]] = (), without: Set[str] = frozenset()):
+        """``inside``: control-flow bodies, all of which count; each, and ``typing``, without some constants."""
+        parts = [(typing, without), *inside]
+        self._macs = [macs_footprint(part) for part, _ in parts]
+        self._params = [params_footprint(part, names) for part, names in parts]
 
     def of(self, atoms: Iterable[Atom]) -> Held:
         """What the channels of ``atoms`` hold; what several of them do, counts once."""
         atoms = list(atoms)
-        macs, params = self._macs.held(atoms), self._params.held(atoms)
+        macs, params = (sum(one.held(atoms) for one in each) for each in (self._macs, self._params))
         return Held(macs, params, *self.shares(macs, params))
 
     def shares(self, macs: int, params: int) -> tuple[float, float]:
         """Shares of the model's multiply-adds and parameters."""
-        return _share(macs, self._macs.total), _share(params, self._params.total)
+        macs_total, params_total = (sum(one.total for one in each) for each in (self._macs, self._params))
+        return _share(macs, macs_total), _share(params, params_total)
 
 
 def _share(part: int, whole: int) -> float:

@@ -3,6 +3,7 @@
 - calls of local functions are inlined;
 - Constant nodes become initializers of the same name;
 - sparse weights become dense, where that takes little more room;
+- first states of recurrent layers that are zero are left out;
 - what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
   by the engine that runs models, where that costs no second copy of a large weight and does not grow; quantised
   weights stay as they are.
@@ -34,6 +35,7 @@ from passes.graph.functions import inlined
 from passes.graph.inputs import list_initializers, lists_all, overridable
 from passes.graph.shapes import SMALL
 from passes.sparse import sparse_to_dense
+from passes.zero_states import drop_zero_states
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose narrow operand is what is to be stored."""
@@ -50,6 +52,7 @@ def normalise(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.Mode
     defaults = overridable(model)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
+    drop_zero_states(result.graph)
     if engine is not None:
         _fold_constants(result, defaults, engine)
     if listed:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
 from passes.allocation.allocate import Allocation, Allocator
+from passes.allocation.inside import Shares, parameters_of
 from passes.allocation.losses import Losses
 from passes.analysis import Analysis, analyse
+from passes.bodies import Body, rebuilt
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
 from passes.calibrated.views import Samples, View, Views
 from passes.graph.engine import Engine
@@ -46,11 +48,18 @@ class Compressed:
     solution: Solution = field(default_factory=Solution)
     allocation: Allocation | None = None
     notes: tuple[str, ...] = ()
+    inside: tuple[CompressedBody, ...] = ()
+    """What became of control-flow bodies; ``plans`` are of the model outside them."""
+
+    @property
+    def every_plan(self) -> list[GroupPlan]:
+        """The plans of the model and of all bodies in it."""
+        return [*self.plans, *(plan for one in self.inside for plan in one.compressed.every_plan)]
 
     @property
     def shrinks(self) -> bool:
         """Whether any channel goes."""
-        return any(plan.shrinks for plan in self.plans)
+        return any(plan.shrinks for plan in self.every_plan)
 
     @property
     def quantised(self) -> str | None:
@@ -59,7 +68,28 @@ class Compressed:
 
     def twin(self) -> onnx.ModelProto:
         """The same function at the original shapes (see `passes.shrink`)."""
-        return unshrunk_twin(self.typing, self.plans, self.solution)
+        graph = self.typing.graph
+        twins = [(one.body, one.put_back(one.compressed.twin(), graph)) for one in self.inside if one.shrinks]
+        return unshrunk_twin(self.typing, self.plans, self.solution, twins)
+
+
+@dataclass(frozen=True)
+class CompressedBody:
+    """A control-flow body, and what became of it."""
+
+    body: Body
+    compressed: Compressed
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether any channel goes from it."""
+        return self.compressed.shrinks
+
+    def put_back(self, model: onnx.ModelProto, graph: Graph) -> onnx.GraphProto:
+        """``model``, what became of the body, as a body of ``graph``."""
+        attributes = graph.model.graph.node[self.body.node.index].attribute
+        original = next(a.g for a in attributes if a.name == self.body.attribute)
+        return rebuilt(self.body, original, model, graph)
 
 
 @dataclass(frozen=True)
@@ -67,9 +97,9 @@ class _Scope:
     """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
     share that the user gave it alone; ``views``: of samples, where layers are to be solved on them."""
 
-    excluded: dict[str, str]
+    excluded: Mapping[str, str]
     live: list[ChannelGroup]
-    own: dict[str, float]
+    own: Mapping[str, float]
     views: Views | None
 
 
@@ -96,6 +126,7 @@ class Study:
         self._seconds: dict[str, float] = {}
         self.analysis = analysis or analyse(model, assignments, observer, self._stage, engine)
         self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
+        self._inside = [(one.body, Study(one.body.model, analysis=one.analysis)) for one in self.analysis.inside]
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
 
@@ -118,7 +149,7 @@ class Study:
         ------
         PassError: an expression of the settings matches no layer.
         """
-        scope = self._scope(settings)
+        scope = self._scope(settings, *self._named(settings))
         view = next(iter(scope.views), None) if scope.views is not None else None
         allocator = self._allocator(settings, view, scope)
         with self._stage("allocate"):
@@ -137,13 +168,25 @@ class Study:
         PassError: an expression of the settings matches no layer.
         TargetError: the target cannot be met.
         """
+        return self._compress(settings, *self._named(settings))
+
+    def _named(self, settings: CompressSettings) -> tuple[dict[str, str], dict[str, float]]:
+        """Groups to leave whole, with the reasons, and the shares of those that have one of their own."""
+        groups = self.analysis.every_group
+        return exclusions(groups, settings), own_ratios(groups, settings)
+
+    def _compress(
+        self, settings: CompressSettings, excluded: Mapping[str, str], own: Mapping[str, float]
+    ) -> Compressed:
         typing, groups = self.analysis.typing, self.analysis.groups
-        scope = self._scope(settings)
+        scope = self._scope(settings, excluded, own)
+        inside = self._compress_inside(settings, scope)
+        beside = self._beside(settings, scope, inside)
         found: list[Allocation] = []
         unmeasured: list[str] = []
 
         def make(view: View | None) -> list[GroupPlan]:
-            allocator = self._allocator(settings, view, scope)
+            allocator = replace(self._allocator(settings, view, scope), beside=beside)
             planner = allocator.planner
             if settings.lossless:
                 with self._stage("plan"):
@@ -168,8 +211,9 @@ class Study:
         else:
             done = Reconstruction(make(None), Solution())
         with self._stage("shrink"):
-            if any(plan.shrinks for plan in done.plans):
-                result = shrink(typing, done.plans, done.solution)
+            bodies = [(one.body, one.put_back(one.compressed.model, typing.graph)) for one in inside if one.shrinks]
+            if bodies or any(plan.shrinks for plan in done.plans):
+                result = shrink(typing, done.plans, done.solution, bodies)
             else:
                 result = onnx.ModelProto()
                 result.CopyFrom(self._model)
@@ -178,18 +222,45 @@ class Study:
             self.analysis.before,
             typing,
             done.plans,
-            self.analysis.folded.left,
+            {k: reason for part, _ in self.analysis.parts() for k, reason in part.unfolded.items()},
             dict(self._seconds),
             done.solution,
             found[-1] if found else None,
-            (*done.notes, *unmeasured),
+            (*done.notes, *unmeasured, *_note(settings, inside)),
+            tuple(inside),
         )
 
-    def _scope(self, settings: CompressSettings) -> _Scope:
+    def _compress_inside(self, settings: CompressSettings, scope: _Scope) -> list[CompressedBody]:
+        """The control-flow bodies, every group of which keeps the same share; merged by weights: samples do not show
+        what goes on in them."""
+        if not self._inside:
+            return []
+        keep = settings.keep
+        if settings.target is not None:
+            keep = self._shares(settings, scope).inside_for(settings.target.ratio)
+        method = "merge" if settings.method == "reconstruct" else settings.method
+        inner = replace(settings, keep=keep, target=None, allocation="uniform", method=method)
+        return [
+            CompressedBody(body, study._compress(inner, scope.excluded, scope.own))  # noqa: SLF001 - one of its kind
+            for body, study in self._inside
+        ]
+
+    def _beside(self, settings: CompressSettings, scope: _Scope, inside: Sequence[CompressedBody]) -> int:
+        """What the bodies cost from now on, in what the target counts."""
+        if settings.target is None or not inside:
+            return 0
+        if settings.target.kind == "params":
+            return sum(parameters_of(one.compressed.model, one.body.shared) for one in inside)
+        plans = (plan for one in inside for plan in one.compressed.every_plan)
+        return self._shares(settings, scope).inside({plan.group.atom: len(plan.keep) for plan in plans})
+
+    def _shares(self, settings: CompressSettings, scope: _Scope) -> Shares:
+        kind = settings.target.kind if settings.target else "macs"
+        return Shares(self.analysis, kind, settings.blocks, scope.excluded.keys(), scope.own)
+
+    def _scope(self, settings: CompressSettings, excluded: Mapping[str, str], own: Mapping[str, float]) -> _Scope:
         groups = self.analysis.groups
-        excluded = exclusions(groups, settings)
         live = [g for g in groups if not g.frozen and g.name not in excluded]
-        own = own_ratios(groups, settings)
         ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
         loses = not settings.lossless and min(ratios) < 1.0
         return _Scope(excluded, live, own, self._views if settings.method == "reconstruct" and loses else None)
@@ -206,6 +277,13 @@ class Study:
             self._losses[planner] = Losses(planner, view, count)
         planner = self._planners[key]
         return Allocator(self.analysis, scope.live, scope.own, settings, planner, self._losses[planner])
+
+
+def _note(settings: CompressSettings, inside: Sequence[CompressedBody]) -> list[str]:
+    first = next((one.body.where for one in inside if one.shrinks), None)
+    if settings.method != "reconstruct" or settings.lossless or first is None:
+        return []
+    return [f"merged by weights inside {first.rstrip('/')}: samples do not show what control-flow bodies compute"]
 
 
 def compress(

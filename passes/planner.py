@@ -69,7 +69,7 @@ class Planner:
         gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
         blind = self._blind(group) if settings.method == "reconstruct" else None
-        if settings.method == "reconstruct" and settings.select == "auto" and blind is None:
+        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and blind is None)):
             keep = candidates
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])
@@ -97,7 +97,8 @@ class Planner:
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
         """The channels in the order of greedy column-subset selection, the first ``most`` of them (all by default).
 
-        By the covariance that samples show; else by the one that producers' weights make of white noise.
+        By the covariance that samples show; else by the one that producers' weights make of white noise. Hidden units
+        of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
         """
         known = self._rankings.get(group.name)
         free = self._free(group).order
@@ -107,12 +108,29 @@ class Planner:
             rows = self._sign(group).rows.values.astype(np.float64)
             covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
             candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
+            if group.recurrent:
+                return self._by_weight(group, candidates)
             gram = readers_gram(self.typing, group, seen)
             order, explained = choose_columns(covariance, gram, candidates, most)
             lost = np.zeros(group.size + 1)
             lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
             known = self._rankings[group.name] = Ranking(order, lost)
         return known
+
+    def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
+        """The order of what units give to all that reads them, their own layer included: the power that samples show,
+        or else their weights, times the power of what they are multiplied with."""
+        seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
+        power = np.square(rows).sum(axis=1)
+        if seen and self._blind(group) is None:
+            power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
+        weight = power * np.diag(readers_gram(self.typing, group, ()))
+        order = candidates[np.argsort(-weight[candidates], kind="stable")]
+        lost = np.zeros(group.size + 1)
+        given = np.cumsum(np.append(0.0, weight[order]))
+        lost[: len(given)] = 1.0 - given / given[-1] if given[-1] > 0 else 0.0
+        self._rankings[group.name] = Ranking(order, np.maximum(lost, 0.0))
+        return self._rankings[group.name]
 
     @cached_property
     def _nonnegative(self) -> set[str]:

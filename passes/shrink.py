@@ -17,6 +17,7 @@ import onnx
 from scipy import sparse
 
 from passes.bias import add_bias, bias_name
+from passes.bodies import Body
 from passes.follow_sizes import follow_sizes
 from passes.graph import terms
 from passes.graph.infer import Role, Typing, Use
@@ -57,20 +58,32 @@ class Solution:
         return sum(error * self.widths[name] for name, error in self.errors.items()) / total if total else None
 
 
-def shrink(typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None) -> onnx.ModelProto:
+Bodies = Sequence[tuple[Body, onnx.GraphProto]]
+"""Control-flow bodies, and what is to stand in their place."""
+
+
+def shrink(
+    typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None, bodies: Bodies = ()
+) -> onnx.ModelProto:
     """The model with the planned channels removed."""
-    return _carry_out(typing, plans, solution or Solution(), twin=False)
+    return _carry_out(typing, plans, solution or Solution(), bodies, twin=False)
 
 
-def unshrunk_twin(typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None) -> onnx.ModelProto:
+def unshrunk_twin(
+    typing: Typing, plans: Sequence[GroupPlan], solution: Solution | None = None, bodies: Bodies = ()
+) -> onnx.ModelProto:
     """The planned function at the original shapes."""
-    return _carry_out(typing, plans, solution or Solution(), twin=True)
+    return _carry_out(typing, plans, solution or Solution(), bodies, twin=True)
 
 
-def _carry_out(typing: Typing, plans: Sequence[GroupPlan], solution: Solution, twin: bool) -> onnx.ModelProto:
+def _carry_out(
+    typing: Typing, plans: Sequence[GroupPlan], solution: Solution, bodies: Bodies, twin: bool
+) -> onnx.ModelProto:
     active = [plan for plan in plans if plan.shrinks]
     keep: dict[Atom, Indices] = {plan.group.atom: plan.keep for plan in active}
     patch = Patch(typing.graph)
+    for body, graph in bodies:
+        patch.set_attribute(body.node, body.attribute, graph)
     axes = {name: typing.axes[name] for name in typing.graph.initializers}
     axes.update(_shift_biases(typing, active, patch))
     axes.update(_solved_biases(typing, solution, patch))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import onnx
 
-from passes.cost import INTEGERS, batch
+from passes.analysis import Analysis
+from passes.bodies import ATTRIBUTES, graphs_in
+from passes.cost import batch, weights_inside
 from passes.footprint import constant_sizes, mac_sizes
 from passes.graph import terms
 from passes.graph.groups import ChannelGroup
@@ -26,10 +28,11 @@ from passes.project import axis_size
 
 @dataclass(frozen=True)
 class Ungrouped:
-    """A node of the main graph. ``macs``, ``params``: the multiply-adds and weights in which no group's channels take
-    part; ``reason``: why they do not."""
+    """A node of a graph, and its name in the model. ``macs``, ``params``: the multiply-adds and weights in which no
+    group's channels take part; ``reason``: why they do not."""
 
     node: Node
+    label: str
     reason: str
     macs: int
     params: int
@@ -37,13 +40,32 @@ class Ungrouped:
     """Whether it multiplies, or holds more than single numbers."""
 
 
-def ungrouped(typing: Typing, groups: Sequence[ChannelGroup]) -> list[Ungrouped]:
+def every_ungrouped(analysis: Analysis) -> list[Ungrouped]:
+    """`ungrouped` of a model and of the control-flow bodies in it."""
+    found: list[Ungrouped] = []
+    for part, elsewhere in analysis.parts():
+        known = frozenset((one.body.node.index, one.body.attribute) for one in part.inside)
+        found += ungrouped(part.typing, part.groups, known, elsewhere, part.where)
+    return found
+
+
+def ungrouped(
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    known: Set[tuple[int, str]] = frozenset(),
+    elsewhere: Set[str] = frozenset(),
+    where: str = "",
+) -> list[Ungrouped]:
     """Every node that holds what no group does, in graph order; those that hold single numbers only (an epsilon, a
-    factor) too."""
+    factor) too.
+
+    ``known``: (node, attribute) of bodies that are looked at by themselves; ``elsewhere``: constants that count in
+    them; ``where``: what names begin with.
+    """
     graph = typing.graph
     gone = dict.fromkeys((group.atom for group in groups), 0)
     held: dict[int, list[tuple[list[Term], int]]] = defaultdict(list)
-    for name, axes in constant_sizes(typing).items():
+    for name, axes in constant_sizes(typing, elsewhere).items():
         reader, left = _reader(typing, name), _size(axes, gone)
         if reader is not None and left:
             held[reader.index].append((axes, left))
@@ -51,13 +73,15 @@ def ungrouped(typing: Typing, groups: Sequence[ChannelGroup]) -> list[Ungrouped]
     found = []
     for node in graph.nodes:
         macs = sum(_size(axes, gone) for axes in mac_sizes(typing, node)) // batch(graph)
-        inside = sum(_weights_inside(g) for g in _bodies(graph.model.graph.node[node.index]))
+        attributes = graph.model.graph.node[node.index].attribute
+        unknown = [a for a in attributes if (node.index, a.name) not in known]
+        inside = weights_inside(onnx.NodeProto(attribute=unknown)) if node.captures or node.op in ATTRIBUTES else 0
         params = inside + sum(left for _, left in held[node.index])
         if macs or params:
             axes = [term for axes, _ in held[node.index] for term in axes]
             reason = _reason(typing, node, flows.get(node.index), axes, gone)
             several = inside or any(left > 1 for _, left in held[node.index])
-            found.append(Ungrouped(node, reason, macs, params, bool(macs or several)))
+            found.append(Ungrouped(node, f"{where}{node.label}", reason, macs, params, bool(macs or several)))
     return found
 
 
@@ -81,7 +105,7 @@ def _reader(typing: Typing, name: str) -> Node | None:
 def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term], gone: Mapping[Atom, int]) -> str:
     """``axes``: of its constants."""
     said = f"{node.label} ({node.op})"
-    if any(True for _ in _bodies(typing.graph.model.graph.node[node.index])):
+    if any(True for _ in graphs_in(typing.graph.model.graph.node[node.index])):
         return f"{said} reads its weights inside a control-flow body"
     if node.index in typing.refused:
         return typing.refused[node.index]
@@ -94,20 +118,6 @@ def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term],
     letters = [*(use.letter for use in uses), *axes]
     reasons = (a.reason for letter in letters for a in terms.atoms(letter) if a not in gone and a.reason)
     return next(reasons, f"{said} has weights that stand on no channels")
-
-
-def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _weights_inside(graph: onnx.GraphProto) -> int:
-    """Floating-point constants of a control-flow body and the bodies in it."""
-    constants = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
-    own = sum(int(math.prod(t.dims)) for t in (*graph.initializer, *constants) if t.data_type not in INTEGERS)
-    return own + sum(_weights_inside(inner) for node in graph.node for inner in _bodies(node))
 
 
 def first_quantised(typing: Typing) -> str | None:

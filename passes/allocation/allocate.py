@@ -66,7 +66,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Allocator:
-    """``live``: groups that may shrink; ``own``: group name -> the share that the user gave it alone."""
+    """``live``: groups that may shrink; ``own``: group name -> the share that the user gave it alone; ``beside``: what
+    control-flow bodies cost in the result, in what the target counts."""
 
     analysis: Analysis
     live: Sequence[ChannelGroup]
@@ -74,6 +75,7 @@ class Allocator:
     settings: CompressSettings
     planner: Planner
     losses: Losses
+    beside: int = 0
 
     def allocation(self) -> Allocation:
         """The widths.
@@ -134,7 +136,8 @@ class Allocator:
     def _pool(self) -> Pool:
         """What the user fixed, and what costs nothing that counts, is not in it."""
         target, typing = self.settings.target, self.analysis.typing
-        footprint = (params_footprint if target and target.kind == "params" else macs_footprint)(typing)
+        counts = target is not None and target.kind == "params"
+        footprint = params_footprint(typing, self.analysis.moved) if counts else macs_footprint(typing)
         spread, fixed = list[ChannelGroup](), dict[Atom, int]()
         for group in self.live:
             if group.name in self.own:
@@ -143,7 +146,7 @@ class Allocator:
                 spread.append(group)
             elif target is None:
                 fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
-        return Pool(typing, spread, fixed, footprint)
+        return Pool(typing, spread, fixed, footprint, self.beside)
 
     def _even(self, widths: dict[Atom, int]) -> Allocation:
         return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
@@ -209,7 +212,12 @@ class Allocator:
         widths = {**pool.fixed, **allocation.widths}
         plans = [self.planner.plan(group, widths.get(group.atom, group.size)) for group in self.live]
         smaller = shrink(self.analysis.typing, plans)
-        return _parameters(smaller, parameters(self.analysis.typing.graph))
+        counted = _parameters(smaller, parameters(self.analysis.typing.graph))
+        moved = (
+            params_footprint(self.analysis.typing).total
+            - params_footprint(self.analysis.typing, self.analysis.moved).total
+        )
+        return counted - moved + self.beside
 
     def _with_fixed(self, pool: Pool, found: Allocation) -> Allocation:
         return replace(found, widths={**pool.fixed, **found.widths})

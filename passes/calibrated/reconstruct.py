@@ -48,7 +48,8 @@ def reconstruct(typing: Typing, views: Views, make: Callable[[View | None], list
 
 def _solved(view: View, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
     """Plans and their solution from the activations of ``view``, for the weights of ``typing``."""
-    if not any(plan.method == "reconstruct" for plan in plans):
+    recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but what reads them is solved
+    if not recurrent and not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
     seen = view.typing
     with in_turns():

@@ -35,6 +35,11 @@ class Step:
         return self.consumed[0] if self.consumed else ""
 
     @property
+    def feeds_back(self) -> bool:
+        """Whether the node makes the channels and reads them itself, a step of the sequence later."""
+        return bool(self.flow.record.fed_back) and bool(self.produced)
+
+    @property
     def label(self) -> str:
         """Name of the node."""
         return self.flow.record.node.label
@@ -56,6 +61,8 @@ class ChannelGroup:
     steps: list[Step]
     name: str = ""
     """Name of the first layer that produces the channels; numbered from the second group of that layer on."""
+    where: str = ""
+    """Of the control-flow body that the layers stand in; their names begin with it."""
     coupled: str | None = None
     """Why the group ties several layers, e.g. "added in ..."; nothing for a plain producer-consumer pair."""
     unmixable: str | None = None
@@ -72,31 +79,36 @@ class ChannelGroup:
         return self.atom.reason
 
     @property
+    def recurrent(self) -> bool:
+        """Whether they are hidden units of a recurrent layer."""
+        return any(step.feeds_back for step in self.steps)
+
+    @property
     def producers(self) -> list[str]:
         """Nodes whose weights make the channels."""
         steps = (step for step in self.steps if not step.prepares)
-        return _labels(step for step in steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
+        return self._labels(step for step in steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
 
     @property
     def consumers(self) -> list[str]:
         """Nodes that sum over the channels."""
-        return _labels(step for step in self.steps if step.consumed or step.contracted)
+        return self._labels(step for step in self.steps if step.consumed or step.contracted)
 
     def consumer_uses(self) -> list[tuple[Step, Use]]:
         """Constants that are multiplied with the channels and summed up."""
         return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
 
+    def _labels(self, steps: Iterator[Step]) -> list[str]:
+        return [f"{self.where}{label}" for label in dict.fromkeys(step.label for step in steps)]
 
-def _labels(steps: Iterator[Step]) -> list[str]:
-    return list(dict.fromkeys(step.label for step in steps))
 
-
-def channel_groups(typing: Typing) -> list[ChannelGroup]:
-    """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included."""
+def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
+    """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included;
+    ``where``: what the names of their layers begin with."""
     groups: dict[Atom, ChannelGroup] = {}
     for flow in typing.flows:
         for a, step in _steps(flow, typing.graph.constants).items():
-            groups.setdefault(a, ChannelGroup(a, [])).steps.append(step)
+            groups.setdefault(a, ChannelGroup(a, [], where=where)).steps.append(step)
     found = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
     summed = _atoms_in_sums(typing)
     for group in found:
@@ -105,7 +117,10 @@ def channel_groups(typing: Typing) -> list[ChannelGroup]:
     found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
     seen: Counter[str] = Counter()
     for group in found:
-        first = group.producers[0]
+        own = [
+            f"{where}{step.label}" for step in group.steps if step.feeds_back
+        ]  # not the states that a sequence starts from
+        first = (own or group.producers)[0]
         seen[first] += 1
         group.name = first if seen[first] == 1 else f"{first} #{seen[first]}"
     return found
@@ -179,7 +194,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
             return f"{step.label} multiplies two activations"
         if step.slid:
             return f"{step.label} mixes neighbouring channels"
-        if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
+        if step.feeds_back:
             return f"{step.label} feeds them back to itself"
         if len(step.with_role(Role.CONSUMER)) > 1:
             return f"{step.label} multiplies them with two constants"

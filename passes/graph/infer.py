@@ -221,6 +221,7 @@ def _finish(typing: Typing, op: Op) -> Flow:
 def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
     flow = Flow(op.record)
     dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
+    made = {a for term in op.record.started for a in terms.atoms(term)}
     fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
     sized = {
         a
@@ -234,7 +235,9 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
         role: Role | None = None
         if outputs and data:
             flow.through[a] = (data, outputs)
-            role = Role.CHANNEL
+            role = Role.PRODUCER if a in made else Role.CHANNEL
+            if a in made:
+                flow.produced[a] = outputs
         elif outputs:
             role = Role.PRODUCER
             flow.produced[a] = outputs

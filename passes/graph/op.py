@@ -93,6 +93,7 @@ class Record:
     """Whether next to no change of an input may be a large one of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
+    started: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
@@ -247,6 +248,11 @@ class Op:
     def divides(self, groups: Term, inside: Term) -> None:
         """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
         self.record.divided.append((groups, inside))
+
+    def starts(self, term: Term) -> None:
+        """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
+        from."""
+        self.record.started.append(term)
 
     def feeds_back(self, term: Term, made: Term) -> None:
         """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""

@@ -27,7 +27,7 @@ def test_only_what_a_body_captures_stays(name):
     assert found == {**WIDTHS[name], "y": "y is a graph output"}
 
 
-@pytest.mark.parametrize("name", WIDTHS)
+@pytest.mark.parametrize("name", [name for name in WIDTHS if name != "if-weights"])  # layers there: see test_bodies
 def test_bodies_and_what_they_capture_are_untouched(name):
     model = ARCHITECTURES[name].model
     after = compressed(model, keep=0.5).model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from passes.graph.errors import Refusal
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
 from passes.graph.rules.elementwise import same_axes
@@ -14,22 +13,23 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 def recurrent(op: Op) -> None:
     """X: T N i, W: d (z h) i, R: d (z h) k, B: d (y h), lens: N, states: d N h, P: d (p h) -> Y: T d N h, states.
 
-    z gates, y = 2z; k are the hidden units h of the step before. What a unit remembers is no multiple of another's, so
-    that units can be removed but not merged.
+    With layout=1 the batch comes first: X: N T i, states: N d h, Y: N T d h. z gates, y = 2z; k are the hidden units h
+    of the step before, which the weights make whatever state they start from. What a unit remembers is no multiple of
+    another's, so that units can be removed but not merged.
     """
-    if op.attr("layout", 0):
-        raise Refusal("has the batch first (layout=1)")
-    states = "d N h, d N h, d (p h)" if op.node.op == "LSTM" else "d N h"
-    outputs = ", ".join(["T d N h", "d N h", "d N h"][: len(op.node.outputs)])
+    x, state, y = ("N T i", "N d h", "N T d h") if op.attr("layout", 0) else ("T N i", "d N h", "T d N h")
+    states = f"{state}, {state}, d (p h)" if op.node.op == "LSTM" else state
+    outputs = ", ".join([y, state, state][: len(op.node.outputs)])
     gates = GATES[op.node.op]
     letters = op.pattern(
-        f"T N i, d (z h) i, d (z h) k, d (y h), N, {states} -> {outputs}",
+        f"{x}, d (z h) i, d (z h) k, d (y h), N, {states} -> {outputs}",
         z=gates,
         y=2 * gates,
         h=op.attr("hidden_size"),
     )
     for name in "Td":
         op.freeze(letters[name], "runs along it")
+    op.starts(letters["h"])
     op.feeds_back(letters["k"], letters["h"])
     op.resize_attr("hidden_size", letters["h"])
 

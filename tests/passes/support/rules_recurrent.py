@@ -43,13 +43,26 @@ for op, gates in GATES.items():
             "NONE",
             **weights(op),
         ),
-        freezes(
+        fires(
             op,
             SEQUENCE,
             f"h0 = {op}<hidden_size=10, layout=1>(a, g, h, b)  r = Squeeze(h0, two)",
-            f"w 1: h0 ({op}) has the batch first",
+            f"w: . A; g: 1 {made} A; h: 1 {made} B; b: 1 (. B); v: B .",
+            "NONE",
             observed={"h0": (5, 2, 1, 10), "r": (5, 2, 10)},
             two=ints(2),
+            **weights(op),
+        ),
+        fires(  # the state that it starts from is made by another layer
+            op,
+            SEQUENCE,
+            "m = Gemm(z, m_w)  f = Unsqueeze(m, zero)  "
+            f"h0 = {op}<hidden_size=10>(a, g, h, b, , f)  r = Squeeze(h0, one)",
+            f"w: . A; g: 1 {made} A; h: 1 {made} B; m_w: . B; v: B .",
+            "NONE",
+            z=(2, 7),
+            m_w=(7, 10),
+            zero=ints(0),
             **weights(op),
         ),
         freezes(
