@@ -72,9 +72,9 @@ def load_images(
         notes.append(f"pixels go from 0 to {scale:g}, with no mean and std: if the model was trained with, give them")
     pillow = _pillow()
     # Twice, since they are turned from rows of pixels into planes.
-    room = max(1, int(settings.most / (2 * info.dtype.itemsize * height * width * channels)))
-    if room < min(count, len(paths)):
-        count = room
+    wanted = min(count, len(paths))
+    count = max(1, int(min(wanted, settings.most / (2 * info.dtype.itemsize * height * width * channels))))
+    if count < wanted:
         notes.append(f"{count} images were read: more do not fit --memory-limit")
     feed = np.empty((min(count, len(paths)), height, width, channels), np.uint8 if bytes_ else np.float32)
     for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
