@@ -183,6 +183,10 @@ class Comparison:
             most=self.fitting.inputs,
         )
 
+    def release(self) -> None:
+        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
+        self._loaded = None
+
     @property
     def sizes(self) -> dict[str, tuple[int, ...]]:
         """Shapes that the user gave."""

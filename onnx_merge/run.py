@@ -93,6 +93,7 @@ def run(
         comparison = Comparison(source.model, options, provider)
         job = Job(source, options, provider, stages, comparison, progress)
     compressed, settings = find(job)
+    job.release(compressed)
     verdict = job.judge(compressed, settings)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)

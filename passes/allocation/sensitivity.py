@@ -59,7 +59,7 @@ class Sensitivity:
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in order:
             group = groups[i]
-            flow.advance(max(flow.at, index))
+            flow.advance(max(flow.at, index), self._names)  # an output that is there already need not be made again
             for share in self.shares:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)

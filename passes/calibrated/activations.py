@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -62,6 +62,12 @@ def activations(graph: Graph) -> Activations:
     """What a sample takes at the concrete shapes of ``graph``."""
     nodes = [(node.inputs, node.outputs) for node in graph.nodes]
     return _activations(nodes, graph.info.shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
+
+
+def live_at(graph: Graph) -> list[int]:
+    """Bytes of the tensors that are still to be read when each node has run, at the concrete shapes of ``graph``."""
+    sizes = {n: WIDTH * math.prod(shape) for n, shape in graph.info.shapes.items() if n not in graph.constants}
+    return list(_live([(node.inputs, node.outputs) for node in graph.nodes], sizes))
 
 
 def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) -> Activations | None:
@@ -138,19 +144,18 @@ def _activations(
     sizes = {n: WIDTH * math.prod(shape) for n, shape in shapes.items() if n not in constants}
     widest = max((sum(sizes.get(n, 0) for n in {*read, *made}) for read, made in nodes), default=0)
     given, results = (sum(sizes.get(n, 0) for n in names) for names in (inputs, outputs))
-    return Activations(_live(nodes, sizes) / held, widest / held, given / held, results / held)
+    return Activations(max(_live(nodes, sizes), default=0) / held, widest / held, given / held, results / held)
 
 
-def _live(nodes: Nodes, sizes: Mapping[str, int]) -> int:
-    """Most bytes that tensors still to be read take at any point."""
+def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[int]:
+    """Bytes that tensors still to be read take when each node has run."""
     last = {name: index for index, (read, _) in enumerate(nodes) for name in read}
     ends: dict[int, int] = {}
-    now = most = 0
+    now = 0
     for index, (_, made) in enumerate(nodes):
         for name in made:
             now += sizes.get(name, 0)
             end = last.get(name, index)
             ends[end] = ends.get(end, 0) + sizes.get(name, 0)
-        most = max(most, now)
+        yield now
         now -= ends.pop(index, 0)
-    return most

@@ -22,22 +22,48 @@ KEPT = 0.25
 """Share of the memory that what the original gave its layers may take between its run and the solving."""
 COPIES = 7
 """Of the weights: original, normalised, folded, restandardised and compressed model, as protobuf and as arrays."""
+GRAMS, COVARIANCES, KNOWN = 56, 64, 8
+"""Bytes for each pair of features whose products are taken; for each pair of channels, while some are predicted from
+others, and as long as what is known of them is kept."""
+LARGEST = 0.9
+"""Share of the memory that the matrices of a layer may take."""
 SHARE = 0.35
 """Of the memory, for what a batch takes while it is computed with."""
 
 
 @dataclass(frozen=True)
+class Moment:
+    """When a layer is solved for: ``live`` bytes of a sample's tensors that are still to be read, ``channels`` that it
+    reads, ``features`` whose products are taken, as often as it has ``groups``."""
+
+    live: float
+    channels: int
+    features: int
+    groups: int = 1
+
+    @property
+    def squares(self) -> float:
+        """Bytes of the matrices that solving for it, or predicting channels, takes."""
+        return max(GRAMS * self.groups * self.features**2, COVARIANCES * self.channels**2)
+
+
+@dataclass(frozen=True)
 class Budget:
-    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``."""
+    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``; ``layers``: of the model."""
 
     memory: int
     weights: int
     each: Activations
+    layers: tuple[Moment, ...] = ()
 
     @property
     def free(self) -> float:
-        """Bytes that the weights leave."""
-        return max(0.0, self.memory - COPIES * self.weights)
+        """Bytes that the weights leave, and what is known of channels."""
+        return max(0.0, self.memory - self._fixed)
+
+    @property
+    def _fixed(self) -> float:
+        return COPIES * self.weights + sum(KNOWN * layer.channels**2 for layer in self.layers)
 
     @property
     def working(self) -> float:
@@ -58,8 +84,15 @@ class Budget:
     @property
     def samples(self) -> int:
         """Samples that fit; 0 if too few do."""
-        count = int((self.free - self.batch * self.working) / self.held)
-        return count if count >= FEWEST else 0
+        count = (self.free - self.batch * self.working) / self.held
+        for layer in self.layers:
+            held = HELD * layer.live + GIVEN * self.each.given
+            count = min(count, (self.free - self._squares(layer)) / max(1.0, held))
+        return int(count) if count >= FEWEST else 0
+
+    def _squares(self, layer: Moment) -> float:
+        """Bytes of a layer's matrices; of those that are too large for it, places are thinned out."""
+        return min(layer.squares, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
 
     @property
     def piece(self) -> float:
@@ -78,4 +111,5 @@ class Budget:
     @property
     def needed(self) -> int:
         """Bytes of memory with which the fewest samples would fit."""
-        return int(COPIES * self.weights + self.working + FEWEST * self.held) + 1
+        squares = max((layer.squares for layer in self.layers), default=0.0)
+        return int(self._fixed + max(squares, self.working) + FEWEST * self.held) + 1

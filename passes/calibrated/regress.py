@@ -28,6 +28,8 @@ TOGETHER = 2**25
 """Bytes of what a layer reads and gives whose moments are taken together."""
 WIDE = 6144
 """Features from which on places are thinned out until there are fewer of them than features."""
+SQUARE = 22
+"""Bytes for each pair of features up to which this is not done sooner, for want of memory."""
 
 
 def regress(
@@ -44,7 +46,7 @@ def regress(
     features = toward.shape[-1]
     places = sum(y.size for _, y in batches) // len(ordered)
     stride = max(1, places // max(ENOUGH * features, MANY))
-    if features > WIDE:
+    if features > min(WIDE, math.sqrt(most / SQUARE)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
     window = Window(groups, ordered.shape[-1], stride)

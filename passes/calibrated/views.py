@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from passes.calibrated.activations import WIDTH, activations, at_sizes_of, weight_bytes
-from passes.calibrated.budget import Budget
+from passes.calibrated.activations import WIDTH, activations, at_sizes_of, live_at, weight_bytes
+from passes.calibrated.budget import Budget, Moment
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
 from passes.calibrated.knowledge import Knowledge, observe_channels
@@ -99,7 +99,10 @@ class Views:
 
     def __init__(self, before: Graph, typing: Typing, samples: Samples) -> None:
         self._counted = _counted(typing.graph, samples)
-        self._budget = Budget(samples.memory, weight_bytes(typing.graph), activations(self._counted))
+        given = sum(array.nbytes for array in samples.feeds.values())
+        moments = layer_moments(replace(typing, graph=self._counted), samples.count)
+        weights, each = weight_bytes(typing.graph), activations(self._counted)
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments)
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, self._budget)
         self.feeds, self.notes = batches(typing.graph, samples, self._budget, _worth(self._counted))
         self.notes += notes
@@ -165,6 +168,23 @@ def _counted(graph: Graph, samples: Samples) -> Graph:
     rows = np.arange(1 if free else samples_held(graph)) % samples.count
     one = {n: a[rows] if a.ndim else a for n, a in samples.feeds.items()}
     return at_sizes_of(graph, one, samples.engine, samples.memory)
+
+
+def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
+    """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
+    graph, held = typing.graph, samples_held(typing.graph)
+    live = live_at(graph)
+    found: list[Moment] = []
+    for layer in solvable_layers(typing).values():
+        weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
+        if not weights or not output or not data:
+            continue
+        features = math.prod(weights) // weights[layer.weight_axes[0]]
+        places = math.prod(output) / max(1, output[layer.axis]) / held * count
+        # Of fewer places than features no products of features are taken.
+        taken = features if places >= features else 0
+        found.append(Moment(live[layer.node.index] / held, data[layer.axis], taken, layer.groups))
+    return tuple(found)
 
 
 def _enlarged(typing: Typing, samples: Samples, budget: Budget) -> tuple[Samples, tuple[str, ...]]:
