@@ -12,6 +12,7 @@ from onnx_merge.benchmark import benchmark
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
 from onnx_merge.latency import Latency
+from onnx_merge.memory import trim
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
@@ -178,6 +179,14 @@ class Job:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
         return compressed
+
+    def release(self, compressed: Compressed) -> None:
+        """Let go of all that ``compressed`` rested on: nothing more is compressed."""
+        self._study = self._samples = None
+        self.comparison.release()
+        for graph in (compressed.before, compressed.typing.graph):
+            graph.forget()
+        trim()
 
     def allocation(self, compressed: Compressed) -> AllocationResult | None:
         """How the budget was spread, for the report."""

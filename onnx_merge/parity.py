@@ -84,11 +84,13 @@ def fidelity(
     *,
     source: str = "samples",
     base_dir: Path | None = None,
+    most: int = CHUNK_SAMPLES,
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
     Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
-    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1.
+    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``most``:
+    samples of a batch, where the model leaves it open.
 
     Raises
     ------
@@ -99,7 +101,7 @@ def fidelity(
     before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
     distances: dict[str, _Distance] = {}
     agree = rows = samples = 0
-    for chunk, size, valid in batches(feeds, before.inputs):
+    for chunk, size, valid in batches(feeds, before.inputs, most):
         expected, actual = before.run(chunk), after.run(chunk)
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
@@ -131,8 +133,10 @@ def accuracy(
     provider: ProviderChoice = CPU,
     *,
     base_dir: Path | None = None,
+    most: int = CHUNK_SAMPLES,
 ) -> float:
-    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,).
+    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,); ``most``: see
+    `fidelity`.
 
     Raises
     ------
@@ -140,7 +144,7 @@ def accuracy(
     """
     session = _session(model, provider, base_dir)
     right = position = 0
-    for chunk, size, valid in batches(feeds, session.inputs):
+    for chunk, size, valid in batches(feeds, session.inputs, most):
         scores = _scores(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
@@ -156,7 +160,9 @@ def accuracy(
     return 100.0 * right / position
 
 
-def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterator[tuple[dict[str, Array], int, int]]:
+def batches(
+    feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], most: int = CHUNK_SAMPLES
+) -> Iterator[tuple[dict[str, Array], int, int]]:
     """Cut ``feeds`` into batches: (feeds of one run, its size, how many of its first samples count).
 
     A fixed batch size is kept, the last batch being filled up with copies of the last sample. Inputs that do not share
@@ -170,7 +176,7 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
     count = counts.pop()
     fixed_size = bool(fixed)
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
-    step = fixed.pop() if fixed else min(CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
+    step = fixed.pop() if fixed else min(most, CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
     if not fixed_size and step > STEP:
         step -= step % STEP
     for start in range(0, count, step):

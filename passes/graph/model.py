@@ -111,6 +111,10 @@ class Graph:
             raise KeyError(name)
         return self._arrays[name]
 
+    def forget(self) -> None:
+        """Let go of values that were read: they are read again when they are asked for."""
+        self._arrays.clear()
+
     def knows(self, name: str) -> bool:
         """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
         if name in self.initializers and name not in self._arrays:
