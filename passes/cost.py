@@ -96,14 +96,15 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
 def batch(graph: Graph) -> int:
     """Samples that the concrete shapes stand for: the stand-in size of a dynamic first axis, or one."""
     for name in graph.inputs:
-        if (name, 0) in graph.info.dynamic:
+        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
             return graph.info.shapes[name][0]
     return 1
 
 
 def samples_held(graph: Graph) -> int:
     """Samples that go through at once at the concrete shapes, going by the inputs' first axes."""
-    sizes = (graph.info.shapes[name][0] for name in graph.inputs if graph.info.shapes.get(name))
+    fed = (name for name in graph.inputs if name not in graph.overridable)
+    sizes = (graph.info.shapes[name][0] for name in fed if graph.info.shapes.get(name))
     return max(1, min(sizes, default=1))
 
 
