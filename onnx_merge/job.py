@@ -80,7 +80,8 @@ class Job:
         self._observer = RunObserver(self.provider, seed=options.seed)
         self._samples = self._make_samples()
         if self._samples is None and options.loses and options.method == "reconstruct":
-            self.comparison.notes.append("merged by weights: the model could not be run on samples")
+            why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
+            self.comparison.notes.append(f"merged by weights: {why}")
         method = "reconstruct" if options.method == "auto" else options.method
         self.settings = CompressSettings(
             keep=options.amount,
@@ -211,7 +212,8 @@ class Job:
         excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
         groups = group_results(compressed.every_plan, excluded)
         if options.asks_for_change and not compressed.shrinks:
-            raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
+            block = settings.blocks.size if settings.blocks.strict else 1
+            raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised, block=block))
         original, rigid = self.source.model, compressed.before.info.rigid
         with self.stages("check"):
             notes = check_structure(

@@ -222,7 +222,7 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             Node(
                 index=index,
                 op=node.op,
-                domain=node.domain or "",
+                domain="" if node.domain in (None, "ai.onnx") else node.domain,  # the standard domain's two names
                 label=node.name or (node.outputs[0].name if node.outputs else f"{node.op}_{index}"),
                 inputs=tuple(t.name for t in node.inputs),
                 outputs=tuple(t.name for t in node.outputs),

@@ -3,7 +3,7 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all of them become one.
 """
 
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

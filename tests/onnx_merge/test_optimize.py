@@ -136,6 +136,12 @@ def test_keep_1_writes_an_unchanged_copy(source, tmp_path):
 
 def test_that_nothing_shrinks_is_an_error_with_its_reason(source, tmp_path):
     cases = {
+        "no group can lose a block of 32 channels at this share: use a smaller --keep or --align 1": {
+            "keep": 0.9,
+            "align": 32,
+            "allocation": "uniform",
+            "method": "prune",
+        },
         "too small to lose a channel": {"keep": 0.99},
         "no channel is free": {"lossless": True},
         "excluded by '.*': exclude less": {"keep": 0.5, "exclude": ".*"},
