@@ -13,7 +13,7 @@ from onnx_merge.cli import parse
 from onnx_merge.compare import Comparison
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.pieces import Piecewise
+from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.run import run
 from onnx_merge.runtime import Session, available_provider
 from passes.analysis import analyse
@@ -74,7 +74,7 @@ class Bench:
         """GRAIL's step."""
         options = self.options(keep)
         settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
-        analysis = analyse(self.model, {}, RunObserver(), lambda stage: nullcontext())
+        analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
         feeds, _ = batches(typing.graph, samples)
@@ -124,4 +124,4 @@ def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
 
 
 def _graph(model: onnx.ModelProto) -> Graph:
-    return Graph(normalise(model), {}, RunObserver())
+    return Graph(normalise(model, FOLDING), (), RunObserver())

@@ -16,6 +16,7 @@ from exactness import Arrays, float64_error, relative_error, run_checked, run_or
 from onnx_merge.errors import InputError
 from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
+from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.runtime import Session
 from passes.cost import Cost, cost
@@ -108,7 +109,7 @@ class Original:
 
 
 def _cost(model: onnx.ModelProto) -> Cost:
-    return cost(Graph(normalise(model), {}, RunObserver()))
+    return cost(Graph(normalise(model, FOLDING), (), RunObserver()))
 
 
 def load(path: Path) -> Original:
@@ -123,7 +124,7 @@ def load(path: Path) -> Original:
 def measure(original: Original, keep: float) -> Ours:
     """Our result, and how it came about."""
     settings = CompressSettings(keep=keep, method="merge")
-    compressed = compress(original.model, settings, RunObserver())
+    compressed = compress(original.model, settings, RunObserver(), engine=FOLDING)
     groups = [plan.group for plan in compressed.plans]
     shrunk, frozen = sum(plan.shrinks for plan in compressed.plans), sum(group.frozen is not None for group in groups)
     ours = Ours("valid", found=len(groups), shrunk=shrunk, frozen=frozen)
@@ -133,7 +134,7 @@ def measure(original: Original, keep: float) -> Ours:
         if ours.exact and ours.blind:
             varied = vary_equal_weights(original.model)
             awake = replace(original, model=varied, outputs=Session(varied).run(original.feeds))
-            again = compress(varied, settings, RunObserver())
+            again = compress(varied, settings, RunObserver(), engine=FOLDING)
             ours.varied = True
             _compare_with_twin(awake, again, Session(again.model).run(awake.feeds), ours)
     ours.stages = compressed.seconds

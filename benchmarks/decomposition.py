@@ -23,6 +23,7 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
+from onnx_merge.pieces import FOLDING
 from passes.fold_batchnorm import fold_batchnorm
 from passes.graph.groups import channel_groups
 from passes.graph.infer import infer
@@ -58,8 +59,8 @@ def published(model: onnx.ModelProto, keep: float, checkout: Path) -> Callable[[
 
 def ours(model: onnx.ModelProto, keep: float) -> Callable[[], Any]:
     """Our plan and surgery on the folded graph, ready to run; the classifier's own channels stay."""
-    folded = fold_batchnorm(Graph(normalise(model)))
-    typing = infer(Graph(folded.model))
+    folded = fold_batchnorm(Graph(normalise(model, FOLDING), engine=FOLDING))
+    typing = infer(Graph(folded.model, engine=FOLDING))
     groups = channel_groups(typing)
     whole = {g.name: "classifier" for g in groups if g.steps[0].flow.record.node.op == "Gemm"}
     settings = PlanSettings(norms=folded.norms)

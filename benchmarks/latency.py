@@ -40,6 +40,7 @@ from onnx_merge.errors import OnnxMergeError, one_line
 from onnx_merge.latency import Latencies, compare_latency
 from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
+from onnx_merge.pieces import FOLDING
 from onnx_merge.run import optimize
 from onnx_merge.runtime import ProviderChoice, Session, available_provider
 from onnx_merge.samples import index_bounds, random_feeds
@@ -77,7 +78,7 @@ class Row:
 
 def conv_share(model: onnx.ModelProto) -> float:
     """Share of the multiply-adds in Conv nodes."""
-    graph = Graph(normalise(model), {}, RunObserver())
+    graph = Graph(normalise(model, FOLDING), (), RunObserver())
     macs = [(node.op, node_macs(graph, node)) for node in graph.nodes]
     return sum(count for op, count in macs if op == "Conv") / max(sum(count for _, count in macs), 1)
 

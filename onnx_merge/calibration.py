@@ -19,6 +19,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.synthetic import has_images, synthetic_feeds
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 KINDS = "an .npz or .npy file, a folder of such files or of images, module.py:function, synthetic or none"
@@ -38,7 +39,7 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return min((len(array) for array in self.feeds.values() if array.ndim), default=0)
+        return min((len(array) for array in self.feeds.values() if has_rows(array)), default=0)
 
     def take(self, count: int) -> Calibration:
         """At most ``count`` of the samples, evenly spaced."""
@@ -46,7 +47,7 @@ class Calibration:
         if total <= count:
             return self
         rows = np.linspace(0, total - 1, count).round().astype(int)
-        return replace(self, feeds={n: a[rows] if a.ndim else a for n, a in self.feeds.items()})
+        return replace(self, feeds={n: a[rows] if has_rows(a) else a for n, a in self.feeds.items()})
 
 
 def load_calibration(
@@ -138,7 +139,7 @@ def _synthetic(
 ) -> Calibration:
     bounds = index_bounds(model) if model is not None else {}
     one = random_feeds(inputs, 1, seed, sizes, bounds)
-    each = max(1, sum(a.nbytes // max(1, len(a) if a.ndim else 1) for a in one.values()))
+    each = max(1, sum(a.nbytes // (len(a) if has_rows(a) else 1) for a in one.values()))
     fitting = max(1, min(count, max(8, SYNTHETIC_BYTES // each)))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
     feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model, base_dir)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import by_input, conform, read_arrays
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 
@@ -47,7 +48,7 @@ def load_array_folder(paths: Sequence[Path], inputs: Sequence[TensorInfo], count
         named = by_input(read_arrays(path), inputs, f"{path}")
         parts.append(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"))
     feeds = joined(parts, inputs, "the files")
-    return {n: a if a.ndim == 0 else a[spaced(len(a), count)] for n, a in feeds.items()}
+    return {n: a[spaced(len(a), count)] if has_rows(a) else a for n, a in feeds.items()}
 
 
 def with_batch(arrays: dict[str, Array], inputs: Sequence[TensorInfo]) -> dict[str, Array]:
@@ -63,7 +64,7 @@ def chosen_rows(arrays: dict[str, Array], inputs: Sequence[TensorInfo], count: i
     ------
     InputError: they do not fit, or their numbers differ.
     """
-    counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and arrays[i.name].ndim}
+    counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
     if len(set(counts.values())) > 1:
         raise InputError(f"{where} has different numbers of samples: {counts}")
     rows = spaced(next(iter(counts.values()), 1), count)

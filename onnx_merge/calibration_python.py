@@ -17,6 +17,7 @@ from onnx_merge.calibration_files import chosen_rows, joined, spaced, with_batch
 from onnx_merge.errors import InputError, OnnxMergeError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import by_input
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 
@@ -80,7 +81,7 @@ def load_items(source: object, inputs: Sequence[TensorInfo], count: int, where: 
             at = f"{where}, sample {k}"
             named = with_batch(_named(transform(item), inputs, at), inputs)
             parts.append(chosen_rows(named, inputs, count - rows, at))
-            rows += next((len(a) for a in parts[-1].values() if a.ndim), 1)
+            rows += next((len(a) for a in parts[-1].values() if has_rows(a)), 1)
             if rows >= count:
                 break
     if not parts:
@@ -98,7 +99,7 @@ def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]
     elif isinstance(source, Sequence) or hasattr(source, "__array__"):
         if len(source):
             yield 0, source[0]
-        each = next((len(array) for part in parts for array in part.values() if array.ndim), 1)
+        each = next((len(array) for part in parts for array in part.values() if has_rows(array)), 1)
         wanted = -(-count // each)
         for k in spaced(len(source), wanted)[1:]:
             yield k, source[k]

@@ -249,6 +249,9 @@ def add_ways(parser: Parser) -> None:
     how.add_argument(
         "--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224"
     )
+    how.add_argument(
+        "--fix-input", action="append", metavar="NAME=VALUE", help="make an input a constant: numbers, true, FILE.npy"
+    )
     check = parser.add_argument_group("checks")
     check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
     check.add_argument("--calib", metavar="WHAT", help="samples without labels: see below")
@@ -291,6 +294,7 @@ def _inspect_parser() -> Parser:
     add("--group", metavar="REGEX", help="all members of groups whose name or a producer's matches")
     add("--json", nargs="?", const="-", metavar="FILE", help="all of it as JSON, to FILE or standard output")
     add("--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224")
+    add("--fix-input", action="append", metavar="NAME=VALUE", help="make an input a constant, e.g. rate=16000")
     add("--force", action="store_true", help="replace FILE if it exists")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
     add("-v", "--verbose", action="store_true", help="shorten nothing; tracebacks too")

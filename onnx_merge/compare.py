@@ -12,15 +12,18 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
-from onnx_merge.errors import FidelityError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.further import further_given, further_made
+from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
-from onnx_merge.samples import Samples, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
 from passes.calibrated.enough import Further
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
@@ -48,6 +51,10 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    assignments: Assignments = field(default=Assignments(()), init=False)
+    """Sizes at which the model runs; ``problem`` says why there are none."""
+    sizes: Sizes = field(default_factory=dict, init=False)
+    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
@@ -55,6 +62,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         options = self.options
+        self.sizes = self.given
         try:
             self._session = Session(self.model, self.provider)
             inputs = self._session.inputs
@@ -64,7 +72,9 @@ class Comparison:
             self._session, self.runs = None, False
             self.notes.append(f"outputs were not compared: {error}")
             return
-        resolve_shapes(inputs, None, self.sizes)
+        resolve_shapes(inputs, None, self.given)
+        if not options.has_samples and not options.labels:
+            self._find_sizes()
         if options.has_samples:
             twice = 1 if options.max_drop is None else 2
             self._loaded = self._load(max(twice * options.sample_count, options.check_n))
@@ -75,12 +85,35 @@ class Comparison:
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
+        if self.samples is not None:
+            self._find_sizes(self.samples)
+        if self._loaded is None or not self._loaded.real:
+            self.notes += [
+                f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
+                for name in unknown_ranges(self.model)
+            ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         if options.max_drop is not None:
             self._hold_out()
         if self.samples and self.samples.labels is not None and options.labels:
             self.before = accuracy(self._session, self.samples.feeds, self.samples.labels, self.provider)
+
+    def _find_sizes(self, samples: Samples | None = None) -> None:
+        """Find sizes at which the model runs, and such as samples can be made at."""
+        assert self._session is not None
+        known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
+        given, seed = self.given, self.options.seed
+        try:
+            found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
+        except InputError as error:  # inputs that cannot be made up
+            self.assignments = Assignments((), error.message)
+            return
+        self.assignments = found
+        if samples is None:
+            require(found, self._session.inputs, given)
+            self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
+            self.notes.extend([note] if note else [])
 
     @property
     def session(self) -> Session | None:
@@ -175,7 +208,7 @@ class Comparison:
         )
 
     @property
-    def sizes(self) -> dict[str, tuple[int, ...]]:
+    def given(self) -> dict[str, tuple[int, ...]]:
         """Shapes that the user gave."""
         return dict(self.options.input_shape)
 
@@ -225,7 +258,9 @@ class Comparison:
         if self.samples is None:
             return random_feeds(self.session.inputs, size, self.options.seed, self.sizes, index_bounds(self.model))
         feeds = self.samples.feeds
-        return {name: array[np.arange(size) % len(array)] if array.ndim else array for name, array in feeds.items()}
+        return {
+            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
+        }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` random samples, fewer where they are huge."""
@@ -244,16 +279,18 @@ class Comparison:
 
 def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
     """Every second sample, from ``first`` on."""
-    return {n: a[first::2] if a.ndim else a for n, a in feeds.items()}, None if labels is None else labels[first::2]
+    return {n: a[first::2] if has_rows(a) else a for n, a in feeds.items()}, None if labels is None else labels[
+        first::2
+    ]
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
-    total = min((len(array) for array in feeds.values() if array.ndim), default=0)
+    total = min((len(array) for array in feeds.values() if has_rows(array)), default=0)
     if total <= count:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: array[rows] if array.ndim else array for name, array in feeds.items()}
+    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
 
 
 def gate(close: Fidelity | None, options: Options) -> FidelityError | None:

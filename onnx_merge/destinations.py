@@ -47,7 +47,8 @@ class Destinations:
         """
         options = self.options
         source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
-        inputs = [*external, *self.protected, *(path for path in (options.labels, options.calib_file) if path)]
+        named = (options.labels, options.calib_file, *options.fixed_files)
+        inputs = [*external, *self.protected, *(path for path in named if path)]
         written: list[Path] = []
         if self.output is not None:
             check_destination(source, self.output, options.force, inputs)

@@ -17,6 +17,7 @@ from onnx_merge.calibration import Calibration
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.synthetic import channel_axis
 from passes.calibrated.enough import Further
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 TIMES = (2, 4)
@@ -70,5 +71,5 @@ def _widths(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> dict[st
 
 def _made(found: Calibration, load: Callable[[int], Calibration], times: int) -> tuple[Mapping[str, Array], str]:
     parts = [found.feeds, *(load(seed).feeds for seed in range(1, times))]
-    feeds = {n: np.concatenate([part[n] for part in parts]) if a.ndim else a for n, a in found.feeds.items()}
+    feeds = {n: np.concatenate([part[n] for part in parts]) if has_rows(a) else a for n, a in found.feeds.items()}
     return feeds, f"{times * len(found)} made-up samples served"

@@ -12,6 +12,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from passes.graph.inputs import overridable
+
 Array = NDArray[Any]
 PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
 """Of pixels in 0..1, over many photographs."""
@@ -186,11 +188,14 @@ def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Arr
 
 
 class _Constants:
-    """Values of initializers and Constant nodes, also behind Identity; read when asked for."""
+    """Values of initializers that nobody overrides and Constant nodes, also behind Identity; read when asked for."""
 
     def __init__(self, model: onnx.ModelProto, base_dir: Path | None) -> None:
         self._base_dir = str(base_dir or "")
-        self._tensors: dict[str, onnx.TensorProto] = {t.name: t for t in model.graph.initializer}
+        defaults = overridable(model)
+        self._tensors: dict[str, onnx.TensorProto] = {
+            t.name: t for t in model.graph.initializer if t.name not in defaults
+        }
         aliases: Mapping[str, str] = {
             n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity" and n.input
         }

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx
 
 from onnx_merge import __version__
+from onnx_merge.assignments import find_assignments
 from onnx_merge.destinations import Destinations
+from onnx_merge.dimensions import Assignment, dimensions
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.inspection import (
     STATUSES,
     Holding,
@@ -22,8 +28,10 @@ from onnx_merge.inspection import (
 from onnx_merge.nothing import why_no_groups
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
+from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
+from onnx_merge.runtime import Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -43,20 +51,23 @@ from passes.ungrouped import Ungrouped, every_ungrouped, first_quantised
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
 
-def inspect_model(model: Model, *, input_shape: object = (), report: object = None, force: bool = False) -> Inspection:
+def inspect_model(
+    model: Model, *, input_shape: object = (), fix_input: object = (), report: object = None, force: bool = False
+) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
 
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     OnnxMergeError: the report cannot be written.
     """
-    return run(model, Options.make({"input_shape": input_shape, "report": report, "force": force}))
+    given = {"input_shape": input_shape, "fix_input": fix_input, "report": report, "force": force}
+    return run(model, Options.make(given))
 
 
 def run(
@@ -71,9 +82,11 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
+        source = with_fixed_inputs(source, options.fix_input)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
+    assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()
-    analysis = analyse(source.model, dict(options.input_shape), observer, stages)
+    analysis = analyse(source.model, assignments, observer, stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before, observer)
         parts = list(analysis.parts())
@@ -102,6 +115,16 @@ def run(
     if options.report is not None:
         write_report(inspection, options.report)
     return inspection
+
+
+def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> tuple[Assignment, ...]:
+    """Sizes at which the model runs; none where it has no dynamic dimensions, or does not run."""
+    if not dimensions(declared_inputs(model), model):
+        return ()
+    try:
+        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes).found
+    except OnnxMergeError:
+        return ()
 
 
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
@@ -192,7 +215,7 @@ def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int
         for node in graph.nodes:
             if find_rule(node.domain, node.op) is not None or node.index in known:
                 continue
-            if not all(graph.info.origins.get(n) for n in node.outputs if n):
+            if not all(n in graph.info.origins for n in node.outputs if n):
                 found[node.op if node.domain in STANDARD_DOMAINS else f"{node.domain}:{node.op}"] += 1
     return dict(found.most_common())
 

@@ -16,7 +16,7 @@ from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, check_structure
-from onnx_merge.pieces import Piecewise
+from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
@@ -36,6 +36,9 @@ from passes.pipeline import Compressed, Progress, Study, silent
 from passes.plan import GroupPlan
 from passes.settings import CompressSettings, exclusions
 from passes.ungrouped import every_ungrouped, first_quantised
+
+WITNESSES = 4
+"""Assignments at which shapes are looked at, at most."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,14 @@ class Job:
             exclude=options.exclude,
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
-            input_shapes=dict(options.input_shape),
+            assignments=self.comparison.assignments.found[:WITNESSES],
         )
 
     def _make_samples(self) -> Samples | None:
         """What to reconstruct from, where that is asked for."""
         options = self.options
         calibration = self.comparison.calibration() if options.reconstructs else None
-        if calibration is None:
+        if calibration is None or not len(calibration):  # inputs that are declared empty hold no samples
             return None
         further = self.comparison.further(calibration)
         return Samples(calibration.feeds, calibration.real, Piecewise(self.provider), options.memory_limit, further)
@@ -121,10 +124,11 @@ class Job:
         if self._study is None:
             self._study = Study(
                 self.source.model,
-                self.settings.input_shapes,
+                self.settings.assignments,
                 self._observer,
                 self.progress,
                 self._samples,
+                FOLDING,
                 self.analysis,
             )
             self.analysis = self._study.analysis
@@ -207,7 +211,7 @@ class Job:
             close = comparison.fidelity(after) if after else None
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
-            smaller = Graph(normalise(compressed.model), settings.input_shapes, self._observer)
+            smaller = Graph(normalise(compressed.model, FOLDING), settings.assignments[:1], self._observer, FOLDING)
             before, now = (cost(graph, self._observer) for graph in (compressed.before, smaller))
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:
@@ -217,8 +221,8 @@ class Job:
         return Verdict(groups, before, now, close, accuracy, latency, gate(close, options), every)
 
 
-def analysed(source: Source, options: Options, provider: ProviderChoice, stages: Stages) -> Analysis:
-    """The channel groups of the model, found before a sample is read.
+def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:
+    """The channel groups of the model, found before a sample is calibrated on.
 
     Raises
     ------
@@ -226,8 +230,8 @@ def analysed(source: Source, options: Options, provider: ProviderChoice, stages:
     NothingToDoError: nothing can be removed, whatever samples show.
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
-    observer = RunObserver(provider, seed=options.seed)
-    analysis = analyse(source.model, dict(options.input_shape), observer, stages)
+    observer = RunObserver(comparison.provider, seed=options.seed)
+    analysis = analyse(source.model, comparison.assignments.found[:WITNESSES], observer, stages, FOLDING)
     if options.asks_for_change and all(group.frozen for group in analysis.every_group):
         whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
         left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import UsageError
 from onnx_merge.runtime import CPU, ProviderChoice, Session, default_threads
 from onnx_merge.turns import SECONDS, Clock, Round, interleaved
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Source = onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -133,7 +134,7 @@ def compare_latency(
     return Latencies(
         models=summary(rounds),
         runs=sum(len(turns[0]) for turns in rounds),
-        batch=next((len(array) for array in feeds.values() if array.ndim), 1),
+        batch=next((len(array) for array in feeds.values() if has_rows(array)), 1),
         threads=threads or default_threads(),
         provider=provider.name,
     )

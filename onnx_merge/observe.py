@@ -10,7 +10,7 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import CPU, ProviderChoice, Session
-from onnx_merge.samples import index_bounds, random_feeds
+from onnx_merge.samples import feeds_at, index_bounds, resolve_shapes
 from passes.graph.shapes import Shape
 
 
@@ -19,31 +19,69 @@ class RunObserver:
     """Runs a model on random inputs and tells the shapes of tensors inside it.
 
     ``seed``: every run draws other values, so that a size that depends on values (the count of a NonZero, say)
-    differs between the runs for two assignments of sizes, and is seen to be dynamic.
+    differs between two runs, and is seen to be dynamic.
     """
 
     provider: ProviderChoice = CPU
     base_dir: Path | None = None
     seed: int = 0
     _runs: int = field(default=0, init=False, repr=False)
+    _loaded: tuple[onnx.ModelProto, list[str], Session, dict[str, int]] | None = field(
+        default=None, init=False, repr=False
+    )
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process, which loads the model itself."""
+        return {**vars(self), "_loaded": None}
 
     def __call__(self, model: onnx.ModelProto, sizes: Mapping[str, Shape], names: list[str]) -> dict[str, Shape]:
         """Shapes of those of ``names`` that are tensors; none if the model cannot be run. Nothing is raised."""
         try:
-            session = Session(_exposing(model, names), self.provider, optimisation="basic", base_dir=self.base_dir)
+            session, bounds = self._session(model, names)
             seed, self._runs = self.seed + self._runs, self._runs + 1
-            feeds = random_feeds(session.inputs, None, seed, sizes, index_bounds(model))
-            wanted = [output.name for output in session.outputs if output.name in set(names)]
-            return {name: tuple(value.shape) for name, value in session.run(feeds, wanted).items()}
+            shapes = resolve_shapes(session.inputs, None, {}) | dict(sizes)
+            values = session.run(feeds_at(session.inputs, shapes, seed, bounds))
         except OnnxMergeError:
             return {}
+        wanted = {f"{name}{SUFFIX}": name for name in names}
+        return {wanted[name]: tuple(map(int, value)) for name, value in values.items() if name in wanted}
+
+    def _session(self, model: onnx.ModelProto, names: list[str]) -> tuple[Session, dict[str, int]]:
+        """The model that tells shapes, and the bounds of its inputs; the last one stays loaded."""
+        if self._loaded is None or self._loaded[0] is not model or self._loaded[1] != names:
+            self._loaded = None
+            try:
+                session = self._load(_telling(model, names))
+            except OnnxMergeError:  # a sequence has no shape
+                session = self._load(_telling(model, _tensors(model, names)))
+            self._loaded = model, names, session, index_bounds(model)
+        return self._loaded[2:]
+
+    def _load(self, model: onnx.ModelProto) -> Session:
+        return Session(model, self.provider, optimisation="basic", base_dir=self.base_dir)
 
 
-def _exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of ``model`` with the tensors ``names`` among its outputs."""
+SUFFIX = ".shape-of"
+"""Of the outputs that tell shapes."""
+
+
+def _telling(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy of ``model`` whose outputs are the shapes of the tensors ``names``."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    present = {value.name for value in copy.graph.output}
-    # Without a type: onnxruntime infers it.
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    graph = copy.graph
+    graph.node.extend(onnx.helper.make_node("Shape", [name], [f"{name}{SUFFIX}"]) for name in names)
+    del graph.output[:]
+    graph.output.extend(
+        onnx.helper.make_tensor_value_info(f"{name}{SUFFIX}", onnx.TensorProto.INT64, [None]) for name in names
+    )
     return copy
+
+
+NO_TENSORS = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence", "ZipMap", "If", "Loop", "Scan")
+
+
+def _tensors(model: onnx.ModelProto, names: list[str]) -> list[str]:
+    """Those of ``names`` that an op makes which makes nothing but tensors."""
+    others = {n for node in model.graph.node if node.op_type.startswith(NO_TENSORS) for n in node.output}
+    return [name for name in names if name not in others]

@@ -68,6 +68,9 @@ class Options:
     """(Regular expression, share): other shares than ``keep`` for some layers; the first that matches holds."""
     input_shape: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """(Input, shape) for inputs with dynamic dims."""
+    fix_input: tuple[tuple[str, Any], ...] = ()
+    """(Input, value) for inputs that become constants: a number, truth value, list, array, text of numbers with commas
+    in between, or the path of an .npy file."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run for the checks."""
     seed: int = 0
@@ -219,6 +222,12 @@ class Options:
             path, _, name = self.calib.rpartition(":")
             return Path(path) if name and path else None
         return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
+
+    @property
+    def fixed_files(self) -> tuple[Path, ...]:
+        """The files that hold values of inputs."""
+        values = (value for _, value in self.fix_input if isinstance(value, (str, os.PathLike)))
+        return tuple(Path(value) for value in values if os.fspath(value).lower().endswith(".npy"))
 
     @property
     def says_how_much(self) -> bool:

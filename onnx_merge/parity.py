@@ -20,6 +20,8 @@ from onnx_merge.load import checker_line
 from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.save import needs_external_data, save_atomically
+from passes.graph.inputs import overridable
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 BATCHES = (1, 3)
@@ -125,9 +127,9 @@ def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None
 
 
 def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """What a caller must feed: up to IR version 3, initializers are listed among the inputs."""
+    """What a caller must feed or may override; other initializers are merely listed among the inputs."""
     constants = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
-    return [v for v in model.graph.input if v.name not in constants]
+    return [v for v in model.graph.input if v.name not in constants - overridable(model)]
 
 
 def _element(value: onnx.ValueInfoProto) -> str:
@@ -166,7 +168,7 @@ def _check_runs(
         raise StructureError(f"the result does not load: {error}") from error
     declared = {v.name: _dims(v) for v in original.graph.output}
     bounds = index_bounds(original)
-    dynamic = any(i.shape and not (isinstance(i.shape[0], int) and i.shape[0] > 0) for i in inputs)
+    dynamic = any(i.shape and not (isinstance(i.shape[0], int) and i.shape[0] >= 0) for i in inputs)
     notes: list[str] = []
     for batch in BATCHES if dynamic else (1,):
         at = f"at batch size {batch}" if dynamic else "at its fixed batch size"
@@ -344,7 +346,7 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
     A fixed batch size is kept, the last batch being filled up with copies of the last sample. Inputs that do not share
     their first dim are one run, which counts as one sample.
     """
-    counts = {len(a) for a in feeds.values() if a.ndim}
+    counts = {len(a) for a in feeds.values() if has_rows(a)}
     fixed = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0}
     if len(counts) != 1 or len(fixed) > 1:
         yield dict(feeds), 1, 1
@@ -357,7 +359,7 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
         valid = min(step, count - start)
         size = step if fixed_size else valid
         rows = np.minimum(np.arange(start, start + size), count - 1)
-        yield {n: a[rows] if a.ndim else a for n, a in feeds.items()}, size, valid
+        yield {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}, size, valid
 
 
 def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:

@@ -1,4 +1,4 @@
-"""Runs pieces of a model for `passes.calibrated`, on the chosen provider."""
+"""Runs pieces of a model for the passes: for `passes.calibrated` on the chosen provider, for constants on the CPU."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.runtime import CPU, Optimisation, ProviderChoice, Session
 from passes.graph.engine import Loaded
 from passes.graph.errors import RunError
 from passes.graph.model import Array
@@ -19,11 +19,12 @@ class Piecewise:
     """An engine whose failures are `RunError`. Its threads do not spin: what is solved in between needs the cores."""
 
     provider: ProviderChoice
+    optimisation: Optimisation = "all"
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model``."""
         try:
-            session = Session(model, self.provider, spinning=False)
+            session = Session(model, self.provider, optimisation=self.optimisation, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
@@ -35,3 +36,7 @@ class Piecewise:
                 raise RunError(str(error)) from error
 
         return run
+
+
+FOLDING = Piecewise(CPU, "none")
+"""Computes constants: node by node as the model says, without a rewriting that could round otherwise."""

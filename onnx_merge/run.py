@@ -17,6 +17,7 @@ from onnx_merge import __version__
 from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, UsageError
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
@@ -89,9 +90,10 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-    analysis = analysed(source, options, provider, stages)
+        source = with_fixed_inputs(source, options.fix_input)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
+        analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, provider, stages, comparison, progress, analysis)
     compressed, settings = find(job)
     verdict = job.judge(compressed, settings)

@@ -13,8 +13,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
+from onnx_merge.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime import BFLOAT16, TensorInfo
+from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -55,14 +58,37 @@ def random_feeds(
     return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
 
 
+def feeds_at(
+    inputs: Sequence[TensorInfo],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    upper: Mapping[str, int] | None = None,
+    scale: float = 1.0,
+) -> dict[str, Array]:
+    """One batch at concrete shapes; values as in `random_feeds`, floats times ``scale``.
+
+    Raises
+    ------
+    InputError: an input takes strings.
+    """
+    feeds = {i.name: _random(i, tuple(shapes[i.name]), seed, (upper or {}).get(i.name)) for i in inputs}
+    if scale == 1:
+        return feeds
+    floats = {i.name for i in inputs if _rank_of(i.dtype) == 2}
+    return {n: (a * scale).astype(a.dtype) if n in floats else a for n, a in feeds.items()}
+
+
 def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
     """The inputs that a caller must give, as the file declares them."""
-    constants = {t.name for t in model.graph.initializer}
+    constants = {t.name for t in model.graph.initializer}  # and those with a default, which need not be given
     return [
         TensorInfo(
             value.name,
             np.dtype(np.float32),  # shapes are asked for only
-            tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in value.type.tensor_type.shape.dim),
+            tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or None
+                for d in value.type.tensor_type.shape.dim
+            ),
         )
         for value in model.graph.input
         if value.name not in constants
@@ -85,9 +111,9 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
         matches = len(given) == len(info.shape)
         if not matches or any(_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
             raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
-        by_symbol.update({d: g for d, g in zip(info.shape, given, strict=True) if isinstance(d, str)})
+        by_symbol.update({s: g for d, g in zip(info.shape, given, strict=True) if (s := symbol(d))})
     if batch is not None:
-        by_symbol.update({i.shape[0]: batch for i in inputs if i.shape and isinstance(i.shape[0], str)})
+        by_symbol.update({s: batch for i in inputs if i.shape and (s := symbol(i.shape[0]))})
     return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
 
 
@@ -105,8 +131,8 @@ def _resolve(
             default = IMAGE_CHANNELS
         else:
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
-        if isinstance(dim, str):
-            shape.append(by_symbol.setdefault(dim, default))
+        if name := symbol(dim):
+            shape.append(by_symbol.setdefault(name, default))
         elif isinstance(dim, int) and dim > 0:
             shape.append(dim)
         else:
@@ -128,25 +154,6 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
 
 
-def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Integer inputs that select rows of a constant table (token ids of an embedding) -> how many rows there are."""
-    tables = {t.name: tuple(t.dims) for t in model.graph.initializer}
-    origin = {i.name: i.name for i in model.graph.input if i.name not in tables}
-    bounds: dict[str, int] = {}
-    for node in model.graph.node:
-        attributes = {a.name: a for a in node.attribute}
-        if node.op_type == "Constant" and "value" in attributes:
-            tables[node.output[0]] = tuple(attributes["value"].t.dims)
-        elif node.op_type in ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice"):
-            if node.input[0] in origin:
-                origin[node.output[0]] = origin[node.input[0]]
-        elif node.op_type == "Gather" and node.input[1] in origin and tables.get(node.input[0]):
-            rows = tables[node.input[0]][attributes["axis"].i if "axis" in attributes else 0]
-            name = origin[node.input[1]]
-            bounds[name] = min(rows, bounds.get(name, rows))
-    return bounds
-
-
 def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
 
@@ -160,7 +167,7 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
     named = by_input(arrays, inputs, f"{path}")
     feeds = {i.name: conform(named[i.name], i, f"{path}") for i in inputs}
-    counts = {n: len(a) for n, a in feeds.items() if a.ndim}
+    counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
@@ -219,12 +226,13 @@ def conform(array: Array, info: TensorInfo, where: str) -> Array:
     fits = array.ndim == len(info.shape)
     if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
-    if array.size == 0:
+    if array.size == 0 and 0 not in info.shape:
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
     if given > wanted or (given != wanted and wanted == 3):
         raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
-    if wanted == 1 and not (np.iinfo(info.dtype).min <= array.min() and array.max() <= np.iinfo(info.dtype).max):
+    limits = np.iinfo(info.dtype) if wanted == 1 and array.size else None
+    if limits is not None and not (limits.min <= array.min() and array.max() <= limits.max):
         raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
     if wanted != 2 or array.dtype == info.dtype:
         result = array if array.dtype == info.dtype else array.astype(info.dtype)
@@ -265,7 +273,8 @@ def _rank_of(dtype: np.dtype[Any]) -> int:
 
 
 def _fixed(dim: int | str | None) -> bool:
-    return isinstance(dim, int) and dim > 0
+    """Whether a declared size is one; 0 is, and dynamic ones are -1 in some files."""
+    return isinstance(dim, int) and dim >= 0
 
 
 def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:

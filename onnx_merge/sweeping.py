@@ -14,6 +14,7 @@ from onnx_merge.candidates import CandidateResult
 from onnx_merge.compare import Comparison
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.executors import Executor, executor
+from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo
@@ -103,10 +104,11 @@ def run(
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
-        analysis = analysed(source, options, provider, stages)
+            source = with_fixed_inputs(source, options.fix_input)
         with stages("prepare"):
             untimed = replace(options, benchmark=None)  # until the end, when nothing else runs
             comparison = Comparison(source.model, untimed, provider)
+            analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)
             job.prepare()
         with files.made():

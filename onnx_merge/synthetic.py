@@ -92,7 +92,7 @@ def _values(
     axis = channel_axis(info, shape)
     if axis is not None:
         return _images(info, shape, axis, count, rng, model, base_dir)
-    if shape:
+    if shape and shape[0]:  # an input that is declared empty stays so
         shape = (count, *shape[1:])
     if info.dtype.kind in "iub":
         return _integers(info, shape, rng, upper)

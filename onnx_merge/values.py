@@ -197,6 +197,25 @@ def _shapes(name: str, value: object) -> tuple[tuple[str, tuple[int, ...]], ...]
     return tuple(shapes.items())
 
 
+def _fixed(name: str, value: object) -> tuple[tuple[str, object], ...]:
+    """From a table, pairs, or texts NAME=VALUE, which are split at the first ``=``."""
+    fixed: dict[str, object] = {}
+    pairs = list(value.items()) if isinstance(value, Mapping) else _items(value)
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and "=" not in value[0]:
+        pairs = [value]
+    for item in pairs:
+        if isinstance(item, (list, tuple)) and len(item) == 2:
+            tensor, given = _text(name, item[0]), item[1]
+        else:
+            tensor, _, given = _text(name, item).partition("=")
+        if not tensor or given is None or (isinstance(given, (str, list, tuple)) and not given):
+            raise UsageError(f"{name} must be NAME=VALUE, such as rate=16000, not {item!r}")
+        if tensor in fixed:
+            raise UsageError(f"{name} gives {tensor!r} twice")
+        fixed[tensor] = given
+    return tuple(fixed.items())
+
+
 def _items(value: object) -> list[object]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
@@ -219,6 +238,7 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     "exclude": _patterns,
     "keep_layer": _ratios,
     "input_shape": _shapes,
+    "fix_input": _fixed,
 }
 OPTION_NAMES = [name.strip("_").replace("_", "-") for name in CONVERTERS]
 """Long names, without the dashes in front."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -11,11 +11,13 @@ import onnx
 
 from passes.bodies import Body, bodies_of
 from passes.fold_batchnorm import Folded, fold_batchnorm
+from passes.follow_sizes import freeze_what_cannot_follow
 from passes.graph import terms
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
-from passes.graph.shapes import Observer, Shape
+from passes.graph.shapes import Assignment, Observer
 from passes.normalise import normalise
 from passes.unshare import original, unshare
 
@@ -69,28 +71,30 @@ class Inside:
 
 def analyse(
     model: onnx.ModelProto,
-    input_shapes: Mapping[str, Shape],
+    assignments: Sequence[Assignment],
     observer: Observer | None,
     stage: Stage,
+    engine: Engine | None = None,
     body: Body | None = None,
 ) -> Analysis:
-    """The first half of the way: find the channel groups of ``model``, which stays as it is; ``body``: what it is, if
-    it is part of another model."""
+    """The first half of the way: find the channel groups of ``model``, which stays as it is; ``engine`` computes its
+    constants; ``body``: what it is, if it is part of another model."""
     where, shared = (body.where, body.shared) if body else ("", frozenset())
     with stage("normalise"):
-        normal = unshare(normalise(model))
-        before = Graph(normal, input_shapes, observer)
+        normal = unshare(normalise(model, engine))
+        before = Graph(normal, assignments, observer, engine)
     with stage("fold"):
         folded = fold_batchnorm(before)
     with stage("infer"):
-        graph = before if folded.model is normal else Graph(folded.model, input_shapes, observer)
+        graph = before if folded.model is normal else before.rewritten(folded.model)
         typing = infer(graph)
+        freeze_what_cannot_follow(typing)
         if body is not None:
             _freeze_shared(typing, shared)
             _name_the_body(typing)
         groups = channel_groups(typing, where)
         inside = tuple(
-            Inside(one, analyse(one.model, {}, observer, lambda name: nullcontext(), one))
+            Inside(one, analyse(one.model, one.assignments, observer, lambda name: nullcontext(), engine, one))
             for one in bodies_of(graph, where, shared)
         )
     return Analysis(before, folded, typing, groups, inside, where)

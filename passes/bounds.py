@@ -15,7 +15,7 @@ import numpy as np
 
 from passes.fold_batchnorm import FoldedNorm, batchnorm_affine, pads
 from passes.graph.groups import ChannelGroup, Step
-from passes.graph.infer import Role, Typing
+from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array, Graph, Node
 from passes.pointwise import KEEP_VALUES, clip_bounds, monotone
 from passes.signature import along_channels, along_outputs, unfolded
@@ -67,10 +67,10 @@ def nonnegative_tensors(graph: Graph) -> set[str]:
     """Tensors that never hold a negative value, found by a look at each op."""
     found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
     for node in graph.nodes:
-        clip = node.op == "Clip" and clip_bounds(graph, node)[0] >= 0
+        clip = node.op == "Clip" and min(clip_bounds(graph, node) or (-1.0,)) >= 0
         carried = node.op in KEEP_SIGN and all(n in found for n in node.inputs[: _data_inputs(node)] if n)
         if not node.domain and (node.op in NEVER_NEGATIVE or clip or carried):
-            found.update(node.outputs)
+            found.update(name for name in node.outputs if name not in graph.integers)  # integers wrap around
     return found
 
 
@@ -139,7 +139,9 @@ def _recorded(
             norm = norms[use.constant]
             mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
             low, high = (mean - REACH * std).min(axis=1), (mean + REACH * std).max(axis=1)
-            made = Interval(np.maximum(made.low, low), np.minimum(made.high, high))
+            low, high = np.maximum(made.low, low), np.minimum(made.high, high)
+            apart = low > high  # the record is not of these weights
+            made = Interval(np.where(apart, made.low, low), np.where(apart, made.high, high))
     return made
 
 
@@ -158,10 +160,10 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
     first = incoming[0]
     if node.domain or not all(use.constant in graph.initializers for use in step.uses):
         return unbounded(group.size)
-    if node.op == "AveragePool" and (not pads(node) or not node.attrs.get("count_include_pad", 0)):
+    if node.op == "AveragePool" and not _averages_padding(node):
         return first
     if node.op in KEEP_VALUES:
-        return _hull(incoming)
+        return _hull([*incoming, *(_constants(typing, group, use) for use in step.uses)])
     if node.op == "BatchNormalization" and step.uses:
         affine = batchnorm_affine(graph, node)
         a = along_channels(typing, group, step.uses[0], affine.a)
@@ -176,6 +178,17 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
             return _affine(first, one, values[:, 0]) if node.op == "Add" else _affine(first, values[:, 0], zero)
     function = monotone(graph, node)
     return Interval(function(first.low), function(first.high)) if function else unbounded(group.size)
+
+
+def _averages_padding(node: Node) -> bool:
+    """Whether zeros beside the data may count in a mean."""
+    return bool(node.attrs.get("count_include_pad", 0)) and (pads(node) or bool(node.attrs.get("ceil_mode", 0)))
+
+
+def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
+    """What a constant that stands beside the data, as in a Concat, holds of each channel."""
+    values = unfolded(typing, group, use).astype(np.float64)
+    return Interval(values.min(axis=1), values.max(axis=1))
 
 
 def _affine(interval: Interval, a: Array, t: Array) -> Interval:

@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 
 from passes.bodies import Body, bodies_of, graphs_in
+from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.patch import copy_without_weights
 from passes.graph.shapes import Observer
 from passes.multiplications import HALVED, mac_products, sizes, weight_inputs
 from passes.normalise import normalise
+from passes.sparse import sparse_values
 from passes.unshare import original
 
 
@@ -36,8 +38,10 @@ def cost(graph: Graph, observer: Observer | None = None) -> Cost:
     """Cost of a model, with what stands in its control-flow bodies; ``observer`` finds shapes there."""
     model = graph.model
     counted = parameters(graph).items()
+    sparse = sum(int(np.prod(t.dims)) for t in sparse_values(model.graph) if t.data_type in FLOATS)
     return Cost(
         params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted)
+        + sparse
         + sum(weights_inside(node) for node in model.graph.node),
         macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph) + _macs_inside(graph, observer),
         bytes=model_bytes(model),
@@ -59,7 +63,7 @@ def weights_inside(node: onnx.NodeProto) -> int:
 def _macs_inside(graph: Graph, observer: Observer | None) -> int:
     """Multiply-adds of the control-flow bodies."""
     bodies = bodies_of(graph)
-    each = [cost(Graph(normalise(body.model), {}, observer), observer).macs for body in bodies]
+    each = [cost(Graph(normalise(body.model), body.assignments[:1], observer), observer).macs for body in bodies]
     return together(bodies, each)
 
 

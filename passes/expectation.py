@@ -82,7 +82,7 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]
     node, graph = step.flow.record.node, typing.graph
     first = known[0]
     if node.op in KEEP_VALUES or node.op == "AveragePool":
-        return first
+        return None if step.uses else first  # beside constants, as in a Concat, the channel has another mean
     if node.op in ("Add", "Sum", "Mul") and not step.uses and len(known) == len(node.inputs):
         if len({sample.source for sample in known}) == 1:
             values = [sample.values for sample in known]

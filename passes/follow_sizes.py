@@ -1,86 +1,223 @@
 """Integers that name the size of an axis follow it: Reshape targets, Split sizes, Slice bounds, `group`, ...
 
-Constant targets change only where they name a size that changed; `-1` and `0` already follow. Computed targets become
-constants, or keep their computed value at dynamic positions. A number that the graph computes from a shape for any
-other purpose (the square root of a width, say) is pinned to what it was.
+An input that holds such integers, constant or computed, keeps every entry that comes out right by itself: `-1`, `0`,
+and what the graph computes from shapes that shrink. Of the others only the entry is corrected: by a constant where the
+size does not vary, else by a factor or a difference that is the same at all assignments. A number that the graph
+computes from a shape for any other purpose (the square root of a width, say) is pinned to what it was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from passes.graph import terms
-from passes.graph.infer import Typing, shape_reads
-from passes.graph.model import Graph, Node
+from passes.graph.infer import Flow, Typing, places, shape_reads
+from passes.graph.model import Node
 from passes.graph.op import Resize
 from passes.graph.patch import Patch
+from passes.graph.sizes import at
 from passes.graph.terms import Atom
 from passes.project import Indices, kept_indices, kept_size
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
-"""Entries of a constant target that take their size from elsewhere, by op."""
+"""Entries of a target that take their size from elsewhere, by op."""
+TRIAL = 2 / 3
+"""Share of its channels that an axis is tried with before it may shrink."""
 
 
 def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> None:
     """Record in ``patch`` every integer that must change when each atom keeps the given indices."""
+    after = _After(typing, keep)
     resized: set[tuple[int, int]] = set()
     for flow, resize in typing.resizes:
-        old = [e if isinstance(e, int) else terms.size(e) for e in resize.entries]
-        new = [e if isinstance(e, int) else kept_size(e, keep) for e in resize.entries]
         node = flow.record.node
-        if (
-            new == old and node.op != "Slice" and not _moved(typing, keep, node, resize)
-        ):  # a bound that counts from the end moves with what is behind it
+        if not after.concerns(flow, resize):
             continue
-        if isinstance(resize.target, str) and resize.pinned is not None:
-            patch.set_attribute(node, resize.target, resize.pinned)
-        elif isinstance(resize.target, str):
-            patch.set_attribute(node, resize.target, new[0] if resize.scalar else new)
+        if isinstance(resize.target, str):
+            new = [int(after.size(e)) for e in resize.entries if e is not None]
+            value = resize.pinned if resize.pinned is not None else new[0] if resize.scalar else new
+            patch.set_attribute(node, resize.target, value)
         else:
             resized.add((node.index, resize.target))
-            _resize_input(typing.graph, node, resize, new, patch)
+            _correct(after, node, resize, patch)
     _pin(typing, keep, resized, patch)
 
 
-def _moved(typing: Typing, keep: Mapping[Atom, Indices], node: Node, resize: Resize) -> bool:
-    """Whether the target is computed from sizes that change."""
+def freeze_what_cannot_follow(typing: Typing) -> None:
+    """Freeze the axes whose sizes enter computed integers in a way that no correction makes right, found by trying."""
+    computed = [(f, r) for f, r in typing.resizes if _is_computed(typing, f.record.node, r)]
+    atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
+    if not atoms:
+        return
+    after = _After(typing, {a: np.arange(math.ceil(TRIAL * a.size)) for a in atoms})
+    for flow, resize in computed:
+        node = flow.record.node
+        if after.concerns(flow, resize) and after.corrections(node, resize) is None:
+            source = f"takes a size from {node.inputs[int(resize.target)]}, whose numbers cannot be corrected"
+            for a in _atoms(typing, flow, resize):
+                if a.reason is None:
+                    a.reason = f"{node.label} ({node.op}) {source}"
+
+
+@dataclass(frozen=True)
+class _Correction:
+    """entry * ``factor`` / ``divisor`` + ``shift``; or, where that is not None, ``fixed``."""
+
+    fixed: int | None = None
+    factor: int = 1
+    divisor: int = 1
+    shift: int = 0
+
+
+AS_COMPUTED = _Correction()
+
+
+@dataclass(frozen=True)
+class _After:
+    """The sizes, and the numbers computed from them, when each atom keeps the given indices."""
+
+    typing: Typing
+    keep: Mapping[Atom, Indices]
+
+    def size(self, entry: terms.Term | int) -> int:
+        """Size of an entry."""
+        return entry if isinstance(entry, int) else kept_size(entry, self.keep)
+
+    def concerns(self, flow: Flow, resize: Resize) -> bool:
+        """Whether an entry, or what it is computed from, changes."""
+        return any(a in self.keep for a in _atoms(self.typing, flow, resize))
+
+    @cached_property
+    def _values(self) -> list[Mapping[str, NDArray[Any]]]:
+        """What the graph computes from shapes, at each assignment."""
+        info, axes = self.typing.graph.info, self.typing.axes
+        tensors = dict.fromkeys(tensor for tensor, _ in info.arithmetic.roots.values())
+        sizes = {t: [kept_size(term, self.keep) for term in axes[t]] for t in tensors}
+        runs = range(info.count)
+        return [info.arithmetic.at({t: tuple(at(n, k) for n in own) for t, own in sizes.items()}) for k in runs]
+
+    def corrections(self, node: Node, resize: Resize) -> list[_Correction] | None:
+        """What makes each entry of an input right; nothing where one cannot be made right."""
+        graph = self.typing.graph
+        name = node.inputs[k] if (k := int(resize.target)) < len(node.inputs) else ""
+        runs = range(graph.info.count)
+        wanted = [None if e is None else [at(self.size(e), run) for run in runs] for e in resize.entries]
+        given: list[list[int] | None] = [None] * len(wanted)
+        if name in graph.initializers:
+            given = [[int(v)] * graph.info.count for v in graph.array(name).ravel()]
+        elif name and all(name in values for values in self._values):
+            given = [
+                list(entry) for entry in zip(*(values[name].ravel().tolist() for values in self._values), strict=True)
+            ]
+        found = [_correction(g, w, FOLLOWING.get(node.op, ())) for g, w in zip(given, wanted, strict=True)]
+        made = [correction for correction in found if correction is not None]
+        return made if len(made) == len(found) else None
+
+
+def _correction(
+    given: Sequence[int] | None, wanted: Sequence[int] | None, following: Sequence[int]
+) -> _Correction | None:
+    """What turns an entry's values ``given`` at the assignments into ``wanted``."""
+    if wanted is None:
+        return AS_COMPUTED
+    if given is not None and (given == wanted or all(n in following for n in given)):
+        return AS_COMPUTED
+    if len(set(wanted)) == 1:
+        return _Correction(fixed=wanted[0])
+    if given is None:
+        return None
+    common = math.gcd(wanted[0], given[0])
+    factor, divisor = (wanted[0] // common, given[0] // common) if common else (1, 1)
+    if divisor and all(n * factor == w * divisor for n, w in zip(given, wanted, strict=True)):
+        return _Correction(factor=factor, divisor=divisor)
+    shift = wanted[0] - given[0]
+    return _Correction(shift=shift) if all(w - n == shift for n, w in zip(given, wanted, strict=True)) else None
+
+
+def _is_computed(typing: Typing, node: Node, resize: Resize) -> bool:
     if isinstance(resize.target, str) or resize.target >= len(node.inputs):
         return False
-    origins = typing.graph.info.origins.get(node.inputs[resize.target], ())
-    return any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term))
+    name = node.inputs[resize.target]
+    return bool(name) and name not in typing.graph.initializers
 
 
-def _resize_input(graph: Graph, node: Node, resize: Resize, new: list[int], patch: Patch) -> None:
-    k = int(resize.target)
+def _atoms(typing: Typing, flow: Flow, resize: Resize) -> Iterable[Atom]:
+    """What the integers depend on. A bound of a Slice may count from the end: all of the axis counts."""
+    node = flow.record.node
+    found = [e for e in resize.entries if e is not None and not isinstance(e, int)]
+    if node.op == "Slice":
+        found += typing.axes[node.inputs[0]]
+    if _is_computed(typing, node, resize):
+        found += [typing.axes[t][axis] for t, axis in places(typing, node.inputs[int(resize.target)])]
+    return (a for term in found for a in terms.atoms(term))
+
+
+def _correct(after: _After, node: Node, resize: Resize, patch: Patch) -> None:
+    """Let input ``resize.target`` be right."""
+    graph, k = after.typing.graph, int(resize.target)
     name = node.inputs[k] if k < len(node.inputs) else ""
-    target = np.array(new, np.int64)
-    if name in graph.initializers:
-        given = graph.array(name).ravel()
-        target = np.where(np.isin(given, FOLLOWING.get(node.op, ())), given, target).astype(given.dtype)
-        patch.set_input_array(node, k, target.reshape(graph.array(name).shape))
-    elif not resize.dynamic:
-        patch.set_input_array(node, k, target)
-    elif len(resize.dynamic) == 1 and node.op == "Reshape":
-        target[next(iter(resize.dynamic))] = -1
-        patch.set_input_array(node, k, target)
-    else:
-        mask = np.array([i in resize.dynamic for i in range(len(new))])
-        stem = f"{node.label}.target"
-        mask_name, target_name = patch.add_array(f"{stem}_mask", mask), patch.add_array(f"{stem}_fixed", target)
-        mixed = graph.fresh_name(stem)
-        patch.insert_before(node, [onnx.helper.make_node("Where", [mask_name, name, target_name], [mixed], mixed)])
-        patch.reroute(node, k, mixed)
+    corrections = after.corrections(node, resize)
+    if corrections is None:  # `freeze_what_cannot_follow` leaves none of them
+        raise AssertionError(f"{node.label} ({node.op}) takes a size from {name}, which cannot be corrected")
+    if all(c is AS_COMPUTED for c in corrections):
+        return
     if node.op == "Split":
         patch.set_attribute(node, "num_outputs", None)
+    fixed = [c.fixed for c in corrections]
+    if name in graph.initializers:
+        given = graph.array(name)
+        target = [g if f is None else f for g, f in zip(given.ravel().tolist(), fixed, strict=True)]
+        patch.set_input_array(node, k, np.array(target, given.dtype).reshape(given.shape))
+    elif all(f is not None for f in fixed):
+        patch.set_input_array(node, k, np.array(fixed, _integer(after.typing, name)))
+    else:
+        _insert_corrections(after.typing, node, k, corrections, patch)
+
+
+def _integer(typing: Typing, name: str) -> np.dtype[Any]:
+    """Type of a computed target."""
+    value = typing.graph.info.values.get(name)
+    return np.dtype(np.int64) if value is None else value.dtype
+
+
+def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequence[_Correction], patch: Patch) -> None:
+    """Correct what input ``k`` reads, in the graph."""
+    read, kind = node.inputs[k], _integer(typing, node.inputs[k])
+    stem = f"{node.label}.target"
+    steps = (
+        ("Mul", [c.factor for c in corrections], 1),
+        ("Div", [c.divisor for c in corrections], 1),
+        ("Add", [c.shift for c in corrections], 0),
+    )
+    nodes: list[onnx.NodeProto] = []
+    for op, operand, neutral in steps:
+        if any(n != neutral for n in operand):
+            name = patch.add_array(f"{stem}_{op.lower()}", np.array(operand, kind))
+            made = patch.graph.fresh_name(f"{name}.result")
+            nodes.append(onnx.helper.make_node(op, [read, name], [made], made))
+            read = made
+    fixed = [c.fixed for c in corrections]
+    if any(f is not None for f in fixed):
+        mask = patch.add_array(f"{stem}_mask", np.array([f is None for f in fixed]))
+        name = patch.add_array(f"{stem}_fixed", np.array([f or 0 for f in fixed], kind))
+        made = patch.graph.fresh_name(stem)
+        nodes.append(onnx.helper.make_node("Where", [mask, read, name], [made], made))
+        read = made
+    patch.insert_before(node, nodes)
+    patch.reroute(node, k, read)
 
 
 def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, int]], patch: Patch) -> None:
     for node, k, name in shape_reads(typing, resized):
-        origins = typing.graph.info.origins[name]
-        if any(a in keep for origin in origins for term in typing.axes[origin] for a in terms.atoms(term)):
+        if any(a in keep for tensor, axis in places(typing, name) for a in terms.atoms(typing.axes[tensor][axis])):
             value = typing.graph.info.values[name]
             for axis, term in enumerate(typing.axes[name]):
                 value = np.take(value, kept_indices(term, keep), axis)

@@ -49,7 +49,7 @@ class Footprint:
         return self.saved({}, dict.fromkeys(atoms, 0))
 
     def _sum(self, indices: Collection[int], widths: Widths) -> int:
-        return sum(math.prod(axis_size(term, widths) for term in self._products[index]) for index in indices)
+        return sum(math.prod(int(axis_size(term, widths)) for term in self._products[index]) for index in indices)
 
 
 def macs_footprint(typing: Typing) -> Footprint:

@@ -7,8 +7,9 @@
 - *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
 
 They go first whatever the selection criterion. Unread and parallel channels, and those that weights alone show to be
-constant, change no output beyond rounding on any input. What rests on the norm's record (negligible channels, and the
-bounds of `passes.bounds.REACH`) holds for inputs on the scale of the training data; far from it a trace may show.
+constant, change no output beyond rounding on any input: they are all that a lossless compression removes. What rests on
+the norm's record (negligible channels, and the bounds of `passes.bounds.REACH`) holds for inputs on the scale of the
+training data, not far from it; such channels go after the others, where loss is allowed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.numerics import RowSet, parallel_classes, row_norms
 from passes.project import unfold
-from passes.propagate import gains
+from passes.propagate import gains, unscaled
 from passes.signature import Signature, unfolded
 
 TOLERANCE = 1e-6
@@ -54,17 +55,40 @@ def free_channels(
     nonnegative: set[str],
     norms: Mapping[str, FoldedNorm],
 ) -> FreeChannels:
-    """The group's free channels; nothing is free in a group whose consumers cannot be rewritten."""
+    """The group's free channels; nothing is free in a group whose consumers cannot be rewritten.
+
+    ``norms``: weights -> what a norm recorded of the channels that they make. Without any, the channels are those that
+    are free on every input.
+    """
     free = FreeChannels([], np.full(group.size, -1), np.ones(group.size))
-    unread = _unread(typing, group) | _negligible(typing, group, norms)
-    constant = np.zeros(group.size, bool)
+    unread = _unread(typing, group)
+    constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(typing, group, bounds(typing, group, nonnegative, norms), free) & ~unread
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}), free) & ~unread
+        if norms:
+            recorded = _recorded(typing, group, nonnegative, norms, free) & ~unread & ~constant
     free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
-        free.order += _parallel(typing, group, sign, free, unread | constant)
+        free.order += _parallel(typing, group, sign, free, unread | constant | recorded)
+    free.order += [*np.flatnonzero(recorded)]
     free.order = [int(c) for c in free.order[: group.size - 1]]  # a group never empties
     return free
+
+
+def _recorded(
+    typing: Typing,
+    group: ChannelGroup,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+    free: FreeChannels,
+) -> Array:
+    """Channels that are negligible or constant on inputs like those that the norms saw."""
+    exact = free.constants
+    free.constants = {}
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms), free)
+    for name, value in exact.items():
+        free.constants[name] = np.where(value != 0.0, value, free.constants.get(name, 0.0))
+    return constant | _negligible(typing, group, norms)
 
 
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
@@ -110,6 +134,7 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], free: FreeChannels) -> Array:
     """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
     found = np.ones(group.size, bool)
+    values: dict[str, Array] = {}
     for step in group.steps:
         if step.consumed:
             interval = at.get(step.read)
@@ -119,10 +144,10 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], f
             value = interval.middle
             if not takes_constants(typing, step) or pads(step.flow.record.node):
                 found &= value == 0.0
-            free.constants[step.read] = value
-    if not free.constants:
+            values[step.read] = value
+    if not values:
         return np.zeros(group.size, bool)
-    free.constants = {name: np.where(found, value, 0.0) for name, value in free.constants.items()}
+    free.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
     return found
 
 
@@ -136,6 +161,8 @@ def takes_constants(typing: Typing, step: Step) -> bool:
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
     """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
     own = np.arange(group.size)
+    if any(unscaled(step) for step in group.steps):
+        return []
     rows = parallel_classes(sign.rows, TOLERANCE)[0]
     if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
         return []
@@ -157,8 +184,22 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeCh
         if np.array_equal(partner, own):
             break
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
-        error = gains(typing, group, partner, scale).error
+        error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
         merged = (partner != own) & (error <= TOLERANCE * 4)
         free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
         open_ &= (partner != own) & ~merged  # those that what is added on the way tells from their head try another
     return [int(c) for c in np.flatnonzero(free.partner >= 0)]
+
+
+def _mismatch(sign: Signature, partner: Array, scale: Array) -> Array:
+    """Largest deviation of a channel's weights from ``scale`` times its partner's in any one producer, (C,), relative
+    to those weights: beside a layer with large weights, one with small ones would not be looked at."""
+    error = np.zeros(len(partner))
+    others = np.flatnonzero(partner != np.arange(len(partner)))
+    for producer in sign.producers if len(sign.producers) > 1 else ():
+        own = producer.values[others].astype(np.float64)
+        expected = producer.values[partner[others]] * scale[others, None]
+        size = np.maximum(np.abs(own).max(axis=1, initial=0.0), np.abs(expected).max(axis=1, initial=0.0))
+        apart = np.abs(own - expected).max(axis=1, initial=0.0)
+        error[others] = np.maximum(error[others], np.divide(apart, size, out=np.zeros(len(others)), where=size > 0))
+    return error

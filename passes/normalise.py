@@ -3,125 +3,188 @@
 - calls of local functions are inlined;
 - Constant nodes become initializers of the same name;
 - first states of recurrent layers that are zero are left out;
+- sparse weights become dense, where that takes little more room;
 - what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
-  where that costs no second copy of a large weight and does not grow; quantised weights stay as they are.
+  by the engine that runs models, where that costs no second copy of a large weight and does not grow; quantised
+  weights stay as they are.
 
 Weights and names are otherwise left as they are; the input model is not modified.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Set
-from typing import Any
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-import onnx.inliner
-from numpy.typing import NDArray
+from onnx import numpy_helper
 
-from passes.graph.evaluate import evaluate
-from passes.graph.shapes import GROWING, NOT_EVALUATED, SMALL
+from passes.graph.constants import (
+    ARRAYS,
+    GROWING,
+    Type,
+    computable,
+    compute,
+    constant_tensor,
+    size_of,
+    types_of,
+)
+from passes.graph.engine import Array, Engine
+from passes.graph.functions import inlined
+from passes.graph.inputs import list_initializers, lists_all, overridable
+from passes.graph.shapes import SMALL
+from passes.sparse import sparse_to_dense
 from passes.zero_states import drop_zero_states
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose narrow operand is what is to be stored."""
-MISJUDGED = {"Softmax", "LogSoftmax", "Hardmax", "LRN", "GlobalMaxPool", "RoiAlign"}
-"""Ops that onnx's reference implementation gets wrong at some opset or rank."""
+SELECTING = {"NonZero", "Compress", "Unique"}
+"""Ops whose output's size depends on values, but not beyond their input's."""
 
 
-def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A normalised copy of ``model``."""
+def normalise(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.ModelProto:
+    """A normalised copy of ``model``; without an ``engine`` its computed constants stay computed in the graph."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    if result.functions:
-        result = onnx.inliner.inline_local_functions(result)
+    result = inlined(result)
+    listed = model.ir_version >= 4 and lists_all(model)
+    defaults = overridable(model)
+    sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
-    drop_zero_states(result.graph)
-    _fold_constants(result)
+    drop_zero_states(result.graph, defaults)
+    if engine is not None:
+        _fold_constants(result, defaults, engine)
+    if listed:
+        list_initializers(result.graph)
     return result
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:
     kept: list[onnx.NodeProto] = []
     for node in graph.node:
-        tensor = _constant_value(node) if node.op_type == "Constant" and node.domain in ("", "ai.onnx") else None
+        tensor = constant_tensor(node)
         if tensor is None:
             kept.append(node)
         else:
-            tensor.name = node.output[0]
-            graph.initializer.append(tensor)
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = node.output[0]
     replace_nodes(graph, kept)
 
 
-def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor a Constant node holds; sparse and string-list constants stay nodes."""
-    (attribute,) = node.attribute
-    if attribute.name == "value":
-        tensor: onnx.TensorProto = attribute.t
-        return tensor
-    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
-    if attribute.name not in kinds:
-        return None
-    return onnx.numpy_helper.from_array(
-        np.asarray(onnx.helper.get_attribute_value(attribute), kinds[attribute.name]), node.output[0]
-    )
+@dataclass
+class _Folding:
+    """``tensors``: constants by name; ``fixed``: graph outputs; ``private``: constants that only foldable nodes read,
+    so that none of them stays beside what is computed from it; ``done``: nodes that are decided upon."""
+
+    model: onnx.ModelProto
+    tensors: dict[str, onnx.TensorProto]
+    fixed: Set[str]
+    private: Set[str] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        constants, public = set(self.tensors), set(self.fixed)
+        for node in self.model.graph.node:
+            if self._is_foldable(node, constants):
+                constants.update(n for n in node.output if n)
+            else:
+                public |= node_reads(node)
+        self.private = constants - public
+
+    def _is_foldable(self, node: onnx.NodeProto, constants: Set[str]) -> bool:
+        return (
+            computable(node)
+            and node.op_type not in NARROW
+            and all(not n or n in constants for n in node.input)
+            and not self.fixed & set(node.output)
+        )
+
+    def next(self) -> list[int]:
+        """Nodes to compute now, by place: all but those whose outputs' sizes show only when others are computed."""
+        nodes = self.model.graph.node
+        candidates, constants = [], set(self.tensors)
+        for index, node in enumerate(nodes):
+            if index not in self.done and self._is_foldable(node, constants):
+                candidates.append(index)
+                constants.update(n for n in node.output if n)
+        types = types_of(self.model, [nodes[i] for i in candidates], self.tensors)
+        chosen, at_hand, waiting = [], set(self.tensors), set[str]()
+        for index in candidates:
+            node = nodes[index]
+            if any(n and n not in at_hand for n in node.input):
+                if not waiting.intersection(node.input):
+                    self.done.add(index)
+                continue
+            read = [n for n in node.input if n]
+            made = [types.get(n) for n in node.output if n]
+            known = all(n in self.tensors for n in read)
+            if any(t is None or t[1] is None for t in made):
+                if not known:
+                    waiting.update(node.output)
+                    continue
+                fits = node.op_type in SELECTING
+            else:
+                fits = self._fits(node, [types[n] for n in read], [t for t in made if t is not None])
+            if fits and all(t is None or t[0] in ARRAYS for t in made):
+                chosen.append(index)
+                at_hand.update(node.output)
+            else:
+                self.done.add(index)
+        return chosen
+
+    def _fits(self, node: onnx.NodeProto, read: Sequence[Type], made: Sequence[Type]) -> bool:
+        """Whether what is made costs no second copy of a large weight, and does not grow."""
+        sizes = [size_of(t) for t in read]
+        names = [n for n in node.input if n]
+        if any(count > SMALL and n not in self.private for n, (count, _) in zip(names, sizes, strict=True)):
+            return False
+        if node.op_type in GROWING and not _makes_few_integers(node, made):
+            return False
+        return sum(size_of(t)[1] for t in made) <= max(SMALL * 8, sum(size for _, size in sizes))
+
+    def read_elsewhere(self, chosen: Sequence[int]) -> set[str]:
+        """Names that nodes other than the ``chosen`` read."""
+        others = set(range(len(self.model.graph.node))).difference(chosen)
+        return set().union(*(node_reads(self.model.graph.node[i]) for i in others))
 
 
-def _fold_constants(model: onnx.ModelProto) -> None:
-    graph = model.graph
-    initializers = {t.name: t for t in graph.initializer}
-    fixed = {v.name for v in graph.output}
-    opsets = {o.domain: o.version for o in model.opset_import}
-    known: dict[str, NDArray[Any]] = {}
-    folded: set[str] = set()
-    private = _private(graph, initializers.keys(), fixed)
-    for node in graph.node:
-        if not _is_foldable(node, initializers.keys() | known.keys(), fixed):
-            continue
-        feeds = {n: known[n] if n in known else onnx.numpy_helper.to_array(initializers[n]) for n in node.input if n}
-        if any(v.size > SMALL and n not in private for n, v in feeds.items()) or _blows_up(node, feeds):
-            continue
-        results = evaluate(node, opsets, feeds)
-        room = max(SMALL * 8, sum(v.nbytes for v in feeds.values()))
-        if len(results) == sum(n != "" for n in node.output) and sum(v.nbytes for v in results.values()) <= room:
-            known |= results
-            folded.update(results)
-    if folded:
-        replace_nodes(graph, [node for node in graph.node if not folded & set(node.output)])
-        read = set().union(*(node_reads(node) for node in graph.node))
-        for name in folded & read:
-            graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(known[name]), name))
-        drop_unused_initializers(graph)
-
-
-def _is_foldable(node: onnx.NodeProto, constants: Set[str], fixed: Set[str]) -> bool:
-    return (
-        node.domain in ("", "ai.onnx")
-        and node.op_type not in NOT_EVALUATED | NARROW | MISJUDGED
-        and any(node.input)
-        and all(not n or n in constants for n in node.input)
-        and not fixed & set(node.output)
-        and not any(a.HasField("g") or a.graphs for a in node.attribute)
-    )
-
-
-def _blows_up(node: onnx.NodeProto, feeds: dict[str, NDArray[Any]]) -> bool:
-    """Whether ``node`` makes much of little; a few integers, as exporters compute shapes with, are none."""
+def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:
+    """Whether it is one of the few growing ops that exporters compute shapes with."""
     counts = any(a.name == "value" and a.t.data_type == onnx.TensorProto.INT64 for a in node.attribute)
-    few = node.op_type == "ConstantOfShape" and counts and math.prod(int(n) for n in feeds[node.input[0]]) <= SMALL
-    return node.op_type in GROWING and not few
+    return node.op_type == "ConstantOfShape" and counts and size_of(made[0])[0] <= SMALL
 
 
-def _private(graph: onnx.GraphProto, initializers: Set[str], fixed: Set[str]) -> set[str]:
-    """Constants that only foldable nodes read: none of them stays beside what is computed from it."""
-    constants, public = set(initializers), set(fixed)
-    for node in graph.node:
-        if _is_foldable(node, constants, fixed):
-            constants.update(n for n in node.output if n)
-        else:
-            public |= node_reads(node)
-    return constants - public
+def _fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -> None:
+    graph = model.graph
+    given = {t.name: t for t in graph.initializer if t.name not in defaults}
+    folding = _Folding(model, dict(given), {v.name for v in graph.output})
+    known: dict[str, Array] = {}
+    while chosen := folding.next():
+        nodes = [graph.node[i] for i in chosen]
+        found = compute(model, nodes, folding.tensors, folding.read_elsewhere(chosen), engine)
+        folding.done.update(chosen)
+        known |= found
+        folding.tensors |= {n: numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in found.items()}
+    if known:
+        _replace_by_constants(graph, folding, known.keys())
+        drop_unused_initializers(graph, defaults)
+
+
+def _replace_by_constants(graph: onnx.GraphProto, folding: _Folding, known: Set[str]) -> None:
+    """Let the tensors ``known`` be initializers, and drop what only they were computed from."""
+    kept: list[onnx.NodeProto] = []
+    read: set[str] = {v.name for v in graph.output}
+    for index in reversed(range(len(graph.node))):
+        node = graph.node[index]
+        outputs = {n for n in node.output if n}
+        needed = outputs & read - known
+        if index not in folding.done or needed or not outputs:
+            kept.append(node)
+            read |= node_reads(node)
+            known = known - outputs  # a node that stays makes all of its outputs
+    replace_nodes(graph, kept[::-1])
+    graph.initializer.extend(t for n, t in folding.tensors.items() if n in known and n in read)
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
@@ -144,10 +207,10 @@ def node_reads(node: onnx.NodeProto) -> set[str]:
     return read
 
 
-def drop_unused_initializers(graph: onnx.GraphProto) -> None:
-    """Remove initializers that nothing reads, and the graph inputs that stood for them."""
+def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset()) -> None:
+    """Remove initializers that nothing reads, and the graph inputs that stood for them; those ``kept`` stay."""
     read = {v.name for v in graph.output}.union(*(node_reads(node) for node in graph.node))
-    unused = {t.name for t in graph.initializer if t.name not in read}
+    unused = {t.name for t in graph.initializer if t.name not in read | kept}
     if unused:
         for items in (graph.initializer, graph.input):
             for index in reversed([i for i, item in enumerate(items) if item.name in unused]):

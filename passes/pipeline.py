@@ -16,10 +16,11 @@ from passes.analysis import Analysis, analyse
 from passes.bodies import Body, rebuilt
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
 from passes.calibrated.views import Samples, View, Views
+from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Graph
-from passes.graph.shapes import Observer, Shape
+from passes.graph.shapes import Assignment, Observer
 from passes.plan import GroupPlan, PlanSettings
 from passes.planner import Planner
 from passes.settings import CompressSettings, exclusions, own_ratios
@@ -106,22 +107,24 @@ class Study:
     """A model about which everything is found out once, whatever number of results is made of it.
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
-    finds shapes that inference cannot by running the model; ``progress`` is told the stage; ``analysis``: of the same
-    model, if it is there already.
+    finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of
+    it that are constant, or depend on shapes alone; ``progress`` is told the stage; ``analysis``: of the same model, if
+    it is there already.
     """
 
     def __init__(
         self,
         model: onnx.ModelProto,
-        input_shapes: Mapping[str, Shape] | None = None,
+        assignments: Sequence[Assignment] = (),
         observer: Observer | None = None,
         progress: Progress = silent,
         samples: Samples | None = None,
+        engine: Engine | None = None,
         analysis: Analysis | None = None,
     ) -> None:
         self._model, self._progress = model, progress
         self._seconds: dict[str, float] = {}
-        self.analysis = analysis or analyse(model, input_shapes or {}, observer, self._stage)
+        self.analysis = analysis or analyse(model, assignments, observer, self._stage, engine)
         self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
         self._inside = [(one.body, Study(one.body.model, analysis=one.analysis)) for one in self.analysis.inside]
         self._planners: dict[tuple[object, ...], Planner] = {}
@@ -289,6 +292,7 @@ def compress(
     observer: Observer | None = None,
     progress: Progress = silent,
     samples: Samples | None = None,
+    engine: Engine | None = None,
 ) -> Compressed:
     """One result of one `Study`."""
-    return Study(model, settings.input_shapes, observer, progress, samples).compress(settings)
+    return Study(model, settings.assignments, observer, progress, samples, engine).compress(settings)

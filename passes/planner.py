@@ -67,10 +67,13 @@ class Planner:
 
     def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
         """The plan that leaves ``width`` channels."""
+        return self._planned(group, width, self._known(group).free)
+
+    def _planned(self, group: ChannelGroup, width: int, free: FreeChannels) -> GroupPlan:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=f"{group.size} channels are to be kept")
         settings, traits = self.settings, self._known(group)
-        gone = np.array(traits.free.order[: group.size - width], np.intp)
+        gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
         blind = self._blind(group) if settings.method == "reconstruct" else None
         if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and blind is None)):
@@ -79,11 +82,11 @@ class Planner:
                 keep = np.sort(self.ranking(group, width).order[:width])
         else:
             keep = select(traits.sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
-        plan = GroupPlan(group, keep, constants=removed_constants(traits.free, gone))
+        plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
         if group.unmixable is not None:
             plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
         elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
-            absorb(self.typing, plan, traits.sign, traits.free, gone, settings)
+            absorb(self.typing, plan, traits.sign, free, gone, settings)
             if blind is not None and plan.method == "merge":
                 plan.reason = f"merged only: {blind}"
         else:
@@ -91,8 +94,11 @@ class Planner:
         return plan
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
-        """The plan that removes what is free and nothing else."""
-        plan = self.plan(group, group.size - len(self._known(group).free.order))
+        """The plan that removes what is free on every input and nothing else."""
+        exact = self._known(group).free
+        if self.settings.norms:  # without what they recorded, which holds for inputs like those that they saw
+            exact = free_channels(self.typing, group, self._known(group).sign, self._nonnegative, {})
+        plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
             plan.reason = "no channel is free"
         return plan

@@ -48,8 +48,8 @@ def monotone(graph: Graph, node: Node) -> Function | None:
         beta = float(node.attrs.get("beta", 0.5))
         return lambda x: np.clip(alpha * x + beta, 0.0, 1.0)
     if node.op == "Clip":
-        low, high = clip_bounds(graph, node)
-        return lambda x: np.clip(x, low, high)
+        limits = clip_bounds(graph, node)
+        return None if limits is None else lambda x: np.clip(x, *limits)
     return None
 
 
@@ -58,13 +58,15 @@ def pointwise(graph: Graph, node: Node) -> Function | None:
     return monotone(graph, node) or (None if node.domain else OTHER.get(node.op))
 
 
-def clip_bounds(graph: Graph, node: Node) -> tuple[float, float]:
-    """Lowest and highest output of a Clip, infinite where there is none or it is computed from the data."""
+def clip_bounds(graph: Graph, node: Node) -> tuple[float, float] | None:
+    """Bounds of a Clip, infinite where there is none; nothing if one is computed from the data."""
     limits: list[float] = []
     for k, name, none in ((1, "min", -np.inf), (2, "max", np.inf)):
         if k < len(node.inputs) and node.inputs[k]:
             value = graph.value(node.inputs[k])
-            limits.append(float(np.ravel(value)[0]) if value is not None else none)
+            if value is None:
+                return None
+            limits.append(float(np.ravel(value)[0]))
         else:
             limits.append(float(node.attrs.get(name, none)))
     return limits[0], limits[1]

@@ -10,15 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx
 
 from passes.fold_batchnorm import batchnorm_affine
 from passes.graph.groups import ChannelGroup, Step
-from passes.graph.infer import Role, Typing
+from passes.graph.infer import Role, Typing, Use
 from passes.graph.model import Array
 from passes.graph.op import Scaling
 from passes.signature import along_channels, unfolded
 
 TINY = 1e-30
+NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+HALF = 2.0**-11
+"""Relative error of a rounding to float16; that to bfloat16 is larger still."""
 
 
 @dataclass
@@ -31,10 +35,35 @@ class Gains:
 
 
 def obstacle(group: ChannelGroup) -> str | None:
-    """The first node on the way through which no scale passes, as a reason; nothing if all do."""
+    """The first node that makes the channels other than by a scale, or through which none passes, as a reason; nothing
+    if there is none."""
     for step in group.steps:
+        made = unscaled(step)
+        if made is not None:
+            return made
         if step.through and step.flow.scaling is Scaling.NONE:
             return f"no scale passes through {step.label} ({step.flow.record.node.op})"
+    return None
+
+
+def unscaled(step: Step) -> str | None:
+    """Why no scale on a node's constants is a scale on the channels that it makes of them, or nothing.
+
+    Where all channels are made alike, by no constant of their own, there is no such reason: see `gains`.
+    """
+    uses = step.with_role(Role.PRODUCER)
+    if not step.produced or step.prepares or not uses:
+        return None
+    node, making = step.flow.record.node, step.flow.record.making
+    name = f"{step.label} ({node.op})"
+    factors = [use for use in uses if making is not None and use.k in making.factors]
+    if making is None or not (factors or any(use.k in making.terms for use in uses)):
+        return f"{name} makes them of constants whose scale it does not pass on"
+    if len(factors) > 1:
+        return f"{name} makes them of two constants at once"
+    given = {k for k in making.terms if k < len(node.inputs) and node.inputs[k]}
+    if not factors and given - {use.k for use in uses}:
+        return f"{name} adds the same to all of them"
     return None
 
 
@@ -45,16 +74,14 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
     channels are multiples of each other there is for the caller to know.
     """
     result = Gains(error=np.zeros(group.size))
+    jumping = False
     for step in group.steps:
-        if step.produced:
-            weighted = any(not step.is_offset(use) for use in step.with_role(Role.PRODUCER))
-            for name in step.produced:
-                result.at[name] = scale if weighted else np.ones(group.size)
-            _check_offsets(typing, group, step, partner, scale, result)
-            carried = {use.k for use in step.uses}
-            inputs = enumerate(step.flow.record.node.inputs)
-            if any(k in step.flow.record.offsets and k not in carried and name for k, name in inputs):
-                _note(result, np.where(np.abs(scale - 1) <= 1e-6, 0.0, np.inf))
+        if step.produced and not step.prepares:
+            _made(typing, group, step, partner, scale, result)
+        elif step.produced:
+            result.at.update((name, scale) for name in step.produced)
+        integers = step.flow.record.node.outputs[0] in typing.graph.integers
+        jumping = jumping or (bool(step.through) and (step.flow.record.jumps or integers))
         written: set[str] = set()
         for data, outputs in step.through:
             gain = _through(typing, group, step, data, partner, result)
@@ -63,11 +90,52 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
                     _note(result, _deviation(result.at[name][:, None], gain[:, None]))
                 result.at[name] = gain
                 written.add(name)
+    if jumping:  # the last bit may decide there
+        result.error[~_identical(typing, group, partner)] = np.inf
     return result
 
 
+def _made(typing: Typing, group: ChannelGroup, step: Step, partner: Array, scale: Array, result: Gains) -> None:
+    """What ``step`` makes has the given scale, if its constants can have it."""
+    node, making = step.flow.record.node, step.flow.record.making
+    uses = step.with_role(Role.PRODUCER)
+    others = partner != np.arange(group.size)
+    for name in step.produced:
+        result.at[name] = scale if uses else np.ones(group.size)  # without constants all are made alike
+    if unscaled(step) is not None:
+        result.error[others] = np.inf
+    if making is None or not uses:
+        return
+    _check_offsets(typing, group, step, uses, partner, scale, result)
+    for use in uses:
+        if use.k not in making.factors | making.terms:
+            _same(typing, group, use, partner, result)
+    carried = {use.k for use in uses}
+    if any(k in making.terms and k not in carried and name for k, name in enumerate(node.inputs)):
+        _note(result, np.where(np.abs(scale - 1) <= 1e-6, 0.0, np.inf))
+
+
+def _same(typing: Typing, group: ChannelGroup, use: Use, partner: Array, result: Gains) -> None:
+    """A parameter, such as a slope or an exponent, must be the same for a channel and its partner."""
+    same = partner == np.arange(group.size)
+    if typing.graph.knows(use.constant):
+        values = unfolded(typing, group, use)
+        same |= (values == values[partner]).all(axis=1)
+    result.error[~same] = np.inf
+
+
+def _identical(typing: Typing, group: ChannelGroup, partner: Array) -> Array:
+    """Whether every constant holds exactly the same of a channel and its partner, (C,) bool."""
+    result = Gains(error=np.zeros(group.size))
+    for step in group.steps:
+        for use in step.uses:
+            if use.role is not Role.CONSUMER and not step.prepares:
+                _same(typing, group, use, partner, result)
+    return np.asarray(result.error == 0)
+
+
 def _note(result: Gains, error: Array) -> None:
-    result.error = np.maximum(result.error, error)
+    result.error = np.maximum(result.error, np.where(np.isnan(error), np.inf, error))
 
 
 def _deviation(values: Array, expected: Array) -> Array:
@@ -95,8 +163,13 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
         _note(result, np.where(np.abs(gain - 1) <= 1e-6, np.abs(gain - 1), np.inf))
     elif step.flow.scaling is Scaling.HOMOGENEOUS:
         _note(result, np.where(gain >= 0, 0.0, np.inf))
+    biased = any(record.node.inputs[k] in data for k in record.offsets if k < len(record.node.inputs))
+    if biased and step.with_role(Role.CHANNEL):  # a bias from the data beside weights of the channel's own
+        result.error[partner != np.arange(group.size)] = np.inf
     gain = gain * _weight_ratio(typing, group, step, partner, result)
-    _check_offsets(typing, group, step, partner, gain, result)
+    _check_offsets(typing, group, step, step.with_role(Role.CHANNEL), partner, gain, result)
+    if record.node.op == "Cast" and record.node.attrs.get("to") in NARROW:
+        _note(result, np.where(np.frexp(gain)[0] == 0.5, 0.0, HALF))  # but for powers of two it rounds s x otherwise
     if record.node.op == "BatchNormalization" and step.uses:
         shift = batchnorm_affine(typing.graph, record.node).t
         values = along_channels(typing, group, step.uses[0], shift)
@@ -138,8 +211,8 @@ def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Arra
         if use.k in record.weights:
             one = _ratio(values, partner, result)
             ratio = ratio / one if record.node.op == "Div" else ratio * one
-        else:  # a parameter such as a PRelu slope: it must be the same
-            _note(result, _deviation(values, values[partner]))
+        else:
+            _same(typing, group, use, partner, result)
     return ratio
 
 
@@ -153,16 +226,33 @@ def _ratio(values: Array, partner: Array, result: Gains) -> Array:
     return np.where(ratio == 0.0, TINY, ratio)
 
 
-def _check_offsets(typing: Typing, group: ChannelGroup, step: Step, partner: Array, gain: Array, result: Gains) -> None:
+def _check_offsets(
+    typing: Typing, group: ChannelGroup, step: Step, uses: list[Use], partner: Array, gain: Array, result: Gains
+) -> None:
     """What is added to a channel must be the same multiple of what is added to its partner."""
     if step.flow.record.node.op == "BatchNormalization":
         return
-    for use in step.uses:
-        if use.role is not Role.CONSUMER and step.is_offset(use):
+    for use in uses:
+        if step.is_offset(use):
             if not typing.graph.knows(use.constant):
                 _note(result, np.where(partner == np.arange(group.size), 0.0, np.inf))
                 continue
             values = unfolded(typing, group, use).astype(np.float64)
-            expected = values[partner] * gain[:, None]
-            size = np.abs(values).max(initial=0.0) * np.maximum(np.abs(gain), 1.0)
-            _note(result, np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY))
+            error = _deviation(values, values[partner] * gain[:, None])
+            near = np.flatnonzero((error > 1e-6) & (error < 1e-2))
+            if near.size:  # biases that rounding made of larger numbers: beside the weights it is what it was
+                size = np.abs(values[near]).max(axis=1, initial=0.0)
+                weights = _weights(typing, group, near)
+                error[near] *= np.where(weights > size, size / np.maximum(weights, TINY), 1.0)
+            _note(result, error)
+
+
+def _weights(typing: Typing, group: ChannelGroup, channels: Array) -> Array:
+    """The largest norm of the weights that make each of ``channels``."""
+    largest = np.zeros(len(channels))
+    for step in group.steps:
+        for use in step.with_role(Role.PRODUCER):
+            if not step.prepares and not step.is_offset(use) and typing.graph.knows(use.constant):
+                rows = unfolded(typing, group, use)[channels].astype(np.float64)
+                largest = np.maximum(largest, np.linalg.norm(rows, axis=1))
+    return largest

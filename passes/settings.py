@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
 from passes.graph.errors import PassError
 from passes.graph.groups import ChannelGroup
-from passes.graph.shapes import Shape
+from passes.graph.shapes import Assignment
 from passes.merge import MergeSettings
 
 
@@ -24,7 +24,8 @@ class CompressSettings:
     first whose expression is found in the name of one of a group's producers wins; ``exclude``: expressions for groups
     to leave whole; ``exclude_inputs``: for layers whose inputs are to stay; ``coupled``: whether groups that tie
     several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of `passes.select`;
-    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved.
+    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved; ``assignments``:
+    concrete shapes of the inputs at which the model runs.
     """
 
     keep: float = 1.0
@@ -40,7 +41,7 @@ class CompressSettings:
     exclude: tuple[str, ...] = ()
     exclude_inputs: tuple[str, ...] = ()
     keep_layers: tuple[tuple[str, float], ...] = ()
-    input_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    assignments: tuple[Assignment, ...] = ()
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:

@@ -21,9 +21,9 @@ from passes.bodies import Body
 from passes.follow_sizes import follow_sizes
 from passes.graph import terms
 from passes.graph.infer import Role, Typing, Use
+from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
-from passes.graph.rules.elementwise import FLOATS
 from passes.graph.terms import Atom, Term
 from passes.plan import GroupPlan
 from passes.project import Indices, along, kept_indices, mix

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from passes.graph.inputs import list_initializers, overridable
 from passes.graph.shapes import skeleton
 from passes.normalise import drop_unused_initializers, node_reads, replace_nodes
 
@@ -12,9 +13,9 @@ def tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """Remove dead nodes and unused initializers of ``model`` in place and infer its value_info anew."""
     graph = model.graph
     drop_dead_nodes(graph)
-    drop_unused_initializers(graph)
+    drop_unused_initializers(graph, overridable(model))
     if model.ir_version < 4:
-        _list_initializers_as_inputs(graph)
+        list_initializers(graph)  # had to be inputs too
     had_shapes = bool(graph.value_info)
     del graph.value_info[:]
     if had_shapes:
@@ -32,16 +33,6 @@ def _infer_value_info(model: onnx.ModelProto) -> None:
                 dim.ClearField("dim_param")
         if value.name in produced:
             model.graph.value_info.append(value)
-
-
-def _list_initializers_as_inputs(graph: onnx.GraphProto) -> None:
-    """Before IR version 4 every initializer had to be an input too."""
-    listed = {v.name for v in graph.input}
-    graph.input.extend(
-        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
-        for t in graph.initializer
-        if t.name not in listed
-    )
 
 
 def drop_dead_nodes(graph: onnx.GraphProto) -> None:

@@ -89,6 +89,8 @@ class Sensitivity:
 def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
     """None where the exact values do not vary."""
     a, b = (np.concatenate([np.atleast_1d(v).astype(np.float64) for v in values]) for values in (exact, now))
+    finite = np.isfinite(a)
+    a, b = (np.where(finite, v, 0.0) for v in (a, b))
     a, b = a - a.mean(0), b - b.mean(0)
     power = float(np.square(a).sum())
     if power == 0:

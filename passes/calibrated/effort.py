@@ -50,7 +50,7 @@ def _places(typing: Typing, layer: Layer, name: str) -> float:
 
 def _features(typing: Typing, layer: Layer, keep: Mapping[Atom, Indices]) -> float:
     taps = math.prod(typing.graph.array(layer.weight).shape[2:]) if layer.convolves else 1
-    return taps * kept_size(typing.axes[layer.data][layer.axis], keep)
+    return taps * int(kept_size(typing.axes[layer.data][layer.axis], keep))
 
 
 def _macs(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:

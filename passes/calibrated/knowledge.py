@@ -11,6 +11,7 @@ from passes.calibrated.flow import Flow
 from passes.calibrated.moments import channel_moments
 from passes.graph import terms
 from passes.graph.engine import Engine
+from passes.graph.errors import RunError
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
@@ -75,6 +76,8 @@ def _seen(typing: Typing, group: ChannelGroup, tensor: str, batches: Sequence[Ar
     if not places:
         return None
     count, first, second = channel_moments(axes[0], places, group.size, batches, engine)
+    if not np.isfinite(first).all() or not np.isfinite(second).all():
+        raise RunError(f"{tensor} is not finite on the samples")
     mean = first / count
     return Seen(mean, second / count - np.outer(mean, mean))
 

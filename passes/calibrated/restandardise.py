@@ -24,6 +24,7 @@ from passes.graph.errors import RunError
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
 from passes.graph.shapes import Shape
+from passes.numerics.arrays import has_rows
 from passes.shrink import Solution
 
 SAMPLES = 2
@@ -42,7 +43,8 @@ def restandardised(
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = {
-        name: np.concatenate([f[name] for f in used]) if feeds[0][name].ndim else feeds[0][name] for name in feeds[0]
+        name: np.concatenate([f[name] for f in used]) if has_rows(feeds[0][name]) else feeds[0][name]
+        for name in feeds[0]
     }
     if not norms or samples_in(joined) < SAMPLES:
         return None
@@ -80,7 +82,7 @@ def restandardised(
 
 def samples_in(feed: Mapping[str, Array]) -> int:
     """Samples of a batch."""
-    return next((len(a) for a in feed.values() if a.ndim), 1)
+    return next((len(a) for a in feed.values() if has_rows(a)), 1)
 
 
 def _free_batch(model: onnx.ModelProto) -> None:

@@ -18,6 +18,7 @@ from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
+from passes.numerics.arrays import has_rows
 
 BATCH = 32
 """Samples that go through the model together, where it leaves their number open."""
@@ -48,7 +49,7 @@ class Samples:
     @property
     def count(self) -> int:
         """N."""
-        return min((len(a) for a in self.feeds.values() if a.ndim), default=0)
+        return min((len(a) for a in self.feeds.values() if has_rows(a)), default=0)
 
 
 @dataclass(eq=False)
@@ -131,7 +132,7 @@ class Views:
 def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Samples cut into the batches that go through together, as many as fit into memory."""
     feeds, count = samples.feeds, samples.count
-    fixed = [graph.info.shapes[n][0] for n in feeds if feeds[n].ndim and (n, 0) not in graph.info.dynamic]
+    fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
     room = _room(graph, samples)
     worth = count if samples.real else _worth(graph)
     used = min(count, room, worth)
@@ -142,10 +143,10 @@ def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tup
     elif count > worth:
         notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
     spread = np.linspace(0, count - 1, used).astype(int) if count else np.zeros(0, int)
-    cut = {n: a[spread] if a.ndim else a for n, a in feeds.items()}
+    cut = {n: a[spread] if has_rows(a) else a for n, a in feeds.items()}
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)
-    return [{n: a[i : i + size] if a.ndim else a for n, a in cut.items()} for i in starts], notes
+    return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 
 
 def _enlarged(typing: Typing, samples: Samples) -> tuple[Samples, tuple[str, ...]]:

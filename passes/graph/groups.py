@@ -190,10 +190,14 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
     for step in group.steps:
         if step.contracted:
             return f"{step.label} multiplies two activations"
+        if len(step.consumed) > 1:
+            return f"{step.label} multiplies two activations"
         if step.slid:
             return f"{step.label} mixes neighbouring channels"
-        if step.feeds_back:
+        if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
             return f"{step.label} feeds them back to itself"
+        if len(step.with_role(Role.CONSUMER)) > 1:
+            return f"{step.label} multiplies them with two constants"
         for use in step.uses:
             roles.setdefault((use.constant, use.axis), set()).add(use.role)
             if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:

@@ -7,9 +7,12 @@ from enum import Enum
 
 from passes.graph import terms
 from passes.graph.errors import Refusal
+from passes.graph.functions import why_called
 from passes.graph.model import Graph, Node
 from passes.graph.op import Op, Record, Resize, Scaling
+from passes.graph.origins import NOWHERE, Place
 from passes.graph.registry import find_rule, without_rule
+from passes.graph.sizes import Size
 from passes.graph.terms import Atom, Term
 
 
@@ -67,10 +70,11 @@ class Typing:
 
 def infer(graph: Graph) -> Typing:
     """Run the rule of every node and unify. Never fails: what is not understood is frozen with its reason."""
-    axes = {name: _fresh_axes(graph, name) for name in graph.info.shapes}
+    axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
     typing = Typing(graph, axes, [], [])
     for name in graph.inputs:
-        _freeze_tensor(typing, name, f"{name} is a graph input")
+        given = "may be overridden by callers" if name in graph.overridable else "is a graph input"
+        _freeze_tensor(typing, name, f"{name} {given}")
     for name in graph.captured:
         _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
     for node in graph.nodes:
@@ -82,7 +86,7 @@ def infer(graph: Graph) -> Typing:
         rule = find_rule(node.domain, node.op)
         try:
             if rule is None:
-                raise Refusal(without_rule(node.op))
+                raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
             rule(op)
             flow = _finish(typing, op)
         except Refusal as refusal:
@@ -97,7 +101,17 @@ def infer(graph: Graph) -> Typing:
         _freeze_tensor(typing, name, f"{name} is a graph output")
     _freeze_computed_reads(typing)
     _freeze_divisions(typing)
+    _freeze_varying(typing)
     return typing
+
+
+def _freeze_varying(typing: Typing) -> None:
+    """What has another size at another assignment is no set of channels."""
+    for name, axes in typing.axes.items():
+        for axis, term in enumerate(axes):
+            for a in terms.atoms(term):
+                if isinstance(a.size, Size) and a.reason is None:
+                    a.reason = f"axis {axis} of {name} is dynamic"
 
 
 def _freeze_divisions(typing: Typing) -> None:
@@ -112,8 +126,8 @@ def _freeze_divisions(typing: Typing) -> None:
 def _computes_numbers(graph: Graph, node: Node) -> bool:
     """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them is a channel."""
     info = graph.info
-    return node.op != "Shape" and all(
-        info.origins.get(n) and info.values[n].dtype.kind in "iub" for n in node.outputs if n
+    return node.op not in ("Shape", "Size") and all(
+        n in info.origins and info.values[n].dtype.kind in "iub" for n in node.outputs if n
     )
 
 
@@ -125,27 +139,34 @@ def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Nod
         for node in typing.graph.nodes
         if not all(n in info.values for n in node.outputs)
         for k, name in enumerate(node.inputs)
-        if info.origins.get(name) and name not in initializers and (node.index, k) not in resized
+        if name in info.origins and name not in initializers and (node.index, k) not in resized
     ]
 
 
 def _freeze_computed_reads(typing: Typing) -> None:
-    """What is computed from sizes, some of them dynamic, and is not a target that can be rewritten, freezes them."""
+    """What is computed from sizes, some of them dynamic, and is not a target that can be rewritten, freezes the axes
+    that it is computed from."""
     info = typing.graph.info
     resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
     reads = [(name, f"{node.label} ({node.op})") for node, _, name in shape_reads(typing, resized)]
     reads = [(name, user) for name, user in reads if name in info.varying]
     reads += [(name, "a control-flow body") for name in sorted(typing.graph.captured)]
     for name, user in reads + [(name, "the graph's output") for name in typing.graph.outputs]:
-        for origin in info.origins.get(name, ()):
-            _freeze_tensor(typing, origin, f"{user} computes with the sizes of {origin}")
+        for tensor, axis in places(typing, name):
+            terms.freeze(typing.axes[tensor][axis], f"{user} computes with the size of axis {axis} of {tensor}")
+
+
+def places(typing: Typing, name: str) -> list[Place]:
+    """The axes whose sizes tensor ``name`` is computed from."""
+    origins = typing.graph.info.origins.get(name)
+    return [] if origins is None else sorted(NOWHERE.union(*origins.ravel()))
 
 
 def _fresh_axes(graph: Graph, name: str) -> list[Term]:
     dynamic = graph.info.dynamic
     return [
-        terms.atom(n, f"axis {axis} of {name} is dynamic" if (name, axis) in dynamic else None)
-        for axis, n in enumerate(graph.info.shapes[name])
+        terms.atom(n, f"axis {axis} of {name} is dynamic" if (name, axis) in dynamic and type(n) is int else None)
+        for axis, n in enumerate(graph.info.sizes[name])
     ]
 
 
@@ -202,7 +223,13 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
     dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
     made = {a for term in op.record.made for a in terms.atoms(term)}
     fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
-    sized = {a for r in op.record.resizes for e in r.entries if not isinstance(e, int) for a in terms.atoms(e)}
+    sized = {
+        a
+        for r in op.record.resizes
+        for e in r.entries
+        if e is not None and not isinstance(e, int)
+        for a in terms.atoms(e)
+    }
     for a, member in members.items():
         data, outputs, constants = member.data, member.outputs, member.constants
         role: Role | None = None

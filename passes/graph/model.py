@@ -9,8 +9,8 @@ from __future__ import annotations
 import copy
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,15 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from passes.graph.evaluate import evaluate
-from passes.graph.shapes import GROWING, SMALL, Observer, Shape, ShapeInfo, infer_shapes
+from passes.graph.arithmetic import SMALL, is_small
+from passes.graph.constants import GROWING, STANDARD, computable, compute, constant_tensor
+from passes.graph.engine import Engine
+from passes.graph.inputs import overridable
+from passes.graph.kinds import integer_tensors
+from passes.graph.shapes import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 
 Array = NDArray[Any]
-STANDARD_DOMAINS = ("", "ai.onnx")
+STANDARD_DOMAINS = STANDARD
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,18 +46,27 @@ class Node:
 
 
 class Graph:
-    """View of the main graph of ``model``; ``shapes`` are concrete (see `passes.graph.shapes`)."""
+    """View of the main graph of ``model``.
+
+    ``assignments``, ``observer``, ``engine``: see `passes.graph.shapes`; or ``info``, where shapes are known already.
+    ``initializers``: those whose values are known; those that callers may override are ``inputs``. ``engine`` computes
+    constants: without it only initializers are known.
+    """
 
     def __init__(
         self,
         model: onnx.ModelProto,
-        input_shapes: Mapping[str, Shape] | None = None,
+        assignments: Sequence[Assignment] = (),
         observer: Observer | None = None,
+        engine: Engine | None = None,
+        info: ShapeInfo | None = None,
     ) -> None:
         self.model = model
+        self._engine = engine
+        self.overridable = overridable(model)
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
-        self.initializers = {t.name: t for t in model.graph.initializer}
-        self.info: ShapeInfo = infer_shapes(model, input_shapes, observer)
+        self.initializers = self._stored()
+        self.info = info or infer_shapes(model, assignments, observer, engine)
         self.nodes = _parse_nodes(model)
         self.inputs = [v.name for v in model.graph.input if v.name not in self.initializers]
         self.outputs = [v.name for v in model.graph.output]
@@ -64,8 +77,10 @@ class Graph:
                 self.users[name].append((node, k))
         self.captured = frozenset().union(*(node.captures for node in self.nodes))
         self.constants = self._constants()
+        self.integers = integer_tensors(model)
         self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
         self._arrays: dict[str, Array] = {}
+        self._tried: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """To be sent to another process: what lies in ``model`` already does not go twice."""
@@ -76,7 +91,10 @@ class Graph:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
-        self.initializers = {t.name: t for t in self.model.graph.initializer}
+        self.initializers = self._stored()
+
+    def _stored(self) -> dict[str, onnx.TensorProto]:
+        return {t.name: t for t in self.model.graph.initializer if t.name not in self.overridable}
 
     def _constants(self) -> frozenset[str]:
         """Initializers, and tensors computed from nothing but constants."""
@@ -97,20 +115,60 @@ class Graph:
         """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
         if name in self.initializers and name not in self._arrays:
             self._arrays[name] = numpy_helper.to_array(self.initializers[name])
-        elif name in self.constants and name in self.producer and name not in self._arrays:
-            node = self.producer[name]
-            grows = node.op in GROWING and math.prod(self.shape(name) or ()) > SMALL
-            if not grows and all(self.knows(n) for n in node.inputs if n):
-                opsets = {o.domain: o.version for o in self.model.opset_import}
-                self._arrays.update(evaluate(self.model.graph.node[node.index], opsets, self._arrays))
+        elif name in self.constants and name in self.producer and name not in self._arrays.keys() | self._tried:
+            small = [n for n in self.constants if n in self.producer and self._size(n) <= SMALL]
+            self._compute([name, *sorted(set(small) - self._tried)])
         return name in self._arrays
+
+    def _size(self, name: str) -> float:
+        shape = self.shape(name)
+        return math.inf if shape is None else math.prod(shape)
+
+    def _compute(self, names: list[str]) -> None:
+        """Compute constants, all in one go."""
+        self._tried.update(names)
+        tensors, nodes, protos = dict(self.initializers), [], self.model.graph.node
+        made: set[str] = set()
+        for node in self._makers(names):
+            proto = protos[node.index]
+            held = constant_tensor(proto)
+            if held is not None:
+                tensors[node.outputs[0]] = held
+                if node.outputs[0] in names:
+                    self._arrays[node.outputs[0]] = numpy_helper.to_array(held)
+            elif (
+                computable(proto)
+                and all(not n or n in tensors or n in made for n in node.inputs)
+                and all(self._stays_small(node, n) for n in node.outputs if n)
+            ):
+                nodes.append(proto)
+                made.update(node.outputs)
+        if nodes and self._engine is not None:
+            self._arrays |= compute(self.model, nodes, tensors, set(names), self._engine)
+
+    def _makers(self, names: list[str]) -> list[Node]:
+        """The nodes that ``names`` are computed by, in graph order."""
+        found: dict[int, Node] = {}
+        waiting = [self.producer[n] for n in names]
+        while waiting:
+            node = waiting.pop()
+            if node.index not in found:
+                found[node.index] = node
+                waiting += (self.producer[n] for n in node.inputs if n in self.producer)
+        return [found[index] for index in sorted(found)]
+
+    def _stays_small(self, node: Node, name: str) -> bool:
+        size = self._size(name)
+        if node.op in GROWING:
+            return size <= SMALL
+        return size <= 8 * max(SMALL, sum(self._size(n) for n in node.inputs if n))
 
     def with_arrays(self, arrays: Mapping[str, Array]) -> Graph:
         """The same graph with other values in some initializers."""
         other = copy.copy(self)
         other.model = copy_with_arrays(self.model, arrays)
-        other.initializers = {t.name: t for t in other.model.graph.initializer}
-        other._arrays = {}
+        other.initializers = other._stored()
+        other._arrays, other._tried = {}, set()
         return other
 
     def shape(self, name: str) -> Shape | None:
@@ -122,6 +180,15 @@ class Graph:
         if name in self.initializers:
             return self.array(name)
         return None if name in self.info.varying else self.info.values.get(name)
+
+    def rewritten(self, model: onnx.ModelProto) -> Graph:
+        """The graph of ``model``, in which no tensor of this graph's has another shape: nothing is found out anew."""
+        shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if is_small(t)}
+        values = {name: value for name, value in values.items() if name not in self.overridable}
+        info = replace(self.info, shapes={**self.info.shapes, **shapes}, sizes={**self.info.sizes, **shapes})
+        info.values = {**{n: v for n, v in self.info.values.items() if n not in self.initializers}, **values}
+        return Graph(model, engine=self._engine, info=info)
 
     def fresh_name(self, stem: str) -> str:
         """A tensor name that is not in use, inside control-flow bodies neither."""

@@ -24,6 +24,7 @@ from passes.graph.errors import Refusal
 from passes.graph.model import Array, Graph, Node
 from passes.graph.notation import parse
 from passes.graph.shapes import Shape
+from passes.graph.sizes import Size
 from passes.graph.terms import Term
 
 
@@ -41,6 +42,18 @@ class Scaling(IntEnum):
 
 
 @dataclass(frozen=True)
+class Making:
+    """Of which constants a node makes a channel so that their scale is the channel's.
+
+    The channel is s times as large if the one of the inputs ``factors`` that holds it, and every one of the inputs
+    ``terms``, is s times as large there.
+    """
+
+    factors: frozenset[int]
+    terms: frozenset[int]
+
+
+@dataclass(frozen=True)
 class Place:
     """A term of local letters on axis ``axis`` of input (or output) ``k``."""
 
@@ -54,13 +67,12 @@ class Place:
 class Resize:
     """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` its index).
 
-    ``entries`` has one term, or one fixed integer, for each element; those at ``dynamic`` positions stay as computed.
+    ``entries`` has one term, or one fixed integer, for each element; None for those that stay what they are.
     """
 
     target: str | int
-    entries: tuple[Term | int, ...]
+    entries: tuple[Term | int | None, ...]
     scalar: bool = False
-    dynamic: frozenset[int] = frozenset()
     pinned: float | None = None
     """What the attribute is set to instead of the new size."""
 
@@ -75,6 +87,10 @@ class Record:
     scaling: Scaling = Scaling.NONE
     weights: frozenset[int] = frozenset()
     offsets: frozenset[int] = frozenset()
+    making: Making | None = None
+    """Nothing: no scale of the node's constants is a scale of the channels that it makes."""
+    jumps: bool = False
+    """Whether next to no change of an input may be a large one of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
     made: list[Term] = field(default_factory=list)
@@ -102,7 +118,7 @@ class Op:
         return self.has(k) and self.node.inputs[k] in self.graph.constants
 
     def shape(self, k: int) -> Shape:
-        """Shape of input ``k``."""
+        """Shape of input ``k``; a dim that varies is a `Size`, equal to no fixed one."""
         return self._shape(self.node.inputs[k], f"input {k}")
 
     def out_shape(self, k: int = 0) -> Shape:
@@ -110,7 +126,7 @@ class Op:
         return self._shape(self.node.outputs[k], f"output {k}")
 
     def _shape(self, name: str, what: str) -> Shape:
-        shape = self.graph.shape(name)
+        shape = self.graph.info.sizes.get(name)
         if shape is None:
             raise Refusal(f"the shape of {what} is unknown")
         return shape
@@ -124,9 +140,27 @@ class Op:
         if self.has(k):
             value = self.value(k)
             if value is None:
-                raise Refusal(f"its input {k} is computed from the data")
+                raise Refusal(f"its input {k} is computed from {self._source(k)}")
             return [int(v) for v in value.ravel()]
         return [int(v) for v in (self.attr(attr) or ())] if attr else []
+
+    def entries(self, k: int, attr: str | None = None) -> list[int | None]:
+        """The same, with None for each integer that varies; refuses where not even their number is known."""
+        name = self.node.inputs[k] if self.has(k) else ""
+        if not name or self.value(k) is not None:
+            return [*self.ints(k, attr)]
+        info = self.graph.info
+        if name in info.values:
+            varies = info.varying[name].ravel()
+            return [None if v else int(n) for n, v in zip(info.values[name].ravel(), varies, strict=True)]
+        shape = info.sizes.get(name)
+        if shape is None or len(shape) != 1 or isinstance(shape[0], Size):
+            raise Refusal(f"its input {k} is computed from {self._source(k)}")
+        return [None] * shape[0]
+
+    def _source(self, k: int) -> str:
+        """What input ``k``, which varies, is computed from."""
+        return "sizes that vary" if self.node.inputs[k] in self.graph.info.origins else "the data"
 
     # -- saying ----------------------------------------------------------------------------------------------------
     def letter(self, size: int) -> Term:
@@ -186,9 +220,26 @@ class Op:
         return letters
 
     def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
-        """How the op treats a channel's scale; which inputs multiply the data and which are added to it."""
-        self.record.scaling = scaling
+        """How the op treats a channel's scale; which inputs multiply the data and which are added to it.
+
+        Integers pass no scale: they wrap around, and quotients of them are cut off.
+        """
+        self.record.scaling = Scaling.NONE if self.gives_integers else scaling
         self.record.weights, self.record.offsets = frozenset(weights), frozenset(offsets)
+
+    def makes(self, factors: Sequence[int] = (), terms: Sequence[int] = ()) -> None:
+        """Which constants a channel that the op makes scales with, see `Making`; without a word of it, with none."""
+        if not self.gives_integers:
+            self.record.making = Making(frozenset(factors), frozenset(terms))
+
+    def jumps(self) -> None:
+        """The op's output is no continuous function of its input: only what is exactly equal stays equal."""
+        self.record.jumps = True
+
+    @property
+    def gives_integers(self) -> bool:
+        """Whether the first output holds integers or booleans."""
+        return bool(self.node.outputs) and self.node.outputs[0] in self.graph.integers
 
     def drop(self, term: Term) -> None:
         """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""
@@ -198,7 +249,7 @@ class Op:
         """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
         self.record.divided.append((groups, inside))
 
-    def makes(self, term: Term) -> None:
+    def produces(self, term: Term) -> None:
         """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
         from."""
         self.record.made.append(term)
@@ -232,6 +283,6 @@ class Op:
         """Integer list attribute ``name`` holds the sizes of ``entries``."""
         self.record.resizes.append(Resize(name, tuple(entries)))
 
-    def resize_input(self, k: int, entries: Sequence[Term | int], dynamic: Sequence[int] = ()) -> None:
-        """Input ``k`` holds the sizes of ``entries``; elements at positions ``dynamic`` stay as computed."""
-        self.record.resizes.append(Resize(k, tuple(entries), dynamic=frozenset(dynamic)))
+    def resize_input(self, k: int, entries: Sequence[Term | int | None]) -> None:
+        """Input ``k`` holds the sizes of ``entries``, constant or computed; None for what is no size of an axis."""
+        self.record.resizes.append(Resize(k, tuple(entries)))

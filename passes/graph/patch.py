@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from passes.graph.inputs import list_initializers, lists_all
 from passes.graph.model import Array, Graph, Node, with_array
 
 
@@ -38,14 +39,14 @@ class Patch:
     def set_array(self, name: str, value: Array) -> None:
         """Give initializer ``name``, of the graph or added, a new value (cast to the type it had)."""
         values = self.added if name in self.added else self.arrays
-        values[name] = np.ascontiguousarray(value).astype(self.array(name).dtype, copy=False)
+        values[name] = np.asarray(value, order="C").astype(self.array(name).dtype, copy=False)
 
     def add_array(self, stem: str, value: Array) -> str:
         """Add an initializer; its name, made from ``stem``."""
         name, n = self.graph.fresh_name(stem), 1
         while name in self.added:
             name, n = self.graph.fresh_name(f"{stem}_{n}"), n + 1
-        self.added[name] = np.ascontiguousarray(value)
+        self.added[name] = np.asarray(value, order="C")  # of no axes as well
         return name
 
     def reroute(self, node: Node, k: int, name: str) -> None:
@@ -107,6 +108,8 @@ class Patch:
             if value.name in self.arrays:
                 elem = value.type.tensor_type.elem_type
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem, self.arrays[value.name].shape))
+        if source.ir_version >= 4 and lists_all(source):
+            list_initializers(graph)
         return result
 
     def _edited(self, index: int, node: onnx.NodeProto) -> onnx.NodeProto:

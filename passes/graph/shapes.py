@@ -1,73 +1,64 @@
-"""Concrete shapes of every tensor, which of their dims are dynamic, and the values of small computed tensors.
+"""Shapes of every tensor, which of their dims are dynamic, and the values of small computed tensors.
 
-Dynamic dims get a stand-in size. Everything is computed under two different assignments of stand-ins: what differs
-between the two is dynamic, what is equal is a fact about the model. ONNX shape inference does most of the work,
-on a skeleton of the model without its large weights; integer arithmetic on shapes is evaluated node by node; what
-is still unknown is asked of an observer that runs the model once.
+A model with dynamic dims has many shapes. Everything is looked at under several *assignments*, concrete shapes of its
+inputs: what differs between two of them is dynamic, and so is what symbolic inference shows to depend on a dynamic dim
+(`passes.graph.symbols`). A size is known at each assignment (`passes.graph.sizes`), so that sizes which are equal by
+chance are not taken for one.
+
+ONNX shape inference finds the shapes of models without dynamic dims, on a skeleton without large weights; what it does
+not find, and every shape of a model with dynamic dims, is read off runs, by an observer. What is computed from shapes
+is computed by the runtime (`passes.graph.arithmetic`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from passes.graph.evaluate import evaluate
+from passes.graph.arithmetic import SMALL, Shape, ShapeArithmetic, Values, is_small
+from passes.graph.engine import Engine
+from passes.graph.inputs import overridable
+from passes.graph.origins import Origins, trace
+from passes.graph.sizes import Size, size_of
+from passes.graph.symbols import symbolic_dims
 
-Shape = tuple[int, ...]
-Observer = Callable[[onnx.ModelProto, Mapping[str, Shape], list[str]], Mapping[str, Shape]]
-"""(model, input shapes, names of tensors) -> their shapes, found by running the model once."""
+__all__ = ["SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
 
-SMALL = 4096
-"""Elements up to which a computed tensor is evaluated and an initializer is kept in the skeleton."""
+Assignment = Mapping[str, Shape]
+"""Concrete shapes of a model's inputs."""
+Observer = Callable[[onnx.ModelProto, Assignment, list[str]], Mapping[str, Shape]]
+"""(model, assignment, names of tensors) -> their shapes, found by running the model once; none where it does not run.
+"""
+
 STAND_INS = ((2, 64), (3, 128))
-"""Sizes of a dynamic first axis and of any other one, in the two assignments."""
-RIGID = ((1, 64), (1, 128))
-"""The same for models whose batch is dynamic in name only: somewhere they reshape to a batch of one."""
+"""Sizes of a dynamic first axis and of any other one, where nobody found assignments at which the model runs."""
+ROUNDS = 8
+"""Of inference, each with the values that the one before made known."""
 
 
 @dataclass
 class ShapeInfo:
-    """``shapes``: every known shape; ``dynamic``: (tensor, axis) whose size may differ; ``values``: computed small
-    tensors; ``origins``: for each computed value the tensors whose Shape it was computed from."""
+    """``shapes``: every known shape, at the first assignment; ``sizes``: the same at all of them; ``dynamic``: (tensor,
+    axis) whose size may differ; ``values``: computed small tensors, at the first assignment; ``varying``: for those of
+    them that depend on a dynamic size, which of their elements do; ``origins``: the axes whose sizes each element of
+    what is computed from shapes comes from; ``arithmetic``: computes them."""
 
+    arithmetic: ShapeArithmetic
     shapes: dict[str, Shape] = field(default_factory=dict)
+    sizes: dict[str, Shape] = field(default_factory=dict)
     dynamic: set[tuple[str, int]] = field(default_factory=set)
-    values: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    varying: set[str] = field(default_factory=set)
-    origins: dict[str, frozenset[str]] = field(default_factory=dict)
+    values: Values = field(default_factory=dict)
+    varying: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    origins: dict[str, Origins] = field(default_factory=dict)
+    count: int = 1
+    """Number of assignments."""
     rigid: str | None = None
     """The node that shows the first axis to be dynamic in name only; shapes are those of a batch of one then."""
-
-
-def input_shapes(
-    model: onnx.ModelProto, stand_ins: tuple[int, int], overrides: Mapping[str, Shape]
-) -> dict[str, Shape]:
-    """A concrete shape for every input that has a tensor shape; dims that share a symbol share a size."""
-    constants = {t.name for t in model.graph.initializer}
-    by_symbol: dict[str, int] = {}
-    found: dict[str, Shape] = {}
-    for value in model.graph.input:
-        kind = value.type.tensor_type
-        if value.name in constants or not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-            continue
-        if value.name in overrides:
-            found[value.name] = overrides[value.name]
-            continue
-        dims: list[int] = []
-        for position, dim in enumerate(kind.shape.dim):
-            if dim.HasField("dim_value") and dim.dim_value > 0:
-                dims.append(dim.dim_value)
-                continue
-            stand_in = stand_ins[min(position, 1)]
-            dims.append(by_symbol.setdefault(dim.dim_param, stand_in) if dim.dim_param else stand_in)
-        found[value.name] = tuple(dims)
-    return found
 
 
 def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelProto:
@@ -85,7 +76,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
             bare.type.tensor_type.elem_type = value.type.tensor_type.elem_type
         else:
             bare.type.CopyFrom(value.type)
-    constants = {t.name for t in model.graph.initializer}
+    defaults = overridable(model)
+    constants = {t.name for t in model.graph.initializer} - defaults
     for value in model.graph.input:
         if value.name not in constants:
             kept = graph.input.add()
@@ -95,6 +87,8 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
                 for n in sizes[value.name]:
                     kept.type.tensor_type.shape.dim.add(dim_value=n)
     for tensor in model.graph.initializer:
+        if tensor.name in defaults:
+            continue
         if int(np.prod(tensor.dims)) <= SMALL:
             graph.initializer.add().CopyFrom(tensor)
         else:
@@ -103,154 +97,213 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
 
 
 def infer_shapes(
-    model: onnx.ModelProto, overrides: Mapping[str, Shape] | None = None, observer: Observer | None = None
+    model: onnx.ModelProto,
+    assignments: Sequence[Assignment] = (),
+    observer: Observer | None = None,
+    engine: Engine | None = None,
 ) -> ShapeInfo:
-    """Shapes of all tensors of the main graph under the first assignment, with what the second one shows to vary."""
-    first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in STAND_INS)
-    rigid = _joins_samples(model, first.shapes, second.shapes)
-    if rigid is not None:
-        first, second = (_under(model, stand_ins, overrides or {}, observer) for stand_ins in RIGID)
-        first.rigid = rigid
-    for name, shape in first.shapes.items():
-        other = second.shapes.get(name)
-        if other is None or len(other) != len(shape):
-            first.dynamic.update((name, axis) for axis in range(len(shape)))
-        else:
-            first.dynamic.update((name, axis) for axis, (a, b) in enumerate(zip(shape, other, strict=True)) if a != b)
+    """Shapes of all tensors of the main graph at ``assignments``, stand-ins by default, and what varies in them."""
+    declared = declared_dims(model)
+    if not any(isinstance(d, str) for dims in declared.values() for d in dims):
+        assignment = assignments[0] if assignments else _assignment(declared, STAND_INS[0])
+        several, rigid = _fixed_shapes(model, assignment, observer, engine), None
+    else:
+        assignments = assignments or [_assignment(declared, stand_ins) for stand_ins in STAND_INS]
+        several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
+        rigid = _joins_samples(model, _batches(declared, assignments), several)
+        if rigid is not None:
+            assignments = [_one_sample(declared, assignment) for assignment in assignments]
+            several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
+    info = _combined(several, ShapeArithmetic(model, several[0], engine))
+    info.rigid = rigid
+    info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
+    if info.dynamic & {(n, k) for n, dims in declared.items() for k in range(len(dims))}:
+        info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), declared) if n in info.shapes}
+    defaults = overridable(model)
+    for tensor in model.graph.initializer:
+        if is_small(tensor) and tensor.name not in defaults:
+            info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
+    _evaluate(info, several)
+    return info
+
+
+def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
+    """The dims of every input that has a tensor shape; dynamic ones as a symbol, those without a name as one of their
+    own."""
+    constants = {t.name for t in model.graph.initializer}
+    found: dict[str, tuple[int | str, ...]] = {}
     for value in model.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not (dim.HasField("dim_value") and dim.dim_value > 0) and value.name in first.shapes:
-                first.dynamic.add((value.name, axis))
-    first.varying = {
-        name for name, v in first.values.items() if not np.array_equal(v, second.values.get(name, np.empty(0)))
+        kind = value.type.tensor_type
+        if value.name in constants or not value.type.HasField("tensor_type") or not kind.HasField("shape"):
+            continue
+        dims: list[int | str] = []
+        for axis, dim in enumerate(kind.shape.dim):
+            fixed = dim.HasField("dim_value") and dim.dim_value > 0
+            named = dim.dim_param if dim.dim_param not in ("", "?") else f"{value.name}[{axis}]"
+            dims.append(dim.dim_value if fixed else named)
+        found[value.name] = tuple(dims)
+    return found
+
+
+def _assignment(declared: Mapping[str, tuple[int | str, ...]], stand_ins: tuple[int, int]) -> Assignment:
+    """A concrete shape for every input; dims that share a symbol share a size."""
+    by_symbol: dict[str, int] = {}
+    return {
+        name: tuple(
+            by_symbol.setdefault(dim, stand_ins[min(axis, 1)]) if isinstance(dim, str) else dim
+            for axis, dim in enumerate(dims)
+        )
+        for name, dims in declared.items()
     }
-    return first
 
 
-def _joins_samples(model: onnx.ModelProto, one: Mapping[str, Shape], two: Mapping[str, Shape]) -> str | None:
+def _one_sample(declared: Mapping[str, tuple[int | str, ...]], assignment: Assignment) -> Assignment:
+    """The same with a dynamic first axis of one."""
+    batch = {dims[0] for dims in declared.values() if dims and isinstance(dims[0], str)}
+    return {
+        name: tuple(1 if declared[name][axis] in batch else n for axis, n in enumerate(shape))
+        for name, shape in assignment.items()
+        if name in declared
+    }
+
+
+def _shapes_at(
+    model: onnx.ModelProto, assignment: Assignment, observer: Observer | None, engine: Engine | None
+) -> dict[str, Shape]:
+    """Shapes of all tensors at an assignment: as a run shows them, or else as inference finds them."""
+    shapes: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer} | dict(assignment)
+    names = [n for node in model.graph.node for n in node.output if n]
+    if observer is not None:
+        shapes.update(observer(model, assignment, names))
+    if any(n not in shapes for n in names):
+        shapes = _inferred(model, assignment, engine) | shapes
+    return shapes
+
+
+def _fixed_shapes(
+    model: onnx.ModelProto, assignment: Assignment, observer: Observer | None, engine: Engine | None
+) -> list[dict[str, Shape]]:
+    """Shapes of all tensors of a model without dynamic dims; where inference does not find them all, as two runs show
+    them, since some may depend on the values of the inputs."""
+    shapes = _inferred(model, assignment, engine)
+    missing = [n for node in model.graph.node for n in node.output if n and n not in shapes]
+    if not missing or observer is None:
+        return [shapes]
+    return [{**observer(model, assignment, missing), **shapes} for _ in range(2)]
+
+
+def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None) -> dict[str, Shape]:
+    """Shapes by ONNX inference, in rounds: shapes make values known, and these make further shapes known."""
+    bones = skeleton(model, assignment)
+    shapes: dict[str, Shape] = {}
+    known: set[str] = set()
+    for _ in range(ROUNDS):
+        _run_inference(bones, shapes)
+        values = ShapeArithmetic(model, shapes, engine).at(shapes)
+        new = {n: v for n, v in values.items() if n not in known and v.size <= SMALL and v.dtype != object}
+        if not new or all(n in shapes for node in model.graph.node for n in node.output if n):
+            break
+        known |= new.keys()
+        _set_values(bones.graph, new)
+    return shapes
+
+
+def _set_values(graph: onnx.GraphProto, values: Values) -> None:
+    """Put the values in the place of the nodes that make them, where they make nothing else."""
+    kept = [n for n in graph.node if not all(name in values for name in n.output if name)]
+    outputs = {v.name for v in graph.output}
+    made = {n for node in graph.node for n in node.output} - {n for node in kept for n in node.output} - outputs
+    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in kept]
+    del graph.node[:]
+    graph.node.extend(copies)
+    graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in values.items() if n in made)
+
+
+def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
+    """Add the shapes that onnx infers in one go."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+        return  # what is unknown stays unknown
+    for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.HasField("shape"):
+            dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim)
+            if -1 not in dims:
+                shapes[value.name] = dims
+    shapes.update((t.name, tuple(t.dims)) for t in bones.graph.initializer)
+
+
+def _combined(several: Sequence[Mapping[str, Shape]], arithmetic: ShapeArithmetic) -> ShapeInfo:
+    """What is known at all assignments, and what differs between them; a tensor of several ranks has no sizes."""
+    info = ShapeInfo(arithmetic, dict(several[0]), count=len(several))
+    for name, shape in several[0].items():
+        others = [s[name] for s in several[1:] if len(s.get(name, ())) == len(shape) and name in s]
+        if len(others) < len(several) - 1:
+            info.sizes[name] = shape
+            info.dynamic.update((name, axis) for axis in range(len(shape)))
+            continue
+        info.sizes[name] = tuple(size_of(dims) for dims in zip(shape, *others, strict=True))
+        info.dynamic.update((name, axis) for axis, n in enumerate(info.sizes[name]) if isinstance(n, Size))
+    return info
+
+
+def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
+    """The values of what is computed from shapes, where they come from, and which of them vary."""
+    info.arithmetic.roots = {
+        n: (t, part) for n, (t, part) in info.arithmetic.roots.items() if all(t in shapes for shapes in several)
+    }
+    found = [info.arithmetic.at(shapes) for shapes in several]
+    info.values.update({n: v for n, v in found[0].items() if v.size <= SMALL})
+    info.shapes.update({n: v.shape for n, v in info.values.items() if n not in info.shapes})
+    ranks = {tensor: len(info.shapes[tensor]) for tensor, _ in info.arithmetic.roots.values()}
+    info.origins = {
+        n: o for n, o in trace(info.arithmetic, info.values, ranks).items() if any(places for places in o.ravel())
+    }
+    for name, value in info.values.items():
+        others = [values[name] for values in found[1:] if name in values]
+        if len(others) < len(found) - 1 or any(other.shape != value.shape for other in others):
+            varying = np.ones(value.shape, bool)
+        else:
+            differs = [other != value for other in others]
+            varying = np.logical_or.reduce([np.zeros(value.shape, bool), *differs])
+        origins = info.origins.get(name)
+        if origins is not None and info.dynamic:
+            varying = varying | np.array([bool(o & info.dynamic) for o in origins.ravel()], bool).reshape(value.shape)
+        if varying.any():
+            info.varying[name] = varying
+
+
+def _batches(declared: Mapping[str, tuple[int | str, ...]], assignments: Sequence[Assignment]) -> list[int]:
+    """The sizes of the first dynamic first axis."""
+    name = next((n for n, dims in declared.items() if dims and isinstance(dims[0], str)), "")
+    return [assignment[name][0] if name in assignment else 1 for assignment in assignments]
+
+
+def _joins_samples(
+    model: onnx.ModelProto, batches: Sequence[int], several: Sequence[Mapping[str, Shape]]
+) -> str | None:
     """A Reshape that cannot hold its input, or moves the batch to another place, as `[1, 16, 96, -1]` does."""
+    other = next((k for k, batch in enumerate(batches) if batch != batches[0]), None)
+    if other is None:
+        return None
+    one, two, sizes = several[0], several[other], (batches[0], batches[other])
     for node in model.graph.node:
         if node.op_type != "Reshape" or any(n not in one or n not in two for n in (node.input[0], node.output[0])):
             continue
         before, after = ((one[n], two[n]) for n in (node.input[0], node.output[0]))
         if math.prod(before[0]) != math.prod(after[0]):
             return str(node.name or node.output[0])
-        (outside, room), (outside_after, room_after) = _batch_place(*before), _batch_place(*after)
+        (outside, room), (outside_after, room_after) = _batch_place(*before, sizes), _batch_place(*after, sizes)
         if outside_after > outside * room or outside > outside_after * room_after:
             return str(node.name or node.output[0])
     return None
 
 
-def _batch_place(one: Shape, two: Shape) -> tuple[int, float]:
+def _batch_place(one: Shape, two: Shape, batches: tuple[int, int]) -> tuple[int, float]:
     """(indices before the axis that the batch stands on, what else that axis may hold before the batch)."""
-    (small, _), (large, _) = STAND_INS
-    found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * large == b * small]
+    first, second = batches
+    found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * second == b * first]
     if len(one) != len(two) or len(found) != 1:
         return 1, math.inf
-    return math.prod(one[: found[0]]), one[found[0]] // small
-
-
-def _under(
-    model: onnx.ModelProto,
-    stand_ins: tuple[int, int],
-    overrides: Mapping[str, Shape],
-    observer: Observer | None,
-) -> ShapeInfo:
-    sizes = input_shapes(model, stand_ins, overrides)
-    bones = skeleton(model, sizes)
-    info = ShapeInfo()
-    kinds = _run_inference(bones, info)
-    _sweep(bones, info, kinds)
-    missing = [n for node in model.graph.node for n in node.output if n and n not in info.shapes]
-    if missing and observer is not None:
-        info.shapes.update(observer(model, sizes, missing))
-        _sweep(bones, info, kinds)
-    return info
-
-
-def _run_inference(bones: onnx.ModelProto, info: ShapeInfo) -> dict[str, int]:
-    """Add the shapes that onnx infers in one go; the element types of all tensors."""
-    inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
-    kinds: dict[str, int] = {}
-    for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
-        _note(value.name, value.type, info, kinds)
-    for tensor in bones.graph.initializer:
-        info.shapes[tensor.name], kinds[tensor.name] = tuple(tensor.dims), tensor.data_type
-        if not tensor.external_data:
-            info.values[tensor.name] = onnx.numpy_helper.to_array(tensor)
-    return kinds
-
-
-def _note(name: str, kind: onnx.TypeProto, info: ShapeInfo, kinds: dict[str, int]) -> None:
-    """Take over what is known of a tensor's type."""
-    if kind.HasField("tensor_type"):
-        kinds[name] = kind.tensor_type.elem_type
-        if kind.tensor_type.HasField("shape"):
-            dims = tuple(d.dim_value if d.HasField("dim_value") else -1 for d in kind.tensor_type.shape.dim)
-            if -1 not in dims:
-                info.shapes[name] = dims
-
-
-def _sweep(bones: onnx.ModelProto, info: ShapeInfo, kinds: dict[str, int]) -> None:
-    """One walk in graph order: evaluate arithmetic on shapes and small constants, infer the shapes that hang on it."""
-    opsets = {o.domain: o.version for o in bones.opset_import}
-    for node in bones.graph.node:
-        if node.domain not in ("", "ai.onnx"):
-            continue
-        outputs = [n for n in node.output if n]
-        found: dict[str, NDArray[Any]] = {}
-        origin: frozenset[str] = frozenset()
-        if all(n in info.values for n in outputs):
-            continue
-        if node.op_type == "Shape" and node.input[0] in info.shapes:
-            bounds = {a.name: a.i for a in node.attribute}
-            whole = info.shapes[node.input[0]]
-            part = whole[slice(bounds.get("start", 0), bounds.get("end"))]
-            found, origin = {node.output[0]: np.array(part, np.int64)}, frozenset([node.input[0]])
-        elif _is_evaluable(node, info):
-            found = evaluate(node, opsets, info.values)
-            # What only says how large a tensor of features is to be says nothing of the numbers in it.
-            sized = (
-                SIZED.get(node.op_type, len(node.input)) if any(v.dtype.kind == "f" for v in found.values()) else None
-            )
-            origin = frozenset().union(*(info.origins.get(n, frozenset()) for n in node.input[:sized]))
-        for name, value in found.items():
-            info.values[name], info.origins[name], info.shapes[name] = value, origin, value.shape
-        if any(n not in info.shapes for n in outputs):
-            _infer_node(node, opsets, info, kinds)
-
-
-def _infer_node(node: onnx.NodeProto, opsets: dict[str, int], info: ShapeInfo, kinds: dict[str, int]) -> None:
-    """Shapes of one node's outputs, where onnx can tell them from what is known by now."""
-    read = [n for n in node.input if n]
-    if not all(n in info.shapes and n in kinds for n in read):
-        return
-    types = {n: onnx.helper.make_tensor_type_proto(kinds[n], info.shapes[n]) for n in read}
-    known = {n: onnx.numpy_helper.from_array(info.values[n], n) for n in read if n in info.values}
-    version = next(opsets[domain] for domain in ("", "ai.onnx") if domain in opsets)
-    imports = [onnx.helper.make_opsetid(domain, number) for domain, number in opsets.items()]
-    try:
-        schema = onnx.defs.get_schema(node.op_type, version, "")
-        inferred = onnx.shape_inference.infer_node_outputs(schema, node, types, known, opset_imports=imports)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, onnx.defs.SchemaError, RuntimeError):
-        return  # stays unknown
-    for name, kind in inferred.items():
-        _note(name, kind, info, kinds)
-
-
-SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Tile": 1}
-"""Ops of whose inputs only so many hold what the output holds; the others say how large it is."""
-NOT_EVALUATED = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
-GROWING = {"ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad"}
-"""Ops that may blow a small input up: their output's size is looked at first."""
-
-
-def _is_evaluable(node: onnx.NodeProto, info: ShapeInfo) -> bool:
-    if node.op_type in NOT_EVALUATED or not node.input or any(a.HasField("g") or a.graphs for a in node.attribute):
-        return False
-    if node.op_type in GROWING:
-        out = info.shapes.get(node.output[0])
-        small = int(np.prod(out)) if out is not None else max(np.max(np.abs(info.values.get(n, 1))) for n in node.input)
-        if small > SMALL:
-            return False
-    return all(not n or n in info.values for n in node.input)
+    return math.prod(one[: found[0]]), one[found[0]] // first

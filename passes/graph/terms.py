@@ -7,7 +7,8 @@ An *atom* is an index set of known size. The axis of a tensor is a term over ato
 
 Two axes that an op ties are *unified*: atom with atom is a union, atom with term a binding, and composite terms
 are refined until they align. What cannot be aligned is frozen with a reason, never guessed. Atoms of size one do
-not exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it.
+not exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it. The size of an
+atom may vary with the model's dynamic dims (`passes.graph.sizes`): what lines up does so at every assignment.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from passes.graph.sizes import Size
 
 MAX_COPIES = 256
 """Largest product that is unrolled into a sum of copies of its inner factor."""
@@ -163,14 +166,14 @@ def _unify_products(left: Product, right: Product, by: str) -> None:
         a, b = outer.pop(), inner.pop()
         if size(a) < size(b):
             outer, inner, a, b = inner, outer, b, a
-        quotient, remainder = divmod(size(a), size(b))
-        if remainder:
+        quotient = size(a) // size(b)
+        if quotient * size(b) != size(a):
             for term in (a, b, *outer, *inner):
                 freeze(term, f"{by} cuts {size(a)} across {size(b)}")
             return
         rest = atom(quotient)
         unify(a, product([rest, b]), by)
-        if quotient > 1:
+        if quotient != 1:
             outer.append(resolve(rest))
         outer, inner = _flat_factors(outer), _flat_factors(inner)
 
@@ -190,10 +193,15 @@ def _unify_sums(left: Sequence[Term], right: Sequence[Term], by: str) -> None:
             one, two, a, b = two, one, b, a
         if size(a) == size(b):
             unify(a, b, by)
-        else:
-            rest = atom(size(a) - size(b))
-            unify(a, total([b, rest]), by)
-            one.append(rest)
+            continue
+        excess = size(a) - size(b)
+        if isinstance(excess, Size) and min(excess.at) <= 0:
+            for term in (a, b, *one, *two):
+                freeze(term, f"{by} cuts {size(a)} across {size(b)}")
+            return
+        rest = atom(excess)
+        unify(a, total([b, rest]), by)
+        one.append(rest)
 
 
 def _pop_part(parts: list[Term]) -> Term:
@@ -214,7 +222,7 @@ def _unify_sum_with_product(left: Sum, right: Product, by: str) -> None:
         unify(outer, total(pieces), by)
         for part, piece in zip(left.parts, pieces, strict=True):
             unify(part, product([piece, inner]), by)
-    elif size(outer) <= MAX_COPIES:
+    elif not isinstance(size(outer), Size) and size(outer) <= MAX_COPIES:
         freeze(outer, f"{by} takes copies of other channels for concatenated ones")
         _unify_sums(left.parts, [inner] * size(outer), by)
     else:

@@ -3,7 +3,7 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all of them become one.
 """
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,6 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 Single: TypeAlias = NDArray[np.float32]
 Double: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
+
+
+def has_rows(values: NDArray[Any]) -> bool:
+    """Whether the first axis of an input's values can hold samples: there is one, and it is not empty."""
+    return values.ndim > 0 and len(values) > 0
 
 
 class RowSet:

@@ -5,7 +5,7 @@ import onnx
 import onnx.parser
 import pytest
 
-from onnx_merge import cli
+from onnx_merge import cli, inspect_model
 from onnx_merge.errors import NothingToDoError
 from onnx_merge.run import optimize
 
@@ -133,3 +133,49 @@ def test_other_reasons_come_first():
         optimize(model, keep=0.5, exclude="a")
     with pytest.raises(NothingToDoError, match="no channel is free"):
         optimize(model, lossless=True)
+
+
+def nothing_is_run(*_, **__):
+    raise AssertionError("the model is run, or samples are read")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_known_before_a_sample_is_read(name, monkeypatch):
+    monkeypatch.setattr("onnx_merge.run.Comparison", nothing_is_run)
+    with pytest.raises(NothingToDoError, match="is quantised: merge first, then quantise"):
+        optimize(quantised(name), keep=0.5)
+
+
+@pytest.mark.parametrize("options", [{"keep": 0.5}, {"lossless": True}, {"target_macs": 0.5}, {"max_drop": 1}], ids=str)
+def test_so_is_every_other_reason_that_holds_for_all_groups(options, monkeypatch):
+    monkeypatch.setattr("onnx_merge.run.Comparison", nothing_is_run)
+    text = """<ir_version: 10, opset_import: ["" : 21]> net (float[N,6] x) => (float[N,4] y) {
+        a = MatMul(x, w)  s = Softmax(a)  y = MatMul(s, v) }"""
+    model = onnx.parser.parse_model(text)
+    arrays = {"w": floats(6, 8), "v": floats(8, 4)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, key) for key, array in arrays.items())
+    with pytest.raises(NothingToDoError, match=r"a: s \(Softmax\) normalises over it"):
+        optimize(model, **options)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_inspect_calls_it_quantised(name):
+    found = inspect_model(quantised(name))
+    assert f"first ({name}) is quantised: merge first, then quantise" in found.notes[0]
+    if name != "DequantizeLinear":  # there the layers are plain ones, their weights are not
+        assert not found.groups and found.notes[0].startswith("the model is quantised: ")
+        assert found.model.params >= 24
+        if name != "DynamicQuantizeLinear":
+            assert "is quantised" in found.ungrouped[0].reason
+    assert found.model.macs >= 24
+
+
+def test_inspect_counts_the_quantised_layers_of_a_mixed_model():
+    model = quantised("MatMulInteger")
+    model.graph.node[-1].output[0] = "z"
+    for k, (op, inputs) in enumerate([("MatMul", ["z", "k"]), ("Relu", ["t0"]), ("MatMul", ["t1", "l"])]):
+        model.graph.node.append(onnx.helper.make_node(op, inputs, ["y" if k == 2 else f"t{k}"]))
+    for name, shape in {"k": (4, 9), "l": (9, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(floats(*shape), name))
+    (note,) = inspect_model(model).notes
+    assert note == "2 quantised layers stay whole: first (MatMulInteger) is quantised: merge first, then quantise"

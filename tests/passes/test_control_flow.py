@@ -88,6 +88,6 @@ def test_sizes_that_a_body_computes_with_stay():
     reasons = {p.group.name: p.reason for p in result.plans}
     assert reasons == {
         "a": None,
-        "b": "a control-flow body computes with the sizes of br",
+        "b": "a control-flow body computes with the size of axis 1 of br",
         "y": "y is a graph output",
     }

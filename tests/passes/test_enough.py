@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import net
-from unitkit import engine
+from netkit import engine, net
 
 from passes.calibrated.enough import enough
 from passes.calibrated.views import Samples, Views

@@ -6,7 +6,7 @@ import pytest
 from architectures import ARCHITECTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from netkit import net, observer
+from netkit import engine, net, observer
 from unitkit import Quiet
 
 from passes.allocation.inside import costs
@@ -56,14 +56,14 @@ def model_of(name):
 @functools.cache
 def known(name):
     """(analysis, groups that may shrink, planner)."""
-    found = analyse(model_of(name), {}, None, Quiet())
+    found = analyse(model_of(name), (), None, Quiet())
     live = [group for group in found.groups if not group.frozen]
     return found, live, Planner(found.typing, PlanSettings("prune"))
 
 
 def counted(typing, plans, seen=None):
     """Cost of the model that is really cut."""
-    return cost(Graph(normalise(shrink(typing, plans)), {}, seen))
+    return cost(Graph(normalise(shrink(typing, plans)), (), seen))
 
 
 @pytest.mark.parametrize("name", [*NETS, "matmul"])
@@ -80,7 +80,7 @@ def test_it_is_what_the_cut_model_costs(name, data):
 
 @pytest.mark.parametrize("name", sorted(set(ARCHITECTURES) - {"eca"}))  # its gate keeps its full width
 def test_multiply_adds_of_every_kind_of_network(name):
-    found = analyse(ARCHITECTURES[name].model, {}, observer, Quiet())
+    found = analyse(ARCHITECTURES[name].model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if not group.frozen]
     planner = Planner(found.typing, PlanSettings("prune"))
     plans = [planner.plan(group, (group.size + 1) // 2) for group in live]
@@ -118,7 +118,7 @@ def test_one_sample_of_a_batch_counts():
             a_w=(4, 8), y_w=(8, 5))
         for n in ("N", 3)
     )  # fmt: skip
-    one, three = (macs_footprint(analyse(m, {}, None, Quiet()).typing).total for m in (dynamic, of_three))
+    one, three = (macs_footprint(analyse(m, (), None, Quiet()).typing).total for m in (dynamic, of_three))
     assert (one, three) == (32 + 40, 3 * 72)
 
 
@@ -132,5 +132,5 @@ def test_the_shares_that_groups_hold():
     assert held["a"].macs_share == pytest.approx(held["a"].macs / total, abs=1e-6)
     assert held["a"].params == 8 * 4 + 8 + 12 * 8 * 9
     assert holdings.of(group.atom for group in live).macs == total
-    empty = Holdings(analyse(net("net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"), {}, None, Quiet()).typing)
+    empty = Holdings(analyse(net("net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"), (), None, Quiet()).typing)
     assert empty.of([]).macs_share == 0.0

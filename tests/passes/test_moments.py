@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from unitkit import engine
+from netkit import engine
 
 from passes.calibrated import moments
 from passes.calibrated.build import Builder

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from netkit import array_of, net
-from unitkit import Quiet, engine
+from netkit import array_of, engine, net
+from unitkit import Quiet
 
 from passes.analysis import analyse
 from passes.calibrated import solve as solving
@@ -93,7 +93,7 @@ def decoder(**weights):
 def test_transposed_convolutions_are_solved_for():
     """The decoder's weights come back from anything, where no channel goes and nothing is solved together."""
     model = decoder()
-    typing = analyse(model, {}, None, Quiet()).typing
+    typing = analyse(model, (), None, Quiet()).typing
     layer = next(found for found in solvable_layers(typing).values() if found.node.label == "b")
     feeds = samples_for(model, 64).feeds
     flow = Flow(model, [{"x": x} for x in np.split(feeds["x"], 4)], engine)
@@ -183,7 +183,7 @@ def normed(transposed=False):
 
 def test_norms_standardise_by_the_samples():
     model = normed()
-    analysis = analyse(model, {}, None, Quiet())
+    analysis = analyse(model, (), None, Quiet())
     feeds = samples_for(model, 32).feeds
     seen = restandardised(analysis.before, analysis.typing, [feeds], engine)
     probe = normed()
@@ -199,7 +199,7 @@ def test_norms_standardise_by_the_samples():
 @pytest.mark.parametrize("transposed", [False, True])
 def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights(transposed):
     model = normed(transposed)
-    analysis = analyse(model, {}, None, Quiet())
+    analysis = analyse(model, (), None, Quiet())
     seen = restandardised(analysis.before, analysis.typing, [samples_for(model, 32).feeds], engine)
     node = next(n for n in seen.graph.nodes if "b_w" in n.inputs)
     same = Solution({"b_w": seen.graph.array("b_w")}, {(node.outputs[0], 2): seen.graph.array(node.inputs[2])})

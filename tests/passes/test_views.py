@@ -5,8 +5,8 @@ import pickle
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from netkit import feeds, net, observer
-from unitkit import Quiet, engine
+from netkit import engine, feeds, net, observer
+from unitkit import Quiet
 
 from passes.analysis import analyse
 from passes.calibrated.flow import Flow, Recording
@@ -25,7 +25,7 @@ BYTES = 4 * (12 + 12 + 5) * 8 * 8
 
 def viewed(model, room):
     """A view of eight samples in two batches that has been asked what they show."""
-    found = analyse(model, {}, observer, Quiet())
+    found = analyse(model, (), observer, Quiet(), engine)
     view = View(found.typing, [feeds(model, 4, seed) for seed in (1, 2)], engine, room)
     view.knowledge([group for group in found.groups if not group.frozen])
     return view

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 
+from passes.graph.errors import Refusal
+from passes.graph.kinds import FLOATS
+from passes.graph.model import Array
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
 from passes.graph.rules.linear import place_broadcast
@@ -30,14 +32,23 @@ def same_axes(op: Op, outputs: int = 1) -> list[Term]:
     return letters
 
 
-@rule("Identity", "Dropout", "Neg")
+@rule("Identity", "Neg")
 def linear_unary(op: Op) -> None:
     """f(s x) = s f(x) for any s."""
-    same_axes(op, outputs=2)
+    same_axes(op)
     op.scales(Scaling.LINEAR)
 
 
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+@rule("Dropout")
+def dropout(op: Op) -> None:
+    """Y = X at inference; the mask, all ones, scales with nothing."""
+    mode = op.value(2) if op.has(2) else np.asarray(False)
+    if mode is None or np.any(mode):
+        raise Refusal("may drop elements at random (training_mode)")
+    same_axes(op, outputs=2)
+    mask = op.node.outputs[1] if len(op.node.outputs) > 1 else ""
+    if not mask or not (op.graph.users[mask] or mask in op.graph.outputs):
+        op.scales(Scaling.LINEAR)
 
 
 @rule("Cast")
@@ -46,6 +57,8 @@ def cast(op: Op) -> None:
     same_axes(op)
     if op.attr("to") in FLOATS:
         op.scales(Scaling.LINEAR)
+    else:
+        op.jumps()
 
 
 @rule("Relu", "LeakyRelu", "Abs")
@@ -56,14 +69,22 @@ def homogeneous_unary(op: Op) -> None:
 
 
 @rule(
-    "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Floor",
-    "Gelu", "HardSigmoid", "HardSwish", "IsInf", "IsNaN", "Log", "Mish", "Not", "Reciprocal", "Round", "Selu", "Shrink",
-    "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu",
-    "BitwiseNot",
+    "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Mish",
+    "Reciprocal", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
 )  # fmt: skip
 def opaque_unary(op: Op) -> None:
     """No scale passes."""
     same_axes(op)
+
+
+@rule(
+    "Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Ceil", "Floor", "IsInf", "IsNaN", "Log", "Not", "Round", "Shrink",
+    "Sign", "Tan", "ThresholdedRelu",
+)  # fmt: skip
+def jumping_unary(op: Op) -> None:
+    """No scale passes, and next to a step, a pole or the end of the domain the last bit decides."""
+    same_axes(op)
+    op.jumps()
 
 
 @rule("Clip")
@@ -80,7 +101,8 @@ def clip(op: Op) -> None:
 def prelu(op: Op) -> None:
     """Y = X for X >= 0, slope X below; the slope broadcasts to X and must be equal where channels are merged."""
     broadcast(op)
-    op.scales(Scaling.HOMOGENEOUS)
+    if op.is_constant(1):  # the product of a slope from the data and X would have both scales
+        op.scales(Scaling.HOMOGENEOUS)
 
 
 @rule("Add", "Sub", "Sum", "Mean")
@@ -88,6 +110,7 @@ def additive(op: Op) -> None:
     """Constants are offsets; data operands must carry one scale."""
     broadcast(op)
     op.scales(Scaling.LINEAR, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
+    op.makes(terms=range(len(op.node.inputs)))
 
 
 @rule("Mul")
@@ -95,12 +118,14 @@ def multiplicative(op: Op) -> None:
     """Scales of data operands multiply; constants are weights."""
     broadcast(op)
     op.scales(Scaling.PRODUCT, weights=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
+    op.makes(factors=[0, 1])
 
 
 @rule("Div")
 def quotient(op: Op) -> None:
-    """Linear in the numerator where the denominator is constant."""
+    """Linear in the numerator where the denominator is constant; a constant numerator passes its scale on."""
     broadcast(op)
+    op.makes(factors=[0])
     if op.is_constant(1):
         op.scales(Scaling.LINEAR, weights=[1])
 
@@ -112,18 +137,30 @@ def extremum(op: Op) -> None:
     op.scales(Scaling.HOMOGENEOUS, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
 
 
-@rule(
-    "Pow", "Mod", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
-    "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
-)  # fmt: skip
-def opaque_binary(op: Op) -> None:
+@rule("Pow")
+def power(op: Op) -> None:
     """No scale passes."""
     broadcast(op)
+
+
+@rule(
+    "Mod", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
+    "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
+)  # fmt: skip
+def jumping_binary(op: Op) -> None:
+    """No scale passes, and where the operands are as good as equal the last bit decides."""
+    broadcast(op)
+    op.jumps()
 
 
 @rule("Where")
 def where(op: Op) -> None:
     """Y = X where the condition holds, else the other; the condition does not depend on a channel's scale."""
     broadcast(op)
+    op.makes(terms=[k for k in (1, 2) if not (op.is_constant(k) and _is_zero(op.value(k)))])
     if op.is_constant(0):
         op.scales(Scaling.LINEAR, offsets=[k for k in (1, 2) if op.is_constant(k)])
+
+
+def _is_zero(value: Array | None) -> bool:
+    return value is not None and not np.any(value)

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import numpy as np
+import math
 
 from passes.graph import terms
 from passes.graph.errors import Refusal
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
 from passes.graph.rules.linear import place_broadcast
-from passes.graph.rules.pool import dynamic_axes
 from passes.graph.terms import Term
+
+
+def _moves(op: Op) -> None:
+    """The output holds elements of input 0 and nothing else: linear, in data and in a table of constants."""
+    op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])
 
 
 @rule("Reshape")
 def reshape(op: Op) -> None:
     """Row-major order is kept; the target follows the sizes of the output's axes."""
     shape, out = op.shape(0), op.out_shape()
-    if np.prod(shape) != np.prod(out):
+    if math.prod(shape) != math.prod(out):
         raise Refusal(f"cannot hold {list(shape)} in {list(out)}")
     letters = [op.letter(n) for n in out]
     op.put_out_all(letters)
     terms.unify(terms.product(op.put_all(0)), terms.product(letters))
     if op.has(1):
-        op.resize_input(1, letters, dynamic=dynamic_axes(op))
+        op.resize_input(1, letters)
     else:
         op.resize_attrs("shape", letters)
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Flatten")
@@ -36,15 +41,15 @@ def flatten(op: Op) -> None:
     cut = op.attr("axis", 1)
     cut = cut + len(letters) if cut < 0 else cut
     op.put_out_all([terms.product(letters[:cut]), terms.product(letters[cut:])])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(op: Op) -> None:
     """Axes of size one come and go; the others keep their order."""
-    kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n > 1])
-    op.put_out_all([next(kept) if n > 1 else terms.ONE for n in op.out_shape()])
-    op.scales(Scaling.LINEAR)
+    kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n != 1])
+    op.put_out_all([next(kept) if n != 1 else terms.ONE for n in op.out_shape()])
+    _moves(op)
 
 
 @rule("Transpose")
@@ -52,7 +57,7 @@ def transpose(op: Op) -> None:
     """Y's axis i is X's axis perm[i]."""
     letters = op.put_all(0)
     op.put_out_all([letters[axis] for axis in op.attr("perm") or reversed(range(len(letters)))])
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Concat")
@@ -68,7 +73,9 @@ def concat(op: Op) -> None:
         for axis, letter in enumerate(letters):
             op.put(k, axis, part if axis == joined else letter)
     op.put_out_all([*letters[:joined], terms.total(parts), *letters[joined + 1 :]])
-    op.scales(Scaling.LINEAR, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
+    constants = [k for k in range(len(op.node.inputs)) if op.is_constant(k)]
+    op.scales(Scaling.LINEAR, offsets=constants)
+    op.makes(factors=constants)
 
 
 @rule("Split")
@@ -86,52 +93,71 @@ def split(op: Op) -> None:
         op.resize_attrs("split", parts)
     else:
         op.resize_input(1, parts)
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Slice")
 def slice_(op: Op) -> None:
     """before + kept + after -> kept on each sliced axis; starts and ends follow.
 
-    With a step s: (kept s) -> kept, where s divides the axis; any other axis sliced with a step freezes.
+    With a step s: (kept s) -> kept, where s divides the axis; any other axis sliced with a step freezes, and so does
+    one that is dynamic or whose bounds vary.
     """
     shape, out = op.shape(0), op.out_shape()
-    starts, ends = op.ints(1, "starts"), op.ints(2, "ends")
+    starts, ends = op.entries(1, "starts"), op.entries(2, "ends")
     axes = op.ints(3, "axes") or list(range(len(starts)))
-    steps = op.ints(4) or [1] * len(starts)
-    first: list[Term | int] = list(starts)
-    last: list[Term | int] = list(ends)
+    steps = op.entries(4) or [1] * len(starts)
+    first, last = ([0 if n is None else n for n in bounds] for bounds in (starts, ends))
+    entries: tuple[list[Term | int | None], list[Term | int | None]] = ([*starts], [*ends])
     sliced: dict[int, int] = {a % len(shape): i for i, a in enumerate(axes)}
+    followed = False
     for axis, n in enumerate(shape):
         i = sliced.get(axis)
-        if i is None or n == out[axis]:
-            letter = op.letter(n) if i is None or steps[i] == 1 else terms.atom(n, op.why("reverses it"))
+        known = i is None or None not in (starts[i], ends[i], steps[i])
+        if i is None or (known and n == out[axis] and steps[i] == 1):
+            letter = op.letter(n)
             op.put(0, axis, letter)
             op.put_out(axis, letter)
             continue
-        start = min(max(starts[i] + n if starts[i] < 0 else starts[i], 0), n)
-        if steps[i] > 1 and n == out[axis] * steps[i] and 0 <= starts[i] < steps[i] and ends[i] >= n:
-            outer, phase = op.letter(out[axis]), terms.atom(steps[i], op.why("takes every so-manyth of it"))
+        start, step = min(max(first[i] + n if first[i] < 0 else first[i], 0), n), steps[i] or 1
+        if known and step > 1 and n == out[axis] * step and 0 <= first[i] < step and last[i] >= n:
+            outer, phase = op.letter(out[axis]), terms.atom(step, op.why("takes every so-manyth of it"))
             op.put(0, axis, terms.product([outer, phase]))
             op.put_out(axis, outer)
             continue
-        if steps[i] != 1 or (op.node.inputs[0], axis) in op.graph.info.dynamic:
-            op.put(0, axis, terms.atom(n, op.why("slices it with a step or where it is dynamic")))
-            op.put_out(axis, terms.atom(out[axis], op.why("slices it with a step or where it is dynamic")))
+        why = _why_not_sliced(op, axis, known, step)
+        if why is not None:
+            op.put(0, axis, terms.atom(n, op.why(why)))
+            op.put_out(axis, terms.atom(out[axis], op.why(why)))
             continue
         before, kept, after = (op.letter(m) for m in (start, out[axis], n - start - out[axis]))
         op.put(0, axis, terms.total([before, kept, after]))
         op.put_out(axis, kept)
         op.drop(before)
         op.drop(after)
-        first[i], last[i] = before, terms.total([before, kept])
-    if any(not isinstance(term, int) for term in (*first, *last)):
-        for k, name, entries in ((1, "starts", first), (2, "ends", last)):
+        entries[0][i], entries[1][i] = before, terms.total([before, kept])
+        followed = True
+    if followed:
+        for k, name, own in ((1, "starts", entries[0]), (2, "ends", entries[1])):
             if op.has(k):
-                op.resize_input(k, entries)
+                op.resize_input(k, own)
             else:
-                op.resize_attrs(name, entries)
-    op.scales(Scaling.LINEAR)
+                op.resize_attrs(name, [e for e in own if e is not None])
+    _moves(op)
+
+
+def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:
+    """Why nothing may be removed from an axis that a Slice takes a part of; nothing if it may."""
+    dynamic = op.graph.info.dynamic
+    if not known:
+        return "takes a part of it whose bounds are computed"
+    if step < 0:
+        return "reverses it"
+    if step != 1:
+        return "takes some of it, by a step"
+    if {(op.node.inputs[0], axis), (op.node.outputs[0], axis)} & dynamic:
+        return "takes a part of it, and it is dynamic"
+    return None
 
 
 @rule("Gather")
@@ -151,7 +177,7 @@ def gather(op: Op) -> None:
         op.put(1, d, letter)
         op.put_out(axis + d, letter)
         op.freeze(letter, "indexes with it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("GatherElements")
@@ -166,17 +192,18 @@ def gather_elements(op: Op) -> None:
         op.put(0, axis, letter if n == m and axis != picked else terms.atom(n, op.why("picks indices from it")))
         if n != m or axis == picked:
             op.freeze(letter, "indexes with it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
 @rule("Tile")
 def tile(op: Op) -> None:
     """X: n... , repeats r... -> Y: (r n)...; the copies stay as many."""
-    for axis, (n, r) in enumerate(zip(op.shape(0), op.ints(1), strict=True)):
+    for axis, (n, r) in enumerate(zip(op.shape(0), op.entries(1), strict=True)):
         letter = op.letter(n)
         op.put(0, axis, letter)
-        op.put_out(axis, terms.product([terms.atom(r, op.why("repeats it")), letter]))
-    op.scales(Scaling.LINEAR)
+        copies = r if r is not None else op.out_shape()[axis] // n
+        op.put_out(axis, terms.product([terms.atom(copies, op.why("repeats it")), letter]))
+    _moves(op)
 
 
 @rule("DepthToSpace")
@@ -197,27 +224,21 @@ def space_to_depth(op: Op) -> None:
 def _blocks(op: Op, letters: dict[str, Term]) -> None:
     for name in "abhw":
         op.freeze(letters[name], "rearranges blocks of it")
-    op.scales(Scaling.LINEAR)
+    _moves(op)
 
 
-@rule("Shape")
+@rule("Shape", "Size")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
     op.drop(terms.product(op.put_all(0)))
-    op.scales(Scaling.LINEAR)
-
-
-@rule("Size")
-def count(op: Op) -> None:
-    """A product of sizes; nobody rewrites what is computed from it, so the axes freeze."""
-    for letter in op.put_all(0):
-        op.freeze(letter, "counts its elements")
 
 
 @rule("Constant")
 def constant(op: Op) -> None:
     """A value made by an attribute: cannot be cut here (`normalise` turns it into an initializer)."""
-    op.put_out_all([terms.atom(n, op.why("is not an initializer")) for n in op.out_shape()])
+    sparse = any(a.HasField("sparse_tensor") for a in op.graph.model.graph.node[op.node.index].attribute)
+    reason = op.why("is stored sparse" if sparse else "is not an initializer")
+    op.put_out_all([terms.atom(n, reason) for n in op.out_shape()])
 
 
 @rule("ConstantOfShape")
@@ -225,7 +246,7 @@ def constant_of_shape(op: Op) -> None:
     """Its shape input follows the output's axes."""
     letters = [op.letter(n) for n in op.out_shape()]
     op.put_out_all(letters)
-    op.resize_input(0, letters, dynamic=dynamic_axes(op))
+    op.resize_input(0, letters)
     op.scales(Scaling.LINEAR)
 
 
@@ -235,5 +256,5 @@ def expand(op: Op) -> None:
     letters = [op.letter(n) for n in op.out_shape()]
     place_broadcast(op, 0, letters)
     op.put_out_all(letters)
-    op.resize_input(1, letters, dynamic=dynamic_axes(op))
-    op.scales(Scaling.LINEAR)
+    op.resize_input(1, letters)
+    _moves(op)

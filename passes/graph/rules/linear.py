@@ -20,7 +20,7 @@ def conv(op: Op) -> None:
     letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
-    op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
+    _weighted(op, bias=2)
 
 
 @rule("ConvTranspose")
@@ -29,7 +29,7 @@ def conv_transpose(op: Op) -> None:
     letters = op.pattern("N (g i) ..., (g i) o ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
-    op.scales(Scaling.LINEAR, weights=[1], offsets=[2])
+    _weighted(op, bias=2)
 
 
 @rule("DeformConv")
@@ -41,7 +41,14 @@ def deformable_conv(op: Op) -> None:
     letters = op.pattern("N (g i) ..., (g o) i ..., N ..., (g o), N ... -> N (g o) ...", g=group)
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
-    op.scales(Scaling.LINEAR, weights=[1], offsets=[3])
+    _weighted(op, bias=3)
+
+
+def _weighted(op: Op, bias: int) -> None:
+    """Linear in the data; weights and bias together make a channel. Weights from the data are a second factor."""
+    op.makes(factors=[1], terms=[bias])
+    if op.is_constant(1):
+        op.scales(Scaling.LINEAR, weights=[1], offsets=[bias])
 
 
 @rule("Gemm")
@@ -53,6 +60,7 @@ def gemm(op: Op) -> None:
     if op.has(2):
         place_broadcast(op, 2, [letters["m"], letters["n"]])
     op.scales(Scaling.LINEAR, weights=[0, 1], offsets=[2])
+    op.makes(factors=[0, 1], terms=[2])
 
 
 @rule("MatMul")
@@ -78,6 +86,7 @@ def matmul(op: Op) -> None:
     place_broadcast(op, 1, batch, keep=len(b) - 2)
     op.put_out_all(out)
     op.scales(Scaling.PRODUCT, weights=[0, 1])
+    op.makes(factors=[0, 1])
 
 
 @rule("Einsum")
@@ -96,9 +105,10 @@ def einsum(op: Op) -> None:
     letters = {name: op.letter(n) for name, n in sizes.items()}
     for k, own in enumerate(names):
         for axis, name in enumerate(own):
-            op.put(k, axis, letters[name] if op.shape(k)[axis] > 1 else ONE)
+            op.put(k, axis, letters[name] if op.shape(k)[axis] != 1 else ONE)
     op.put_out_all([letters[name] for name in _subscripts(result, len(op.out_shape()))])
     op.scales(Scaling.PRODUCT, weights=range(len(names)))
+    op.makes(factors=range(len(names)))
 
 
 def _subscripts(text: str, rank: int) -> list[str]:
@@ -119,4 +129,4 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
     if len(shape) > len(out):
         raise Refusal(f"has an input of {len(shape)} axes for an output of {len(out)}")
     for axis, n in enumerate(shape):
-        op.put(k, axis, out[len(out) - len(shape) + axis] if n > 1 else ONE)
+        op.put(k, axis, out[len(out) - len(shape) + axis] if n != 1 else ONE)

@@ -17,6 +17,8 @@ def batch_normalization(op: Op) -> None:
     """
     if op.attr("training_mode", 0):
         raise Refusal("normalises by the batch (training_mode=1)")
+    if not all(op.is_constant(k) for k in range(1, 5)):
+        raise Refusal("has parameters that are computed from the data")
     letters = same_axes(op)
     for k in range(1, 5):
         for axis, letter in enumerate(letters[1 : 1 + len(op.shape(k))]):
@@ -78,6 +80,8 @@ def softmax(op: Op) -> None:
     axis = op.attr("axis", 1 if legacy else -1) % len(letters)
     for letter in letters[axis:] if legacy else [letters[axis]]:
         op.freeze(letter, "normalises over it")
+    if op.node.op == "Hardmax":
+        op.jumps()
 
 
 @rule("QuantizeLinear", "DequantizeLinear")

@@ -59,7 +59,11 @@ def ordered(op: Op) -> None:
         for k in range(len(op.node.outputs)):
             size = op.out_shape(k)[axis]
             op.put_out(axis, letter if size == shape[axis] else terms.atom(size, op.why("depends on its order")), k)
-    op.scales(Scaling.NONE if kind == "TopK" else Scaling.LINEAR)
+    if kind == "TopK":
+        op.jumps()
+    else:
+        op.scales(Scaling.LINEAR)
+        op.makes(factors=[0])
 
 
 @rule("GridSample", "RoiAlign")
@@ -67,6 +71,7 @@ def sampling(op: Op) -> None:
     """X: N C ... -> Y: M C ...; where to sample is a parameter."""
     op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
     op.scales(Scaling.HOMOGENEOUS)
+    op.makes(factors=[0])
 
 
 @rule("Resize", "Upsample")
@@ -91,22 +96,18 @@ def resample(op: Op) -> None:
             op.put(0, axis, terms.atom(n, op.why("interpolates it")))
             op.put_out(axis, terms.atom(out[axis], op.why("interpolates it")))
             entries.append(out[axis])
-    if op.has(3) and not op.attr("axes"):
-        op.resize_input(3, entries, dynamic=dynamic_axes(op))
+    if op.has(3):
+        axes = op.attr("axes") or range(len(entries))
+        op.resize_input(3, [entries[axis] for axis in axes])
     op.scales(Scaling.LINEAR)
-
-
-def dynamic_axes(op: Op, k: int = 0) -> list[int]:
-    """Axes of output ``k`` whose size varies."""
-    name = op.node.outputs[k]
-    return [axis for axis in range(len(op.out_shape(k))) if (name, axis) in op.graph.info.dynamic]
+    op.makes(factors=[0])
 
 
 @rule("Pad")
 def pad(op: Op) -> None:
     """Padded axes freeze, unless constant zeros are appended: then the output is before + X + after, and may shrink."""
     shape, out = op.shape(0), op.out_shape()
-    pads = op.ints(1, "pads" if op.graph.opset > 1 else "paddings")
+    pads = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
     before = dict(zip(axes, pads[: len(axes)], strict=True))
     after = dict(zip(axes, pads[len(axes) :], strict=True))
@@ -115,11 +116,11 @@ def pad(op: Op) -> None:
     sizes: dict[int, tuple[Term | int, Term | int]] = {}
     for axis, n in enumerate(shape):
         low, high = before.get(axis, 0), after.get(axis, 0)
-        if not low and not high:
+        if low == high == 0:
             letter = op.letter(n)
             op.put(0, axis, letter)
             op.put_out(axis, letter)
-        elif zeros and low >= 0 and high >= 0 and axis == 1:
+        elif zeros and low is not None and high is not None and low >= 0 and high >= 0 and axis == 1:
             letter, first, last = op.letter(n), op.letter(low), op.letter(high)
             op.put(0, axis, letter)
             op.put_out(axis, terms.total([first, letter, last]))
@@ -128,10 +129,10 @@ def pad(op: Op) -> None:
             op.put(0, axis, terms.atom(n, op.why("pads it")))
             op.put_out(axis, terms.atom(out[axis], op.why("pads it")))
     if sizes:
-        entries = [sizes[a][0] if a in sizes else before[a] for a in axes]
+        entries: list[Term | int | None] = [sizes[a][0] if a in sizes else before[a] for a in axes]
         entries += [sizes[a][1] if a in sizes else after[a] for a in axes]
         if op.has(1):
             op.resize_input(1, entries)
         else:
-            op.resize_attrs("pads", entries)
+            op.resize_attrs("pads", [e for e in entries if e is not None])
     op.scales(Scaling.LINEAR if zeros else Scaling.NONE)

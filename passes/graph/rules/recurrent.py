@@ -29,7 +29,7 @@ def recurrent(op: Op) -> None:
     )
     for name in "Td":
         op.freeze(letters[name], "runs along it")
-    op.makes(letters["h"])
+    op.produces(letters["h"])
     op.feeds_back(letters["k"], letters["h"])
     op.resize_attr("hidden_size", letters["h"])
 
@@ -41,3 +41,4 @@ def reverse_sequence(op: Op) -> None:
     for name, default in (("time_axis", 0), ("batch_axis", 1)):
         op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
     op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])

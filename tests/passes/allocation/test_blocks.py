@@ -12,7 +12,7 @@ from passes.analysis import analyse
 
 
 def widths(body, name, blocks, finest=1, **weights):
-    found = analyse(net(f"net (float[N,8,6,6] x) => (float[N,5,P,Q] y) {{ {body} }}", **weights), {}, None, Quiet())
+    found = analyse(net(f"net (float[N,8,6,6] x) => (float[N,5,P,Q] y) {{ {body} }}", **weights), (), None, Quiet())
     group = next(g for g in found.groups if g.name == name and not g.frozen)
     return allowed_widths(found.typing, group, blocks, finest)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from architectures import ARCHITECTURES
-from netkit import feeds, net, observer
-from unitkit import Quiet, engine
+from netkit import engine, feeds, net, observer
+from unitkit import Quiet
 
 from passes.allocation.sensitivity import SHARES, Sensitivity
 from passes.analysis import analyse
@@ -16,7 +16,7 @@ from passes.shrink import unshrunk_twin
 
 def known(model, count=8):
     """(view of random samples in two batches, groups that may shrink, planner that knows what the samples show)."""
-    found = analyse(model, {}, observer, Quiet())
+    found = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if not group.frozen]
     view = View(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
     norms = found.folded.norms

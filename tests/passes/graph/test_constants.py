@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import net
+from netkit import engine, net
 
 from passes.graph.model import Graph
 from passes.graph.shapes import SMALL
@@ -17,7 +17,8 @@ def graph():
                 c = Add(b, g)  e = Add(c, r)  y = MatMul(e, t)
             }""",
             q=np.int8([[1, 2, 3, 4]] * 4), s=np.float32([1, 2, 3, 4]), one=np.float32([1]), large=np.array([SMALL + 1]),
-        )
+        ),
+        engine=engine,
     )  # fmt: skip
 
 

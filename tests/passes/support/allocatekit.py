@@ -1,8 +1,7 @@
 """Networks, samples and settings for tests of how many channels each group keeps."""
 
 import numpy as np
-from netkit import net
-from unitkit import engine
+from netkit import engine, net
 
 from passes.calibrated.views import Samples
 from passes.cost import cost

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 from hypothesis import event
 from netgrow_reference import Evaluator, inputs_of, run
-from netkit import check
+from netkit import check, engine
 
 from passes.pipeline import compress
 from passes.settings import CompressSettings
@@ -61,7 +61,7 @@ def compressed(network, **settings):
     """The result of `compress`, which is valid, has the inputs and outputs of the model, and leaves the model alone."""
     model = network.model
     before = model.SerializeToString(deterministic=True)
-    result = compress(model, CompressSettings(**settings), observer)
+    result = compress(model, CompressSettings(**settings), observer, engine=engine)
     assert model.SerializeToString(deterministic=True) == before, "the model given was modified"
     check(result.model)
     for one, other in ((model.graph.input, result.model.graph.input), (model.graph.output, result.model.graph.output)):

@@ -8,6 +8,7 @@ import onnx.parser
 import onnxruntime
 from onnx import numpy_helper
 
+from passes.graph.errors import RunError
 from passes.pipeline import compress
 from passes.settings import CompressSettings
 
@@ -74,6 +75,24 @@ def run(model, inputs=None):
     return session(model).run(None, feeds(model) if inputs is None else inputs)
 
 
+def engine(model):
+    """What computes constants and runs pieces of models: `onnx_merge.pieces` in its shortest form."""
+    try:
+        loaded = session(model)
+    except Exception as error:
+        raise RunError(str(error)) from error
+    outputs = [o.name for o in loaded.get_outputs()]
+
+    def run(feeds):
+        given = {i.name: feeds[i.name] for i in loaded.get_inputs()}
+        try:
+            return dict(zip(outputs, loaded.run(None, given), strict=True))
+        except Exception as error:
+            raise RunError(str(error)) from error
+
+    return run
+
+
 def is_dynamic(model):
     return any(
         v.type.tensor_type.shape.dim and v.type.tensor_type.shape.dim[0].dim_value <= 0 for v in model.graph.input
@@ -114,7 +133,10 @@ def observer(model, sizes, names):
     inputs = {name: array for name, array in feeds(model, 2).items()}
     for name, shape in sizes.items():
         inputs[name] = np.resize(inputs[name], shape)
-    values = zip(names, session(copy).run(names, inputs), strict=True)
+    try:
+        values = zip(names, session(copy).run(names, inputs), strict=True)
+    except Exception:  # it does not run at these sizes
+        return {}
     return {name: value.shape for name, value in values if isinstance(value, np.ndarray)}
 
 
@@ -126,7 +148,7 @@ def check(model):
 def compressed(model, **settings):
     """`compress`, with what holds for every result: the model given is unchanged and the result is valid."""
     before = model.SerializeToString(deterministic=True)
-    result = compress(model, CompressSettings(**settings), observer)
+    result = compress(model, CompressSettings(**settings), observer, engine=engine)
     assert model.SerializeToString(deterministic=True) == before, "the input model was modified"
     check(result.model)
     return result

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from netkit import net
+from netkit import engine, net
 
 from passes.graph import terms
 from passes.graph.infer import infer
@@ -45,7 +45,7 @@ class Case:
         inputs, frame, weights = self.frame
         body = f"net ({inputs}) => (float[] y) {{ {frame.format(self.nodes)} }}"
         model = net(body, self.opset, 10, **{**weights, **self.weights})
-        return infer(Graph(model, observer=lambda *_: self.observed))
+        return infer(Graph(model, observer=lambda *_: self.observed, engine=engine))
 
 
 def fires(op, frame, nodes, expected, scaling, opset=17, observed=(), **weights):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from netkit import net, session
+from netkit import engine, net
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -33,17 +33,8 @@ class Quiet:
         return None
 
 
-def engine(model):
-    loaded = session(model)
-    names = {i.name for i in loaded.get_inputs()}
-    outputs = [o.name for o in loaded.get_outputs()]
-    return lambda feeds: dict(
-        zip(outputs, loaded.run(None, {n: a for n, a in feeds.items() if n in names}), strict=True)
-    )
-
-
 def typed(model):
-    return analyse(model, {}, None, Quiet()).typing
+    return analyse(model, (), None, Quiet()).typing
 
 
 def units(model, hidden="a", kept=KEPT):

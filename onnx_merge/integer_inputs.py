@@ -1,0 +1,287 @@
+"""What a model tells of the integers that it takes: ids that pick rows of a table, classes, lengths.
+
+An input is followed through what hands its values on (Cast, Reshape, Where, bodies, local functions, ...) to the nodes
+that show how many values make sense there:
+
+=================================  ===========================================================================
+Gather, GatherElements, GatherND   rows of the table, which ids must not exceed
+OneHot                             its depth
+Equal                              with a constant list: one more than the largest (one-hot, as jax writes it)
+Less, Greater, ...                 with a constant list or a Range: one more than a length that fills it
+Clip, Min, Mod                     up to where values stay as they are
+=================================  ===========================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+Array = NDArray[Any]
+Origins = frozenset[tuple[str, int]]
+"""(input, what was added to it) of a tensor that holds values of inputs."""
+
+PASSING = {
+    *("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"),
+    *("Tile", "Pad", "Dropout", "Split", "ReverseSequence", "Relu", "Abs"),
+}
+"""Ops whose outputs hold values of their first input and nothing else, but for zeros."""
+JOINING = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
+"""Ops whose output holds values of several inputs, from that on."""
+COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+RANGE = 16
+"""Length of a Range whose end is not constant, as dynamic sizes are made up."""
+LARGEST = 2**16
+"""Elements of a list of integers that is looked at."""
+SMALL = 4096
+"""Elements of any other constant that is."""
+INTEGERS = {
+    number
+    for name, number in onnx.TensorProto.DataType.items()
+    if name.startswith(("INT", "UINT")) and name not in ("INT4", "UINT4")
+}
+
+
+def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
+    """Inputs that hold indices, classes or lengths -> how many values there are, from 0 on."""
+    return _followed(model).bounds()
+
+
+def unknown_ranges(model: onnx.ModelProto) -> list[str]:
+    """Integer inputs of which the model does not tell what values make sense; masks and pixels do without."""
+    constants = {t.name for t in model.graph.initializer}
+    known = index_bounds(model)
+    return [
+        value.name
+        for value in model.graph.input
+        if value.name not in constants and value.name not in known and _is_open(value)
+    ]
+
+
+def _is_open(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    dims = kind.shape.dim
+    empty = any(d.HasField("dim_value") and d.dim_value == 0 for d in dims)
+    pixels = kind.elem_type == onnx.TensorProto.UINT8 and len(dims) > 2
+    return kind.elem_type in INTEGERS and not empty and not pixels and "mask" not in value.name.lower()
+
+
+def _followed(model: onnx.ModelProto) -> _Follower:
+    follower = _Follower({(f.domain, f.name): f for f in model.functions})
+    constants = {t.name for t in model.graph.initializer}
+    scope = _Scope({v.name: frozenset([(v.name, 0)]) for v in model.graph.input if v.name not in constants})
+    follower.graph(model.graph, scope)
+    return follower
+
+
+@dataclass
+class _Scope:
+    """Of the tensors in sight: ``origins``; ``values`` of small constants, in any order; ``dims`` (None: dynamic)."""
+
+    origins: dict[str, Origins] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+    dims: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
+    ranges: set[str] = field(default_factory=set)
+    """Tensors made by a Range whose end is not constant."""
+
+    def inner(self) -> _Scope:
+        return _Scope(dict(self.origins), dict(self.values), dict(self.dims), set(self.ranges))
+
+    def pass_on(self, old: str, new: str, other: _Scope) -> None:
+        """Tensor ``old`` here is ``new`` in ``other``."""
+        if old in self.origins:
+            other.origins[new] = other.origins.get(new, frozenset()) | self.origins[old]
+        if old in self.values:
+            other.values[new] = self.values[old]
+        if old in self.dims:
+            other.dims[new] = self.dims[old]
+        if old in self.ranges:
+            other.ranges.add(new)
+
+
+@dataclass
+class _Follower:
+    """``limits``: input -> bounds that its values must keep; ``hints``: input -> bounds up to which they differ."""
+
+    functions: Mapping[tuple[str, str], onnx.FunctionProto]
+    limits: dict[str, list[int]] = field(default_factory=dict)
+    hints: dict[str, list[int]] = field(default_factory=dict)
+
+    def bounds(self) -> dict[str, int]:
+        found = {name: max(values) for name, values in self.hints.items()}
+        found |= {name: min(values) for name, values in self.limits.items()}
+        return {name: value for name, value in found.items() if value > 0}
+
+    def graph(self, graph: onnx.GraphProto, scope: _Scope) -> None:
+        for tensor in graph.initializer:
+            _note_constant(tensor.name, tensor, scope)
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            if value.type.tensor_type.HasField("shape"):
+                dims = value.type.tensor_type.shape.dim
+                scope.dims.setdefault(value.name, tuple(d.dim_value if d.dim_value > 0 else None for d in dims))
+        self.nodes(graph.node, scope)
+
+    def nodes(self, nodes: Iterable[onnx.NodeProto], scope: _Scope) -> None:
+        for node in nodes:
+            function = self.functions.get((node.domain, node.op_type))
+            if function is not None:
+                self._call(node, function, scope)
+            elif node.domain in ("", "ai.onnx"):
+                self._node(node, scope)
+
+    def _call(self, node: onnx.NodeProto, function: onnx.FunctionProto, scope: _Scope) -> None:
+        own = _Scope()
+        for given, name in zip(node.input, function.input, strict=False):
+            scope.pass_on(given, name, own)
+        self.nodes(function.node, own)
+        for name, given in zip(function.output, node.output, strict=False):
+            own.pass_on(name, given, scope)
+
+    def _node(self, node: onnx.NodeProto, scope: _Scope) -> None:
+        attributes = {a.name: a for a in node.attribute}
+        bodies = [a.g for a in node.attribute if a.HasField("g")]
+        if bodies:
+            self._bodies(node, bodies, scope)
+            return
+        if node.op_type == "Constant":
+            _note_constant_node(node, scope)
+        elif node.op_type == "Range":
+            _note_range(node, scope)
+        elif node.op_type in ("DequantizeLinear", *PASSING) and node.input:
+            self._pass(node, attributes, scope)
+        elif node.op_type in JOINING:
+            for name in node.input[JOINING[node.op_type] :]:
+                if name in scope.origins:
+                    scope.origins[node.output[0]] = scope.origins.get(node.output[0], frozenset()) | scope.origins[name]
+        self._limit(node, attributes, scope)
+        self._hint(node, attributes, scope)
+
+    def _bodies(self, node: onnx.NodeProto, bodies: Sequence[onnx.GraphProto], scope: _Scope) -> None:
+        for body in bodies:
+            own = scope.inner()
+            given = list(node.input) if node.op_type in ("Loop", "Scan") else []
+            for outside, value in zip(given, body.input, strict=False):
+                scope.pass_on(outside, value.name, own)
+            self.graph(body, own)
+            results = body.output[1:] if node.op_type == "Loop" else body.output
+            for value, outside in zip(results, node.output, strict=False):
+                own.pass_on(value.name, outside, scope)
+
+    def _pass(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
+        first = node.input[0]
+        kept = node.op_type in ("Cast", "CastLike", "Identity", "DequantizeLinear", "Dropout")
+        for output in node.output:
+            if first in scope.origins and node.op_type != "DequantizeLinear":
+                scope.origins[output] = scope.origins[first]
+            if first in scope.values:
+                scope.values[output] = scope.values[first]
+            if first in scope.ranges:
+                scope.ranges.add(output)
+            if first in scope.dims and kept:
+                scope.dims[output] = scope.dims[first]
+            elif first in scope.dims and node.op_type == "Transpose":
+                dims = scope.dims[first]
+                perm = attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1]
+                scope.dims[output] = tuple(dims[axis] for axis in perm)
+
+    def _limit(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
+        """Where a value that is too large has no meaning."""
+        if len(node.input) < 2:
+            return
+        dims = scope.dims.get(node.input[0], ())
+        picks = scope.origins.get(node.input[1], frozenset())
+        axis = attributes["axis"].i if "axis" in attributes else 0
+        if node.op_type in ("Gather", "GatherElements") and picks and -len(dims) <= axis < len(dims):
+            self._note(self.limits, picks, dims[axis], 1)
+        elif node.op_type == "GatherND" and picks and dims:
+            batch = attributes["batch_dims"].i if "batch_dims" in attributes else 0
+            width = (scope.dims.get(node.input[1]) or (None,))[-1] or len(dims)
+            known = [n for n in dims[batch : batch + width] if n is not None]
+            self._note(self.limits, picks, min(known, default=None), 1)
+        elif node.op_type == "OneHot" and node.input[1] in scope.values:
+            self._note(
+                self.limits, scope.origins.get(node.input[0], frozenset()), _largest(scope.values[node.input[1]])
+            )
+        if node.op_type == "Gather" and node.input[0] in scope.origins:  # values picked out of the input
+            scope.origins[node.output[0]] = scope.origins[node.input[0]]
+
+    def _hint(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
+        """Where values beyond some are all alike."""
+        kind = node.op_type
+        for k, name in enumerate(node.input):
+            origins = scope.origins.get(name)
+            if not origins:
+                continue
+            others = [n for i, n in enumerate(node.input) if i != k and n]
+            tops = [top for n in others if n in scope.values and (top := _largest(scope.values[n])) is not None]
+            if kind == "Equal" and tops:
+                self._note(self.hints, origins, max(tops) + 1)
+            elif kind in COMPARING and (tops or scope.ranges & set(others)):
+                self._note(self.hints, origins, max([*tops, *([RANGE - 1] if scope.ranges & set(others) else [])]) + 2)
+            elif kind == "Min":
+                self._note(self.hints, origins, min(tops) + 1 if tops else None)
+            elif kind == "Clip" and k == 0:
+                given = scope.values.get(node.input[2]) if len(node.input) > 2 else None
+                top = _attribute_top(attributes) if given is None else _largest(given)
+                self._note(self.hints, origins, None if top is None else top + 1)
+                scope.origins[node.output[0]] = origins
+            elif kind == "Mod" and k == 0:
+                scope.origins[node.output[0]] = origins
+                self._note(self.hints, origins, max(tops) if tops else None)
+            elif kind in ("Add", "Sub") and tops and (kind == "Add" or k == 0):
+                added = max(tops) if kind == "Add" else -max(tops)
+                scope.origins[node.output[0]] = frozenset((n, offset + added) for n, offset in origins)
+
+    @staticmethod
+    def _note(where: dict[str, list[int]], origins: Origins, bound: int | None, least: int = 2) -> None:
+        """A bound below ``least`` says nothing: the padding that ids are compared with is 0."""
+        if bound is not None:
+            for name, offset in origins:
+                if bound - offset >= least:
+                    where.setdefault(name, []).append(bound - offset)
+
+
+def _note_constant(name: str, tensor: onnx.TensorProto, scope: _Scope) -> None:
+    scope.dims[name] = tuple(tensor.dims)
+    numeric = tensor.data_type != onnx.TensorProto.STRING and tensor.data_location != onnx.TensorProto.EXTERNAL
+    if numeric and math.prod(tensor.dims) <= (LARGEST if tensor.data_type in INTEGERS else SMALL):
+        scope.values[name] = numpy_helper.to_array(tensor)
+
+
+def _note_constant_node(node: onnx.NodeProto, scope: _Scope) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "value":
+            _note_constant(node.output[0], attribute.t, scope)
+        elif attribute.name in ("value_int", "value_ints", "value_float", "value_floats"):
+            value = np.asarray(onnx.helper.get_attribute_value(attribute))
+            scope.values[node.output[0]], scope.dims[node.output[0]] = value, value.shape
+
+
+def _note_range(node: onnx.NodeProto, scope: _Scope) -> None:
+    ends = [scope.values.get(name) for name in node.input]
+    if all(end is not None and end.size == 1 for end in ends):
+        start, limit, step = (end.item() for end in ends if end is not None)
+        if step and abs((limit - start) / step) <= LARGEST:
+            scope.values[node.output[0]] = np.arange(start, limit, step)
+    else:
+        scope.ranges.add(node.output[0])
+
+
+def _attribute_top(attributes: Mapping[str, onnx.AttributeProto]) -> int | None:
+    """The bound of a Clip before opset 11."""
+    return math.floor(attributes["max"].f) if "max" in attributes and attributes["max"].f < 2**31 else None
+
+
+def _largest(values: Array) -> int | None:
+    """The largest of a constant's values, if it is an index that could be one."""
+    if not values.size or values.dtype.kind not in "iuf":
+        return None
+    top = float(values.max())
+    return math.floor(top) if 0 <= top < 2**31 else None

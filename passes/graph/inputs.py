@@ -1,0 +1,52 @@
+"""Initializers that are graph inputs too: which of them callers may override, and which are merely listed there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import onnx
+
+
+def overridable(model: onnx.ModelProto) -> set[str]:
+    """Initializers that callers may override: their values are not known.
+
+    From IR version 4 on an initializer that is also an input is a default. Where every initializer is listed, that is
+    an exporter's habit from before, and they are constants.
+    """
+    stored, listed = _names(model.graph)
+    return set() if lists_all(model) else stored & listed
+
+
+def lists_all(model: onnx.ModelProto) -> bool:
+    """Whether every initializer is listed among the inputs, or has to be (before IR version 4)."""
+    if model.ir_version < 4:
+        return True
+    stored, listed = _names(model.graph)
+    if not stored or not stored <= listed:
+        return False
+    # A file whose weights stand in Constant nodes has its defaults alone among the initializers.
+    return _elements(_held(model.graph.node)) <= _elements(model.graph.initializer)
+
+
+def list_initializers(graph: onnx.GraphProto) -> None:
+    """List every initializer among the inputs."""
+    listed = {v.name for v in graph.input}
+    graph.input.extend(
+        onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        for t in graph.initializer
+        if t.name not in listed
+    )
+
+
+def _names(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
+    return {t.name for t in graph.initializer}, {v.name for v in graph.input}
+
+
+def _held(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    """Tensors in Constant nodes."""
+    return [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
+
+
+def _elements(tensors: Iterable[onnx.TensorProto]) -> int:
+    return sum(math.prod(t.dims) for t in tensors)

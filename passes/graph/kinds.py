@@ -1,0 +1,46 @@
+"""Which tensors hold integers or booleans rather than floating-point numbers."""
+
+from __future__ import annotations
+
+import onnx
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+
+INTEGERS = {
+    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsInf", "IsNaN",
+    "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger",
+    "MatMulInteger", "QLinearConv", "QLinearMatMul",
+}  # fmt: skip
+"""Ops that give integers or booleans whatever they read."""
+SECOND = {"TopK", "MaxPool", "Dropout", "Unique"}
+"""Ops whose second and further outputs are positions or a mask."""
+TYPED_BY = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1}
+"""Ops whose output has the type of another input than the first."""
+
+
+def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
+    """Names of the tensors of the main graph that hold integers or booleans, as far as their makers are known."""
+    found = {t.name for t in model.graph.initializer if t.data_type not in FLOATS}
+    for value in model.graph.input:
+        if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, *FLOATS):
+            found.add(value.name)
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx"):
+            integers = _gives_integers(node, found)
+            found.update(node.output if integers else node.output[1:] if node.op_type in SECOND else ())
+    return frozenset(found - {""})
+
+
+def _gives_integers(node: onnx.NodeProto, found: set[str]) -> bool:
+    """Whether the node's first output holds integers or booleans, when ``found`` of its inputs do."""
+    if node.op_type in INTEGERS:
+        return True
+    if node.op_type == "Cast":
+        return all(a.i not in FLOATS for a in node.attribute if a.name == "to")
+    if node.op_type in ("Constant", "ConstantOfShape"):
+        held = {a.name: a.t.data_type for a in node.attribute}
+        return held.get("value", onnx.TensorProto.FLOAT) not in FLOATS or bool(
+            held.keys() & {"value_int", "value_ints"}
+        )
+    k = TYPED_BY.get(node.op_type, 0)
+    return k < len(node.input) and node.input[k] in found

@@ -1,0 +1,88 @@
+"""Which dims depend on a dynamic one, by symbolic shape inference (onnx-shape-inference, expressions of SymPy).
+
+Runs at a few assignments of sizes show which dims differ between them; that one which does not differ never will is
+shown by its expression only: min(H, 48) is 48 at all sizes tried, if these were large.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+
+CUT = "cut"
+"""First letters of the symbols that stand for the lengths of slices; those of inputs' dims are others."""
+_numbers = itertools.count()
+
+
+def symbolic_dims(skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]) -> set[tuple[str, int]]:
+    """(tensor, axis) of each dim in the main graph that depends on a symbol.
+
+    ``skeleton``: the model without large weights; ``shapes``: of its inputs, dynamic dims as a symbol. Dims that the
+    library does not find are not among the results; nor is any where it fails.
+    """
+    model = onnx.ModelProto()
+    model.CopyFrom(skeleton)
+    symbols: dict[int | str, str] = {}
+    for value in model.graph.input:
+        dims = shapes.get(value.name)
+        if dims is not None:
+            del value.type.tensor_type.shape.dim[:]
+            for dim in dims:
+                if isinstance(dim, str):  # names in files are no identifiers: "?", "p2o.DynamicDimension.0"
+                    value.type.tensor_type.shape.dim.add(dim_param=symbols.setdefault(dim, f"s{len(symbols)}"))
+                else:
+                    value.type.tensor_type.shape.dim.add(dim_value=dim)
+    known = set(symbols.values())
+    return {
+        (name, axis)
+        for name, dims in _library()(model).items()
+        for axis, named in enumerate(dims)
+        if any(symbol in known or symbol.startswith(CUT) for symbol in named)
+    }
+
+
+@functools.cache
+def _library() -> Callable[[onnx.ModelProto], dict[str, list[frozenset[str]]]]:
+    """Model -> the symbols in each dim of each tensor. It is imported on first use, since it takes half a second."""
+    import onnx_ir as ir
+    from onnx_shape_inference import infer_symbolic_shapes, registry
+
+    registry.collect()
+    whole = registry.get("", "Slice", version=13)
+
+    def slice_that_may_end_early(context: Any, node: ir.Node) -> None:
+        """The library takes a slice of the first 48 of H rows for 48 rows, whatever H is."""
+        whole(context, node)
+        before, after = node.inputs[0], node.outputs[0]
+        if before is not None and before.shape is not None and after.shape is not None:
+            after.shape = ir.Shape(
+                ir.SymbolicDim(f"{CUT}{next(_numbers)}") if isinstance(new, int) and not isinstance(old, int) else new
+                for old, new in zip(before.shape, after.shape, strict=True)
+            )
+
+    if whole is not None:
+        registry.register("", "Slice", since_version=10)(slice_that_may_end_early)
+
+    def infer(model: onnx.ModelProto) -> dict[str, list[frozenset[str]]]:
+        logger = logging.getLogger("onnx_shape_inference")
+        level = logger.level
+        logger.setLevel(logging.CRITICAL)
+        try:
+            inferred = infer_symbolic_shapes(ir.from_proto(model), warn_on_missing=False, adopt_declared_symbols=False)
+        except Exception:  # noqa: BLE001 - the library's own failures: the runs stand alone then
+            return {}
+        finally:
+            logger.setLevel(level)
+        return {
+            value.name: [d.free_symbols() if isinstance(d, ir.SymbolicDim) else frozenset() for d in value.shape]
+            for node in inferred.graph
+            for value in node.outputs
+            if value.name and value.shape is not None
+        }
+
+    return infer

@@ -1,0 +1,190 @@
+"""Sizes at which a model runs, found by trying."""
+
+import onnx.parser
+import pytest
+
+from onnx_merge.assignments import LIMIT, Assignments, find_assignments, require
+from onnx_merge.errors import UsageError
+from onnx_merge.runtime import Session
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+def model(body):
+    return onnx.parser.parse_model(HEAD + body)
+
+
+def search(body, **kwargs):
+    m = model(body)
+    result = find_assignments(Session(m), model=m, **kwargs)
+    assert result.found and result.tried <= LIMIT, result
+    assert find_assignments(Session(m), model=m, **kwargs) == result
+    return result
+
+
+def sizes(result, name, axis):
+    return [assignment[name][axis] for assignment in result.found]
+
+
+def varied(result, name, axis, count=3):
+    assert len(set(sizes(result, name, axis))) >= count, result
+
+
+def test_without_dynamic_dimensions_nothing_is_run():
+    result = search("net (float[1,3] x) => (float[1,3] y) { y = Relu(x) }")
+    assert result == Assignments(({"x": (1, 3)},))
+
+
+def test_every_dimension_varies_and_the_first_are_unlike_each_other():
+    result = search("net (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }")
+    n, _, h, w = result.found[0]["x"]
+    assert n == 2 and len({n, h, w}) == 3 and 1 not in (n, h, w)
+    for axis in (0, 2, 3):
+        varied(result, "x", axis)
+    assert 1 in sizes(result, "x", 0) and max(sizes(result, "x", 0)) > 2
+    assert any(h % 2 and w % 2 and h != w for _, _, h, w in (a["x"] for a in result.found))
+    assert result.tried <= 5 and result.stuck == ()
+
+
+def test_dims_of_one_symbol_have_one_size():
+    result = search("net (int64[N,S] ids, int64[N,S] mask) => (int64[N,S] y) { y = Mul(ids, mask) }")
+    assert all(a["ids"] == a["mask"] for a in result.found)
+    varied(result, "ids", 1)
+
+
+@pytest.mark.parametrize("name", ["", "?", "unk__7"])
+@pytest.mark.parametrize("equal", [False, True])
+def test_names_that_say_nothing_bind_nothing(name, equal):
+    node = "c = Equal(x, x)  y = Where(c, x, z)" if equal else "y = Concat<axis = 0>(x, z)"
+    m = model(f"net (float[A,4] x, float[B,4] z) => (float[?,?] y) {{ {node} }}")
+    for value in m.graph.input:
+        value.type.tensor_type.shape.dim[0].dim_param = name
+    found = find_assignments(Session(m), model=m).found
+    assert len({a["x"][0] for a in found}) >= 3 and len({a["z"][0] for a in found}) >= 3
+
+
+KINDS = {
+    "multiples of 32": (
+        """net (float[N,3,H,W] x) => (float[?,?,?,?] y)
+           <int64[1] i2 = {2}, int64[1] i3 = {3}, int64[1] i4 = {4}, int64[1] by = {32}, int64[2] nc = {0,3}>
+           { s = Shape(x)  h = Slice(s, i2, i3)  w = Slice(s, i3, i4)  hs = Div(h, by)  ws = Div(w, by)
+             hb = Mul(hs, by)  wb = Mul(ws, by)  to = Concat<axis = 0>(nc, hb, wb)  y = Reshape(x, to) }""",
+        {"x": (0, 2, 3)},
+    ),
+    "multiples of 8 in the batch": (
+        "net (float[N,3] x) => (float[?,?,?] y) <int64[3] t = {-1,8,3}> { y = Reshape(x, t) }",
+        {"x": (0,)},
+    ),
+    "one height": (
+        """net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[1] i3 = {3}, int64[1] i4 = {4}, int64[3] to = {0,3,48}>
+           { s = Shape(x)  w = Slice(s, i3, i4)  t = Concat<axis = 0>(to, w)  y = Reshape(x, t) }""",
+        {"x": (0, 3)},
+    ),
+    "a large image of one size": (
+        "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,299,299}> { y = Reshape(x, t) }",
+        {"x": (0,)},
+    ),
+    "squares": (
+        "net (float[N,3,H,W] x) => (float[?,?,?,?] y) { t = Transpose<perm = [0, 1, 3, 2]>(x)  y = Add(x, t) }",
+        {"x": (0, 2, 3)},
+    ),
+    "twice as high": (
+        """net (float[N,3,H,W] x) => (float[?,?,?,?] y) <float[4] k = {1,1,1,2}>
+           { r = Resize<mode = "nearest">(x, , k)  t = Transpose<perm = [0, 1, 3, 2]>(r)  y = Add(r, t) }""",
+        {"x": (0, 2, 3)},
+    ),
+    "twice as wide": (
+        """net (float[N,3,H,W] x) => (float[?,?,?,?] y) <float[4] k = {1,1,2,1}>
+           { r = Resize<mode = "nearest">(x, , k)  t = Transpose<perm = [0, 1, 3, 2]>(r)  y = Add(r, t) }""",
+        {"x": (0, 2, 3)},
+    ),
+    "at least 400": (
+        """net (float[N,1,T] x) => (float[?,?,?] y)
+           { y = MaxPool<kernel_shape = [400], strides = [160]>(x) }""",
+        {"x": (0, 2)},
+    ),
+    "equal lengths of other names": (
+        "net (float[N,S,4] x, float[M,T,4] z) => (float[?,?,?] y) { c = Equal(x, z)  y = Where(c, x, z) }",
+        {"x": (0, 1), "z": (0, 1)},
+    ),
+    "a mask as long as the ids": (
+        """net (int64[N,S] ids, float[N,L] mask) => (float[?,?] y) <float[4] e = {1,2,3,4}>
+           { v = Gather(e, ids)  y = Mul(v, mask) }""",
+        {"ids": (0, 1), "mask": (0, 1)},
+    ),
+    "a batch of one": (
+        "net (float[N,2,S] x) => (float[?,?] y) <int64[1] axes = {0}> { y = Squeeze(x, axes) }",
+        {"x": (2,)},
+    ),
+    "a batch of one, for typical images": (
+        "net (float[N,3,H,W] x) => (float[3,50176] y) <int64[2] t = {3,50176}> { y = Reshape(x, t) }",
+        {},
+    ),
+    "a scalar and a table of 48": (
+        f"""net (int64[N,S] ids, int64 k) => (float[?,?] y)
+           <float[3] e = {{1,2,3}}, int64[48] table = {{{",".join(map(str, range(48)))}}},
+            int64[1] i0 = {{0}}, int64[1] i1 = {{1}}, int64[1] i2 = {{2}}>
+           {{ s = Shape(ids)  l = Slice(s, i1, i2)  p = Slice(table, i0, l, i0)  q = Add(ids, p)  r = Sub(q, p)
+              v = Gather(e, r)  c = Cast<to = 1>(k)  y = Mul(v, c) }}""",
+        {"ids": (0, 1)},
+    ),
+    "channels that a product asks for": (
+        "net (float[N,F] x) => (float[?,?] y) <float[5,2] w = {1,2,3,4,5,6,7,8,9,0}> { y = MatMul(x, w) }",
+        {"x": (0,)},
+    ),
+    "what joins all": (
+        """net (float[A,B] x, float[C,D] z) => (float[?,?] y)
+           { p = MatMul(x, z)  q = MatMul(z, x)  c = Equal(p, q)  y = Where(c, p, q) }""",
+        {},
+    ),
+    "images without a batch": (
+        """net (uint8[H,W,3] x) => (float[?,?,?] y) { f = Cast<to = 1>(x)  y = Relu(f) }""",
+        {"x": (0, 1)},
+    ),
+    "two images and a volume": (
+        """net (float[N,3,H,W] a, float[N,3,I,J] b, float[N,1,D,E,F] v) => (float[?,?] y) <int64[1] one = {1}>
+           { c = GlobalMaxPool(a) d = GlobalMaxPool(b) e = GlobalMaxPool(v) f = Flatten(c) g = Flatten(d) h = Flatten(e)
+             y = Concat<axis = 1>(f, g, h) }""",
+        {"a": (0, 2, 3), "b": (0, 2, 3), "v": (0, 2, 3, 4)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_kinds_of_models(kind):
+    body, vary = KINDS[kind]
+    result = search(body)
+    for name, axes in vary.items():
+        for axis in axes:
+            varied(result, name, axis)
+    if kind not in ("a batch of one", "squares", "what joins all"):
+        assert all(1 not in shape[:1] for shape in result.found[0].values()) or kind.startswith("a batch of one")
+
+
+def test_what_the_user_gave_is_tried_alone():
+    body = KINDS["one height"][0]
+    result = search(body, sizes={"x": (1, 3, 48, 320)})
+    assert (1, 3, 48, 320) in [a["x"] for a in result.found]
+    varied(result, "x", 3)
+    m = model(body)
+    wrong = find_assignments(Session(m), model=m, sizes={"x": (1, 3, 32, 32)})
+    assert wrong.found == () and wrong.tried == 1
+    with pytest.raises(UsageError, match="does not run at the sizes given, x:1,3,32,32: ") as caught:
+        require(wrong, Session(m).inputs, {"x": (1, 3, 32, 32)})
+    assert caught.value.exit_code == 2
+
+
+def test_what_samples_have_comes_first():
+    body = "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,1001,3}> { y = Reshape(x, t) }"
+    found = search(body, known=[{"x": (2, 3, 1001, 3)}])
+    assert found.found[0]["x"][2:] == (1001, 3)
+
+
+def test_a_model_that_runs_nowhere():
+    m = model("net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {7,3,1001,3}> { y = Reshape(x, t) }")
+    session = Session(m)
+    result = find_assignments(session, model=m)
+    assert result.found == () and result.problem
+    with pytest.raises(UsageError, match=r"'x' \(N, 3, H, W\).*--input-shape x:1,3,48,320") as caught:
+        require(result, session.inputs)
+    assert caught.value.exit_code == 2
