@@ -18,7 +18,6 @@ from passes.graph.groups import ChannelGroup, channel_groups
 from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
 from passes.graph.shapes import Assignment, Observer
-from passes.graph.sizes import at
 from passes.normalise import normalise
 from passes.unshare import original, unshare
 
@@ -95,19 +94,10 @@ def analyse(
             _name_the_body(typing)
         groups = channel_groups(typing, where)
         inside = tuple(
-            Inside(one, analyse(one.model, _inner(graph, one), observer, lambda name: nullcontext(), engine, one))
+            Inside(one, analyse(one.model, one.assignments, observer, lambda name: nullcontext(), engine, one))
             for one in bodies_of(graph, where, shared)
         )
     return Analysis(before, folded, typing, groups, inside, where)
-
-
-def _inner(graph: Graph, body: Body) -> list[Assignment]:
-    """Shapes of what a body reads from outside, at the assignments; none where it has inputs of its own."""
-    sizes = {v.name: graph.info.sizes.get(v.name) for v in body.model.graph.input}
-    if any(shape is None for shape in sizes.values()):
-        return []
-    known = {name: shape for name, shape in sizes.items() if shape is not None}
-    return [{n: tuple(at(d, k) for d in shape) for n, shape in known.items()} for k in range(graph.info.count)]
 
 
 def _freeze_shared(typing: Typing, shared: Set[str]) -> None:

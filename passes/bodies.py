@@ -19,11 +19,14 @@ import onnx
 from onnx import numpy_helper
 
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
-from passes.graph.shapes import skeleton
+from passes.graph.shapes import Assignment, skeleton
+from passes.graph.sizes import Size, at
 from passes.normalise import node_reads
 
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""
+FREE = (2, 3, 5, 7)
+"""Sizes of what varies inside a body only, by assignment."""
 SCAN_SINCE = 9
 """Opset from which on Scan has the form that is read here."""
 
@@ -32,7 +35,8 @@ SCAN_SINCE = 9
 class Body:
     """``model``: the body of ``node`` in its attribute ``attribute``, standing alone; ``where``: what the names of its
     layers begin with; ``captured``: constants of the outer graph in it, ``shared``: those that others read too;
-    ``times``: how often it runs for one sample of the outer graph's, as far as that is fixed."""
+    ``assignments``: shapes of
+    its inputs; ``times``: how often it runs for one sample of the outer graph's, as far as that is fixed."""
 
     node: Node
     attribute: str
@@ -41,6 +45,7 @@ class Body:
     captured: frozenset[str]
     shared: frozenset[str]
     times: int = 1
+    assignments: tuple[Assignment, ...] = ()
 
 
 def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> list[Body]:
@@ -72,7 +77,8 @@ def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> 
                 kept = frozenset(n for n in captured if n in shared or readers[n] > 1)
                 place = f"{where}{label}/{attribute.name}/"
                 times = _times(graph, node) * given.samples(model)
-                found.append(Body(node, attribute.name, place, model, captured, kept, times))
+                sizes = given.assignments(model)
+                found.append(Body(node, attribute.name, place, model, captured, kept, times, sizes))
     return found
 
 
@@ -145,14 +151,31 @@ class _Types:
 
     def dims(self, name: str) -> list[int | str] | None:
         """Dims of a tensor, those that vary as symbols: one symbol for sizes that are the same."""
-        shape = self.graph.shape(name)
-        if shape is None:
+        sizes, dynamic = self.graph.info.sizes.get(name), self.graph.info.dynamic
+        if sizes is None:
             return None
-        dynamic = self.graph.info.dynamic
-        return [self._symbol(n) if (name, axis) in dynamic else int(n) for axis, n in enumerate(shape)]
+        return [
+            self._symbol(n) if isinstance(n, Size) or (name, axis) in dynamic else int(n)
+            for axis, n in enumerate(sizes)
+        ]
 
     def _symbol(self, size: int) -> str:
         return self.sized.setdefault(size, f"size_{len(self.sized)}")
+
+    def assignments(self, model: onnx.ModelProto) -> tuple[Assignment, ...]:
+        """Shapes of a body's inputs at each of the outer graph's assignments."""
+        named = {name: size for size, name in self.sized.items()}
+        constants = {t.name for t in model.graph.initializer}
+        given = [v for v in model.graph.input if v.name not in constants and v.type.tensor_type.HasField("shape")]
+        found: list[Assignment] = []
+        for k in range(self.graph.info.count):
+            free = FREE[k % len(FREE)]
+            sizes = {name: at(size, k) for name, size in named.items()}
+            dims = {v.name: v.type.tensor_type.shape.dim for v in given}
+            found.append(
+                {n: tuple(d.dim_value or sizes.get(d.dim_param, free) for d in own) for n, own in dims.items()}
+            )
+        return tuple(found)
 
     def samples(self, model: onnx.ModelProto) -> int:
         """Samples of a body's that one of the outer graph's stands for: the outer one may have no dynamic first axis

@@ -65,7 +65,7 @@ def weights_inside(node: onnx.NodeProto) -> int:
 def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None) -> int:
     """Multiply-adds of the control-flow bodies."""
     bodies = bodies_of(graph)
-    graphs = (Graph(normalise(body.model, engine), (), observer, engine) for body in bodies)
+    graphs = (Graph(normalise(body.model, engine), body.assignments[:1], observer, engine) for body in bodies)
     each = [cost(inner, observer, engine).macs for inner in graphs]
     return together(bodies, each)
 

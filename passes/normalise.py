@@ -2,8 +2,8 @@
 
 - calls of local functions are inlined;
 - Constant nodes become initializers of the same name;
-- sparse weights become dense, where that takes little more room;
 - first states of recurrent layers that are zero are left out;
+- sparse weights become dense, where that takes little more room;
 - what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
   by the engine that runs models, where that costs no second copy of a large weight and does not grow; quantised
   weights stay as they are.
@@ -52,7 +52,7 @@ def normalise(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.Mode
     defaults = overridable(model)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
-    drop_zero_states(result.graph)
+    drop_zero_states(result.graph, defaults)
     if engine is not None:
         _fold_constants(result, defaults, engine)
     if listed:

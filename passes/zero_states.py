@@ -8,7 +8,7 @@ Exporters size such states by the batch, often one tensor for several layers, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 import onnx
@@ -23,11 +23,11 @@ PASSING |= {"Identity", "Cast"}
 STANDARD = ("", "ai.onnx")
 
 
-def drop_zero_states(graph: onnx.GraphProto) -> None:
-    """Take first states that are zero for sure from the recurrent layers of ``graph``, in place."""
+def drop_zero_states(graph: onnx.GraphProto, overridable: Set[str] = frozenset()) -> None:
+    """Take first states that are zero for sure from the recurrent layers of ``graph``, in place; ``overridable``:
+    initializers whose values callers may replace."""
     makers = {name: node for node in graph.node for name in node.output if name}
-    given = {v.name for v in graph.input}
-    constants = {t.name: t for t in graph.initializer if t.name not in given}
+    constants = {t.name: t for t in graph.initializer if t.name not in overridable}
     changed = False
     for node in graph.node:
         for k in STATES.get(node.op_type, ()) if node.domain in STANDARD else ():

@@ -194,7 +194,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
             return f"{step.label} multiplies two activations"
         if step.slid:
             return f"{step.label} mixes neighbouring channels"
-        if step.feeds_back:
+        if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
             return f"{step.label} feeds them back to itself"
         if len(step.with_role(Role.CONSUMER)) > 1:
             return f"{step.label} multiplies them with two constants"

@@ -249,7 +249,7 @@ class Op:
         """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
         self.record.divided.append((groups, inside))
 
-    def starts(self, term: Term) -> None:
+    def produces(self, term: Term) -> None:
         """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
         from."""
         self.record.started.append(term)

@@ -143,6 +143,6 @@ def test_the_batch_may_come_first(kind, gates, states):
         e_w=(6, 12), **layer("l", gates, 12, 10), y_w=(10, 4), zero=np.array(0, np.int64), a0=ints(0), a2=ints(2),
         c1=ints(1), c10=ints(10),
     )  # fmt: skip
-    result = compress(model, CompressSettings(keep=0.5))
+    result = compress(model, CompressSettings(keep=0.5), engine=engine)
     assert {p.group.name: len(p.keep) for p in result.plans} == {"e": 6, "l": 5, "y": 4}
     assert difference(result.twin(), result.model, start=ReferenceEvaluator) <= TOLERANCE

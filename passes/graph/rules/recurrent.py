@@ -29,7 +29,7 @@ def recurrent(op: Op) -> None:
     )
     for name in "Td":
         op.freeze(letters[name], "runs along it")
-    op.starts(letters["h"])
+    op.produces(letters["h"])
     op.feeds_back(letters["k"], letters["h"])
     op.resize_attr("hidden_size", letters["h"])
 
