@@ -155,3 +155,17 @@ def test_units_that_are_fed_back_are_no_copies_to_merge():
     result = compressed(model, lossless=True)
     assert moved(model, result.model) <= EXACT
     assert "feeds them back to itself" in twin_check(model, keep=0.5, method="merge").plans[0].reason
+
+
+def test_a_bias_for_each_sample_takes_no_constant():
+    """It has as many rows as the layer has outputs, and is none the less no bias of a channel."""
+    body = """net (float[4,6] x) => (float[4,4] y) {
+        a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c)
+    }"""
+    p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4, 1))
+    p["w"][2], p["b"][2] = 0, 0.7
+    assert not compressed(net(body, **p), lossless=True).shrinks
+    p["b"][2] = -0.7
+    model = net(body, **p)
+    result = compressed(model, lossless=True)
+    assert shape_of(result.model, "w")[0] == 7 and moved(model, result.model) <= EXACT
