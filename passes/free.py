@@ -157,10 +157,8 @@ def takes_constants(typing: Typing, step: Step) -> bool:
     if node.op not in ("Conv", "Gemm") or any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
         return False
     biases = [name for name in node.inputs[2:] if name]
-    rows = [
-        (1, *(typing.graph.shape(name) or ()))[-2] for name in biases
-    ]  # one for each sample is no bias of a channel
-    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1
+    rows = [(1, 1, *(typing.graph.shape(name) or ()))[-2] for name in biases]
+    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # not one for each sample
 
 
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:
