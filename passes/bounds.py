@@ -92,7 +92,7 @@ def bounds(
         made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative))
         for name in step.produced:
             at[name] = made
-        written: set[str] = set()
+        written = {*step.produced}
         for data, outputs in step.through:
             incoming = [at.get(name, unbounded(group.size)) for name in data]
             passed = _passed(typing, group, step, incoming)
@@ -158,7 +158,8 @@ def _range(values: Array) -> tuple[Array, Array]:
 def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Interval]) -> Interval:
     node, graph = step.flow.record.node, typing.graph
     first = incoming[0]
-    if node.domain or not all(use.constant in graph.initializers for use in step.uses):
+    plain = all(use.constant in graph.initializers and use.role is Role.CHANNEL for use in step.uses)
+    if node.domain or not plain:
         return unbounded(group.size)
     if node.op == "AveragePool" and not _averages_padding(node):
         return first

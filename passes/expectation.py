@@ -53,7 +53,7 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
         made = _made(typing, group, step, norms) if step.produced else None
         if made is not None:
             at.update((name, made) for name in step.produced)
-        written: set[str] = set()
+        written = {*step.produced}
         for data, outputs in step.through:
             known = [at[name] for name in data if name in at]
             passed = _passed(typing, group, step, known) if len(known) == len(data) else None

@@ -154,8 +154,11 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], f
 def takes_constants(typing: Typing, step: Step) -> bool:
     """Whether a consumer has a bias into which its response to a constant channel can move."""
     node = step.flow.record.node
-    plain = all(use.k == 1 for use in step.with_role(Role.CONSUMER))
-    return node.op in ("Conv", "Gemm") and plain and all(typing.graph.knows(name) for name in node.inputs[2:] if name)
+    if node.op not in ("Conv", "Gemm") or any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
+        return False
+    biases = [name for name in node.inputs[2:] if name]
+    rows = [(1, 1, *(typing.graph.shape(name) or ()))[-2] for name in biases]
+    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # not one for each sample
 
 
 def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: FreeChannels, taken: Array) -> list[int]:

@@ -82,7 +82,7 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
             result.at.update((name, scale) for name in step.produced)
         integers = step.flow.record.node.outputs[0] in typing.graph.integers
         jumping = jumping or (bool(step.through) and (step.flow.record.jumps or integers))
-        written: set[str] = set()
+        written = {*step.produced}
         for data, outputs in step.through:
             gain = _through(typing, group, step, data, partner, result)
             for name in outputs:
@@ -182,7 +182,7 @@ def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
     record, graph = step.flow.record, typing.graph
     if step.flow.scaling is Scaling.PRODUCT:
         return False
-    carried = {use.k for use in step.uses}
+    carried = {use.k for use in step.with_role(Role.CHANNEL)}
     for k, name in enumerate(record.node.inputs):
         if k in record.offsets and k not in carried and (not graph.knows(name) or np.any(graph.array(name))):
             return True

@@ -130,6 +130,17 @@ def test_an_offset_counts_beside_that_of_another_channel():
     assert compressed(net(body, **p), lossless=True).plans[0].keep.tolist() == [0, 1, 2, 3, 4, 6, 7]
 
 
+def test_a_bias_that_is_one_number_takes_a_constant():
+    body = """net (float[N,6] x) => (float[N,4] y) {
+        a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c)
+    }"""
+    p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=())
+    p["w"][2], p["b"][2], p["c"] = 0, 0.7, np.array(0.3, np.float32)
+    model = net(body, **p)
+    result = compressed(model, lossless=True)
+    assert shape_of(result.model, "w")[0] == 7 and moved(model, result.model) <= EXACT
+
+
 @pytest.mark.parametrize("op", ["Floor", "Tanh"])
 def test_behind_a_step_only_exact_copies_are_equal(op):
     """Rows that differ in the last bit differ by one behind a Floor of whole numbers."""
@@ -155,3 +166,17 @@ def test_units_that_are_fed_back_are_no_copies_to_merge():
     result = compressed(model, lossless=True)
     assert moved(model, result.model) <= EXACT
     assert "feeds them back to itself" in twin_check(model, keep=0.5, method="merge").plans[0].reason
+
+
+def test_a_bias_for_each_sample_takes_no_constant():
+    """It has as many rows as the layer has outputs, and is none the less no bias of a channel."""
+    body = """net (float[4,6] x) => (float[4,4] y) {
+        a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c)
+    }"""
+    p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4, 1))
+    p["w"][2], p["b"][2] = 0, 0.7
+    assert not compressed(net(body, **p), lossless=True).shrinks
+    p["b"][2] = -0.7
+    model = net(body, **p)
+    result = compressed(model, lossless=True)
+    assert shape_of(result.model, "w")[0] == 7 and moved(model, result.model) <= EXACT

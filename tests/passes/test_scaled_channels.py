@@ -57,7 +57,7 @@ def test_in_random_networks():
     """In every group at once, whatever stands between those that make it and those that read it."""
     tally = Tally()
 
-    @settings(deadline=None, derandomize=True, max_examples=40, suppress_health_check=list(HealthCheck))
+    @settings(deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck))
     @given(networks(), FACTORS)
     def check(network, factors):
         other = copy.copy(network)
