@@ -141,7 +141,7 @@ def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | Non
     tame = shapes([example], {d.key: _example(d, k) for k, d in enumerate(dimensions([example]))})[example.name]
     raise UsageError(
         f"the model ran at none of {found.tried} sizes tried for its input {names} ({found.problem}): say at which it "
-        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}"
+        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}, or give samples with --calib"
     )
 
 
