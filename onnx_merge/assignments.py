@@ -15,26 +15,19 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_merge.dimensions import Assignment, Dimension, Role, dimensions, key_of, shapes, sizes_of
+from onnx_merge.dimensions import Assignment, Dimension, dimensions, key_of, shapes, sizes_of
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
+from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 
 LIMIT = 64
 """Runs of a search, at most. A model that runs at small sizes takes four."""
-ODD = (37, 29, 41, 31, 43, 53, 59, 61)
-"""Edges, in the order they are given to dimensions: primes, since those are no channel counts, as a rule."""
-SHORT = (7, 11, 13, 17, 19, 23, 29, 31)
-FACTORS = (13, 17, 11, 19, 23, 29), (5, 7, 11, 13, 17, 19), (5, 7, 11, 13, 3, 17), (3, 5, 7, 11, 9, 13)
-"""Of 4, 8, 16, 32 and 64: primes too, as far as sizes stay small."""
-EDGES = (
-    (224, 224), (48, 320), (256, 256), (28, 28), (32, 100), (299, 299), (32, 320), (320, 320), (384, 384), (416, 416),
-    (512, 512), (640, 640), (32, 32), (64, 64), (112, 112), (128, 128), (160, 160), (336, 336), (518, 518), (240, 320),
-)  # fmt: skip
-"""Rows and columns that models are made for."""
-LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 256, 384, 197, 300, 1024, 2048)
-LONGEST = 3000
-"""Of what is no signal in one channel: attention over more would take too much memory."""
+
+FEW = 16
+"""Small sizes that are tried beside those that the user gave."""
+LARGEST = 2**22
+"""Elements of the inputs, at most: volumes of typical edges would not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +83,13 @@ def find_assignments(
     base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
-    targets = tuple(_targets(dims))
-    for target in targets:
+    if given:  # what else it runs at may be smaller than what the user works with
+        free = itertools.islice(_first(dims, {}, [], taken), FEW)
+        base = search.first(v for v in free if search.elements(v) < search.elements(base)) or base
+    ways = tuple(targets(dims))
+    for target in ways:
         search.vary(base, target)
-    search.part(base, targets[1])
+    search.part(base, ways[1])
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried)
@@ -117,7 +113,7 @@ def sample_sizes(
     if search.runs(sizes_of(inputs, usual)):
         return sizes, ""
     typical = search.first(
-        {**_stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
+        {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
         for edges, length in zip(EDGES, LENGTHS, strict=True)
     )
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
@@ -145,7 +141,7 @@ def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | Non
     tame = shapes([example], {d.key: _example(d, k) for k, d in enumerate(dimensions([example]))})[example.name]
     raise UsageError(
         f"the model ran at none of {found.tried} sizes tried for its input {names} ({found.problem}): say at which it "
-        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}"
+        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}, or give samples with --calib"
     )
 
 
@@ -164,16 +160,19 @@ class _Search:
         self.tried = 0
         self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
         self._known: dict[tuple[int, ...], bool] = {}
+        self._largest = LARGEST
 
     def runs(self, values: Mapping[str, int]) -> bool:
-        """Whether the model runs at these sizes; False, untried, when the limit is reached."""
+        """Whether the model runs at these sizes; False, untried, where they are huge or the limit is reached."""
         mark = tuple(values[d.key] for d in self._dims)
         if mark not in self._known:
-            if self.tried == self._limit:
+            assignment, elements = shapes(self._session.inputs, values), self.elements(values)
+            if not self.tried:  # sizes of the user's may be the first
+                self._largest = max(self._largest, elements)
+            if self.tried == self._limit or elements > self._largest:
                 return False
             self.tried += 1
             try:
-                assignment = shapes(self._session.inputs, values)
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
                 self._known[mark] = True
                 self.found.append(dict(values))
@@ -183,6 +182,10 @@ class _Search:
                 self.problem = self.problem or error.message  # at the most likely sizes
                 self._known[mark] = False
         return self._known[mark]
+
+    def elements(self, values: Mapping[str, int]) -> int:
+        """Of all inputs."""
+        return sum(math.prod(shape) for shape in shapes(self._session.inputs, values).values())
 
     def first(self, candidates: Iterator[dict[str, int]]) -> dict[str, int] | None:
         """The first of ``candidates`` that runs."""
@@ -237,120 +240,12 @@ def _first(
 ) -> Iterator[dict[str, int]]:
     """Sizes in the order they are tried. What is ``given`` is not varied here; the first ones avoid ``taken``."""
     seen: set[tuple[int, ...]] = set()
-    for sizes in itertools.chain(({**_stage(dims, 1, 2, 1), **k} for k in known), _stages(dims, taken)):
+    for sizes in itertools.chain(({**stage(dims, 1, 2, 1), **k} for k in known), stages(dims, taken)):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:
             seen.add(mark)
             yield {d.key: values[d.key] for d in dims}
-
-
-def _stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, int]]:
-    odd, short = ([p for p in primes if p not in taken] or primes for primes in (ODD, SHORT))
-    for together in range(6):
-        yield _stage(dims, 1, 2, together, lengths=short, odd=odd)
-    yield from _sums(dims, _stage(dims, 1, 2, 1, lengths=short, odd=odd))
-    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (3, 1), (4, 1), (16, 1)))
-    yield from (_stage(dims, of, 2, 2) for of in (2, 4, 8, 16, 32))
-    yield _stage(dims, 32, 2, 3)  # squares, or equal lengths
-    for first, second in ((192, 96), (96, 192)):
-        yield _stage(dims, 32, 2, 2, edges=(first, second), lengths=(first, second))
-    yield from (_stage(dims, 32, batch, 2) for batch in (1, 8))
-    yield _stage(dims, 64, 1, 3)
-    for edges, length in zip(EDGES, LENGTHS, strict=True):
-        yield _stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
-    for batch in (2, 8):
-        yield _stage(dims, 1, batch, 2, edges=(224, 224), lengths=(512,))
-
-
-def _sums(dims: tuple[Dimension, ...], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """One length as the sum of two others: what was read before and what is new, under one mask."""
-    lengths = [d.key for d in dims if d.role == "length"]
-    if 3 <= len(lengths) <= 4:
-        for total in reversed(lengths):
-            for one, other in itertools.combinations([key for key in lengths if key != total], 2):
-                yield {**sizes, total: sizes[one] + sizes[other]}
-
-
-def _stage(
-    dims: tuple[Dimension, ...],
-    multiple: int,
-    batch: int,
-    together: int,
-    edges: Sequence[int] = (),
-    lengths: Sequence[int] = (),
-    odd: Sequence[int] = ODD,
-) -> dict[str, int]:
-    """Sizes for all dimensions: multiples of a power of two, or ``edges`` and ``lengths``, over again if they are few.
-
-    ``together`` says which dimensions share a size: 0 none, 1 batches, 2 those at the same axis of several inputs, 3
-    those of one role, 4 all but batches, 5 all.
-    """
-    pools: dict[Role, Sequence[int]] = {
-        "batch": range(batch, batch + len(dims)),
-        "edge": edges or _multiples(multiple, odd),
-        "length": lengths or _multiples(multiple, SHORT),
-    }
-    all_as: Role = "edge" if any(d.role == "edge" for d in dims) else "length"
-    given: dict[object, int] = {}
-    used: dict[Role, int] = {}
-    values: dict[str, int] = {}
-    for d in dims:
-        if d.role == "channels":
-            values[d.key] = d.likely or 3
-            continue
-        role = all_as if together == 5 or (together == 4 and d.role != "batch") else d.role
-        group: object = d.key
-        if together >= 3 and not (edges and role == "edge") or (together >= 1 and role == "batch"):
-            group = role
-        elif together == 2:
-            group = d.axis
-        if group not in given:
-            pool, place = pools[role], used.get(role, 0)
-            used[role] = place + 1
-            size = pool[place % len(pool)]
-            given[group] = min(size, LONGEST) if role == "length" and not d.alone else size
-        values[d.key] = given[group]
-    return values
-
-
-def _multiples(of: int, odd: Sequence[int]) -> Sequence[int]:
-    if of <= 2:
-        return [of * p for p in odd]
-    return [of * p for p in FACTORS[{4: 0, 8: 1, 16: 2, 32: 3, 64: 3}[of]]]
-
-
-def _targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], Sequence[int]]]:
-    """Smaller sizes, larger ones, and the smallest."""
-    place = {d.key: [e.key for e in dims if e.role == d.role].index(d.key) for d in dims}
-
-    def smaller(d: Dimension, size: int) -> Sequence[int]:
-        if d.role == "batch":
-            return [1, 3 * size] if size > 1 else [3]
-        if d.role == "channels":
-            return [size]
-        of = _power(size)
-        steps = (23, 31, 19, 27) if d.role == "edge" and of == 1 else (5, 3, 9, 4)
-        return [of * steps[place[d.key] % 4], size - of if size > of else size + of, size // 2 or 1]
-
-    def larger(d: Dimension, size: int) -> Sequence[int]:
-        if d.role == "batch":
-            return [size + 1 + place[d.key] % 4, 3] if size < 8 else [3, 2 * size]
-        if d.role == "channels":
-            return [size]
-        of, k = _power(size), place[d.key] % 4
-        step = (29, 24, 16, 21)[k] if d.role == "edge" else (47, 31, 37, 53)[k]
-        return [size + of * (step if of < 4 else 1 + k), size + 2 * of, size * 2]
-
-    def smallest(d: Dimension, size: int) -> Sequence[int]:
-        return [1 if d.role != "edge" else (16, 9, 12)[place[d.key] % 3]] if d.role != "channels" else [size]
-
-    yield from (smaller, larger, smallest)
-
-
-def _power(size: int) -> int:
-    """The largest power of two, at most 64, of which ``size`` is a multiple."""
-    return min(size & -size, 64)
 
 
 def _quality(values: Mapping[str, int], dims: Sequence[Dimension], taken: set[int]) -> tuple[int, ...]:

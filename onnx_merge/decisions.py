@@ -100,11 +100,11 @@ def _agreeing(
     """What the result feeds ``node``, if it is the original's, to the tolerance both in all and element by element."""
     inputs: dict[str, Array] = {}
     for name in filter(None, node.input):
+        if name in feeds:  # known or not: defaults may be overridden
+            inputs[name] = feeds[name]
+            continue
         if name in known:
             inputs[name] = onnx.numpy_helper.to_array(known[name])
-            continue
-        if name in feeds:
-            inputs[name] = feeds[name]
             continue
         a, b = before[name], after[name]
         if deviation(a, b) > tolerance(a):

@@ -11,12 +11,15 @@ between near values (see `onnx_merge.decisions`). They are looked into only then
 from __future__ import annotations
 
 import contextlib
+import itertools
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments
@@ -24,6 +27,7 @@ from onnx_merge.decisions import only_decisions
 from onnx_merge.deviation import deviation, first_moved, perturbed, tolerance
 from onnx_merge.dimensions import Assignment
 from onnx_merge.errors import OnnxMergeError, StructureError
+from onnx_merge.interface import overridable
 from onnx_merge.runtime import CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import feeds_at, index_bounds
 from onnx_merge.structure import is_float, place
@@ -77,7 +81,8 @@ def check_unchanged(
         return [f"outputs were not compared exactly: {error}"]
     after = Session(result, provider, optimisation="basic")
     compared = 0
-    for draw in draws(inputs, assignments, index_bounds(original), seed):
+    usual = draws(inputs, assignments, index_bounds(original), seed)
+    for draw in itertools.chain(usual, _overriding(original, inputs, assignments, seed)):
         try:
             expected = before.run(draw.feeds)
         except OnnxMergeError:  # no witness
@@ -115,6 +120,22 @@ def draws(
                 wide = {i.name: int(scale) for i in inputs if i.dtype.kind in "iu" and scale > 1}
                 own = seed + len(SCALES) * place_ + number
                 yield Draw(feeds_at(inputs, assignment, own, {**wide, **bounds}, scale), scale, assignment)
+
+
+def _overriding(
+    original: onnx.ModelProto, inputs: tuple[TensorInfo, ...], assignments: Assignments, seed: int
+) -> Iterator[Draw]:
+    """A draw in which inputs with a default are given other values, where they are floats and there are any."""
+    names = {v.name for v in overridable(original)}
+    others: dict[str, Array] = {}
+    for tensor in original.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor) if tensor.name in names else None
+        if array is not None and is_float(array):
+            rng = np.random.default_rng([seed, zlib.crc32(tensor.name.encode())])
+            others[tensor.name] = np.asarray(array * (1 + rng.random(array.shape)) + 0.25).astype(array.dtype)
+    for assignment in assignments.found[:1] if others else ():
+        feeds = feeds_at(inputs, assignment, seed, index_bounds(original))
+        yield Draw({**feeds, **others}, 1.0, assignment)
 
 
 def _pairs(first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:

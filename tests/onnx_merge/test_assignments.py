@@ -210,6 +210,20 @@ def test_what_samples_have_comes_first():
     assert found.found[0]["x"][2:] == (1001, 3)
 
 
+def test_volumes_stay_small():
+    m = model("net (float[N,1,D,H,W] x) => (float[?,?] y) <int64[2] t = {-1,1000003}> { y = Reshape(x, t) }")
+    sizes = []
+
+    class Watched(Session):
+        def run(self, feeds, outputs=None):
+            sizes.append(feeds["x"].size)
+            return super().run(feeds, outputs)
+
+    assert find_assignments(Watched(m), model=m).found == () and max(sizes) <= 2**22
+    large = search("net (float[N,3,H,W] x) => (float[?,?,?,?] y) { y = Relu(x) }", sizes={"x": (1, 3, 1200, 1300)})
+    assert {"x": (1, 3, 1200, 1300)} in large.found
+
+
 def test_a_model_that_runs_nowhere():
     m = model("net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {7,3,1001,3}> { y = Reshape(x, t) }")
     session = Session(m)

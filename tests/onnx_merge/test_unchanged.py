@@ -138,6 +138,17 @@ def test_decisions_between_values_that_are_not_near():
     assert "tensor 'y' of Greater" in message
 
 
+def test_inputs_with_a_default_are_given_other_values():
+    body = "net (float[N,2] x) => (float[N,2] y) <float[2] gain = {1,2}, float b = {1}> { p = Mul(x, gain)  y = %s }"
+    folded = "net (float[N,2] x) => (float[N,2] y) <float[2] gain = {1,2}, float[2] b = {1,1}> { p = %s }"
+    original, result = model(body % "Add(p, b)"), model((folded % "Mul(x, k)  y = Add(p, b)"), k=np.float32([1, 2]))
+    for m in (original, result):
+        m.graph.input.append(onnx.helper.make_tensor_value_info("gain", onnx.TensorProto.FLOAT, [2]))
+    assert "tensor 'p' of Mul" in moved(original, result)
+    result.graph.node[0].input[1] = "gain"
+    assert check(original, result) == []
+
+
 def test_random_numbers_are_not_compared():
     noisy = "net (float[N,4] x) => (float[N,4] y) { n = RandomNormalLike(x)  y = Mul(%s, n) }"
     assert check(model(noisy % "x"), model(noisy % "n")) == [RANDOM]
