@@ -247,8 +247,9 @@ def add_ways(parser: Parser) -> None:
     how.add_argument("--lambda", type=float, metavar="X", help="weight of cosine distance against bias distance (0.85)")
     how.add_argument("--threshold", type=float, metavar="X", help="smallest cosine at which channels merge (0.1)")
     how.add_argument(
-        "--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224"
+        "--input-shape", action="append", metavar="NAME:SIZES", help="to sample and check at, e.g. input:1,3,224,224"
     )
+    how.add_argument("--fix-shape", action="append", metavar="NAME:SIZES", help="declare the shape of a dynamic input")
     how.add_argument(
         "--fix-input", action="append", metavar="NAME=VALUE", help="make an input a constant: numbers, true, FILE.npy"
     )
@@ -293,7 +294,8 @@ def _inspect_parser() -> Parser:
     add = parser.add_argument
     add("--group", metavar="REGEX", help="all members of groups whose name or a producer's matches")
     add("--json", nargs="?", const="-", metavar="FILE", help="all of it as JSON, to FILE or standard output")
-    add("--input-shape", action="append", metavar="NAME:SIZES", help="for dynamic dims, e.g. input:1,3,224,224")
+    add("--input-shape", action="append", metavar="NAME:SIZES", help="to look at, e.g. input:1,3,224,224")
+    add("--fix-shape", action="append", metavar="NAME:SIZES", help="declare the shape of a dynamic input")
     add("--fix-input", action="append", metavar="NAME=VALUE", help="make an input a constant, e.g. rate=16000")
     add("--force", action="store_true", help="replace FILE if it exists")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")

@@ -13,6 +13,7 @@ from onnx_merge.destinations import Destinations
 from onnx_merge.dimensions import Assignment, dimensions
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.fixed_inputs import with_fixed_inputs
+from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.inspection import (
     STATUSES,
     Holding,
@@ -52,21 +53,28 @@ Groups = Sequence[tuple[InspectedGroup, Atom]]
 
 
 def inspect_model(
-    model: Model, *, input_shape: object = (), fix_input: object = (), report: object = None, force: bool = False
+    model: Model,
+    *,
+    input_shape: object = (),
+    fix_shape: object = (),
+    fix_input: object = (),
+    report: object = None,
+    force: bool = False,
 ) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
 
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     OnnxMergeError: the report cannot be written.
     """
-    given = {"input_shape": input_shape, "fix_input": fix_input, "report": report, "force": force}
+    shapes = {"input_shape": input_shape, "fix_shape": fix_shape}
+    given = {**shapes, "fix_input": fix_input, "report": report, "force": force}
     return run(model, Options.make(given))
 
 
@@ -82,7 +90,7 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed_inputs(source, options.fix_input)
+        source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()

@@ -67,7 +67,9 @@ class Options:
     keep_layer: tuple[tuple[str, float], ...] = ()
     """(Regular expression, share): other shares than ``keep`` for some layers; the first that matches holds."""
     input_shape: tuple[tuple[str, tuple[int, ...]], ...] = ()
-    """(Input, shape) for inputs with dynamic dims."""
+    """(Input, shape) at which to sample and check inputs with dynamic dims; they stay dynamic in the result."""
+    fix_shape: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """(Input, shape) that is declared from then on, in the result too."""
     fix_input: tuple[tuple[str, Any], ...] = ()
     """(Input, value) for inputs that become constants: a number, truth value, list, array, text of numbers with commas
     in between, or the path of an .npy file."""
@@ -146,9 +148,10 @@ class Options:
                 re.compile(expression)
             except re.error as error:
                 raise UsageError(f"{expression!r} is not a regular expression: {error}") from error
-        for name, shape in self.input_shape:
-            if not shape or min(shape) < 1:
-                raise UsageError(f"input-shape of {name!r} must be positive sizes, such as 1,3,224,224, not {shape}")
+        for option, shapes in (("input-shape", self.input_shape), ("fix-shape", self.fix_shape)):
+            for name, shape in shapes:
+                if not shape or min(shape) < 1:
+                    raise UsageError(f"{option} of {name!r} must be positive sizes, such as 1,3,224,224, not {shape}")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise UsageError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")

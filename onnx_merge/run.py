@@ -18,6 +18,7 @@ from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
 from onnx_merge.errors import FidelityError, UsageError
 from onnx_merge.fixed_inputs import with_fixed_inputs
+from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
@@ -90,7 +91,7 @@ def run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed_inputs(source, options.fix_input)
+        source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
         analysis = analysed(source, options, comparison, stages)

@@ -15,6 +15,7 @@ from onnx_merge.compare import Comparison
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
+from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo
@@ -105,7 +106,7 @@ def run(
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
-            source = with_fixed_inputs(source, options.fix_input)
+            source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
         with stages("prepare"):
             share = max(1, options.memory_limit // executor.processes)  # the limit is for all of them together
             untimed = replace(options, benchmark=None, memory_limit=share)  # timed at the end, when nothing else runs

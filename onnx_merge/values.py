@@ -239,6 +239,7 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     "keep_layer": _ratios,
     "input_shape": _shapes,
     "fix_input": _fixed,
+    "fix_shape": _shapes,
 }
 OPTION_NAMES = [name.strip("_").replace("_", "-") for name in CONVERTERS]
 """Long names, without the dashes in front."""

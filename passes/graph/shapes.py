@@ -138,7 +138,7 @@ def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
             continue
         dims: list[int | str] = []
         for axis, dim in enumerate(kind.shape.dim):
-            fixed = dim.HasField("dim_value") and dim.dim_value > 0
+            fixed = dim.HasField("dim_value") and dim.dim_value >= 0  # negative in some files: dynamic
             named = dim.dim_param if dim.dim_param not in ("", "?") else f"{value.name}[{axis}]"
             dims.append(dim.dim_value if fixed else named)
         found[value.name] = tuple(dims)
