@@ -127,7 +127,10 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
     names: dict[str, str] = {}
     for copy in copies:
         first = original(copy)
-        copy.doc_string = copy.doc_string.partition("\n")[2]
+        given = copy.doc_string.partition("\n")[2]
+        copy.ClearField("doc_string")
+        if given:
+            copy.doc_string = given
         if copy.name not in read:
             continue
         same = next((t for t in held[first] if _equal(t, copy)), None)

@@ -32,7 +32,7 @@ def test_copies_that_stay_equal_are_one_again():
     model = compressed(zeros_net(), keep=0.5, method="prune").model
     names = [t.name for t in model.graph.initializer]
     assert len(names) == 5 and "zeros" in names
-    assert not any(t.doc_string for t in model.graph.initializer)
+    assert not any(t.HasField("doc_string") for t in model.graph.initializer)
     assert node_of(model, "a").input[2] == node_of(model, "b").input[2] != node_of(model, "y").input[2]
 
 
