@@ -234,5 +234,5 @@ def _notes(analysis: Analysis, layers: Sequence[Ungrouped]) -> Iterator[str]:
         count = sum(is_quantised(layer.node.op) for layer in layers)
         whole = "the model is quantised" if not analysis.every_group else f"{count} quantised layers stay whole"
         yield f"{whole}: {quantised} is quantised: merge first, then quantise"
-    if not analysis.every_group:
+    elif not analysis.every_group:
         yield f"no channel groups: {why_no_groups(layers)}"

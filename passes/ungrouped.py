@@ -112,7 +112,8 @@ def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term],
         return f"{said} reads its weights inside a control-flow body"
     if node.index in typing.refused:
         return typing.refused[node.index]
-    uses = sorted(flow.uses, key=lambda use: list(Role).index(use.role)) if flow else []
+    order = (Role.PRODUCER, Role.CHANNEL, Role.CONSUMER)  # its own channels first
+    uses = sorted(flow.uses, key=lambda use: (order.index(use.role), -use.letter.size)) if flow else []
     if flow is not None and flow.record.slid:
         return f"{said} slides over its channels: its filter is one for all of them"
     if multiplying(node) is not None:
@@ -124,7 +125,8 @@ def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term],
                 return f"{said} makes channels of which each is tied to a place of its own"
             return f"{said} makes a single channel of what no layer makes"
     letters = [*(use.letter for use in uses), *axes]
-    reasons = (a.reason for letter in letters for a in terms.atoms(letter) if a not in gone and a.reason)
+    nobodys = f"{said} works on channels that no layer's weights make"
+    reasons = (a.reason or nobodys for letter in letters for a in terms.atoms(letter) if a not in gone)
     return next(reasons, f"{said} has weights that stand on no channels")
 
 

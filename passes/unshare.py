@@ -52,8 +52,7 @@ def is_weight(node: onnx.NodeProto, k: int) -> bool:
 
 
 def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of ``model`` in which every reader of a small constant has its own; the model itself where none is read
-    twice."""
+    """Give every reader of a small constant in ``model`` its own, in place; the model."""
     graph = model.graph
     readers: dict[str, list[tuple[int, int]]] = defaultdict(list)
     bodies: set[str] = {v.name for v in graph.output}
@@ -77,17 +76,15 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
             moved[tensor.name] = places if kept else places[1:]
     if not moved:
         return model
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
     taken = {*_names_in(graph)}
-    for tensor in graph.initializer:
+    for tensor in list(graph.initializer):
         for number, (index, k) in enumerate(moved.get(tensor.name, ()), 2):
-            copy = result.graph.initializer.add()
+            copy = graph.initializer.add()
             copy.CopyFrom(tensor)
             copy.name = _fresh(f"{tensor.name}_{number}", taken)
             copy.doc_string = f"{MARK}{tensor.name}\n{tensor.doc_string}"
-            result.graph.node[index].input[k] = copy.name
-    return result
+            graph.node[index].input[k] = copy.name
+    return model
 
 
 def _is_small(tensor: onnx.TensorProto, ops: list[str]) -> bool:
@@ -127,7 +124,10 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
     names: dict[str, str] = {}
     for copy in copies:
         first = original(copy)
-        copy.doc_string = copy.doc_string.partition("\n")[2]
+        given = copy.doc_string.partition("\n")[2]
+        copy.ClearField("doc_string")
+        if given:
+            copy.doc_string = given
         if copy.name not in read:
             continue
         same = next((t for t in held[first] if _equal(t, copy)), None)

@@ -280,7 +280,8 @@ def with_array(tensor: onnx.TensorProto, array: Array | None) -> onnx.TensorProt
     if array is None:
         return tensor
     result = numpy_helper.from_array(array, tensor.name)
-    result.doc_string = tensor.doc_string
+    if tensor.doc_string:  # to set an empty one would take two bytes
+        result.doc_string = tensor.doc_string
     return result
 
 

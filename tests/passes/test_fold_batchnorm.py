@@ -1,10 +1,14 @@
 """BatchNormalization folds into the layer before or after it, or stays with the reason."""
 
 import numpy as np
+import onnx
 import pytest
 from netkit import TOLERANCE, check, difference, net, shape_of, twin_check
 from onnx import numpy_helper
+from unitkit import Quiet, engine
 
+from passes.analysis import analyse
+from passes.calibrated.restandardise import restandardised
 from passes.fold_batchnorm import fold_batchnorm
 from passes.graph.model import Graph, copy_with_arrays
 
@@ -264,3 +268,17 @@ def test_norms_without_a_name_are_told_apart():
     folded = fold_batchnorm(Graph(model))
     assert folded.left == {"n": "r does not come from a layer with weights; m is read by s (Relu)"}
     assert difference(model, folded.model) <= TOLERANCE
+
+
+def test_on_samples_a_norm_of_each_place_standardises_each_place():
+    """`restandardised` gives it the samples' statistics in the shape of its own."""
+    model = by_place()
+    analysis = analyse(model, {}, None, Quiet())
+    x = np.random.default_rng(0).standard_normal((16, 3, 6, 6)).astype(np.float32)
+    seen = restandardised(analysis.before, analysis.typing, [{"x": x}], engine)
+    inner = onnx.ModelProto()
+    inner.CopyFrom(model)
+    inner.graph.output.append(onnx.ValueInfoProto(name="a"))
+    a = engine(inner)({"x": x})["a"]
+    np.testing.assert_allclose(seen.graph.array("n_mean"), a.mean(0), atol=1e-5)
+    np.testing.assert_allclose(seen.graph.array("n_var"), a.var(0), atol=1e-5)

@@ -32,7 +32,7 @@ def test_copies_that_stay_equal_are_one_again():
     model = compressed(zeros_net(), keep=0.5, method="prune").model
     names = [t.name for t in model.graph.initializer]
     assert len(names) == 5 and "zeros" in names
-    assert not any(t.doc_string for t in model.graph.initializer)
+    assert not any(t.HasField("doc_string") for t in model.graph.initializer)
     assert node_of(model, "a").input[2] == node_of(model, "b").input[2] != node_of(model, "y").input[2]
 
 
@@ -44,9 +44,19 @@ def test_a_file_in_which_nothing_of_it_changed_keeps_it():
 def test_copies_are_no_parameters():
     before = zeros_net()
     assert cost(Graph(unshare(normalise(before)))).params == cost(Graph(normalise(before))).params
-    assert [t.name for t in merge_copies(unshare(before)).graph.initializer] == [
-        t.name for t in before.graph.initializer
-    ]
+    names = [t.name for t in before.graph.initializer]
+    split = unshare(normalise(before))
+    assert len(split.graph.initializer) == len(names) + 2
+    assert [t.name for t in merge_copies(split).graph.initializer] == names
+    assert split == before
+
+
+def test_names_of_copies_are_new():
+    model = zeros_net()
+    model.graph.initializer[0].name = model.graph.node[0].input[1] = "zeros_2"
+    split = unshare(normalise(model))
+    assert len({t.name for t in split.graph.initializer}) == len(split.graph.initializer)
+    twin_check(model, keep=0.5)
 
 
 PARAMETERS = {
