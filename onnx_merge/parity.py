@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
-from onnx_merge.load import checker_line
+from onnx_merge.load import check_valid, checker_line
 from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.save import needs_external_data, save_atomically
@@ -89,7 +89,7 @@ def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes |
 def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
     """`onnx.checker` with strict shape inference; without it, where the original does not pass that either."""
     try:
-        onnx.checker.check_model(source)
+        check_valid(source)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise StructureError(f"the result is not a valid model: {checker_line(error)}") from error
     try:
