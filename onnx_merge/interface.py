@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import onnx
 
 from onnx_merge.errors import StructureError
+from passes.graph import inputs
 
 
 def check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
@@ -44,13 +45,9 @@ def fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
 
 
 def overridable(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs with a default that a caller may override: from IR version 4 on, initializers that are inputs too.
-
-    Where every initializer is an input, as some exporters write it, they are constants.
-    """
-    constants = {t.name for t in model.graph.initializer}
-    listed = [v for v in model.graph.input if v.name in constants]
-    return listed if model.ir_version >= 4 and len(listed) < len(constants) else []
+    """Inputs with a default that a caller may override (see `passes.graph.inputs`)."""
+    names = inputs.overridable(model)
+    return [v for v in model.graph.input if v.name in names]
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int | str | None] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 
 from onnx_merge.errors import InputError
-from onnx_merge.load import bring_in, checker_line, external_tensors, load_model
+from onnx_merge.load import bring_in, check_valid, checker_line, external_tensors, load_model
 from onnx_merge.result import FileInfo
 from onnx_merge.save import needs_external_data
 
@@ -46,7 +46,7 @@ def load_source(model: Model) -> Source:
         return Source(model, FileInfo(None, None))
     content = model.SerializeToString()
     try:
-        onnx.checker.check_model(content)
+        check_valid(content)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"the model is not valid: {checker_line(error)}") from error
     return Source(model, FileInfo(None, hashlib.sha256(content).hexdigest()))

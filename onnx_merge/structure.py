@@ -17,7 +17,7 @@ from onnx_merge.assignments import Assignments, find_assignments
 from onnx_merge.dimensions import Assignment, sizes_of
 from onnx_merge.errors import OnnxMergeError, StructureError, UsageError
 from onnx_merge.interface import check_interface, dims
-from onnx_merge.load import checker_line
+from onnx_merge.load import check_valid, checker_line
 from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session
 from onnx_merge.samples import Sizes, feeds_at, index_bounds
 from onnx_merge.save import needs_external_data, save_atomically
@@ -88,7 +88,7 @@ def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes |
 def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
     """`onnx.checker` with strict shape inference; without it, where the original does not pass that either."""
     try:
-        onnx.checker.check_model(source)
+        check_valid(source)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise StructureError(f"the result is not a valid model: {checker_line(error)}") from error
     try:

@@ -12,7 +12,8 @@ from onnx import numpy_helper
 from passes.branches import decide_branches
 from passes.graph.engine import Array, Engine
 from passes.graph.inputs import list_initializers, lists_all
-from passes.normalise import drop_unused_initializers, normalise
+from passes.graph.nodes import drop_unused_initializers
+from passes.normalise import normalise
 from passes.tidy import drop_dead_nodes
 
 

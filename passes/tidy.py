@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 
 from passes.graph.inputs import list_initializers, overridable
+from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.graph.shapes import skeleton
-from passes.normalise import drop_unused_initializers, node_reads, replace_nodes
 
 
 def tidy(model: onnx.ModelProto) -> onnx.ModelProto:

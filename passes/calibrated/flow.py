@@ -14,7 +14,7 @@ from onnx import numpy_helper
 
 from passes.graph.engine import Engine
 from passes.graph.model import Array
-from passes.normalise import node_reads
+from passes.graph.nodes import node_reads
 
 SEGMENT = "segment"
 """Name of the pieces of a model."""

@@ -8,6 +8,7 @@ from enum import Enum
 from passes.graph import terms
 from passes.graph.errors import Refusal
 from passes.graph.functions import why_called
+from passes.graph.inputs import overridden_sizes
 from passes.graph.model import Graph, Node
 from passes.graph.op import Op, Record, Resize, Scaling
 from passes.graph.origins import NOWHERE, Place
@@ -73,10 +74,11 @@ def infer(graph: Graph) -> Typing:
     axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
     typing = Typing(graph, axes, [], [])
     for name in graph.inputs:
-        given = "may be overridden by callers" if name in graph.overridable else "is a graph input"
-        _freeze_tensor(typing, name, f"{name} {given}")
+        what = "may be overridden by callers" if name in graph.overridable else "is a graph input"
+        _freeze_tensor(typing, name, f"{name} {what}")
     for name in graph.captured:
         _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
+    given = overridden_sizes(graph.model)
     for node in graph.nodes:
         op = Op(graph, node)
         if _computes_numbers(graph, node):
@@ -87,6 +89,8 @@ def infer(graph: Graph) -> Typing:
         try:
             if rule is None:
                 raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
+            if node.index in given:
+                raise Refusal(f"takes sizes from {given[node.index]}, which callers may override")
             rule(op)
             flow = _finish(typing, op)
         except Refusal as refusal:

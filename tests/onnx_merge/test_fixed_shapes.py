@@ -2,8 +2,8 @@
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
-from smallnet import model
 
 from onnx_merge import cli
 from onnx_merge.errors import UsageError
@@ -15,6 +15,14 @@ TEXT = """g (float[N,3,H,W] x) => (float[N,2,H,W] y) {
     to = Concat<axis=0>(start, t)  v = Reshape(r, to)  y = Conv(v, y_w) }"""
 WEIGHTS = {"a_w": (8, 3, 3, 3), "y_w": (2, 8, 1, 1)}
 NUMBERS = {"two": [2], "four": [4], "start": [0, 8]}
+
+
+def model(text, sizes):
+    parsed = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
+    rng = np.random.default_rng(0)
+    for name, size in sizes.items():
+        parsed.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    return parsed
 
 
 @pytest.fixture

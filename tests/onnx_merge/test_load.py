@@ -12,6 +12,7 @@ import pytest
 from onnx_merge import load
 from onnx_merge.errors import InputError
 from onnx_merge.load import all_tensors, load_model, tensor_bytes
+from onnx_merge.run import optimize
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -244,3 +245,24 @@ def test_all_tensors_reaches_subgraphs_attributes_and_functions():
 @pytest.mark.parametrize(("kind", "size"), [("FLOAT", 12), ("FLOAT16", 6), ("INT4", 2), ("UINT4", 2), ("INT64", 24)])
 def test_tensor_bytes(kind, size):
     assert tensor_bytes(onnx.TensorProto(data_type=onnx.TensorProto.DataType.Value(kind), dims=[3, 1])) == size
+
+
+FUNCTIONS = """<ir_version: 9, opset_import: ["" : 21, "pkg" : 1]>
+net (float[N,6] x) => (float[N,6] y) {{ a = pkg.Block(x)  y = Neg(a) }}
+<domain: "pkg", opset_import: ["" : {}]> Block (x) => (y) {{ {} }}"""
+
+
+@pytest.mark.parametrize(
+    ("opset", "nodes"), [(13, "y = Relu(x)"), (11, "y = Softmax(x)"), (17, "h = Identity(x)  y = Relu(h)")]
+)
+def test_functions_of_another_opset_are_no_fault(tmp_path, opset, nodes):
+    model = onnx.parser.parse_model(FUNCTIONS.format(opset, nodes))
+    onnx.save(model, tmp_path / "m.onnx")
+    assert load_model(tmp_path / "m.onnx").model == model
+    optimize(model, keep=1.0, method="merge")
+
+
+def test_faults_beside_such_functions_are_found(tmp_path):
+    onnx.save(onnx.parser.parse_model(FUNCTIONS.format(13, "h = Relu(x)  y = Relu<alpha=1.0>(h)")), tmp_path / "m.onnx")
+    with pytest.raises(InputError, match="alpha"):
+        load_model(tmp_path / "m.onnx")

@@ -6,7 +6,7 @@ from architectures import ARCHITECTURES
 from netcase import conv, norm
 from netkit import array_of, compressed, net, node_of, twin_check
 
-from passes.normalise import node_reads
+from passes.graph.nodes import node_reads
 
 INSIDE = "is read inside a control-flow body"
 WIDTHS = {

@@ -5,8 +5,9 @@ import pytest
 from netkit import array_of, difference, engine, ints, net, shape_of, twin_check
 from onnx import TensorProto, helper
 
+from passes.graph.nodes import drop_unused_initializers, node_reads
 from passes.graph.shapes import SMALL
-from passes.normalise import drop_unused_initializers, node_reads, normalise
+from passes.normalise import normalise
 
 
 def normal(model):

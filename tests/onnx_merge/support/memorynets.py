@@ -63,7 +63,7 @@ CASES = {
         dict(a_w=(24, 3, 3, 3), b_w=(32, 24, 3, 3), c_w=(48, 32, 3, 3), y_w=(10, 48)),
     ),
     "detector": Case(
-        f"""net (float[N,3,256,256] x) => (float[N,4,128,128] boxes, float[N,6,128,128] scores, float[N,6,64,64] coarse) {{
+        f"""net (float[N,3,256,256] x) => (float[N,4,P,P] boxes, float[N,6,P,P] scores, float[N,6,Q,Q] coarse) {{
             a = Conv<pads=[1,1,1,1], strides=[2,2]>(x, a_w)  ar = Relu(a)
             b = {CONV}(ar, b_w)  br = Relu(b)  c = Conv<pads=[1,1,1,1], strides=[2,2]>(br, c_w)  cr = Relu(c)
             boxes = Conv(br, box_w)  s = Conv(br, score_w)  scores = Sigmoid(s)  coarse = Conv(cr, coarse_w)

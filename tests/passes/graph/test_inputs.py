@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from netkit import check, compressed, difference, engine, net, run, shape_of, twin_check
+from netkit import check, compressed, difference, engine, ints, net, run, shape_of, twin_check
 from onnx import helper
 
 from passes.cost import batch, samples_held
@@ -116,3 +116,13 @@ def test_initializers_listed_by_habit_are_constants(ir_version):
 def test_it_says_nothing_of_the_number_of_samples():
     graph = Graph(with_defaults(style=np.ones((1, 5), np.float32), gain=np.ones(1, np.float32)))
     assert samples_held(graph) == batch(graph) == 2
+
+
+@pytest.mark.parametrize("target", ["to", "t"])
+def test_sizes_that_callers_decide(target):
+    """What a Reshape is told by a default, or by what is computed from one, is not rewritten: its channels stay."""
+    model = net(f"""net (float[N,6] x, int64[2] to) => (float[N,3] y) {{
+        a = MatMul(x, a_w)  t = Mul(to, one)  s = Reshape(a, {target})  r = Relu(s)  y = MatMul(r, y_w)
+    }}""", a_w=(6, 8), y_w=(8, 3), to=ints(-1, 8), one=ints(1))  # fmt: skip
+    reason = f"s (Reshape) takes sizes from {target}, which callers may override"
+    assert {p.group.name: p.reason for p in compressed(model, keep=0.5).plans}["a"] == reason
