@@ -36,7 +36,7 @@ class Sensitivity:
     def __init__(self, view: View, groups: int) -> None:
         """``groups``: how many will be measured, at most."""
         typing = view.typing
-        each = groups * max(1, cost(typing.graph).macs) / 2  # on average half of the model lies behind a group
+        each = max(1, groups) * max(1, cost(typing.graph).macs) / 2  # on average half of the model lies behind a group
         affordable = WORK / each
         self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
         wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))
@@ -57,7 +57,7 @@ class Sensitivity:
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in order:
             group = groups[i]
-            flow.advance(max(flow.at, index))
+            flow.advance(max(flow.at, index), self._names)  # outputs made on the way are needed as well
             for share in self.shares:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
