@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.dimensions import Assignment, Dimension, Role, dimensions, key_of, shapes, sizes_of
-from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 
-LIMIT = 48
+LIMIT = 64
 """Runs of a search, at most. A model that runs at small sizes takes four."""
 ODD = (37, 29, 41, 31, 43, 53, 59, 61)
 """Edges, in the order they are given to dimensions: primes, since those are no channel counts, as a rule."""
@@ -29,10 +29,10 @@ FACTORS = (13, 17, 11, 19, 23, 29), (5, 7, 11, 13, 17, 19), (5, 7, 11, 13, 3, 17
 """Of 4, 8, 16, 32 and 64: primes too, as far as sizes stay small."""
 EDGES = (
     (224, 224), (48, 320), (256, 256), (28, 28), (32, 100), (299, 299), (32, 320), (320, 320), (384, 384), (416, 416),
-    (512, 512), (640, 640),
+    (512, 512), (640, 640), (32, 32), (64, 64), (112, 112), (128, 128), (160, 160), (336, 336), (518, 518), (240, 320),
 )  # fmt: skip
 """Rows and columns that models are made for."""
-LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000)
+LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 256, 384, 197, 300, 1024, 2048)
 LONGEST = 3000
 """Of what is no signal in one channel: attention over more would take too much memory."""
 
@@ -86,12 +86,14 @@ def find_assignments(
         return Assignments((shapes(inputs, {}),))
     search = _Search(session, dims, seed, bounds or {}, limit)
     given = _given(inputs, sizes or {})
-    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known]))
+    taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
+    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
-    for target in _targets(dims):
+    targets = tuple(_targets(dims))
+    for target in targets:
         search.vary(base, target)
-    taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
+    search.part(base, targets[1])
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried)
@@ -175,6 +177,8 @@ class _Search:
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
                 self._known[mark] = True
                 self.found.append(dict(values))
+            except InputError:
+                raise
             except OnnxMergeError as error:
                 self.problem = self.problem or error.message  # at the most likely sizes
                 self._known[mark] = False
@@ -211,6 +215,12 @@ class _Search:
                 if not known and self.runs(scaled):
                     return
 
+    def part(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
+        """Change one of those dimensions alone that have one size in ``base``: they may not have to be equal."""
+        sizes = list(base.values())
+        shared = (d for d in self._dims if sizes.count(base[d.key]) > 1 and d.role != "channels")
+        self.first({**base, d.key: size} for d in shared for size in target(d, base[d.key])[:2])
+
 
 def _scaled(size: int, dimension: Dimension, up: int, down: int) -> int:
     return size * up // down if dimension.role in ("edge", "length") and size % down == 0 else size
@@ -223,11 +233,11 @@ def _given(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, int]:
 
 
 def _first(
-    dims: tuple[Dimension, ...], given: Mapping[str, int], known: Sequence[Mapping[str, int]]
+    dims: tuple[Dimension, ...], given: Mapping[str, int], known: Sequence[Mapping[str, int]], taken: set[int]
 ) -> Iterator[dict[str, int]]:
-    """Sizes in the order they are tried. What is ``given`` is not varied here."""
+    """Sizes in the order they are tried. What is ``given`` is not varied here; the first ones avoid ``taken``."""
     seen: set[tuple[int, ...]] = set()
-    for sizes in itertools.chain(({**_stage(dims, 1, 2, 1), **k} for k in known), _stages(dims)):
+    for sizes in itertools.chain(({**_stage(dims, 1, 2, 1), **k} for k in known), _stages(dims, taken)):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:
@@ -235,9 +245,12 @@ def _first(
             yield {d.key: values[d.key] for d in dims}
 
 
-def _stages(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
-    yield from (_stage(dims, 1, 2, together) for together in range(5))
-    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (16, 1)))
+def _stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, int]]:
+    odd, short = ([p for p in primes if p not in taken] or primes for primes in (ODD, SHORT))
+    for together in range(6):
+        yield _stage(dims, 1, 2, together, lengths=short, odd=odd)
+    yield from _sums(dims, _stage(dims, 1, 2, 1, lengths=short, odd=odd))
+    yield from (_stage(dims, 1, batch, together) for batch, together in ((1, 2), (8, 1), (3, 1), (4, 1), (16, 1)))
     yield from (_stage(dims, of, 2, 2) for of in (2, 4, 8, 16, 32))
     yield _stage(dims, 32, 2, 3)  # squares, or equal lengths
     for first, second in ((192, 96), (96, 192)):
@@ -250,6 +263,15 @@ def _stages(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
         yield _stage(dims, 1, batch, 2, edges=(224, 224), lengths=(512,))
 
 
+def _sums(dims: tuple[Dimension, ...], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
+    """One length as the sum of two others: what was read before and what is new, under one mask."""
+    lengths = [d.key for d in dims if d.role == "length"]
+    if 3 <= len(lengths) <= 4:
+        for total in reversed(lengths):
+            for one, other in itertools.combinations([key for key in lengths if key != total], 2):
+                yield {**sizes, total: sizes[one] + sizes[other]}
+
+
 def _stage(
     dims: tuple[Dimension, ...],
     multiple: int,
@@ -257,15 +279,16 @@ def _stage(
     together: int,
     edges: Sequence[int] = (),
     lengths: Sequence[int] = (),
+    odd: Sequence[int] = ODD,
 ) -> dict[str, int]:
     """Sizes for all dimensions: multiples of a power of two, or ``edges`` and ``lengths``, over again if they are few.
 
     ``together`` says which dimensions share a size: 0 none, 1 batches, 2 those at the same axis of several inputs, 3
-    those of one role, 4 all.
+    those of one role, 4 all but batches, 5 all.
     """
     pools: dict[Role, Sequence[int]] = {
         "batch": range(batch, batch + len(dims)),
-        "edge": edges or _multiples(multiple, ODD),
+        "edge": edges or _multiples(multiple, odd),
         "length": lengths or _multiples(multiple, SHORT),
     }
     all_as: Role = "edge" if any(d.role == "edge" for d in dims) else "length"
@@ -276,7 +299,7 @@ def _stage(
         if d.role == "channels":
             values[d.key] = d.likely or 3
             continue
-        role = all_as if together == 4 else d.role
+        role = all_as if together == 5 or (together == 4 and d.role != "batch") else d.role
         group: object = d.key
         if together >= 3 and not (edges and role == "edge") or (together >= 1 and role == "batch"):
             group = role
@@ -303,7 +326,7 @@ def _targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int],
 
     def smaller(d: Dimension, size: int) -> Sequence[int]:
         if d.role == "batch":
-            return [1 if 1 < size < 8 else 3 * size]
+            return [1, 3 * size] if size > 1 else [3]
         if d.role == "channels":
             return [size]
         of = _power(size)
@@ -312,7 +335,7 @@ def _targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int],
 
     def larger(d: Dimension, size: int) -> Sequence[int]:
         if d.role == "batch":
-            return [size + 1 + place[d.key] % 4, 3] if size < 8 else [2 * size]
+            return [size + 1 + place[d.key] % 4, 3] if size < 8 else [3, 2 * size]
         if d.role == "channels":
             return [size]
         of, k = _power(size), place[d.key] % 4

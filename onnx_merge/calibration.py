@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -62,6 +63,7 @@ def load_calibration(
     model: onnx.ModelProto | None = None,
     base_dir: Path | None = None,
     sizes: Sizes | None = None,
+    most: float = math.inf,
 ) -> Calibration:
     """At most ``count`` samples from ``source``, checked against ``inputs``. The same ones every time.
 
@@ -81,6 +83,7 @@ def load_calibration(
     layout: of images; auto: where the 1, 3 or 4 channels stand.
     model, base_dir: the model, whose normalisation and embeddings tell what inputs are like; the folder of its data.
     sizes: of dynamic dims, by symbol or input, where samples are made up or images cut.
+    most: bytes that the samples may take; there are fewer where they would take more.
 
     Raises
     ------
@@ -90,23 +93,38 @@ def load_calibration(
     if count < 1:
         raise UsageError(f"calibration needs at least 1 sample, not {count}")
     if source is None or (isinstance(source, str) and source in ("auto", "synthetic")):
-        return _synthetic(inputs, count, seed, model, base_dir, sizes)
+        return _synthetic(inputs, count, seed, model, base_dir, sizes, most)
     if isinstance(source, str) and source == "none":
         return Calibration({}, "none", False)
+    return _given(source, inputs, count, ImageSettings(mean, std, layout, model, base_dir, sizes, most))
+
+
+def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
+    """The user's samples, with a note where memory holds no more of them."""
+    found = _read(source, inputs, count, images)
+    if not len(found) or not len(found) < count:
+        return found
+    each = sum(a.nbytes for a in found.feeds.values() if a.ndim) / len(found)
+    if each * (len(found) + 1) <= images.most:
+        return found
+    return replace(found, notes=(*found.notes, f"{len(found)} samples were read: more do not fit --memory-limit"))
+
+
+def _read(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
+    most = images.most
     if isinstance(source, (str, os.PathLike)):
         function = split_function(os.fspath(source))
         if function is not None:
-            feeds = load_function(*function, inputs, count)
+            feeds = load_function(*function, inputs, count, most)
             return Calibration(feeds, f"{function[0].name}:{function[1]}", True)
-        images = ImageSettings(mean, std, layout, model, base_dir, sizes)
         return _from_path(Path(source), inputs, count, images)
     if is_pair(source) and isinstance(source[0], (str, os.PathLike)):
         folder = Path(source[0])
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder: beside a function, give a folder or an iterable")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return Calibration(load_items((files, source[1]), inputs, count, f"{folder}"), f"{folder.name}", True)
-    return Calibration(load_items(source, inputs, count, "calib"), "arrays from Python", True)
+        return Calibration(load_items((files, source[1]), inputs, count, f"{folder}", most), f"{folder.name}", True)
+    return Calibration(load_items(source, inputs, count, "calib", most), "arrays from Python", True)
 
 
 def _from_path(path: Path, inputs: Sequence[TensorInfo], count: int, settings: ImageSettings) -> Calibration:
@@ -114,14 +132,14 @@ def _from_path(path: Path, inputs: Sequence[TensorInfo], count: int, settings: I
         if path.suffix.lower() not in (".npz", ".npy"):
             problem = "is no calibration data" if path.exists() else "does not exist"
             raise InputError(f"{path} {problem}: give {KINDS}")
-        return Calibration(load_array_file(path, inputs, count), path.name, True)
+        return Calibration(load_array_file(path, inputs, count, settings.most), path.name, True)
     arrays, images = array_files(path), image_files(path)
     if arrays and images:
         raise InputError(
             f"{path} holds both arrays and images, such as {arrays[0].name} and {images[0].name}: part them"
         )
     if arrays:
-        feeds = load_array_folder(arrays, inputs, count)
+        feeds = load_array_folder(arrays, inputs, count, settings.most)
         return Calibration(feeds, f"folder of {len(arrays)} array files", True)
     if not images:
         raise InputError(f"{path} holds no .npz or .npy files and no images (jpg, png, bmp, webp)")
@@ -136,11 +154,12 @@ def _synthetic(
     model: onnx.ModelProto | None,
     base_dir: Path | None,
     sizes: Sizes | None,
+    most: float,
 ) -> Calibration:
     bounds = index_bounds(model) if model is not None else {}
     one = random_feeds(inputs, 1, seed, sizes, bounds)
-    each = max(1, sum(a.nbytes // (len(a) if has_rows(a) else 1) for a in one.values()))
-    fitting = max(1, min(count, max(8, SYNTHETIC_BYTES // each)))
+    each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
+    fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC_BYTES) / each))))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
     feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model, base_dir)
     kind = "images" if has_images(inputs, sizes) else "samples"

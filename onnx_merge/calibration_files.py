@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError
 from onnx_merge.runtime import TensorInfo
-from onnx_merge.samples import by_input, conform, read_arrays
+from onnx_merge.samples import Stored, by_input, conform, read_arrays
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -22,18 +23,22 @@ def array_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
 
 
-def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int) -> dict[str, Array]:
-    """At most ``count`` samples, evenly spaced, of an .npz or .npy file: (N, ...) by input name.
+def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int, most: float = math.inf) -> dict[str, Array]:
+    """At most ``count`` samples, evenly spaced, of an .npz or .npy file: (N, ...) by input name; fewer where they take
+    more than ``most`` bytes.
 
     Raises
     ------
     InputError: the file cannot be read or does not fit.
     """
-    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}")
+    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}", most)
 
 
-def load_array_folder(paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int) -> dict[str, Array]:
-    """At most ``count`` samples from files of one or several each, with or without the first axis.
+def load_array_folder(
+    paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+) -> dict[str, Array]:
+    """At most ``count`` samples from files of one or several each, with or without the first axis; fewer where they
+    take more than ``most`` bytes.
 
     They are evenly spaced over the files, and within each.
 
@@ -41,6 +46,8 @@ def load_array_folder(paths: Sequence[Path], inputs: Sequence[TensorInfo], count
     ------
     InputError: a file cannot be read or does not fit.
     """
+    first = with_batch(by_input(read_arrays(paths[0]), inputs, f"{paths[0]}"), inputs)
+    count = fitting(first, inputs, count, most)
     files = [paths[k] for k in spaced(len(paths), count)]
     share = -(-count // len(files))
     parts: list[dict[str, Array]] = []
@@ -51,14 +58,27 @@ def load_array_folder(paths: Sequence[Path], inputs: Sequence[TensorInfo], count
     return {n: a[spaced(len(a), count)] if has_rows(a) else a for n, a in feeds.items()}
 
 
-def with_batch(arrays: dict[str, Array], inputs: Sequence[TensorInfo]) -> dict[str, Array]:
+def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
     """``arrays`` with a first axis of one where they lack it."""
     ranks = {i.name: len(i.shape) for i in inputs}
-    return {n: a[None] if ranks[n] and a.ndim == ranks[n] - 1 else a for n, a in arrays.items()}
+    return {n: np.asarray(a)[None] if ranks[n] and a.ndim == ranks[n] - 1 else a for n, a in arrays.items()}
 
 
-def chosen_rows(arrays: dict[str, Array], inputs: Sequence[TensorInfo], count: int, where: str) -> dict[str, Array]:
-    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types.
+def fitting(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], count: int, most: float) -> int:
+    """``count``, or as many samples like those of ``arrays`` (N, ...) as take ``most`` bytes in the inputs' types."""
+    each = sum(math.prod(arrays[i.name].shape[1:]) * i.dtype.itemsize for i in inputs if i.shape)
+    return max(1, int(min(count, most / max(1, each))))
+
+
+def chosen_rows(
+    arrays: Mapping[str, Stored],
+    inputs: Sequence[TensorInfo],
+    count: int,
+    where: str,
+    most: float = math.inf,
+) -> dict[str, Array]:
+    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types; fewer where they take more
+    than ``most`` bytes.
 
     Raises
     ------
@@ -67,6 +87,7 @@ def chosen_rows(arrays: dict[str, Array], inputs: Sequence[TensorInfo], count: i
     counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
     if len(set(counts.values())) > 1:
         raise InputError(f"{where} has different numbers of samples: {counts}")
+    count = fitting(arrays, inputs, count, most)
     rows = spaced(next(iter(counts.values()), 1), count)
     taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
     return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ class ImageSettings:
     model: onnx.ModelProto | None = None
     base_dir: Path | None = None
     sizes: Sizes | None = None
+    most: float = math.inf
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -69,6 +71,11 @@ def load_images(
         std = std / scale
         notes.append(f"pixels go from 0 to {scale:g}, with no mean and std: if the model was trained with, give them")
     pillow = _pillow()
+    # Twice, since they are turned from rows of pixels into planes.
+    wanted = min(count, len(paths))
+    count = max(1, int(min(wanted, settings.most / (2 * info.dtype.itemsize * height * width * channels))))
+    if count < wanted:
+        notes.append(f"{count} images were read: more do not fit --memory-limit")
     feed = np.empty((min(count, len(paths)), height, width, channels), np.uint8 if bytes_ else np.float32)
     for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
         pixels = _pixels(pillow, path, height, width, channels)

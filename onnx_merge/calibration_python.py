@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,10 +14,10 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.calibration_files import chosen_rows, joined, spaced, with_batch
+from onnx_merge.calibration_files import chosen_rows, fitting, joined, spaced, with_batch
 from onnx_merge.errors import InputError, OnnxMergeError
 from onnx_merge.runtime import TensorInfo
-from onnx_merge.samples import by_input
+from onnx_merge.samples import Stored, by_input
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -33,7 +34,9 @@ def is_pair(source: object) -> TypeGuard[tuple[Any, Callable[[Any], Any]]]:
     return isinstance(source, (tuple, list)) and len(source) == 2 and callable(source[1])
 
 
-def load_function(path: Path, name: str, inputs: Sequence[TensorInfo], count: int) -> dict[str, Array]:
+def load_function(
+    path: Path, name: str, inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+) -> dict[str, Array]:
     """At most ``count`` samples from what ``name()`` in the file ``path`` returns or yields: see `load_items`.
 
     The file's folder can be imported from while the samples are read.
@@ -53,11 +56,14 @@ def load_function(path: Path, name: str, inputs: Sequence[TensorInfo], count: in
         function = getattr(module, name, None)
         if not callable(function):
             raise InputError(f"{path} has no function {name!r}")
-        return load_items(function, inputs, count, where)
+        return load_items(function, inputs, count, where, most)
 
 
-def load_items(source: object, inputs: Sequence[TensorInfo], count: int, where: str) -> dict[str, Array]:
-    """At most ``count`` samples (N, ...) by input name. ``where`` begins the message of errors.
+def load_items(
+    source: object, inputs: Sequence[TensorInfo], count: int, where: str, most: float = math.inf
+) -> dict[str, Array]:
+    """At most ``count`` samples (N, ...) by input name; fewer where they take more than ``most`` bytes. ``where``
+    begins the message of errors.
 
     Of a sequence they are evenly spaced, of another iterable the first.
 
@@ -74,12 +80,13 @@ def load_items(source: object, inputs: Sequence[TensorInfo], count: int, where: 
             if is_pair(source):
                 source, transform = source
         if isinstance(source, Mapping) or (hasattr(source, "__array__") and transform is _same):
-            return chosen_rows(with_batch(_named(source, inputs, where), inputs), inputs, count, where)
+            return chosen_rows(with_batch(_named(source, inputs, where), inputs), inputs, count, where, most)
         parts: list[dict[str, Array]] = []
         rows = 0
         for k, item in _items(source, count, where, parts):
             at = f"{where}, sample {k}"
             named = with_batch(_named(transform(item), inputs, at), inputs)
+            count = min(count, fitting(named, inputs, count, most))
             parts.append(chosen_rows(named, inputs, count - rows, at))
             rows += next((len(a) for a in parts[-1].values() if has_rows(a)), 1)
             if rows >= count:
@@ -107,7 +114,7 @@ def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]
         yield from enumerate(source)
 
 
-def _named(item: Any, inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+def _named(item: Any, inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
     """Arrays by input name from a mapping, or from the array of a single input."""
     if isinstance(item, Mapping):
         return by_input({str(key): _array(value, where) for key, value in item.items()}, inputs, where)

@@ -263,7 +263,7 @@ def add_ways(parser: Parser) -> None:
     check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")
     check.add_argument("--std", metavar="A,B,C", help="of image files: divides pixels after that (1)")
     check.add_argument("--layout", metavar=_choices("layout"), help="where a model has its images' channels (auto)")
-    check.add_argument("--memory-limit", metavar="SIZE", help="of calibration, about (2GB)")
+    check.add_argument("--memory-limit", metavar="SIZE", help="beside some 500 MB of libraries (2GB)")
     check.add_argument("--seed", type=int, metavar="N", help="of random samples (0)")
     check.add_argument(
         "--benchmark", nargs="?", const="auto", metavar="N,N", help="measure latency, at these batch sizes (1)"

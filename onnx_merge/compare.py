@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
@@ -57,12 +59,15 @@ class Comparison:
     """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
+    fitting: Fitting = field(init=False)
+    """What samples take, and the sizes that nobody gave."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
     _session: Session | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         options = self.options
         self.sizes = self.given
+        self.fitting = Fitting(options.memory_limit, self.sizes)
         try:
             self._session = Session(self.model, self.provider)
             inputs = self._session.inputs
@@ -75,6 +80,9 @@ class Comparison:
         resolve_shapes(inputs, None, self.given)
         if not options.has_samples and not options.labels:
             self._find_sizes()
+        with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
+            self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
+            self.notes.extend(self.fitting.notes)
         if options.has_samples:
             twice = 1 if options.max_drop is None else 2
             self._loaded = self._load(max(twice * options.sample_count, options.check_n))
@@ -97,7 +105,7 @@ class Comparison:
         if options.max_drop is not None:
             self._hold_out()
         if self.samples and self.samples.labels is not None and options.labels:
-            self.before = accuracy(self._session, self.samples.feeds, self.samples.labels, self.provider)
+            self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
 
     def _find_sizes(self, samples: Samples | None = None) -> None:
         """Find sizes at which the model runs, and such as samples can be made at."""
@@ -164,10 +172,10 @@ class Comparison:
             raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
         labels, before = samples.labels, self.before
         if labels is not None and before is not None:
-            return lambda result: before - accuracy(result, samples.feeds, labels, self.provider)
+            return lambda result: before - self._accuracy(result, samples.feeds, labels)
 
         def changed(result: Session) -> float:
-            close = fidelity(original, result, samples.feeds, self.provider, source=self.source)
+            close = self._fidelity(original, result, samples.feeds)
             if close.top1_agreement is None:
                 raise UsageError("max-drop needs a classifier: this model's outputs have no classes")
             return 100 * (1 - close.top1_agreement)
@@ -204,8 +212,13 @@ class Comparison:
             std=options.std,
             layout=options.layout,
             model=self.model,
-            sizes=self.sizes,
+            sizes=self.fitting.sizes,
+            most=self.fitting.inputs,
         )
+
+    def release(self) -> None:
+        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
+        self._loaded = None
 
     @property
     def given(self) -> dict[str, tuple[int, ...]]:
@@ -224,12 +237,12 @@ class Comparison:
             return None
         if self.samples:
             feeds = _spread(self.samples.feeds, self.options.check_n)
-            return fidelity(self.session, result, feeds, self.provider, source=self.source)
+            return self._fidelity(self.session, result, feeds)
         problem: OnnxMergeError | None = None
-        for count in (self.options.check_n, 1):  # one: for models whose batch is called dynamic and is not
+        for count in (self.options.check_n, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
-                return fidelity(self.session, result, feeds, self.provider, source=self.source)
+                return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
@@ -239,12 +252,25 @@ class Comparison:
         self.notes.append(f"outputs were not compared: {problem}")
         return None
 
+    @property
+    def _batch(self) -> int:
+        """The least number of samples with which the model was seen to run."""
+        inputs = self._session.inputs if self._session else ()
+        return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
+
     def accuracy(self, result: Session) -> Accuracy | None:
         """Accuracy before and after, if there are labels."""
         if self.before is None or self.samples is None or self.samples.labels is None:
             return None
-        after = accuracy(result, self.samples.feeds, self.samples.labels, self.provider)
+        after = self._accuracy(result, self.samples.feeds, self.samples.labels)
         return Accuracy(self.before, after, len(self.samples.labels))
+
+    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: NDArray[np.int64]) -> float:
+        return accuracy(model, feeds, labels, self.provider, most=self.fitting.together(feeds))
+
+    def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
+        most = self.fitting.together(feeds)
+        return fidelity(before, after, feeds, self.provider, source=self.source, most=most)
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
@@ -256,7 +282,9 @@ class Comparison:
         if self.session is None:
             raise OnnxMergeError("the model cannot be run")
         if self.samples is None:
-            return random_feeds(self.session.inputs, size, self.options.seed, self.sizes, index_bounds(self.model))
+            return random_feeds(
+                self.session.inputs, size, self.options.seed, self.fitting.sizes, index_bounds(self.model)
+            )
         feeds = self.samples.feeds
         return {
             name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
@@ -264,16 +292,18 @@ class Comparison:
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` random samples, fewer where they are huge."""
-        bounds, seed = index_bounds(self.model), self.options.seed
-        one = random_feeds(session.inputs, 1, seed, self.sizes, bounds)
-        count = max(1, min(count, RANDOM_BYTES // max(1, sum(array.nbytes for array in one.values()))))
+        bounds, seed, sizes = index_bounds(self.model), self.options.seed, self.fitting.sizes
+        one = random_feeds(session.inputs, 1, seed, sizes, bounds)
+        count = max(
+            1, min(count, min(RANDOM_BYTES, self.fitting.inputs) // max(1, sum(array.nbytes for array in one.values())))
+        )
         batches = {i.shape[0] if i.shape else None for i in session.inputs}
         size = batches.pop() if len(batches) == 1 else None
         if not isinstance(size, int) or size < 1:
-            return random_feeds(session.inputs, count, seed, self.sizes, bounds)
+            return random_feeds(session.inputs, count, seed, sizes, bounds)
         # The batch is fixed: draw as many as it takes.
         draws = range(math.ceil(count / size))
-        runs = [random_feeds(session.inputs, None, seed + k, self.sizes, bounds) for k in draws]
+        runs = [random_feeds(session.inputs, None, seed + k, sizes, bounds) for k in draws]
         return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
 
 

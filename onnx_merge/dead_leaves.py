@@ -20,6 +20,9 @@ SMALLEST = 1.5
 BLUR = (0.3, 0.8)
 """Deviations of the blur, in pixels: lenses, and the making of small images from large ones."""
 
+SPREAD = 2**25
+"""Bytes of images beyond which their deviation is found image by image."""
+
 
 @serial
 def _draw(state: NDArray[np.uint64]) -> float:
@@ -152,7 +155,11 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
         image += 0.02 * rng.standard_normal(image.shape, np.float32)  # of the sensor
         np.clip(image, -2.3, 2.6, out=image)  # black and white
     mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
-    deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)
+    if images.nbytes <= SPREAD:
+        deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)
+    else:  # without all of them in float64
+        squares = sum(np.square(image - mean[0]).sum((1, 2)) for image in images)
+        deviation = np.sqrt(squares / images[:, 0].size).reshape(mean.shape)
     images -= mean.astype(np.float32)
     images /= np.maximum(deviation, 1e-6).astype(np.float32)
     return images

@@ -17,6 +17,10 @@ from onnx_merge.threads import share_of_cores
 class Executor(Protocol):
     """Makes candidates."""
 
+    @property
+    def processes(self) -> int:
+        """Those that share this machine's memory, this one among them."""
+
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """One result for each share, as they are done. ``job`` is prepared."""
 
@@ -26,6 +30,7 @@ class InProcess:
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
+        self.processes = 1
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """See `Executor`."""
@@ -39,6 +44,7 @@ class Processes:
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
+        self.processes = jobs + 1  # what was found out about the model stays here as well
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """See `Executor`.

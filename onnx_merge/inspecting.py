@@ -88,7 +88,7 @@ def run(
     observer = RunObserver()
     analysis = analyse(source.model, assignments, observer, stages, FOLDING)
     with stages("measure"):
-        whole = cost(analysis.before, observer)
+        whole = cost(analysis.before, observer, FOLDING)
         parts = list(analysis.parts())
         holdings = Holdings(analysis.typing, [(part.typing, names) for part, names in parts[1:]], analysis.moved)
         groups = tuple(_inspected(part.typing, g, holdings) for part, _ in parts for g in part.groups)

@@ -12,16 +12,19 @@ from onnx_merge.benchmark import benchmark
 from onnx_merge.compare import Comparison, gate
 from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
 from onnx_merge.latency import Latency
+from onnx_merge.memory import trim
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, check_structure
+from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
+from onnx_merge.structure import check_structure
+from onnx_merge.unchanged import check_unchanged
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -77,7 +80,8 @@ class Job:
         self._observer = RunObserver(self.provider, seed=options.seed)
         self._samples = self._make_samples()
         if self._samples is None and options.loses and options.method == "reconstruct":
-            self.comparison.notes.append("merged by weights: the model could not be run on samples")
+            why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
+            self.comparison.notes.append(f"merged by weights: {why}")
         method = "reconstruct" if options.method == "auto" else options.method
         self.settings = CompressSettings(
             keep=options.amount,
@@ -177,6 +181,14 @@ class Job:
         self.stages.seconds.update(compressed.seconds)
         return compressed
 
+    def release(self, compressed: Compressed) -> None:
+        """Let go of all that ``compressed`` rested on: nothing more is compressed."""
+        self._study = self._samples = None
+        self.comparison.release()
+        for graph in (compressed.before, compressed.typing.graph):
+            graph.forget()
+        trim()
+
     def allocation(self, compressed: Compressed) -> AllocationResult | None:
         """How the budget was spread, for the report."""
         found = compressed.allocation
@@ -200,10 +212,22 @@ class Job:
         excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
         groups = group_results(compressed.every_plan, excluded)
         if options.asks_for_change and not compressed.shrinks:
-            raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised))
+            block = settings.blocks.size if settings.blocks.strict else 1
+            raise NothingToDoError(why_nothing(options.lossless, groups, compressed.quantised, block=block))
         original, rigid = self.source.model, compressed.before.info.rigid
         with self.stages("check"):
-            notes = check_structure(original, compressed.model, provider, sizes=comparison.sizes, seed=options.seed)
+            notes = check_structure(
+                original,
+                compressed.model,
+                provider,
+                assignments=comparison.assignments,
+                seed=options.seed,
+                session=comparison.session,
+            )
+            if not options.loses:
+                notes += check_unchanged(
+                    original, compressed.model, comparison.assignments, provider, seed=options.seed
+                )
             if rigid is not None:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):
@@ -214,7 +238,7 @@ class Job:
             # one shows the shapes; what of them varies, which bodies need to know, several show
             sizes = settings.assignments if compressed.inside else settings.assignments[:1]
             smaller = Graph(normalise(compressed.model, FOLDING), sizes, self._observer, FOLDING)
-            before, now = (cost(graph, self._observer) for graph in (compressed.before, smaller))
+            before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:
             with self.stages("benchmark"):

@@ -129,7 +129,7 @@ def compare_latency(
         raise UsageError("there is no model to measure: give at least one")
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
-    sessions = [Session(model, provider, threads=threads) for model in models]
+    sessions = [Session(model, provider, threads=threads, arena=True) for model in models]
     rounds = interleaved([partial(session.run, feeds) for session in sessions], seconds=seconds, clock=clock)
     return Latencies(
         models=summary(rounds),

@@ -11,6 +11,7 @@ import onnx
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import CPU, ProviderChoice, Session
 from onnx_merge.samples import feeds_at, index_bounds, resolve_shapes
+from passes.graph.shape_probe import SHAPELESS, shape_name, telling_shapes
 from passes.graph.shapes import Shape
 
 
@@ -43,7 +44,7 @@ class RunObserver:
             values = session.run(feeds_at(session.inputs, shapes, seed, bounds))
         except OnnxMergeError:
             return {}
-        wanted = {f"{name}{SUFFIX}": name for name in names}
+        wanted = {shape_name(name): name for name in names}
         return {wanted[name]: tuple(map(int, value)) for name, value in values.items() if name in wanted}
 
     def _session(self, model: onnx.ModelProto, names: list[str]) -> tuple[Session, dict[str, int]]:
@@ -51,9 +52,10 @@ class RunObserver:
         if self._loaded is None or self._loaded[0] is not model or self._loaded[1] != names:
             self._loaded = None
             try:
-                session = self._load(_telling(model, names))
-            except OnnxMergeError:  # a sequence has no shape
-                session = self._load(_telling(model, _tensors(model, names)))
+                session = self._load(telling_shapes(model, names))
+            except OnnxMergeError:  # some are no tensors
+                others = {n for node in model.graph.node if node.op_type in SHAPELESS for n in node.output}
+                session = self._load(telling_shapes(model, [name for name in names if name not in others]))
             self._loaded = model, names, session, index_bounds(model)
         return self._loaded[2:]
 
@@ -61,27 +63,11 @@ class RunObserver:
         return Session(model, self.provider, optimisation="basic", base_dir=self.base_dir)
 
 
-SUFFIX = ".shape-of"
-"""Of the outputs that tell shapes."""
-
-
-def _telling(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of ``model`` whose outputs are the shapes of the tensors ``names``."""
+def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy of ``model`` with the tensors ``names`` among its outputs."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    graph = copy.graph
-    graph.node.extend(onnx.helper.make_node("Shape", [name], [f"{name}{SUFFIX}"]) for name in names)
-    del graph.output[:]
-    graph.output.extend(
-        onnx.helper.make_tensor_value_info(f"{name}{SUFFIX}", onnx.TensorProto.INT64, [None]) for name in names
-    )
+    present = {value.name for value in copy.graph.output}
+    # Without a type: onnxruntime infers it.
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     return copy
-
-
-NO_TENSORS = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence", "ZipMap", "If", "Loop", "Scan")
-
-
-def _tensors(model: onnx.ModelProto, names: list[str]) -> list[str]:
-    """Those of ``names`` that an op makes which makes nothing but tensors."""
-    others = {n for node in model.graph.node if node.op_type.startswith(NO_TENSORS) for n in node.output}
-    return [name for name in names if name not in others]

@@ -1,11 +1,8 @@
-"""Is the result a sound model with the original's interface, and how close are its outputs?"""
+"""How close are the outputs of the result to the original's?"""
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +12,17 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
-from onnx_merge.load import checker_line
-from onnx_merge.runtime import BFLOAT16, CPU, ProviderChoice, Session, TensorInfo
-from onnx_merge.samples import Sizes, index_bounds, random_feeds
-from onnx_merge.save import needs_external_data, save_atomically
-from passes.graph.inputs import overridable
+from onnx_merge.errors import InputError, StructureError, UsageError
+from onnx_merge.runtime import CPU, ProviderChoice, Session, TensorInfo
+from onnx_merge.structure import is_float
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-BATCHES = (1, 3)
-"""Batch sizes at which a model with a dynamic batch is run."""
 CHUNK_BYTES = 8 * 2**20
 """Input of one run, at most: activations take some hundred times as much memory."""
 CHUNK_SAMPLES = 128
+STEP = 8
+"""Batches are multiples of it, where they are larger: some models take no others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,184 +39,6 @@ class Fidelity:
     source: str
     """Where the samples come from, as the report says it."""
     provider: str
-
-
-def check_structure(
-    original: onnx.ModelProto,
-    result: onnx.ModelProto,
-    provider: ProviderChoice = CPU,
-    *,
-    sizes: Sizes | None = None,
-    seed: int = 0,
-    base_dir: Path | None = None,
-) -> list[str]:
-    """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` does.
-
-    It must give finite outputs of the declared shapes for random inputs, at batch sizes 1 and 3 where the first dim is
-    dynamic. What the original itself does not achieve is not asked of the result. ``sizes`` are as in `random_feeds`;
-    ``base_dir`` is the folder of tensors that either model left external.
-
-    Returns
-    -------
-    What could not be checked, and why: a line each, none if all could.
-
-    Raises
-    ------
-    StructureError: the result is unsound; the message says how.
-    UsageError: ``sizes`` do not fit the model.
-    """
-    with _portable(result, base_dir) as source:
-        notes = _check_sound(original, source)
-        _check_interface(original, result)
-        return notes + _check_runs(original, source, provider, sizes, seed, base_dir)
-
-
-@contextlib.contextmanager
-def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes | str]:
-    """The model's bytes, or the path of a temporary file where it is too large."""
-    if not needs_external_data(model):
-        yield model.SerializeToString()
-        return
-    with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder:
-        yield os.fspath(save_atomically(model, Path(folder, "model.onnx"), base_dir).path)
-
-
-def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
-    """`onnx.checker` with strict shape inference; without it, where the original does not pass that either."""
-    try:
-        onnx.checker.check_model(source)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise StructureError(f"the result is not a valid model: {checker_line(error)}") from error
-    try:
-        onnx.checker.check_model(source, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
-        try:
-            onnx.checker.check_model(original, full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError):
-            return [f"strict shape inference fails, as it does on the original: {checker_line(error)}"]
-        raise StructureError(f"the shapes in the result contradict each other: {checker_line(error)}") from error
-    return []
-
-
-def _check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
-    """Names, element types, ranks, fixed dims and symbols of the inputs and outputs."""
-    for kind, before, after in (
-        ("input", _inputs(original), _inputs(result)),
-        ("output", list(original.graph.output), list(result.graph.output)),
-    ):
-        names, new_names = [v.name for v in before], [v.name for v in after]
-        if names != new_names:
-            raise StructureError(f"the {kind}s of the result are {new_names}, those of the original {names}")
-        for old, new in zip(before, after, strict=True):
-            if _element(old) != _element(new):
-                raise StructureError(
-                    f"{kind} {old.name!r} has another type in the result: {_element(new)}, not {_element(old)}"
-                )
-            old_dims, new_dims = _dims(old), _dims(new)
-            # The result may declare what the original left open, for an output.
-            if old_dims is None or (kind == "output" and new_dims is not None and _refines(old_dims, new_dims)):
-                continue
-            if old_dims != new_dims:
-                raise StructureError(f"{kind} {old.name!r} has shape {new_dims} in the result, not {old_dims}")
-
-
-def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """What a caller must feed or may override; other initializers are merely listed among the inputs."""
-    constants = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
-    return [v for v in model.graph.input if v.name not in constants - overridable(model)]
-
-
-def _element(value: onnx.ValueInfoProto) -> str:
-    if value.type.WhichOneof("value") == "tensor_type":
-        return str(onnx.TensorProto.DataType.Name(value.type.tensor_type.elem_type))
-    return " ".join(str(value.type).split())
-
-
-def _dims(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
-    """Declared dims, dynamic ones as their symbol or None; None where no shape is declared."""
-    kind = value.type.tensor_type
-    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
-    return dims if kind.HasField("shape") else None
-
-
-def _refines(old: list[int | str | None], new: list[int | str | None]) -> bool:
-    return len(old) == len(new) and all(o is None or o == n for o, n in zip(old, new, strict=True))
-
-
-def _check_runs(
-    original: onnx.ModelProto,
-    source: bytes | str,
-    provider: ProviderChoice,
-    sizes: Sizes | None,
-    seed: int,
-    base_dir: Path | None,
-) -> list[str]:
-    try:
-        before = Session(original, provider, base_dir=base_dir)
-        inputs = before.inputs
-    except OnnxMergeError as error:
-        return [f"not run, since the original does not load either: {error}"]
-    try:
-        after = Session(source, provider)
-    except OnnxMergeError as error:
-        raise StructureError(f"the result does not load: {error}") from error
-    declared = {v.name: _dims(v) for v in original.graph.output}
-    bounds = index_bounds(original)
-    dynamic = any(i.shape and not (isinstance(i.shape[0], int) and i.shape[0] >= 0) for i in inputs)
-    notes: list[str] = []
-    for batch in BATCHES if dynamic else (1,):
-        at = f"at batch size {batch}" if dynamic else "at its fixed batch size"
-        try:
-            feeds = random_feeds(inputs, batch, seed, sizes, bounds)
-            expected = before.run(feeds)
-        except UsageError:
-            raise
-        except OnnxMergeError as error:
-            notes.append(f"not run {at}, since the original does not run either: {error}")
-            continue
-        try:
-            actual = after.run(feeds)
-        except OnnxMergeError as error:
-            raise StructureError(f"the result does not run {at}, where the original does: {error}") from error
-        symbols = _symbols(inputs, feeds)
-        for name, value in expected.items():
-            notes += _check_output(name, value, actual[name], declared[name], symbols, at)
-    return notes
-
-
-def _symbols(inputs: Sequence[TensorInfo], feeds: Mapping[str, Array]) -> dict[int | str | None, int]:
-    """Sizes of the inputs' symbols in this run."""
-    return {d: n for i in inputs for d, n in zip(i.shape, feeds[i.name].shape, strict=True) if isinstance(d, str)}
-
-
-def _check_output(
-    name: str,
-    expected: Array,
-    actual: Array,
-    declared: list[int | str | None] | None,
-    symbols: Mapping[int | str | None, int],
-    at: str,
-) -> list[str]:
-    """Compare an output's shape and finiteness; the number of detections, say, may differ: no input fixes it."""
-    notes: list[str] = []
-    if expected.ndim != actual.ndim:
-        raise StructureError(f"output {name!r} has shape {actual.shape} {at}, the original's has {expected.shape}")
-    for axis, dim in enumerate(declared or []):
-        size = dim if isinstance(dim, int) and dim > 0 else symbols.get(dim)
-        if size is None:
-            continue
-        if len(declared or []) != expected.ndim or expected.shape[axis] != size:
-            notes.append(f"output {name!r} of the original has shape {expected.shape} {at}, unlike its declaration")
-            break
-        if actual.shape[axis] != size:
-            raise StructureError(f"output {name!r} has shape {actual.shape} {at}, the original's has {expected.shape}")
-    if not _is_float(expected):
-        return notes
-    if not np.isfinite(expected).all():
-        notes.append(f"output {name!r} of the original is not finite {at}")
-    elif not np.isfinite(actual).all():
-        raise StructureError(f"output {name!r} is not finite {at}, where the original's is")
-    return notes
 
 
 @dataclass(slots=True)
@@ -268,11 +84,13 @@ def fidelity(
     *,
     source: str = "samples",
     base_dir: Path | None = None,
+    most: int = CHUNK_SAMPLES,
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
     Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
-    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1.
+    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``most``:
+    samples of a batch, where the model leaves it open.
 
     Raises
     ------
@@ -283,12 +101,12 @@ def fidelity(
     before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
     distances: dict[str, _Distance] = {}
     agree = rows = samples = 0
-    for chunk, size, valid in batches(feeds, before.inputs):
+    for chunk, size, valid in batches(feeds, before.inputs, most):
         expected, actual = before.run(chunk), after.run(chunk)
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
         numeric = [n for n, v in expected.items() if v.dtype != object]
-        for name in [n for n in numeric if _is_float(expected[n])] or numeric:
+        for name in [n for n in numeric if is_float(expected[n])] or numeric:
             distances.setdefault(name, _Distance()).add(name, expected[name], actual[name], size, valid)
         scores, new_scores = _scores(expected, size), _scores(actual, size)
         if scores is not None and new_scores is not None:
@@ -315,8 +133,10 @@ def accuracy(
     provider: ProviderChoice = CPU,
     *,
     base_dir: Path | None = None,
+    most: int = CHUNK_SAMPLES,
 ) -> float:
-    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,).
+    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,); ``most``: see
+    `fidelity`.
 
     Raises
     ------
@@ -324,7 +144,7 @@ def accuracy(
     """
     session = _session(model, provider, base_dir)
     right = position = 0
-    for chunk, size, valid in batches(feeds, session.inputs):
+    for chunk, size, valid in batches(feeds, session.inputs, most):
         scores = _scores(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
@@ -340,7 +160,9 @@ def accuracy(
     return 100.0 * right / position
 
 
-def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterator[tuple[dict[str, Array], int, int]]:
+def batches(
+    feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], most: int = CHUNK_SAMPLES
+) -> Iterator[tuple[dict[str, Array], int, int]]:
     """Cut ``feeds`` into batches: (feeds of one run, its size, how many of its first samples count).
 
     A fixed batch size is kept, the last batch being filled up with copies of the last sample. Inputs that do not share
@@ -354,7 +176,9 @@ def batches(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> Iterato
     count = counts.pop()
     fixed_size = bool(fixed)
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
-    step = fixed.pop() if fixed else min(CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
+    step = fixed.pop() if fixed else min(most, CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
+    if not fixed_size and step > STEP:
+        step -= step % STEP
     for start in range(0, count, step):
         valid = min(step, count - start)
         size = step if fixed_size else valid
@@ -367,14 +191,10 @@ def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
     found = [
         v.reshape(v.shape[:2])
         for v in outputs.values()
-        if _is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
+        if is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
     ]
     return found[0] if len(found) == 1 else None
 
 
 def _session(model: onnx.ModelProto | Session, provider: ProviderChoice, base_dir: Path | None) -> Session:
     return model if isinstance(model, Session) else Session(model, provider, base_dir=base_dir)
-
-
-def _is_float(array: Array) -> bool:
-    return array.dtype.kind == "f" or array.dtype == BFLOAT16

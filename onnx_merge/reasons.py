@@ -9,6 +9,7 @@ GENERAL = (
     (r".+ \((\w+)\) (computes with) the sizes of .+", r"\1 \2 its size"),
     (r".+? \(([A-Za-z]\w*)\) (.+)", r"\1 \2"),
     (r"the graph's output (computes with) the sizes of .+", r"a graph output \1 its size"),
+    (r".+ (may be overridden by callers)", r"an input \1"),
     (r".+ (is a graph (?:in|out)put|is read inside a control-flow body)", r"it \1"),
     (r".+ (comes from outside its|is an output of its) (control-flow body)", r"it \1 \2"),
     (r".+ (is read outside its control-flow body too)", r"it \1"),

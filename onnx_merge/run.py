@@ -96,6 +96,7 @@ def run(
         analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, provider, stages, comparison, progress, analysis)
     compressed, settings = find(job)
+    job.release(compressed)
     verdict = job.judge(compressed, settings)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)

@@ -116,6 +116,8 @@ class Session:
         between sessions of the same level only.
     base_dir: folder of the model's external data, where it has tensors that were not loaded.
     spinning: whether threads wait actively between operators: faster, but in the way of what else is computed.
+    arena: whether memory on the CPU comes from onnxruntime's arena, as where models are deployed. It never shrinks, and
+        an output, which is a part of it, keeps all of it; without it a run takes what its tensors need.
 
     Raises
     ------
@@ -131,12 +133,14 @@ class Session:
         optimisation: Optimisation = "all",
         base_dir: Path | None = None,
         spinning: bool = True,
+        arena: bool = False,
     ) -> None:
         ort = _onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
         options.intra_op_num_threads = threads or _limit.get() or 0
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source: bytes | str

@@ -17,9 +17,11 @@ from onnx_merge.dimensions import symbol
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime import BFLOAT16, TensorInfo
+from onnx_merge.stored import StoredArray, stored
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
+Stored = Array | StoredArray
 Sizes = Mapping[str, int | Sequence[int]]
 """What the user fixed: the size of a symbol, or the whole shape of an input, by name."""
 
@@ -133,8 +135,8 @@ def _resolve(
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
         if name := symbol(dim):
             shape.append(by_symbol.setdefault(name, default))
-        elif isinstance(dim, int) and dim > 0:
-            shape.append(dim)
+        elif _fixed(dim):
+            shape.append(int(dim or 0))
         else:
             chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
             shape.append(given[axis] if chosen and isinstance(given, Sequence) else default)
@@ -166,16 +168,16 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
     arrays = read_arrays(path)
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
     named = by_input(arrays, inputs, f"{path}")
-    feeds = {i.name: conform(named[i.name], i, f"{path}") for i in inputs}
+    feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}") for i in inputs}
     counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
     if len(set(counts.values())) > 1:
         raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
         return Samples(feeds)
-    return Samples(feeds, check_labels(arrays[label_key], next(iter(counts.values()), 1), f"{path}"))
+    return Samples(feeds, check_labels(np.asarray(arrays[label_key]), next(iter(counts.values()), 1), f"{path}"))
 
 
-def by_input(arrays: Mapping[str, Array], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
     """The array for every input; that of a single input may have any key but that of labels.
 
     Raises
@@ -192,8 +194,9 @@ def by_input(arrays: Mapping[str, Array], inputs: Sequence[TensorInfo], where: s
     return {n: arrays[n] for n in names}
 
 
-def read_arrays(path: Path) -> dict[str, Array]:
-    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read. Nothing is unpickled.
+def read_arrays(path: Path) -> dict[str, Stored]:
+    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read, as large ones of an
+    .npz file are read by rows. Nothing is unpickled.
 
     Raises
     ------
@@ -207,7 +210,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
         # Opened here: of a damaged archive, np.load would leave the file open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+            return {key: stored(path, archive, key) for key in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the name") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:

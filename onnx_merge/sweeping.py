@@ -51,7 +51,8 @@ def sweep(
     folder: where ``keep-0.30.onnx`` and so on, ``sweep.csv``, ``sweep.json`` and ``sweep.png`` go; made if need be.
     start, stop, steps: shares of channels to keep, both ends included. Each is what ``keep`` is to `optimize`, which
         gives the same model for it.
-    jobs: processes that make the models side by side; each has its share of the cores.
+    jobs: processes that make the models side by side; each has its share of the cores and of the memory limit, which
+        is for all of them together.
     scheduler: address of a Dask scheduler whose workers make them instead.
     options: see `Options`, but what says how much goes is taken.
 
@@ -106,7 +107,8 @@ def run(
             files.check(source.files)
             source = with_fixed_inputs(source, options.fix_input)
         with stages("prepare"):
-            untimed = replace(options, benchmark=None)  # until the end, when nothing else runs
+            share = max(1, options.memory_limit // executor.processes)  # the limit is for all of them together
+            untimed = replace(options, benchmark=None, memory_limit=share)  # timed at the end, when nothing else runs
             comparison = Comparison(source.model, untimed, provider)
             analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from passes.bodies import Body, bodies_of, graphs_in
+from passes.graph.engine import Engine
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.patch import copy_without_weights
@@ -34,8 +35,8 @@ class Cost:
     ops: dict[str, int]
 
 
-def cost(graph: Graph, observer: Observer | None = None) -> Cost:
-    """Cost of a model, with what stands in its control-flow bodies; ``observer`` finds shapes there."""
+def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None = None) -> Cost:
+    """Cost of a model, with what stands in its control-flow bodies; ``observer`` and ``engine`` find shapes there."""
     model = graph.model
     counted = parameters(graph).items()
     sparse = sum(int(np.prod(t.dims)) for t in sparse_values(model.graph) if t.data_type in FLOATS)
@@ -43,7 +44,8 @@ def cost(graph: Graph, observer: Observer | None = None) -> Cost:
         params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted)
         + sparse
         + sum(weights_inside(node) for node in model.graph.node),
-        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph) + _macs_inside(graph, observer),
+        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph)
+        + _macs_inside(graph, observer, engine),
         bytes=model_bytes(model),
         nodes=len(graph.nodes),
         ops=dict(Counter(node.op for node in graph.nodes).most_common()),
@@ -60,10 +62,11 @@ def weights_inside(node: onnx.NodeProto) -> int:
     return found
 
 
-def _macs_inside(graph: Graph, observer: Observer | None) -> int:
+def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None) -> int:
     """Multiply-adds of the control-flow bodies."""
     bodies = bodies_of(graph)
-    each = [cost(Graph(normalise(body.model), body.assignments[:1], observer), observer).macs for body in bodies]
+    graphs = (Graph(normalise(body.model, engine), body.assignments[:1], observer, engine) for body in bodies)
+    each = [cost(inner, observer, engine).macs for inner in graphs]
     return together(bodies, each)
 
 
@@ -93,14 +96,15 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
 def batch(graph: Graph) -> int:
     """Samples that the concrete shapes stand for: the stand-in size of a dynamic first axis, or one."""
     for name in graph.inputs:
-        if (name, 0) in graph.info.dynamic:
+        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
             return graph.info.shapes[name][0]
     return 1
 
 
 def samples_held(graph: Graph) -> int:
     """Samples that go through at once at the concrete shapes, going by the inputs' first axes."""
-    sizes = (graph.info.shapes[name][0] for name in graph.inputs if graph.info.shapes.get(name))
+    fed = (name for name in graph.inputs if name not in graph.overridable)
+    sizes = (graph.info.shapes[name][0] for name in fed if graph.info.shapes.get(name))
     return max(1, min(sizes, default=1))
 
 

@@ -94,8 +94,13 @@ def _constants_reason(graph: Graph, node: Node) -> str | None:
     """Why the norm is not a fixed affine map, or nothing."""
     if node.attrs.get("training_mode", 0) or len([n for n in node.outputs if n]) > 1:
         return "it is in training mode"
-    if any(name not in graph.initializers for name in node.inputs[1:5]):
-        return "its parameters are computed in the graph"
+    given = next((name for name in node.inputs[1:5] if name in graph.overridable), None)
+    if given is not None:
+        return f"{given} may be overridden by callers"
+    made = [name for name in node.inputs[1:5] if name not in graph.initializers]
+    if made:
+        constant = all(name in graph.constants for name in made)
+        return f"its parameters are {'computed in the graph' if constant else 'not constant'}"
     if any(len(graph.shape(name) or ()) > 1 for name in node.inputs[1:5]):
         return "its parameters differ from place to place (spatial=0)"
     return None
@@ -114,6 +119,8 @@ def _private(graph: Graph, name: str, reader: Node) -> str | None:
 def _layer_reason(graph: Graph, layer: Node) -> str | None:
     """Why the weights of ``layer`` cannot be rewritten, or nothing."""
     for name in (n for n in layer.inputs[1:] if n):
+        if name in graph.overridable:
+            return f"{name} may be overridden by callers"
         if name not in graph.initializers:
             return f"{name} of {layer.label} is not an initializer"
         if len(graph.users[name]) > 1 or name in graph.captured:
@@ -122,9 +129,15 @@ def _layer_reason(graph: Graph, layer: Node) -> str | None:
         bias = graph.shape(layer.inputs[2]) or ()
         if len(bias) > 1 and bias[0] > 1:
             return f"the bias of {layer.label} differs from sample to sample"
-    rank = len(graph.shape(layer.outputs[0]) or ())
-    if layer.op == "MatMul" and (rank != 2 or len(graph.shape(layer.inputs[1]) or ()) != 2):
-        return f"{layer.label} multiplies stacks of matrices"
+    if layer.op == "MatMul":
+        shapes = [graph.shape(layer.outputs[0]), graph.shape(layer.inputs[1])]
+        if None in shapes:
+            return f"the shape of what {layer.label} makes is unknown"
+        ranks = [len(shape or ()) for shape in shapes]
+        if max(ranks) > 2:
+            return f"{layer.label} multiplies stacks of matrices"
+        if min(ranks) < 2:
+            return f"{layer.label} multiplies by a vector"
     if layer.op == "Gemm" and layer.attrs.get("transA", 0):
         return f"{layer.label} transposes its input"
     return None
@@ -179,8 +192,10 @@ def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
     """Record the fold into every layer behind, or say why there is none."""
     output = node.outputs[0]
     readers = [user for user, _ in graph.users[output]]
-    if output in graph.outputs or output in graph.captured or not readers:
+    if output in graph.outputs or output in graph.captured:
         return f"{output} is read from outside"
+    if not readers:
+        return f"nothing reads {output}"
     affine = batchnorm_affine(graph, node)
     for layer in readers:
         if layer.op not in ("Conv", "Gemm") or layer.domain or layer.inputs[0] != output:

@@ -40,20 +40,13 @@ class Ranking:
     lost: Array
 
 
-@dataclass(frozen=True)
-class _Traits:
-    """What weights say of a group."""
-
-    sign: Signature
-    free: FreeChannels
-
-
 class Planner:
     """Plans groups at any width. What does not depend on the width is found once."""
 
     def __init__(self, typing: Typing, settings: PlanSettings) -> None:
         self.typing, self.settings = typing, settings
-        self._traits: dict[str, _Traits] = {}
+        self._signs: dict[str, Signature] = {}
+        self._freed: dict[tuple[str, bool], FreeChannels] = {}
         self._rankings: dict[str, Ranking] = {}
 
     def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, str], width: Width) -> list[GroupPlan]:
@@ -67,12 +60,12 @@ class Planner:
 
     def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
         """The plan that leaves ``width`` channels."""
-        return self._planned(group, width, self._known(group).free)
+        return self._planned(group, width, self._free(group))
 
     def _planned(self, group: ChannelGroup, width: int, free: FreeChannels) -> GroupPlan:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=f"{group.size} channels are to be kept")
-        settings, traits = self.settings, self._known(group)
+        settings, sign = self.settings, self._sign(group)
         gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
         blind = self._blind(group) if settings.method == "reconstruct" else None
@@ -81,12 +74,12 @@ class Planner:
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])
         else:
-            keep = select(traits.sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
+            keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
         plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
         if group.unmixable is not None:
             plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
         elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
-            absorb(self.typing, plan, traits.sign, free, gone, settings)
+            absorb(self.typing, plan, sign, free, gone, settings)
             if blind is not None and plan.method == "merge":
                 plan.reason = f"merged only: {blind}"
         else:
@@ -95,9 +88,7 @@ class Planner:
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
         """The plan that removes what is free on every input and nothing else."""
-        exact = self._known(group).free
-        if self.settings.norms:  # without what they recorded, which holds for inputs like those that they saw
-            exact = free_channels(self.typing, group, self._known(group).sign, self._nonnegative, {})
+        exact = self._free(group, recorded=False)
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
             plan.reason = "no channel is free"
@@ -110,11 +101,11 @@ class Planner:
         of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
         """
         known = self._rankings.get(group.name)
-        free = self._known(group).free.order
+        free = self._free(group).order
         most = min(group.size if most is None else most, group.size - len(free))
         if known is None or len(known.order) < most:
             seen = self._seen(group)
-            rows = self._known(group).sign.rows.values.astype(np.float64)
+            rows = self._sign(group).rows.values.astype(np.float64)
             covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
             candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
             if group.recurrent:
@@ -129,7 +120,7 @@ class Planner:
     def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
         """The order of what units give to all that reads them, their own layer included: the power that samples show,
         or else their weights, times the power of what they are multiplied with."""
-        seen, rows = self._seen(group), self._known(group).sign.full.values.astype(np.float64)
+        seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
         power = np.square(rows).sum(axis=1)
         if seen and self._blind(group) is None:
             power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
@@ -145,12 +136,19 @@ class Planner:
     def _nonnegative(self) -> set[str]:
         return nonnegative_tensors(self.typing.graph)
 
-    def _known(self, group: ChannelGroup) -> _Traits:
-        if group.name not in self._traits:
-            sign = signature(self.typing, group, self.settings.norms)
-            free = free_channels(self.typing, group, sign, self._nonnegative, self.settings.norms)
-            self._traits[group.name] = _Traits(sign, free)
-        return self._traits[group.name]
+    def _sign(self, group: ChannelGroup) -> Signature:
+        if group.name not in self._signs:
+            self._signs[group.name] = signature(self.typing, group, self.settings.norms)
+        return self._signs[group.name]
+
+    def _free(self, group: ChannelGroup, recorded: bool = True) -> FreeChannels:
+        """Free channels; without what norms ``recorded``, which holds for inputs like those that they saw."""
+        norms = self.settings.norms if recorded else {}
+        key = (group.name, bool(norms))
+        if key not in self._freed:
+            sign = self._sign(group)
+            self._freed[key] = free_channels(self.typing, group, sign, self._nonnegative, norms)
+        return self._freed[key]
 
     def _seen(self, group: ChannelGroup) -> Knowledge:
         return self.settings.knowledge.get(group.name, {})

@@ -25,6 +25,9 @@ from passes.graph.terms import Atom, Term
 from passes.multiplications import multiplying, weight_inputs
 from passes.project import axis_size
 
+SCALED = ("Resize", "Upsample")
+"""Ops whose floating-point constants say how large the output is."""
+
 
 @dataclass(frozen=True)
 class Ungrouped:
@@ -80,13 +83,13 @@ def ungrouped(
         if macs or params:
             axes = [term for axes, _ in held[node.index] for term in axes]
             reason = _reason(typing, node, flows.get(node.index), axes, gone)
-            several = inside or any(left > 1 for _, left in held[node.index])
+            several = inside or (node.op not in SCALED and any(left > 1 for _, left in held[node.index]))
             found.append(Ungrouped(node, f"{where}{node.label}", reason, macs, params, bool(macs or several)))
     return found
 
 
 def _size(axes: Sequence[Term], gone: Mapping[Atom, int]) -> int:
-    return math.prod(axis_size(term, gone) for term in axes)
+    return math.prod(int(axis_size(term, gone)) for term in axes)
 
 
 def _reader(typing: Typing, name: str) -> Node | None:
@@ -110,10 +113,15 @@ def _reason(typing: Typing, node: Node, flow: Flow | None, axes: Sequence[Term],
     if node.index in typing.refused:
         return typing.refused[node.index]
     uses = sorted(flow.uses, key=lambda use: list(Role).index(use.role)) if flow else []
+    if flow is not None and flow.record.slid:
+        return f"{said} slides over its channels: its filter is one for all of them"
     if multiplying(node) is not None:
         if not any(name in typing.graph.constants for name in weight_inputs(node)):
             return f"{said} multiplies activations: it has no weights of its own"
-        if not any(a for use in uses if use.role is not Role.CONSUMER for a in terms.atoms(use.letter)):
+        made = [use.letter for use in uses if use.role is not Role.CONSUMER]
+        if not any(a for letter in made for a in terms.atoms(letter)):
+            if any(terms.size(letter) > 1 for letter in made):
+                return f"{said} makes channels of which each is tied to a place of its own"
             return f"{said} makes a single channel of what no layer makes"
     letters = [*(use.letter for use in uses), *axes]
     reasons = (a.reason for letter in letters for a in terms.atoms(letter) if a not in gone and a.reason)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -27,6 +27,8 @@ WORK = 4e11
 """Multiply-adds that all measurements may take, about."""
 WORST = 1e4
 """Noise over signal beyond which everything is lost."""
+BLOCK = 2**21
+"""Values of an output that are compared together, at least."""
 Outputs = list[dict[str, Array]]
 
 
@@ -36,7 +38,8 @@ class Sensitivity:
     def __init__(self, view: View, groups: int) -> None:
         """``groups``: how many will be measured, at most."""
         typing = view.typing
-        each = max(1, groups) * max(1, cost(typing.graph).macs) / 2  # on average half of the model lies behind a group
+        # on average half of the model lies behind a group
+        each = max(1, groups) * max(1, cost(view.sized.graph).macs) / 2
         affordable = WORK / each
         self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
         wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))
@@ -57,7 +60,7 @@ class Sensitivity:
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in order:
             group = groups[i]
-            flow.advance(max(flow.at, index), self._names)  # outputs made on the way are needed as well
+            flow.advance(max(flow.at, index), self._names)  # an output that is there already need not be made again
             for share in self.shares:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
@@ -88,17 +91,33 @@ class Sensitivity:
 
 def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
     """None where the exact values do not vary."""
-    a, b = (np.concatenate([np.atleast_1d(v).astype(np.float64) for v in values]) for values in (exact, now))
-    finite = np.isfinite(a)
-    a, b = (np.where(finite, v, 0.0) for v in (a, b))
-    a, b = a - a.mean(0), b - b.mean(0)
-    power = float(np.square(a).sum())
+    power = found = common = 0.0
+    for a, b in _blocks(exact, now):
+        a, b = a - a.mean(0), b - b.mean(0)
+        power += float(np.square(a).sum())
+        found += float(np.square(b).sum())
+        common += float((a * b).sum())
     if power == 0:
         return None
-    found = float(np.square(b).sum())
-    common = float((a * b).sum()) ** 2 / (power * found) if found > 0 and np.isfinite(found) else 0.0
+    common = common**2 / (power * found) if found > 0 and np.isfinite(found) else 0.0
     explained = min(max(common, 1 / WORST), 1.0)
     return (1 - explained) / explained
+
+
+def _blocks(exact: Sequence[Array], now: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
+    """Both in float64, all samples of so many values that this takes little memory."""
+    if sum(v.size for v in exact) <= BLOCK:
+        yield _joined(exact), _joined(now)
+        return
+    flat = [[np.atleast_1d(v).reshape(len(np.atleast_1d(v)), -1) for v in values] for values in (exact, now)]
+    width, step = flat[0][0].shape[1], max(1, BLOCK // sum(len(v) for v in flat[0]))
+    for start in range(0, width, step):
+        a, b = (_joined([v[:, start : start + step] for v in values]) for values in flat)
+        yield a, b
+
+
+def _joined(values: Sequence[Array]) -> Array:
+    return np.concatenate([np.atleast_1d(v).astype(np.float64) for v in values])
 
 
 def _first_reader(group: ChannelGroup) -> int:

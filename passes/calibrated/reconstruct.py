@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from passes.calibrated.budget import BATCH
 from passes.calibrated.restandardise import samples_in, transfer
 from passes.calibrated.solve import solve_layers
-from passes.calibrated.views import BATCH, View, Views
+from passes.calibrated.views import View, Views
 from passes.graph.infer import Typing
 from passes.numerics.blas import in_turns
 from passes.plan import GroupPlan
@@ -34,9 +35,7 @@ def reconstruct(typing: Typing, views: Views, make: Callable[[View | None], list
     notes = views.notes
     found = list(views)
     if not found:
-        return Reconstruction(
-            make(None), Solution(), (*notes, "too few samples to reconstruct from: merged by weights")
-        )
+        return Reconstruction(make(None), Solution(), (*notes, views.lacking))
     for view in found:
         done = _solved(view, typing, make(view))
         if not _astray(typing, done, view):

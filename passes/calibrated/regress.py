@@ -7,7 +7,9 @@ p' patches of what it reads, y its targets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -26,10 +28,17 @@ TOGETHER = 2**25
 """Bytes of what a layer reads and gives whose moments are taken together."""
 WIDE = 6144
 """Features from which on places are thinned out until there are fewer of them than features."""
+SQUARE = 22
+"""Bytes for each pair of features up to which this is not done sooner, for want of memory."""
 
 
-def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine) -> tuple[Array, Array | None, float]:
-    """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost."""
+def regress(
+    layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine, most: float = math.inf
+) -> tuple[Array, Array | None, float]:
+    """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost.
+
+    ``most``: bytes that are taken at once, about, while moments are computed.
+    """
     out, into = layer.weight_axes
     ordered = np.moveaxis(prior, (out, into), (0, -1))  # O taps... I
     groups = layer.groups
@@ -37,11 +46,12 @@ def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine
     features = toward.shape[-1]
     places = sum(y.size for _, y in batches) // len(ordered)
     stride = max(1, places // max(ENOUGH * features, MANY))
-    if features > WIDE:
+    if features > min(WIDE, math.sqrt(most / SQUARE)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
     window = Window(groups, ordered.shape[-1], stride)
-    batches = _larger(batches, 4 * groups * features * (places // stride))
+    patches = 4 * groups * features * (places // stride)
+    batches = Joined(_larger(_smaller(batches, patches, most), patches))
     biased = layer.shift is not None
     if places // stride < features:
         rows = layer_rows(layer, window, prior, batches, engine)
@@ -55,13 +65,49 @@ def regress(layer: Layer, prior: Array, batches: Sequence[Batch], engine: Engine
     return weights, bias, float(np.mean([f.error for f in fits]))
 
 
-def _larger(batches: Sequence[Batch], patches: int) -> list[Batch]:
+class Joined(Sequence[Batch]):
+    """Batches of several parts each, joined when they are asked for: copies of all would double what is held."""
+
+    def __init__(self, parts: Sequence[Sequence[Batch]]) -> None:
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> Batch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Joined: ...
+
+    def __getitem__(self, index: int | slice) -> Batch | Joined:
+        """The batches are made anew each time."""
+        if isinstance(index, slice):
+            return Joined(self._parts[index])
+        part = self._parts[index]
+        if len(part) == 1:
+            return part[0]
+        return np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part])
+
+
+def _smaller(batches: Sequence[Batch], patches: int, most: float) -> list[Batch]:
+    """The same samples in more batches, where a batch would take more than ``most``: patches are there twice when they
+    are joined, and what is read three times, turned, padded and cut."""
+    total = sum(4 * x.nbytes + 3 * y.nbytes for x, y in batches) + 2 * patches
+    parts = math.ceil(total / len(batches) / max(1.0, most))
+    found: list[Batch] = []
+    for x, y in batches:
+        step = max(1, -(-len(x) // max(1, parts))) if len(x) == len(y) else len(x)
+        found += [(x[i : i + step], y[i : i + step]) for i in range(0, len(x), step)]
+    return found
+
+
+def _larger(batches: Sequence[Batch], patches: int) -> list[Sequence[Batch]]:
     """The same samples in fewer batches, two at least: each costs a matrix of moments. ``patches``: bytes of what the
     layer reads at once, everywhere on all samples."""
     each = (sum(x.nbytes + y.nbytes for x, y in batches) + patches) // len(batches)
     step = min(max(1, TOGETHER // max(1, each)), max(1, len(batches) // 2))
-    parts = [batches[i : i + step] for i in range(0, len(batches), step)]
-    return [(np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part])) for part in parts]
+    return [batches[i : i + step] for i in range(0, len(batches), step)]
 
 
 def _halves_rows(parts: Sequence[Rows]) -> tuple[Rows, Rows]:

@@ -43,7 +43,7 @@ def restandardised(
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = {
-        name: np.concatenate([f[name] for f in used]) if has_rows(feeds[0][name]) else feeds[0][name]
+        name: np.concatenate([f[name] for f in used])[:most] if has_rows(feeds[0][name]) else feeds[0][name]
         for name in feeds[0]
     }
     if not norms or samples_in(joined) < SAMPLES:

@@ -60,7 +60,8 @@ class _Solver:
         self._original, self._compressed = view.original(), Flow(compressed, view.feeds, view.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._samples = samples_for(view.typing, units.values(), keep, sum(map(samples_in, view.feeds)))
+        self._piece = view.piece
+        self._samples = samples_for(view.sized, units.values(), keep, sum(map(samples_in, view.feeds)))
 
     def solve(self, layer: Layer, ahead: Sequence[Layer]) -> None:
         """Solve ``layer``; ``ahead``: it and those after it."""
@@ -72,7 +73,7 @@ class _Solver:
         live = list(zip(self._original.live, self._compressed.live, strict=True))
         targets = [self._target(layer, exact, drifted) for exact, drifted in live]
         batches = [(drifted[layer.data], y) for (_, drifted), y in zip(live, targets, strict=True)]
-        weights, bias, error = regress(layer, self._weights(layer), batches, self._engine)
+        weights, bias, error = regress(layer, self._weights(layer), batches, self._engine, self._piece)
         self._give(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], targets)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from passes.calibrated.activations import WIDTH, activations, at_sizes_of, live_at, weight_bytes
+from passes.calibrated.budget import Budget, Moment
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
 from passes.calibrated.knowledge import Knowledge, observe_channels
@@ -20,14 +22,6 @@ from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
 from passes.numerics.arrays import has_rows
 
-BATCH = 32
-"""Samples that go through the model together, where it leaves their number open."""
-HELD = 4
-"""Live activations of a sample that are held at once: two flows, their batch inside the runtime."""
-NORMED = 10
-"""The same while all samples go through the norms as arithmetic."""
-KEPT = 0.25
-"""Share of the memory that what the original gave its layers may take between its run and the solving."""
 WORK = 4e11
 """Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
 FEWEST = 32
@@ -55,12 +49,15 @@ class Samples:
 @dataclass(eq=False)
 class View:
     """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
-    what is remembered of them may take."""
+    what is remembered of them may take; ``piece``: bytes that the moments of a layer may take; ``counted``: the same
+    model with shapes as they are on a sample, for counting only."""
 
     typing: Typing
     feeds: Feeds
     engine: Engine
     room: float = 0.0
+    piece: float = math.inf
+    counted: Graph | None = None
     _knowledge: dict[str, Knowledge] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -68,6 +65,11 @@ class View:
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process, which has samples' tensors of its own."""
         return {**vars(self), "_targets": None}
+
+    @property
+    def sized(self) -> Typing:
+        """``typing`` with shapes as they are on samples, for counting only."""
+        return self.typing if self.counted is None else replace(self.typing, graph=self.counted)
 
     def original(self) -> Flow | Recording:
         """The model on its way from layer to layer, or what it gave there, where that was kept."""
@@ -87,9 +89,9 @@ class View:
 
     def _worth_keeping(self) -> set[str]:
         """What layers are aimed at, if there is room for all of it."""
-        graph = self.typing.graph
+        graph = self.sized.graph
         names = {name for layer in solvable_layers(self.typing).values() for name in (layer.output, *layer.others)}
-        each = sum(4 * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
+        each = sum(WIDTH * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
         return names if each * sum(map(samples_in, self.feeds)) <= self.room else set()
 
 
@@ -97,9 +99,19 @@ class Views:
     """``before`` is the model with its BatchNormalization, ``typing`` that of the folded one."""
 
     def __init__(self, before: Graph, typing: Typing, samples: Samples) -> None:
-        samples, notes = _enlarged(typing, samples)
-        self.feeds, self.notes = batches(typing.graph, samples)
+        self._counted = _counted(typing.graph, samples)
+        given = sum(array.nbytes for array in samples.feeds.values())
+        moments = layer_moments(replace(typing, graph=self._counted), samples.count)
+        weights, each = weight_bytes(typing.graph), activations(self._counted)
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments)
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, self._budget)
+        self.feeds, self.notes = batches(typing.graph, samples, self._budget, _worth(self._counted))
         self.notes += notes
+        self.lacking = "too few samples to reconstruct from: merged by weights"
+        """Why there are no views, where there are none."""
+        if samples.count and not self._budget.samples:
+            enough = f"{math.ceil(self._budget.needed / 1e8) / 10:g}GB"
+            self.lacking = f"merged by weights: what a few samples take does not fit --memory-limit; {enough} would do"
         self._before, self._typing = before, typing
         self._samples: Samples | None = samples
         self._found: list[View] | None = None
@@ -113,45 +125,73 @@ class Views:
         few samples."""
         if self._found is None:
             self._found = list(self._make()) if len(self.feeds) >= 2 else []
+            self._samples = None
         return iter(self._found)
 
     def _make(self) -> Iterator[View]:
-        samples = self._samples
+        samples, budget = self._samples, self._budget
         assert samples is not None  # as long as nothing is found
-        each = max(1.0, _each(self._typing.graph))
-        together = max(4, int(samples.memory / (NORMED * each)))
-        held = HELD * each * sum(map(samples_in, self.feeds))
-        room = min(KEPT * samples.memory, samples.memory - held)
+        given = (samples.engine, budget.kept(sum(map(samples_in, self.feeds))), budget.piece, self._counted)
         if not samples.real:
-            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, together)
+            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
             if normed is not None:
-                yield View(normed, self.feeds, samples.engine, room)
-        yield View(self._typing, self.feeds, samples.engine, room)
+                yield View(normed, self.feeds, *given)
+        yield View(self._typing, self.feeds, *given)
 
 
-def batches(graph: Graph, samples: Samples) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
-    """Samples cut into the batches that go through together, as many as fit into memory."""
+def batches(
+    graph: Graph, samples: Samples, budget: Budget, worth: int
+) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
+    """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
+    that are worth their time."""
     feeds, count = samples.feeds, samples.count
     fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
-    room = _room(graph, samples)
-    worth = count if samples.real else _worth(graph)
+    room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(BATCH, used // 2))
+    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(budget.batch, used // 2))
     notes: tuple[str, ...] = ()
-    if min(count, worth) > room:
+    if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
     elif count > worth:
         notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
-    spread = np.linspace(0, count - 1, used).astype(int) if count else np.zeros(0, int)
-    cut = {n: a[spread] if has_rows(a) else a for n, a in feeds.items()}
+    spread = np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
+    cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 
 
-def _enlarged(typing: Typing, samples: Samples) -> tuple[Samples, tuple[str, ...]]:
-    """With as many samples as the layers have use for, if there are more and they can be afforded; and a note of it."""
-    affordable = min(_room(typing.graph, samples), _worth(typing.graph))
+def _counted(graph: Graph, samples: Samples) -> Graph:
+    """``graph`` with the shapes that one of the samples has, or as many as its fixed batch holds."""
+    if not samples.count:
+        return graph
+    free = all((name, 0) in graph.info.dynamic for name, array in samples.feeds.items() if array.ndim)
+    rows = np.arange(1 if free else samples_held(graph)) % samples.count
+    one = {n: a[rows] if a.ndim else a for n, a in samples.feeds.items()}
+    return at_sizes_of(graph, one, samples.engine, samples.memory)
+
+
+def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
+    """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
+    graph, held = typing.graph, samples_held(typing.graph)
+    live = live_at(graph)
+    found: list[Moment] = []
+    for layer in solvable_layers(typing).values():
+        weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
+        if not weights or not output or not data:
+            continue
+        features = math.prod(weights) // weights[layer.weight_axes[0]]
+        places = math.prod(output) / max(1, output[layer.axis]) / held * count
+        # Of fewer places than features no products of features are taken.
+        taken = features if places >= features else 0
+        found.append(Moment(live[layer.node.index] / held, data[layer.axis], taken, layer.groups))
+    return tuple(found)
+
+
+def _enlarged(typing: Typing, samples: Samples, budget: Budget) -> tuple[Samples, tuple[str, ...]]:
+    """With as many samples as the layers have use for, if there are more and they can be afforded; and a note of it.
+    ``typing``: with shapes as they are on samples."""
+    affordable = min(budget.samples, _worth(typing.graph))
     count, notes = samples.count, tuple[str, ...]()
     for further in samples.further:
         if 2 * samples.count > affordable or enough(typing, samples.count):
@@ -166,32 +206,6 @@ def _enlarged(typing: Typing, samples: Samples) -> tuple[Samples, tuple[str, ...
     return replace(samples, further=()), notes
 
 
-def _room(graph: Graph, samples: Samples) -> int:
-    """Samples that fit into memory."""
-    return max(4, int(samples.memory / max(1.0, HELD * _each(graph))))
-
-
 def _worth(graph: Graph) -> int:
-    """Samples that are worth their time, where nobody gave them."""
+    """Samples that are worth their time, where nobody gave them. ``graph``: with shapes as they are on samples."""
     return max(FEWEST, int(WORK / max(1, cost(graph).macs)))
-
-
-def _each(graph: Graph) -> float:
-    """Bytes of a sample's live activations."""
-    return _live_bytes(graph) / samples_held(graph)
-
-
-def _live_bytes(graph: Graph) -> int:
-    """Most bytes that tensors still to be read take at any point, at the concrete shapes."""
-    last = {name: node.index for node in graph.nodes for name in node.inputs}
-    sizes = {n: 4 * math.prod(graph.info.shapes.get(n, ())) for node in graph.nodes for n in node.outputs if n}
-    ends: dict[int, int] = {}
-    now = most = 0
-    for node in graph.nodes:
-        for name in node.outputs:
-            if name and name not in graph.constants:
-                now += sizes[name]
-                ends[last.get(name, node.index)] = ends.get(last.get(name, node.index), 0) + sizes[name]
-        most = max(most, now)
-        now -= ends.pop(node.index, 0)
-    return most

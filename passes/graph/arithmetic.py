@@ -129,5 +129,5 @@ def is_small(tensor: onnx.TensorProto) -> bool:
 def _is_evaluable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, Shape]) -> bool:
     if not computable(node) or not all(not n or n in known for n in node.input):
         return False
-    sizes = [math.prod(shapes[n]) for n in node.output if n in shapes]
+    sizes = [math.prod(map(int, shapes[n])) for n in node.output if n in shapes]
     return all(n <= SMALL for n in sizes) if sizes else node.op_type not in GROWING

@@ -221,7 +221,7 @@ def _finish(typing: Typing, op: Op) -> Flow:
 def _classify(op: Op, members: dict[Atom, _Membership]) -> Flow:
     flow = Flow(op.record)
     dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
-    made = {a for term in op.record.made for a in terms.atoms(term)}
+    made = {a for term in op.record.started for a in terms.atoms(term)}
     fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
     sized = {
         a

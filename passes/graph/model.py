@@ -111,6 +111,10 @@ class Graph:
             raise KeyError(name)
         return self._arrays[name]
 
+    def forget(self) -> None:
+        """Let go of values that were read: they are read again when they are asked for."""
+        self._arrays.clear()
+
     def knows(self, name: str) -> bool:
         """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
         if name in self.initializers and name not in self._arrays:
@@ -218,7 +222,7 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             Node(
                 index=index,
                 op=node.op,
-                domain=node.domain or "",
+                domain="" if node.domain in (None, "ai.onnx") else node.domain,  # the standard domain's two names
                 label=node.name or (node.outputs[0].name if node.outputs else f"{node.op}_{index}"),
                 inputs=tuple(t.name for t in node.inputs),
                 outputs=tuple(t.name for t in node.outputs),

@@ -93,7 +93,7 @@ class Record:
     """Whether next to no change of an input may be a large one of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
-    made: list[Term] = field(default_factory=list)
+    started: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
@@ -252,7 +252,7 @@ class Op:
     def produces(self, term: Term) -> None:
         """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
         from."""
-        self.record.made.append(term)
+        self.record.started.append(term)
 
     def feeds_back(self, term: Term, made: Term) -> None:
         """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""

@@ -3,7 +3,7 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all of them become one.
 """
 
-from typing import Any, TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,18 @@ Double: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
 
 
-def has_rows(values: NDArray[Any]) -> bool:
+class Rows(Protocol):
+    """An array, or what is read like one."""
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+
+    def __len__(self) -> int:
+        """Size of the first axis."""
+
+
+def has_rows(values: Rows) -> bool:
     """Whether the first axis of an input's values can hold samples: there is one, and it is not empty."""
     return values.ndim > 0 and len(values) > 0
 

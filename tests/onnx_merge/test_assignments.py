@@ -46,6 +46,11 @@ def test_every_dimension_varies_and_the_first_are_unlike_each_other():
     assert result.tried <= 5 and result.stuck == ()
 
 
+def test_sizes_are_unlike_those_of_weights():
+    body = "net (float[N,S] x) => (float[?,?] y) <float[1,7] w = {1,2,3,4,5,6,7}> { s = ReduceSum(x)  y = Mul(s, w) }"
+    assert search(body).found[0]["x"] == (2, 11)
+
+
 def test_dims_of_one_symbol_have_one_size():
     result = search("net (int64[N,S] ids, int64[N,S] mask) => (int64[N,S] y) { y = Mul(ids, mask) }")
     assert all(a["ids"] == a["mask"] for a in result.found)
@@ -136,6 +141,31 @@ KINDS = {
         """net (float[A,B] x, float[C,D] z) => (float[?,?] y)
            { p = MatMul(x, z)  q = MatMul(z, x)  c = Equal(p, q)  y = Where(c, p, q) }""",
         {},
+    ),
+    "a mask of pairs": (
+        """net (float[N,S] x, float[M,1,T,U] mask) => (float[?,?,?,?] y) <int64[2] axes = {1,2}, int64[2] last = {1,3}>
+           { r = Unsqueeze(x, axes)  c = Unsqueeze(x, last)  s = Add(r, c)
+             e = Equal(s, mask)  y = Where(e, s, mask) }""",
+        {"x": (0, 1), "mask": (0, 2, 3)},
+    ),
+    "a mask of what was and what is new": (
+        """net (float[N,S] new, float[N,P] past, float[N,T] mask) => (float[?,?] y)
+           { a = Concat<axis = 1>(past, new)  e = Equal(a, mask)  y = Where(e, a, mask) }""",
+        {"new": (0, 1), "past": (0, 1), "mask": (1,)},
+    ),
+    "at least as long as another": (
+        """net (float[N,S] x, float[N,T] z) => (float[?,?] y) <int64[1] i1 = {1}, int64[1] i2 = {2}>
+           { a = Shape(x)  b = Shape(z)  d = Sub(a, b)  l = Slice(d, i1, i2)  f = ConstantOfShape(l)
+             k = ReduceSum(f)  c = Mul(z, k)  t = ReduceSum(c)  y = Add(x, t) }""",
+        {"x": (1,), "z": (1,)},
+    ),
+    "steps of 160": (
+        """net (float[N,T] x) => (float[?,?,?] y) <int64[3] t = {0,-1,160}> { y = Reshape(x, t) }""",
+        {"x": (0, 1)},
+    ),
+    "tokens of one length": (
+        "net (int64[N,S] ids) => (int64[?,?] y) <int64[2] t = {-1,77}, int64[2] s = {0,77}> { y = Reshape(ids, s) }",
+        {"ids": (0,)},
     ),
     "images without a batch": (
         """net (uint8[H,W,3] x) => (float[?,?,?] y) { f = Cast<to = 1>(x)  y = Relu(f) }""",

@@ -336,3 +336,65 @@ class TestComparison:
         comparison = self.compare(labels=tmp_path / "l.npz", calib=ROWS)
         assert comparison.source.startswith("labels") and len(comparison.samples.feeds["x"]) == 3
         assert len(comparison.calibration()) == 10
+
+
+class TestSizes:
+    """Of the samples that are made up, where a model does not run at the usual sizes."""
+
+    ROWS_48 = """net (float[N,3,H,W] x) => (float[?,?,?,?] y)
+        <int64[1] i3 = {3}, int64[1] i4 = {4}, int64[3] to = {0,3,48}>
+        { s = Shape(x)  w = Slice(s, i3, i4)  t = Concat<axis = 0>(to, w)  y = Reshape(x, t) }"""
+
+    def compare(self, body, **options):
+        model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}')
+        return Comparison(model, Options.make({"keep": 0.5, "provider": "cpu", **options}), CPU)
+
+    def test_the_usual_ones_where_they_run(self):
+        comparison = self.compare("net (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }", calib_samples=2)
+        assert comparison.calibration().feeds["x"].shape == (2, 3, 224, 224)
+        assert comparison.notes == [] and len(comparison.assignments.found) >= 3
+
+    def test_typical_ones_where_the_usual_do_not(self):
+        comparison = self.compare(self.ROWS_48, calib_samples=2)
+        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 320)
+        assert comparison.batch(4)["x"].shape == (4, 3, 48, 320)
+        assert comparison.notes == ["samples are made at x:1,3,48,320, since the model does not run at x:1,3,224,224"]
+
+    def test_the_largest_that_were_found_where_no_typical_ones_do(self):
+        body = self.ROWS_48.replace("{0,3,48}", "{0,9,16}")
+        shape = self.compare(body, calib_samples=2).calibration().feeds["x"].shape
+        assert shape[2] == 48
+
+    def test_what_the_user_gave(self):
+        comparison = self.compare(self.ROWS_48, calib_samples=2, input_shape=["x:1,3,48,64"])
+        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 64) and comparison.notes == []
+        with pytest.raises(UsageError, match="does not run at the sizes given, x:1,3,5,7"):
+            self.compare(self.ROWS_48, input_shape=["x:1,3,5,7"])
+
+    def test_a_model_that_runs_nowhere_is_refused(self):
+        never = "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {7,3,1001,3}> { y = Reshape(x, t) }"
+        with pytest.raises(UsageError, match="'x'.*--input-shape x:1,3,48,320"):
+            self.compare(never)
+
+    def test_the_users_samples_show_at_which_sizes_it_runs(self):
+        body = "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,101,3}> { y = Reshape(x, t) }"
+        comparison = self.compare(body, calib={"x": np.ones((4, 3, 101, 3), np.float32)})
+        assert comparison.assignments.found[0]["x"][2:] == (101, 3)
+
+    def test_samples_may_run_where_nothing_made_up_does(self):
+        body = """net (float[N,2] x, int64[M] n) => (float[?,?] y) { c = ConstantOfShape(n)  y = Add(x, c) }"""
+        samples = {"x": np.ones((4, 2), np.float32), "n": np.array([4, 2, 1, 1])}
+        comparison = self.compare(body, calib=samples)
+        assert comparison.samples is not None
+
+    def test_strings_are_not_made_up(self):
+        comparison = self.compare("net (string[N] x) => (string[N] y) { y = Identity(x) }")
+        assert comparison.assignments.found == () and "strings" in comparison.assignments.problem
+
+    def test_a_name_that_says_nothing_is_no_symbol(self):
+        comparison = self.compare("net (float[A,3,B,C] x) => (float[?,?,?,?] y) { y = Relu(x) }")
+        model = comparison.model
+        for axis in (0, 2, 3):
+            model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "?"
+        again = Comparison(model, Options.make({"keep": 0.5, "provider": "cpu", "calib_samples": 2}), CPU)
+        assert again.calibration().feeds["x"].shape == (2, 3, 224, 224)

@@ -6,6 +6,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_merge import UsageError, inspect_model, optimize
+from onnx_merge.cli import main
 from onnx_merge.fixed_inputs import fitted
 from onnx_merge.options import Options
 
@@ -121,3 +122,18 @@ def test_what_does_not_fit_the_model(given, message):
     with pytest.raises(UsageError) as refusal:
         optimize(network(), keep=0.5, fix_input=given)
     assert str(refusal.value) == message
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(network(), "in.onnx")
+    np.save("rate.npy", np.array(100))
+    common = ["--keep", "0.5", "--method", "merge", "--fix-input", "flag=true"]
+    assert main(["in.onnx", "out.onnx", *common, "--fix-input", "rate=rate.npy"]) == 0
+    assert [v.name for v in onnx.load("out.onnx").graph.input] == ["x"]
+    assert main(["inspect", "in.onnx", "--fix-input", "rate=16000"]) == 0
+    capsys.readouterr()
+    assert main(["in.onnx", "out.onnx", *common, "--fix-input", "rate=fast", "--force"]) == 2
+    assert capsys.readouterr().err == "onnx-merge: error: fix-input: 'rate' takes int64, which 'fast' is not\n"
+    assert main(["in.onnx", "rate.npy", *common, "--fix-input", "rate=rate.npy", "--force"]) == 2
+    assert "rate.npy" in capsys.readouterr().err

@@ -6,9 +6,9 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import FidelityError
-from onnx_merge.parity import check_structure
 from onnx_merge.run import optimize
 from onnx_merge.runtime import Session, TensorInfo
+from onnx_merge.structure import check_structure
 
 KEYS = {
     "string": 'classlabels_strings = ["eel", "cat", "dog"]',

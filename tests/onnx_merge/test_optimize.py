@@ -1,5 +1,6 @@
 """From Python: the whole way of a model, with what is written, what is not, and what is told."""
 
+import dataclasses
 import errno
 import hashlib
 from pathlib import Path
@@ -135,6 +136,12 @@ def test_keep_1_writes_an_unchanged_copy(source, tmp_path):
 
 def test_that_nothing_shrinks_is_an_error_with_its_reason(source, tmp_path):
     cases = {
+        "no group can lose a block of 32 channels at this share: use a smaller --keep or --align 1": {
+            "keep": 0.9,
+            "align": 32,
+            "allocation": "uniform",
+            "method": "prune",
+        },
         "too small to lose a channel": {"keep": 0.99},
         "no channel is free": {"lossless": True},
         "excluded by '.*': exclude less": {"keep": 0.5, "exclude": ".*"},
@@ -283,6 +290,26 @@ def test_an_unsound_result_is_not_written(source, tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "compress", broken)
     with pytest.raises(StructureError):
         optimize(source, tmp_path / "out.onnx", keep=0.5, report=tmp_path / "r.json")
+    assert names(tmp_path) == ["in.onnx"]
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"keep": 1}])
+def test_what_was_to_lose_nothing_and_moved_is_not_written(options, source, tmp_path, monkeypatch):
+    honest = Job.compress
+
+    def moved(job, settings):
+        compressed = honest(job, settings)
+        plan = next(p for p in compressed.plans if not p.group.frozen)
+        compressed.plans[compressed.plans.index(plan)] = dataclasses.replace(plan, keep=plan.keep[:-1])
+        for tensor in compressed.model.graph.initializer:
+            if len(tensor.dims) > 1:
+                array = onnx.numpy_helper.to_array(tensor) * 1.001
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), tensor.name))
+        return compressed
+
+    monkeypatch.setattr(Job, "compress", moved)
+    with pytest.raises(StructureError, match="is the first that moved"):
+        optimize(source, tmp_path / "out.onnx", report=tmp_path / "r.json", **options)
     assert names(tmp_path) == ["in.onnx"]
 
 

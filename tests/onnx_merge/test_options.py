@@ -191,6 +191,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         no-coupled = true
         exclude = ["a", "b"]
         input-shape = ["x:1,3"]
+        fix-input = "rate=16000"
         provider = "cpu"
         seed = 3
         labels = "l.npz"
@@ -222,6 +223,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled", *others}
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)
+    assert options.fix_input == (("rate", "16000"),)
     assert options.keep_layer == (("a=b", 0.25),) and options.min_top1 == 1.0
 
 

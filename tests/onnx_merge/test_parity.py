@@ -1,13 +1,12 @@
-"""What makes a result unsound, and how far its outputs are from the original's."""
+"""How far the outputs of a result are from the original's."""
 
 import numpy as np
-import onnx
 import onnx.parser
 import pytest
 
-from onnx_merge import parity, runtime, save
+from onnx_merge import parity, runtime
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
-from onnx_merge.parity import accuracy, batches, check_structure, fidelity
+from onnx_merge.parity import accuracy, batches, fidelity
 from onnx_merge.runtime import Session, TensorInfo
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -19,123 +18,6 @@ def model(body):
 
 def linear(weights="1,0,0,1", signature="(float[N,2] x) => (float[N,2] y)"):
     return model(f"net {signature} <float[2,2] w = {{{weights}}}> {{ [product] y = MatMul(x, w) }}")
-
-
-def unsound(original, result, **kwargs):
-    with pytest.raises(StructureError) as caught:
-        check_structure(original, result, **kwargs)
-    assert caught.value.exit_code == 5 and "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def test_a_sound_result_leaves_nothing_unchecked():
-    assert check_structure(linear(), linear("1,2,3,4")) == []
-
-
-def test_an_invalid_result():
-    broken = linear()
-    broken.graph.node[0].input[0] = "nothing"
-    assert "not a valid model" in unsound(linear(), broken)
-
-
-def test_shapes_that_contradict_each_other():
-    broken = model("net (float[N,2] x) => (float[N,2] y) <float[3,2] w = {1,2,3,4,5,6}> { [product] y = MatMul(x, w) }")
-    message = unsound(linear(), broken)
-    assert "contradict each other" in message and "product" in message
-    assert any("as it does on the original" in note for note in check_structure(broken, broken))
-
-
-@pytest.mark.parametrize(
-    ("signature", "hint"),
-    [
-        ("(float[N,2] z) => (float[N,2] y)", "inputs of the result"),
-        ("(float[N,2] x, float[N,2] z) => (float[N,2] y)", "inputs of the result"),
-        ("(double[N,2] x) => (float[N,2] y)", "another type in the result: DOUBLE, not FLOAT"),
-        ("(float[M,2] x) => (float[N,2] y)", "input 'x' has shape ['M', 2] in the result, not ['N', 2]"),
-        ("(float[1,2] x) => (float[N,2] y)", "[1, 2]"),
-        ("(float[N,2] x) => (float[N,3] y)", "output 'y' has shape ['N', 3]"),
-        ("(float[N,2] x) => (float[1,2] y)", "output 'y' has shape [1, 2]"),
-        ("(float[N,2] x) => (float[] y)", "output 'y'"),
-    ],
-)
-def test_another_interface(signature, hint, monkeypatch):
-    monkeypatch.setattr(parity, "_check_sound", lambda *_: [])  # which would object to some of these first
-    assert hint in unsound(linear(), linear(signature=signature))
-
-
-def test_what_the_original_left_open_may_be_declared(monkeypatch):
-    open_output = linear(signature="(float[N,2] x) => (float[?,?] y)")
-    assert check_structure(open_output, linear()) == []
-    open_output.graph.output[0].type.tensor_type.ClearField("shape")
-    assert check_structure(open_output, linear()) == []
-    monkeypatch.setattr(parity, "_check_sound", lambda *_: [])
-    assert "shape None" in unsound(linear(), open_output)
-
-
-def test_initializers_among_the_inputs_are_no_inputs():
-    old = linear()
-    old.ir_version = 3
-    old.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [2, 2]))
-    assert check_structure(old, linear()) == []
-
-
-def test_a_result_that_does_not_load():
-    broken = linear()
-    broken.opset_import.add(domain="own", version=1)
-    broken.graph.node[0].domain = "own"
-    assert "does not load" in unsound(linear(), broken)
-    assert any("the original does not load either" in note for note in check_structure(broken, broken))
-
-
-def test_a_result_that_does_not_run_at_every_batch_size():
-    flatten = "net (float[N,2] x) => (float[?,?] y) <int64[2] s = {%d,-1}> { y = Reshape(x, s) }"
-    message = unsound(model(flatten % 1), model(flatten % 3))
-    assert "does not run at batch size 1, where the original does" in message
-
-
-def test_a_batch_size_at_which_the_original_fails_is_reported():
-    rigid = model("net (float[N,2] x) => (float[M,2] y) <int64[2] s = {3,2}> { y = Reshape(x, s) }")
-    [note] = check_structure(rigid, rigid)
-    assert "not run at batch size 1, since the original does not run either" in note
-
-
-def test_another_shape_than_declared():
-    lying = model("net (float[N,2] x) => (float[N,2] y) <int64[2] s = {2,-1}> { t = Transpose(x) y = Reshape(t, s) }")
-    message = unsound(linear(), lying)
-    assert "output 'y' has shape (2, 1) at batch size 1, the original's has (1, 2)" in message
-    assert any("unlike its declaration" in note for note in check_structure(lying, lying))
-
-
-def test_numbers_that_are_not_finite():
-    nan = model("net (float[N,2] x) => (float[N,2] y) { a = Mul(x, x) b = Neg(a) y = Log(b) }")
-    assert "not finite at batch size 1, where the original's is" in unsound(linear(), nan)
-    assert check_structure(nan, nan) == [f"output 'y' of the original is not finite at batch size {n}" for n in (1, 3)]
-    assert len(check_structure(nan, linear())) == 2
-
-
-def test_a_data_dependent_shape_may_change():
-    found = "net (float[N,2] x) => (int64[2,K] y) { h = %s(x)  y = NonZero(h) }"
-    assert check_structure(model(found % "Abs"), model(found % "Relu")) == []
-
-
-def test_sequences_and_strings_are_reported():
-    sequence = model("net (seq(float[N]) s, int64 i) => (float[N] y) { y = SequenceAt(s, i) }")
-    assert any("'s' is a seq" in note for note in check_structure(sequence, sequence))
-    text = model("net (string[N] x) => (string[N] y) { y = Identity(x) }")
-    assert any("takes strings" in note for note in check_structure(text, text))
-
-
-def test_sizes_are_the_users_fault():
-    with pytest.raises(UsageError):
-        check_structure(linear(), linear(), sizes={"nothing": 3})
-
-
-def test_large_results_are_checked_through_files(monkeypatch):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
-    assert check_structure(linear(), linear()) == []
-    broken = linear()
-    broken.graph.node[0].input[0] = "nothing"
-    assert "not a valid model" in unsound(linear(), broken)
 
 
 def feeds(count=300, seed=0):
@@ -268,7 +150,7 @@ def info(shape, name="x"):
 def test_batches_are_bounded_in_bytes_and_samples(monkeypatch):
     monkeypatch.setattr(parity, "CHUNK_BYTES", 80)
     sizes = [(len(f["x"]), size, valid) for f, size, valid in batches(feeds(25), [info(("N", 2))])]
-    assert sizes == [(10, 10, 10), (10, 10, 10), (5, 5, 5)]
+    assert sizes == [(8, 8, 8), (8, 8, 8), (8, 8, 8), (1, 1, 1)]  # of ten that fit, a multiple of 8
     monkeypatch.setattr(parity, "CHUNK_BYTES", 1)
     assert sum(1 for _ in batches(feeds(25), [info(("N", 2))])) == 25
     monkeypatch.setattr(parity, "CHUNK_BYTES", 10**9)

@@ -118,6 +118,18 @@ LEFT = {
         CONV,
         "its parameters are computed in the graph",
     ),
+    "parameters that are given": (
+        "float[N,4,6,6] x, float[4] m",
+        "a = Conv(x, w)  y = BatchNormalization(a, n_scale, n_bias, m, n_var)",
+        CONV,
+        "its parameters are not constant",
+    ),
+    "nothing behind it": (
+        IMAGE,
+        f"r = Relu(x)  n = {NORM.format('r')}  y = Neg(r)",
+        {},
+        "r does not come from a layer with weights; nothing reads n",
+    ),
     "training mode": (
         IMAGE,
         f"a = Conv(x, w)  y, m, v = {NORM.format('a').replace('(', '<training_mode=1>(')}",
@@ -175,6 +187,15 @@ def test_left(name):
     model, folded = fold(inputs, nodes, 4, **weights)
     assert folded.model is model and not folded.norms
     assert len(folded.left) == 1 and reason in next(iter(folded.left.values()))
+
+
+def test_the_standard_domain_by_its_other_name():
+    model, _ = fold(IMAGE, f"{AFTER}  y = Relu(n)", 4, **CONV)
+    for node in model.graph.node:
+        node.domain = "ai.onnx"
+    model.opset_import[0].domain = "ai.onnx"
+    folded = fold_batchnorm(Graph(model))
+    assert not folded.left and difference(model, folded.model) <= TOLERANCE
 
 
 def test_left_at_a_graph_output():

@@ -46,20 +46,32 @@ def test_it_shrinks_to_the_same(opset):
 
 
 @pytest.mark.parametrize(("ir_version", "opset"), [(3, 8), (4, 9), (8, 17), (10, 21)])
-@pytest.mark.parametrize("names", [None, {"a_w", "n_mean", "flat", "g_b"}])
-def test_initializers_that_are_inputs(ir_version, opset, names):
-    """They stay inputs, with their new shapes; below IR 4 those that are added are listed too."""
+def test_initializers_that_are_all_inputs(ir_version, opset):
+    """They stay inputs, with their new shapes; those that are added are listed too."""
     model = small_cnn(opset)
     del model.graph.input[1:]
     model.ir_version = ir_version
-    listed(model, names if ir_version > 3 else None)
+    listed(model)
     result = twin_check(model, keep=0.5).model
     shapes = {t.name: list(t.dims) for t in result.graph.initializer}
     inputs = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in result.graph.input}
     assert inputs.pop("x") == [0, 3, 8, 8] and inputs.items() <= shapes.items()
     assert inputs["a_w"] == [6, 3, 3, 3] and inputs["g_b"] == [7]
-    if ir_version < 4:
-        assert inputs == shapes
+    assert inputs == shapes
+
+
+@pytest.mark.parametrize(("ir_version", "opset"), [(4, 9), (8, 17), (10, 21)])
+def test_initializers_some_of_which_are_inputs(ir_version, opset):
+    """Callers may override these: they stay as they are, and what their channels hold stays whole."""
+    model = small_cnn(opset)
+    del model.graph.input[1:]
+    model.ir_version = ir_version
+    listed(model, {"a_w", "n_mean", "flat", "g_b"})
+    before = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.input}
+    result = twin_check(model, keep=0.5)
+    assert {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in result.model.graph.input} == before
+    assert "n_mean may be overridden by callers" in result.unfolded["n"]
+    assert {p.group.name for p in result.plans if p.shrinks} == {"c", "d"}
 
 
 @pytest.mark.parametrize("opset", [7, NEWEST])

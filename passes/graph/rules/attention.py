@@ -14,8 +14,10 @@ def attention(op: Op) -> None:
 
     n heads of K and V, each read by g of Q. The weights that a softmax makes of Q and K pass no scale; those of V do.
     """
-    if any(op.has(k) for k in (4, 5)) or any(op.node.outputs[1:]):
-        raise Refusal("keeps keys and values of earlier tokens, or returns its weights")
+    if any(op.has(k) for k in (4, 5)) or any(op.node.outputs[1:3]):
+        raise Refusal("keeps keys and values of earlier tokens")
+    if any(op.node.outputs[3:]):
+        raise Refusal("returns its scores")
     flat = len(op.shape(0)) == 3
     heads = op.attr("kv_num_heads") if flat else op.shape(1)[1]
     queries = op.attr("q_num_heads") if flat else op.shape(0)[1]

@@ -6,6 +6,7 @@ import pytest
 from netkit import check, compressed, difference, engine, net, run, shape_of, twin_check
 from onnx import helper
 
+from passes.cost import batch, samples_held
 from passes.graph.infer import infer
 from passes.graph.inputs import lists_all, overridable
 from passes.graph.model import Graph
@@ -110,3 +111,8 @@ def test_initializers_listed_by_habit_are_constants(ir_version):
     assert lists_all(result)
     check(result)
     assert difference(model, compressed(model, keep=1.0).model) == 0
+
+
+def test_it_says_nothing_of_the_number_of_samples():
+    graph = Graph(with_defaults(style=np.ones((1, 5), np.float32), gain=np.ones(1, np.float32)))
+    assert samples_held(graph) == batch(graph) == 2

@@ -106,7 +106,8 @@ def test_an_input_gets_a_constant_of_its_own():
 
 def test_initializers_listed_as_inputs_change_their_shape_there_too():
     model = net(BODY, w=(4, 3), b=(4,), v=(2, 4))
-    model.graph.input.append(helper.make_tensor_value_info("w", 1, [4, 3]))
+    for name, dims in (("w", [4, 3]), ("b", [4]), ("v", [2, 4])):  # all of them, as it is an exporter's habit
+        model.graph.input.append(helper.make_tensor_value_info(name, 1, dims))
     patch = Patch(Graph(model))
     patch.set_array("w", np.zeros((2, 3)))
     (value,) = [v for v in patch.apply().graph.input if v.name == "w"]

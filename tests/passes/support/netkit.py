@@ -59,7 +59,7 @@ def session(model):
 def feeds(model, batch=2, seed=1):
     """Random inputs; a dynamic first axis has ``batch`` entries, any other dynamic one eight."""
     rng = np.random.default_rng(seed)
-    constants = {t.name for t in model.graph.initializer}
+    constants = {t.name for t in model.graph.initializer}  # or defaults
     found = {}
     for value in model.graph.input:
         if value.name not in constants:
@@ -131,8 +131,8 @@ def observer(model, sizes, names):
     own = {v.name for v in model.graph.output}
     copy.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in own)
     inputs = {name: array for name, array in feeds(model, 2).items()}
-    for name, shape in sizes.items():
-        inputs[name] = np.resize(inputs[name], shape)
+    for name in sizes.keys() & inputs.keys():  # others have a default
+        inputs[name] = np.resize(inputs[name], sizes[name])
     try:
         values = zip(names, session(copy).run(names, inputs), strict=True)
     except Exception:  # it does not run at these sizes

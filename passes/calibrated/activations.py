@@ -1,0 +1,142 @@
+"""What a model's tensors take in memory, on samples at their own sizes.
+
+Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are those of stand-ins; samples may be many
+times as large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from passes.cost import samples_held
+from passes.graph.engine import Engine
+from passes.graph.errors import RunError
+from passes.graph.model import Array, Graph
+from passes.graph.shape_probe import SHAPELESS, shape_name, telling_shapes
+from passes.graph.shapes import Shape
+
+WIDTH = 4
+"""Bytes that an element is taken for."""
+
+
+@dataclass(frozen=True)
+class Activations:
+    """Bytes of one sample. ``live``: most that tensors still to be read take at any point; ``widest``: most that a node
+    reads and makes; ``given``: the inputs; ``outputs``: what the model gives."""
+
+    live: float
+    widest: float
+    given: float
+    outputs: float
+
+
+def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: float) -> Graph:
+    """``graph`` with shapes as they are on ``feed``, for counting only: values computed from shapes stay those of the
+    stand-ins.
+
+    Where the model does not run so, or would take more than ``most`` bytes by the shapes that are known, they are those
+    of the stand-ins, as many times larger as the feed is.
+    """
+    estimated = _scaled(graph, feed)
+    if activations(estimated).live * samples_held(estimated) > most:
+        return estimated
+    names = [n for node in graph.nodes if node.op not in SHAPELESS for n in node.outputs if n]
+    names = [n for n in names if n not in graph.constants]
+    try:
+        found = engine(telling_shapes(graph.model, names))(feed)
+    except RunError:
+        return estimated
+    shapes = {name: tuple(int(d) for d in found[shape_name(name)]) for name in names if shape_name(name) in found}
+    return _with_shapes(graph, {**estimated.info.shapes, **shapes, **_shapes(feed)})
+
+
+def activations(graph: Graph) -> Activations:
+    """What a sample takes at the concrete shapes of ``graph``."""
+    nodes = [(node.inputs, node.outputs) for node in graph.nodes]
+    return _activations(nodes, graph.info.shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
+
+
+def live_at(graph: Graph) -> list[int]:
+    """Bytes of the tensors that are still to be read when each node has run, at the concrete shapes of ``graph``."""
+    sizes = {n: WIDTH * math.prod(shape) for n, shape in graph.info.shapes.items() if n not in graph.constants}
+    return list(_live([(node.inputs, node.outputs) for node in graph.nodes], sizes))
+
+
+def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) -> Activations | None:
+    """What a sample like that of ``feed`` takes in ``model``; nothing where it does not run. What stands inside local
+    functions and the bodies of control flow is not seen."""
+    constants = {t.name for t in model.graph.initializer}
+    for node in model.graph.node:
+        if all(not n or n in constants for n in node.input):
+            constants.update(node.output)
+    nodes = [node for node in model.graph.node if node.op_type not in SHAPELESS]
+    names = [n for node in nodes for n in node.output if n and n not in constants]
+    try:
+        found = engine(telling_shapes(model, names))(feed)
+    except RunError:
+        return None
+    shapes = {**{n: tuple(int(d) for d in found[shape_name(n)]) for n in names}, **_shapes(feed)}
+    ends = [v.name for v in model.graph.output]
+    return _activations([(n.input, n.output) for n in model.graph.node], shapes, constants, list(feed), ends, 1)
+
+
+def weight_bytes(graph: Graph) -> int:
+    """Bytes of all constants."""
+    return sum(t.ByteSize() for t in graph.initializers.values())
+
+
+def _scaled(graph: Graph, feed: Mapping[str, Array]) -> Graph:
+    """With every tensor as many times larger as the input that grows most, along its first axis."""
+    known = graph.info.shapes
+    pairs = [(a.size, math.prod(known[n])) for n, a in feed.items() if n in known]
+    factor = max((size / max(1, stand_in) for size, stand_in in pairs), default=1.0)
+    made = {n for node in graph.nodes for n in node.outputs if n not in graph.constants}
+    shapes = {n: (math.ceil(s[0] * factor), *s[1:]) if s and n in made else s for n, s in known.items()}
+    return _with_shapes(graph, {**shapes, **_shapes(feed)})
+
+
+def _with_shapes(graph: Graph, shapes: Mapping[str, Shape]) -> Graph:
+    other = copy.copy(graph)
+    other.info = replace(graph.info, shapes=dict(shapes))
+    return other
+
+
+def _shapes(feed: Mapping[str, Array]) -> dict[str, Shape]:
+    return {name: tuple(array.shape) for name, array in feed.items()}
+
+
+Nodes = Sequence[tuple[Sequence[str], Sequence[str]]]
+"""Inputs and outputs of each."""
+
+
+def _activations(
+    nodes: Nodes,
+    shapes: Mapping[str, Shape],
+    constants: Collection[str],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    held: int,
+) -> Activations:
+    sizes = {n: WIDTH * math.prod(shape) for n, shape in shapes.items() if n not in constants}
+    widest = max((sum(sizes.get(n, 0) for n in {*read, *made}) for read, made in nodes), default=0)
+    given, results = (sum(sizes.get(n, 0) for n in names) for names in (inputs, outputs))
+    return Activations(max(_live(nodes, sizes), default=0) / held, widest / held, given / held, results / held)
+
+
+def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[int]:
+    """Bytes that tensors still to be read take when each node has run."""
+    last = {name: index for index, (read, _) in enumerate(nodes) for name in read}
+    ends: dict[int, int] = {}
+    now = 0
+    for index, (_, made) in enumerate(nodes):
+        for name in made:
+            now += sizes.get(name, 0)
+            end = last.get(name, index)
+            ends[end] = ends.get(end, 0) + sizes.get(name, 0)
+        yield now
+        now -= ends.pop(index, 0)

@@ -1,0 +1,115 @@
+"""How many samples fit into memory, and how many of them go through together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from passes.calibrated.activations import Activations
+
+BATCH = 32
+"""Samples that go through the model together, where it leaves their number open."""
+FEWEST = 4
+"""Samples below which nothing is reconstructed."""
+HELD = 4
+"""Live activations of a sample that are held at once: two flows, targets, what a layer reads and gives side by side."""
+GIVEN = 3
+"""Copies of a sample itself: as loaded, as cut into batches, as joined with further ones."""
+WORKING = 10
+"""What a batch takes while it is computed with, in times of what the widest node reads and makes."""
+NORMED = 10
+"""Live activations that are held while all samples go through the norms as arithmetic."""
+KEPT = 0.25
+"""Share of the memory that what the original gave its layers may take between its run and the solving."""
+COPIES = 7
+"""Of the weights: original, normalised, folded, restandardised and compressed model, as protobuf and as arrays."""
+GRAMS, COVARIANCES, KNOWN = 56, 64, 8
+"""Bytes for each pair of features whose products are taken; for each pair of channels, while some are predicted from
+others, and as long as what is known of them is kept."""
+LARGEST = 0.9
+"""Share of the memory that the matrices of a layer may take."""
+SHARE = 0.35
+"""Of the memory, for what a batch takes while it is computed with."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a layer is solved for: ``live`` bytes of a sample's tensors that are still to be read, ``channels`` that it
+    reads, ``features`` whose products are taken, as often as it has ``groups``."""
+
+    live: float
+    channels: int
+    features: int
+    groups: int = 1
+
+    @property
+    def squares(self) -> float:
+        """Bytes of the matrices that solving for it, or predicting channels, takes."""
+        return max(GRAMS * self.groups * self.features**2, COVARIANCES * self.channels**2)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``; ``layers``: of the model."""
+
+    memory: int
+    weights: int
+    each: Activations
+    layers: tuple[Moment, ...] = ()
+
+    @property
+    def free(self) -> float:
+        """Bytes that the weights leave, and what is known of channels."""
+        return max(0.0, self.memory - self._fixed)
+
+    @property
+    def _fixed(self) -> float:
+        return COPIES * self.weights + sum(KNOWN * layer.channels**2 for layer in self.layers)
+
+    @property
+    def working(self) -> float:
+        """Bytes that a sample takes while it is computed with."""
+        return max(1.0, self.each.live + WORKING * self.each.widest)
+
+    @property
+    def held(self) -> float:
+        """Bytes that a sample takes from its run to the end."""
+        return max(1.0, HELD * self.each.live + GIVEN * self.each.given)
+
+    @property
+    def batch(self) -> int:
+        """Samples that go through together; an even number, so that a mirror image goes with its image."""
+        size = max(1, min(BATCH, int(SHARE * self.free / self.working)))
+        return size - size % 2 if size > 1 else 1
+
+    @property
+    def samples(self) -> int:
+        """Samples that fit; 0 if too few do."""
+        count = (self.free - self.batch * self.working) / self.held
+        for layer in self.layers:
+            held = HELD * layer.live + GIVEN * self.each.given
+            count = min(count, (self.free - self._squares(layer)) / max(1.0, held))
+        return int(count) if count >= FEWEST else 0
+
+    def _squares(self, layer: Moment) -> float:
+        """Bytes of a layer's matrices; of those that are too large for it, places are thinned out."""
+        return min(layer.squares, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
+
+    @property
+    def piece(self) -> float:
+        """Bytes that the moments of a layer may take while they are computed."""
+        return SHARE * self.free
+
+    @property
+    def normed(self) -> int:
+        """Samples that can go through the norms as arithmetic together."""
+        return int(self.free / max(1.0, NORMED * self.each.live + GIVEN * self.each.given))
+
+    def kept(self, samples: int) -> float:
+        """Bytes for what is remembered of so many samples."""
+        return max(0.0, min(KEPT * self.free, self.free - samples * self.held))
+
+    @property
+    def needed(self) -> int:
+        """Bytes of memory with which the fewest samples would fit."""
+        squares = max((layer.squares for layer in self.layers), default=0.0)
+        return int(self._fixed + max(squares, self.working) + FEWEST * self.held) + 1
