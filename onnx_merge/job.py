@@ -235,7 +235,9 @@ class Job:
             close = comparison.fidelity(after) if after else None
             accuracy = comparison.accuracy(after) if after else None
         with self.stages("count"):
-            smaller = Graph(normalise(compressed.model, FOLDING), settings.assignments[:1], self._observer, FOLDING)
+            # one shows the shapes; what of them varies, which bodies need to know, several show
+            sizes = settings.assignments if compressed.inside else settings.assignments[:1]
+            smaller = Graph(normalise(compressed.model, FOLDING), sizes, self._observer, FOLDING)
             before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
         latency: tuple[Latency, ...] = ()
         if options.benchmark is not None:

@@ -149,7 +149,7 @@ class Study:
         ------
         PassError: an expression of the settings matches no layer.
         """
-        scope = self._scope(settings, *self._named(settings))
+        scope = self._scope(settings)
         view = next(iter(scope.views), None) if scope.views is not None else None
         allocator = self._allocator(settings, view, scope)
         with self._stage("allocate"):
@@ -258,8 +258,16 @@ class Study:
         kind = settings.target.kind if settings.target else "macs"
         return Shares(self.analysis, kind, settings.blocks, scope.excluded.keys(), scope.own)
 
-    def _scope(self, settings: CompressSettings, excluded: Mapping[str, str], own: Mapping[str, float]) -> _Scope:
+    def _scope(
+        self,
+        settings: CompressSettings,
+        excluded: Mapping[str, str] | None = None,
+        own: Mapping[str, float] | None = None,
+    ) -> _Scope:
+        """``excluded``, ``own``: as `_named` gives them, where they are known."""
         groups = self.analysis.groups
+        if excluded is None or own is None:
+            excluded, own = self._named(settings)
         live = [g for g in groups if not g.frozen and g.name not in excluded]
         ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
         loses = not settings.lossless and min(ratios) < 1.0

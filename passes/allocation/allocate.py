@@ -124,7 +124,7 @@ class Allocator:
         reached = pool.cost(widths)
         finest = blocks if blocks.strict else Blocks()
         narrowest = {g.atom: allowed_widths(pool.typing, g, finest)[0] for g in pool.groups}
-        least = reached == pool.cost(narrowest)
+        least = reached == pool.cost(narrowest) and not self.beside  # bodies may have more to lose
         what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
         if blocks.strict and blocks.size > 1:
             return f"{what} with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"

@@ -38,7 +38,8 @@ class Sensitivity:
     def __init__(self, view: View, groups: int) -> None:
         """``groups``: how many will be measured, at most."""
         typing = view.typing
-        each = groups * max(1, cost(view.sized.graph).macs) / 2  # on average half of the model lies behind a group
+        # on average half of the model lies behind a group
+        each = max(1, groups) * max(1, cost(view.sized.graph).macs) / 2
         affordable = WORK / each
         self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
         wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))

@@ -181,6 +181,9 @@ def test_reasons_have_no_names_and_the_most_costly_is_first():
         ("/r (Reshape) computes with the sizes of /x", "Reshape computes with its size"),
         ("the graph's output computes with the sizes of /x", "a graph output computes with its size"),
         ("logits is a graph output", "it is a graph output"),
+        ("h comes from outside its control-flow body", "it comes from outside its control-flow body"),
+        ("p is an output of its control-flow body", "it is an output of its control-flow body"),
+        ("w is read outside its control-flow body too", "it is read outside its control-flow body too"),
         ("axis 2 of x is dynamic", "it is dynamic"),
         ("/qk multiplies two activations", "a node multiplies two activations"),
         ("the weights of /l are computed in the graph", "a layer's weights are computed in the graph"),
@@ -506,3 +509,32 @@ def test_sizes_of_dynamic_dims_count():
         inspect_model(given, input_shape={"z": (1,)})
     with pytest.raises(InputError, match="not exist"):
         inspect_model("nowhere.onnx")
+
+
+def test_layers_inside_a_body_are_groups(here, capsys):
+    """They are named by where they are, in what inspect finds as in what a run does."""
+    text = """g (float[N,8] x, bool c) => (float[N,4] y) {
+        [choice] y = If(c) <
+            then_branch = t () => (float[N,4] p) { [first] a = MatMul(x, w)  r = Relu(a)  [second] p = MatMul(r, v) },
+            else_branch = e () => (float[N,4] o) { [third] o = MatMul(x, u) }> }"""
+    given = model(text, {"w": (8, 12), "v": (12, 4), "u": (8, 4)})
+    onnx.save(given, "in.onnx")
+    found = inspect_model("in.onnx")
+    then, other = "choice/then_branch", "choice/else_branch"
+    assert [(g.name, g.size, g.status) for g in found.groups] == [
+        (f"{then}/first", 12, "free"),
+        (f"{then}/second", 4, "frozen"),
+        (f"{other}/third", 4, "frozen"),
+    ]
+    assert (found.model.params, found.model.macs) == (8 * 12 + 12 * 4 + 8 * 4, 8 * 12 + 12 * 4)
+    first = next(g for g in found.groups if g.status == "free")
+    assert (first.producers, first.consumers) == ((f"{then}/first",), (f"{then}/second",))
+    assert (first.params, first.macs) == (8 * 12 + 12 * 4, 8 * 12 + 12 * 4)
+    assert found.summary["none"].params_share == 0 and not found.ops_without_rule and not found.ungrouped
+    result = optimize("in.onnx", keep=0.5, align=1)[1]
+    assert [(g.name, g.size, g.kept) for g in result.groups] == [
+        (g.name, g.size, 6 if g.status == "free" else 4) for g in found.groups
+    ]
+    assert (result.after.params, result.after.macs) == ((8 + 4) * 6 + 8 * 4, (8 + 4) * 6)
+    assert any(f"merged by weights inside {then}" in note for note in result.notes)
+    assert f"{then}/first" in shown(capsys, "in.onnx", "-v")

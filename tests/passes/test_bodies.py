@@ -158,7 +158,7 @@ def test_targets_count_the_bodies(name, near, allocation, kind):
 
 
 def test_a_target_out_of_reach_is_refused():
-    with pytest.raises(TargetError, match="the least that can be reached"):
+    with pytest.raises(TargetError, match="the nearest that can be reached"):
         compressed(ARCHITECTURES["if-layers"].model, target=Target("macs", 0.01))
 
 
