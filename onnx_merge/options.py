@@ -87,7 +87,7 @@ class Options:
     layout: str = "auto"
     """Of images for calibration: nchw or nhwc; auto: where the channels stand in the model's input."""
     memory_limit: int = 2 * 10**9
-    """Bytes that a run may take at its peak, beside what Python and the libraries take, some 500 MB; of a sweep, all its
+    """Bytes that a run may take at its peak, beside what Python and the libraries take, some 500 MB; a sweep, all its
     processes together. Fewer or smaller samples serve where more do not fit."""
     check_n: int = 64
     """Number of samples on which outputs are compared."""
