@@ -11,7 +11,7 @@ HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 
 @dataclass(frozen=True)
 class Case:
-    """``sizes`` of random weights, ``values`` of others; ``calib``: shape of the user's samples, where there are any."""
+    """``sizes`` of random weights, ``values`` of others; ``calib``: shape of the user's samples, if there are any."""
 
     text: str
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ CASES = {
         f"""net (float[N,3,H,W] x) => (float[N,2,H,W] y) {{
             a = {CONV}(x, a_w)  ar = Relu(a)  b = {CONV}(ar, b_w)  br = Relu(b)  y = Conv(br, y_w)
         }}""",
-        dict(a_w=(24, 3, 3, 3), b_w=(24, 24, 3, 3), y_w=(2, 24, 1, 1)),
+        dict(a_w=(16, 3, 3, 3), b_w=(16, 16, 3, 3), y_w=(2, 16, 1, 1)),
     ),
     "u-net": Case(
         f"""net (float[N,3,H,W] x) => (float[N,2,H,W] y) {{
