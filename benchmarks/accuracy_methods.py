@@ -19,7 +19,7 @@ from onnx_merge.runtime import Session, available_provider
 from passes.analysis import analyse
 from passes.calibrated.flow import Flow
 from passes.calibrated.knowledge import observe_channels
-from passes.calibrated.views import Samples, batches
+from passes.calibrated.views import Samples, Views
 from passes.cost import cost
 from passes.graph.model import Graph
 from passes.normalise import normalise
@@ -77,7 +77,7 @@ class Bench:
         analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
-        feeds, _ = batches(typing.graph, samples)
+        feeds = Views(analysis.before, typing, samples).feeds
         chosen = [group for group in groups if not group.frozen and group.name not in excluded]
         knowledge = observe_channels(typing, chosen, Flow(typing.graph.model, feeds, samples.engine), samples.engine)
         plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
@@ -101,7 +101,8 @@ class Bench:
             found = pruned(high)
             if not tuned:
                 return found
-            feeds, _ = batches(_graph(self.model), self.samples())
+            analysis = analyse(self.model, {}, RunObserver(), lambda stage: nullcontext())
+            feeds = Views(analysis.before, analysis.typing, self.samples()).feeds
             return onnxsim.apply_pruning_finetune(simple, found, calibration_data=feeds)
 
         return method

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from passes.calibrated.activations import Activations
 
@@ -111,5 +111,10 @@ class Budget:
     @property
     def needed(self) -> int:
         """Bytes of memory with which the fewest samples would fit."""
-        squares = max((layer.squares for layer in self.layers), default=0.0)
-        return int(self._fixed + max(squares, self.working) + FEWEST * self.held) + 1
+        low, high = 0, max(1, self.memory)
+        while not replace(self, memory=high).samples:
+            low, high = high, 2 * high
+        while high - low > high // 64:
+            middle = (low + high) // 2
+            low, high = (low, middle) if replace(self, memory=middle).samples else (middle, high)
+        return high

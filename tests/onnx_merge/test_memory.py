@@ -1,5 +1,7 @@
 """The peak of a run stays under --memory-limit and what Python and the libraries take, whatever the model is like."""
 
+import contextlib
+import importlib.util
 import subprocess
 import sys
 
@@ -8,7 +10,14 @@ import onnx
 import pytest
 from memorynets import CASES
 
-pytest.importorskip("resource", reason="the system does not tell the peak")
+from onnx_merge.calibration import load_calibration
+from onnx_merge.candidates import CandidateResult
+from onnx_merge.fitting import EDGES, fitting
+from onnx_merge.options import Options
+from onnx_merge.runtime import CPU, Session
+from onnx_merge.samples import read_arrays
+from onnx_merge.stored import LARGE, StoredArray
+from onnx_merge.sweeping import run as run_sweep
 
 LIMIT, LIBRARIES = 600, 500
 """Megabytes."""
@@ -28,13 +37,81 @@ def peak(folder, case, *args):
         args = ("--calib", str(folder / "calib.npz"), *args)
     tool = [sys.executable, "-m", "onnx_merge", str(folder / "in.onnx"), str(folder / "out.onnx"), "--force", "--quiet"]
     limit = ("--memory-limit", f"{LIMIT}MB", "--provider", "cpu")
-    run = [sys.executable, "-c", RUN, *tool, *limit, *case.args, *args]
+    run = [sys.executable, "-c", RUN, *tool, *limit, *args]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
     code, kilobytes = map(int, done.stdout.split())
     assert code == 0, done.stderr
     return kilobytes / 1000
 
 
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="the system does not tell the peak")
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_keeps_to_the_limit(tmp_path, name):
     assert peak(tmp_path, CASES[name], "--keep", "0.5") < LIMIT + LIBRARIES
+
+
+def test_images_are_smaller_where_few_large_ones_fit():
+    model = CASES["u-net"].model()
+    inputs = Session(model).inputs
+    edges = []
+    for memory in (10**8, 6 * 10**8, 10**11):
+        found = fitting(model, inputs, CPU, {}, memory)
+        edges.append(dict(found.sizes).get("x", (1, 3, EDGES[0], EDGES[0]))[2])
+        assert found.each is not None
+        assert bool(found.notes) == (edges[-1] < EDGES[0])
+    assert edges == sorted(edges) and edges[0] == EDGES[-1] < edges[1] < edges[-1] == EDGES[0]
+
+
+def test_sizes_that_are_given_stay():
+    model = CASES["u-net"].model()
+    assert fitting(model, Session(model).inputs, CPU, {"x": (1, 3, 224, 224)}, 10**8).sizes == {"x": (1, 3, 224, 224)}
+    fixed = CASES["classifier at 320 x 320"].model()
+    assert not fitting(fixed, Session(fixed).inputs, CPU, {}, 10**8).sizes
+
+
+def test_fewer_samples_are_compared_at_once_where_they_are_large():
+    model = CASES["classifier at 320 x 320"].model()
+    small, large = (fitting(model, Session(model).inputs, CPU, {}, memory) for memory in (10**8, 10**10))
+    one = {"x": np.zeros((3, 3, 320, 320), np.float32)}
+    assert 1 <= small.together(one) < large.together(one)
+    assert large.together({"x": np.zeros((3, 3, 640, 640), np.float32)}) < large.together(one)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_of_a_large_file_only_the_rows_are_read_that_serve(tmp_path, save):
+    rows = LARGE // (4 * 1000) + 1
+    whole = np.arange(rows * 1000, dtype=np.float32).reshape(rows, 1000)
+    save(tmp_path / "x.npz", x=whole, y=np.arange(rows))
+    found = read_arrays(tmp_path / "x.npz")
+    assert isinstance(found["x"], StoredArray) and found["x"].shape == whole.shape
+    assert not isinstance(found["y"], StoredArray)
+    picked = [0, 3, rows - 1]
+    assert np.array_equal(found["x"][picked], whole[picked])
+    assert np.array_equal(np.asarray(found["x"]), whole)
+
+
+def test_as_many_of_the_users_samples_are_read_as_fit(tmp_path):
+    model = CASES["classifier at 320 x 320"].model()
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 3, 320, 320), np.float32))
+    each = 4 * 3 * 320 * 320
+    found = load_calibration(tmp_path / "x.npz", Session(model).inputs, most=5.5 * each)
+    assert len(found) == 5 and found.notes == ("5 samples were read: more do not fit --memory-limit",)
+    few = load_calibration({"x": np.zeros((5, 3, 320, 320), np.float32)}, Session(model).inputs, most=50.0 * each)
+    assert len(few) == 5 and not few.notes
+
+
+def test_the_processes_of_a_sweep_share_the_limit(tmp_path):
+    onnx.save(CASES["recurrent"].model(), tmp_path / "in.onnx")
+    seen = []
+
+    class Three:
+        processes = 3
+
+        def run(self, job, keeps):
+            seen.append(job.options.memory_limit)
+            yield from (CandidateResult(keep, reason="not made") for keep in ())
+
+    options = Options.make({"keep": 1.0, "method": "merge", "memory_limit": "900MB"})
+    with contextlib.suppress(IndexError, ValueError):
+        run_sweep(tmp_path / "in.onnx", tmp_path / "sizes", options, (0.5,), contextlib.nullcontext(Three()))
+    assert seen == [300_000_000]

@@ -11,13 +11,12 @@ HEADER = '<ir_version: 8, opset_import: ["" : 17]>'
 
 @dataclass(frozen=True)
 class Case:
-    """``calib``: shape of the user's samples, where there are any; ``args``: further options; ``slow``: as marked."""
+    """``sizes`` of random weights, ``values`` of others; ``calib``: shape of the user's samples, if there are any."""
 
     text: str
     sizes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     values: dict[str, np.ndarray] = field(default_factory=dict)
     calib: tuple[int, ...] | None = None
-    args: tuple[str, ...] = ()
 
     def model(self) -> onnx.ModelProto:
         """The network, with the same random weights every time."""
@@ -43,7 +42,7 @@ CASES = {
         f"""net (float[N,3,H,W] x) => (float[N,2,H,W] y) {{
             a = {CONV}(x, a_w)  ar = Relu(a)  b = {CONV}(ar, b_w)  br = Relu(b)  y = Conv(br, y_w)
         }}""",
-        dict(a_w=(24, 3, 3, 3), b_w=(24, 24, 3, 3), y_w=(2, 24, 1, 1)),
+        dict(a_w=(16, 3, 3, 3), b_w=(16, 16, 3, 3), y_w=(2, 16, 1, 1)),
     ),
     "u-net": Case(
         f"""net (float[N,3,H,W] x) => (float[N,2,H,W] y) {{
@@ -63,7 +62,9 @@ CASES = {
         dict(a_w=(24, 3, 3, 3), b_w=(32, 24, 3, 3), c_w=(48, 32, 3, 3), y_w=(10, 48)),
     ),
     "detector": Case(
-        f"""net (float[N,3,256,256] x) => (float[N,4,P,P] boxes, float[N,6,P,P] scores, float[N,6,Q,Q] coarse) {{
+        f"""net (float[N,3,192,192] x) => (
+            float[N,4,96,96] boxes, float[N,6,96,96] scores, float[N,6,48,48] coarse
+        ) {{
             a = Conv<pads=[1,1,1,1], strides=[2,2]>(x, a_w)  ar = Relu(a)
             b = {CONV}(ar, b_w)  br = Relu(b)  c = Conv<pads=[1,1,1,1], strides=[2,2]>(br, c_w)  cr = Relu(c)
             boxes = Conv(br, box_w)  s = Conv(br, score_w)  scores = Sigmoid(s)  coarse = Conv(cr, coarse_w)

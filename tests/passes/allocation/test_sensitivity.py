@@ -6,6 +6,7 @@ from architectures import ARCHITECTURES
 from netkit import engine, feeds, net, observer
 from unitkit import Quiet
 
+from passes.allocation import sensitivity as sensitivity_module
 from passes.allocation.sensitivity import SHARES, Sensitivity
 from passes.analysis import analyse
 from passes.calibrated.views import View
@@ -88,3 +89,24 @@ def test_where_runs_are_dear_fewer_widths_and_samples_are_measured(monkeypatch):
     monkeypatch.setattr("passes.allocation.sensitivity.WORK", 1.0)
     of = Sensitivity(view, len(live))
     assert of.shares == (0.5,) and sum(len(f["x"]) for f in of._feeds) == 8
+
+
+EARLY = """net (float[N,6,4,4] x) => (float[N,3,4,4] early, float[N,5,4,4] y) {
+    a = Conv(x, a_w)  ar = Relu(a)  early = Conv(ar, early_w)  b = Conv(ar, b_w)  br = Relu(b)
+    c = Conv(br, c_w)  cr = Relu(c)  y = Conv(cr, y_w)
+}"""
+EARLY_SIZES = dict(a_w=(12, 6, 1, 1), early_w=(3, 12, 1, 1), b_w=(12, 12, 1, 1), c_w=(8, 12, 1, 1), y_w=(5, 8, 1, 1))
+
+
+def test_an_output_that_nothing_reads_is_not_made_again():
+    view, live, planner = known(net(EARLY, **EARLY_SIZES))
+    sensitivity = Sensitivity(view, len(live))
+    found = sensitivity.alone(planner, live)
+    assert found["c"][4] == pytest.approx(sensitivity.together(planner, live, {"c": 4}), rel=1e-6)
+
+
+def test_outputs_in_blocks_lose_the_same(monkeypatch):
+    view, live, planner = known(net(EARLY, **EARLY_SIZES))
+    whole = Sensitivity(view, len(live)).together(planner, live, {"a": 5})
+    monkeypatch.setattr(sensitivity_module, "BLOCK", 24)
+    assert Sensitivity(view, len(live)).together(planner, live, {"a": 5}) == pytest.approx(whole, rel=1e-12)
