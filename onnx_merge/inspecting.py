@@ -92,7 +92,8 @@ def run(
         destinations.check(source.files)
         source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
-    assignments = _assignments(source.model, dict(options.input_shape))
+    with stages("sizes"):
+        assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()
     analysis = analyse(source.model, assignments, observer, stages, FOLDING)
     with stages("measure"):

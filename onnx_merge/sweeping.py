@@ -17,7 +17,9 @@ from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
+from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
+from onnx_merge.pieces import FOLDING
 from onnx_merge.result import FileInfo
 from onnx_merge.runtime import available_provider
 from onnx_merge.save import save_atomically, write_whole
@@ -124,7 +126,7 @@ def run(
                     timing = comparison.with_options(options)
                     points = [_timed(point, files.folder, timing) for point in points]
                     notes += timing.notes
-            before = cost(job.study.analysis.before)
+            before = cost(job.study.analysis.before, RunObserver(provider), FOLDING)
             found = Sweep(
                 version=__version__,
                 input=source.info,
