@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx
 from exactness import Arrays, float64_error, relative_error, run_checked, run_original, vary_equal_weights
 
+from onnx_merge.assignments import find_assignments
 from onnx_merge.errors import InputError
 from onnx_merge.load import load_model
 from onnx_merge.observe import RunObserver
@@ -123,7 +124,8 @@ def load(path: Path) -> Original:
 
 def measure(original: Original, keep: float) -> Ours:
     """Our result, and how it came about."""
-    settings = CompressSettings(keep=keep, method="merge")
+    found = find_assignments(Session(original.model), model=original.model).found
+    settings = CompressSettings(keep=keep, method="merge", assignments=found[:4])
     compressed = compress(original.model, settings, RunObserver(), engine=FOLDING)
     groups = [plan.group for plan in compressed.plans]
     shrunk, frozen = sum(plan.shrinks for plan in compressed.plans), sum(group.frozen is not None for group in groups)
