@@ -1,9 +1,9 @@
 """Judge many generated graphs, resume where a run stopped, and say which kinds of faults there are.
 
-    python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways merge,lossless]
+    python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways merge]
 
-One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]}; a
-seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged, this
+One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]};
+a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged, this
 one by default. ``--show SEED``: print that graph as ONNX text, made as small as its first fault allows.
 """
 
@@ -43,7 +43,12 @@ def one(task):
     try:
         found = examine(seed, ways)
     except Exception as error:  # of the judge itself too: a fault to be looked at
-        return {"seed": seed, "shrinks": False, "ops": [], "faults": [["judge", type(error).__name__, str(error)[:300]]]}
+        return {
+            "seed": seed,
+            "shrinks": False,
+            "ops": [],
+            "faults": [["judge", type(error).__name__, str(error)[:300]]],
+        }
     finally:
         signal.alarm(0)
     return {

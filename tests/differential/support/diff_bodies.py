@@ -23,9 +23,11 @@ def branches(g):
     o, n = g.pick([4, 6]), len(g.lines)
     kind, dims = g.precision, f"I{n}a, I{n}b"
     two = g.array(np.array(2))
-    condition = g.add("Equal", g.add("Mod", g.add("Gather", g.add("Shape", x), g.array(np.array(0))), two), two) if (
-        g.chance(2)
-    ) else g.add("Less", g.add("Gather", g.add("Shape", x), g.array(np.array(0))), g.array(np.array(3)))
+    condition = (
+        g.add("Equal", g.add("Mod", g.add("Gather", g.add("Shape", x), g.array(np.array(0))), two), two)
+        if (g.chance(2))
+        else g.add("Less", g.add("Gather", g.add("Shape", x), g.array(np.array(0))), g.array(np.array(3)))
+    )
     inner = g.pick([4, 6])
     captured = [x.name]
 

@@ -16,11 +16,24 @@ import netgrow_sampling  # noqa: F401
 import netgrow_sequence  # noqa: F401
 from netgrow_blocks import BLOCKS
 from netgrow_core import Growth, Line
+from netgrow_kinds import convolution, linear
 from netgrow_table import GROWERS, ROUGH, USABLE_FROM, fits, schema
 from netkit import ints
 
+OWN = {}
+"""Op -> function that grows it where channels can go, in the place of the one in `netgrow_table`."""
 WIDE = {}
 """Name -> (function that grows an idiom, first opset that has all it takes, whether it takes float32 only)."""
+
+
+def own(op):
+    """Register the decorated function, which takes the growth, for ``op``."""
+
+    def register(function):
+        OWN[op] = function
+        return function
+
+    return register
 
 
 def wide(first=7, single=False):
@@ -46,6 +59,13 @@ class SeededGrowth(Growth):
     def __init__(self, rng: random.Random, opset, precision, batch, loose):
         super().__init__(None, opset, precision, batch, loose)
         self.rng = rng
+        self.last_only = False
+
+    def tensor(self, fits=lambda t: True):
+        """As that of `Growth`; while ``last_only``, the latest tensor or nothing."""
+        if self.last_only:
+            return self.tensors[-1] if fits(self.tensors[-1]) else None
+        return super().tensor(fits)
 
     def pick(self, options):
         return self.rng.choice(list(options))
@@ -72,6 +92,8 @@ class SeededGrowth(Growth):
         try:
             if name in WIDE:
                 WIDE[name][0](self)
+            elif name in OWN:
+                OWN[name](self)
             elif name in BLOCKS:
                 BLOCKS[name](self)
             else:
@@ -81,6 +103,28 @@ class SeededGrowth(Growth):
             self.weights = marks[2]
             return False
         return True
+
+
+def chain(g, ops):
+    """Layers with ``ops`` between them, two at a time; the ops that were grown."""
+    x = g.tensor()
+    _layer(g, x)
+    g.last_only, grown = True, []
+    for k, op in enumerate(ops):
+        if k and k % 2 == 0:
+            _layer(g, g.tensors[-1])
+        grown += [op] if g.step(op) else []
+    _layer(g, g.tensors[-1])
+    g.last_only = False
+    return grown
+
+
+def _layer(g, x):
+    o = g.pick([4, 6, 8])
+    if x.last or not x.places:
+        g.keep(linear(g, x, o), [*x.places, o], last=True)
+    else:
+        g.like(convolution(g, x, o, kernel=g.pick([1, 1, 3])), x, o)
 
 
 def can(name, opset, precision):

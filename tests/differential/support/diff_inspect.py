@@ -1,7 +1,8 @@
 """`inspect` against what a run did: the same groups, sizes and statuses."""
 
-import onnx_merge
 from diff_judge import Fault
+
+import onnx_merge
 from onnx_merge.errors import OnnxMergeError
 
 

@@ -33,7 +33,7 @@ class Fault:
 
 def judge(case: Case, outcome: Outcome) -> list[Fault]:
     """What is wrong with an outcome; nothing if all is well."""
-    return [Fault(outcome.way, kind, detail) for kind, detail in _faults(case, outcome)]
+    return list(dict.fromkeys(Fault(outcome.way, kind, detail) for kind, detail in _faults(case, outcome)))
 
 
 def _faults(case, outcome):

@@ -43,7 +43,9 @@ def feeds(model, sizes, seed=0):
         dims = v.type.tensor_type.shape.dim
         shape = [d.dim_value if d.HasField("dim_value") else sizes[names[v.name, k]] for k, d in enumerate(dims)]
         dtype = helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
-        draw = rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2 if dtype.kind == "b" else 7, shape)
+        draw = (
+            rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2 if dtype.kind == "b" else 7, shape)
+        )
         found[v.name] = np.asarray(draw).astype(dtype)
     return found
 

@@ -262,4 +262,3 @@ def flags(g):
     return g.keep(y, [x.features], degree=x.degree)
 
 
-assert ints

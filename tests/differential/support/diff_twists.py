@@ -194,7 +194,9 @@ def same(node, one, other):
 def renamed(model, rng):
     """Odd names of tensors and nodes; nodes without one; names of nodes that are names of other things."""
     graph = model.graph
-    tensors = list(dict.fromkeys([*(v.name for v in graph.input), *(n for node in graph.node for n in node.output if n)]))
+    tensors = list(
+        dict.fromkeys([*(v.name for v in graph.input), *(n for node in graph.node for n in node.output if n)])
+    )
     bodies = any(a.HasField("g") for node in graph.node for a in node.attribute)
     odd = rng.sample(ODD, len(ODD))
     names = {} if bodies else {name: odd.pop() for name in rng.sample(tensors, min(len(tensors), 6))}
@@ -218,9 +220,8 @@ def renamed(model, rng):
 
 def odd_dimensions(model, rng):
     """Names of dynamic dimensions that are no identifiers, or none at all."""
-    found = list(dict.fromkeys(
-        d.dim_param for v in (*model.graph.input, *model.graph.output) for d in v.type.tensor_type.shape.dim if d.dim_param
-    ))  # fmt: skip
+    dims = [d for v in (*model.graph.input, *model.graph.output) for d in v.type.tensor_type.shape.dim]
+    found = list(dict.fromkeys(d.dim_param for d in dims if d.dim_param))
     new = dict(zip(found, rng.sample(DIMS, min(len(found), len(DIMS))), strict=False))
     for value in (*model.graph.input, *model.graph.output):
         for dim in value.type.tensor_type.shape.dim:
