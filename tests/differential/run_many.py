@@ -3,8 +3,8 @@
     python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways merge]
 
 One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]};
-a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged, this
-one by default. ``--show SEED``: print that graph as ONNX text, made as small as its first fault allows.
+a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged,
+this one by default. ``--show SEED``: print that graph as ONNX text, made as small as its first fault allows.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 import numpy as np
 from diff_growth import wide
-from netgrow_kinds import convolution, flat, image, linear, tokens
+from netgrow_kinds import convolution, flat, image, linear
 from netgrow_table import DTYPES, TO
 
 
@@ -161,4 +161,12 @@ def squeezed_excitation(g):
     return g.like(g.add("Mul", x, g.add("Unsqueeze", s, axes=[2, 3])), x, degree=x.degree + 1)
 
 
-assert tokens
+@wide(7)
+def batch_norm_by_position(g):
+    """BatchNormalization with parameters for each position, which ends with opset 8."""
+    if g.opset > 8 or g.loose:
+        raise ValueError("no such form")
+    x = image(g, 2)
+    kinds = zip("sbmv", [x.shape] * 4, strict=True)
+    y = g.add("BatchNormalization", x, *(g.weight(*shape, kind=k) for k, shape in kinds), spatial=0)
+    g.like(y, x)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from diff_generate import Case
 from diff_ort import FAILURES, copied, feeds, start
 from diff_run import DOCUMENTED, EXACT, Outcome
@@ -196,6 +195,3 @@ def shrunk_ops(outcome: Outcome) -> set[str]:
     axes = found.typing.axes
     touched = {name for name, listed in axes.items() if any(a in gone for term in listed for a in terms.atoms(term))}
     return {n.op for n in found.typing.graph.nodes if touched & {*n.inputs, *n.outputs}}
-
-
-assert onnx

@@ -4,7 +4,6 @@ import numpy as np
 from diff_growth import wide
 from netgrow_kinds import convolution, image, linear, tokens
 from netgrow_table import TO
-from netkit import ints
 
 END = 2**31
 
@@ -177,15 +176,11 @@ def resize_to(g):
     if way == "axes" and g.opset >= 18:
         c = x.features
         to = g.add("Concat", g.ints(c), *(g.add("Mul", g.size(x, a), g.ints(2)) for a in (2, 3)), axis=0)
-        y = g.add("Resize", x, None, None, to, mode="nearest", axes=g_axes(1, 2, 3))
+        y = g.add("Resize", x, None, None, to, mode="nearest", axes=[1, 2, 3])
         return g.like(y, x, places=[2 * n for n in x.places])
     to = shape_of(g, x, "a0", channels(g, x), *(g.add("Mul", g.size(x, a), g.ints(2)) for a in (2, 3)))
     y = g.add("Resize", x, None, None, to, mode=mode)
     return g.like(y, x, places=[2 * n for n in x.places])
-
-
-def g_axes(*axes):
-    return list(axes)
 
 
 @wide(9)
@@ -260,5 +255,3 @@ def flags(g):
     last = g.add("Sub", g.size(x, 1), g.ints(1))
     y = g.add("Squeeze", g.add("Gather", x, last, axis=1), axes=[1])
     return g.keep(y, [x.features], degree=x.degree)
-
-

@@ -145,7 +145,6 @@ def copy_value(value):
 def outlined(model, rng):
     """Some nodes in a row become a local function, which may import another opset in which they mean the same."""
     nodes, opset = list(model.graph.node), model.opset_import[0].version
-    initializers = {t.name for t in model.graph.initializer}
     for _ in range(8):
         start = rng.randrange(len(nodes))
         stop = min(len(nodes), start + rng.randint(1, 3))
@@ -179,7 +178,6 @@ def outlined(model, rng):
         model.graph.node.extend([*nodes[:start], call, *nodes[stop:]])
         model.ir_version = max(model.ir_version, 9)
         return
-    assert initializers is not None
 
 
 def same(node, one, other):
