@@ -76,6 +76,7 @@ def _grown(rng, seed):
     except Exception:  # of whatever kind: the op that begins has no such form in this opset
         return None
     steps = _others(rng, opset, precision)
+    steps += ["batch_norm_by_position"] * (opset <= 8)
     rng.shuffle(steps)
     grown = [step for step in steps if g.step(step)]
     row = _row_of_ops(rng, opset, precision)
