@@ -8,10 +8,12 @@ from diff_examine import examined
 from diff_generate import Case, generate
 from diff_ort import FAILURES, copied, feeds, start
 from diff_run import WAYS
-from diff_twists import captures
+from diff_twists import FLOATS, captures
 
 SECONDS = 60.0
 """How long to try, about."""
+FEW = 8
+"""Nodes from which on it is worth while to look for the first tensor that shows a fault."""
 PRINTED = 16
 """Numbers of an initializer that are printed; of larger ones only the type is."""
 
@@ -56,6 +58,14 @@ def _attempts(model):
     except onnx.shape_inference.InferenceError:
         return
     types = {v.name: v for v in (*inferred.graph.value_info, *inferred.graph.input)}
+    made = [n for node in model.graph.node for n in node.output if n in types and n not in captured_by_any(model)]
+    for name in made[:-1] if len(model.graph.node) > FEW else []:  # the first tensor that shows it
+        value = types[name]
+        if value.type.tensor_type.HasField("shape") and value.type.tensor_type.elem_type in FLOATS:
+            other = copied(model)
+            del other.graph.output[:]
+            other.graph.output.add().CopyFrom(_opened(value))
+            yield _pruned(other)
     weights = {t.name for t in model.graph.initializer}
     for k in reversed(range(len(model.graph.node))):
         for name in dict.fromkeys(model.graph.node[k].input):
@@ -77,14 +87,26 @@ def _without(model, k, name, types):
             return
         if name in {v.name for v in other.graph.input}:
             return
-        outputs[gone].CopyFrom(value)
-        for d in outputs[gone].type.tensor_type.shape.dim:
-            if d.dim_param.startswith("unk"):
-                d.Clear()
+        outputs[gone].CopyFrom(_opened(value))
     del other.graph.node[k]
     for n in other.graph.node:
         n.input[:] = [name if i == gone else i for i in n.input]
     yield _pruned(other)
+
+
+def _opened(value):
+    """A copy whose dimensions that inference has named are not named."""
+    other = onnx.ValueInfoProto.FromString(value.SerializeToString())
+    for d in other.type.tensor_type.shape.dim:
+        if d.dim_param.startswith("unk"):
+            d.Clear()
+    return other
+
+
+def captured_by_any(model):
+    """Names that bodies of nodes read."""
+    bodies = [a.g for n in model.graph.node for a in n.attribute if a.HasField("g")]
+    return {name for g in bodies for n in g.node for name in n.input}
 
 
 def _pruned(model):
