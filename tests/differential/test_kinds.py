@@ -6,14 +6,12 @@ from diff_kinds import KINDS, whole
 from diff_known import KNOWN_KINDS
 from diff_run import run
 
-WAYS = ("lossless", "keep-one", "merge")
-
 
 @pytest.mark.parametrize("name", KINDS)
 def test_kind(name):
     kind = KINDS[name]
     case = kind.case()
-    found = [str(fault) for fault in examined(case, WAYS).faults]
+    found = [str(fault) for fault in examined(case, kind.ways).faults]
     outcome = run(case.model, "merge", case.seed)
     found += [f"merge leaves whole: {weights}: {outcome.said}" for weights in [whole(kind, outcome)] if weights]
     if name in KNOWN_KINDS:

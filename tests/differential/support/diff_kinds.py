@@ -22,6 +22,7 @@ class Kind:
     domains: str = ""
     after: object = field(default=None)
     cut: tuple = ()
+    ways: tuple = ("lossless", "keep-one", "merge")
 
     def case(self, seed=1) -> Case:
         header = f'<ir_version: {self.ir_version}, opset_import: ["" : {self.opset}{self.domains}]>'
@@ -47,13 +48,26 @@ TAIL = "c = Conv<pads=[1,1,1,1]>(z, c_w, c_b)  cr = Relu(c)  y = Conv(cr, y_w, y
 HEAD = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)"
 
 
-def image_net(middle, width=8, inputs="float[N,3,H,W] x", sizes=HW, opset=17, tail=TAIL, output="A,B", after=None, cut=("c_w",), **weights):
+def image_net(
+    middle,
+    width=8,
+    inputs="float[N,3,H,W] x",
+    sizes=HW,
+    opset=17,
+    tail=TAIL,
+    output="A,B",
+    after=None,
+    cut=("c_w",),
+    **weights,
+):
     """Two layers with ``middle`` between ``ar`` and ``z`` (``width`` channels)."""
     body = f"net ({inputs}) => (float[N,2,{output}] y) {{ {HEAD} {middle} {tail} }}"
     layers = {"a_w": (8, 3, 3, 3), "a_b": (8,), "c_w": (6, width, 3, 3), "c_b": (6,), "y_w": (2, 6, 1, 1), "y_b": (2,)}
     numbers = {f"v{n}": ints(n) for n in (0, 1, 2, 3, 4, 8)} | {f"s{n}": np.array(n) for n in (0, 1, 2, 3)}
     used = {n: v for n, v in numbers.items() if f"{n}," in body or f"{n})" in body or f" {n}" in body}
-    return Kind(body, {**{n: v for n, v in layers.items() if n in body}, **used, **weights}, sizes, opset, 8, "", after, cut)
+    return Kind(
+        body, {**{n: v for n, v in layers.items() if n in body}, **used, **weights}, sizes, opset, 8, "", after, cut
+    )
 
 
 def dead(name, axis):
@@ -120,7 +134,7 @@ KINDS = {
         "f = Gemm<alpha=0.5, beta=2.0>(x, k, b)", k=row(*UP), b=np.array([1, 2, 3, 4, 5, 6, 7, 9], np.float32)
     ),
     "Squeeze by attribute": image_net(
-        "s = Squeeze<axes=[0]>(g_scale)  z = Mul(ar, s)", opset=11, g_scale=(1, 8, 1, 1), after=dead("c_w", 1),
+        "s = Squeeze<axes=[0]>(g_scale)  m = Mul(a, s)  z = Relu(m)", opset=11, g_scale=(1, 8, 1, 1), after=dead("c_w", 1),
         inputs="float[N,3,4,4] x", sizes=({"N": 2}, {"N": 1}), output="4,4",
     ),
     "LpNormalization of weights": Kind(
@@ -181,6 +195,25 @@ KINDS = {
         "  b = MatMul(r, b_w)  br = Relu(b)  y = MatMul(br, y_w) }",
         {"a_w": (6, 12), "e_w": (8, 12), "b_w": (12, 16), "y_w": (16, 5), "style": np.ones((1, 8), np.float32)},
         after=overridable, cut=("b_w",),
+    ),
+    "a layer of one unit, solved on samples": Kind(
+        "net (float[N,6] x) => (float[N,5] y) { a = MatMul(x, a_w)  r = Relu(a)  b = MatMul(r, b_w)  s = Relu(b)"
+        "  y = MatMul(s, y_w) }",
+        {"a_w": (6, 12), "b_w": (12, 1), "y_w": (1, 5)}, ways=("merge", "default"), cut=("a_w",),
+    ),
+    "first states expanded, before Where": Kind(
+        "net (float[T,N,6] x) => (float[T,N,4] y) { e = MatMul(x, e_w)  s = Shape(x)  n = Gather(s, s1)  "
+        "n1 = Unsqueeze<axes=[0]>(n)  hs = Concat<axis=0>(v1, n1, v8)  h = Expand(h_w, hs)  "
+        "l, lh = GRU<hidden_size=8>(e, l_w, l_r, l_b, , h)  q = Squeeze<axes=[1]>(l)  y = MatMul(q, y_w) }",
+        {"e_w": (6, 6), "l_w": (1, 24, 6), "l_r": (1, 24, 8), "l_b": (1, 48), "y_w": (8, 4), "v1": ints(1),
+         "v8": ints(8), "s1": np.array(1), "h_w": (1, 1, 8)},
+        ({"T": 3, "N": 2}, {"T": 1, "N": 1}, {"T": 5, "N": 3}), opset=8, cut=("l_w", "l_r"),
+    ),
+    "Squeeze by attribute, rows": Kind(
+        "net (float[N,4,2,2] x) => (float[N,5,2,2] y) { a = Conv(x, a_w, a_b)  s = Squeeze<axes=[0]>(g_scale)  m = Mul(a, s)"
+        "  y = Conv(m, y_w) }",
+        {"a_w": (8, 4, 1, 1), "a_b": (8,), "g_scale": (1, 8, 1, 1), "y_w": (5, 8, 1, 1)}, opset=8,
+        after=dead("y_w", 1), cut=("a_w",),
     ),
     "a function of another opset": Kind(
         'net (float[N,6] x) => (float[N,5] y) { a = pkg.Block(x, a_w)  b = pkg.Block(a, b_w)  y = MatMul(b, y_w) }'
