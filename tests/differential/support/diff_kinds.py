@@ -11,8 +11,8 @@ from onnx import helper, numpy_helper
 
 @dataclass(frozen=True)
 class Kind:
-    """``after``: what is done to the model at last; ``sizes``: at which it is judged; ``cut``: weights that merging makes
-    smaller."""
+    """``after``: what is done to the model at last; ``sizes``: at which it is judged; ``cut``: weights that merging
+    makes smaller."""
 
     body: str
     weights: dict
@@ -49,19 +49,10 @@ HEAD = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)"
 
 
 def image_net(
-    middle,
-    width=8,
-    inputs="float[N,3,H,W] x",
-    sizes=HW,
-    opset=17,
-    tail=TAIL,
-    output="A,B",
-    after=None,
-    cut=("c_w",),
-    **weights,
+    middle, width=8, inputs="float[N,3,H,W] x", sizes=HW, opset=17, output="A,B", after=None, cut=("c_w",), **weights
 ):
     """Two layers with ``middle`` between ``ar`` and ``z`` (``width`` channels)."""
-    body = f"net ({inputs}) => (float[N,2,{output}] y) {{ {HEAD} {middle} {tail} }}"
+    body = f"net ({inputs}) => (float[N,2,{output}] y) {{ {HEAD} {middle} {TAIL} }}"
     layers = {"a_w": (8, 3, 3, 3), "a_b": (8,), "c_w": (6, width, 3, 3), "c_b": (6,), "y_w": (2, 6, 1, 1), "y_b": (2,)}
     numbers = {f"v{n}": ints(n) for n in (0, 1, 2, 3, 4, 8)} | {f"s{n}": np.array(n) for n in (0, 1, 2, 3)}
     used = {n: v for n, v in numbers.items() if f"{n}," in body or f"{n})" in body or f" {n}" in body}
@@ -111,7 +102,8 @@ KINDS = {
         {"k": np.arange(1, 7).reshape(1, 1, 6), "v2": ints(2), "y_w": (6, 4)},
     ),
     "BitShift by channel": Kind(
-        IDS.replace("int64", "uint32") + "e = BitShift<direction=\"LEFT\">(i, k)  f = Cast<to=1>(e)  y = MatMul(f, y_w) }",
+        IDS.replace("int64", "uint32") + 'e = BitShift<direction="LEFT">(i, k)  f = Cast<to=1>(e)  '
+        "y = MatMul(f, y_w) }",
         {"k": np.array([1, 2, 4, 3], np.uint32).reshape(1, 1, 4), "v2": ints(2), "y_w": (4, 4)},
     ),
     "Pow by channel": made_by("s = Sigmoid(x) f = Pow(s, k)", k=row(*UP)),
@@ -134,7 +126,8 @@ KINDS = {
         "f = Gemm<alpha=0.5, beta=2.0>(x, k, b)", k=row(*UP), b=np.array([1, 2, 3, 4, 5, 6, 7, 9], np.float32)
     ),
     "Squeeze by attribute": image_net(
-        "s = Squeeze<axes=[0]>(g_scale)  m = Mul(a, s)  z = Relu(m)", opset=11, g_scale=(1, 8, 1, 1), after=dead("c_w", 1),
+        "s = Squeeze<axes=[0]>(g_scale)  m = Mul(a, s)  "
+        "z = Relu(m)", opset=11, g_scale=(1, 8, 1, 1), after=dead("c_w", 1),
         inputs="float[N,3,4,4] x", sizes=({"N": 2}, {"N": 1}), output="4,4",
     ),
     "LpNormalization of weights": Kind(
@@ -149,11 +142,13 @@ KINDS = {
     ),
     "padded to the skip": image_net(
         "p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(ar)  u = ConvTranspose<strides=[2,2]>(p, u_w)  su = Shape(u)  "
-        "ss = Shape(ar)  d = Sub(ss, su)  h = Slice(d, v2, v4)  q = Concat<axis=0>(none, h)  f = Pad(u, q)  z = Add(ar, f)",
+        "ss = Shape(ar)  d = Sub(ss, su)  h = Slice(d, v2, v4)  q = Concat<axis=0>(none, h)  f = Pad(u, q)  "
+        "z = Add(ar, f)",
         u_w=(8, 8, 2, 2), none=ints(0, 0, 0, 0, 0, 0),
     ),
     "at most k rows": image_net(
-        "z = Slice(ar, v0, v4, v2)", sizes=({"N": 2, "H": 6, "W": 6}, {"N": 1, "H": 3, "W": 5}, {"N": 3, "H": 2, "W": 4})
+        "z = Slice(ar, v0, v4, v2)",
+        sizes=({"N": 2, "H": 6, "W": 6}, {"N": 1, "H": 3, "W": 5}, {"N": 3, "H": 2, "W": 4})
     ),
     "at most k rows, viewed": image_net(
         "t = Slice(ar, v0, v8, v2)  s = Shape(t)  n = Slice(s, v0, v1)  hw = Slice(s, v2, v4)  "
@@ -163,11 +158,13 @@ KINDS = {
     ),
     "clips in the batch": image_net(
         "s = Shape(ar)  n = Slice(s, v0, v1)  r = Slice(s, v1, v4)  h = Div(n, v2)  w = Concat<axis=0>(h, v2, r)  "
-        "v = Reshape(ar, w)  l = Slice(v, v1, v8, v1)  e = Slice(v, v0, v1, v1)  t = Concat<axis=1>(l, e)  z = Reshape(t, s)",
+        "v = Reshape(ar, w)  l = Slice(v, v1, v8, v1)  e = Slice(v, v0, v1, v1)  t = Concat<axis=1>(l, e)  "
+        "z = Reshape(t, s)",
         sizes=({"N": 2, "H": 6, "W": 6}, {"N": 4, "H": 3, "W": 5}, {"N": 6, "H": 2, "W": 4}),
     ),
     "coordinates": image_net(
-        "s = Shape(ar)  n = Gather(s, s0)  h = Gather(s, s2)  w = Gather(s, s3)  r = Range(s0, h, s1)  f = Cast<to=1>(r)  "
+        "s = Shape(ar)  n = Gather(s, s0)  h = Gather(s, s2)  w = Gather(s, s3)  r = Range(s0, h, s1)  "
+        "f = Cast<to=1>(r)  "
         "l = Reshape(f, way)  n1 = Unsqueeze(n, v0)  h1 = Unsqueeze(h, v0)  w1 = Unsqueeze(w, v0)  "
         "to = Concat<axis=0>(n1, v1, h1, w1)  m = Expand(l, to)  z = Concat<axis=1>(ar, m)",
         width=9, way=ints(1, 1, -1, 1),
@@ -210,7 +207,8 @@ KINDS = {
         ({"T": 3, "N": 2}, {"T": 1, "N": 1}, {"T": 5, "N": 3}), opset=8, cut=("l_w", "l_r"),
     ),
     "Squeeze by attribute, rows": Kind(
-        "net (float[N,4,2,2] x) => (float[N,5,2,2] y) { a = Conv(x, a_w, a_b)  s = Squeeze<axes=[0]>(g_scale)  m = Mul(a, s)"
+        "net (float[N,4,2,2] x) => (float[N,5,2,2] y) { a = Conv(x, a_w, a_b)  s = Squeeze<axes=[0]>(g_scale)  "
+        "m = Mul(a, s)"
         "  y = Conv(m, y_w) }",
         {"a_w": (8, 4, 1, 1), "a_b": (8,), "g_scale": (1, 8, 1, 1), "y_w": (5, 8, 1, 1)}, opset=8,
         after=dead("y_w", 1), cut=("a_w",),
@@ -218,7 +216,8 @@ KINDS = {
     "a function of another opset": Kind(
         'net (float[N,6] x) => (float[N,5] y) { a = pkg.Block(x, a_w)  b = pkg.Block(a, b_w)  y = MatMul(b, y_w) }'
         '<domain: "pkg", opset_import: ["" : 17]> Block (x, w) => (y) { h = MatMul(x, w)  y = Relu(h) }',
-        {"a_w": (6, 12), "b_w": (12, 16), "y_w": (16, 5)}, opset=18, ir_version=9, domains=', "pkg" : 1', cut=("a_w", "b_w"),
+        {"a_w": (6, 12), "b_w": (12, 16), "y_w": (16, 5)}, opset=18, ir_version=9, domains=', "pkg" : 1', cut=("a_w",
+        "b_w"),
     ),
     "a sparse initializer": Kind(
         "net (float[N,6] x) => (float[N,5] y) { a = MatMul(x, a_w)  r = Relu(a)  b = MatMul(r, b_w)  s = Relu(b)"
@@ -226,7 +225,8 @@ KINDS = {
         {"a_w": (6, 12), "b_w": (12, 16), "y_w": (16, 5)}, after=sparse, cut=("a_w", "b_w"),
     ),
     "one bias of many layers": Kind(
-        "net (float[N,6] x) => (float[N,8] y) { a = Gemm(x, a_w, zeros)  r = Relu(a)  b = Gemm(r, b_w, zeros)  s = Relu(b)"
+        "net (float[N,6] x) => (float[N,8] y) { a = Gemm(x, a_w, zeros)  r = Relu(a)  b = Gemm(r, b_w, zeros)  "
+        "s = Relu(b)"
         "  y = Gemm(s, y_w, zeros) }",
         {"a_w": (6, 8), "b_w": (8, 8), "y_w": (8, 8), "zeros": np.zeros(8, np.float32)}, cut=("a_w", "b_w"),
     ),
@@ -234,7 +234,8 @@ KINDS = {
         "net (float[T,N,6] x) => (float[T,N,4] y) { e = MatMul(x, e_w)  s = Shape(x)  n = Gather(s, s1)  "
         "n1 = Unsqueeze(n, v0)  hs = Concat<axis=0>(v1, n1, v8)  h = ConstantOfShape(hs)  "
         "l, lh, lc = LSTM<hidden_size=8>(e, l_w, l_r, l_b, , h, h)  q = Squeeze(l, v1)  y = MatMul(q, y_w) }",
-        {"e_w": (6, 6), "l_w": (1, 32, 6), "l_r": (1, 32, 8), "l_b": (1, 64), "y_w": (8, 4), "v0": ints(0), "v1": ints(1),
+        {"e_w": (6, 6), "l_w": (1, 32, 6), "l_r": (1, 32, 8), "l_b": (1, 64), "y_w": (8, 4), "v0": ints(0),
+        "v1": ints(1),
          "v8": ints(8), "s1": np.array(1)},
         ({"T": 3, "N": 2}, {"T": 1, "N": 1}, {"T": 5, "N": 3}), cut=("l_w", "l_r"),
     ),
@@ -247,7 +248,8 @@ KINDS = {
     "BatchNormalization of rows by position": Kind(
         "net (float[N,6] x) => (float[N,5] y) { a = Gemm(x, a_w, a_b)  n = BatchNormalization<spatial=0>(a, n_scale, "
         "n_bias, n_mean, n_var)  r = Relu(n)  y = Gemm(r, y_w, y_b) }",
-        {"a_w": (6, 12), "a_b": (12,), "n_scale": (12,), "n_bias": (12,), "n_mean": (12,), "n_var": (12,), "y_w": (12, 5),
+        {"a_w": (6, 12), "a_b": (12,), "n_scale": (12,), "n_bias": (12,), "n_mean": (12,), "n_var": (12,),
+        "y_w": (12, 5),
          "y_b": (5,)},
         opset=7, cut=("a_w",),
     ),

@@ -6,8 +6,12 @@ tried all the same, and the tests say of each whether it is good by now (``pytes
 """
 
 KNOWN: dict[str, tuple[int, ...]] = {
-    "a scale does not pass through the producer": (8, 9, 56, 65, 74, 108, 110, 114, 118, 142, 144, 153, 157, 222, 225, 239, 248, 267,),
-    "an input with a default is folded or cut": (16, 20, 24, 29, 47, 49, 64, 109, 111, 141, 163, 168, 170, 217, 226, 258, 262, 270,),
+    "a scale does not pass through the producer": (
+        8, 9, 56, 65, 74, 108, 110, 114, 118, 142, 144, 153, 157, 222, 225, 239, 248, 267,
+    ),
+    "an input with a default is folded or cut": (
+        16, 20, 24, 29, 47, 49, 64, 109, 111, 141, 163, 168, 170, 217, 226, 258, 262, 270,
+    ),
     "moved from the twin where a size is one": (87,),
     "a size taken for a constant": (147, 253,),
     "Squeeze by attribute is folded wrongly": (230,),
