@@ -63,6 +63,8 @@ def one(task):
 
 def summary(lines):
     """Text: shares, faults by kind with seeds, ops that stand too rarely where channels go."""
+    from diff_known import known
+
     from passes.graph.registry import rules
 
     count = max(len(lines), 1)
@@ -75,6 +77,8 @@ def summary(lines):
     text += [f"{sum(bool(x['faults']) for x in lines)} with faults"]
     for (way, kind), seeds in sorted(kinds.items(), key=lambda item: -len(item[1])):
         text.append(f"  {len(seeds):5} {way}: {kind}: {' '.join(map(str, sorted(seeds)[:EXAMPLES]))}")
+    good = known() & {x["seed"] for x in lines if not x["faults"]}
+    text.append(f"known to be faulty, and good here: {' '.join(map(str, sorted(good))) or 'none'}")
     rare = sorted((ops[op], op) for domain, op in rules() if domain == "")
     text.append("on axes that shrink, rarest first: " + ", ".join(f"{op} {n}" for n, op in rare))
     return "\n".join(text)

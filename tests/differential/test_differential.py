@@ -8,14 +8,15 @@ from collections import Counter
 
 import pytest
 from diff_examine import Finding, examine
+from diff_generate import SUITE
 from diff_known import KNOWN, REGRESSIONS, known
 from diff_run import WAYS
 from diff_smaller import story
 
 from passes.graph.registry import rules
 
-SUITE, PART, MANY = 200, 20, 1000
-"""Graphs of the suite, of one of its tests, and of the slow test."""
+PART, MANY = 20, 1000
+"""Graphs of one test of the suite, and of the slow test."""
 SHRINK = 0.7
 """Share of graphs that lose channels in some way, at least."""
 OFTEN = 20
