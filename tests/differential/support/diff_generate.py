@@ -30,7 +30,8 @@ SUITE = 200
 """Graphs of the normal suite; those beyond ask more often for what stands rarely on axes that shrink."""
 RARE = [
     "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitwiseAnd", "Gelu", "LessOrEqual", "Acosh", "Mish", "GlobalLpPool",
-    "Min", "Atanh", "HardSwish", "IsInf", "Log", "Not", "Xor", "GreaterOrEqual", "HardSigmoid", "IsNaN", "LpPool", "Swish",
+    "Min", "Atanh", "HardSwish", "IsInf", "Log", "Not", "Xor", "GreaterOrEqual", "HardSigmoid", "IsNaN", "LpPool",
+    "Swish",
 ]  # fmt: skip
 RARELY_HOLDING = [
     "Attention", "RMSNormalization", "ReduceMin", "GatherElements", "ReverseSequence", "GroupNormalization", "Hardmax",
