@@ -1,0 +1,126 @@
+"""Judge many generated graphs, resume where a run stopped, and say which kinds of faults there are.
+
+    python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways merge]
+
+One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]};
+a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged,
+this one by default. ``--show SEED``: print that graph as ONNX text, made as small as its first fault allows.
+"""
+
+import argparse
+import json
+import multiprocessing
+import signal
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+LONGEST = 180
+"""Seconds that one graph may take."""
+EXAMPLES = 12
+"""Seeds printed of each kind."""
+
+
+def prepare(checkout):
+    """Let the modules be those of ``checkout``."""
+    sys.path[:0] = [str(checkout), str(HERE / "support"), str(HERE.parent / "passes" / "support")]
+    warnings.simplefilter("ignore")
+
+
+def one(task):
+    """The line of a seed."""
+    seed, ways = task
+    from diff_examine import examine
+
+    def late(*_):
+        raise TimeoutError(f"took more than {LONGEST} s")
+
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(LONGEST)
+    try:
+        found = examine(seed, ways)
+    except Exception as error:  # of the judge itself too: a fault to be looked at
+        return {
+            "seed": seed,
+            "shrinks": False,
+            "ops": [],
+            "faults": [["judge", type(error).__name__, str(error)[:300]]],
+        }
+    finally:
+        signal.alarm(0)
+    return {
+        "seed": seed,
+        "shrinks": found.shrinks,
+        "ops": sorted(found.ops),
+        "grown": found.case.grown,
+        "twists": found.case.twists,
+        "faults": [[f.way, f.kind, f.detail] for f in found.faults],
+    }
+
+
+def summary(lines):
+    """Text: shares, faults by kind with seeds, ops that stand too rarely where channels go."""
+    from diff_known import known
+
+    from passes.graph.registry import rules
+
+    count = max(len(lines), 1)
+    kinds, ops = defaultdict(list), Counter()
+    for line in lines:
+        ops.update(line["ops"])
+        for way, kind, _ in line["faults"]:
+            kinds[way, kind].append(line["seed"])
+    text = [f"{len(lines)} graphs, {sum(x['shrinks'] for x in lines) / count:.0%} shrink"]
+    text += [f"{sum(bool(x['faults']) for x in lines)} with faults"]
+    for (way, kind), seeds in sorted(kinds.items(), key=lambda item: -len(item[1])):
+        text.append(f"  {len(seeds):5} {way}: {kind}: {' '.join(map(str, sorted(seeds)[:EXAMPLES]))}")
+    good = known() & {x["seed"] for x in lines if not x["faults"]}
+    text.append(f"known to be faulty, and good here: {' '.join(map(str, sorted(good))) or 'none'}")
+    rare = sorted((ops[op], op) for domain, op in rules() if domain == "")
+    text.append("on axes that shrink, rarest first: " + ", ".join(f"{op} {n}" for n, op in rare))
+    return "\n".join(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", default="0:1000", help="A:B, B not included")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("differential.jsonl"))
+    parser.add_argument("--checkout", type=Path, default=HERE.parents[1])
+    parser.add_argument("--ways", default="lossless,keep-one,merge,default")
+    parser.add_argument("--show", type=int, help="print one graph instead")
+    given = parser.parse_args()
+    prepare(given.checkout.resolve())
+    ways = tuple(given.ways.split(","))
+    if given.show is not None:
+        from diff_smaller import story
+
+        print(story(given.show, ways))
+        return
+    first, last = map(int, given.seeds.split(":"))
+    lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
+    done = {line["seed"] for line in lines}
+    tasks = [(seed, ways) for seed in range(first, last) if seed not in done]
+    start = time.monotonic()
+    context = multiprocessing.get_context("spawn")
+    with (
+        given.out.open("a") as file,
+        context.Pool(given.jobs, prepare, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
+    ):
+        for k, line in enumerate(pool.imap_unordered(one, tasks), 1):
+            lines.append(line)
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            if k % 20 == 0 or k == len(tasks):
+                bad = sum(bool(x["faults"]) for x in lines)
+                left = (time.monotonic() - start) / k * (len(tasks) - k)
+                print(f"\r{k}/{len(tasks)}, {bad} with faults, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    print(summary([line for line in lines if first <= line["seed"] < last]))
+
+
+if __name__ == "__main__":
+    main()

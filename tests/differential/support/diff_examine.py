@@ -1,0 +1,40 @@
+"""All that is done with one seed."""
+
+from dataclasses import dataclass
+
+from diff_generate import Case, generate
+from diff_inspect import inspected
+from diff_judge import Fault, judge, shrunk_ops
+from diff_run import WAYS, run, run_by_command
+
+BY_COMMAND = 10
+"""One graph in so many goes through the command line."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """``ops``: op types on axes that shrank in some way; ``shrinks``: whether any channel went."""
+
+    case: Case
+    faults: tuple[Fault, ...]
+    ops: frozenset[str]
+
+    @property
+    def shrinks(self):
+        return bool(self.ops)
+
+
+def examine(seed: int, ways=WAYS) -> Finding:
+    """Generate the graph of ``seed`` and judge what becomes of it."""
+    return examined(generate(seed), ways)
+
+
+def examined(case: Case, ways=WAYS) -> Finding:
+    outcomes, faults, ops = [], [], set()
+    for way in ways:
+        outcome = (run_by_command if case.seed % BY_COMMAND == 0 else run)(case.model, way, case.seed)
+        outcomes.append(outcome)
+        faults += judge(case, outcome)
+        ops |= shrunk_ops(outcome)
+    faults += inspected(case, outcomes)
+    return Finding(case, tuple(faults), frozenset(ops))

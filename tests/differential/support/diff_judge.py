@@ -1,0 +1,197 @@
+"""The independent judge: what a result must be, by its own code and onnxruntime without optimisations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from diff_generate import Case
+from diff_ort import FAILURES, copied, feeds, start
+from diff_run import DOCUMENTED, EXACT, Outcome
+from onnx import helper, numpy_helper
+
+TOLERANCE = {"float64": 1e-5, "float32": 1e-5, "float16": 1e-2}
+"""Of the norm of an output."""
+TWIN_TOLERANCE = {"float64": 1e-6, "float32": 3e-5, "float16": 1e-2}
+"""The same against the twin, which is not promised to anybody but sums in another order only."""
+NOISE = {"float64": 2e-16, "float32": 1.2e-7, "float16": 1e-3}
+"""A rounding of one number."""
+AMPLIFIED = 50
+"""Graphs may jump or be steep: an output may be off by this many times what roundings of all weights do to it."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``kind``: one of few words, the same for faults alike; ``detail``: the numbers."""
+
+    way: str
+    kind: str
+    detail: str
+
+    def __str__(self):
+        return f"{self.way}: {self.kind}: {self.detail}"
+
+
+def judge(case: Case, outcome: Outcome) -> list[Fault]:
+    """What is wrong with an outcome; nothing if all is well."""
+    return list(dict.fromkeys(Fault(outcome.way, kind, detail) for kind, detail in _faults(case, outcome)))
+
+
+def _faults(case, outcome):
+    code, said = outcome.code, outcome.said
+    if "internal error" in said or "Traceback" in said or code not in DOCUMENTED:
+        yield "internal error", said[:300]
+    elif code == 5:
+        yield "unsound result refused", said[:300]
+    elif code == 2:
+        yield "good model refused", said[:300]
+    elif code == 3 or (code == 4 and outcome.way == "keep-one"):
+        yield f"exit {code}", said[:300]
+    if code or outcome.model is None:
+        return
+    model, result = case.model, outcome.model
+    habit = "all inputs" in case.twists
+    before, after = signature(model, habit), signature(result, habit)
+    if before != after:
+        yield "interface", _missing(before, after)
+        return
+    try:
+        one, two = start(model), start(result)
+    except FAILURES as error:
+        yield "result does not load", _line(error)
+        return
+    if outcome.way in EXACT:
+        yield from _compared(case, model, one, two, "moved from the original", TOLERANCE)
+    else:
+        yield from _compared(case, model, one, two, None, TOLERANCE)
+    if outcome.way != "keep-one" and outcome.compressed is not None and outcome.compressed.shrinks:
+        yield from _twin(case, outcome, two)
+    yield from _overridden(case, outcome, one, two)
+
+
+def _twin(case, outcome, two):
+    try:
+        twin = outcome.compressed.twin()
+        session = start(twin)
+    except FAILURES as error:
+        yield "twin does not load", _line(error)
+        return
+    yield from _compared(case, twin, session, two, "moved from the twin", TWIN_TOLERANCE)
+
+
+def signature(model, habit=False):
+    """Inputs and outputs, name, type and declared shape, in order; and those inputs that have a default, which are
+    none if that is an exporter's ``habit``."""
+    defaults = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
+    inputs = [v for v in model.graph.input if not habit or v.name not in defaults]
+    listed = [[_declared(v) for v in values] for values in (inputs, model.graph.output)]
+    return [*listed, sorted(v.name for v in inputs if v.name in defaults)]
+
+
+def _declared(value):
+    kind = value.type.tensor_type
+    dims = [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kind.shape.dim]
+    return value.name, kind.elem_type, dims if kind.HasField("shape") else None
+
+
+def _missing(one, two):
+    gone = [str(v) for a, b in zip(one, two, strict=True) for v in a if v not in b]
+    new = [str(v) for a, b in zip(one, two, strict=True) for v in b if v not in a]
+    return f"gone {', '.join(gone) or 'nothing'}; new {', '.join(new) or 'nothing'}"
+
+
+def _compared(case, model, one, two, kind, tolerance, extra=None):
+    """Run both at every assignment. ``kind``: what it is called if values differ, None where they may."""
+    for k, sizes in enumerate(case.sizes):
+        inputs = feeds(case.model, sizes, case.seed + k) | (extra or {})
+        try:
+            want = one.run(None, inputs)
+        except FAILURES as error:
+            yield "twin does not run", f"{sizes}: {_line(error)}"
+            return
+        try:
+            got = two.run(None, inputs)
+        except FAILURES as error:
+            yield "result does not run", f"{sizes}: {_line(error)}"
+            return
+        for o, a, b in zip(one.get_outputs(), want, got, strict=True):
+            if a.shape != b.shape or a.dtype != b.dtype:
+                yield "shape", f"{o.name} at {sizes}: {b.dtype}{list(b.shape)} for {a.dtype}{list(a.shape)}"
+                return
+            off = distance(a, b) if kind else 0.0
+            if off > tolerance.get(str(a.dtype), 0.0) and off > AMPLIFIED * steepness(model, inputs, o.name, a):
+                yield kind, f"{o.name} at {sizes} by {off:.2g}"
+                return
+
+
+def distance(a, b):
+    """Of ``b`` from ``a``, relative to the norm of ``a``; of whole numbers the share that differ."""
+    if a.dtype.kind not in "f":
+        return float((a != b).mean()) if a.size else 0.0
+    if (np.isfinite(a) != np.isfinite(b)).any():
+        return np.inf
+    x, y = (np.where(np.isfinite(a), v, 0).astype(np.float64) for v in (a, b))
+    return float(np.linalg.norm(x - y) / max(np.linalg.norm(x), 1e-20)) if a.size else 0.0
+
+
+def steepness(model, inputs, name, exact, times=4):
+    """How far an output moves when weights and inputs are rounded anew; infinite where it holds no finite number.
+    What is written down by itself (names that end in k) stays: a one-hot by Equal is no accident."""
+    if not np.isfinite(exact.astype(np.float64)).all():
+        return np.inf
+    worst = 0.0
+    for seed in range(times):
+        rng, other = np.random.default_rng(seed), copied(model)
+        for tensor in other.graph.initializer:
+            array = numpy_helper.to_array(tensor)
+            if array.dtype.kind == "f" and not tensor.name.endswith("k"):
+                tensor.CopyFrom(numpy_helper.from_array(_rounded(array, rng), tensor.name))
+        given = {k: _rounded(v, rng) if v.dtype.kind == "f" else v for k, v in inputs.items()}
+        try:
+            (value,) = start(other).run([name], given)
+        except FAILURES:
+            continue
+        worst = max(worst, distance(exact, value))
+    return worst
+
+
+def _rounded(array, rng):
+    noise = NOISE.get(str(array.dtype), 0.0)
+    return (array * (1 + noise * rng.choice([-1.0, 0.0, 1.0], array.shape))).astype(array.dtype)
+
+
+def _overridden(case, outcome, one, two):
+    """Inputs with a default can still be given, and giving them has the same effect."""
+    names = case.overridable
+    if not names:
+        return
+    rng = np.random.default_rng(case.seed)
+    given = {}
+    for t in case.model.graph.initializer:
+        if t.name in names:
+            dtype = helper.tensor_dtype_to_np_dtype(t.data_type)
+            given[t.name] = (numpy_helper.to_array(t) * 1.5 + rng.uniform(0.1, 0.3, tuple(t.dims))).astype(dtype)
+    if outcome.way in EXACT:
+        faults = _compared(case, case.model, one, two, "an override has another effect", TOLERANCE, given)
+    elif outcome.compressed is not None and outcome.compressed.shrinks:
+        twin = outcome.compressed.twin()
+        faults = _compared(case, twin, start(twin), two, "an override has another effect", TWIN_TOLERANCE, given)
+    else:
+        return
+    for kind, detail in faults:
+        yield kind if "override" in kind else f"overridden: {kind}", detail
+
+
+def _line(error):
+    return " ".join(str(error).split())[-160:]
+
+
+def shrunk_ops(outcome: Outcome) -> set[str]:
+    """Op types that stand on an axis of which channels went."""
+    from passes.graph import terms  # the algebra's own: what is counted here is what it says
+
+    found = outcome.compressed
+    if found is None or not found.shrinks:
+        return set()
+    gone = {plan.group.atom for plan in found.plans if plan.shrinks}
+    axes = found.typing.axes
+    touched = {name for name, listed in axes.items() if any(a in gone for term in listed for a in terms.atoms(term))}
+    return {n.op for n in found.typing.graph.nodes if touched & {*n.inputs, *n.outputs}}

@@ -1,0 +1,54 @@
+"""The judge's own way to run a model: onnxruntime without graph optimisations, one thread."""
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+FAILURES = tuple(
+    getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
+    for name in ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+)
+"""What onnxruntime raises for a model that it cannot load or run."""
+
+
+def start(model):
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def required(model):
+    """The inputs that callers must give: protobufs."""
+    defaults = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
+    return [v for v in model.graph.input if v.name not in defaults]
+
+
+def dynamic_dims(model):
+    """(input, axis) -> name of the dimension, one's own where it has none."""
+    return {
+        (v.name, axis): d.dim_param or f"{v.name}#{axis}"
+        for v in required(model)
+        for axis, d in enumerate(v.type.tensor_type.shape.dim)
+        if not d.HasField("dim_value")
+    }
+
+
+def feeds(model, sizes, seed=0):
+    """Random inputs. ``sizes``: name of each dynamic dimension -> size."""
+    rng, names, found = np.random.default_rng(seed), dynamic_dims(model), {}
+    for v in required(model):
+        dims = v.type.tensor_type.shape.dim
+        shape = [d.dim_value if d.HasField("dim_value") else sizes[names[v.name, k]] for k, d in enumerate(dims)]
+        dtype = helper.tensor_dtype_to_np_dtype(v.type.tensor_type.elem_type)
+        draw = (
+            rng.standard_normal(shape) if dtype.kind == "f" else rng.integers(0, 2 if dtype.kind == "b" else 7, shape)
+        )
+        found[v.name] = np.asarray(draw).astype(dtype)
+    return found
+
+
+def copied(model):
+    return onnx.ModelProto.FromString(model.SerializeToString())

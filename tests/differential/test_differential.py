@@ -1,0 +1,71 @@
+"""A second opinion on every result: generated graphs through the public interfaces, judged by code of their own.
+
+`diff_generate` grows a graph from a seed, `diff_run` compresses it, `diff_judge` and `diff_inspect` say what is wrong.
+To look at a seed: ``python tests/differential/run_many.py --show SEED``.
+"""
+
+from collections import Counter
+
+import pytest
+from diff_examine import Finding, examine
+from diff_generate import SUITE
+from diff_known import KNOWN, REGRESSIONS, known
+from diff_run import WAYS
+from diff_smaller import story
+
+from passes.graph.registry import rules
+
+PART, MANY = 20, 1000
+"""Graphs of one test of the suite, and of the slow test."""
+SHRINK = 0.7
+"""Share of graphs that lose channels in some way, at least."""
+OFTEN = 20
+"""Graphs of the slow test in which an op stands on an axis that shrinks, at least."""
+NEVER = {
+    "Constant": "becomes an initializer before axes are looked at",
+    "Size": "holds fast all that it counts",
+}
+"""Op types with a rule that stand on no axis that shrinks, with the reason."""
+
+
+def ways_of(seed):
+    """All graphs of the suite are merged and compressed losslessly, one in two is kept as it is, and one in four is
+    solved on samples."""
+    return tuple(w for w in WAYS if {"keep-one": seed % 2 == 0, "default": seed % 4 == 1}.get(w, True))
+
+
+def failing(findings: list[Finding]):
+    """Text for each fault that is not known; of the first the graph too, as small as it gets."""
+    bad = [f for f in findings if f.faults and f.case.seed not in known()]
+    lines = [f"seed {f.case.seed}: {fault}" for f in bad for fault in f.faults]
+    return "\n".join([*lines, story(bad[0].case.seed)]) if bad else ""
+
+
+@pytest.mark.parametrize("first", range(0, SUITE, PART))
+def test_generated_graphs(first):
+    findings = [examine(seed, ways_of(seed)) for seed in range(first, first + PART)]
+    assert sum(f.shrinks for f in findings) >= SHRINK * PART
+    assert not (said := failing(findings)), said
+
+
+@pytest.mark.parametrize(("seed", "kind"), REGRESSIONS)
+def test_what_failed_once(seed, kind):
+    assert not (said := failing([examine(seed)])), f"{kind}\n{said}"
+
+
+@pytest.mark.slow
+def test_many_generated_graphs():
+    findings = [examine(seed) for seed in range(MANY)]
+    counts = Counter(op for f in findings for op in f.ops)
+    for op in sorted({op for _, op in rules()}, key=lambda op: counts[op]):
+        print(f"{op:30} {counts[op]}")
+    assert sum(f.shrinks for f in findings) >= SHRINK * MANY
+    assert not (said := failing(findings)), said
+    rare = {op: counts[op] for _, op in rules() if op not in NEVER and counts[op] < OFTEN}
+    assert not rare, f"on an axis that shrinks in fewer than {OFTEN} graphs: {rare}"
+
+
+def test_known_faults_are_of_graphs_that_are_tried():
+    seeds = [seed for seeds in KNOWN.values() for seed in seeds]
+    assert len(seeds) == len({*seeds}), "a seed stands under one kind"
+    assert {*seeds} <= {*range(MANY), *(seed for seed, _ in REGRESSIONS)}
