@@ -42,7 +42,7 @@ def key_of(info: TensorInfo, axis: int) -> str | None:
     None for a fixed size.
     """
     dim = info.shape[axis]
-    if isinstance(dim, int) and dim > 0:
+    if isinstance(dim, int) and dim >= 0:  # onnxruntime takes no other number where 0 is declared
         return None
     return symbol(dim) or f"{info.name}[{axis}]"
 

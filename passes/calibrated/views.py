@@ -167,7 +167,7 @@ def _counted(graph: Graph, samples: Samples) -> Graph:
         return graph
     free = all((name, 0) in graph.info.dynamic for name, array in samples.feeds.items() if array.ndim)
     rows = np.arange(1 if free else samples_held(graph)) % samples.count
-    one = {n: a[rows] if a.ndim else a for n, a in samples.feeds.items()}
+    one = {n: a[rows] if has_rows(a) else a for n, a in samples.feeds.items()}
     return at_sizes_of(graph, one, samples.engine, samples.memory)
 
 

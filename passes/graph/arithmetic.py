@@ -7,7 +7,7 @@ nothing but the shapes of tensors to go on: those of the model, or those it is a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class ShapeArithmetic:
             elif _is_evaluable(node, known, shapes):
                 self._candidates.append(node)
                 known.update(n for n in node.output if n)
+        self._candidates = _behind(self._candidates, self.roots.keys())
         self.nodes = self._candidates
         self._loaded: Loaded | None = None
 
@@ -119,6 +120,20 @@ class ShapeArithmetic:
             graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, dims))
         graph.output.extend(onnx.ValueInfoProto(name=n) for node in self.nodes for n in node.output if n)
         return model
+
+
+def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.NodeProto]:
+    """Those of the nodes that something of ``roots`` goes into, and those that they need besides."""
+    reached = set(roots)
+    for node in nodes:
+        if reached & set(node.input):
+            reached.update(n for n in node.output if n)
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if reached & set(node.output):
+            kept.append(node)
+            reached.update(n for n in node.input if n)
+    return kept[::-1]
 
 
 def is_small(tensor: onnx.TensorProto) -> bool:

@@ -183,7 +183,12 @@ class Graph:
         """Value of a tensor if it is the same whatever the dynamic dims: a constant, or arithmetic on fixed shapes."""
         if name in self.initializers:
             return self.array(name)
-        return None if name in self.info.varying else self.info.values.get(name)
+        if name in self.info.varying:
+            return None
+        small = math.prod(self.shape(name) or ()) <= SMALL
+        if name not in self.info.values and name in self.constants and small and self.knows(name):
+            return self.array(name)
+        return self.info.values.get(name)
 
     def rewritten(self, model: onnx.ModelProto) -> Graph:
         """The graph of ``model``, in which no tensor of this graph's has another shape: nothing is found out anew."""

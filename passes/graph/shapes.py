@@ -71,11 +71,7 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
     graph.node.extend(model.graph.node)
     graph.sparse_initializer.extend(model.graph.sparse_initializer)
     for value in model.graph.output:
-        bare = graph.output.add(name=value.name)
-        if value.type.HasField("tensor_type"):
-            bare.type.tensor_type.elem_type = value.type.tensor_type.elem_type
-        else:
-            bare.type.CopyFrom(value.type)
+        graph.output.add(name=value.name)  # of whatever type is inferred
     defaults = overridable(model)
     constants = {t.name for t in model.graph.initializer} - defaults
     for value in model.graph.input:
@@ -260,7 +256,8 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
     info.origins = {
         n: o for n, o in trace(info.arithmetic, info.values, ranks).items() if any(places for places in o.ravel())
     }
-    for name, value in info.values.items():
+    for name in found[0].keys() & info.values.keys():
+        value = info.values[name]
         others = [values[name] for values in found[1:] if name in values]
         if len(others) < len(found) - 1 or any(other.shape != value.shape for other in others):
             varying = np.ones(value.shape, bool)

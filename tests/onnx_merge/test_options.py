@@ -205,6 +205,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         benchmark = [1, 8]
         threads = 2
         min_cosine = 0.9
+        fix-shape = ["x:1,3"]
         min-top1 = 1
         report = "r.json"
         dry-run = true

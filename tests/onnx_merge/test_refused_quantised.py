@@ -135,20 +135,20 @@ def test_other_reasons_come_first():
         optimize(model, lossless=True)
 
 
-def nothing_is_run(*_, **__):
-    raise AssertionError("the model is run, or samples are read")
+def nothing_is_calibrated(*_, **__):
+    raise AssertionError("samples are calibrated on")
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_known_before_a_sample_is_read(name, monkeypatch):
-    monkeypatch.setattr("onnx_merge.run.Comparison", nothing_is_run)
+def test_it_is_known_before_anything_is_calibrated(name, monkeypatch):
+    monkeypatch.setattr("onnx_merge.run.Job", nothing_is_calibrated)
     with pytest.raises(NothingToDoError, match="is quantised: merge first, then quantise"):
         optimize(quantised(name), keep=0.5)
 
 
 @pytest.mark.parametrize("options", [{"keep": 0.5}, {"lossless": True}, {"target_macs": 0.5}, {"max_drop": 1}], ids=str)
 def test_so_is_every_other_reason_that_holds_for_all_groups(options, monkeypatch):
-    monkeypatch.setattr("onnx_merge.run.Comparison", nothing_is_run)
+    monkeypatch.setattr("onnx_merge.run.Job", nothing_is_calibrated)
     text = """<ir_version: 10, opset_import: ["" : 21]> net (float[N,6] x) => (float[N,4] y) {
         a = MatMul(x, w)  s = Softmax(a)  y = MatMul(s, v) }"""
     model = onnx.parser.parse_model(text)

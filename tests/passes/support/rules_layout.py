@@ -24,7 +24,7 @@ CASES = [
         "Reshape",
         MIDDLE,
         "f = Reshape(a, s)  r = Reshape(f, t)",
-        "w 0: a reshape cuts 8 across 5",
+        "w 0: f (Reshape) cuts 8 across 5",
         s=ints(2, 8, 5)[[0, 2, 1]],
         t=ints(2, 8, 5),
     ),
