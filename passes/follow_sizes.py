@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 
 from passes.graph import terms
+from passes.graph.errors import PassError
 from passes.graph.infer import Flow, Typing, places, shape_reads
 from passes.graph.model import Node
 from passes.graph.op import Resize
@@ -69,12 +70,16 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
 
 @dataclass(frozen=True)
 class _Correction:
-    """entry * ``factor`` / ``divisor`` + ``shift``; or, where that is not None, ``fixed``."""
+    """entry * ``factor`` / ``divisor`` + ``shift``; a constant is 0 times the entry and itself."""
 
-    fixed: int | None = None
     factor: int = 1
     divisor: int = 1
     shift: int = 0
+
+    @property
+    def fixed(self) -> int | None:
+        """The entry, where it is a constant."""
+        return self.shift if self.factor == 0 else None
 
 
 AS_COMPUTED = _Correction()
@@ -131,7 +136,7 @@ def _correction(
     if given is not None and (given == wanted or all(n in following for n in given)):
         return AS_COMPUTED
     if len(set(wanted)) == 1:
-        return _Correction(fixed=wanted[0])
+        return _Correction(factor=0, shift=wanted[0])
     if given is None:
         return None
     common = math.gcd(wanted[0], given[0])
@@ -165,8 +170,9 @@ def _correct(after: _After, node: Node, resize: Resize, patch: Patch) -> None:
     graph, k = after.typing.graph, int(resize.target)
     name = node.inputs[k] if k < len(node.inputs) else ""
     corrections = after.corrections(node, resize)
-    if corrections is None:  # `freeze_what_cannot_follow` leaves none of them
-        raise AssertionError(f"{node.label} ({node.op}) takes a size from {name}, which cannot be corrected")
+    if corrections is None:  # `freeze_what_cannot_follow` should have left none of them
+        remedy = "leave the layers around it whole with --exclude"
+        raise PassError(f"{node.label} ({node.op}) takes a size from {name}, which cannot be corrected: {remedy}")
     if all(c is AS_COMPUTED for c in corrections):
         return
     if node.op == "Split":
@@ -189,7 +195,7 @@ def _integer(typing: Typing, name: str) -> np.dtype[Any]:
 
 
 def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequence[_Correction], patch: Patch) -> None:
-    """Correct what input ``k`` reads, in the graph."""
+    """Correct what input ``k`` reads, in the graph, by ops that every opset has."""
     read, kind = node.inputs[k], _integer(typing, node.inputs[k])
     stem = f"{node.label}.target"
     steps = (
@@ -204,13 +210,6 @@ def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequenc
             made = patch.graph.fresh_name(f"{name}.result")
             nodes.append(onnx.helper.make_node(op, [read, name], [made], made))
             read = made
-    fixed = [c.fixed for c in corrections]
-    if any(f is not None for f in fixed):
-        mask = patch.add_array(f"{stem}_mask", np.array([f is None for f in fixed]))
-        name = patch.add_array(f"{stem}_fixed", np.array([f or 0 for f in fixed], kind))
-        made = patch.graph.fresh_name(stem)
-        nodes.append(onnx.helper.make_node("Where", [mask, read, name], [made], made))
-        read = made
     patch.insert_before(node, nodes)
     patch.reroute(node, k, read)
 

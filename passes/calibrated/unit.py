@@ -48,7 +48,7 @@ def find_units(typing: Typing, layers: Sequence[Layer], keep: Mapping[Atom, Indi
 def _hidden(typing: Typing, layer: Layer) -> Atom | None:
     """The atom that a layer reads; nothing if it is several."""
     term = terms.resolve(typing.axes[layer.data][layer.axis])
-    if isinstance(term, Product) and not layer.convolves:
+    if isinstance(term, Product) and term.factors and not layer.convolves:  # without factors: a single channel
         first, *rest = (terms.resolve(f) for f in term.factors)
         return first if isinstance(first, Atom) and first not in rest else None
     return term if isinstance(term, Atom) else None
