@@ -21,8 +21,8 @@ from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 
-LIMIT = 64
-"""Runs of a search, at most. A model that runs at small sizes takes four."""
+LIMIT = 400
+"""Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
 
 FEW = 16
 """Small sizes that are tried beside those that the user gave."""
@@ -219,10 +219,11 @@ class _Search:
                     return
 
     def part(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
-        """Change one of those dimensions alone that have one size in ``base``: they may not have to be equal."""
+        """Change those dimensions alone that have one size in ``base``: they may not have to be equal."""
         sizes = list(base.values())
-        shared = (d for d in self._dims if sizes.count(base[d.key]) > 1 and d.role != "channels")
-        self.first({**base, d.key: size} for d in shared for size in target(d, base[d.key])[:2])
+        for d in self._dims:
+            if sizes.count(base[d.key]) > 1 and d.role != "channels":
+                self.first({**base, d.key: size} for size in target(d, base[d.key]))
 
 
 def _scaled(size: int, dimension: Dimension, up: int, down: int) -> int:

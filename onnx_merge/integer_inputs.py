@@ -188,8 +188,9 @@ class _Follower:
                 scope.dims[output] = scope.dims[first]
             elif first in scope.dims and node.op_type == "Transpose":
                 dims = scope.dims[first]
-                perm = attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1]
-                scope.dims[output] = tuple(dims[axis] for axis in perm)
+                perm = list(attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1])
+                if sorted(perm) == list(range(len(dims))):  # else a file declares another rank than it has
+                    scope.dims[output] = tuple(dims[axis] for axis in perm)
 
     def _limit(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
         """Where a value that is too large has no meaning."""

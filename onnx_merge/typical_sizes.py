@@ -21,6 +21,9 @@ EDGES = (
 )  # fmt: skip
 """Rows and columns that models are made for."""
 LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 256, 384, 197, 300, 1024, 2048)
+TINY = (2, 4, 3, 1, 6, 8, 5, 12, 7, 10)
+TINIEST = 16
+"""Below it the neighbours of a size are tried too."""
 LONGEST = 3000
 """Of what is no signal in one channel: attention over more would take too much memory."""
 
@@ -42,6 +45,17 @@ def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, i
         yield stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
     for batch in (2, 8):
         yield stage(dims, 1, batch, 2, edges=(224, 224), lengths=(512,))
+    yield from _tiny(dims)
+
+
+def _tiny(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
+    """Every pair of tiny sizes, the first for the first open dimension and the second for all others: a model may be
+    fixed to a few places, or a few features, without a word."""
+    free = [d.key for d in dims if d.role in ("edge", "length")]
+    for batch in (2, 1, 8) if free else ():
+        for sizes in itertools.product(TINY, repeat=min(len(free), 2)):
+            values = stage(dims, 1, batch, 1)
+            yield {**values, **dict.fromkeys(free, sizes[-1]), free[0]: sizes[0]}
 
 
 def _sums(dims: tuple[Dimension, ...], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
@@ -112,7 +126,7 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
             return [size]
         of = _power(size)
         steps = (23, 31, 19, 27) if d.role == "edge" and of == 1 else (5, 3, 9, 4)
-        return [of * steps[place[d.key] % 4], size - of if size > of else size + of, size // 2 or 1]
+        return [of * steps[place[d.key] % 4], size - of if size > of else size + of, size // 2 or 1, *_near(size)]
 
     def larger(d: Dimension, size: int) -> Sequence[int]:
         if d.role == "batch":
@@ -121,12 +135,17 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
             return [size]
         of, k = _power(size), place[d.key] % 4
         step = (29, 24, 16, 21)[k] if d.role == "edge" else (47, 31, 37, 53)[k]
-        return [size + of * (step if of < 4 else 1 + k), size + 2 * of, size * 2]
+        return [size + of * (step if of < 4 else 1 + k), size + 2 * of, size * 2, *reversed(_near(size))]
 
     def smallest(d: Dimension, size: int) -> Sequence[int]:
         return [1 if d.role != "edge" else (16, 9, 12)[place[d.key] % 3]] if d.role != "channels" else [size]
 
     yield from (smaller, larger, smallest)
+
+
+def _near(size: int) -> list[int]:
+    """Neighbours of a tiny size."""
+    return [n for n in (size - 1, size + 1, size + 2, size + 3) if n > 0] if size < TINIEST else []
 
 
 def _power(size: int) -> int:
