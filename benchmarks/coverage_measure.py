@@ -124,8 +124,8 @@ def load(path: Path) -> Original:
 
 def measure(original: Original, keep: float) -> Ours:
     """Our result, and how it came about."""
-    found = find_assignments(Session(original.model), model=original.model).found
-    settings = CompressSettings(keep=keep, method="merge", assignments=found[:4])
+    found = find_assignments(Session(original.model), model=original.model).witnesses
+    settings = CompressSettings(keep=keep, method="merge", assignments=found)
     compressed = compress(original.model, settings, RunObserver(), engine=FOLDING)
     groups = [plan.group for plan in compressed.plans]
     shrunk, frozen = sum(plan.shrinks for plan in compressed.plans), sum(group.frozen is not None for group in groups)

@@ -69,7 +69,7 @@ def judge(path: Path, keep: float) -> tuple[bool, str]:
         found = find_assignments(session, model=model)
         if len({shape[2:] or shape[1:] for a in found.found for shape in a.values()}) > 1 or axes is not OPEN:
             break
-    settings = CompressSettings(keep=keep, method="merge", assignments=found.found[:4])
+    settings = CompressSettings(keep=keep, method="merge", assignments=found.witnesses)
     compressed = compress(model, settings, RunObserver(), engine=FOLDING)
     shrunk = f"{sum(plan.shrinks for plan in compressed.every_plan)}/{len(compressed.every_plan)}"
     if not compressed.shrinks:

@@ -30,6 +30,10 @@ LARGEST = 2**22
 """Elements of the inputs, at most: volumes of typical edges would not fit into memory."""
 
 
+WITNESSES = 4
+"""Assignments at which shapes are looked at, at most."""
+
+
 @dataclass(frozen=True)
 class Assignments:
     """What was found. The first has no size of 1 and no size twice, if such a one runs, and is among the cheapest."""
@@ -42,6 +46,11 @@ class Assignments:
     """Dimensions of which only one size was found."""
     tried: int = 0
     """How many runs it took."""
+
+    @property
+    def witnesses(self) -> tuple[Assignment, ...]:
+        """Those at which shapes are looked at: the first few, and the last, which has the smallest sizes."""
+        return self.found if len(self.found) <= WITNESSES else (*self.found[: WITNESSES - 1], self.found[-1])
 
 
 def find_assignments(

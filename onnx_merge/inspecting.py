@@ -131,7 +131,7 @@ def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -
     if not dimensions(declared_inputs(model), model):
         return ()
     try:
-        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes).found
+        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes).witnesses
     except OnnxMergeError:
         return ()
 

@@ -40,9 +40,6 @@ from passes.plan import GroupPlan
 from passes.settings import CompressSettings, exclusions
 from passes.ungrouped import every_ungrouped, first_quantised
 
-WITNESSES = 4
-"""Assignments at which shapes are looked at, at most."""
-
 
 @dataclass(frozen=True)
 class Verdict:
@@ -96,7 +93,7 @@ class Job:
             exclude=options.exclude,
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
-            assignments=self.comparison.assignments.found[:WITNESSES],
+            assignments=self.comparison.assignments.witnesses,
         )
 
     def _make_samples(self) -> Samples | None:
@@ -257,7 +254,7 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)
-    analysis = analyse(source.model, comparison.assignments.found[:WITNESSES], observer, stages, FOLDING)
+    analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
     if options.asks_for_change and all(group.frozen for group in analysis.every_group):
         whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
         left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
