@@ -5,7 +5,7 @@ from __future__ import annotations
 from passes.graph.errors import Refusal
 from passes.graph.op import Op, Scaling
 from passes.graph.registry import rule
-from passes.graph.terms import ONE, Term
+from passes.graph.terms import ONE, Term, atom, size
 
 
 @rule("Conv")
@@ -129,4 +129,8 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
     if len(shape) > len(out):
         raise Refusal(f"has an input of {len(shape)} axes for an output of {len(out)}")
     for axis, n in enumerate(shape):
-        op.put(k, axis, out[len(out) - len(shape) + axis] if n != 1 else ONE)
+        letter = out[len(out) - len(shape) + axis]
+        if n == size(letter):
+            op.put(k, axis, letter)
+        else:  # at some sizes only, where it is not one at all
+            op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))
