@@ -46,11 +46,17 @@ class Assignments:
     """Dimensions of which only one size was found."""
     tried: int = 0
     """How many runs it took."""
+    asked: Assignment | None = None
+    """The one of them that the user gave, as far as that was said."""
 
     @property
     def witnesses(self) -> tuple[Assignment, ...]:
-        """Those at which shapes are looked at: the first few, and the last, which has the smallest sizes."""
-        return self.found if len(self.found) <= WITNESSES else (*self.found[: WITNESSES - 1], self.found[-1])
+        """Those at which shapes are looked at: the user's, at which multiply-adds are counted, the first few, and the
+        last, which has the smallest sizes."""
+        first = () if self.asked is None else (self.asked,)
+        others = tuple(a for a in self.found if a != self.asked)
+        room = WITNESSES - len(first)
+        return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
 
 
 def find_assignments(
@@ -92,6 +98,7 @@ def find_assignments(
     base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
+    asked = shapes(inputs, base) if given else None
     if given:  # what else it runs at may be smaller than what the user works with
         free = itertools.islice(_first(dims, {}, [], taken), FEW)
         base = search.first(v for v in free if search.elements(v) < search.elements(base)) or base
@@ -101,7 +108,7 @@ def find_assignments(
     search.part(base, ways[1])
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
-    return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried)
+    return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried, asked)
 
 
 def sample_sizes(

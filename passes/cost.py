@@ -25,8 +25,8 @@ from passes.unshare import original
 @dataclass(frozen=True)
 class Cost:
     """``params``: weights and other floating-point constants, quantised weights too; ``macs``: multiply-adds of one
-    sample (dynamic sizes at their stand-ins, the batch at one); ``bytes``: of the serialised model; ``ops``: how often
-    each op type occurs."""
+    sample (dynamic sizes as in the first assignment, the batch at one); ``bytes``: of the serialised model; ``ops``: how
+    often each op type occurs."""
 
     params: int
     macs: int
@@ -94,7 +94,7 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def batch(graph: Graph) -> int:
-    """Samples that the concrete shapes stand for: the stand-in size of a dynamic first axis, or one."""
+    """Samples that the concrete shapes stand for: the size of a dynamic first axis, or one."""
     for name in graph.inputs:
         if (name, 0) in graph.info.dynamic and name not in graph.overridable:
             return graph.info.shapes[name][0]

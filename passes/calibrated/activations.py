@@ -1,7 +1,7 @@
 """What a model's tensors take in memory, on samples at their own sizes.
 
-Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are those of stand-ins; samples may be many
-times as large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
+Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are small ones; samples may be many times as
+large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class Activations:
 
 
 def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: float) -> Graph:
-    """``graph`` with shapes as they are on ``feed``, for counting only: values computed from shapes stay those of the
-    stand-ins.
+    """``graph`` with shapes as they are on ``feed``, for counting only: values computed from shapes stay
+    those of the graph.
 
     Where the model does not run so, or would take more than ``most`` bytes by the shapes that are known, they are those
-    of the stand-ins, as many times larger as the feed is.
+    of the graph, as many times larger as the feed is.
     """
     estimated = _scaled(graph, feed)
     if activations(estimated).live * samples_held(estimated) > most:
