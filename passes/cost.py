@@ -25,8 +25,8 @@ from passes.unshare import original
 @dataclass(frozen=True)
 class Cost:
     """``params``: weights and other floating-point constants, quantised weights too; ``macs``: multiply-adds of one
-    sample (dynamic sizes as in the first assignment, the batch at one); ``bytes``: of the serialised model; ``ops``: how
-    often each op type occurs."""
+    sample (dynamic sizes as in the first assignment, the batch at one); ``bytes``: of the serialised model; ``ops``:
+    how often each op type occurs."""
 
     params: int
     macs: int

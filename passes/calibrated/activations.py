@@ -1,7 +1,7 @@
 """What a model's tensors take in memory, on samples at their own sizes.
 
-Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are small ones; samples may be many times as
-large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
+Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are small ones; samples may be many times
+as large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
 """
 
 from __future__ import annotations

@@ -58,7 +58,8 @@ class ShapeInfo:
     count: int = 1
     """Number of assignments."""
     rigid: str | None = None
-    """The node that shows the first axis to be dynamic in name only; shapes are those of a batch of one then."""
+    """The node that shows the first axis to be dynamic in name only, or "the batch" where nothing but one sample was
+    found to run; shapes are those of a batch of one then."""
 
 
 def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelProto:
@@ -104,10 +105,13 @@ def infer_shapes(
         assignment = assignments[0] if assignments else _assignment(declared, STAND_INS[0])
         several, rigid = _fixed_shapes(model, assignment, observer, engine), None
     else:
+        found = bool(assignments)
         assignments = assignments or [_assignment(declared, stand_ins) for stand_ins in STAND_INS]
         several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
-        rigid = _joins_samples(model, _batches(declared, assignments), several)
-        if rigid is not None:
+        batches = _batches(declared, assignments)
+        alone = found and set(batches) == {1} and any(dims and isinstance(dims[0], str) for dims in declared.values())
+        rigid = "the batch" if alone else _joins_samples(model, batches, several)
+        if rigid is not None and not alone:
             assignments = [_one_sample(declared, assignment) for assignment in assignments]
             several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
     info = _combined(several, ShapeArithmetic(model, several[0], engine))

@@ -146,3 +146,9 @@ def test_a_batch_that_a_reshape_moves_elsewhere_is_one_in_name_only():
 def test_a_batch_that_stays_outside_is_dynamic(target):
     info = infer_shapes(net("net (float[N,6,4] x) => (float[] y) { y = Reshape(x, t) }", t=ints(*target)))
     assert info.rigid is None and ("y", 0) in info.dynamic
+
+
+def test_a_batch_of_which_one_sample_alone_was_found_to_run_is_one_in_name_only():
+    model = net("net (float[N,6,L] x) => (float[N,6,L] y) { y = Relu(x) }")
+    assert infer_shapes(model, [{"x": (1, 6, n)} for n in (5, 9)]).rigid == "the batch"
+    assert infer_shapes(model, [{"x": (n, 6, 5)} for n in (1, 2)]).rigid is None
