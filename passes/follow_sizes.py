@@ -116,24 +116,25 @@ class _After:
         runs = range(graph.info.count)
         wanted = [None if e is None else [at(self.size(e), run) for run in runs] for e in resize.entries]
         given: list[list[int] | None] = [None] * len(wanted)
+        before = graph.info.values[name].ravel().tolist() if name in graph.info.values else [None] * len(wanted)
         if name in graph.initializers:
             given = [[int(v)] * graph.info.count for v in graph.array(name).ravel()]
         elif name and all(name in values for values in self._values):
             given = [
                 list(entry) for entry in zip(*(values[name].ravel().tolist() for values in self._values), strict=True)
             ]
-        found = [_correction(g, w, FOLLOWING.get(node.op, ())) for g, w in zip(given, wanted, strict=True)]
+        follows = [entry in FOLLOWING.get(node.op, ()) for entry in before]
+        found = [_correction(g, w, f) for g, w, f in zip(given, wanted, follows, strict=True)]
         made = [correction for correction in found if correction is not None]
         return made if len(made) == len(found) else None
 
 
-def _correction(
-    given: Sequence[int] | None, wanted: Sequence[int] | None, following: Sequence[int]
-) -> _Correction | None:
-    """What turns an entry's values ``given`` at the assignments into ``wanted``."""
+def _correction(given: Sequence[int] | None, wanted: Sequence[int] | None, follows: bool) -> _Correction | None:
+    """What turns an entry's values ``given`` at the assignments into ``wanted``; one that ``follows`` takes its size
+    from elsewhere."""
     if wanted is None:
         return AS_COMPUTED
-    if given is not None and (given == wanted or all(n in following for n in given)):
+    if follows or given == wanted:
         return AS_COMPUTED
     if len(set(wanted)) == 1:
         return _Correction(factor=0, shift=wanted[0])

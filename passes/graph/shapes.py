@@ -118,7 +118,8 @@ def infer_shapes(
     info.rigid = rigid
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
     if info.dynamic & {(n, k) for n, dims in declared.items() for k in range(len(dims))}:
-        info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), declared) if n in info.shapes}
+        symbols = declared if rigid is None else {n: _alone(declared, dims) for n, dims in declared.items()}
+        info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), symbols) if n in info.shapes}
     defaults = overridable(model)
     for tensor in model.graph.initializer:
         if is_small(tensor) and tensor.name not in defaults:
@@ -157,11 +158,16 @@ def _assignment(declared: Mapping[str, tuple[int | str, ...]], stand_ins: tuple[
     }
 
 
+def _alone(declared: Mapping[str, tuple[int | str, ...]], dims: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """``dims`` with a dynamic first axis of one."""
+    batch = {own[0] for own in declared.values() if own and isinstance(own[0], str)}
+    return tuple(1 if dim in batch else dim for dim in dims)
+
+
 def _one_sample(declared: Mapping[str, tuple[int | str, ...]], assignment: Assignment) -> Assignment:
     """The same with a dynamic first axis of one."""
-    batch = {dims[0] for dims in declared.values() if dims and isinstance(dims[0], str)}
     return {
-        name: tuple(1 if declared[name][axis] in batch else n for axis, n in enumerate(shape))
+        name: tuple(1 if new == 1 else n for new, n in zip(_alone(declared, declared[name]), shape, strict=True))
         for name, shape in assignment.items()
         if name in declared
     }
