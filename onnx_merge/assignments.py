@@ -21,7 +21,7 @@ from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 
-LIMIT = 400
+LIMIT = 500
 """Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
 
 FEW = 16
