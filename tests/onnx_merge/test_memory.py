@@ -67,7 +67,8 @@ def test_images_are_smaller_where_few_large_ones_fit():
 def test_attention_between_all_pixels_is_never_tried_on_large_images(monkeypatch):
     """It grows with the square of their number: 10 GB at 224 x 224."""
     text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,1] y)
-        <int64[3] t = {0,3,-1}> { v = Reshape(x, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  y = ReduceMax<axes=[2]>(p) }"""
+        <int64[3] t = {0,3,-1}> {
+        v = Reshape(x, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  y = ReduceMax<axes=[2]>(p) }"""
     model = onnx.parser.parse_model(text)
     session, largest, run = Session(model), [0], Session.run
 
