@@ -17,11 +17,13 @@ import onnx
 
 from onnx_merge.dimensions import Assignment, Dimension, dimensions, key_of, shapes, sizes_of
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
+from onnx_merge.fitting import EDGES as FITTING
+from onnx_merge.fitting import resolve_open
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 
-LIMIT = 400
+LIMIT = 500
 """Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
 
 FEW = 16
@@ -125,7 +127,11 @@ def sample_sizes(
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
-    search = _Search(session, dims, seed, index_bounds(model), 1 + len(EDGES))
+    search = _Search(session, dims, seed, index_bounds(model), 2 + len(EDGES))
+    # Attention between all pixels of a large image may not fit into memory: small ones tell what these take.
+    small = {**sizes, **resolve_open(inputs, sizes, FITTING[-1])}
+    if len(small) > len(sizes) and search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, small))):
+        return sizes, ""
     if search.runs(sizes_of(inputs, usual)):
         return sizes, ""
     typical = search.first(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,7 +81,8 @@ def fitting(
     small, least = next(((e, found) for e in reversed(EDGES) if (found := at(e)) is not None), (0, None))
     if least is None:
         return Fitting(memory, sizes)
-    larger = (e for e in EDGES if e > small and _plenty(_scaled(least, e / small), memory, weights))
+    growth = _growth(at(small // 2), least)
+    larger = (e for e in EDGES if e > small and _plenty(_scaled(least, (e / small) ** growth), memory, weights))
     edge, each = next(((e, found) for e in larger if (found := at(e)) is not None), (small, least))
     note = f"images are {edge} x {edge}, since few larger ones fit --memory-limit: see --input-shape"
     return Fitting(memory, at_edge(edge), each, () if edge == EDGES[0] else (note,))
@@ -111,6 +113,14 @@ def _each(
     found = measured(model, feed, Piecewise(provider))
     held = max(1, min((len(a) for a in feed.values() if a.ndim), default=1))
     return found and _scaled(found, held**-0.5)
+
+
+def _growth(half: Activations | None, whole: Activations) -> float:
+    """Power of the number of pixels with which memory grows, told from images of half the edge: 2 for attention between
+    all pixels, 1 for convolutions, and where those did not run."""
+    if half is None or min(half.live, whole.live) <= 0:
+        return 1.0
+    return max(1.0, math.log(whole.live / half.live, 4))
 
 
 def _scaled(each: Activations, by: float) -> Activations:

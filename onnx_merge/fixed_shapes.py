@@ -19,8 +19,9 @@ def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]
 
     Raises
     ------
-    UsageError: the model has no such input, or the shape does not fit its declaration.
+    UsageError: the model has no such input, or the shape does not fit its declaration; or another input has none.
     """
+    _require_shapes(source.model, {name for name, _ in given})
     if not given:
         return source
     model = onnx.ModelProto()
@@ -39,6 +40,18 @@ def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _fix(value, sizes)
     return replace(source, model=model)
+
+
+def _require_shapes(model: onnx.ModelProto, given: set[str]) -> None:
+    """Nothing says how many axes an input without a shape has."""
+    known = given | {t.name for t in model.graph.initializer}
+    for value in model.graph.input:
+        tensor = value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
+        if tensor and value.name not in known:
+            raise UsageError(
+                f"input {value.name!r} has no declared shape: declare one with --fix-shape, for instance "
+                f"--fix-shape {value.name}:1,3,224,224"
+            )
 
 
 def _note(declared: onnx.ValueInfoProto, shape: tuple[int, ...], sizes: dict[str, int]) -> None:

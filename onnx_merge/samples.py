@@ -6,6 +6,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,9 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
     for name, size in sizes.items():
         if name not in known:
             raise UsageError(f"a size was given for {name!r}, but the model knows only: {', '.join(sorted(known))}")
-        if min([size] if isinstance(size, int) else size, default=1) < 1:
+        declared = next((i.shape for i in inputs if i.name == name), ())
+        chosen = [size] if isinstance(size, int) else [n for n, d in zip_longest(size, declared) if n != 0 or d != 0]
+        if min((n for n in chosen if n is not None), default=1) < 1:
             raise UsageError(f"the size given for {name!r} is {size}: sizes are positive")
     by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
     for info in inputs:  # a whole shape fixes its symbols for the other inputs too

@@ -58,7 +58,7 @@ def synthetic_feeds(
 
 def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
     """Where the colours of an image stand in ``shape``; None if the input is none."""
-    if info.dtype != np.uint8 and (info.dtype.kind in "iub" or info.dtype == object):
+    if 0 in shape or (info.dtype != np.uint8 and (info.dtype.kind in "iub" or info.dtype == object)):
         return None
     if len(shape) == 4:
         for axis, plane in ((1, shape[2:]), (3, shape[1:3])):

@@ -24,6 +24,8 @@ LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 
 TINY = (2, 4, 3, 1, 6, 8, 5, 12, 7, 10)
 TINIEST = 16
 """Below it the neighbours of a size are tried too."""
+SINGLE = 100
+"""Up to it a model may be fixed to any one size: every one is tried."""
 LONGEST = 3000
 """Of what is no signal in one channel: attention over more would take too much memory."""
 
@@ -50,12 +52,14 @@ def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, i
 
 def _tiny(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
     """Every pair of tiny sizes, the first for the first open dimension and the second for all others: a model may be
-    fixed to a few places, or a few features, without a word."""
+    fixed to a few places, or a few features, without a word. Then every larger size, for all of them."""
     free = [d.key for d in dims if d.role in ("edge", "length")]
     for batch in (2, 1, 8) if free else ():
         for sizes in itertools.product(TINY, repeat=min(len(free), 2)):
             values = stage(dims, 1, batch, 1)
             yield {**values, **dict.fromkeys(free, sizes[-1]), free[0]: sizes[0]}
+    for size in range(max(TINY) + 1, SINGLE + 1 if free else 0):
+        yield {**stage(dims, 1, 1, 1), **dict.fromkeys(free, size)}
 
 
 def _sums(dims: tuple[Dimension, ...], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:

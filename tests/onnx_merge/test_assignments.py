@@ -89,6 +89,11 @@ KINDS = {
         "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,299,299}> { y = Reshape(x, t) }",
         {"x": (0,)},
     ),
+    "squares of an unusual size": (
+        "net (float[N,3,H,W] x) => (float[?,?] y) <int64[3] t = {0,3,729}, int64[2] s = {0,2187}> {"
+        " a = Reshape(x, t)  d = Transpose<perm = [0,1,3,2]>(x)  e = Add(x, d)  y = Reshape(e, s) }",
+        {"x": (0,)},
+    ),
     "squares": (
         "net (float[N,3,H,W] x) => (float[?,?,?,?] y) { t = Transpose<perm = [0, 1, 3, 2]>(x)  y = Add(x, t) }",
         {"x": (0, 2, 3)},

@@ -61,6 +61,20 @@ def test_a_model_of_nothing_but_empty_samples():
     assert [d.dim_value for d in smaller.graph.input[0].type.tensor_type.shape.dim] == [0, 8]
 
 
+def test_a_batch_of_nothing_beside_dynamic_edges():
+    """Some files declare a batch of 0 where they mean any; the runtime takes no other number."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,2,H,W] y) {
+        a = Conv(x, w) r = Relu(a) y = Conv(r, v) }"""
+    model = onnx.parser.parse_model(text)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+    for tensor, shape in {"w": (8, 3, 1, 1), "v": (2, 8, 1, 1)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), tensor))
+    smaller, result = optimize(model, keep=0.5)
+    assert result.after.params < result.before.params
+    assert smaller.graph.input == model.graph.input
+
+
 X, EMPTY = TensorInfo("x", np.dtype(np.float32), ("N", 4)), TensorInfo("e", np.dtype(np.int64), (0, 3))
 ROW, NUMBER = TensorInfo("r", np.dtype(np.float32), ("N", 0)), TensorInfo("n", np.dtype(np.float32), ())
 INPUTS = [X, EMPTY, ROW, NUMBER]

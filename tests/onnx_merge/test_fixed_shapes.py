@@ -72,3 +72,27 @@ def test_a_symbol_has_one_size():
     made = model("g (float[N,N] x) => (float[N,N] y) { y = Relu(x) }", {})
     with pytest.raises(UsageError, match="dimension 'N' cannot be both 2 and 3"):
         with_fixed_shapes(load_source(made), [("x", (2, 3))])
+
+
+def without_shape(model, *names):
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name in names:
+            value.type.tensor_type.ClearField("shape")
+    return model
+
+
+def test_an_output_may_have_no_declared_shape(dynamic):
+    onnx.save(without_shape(dynamic, "y"), "in.onnx")
+    assert cli.main(["in.onnx", "out.onnx", "--keep", "0.5", "--method", "merge", "-q"]) == 0
+    assert onnx.load("out.onnx").graph.output[0] == dynamic.graph.output[0]
+    assert next(t for t in onnx.load("out.onnx").graph.initializer if t.name == "a_w").dims[0] == 4
+
+
+def test_an_input_without_a_shape_needs_one(dynamic, capsys):
+    onnx.save(without_shape(dynamic, "x"), "in.onnx")
+    arguments = ["in.onnx", "out.onnx", "--keep", "0.5", "--method", "merge", "-q"]
+    assert cli.main(arguments) == 2
+    assert "input 'x' has no declared shape: declare one with --fix-shape" in capsys.readouterr().err
+    assert cli.main(["inspect", "in.onnx"]) == 2
+    assert cli.main([*arguments, "--fix-shape", "x:1,3,16,12"]) == 0
+    assert declared("out.onnx")[0] == [1, 3, 16, 12]

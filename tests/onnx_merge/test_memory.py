@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from memorynets import CASES
 
+from onnx_merge.assignments import find_assignments, sample_sizes
 from onnx_merge.calibration import load_calibration
 from onnx_merge.candidates import CandidateResult
 from onnx_merge.fitting import EDGES, fitting
@@ -60,6 +62,26 @@ def test_images_are_smaller_where_few_large_ones_fit():
         assert found.each is not None
         assert bool(found.notes) == (edges[-1] < EDGES[0])
     assert edges == sorted(edges) and edges[0] == EDGES[-1] < edges[1] < edges[-1] == EDGES[0]
+
+
+def test_attention_between_all_pixels_is_never_tried_on_large_images(monkeypatch):
+    """It grows with the square of their number: 10 GB at 224 x 224."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,1] y)
+        <int64[3] t = {0,3,-1}> {
+        v = Reshape(x, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  y = ReduceMax<axes=[2]>(p) }"""
+    model = onnx.parser.parse_model(text)
+    session, largest, run = Session(model), [0], Session.run
+
+    def recorded(self, feeds):
+        largest.append(max((n for a in feeds.values() for n in a.shape), default=0))
+        return run(self, feeds)
+
+    monkeypatch.setattr(Session, "run", recorded)
+    found = find_assignments(session, model=model)
+    assert sample_sizes(session, found, model, {}) == ({}, "")
+    chosen = fitting(model, session.inputs, CPU, {}, 20 * 10**9)
+    assert dict(chosen.sizes) == {"x": (1, 3, 64, 64)} and "64 x 64" in chosen.notes[0]
+    assert max(largest) < 100
 
 
 def test_sizes_that_are_given_stay():
