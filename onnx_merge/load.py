@@ -160,7 +160,8 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
 
 def check_valid(content: bytes | str) -> None:
-    """`onnx.checker`, to which functions with another opset than the model's are no fault: runtimes take them.
+    """`onnx.checker`, but for what runtimes take: functions with another opset than the model's, and outputs
+    and inputs with a default that declare no shape.
 
     Raises
     ------
@@ -169,11 +170,27 @@ def check_valid(content: bytes | str) -> None:
     try:
         onnx.checker.check_model(content)
     except onnx.checker.ValidationError as error:
-        if "FunctionOp imports version" not in str(error) or isinstance(content, str):
+        if isinstance(content, str):
             raise
-        model = inlined(onnx.ModelProto.FromString(content))
-        del model.functions[:]  # what is left of calls is of a domain that the checker does not know
+        model = onnx.ModelProto.FromString(content)
+        shaped = _give_shapes(model)
+        if "FunctionOp imports version" in str(error):
+            model = inlined(model)
+            del model.functions[:]  # what is left of calls is of a domain that the checker does not know
+        elif not shaped:
+            raise
         onnx.checker.check_model(model.SerializeToString())
+
+
+def _give_shapes(model: onnx.ModelProto) -> bool:
+    """Declare a shape for outputs and for inputs with a default that declare none; whether there were any."""
+    defaults = {t.name for t in model.graph.initializer}
+    values = [*(v for v in model.graph.input if v.name in defaults), *model.graph.output]
+    kinds = [v.type.tensor_type for v in values if v.type.HasField("tensor_type")]
+    bare = [kind for kind in kinds if not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    return bool(bare)
 
 
 def checker_line(error: Exception) -> str:
