@@ -160,8 +160,8 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
 
 def check_valid(content: bytes | str) -> None:
-    """`onnx.checker`, but for what runtimes take: functions with another opset than the model's, and outputs
-    and inputs with a default that declare no shape.
+    """`onnx.checker`, but for what runtimes take: functions with another opset than the model's, outputs and
+    inputs with a default that declare no shape, and the long name of the standard domain.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def check_valid(content: bytes | str) -> None:
         if isinstance(content, str):
             raise
         model = onnx.ModelProto.FromString(content)
-        shaped = _give_shapes(model)
+        shaped = _give_shapes(model) | _name_standard_domain(model)
         if "FunctionOp imports version" in str(error):
             model = inlined(model)
             del model.functions[:]  # what is left of calls is of a domain that the checker does not know
@@ -191,6 +191,14 @@ def _give_shapes(model: onnx.ModelProto) -> bool:
     for kind in bare:
         kind.shape.SetInParent()
     return bool(bare)
+
+
+def _name_standard_domain(model: onnx.ModelProto) -> bool:
+    """Call the standard domain by its empty name alone; whether it had the other one."""
+    places = [p for p in (*model.graph.node, *model.opset_import) if p.domain == "ai.onnx"]
+    for place in places:
+        place.domain = ""
+    return bool(places)
 
 
 def checker_line(error: Exception) -> str:
