@@ -104,13 +104,22 @@ def values_of(
     return session.run(feeds, [o.name for o in session.outputs if o.name in wanted])
 
 
-def perturbed(feeds: Mapping[str, Array], seed: int) -> Iterator[dict[str, Array]]:
-    """The same inputs, the floats off by about a rounding each."""
+def coarsest(model: onnx.ModelProto) -> float:
+    """The rounding of the narrowest float that weights or casts of ``model`` have: float32 outputs may be computed
+    in half precision."""
+    kinds = {t.data_type for t in model.graph.initializer}
+    kinds |= {a.i for n in model.graph.node if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
+    narrow = {onnx.TensorProto.FLOAT16: np.dtype(np.float16), onnx.TensorProto.BFLOAT16: BFLOAT16}
+    return max((ROUNDING[narrow[kind]] for kind in kinds & narrow.keys()), default=0.0)
+
+
+def perturbed(feeds: Mapping[str, Array], seed: int, rounding: float = 0.0) -> Iterator[dict[str, Array]]:
+    """The same inputs, the floats off by about a rounding each, and by ``rounding`` at least."""
     for k in range(3):
         rng = np.random.default_rng([seed, k])
         moved = dict(feeds)
         for name, array in feeds.items():
             if is_float(array) and array.size:
-                off = 1 + ROUNDING.get(array.dtype, 0.0) * rng.choice(np.array([-1.0, 1.0]), array.shape)
+                off = 1 + max(ROUNDING.get(array.dtype, 0.0), rounding) * rng.choice(np.array([-1.0, 1.0]), array.shape)
                 moved[name] = np.asarray(array.astype(np.float64) * off).astype(array.dtype)
         yield moved

@@ -22,12 +22,16 @@ class Piecewise:
     optimisation: Optimisation = "all"
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
-        """Load ``model``."""
+        """Load ``model``, all of whose outputs must be tensors."""
         try:
             session = Session(model, self.provider, optimisation=self.optimisation, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
+        given = {o.name for o in session.outputs}
+        for output in model.graph.output:
+            if output.name not in given:
+                raise RunError(f"{output.name} is no tensor")
 
         def run(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
             try:

@@ -205,7 +205,9 @@ class Session:
         try:
             if self._has_bfloat16:
                 return dict(zip(names, self._run_bfloat16(feeds, names), strict=True))
-            values = self._session.run(names, dict(feeds))
+            values = self._session.run(names or None, dict(feeds))  # no names: for onnxruntime, all
+            if not names:
+                return {}
             return {n: _rows(v) if isinstance(v, list) else v for n, v in zip(names, values, strict=True)}
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {_runtime_line(error)}") from error

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments
 from onnx_merge.decisions import only_decisions
-from onnx_merge.deviation import deviation, first_moved, perturbed, tolerance
+from onnx_merge.deviation import coarsest, deviation, first_moved, perturbed, tolerance
 from onnx_merge.dimensions import Assignment
 from onnx_merge.errors import OnnxMergeError, StructureError
 from onnx_merge.interface import overridable
@@ -158,15 +158,16 @@ def _rounding(
 ) -> bool:
     """Whether the original's own outputs move as far when what it computes is rounded otherwise.
 
-    Its inputs are moved by 1e-7 of themselves, and its operators are fused, which changes their order. The tolerance
-    widens to twice what that does, three draws being few. Of what is no float, nothing follows.
+    Its inputs are moved by 1e-7 of themselves, by 1e-3 where it computes in half precision, and its operators are
+    fused, which changes their order. The tolerance widens to twice what that does, three draws being few. Of what is no
+    float, nothing follows.
     """
     if not all(is_float(expected[name]) for name in moved):
         return False
     noise = dict.fromkeys(moved, 0.0)
     others = []
     with contextlib.suppress(OnnxMergeError):
-        others += [before.run(feeds) for feeds in perturbed(draw.feeds, len(moved))]
+        others += [before.run(feeds) for feeds in perturbed(draw.feeds, len(moved), coarsest(original))]
         others.append(Session(original, provider, optimisation="all").run(draw.feeds))
     for other in others:
         for name in moved:

@@ -8,6 +8,7 @@ or grows; narrow weights; graph outputs; whatever the engine cannot run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
@@ -17,11 +18,14 @@ from onnx import numpy_helper
 
 from passes.graph.constants import ARRAYS, GROWING, Type, computable, compute, size_of, types_of
 from passes.graph.engine import Array, Engine
+from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.graph.shapes import SMALL
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose narrow operand is what is to be stored."""
+FEW = 16
+"""Elements up to which a matrix may be there twice."""
 SELECTING = {"NonZero", "Compress", "Unique"}
 """Ops whose output's size depends on values, but not beyond their input's."""
 
@@ -91,7 +95,8 @@ class _Folding:
         """Whether what is made costs no second copy of a large weight, and does not grow."""
         sizes = [size_of(t) for t in read]
         names = [n for n in node.input if n]
-        if any(count > SMALL and n not in self.private for n, (count, _) in zip(names, sizes, strict=True)):
+        doubled = (t for n, t in zip(names, read, strict=True) if n not in self.private)
+        if any(size_of(t)[0] > SMALL or _is_matrix(t) for t in doubled):
             return False
         if node.op_type in GROWING and not _makes_few_integers(node, made):
             return False
@@ -101,6 +106,12 @@ class _Folding:
         """Names that nodes other than the ``chosen`` read."""
         others = set(range(len(self.model.graph.node))).difference(chosen)
         return set().union(*(node_reads(self.model.graph.node[i]) for i in others))
+
+
+def _is_matrix(kind: Type) -> bool:
+    """Whether it may be the weights of a layer, be it a small one: what is tied to them is to stay tied."""
+    shape = kind[1] or ()
+    return kind[0] in FLOATS and math.prod(shape) > FEW and sum(n > 1 for n in shape) > 1
 
 
 def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:

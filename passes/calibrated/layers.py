@@ -95,10 +95,10 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
     if node.op == "MatMul":
         shift = _added_constant(graph, output)
         output = output if shift is None else shift[0].outputs[0]
-    elif node.op == "Gemm" and len(node.inputs) > 2 and node.inputs[2]:
+    elif len(node.inputs) > 2 and node.inputs[2]:
         bias = graph.shape(node.inputs[2]) or ()
-        if len(bias) > 1 and bias[0] > 1:
-            return None
+        if not graph.knows(node.inputs[2]) or (node.op == "Gemm" and len(bias) > 1 and bias[0] > 1):
+            return None  # it comes from the data or from callers, or is another for each sample
     joined, others = _joined(graph, output)
     return Layer(node, node.inputs[1], shift, output, joined, others)
 

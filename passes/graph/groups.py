@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from passes.graph import terms
@@ -85,9 +85,10 @@ class ChannelGroup:
 
     @property
     def producers(self) -> list[str]:
-        """Nodes whose weights make the channels."""
-        steps = (step for step in self.steps if not step.prepares)
-        return self._labels(step for step in steps if any(not step.is_offset(u) for u in step.with_role(Role.PRODUCER)))
+        """Nodes whose weights make the channels; where none does, those that make them by what they add."""
+        made = [step for step in self.steps if not step.prepares and step.with_role(Role.PRODUCER)]
+        layers = [step for step in made if any(not step.is_offset(use) for use in step.with_role(Role.PRODUCER))]
+        return self._labels(layers or made)
 
     @property
     def consumers(self) -> list[str]:
@@ -98,7 +99,7 @@ class ChannelGroup:
         """Constants that are multiplied with the channels and summed up."""
         return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
 
-    def _labels(self, steps: Iterator[Step]) -> list[str]:
+    def _labels(self, steps: Iterable[Step]) -> list[str]:
         return [f"{self.where}{label}" for label in dict.fromkeys(step.label for step in steps)]
 
 

@@ -266,3 +266,16 @@ def test_faults_beside_such_functions_are_found(tmp_path):
     onnx.save(onnx.parser.parse_model(FUNCTIONS.format(13, "h = Relu(x)  y = Relu<alpha=1.0>(h)")), tmp_path / "m.onnx")
     with pytest.raises(InputError, match="alpha"):
         load_model(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("places", [("node",), ("opset_import",), ("node", "opset_import")])
+def test_the_standard_domain_has_two_names(places):
+    """The checker knows the empty one, runtimes both."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }'
+    model = onnx.parser.parse_model(text)
+    for place in places:
+        parts = model.graph.node if place == "node" else model.opset_import
+        for part in parts:
+            part.domain = "ai.onnx"
+    load.check_valid(model.SerializeToString())
+    assert all(n.domain == ("ai.onnx" if "node" in places else "") for n in model.graph.node)

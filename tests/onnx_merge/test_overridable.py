@@ -50,3 +50,29 @@ def test_shapes_are_observed_beside_defaults():
 def test_one_that_is_fixed_is_an_input_no_more():
     smaller, _ = optimize(network(), keep=0.5, method="merge", fix_input={"style": [2.0] * 16})
     assert [v.name for v in smaller.graph.input] == ["x", "gain"] and overridable(smaller) == {"gain"}
+
+
+def test_shapes_need_not_be_declared(tmp_path):
+    """Of an input with a default, and of an output."""
+    model = network()
+    for value in (model.graph.input[2], model.graph.output[0]):
+        value.type.tensor_type.ClearField("shape")
+    path = tmp_path / "in.onnx"
+    onnx.save(model, path)
+    smaller, result = optimize(path, tmp_path / "out.onnx", keep=0.5, calib_samples=8)
+    assert list(smaller.graph.input) == list(model.graph.input)
+    assert list(smaller.graph.output) == list(model.graph.output)
+    assert result.after.params < result.before.params
+
+
+def test_a_bias_may_be_overridden():
+    """What a layer adds is not known then, and the layer is not solved for."""
+    model = network()
+    model.graph.node[-1].input.append("c")
+    model.graph.input.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.FLOAT, [3]))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32([1, 2, 3]), "c"))
+    smaller, result = optimize(model, keep=0.5, calib_samples=8)
+    assert "c" in overridable(smaller) and result.after.params < result.before.params
+    session, x = Session(smaller), np.ones((2, 6), np.float32)
+    moved = session.run({"x": x, "c": np.zeros(3, np.float32)})["y"]
+    np.testing.assert_allclose(session.run({"x": x})["y"] - moved, np.tile([1, 2, 3], (2, 1)), rtol=1e-4)

@@ -6,6 +6,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnx_merge import optimize
 from onnx_merge.pieces import FOLDING
 from passes.graph.errors import RunError
 from passes.normalise import normalise
@@ -50,3 +51,24 @@ def test_failures_are_run_errors():
     loaded = FOLDING(model_of("net (float[2] x, int64[1] i) => (float[1] y) { y = Gather(x, i) }"))
     with pytest.raises(RunError):
         loaded({"x": np.ones(2, np.float32), "i": np.array([7])})
+
+
+SEQUENCES = {
+    "output": "net (float[N,6] x) => (seq(float[N,5]) y) { a = MatMul(x, w)  r = Relu(a)  z = MatMul(r, v)  "
+    "y = SequenceConstruct(z, z) }",
+    "inside": "net (float[N,6] x) => (float[N,5] y) { a = MatMul(x, w)  r = Relu(a)  z = MatMul(r, v)  "
+    "s = SequenceConstruct(z, z)  y = SequenceAt(s, i) }",
+}
+
+
+@pytest.mark.parametrize("where", SEQUENCES)
+def test_a_model_with_sequences_is_merged_by_weights_where_it_has_to_be(where):
+    """No piece can give a sequence."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((6, 12), np.float32), "v": rng.standard_normal((12, 5), np.float32)}
+    model = model_of(SEQUENCES[where], **arrays, i=np.array(1))
+    smaller, result = optimize(model, keep=0.5, calib_samples=8, allocation="uniform")
+    assert {t.name: tuple(t.dims) for t in smaller.graph.initializer}["w"] == (6, 6)
+    assert where == "inside" or "merged by weights, since the model could not be run in pieces: y is no tensor" in [
+        *result.notes
+    ]

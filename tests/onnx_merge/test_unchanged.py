@@ -106,6 +106,16 @@ def tied():
     return np.concatenate([w, w * np.float32(1 + 1e-7)], axis=1), rng_weights(16, 4, seed=3)
 
 
+def test_what_is_computed_in_half_precision_is_rounded_like_it():
+    """A float32 output behind a layer whose weights are float16."""
+    body = """net (float[N,6] x) => (float[N,3] y)
+         { s = Cast<to=10>(x)  h = MatMul(s, w)  r = Relu(h)  z = MatMul(r, v)  y = Cast<to=1>(z) }"""
+    w, v = rng_weights(6, 8), rng_weights(8, 3, seed=1)
+    halves = model(body, w=w.astype(np.float16), v=v.astype(np.float16))
+    assert check(halves, model(body, w=(w * 3).astype(np.float16), v=(v / 3).astype(np.float16))) == []
+    assert "tensor 'z'" in moved(halves, model(body, w=w.astype(np.float16), v=(v * 1.05).astype(np.float16)))
+
+
 def test_decisions_between_near_values_may_fall_either_way():
     w, table = tied()
     original = model(SCORES, w=w, table=table, k=np.float32(1))

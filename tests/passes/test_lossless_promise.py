@@ -37,6 +37,19 @@ def test_what_constants_make_in_other_ways_than_by_a_scale_is_pruned_only(model,
     assert plan.method == "prune" and all((z.sum(axis=1) <= 1).all() for z in plan.mixing.values())
 
 
+@pytest.mark.parametrize(
+    "maker", ["Sub(x, p)", "Sub(p, x)", "Add(x, p)", "Sum(p, x, p)", "Mean(x, p)", "Max(x, p)", "Min(p, x)"]
+)
+def test_what_is_only_added_makes_channels_too(maker):
+    """Distances to centres: each channel has a constant of its own, and is read by its own row of weights."""
+    model = features(
+        f"net (float[N,1] x) => (float[N,4] y) {{ d = {maker}  e = Mul(d, d)  f = Exp(e)  y = Gemm(f, w) }}"
+    )
+    assert not compressed(model, lossless=True).plans[0].shrinks
+    plan = twin_check(model, keep=0.5, method="merge").plans[0]
+    assert plan.method == "prune" and len(plan.keep) == 4
+
+
 def normed(scale, bias):
     p = drawn(w=(8, 3, 1, 1), scale=(8,), bias=(8,), mean=(8,), var=(8,), v=(4, 8, 1, 1), c=(4,))
     p["scale"][3], p["bias"][3] = scale, bias

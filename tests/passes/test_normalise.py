@@ -72,11 +72,12 @@ def test_layout_of_weights_is_folded(node, extra, shape):
 
 
 def test_a_large_weight_is_not_doubled():
-    """Read as it is and transposed, a large weight stays one; a small one may be two."""
+    """Read as it is and transposed, a weight stays one; a vector, or a matrix of a few elements, may be two."""
     body = "net (float[N,{0}] x) => (float[N,{0}] y) {{ t = Transpose(w)  a = MatMul(x, w)  y = MatMul(a, t) }}"
+    assert ops(normal(net(body.format(4), w=(4, 4)))) == ["MatMul", "MatMul"]
     side = int(np.sqrt(SMALL))
-    assert ops(normal(net(body.format(side), w=(side, side)))) == ["MatMul", "MatMul"]
-    assert ops(normal(net(body.format(side + 1), w=(side + 1, side + 1)))) == ["Transpose", "MatMul", "MatMul"]
+    for n in (5, side + 1):
+        assert ops(normal(net(body.format(n), w=(n, n)))) == ["Transpose", "MatMul", "MatMul"]
     once = body.replace("MatMul(x, w)", "Relu(x)").format(side + 1)
     assert ops(normal(net(once, w=(side + 1, side + 1)))) == ["Relu", "MatMul"]
 

@@ -1,6 +1,7 @@
 """Reconstruction from samples: exact surgery, exact recovery of what is redundant, and no harm elsewhere."""
 
 import numpy as np
+import onnx
 import pytest
 from architectures import ARCHITECTURES
 from netkit import array_of, engine, net
@@ -127,6 +128,30 @@ def test_it_comes_closer_than_a_merge(keep, make):
         for method in ("merge", "reconstruct")
     }
     assert error["reconstruct"] < 0.8 * error["merge"]
+
+
+def overridden_bias(model):
+    model.graph.input.append(onnx.helper.make_tensor_value_info("b_b", onnx.TensorProto.FLOAT, [16]))
+    return model
+
+
+BIASES = {
+    "from callers": lambda: overridden_bias(chain(y_b=(5,))),
+    "from the data": lambda: net(
+        "net (float[N,6] x) => (float[N,5] y) { h = Gemm(x, h_w)  a = Gemm(x, a_w)  r = Relu(a)  b = Gemm(r, b_w, h)  "
+        "s = Relu(b)  y = Gemm(s, y_w) }", h_w=(6, 16), a_w=(6, 12), b_w=(12, 16), y_w=(16, 5),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BIASES)
+def test_a_bias_that_is_not_known_is_not_solved_for(name):
+    model = BIASES[name]()
+    samples = samples_for(model)
+    result = reconstruct(model, samples=samples)
+    assert result.plans[0].shrinks
+    a, b = run(result.model, samples.feeds), run(result.twin(), samples.feeds)
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
 def test_the_error_is_reported():

@@ -168,7 +168,8 @@ def _overridden(case, outcome, one, two):
     for t in case.model.graph.initializer:
         if t.name in names:
             dtype = helper.tensor_dtype_to_np_dtype(t.data_type)
-            given[t.name] = (numpy_helper.to_array(t) * 1.5 + rng.uniform(0.1, 0.3, tuple(t.dims))).astype(dtype)
+            moved = numpy_helper.to_array(t) * 1.5 + rng.uniform(0.1, 0.3, tuple(t.dims))
+            given[t.name] = np.asarray(moved).astype(dtype)
     if outcome.way in EXACT:
         faults = _compared(case, case.model, one, two, "an override has another effect", TOLERANCE, given)
     elif outcome.compressed is not None and outcome.compressed.shrinks:
