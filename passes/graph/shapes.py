@@ -112,8 +112,15 @@ def infer_shapes(
         alone = found and set(batches) == {1} and any(dims and isinstance(dims[0], str) for dims in declared.values())
         rigid = "the batch" if alone else _joins_samples(model, batches, several)
         if rigid is not None and not alone:
-            assignments = [_one_sample(declared, assignment) for assignment in assignments]
-            several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
+            single = [_one_sample(declared, assignment) for assignment in assignments]
+            if (
+                found
+                and observer is not None
+                and not observer(model, single[0], [v.name for v in model.graph.output][:1])
+            ):
+                rigid = None  # one sample alone does not run
+            else:
+                several = [_shapes_at(model, assignment, observer, engine) for assignment in single]
     info = _combined(several, ShapeArithmetic(model, several[0], engine))
     info.rigid = rigid
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
@@ -313,4 +320,5 @@ def _batch_place(one: Shape, two: Shape, batches: tuple[int, int]) -> tuple[int,
     found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * second == b * first]
     if len(one) != len(two) or len(found) != 1:
         return 1, math.inf
-    return math.prod(one[: found[0]]), one[found[0]] // first
+    # A batch of clips, N / 8 of them, stands where the batch stood: it takes less room there than all of N.
+    return math.prod(one[: found[0]]), max(1, one[found[0]] // first)

@@ -3,7 +3,4 @@
 import sys
 from pathlib import Path
 
-import pytest
-
 sys.path.append(str(Path(__file__).parent / "support"))
-pytest.register_assert_rewrite("netkit", "rulekit")

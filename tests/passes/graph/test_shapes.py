@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from netkit import engine, ints, net
+from netkit import engine, ints, net, observer
 
 from passes.graph.shapes import STAND_INS
 from passes.graph.shapes import infer_shapes as infer_shapes_with
@@ -152,3 +152,12 @@ def test_a_batch_of_which_one_sample_alone_was_found_to_run_is_one_in_name_only(
     model = net("net (float[N,6,L] x) => (float[N,6,L] y) { y = Relu(x) }")
     assert infer_shapes(model, [{"x": (1, 6, n)} for n in (5, 9)]).rigid == "the batch"
     assert infer_shapes(model, [{"x": (n, 6, 5)} for n in (1, 2)]).rigid is None
+
+
+def test_clips_that_ride_in_the_batch_are_no_batch_of_one():
+    body = """net (float[N,4,6] x) => (float[N,4,6] y) {
+        s = Shape(x)  n = Slice(s, zero, one)  m = Div(n, two)  t = Concat<axis=0>(m, two, four)
+        v = Reshape(x, t)  r = Relu(v)  y = Reshape(r, s) }"""
+    numbers = {"zero": ints(0), "one": ints(1), "two": ints(2), "four": ints(4, 6)}
+    info = infer_shapes(net(body, **numbers), [{"x": (n, 4, 6)} for n in (2, 6)], observer)
+    assert info.rigid is None and info.sizes["v"][0] == Size((1, 3))
