@@ -12,7 +12,6 @@ is computed by the runtime (`passes.graph.arithmetic`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -21,6 +20,17 @@ import onnx
 from numpy.typing import NDArray
 
 from passes.graph.arithmetic import SMALL, Shape, ShapeArithmetic, Values, is_small
+from passes.graph.batch import batch_sizes, joins_samples
+from passes.graph.declared import (
+    Assignment,
+    Declared,
+    alone,
+    assignment_at,
+    batch_symbols,
+    declared_dims,
+    leaves_open,
+    one_sample,
+)
 from passes.graph.engine import Engine
 from passes.graph.inputs import overridable
 from passes.graph.origins import Origins, trace
@@ -29,8 +39,6 @@ from passes.graph.symbols import symbolic_dims
 
 __all__ = ["SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
 
-Assignment = Mapping[str, Shape]
-"""Concrete shapes of a model's inputs."""
 Observer = Callable[[onnx.ModelProto, Assignment, list[str]], Mapping[str, Shape]]
 """(model, assignment, names of tensors) -> their shapes, found by running the model once; none where it does not run.
 """
@@ -102,31 +110,19 @@ def infer_shapes(
     """Shapes of all tensors of the main graph at ``assignments``, stand-ins by default, and what varies in them."""
     declared = declared_dims(model)
     if not any(isinstance(d, str) for dims in declared.values() for d in dims):
-        assignment = assignments[0] if assignments else _assignment(declared, STAND_INS[0])
+        assignment = assignments[0] if assignments else assignment_at(declared, STAND_INS[0])
         several, rigid = _fixed_shapes(model, assignment, observer, engine), None
     else:
-        found = bool(assignments)
-        assignments = assignments or [_assignment(declared, stand_ins) for stand_ins in STAND_INS]
-        several = [_shapes_at(model, assignment, observer, engine) for assignment in assignments]
-        batches = _batches(declared, assignments)
-        alone = found and set(batches) == {1} and any(dims and isinstance(dims[0], str) for dims in declared.values())
-        rigid = "the batch" if alone else _joins_samples(model, batches, several)
-        if rigid is not None and not alone:
-            single = [_one_sample(declared, assignment) for assignment in assignments]
-            if (
-                found
-                and observer is not None
-                and not observer(model, single[0], [v.name for v in model.graph.output][:1])
-            ):
-                rigid = None  # one sample alone does not run
-            else:
-                several = [_shapes_at(model, assignment, observer, engine) for assignment in single]
+        several, rigid = _dynamic_shapes(model, declared, assignments, observer, engine)
     info = _combined(several, ShapeArithmetic(model, several[0], engine))
     info.rigid = rigid
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
-    if info.dynamic & {(n, k) for n, dims in declared.items() for k in range(len(dims))}:
-        symbols = declared if rigid is None else {n: _alone(declared, dims) for n, dims in declared.items()}
-        info.dynamic |= {(n, k) for n, k in symbolic_dims(skeleton(model, {}), symbols) if n in info.shapes}
+    if any(isinstance(d, str) for dims in declared.values() for d in dims):
+        symbols = declared if rigid is None else {n: alone(declared, dims) for n, dims in declared.items()}
+        depending, unknown = symbolic_dims(skeleton(model, {}), symbols)
+        if leaves_open(symbols, several):
+            depending |= unknown
+        info.dynamic |= {(n, k) for n, k in depending if n in info.shapes}
     defaults = overridable(model)
     for tensor in model.graph.initializer:
         if is_small(tensor) and tensor.name not in defaults:
@@ -135,49 +131,32 @@ def infer_shapes(
     return info
 
 
-def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """The dims of every input that has a tensor shape; dynamic ones as a symbol, those without a name as one of their
-    own."""
-    constants = {t.name for t in model.graph.initializer}
-    found: dict[str, tuple[int | str, ...]] = {}
-    for value in model.graph.input:
-        kind = value.type.tensor_type
-        if value.name in constants or not value.type.HasField("tensor_type") or not kind.HasField("shape"):
-            continue
-        dims: list[int | str] = []
-        for axis, dim in enumerate(kind.shape.dim):
-            fixed = dim.HasField("dim_value") and dim.dim_value >= 0  # negative in some files: dynamic
-            named = dim.dim_param if dim.dim_param not in ("", "?") else f"{value.name}[{axis}]"
-            dims.append(dim.dim_value if fixed else named)
-        found[value.name] = tuple(dims)
-    return found
+def _dynamic_shapes(
+    model: onnx.ModelProto,
+    declared: Declared,
+    assignments: Sequence[Assignment],
+    observer: Observer | None,
+    engine: Engine | None,
+) -> tuple[list[dict[str, Shape]], str | None]:
+    """Shapes of all tensors at the assignments, and what shows that only one sample goes through at once, if it is so:
+    then at a batch of one."""
 
+    def at_each(some: Sequence[Assignment]) -> list[dict[str, Shape]]:
+        return [_shapes_at(model, assignment, observer, engine) for assignment in some]
 
-def _assignment(declared: Mapping[str, tuple[int | str, ...]], stand_ins: tuple[int, int]) -> Assignment:
-    """A concrete shape for every input; dims that share a symbol share a size."""
-    by_symbol: dict[str, int] = {}
-    return {
-        name: tuple(
-            by_symbol.setdefault(dim, stand_ins[min(axis, 1)]) if isinstance(dim, str) else dim
-            for axis, dim in enumerate(dims)
-        )
-        for name, dims in declared.items()
-    }
-
-
-def _alone(declared: Mapping[str, tuple[int | str, ...]], dims: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """``dims`` with a dynamic first axis of one."""
-    batch = {own[0] for own in declared.values() if own and isinstance(own[0], str)}
-    return tuple(1 if dim in batch else dim for dim in dims)
-
-
-def _one_sample(declared: Mapping[str, tuple[int | str, ...]], assignment: Assignment) -> Assignment:
-    """The same with a dynamic first axis of one."""
-    return {
-        name: tuple(1 if new == 1 else n for new, n in zip(_alone(declared, declared[name]), shape, strict=True))
-        for name, shape in assignment.items()
-        if name in declared
-    }
+    given = assignments or [assignment_at(declared, stand_ins) for stand_ins in STAND_INS]
+    batches = batch_sizes(declared, given)
+    if assignments and set(batches) == {1} and batch_symbols(declared):
+        return at_each(given), "the batch"
+    several = at_each(given)
+    rigid = joins_samples(model, batches, several)
+    if rigid is None:
+        return several, None
+    single = [one_sample(declared, assignment) for assignment in given]
+    first = [v.name for v in model.graph.output][:1]
+    if assignments and observer is not None and not observer(model, single[0], first):
+        return several, None  # one sample alone does not run
+    return at_each(single), rigid
 
 
 def _shapes_at(
@@ -286,39 +265,3 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
             varying = varying | np.array([bool(o & info.dynamic) for o in origins.ravel()], bool).reshape(value.shape)
         if varying.any():
             info.varying[name] = varying
-
-
-def _batches(declared: Mapping[str, tuple[int | str, ...]], assignments: Sequence[Assignment]) -> list[int]:
-    """The sizes of the first dynamic first axis."""
-    name = next((n for n, dims in declared.items() if dims and isinstance(dims[0], str)), "")
-    return [assignment[name][0] if name in assignment else 1 for assignment in assignments]
-
-
-def _joins_samples(
-    model: onnx.ModelProto, batches: Sequence[int], several: Sequence[Mapping[str, Shape]]
-) -> str | None:
-    """A Reshape that cannot hold its input, or moves the batch to another place, as `[1, 16, 96, -1]` does."""
-    other = next((k for k, batch in enumerate(batches) if batch != batches[0]), None)
-    if other is None:
-        return None
-    one, two, sizes = several[0], several[other], (batches[0], batches[other])
-    for node in model.graph.node:
-        if node.op_type != "Reshape" or any(n not in one or n not in two for n in (node.input[0], node.output[0])):
-            continue
-        before, after = ((one[n], two[n]) for n in (node.input[0], node.output[0]))
-        if math.prod(before[0]) != math.prod(after[0]):
-            return str(node.name or node.output[0])
-        (outside, room), (outside_after, room_after) = _batch_place(*before, sizes), _batch_place(*after, sizes)
-        if outside_after > outside * room or outside > outside_after * room_after:
-            return str(node.name or node.output[0])
-    return None
-
-
-def _batch_place(one: Shape, two: Shape, batches: tuple[int, int]) -> tuple[int, float]:
-    """(indices before the axis that the batch stands on, what else that axis may hold before the batch)."""
-    first, second = batches
-    found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * second == b * first]
-    if len(one) != len(two) or len(found) != 1:
-        return 1, math.inf
-    # A batch of clips, N / 8 of them, stands where the batch stood: it takes less room there than all of N.
-    return math.prod(one[: found[0]]), max(1, one[found[0]] // first)

@@ -19,11 +19,17 @@ CUT = "cut"
 _numbers = itertools.count()
 
 
-def symbolic_dims(skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]) -> set[tuple[str, int]]:
-    """(tensor, axis) of each dim in the main graph that depends on a symbol.
+Place = tuple[str, int]
+"""(tensor, axis)."""
 
-    ``skeleton``: the model without large weights; ``shapes``: of its inputs, dynamic dims as a symbol. Dims that the
-    library does not find are not among the results; nor is any where it fails.
+
+def symbolic_dims(
+    skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]
+) -> tuple[set[Place], set[Place]]:
+    """The dims in the main graph that depend on a symbol, and those of which the library cannot tell.
+
+    ``skeleton``: the model without large weights; ``shapes``: of its inputs, dynamic dims as a symbol. Where the
+    library fails there are none of either.
     """
     model = onnx.ModelProto()
     model.CopyFrom(skeleton)
@@ -38,12 +44,9 @@ def symbolic_dims(skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | st
                 else:
                     value.type.tensor_type.shape.dim.add(dim_value=dim)
     known = set(symbols.values())
-    return {
-        (name, axis)
-        for name, dims in _library()(model).items()
-        for axis, named in enumerate(dims)
-        if any(symbol in known or symbol.startswith(CUT) for symbol in named)
-    }
+    found = [(name, axis, named) for name, dims in _library()(model).items() for axis, named in enumerate(dims)]
+    depending = {(n, k) for n, k, named in found if any(s in known or s.startswith(CUT) for s in named)}
+    return depending, {(n, k) for n, k, named in found if named} - depending
 
 
 @functools.cache
