@@ -22,6 +22,7 @@ from onnx_merge.fitting import resolve_open
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
+from passes.graph.shapes import empty_tensor
 
 LIMIT = 500
 """Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
@@ -94,7 +95,7 @@ def find_assignments(
     dims = dimensions(inputs, model)
     if not dims:
         return Assignments((shapes(inputs, {}),))
-    search = _Search(session, dims, seed, bounds or {}, limit)
+    search = _Search(session, dims, seed, bounds or {}, limit, model)
     given = _given(inputs, sizes or {})
     taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
     base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
@@ -127,7 +128,7 @@ def sample_sizes(
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
-    search = _Search(session, dims, seed, index_bounds(model), 2 + len(EDGES))
+    search = _Search(session, dims, seed, index_bounds(model), 2 + len(EDGES), model)
     # Attention between all pixels of a large image may not fit into memory: small ones tell what these take.
     small = {**sizes, **resolve_open(inputs, sizes, FITTING[-1])}
     if len(small) > len(sizes) and search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, small))):
@@ -175,7 +176,13 @@ class _Search:
     """Runs the model, and keeps where it ran."""
 
     def __init__(
-        self, session: Session, dims: tuple[Dimension, ...], seed: int, bounds: Mapping[str, int], limit: int
+        self,
+        session: Session,
+        dims: tuple[Dimension, ...],
+        seed: int,
+        bounds: Mapping[str, int],
+        limit: int,
+        model: onnx.ModelProto | None,
     ) -> None:
         self.found: list[dict[str, int]] = []
         self.problem = ""
@@ -183,6 +190,7 @@ class _Search:
         self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
         self._known: dict[tuple[int, ...], bool] = {}
         self._largest = LARGEST
+        self._model = model
 
     def runs(self, values: Mapping[str, int]) -> bool:
         """Whether the model runs at these sizes; False, untried, where they are huge or the limit is reached."""
@@ -194,6 +202,11 @@ class _Search:
             if self.tried == self._limit or elements > self._largest:
                 return False
             self.tried += 1
+            empty = empty_tensor(self._model, assignment) if self._model is not None else None
+            if empty is not None:  # onnxruntime divides by its size, which ends the process
+                self.problem = self.problem or f"{empty} would be empty"
+                self._known[mark] = False
+                return False
             try:
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
                 self._known[mark] = True

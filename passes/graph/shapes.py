@@ -226,6 +226,20 @@ def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
     shapes.update((t.name, tuple(t.dims)) for t in bones.graph.initializer)
 
 
+def empty_tensor(model: onnx.ModelProto, assignment: Assignment) -> str | None:
+    """A tensor without elements at these sizes, as far as inference shows it; none where an input is declared so."""
+    if any(0 in dims for dims in declared_dims(model).values()):
+        return None
+    try:
+        inferred = onnx.shape_inference.infer_shapes(skeleton(model, assignment), data_prop=True, strict_mode=False)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+        return None
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        if any(d.HasField("dim_value") and d.dim_value <= 0 for d in value.type.tensor_type.shape.dim):
+            return str(value.name)
+    return None
+
+
 def _combined(several: Sequence[Mapping[str, Shape]], arithmetic: ShapeArithmetic) -> ShapeInfo:
     """What is known at all assignments, and what differs between them; a tensor of several ranks has no sizes."""
     info = ShapeInfo(arithmetic, dict(several[0]), count=len(several))

@@ -237,3 +237,15 @@ def test_a_model_that_runs_nowhere():
     with pytest.raises(UsageError, match=r"'x' \(N, 3, H, W\).*--input-shape x:1,3,48,320") as caught:
         require(result, session.inputs)
     assert caught.value.exit_code == 2
+
+
+def test_sizes_at_which_a_map_is_empty_are_not_run():
+    """onnxruntime's convolution divides by the size of an empty map, which would end the process."""
+    pool = "MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>"
+    text = f"""a = {pool}(x)  b = {pool}(a)  c = {pool}(b)  d = {pool}(c)  e = Conv(d, w)  y = GlobalAveragePool(e)"""
+    parsed = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (float[N,2,H,W] x) => (float[N,3,1,1] y) '
+        f"<float[3,2,1,1] w = {{1,1,1,1,1,1}}> {{ {text} }}"
+    )
+    found = find_assignments(Session(parsed), model=parsed).found
+    assert len(found) >= 3 and min(min(a["x"][2:]) for a in found) > 8
