@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,9 @@ ELEMENTWISE = {
 _union = np.frompyfunc(lambda a, b: a | b, 2, 1)
 
 
-def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int]) -> dict[str, Origins]:
-    """Origins of every value; ``ranks``: of the tensors whose shapes are read."""
+def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int], fixed: Set[str]) -> dict[str, Origins]:
+    """Origins of every value; ``ranks``: of the tensors whose shapes are read; ``fixed``: values whose own shape does
+    not vary."""
     found: dict[str, Origins] = {}
     for name, (tensor, part) in arithmetic.roots.items():
         axes = range(ranks[tensor])
@@ -44,13 +45,19 @@ def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int])
         moved = _moved(node, [r for r in reads if r is not None], values) if any(n in found for n in node.input) else []
         for k, name in enumerate(made):
             exact = k < len(moved) and moved[k].shape == values[name].shape
-            found[name] = moved[k] if exact else _filled(values[name].shape, _all(node, reads, values[name]))
+            found[name] = moved[k] if exact else _filled(values[name].shape, _all(node, reads, values[name], fixed))
     return found
 
 
-def _all(node: onnx.NodeProto, reads: Sequence[Origins | None], value: NDArray[Any]) -> frozenset[Place]:
-    """What any number of the node may come from: of features, not what only says how many of them there are."""
-    count = SIZED.get(node.op_type, len(reads)) if value.dtype.kind == "f" else len(reads)
+def _all(
+    node: onnx.NodeProto, reads: Sequence[Origins | None], value: NDArray[Any], fixed: Set[str]
+) -> frozenset[Place]:
+    """What any number of the node may come from: of features, or where there are as many at all sizes, not what only
+    says how many of them there are."""
+    if node.op_type in ("Shape", "Size") and node.input[0] in fixed:
+        return NOWHERE
+    sized = value.dtype.kind == "f" or node.output[0] in fixed
+    count = SIZED.get(node.op_type, len(reads)) if sized else len(reads)
     return NOWHERE.union(*(o for origins in reads[:count] if origins is not None for o in origins.ravel()))
 
 
@@ -116,6 +123,10 @@ def _reshaped(node: onnx.NodeProto, reads: list[Origins], values: Values) -> lis
     return [reads[0].reshape(values[node.output[0]].shape)]
 
 
+def _transpose(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
+    return [np.transpose(reads[0], _attribute(node, "perm", None))]
+
+
 def _split(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
     axis = _attribute(node, "axis", 0)
     sizes = [values[n].shape[axis] for n in node.output]
@@ -127,5 +138,6 @@ _RULES: dict[str, Callable[[onnx.NodeProto, list[Origins], Values], list[Origins
     "Concat": _concat,
     "Slice": _slice,
     "Split": _split,
+    "Transpose": _transpose,
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshaped),
 }

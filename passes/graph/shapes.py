@@ -263,9 +263,9 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
     info.values.update({n: v for n, v in found[0].items() if v.size <= SMALL})
     info.shapes.update({n: v.shape for n, v in info.values.items() if n not in info.shapes})
     ranks = {tensor: len(info.shapes[tensor]) for tensor, _ in info.arithmetic.roots.values()}
-    info.origins = {
-        n: o for n, o in trace(info.arithmetic, info.values, ranks).items() if any(places for places in o.ravel())
-    }
+    fixed = {n for n, v in info.values.items() if all(n in f and f[n].shape == v.shape for f in found[1:])}
+    traced = trace(info.arithmetic, info.values, ranks, fixed)
+    info.origins = {n: o for n, o in traced.items() if any(places for places in o.ravel())}
     for name in found[0].keys() & info.values.keys():
         value = info.values[name]
         others = [values[name] for values in found[1:] if name in values]

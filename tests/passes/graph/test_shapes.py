@@ -161,3 +161,19 @@ def test_clips_that_ride_in_the_batch_are_no_batch_of_one():
     numbers = {"zero": ints(0), "one": ints(1), "two": ints(2), "four": ints(4, 6)}
     info = infer_shapes(net(body, **numbers), [{"x": (n, 4, 6)} for n in (2, 6)], observer)
     assert info.rigid is None and info.sizes["v"][0] == Size((1, 3))
+
+
+PADS = """net (float[N,4,H,W] x) => (float[N,4,P,Q] y) {
+    s = Shape(x)  h = Slice(s, two, three)  w = Slice(s, three, four)  p = Concat<axis=0>(w, w, h, h)
+    n = Shape(p)  m = Sub(eight, n)  z = ConstantOfShape<value = int64[1] {0}>(m)  q = Concat<axis=0>(p, z)
+    r = Reshape(q, pairs)  b = Slice(r, last, first, zero, last)  t = Transpose<perm=[1,0]>(b)  k = Reshape(t, last)
+    y = Pad(x, k) }"""
+
+
+def test_the_padding_of_channels_is_known_though_that_of_rows_is_computed():
+    """As PyTorch writes it: sizes in reverse, filled up with zeros, turned round."""
+    numbers = {"zero": 0, "two": 2, "three": 3, "four": 4, "eight": 8, "last": -1, "first": -(2**63) + 1}
+    model = net(PADS, pairs=ints(-1, 2), **{name: ints(value) for name, value in numbers.items()})
+    info = infer_shapes(model, [{"x": (2, 4, 5, 7)}, {"x": (3, 4, 9, 6)}])
+    assert info.values["k"].tolist() == [0, 0, 5, 7, 0, 0, 5, 7]
+    assert info.varying["k"].tolist() == [False, False, True, True] * 2
