@@ -22,7 +22,7 @@ from onnx_merge.fitting import resolve_open
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
-from passes.graph.shapes import empty_tensor
+from passes.graph.shapes import empty_map
 
 LIMIT = 500
 """Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
@@ -202,7 +202,7 @@ class _Search:
             if self.tried == self._limit or elements > self._largest:
                 return False
             self.tried += 1
-            empty = empty_tensor(self._model, assignment) if self._model is not None else None
+            empty = empty_map(self._model, assignment) if self._model is not None else None
             if empty is not None:  # onnxruntime divides by its size, which ends the process
                 self.problem = self.problem or f"{empty} would be empty"
                 self._known[mark] = False

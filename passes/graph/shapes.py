@@ -226,16 +226,24 @@ def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
     shapes.update((t.name, tuple(t.dims)) for t in bones.graph.initializer)
 
 
-def empty_tensor(model: onnx.ModelProto, assignment: Assignment) -> str | None:
-    """A tensor without elements at these sizes, as far as inference shows it; none where an input is declared so."""
+SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "DeformConv")
+"""Ops that need an element to slide over."""
+
+
+def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:
+    """A tensor without elements that an op slides over at these sizes, as far as inference shows it; none where an
+    input is declared so."""
     if any(0 in dims for dims in declared_dims(model).values()):
         return None
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton(model, assignment), data_prop=True, strict_mode=False)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
         return None
-    for value in (*inferred.graph.value_info, *inferred.graph.output):
-        if any(d.HasField("dim_value") and d.dim_value <= 0 for d in value.type.tensor_type.shape.dim):
+    slid = {node.input[0] for node in model.graph.node if node.op_type in SLIDING}
+    for value in inferred.graph.value_info:
+        if value.name in slid and any(
+            d.HasField("dim_value") and d.dim_value <= 0 for d in value.type.tensor_type.shape.dim
+        ):
             return str(value.name)
     return None
 

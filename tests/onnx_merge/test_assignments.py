@@ -249,3 +249,12 @@ def test_sizes_at_which_a_map_is_empty_are_not_run():
         parsed.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
     found = find_assignments(Session(parsed), model=parsed).found
     assert len(found) >= 3 and min(min(a["x"][2:]) for a in found) > 16
+
+
+def test_empty_parts_are_no_reason_to_refuse_a_size():
+    """As a roll by nothing slices them."""
+    parsed = onnx.parser.parse_model(
+        f"{HEAD} g (float[N,8] x) => (float[N,8] y) <int64[1] all = {{8}}, int64[1] one = {{1}}, int64[1] none = {{0}}> "
+        "{ a = Slice(x, all, all, one)  b = Slice(x, none, all, one)  y = Concat<axis=1>(a, b) }"
+    )
+    assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
