@@ -241,9 +241,8 @@ def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:
         return None
     slid = {node.input[0] for node in model.graph.node if node.op_type in SLIDING}
     for value in inferred.graph.value_info:
-        if value.name in slid and any(
-            d.HasField("dim_value") and d.dim_value <= 0 for d in value.type.tensor_type.shape.dim
-        ):
+        dims = value.type.tensor_type.shape.dim
+        if value.name in slid and any(d.HasField("dim_value") and d.dim_value <= 0 for d in dims):
             return str(value.name)
     return None
 
