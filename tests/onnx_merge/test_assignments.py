@@ -254,7 +254,8 @@ def test_sizes_at_which_a_map_is_empty_are_not_run():
 def test_empty_parts_are_no_reason_to_refuse_a_size():
     """As a roll by nothing slices them."""
     parsed = onnx.parser.parse_model(
-        f"{HEAD} g (float[N,8] x) => (float[N,8] y) <int64[1] all = {{8}}, int64[1] one = {{1}}, int64[1] none = {{0}}> "
+        f"{HEAD} g (float[N,8] x) => (float[N,8] y) "
+        "<int64[1] all = {8}, int64[1] one = {1}, int64[1] none = {0}> "
         "{ a = Slice(x, all, all, one)  b = Slice(x, none, all, one)  y = Concat<axis=1>(a, b) }"
     )
     assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
