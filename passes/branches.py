@@ -15,6 +15,7 @@ from onnx import numpy_helper
 
 from passes.graph.constants import STANDARD
 from passes.graph.inputs import overridable
+from passes.graph.nodes import fresh
 
 
 def decide_branches(model: onnx.ModelProto) -> bool:
@@ -39,7 +40,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
     del graph.node[at]
     made = _made(branch)
     taken = set(_names(graph)) | set(node.output)
-    names = {n: n if n not in taken else _fresh(f"{node.output[0]}.{n}", taken | made) for n in sorted(made)}
+    names = {n: n if n not in taken else fresh(f"{node.output[0]}.{n}", taken | made) for n in sorted(made)}
     joints: list[onnx.NodeProto] = []
     direct = {n for inner in branch.node for n in inner.output}
     for value, outer in zip(branch.output, node.output, strict=True):
@@ -52,7 +53,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
     labels = {n.name for n in graph.node}
     for inner in branch.node:
         if inner.name in labels:
-            inner.name = _fresh(f"{node.name or node.output[0]}.{inner.name}", labels) if inner.name else ""
+            inner.name = fresh(f"{node.name or node.output[0]}.{inner.name}", labels) if inner.name else ""
         labels.add(inner.name)
     nodes = [*graph.node[:at], *branch.node, *joints, *graph.node[at:]]
     copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
@@ -95,14 +96,6 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
         yield from (*node.input, *node.output)
     for inner in _inner(graph):
         yield from _names(inner)
-
-
-def _fresh(stem: str, taken: set[str]) -> str:
-    name, n = stem, 1
-    while name in taken:
-        name, n = f"{stem}_{n}", n + 1
-    taken.add(name)
-    return name
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:

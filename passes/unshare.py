@@ -21,6 +21,7 @@ from collections import defaultdict
 import onnx
 
 from passes.graph.model import _names_in
+from passes.graph.nodes import fresh
 from passes.normalise import node_reads
 
 LONGEST = 2**16
@@ -81,7 +82,7 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
         for number, (index, k) in enumerate(moved.get(tensor.name, ()), 2):
             copy = graph.initializer.add()
             copy.CopyFrom(tensor)
-            copy.name = _fresh(f"{tensor.name}_{number}", taken)
+            copy.name = fresh(f"{tensor.name}_{number}", taken)
             copy.doc_string = f"{MARK}{tensor.name}\n{tensor.doc_string}"
             graph.node[index].input[k] = copy.name
     return model
@@ -95,14 +96,6 @@ def _is_small(tensor: onnx.TensorProto, ops: list[str]) -> bool:
     if size == max(dims):
         return size <= LONGEST
     return size <= SMALL and _POINTWISE.issuperset(ops)
-
-
-def _fresh(stem: str, taken: set[str]) -> str:
-    name, n = stem, 1
-    while name in taken:
-        name, n = f"{stem}_{n}", n + 1
-    taken.add(name)
-    return name
 
 
 def original(tensor: onnx.TensorProto) -> str:

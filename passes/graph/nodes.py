@@ -35,3 +35,12 @@ def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset(
         for items in (graph.initializer, graph.input):
             for index in reversed([i for i, item in enumerate(items) if item.name in unused]):
                 del items[index]
+
+
+def fresh(stem: str, taken: set[str]) -> str:
+    """``stem``, or the first of ``stem_1``, ``stem_2``, ... that is not ``taken``; it is from now on."""
+    name, n = stem, 1
+    while name in taken:
+        name, n = f"{stem}_{n}", n + 1
+    taken.add(name)
+    return name
