@@ -25,7 +25,7 @@ from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
-from onnx_merge.splits import MEASURED, found_in, parted, rows_of, to_load
+from onnx_merge.splits import MEASURED, PROMISED, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
@@ -187,8 +187,10 @@ class Comparison:
         if isinstance(options.calib, str) and options.calib == "synthetic":
             return options.sample_count
         if not options.fits:
-            return max(options.sample_count, options.checked)
-        return to_load(options.sample_count, half=self._chooses and not options.labels)
+            promise = options.confidence is not None and not options.labels
+            return PROMISED if promise else max(options.sample_count, options.checked)
+        half = self._chooses and not options.labels
+        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def drop_measure(self) -> Callable[[Session], float]:
         """Result -> points of accuracy that it loses on the samples held out; without labels, percent of them whose

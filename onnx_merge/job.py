@@ -18,6 +18,7 @@ from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
+from onnx_merge.promise import Promise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
@@ -69,6 +70,8 @@ class Job:
     """Of the model, if it is there already (see `analysed`)."""
     block: Block = field(init=False)
     settings: CompressSettings = field(init=False)
+    promise: Promise | None = field(default=None, init=False)
+    """What is promised of the result, where it was asked for."""
     _study: Study | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:

@@ -44,6 +44,9 @@ class Options:
     max_drop: float | None = None
     """Points that accuracy (with ``labels``) or the share of samples with the same class (without) may drop: the
     smallest such model is looked for."""
+    confidence: float | None = None
+    """Probability, above 0 and below 1, with which ``max_drop`` is to hold on other samples like those held out; half
+    of the samples of ``calib`` are, or of ``labels`` alone."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
@@ -140,6 +143,8 @@ class Options:
             if chosen.get("lossless"):
                 conflicting = {*BUDGETS, "keep_layer"}
             from_file = {name: value for name, value in from_file.items() if name not in conflicting}
+            if "max_drop" not in from_file and "max_drop" not in chosen:
+                from_file.pop("confidence", None)
         return cls(**{**from_file, **chosen})
 
     def __post_init__(self) -> None:
@@ -170,8 +175,20 @@ class Options:
             raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
         if self.max_drop is not None and not self.labels and isinstance(self.calib, str) and self.calib == "none":
             raise UsageError("max-drop is measured on samples: leave out calib none, or give labels")
+        if self.confidence is not None:
+            self._check_promise()
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
+
+    def _check_promise(self) -> None:
+        if self.max_drop is None:
+            raise UsageError("confidence is of a limit: give max-drop too, for example 1")
+        if not (0 < self.confidence < 1):  # type: ignore[operator]
+            raise UsageError(f"confidence must be above 0 and below 1, not {self.confidence:g}; 0.95 is usual")
+        if self.max_drop <= 0:
+            raise UsageError("no number of samples shows that nothing is lost: with confidence, give max-drop above 0")
+        if not self.labels and (not self.has_samples or (isinstance(self.calib, str) and self.calib == "synthetic")):
+            raise UsageError("a promise is made about samples like yours: with confidence, give calib or labels")
 
     def _check_ranges(self) -> None:
         if self.keep is not None:

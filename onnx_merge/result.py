@@ -14,6 +14,7 @@ from onnx_merge.save import write_whole
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.latency import Latency
     from onnx_merge.parity import Fidelity
+    from onnx_merge.promise import Promise
     from passes.cost import Cost
     from passes.plan import GroupPlan
 
@@ -107,6 +108,8 @@ class Result:
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    promise: Promise | None = None
+    """With ``confidence``: what is promised of other samples."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -128,6 +131,7 @@ class Result:
                 "in_sample": close.in_sample if close else False,
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,

@@ -119,6 +119,7 @@ def run(
         provider=provider.name,
         unfolded=compressed.unfolded,
         notes=verdict.notes,
+        promise=job.promise,
     )
     if options.report is not None:
         write_report(result, options.report)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from onnx_merge.errors import NothingToDoError
 from onnx_merge.job import Job
 from onnx_merge.latency import latency_ratio
+from onnx_merge.promised import promised
 from onnx_merge.runtime import Session
 from passes.allocation.budget import Target
 from passes.pipeline import Compressed
@@ -49,6 +50,9 @@ def find(job: Job) -> tuple[Compressed, CompressSettings]:
     UsageError: the model has no classes whose drop could be measured.
     """
     options = job.options
+    if options.max_drop is not None and options.confidence is not None:
+        compressed, settings, job.promise = promised(job, options.max_drop, options.confidence)
+        return compressed, settings
     if options.max_drop is not None:
         return _within_drop(job, options.max_drop)
     if options.target_latency is not None and options.target_latency < 1:

@@ -87,6 +87,11 @@ def _quality(result: Result) -> Iterator[Text]:
             f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
             style="bold",
         )
+    if result.promise:
+        promise = result.promise
+        lost = f"{promise.max_drop:g} point{'' if promise.max_drop == 1 else 's'} of {promise.measure}"
+        where = f"on samples like the {promise.samples:,} held out"
+        yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
     if result.fidelity:
         close = result.fidelity
         words = [f"cosine {_ratio(close.cosine)}", f"relative error {close.relative_l2:.3g}"]

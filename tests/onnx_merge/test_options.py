@@ -220,7 +220,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     options = Options.from_toml(path)
     lines = path.read_text().split("\n")
     given = {line.split("=")[0].strip(' "[]').replace("_", "-") for line in lines if line.strip()}
-    others = {name.replace("_", "-") for name in BUDGETS if name != "keep"}  # beside which there is no keep
+    others = {name.replace("_", "-") for name in (*BUDGETS, "confidence") if name != "keep"}  # no keep beside them
     assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled", *others}
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)

@@ -18,7 +18,7 @@ from onnx_merge.table import fitted, render, shortened, without_repeats
 from passes.cost import Cost
 
 KEYS = [
-    "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "allocation",
+    "version", "input", "output", "before", "after", "fidelity", "accuracy", "promise", "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
