@@ -1,7 +1,7 @@
 """How often a promise is broken, what it costs, and how near what is reported comes to what there is.
 
     python benchmarks/promise.py MODEL.onnx --labels TEST.npz --calib SAMPLES --folder FOLDER
-                                 [--keeps 0.9 0.8 ...] [--held 512 2048] [--splits 500] [--max-drop 1] [--confidence 0.95]
+                                 [--keeps 0.9 0.8] [--held 512 2048] [--splits 500] [--max-drop 1] [--confidence P]
 
 TEST.npz holds the model's input under its name, ready to feed, and `labels`; --calib, of which nothing is in TEST.npz,
 is what layers are fitted to. Each size is compressed once (FOLDER/keep-0.90.onnx and its report beside it), and the
