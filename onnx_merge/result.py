@@ -39,6 +39,17 @@ class Accuracy:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """The metric that the user chose, of the original and of the result; higher is better."""
+
+    name: str
+    """That of a built-in one, ``file.py:function``, or that of a function."""
+    before: float
+    after: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class GroupResult:
     """What happened to one channel group."""
 
@@ -107,6 +118,8 @@ class Result:
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    metric: Measured | None = None
+    """None if nobody asked for one."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -125,6 +138,7 @@ class Result:
                 "source": close.source if close else None,
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "metric": asdict(self.metric) if self.metric else None,
             "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,

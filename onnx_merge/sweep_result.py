@@ -12,14 +12,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from onnx_merge.frontier import frontier, knee
-from onnx_merge.result import Accuracy, FileInfo, cost_table, finite, latency_table
+from onnx_merge.result import Accuracy, FileInfo, Measured, cost_table, finite, latency_table
 
 if TYPE_CHECKING:  # the table of a sweep needs no compiler
     from onnx_merge.latency import Latency
     from onnx_merge.parity import Fidelity
     from passes.cost import Cost
 
-Metric = Literal["accuracy", "top1_agreement", "cosine"]
+Metric = Literal["metric", "accuracy", "top1_agreement", "cosine"]
 Status = Literal["done", "rejected", "failed"]
 
 
@@ -40,9 +40,12 @@ class Point:
     """Weighted average reconstruction error, as in `onnx_merge.result.Result`."""
     seconds: float = 0.0
     """To make it and to judge it."""
+    metric: Measured | None = None
 
     def quality(self, metric: Metric) -> float | None:
         """What was measured, if it was; accuracy in percent, shares from 0 to 1."""
+        if metric == "metric":
+            return self.metric.after if self.metric and math.isfinite(self.metric.after) else None
         if metric == "accuracy":
             return self.accuracy.after if self.accuracy else None
         value = getattr(self.fidelity, metric, None)
@@ -68,10 +71,22 @@ class Sweep:
 
     @property
     def metric(self) -> Metric | None:
-        """The quality that points are compared by: accuracy where there are labels, the share of samples that keep
-        their class for other classifiers, else the cosine of the outputs; None if nothing could be measured."""
-        metrics: tuple[Metric, ...] = ("accuracy", "top1_agreement", "cosine")
+        """The quality that points are compared by: the metric that was asked for, else accuracy where there are labels,
+        the share of samples that keep their class for other classifiers, else the cosine of the outputs; None if
+        nothing could be measured."""
+        metrics: tuple[Metric, ...] = ("metric", "accuracy", "top1_agreement", "cosine")
         return next((m for m in metrics if any(p.quality(m) is not None for p in self.points)), None)
+
+    @property
+    def measured(self) -> Measured | None:
+        """The metric that was asked for, with the original's value, as some point has it."""
+        return next((point.metric for point in self.points if point.metric), None)
+
+    def original(self, metric: Metric) -> float | None:
+        """The original's quality."""
+        if metric == "metric":
+            return self.measured.before if self.measured else None
+        return self.accuracy if metric == "accuracy" else 1.0
 
     @cached_property
     def frontier(self) -> tuple[Point, ...]:
@@ -115,6 +130,7 @@ class Sweep:
             "params_ratio": _ratio(now.params, old.params) if now else None,
             "bytes": now.bytes if now else None,
             "bytes_ratio": _ratio(now.bytes, old.bytes) if now else None,
+            "metric": point.metric.after if point.metric else None,
             "accuracy": point.accuracy.after if point.accuracy else None,
             "top1_agreement": close.top1_agreement if close else None,
             "cosine": close.cosine if close else None,
@@ -144,8 +160,13 @@ class Sweep:
             "version": self.version,
             "input": {"path": self.input.path, "sha256": self.input.sha256},
             "folder": self.folder,
-            "before": {**cost_table(self.before), "accuracy": self.accuracy},
+            "before": {
+                **cost_table(self.before),
+                "accuracy": self.accuracy,
+                "metric": self.measured.before if self.measured else None,
+            },
             "metric": self.metric,
+            "metric_name": self.measured.name if self.measured else None,
             "knee": self.knee.keep if self.knee else None,
             "frontier": [point.keep for point in self.frontier],
             "points": [{**self.row(point), "latency": latency_table(point.latency)} for point in self.points],

@@ -86,6 +86,10 @@ def _quality(result: Result) -> Iterator[Text]:
             f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
             style="bold",
         )
+    if result.metric:
+        found = result.metric
+        values = f"{found.before:.5g} -> {found.after:.5g} ({found.after - found.before:+.3g})"
+        yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
     if result.fidelity:
         close = result.fidelity
         words = [f"cosine {_ratio(close.cosine)}", f"relative error {close.relative_l2:.3g}"]

@@ -69,16 +69,19 @@ def _module_name(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def reported(where: str) -> Iterator[None]:
-    """Whatever a user's code raises in the block, leaving Python included, becomes an error of one line.
+def reported(where: str, every: bool = False) -> Iterator[None]:
+    """Whatever a user's code raises in the block, leaving Python included, becomes an error of one line. ``every``:
+    also where it is an error of ours, which says nothing of where it was called.
 
     Raises
     ------
-    UserCodeError: something was raised that is not an error of ours.
+    UserCodeError: it raised something.
     """
     try:
         yield
-    except OnnxMergeError:
+    except OnnxMergeError as error:
+        if every:
+            raise UserCodeError(f"{where} failed: {error}") from error
         raise
     except (Exception, SystemExit) as error:
         raise UserCodeError(f"{where} failed: {type(error).__name__}: {error}") from error
