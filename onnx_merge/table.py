@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -88,7 +89,9 @@ def _quality(result: Result) -> Iterator[Text]:
         )
     if result.metric:
         found = result.metric
-        values = f"{found.before:.5g} -> {found.after:.5g} ({found.after - found.before:+.3g})"
+        values = f"{found.before:.5g} -> {found.after:.5g}"
+        if math.isfinite(found.after - found.before):
+            values += f" ({found.after - found.before:+.3g})"
         yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
     if result.fidelity:
         close = result.fidelity

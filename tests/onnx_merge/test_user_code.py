@@ -16,12 +16,12 @@ VECTOR = [TensorInfo("x", np.dtype(np.float32), ("N", 4))]
 
 
 @pytest.fixture(autouse=True)
-def modules():
-    """What a test imports is forgotten."""
-    before = dict(sys.modules)
+def modules(tmp_path):
+    """What a test imports from its folder is forgotten."""
     yield
-    for name in set(sys.modules) - set(before):
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 def write(path, text):
