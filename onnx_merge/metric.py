@@ -142,12 +142,13 @@ def check_sendable(given: object) -> None:
 
     Raises
     ------
-    UsageError: it cannot be pickled.
+    UsageError: it cannot be pickled, or is of the script that was started, which they do not have.
     """
     if not callable(given):
         return
     try:
-        pickle.dumps(given)
+        if b"__main__" in pickle.dumps(given):
+            raise pickle.PicklingError("it is of the script that was started")
     except Exception as error:
         name = getattr(given, "__name__", type(given).__name__)
         raise UsageError(

@@ -282,11 +282,16 @@ def test_what_fails_on_one_size_costs_no_other(here, samples):
     ]
 
 
-def test_what_cannot_be_sent_is_refused_before_the_work(here, samples):
+def test_what_cannot_be_sent_is_refused_before_the_work(here, samples, monkeypatch):
     said = "the metric <lambda> cannot be sent to other processes: put it in a file and give FILE.py:FUNCTION"
     with pytest.raises(UsageError, match=said):
         sweep("in.onnx", "sizes", jobs=2, labels="data.npz", metric=lambda predict, samples, labels: 1.0)
     assert not (here / "sizes").exists()
+    script = sys.modules["__main__"]  # which other processes do not run
+    monkeypatch.setattr(script, "of_the_script", lambda predict, samples, labels: 1.0, raising=False)
+    script.of_the_script.__module__, script.of_the_script.__qualname__ = "__main__", "of_the_script"
+    with pytest.raises(UsageError, match="cannot be sent"):
+        check_sendable(script.of_the_script)
     for metric in (np.mean, "r2", "mine.py:f", None):
         check_sendable(metric)
 
