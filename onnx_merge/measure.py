@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
 from typing import Any
-
-from numpy.typing import NDArray
 
 from onnx_merge.errors import FidelityError, UsageError
 from onnx_merge.metric import Metric
@@ -15,9 +12,7 @@ from onnx_merge.predicting import Predictor
 from onnx_merge.result import Measured
 from onnx_merge.runtime import Session
 from onnx_merge.samples import Samples
-from passes.numerics.arrays import has_rows
-
-Array = NDArray[Any]
+from onnx_merge.splits import rows_of
 
 
 class Measure:
@@ -46,15 +41,11 @@ class Measure:
 
     def measured(self, result: object, session: Session, original: Session) -> Measured:
         """The original's value and that of ``result``, for the report."""
-        return Measured(self.metric.name, self.before, self.value(result, session, original), rows(self.samples.feeds))
+        after = self.value(result, session, original)
+        return Measured(self.metric.name, self.before, after, rows_of(self.samples.feeds))
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_known": []}
-
-
-def rows(feeds: Mapping[str, Array]) -> int:
-    """Number of samples."""
-    return min((len(array) for array in feeds.values() if has_rows(array)), default=0)
 
 
 def check_measured(options: Options) -> None:
