@@ -104,7 +104,7 @@ class UserMetric:
             raise UserCodeError(f"{self._where} must return a number, not {type(value).__name__}{hint}")
         if math.isnan(number):
             raise UserCodeError(f"{self._where} returned NaN, which cannot be compared: return a number")
-        return float(number)
+        return float(number) + 0.0  # minus nothing is nothing
 
     def _loaded(self) -> Callable[..., Any]:
         if self._function is None:
