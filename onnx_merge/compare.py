@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
-from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, accuracy, fidelity
+from onnx_merge.parity import accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.verdict import Fidelity
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
@@ -61,6 +62,8 @@ class Comparison:
     """What the samples are on which a drop is measured."""
     fitting: Fitting = field(init=False)
     """What samples take, and the sizes that nobody gave."""
+    real: bool = field(default=False, init=False)
+    """Whether the samples that outputs are compared on are the user's."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
     _session: Session | None = field(default=None, init=False, repr=False)
 
@@ -100,6 +103,7 @@ class Comparison:
                 f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
                 for name in unknown_ranges(self.model)
             ]
+        self.real = options.labels is not None or (self._loaded is not None and self._loaded.real)
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         if options.max_drop is not None:
@@ -270,7 +274,7 @@ class Comparison:
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
-        return fidelity(before, after, feeds, self.provider, source=self.source, most=most)
+        return fidelity(before, after, feeds, self.provider, source=self.source, most=most, real=self.real)
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
@@ -321,24 +325,3 @@ def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
     return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
-
-
-def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """What the user's limits say about the result: nothing, or the error that the run ends with.
-
-    Raises
-    ------
-    UsageError: ``min_top1`` is set, and the model is no classifier.
-    """
-    missed = []
-    if close is None:
-        return None
-    if options.min_cosine is not None and not close.cosine >= options.min_cosine:
-        missed.append(f"the cosine of the outputs is {close.cosine:.6f}, below --min-cosine {options.min_cosine:g}")
-    if options.min_top1 is not None:
-        if close.top1_agreement is None:
-            raise UsageError("--min-top1 needs a model with one output of class scores: use --min-cosine instead")
-        if not close.top1_agreement >= options.min_top1:
-            share = f"{close.top1_agreement:.4f}"
-            missed.append(f"the top class stays the same for a share of {share}, below --min-top1 {options.min_top1:g}")
-    return FidelityError(" and ".join(missed)) if missed else None

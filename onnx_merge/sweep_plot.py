@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import
 LABELS: dict[Metric, str] = {
     "accuracy": "top-1 accuracy (%)",
     "top1_agreement": "samples with the original's class (%)",
-    "cosine": "cosine with the original's outputs",
+    "nsr": "noise over signal (less is better)",
 }
 FRONTIER, KNEE, OTHER = "tab:blue", "tab:red", "tab:grey"
 LABELLED = 12
@@ -89,7 +89,7 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
         some = [at[p.keep] for p in others if p.status == status]
         if some:
             axes.plot(*_columns(some), marker, color=OTHER, ms=5, mfc="white", ls="", label=label, zorder=2)
-    whole = _percent(metric, sweep.accuracy if metric == "accuracy" else 1.0)
+    whole = _percent(metric, sweep.original(metric))
     axes.plot([scale.original], [whole], "s", color="black", ms=6, mfc="white", label="original", zorder=2)
     if knee is not None and knee.keep in at:
         axes.plot(
@@ -119,6 +119,8 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
             color=KNEE if is_knee else OTHER if below else "black",
         )
     axes.margins(0.09, 0.14)
+    if metric == "nsr" and not axes.yaxis_inverted():
+        axes.invert_yaxis()  # better is higher, as in the other plots
 
 
 def _scales(sweep: Sweep) -> list[Scale]:
