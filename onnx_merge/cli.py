@@ -68,8 +68,9 @@ exit codes:
   0  done
   1  failed
   2  usage, or unreadable input, or a function of yours that failed
-  3  outputs farther off than --min-cosine or --min-top1 allow, or the metric
-     below --min-metric: the model is written under OUT's name with
+  3  outputs farther off than a limit allows (--max-nsr, --min-top1 ...), or the
+     metric below --min-metric, or the verdict is bad on your own samples and
+     there is no --no-gate: the model is written under OUT's name with
      .rejected.onnx
   4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound; nothing written
@@ -232,6 +233,7 @@ def _parser() -> Parser:
     add_limits(amount)
     add_ways(parser)
     files = parser.add_argument_group("files and messages")
+    files.add_argument("--no-gate", dest="gate", action="store_false", help="write OUT though the verdict is bad")
     files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
     files.add_argument("--dry-run", action="store_true", help="do everything but write the model")
     add_messages(files)
@@ -275,6 +277,8 @@ def add_ways(parser: Parser) -> None:
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--metric", metavar="WHAT", help="judge by this measure: see below")
     check.add_argument("--min-metric", type=float, metavar="X", help="fail if the result's metric is below it")
+    check.add_argument("--max-nsr", type=float, metavar="X", help="fail if an output has more noise over signal")
+    check.add_argument("--max-kl", type=float, metavar="X", help="fail if classes diverge by more nats")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
     check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256; see below)")
     check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")

@@ -16,25 +16,29 @@ from numpy.typing import NDArray
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.division import Division, apart_from, divided, divided_labels
-from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.measure import Measure, check_measured
 from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, accuracy, fidelity
+from onnx_merge.parity import accuracy, fidelity
 from onnx_merge.result import Accuracy, Measured
 from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
 from onnx_merge.splits import MEASURED, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
+from onnx_merge.verdict import Fidelity
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
 """Of random samples, at most: 64 photographs are fine, 64 scans of a body are not."""
+
+FEW = 16
+"""Samples that show whether outputs are classes."""
 
 
 @dataclass
@@ -201,16 +205,16 @@ class Comparison:
             return max(options.sample_count, options.checked)
         return to_load(options.sample_count, half=self._chooses and not options.labels)
 
-    def changes_class(self) -> bool:
-        """Whether the model's outputs are classes, so that results can be told to change them."""
-        assert self.session is not None and self.samples is not None
-        few = _spread(self.samples.feeds, 2)
-        return self._fidelity(self.session, self.session, few).top1_agreement is not None
-
     def on_all(self, result: Session) -> Fidelity:
         """How close ``result`` comes on all samples."""
         assert self.session is not None and self.samples is not None
         return self._fidelity(self.session, result, self.samples.feeds)
+
+    def holds_classes(self) -> bool:
+        """Whether the model's outputs are classes, as a few samples show."""
+        assert self.session is not None and self.samples is not None
+        few = _spread(self.samples.feeds, FEW)
+        return self._fidelity(self.session, self.session, few).changed is not None
 
     def calibration(self) -> Calibration | None:
         """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
@@ -373,24 +377,3 @@ def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
     return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
-
-
-def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """What the user's limits say about the result: nothing, or the error that the run ends with.
-
-    Raises
-    ------
-    UsageError: ``min_top1`` is set, and the model is no classifier.
-    """
-    missed = []
-    if close is None:
-        return None
-    if options.min_cosine is not None and not close.cosine >= options.min_cosine:
-        missed.append(f"the cosine of the outputs is {close.cosine:.6f}, below --min-cosine {options.min_cosine:g}")
-    if options.min_top1 is not None:
-        if close.top1_agreement is None:
-            raise UsageError("--min-top1 needs a model with one output of class scores: use --min-cosine instead")
-        if not close.top1_agreement >= options.min_top1:
-            share = f"{close.top1_agreement:.4f}"
-            missed.append(f"the top class stays the same for a share of {share}, below --min-top1 {options.min_top1:g}")
-    return FidelityError(" and ".join(missed)) if missed else None

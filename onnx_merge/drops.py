@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from onnx_merge.compare import Comparison
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.noise import noise_over_signal
 from onnx_merge.runtime import Session
+from onnx_merge.verdict import Fidelity
 from passes.pipeline import Compressed
 
 POINTS = 0.2
@@ -41,8 +41,8 @@ def drop_measure(comparison: Comparison) -> Drop:
     """The measure that the options ask for, on the samples that results are measured on.
 
     With a metric, how far it falls, in its own units. With labels, percentage points of accuracy. Without, percent of
-    the samples whose class changes; where the outputs are no classes, percent of noise over signal (see
-    `onnx_merge.noise`), of the output that lost most.
+    the samples whose class changes; where an output holds no classes, percent of noise over signal (see
+    `passes.numerics.nsr`), of the output that lost most.
 
     Raises
     ------
@@ -75,17 +75,13 @@ def drop_measure(comparison: Comparison) -> Drop:
             return before - found.after
 
         return Drop(points, "points are lost")
-    if comparison.changes_class():
-        return Drop(lambda result: _changed(comparison, loaded(result)), "points are lost")
-    most = comparison.fitting.together(samples.feeds)
-    return Drop(
-        lambda result: 100 * noise_over_signal(original, loaded(result), samples.feeds, most),
-        "percent of noise over signal are added",
-        points=False,
-    )
+    what = "points are lost" if (classes := comparison.holds_classes()) else "percent of noise over signal are added"
+    return Drop(lambda result: _lost(comparison.on_all(loaded(result))), what, points=classes)
 
 
-def _changed(comparison: Comparison, result: Session) -> float:
-    """Percent of the samples whose class changes."""
-    same = comparison.on_all(result).top1_agreement
-    return 100.0 * (1 - (0.0 if same is None else same))
+def _lost(close: Fidelity) -> float:
+    """Percent of the samples whose class changes, or of noise over signal where an output holds no classes."""
+    lost = close.nsr if close.changed is None else close.changed
+    if lost is None:
+        raise UsageError("max-drop cannot be measured: no output varies on the samples; give others, or a metric")
+    return 100 * lost

@@ -9,15 +9,15 @@ import numpy as np
 
 from onnx_merge.alignment import Block, preferred_block
 from onnx_merge.benchmark import benchmark
-from onnx_merge.compare import Comparison, gate
+from onnx_merge.compare import Comparison
 from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.gates import gate
 from onnx_merge.latency import Latency
 from onnx_merge.measure import metric_gate, together
 from onnx_merge.memory import trim
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
 from onnx_merge.runtime import ProviderChoice, Session
@@ -26,6 +26,7 @@ from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from onnx_merge.structure import check_structure
 from onnx_merge.unchanged import check_unchanged
+from onnx_merge.verdict import Fidelity
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -234,6 +235,8 @@ class Job:
         with self.stages("compare"):
             after = Session(compressed.model, provider) if comparison.session else None
             close = comparison.fidelity(after) if after else None
+            if close is not None and not options.loses:
+                close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
             metric = comparison.metric(compressed, after) if after else None
         with self.stages("count"):

@@ -111,6 +111,12 @@ class Options:
     returns a number, higher being better. See `onnx_merge.metric`."""
     min_metric: float | None = None
     """The gate: smallest value of ``metric`` that the result may have."""
+    max_nsr: float | None = None
+    """The gate: largest noise over signal of an output, at least 0; see `passes.numerics.nsr`."""
+    max_kl: float | None = None
+    """The gate: largest Kullback-Leibler divergence of an output's classes from the original's, in nats, at least 0."""
+    gate: bool = True
+    """Whether a result is refused that is bad on the user's own samples; limits that the user sets hold either way."""
     benchmark: tuple[int, ...] | None = None
     """Batch sizes at which latency is measured before and after; empty: 1, or the model's fixed one; None: it is not
     measured. Also True for empty and False for None."""
@@ -205,6 +211,10 @@ class Options:
             _in_range("min-cosine", self.min_cosine, -1, 1)
         if self.min_top1 is not None:
             _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
+        for name in ("max_nsr", "max_kl"):
+            value = getattr(self, name)
+            if value is not None:
+                _in_range(name.replace("_", "-"), value, 0, math.inf)
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
         if self.calib_samples is not None and self.calib_samples < 1:
@@ -297,7 +307,14 @@ class Options:
     @property
     def has_gate(self) -> bool:
         """Whether the user set a limit that the result may miss."""
-        return any(limit is not None for limit in (self.min_cosine, self.min_top1, self.min_metric))
+        limits = (self.min_cosine, self.min_top1, self.max_nsr, self.max_kl, self.min_metric)
+        return any(limit is not None for limit in limits)
+
+    @property
+    def accepts_bad(self) -> bool:
+        """Whether a bad result is what was asked for; ``max_drop`` and ``min_metric`` say themselves how bad it may
+        be."""
+        return not self.gate or self.max_drop is not None or self.min_metric is not None
 
 
 def _in_range(name: str, value: float, low: float, high: float, above: bool = False, hint: str = "") -> None:

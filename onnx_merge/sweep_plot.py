@@ -20,7 +20,7 @@ LABELS: dict[Metric, str] = {
     "metric": "metric",
     "accuracy": "top-1 accuracy (%)",
     "top1_agreement": "samples with the original's class (%)",
-    "cosine": "cosine with the original's outputs",
+    "nsr": "noise over signal (less is better)",
 }
 FRONTIER, KNEE, OTHER = "tab:blue", "tab:red", "tab:grey"
 LABELLED = 12
@@ -122,6 +122,8 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
             color=KNEE if is_knee else OTHER if below else "black",
         )
     axes.margins(0.09, 0.14)
+    if metric == "nsr" and not axes.yaxis_inverted():
+        axes.invert_yaxis()  # better is higher, as in the other plots
 
 
 def _scales(sweep: Sweep) -> list[Scale]:

@@ -16,7 +16,7 @@ TITLES: dict[Metric, str] = {
     "metric": "metric",
     "accuracy": "accuracy",
     "top1_agreement": "same class",
-    "cosine": "cosine",
+    "nsr": "noise/signal",
 }
 KNEE = "<- knee"
 WIDE = 24
@@ -41,6 +41,7 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
         *(["latency"] * timed),
     ):
         table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="crop")
     before = next((point.latency[0].before_ms for point in sweep.points if point.latency), None)
     whole = [f"{sweep.before.bytes:,}"]
@@ -48,6 +49,7 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
         whole.append(quality_text(metric, sweep.original(metric)))
     if before is not None:
         whole.append(milliseconds(before))
+    whole.append("")
     rows = [["original", "1.000", "1.000", *whole], *(list(_cells(sweep, point, timed)) for point in sweep.points)]
     titles = [f"{column.header}" for column in table.columns]
     room = width - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=False))
@@ -79,6 +81,7 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
         yield quality_text(metric, point.quality(metric))
     if timed:
         yield milliseconds(point.latency[0].after_ms) if point.latency else "-"
+    yield point.fidelity.verdict if point.fidelity else "-"
 
 
 def _title(sweep: Sweep, metric: Metric) -> str:
@@ -92,7 +95,7 @@ def quality_text(metric: Metric, value: float | None) -> str:
         return "-"
     if metric == "metric":
         return f"{value:.5g}"
-    return f"{value:.4f}" if metric == "cosine" else f"{value if metric == 'accuracy' else 100 * value:.2f}%"
+    return f"{value:.3g}" if metric == "nsr" else f"{value if metric == 'accuracy' else 100 * value:.2f}%"
 
 
 def _remark(sweep: Sweep, point: Point) -> str:

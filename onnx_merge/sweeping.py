@@ -100,7 +100,8 @@ def run(
     for name in TAKEN:
         if getattr(options, name):
             raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
-    options = replace(options, keep=min(keeps))
+    # Whoever asks for several sizes wants to see where they go bad: that is marked, and no reason to reject one.
+    options = replace(options, keep=min(keeps), gate=False)
     files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
     files.check()
     provider = available_provider(options.provider)

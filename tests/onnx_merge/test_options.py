@@ -232,6 +232,9 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         min-top1 = 1
         metric = "mine.py:f1"
         min-metric = -2
+        max-nsr = 0.1
+        max_kl = 0.2
+        no-gate = true
         report = "r.json"
         dry-run = true
         force = true
@@ -246,7 +249,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     lines = path.read_text().split("\n")
     given = {line.split("=")[0].strip(' "[]').replace("_", "-") for line in lines if line.strip()}
     others = {name.replace("_", "-") for name in BUDGETS if name != "keep"}  # beside which there is no keep
-    assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled", *others}
+    assert given - {"a", "no-coupled", "no-gate"} == set(OPTION_NAMES) - {"coupled", "gate", *others}
+    assert options.max_nsr == 0.1 and options.max_kl == 0.2 and not options.gate
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)
     assert options.fix_input == (("rate", "16000"),)
