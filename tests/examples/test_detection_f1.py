@@ -154,7 +154,13 @@ def test_the_tiny_detector_finds_what_is_there(example):
 
 
 def test_it_tells_a_good_result_from_a_bad_one(folder):
-    given = {"calib": "photos.npz", "metric": "examples/detection_f1.py:f1", "align": 1, "allocation": "uniform"}
+    given = {
+        "calib": "photos.npz",
+        "metric": "examples/detection_f1.py:f1",
+        "align": 1,
+        "allocation": "uniform",
+        "gate": False,
+    }
     good, bad = (
         optimize("detector.onnx", keep=keep, **given, **how)[1] for keep, how in ((0.7, {}), (0.1, {"method": "prune"}))
     )

@@ -20,7 +20,8 @@ from onnx_merge.run import optimize
 from onnx_merge.runtime import CPU, Session
 from onnx_merge.sweeping import sweep
 
-PLAIN = {"method": "merge", "align": 1}
+PLAIN = {"method": "merge", "align": 1, "gate": False}
+"""Whatever becomes of the outputs."""
 COUNTING = """
 CALLS = {calls!r}
 
@@ -72,7 +73,17 @@ def error_of(model, samples):
 
 
 def test_a_function_in_a_file(here, samples, counting):
-    arguments = ["in.onnx", "out.onnx", "--keep", "0.5", "--labels", "data.npz", "--metric", "mine.py:error"]
+    arguments = [
+        "in.onnx",
+        "out.onnx",
+        "--keep",
+        "0.5",
+        "--labels",
+        "data.npz",
+        "--metric",
+        "mine.py:error",
+        "--no-gate",
+    ]
     assert cli.main([*arguments, "--report", "r.json", "-q"]) == 0
     found = json.loads((here / "r.json").read_text())["metric"]
     assert list(found) == ["name", "before", "after", "samples"]

@@ -210,7 +210,7 @@ def test_a_metric_goes_before_all_others():
     assert [p["metric"] for p in found["points"]] == [None, 0.5, 0.9, 0.95, None]
     assert [row["metric"] for row in csv.DictReader(io.StringIO(some.to_csv()))] == ["", "0.5", "0.9", "0.95", ""]
     lines = render(some, Pipe()).splitlines()
-    assert lines[0].split()[-1] == "f1" and lines[2].split()[-1] == "0.99" and lines[5].split()[4] == "0.9"
+    assert lines[0].split()[-2] == "f1" and lines[2].split()[-1] == "0.99" and lines[5].split()[4] == "0.9"
     assert draw(some).startswith(b"\x89PNG")
     infinite = [replace(p, metric=Measured("$psnr", math.inf, 20.0, 5)) for p in points]
     assert draw(swept(*infinite)).startswith(b"\x89PNG") and "inf" in render(swept(*infinite), Pipe())
