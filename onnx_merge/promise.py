@@ -179,15 +179,16 @@ def enough(found: Loss, limit: float, alpha: float) -> int | None:
     return math.ceil(count)
 
 
-def fewest(limit: float, alpha: float) -> int:
-    """Samples that are needed to keep ``limit`` points of accuracy or agreement if not one of them changes: ln(alpha) /
-    ln(1 - limit / 100), 299 for one point at confidence 0.95."""
-    if limit >= 100:
-        return 1
-    count = max(1, math.ceil(math.log(alpha) / math.log1p(-limit / 100) - 1e-9))
-    while not ClassChanges(0, count).kept(limit, alpha):
-        count += 1
-    return count
+def fewest(nothing: Loss, limit: float, alpha: float) -> int:
+    """Samples that are needed to keep ``limit`` if not one of them loses anything, as ``nothing`` does. Of accuracy and
+    agreement it is ln(alpha) / ln(1 - limit / 100): 299 for one point at confidence 0.95."""
+    few, many = 0, 1
+    while not nothing.of(many).kept(limit, alpha):
+        few, many = many, 2 * many
+    while many - few > 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if nothing.of(middle).kept(limit, alpha) else (middle, many)
+    return many
 
 
 def last_kept(tried: Sequence[Loss], limit: float, alpha: float) -> int | None:

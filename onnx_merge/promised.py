@@ -9,7 +9,6 @@ from onnx_merge.job import Job
 from onnx_merge.outcomes import paired
 from onnx_merge.promise import LADDER, Loss, Promise, enough, fewest
 from onnx_merge.runtime import Session
-from onnx_merge.splits import rows_of
 from passes.allocation.budget import Target
 from passes.pipeline import Compressed
 from passes.settings import CompressSettings
@@ -27,8 +26,8 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
     UsageError: the model has no classes whose drop could be measured.
     """
     alpha, comparison = 1 - confidence, job.comparison
-    measure, lost = paired(comparison)
-    count, least = rows_of(comparison.samples.feeds if comparison.samples else {}), fewest(limit, alpha)
+    found = paired(comparison)
+    count, least = found.nothing.samples, fewest(found.nothing, limit, alpha)
     said = f"max-drop {limit:g} cannot be promised with confidence {confidence:g}"
     if comparison.in_sample:
         raise NothingToDoError(f"{said}: no samples could be held out; {least} without a single change would do")
@@ -46,21 +45,21 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
         if not compressed.shrinks:
             continue
         tried += 1
-        found = lost(Session(compressed.model, job.provider))
-        if not found.kept(limit, alpha):
-            failed = found
+        loss = found.lost(Session(compressed.model, job.provider))
+        if not loss.kept(limit, alpha):
+            failed = loss
             break
-        best = compressed, settings, found
+        best = compressed, settings, loss
     if best is None:
         raise NothingToDoError(f"{said}: {_why(failed, limit, alpha)}")
-    compressed, settings, found = best
-    promise = Promise(limit, confidence, count, tried, found.bound(limit, alpha), measure)
+    compressed, settings, loss = best
+    promise = Promise(limit, confidence, count, tried, loss.bound(limit, alpha), found.measure)
     return compressed, settings, promise
 
 
 def _why(failed: Loss | None, limit: float, alpha: float) -> str:
     if failed is None:
         return "the model cannot shrink that far"
-    lost = f"{max(failed.mean, 0.0):.2f} points are lost on {failed.samples} held-out samples by the largest size"
+    lost = f"{max(failed.mean, 0.0):.3g} is lost on {failed.samples} held-out samples by the largest size"
     needed = enough(failed, limit, alpha)
     return f"{lost}; {f'some {needed:,} like them would do' if needed else 'no number of samples would do'}"

@@ -10,8 +10,9 @@ import onnx.parser
 import pytest
 
 from onnx_merge import cli, promised
-from onnx_merge.errors import NothingToDoError, UsageError
+from onnx_merge.errors import NothingToDoError, OnnxMergeError, UsageError
 from onnx_merge.options import Options
+from onnx_merge.outcomes import Paired
 from onnx_merge.promise import LADDER, AccuracyLoss, ClassChanges, MeanLoss, enough, fewest
 from onnx_merge.run import optimize
 from onnx_merge.runtime import CPU, Session
@@ -23,8 +24,13 @@ from passes.normalise import normalise
 
 MODELS = Path(__file__).parents[2] / "models"
 DIGITS, LABELS, CALIB = (MODELS / name for name in ("digits_cnn.onnx", "digits_test.npz", "digits_calib.npz"))
-PLAIN = dict(method="merge", align=1)
+PLAIN = dict(method="merge", align=1, gate=False)
 """Without the time that solving and probing take."""
+
+
+def bounded(metric, bounds):
+    metric.bounds = bounds
+    return metric
 
 
 def share_of_macs(model):
@@ -40,7 +46,7 @@ def made_up(monkeypatch, loss):
         asked.append(share_of_macs(session.model))
         return loss(asked[-1])
 
-    monkeypatch.setattr(promised, "paired", lambda comparison: ("accuracy", lost))
+    monkeypatch.setattr(promised, "paired", lambda comparison: Paired("accuracy", AccuracyLoss(0, 0, 500), lost))
     monkeypatch.setattr(promised, "Session", lambda model, provider: type("Held", (), {"model": model}))
     return asked
 
@@ -64,13 +70,11 @@ def test_all_sizes_may_pass(monkeypatch):
 
 def test_no_size_passes(monkeypatch, tmp_path):
     made_up(monkeypatch, lambda share: AccuracyLoss(5, 1, 500))
-    with pytest.raises(
-        NothingToDoError, match=r"0\.80 points are lost on 500 held-out .*; some [\d,]+ like them"
-    ) as caught:
+    with pytest.raises(NothingToDoError, match=r"0\.8 is lost on 500 held-out .*; some [\d,]+ like them") as caught:
         optimize(DIGITS, tmp_path / "out.onnx", max_drop=1, confidence=0.95, labels=LABELS, **PLAIN)
     assert caught.value.exit_code == 4 and not list(tmp_path.iterdir())
     made_up(monkeypatch, lambda share: AccuracyLoss(50, 1, 500))
-    with pytest.raises(NothingToDoError, match=r"9\.80 points .*no number of samples would do"):
+    with pytest.raises(NothingToDoError, match=r"9\.8 is lost .*no number of samples would do"):
         optimize(DIGITS, max_drop=1, confidence=0.95, labels=LABELS, **PLAIN)
 
 
@@ -150,16 +154,58 @@ def test_another_amount_on_the_command_line_takes_the_files_promise_away(tmp_pat
 
 
 def test_how_many_samples_it_takes():
-    assert fewest(1, 0.05) == 299 and fewest(5, 0.1) == 45 and fewest(100, 0.05) == 1
-    for limit, alpha in ((1, 0.05), (3, 0.1), (0.5, 0.2)):
-        count = fewest(limit, alpha)
-        assert AccuracyLoss(0, 0, count).kept(limit, alpha) and not AccuracyLoss(0, 0, count - 1).kept(limit, alpha)
+    for nothing in (AccuracyLoss(0, 0, 9), ClassChanges(0, 9)):
+        assert fewest(nothing, 1, 0.05) == 299
+        assert fewest(nothing, 5, 0.1) == 45 and fewest(nothing, 100, 0.05) == 1
+    assert fewest(MeanLoss(np.zeros(9), 1.0), 0.01, 0.05) >= 299
     found = enough(ClassChanges(4, 500), 1.5, 0.05)
     assert ClassChanges(round(0.008 * found * 1.2), round(found * 1.2)).kept(1.5, 0.05)
     assert enough(ClassChanges(5, 500), 1, 0.05) is None
 
 
-def test_a_metric_that_is_a_mean():
+def likely(predict, samples, labels):
+    """The probability of the label: the mean over samples."""
+    scores = predict(samples)["logits"].astype(np.float64)
+    odds = np.exp(scores - scores.max(1, keepdims=True))
+    return float((odds / odds.sum(1, keepdims=True))[np.arange(len(labels)), labels].mean())
+
+
+likely.bounds = (0, 1)
+
+
+def test_a_metric_with_bounds():
+    model, result = optimize(
+        DIGITS, max_drop=0.05, confidence=0.9, labels=LABELS, metric=likely, allocation="uniform", **PLAIN
+    )
+    promise = result.promise
+    assert (promise.measure, promise.samples) == ("likely", 500) and 0 < promise.bound <= 0.05
+    assert result.metric.before - result.metric.after < promise.bound
+    assert "loses at most 0.05 of likely with confidence 0.9" in render(result, io.StringIO())
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("neg-cross-entropy", "needs a metric with bounds"),
+        (lambda predict, samples, labels: 0.5, "needs a metric with bounds"),
+        (bounded(lambda predict, samples, labels: 2.0, (0, 1)), "gave 2 to 2, beyond its bounds 0 and 1"),
+        (bounded(lambda predict, samples, labels: 1 / len(labels), (0, 1)), "a metric that is a mean over samples: "),
+        (bounded(lambda predict, samples, labels: 0.5, "wide"), "must be two numbers, the lower first, not 'wide'"),
+        (bounded(lambda predict, samples, labels: 0.5, (1, 0)), "must be two numbers"),
+    ],
+)
+def test_a_metric_of_which_nothing_can_be_promised(metric, said):
+    with pytest.raises(OnnxMergeError, match=said) as caught:
+        optimize(DIGITS, max_drop=0.1, confidence=0.9, labels=LABELS, metric=metric, **PLAIN)
+    assert caught.value.exit_code == 2
+
+
+def test_the_metric_of_accuracy_has_the_exact_test():
+    _, result = optimize(DIGITS, max_drop=3, confidence=0.9, labels=LABELS, metric="accuracy", **PLAIN)
+    assert result.promise.measure == "accuracy" and result.metric.before - result.metric.after < 3
+
+
+def test_a_mean():
     falls = np.random.default_rng(0).normal(0.001, 0.03, 2000).clip(-1, 1)
     loss = MeanLoss(falls, 1.0)
     assert loss.kept(0.01, 0.05) and not loss.kept(0.001, 0.05)
