@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
-from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import (
+    FidelityError,
+    InputError,
+    OnnxMergeError,
+    StructureError,
+    UnverifiedError,
+    UsageError,
+)
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
@@ -24,6 +31,7 @@ from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.verifiable import UNVERIFIED, cannot_load, check_verifiable
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
@@ -38,8 +46,9 @@ class Comparison:
 
     Raises
     ------
-    InputError, UsageError: the files or shapes do not fit the model.
-    OnnxMergeError: the model cannot be run, although the options need that; where they do not, ``notes`` say so.
+    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
+        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
+    UnverifiedError: none of its outputs can be compared.
     """
 
     model: onnx.ModelProto
@@ -72,14 +81,19 @@ class Comparison:
             self._session = Session(self.model, self.provider)
             inputs = self._session.inputs
         except OnnxMergeError as error:
-            if options.labels or options.has_samples or options.has_gate:
-                raise
-            self._session, self.runs = None, False
-            self.notes.append(f"outputs were not compared: {error}")
+            if not self._goes_unverified:
+                raise cannot_load(self.model, error) from error
+            self._give_up(error)
             return
         resolve_shapes(inputs, None, self.given)
         if not options.has_samples and not options.labels:
-            self._find_sizes()
+            try:
+                self._find_sizes()
+            except (InputError, UsageError) as error:
+                if not self._goes_unverified:
+                    raise
+                self._give_up(error)
+                return
         with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
             self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
@@ -102,10 +116,41 @@ class Comparison:
             ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+        try:
+            self._check_verifiable()
+        except (InputError, UnverifiedError) as error:
+            if not self._goes_unverified:
+                raise
+            self._give_up(error)
+            return
         if options.max_drop is not None:
             self._hold_out()
         if self.samples and self.samples.labels is not None and options.labels:
             self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+
+    @property
+    def _goes_unverified(self) -> bool:
+        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
+        options = self.options
+        return options.unverified and not (options.labels or options.has_samples or options.has_gate)
+
+    def _give_up(self, error: OnnxMergeError) -> None:
+        """Do without running the model."""
+        self._session, self.runs = None, False
+        self.assignments = Assignments((), error.message)
+        self.notes.append(f"outputs were not compared: {error}")
+
+    def _check_verifiable(self) -> None:
+        """Refuse what could not be verified in the end; see `onnx_merge.verifiable`."""
+        assert self._session is not None
+        if self.samples is not None:
+            parts = [(_spread(self.samples.feeds, 1), self.source)]
+            if self.options.labels and self._loaded is not None and self._loaded.real:
+                parts.append((_spread(self._loaded.feeds, 1), f"calib {self._loaded.source}"))
+        else:
+            parts = [(self._random(self._session, self._batch), self.source)]
+        for feeds, source in parts:
+            check_verifiable(self._session, feeds, source, self.assignments, self.fitting.together(feeds))
 
     def _find_sizes(self, samples: Samples | None = None) -> None:
         """Find sizes at which the model runs, and such as samples can be made at."""
@@ -115,6 +160,8 @@ class Comparison:
         try:
             found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
         except InputError as error:  # inputs that cannot be made up
+            if samples is None:
+                raise
             self.assignments = Assignments((), error.message)
             return
         self.assignments = found
@@ -226,19 +273,25 @@ class Comparison:
         return dict(self.options.input_shape)
 
     def fidelity(self, result: Session) -> Fidelity | None:
-        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if the model cannot be run.
+        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if they cannot be compared and
+        ``unverified`` is given.
 
         Raises
         ------
         StructureError: the result is not finite where the original is.
-        OnnxMergeError: the models cannot be run, and a gate is set.
+        UnverifiedError: outputs cannot be compared.
         """
         if self.session is None:
             return None
-        if self.samples:
-            feeds = _spread(self.samples.feeds, self.options.check_n)
-            return self._fidelity(self.session, result, feeds)
         problem: OnnxMergeError | None = None
+        if self.samples:
+            try:
+                return self._fidelity(self.session, result, _spread(self.samples.feeds, self.options.check_n))
+            except (StructureError, UsageError):
+                raise
+            except OnnxMergeError as error:
+                self._uncompared(error)
+                return None
         for count in (self.options.check_n, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
@@ -247,10 +300,26 @@ class Comparison:
                 raise
             except OnnxMergeError as error:
                 problem = error
-        if problem and self.options.has_gate:
-            raise problem
-        self.notes.append(f"outputs were not compared: {problem}")
+        self._uncompared(problem)
         return None
+
+    def _uncompared(self, problem: OnnxMergeError | None) -> None:
+        if not self.options.unverified or self.options.has_gate:
+            raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
+        self.notes.append(f"outputs were not compared: {problem}")
+
+    @property
+    def real(self) -> bool:
+        """Whether outputs are compared on samples of the user's."""
+        given = self._loaded is not None and self._loaded.real
+        return self.samples is not None and (given or self.options.labels is not None)
+
+    def compared(self) -> dict[str, Array]:
+        """The samples (N, ...) on which outputs are compared, at most ``check_n``. The model runs."""
+        if self.samples is not None:
+            return _spread(self.samples.feeds, self.options.check_n)
+        assert self.session is not None
+        return self._random(self.session, self.options.check_n)
 
     @property
     def _batch(self) -> int:

@@ -107,6 +107,10 @@ class Result:
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    chosen: str | None = None
+    """The option that was taken where none said how much may go."""
+    doubts: tuple[str, ...] = ()
+    """What the samples leave unknown: a line each, about them."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -123,6 +127,7 @@ class Result:
                 "top1_agreement": close.top1_agreement if close else None,
                 "samples": close.samples if close else 0,
                 "source": close.source if close else None,
+                **({} if close else {"verdict": "untested", "reason": "unverified"}),
             },
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
             "latency": latency_table(self.latency),
@@ -148,6 +153,8 @@ class Result:
             "provider": self.provider,
             "unfolded": dict(self.unfolded),
             "notes": list(self.notes),
+            "chosen": self.chosen,
+            "doubts": list(self.doubts),
         }
         return {key: finite(value) for key, value in table.items()}
 

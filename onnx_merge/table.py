@@ -14,6 +14,8 @@ from onnx_merge.console import printed, screen_width
 from onnx_merge.result import AllocationResult, GroupResult, Result
 
 GAP = 3
+CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
+"""What the option does that is taken where none says how much may go."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 
 
@@ -86,6 +88,8 @@ def _quality(result: Result) -> Iterator[Text]:
             f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
             style="bold",
         )
+    if result.chosen:
+        yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.fidelity:
         close = result.fidelity
         words = [f"cosine {_ratio(close.cosine)}", f"relative error {close.relative_l2:.3g}"]
@@ -97,6 +101,10 @@ def _quality(result: Result) -> Iterator[Text]:
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which} ({close.provider})")
+    for doubt in result.doubts:
+        yield Text(f"samples   {doubt}", style="yellow")
+    if result.fidelity is None:
+        yield Text("outputs   untested: they could not be compared with the original's (--unverified)", style="yellow")
 
 
 def _alignment(found: AllocationResult) -> str:
