@@ -20,6 +20,7 @@ from passes.cost import Cost
 KEYS = [
     "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
+    "chosen", "doubts",
 ]  # fmt: skip
 
 
@@ -95,7 +96,7 @@ def test_what_was_not_measured_is_null():
     found = parsed(result(fidelity=None))
     assert found["accuracy"] is None
     nothing = {"cosine": None, "relative_l2": None, "top1_agreement": None, "samples": 0, "source": None}
-    assert found["fidelity"] == nothing
+    assert found["fidelity"] == {**nothing, "verdict": "untested", "reason": "unverified"}
 
 
 def test_there_is_no_nan_and_no_infinity():
