@@ -91,15 +91,15 @@ def test_layers_are_off_on_data_of_another_scale(kind):
 
 def test_far_too_large_data_show_in_what_was_recorded():
     said = off(trained(folded=False), images(255.0))
-    assert "in 3 of 3 layers" in said and "is 2" in said and "times off what it recorded in training" in said
+    assert "in 3 of 3 layers" in said and "times off what it recorded in training" in said
 
 
 def test_a_single_dead_layer_is_no_cause_for_worry():
     """Weight decay leaves such in trained networks."""
     model = trained()
     for tensor in model.graph.initializer:
-        if tensor.name == "b1":
-            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(12, -1e3, np.float32), "b1"))
+        if tensor.name == "b2":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(16, -1e3, np.float32), "b2"))
     assert sum(layer.is_off for layer in layers(model, images(), CPU, 100)) == 1 and off(model, images()) is None
 
 
