@@ -31,7 +31,7 @@ from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
-from onnx_merge.verifiable import UNVERIFIED, cannot_load, check_verifiable
+from onnx_merge.verifiable import CHECKED, UNVERIFIED, cannot_load, check_verifiable
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
@@ -143,14 +143,21 @@ class Comparison:
     def _check_verifiable(self) -> None:
         """Refuse what could not be verified in the end; see `onnx_merge.verifiable`."""
         assert self._session is not None
+
+        def check(feeds: Mapping[str, Array], source: str) -> None:
+            few = _spread(feeds, CHECKED)
+            assert self._session is not None
+            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
+
         if self.samples is not None:
-            parts = [(_spread(self.samples.feeds, 1), self.source)]
+            check(self.samples.feeds, self.source)
             if self.options.labels and self._loaded is not None and self._loaded.real:
-                parts.append((_spread(self._loaded.feeds, 1), f"calib {self._loaded.source}"))
-        else:
-            parts = [(self._random(self._session, self._batch), self.source)]
-        for feeds, source in parts:
-            check_verifiable(self._session, feeds, source, self.assignments, self.fitting.together(feeds))
+                check(self._loaded.feeds, f"calib {self._loaded.source}")
+            return
+        try:
+            check(self._random(self._session, min(CHECKED, self.options.check_n)), self.source)
+        except InputError:  # the batch may be called dynamic without being so
+            check(self._random(self._session, self._batch), self.source)
 
     def _find_sizes(self, samples: Samples | None = None) -> None:
         """Find sizes at which the model runs, and such as samples can be made at."""

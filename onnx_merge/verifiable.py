@@ -19,6 +19,8 @@ from onnx_merge.structure import is_float, place
 
 Array = NDArray[Any]
 UNVERIFIED = "--unverified goes on without comparing outputs"
+CHECKED = 8
+"""Samples on which the original is tried, at most."""
 NAMED = 3
 """Operators that a message names."""
 
@@ -47,19 +49,18 @@ def check_verifiable(session: Session, feeds: Mapping[str, Array], source: str, 
     which, remedy = ("made-up samples", ": give --calib") if made_up else (f"the samples of {source}", "")
     if not made_up and found.found:
         remedy = f": it runs at {place(found.found[0])}"
-    chunk, outputs = None, {}
-    try:
-        chunk, _, _ = next(batches(feeds, session.inputs, most))
-        outputs = session.run(chunk)
-    except StopIteration:  # inputs that are declared empty hold no samples
-        pass
-    except OnnxMergeError as error:
-        raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {UNVERIFIED}") from error
-    numeric = {name: value for name, value in outputs.items() if value.dtype != object}
-    if not any(value.size for value in numeric.values()):
-        empty = chunk is None or numeric
-        why = "they hold nothing" if empty else "none of them is a tensor of numbers"
+    numeric: list[Array] = []
+    floats: list[Array] = []
+    for chunk, _, _ in batches(feeds, session.inputs, most):
+        try:
+            numeric += [value for value in session.run(chunk).values() if value.dtype != object]
+        except OnnxMergeError as error:
+            raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {UNVERIFIED}") from error
+        floats = [value for value in numeric if is_float(value) and value.size]
+        if not numeric or any(np.isfinite(value.astype(np.float32)).any() for value in floats):
+            break  # a sample that gives something is enough
+    if not any(value.size for value in numeric):
+        why = "they hold nothing" if numeric else "none of them is a tensor of numbers"
         raise UnverifiedError(f"outputs cannot be compared: {why}; {UNVERIFIED}")
-    floats = [value for value in numeric.values() if is_float(value) and value.size]
     if floats and not any(np.isfinite(value.astype(np.float32)).any() for value in floats):
         raise InputError(f"the model gives nothing but NaN and infinity on {which}{remedy}; {UNVERIFIED}")
