@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         NothingToDoError,
         OnnxMergeError,
         StructureError,
+        UnverifiedError,
         UsageError,
     )
     from onnx_merge.inspecting import inspect_model
@@ -43,6 +44,7 @@ __all__ = [
     "Result",
     "StructureError",
     "Sweep",
+    "UnverifiedError",
     "UsageError",
     "__version__",
     "inspect_model",

@@ -125,6 +125,10 @@ class Result:
     """None if nobody asked for one."""
     promise: Promise | None = None
     """With ``confidence``: what is promised of other samples."""
+    chosen: str | None = None
+    """The option that was taken where none said how much may go."""
+    doubts: tuple[str, ...] = ()
+    """What the samples leave unknown: a line each, about them."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -162,6 +166,8 @@ class Result:
             "provider": self.provider,
             "unfolded": dict(self.unfolded),
             "notes": list(self.notes),
+            "chosen": self.chosen,
+            "doubts": list(self.doubts),
         }
         return {key: finite(value) for key, value in table.items()}
 

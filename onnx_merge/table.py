@@ -19,6 +19,8 @@ from onnx_merge.verdict import Fidelity, Word
 GAP = 3
 POINTS = ("accuracy", "agreement")
 """What is promised in points."""
+CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
+"""What the option does that is taken where none says how much may go."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
@@ -106,12 +108,18 @@ def _quality(result: Result) -> Iterator[Text]:
         lost = f"{promise.max_drop:g}{points} of {promise.measure}"
         where = f"on samples like the {promise.samples:,} held out"
         yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
+    if result.chosen:
+        yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.fidelity:
         if result.allocation is not None and result.allocation.block > 1:
             yield Text(_alignment(result.allocation))
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(outputs_text(result.fidelity))
+    for doubt in result.doubts:
+        yield Text(f"samples   {doubt}", style="yellow")
+    if result.fidelity is None:
+        yield Text("outputs   they could not be compared with the original's (--unverified)", style="yellow")
 
 
 def verdict_line(close: Fidelity | None, width: int) -> Text:

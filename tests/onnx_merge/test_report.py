@@ -21,6 +21,7 @@ KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
     "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
+    "chosen", "doubts",
 ]  # fmt: skip
 
 FIDELITY = [
