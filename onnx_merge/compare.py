@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
+from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
@@ -59,6 +60,8 @@ class Comparison:
     """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
+    compared: str | None = None
+    """Hash of the samples that outputs were compared on."""
     fitting: Fitting = field(init=False)
     """What samples take, and the sizes that nobody gave."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
@@ -270,6 +273,7 @@ class Comparison:
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
+        self.compared = sha256_of_arrays(feeds)
         return fidelity(before, after, feeds, self.provider, source=self.source, most=most)
 
     def batch(self, size: int) -> dict[str, Array]:

@@ -52,8 +52,8 @@ def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for given, value in values.items():
         name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
-        if name == "no_coupled":
-            name, value = "coupled", not _flag(f"{where}{label}", value)
+        if name in ("no_coupled", "no_provenance"):
+            name, value = name.removeprefix("no_"), not _flag(f"{where}{label}", value)
         name = "lambda_" if name == "lambda" else name
         if name not in CONVERTERS:
             raise UsageError(f"{where}unknown option {given!r}{did_you_mean(label, OPTION_NAMES)}")
@@ -221,7 +221,7 @@ def _items(value: object) -> list[object]:
 
 
 CONVERTERS: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
+    **dict.fromkeys(("lossless", "coupled", "provenance", "dry_run", "force", "quiet", "verbose"), _flag),
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
     **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop"), _optional(_number)),
