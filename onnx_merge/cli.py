@@ -54,9 +54,10 @@ calibration samples (--calib):
   FILE.py:FUNCTION    a function, which is run: returns or yields arrays
   synthetic, none     made-up ones (what --method reconstruct does without
                       others), or none at all
-  256 are taken. Where a layer has more inputs than they show places, twice as
-  many serve, or their mirror images too, or up to 1,024 made-up ones, if the
-  model is small; with --calib-samples no more than that.
+  256 are taken, and an eighth (16 to 256) is held out: outputs are compared
+  on it, and nothing is fitted to it. Where a layer has more inputs than they
+  show places, twice as many serve, or their mirror images too, or up to 1,024
+  made-up ones, if the model is small; with --calib-samples no more than that.
 
 exit codes:
   0  done
@@ -263,7 +264,7 @@ def add_ways(parser: Parser) -> None:
     check = parser.add_argument_group("checks")
     check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
     check.add_argument("--calib", metavar="WHAT", help="samples without labels: see below")
-    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (64)")
+    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (256; 64 made-up)")
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.digests import sha256_of_arrays
+from onnx_merge.division import Division, apart_from, divided, divided_labels
 from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
@@ -23,8 +24,10 @@ from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.options import Options
 from onnx_merge.parity import Fidelity, accuracy, fidelity
 from onnx_merge.result import Accuracy
-from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.splits import MEASURED, found_in, parted, rows_of, to_load
+from onnx_merge.synthetic import has_images
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
@@ -62,6 +65,14 @@ class Comparison:
     """What the samples are on which a drop is measured."""
     compared: str | None = None
     """Hash of the samples that outputs were compared on."""
+    split: dict[str, int] | None = None
+    """What `onnx_merge.splits.held_rows` was given, where it divided the samples."""
+    in_sample: bool = False
+    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
+    real: bool = True
+    """Whether the samples measured on are the user's."""
+    fitted: int | None = None
+    """Samples that layers were fitted to (mirror images count); None if nothing was fitted to any."""
     fitting: Fitting = field(init=False)
     """What samples take, and the sizes that nobody gave."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
@@ -87,8 +98,7 @@ class Comparison:
             self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
         if options.has_samples:
-            twice = 1 if options.max_drop is None else 2
-            self._loaded = self._load(max(twice * options.sample_count, options.check_n))
+            self._loaded = self._load(self._wanted)
             self.notes.extend(self._loaded.notes)
         if options.labels:
             self.samples = load_samples(options.labels, inputs)
@@ -105,8 +115,7 @@ class Comparison:
             ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
-        if options.max_drop is not None:
-            self._hold_out()
+        self._hold_out(inputs)
         if self.samples and self.samples.labels is not None and options.labels:
             self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
 
@@ -144,22 +153,50 @@ class Comparison:
         other.options, other.notes = options, list(self.notes)
         return other
 
-    def _hold_out(self) -> None:
-        """Part the samples: what is lost is not measured on those that the layers are solved on."""
-        if self.samples is not None and self.samples.labels is not None:
+    def _hold_out(self, inputs: Sequence[TensorInfo]) -> None:
+        """Part the samples: those measured on are not those that the layers are fitted to."""
+        options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
+        if self.samples is not None and self.samples.labels is not None and options.labels:
             self.held_out = "the labelled samples"
-            if not self.options.has_samples:
-                (kept, _), (feeds, labels) = (_part(self.samples.feeds, self.samples.labels, i) for i in (0, 1))
-                self._loaded = Calibration(kept, f"half of {self.options.labels}", True)
-                self.samples = Samples(feeds, labels)
-                self.held_out = "the half of the labelled samples that was held out"
+            if options.fits and loaded is not None and loaded.real:
+                self._divide(apart_from(self.samples, loaded, inputs, count, seed))
+            elif options.fits and loaded is None and self._chooses:
+                self._divide(divided_labels(self.samples, f"{options.labels}", inputs, count, seed))
             return
-        loaded = self._loaded or self._load(2 * self.options.sample_count)
-        kept, held = (_part(loaded.feeds, None, i)[0] for i in (0, 1))
-        self._loaded, self.samples = replace(loaded, feeds=kept), Samples(held)
-        self.held_out = f"the half of the {'' if loaded.real else 'made-up '}samples that was held out"
-        if not self.options.has_samples:
-            self.source = f"calib {loaded.source}"
+        if loaded is not None and loaded.real:
+            self.held_out = "the samples"
+            if options.fits:
+                self._divide(divided(loaded, inputs, count, seed, half=self._chooses))
+            return
+        self.real = False
+        if loaded is None and not self._chooses:
+            return
+        loaded = self._loaded = loaded or self._load(count)
+        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
+        self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
+        self.source = f"calib {loaded.source}"
+
+    def _divide(self, found: Division) -> None:
+        if not found.in_sample and not (self.options.labels and self.options.has_samples):
+            held = rows_of(found.measured.feeds)
+            self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
+        self._loaded, self.samples = found.fitted, found.measured
+        self.held_out, self.in_sample = found.what, found.in_sample
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether what is measured chooses the result."""
+        return self.options.max_drop is not None
+
+    @property
+    def _wanted(self) -> int:
+        """Samples to read, of which some are held out."""
+        options = self.options
+        if isinstance(options.calib, str) and options.calib == "synthetic":
+            return options.sample_count
+        if not options.fits:
+            return max(options.sample_count, options.checked)
+        return to_load(options.sample_count, half=self._chooses and not options.labels)
 
     def drop_measure(self) -> Callable[[Session], float]:
         """Result -> points of accuracy that it loses on the samples held out; without labels, percent of them whose
@@ -199,9 +236,16 @@ class Comparison:
         if self.options.calib_samples is not None or self.session is None:
             return []
         if found.real:
-            again = self.options.max_drop is None and self.options.calib_file is not None
-            return further_given(found, self.session.inputs, self._load if again else None)
+            again = not self._chooses and self.options.calib_file is not None
+            return further_given(found, self.session.inputs, self._load_others if again else None)
         return further_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+
+    def _load_others(self, count: int) -> Calibration:
+        """At most ``count`` of the user's samples, none of which is measured on."""
+        held = {} if self.samples is None or self.in_sample else self.samples.feeds
+        more = self._load(count + rows_of(held))
+        feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
+        return replace(more, feeds=feeds).take(count)
 
     def _load(self, count: int, seed: int | None = None) -> Calibration:
         assert self.session is not None  # or there is nothing to load for
@@ -229,7 +273,8 @@ class Comparison:
         return dict(self.options.input_shape)
 
     def fidelity(self, result: Session) -> Fidelity | None:
-        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if the model cannot be run.
+        """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
+        `Options.checked`; None with a note if the model cannot be run.
 
         Raises
         ------
@@ -239,10 +284,9 @@ class Comparison:
         if self.session is None:
             return None
         if self.samples:
-            feeds = _spread(self.samples.feeds, self.options.check_n)
-            return self._fidelity(self.session, result, feeds)
+            return self._fidelity(self.session, result, self.compared_feeds(self.samples))
         problem: OnnxMergeError | None = None
-        for count in (self.options.check_n, self._batch):  # for models whose batch is called dynamic and is not
+        for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
                 return self._fidelity(self.session, result, feeds)
@@ -254,6 +298,10 @@ class Comparison:
             raise problem
         self.notes.append(f"outputs were not compared: {problem}")
         return None
+
+    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
+        """Those of ``samples`` that outputs are compared on."""
+        return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
 
     @property
     def _batch(self) -> int:
@@ -274,7 +322,17 @@ class Comparison:
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
         self.compared = sha256_of_arrays(feeds)
-        return fidelity(before, after, feeds, self.provider, source=self.source, most=most)
+        return fidelity(
+            before,
+            after,
+            feeds,
+            self.provider,
+            source=self.source,
+            most=most,
+            fitted=self.fitted,
+            real=self.real,
+            in_sample=self.in_sample and bool(self.fitted),
+        )
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
@@ -295,13 +353,16 @@ class Comparison:
         }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` random samples, fewer where they are huge."""
-        bounds, seed, sizes = index_bounds(self.model), self.options.seed, self.fitting.sizes
+        """``count`` made-up samples, fewer where they are huge: of images such as are fitted to, else noise; but
+        other ones."""
+        bounds, seed, sizes = index_bounds(self.model), self.options.seed + MEASURED, self.fitting.sizes
         one = random_feeds(session.inputs, 1, seed, sizes, bounds)
         count = max(
             1, min(count, min(RANDOM_BYTES, self.fitting.inputs) // max(1, sum(array.nbytes for array in one.values())))
         )
         batches = {i.shape[0] if i.shape else None for i in session.inputs}
+        if len(batches) == 1 and has_images(session.inputs, sizes):
+            return self._load(count, seed).feeds
         size = batches.pop() if len(batches) == 1 else None
         if not isinstance(size, int) or size < 1:
             return random_feeds(session.inputs, count, seed, sizes, bounds)
@@ -309,13 +370,6 @@ class Comparison:
         draws = range(math.ceil(count / size))
         runs = [random_feeds(session.inputs, None, seed + k, sizes, bounds) for k in draws]
         return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
-
-
-def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
-    """Every second sample, from ``first`` on."""
-    return {n: a[first::2] if has_rows(a) else a for n, a in feeds.items()}, None if labels is None else labels[
-        first::2
-    ]
 
 
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:

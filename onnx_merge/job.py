@@ -183,6 +183,8 @@ class Job:
         except PassError as error:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
+        solves = settings.method == self.settings.method == "reconstruct"
+        self.comparison.fitted = self.study.fitted or None if solves else None
         return compressed
 
     def release(self, compressed: Compressed) -> None:

@@ -19,6 +19,8 @@ AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
 
 SAMPLES = 256
 """To calibrate on, where nobody says how many."""
+CHECKED, MADE = 256, 64
+"""To compare outputs on, where nobody says how many: of the user's, and made up."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ class Options:
     memory_limit: int = 2 * 10**9
     """Bytes that a run may take at its peak, beside what Python and the libraries take, some 500 MB; of a sweep, all
     its processes together. Fewer or smaller samples serve where more do not fit."""
-    check_n: int = 64
-    """Number of samples on which outputs are compared."""
+    check_n: int | None = None
+    """Number of samples on which outputs are compared, at most; by default 256 of those that were held out, or 64
+    made-up ones."""
     min_cosine: float | None = None
     """The gate: smallest mean cosine, -1 to 1, between the outputs before and after."""
     min_top1: float | None = None
@@ -203,7 +206,7 @@ class Options:
             raise UsageError(f"benchmark must be batch sizes of at least 1, not {min(self.benchmark)}")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, not {self.threads}")
-        if self.check_n < 1:
+        if self.check_n is not None and self.check_n < 1:
             raise UsageError(f"check-n must be at least 1 sample, not {self.check_n}")
 
     @property
@@ -215,6 +218,21 @@ class Options:
     def sample_count(self) -> int:
         """Samples to calibrate on, at most, before there are mirror images."""
         return SAMPLES if self.calib_samples is None else self.calib_samples
+
+    @property
+    def checked(self) -> int:
+        """Samples of the user's to compare outputs on, at most."""
+        return CHECKED if self.check_n is None else self.check_n
+
+    @property
+    def made(self) -> int:
+        """Made-up samples to compare outputs on, at most."""
+        return MADE if self.check_n is None else self.check_n
+
+    @property
+    def fits(self) -> bool:
+        """Whether layers are fitted to samples, if the model can be run on any."""
+        return self.reconstructs and not (isinstance(self.calib, str) and self.calib == "none")
 
     @property
     def has_samples(self) -> bool:

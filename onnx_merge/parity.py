@@ -39,6 +39,14 @@ class Fidelity:
     source: str
     """Where the samples come from, as the report says it."""
     provider: str
+    held_out: int = 0
+    """Of the samples, those that nothing was fitted to."""
+    fitted: int | None = None
+    """Samples that layers were fitted to; None if nothing was fitted to any."""
+    in_sample: bool = False
+    """Whether layers were fitted to the samples compared on."""
+    real: bool = True
+    """Whether the samples are the user's."""
 
 
 @dataclass(slots=True)
@@ -85,12 +93,15 @@ def fidelity(
     source: str = "samples",
     base_dir: Path | None = None,
     most: int = CHUNK_SAMPLES,
+    fitted: int | None = None,
+    real: bool = True,
+    in_sample: bool = False,
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
     Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
     scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``most``:
-    samples of a batch, where the model leaves it open.
+    samples of a batch, where the model leaves it open; ``fitted``, ``real``, ``in_sample``: see `Fidelity`.
 
     Raises
     ------
@@ -123,6 +134,10 @@ def fidelity(
         samples=samples,
         source=source,
         provider=before.provider.name,
+        held_out=0 if in_sample else samples,
+        fitted=fitted,
+        in_sample=in_sample,
+        real=real,
     )
 
 

@@ -69,8 +69,8 @@ def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
         raise NothingToDoError(f"max-drop {limit:g} cannot be met: {_least(least, 'points are lost')}")
-    held_out = job.comparison.held_out
-    job.comparison.notes.append(f"{len(tried)} sizes were tried; {best.value:.2f} points are lost on {held_out}")
+    where = f"{job.comparison.held_out}, which chose the size"
+    job.comparison.notes.append(f"{len(tried)} sizes were tried; {best.value:.2f} points are lost on {where}")
     return best.compressed, best.settings
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_merge.console import printed, screen_width
+from onnx_merge.parity import Fidelity
 from onnx_merge.result import AllocationResult, GroupResult, Result
 
 GAP = 3
@@ -96,7 +97,14 @@ def _quality(result: Result) -> Iterator[Text]:
             yield Text(_alignment(result.allocation))
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
-        yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which} ({close.provider})")
+        yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which}{_apart(close)} ({close.provider})")
+
+
+def _apart(close: Fidelity) -> str:
+    """Whether anything was fitted to the samples that the outputs were compared on."""
+    if close.in_sample:
+        return ", in-sample: layers were fitted to them"
+    return f" that were held out; {close.fitted:,} others were fitted to" if close.fitted else ""
 
 
 def _alignment(found: AllocationResult) -> str:

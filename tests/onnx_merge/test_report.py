@@ -75,7 +75,9 @@ def test_keys_are_stable():
     assert found["input"] == {"path": "in.onnx", "sha256": "ab"} and list(found["output"]) == ["path", "sha256"]
     assert found["before"] == {"params": 1000, "macs": 2000, "bytes": 4000, "nodes": 10, "ops": {"Conv": 6, "Relu": 4}}
     assert list(found["after"]) == list(found["before"])
-    assert list(found["fidelity"]) == ["cosine", "relative_l2", "top1_agreement", "samples", "source"]
+    assert list(found["fidelity"]) == [
+        *("cosine", "relative_l2", "top1_agreement", "samples", "source", "held_out", "fitted", "in_sample"),
+    ]
     assert found["accuracy"] == {"before": 99.0, "after": 98.0} and found["ware"] == 0.125
     assert found["groups"][0] == {
         "name": "conv1",
@@ -95,6 +97,7 @@ def test_what_was_not_measured_is_null():
     found = parsed(result(fidelity=None))
     assert found["accuracy"] is None
     nothing = {"cosine": None, "relative_l2": None, "top1_agreement": None, "samples": 0, "source": None}
+    nothing |= {"held_out": 0, "fitted": None, "in_sample": False}
     assert found["fidelity"] == nothing
 
 
