@@ -55,8 +55,9 @@ def main(arguments: list[str]) -> int:
     with progress_shown(quiet or report == "-") as progress:
         from onnx_merge.verifying import run
 
-        given = {name: value for name, value in given.items() if name not in ("quiet", "verbose")}
-        found = run(files[0], against, given, report=None if report == "-" else report, progress=progress)
+        asked = {name: value for name, value in given.items() if name not in ("quiet", "verbose")}
+        asked["report"] = None if report == "-" else report
+        found = run(files[0], against, asked, progress=progress)
     code = 0
     if report == "-":
         code = print_out(found.to_json())

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -298,6 +299,14 @@ class Comparison:
             raise problem
         self.notes.append(f"outputs were not compared: {problem}")
         return None
+
+    @cached_property
+    def scored_sha256(self) -> str | None:
+        """Hash of all samples, with their labels."""
+        if self.samples is None:
+            return None
+        labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
+        return sha256_of_arrays({**self.samples.feeds, **labels})
 
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
         """Those of ``samples`` that outputs are compared on."""

@@ -34,5 +34,5 @@ def sha256_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
                 encoded = str(text).encode("utf-8", "backslashreplace")
                 digest.update(b"%d:" % len(encoded) + encoded)
         else:
-            digest.update(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
+
+from scipy.stats import beta
+from scipy.stats import norm as normal
+from scipy.stats import t as student
 
 from onnx_merge import __version__
 from onnx_merge.provenance import Provenance, lineage
@@ -13,12 +18,16 @@ from onnx_merge.source import Source
 
 if TYPE_CHECKING:
     from onnx_merge.compare import Comparison
-    from onnx_merge.parity import Fidelity
+    from onnx_merge.verdict import Fidelity, OutputFidelity
 
 DIGITS = 4
 """Of a number that is stated: the last of those that were measured depend on how many threads there were."""
 NOISE = 1e-9
 """Below it, a share of variance is rounding, and is stated as 0."""
+CONFIDENCE = 0.95
+"""Of intervals."""
+WIDEST = 10.0
+"""Of the logarithm of an interval: beyond it, the samples tell nothing."""
 
 
 def statement(
@@ -31,27 +40,81 @@ def statement(
     """The provenance of a result of ``source``; ``options`` are those of `onnx_merge.recorded_options.recorded`."""
     measured: dict[str, object] = {"provider": comparison.provider.name}
     if close is not None:
-        measured["fidelity"] = finite(
-            {
-                "cosine": stated(close.cosine),
-                "relative_l2": stated(close.relative_l2),
-                "top1_agreement": stated(close.top1_agreement),
-                "samples": close.samples,
-                "source": _without_folder(close.source),
-                "sha256": comparison.compared,
-            }
-        )
+        measured["fidelity"] = _fidelity(close, comparison)
     if accuracy is not None:
-        measured["accuracy"] = {"before": accuracy.before, "after": accuracy.after, "samples": accuracy.samples}
-    return Provenance(__version__, source.info.sha256, source.data_sha256, lineage(source.model), options, measured)
+        measured["accuracy"] = accuracy_table(accuracy, close)
+        measured["scored_sha256"] = comparison.scored_sha256
+    table = finite(measured)
+    assert isinstance(table, dict)
+    return Provenance(__version__, source.info.sha256, source.data_sha256, lineage(source.model), options, table)
 
 
-def stated(value: float | None) -> float | None:
+def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
+    return {
+        "verdict": close.verdict,
+        "relative_l2": rounded(close.relative_l2),
+        "outputs": [output_table(output, close.samples) for output in close.outputs],
+        "samples": close.samples,
+        "held_out": close.held_out,
+        "fitted": close.fitted,
+        "in_sample": close.in_sample,
+        "real": close.real,
+        "source": without_folder(close.source),
+        "split": comparison.split,
+        "sha256": comparison.compared,
+    }
+
+
+def output_table(output: OutputFidelity, samples: int) -> dict[str, object]:
+    """The numbers of an output, rounded, with the intervals at 95% that they state."""
+    table: dict[str, object] = {"name": output.name, "tested": output.tested, "constant": output.constant}
+    for key, value, error in (("nsr", output.nsr, output.nsr_error), ("kl", output.kl, output.kl_error)):
+        low, high = bounds(value, error, samples)
+        table |= {key: rounded(value), f"{key}_low": rounded(low), f"{key}_high": rounded(high)}
+    for key in ("changed", "changed_low", "changed_high"):
+        table[key] = rounded(getattr(output, key))
+    return table
+
+
+def bounds(value: float | None, error: float | None, samples: int) -> tuple[float | None, float | None]:
+    """Between which a positive mean over ``samples`` lies at 95%, given its relative standard ``error``: Student's
+    interval of its logarithm, since what losses are made of is skewed."""
+    if value is None or error is None or samples < 2:
+        return None, None
+    width = min(float(student.ppf(0.5 + CONFIDENCE / 2, samples - 1)) * error, WIDEST)
+    return value * math.exp(-width), value * math.exp(width)
+
+
+def accuracy_table(accuracy: Accuracy, close: Fidelity | None) -> dict[str, object]:
+    """Percentages, and the interval at 95% of their difference in points."""
+    drop = accuracy.before - accuracy.after
+    width = drop_width(accuracy.samples, close)
+    low, high = (None, None) if width is None else (drop - width, drop + width)
+    table = {"before": accuracy.before, "after": accuracy.after, "drop_low": low, "drop_high": high}
+    return {**{key: rounded(value) for key, value in table.items()}, "samples": accuracy.samples}
+
+
+def drop_width(samples: int, close: Fidelity | None) -> float | None:
+    """Half the interval of a drop of accuracy, in points: a drop is a mean of differences by sample, which are 0 where
+    the class stays. Of the classes at most so many change as the upper bound of that share (Clopper and Pearson) says.
+    """
+    if close is None or close.top1_agreement is None:
+        return None
+    changed = round((1 - close.top1_agreement) * close.samples)
+    share = (
+        float(beta.ppf(0.5 + CONFIDENCE / 2, changed + 1, close.samples - changed)) if changed < close.samples else 1.0
+    )
+    return 100 * float(normal.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(share / samples)
+
+
+def rounded(value: float | None) -> float | None:
     """``value`` to as many digits as are stated."""
-    return None if value is None else 0.0 if abs(value) < NOISE else float(f"{value:.{DIGITS}g}")
+    if value is None or not math.isfinite(value):
+        return None
+    return 0.0 if abs(value) < NOISE else float(f"{value:.{DIGITS}g}")
 
 
-def _without_folder(source: str) -> str:
+def without_folder(source: str) -> str:
     """What the samples are, without the folder of their file: ``labels test.npz``."""
     kind, space, path = source.partition(" ")
     return f"{kind}{space}{base_name(path)}" if space else base_name(source)

@@ -13,18 +13,18 @@ class Check:
     """One quantity: what the file states, and what was found. Intervals hold at 95%; None where there are none."""
 
     quantity: str
-    """input, nsr, kl, changed, accuracy, the metric's name, or promise."""
-    output: str | None
+    """input, nsr, kl, changed, constant, relative error, accuracy drop, or the metric's name with drop."""
+    output: str | None = None
     """Of the model, if the quantity is of one."""
-    stated: float | None
-    stated_low: float | None
-    stated_high: float | None
-    found: float | None
-    found_low: float | None
-    found_high: float | None
-    allowed: float | None
-    """The worst that would have kept it: the largest, of accuracy and metrics the smallest."""
-    keeps: bool
+    stated: float | None = None
+    stated_low: float | None = None
+    stated_high: float | None = None
+    found: float | None = None
+    found_low: float | None = None
+    found_high: float | None = None
+    allowed: float | None = None
+    """The largest that would have kept it."""
+    keeps: bool = True
     reason: str | None = None
     """Why not."""
 

@@ -9,12 +9,13 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from onnx_merge.console import printed, screen_width
-from onnx_merge.table import plain_table, shortened
+from onnx_merge.table import GAP, plain_table, shortened
 from onnx_merge.verification import Check, Verification
 
-NAME_WIDTH = 40
-POINTS = frozenset(("changed", "accuracy"))
-"""Quantities that are shown in percent."""
+LEAST = 16
+"""Columns that the names of quantities have at least."""
+WIDE = 100
+"""Columns from which on intervals are shown."""
 
 
 def render(found: Verification, stream: TextIO, verbose: bool = False) -> str:
@@ -30,15 +31,17 @@ def _parts(found: Verification, width: int, verbose: bool) -> Iterator[Renderabl
     for title in ("stated", "found", "allowed"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("keeps", no_wrap=True)
-    room = 10_000 if verbose else min(NAME_WIDTH, max(12, width - 60))
-    for check in found.checks:
+    rows = [_numbers(check, verbose or width >= WIDE) for check in found.checks]
+    taken = sum(max(map(len, column)) for column in zip(*rows, strict=True)) + len("keeps") + 4 * GAP
+    for check, numbers in zip(found.checks, rows, strict=True):
         style = "" if check.keeps else "bold red"
-        table.add_row(shortened(_name(check), room), *_numbers(check), "yes" if check.keeps else "NO", style=style)
+        name = _name(check) if verbose else shortened(_name(check), max(LEAST, width - taken))
+        table.add_row(name, *numbers, "yes" if check.keeps else "NO", style=style)
     yield table
     yield Text()
     if found.source is not None:
-        which = "the same" if found.same_samples else "other"
-        yield Text(f"samples   {found.samples:,} of {found.source}: {which} samples as stated ({found.provider})")
+        which = "the same as stated" if found.same_samples else "other than those stated"
+        yield Text(f"samples   {found.samples:,} of {found.source}, {which} ({found.provider})")
     word = "keeps what it says" if found.keeps else f"does NOT keep what it says: {found.reason}"
     yield Text(f"verdict   {word}", style="bold")
 
@@ -47,29 +50,23 @@ def _name(check: Check) -> str:
     return check.quantity if check.output is None else f"{check.quantity} of {check.output}"
 
 
-def _numbers(check: Check) -> tuple[str, str, str]:
+def _numbers(check: Check, bounds: bool) -> tuple[str, str, str]:
+    """Stated, found and allowed, with intervals where there is room for ``bounds``."""
     if check.quantity == "input":
-        return ("this model", "this model", "") if check.keeps else ("another model", "", "")
-    sign = check.quantity
+        return "this model" if check.keeps else "another model", "", ""
+    if check.stated is None:
+        return "", "", ""
+    scale, sign = (100, "%") if check.quantity == "changed" else (1, "")
+
+    def number(value: float | None, digits: int = 3) -> str:
+        return "-" if value is None else f"{scale * value:.{digits}g}{sign}"
+
+    def measured(value: float | None, low: float | None, high: float | None) -> str:
+        known = bounds and low is not None and high is not None
+        return f"{number(value)} [{number(low, 2)}, {number(high, 2)}]" if known else number(value)
+
     return (
-        _with_interval(sign, check.stated, check.stated_low, check.stated_high),
-        _with_interval(sign, check.found, check.found_low, check.found_high),
-        _number(sign, check.allowed),
-    )
-
-
-def _with_interval(quantity: str, value: float | None, low: float | None, high: float | None) -> str:
-    text = _number(quantity, value)
-    return text if low is None or high is None else f"{text} [{_number(quantity, low)}, {_number(quantity, high)}]"
-
-
-def _number(quantity: str, value: float | None) -> str:
-    if value is None:
-        return "-"
-    return (
-        f"{100 * value:.2f}%"
-        if quantity == "changed"
-        else f"{value:.2f}%"
-        if quantity == "accuracy"
-        else f"{value:.3g}"
+        measured(check.stated, check.stated_low, check.stated_high),
+        measured(check.found, check.found_low, check.found_high),
+        number(check.allowed),
     )

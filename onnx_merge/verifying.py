@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from onnx_merge import __version__
-from onnx_merge.checks import number, output_checks
-from onnx_merge.compare import Comparison
 from onnx_merge.destinations import IN_MEMORY
-from onnx_merge.errors import InputError, StructureError, UsageError
-from onnx_merge.fixed_inputs import with_fixed_inputs
-from onnx_merge.fixed_shapes import with_fixed_shapes
+from onnx_merge.errors import InputError, UsageError
 from onnx_merge.options import Options
 from onnx_merge.provenance import Provenance, read
 from onnx_merge.recorded_options import restored
+from onnx_merge.remeasure import remeasured
 from onnx_merge.result import write_report
-from onnx_merge.runtime import Session, available_provider
 from onnx_merge.save import check_destination
 from onnx_merge.source import Model, Source, load_source
 from onnx_merge.verification import Check, Verification
 from passes.pipeline import Progress, silent
 
-OTHERS = 4096
-"""Of samples other than those of the statement, at most, where nobody says how many."""
+GIVEN = (
+    *("calib", "labels", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
+    *("report", "force"),
+)
+"""Options of a verification."""
 
 
 def verify(output: Model, against: Model, **options: object) -> Verification:
@@ -64,25 +62,21 @@ def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Pr
         check_destination(_path(output), asked.report, asked.force, _inputs(asked, against))
     progress("load")
     made, original = load_source(output), load_source(against)
+    if asked.report is not None:
+        check_destination(_path(output), asked.report, asked.force, (*made.files, *original.files))
     provenance = read(made.model)
     if provenance is None or not provenance.measured.get("fidelity"):
         what = "says nothing of itself" if provenance is None else "says that its outputs were not compared"
-        raise InputError(f"{_path(output)} {what}: only what onnx-merge wrote, without --no-provenance, can be verified")
+        name = "the model" if isinstance(output, onnx.ModelProto) else _path(output)
+        raise InputError(f"{name} {what}: give a file that onnx-merge wrote, without --no-provenance")
     same_model = _identity(provenance, original)
     found = Verification(__version__, provenance.version, made.info, original.info, (same_model,))
     if found.keeps:
         options = restored(provenance.options, {n: v for n, v in given.items() if n not in ("report", "force")})
-        found = _measured(found, made.model, original, provenance, options, progress)
+        found = remeasured(found, made.model, original, provenance.measured, options, progress)
     if asked.report is not None:
         write_report(found, asked.report)
     return found
-
-
-GIVEN = (
-    *("calib", "labels", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
-    *("report", "force"),
-)
-"""Options of a verification."""
 
 
 def _path(model: Model) -> Path:
@@ -106,68 +100,4 @@ def _identity(provenance: Provenance, original: Source) -> Check:
             reason = "it was made from a result of the model given with --against: give that result"
     elif provenance.data_sha256 != original.data_sha256:
         reason = "it was made from a model with other weights in its external data than the one given with --against"
-    return Check("input", None, None, None, None, None, None, None, None, reason is None, reason)
-
-
-def _measured(
-    found: Verification,
-    made: onnx.ModelProto,
-    original: Source,
-    provenance: Provenance,
-    options: Options,
-    progress: Progress,
-) -> Verification:
-    """``found`` with what was measured: on the samples of the statement, if they are given, else on all others."""
-    stated = provenance.measured["fidelity"]
-    assert isinstance(stated, dict)
-    given = bool(options.labels) or options.has_samples
-    if stated.get("real") and not given:
-        raise UsageError(
-            f"the file speaks of {stated.get('samples')} samples of {stated.get('source')}: give them, or others, "
-            "with --labels or --calib"
-        )
-    source = with_fixed_inputs(with_fixed_shapes(original, options.fix_shape), options.fix_input)
-    provider = available_provider(options.provider)
-    progress("prepare")
-    comparison = Comparison(source.model, options, provider)
-    same = comparison.samples is None or comparison.compared_sha256() == stated.get("sha256")
-    if not same and given:  # to which nothing was fitted, so that none need be held out
-        count = options.check_n or OTHERS
-        options = replace(options, method="merge", max_drop=None, calib_samples=count, check_n=count)
-        comparison = Comparison(source.model, options, provider)
-    result = Session(made, provider)
-    _check_inputs(comparison, result)
-    progress("compare")
-    checks: list[Check] = []
-    close = None
-    try:
-        close = comparison.fidelity(result)
-    except StructureError as error:
-        checks.append(Check("outputs", None, None, None, None, None, None, None, None, False, error.message))
-    if close is not None:
-        same = comparison.compared == stated.get("sha256")
-        now = {output.name: asdict(output) for output in close.outputs}
-        for output in stated.get("outputs", []):
-            checks += output_checks(output, now.get(output["name"], {}), stated["samples"], same)
-    return replace(
-        found,
-        checks=(*found.checks, *checks),
-        samples=close.samples if close else 0,
-        source=without_folder(comparison.source),
-        same_samples=same,
-        provider=provider.name,
-        notes=tuple(comparison.notes),
-    )
-
-
-def _check_inputs(comparison: Comparison, result: Session) -> None:
-    """Refuse a file that takes other inputs than the original.
-
-    Raises
-    ------
-    UsageError: it does.
-    """
-    assert comparison.session is not None
-    before, after = ({i.name for i in s.inputs} for s in (comparison.session, result))
-    if before != after:
-        raise UsageError(f"the file takes the inputs {sorted(after)}, the original {sorted(before)}: was it converted?")
+    return Check("input", keeps=reason is None, reason=reason)
