@@ -85,6 +85,7 @@ def _parser() -> Parser:
     add("--against", metavar="IN", help="the model that it was made from")
     add("--calib", metavar="WHAT", help="samples without labels, as they were given")
     add("--labels", metavar="NPZ", help="samples with labels")
+    add("--metric", metavar="WHAT", help="the metric that the file speaks of")
     add("--mean", metavar="A,B,C", help="of image files, if not as recorded")
     add("--std", metavar="A,B,C", help="the same")
     add("--layout", metavar="nchw|nhwc", help="the same")

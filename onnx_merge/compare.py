@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,23 +18,29 @@ from onnx_merge.assignments import Assignments, find_assignments, require, sampl
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.division import Division, apart_from, divided, divided_labels
-from onnx_merge.errors import FidelityError, InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
+from onnx_merge.measure import Measure, check_measured
+from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, accuracy, fidelity
-from onnx_merge.result import Accuracy
+from onnx_merge.parity import accuracy, fidelity
+from onnx_merge.result import Accuracy, Measured
 from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
-from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
 from onnx_merge.splits import MEASURED, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
+from onnx_merge.verdict import Fidelity
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
 """Of random samples, at most: 64 photographs are fine, 64 scans of a body are not."""
+
+FEW = 16
+"""Samples that show whether outputs are classes."""
 
 
 @dataclass
@@ -58,6 +64,8 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    measure: Measure | None = field(default=None, init=False)
+    """The metric that was asked for, on the samples."""
     assignments: Assignments = field(default=Assignments(()), init=False)
     """Sizes at which the model runs; ``problem`` says why there are none."""
     sizes: Sizes = field(default_factory=dict, init=False)
@@ -81,6 +89,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         options = self.options
+        check_measured(options)
         self.sizes = self.given
         self.fitting = Fitting(options.memory_limit, self.sizes)
         try:
@@ -102,7 +111,8 @@ class Comparison:
             self._loaded = self._load(self._wanted)
             self.notes.extend(self._loaded.notes)
         if options.labels:
-            self.samples = load_samples(options.labels, inputs)
+            wanted = metric_of(options.metric) if options.metric is not None else None
+            self.samples = load_samples(options.labels, inputs, wanted is not None and not wanted.of_classes)
             self.source = f"labels {options.labels}"
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
@@ -118,7 +128,12 @@ class Comparison:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         self._hold_out(inputs)
         if self.samples and self.samples.labels is not None and options.labels:
-            self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+            # Beside a metric, labels may be others than classes.
+            with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
+                self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+        if options.metric is not None and self.samples is not None:
+            most = self.fitting.together(self.samples.feeds)
+            self.measure = Measure(metric_of(options.metric), self.samples, self._session, most)
 
     def _find_sizes(self, samples: Samples | None = None) -> None:
         """Find sizes at which the model runs, and such as samples can be made at."""
@@ -199,29 +214,16 @@ class Comparison:
             return max(options.sample_count, options.checked)
         return to_load(options.sample_count, half=self._chooses and not options.labels)
 
-    def drop_measure(self) -> Callable[[Session], float]:
-        """Result -> points of accuracy that it loses on the samples held out; without labels, percent of them whose
-        class changes.
+    def on_all(self, result: Session) -> Fidelity:
+        """How close ``result`` comes on all samples."""
+        assert self.session is not None and self.samples is not None
+        return self._fidelity(self.session, result, self.samples.feeds)
 
-        Raises
-        ------
-        OnnxMergeError: the model cannot be run.
-        UsageError: the model has no classes.
-        """
-        original, samples = self.session, self.samples
-        if original is None or samples is None:
-            raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
-        labels, before = samples.labels, self.before
-        if labels is not None and before is not None:
-            return lambda result: before - self._accuracy(result, samples.feeds, labels)
-
-        def changed(result: Session) -> float:
-            close = self._fidelity(original, result, samples.feeds)
-            if close.top1_agreement is None:
-                raise UsageError("max-drop needs a classifier: this model's outputs have no classes")
-            return 100 * (1 - close.top1_agreement)
-
-        return changed
+    def holds_classes(self) -> bool:
+        """Whether the model's outputs are classes, as a few samples show."""
+        assert self.session is not None and self.samples is not None
+        few = _spread(self.samples.feeds, FEW)
+        return self._fidelity(self.session, self.session, few).changed is not None
 
     def calibration(self) -> Calibration | None:
         """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
@@ -325,7 +327,15 @@ class Comparison:
         after = self._accuracy(result, self.samples.feeds, self.samples.labels)
         return Accuracy(self.before, after, len(self.samples.labels))
 
-    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: NDArray[np.int64]) -> float:
+    def metric(self, result: object, session: Session) -> Measured | None:
+        """The metric before and after, if one was asked for. What is known of ``result``, whose model ``session`` has
+        loaded, is not measured again."""
+        if self.measure is None or self.session is None:
+            return None
+        return self.measure.measured(result, session, self.session)
+
+    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: Array) -> float:
+        labels = check_labels(labels, len(labels), f"{self.options.labels}")
         return accuracy(model, feeds, labels, self.provider, most=self.fitting.together(feeds))
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
@@ -388,24 +398,3 @@ def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
     return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
-
-
-def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """What the user's limits say about the result: nothing, or the error that the run ends with.
-
-    Raises
-    ------
-    UsageError: ``min_top1`` is set, and the model is no classifier.
-    """
-    missed = []
-    if close is None:
-        return None
-    if options.min_cosine is not None and not close.cosine >= options.min_cosine:
-        missed.append(f"the cosine of the outputs is {close.cosine:.6f}, below --min-cosine {options.min_cosine:g}")
-    if options.min_top1 is not None:
-        if close.top1_agreement is None:
-            raise UsageError("--min-top1 needs a model with one output of class scores: use --min-cosine instead")
-        if not close.top1_agreement >= options.min_top1:
-            share = f"{close.top1_agreement:.4f}"
-            missed.append(f"the top class stays the same for a share of {share}, below --min-top1 {options.min_top1:g}")
-    return FidelityError(" and ".join(missed)) if missed else None

@@ -9,18 +9,19 @@ import numpy as np
 
 from onnx_merge.alignment import Block, preferred_block
 from onnx_merge.benchmark import benchmark
-from onnx_merge.compare import Comparison, gate
+from onnx_merge.compare import Comparison
 from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.gates import gate
 from onnx_merge.latency import Latency
+from onnx_merge.measure import metric_gate, together
 from onnx_merge.memory import trim
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.provenance import stamp
 from onnx_merge.recorded_options import recorded
-from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
+from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
@@ -28,6 +29,7 @@ from onnx_merge.stages import Stages
 from onnx_merge.statement import statement
 from onnx_merge.structure import check_structure
 from onnx_merge.unchanged import check_unchanged
+from onnx_merge.verdict import Fidelity
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -56,6 +58,7 @@ class Verdict:
     latency: tuple[Latency, ...]
     failure: FidelityError | None
     notes: tuple[str, ...]
+    metric: Measured | None = None
 
 
 @dataclass(eq=False)
@@ -239,8 +242,13 @@ class Job:
         with self.stages("compare"):
             after = Session(compressed.model, provider) if comparison.session else None
             close = comparison.fidelity(after) if after else None
+            if close is not None and not options.loses:
+                close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
-        stated = statement(self.source, self.recorded, comparison, close, accuracy) if options.provenance else None
+            metric = comparison.metric(compressed, after) if after else None
+        stated = (
+            statement(self.source, self.recorded, comparison, close, accuracy, metric) if options.provenance else None
+        )
         stamp(compressed.model, stated)
         with self.stages("count"):
             # one shows the shapes; what of them varies, which bodies need to know, several show
@@ -252,7 +260,8 @@ class Job:
             with self.stages("benchmark"):
                 latency = benchmark(compressed.model, comparison)
         every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
-        return Verdict(groups, before, now, close, accuracy, latency, gate(close, options), every)
+        failure = together(gate(close, options), metric_gate(metric, options))
+        return Verdict(groups, before, now, close, accuracy, latency, failure, every, metric)
 
 
 def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:

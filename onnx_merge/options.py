@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -42,8 +43,9 @@ class Options:
     target_latency: float | None = None
     """Share of the latency that is to be left, as measured here."""
     max_drop: float | None = None
-    """Points that accuracy (with ``labels``) or the share of samples with the same class (without) may drop: the
-    smallest such model is looked for."""
+    """What may be lost: the smallest such model is looked for. Points of accuracy with ``labels``, percent of the
+    samples whose class changes without; where the outputs are no classes, percent of noise over signal; with
+    ``metric`` what that may drop, in its own units."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
@@ -103,6 +105,18 @@ class Options:
     """The gate: smallest mean cosine, -1 to 1, between the outputs before and after."""
     min_top1: float | None = None
     """The gate: smallest share of samples, 0 to 1, whose top class stays the same."""
+    metric: Any = None
+    """What results are judged by, instead of accuracy or how close outputs are: ``accuracy``, ``top5``,
+    ``neg-cross-entropy``, ``psnr``, ``r2``, ``module.py:function``, or a function of (predict, samples, labels) that
+    returns a number, higher being better. See `onnx_merge.metric`."""
+    min_metric: float | None = None
+    """The gate: smallest value of ``metric`` that the result may have."""
+    max_nsr: float | None = None
+    """The gate: largest noise over signal of an output, at least 0; see `passes.numerics.nsr`."""
+    max_kl: float | None = None
+    """The gate: largest Kullback-Leibler divergence of an output's classes from the original's, in nats, at least 0."""
+    gate: bool = True
+    """Whether a result is refused that is bad on the user's own samples; limits that the user sets hold either way."""
     benchmark: tuple[int, ...] | None = None
     """Batch sizes at which latency is measured before and after; empty: 1, or the model's fixed one; None: it is not
     measured. Also True for empty and False for None."""
@@ -172,6 +186,10 @@ class Options:
             raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
         if self.max_drop is not None and not self.labels and isinstance(self.calib, str) and self.calib == "none":
             raise UsageError("max-drop is measured on samples: leave out calib none, or give labels")
+        if self.min_metric is not None and self.metric is None:
+            raise UsageError("min-metric is a limit on metric: give that too, such as accuracy or FILE.py:FUNCTION")
+        if self.min_metric is not None and math.isnan(self.min_metric):
+            raise UsageError("min-metric must be a number, not nan")
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
 
@@ -183,7 +201,10 @@ class Options:
             if value is not None:
                 _in_range(name.replace("_", "-"), value, 0, 1, above=True, hint="; 0.5 leaves half")
         if self.max_drop is not None:
-            _in_range("max-drop", self.max_drop, 0, 100, hint="; 1 is one point of accuracy")
+            if self.metric is None:
+                _in_range("max-drop", self.max_drop, 0, 100, hint="; 1 is one point of accuracy")
+            elif not 0 <= self.max_drop < math.inf:
+                raise UsageError(f"max-drop must be at least 0, in the units of metric, not {self.max_drop:g}")
         if isinstance(self.align, int) and self.align < 1:
             raise UsageError(f"align must be at least 1 channel, not {self.align}")
         _in_range("lambda", self.lambda_, 0, 1)
@@ -192,6 +213,10 @@ class Options:
             _in_range("min-cosine", self.min_cosine, -1, 1)
         if self.min_top1 is not None:
             _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
+        for name in ("max_nsr", "max_kl"):
+            value = getattr(self, name)
+            if value is not None:
+                _in_range(name.replace("_", "-"), value, 0, math.inf)
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
         if self.calib_samples is not None and self.calib_samples < 1:
@@ -248,6 +273,12 @@ class Options:
         return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
 
     @property
+    def metric_file(self) -> Path | None:
+        """The file that ``metric`` names, if it names one."""
+        path, _, _ = self.metric.rpartition(":") if isinstance(self.metric, str) else ("", "", "")
+        return Path(path) if path else None
+
+    @property
     def fixed_files(self) -> tuple[Path, ...]:
         """The files that hold values of inputs."""
         values = (value for _, value in self.fix_input if isinstance(value, (str, os.PathLike)))
@@ -277,8 +308,15 @@ class Options:
 
     @property
     def has_gate(self) -> bool:
-        """Whether the user set a limit on how far the outputs may move."""
-        return self.min_cosine is not None or self.min_top1 is not None
+        """Whether the user set a limit that the result may miss."""
+        limits = (self.min_cosine, self.min_top1, self.max_nsr, self.max_kl, self.min_metric)
+        return any(limit is not None for limit in limits)
+
+    @property
+    def accepts_bad(self) -> bool:
+        """Whether a bad result is what was asked for; ``max_drop`` and ``min_metric`` say themselves how bad it may
+        be."""
+        return not self.gate or self.max_drop is not None or self.min_metric is not None
 
 
 def _in_range(name: str, value: float, low: float, high: float, above: bool = False, hint: str = "") -> None:

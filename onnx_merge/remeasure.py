@@ -13,6 +13,8 @@ from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.errors import StructureError, UsageError
 from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.fixed_shapes import with_fixed_shapes
+from onnx_merge.metric import metric_of
+from onnx_merge.metric_check import drop_error, metric_check
 from onnx_merge.options import Options
 from onnx_merge.runtime import Session, available_provider
 from onnx_merge.source import Source
@@ -103,11 +105,26 @@ def _checks(measured: Table, comparison: Comparison, close: Fidelity, result: Se
         same = comparison.scored_sha256 == measured.get("scored_sha256")
         drop = accuracy_check(_table(measured, "accuracy"), accuracy_table(accuracy, close), same)
         yield from [drop] if drop else []
+    yield from _metric_checks(measured, comparison, result)
+
+
+def _metric_checks(measured: Table, comparison: Comparison, result: Session) -> Iterator[Check]:
+    stated, measure, original = _table(measured, "metric"), comparison.measure, comparison.session
+    if measure is None or original is None or stated.get("name") != measure.metric.name:
+        return
+    found = measure.measured(result, result, original)
+    same = comparison.scored_sha256 == measured.get("scored_sha256")
+    error = None if same else drop_error(measure, result, original, found.samples)
+    check = metric_check(stated, found, error, same)
+    yield from [check] if check else []
 
 
 def _notes(measured: Table, options: Options) -> Iterator[str]:
     if measured.get("accuracy") and options.labels is None:
         yield f"the {DROP} that the file states was not measured: it takes --labels"
+    metric = _table(measured, "metric").get("name")
+    if metric and (options.metric is None or metric_of(options.metric).name != metric):
+        yield f"the metric {metric} that the file states was not measured: it takes --metric"
     if not _table(measured, "fidelity").get("real") and (options.labels or options.has_samples):
         yield "what the file states was measured on made-up samples: of yours it says nothing else than of those"
 

@@ -58,7 +58,8 @@ def optimize(
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow; the model is saved under
+    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow, or ``metric`` is below
+        ``min_metric``; the model is saved under
         ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
     OnnxMergeError: a file cannot be written, or a model cannot be run.
@@ -119,6 +120,7 @@ def run(
         provider=provider.name,
         unfolded=compressed.unfolded,
         notes=verdict.notes,
+        metric=verdict.metric,
     )
     if options.report is not None:
         write_report(result, options.report)

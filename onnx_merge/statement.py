@@ -13,7 +13,7 @@ from scipy.stats import t as student
 from onnx_merge import __version__
 from onnx_merge.provenance import Provenance, lineage
 from onnx_merge.recorded_options import base_name
-from onnx_merge.result import Accuracy, finite
+from onnx_merge.result import Accuracy, Measured, finite
 from onnx_merge.source import Source
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ DIGITS = 4
 """Of a number that is stated: the last of those that were measured depend on how many threads there were."""
 NOISE = 1e-9
 """Below it, a share of variance is rounding, and is stated as 0."""
-CONFIDENCE = 0.95
-"""Of intervals."""
+CONFIDENCE, SKEWED = 0.95, 0.99
+"""Of intervals: of shares, and of noise over signal."""
 WIDEST = 10.0
 """Of the logarithm of an interval: beyond it, the samples tell nothing."""
 
@@ -36,6 +36,7 @@ def statement(
     comparison: Comparison,
     close: Fidelity | None,
     accuracy: Accuracy | None,
+    metric: Measured | None,
 ) -> Provenance:
     """The provenance of a result of ``source``; ``options`` are those of `onnx_merge.recorded_options.recorded`."""
     measured: dict[str, object] = {"provider": comparison.provider.name}
@@ -43,6 +44,10 @@ def statement(
         measured["fidelity"] = _fidelity(close, comparison)
     if accuracy is not None:
         measured["accuracy"] = accuracy_table(accuracy, close)
+    if metric is not None:
+        values = {"before": rounded(metric.before), "after": rounded(metric.after)}
+        measured["metric"] = {"name": metric.name, **values, "samples": metric.samples}
+    if accuracy is not None or metric is not None:
         measured["scored_sha256"] = comparison.scored_sha256
     table = finite(measured)
     assert isinstance(table, dict)
@@ -66,22 +71,20 @@ def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
 
 
 def output_table(output: OutputFidelity, samples: int) -> dict[str, object]:
-    """The numbers of an output, rounded, with the intervals at 95% that they state."""
+    """The numbers of an output, rounded, with intervals: at 99% of ``nsr``, at 95% of ``changed``."""
     table: dict[str, object] = {"name": output.name, "tested": output.tested, "constant": output.constant}
-    for key, value, error in (("nsr", output.nsr, output.nsr_error), ("kl", output.kl, output.kl_error)):
-        low, high = bounds(value, error, samples)
-        table |= {key: rounded(value), f"{key}_low": rounded(low), f"{key}_high": rounded(high)}
-    for key in ("changed", "changed_low", "changed_high"):
-        table[key] = rounded(getattr(output, key))
-    return table
+    low, high = bounds(output.nsr, output.nsr_error, samples)
+    numbers = {"nsr": output.nsr, "nsr_low": low, "nsr_high": high, "kl": output.kl, "changed": output.changed}
+    numbers |= {"changed_low": output.changed_low, "changed_high": output.changed_high}
+    return table | {key: rounded(value) for key, value in numbers.items()}
 
 
 def bounds(value: float | None, error: float | None, samples: int) -> tuple[float | None, float | None]:
-    """Between which a positive mean over ``samples`` lies at 95%, given its relative standard ``error``: Student's
-    interval of its logarithm, since what losses are made of is skewed."""
+    """Between which a positive mean over ``samples`` lies, given its relative standard ``error``: Student's interval
+    of its logarithm, since noise is skewed, and at 99%, since so much of it hangs on few samples that fewer hold it."""
     if value is None or error is None or samples < 2:
         return None, None
-    width = min(float(student.ppf(0.5 + CONFIDENCE / 2, samples - 1)) * error, WIDEST)
+    width = min(float(student.ppf(0.5 + SKEWED / 2, samples - 1)) * error, WIDEST)
     return value * math.exp(-width), value * math.exp(width)
 
 

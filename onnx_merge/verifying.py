@@ -23,7 +23,7 @@ from onnx_merge.verification import Check, Verification
 from passes.pipeline import Progress, silent
 
 GIVEN = (
-    *("calib", "labels", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
+    *("calib", "labels", "metric", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
     *("report", "force"),
 )
 """Options of a verification."""
@@ -36,9 +36,9 @@ def verify(output: Model, against: Model, **options: object) -> Verification:
     ----------
     output: path of a model that `optimize` wrote, or the model in memory, as it is or converted since.
     against: the model that it was made from.
-    options: ``calib``, ``labels``, ``mean``, ``std``, ``layout``, ``input_shape``, ``fix_input``, ``check_n`` and
-        ``provider``, see `Options`; what the file records of them holds for those that are not given. ``report`` is
-        where the verification goes as JSON, ``force`` replaces that file.
+    options: ``calib``, ``labels``, ``metric``, ``mean``, ``std``, ``layout``, ``input_shape``, ``fix_input``,
+        ``check_n`` and ``provider``, see `Options`; what the file records of them holds for those that are not given.
+        ``report`` is where the verification goes as JSON, ``force`` replaces that file.
 
     Returns
     -------
