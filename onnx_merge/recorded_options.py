@@ -15,7 +15,7 @@ from onnx_merge.errors import UsageError
 from onnx_merge.options import Options
 
 UNRECORDED = frozenset(
-    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance")
+    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance", "gate")
 )
 """Of the machine and of what is told: they are not what the model is made from."""
 MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))

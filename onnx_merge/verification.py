@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 
-from onnx_merge.result import FileInfo, finite
+from onnx_merge.result import SCHEMA_VERSION, FileInfo, finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class Verification:
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
         table: dict[str, object] = {
+            "schema_version": SCHEMA_VERSION,
             "version": self.version,
             "made_by": self.made_by,
             "output": {"path": self.output.path, "sha256": self.output.sha256},
