@@ -10,7 +10,7 @@ so that no interval of it holds. What is better than stated is no fault.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from onnx_merge.verification import Check
 
@@ -81,6 +81,23 @@ def accuracy_check(stated: Table, found: Table, same: bool) -> Check | None:
     keeps = now <= allowed
     why = None if keeps else f"accuracy drops by {now:.2f} points, but at most {allowed:.2f} would be as stated"
     return Check(DROP, None, value, low, high, now, now_low, now_high, allowed, keeps, why)
+
+
+def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
+    """Of the most that was promised to be lost, on whatever samples, from what was found of the measure it is about:
+    refused where the interval of what is found lies above it."""
+    limit, measure = number(promise, "max_drop"), promise.get("measure")
+    quantity = {"accuracy": DROP, "agreement": "changed"}.get(str(measure), f"{measure} drop")
+    found = next((check for check in checks if check.quantity == quantity), None)
+    if limit is None or found is None or found.found is None:
+        return None
+    scale = 100 if quantity == "changed" else 1
+    now, low, high = (None if v is None else scale * v for v in (found.found, found.found_low, found.found_high))
+    assert now is not None
+    allowed = max(limit, limit + now - (now if low is None else low))
+    keeps = now <= allowed
+    why = None if keeps else f"{now:.3g} is lost ({measure}), where {limit:g} at most was promised"
+    return Check("promise", None, limit, None, None, now, low, high, allowed, keeps, why)
 
 
 def rounded(quantity: str, stated: float, samples: int) -> float:

@@ -7,7 +7,15 @@ from dataclasses import replace
 
 import onnx
 
-from onnx_merge.checks import DROP, Table, accuracy_check, number, output_checks, relative_error_check
+from onnx_merge.checks import (
+    DROP,
+    Table,
+    accuracy_check,
+    number,
+    output_checks,
+    promise_check,
+    relative_error_check,
+)
 from onnx_merge.compare import Comparison
 from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.errors import StructureError, UsageError
@@ -32,10 +40,12 @@ def remeasured(
     made: onnx.ModelProto,
     original: Source,
     measured: Table,
+    promise: Table | None,
     options: Options,
     progress: Progress,
 ) -> Verification:
-    """``found`` with what is measured on the samples of the statement ``measured``, if they are given, else on others.
+    """``found`` with what is measured on the samples of the statement ``measured``, if they are given, else on others;
+    there the ``promise`` must hold too.
 
     Raises
     ------
@@ -56,6 +66,8 @@ def remeasured(
         if close is None:
             raise UsageError(f"the original cannot be run: {'; '.join(comparison.notes)}")
         checks = list(_checks(measured, comparison, close, result))
+        promised = promise_check(promise, checks) if promise else None
+        checks += [promised] if promised else []
     except StructureError as error:
         close, checks = None, [Check("outputs", keeps=False, reason=error.message)]
     if not checks:

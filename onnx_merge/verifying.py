@@ -73,7 +73,7 @@ def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Pr
     found = Verification(__version__, provenance.version, made.info, original.info, (same_model,))
     if found.keeps:
         options = restored(provenance.options, {n: v for n, v in given.items() if n not in ("report", "force")})
-        found = remeasured(found, made.model, original, provenance.measured, options, progress)
+        found = remeasured(found, made.model, original, provenance.measured, provenance.promise, options, progress)
     if asked.report is not None:
         write_report(found, asked.report)
     return found

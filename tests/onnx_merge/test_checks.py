@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from onnx_merge.checks import output_checks, rounded, widened
+from onnx_merge.checks import output_checks, promise_check, rounded, widened
 from onnx_merge.class_changes import bounds
+from onnx_merge.verification import Check
 
 OUTPUT = {
     "name": "y",
@@ -76,6 +77,19 @@ def test_what_is_constant_stays_so():
 
 def test_what_is_not_known_is_not_checked():
     assert kept({"kl": None}, True, {"name": "y", "nsr": None, "kl": 0.1, "changed": None}) == {}
+
+
+def test_a_promise_is_broken_where_the_interval_lies_above_it():
+    def keeps(promise, quantity, *found):
+        return promise_check(promise, [Check("input"), Check(quantity, None, None, None, None, *found)]).keeps
+
+    accuracy = {"max_drop": 1.0, "confidence": 0.95, "measure": "accuracy"}
+    assert keeps(accuracy, "accuracy drop", 0.5, -0.5, 1.5) and keeps(accuracy, "accuracy drop", 2.0, 0.9, 3.1)
+    assert not keeps(accuracy, "accuracy drop", 2.0, 1.1, 2.9)
+    assert not keeps({**accuracy, "measure": "agreement"}, "changed", 0.05, 0.02, 0.09)
+    assert keeps({**accuracy, "measure": "agreement"}, "changed", 0.02, 0.005, 0.06)
+    assert not keeps({**accuracy, "measure": "f.py:f1"}, "f.py:f1 drop", 2.0, None, None)
+    assert promise_check(accuracy, [Check("nsr", "y", found=2.0)]) is None
 
 
 def test_an_honest_share_is_seldom_refused_and_a_worse_one_often():
