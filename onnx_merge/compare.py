@@ -295,7 +295,7 @@ class Comparison:
     def _load_others(self, count: int) -> Calibration:
         """At most ``count`` of the user's samples, none of which is measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
-        more = self._load(count + rows_of(held))
+        more = self._load(count if self.options.labels else count + rows_of(held))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 

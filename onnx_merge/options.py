@@ -49,8 +49,9 @@ class Options:
     samples whose class changes without; where the outputs are no classes, percent of noise over signal; with
     ``metric`` what that may drop, in its own units."""
     confidence: float | None = None
-    """Probability, above 0 and below 1, with which ``max_drop`` is to hold on other samples like those held out; half
-    of the samples of ``calib`` are, or of ``labels`` alone."""
+    """Probability, above 0 and below 1, with which ``max_drop`` is to hold on other samples like those held out. These
+    are ``labels``, but half of them where there are no others to fit layers to; or else half of ``calib``, or all that
+    are not needed to fit to, of which up to 4,096 more are read."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"

@@ -168,6 +168,30 @@ def test_made_up_ones_are_others_than_those_fitted_to():
         assert not comparison.real
 
 
+def test_inputs_that_hold_different_numbers_of_samples():
+    """Two rows of one input belong to three of the other: which rows are samples is not known."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[2,6] x, float[3,6] z) => (float[2,6] y) {
+        a = Gemm<transB=1>(x, a_w)  r = Relu(a)  h = Gemm<transB=1>(r, y_w)
+        s = ReduceSum<keepdims=0>(z)  y = Add(h, s) }"""
+    made = onnx.parser.parse_model(text)
+    made.graph.initializer.extend(model(6).graph.initializer)
+    options = Options.make({"keep": 0.5, "calib": {"x": rows(60, 6), "z": rows(60, 6)}})
+    comparison = Comparison(made, options, CPU)
+    assert comparison.in_sample and len(comparison.samples.feeds["x"]) == 60
+
+
+def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_merge.options.SAMPLES", 40)
+    path, x = file_of(rows(200, 1, 8, 8), tmp_path), rows(150, 1, 8, 8)
+    np.savez(tmp_path / "l.npz", x=x, labels=np.arange(150) % 6)
+    options = Options.make({"keep": 0.5, "calib": path, "labels": tmp_path / "l.npz"})
+    comparison = Comparison(model(1, 8, 8, hidden=96), options, CPU)
+    measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
+    (further,) = comparison.further(comparison.calibration())
+    assert not measured & {row.tobytes() for row in further()[0]["x"]} and len(measured) > 100
+
+
 class TestLabels:
     def save(self, folder, x):
         np.savez(folder / "labels.npz", x=x, labels=np.arange(len(x)) % 6)
