@@ -206,7 +206,7 @@ def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
     some = result(fidelity=close(long, SCORES), groups=(group(LONG),))
     lines = render(some, Terminal()).splitlines()
     assert lines[-1].startswith("verdict   bad: ") and max(map(len, lines)) <= width
-    assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.02")
+    assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.1")
     assert render(result(fidelity=None), Pipe()).splitlines()[-1] == "verdict   untested: the outputs were not compared"
 
 
