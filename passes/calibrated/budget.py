@@ -39,13 +39,23 @@ MOMENTS = 2**27
 
 
 @dataclass(frozen=True)
+class Together:
+    """A layer solved once more with the one before: bytes of a sample's ``target``; most samples that ``serve``; bytes
+    that one takes meanwhile."""
+
+    target: float
+    serve: float
+    working: float
+
+
+@dataclass(frozen=True)
 class Moment:
     """When a layer is solved for.
 
     ``original``, ``drifted``: bytes of a sample that the original's flow holds, and that of the compressed model;
     ``working``: bytes that a sample takes while its moments are computed; ``channels`` that the layer reads,
     ``features`` whose products are taken, as often as it has ``groups``; ``unit``: where it is solved once more with
-    the one before, bytes of a sample's target, most samples that serve, bytes that one takes meanwhile.
+    the one before.
     """
 
     original: float
@@ -54,7 +64,7 @@ class Moment:
     channels: int
     features: int
     groups: int = 1
-    unit: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    unit: Together = Together(0.0, 0.0, 0.0)
 
     @property
     def squares(self) -> float:
@@ -111,11 +121,11 @@ class Budget:
         count = (self.free - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + GIVEN * self.each.given)
-            target, serve, stepping = layer.unit
+            target = layer.unit.target
             moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
-            room = self.free - self._squares(layer) - max(moments, self.batch * stepping)
+            room = self.free - self._squares(layer) - max(moments, self.batch * layer.unit.working)
             # Few serve: of the others there are no targets.
-            count = min(count, max(room / (held + target), (room - target * (serve + self.batch)) / held))
+            count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= FEWEST else 0
 
     def _squares(self, layer: Moment) -> float:

@@ -9,7 +9,7 @@ from unitkit import Quiet, engine
 
 from passes.analysis import analyse
 from passes.calibrated.activations import activations, at_sizes_of, measured
-from passes.calibrated.budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, MOMENTS, Budget, Moment
+from passes.calibrated.budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, MOMENTS, Budget, Moment, Together
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.regress import regress
 from passes.calibrated.views import Samples, Views
@@ -90,7 +90,7 @@ def test_matrices_of_wide_layers_count():
 
 def test_targets_count_as_far_as_they_serve():
     def of(target, serve):
-        return budget(10**9, layers=(moment(10**6, 16, 144, unit=(target, serve, 0.0)),)).samples
+        return budget(10**9, layers=(moment(10**6, 16, 144, unit=Together(target, serve, 0.0)),)).samples
 
     none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
     assert none > few > all_
