@@ -64,21 +64,20 @@ def refine(
     blocks: tuple[Block, Block],
     feeds: Sequence[Feed],
     hidden: tuple[int, ...],
-    samples: float,
+    share: float,
     engine: Engine,
     opset: int,
 ) -> tuple[list[Block], float]:
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
-    ``hidden``: shape of what the second layer reads; ``samples``: how many to look at.
+    ``hidden``: shape of what the second layer reads; ``share``: one batch in so many is looked at, two at least.
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.affine() for block in blocks]
     if _algebra(*start) > ALGEBRA:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
-    share = sum(len(feed["x"]) for feed in feeds) / samples
-    part = feeds[:: max(1, min(len(feeds) // 2, int(share)))]
+    part = list(feeds[:: max(1, min(len(feeds) // 2, int(share)))])
     model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
     strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
     try:

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from passes.calibrated.activations import WIDTH, activations, at_sizes_of, live_at, weight_bytes
-from passes.calibrated.budget import Budget, Moment
+from passes.calibrated.activations import WIDTH, activations, at_sizes_of, weight_bytes
+from passes.calibrated.budget import BATCH, Budget
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
+from passes.calibrated.holding import layer_moments
 from passes.calibrated.knowledge import Knowledge, observe_channels
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.restandardise import restandardised, samples_in
@@ -50,7 +51,8 @@ class Samples:
 class View:
     """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
     what is remembered of them may take; ``piece``: bytes that the moments of a layer may take; ``counted``: the same
-    model with shapes as they are on a sample, for counting only."""
+    model with shapes as they are on a sample, for counting only; ``joined``: batches that may be looked at together,
+    where they are small only for what the widest layer takes."""
 
     typing: Typing
     feeds: Feeds
@@ -58,6 +60,7 @@ class View:
     room: float = 0.0
     piece: float = math.inf
     counted: Graph | None = None
+    joined: int = 1
     _knowledge: dict[str, Knowledge] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -103,7 +106,8 @@ class Views:
         given = sum(array.nbytes for array in samples.feeds.values())
         moments = layer_moments(replace(typing, graph=self._counted), samples.count)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments)
+        most = _fixed_batch(typing.graph, samples) or BATCH
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most)
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, self._budget)
         self.feeds, self.notes = batches(typing.graph, samples, self._budget, _worth(self._counted))
         self.notes += notes
@@ -131,7 +135,10 @@ class Views:
     def _make(self) -> Iterator[View]:
         samples, budget = self._samples, self._budget
         assert samples is not None  # as long as nothing is found
-        given = (samples.engine, budget.kept(sum(map(samples_in, self.feeds))), budget.piece, self._counted)
+        used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
+        free = _fixed_batch(self._typing.graph, samples) is None
+        joined = max(1, min(BATCH, used // 2) // size) if free else 1
+        given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined)
         if not samples.real:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
             if normed is not None:
@@ -145,10 +152,10 @@ def batches(
     """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
     that are worth their time."""
     feeds, count = samples.feeds, samples.count
-    fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
+    fixed = _fixed_batch(graph, samples)
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(budget.batch, used // 2))
+    size = fixed or max(1, min(budget.batch, used // 2))
     notes: tuple[str, ...] = ()
     if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
@@ -156,9 +163,17 @@ def batches(
         notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
     spread = np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
     cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
-    whole = len(spread) // size * size if fixed else len(spread)
+    whole = len(spread) // size * size if fixed and not graph.info.rigid else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+
+
+def _fixed_batch(graph: Graph, samples: Samples) -> int | None:
+    """Samples that must go through together; None where their number is free."""
+    if graph.info.rigid:
+        return 1
+    dynamic, feeds = graph.info.dynamic, samples.feeds
+    return next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in dynamic), None)
 
 
 def _counted(graph: Graph, samples: Samples) -> Graph:
@@ -169,23 +184,6 @@ def _counted(graph: Graph, samples: Samples) -> Graph:
     rows = np.arange(1 if free else samples_held(graph)) % samples.count
     one = {n: a[rows] if has_rows(a) else a for n, a in samples.feeds.items()}
     return at_sizes_of(graph, one, samples.engine, samples.memory)
-
-
-def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
-    """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
-    graph, held = typing.graph, samples_held(typing.graph)
-    live = live_at(graph)
-    found: list[Moment] = []
-    for layer in solvable_layers(typing).values():
-        weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
-        if not weights or not output or not data:
-            continue
-        features = math.prod(weights) // weights[layer.weight_axes[0]]
-        places = math.prod(output) / max(1, output[layer.axis]) / held * count
-        # Of fewer places than features no products of features are taken.
-        taken = features if places >= features else 0
-        found.append(Moment(live[layer.node.index] / held, data[layer.axis], taken, layer.groups))
-    return tuple(found)
 
 
 def _enlarged(typing: Typing, samples: Samples, budget: Budget) -> tuple[Samples, tuple[str, ...]]:
