@@ -14,7 +14,7 @@ from typing import overload
 import numpy as np
 
 from passes.calibrated.layers import Layer
-from passes.calibrated.moments import Batch, layer_moments, layer_rows
+from passes.calibrated.moments import Batch, halves_of, layer_moments, layer_rows
 from passes.calibrated.patches import Window
 from passes.graph.engine import Engine
 from passes.graph.model import Array
@@ -55,7 +55,8 @@ def regress(
     biased = layer.shift is not None
     if places // stride < features:
         rows = layer_rows(layer, window, prior, batches, engine)
-        fits = [fit_rows(_halves_rows([r[g] for r in rows]), toward[g], biased) for g in range(groups)]
+        halves = halves_of(batches)
+        fits = [fit_rows(_halves_rows([r[g] for r in rows], halves), toward[g], biased) for g in range(groups)]
     else:
         moments = layer_moments(layer, window, prior, batches, engine)
         fits = [fit((moments[0][g], moments[1][g]), toward[g], biased) for g in range(groups)]
@@ -98,6 +99,7 @@ def _smaller(batches: Sequence[Batch], patches: int, most: float) -> list[Batch]
     found: list[Batch] = []
     for x, y in batches:
         step = max(1, -(-len(x) // max(1, parts))) if len(x) == len(y) else len(x)
+        step += step > 1 and step % 2  # a sample and its mirror image stay together
         found += [(x[i : i + step], y[i : i + step]) for i in range(0, len(x), step)]
     return found
 
@@ -110,6 +112,10 @@ def _larger(batches: Sequence[Batch], patches: int) -> list[Sequence[Batch]]:
     return [batches[i : i + step] for i in range(0, len(batches), step)]
 
 
-def _halves_rows(parts: Sequence[Rows]) -> tuple[Rows, Rows]:
-    halves = [Rows(*(np.concatenate([getattr(r, n) for r in parts[i::2]]) for n in ("p", "y"))) for i in (0, 1)]
-    return halves[0], halves[1]
+def _halves_rows(parts: Sequence[Rows], halves: Sequence[int]) -> tuple[Rows, Rows]:
+    first, second = ([r for r, at in zip(parts, halves, strict=True) if at == half] for half in (0, 1))
+    return _joined_rows(first), _joined_rows(second)
+
+
+def _joined_rows(parts: Sequence[Rows]) -> Rows:
+    return Rows(np.concatenate([r.p for r in parts]), np.concatenate([r.y for r in parts]))

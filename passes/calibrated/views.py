@@ -12,7 +12,7 @@ from passes.calibrated.activations import WIDTH, activations, at_sizes_of, live_
 from passes.calibrated.budget import Budget, Moment
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
-from passes.calibrated.knowledge import Knowledge, observe_channels
+from passes.calibrated.knowledge import Batches, Knowledge, observe_channels
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
@@ -24,6 +24,8 @@ from passes.numerics.arrays import has_rows
 
 WORK = 4e11
 """Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
+MEASURED, SAMPLES = 4, 64
+"""One of so many samples is one that losses are measured on, up to so many altogether."""
 FEWEST = 32
 """Made-up samples that even the largest models get."""
 
@@ -71,6 +73,13 @@ class View:
         """``typing`` with shapes as they are on samples, for counting only."""
         return self.typing if self.counted is None else replace(self.typing, graph=self.counted)
 
+    @property
+    def apart(self) -> int:
+        """How many of the batches, the first ones, losses are measured on: a quarter of the samples, or as many as are
+        enough."""
+        count = min(math.ceil(len(self.feeds) / MEASURED), math.ceil(SAMPLES / samples_in(self.feeds[0])))
+        return max(1, count)
+
     def original(self) -> Flow | Recording:
         """The model on its way from layer to layer, or what it gave there, where that was kept."""
         return self._targets or Flow(self.typing.graph.model, self.feeds, self.engine)
@@ -81,7 +90,8 @@ class View:
         if new:
             flow = Flow(self.typing.graph.model, self.feeds, self.engine)
             targets = set() if self._asked else self._worth_keeping()
-            self._knowledge.update(observe_channels(self.typing, new, flow, self.engine, targets))
+            batches = Batches([samples_in(feed) for feed in self.feeds], self.apart)
+            self._knowledge.update(observe_channels(self.typing, new, flow, batches, self.engine, targets))
             if targets:
                 self._targets = flow.record(targets)
             self._asked.update(group.name for group in new)
@@ -148,7 +158,7 @@ def batches(
     fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = 1 if graph.info.rigid else fixed[0] if fixed else max(1, min(budget.batch, used // 2))
+    size = 1 if graph.info.rigid else fixed[0] if fixed else min(budget.batch, _part(used))
     notes: tuple[str, ...] = ()
     if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
@@ -159,6 +169,13 @@ def batches(
     whole = len(spread) // size * size if fixed else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+
+
+def _part(count: int) -> int:
+    """A quarter of samples, or half where they are very few; an even number, since mirror images stand next to their
+    images."""
+    part = count // MEASURED
+    return part - part % 2 if part > 1 else max(1, count // 2)
 
 
 def _counted(graph: Graph, samples: Samples) -> Graph:
