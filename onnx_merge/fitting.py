@@ -125,7 +125,7 @@ def _growth(half: Activations | None, whole: Activations) -> float:
 
 def _scaled(each: Activations, by: float) -> Activations:
     """For images so many times as large along each edge."""
-    return Activations(*(by * by * n for n in (each.live, each.widest, each.given, each.outputs)))
+    return Activations(*(by * by * n for n in (each.live, each.held, each.widest, each.given, each.outputs)))
 
 
 def _plenty(each: Activations, memory: int, weights: int) -> bool:

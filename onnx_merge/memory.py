@@ -12,6 +12,11 @@ from typing import Any
 def trim() -> None:
     """Give back what is free; does nothing where the C library has no way to."""
     gc.collect()  # graphs refer to themselves
+    defragment()
+
+
+def defragment() -> None:
+    """Give back the free pages between what is held: where large tensors come and go, they add up."""
     found = _libc()
     if found is not None:
         found.malloc_trim(0)

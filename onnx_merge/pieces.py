@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.memory import defragment
 from onnx_merge.runtime import CPU, Optimisation, ProviderChoice, Session
 from passes.graph.engine import Loaded
 from passes.graph.errors import RunError
@@ -23,6 +24,7 @@ class Piecewise:
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model``, all of whose outputs must be tensors."""
+        defragment()  # the piece before has left gaps in which its tensors do not fit
         try:
             session = Session(model, self.provider, optimisation=self.optimisation, spinning=False)
         except OnnxMergeError as error:

@@ -194,6 +194,7 @@ class Study:
                     return [planner.lossless(p.group) if p.group in scope.live else p for p in whole]
             with self._stage("allocate"):
                 found.append(allocator.allocation())
+                allocator.losses.rest()
                 unmeasured[:] = [allocator.losses.unmeasured] if allocator.losses.unmeasured else []
             with self._stage("plan"):
                 widths = found[-1].widths

@@ -45,6 +45,11 @@ class Losses:
             self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
 
+    def rest(self) -> None:
+        """Let go of outputs, which can be computed again."""
+        if self._sensitivity:
+            self._sensitivity.rest()
+
     def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         if self._view is None:
             return {}

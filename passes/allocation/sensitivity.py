@@ -50,13 +50,25 @@ class Sensitivity:
             self._feeds = [{n: a[:wanted] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
         self._view = view
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
-        run = view.engine(typing.graph.model)
-        self._exact: Outputs = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
+        self._exact: Outputs = []
+
+    @property
+    def exact(self) -> Outputs:
+        """What the model gives; kept until `rest`."""
+        if not self._exact:
+            run = self._view.engine(self._view.typing.graph.model)
+            self._exact = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
+        return self._exact
+
+    def rest(self) -> None:
+        """Let go of what can be computed again."""
+        self._exact = []
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss, for the groups one by one."""
         typing = self._view.typing
         flow = Flow(typing.graph.model, self._feeds, self._view.engine)
+        _ = self.exact  # at once: whether the model runs is known then
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in order:
@@ -84,8 +96,8 @@ class Sensitivity:
         """
         ratios = []
         for name in self._names:
-            if self._exact[0][name].dtype.kind == "f":
-                ratio = _noise([f[name] for f in self._exact], [f[name] for f in after])
+            if self.exact[0][name].dtype.kind == "f":
+                ratio = _noise([f[name] for f in self.exact], [f[name] for f in after])
                 ratios += [] if ratio is None else [ratio]
         return float(np.mean(ratios)) if ratios else 0.0
 

@@ -26,10 +26,12 @@ WIDTH = 4
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes of one sample. ``live``: most that tensors still to be read take at any point; ``widest``: most that a node
-    reads and makes; ``given``: the inputs; ``outputs``: what the model gives."""
+    """Bytes of one sample. ``live``: most that the tensors take that a node reads and makes, with those that later ones
+    read; ``held``: the same without what no later one reads; ``widest``: most that a node reads and makes; ``given``:
+    the inputs; ``outputs``: what the model gives."""
 
     live: float
+    held: float
     widest: float
     given: float
     outputs: float
@@ -59,12 +61,6 @@ def activations(graph: Graph) -> Activations:
     """What a sample takes at the concrete shapes of ``graph``."""
     nodes = [(node.inputs, node.outputs) for node in graph.nodes]
     return _activations(nodes, graph.info.shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
-
-
-def live_at(graph: Graph) -> list[int]:
-    """Bytes of the tensors that are still to be read when each node has run, at the concrete shapes of ``graph``."""
-    sizes = {n: WIDTH * math.prod(shape) for n, shape in graph.info.shapes.items() if n not in graph.constants}
-    return list(_live([(node.inputs, node.outputs) for node in graph.nodes], sizes))
 
 
 def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) -> Activations | None:
@@ -125,11 +121,12 @@ def _activations(
     sizes = {n: WIDTH * math.prod(shape) for n, shape in shapes.items() if n not in constants}
     widest = max((sum(sizes.get(n, 0) for n in {*read, *made}) for read, made in nodes), default=0)
     given, results = (sum(sizes.get(n, 0) for n in names) for names in (inputs, outputs))
-    return Activations(max(_live(nodes, sizes), default=0) / held, widest / held, given / held, results / held)
+    during, after = (max(found, default=0) for found in zip(*_live(nodes, sizes), strict=True)) if nodes else (0, 0)
+    return Activations(during / held, after / held, widest / held, given / held, results / held)
 
 
-def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[int]:
-    """Bytes that tensors still to be read take when each node has run."""
+def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
+    """Bytes of the tensors that a node or a later one reads or makes; without what no later one reads."""
     last = {name: index for index, (read, _) in enumerate(nodes) for name in read}
     ends: dict[int, int] = {}
     now = 0
@@ -138,5 +135,6 @@ def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[int]:
             now += sizes.get(name, 0)
             end = last.get(name, index)
             ends[end] = ends.get(end, 0) + sizes.get(name, 0)
-        yield now
+        during = now
         now -= ends.pop(index, 0)
+        yield during, now

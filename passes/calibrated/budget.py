@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from passes.calibrated.activations import Activations
@@ -10,10 +11,12 @@ BATCH = 32
 """Samples that go through the model together, where it leaves their number open."""
 FEWEST = 4
 """Samples below which nothing is reconstructed."""
-HELD = 4
-"""Live activations of a sample that are held at once: two flows, targets, what a layer reads and gives side by side."""
-GIVEN = 3
-"""Copies of a sample itself: as loaded, as cut into batches, as joined with further ones."""
+GIVEN = 2
+"""Copies of a sample itself, besides the one that was loaded: as cut into batches, as joined with further ones."""
+UNKNOWN = 2
+"""What a compressed model's flow and targets hold, in times of what the original's does, where no layers are known."""
+COMPARED = 2
+"""Outputs of the original and of a model with a group cut, while what is lost is measured."""
 WORKING = 10
 """What a batch takes while it is computed with, in times of what the widest node reads and makes."""
 NORMED = 10
@@ -27,19 +30,31 @@ GRAMS, COVARIANCES, KNOWN = 56, 64, 8
 others, and as long as what is known of them is kept."""
 LARGEST = 0.9
 """Share of the memory that the matrices of a layer may take."""
-SHARE = 0.35
+SHARE = 0.25
 """Of the memory, for what a batch takes while it is computed with."""
+PIECE = 0.35
+"""Of the memory, for what the moments of a layer take while they are computed."""
+MOMENTS = 2**27
+"""Bytes that they take where there is that much: small batches are joined (`passes.calibrated.regress.TOGETHER`)."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """When a layer is solved for: ``live`` bytes of a sample's tensors that are still to be read, ``channels`` that it
-    reads, ``features`` whose products are taken, as often as it has ``groups``."""
+    """When a layer is solved for.
 
-    live: float
+    ``original``, ``drifted``: bytes of a sample that the original's flow holds, and that of the compressed model;
+    ``working``: bytes that a sample takes while its moments are computed; ``channels`` that the layer reads,
+    ``features`` whose products are taken, as often as it has ``groups``; ``unit``: where it is solved once more with
+    the one before, bytes of a sample's target, most samples that serve, bytes that one takes meanwhile.
+    """
+
+    original: float
+    drifted: float
+    working: float
     channels: int
     features: int
     groups: int = 1
+    unit: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @property
     def squares(self) -> float:
@@ -49,12 +64,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Budget:
-    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``; ``layers``: of the model."""
+    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``; ``layers``: of the model;
+    ``most``: samples that may go through together."""
 
     memory: int
     weights: int
     each: Activations
     layers: tuple[Moment, ...] = ()
+    most: int = BATCH
 
     @property
     def free(self) -> float:
@@ -72,13 +89,20 @@ class Budget:
 
     @property
     def held(self) -> float:
-        """Bytes that a sample takes from its run to the end."""
-        return max(1.0, HELD * self.each.live + GIVEN * self.each.given)
+        """Bytes that a sample takes from its run to the end, at most."""
+        solved = max((layer.original + layer.drifted for layer in self._layers), default=0.0)
+        measured = self.each.held + COMPARED * self.each.outputs
+        return max(1.0, solved, measured) + GIVEN * self.each.given
+
+    @property
+    def _layers(self) -> Sequence[Moment]:
+        held = self.each.held
+        return self.layers or (Moment(held, UNKNOWN * held, 0.0, 0, 0),)
 
     @property
     def batch(self) -> int:
         """Samples that go through together; an even number, so that a mirror image goes with its image."""
-        size = max(1, min(BATCH, int(SHARE * self.free / self.working)))
+        size = max(1, min(self.most, int(SHARE * self.free / self.working)))
         return size - size % 2 if size > 1 else 1
 
     @property
@@ -86,8 +110,12 @@ class Budget:
         """Samples that fit; 0 if too few do."""
         count = (self.free - self.batch * self.working) / self.held
         for layer in self.layers:
-            held = HELD * layer.live + GIVEN * self.each.given
-            count = min(count, (self.free - self._squares(layer)) / max(1.0, held))
+            held = max(1.0, layer.original + layer.drifted + GIVEN * self.each.given)
+            target, serve, stepping = layer.unit
+            moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
+            room = self.free - self._squares(layer) - max(moments, self.batch * stepping)
+            # Few serve: of the others there are no targets.
+            count = min(count, max(room / (held + target), (room - target * (serve + self.batch)) / held))
         return int(count) if count >= FEWEST else 0
 
     def _squares(self, layer: Moment) -> float:
@@ -97,7 +125,7 @@ class Budget:
     @property
     def piece(self) -> float:
         """Bytes that the moments of a layer may take while they are computed."""
-        return SHARE * self.free
+        return PIECE * self.free
 
     @property
     def normed(self) -> int:
@@ -105,8 +133,9 @@ class Budget:
         return int(self.free / max(1.0, NORMED * self.each.live + GIVEN * self.each.given))
 
     def kept(self, samples: int) -> float:
-        """Bytes for what is remembered of so many samples."""
-        return max(0.0, min(KEPT * self.free, self.free - samples * self.held))
+        """Bytes for what is remembered of so many samples: then the original's flow holds nothing."""
+        held = max(layer.drifted for layer in self._layers) + GIVEN * self.each.given
+        return max(0.0, min(KEPT * self.free, self.free - self.batch * self.working - samples * held))
 
     @property
     def needed(self) -> int:

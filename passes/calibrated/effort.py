@@ -33,6 +33,11 @@ def samples_for(typing: Typing, units: Iterable[Unit], keep: Mapping[Atom, Indic
     return {unit: max(FEWEST, samples * min(1.0, WORK / max(1.0, work))) for unit, samples in wanted.items()}
 
 
+def most_samples(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
+    """Samples that a unit may be worth, however many are given."""
+    return max(FEWEST, _wanted(typing, unit, keep))
+
+
 def _wanted(typing: Typing, unit: Unit, keep: Mapping[Atom, Indices]) -> float:
     ends = ((unit.first, unit.first.data), (unit.second, unit.second.output))
     places = min(_places(typing, layer, name) for layer, name in ends)

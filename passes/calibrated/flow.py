@@ -82,14 +82,12 @@ class Flow:
         """Run the nodes from ``at`` to ``to``."""
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
-        if keep:
-            run = self._engine(self._segment(self.at, to, keep))
-            for live in self.live:
-                found = run(live)
-                live.update({n: found[n] for n in keep})
-        for live in self.live:
+        run = self._engine(self._segment(self.at, to, keep)) if keep else None
+        for live in self.live:  # one after the other: what all have left behind and what all have made is never there
+            found = run(live) if run else {}
             for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:
                 del live[name]
+            live.update({n: found[n] for n in keep})
         self.at = to
 
     def _segment(self, start: int, to: int, outputs: Sequence[str], given: Collection[str] = ()) -> onnx.ModelProto:

@@ -66,20 +66,20 @@ def refine(
     blocks: tuple[Block, Block],
     feeds: Sequence[Feed],
     hidden: tuple[int, ...],
-    samples: float,
+    share: float,
     engine: Engine,
     opset: int,
 ) -> tuple[list[Block], float]:
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
-    ``hidden``: shape of what the second layer reads; ``samples``: how many to look at.
+    ``hidden``: shape of what the second layer reads; ``share``: one batch in so many is fitted to.
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.affine() for block in blocks]
     if _algebra(*start) > ALGEBRA:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
-    part, unseen = _divided(feeds, samples)
+    part, unseen = _divided(feeds, share)
     sizes = Sizes((blocks[0].kernel, blocks[1].kernel), hidden)
     model = UnitModel(unit, sizes, part, engine, opset)
     other = UnitModel(unit, sizes, unseen, engine, opset)
@@ -93,17 +93,15 @@ def refine(
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 
 
-def _divided(feeds: Sequence[Feed], samples: float) -> tuple[list[Feed], list[Feed]]:
-    """Batches to fit to, about so many ``samples``, and others, a third as many, to say when to stop. The latter are
-    from the end, so that an image and its mirror image do not come apart."""
-    each = len(feeds[0]["x"])
+def _divided(feeds: Sequence[Feed], share: float) -> tuple[list[Feed], list[Feed]]:
+    """Batches to fit to, one in ``share`` of all, and others, a third as many, to say when to stop. The latter are from
+    the end, so that an image and its mirror image do not come apart."""
     last = len(feeds) // UNSEEN if len(feeds) >= UNSEEN else len(feeds) // 2
-    last -= last > 1 and last % 2 and each % 2  # single samples: pairs of them
+    last -= last > 1 and last % 2  # batches of one: pairs of them
     first = len(feeds) - last
-    count = min(first, max(1, round(samples / each)))
+    count = min(first, max(1, round(len(feeds) / max(1.0, share))))
     part = [feeds[i] for i in np.linspace(0, first - 1, count).astype(int)]
-    unseen = feeds[first : first + max(1, -(-count // (UNSEEN - 1)))] if last else []
-    return part, list(unseen)
+    return part, [feeds[first + i] for i in range(min(last, -(-count // (UNSEEN - 1))))]
 
 
 def _algebra(first: Affine, second: Affine) -> float:

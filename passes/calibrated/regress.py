@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import overload
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from passes.calibrated.layers import Layer
+from passes.calibrated.lazy import Lazy
 from passes.calibrated.moments import Batch, halves_of, layer_moments, layer_rows
 from passes.calibrated.patches import Window
 from passes.graph.engine import Engine
@@ -44,14 +46,17 @@ def regress(
     groups = layer.groups
     toward = ordered.reshape(groups, len(ordered) // groups, -1)  # D over (tap, channel)
     features = toward.shape[-1]
-    places = sum(y.size for _, y in batches) // len(ordered)
-    stride = max(1, places // max(ENOUGH * features, MANY))
+    extents = [_Extent.of(batch) for batch in batches]
+    places = sum(e.size_made for e in extents) // len(ordered)
+    stride = stride_of(features, places)
     if features > min(WIDE, math.sqrt(most / SQUARE)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
     window = Window(groups, ordered.shape[-1], stride)
     patches = 4 * groups * features * (places // stride)
-    batches = Joined(_larger(_smaller(batches, patches, most), patches))
+    total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
+    together = _larger(_smaller(extents, patches, most), total)
+    batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features:
         rows = layer_rows(layer, window, prior, batches, engine)
@@ -66,50 +71,61 @@ def regress(
     return weights, bias, float(np.mean([f.error for f in fits]))
 
 
-class Joined(Sequence[Batch]):
-    """Batches of several parts each, joined when they are asked for: copies of all would double what is held."""
-
-    def __init__(self, parts: Sequence[Sequence[Batch]]) -> None:
-        self._parts = parts
-
-    def __len__(self) -> int:
-        return len(self._parts)
-
-    @overload
-    def __getitem__(self, index: int) -> Batch: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Joined: ...
-
-    def __getitem__(self, index: int | slice) -> Batch | Joined:
-        """The batches are made anew each time."""
-        if isinstance(index, slice):
-            return Joined(self._parts[index])
-        part = self._parts[index]
-        if len(part) == 1:
-            return part[0]
-        return np.concatenate([x for x, _ in part]), np.concatenate([y for _, y in part])
+def stride_of(features: int, places: int) -> int:
+    """Of so many places every one that far from the last is looked at."""
+    return max(1, places // max(ENOUGH * features, MANY))
 
 
-def _smaller(batches: Sequence[Batch], patches: int, most: float) -> list[Batch]:
+@dataclass(frozen=True)
+class _Extent:
+    """Samples that a layer reads in a batch, and that it gives; bytes and elements of both."""
+
+    read: int
+    made: int
+    bytes_read: int
+    bytes_made: int
+    size_made: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Extent:
+        x, y = batch
+        return cls(len(x), len(y), x.nbytes, y.nbytes, y.size)
+
+
+_Part = tuple[int, int, int]
+"""A batch, and its samples from one to another."""
+
+
+def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Part]:
     """The same samples in more batches, where a batch would take more than ``most``: patches are there twice when they
     are joined, and what is read three times, turned, padded and cut."""
-    total = sum(4 * x.nbytes + 3 * y.nbytes for x, y in batches) + 2 * patches
-    parts = math.ceil(total / len(batches) / max(1.0, most))
-    found: list[Batch] = []
-    for x, y in batches:
-        step = max(1, -(-len(x) // max(1, parts))) if len(x) == len(y) else len(x)
+    total = sum(4 * e.bytes_read + 3 * e.bytes_made for e in extents) + 2 * patches
+    parts = math.ceil(total / len(extents) / max(1.0, most))
+    found: list[_Part] = []
+    for k, e in enumerate(extents):
+        step = max(1, -(-e.read // max(1, parts))) if e.read == e.made else e.read
         step += step > 1 and step % 2  # a sample and its mirror image stay together
-        found += [(x[i : i + step], y[i : i + step]) for i in range(0, len(x), step)]
+        found += [(k, i, i + step) for i in range(0, e.read, step)]
     return found
 
 
-def _larger(batches: Sequence[Batch], patches: int) -> list[Sequence[Batch]]:
-    """The same samples in fewer batches, two at least: each costs a matrix of moments. ``patches``: bytes of what the
-    layer reads at once, everywhere on all samples."""
-    each = (sum(x.nbytes + y.nbytes for x, y in batches) + patches) // len(batches)
-    step = min(max(1, TOGETHER // max(1, each)), max(1, len(batches) // 2))
-    return [batches[i : i + step] for i in range(0, len(batches), step)]
+def _larger(parts: Sequence[_Part], total: int) -> list[Sequence[_Part]]:
+    """The same samples in fewer batches, two at least: each costs a matrix of moments. ``total``: bytes of what is read
+    and made, and of what the layer reads at once, everywhere on all samples."""
+    each = total // len(parts)
+    step = min(max(1, TOGETHER // max(1, each)), max(1, len(parts) // 2))
+    return [parts[i : i + step] for i in range(0, len(parts), step)]
+
+
+def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
+    """Made when it is asked for: all of them would double what is held."""
+    found: list[Batch] = []
+    for k, start, end in parts:
+        x, y = batches[k]
+        found.append((x[start:end], y[start:end]))
+    if len(found) == 1:
+        return found[0]
+    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
 
 
 def _halves_rows(parts: Sequence[Rows], halves: Sequence[int]) -> tuple[Rows, Rows]:

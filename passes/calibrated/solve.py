@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -21,6 +22,8 @@ from onnx import numpy_helper
 from passes.calibrated.effort import samples_for
 from passes.calibrated.flow import Flow
 from passes.calibrated.layers import Layer, solvable_layers
+from passes.calibrated.lazy import Lazy
+from passes.calibrated.moments import Batch
 from passes.calibrated.refine import Block, RefusalError, refine
 from passes.calibrated.regress import regress
 from passes.calibrated.restandardise import samples_in
@@ -71,34 +74,30 @@ class _Solver:
         if not self._alike(layer):
             return
         live = list(zip(self._original.live, self._compressed.live, strict=True))
-        targets = [self._target(layer, exact, drifted) for exact, drifted in live]
-        batches = [(drifted[layer.data], y) for (_, drifted), y in zip(live, targets, strict=True)]
+        batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
         weights, bias, error = regress(layer, self._weights(layer), batches, self._engine, self._piece)
         self._give(layer, weights, bias)
         if layer in self._units:
-            error *= self._refine(self._units[layer], targets)
+            error *= self._refine(self._units[layer], batches)
         self.solution.errors[layer.node.label] = error
-        self.solution.widths[layer.node.label] = targets[0].shape[layer.axis]
+        self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
 
-    def _refine(self, unit: Unit, targets: Sequence[Array]) -> float:
-        """Solve both layers of a unit together; returns what is left of the residuals, a share."""
+    def _refine(self, unit: Unit, batches: Sequence[Batch]) -> float:
+        """Solve both layers of a unit together; returns what is left of the residuals, a share. ``batches``: what the
+        second reads and is to give."""
         if not self._alike(unit.first):
             return 1.0
         first, second = (Block(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second))
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
             unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
-        feeds: list[Feed] = []
-        for drifted, target in zip(self._compressed.live, targets, strict=True):
-            feed = {"x": drifted[unit.first.data], "y": target}
-            others = [drifted[n] for n in unit.second.others if n in drifted]
-            if others and unit.rectified:
-                feed["o"] = sum(others[1:], others[0])
-            feeds.append(feed)
+        live = self._compressed.live
+        feeds = Lazy([partial(self._feed, unit, batches, i) for i in range(len(live))])
+        given = sum(len(drifted[unit.first.data]) for drifted in live)
         hidden = self._compressed.live[0][unit.second.data].shape
         samples = self._samples[self._units[unit.second]]
         opset = self._typing.graph.opset
         try:
-            found, left = refine(unit, (first, second), feeds, hidden, samples, self._engine, opset)
+            found, left = refine(unit, (first, second), feeds, hidden, given / samples, self._engine, opset)
         except RefusalError as refusal:
             self.solution.unrefined[unit.second.node.label] = str(refusal)
             return 1.0
@@ -107,10 +106,21 @@ class _Solver:
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])
         return left
 
+    def _feed(self, unit: Unit, batches: Sequence[Batch], index: int) -> Feed:
+        drifted = self._compressed.live[index]
+        feed = {"x": drifted[unit.first.data], "y": batches[index][1]}
+        others = [drifted[n] for n in unit.second.others if n in drifted]
+        if others and unit.rectified:
+            feed["o"] = sum(others[1:], others[0])
+        return feed
+
     def _alike(self, layer: Layer) -> bool:
         """Whether all groups of a layer keep as many channels."""
         whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
         return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
+
+    def _batch(self, layer: Layer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Batch:
+        return drifted[layer.data], self._target(layer, exact, drifted)
 
     def _target(self, layer: Layer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Array:
         target = self._kept(layer.output, exact[layer.output])

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from passes.calibrated.activations import WIDTH, activations, at_sizes_of, live_at, weight_bytes
-from passes.calibrated.budget import Budget, Moment
+from passes.calibrated.activations import WIDTH, activations, at_sizes_of, weight_bytes
+from passes.calibrated.budget import BATCH, Budget
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
+from passes.calibrated.holding import layer_moments
 from passes.calibrated.knowledge import Batches, Knowledge, observe_channels
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.restandardise import restandardised, samples_in
@@ -113,7 +114,8 @@ class Views:
         given = sum(array.nbytes for array in samples.feeds.values())
         moments = layer_moments(replace(typing, graph=self._counted), samples.count)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments)
+        most = _fixed_batch(typing.graph, samples) or BATCH
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most)
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, self._budget)
         self.feeds, self.notes = batches(typing.graph, samples, self._budget, _worth(self._counted))
         self.notes += notes
@@ -155,10 +157,10 @@ def batches(
     """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
     that are worth their time."""
     feeds, count = samples.feeds, samples.count
-    fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
+    fixed = _fixed_batch(graph, samples)
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = 1 if graph.info.rigid else fixed[0] if fixed else min(budget.batch, _part(used))
+    size = fixed or min(budget.batch, _part(used))
     notes: tuple[str, ...] = ()
     if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
@@ -166,7 +168,7 @@ def batches(
         notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
     spread = np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
     cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
-    whole = len(spread) // size * size if fixed else len(spread)
+    whole = len(spread) // size * size if fixed and not graph.info.rigid else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 
@@ -178,6 +180,14 @@ def _part(count: int) -> int:
     return part - part % 2 if part > 1 else max(1, count // 2)
 
 
+def _fixed_batch(graph: Graph, samples: Samples) -> int | None:
+    """Samples that must go through together; None where their number is free."""
+    if graph.info.rigid:
+        return 1
+    dynamic, feeds = graph.info.dynamic, samples.feeds
+    return next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in dynamic), None)
+
+
 def _counted(graph: Graph, samples: Samples) -> Graph:
     """``graph`` with the shapes that one of the samples has, or as many as its fixed batch holds."""
     if not samples.count:
@@ -186,23 +196,6 @@ def _counted(graph: Graph, samples: Samples) -> Graph:
     rows = np.arange(1 if free else samples_held(graph)) % samples.count
     one = {n: a[rows] if has_rows(a) else a for n, a in samples.feeds.items()}
     return at_sizes_of(graph, one, samples.engine, samples.memory)
-
-
-def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
-    """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
-    graph, held = typing.graph, samples_held(typing.graph)
-    live = live_at(graph)
-    found: list[Moment] = []
-    for layer in solvable_layers(typing).values():
-        weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
-        if not weights or not output or not data:
-            continue
-        features = math.prod(weights) // weights[layer.weight_axes[0]]
-        places = math.prod(output) / max(1, output[layer.axis]) / held * count
-        # Of fewer places than features no products of features are taken.
-        taken = features if places >= features else 0
-        found.append(Moment(live[layer.node.index] / held, data[layer.axis], taken, layer.groups))
-    return tuple(found)
 
 
 def _enlarged(typing: Typing, samples: Samples, budget: Budget) -> tuple[Samples, tuple[str, ...]]:

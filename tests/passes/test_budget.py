@@ -9,7 +9,7 @@ from unitkit import Quiet, engine
 
 from passes.analysis import analyse
 from passes.calibrated.activations import activations, at_sizes_of, measured
-from passes.calibrated.budget import BATCH, FEWEST, HELD, KNOWN, LARGEST, Budget, Moment
+from passes.calibrated.budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, MOMENTS, Budget, Moment
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.regress import regress
 from passes.calibrated.views import Samples, Views
@@ -36,6 +36,7 @@ def test_shapes_are_those_of_the_sample():
     assert counted.shape("br") == (1, 12, HEIGHT, WIDTH) and graph.shape("br") != counted.shape("br")
     found = activations(counted)
     assert found.live == 24 * PLACES  # b and its Relu
+    assert found.held == 12 * PLACES  # one of them
     assert found.widest == 24 * PLACES and found.given == 3 * PLACES and found.outputs == 2 * PLACES
 
 
@@ -67,7 +68,11 @@ def test_all_that_is_held_fits(memory):
     assert held + 2 * found.held > found.free or not found.samples
 
 
-@pytest.mark.parametrize("layers", [(), (Moment(10**5, 300, 1000),), (Moment(10**5, 64, 20000),)])
+def moment(held, channels, features, **more):
+    return Moment(held / 4, 3 * held / 4, 0.0, channels, features, **more)
+
+
+@pytest.mark.parametrize("layers", [(), (moment(10**5, 300, 1000),), (moment(10**5, 64, 20000),)])
 def test_the_memory_that_would_do_does(layers):
     needed = budget(1, layers=layers).needed
     assert budget(needed, layers=layers).samples >= FEWEST
@@ -75,11 +80,29 @@ def test_the_memory_that_would_do_does(layers):
 
 
 def test_matrices_of_wide_layers_count():
-    narrow, wide = (budget(10**9, layers=(Moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
+    narrow, wide = (budget(10**9, layers=(moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
     assert wide.samples < narrow.samples
     assert wide.free == narrow.free - KNOWN * (400**2 - 16**2)
-    huge = budget(10**9, layers=(Moment(10**5, 16, 10**5),))
-    assert huge.samples == pytest.approx((1 - LARGEST) * huge.free / (HELD * 10**5 + 3 * huge.each.given), rel=0.01)
+    huge = budget(4 * 10**9, layers=(moment(10**5, 16, 10**5),))
+    room = (1 - LARGEST) * huge.free - MOMENTS
+    assert huge.samples == pytest.approx(room / (10**5 + GIVEN * huge.each.given), rel=0.01)
+
+
+def test_targets_count_as_far_as_they_serve():
+    def of(target, serve):
+        return budget(10**9, layers=(moment(10**6, 16, 144, unit=(target, serve, 0.0)),)).samples
+
+    none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
+    assert none > few > all_
+    assert none - few == pytest.approx(50 + BATCH, abs=20) and all_ == pytest.approx(none / 2, rel=0.1)
+
+
+def test_what_is_remembered_leaves_room_for_the_rest():
+    found = budget(10**9, layers=(moment(10**6, 16, 144),))
+    assert found.kept(1) == KEPT * found.free
+    for count in (found.samples // 2, found.samples, 2 * found.samples):
+        drifted = 0.75 * 10**6 + GIVEN * found.each.given
+        assert found.kept(count) <= max(0.0, found.free - found.batch * found.working - count * drifted)
 
 
 def test_samples_larger_than_the_stand_in_count_as_they_are():
@@ -93,7 +116,9 @@ def test_samples_larger_than_the_stand_in_count_as_they_are():
 
 def test_where_no_few_samples_fit_it_says_what_would_do():
     found = opened()
-    views = Views(found.before, found.typing, Samples(image(64), True, engine, memory=3 * 10**6))
+    views = Views(
+        found.before, found.typing, Samples(image(64), True, engine, memory=3 * 10**5 + 64 * 12 * PLACES // 4)
+    )
     assert not list(views)
     assert views.lacking.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")
 
