@@ -6,7 +6,7 @@ Model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,7 +130,7 @@ def channel_sums(
     axis: int,
     occurrences: Sequence[tuple[int, int, int]],
     size: int,
-    batches: Sequence[Array],
+    batches: Iterable[Array],
     samples: Sequence[int],
     engine: Engine,
 ) -> Iterator[ChannelSums]:

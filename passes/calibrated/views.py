@@ -13,8 +13,9 @@ from passes.calibrated.budget import BATCH, Budget
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
 from passes.calibrated.holding import layer_moments
-from passes.calibrated.knowledge import Batches, Knowledge, observe_channels
+from passes.calibrated.knowledge import Knowledge
 from passes.calibrated.layers import solvable_layers
+from passes.calibrated.observe import Batches, observe_channels
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
 from passes.graph.engine import Engine

@@ -50,6 +50,23 @@ def oas(covariance: Double, count: float) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + trace**2) / rest)
 
 
+def shrunk_toward(covariance: Double, count: float, target: Double) -> Double:
+    """A covariance (C, C) of ``count`` independent samples, shrunk toward a multiple of another one, the trace staying.
+
+    r is the share of the target with the least expected squared error (Ledoit and Wolf, A well-conditioned estimator
+    for large-dimensional covariance matrices, 2004, sec. 2, for any target): E ||S - Sigma||^2 / E ||S - T||^2, the
+    former being (||S||^2 + tr(S)^2) / (n + 1) for Gaussian samples.
+    """
+    trace, whole = float(np.trace(covariance)), float(np.trace(target))
+    if not whole > 0:
+        return covariance
+    target = target * (trace / whole)
+    error = (float(np.sum(covariance * covariance)) + trace**2) / (count + 1)
+    away = float(np.sum((covariance - target) ** 2))
+    share = 1.0 if away <= error else error / away
+    return np.asarray((1 - share) * covariance + share * target)
+
+
 def shrunk(covariance: Double, count: float) -> Double:
     """A covariance (C, C) of ``count`` independent samples, shrunk by `oas`. Channels that do not stir stay still."""
     variances = np.diag(covariance)

@@ -7,10 +7,10 @@ from unitkit import Quiet
 
 from passes.allocation.losses import Losses
 from passes.analysis import analyse
-from passes.calibrated.knowledge import PLENTY
 from passes.calibrated.moments import channel_sums, halves_of
+from passes.calibrated.observe import PLENTY
 from passes.calibrated.views import Samples, View, Views
-from passes.numerics.shrinkage import shrunk
+from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
 from passes.plan import PlanSettings
 from passes.planner import Planner
 
@@ -34,14 +34,19 @@ def images(count, seed=0):
     return np.random.default_rng(seed).standard_normal((count, 6, 4, 4)).astype(np.float32)
 
 
+def maps(view, x):
+    return np.maximum(np.einsum("oi,nihw->nohw", weights(view)[:, :, 0, 0], x), 0)
+
+
 def test_behind_a_pooling_a_sample_counts_once():
     view, live, _ = found(net(POOLED, **SIZES), images(40), 10)
     (seen,) = view.knowledge(live)["a"].values()
     assert 0.8 * 40 <= seen.independent <= 40
-    pooled = np.maximum(np.einsum("oi,nihw->nohw", weights(view)[:, :, 0, 0], images(40)), 0).mean((2, 3))
-    np.testing.assert_allclose(
-        seen.covariance, shrunk(np.cov(pooled.T, bias=True), seen.independent), rtol=1e-4, atol=1e-6
-    )
+    places = maps(view, images(40)).transpose(0, 2, 3, 1).reshape(40, 16, 24).astype(np.float64)
+    spread = np.cov(places.reshape(-1, 24).T, bias=True)
+    before = shrunk(spread, independent_samples(np.trace(spread), 640, places.mean(1)))
+    wanted = shrunk_toward(np.cov(places.mean(1).T, bias=True), seen.independent, before)
+    np.testing.assert_allclose(seen.covariance, wanted, rtol=1e-4, atol=1e-6)
 
 
 def weights(view):
@@ -118,3 +123,28 @@ def test_losses_are_measured_on_a_quarter():
     for count, batches, apart in ((512, 16, 2), (64, 4, 1), (24, 4, 1), (9, 5, 2)):
         (view,) = Views(analysis.before, analysis.typing, Samples({"x": images(count)}, True, engine))
         assert (len(view.feeds), view.apart) == (batches, apart)
+
+
+def test_behind_a_pooling_the_map_before_tells_how_channels_vary_together():
+    """Four samples of places without end that vary as they do: more of the truth than their averages alone."""
+    model, few, many = net(POOLED, **SIZES), images(4), images(4000, 3)
+    view, (group,), _ = found(model, few, 2)
+    pooled = [maps(view, x).mean((2, 3)) for x in (few, many)]
+    (seen,) = view.knowledge([group])["a"].values()
+    true, alone = np.cov(pooled[1].T), shrunk(np.cov(pooled[0].T, bias=True), 4)
+    scaled = [s * np.trace(true) / np.trace(s) for s in (seen.covariance, alone)]
+    off = [np.linalg.norm(s - true) for s in scaled]
+    assert off[0] < 0.6 * off[1]
+    assert np.trace(seen.covariance) == pytest.approx(np.trace(alone), rel=1e-4)
+
+
+def test_a_map_that_stays_is_looked_at_where_it_is():
+    """It is read again behind its average, as in squeeze and excitation."""
+    body = """net (float[N,6,4,4] x) => (float[N,5,4,4] y) {
+        a = Conv(x, a_w)  ar = Relu(a)  p = GlobalAveragePool(ar)  s = Conv(p, s_w)  g = Sigmoid(s)
+        m = Mul(ar, g)  y = Conv(m, y_w)
+    }"""
+    view, live, _ = found(net(body, a_w=(24, 6, 1, 1), s_w=(24, 24, 1, 1), y_w=(5, 24, 1, 1)), images(8), 2)
+    (group,) = live
+    known = view.knowledge(live)[group.name]
+    assert set(known) == {"p", "m"} and known["p"].independent < known["m"].independent

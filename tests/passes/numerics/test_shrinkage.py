@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.numerics.shrinkage import independent_samples, oas, shrunk
+from passes.numerics.shrinkage import independent_samples, oas, shrunk, shrunk_toward
 from passes.numerics.subset import choose_columns
 
 
@@ -110,3 +110,26 @@ def test_mirror_images_count_half():
 def test_one_sample_is_one_and_dead_channels_are_no_number():
     assert independent_samples(1.0, 50, np.ones((1, 3))) == 1.0
     assert independent_samples(0.0, 50, np.zeros((5, 3))) == 50.0
+
+
+@pytest.mark.parametrize("count", [20, 500])
+def test_the_share_of_a_target_has_about_the_least_expected_error(count):
+    """Of Gaussian samples, over many draws of them; the trace stays."""
+    root, away = spectrum(6), np.diag(np.arange(1.0, 7.0))
+    true, rng = root @ root.T, np.random.default_rng(count)
+    target = true + 0.1 * away
+    target = target * np.trace(true) / np.trace(target)
+    draws = [covariance(rng.standard_normal((count, 6)) @ root.T) for _ in range(300)]
+
+    def error(found):
+        return np.mean([np.sum((f - true) ** 2) for f in found])
+
+    shares = [error([(1 - r) * s + r * target for s in draws]) for r in np.linspace(0, 1, 21)]
+    found = [shrunk_toward(s, count, 7 * target) for s in draws]
+    assert error(found) < min(2 * min(shares), 0.7 * shares[0] if count < 100 else np.inf)
+    np.testing.assert_allclose([np.trace(f) for f in found], [np.trace(s) for s in draws])
+
+
+def test_a_target_without_variance_says_nothing():
+    s = covariance(np.random.default_rng(12).standard_normal((9, 3)))
+    assert shrunk_toward(s, 9, np.zeros((3, 3))) is s
