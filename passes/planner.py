@@ -12,7 +12,7 @@ from scipy import sparse
 
 from passes.absorb import absorb, reads_take_constants, removed_constants
 from passes.bounds import nonnegative_tensors
-from passes.calibrated.knowledge import Knowledge, joint_covariance, readers_gram
+from passes.calibrated.knowledge import Knowledge, apart, differs, joint_covariance, readers_gram
 from passes.free import FreeChannels, free_channels
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
@@ -43,11 +43,18 @@ class Ranking:
 class Planner:
     """Plans groups at any width. What does not depend on the width is found once."""
 
-    def __init__(self, typing: Typing, settings: PlanSettings) -> None:
-        self.typing, self.settings = typing, settings
-        self._signs: dict[str, Signature] = {}
-        self._freed: dict[tuple[str, bool], FreeChannels] = {}
+    def __init__(self, typing: Typing, settings: PlanSettings, whole: Planner | None = None) -> None:
+        """``whole``: the planner that knows all samples, where this one is not to know those that losses are measured
+        on."""
+        self.typing, self.settings, self._whole = typing, settings, whole
+        self._signs: dict[str, Signature] = {} if whole is None else whole._signs
+        self._freed: dict[tuple[str, bool], FreeChannels] = {} if whole is None else whole._freed
         self._rankings: dict[str, Ranking] = {}
+
+    @cached_property
+    def unbiased(self) -> Planner:
+        """One that knows nothing of the samples that losses are measured on, where that makes a difference."""
+        return Planner(self.typing, self.settings, self)
 
     def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, str], width: Width) -> list[GroupPlan]:
         """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
@@ -100,6 +107,8 @@ class Planner:
         By the covariance that samples show; else by the one that producers' weights make of white noise. Hidden units
         of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
         """
+        if self._whole is not None and not differs(self._whole._seen(group)):
+            return self._whole.ranking(group, most)
         known = self._rankings.get(group.name)
         free = self._free(group).order
         most = min(group.size if most is None else most, group.size - len(free))
@@ -151,7 +160,8 @@ class Planner:
         return self._freed[key]
 
     def _seen(self, group: ChannelGroup) -> Knowledge:
-        return self.settings.knowledge.get(group.name, {})
+        known = self.settings.knowledge.get(group.name, {})
+        return known if self._whole is None else apart(known)
 
     def _blind(self, group: ChannelGroup) -> str | None:
         """Why samples say too little of a group's channels, or nothing."""

@@ -40,7 +40,7 @@ class Losses:
     def together(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
         """Loss of the outputs with all groups at ``widths``; None where it cannot be measured."""
         try:
-            return self._sensitivity.together(self._planner, groups, widths) if self._sensitivity else None
+            return self._sensitivity.together(self._planner.unbiased, groups, widths) if self._sensitivity else None
         except RunError as error:
             self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
@@ -55,7 +55,7 @@ class Losses:
             return {}
         try:
             self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count)
-            return self._sensitivity.alone(self._planner, groups)
+            return self._sensitivity.alone(self._planner.unbiased, groups)
         except RunError as error:  # pieces of the model do not run by themselves
             self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"
             return {}

@@ -9,7 +9,7 @@ import numpy as np
 
 from passes.calibrated.flow import Flow
 from passes.calibrated.restandardise import samples_in
-from passes.calibrated.views import View
+from passes.calibrated.views import SAMPLES, View
 from passes.cost import cost
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Role
@@ -19,8 +19,6 @@ from passes.shrink import unshrunk_twin
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
 """Of a group's channels that are left when it is measured; the middle one alone where runs are dear."""
-SAMPLES = 64
-"""Samples that are enough."""
 FEWEST = 8
 """Samples below which fewer widths are measured instead."""
 WORK = 4e11
@@ -33,7 +31,10 @@ Outputs = list[dict[str, Array]]
 
 
 class Sensitivity:
-    """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it."""
+    """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it.
+
+    On samples that stand apart (`View.apart`): what plans rest on the same samples would look better than it is.
+    """
 
     def __init__(self, view: View, groups: int) -> None:
         """``groups``: how many will be measured, at most."""
@@ -44,7 +45,7 @@ class Sensitivity:
         self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
         wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))
         count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
-        self._feeds = [dict(feed) for feed in view.feeds[:count]]
+        self._feeds = [dict(feed) for feed in view.feeds[: min(count, view.apart)]]
         if len(self._feeds) == 1 and not typing.graph.info.rigid:
             self._feeds = [{n: a[:wanted] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
         self._view = view

@@ -6,7 +6,7 @@ each batch of samples. Two flows, the original's and the compressed model's, adv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -54,6 +54,16 @@ class Flow:
     def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
         """Run until ``tensor`` is there; it, tensors that are ``wanted``, and what later nodes read stay."""
         self.advance(max(self.at, self._maker.get(tensor, -1) + 1), {tensor, *wanted})
+
+    def glance(self, tensor: str) -> Iterator[Array] | None:
+        """``tensor`` in each batch, of which nothing stays; nothing where it lies behind."""
+        if tensor in self.live[0]:
+            return (live[tensor] for live in self.live)
+        end = self._maker.get(tensor, -1) + 1
+        if end <= self.at:
+            return None
+        run = self._engine(self._segment(self.at, end, [tensor]))
+        return (run(live)[tensor] for live in self.live)
 
     def record(self, tensors: Collection[str]) -> Recording:
         """Run until all of ``tensors`` are there, those that earlier calls of `reach` wanted among them."""

@@ -6,15 +6,17 @@ Model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import onnx
 from onnx import TensorProto
 
 from passes.calibrated.build import Builder
 from passes.calibrated.layers import Layer
 from passes.calibrated.patches import Window, columns, patches
-from passes.graph.engine import Engine
+from passes.graph.engine import Engine, Loaded
 from passes.graph.model import Array
 from passes.numerics.ridge import Moments, Rows
 
@@ -62,6 +64,13 @@ def _cuts(features: int) -> list[int]:
     return [features * i // strips for i in range(strips + 1)]
 
 
+def halves_of(batches: Sequence[Batch]) -> list[int]:
+    """The half, 0 or 1, that each batch of samples belongs to. Samples next to each other, which may be an image and
+    its mirror image, belong to the same one."""
+    together = 2 if len(batches) >= 4 and len(batches[0][0]) % 2 else 1
+    return [at // together % 2 for at in range(len(batches))]
+
+
 def layer_rows(
     layer: Layer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[Rows]]:
@@ -78,7 +87,7 @@ def layer_rows(
 def layer_moments(
     layer: Layer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[Moments]]:
-    """Moments of even and of odd batches, (half, group)."""
+    """Moments of both halves of the batches, (half, group)."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     turned = build.op("Transpose", p, perm=[0, 2, 1])
     features = weight.size // weight.shape[layer.weight_axes[0]]
@@ -92,41 +101,79 @@ def layer_moments(
     }
     run = engine(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
-    for at, (x, target) in enumerate(batches):
+    for half, (x, target) in zip(halves_of(batches), batches, strict=True):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
         count = float(out["places"][2])
         pp, yp = joined_gram(out, features, "pp"), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
-        halves[at % 2] = [a + b for a, b in zip(halves[at % 2], new, strict=True)] if halves[at % 2] else new
+        halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new
     return halves
 
 
-def channel_moments(
-    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, batches: Sequence[Array], engine: Engine
-) -> tuple[float, Array, Array]:
-    """(count, sums (C,), second moments (C, C)) of channels that stand in ``occurrences`` (start, outer, inner) on an
-    axis of a tensor."""
+@dataclass
+class ChannelSums:
+    """Sums over places of channels: ``count`` places, ``first`` (C,), ``second`` (C, C); ``means`` (n, C): of
+    each sample."""
+
+    count: float
+    first: Array
+    second: Array
+    means: Array
+
+    def __add__(self, other: ChannelSums) -> ChannelSums:
+        means = np.concatenate([self.means, other.means])
+        return ChannelSums(self.count + other.count, self.first + other.first, self.second + other.second, means)
+
+
+def channel_sums(
+    axis: int,
+    occurrences: Sequence[tuple[int, int, int]],
+    size: int,
+    batches: Iterable[Array],
+    samples: Sequence[int],
+    engine: Engine,
+) -> Iterator[ChannelSums]:
+    """For each batch, of channels that stand in ``occurrences`` (start, outer, inner) on an axis of a tensor;
+    ``samples``: how many a batch holds."""
+    loaded: dict[int, Loaded] = {}
+    for x, held in zip(batches, samples, strict=True):
+        if held not in loaded:
+            loaded[held] = engine(_channel_model(axis, occurrences, size, x, held))
+        out = loaded[held]({"x": x})
+        count = float(math.prod(x.shape) // x.shape[axis] * sum(o * i for _, o, i in occurrences))
+        means = out["means"].astype(np.float64).T
+        yield ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+
+
+def _channel_model(
+    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int
+) -> onnx.ModelProto:
+    """x -> moments of its channels over all places, and their means over the places of each sample."""
     build = Builder()
-    rank = batches[0].ndim
-    x = build.op("Cast", "x", to=TensorProto.FLOAT)
-    front = build.op("Transpose", x, perm=[axis, *(d for d in range(rank) if d != axis)])
-    rows = build.op("Reshape", front, build.ints(batches[0].shape[axis], -1))
+    others = [d for d in range(x.ndim) if d != axis]
+    along = next((d for d in others if samples > 1 and x.shape[d] % samples == 0), None)
+    order = [d for d in others if d != along]
+    front = [axis, *order] if along is None else [axis, along, *order]
+    turned = build.op("Transpose", build.op("Cast", "x", to=TensorProto.FLOAT), perm=front)
+    joined = _channels(build, build.op("Reshape", turned, build.ints(x.shape[axis], -1)), occurrences, size)
+    apart = build.op("Reshape", turned, build.ints(x.shape[axis], 1 if along is None else samples, -1))
+    each = _channels(build, build.mean(apart, 2), occurrences, size)
+    places = build.op("Reshape", each, build.ints(size, -1, 1 if along is None else samples))
+    outputs = {
+        "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
+        "mean": build.mean(joined, 1),
+        "means": build.mean(places, 1),
+    }
+    return build.model({"x": x}, outputs, MOMENTS)
+
+
+def _channels(build: Builder, rows: str, occurrences: Sequence[tuple[int, int, int]], size: int) -> str:
+    """(axis, M) -> (C, places M): each channel wherever it occurs."""
     parts: list[str] = []
     for start, outer, inner in occurrences:
         ends = build.ints(start), build.ints(start + outer * size * inner)
         cut = build.op("Slice", rows, *ends, build.ints(0))
         spread = build.op("Reshape", cut, build.ints(outer, size, -1))
         parts.append(build.op("Reshape", build.op("Transpose", spread, perm=[1, 0, 2]), build.ints(size, -1)))
-    joined = parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=1)
-    outputs = {
-        "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
-        "mean": build.mean(joined, 1),
-    }
-    run = engine(build.model({"x": batches[0]}, outputs, MOMENTS))
-    count, first, second = 0.0, np.zeros(size), np.zeros((size, size))
-    for x_batch in batches:
-        out = run({"x": x_batch})
-        n = float(math.prod(x_batch.shape) // x_batch.shape[axis] * sum(o * i for _, o, i in occurrences))
-        count, first, second = count + n, first + out["mean"].astype(np.float64) * n, second + out["gram"]
-    return count, first, second
+    return parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=1)

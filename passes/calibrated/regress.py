@@ -16,7 +16,7 @@ import numpy as np
 
 from passes.calibrated.layers import Layer
 from passes.calibrated.lazy import Lazy
-from passes.calibrated.moments import Batch, layer_moments, layer_rows
+from passes.calibrated.moments import Batch, halves_of, layer_moments, layer_rows
 from passes.calibrated.patches import Window
 from passes.graph.engine import Engine
 from passes.graph.model import Array
@@ -60,7 +60,8 @@ def regress(
     biased = layer.shift is not None
     if places // stride < features:
         rows = layer_rows(layer, window, prior, batches, engine)
-        fits = [fit_rows(_halves_rows([r[g] for r in rows]), toward[g], biased) for g in range(groups)]
+        halves = halves_of(batches)
+        fits = [fit_rows(_halves_rows([r[g] for r in rows], halves), toward[g], biased) for g in range(groups)]
     else:
         moments = layer_moments(layer, window, prior, batches, engine)
         fits = [fit((moments[0][g], moments[1][g]), toward[g], biased) for g in range(groups)]
@@ -103,6 +104,7 @@ def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Par
     found: list[_Part] = []
     for k, e in enumerate(extents):
         step = max(1, -(-e.read // max(1, parts))) if e.read == e.made else e.read
+        step += step > 1 and step % 2  # a sample and its mirror image stay together
         found += [(k, i, i + step) for i in range(0, e.read, step)]
     return found
 
@@ -126,6 +128,10 @@ def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
     return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
 
 
-def _halves_rows(parts: Sequence[Rows]) -> tuple[Rows, Rows]:
-    halves = [Rows(*(np.concatenate([getattr(r, n) for r in parts[i::2]]) for n in ("p", "y"))) for i in (0, 1)]
-    return halves[0], halves[1]
+def _halves_rows(parts: Sequence[Rows], halves: Sequence[int]) -> tuple[Rows, Rows]:
+    first, second = ([r for r, at in zip(parts, halves, strict=True) if at == half] for half in (0, 1))
+    return _joined_rows(first), _joined_rows(second)
+
+
+def _joined_rows(parts: Sequence[Rows]) -> Rows:
+    return Rows(np.concatenate([r.p for r in parts]), np.concatenate([r.y for r in parts]))

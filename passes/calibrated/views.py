@@ -13,8 +13,9 @@ from passes.calibrated.budget import BATCH, Budget
 from passes.calibrated.enough import Further, enough
 from passes.calibrated.flow import Feeds, Flow, Recording
 from passes.calibrated.holding import layer_moments
-from passes.calibrated.knowledge import Knowledge, observe_channels
+from passes.calibrated.knowledge import Knowledge
 from passes.calibrated.layers import solvable_layers
+from passes.calibrated.observe import Batches, observe_channels
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
 from passes.graph.engine import Engine
@@ -25,6 +26,8 @@ from passes.numerics.arrays import has_rows
 
 WORK = 4e11
 """Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
+MEASURED, SAMPLES = 4, 64
+"""One of so many samples is one that losses are measured on, up to so many altogether."""
 FEWEST = 32
 """Made-up samples that even the largest models get."""
 
@@ -74,6 +77,13 @@ class View:
         """``typing`` with shapes as they are on samples, for counting only."""
         return self.typing if self.counted is None else replace(self.typing, graph=self.counted)
 
+    @property
+    def apart(self) -> int:
+        """How many of the batches, the first ones, losses are measured on: a quarter of the samples, or as many as are
+        enough."""
+        count = min(math.ceil(len(self.feeds) / MEASURED), math.ceil(SAMPLES / samples_in(self.feeds[0])))
+        return max(1, count)
+
     def original(self) -> Flow | Recording:
         """The model on its way from layer to layer, or what it gave there, where that was kept."""
         return self._targets or Flow(self.typing.graph.model, self.feeds, self.engine)
@@ -84,7 +94,8 @@ class View:
         if new:
             flow = Flow(self.typing.graph.model, self.feeds, self.engine)
             targets = set() if self._asked else self._worth_keeping()
-            self._knowledge.update(observe_channels(self.typing, new, flow, self.engine, targets))
+            batches = Batches([samples_in(feed) for feed in self.feeds], self.apart)
+            self._knowledge.update(observe_channels(self.typing, new, flow, batches, self.engine, targets))
             if targets:
                 self._targets = flow.record(targets)
             self._asked.update(group.name for group in new)
@@ -155,7 +166,7 @@ def batches(
     fixed = _fixed_batch(graph, samples)
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = fixed or max(1, min(budget.batch, used // 2))
+    size = fixed or min(budget.batch, _part(used))
     notes: tuple[str, ...] = ()
     if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
@@ -166,6 +177,13 @@ def batches(
     whole = len(spread) // size * size if fixed and not graph.info.rigid else len(spread)
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+
+
+def _part(count: int) -> int:
+    """A quarter of samples, or half where they are very few; an even number, since mirror images stand next to their
+    images."""
+    part = count // MEASURED
+    return part - part % 2 if part > 1 else max(1, count // 2)
 
 
 def _fixed_batch(graph: Graph, samples: Samples) -> int | None:

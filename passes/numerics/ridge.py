@@ -16,7 +16,7 @@ SINGLE = 1e-6
 ROUNDING = 1e-12
 """Share of the targets' power within which two losses are the same."""
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
 """Ridge strengths to choose from, relative to each feature's own second moment."""
 
 OUTPUTS = 64

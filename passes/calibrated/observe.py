@@ -1,0 +1,166 @@
+"""Samples run through a model once, to see what the channels of its groups are like where they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from passes.calibrated.flow import Flow
+from passes.calibrated.knowledge import Knowledge, Seen
+from passes.calibrated.moments import ChannelSums, channel_sums
+from passes.calibrated.pooled import map_before
+from passes.cost import samples_held
+from passes.graph import terms
+from passes.graph.engine import Engine
+from passes.graph.errors import RunError
+from passes.graph.groups import ChannelGroup
+from passes.graph.infer import Typing
+from passes.graph.model import Array
+from passes.graph.terms import Atom, Product, Term
+from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
+
+PLENTY = 16
+"""Independent samples for each channel from which on the samples that showed a covariance are predicted by it little
+better than others are: by 2 K / n for K of n, an eighth at most."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the samples of a flow are batched: ``samples`` in each batch; losses are measured on the first ``apart``
+    batches."""
+
+    samples: Sequence[int]
+    apart: int
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """``apart``: of the samples that losses are measured on; ``rest``: of the others, if there are any."""
+
+    apart: ChannelSums
+    rest: ChannelSums | None
+
+    @property
+    def whole(self) -> ChannelSums:
+        return self.apart if self.rest is None else self.apart + self.rest
+
+
+def observe_channels(
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    flow: Flow,
+    batches: Batches,
+    engine: Engine,
+    kept: Collection[str] = (),
+) -> dict[str, Knowledge]:
+    """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples: that of
+    ``flow``, in which tensors that are ``kept`` stay."""
+    wanted: dict[str, list[ChannelGroup]] = {}
+    for group in groups:
+        for step in group.steps:
+            for tensor in step.consumed:
+                if tensor not in typing.graph.constants and group not in wanted.setdefault(tensor, []):
+                    wanted[tensor].append(group)
+    observer = _Observer(typing, flow, batches, engine)
+    order = {n: node.index for node in typing.graph.nodes for n in node.outputs}
+    found: dict[str, Knowledge] = {}
+    for tensor in sorted(wanted, key=lambda n: order.get(n, -1)):
+        before = {group.name: observer.before(group, tensor) for group in wanted[tensor]}
+        flow.reach(tensor, kept)
+        for group in wanted[tensor]:
+            arrays = [live[tensor] for live in flow.live]
+            sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
+            if sums is not None:
+                found.setdefault(group.name, {})[tensor] = _seen(sums, before[group.name], tensor)
+    return found
+
+
+class _Observer:
+    """Looks at the tensors that a ``flow`` comes by."""
+
+    def __init__(self, typing: Typing, flow: Flow, batches: Batches, engine: Engine) -> None:
+        self._typing, self._flow, self._batches, self._engine = typing, flow, batches, engine
+
+    def sums(self, group: ChannelGroup, tensor: str, arrays: Iterable[Array]) -> _Sums | None:
+        """Nothing where the channels stand on several axes, or in a way that slices do not reach. ``arrays``: the
+        tensor in each batch."""
+        axis, places = self._places(group, tensor)
+        if not places:
+            return None
+        parts: list[ChannelSums | None] = [None, None]
+        each = channel_sums(axis, places, group.size, arrays, self._batches.samples, self._engine)
+        for at, sums in enumerate(each):
+            half = int(at >= self._batches.apart)
+            part = parts[half]
+            parts[half] = sums if part is None else part + sums
+        first, rest = parts
+        return None if first is None else _Sums(first, rest)
+
+    def before(self, group: ChannelGroup, tensor: str) -> _Sums | None:
+        """Of the map whose averages a tensor holds, where these are too few to tell of all channels."""
+        axis, places = self._places(group, tensor)
+        source = map_before(self._typing.graph, tensor) if places else None
+        shape = self._typing.graph.shape(tensor)
+        if source is None or not shape:
+            return None
+        each = math.prod(shape) / shape[axis] / samples_held(self._typing.graph)
+        if each * sum(self._batches.samples) >= PLENTY * group.size:
+            return None
+        arrays = self._flow.glance(source)
+        return None if arrays is None else self.sums(group, source, arrays)
+
+    def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
+        """The axis of a tensor on which a group's channels stand, and where; nowhere if it is no such one."""
+        types = self._typing.axes[tensor]
+        axes = [d for d, term in enumerate(types) if group.atom in terms.atoms(term)]
+        return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
+
+
+def _seen(sums: _Sums, before: _Sums | None, tensor: str) -> Seen:
+    """``before``: of the map whose averages the tensor holds."""
+    whole = _known(sums.whole, None if before is None else before.whole, tensor)
+    if sums.rest is None or whole.independent >= PLENTY * len(whole.mean):
+        return whole
+    without = _known(sums.rest, None if before is None else before.rest, tensor)
+    return replace(whole, without=replace(without, covariance=without.covariance.astype(np.float32)))
+
+
+def _known(sums: ChannelSums, before: ChannelSums | None, tensor: str) -> Seen:
+    mean, covariance, independent = _estimate(sums, tensor)
+    if before is None:
+        return Seen(mean, shrunk(covariance, independent), independent)
+    _, spread, places = _estimate(before, tensor)
+    return Seen(mean, shrunk_toward(covariance, independent, shrunk(spread, places)), independent)
+
+
+def _estimate(sums: ChannelSums, tensor: str) -> tuple[Array, Array, float]:
+    """Mean, covariance, and how many independent samples they rest on."""
+    if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
+        raise RunError(f"{tensor} is not finite on the samples")
+    mean = sums.first / sums.count
+    covariance = sums.second / sums.count - np.outer(mean, mean)
+    return mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means)
+
+
+def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:
+    """(start, outer, inner) of each place of ``atom`` on an axis; none where one of them is no such block."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return [(0, 1, 1)] if term is atom else []
+    if isinstance(term, Product):
+        at = [i for i, factor in enumerate(term.factors) if factor is atom]
+        if len(at) != 1 or sum(a is atom for a in terms.atoms(term)) != 1:
+            return []
+        outer, inner = (terms.size(terms.product(f)) for f in (term.factors[: at[0]], term.factors[at[0] + 1 :]))
+        return [(0, outer, inner)]
+    found, start = [], 0
+    for part in term.parts:
+        inside = occurrences(part, atom)
+        if not inside and atom in terms.atoms(part):
+            return []
+        found += [(start + s, outer, inner) for s, outer, inner in inside]
+        start += terms.size(part)
+    return found
