@@ -13,6 +13,11 @@ HOLDING = [
     "RNN", "Einsum", "DeformConv", "GridSample", "InstanceNormalization", "DepthToSpace", "SpaceToDepth", "Size",
 ]  # fmt: skip
 """Ops of which a graph has one: they hold some axis fast, or are to be had in few opsets."""
+SELDOM = [
+    "Upsample", "MeanVarianceNormalization", "CumSum", "RotaryEmbedding", "ReduceLogSumExp", "ReduceSum", "TopK",
+    "GatherElements", "ReduceL1", "ArgMax", "ArgMin",
+]  # fmt: skip
+"""Those of them that channels which go reach in half of the graphs only."""
 BATCH_KNOWN = {"GatherElements", "RoiAlign"}
 """Ops whose constants go with the batch."""
 
@@ -104,3 +109,20 @@ def top(g):
     n = g.some(1, x.shape[axis - 1])
     values, _ = g.add("TopK", x, g.ints(n), outputs=2, axis=axis)
     g.keep(values, [n if a == axis else m for a, m in enumerate(x.shape, 1)], x.last, x.degree)
+
+
+@own("Size")
+def size(g):
+    """Of all entries, divided by the other sizes: the width of a row, or the number of channels that there were."""
+    x = image(g)
+    if g.chance(2):
+        x = g.like(g.add("GlobalAveragePool", x), x, places=[1] * len(x.places))
+        width = g.add("Div", g.add("Size", x), g.size(x, 0))
+        return g.keep(g.add("Reshape", x, g.add("Concat", g.size(x, 0), width, axis=0)), [x.features], degree=x.degree)
+    others = g.size(x, 0)
+    for axis in x.others:
+        others = g.add("Mul", others, g.size(x, axis))
+    channels = g.add("Div", g.add("Size", x), others)
+    row = g.add("Reshape", x, g.ints(-1))
+    to = g.add("Concat", g.size(x, 0), channels, *(g.size(x, a) for a in x.others), axis=0)
+    return g.like(g.add("Reshape", row, to), x)
