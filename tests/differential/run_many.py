@@ -33,7 +33,7 @@ def prepare(checkout):
     warnings.simplefilter("ignore")
 
 
-def start(checkout):
+def ready(checkout):
     """`prepare` for a process that judges."""
     prepare(checkout)
     from diff_examine import examine
@@ -125,7 +125,7 @@ def main():
     context = multiprocessing.get_context("spawn")
     with (
         given.out.open("a") as file,
-        context.Pool(given.jobs, start, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
+        context.Pool(given.jobs, ready, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
     ):
         for k, line in enumerate(pool.imap_unordered(one, tasks), 1):
             lines.append(line)

@@ -8,9 +8,9 @@ import diff_constants  # noqa: F401  (each module adds its growers to the table)
 import diff_sizes  # noqa: F401
 import numpy as np
 import onnx
+from diff_deal import hand
 from diff_growth import WIDE, SeededGrowth, can, chain
 from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
-from diff_deal import hand
 from diff_places import BATCH_KNOWN, HOLDING, SELDOM
 from diff_twists import twisted
 from netgrow import INPUTS, TOKENS, WORDS
