@@ -94,7 +94,7 @@ def _grown(rng, seed):
     steps += ["batch_norm_by_position"] * (opset <= 8)
     rng.shuffle(steps)
     grown = [step for step in steps if g.step(step)]
-    row = [op for op in hand(seed, COMMON, 7) if can(op, opset, precision)]
+    row = [op for op in hand(seed, COMMON, 8) if can(op, opset, precision)]
     row[rng.randrange(len(row) + 1) // 2 * 2 : 0] = [first]
     row += [op for op in others if can(op, opset, precision) and op not in BATCH_KNOWN][:2]
     try:

@@ -1,5 +1,7 @@
 """Growers of ops that hold the axis fast on which they work: here that is never the axis of the channels."""
 
+from math import prod
+
 import numpy as np
 from diff_growth import own
 from netgrow_kinds import convolution, image, linear, tokens
@@ -15,9 +17,10 @@ HOLDING = [
 """Ops of which a graph has one: they hold some axis fast, or are to be had in few opsets."""
 SELDOM = [
     "Upsample", "MeanVarianceNormalization", "CumSum", "RotaryEmbedding", "ReduceLogSumExp", "ReduceSum", "TopK",
-    "GatherElements", "ReduceL1", "ArgMax", "ArgMin",
+    "GatherElements", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceMin", "ReduceProd", "ReduceSumSquare", "RoiAlign",
+    "ArgMax", "ArgMin",
 ]  # fmt: skip
-"""Those of them that channels which go reach in half of the graphs only."""
+"""Those of them that channels which go reach in fewer than half of the graphs."""
 BATCH_KNOWN = {"GatherElements", "RoiAlign"}
 """Ops whose constants go with the batch."""
 
@@ -74,6 +77,47 @@ def rmsnormalization(g):
 def _over_places(g, op):
     x = image(g)
     g.like(g.add(op, x, g.weight(*x.places, kind="s"), axis=2 if g.chance(2) else -len(x.places)), x, degree=1)
+
+
+@own("Hardmax")
+def hardmax(g):
+    _exclusive(g, "Hardmax")
+
+
+@own("LogSoftmax")
+def log_softmax(g):
+    _exclusive(g, "LogSoftmax")
+
+
+def _exclusive(g, op):
+    """Over places; before opset 13 over all axes from one on."""
+    x = image(g)
+    g.like(g.add(op, x, axis=g.pick(x.others) - (len(x.shape) + 1) * g.some(0, 1)), x, degree=1)
+
+
+@own("BatchNormalization")
+def batch_normalization(g):
+    """Not of a layer, into which it would be folded."""
+    x = image(g)
+    x = g.like(g.add(g.pick(["Relu", "Tanh", "Abs"]), x), x)
+    GROWERS["BatchNormalization"](g, "BatchNormalization")
+
+
+@own("LpNormalization")
+def lp_normalization(g):
+    x = image(g)
+    g.like(g.add("LpNormalization", x, axis=g.pick(x.others), p=g.some(1, 2)), x, degree=1)
+
+
+@own("MeanVarianceNormalization")
+def mean_variance_normalization(g):
+    """Of numbers that differ: equal ones make NaN."""
+    x = image(g)
+    if prod(x.places) == 1:
+        places = [2, *x.places[1:]]
+        x = g.like(g.add("Tile", x, g.ints(1, 1, *places)), x, places=places)
+    spread = g.add("Add", x, g.weight(*x.shape))
+    g.like(g.add("MeanVarianceNormalization", spread, axes=x.others), x, degree=1)
 
 
 @own("RotaryEmbedding")
