@@ -40,7 +40,7 @@ def _copies(op):
 
 
 HOLDERS = (*SELDOM, *(op for op in HOLDING for _ in range(_copies(op))))
-"""Cards of which each graph has the first, and two others where its opset has them."""
+"""Cards of which each graph has the first, and up to three others where its opset has them."""
 COMMON = tuple(op for op in OPS if op not in LAYERS and op not in HOLDING for _ in range(_copies(op)))
 """Cards of the ops in a chain, which do not take channels to pieces."""
 
@@ -96,7 +96,7 @@ def _grown(rng, seed):
     grown = [step for step in steps if g.step(step)]
     row = [op for op in hand(seed, COMMON, 8) if can(op, opset, precision)]
     row[rng.randrange(len(row) + 1) // 2 * 2 : 0] = [first]
-    row += [op for op in others if can(op, opset, precision) and op not in BATCH_KNOWN][:2]
+    row += [op for op in others if can(op, opset, precision) and op not in BATCH_KNOWN][:3]
     try:
         grown = (*grown, *chain(g, row))
     except Exception:  # of whatever kind: as below

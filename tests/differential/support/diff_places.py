@@ -111,12 +111,13 @@ def lp_normalization(g):
 
 @own("MeanVarianceNormalization")
 def mean_variance_normalization(g):
-    """Of numbers that differ: equal ones make NaN."""
+    """Of numbers that differ, whatever weights are: equal ones make NaN."""
     x = image(g)
     if prod(x.places) == 1:
         places = [2, *x.places[1:]]
         x = g.like(g.add("Tile", x, g.ints(1, 1, *places)), x, places=places)
-    spread = g.add("Add", x, g.weight(*x.shape))
+    steps = np.arange(prod(x.places)).reshape(1, 1, *x.places) / 2
+    spread = g.add("Add", x, g.array(steps.astype(DTYPES[g.precision])))
     g.like(g.add("MeanVarianceNormalization", spread, axes=x.others), x, degree=1)
 
 
