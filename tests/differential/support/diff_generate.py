@@ -96,7 +96,7 @@ def _grown(rng, seed):
     grown = [step for step in steps if g.step(step)]
     row = [op for op in hand(seed, COMMON, 8) if can(op, opset, precision)]
     row[rng.randrange(len(row) + 1) // 2 * 2 : 0] = [first]
-    row += [op for op in others if can(op, opset, precision) and op not in BATCH_KNOWN][:3]
+    row += [op for op in others if can(op, opset, precision) and (op not in BATCH_KNOWN or g.batch != "N")][:3]
     try:
         grown = (*grown, *chain(g, row))
     except Exception:  # of whatever kind: as below
