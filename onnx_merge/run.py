@@ -60,9 +60,9 @@ def optimize(
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the result misses a limit that was set, such as ``max_nsr``, ``min_top1`` or ``min_metric``, or is
-        bad on the user's own samples, and ``gate`` is on; the model is saved under ``output``'s name with
-        ``.rejected.onnx``.
+    FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
+        ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
+        ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
     UnverifiedError: its outputs could not be compared with the original's, and ``unverified`` is not given. Nothing is
         written.

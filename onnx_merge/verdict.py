@@ -150,11 +150,13 @@ def judged(close: Fidelity) -> tuple[Word, str]:
         return "bad", _loss_text(bad, close)
     if close.exact:
         return "good", "the result computes what the original does"
+    doubtful = next((o for o in close.varying if o.doubt), None)
     if not close.real:
-        return "untested", "the samples were made up; give your own with --calib"
+        aside = next((o for o in close.varying if not o.tested), None)
+        detail = f": {_named(aside, close)}{aside.reason}" if aside else ""
+        return "untested", f"made-up samples{detail}; give your own with --calib"
     if close.in_sample:
         return "untested", "measured on the samples that it was fitted to; give more"
-    doubtful = next((o for o in close.varying if o.doubt), None)
     if doubtful is not None:
         return "untested", f"{_named(doubtful, close)}{doubtful.doubt}"
     return ("good", _loss_text(close.outputs[0], close)) if close.outputs else ("untested", "nothing was compared")

@@ -194,6 +194,8 @@ def test_how_close_the_outputs_are():
     text = render(result(fidelity=close(BOXES, real=False, source="random")), Pipe())
     assert "outputs   noise/signal 0.0003 on 32 made-up samples (cpu)" in text
     assert "outputs   " not in render(result(fidelity=None), Pipe())
+    faint = close(replace(BOXES, tested=False, reason="one sample shows no spread"))
+    assert "noise/signal 0.0003, not tested on 32" in render(result(fidelity=faint), Pipe())
     unknown = close(OutputFidelity("y", tested=False, reason="its size depends on the sample"))
     assert "relative error 0.1, noise/signal unknown: its size depends" in render(result(fidelity=unknown), Pipe())
 

@@ -52,7 +52,9 @@ def test_the_verdict(outputs, word, why):
 
 
 def test_made_up_samples_earn_nothing_good():
-    assert close(FINE, real=False).verdict == "untested" and "--calib" in close(FINE, real=False).why
+    assert close(FINE, real=False).verdict == "untested"
+    assert close(FINE, real=False).why == "made-up samples; give your own with --calib"
+    assert close(FAINT, real=False).why == f"made-up samples: {FAINT.reason}; give your own with --calib"
     assert close(LOST, real=False).verdict == "bad"
     assert close(FINE, in_sample=True).verdict == "untested" and close(LOST, in_sample=True).verdict == "bad"
     assert close(FINE, real=False, exact=True).verdict == "good"  # by the way it was made
