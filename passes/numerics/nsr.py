@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from .arrays import Double
 
 Array = NDArray[Any]
-GAP = 10.0
+GAP = 3.0
 """Ratio of spreads beyond which the next larger channels are of another scale: in one sum, what is smaller by this
-would count for a hundredth."""
+would count for about a tenth. Between 2.5 and 30 no figure of a detector with boxes in pixels moves by more than a
+third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
 LONGEST = 512
 """Indices of an axis that can be one of channels, at most: longer ones are places."""
 FAINT = 1e-3
