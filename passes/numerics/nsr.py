@@ -181,7 +181,8 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
     reasons: dict[bool, str] = {}
     count, power, noise = 0, 0.0, 0.0
     for channels in scales:
-        spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in _squares(channels))
+        squares = (channels.power, channels.level, channels.noise)
+        spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in squares)
         scores = channels.low[0] >= 0 and channels.high[0] <= 1
         power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
         if spread <= rounding * level and off <= FAINT * level:
@@ -199,7 +200,3 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
         return Noise(whole, reason, constant=count == 0, scales=count)
     missing = True in reasons and not any(scores for _, scores in tested)
     return Noise(max(ratio for ratio, _ in tested), reasons[True] if missing else None, scales=count)
-
-
-def _squares(channels: _Channels) -> tuple[Double, Double, Double]:
-    return channels.power, channels.level, channels.noise
