@@ -106,7 +106,7 @@ def test_statistics_are_found_once(here, monkeypatch):
 
 
 def test_from_python(here):
-    found = onnx_merge.sweep(network(), "out", start=0.25, stop=1, steps=4, method="merge", allocation="uniform")
+    found = onnx_merge.sweep(network(), "out", start=0.25, stop=1, steps=4, method="merge", allocation="uniform", provenance=False)
     assert [p.keep for p in found.points] == [0.25, 0.5, 0.75, 1.0] and found.metric == "top1_agreement"
     assert onnx.load("out/keep-1.00.onnx") == network() and names(here / "out")[-3:] == REPORTS
     assert found.points[0].cost.macs < found.points[3].cost.macs == found.before.macs
