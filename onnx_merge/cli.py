@@ -236,6 +236,7 @@ def _parser() -> Parser:
     amount.add_argument("--target-params", type=float, metavar="R", help="share of the parameters to leave, within 1%%")
     amount.add_argument("--target-latency", type=float, metavar="R", help="share of the latency to leave, as measured")
     amount.add_argument("--max-drop", type=float, metavar="PCT", help="as small as loses no more points of accuracy")
+    amount.add_argument("--confidence", type=float, metavar="P", help="promise --max-drop of other samples, e.g. 0.95")
     amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
     add_limits(amount)
     add_ways(parser)

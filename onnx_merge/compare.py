@@ -29,7 +29,7 @@ from onnx_merge.parity import accuracy, fidelity
 from onnx_merge.result import Accuracy, Measured
 from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
-from onnx_merge.splits import MEASURED, found_in, parted, rows_of, to_load
+from onnx_merge.splits import MEASURED, PROMISED, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
 from onnx_merge.verdict import Fidelity
 from passes.calibrated.enough import Further
@@ -211,8 +211,10 @@ class Comparison:
         if isinstance(options.calib, str) and options.calib == "synthetic":
             return options.sample_count
         if not options.fits:
-            return max(options.sample_count, options.checked)
-        return to_load(options.sample_count, half=self._chooses and not options.labels)
+            promise = options.confidence is not None and not options.labels
+            return PROMISED if promise else max(options.sample_count, options.checked)
+        half = self._chooses and not options.labels
+        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def on_all(self, result: Session) -> Fidelity:
         """How close ``result`` comes on all samples."""
@@ -246,7 +248,7 @@ class Comparison:
     def _load_others(self, count: int) -> Calibration:
         """At most ``count`` of the user's samples, none of which is measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
-        more = self._load(count + rows_of(held))
+        more = self._load(count if self.options.labels else count + rows_of(held))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
@@ -287,11 +289,14 @@ class Comparison:
         if self.session is None:
             return None
         if self.samples:
-            return self._fidelity(self.session, result, self.compared_feeds(self.samples))
+            feeds = self.compared_feeds(self.samples)
+            self.compared = sha256_of_arrays(feeds)
+            return self._fidelity(self.session, result, feeds)
         problem: OnnxMergeError | None = None
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
+                self.compared = sha256_of_arrays(feeds)
                 return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
@@ -340,7 +345,6 @@ class Comparison:
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
-        self.compared = sha256_of_arrays(feeds)
         return fidelity(
             before,
             after,

@@ -19,6 +19,7 @@ from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING, Piecewise
+from onnx_merge.promise import Promise
 from onnx_merge.provenance import stamp
 from onnx_merge.recorded_options import recorded
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
@@ -77,6 +78,8 @@ class Job:
     settings: CompressSettings = field(init=False)
     recorded: dict[str, object] = field(init=False)
     """The options, for the model's metadata: some cannot be sent to other processes."""
+    promise: Promise | None = field(default=None, init=False)
+    """What is promised of the result, where it was asked for."""
     _study: Study | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -246,9 +249,10 @@ class Job:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
             metric = comparison.metric(compressed, after) if after else None
-        stated = (
-            statement(self.source, self.recorded, comparison, close, accuracy, metric) if options.provenance else None
-        )
+        stated = None
+        if options.provenance:
+            found = (close, accuracy, metric, self.promise)
+            stated = statement(self.source, self.recorded, comparison, *found)
         stamp(compressed.model, stated)
         with self.stages("count"):
             # one shows the shapes; what of them varies, which bodies need to know, several show

@@ -38,6 +38,16 @@ class Metric(Protocol):
     def of_classes(self) -> bool:
         """Whether labels must be class numbers."""
 
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Between which the value of any samples lies, where that is known: a function of the user may have them as its
+        attribute ``bounds``.
+
+        Raises
+        ------
+        UserCodeError: they are no two numbers.
+        """
+
     def __call__(self, predict: Predictor, samples: Mapping[str, Array], labels: Array | None) -> float:
         """What the model that ``predict`` runs is worth on ``samples``, each (N, ...) by input name, with ``labels``
         (N, ...).
@@ -53,6 +63,11 @@ class BuiltIn:
 
     def __init__(self, name: str) -> None:
         self.name, self.of_classes = name, name in OF_CLASSES
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """See `Metric`."""
+        return (0.0, 100.0) if self.name in ("accuracy", "top5") else None
 
     def __call__(self, predict: Predictor, samples: Mapping[str, Array], labels: Array | None) -> float:
         """See `Metric`."""
@@ -105,6 +120,21 @@ class UserMetric:
         if math.isnan(number):
             raise UserCodeError(f"{self._where} returned NaN, which cannot be compared: return a number")
         return float(number) + 0.0  # minus nothing is nothing
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """See `Metric`."""
+        with importable(self._file[0].parent) if self._file else nullcontext():
+            given = getattr(self._loaded(), "bounds", None)
+        if given is None:
+            return None
+        try:
+            low, high = (float(bound) for bound in given)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise UserCodeError(f"the bounds of {self._where} must be two numbers, the lower first, not {given!r}")
+        return low, high
 
     def _loaded(self) -> Callable[..., Any]:
         if self._function is None:

@@ -46,6 +46,10 @@ class Options:
     """What may be lost: the smallest such model is looked for. Points of accuracy with ``labels``, percent of the
     samples whose class changes without; where the outputs are no classes, percent of noise over signal; with
     ``metric`` what that may drop, in its own units."""
+    confidence: float | None = None
+    """Probability, above 0 and below 1, with which ``max_drop`` is to hold on other samples like those held out. These
+    are ``labels``, but half of them where there are no others to fit layers to; or else half of ``calib``, or all that
+    are not needed to fit to, of which up to 4,096 more are read."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
@@ -156,6 +160,8 @@ class Options:
             if chosen.get("lossless"):
                 conflicting = {*BUDGETS, "keep_layer"}
             from_file = {name: value for name, value in from_file.items() if name not in conflicting}
+            if "max_drop" not in from_file and "max_drop" not in chosen:
+                from_file.pop("confidence", None)
         return cls(**{**from_file, **chosen})
 
     def __post_init__(self) -> None:
@@ -190,8 +196,20 @@ class Options:
             raise UsageError("min-metric is a limit on metric: give that too, such as accuracy or FILE.py:FUNCTION")
         if self.min_metric is not None and math.isnan(self.min_metric):
             raise UsageError("min-metric must be a number, not nan")
+        if self.confidence is not None:
+            self._check_promise()
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
+
+    def _check_promise(self) -> None:
+        if self.max_drop is None:
+            raise UsageError("confidence is of a limit: give max-drop too, for example 1")
+        if not (0 < self.confidence < 1):  # type: ignore[operator]
+            raise UsageError(f"confidence must be above 0 and below 1, not {self.confidence:g}; 0.95 is usual")
+        if self.max_drop <= 0:
+            raise UsageError("no number of samples shows that nothing is lost: with confidence, give max-drop above 0")
+        if not self.labels and (not self.has_samples or (isinstance(self.calib, str) and self.calib == "synthetic")):
+            raise UsageError("a promise is made about samples like yours: with confidence, give calib or labels")
 
     def _check_ranges(self) -> None:
         if self.keep is not None:

@@ -49,13 +49,10 @@ def remeasured(
 
     Raises
     ------
-    UsageError: samples are missing, or show nothing of what is stated; or the models have different inputs.
+    UsageError: the samples show nothing of what is stated, or the models have different inputs.
     OnnxMergeError: a model cannot be run.
     """
     stated = _table(measured, "fidelity")
-    if stated.get("real") and not (options.labels or options.has_samples):
-        what = f"{stated.get('samples')} samples of {stated.get('source')}"
-        raise UsageError(f"the file speaks of {what}: give them, or others, with --labels or --calib")
     progress("prepare")
     comparison = _comparison(original, options, stated)
     result = Session(made, comparison.provider)
@@ -95,7 +92,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
     if sha256_of_arrays(found.compared_feeds(found.samples)) == stated.get("sha256"):
         return found
     count = options.check_n or OTHERS
-    others = replace(options, method="merge", max_drop=None, calib_samples=count, check_n=count)
+    others = replace(options, method="merge", max_drop=None, confidence=None, calib_samples=count, check_n=count)
     return Comparison(source.model, others, provider)
 
 

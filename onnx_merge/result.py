@@ -13,6 +13,7 @@ from onnx_merge.save import write_whole
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.latency import Latency
+    from onnx_merge.promise import Promise
     from onnx_merge.verdict import Fidelity
     from passes.cost import Cost
     from passes.plan import GroupPlan
@@ -122,6 +123,8 @@ class Result:
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
     metric: Measured | None = None
     """None if nobody asked for one."""
+    promise: Promise | None = None
+    """With ``confidence``: what is promised of other samples."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -135,6 +138,7 @@ class Result:
             "fidelity": fidelity_table(self.fidelity),
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
             "metric": asdict(self.metric) if self.metric else None,
+            "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,

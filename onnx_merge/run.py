@@ -121,6 +121,7 @@ def run(
         unfolded=compressed.unfolded,
         notes=verdict.notes,
         metric=verdict.metric,
+        promise=job.promise,
     )
     if options.report is not None:
         write_report(result, options.report)

@@ -12,6 +12,7 @@ from onnx_merge.drops import drop_measure
 from onnx_merge.errors import NothingToDoError
 from onnx_merge.job import Job
 from onnx_merge.latency import latency_ratio
+from onnx_merge.promised import promised
 from passes.allocation.budget import Target
 from passes.pipeline import Compressed
 from passes.settings import CompressSettings
@@ -47,6 +48,9 @@ def find(job: Job) -> tuple[Compressed, CompressSettings]:
     UsageError: the model has no classes whose drop could be measured.
     """
     options = job.options
+    if options.max_drop is not None and options.confidence is not None:
+        compressed, settings, job.promise = promised(job, options.max_drop, options.confidence)
+        return compressed, settings
     if options.max_drop is not None:
         return _within_drop(job, options.max_drop)
     if options.target_latency is not None and options.target_latency < 1:

@@ -241,7 +241,7 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("lossless", "coupled", "gate", "provenance", "dry_run", "force", "quiet", "verbose"), _flag),
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"), _optional(_number)),
-    **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop"), _optional(_number)),
+    **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop", "confidence"), _optional(_number)),
     "align": _optional(_align),
     "exclude_inputs": _patterns,
     **dict.fromkeys(("seed", "check_n", "calib_samples"), _whole),

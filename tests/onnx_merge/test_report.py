@@ -18,8 +18,8 @@ from onnx_merge.verdict import Fidelity, OutputFidelity
 from passes.cost import Cost
 
 KEYS = [
-    "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "latency",
-    "allocation",
+    "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
+    "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
