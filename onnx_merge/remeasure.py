@@ -69,14 +69,20 @@ def remeasured(
         close, checks = None, [Check("outputs", keeps=False, reason=error.message)]
     if not checks:
         raise UsageError("these samples show nothing of what the file states: give those it was measured on, or others")
+    same, source = comparison.compared == stated.get("sha256"), without_folder(comparison.source)
+    changed = f"{source} no longer holds what it did: some of its samples may have been fitted to"
     return replace(
         found,
         checks=(*found.checks, *checks),
         samples=close.samples if close else 0,
-        source=without_folder(comparison.source),
-        same_samples=comparison.compared == stated.get("sha256"),
+        source=source,
+        same_samples=same,
         provider=comparison.provider.name,
-        notes=(*comparison.notes, *_notes(measured, options)),
+        notes=(
+            *comparison.notes,
+            *_notes(measured, options),
+            *([changed] if not same and source == stated.get("source") else []),
+        ),
     )
 
 

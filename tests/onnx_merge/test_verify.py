@@ -183,6 +183,14 @@ def test_samples_are_asked_for_where_they_were_the_users(small):
         onnx_merge.verify("out.onnx", "in.onnx")
 
 
+def test_a_file_of_samples_that_changed_is_told(small):
+    with np.load("more.npz") as file:
+        np.savez("c.npz", x=file["x"])
+    found = onnx_merge.verify("out.onnx", "in.onnx", calib="c.npz")
+    assert found.keeps and not found.same_samples
+    assert "calib c.npz no longer holds what it did: some of its samples may have been fitted to" in found.notes
+
+
 def test_options_are_those_of_the_file(here):
     """The same division of the same samples, whatever made it."""
     rng = np.random.default_rng(0)
