@@ -1,4 +1,4 @@
-"""The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect`` and ``sweep``.
+"""The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect``, ``sweep`` and ``verify``.
 
 Only what `--help` needs is imported at the top.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from onnx_merge import __version__
-from onnx_merge.errors import OnnxMergeError, UsageError, one_line
+from onnx_merge.errors import OnnxMergeError, UsageError, UserCodeError, one_line
 from onnx_merge.options import Options
 from onnx_merge.values import CHOICES, did_you_mean
 
@@ -25,6 +25,8 @@ INSPECT = "inspect"
 """As the first argument, the subcommand; a file of that name is ``./inspect``."""
 SWEEP = "sweep"
 """The other one."""
+VERIFY = "verify"
+"""And one more."""
 INTERRUPTED = 130
 DESCRIPTION = """\
 Make an ONNX model smaller and faster without training: channels are removed,
@@ -35,6 +37,7 @@ and what they carried is merged into those that stay.
 
 To see what could be removed, and what cannot and why: onnx-merge inspect IN
 Several sizes, and how they compare: onnx-merge sweep IN -o FOLDER
+Whether OUT keeps what it says of itself: onnx-merge verify OUT --against IN
 """
 INSPECT_DESCRIPTION = """\
 Show the channel groups of an ONNX model: what of the model depends on each,
@@ -51,17 +54,27 @@ calibration samples (--calib):
   FILE.py:FUNCTION    a function, which is run: returns or yields arrays
   synthetic, none     made-up ones (what --method reconstruct does without
                       others), or none at all
-  256 are taken. Where a layer has more inputs than they show places, twice as
-  many serve, or their mirror images too, or up to 1,024 made-up ones, if the
-  model is small; with --calib-samples no more than that.
+  256 are taken, and an eighth (16 to 256) is held out: outputs are compared
+  on it, and nothing is fitted to it. Where a layer has more inputs than they
+  show places, twice as many serve, or their mirror images too, or up to 1,024
+  made-up ones, if the model is small; with --calib-samples no more than that.
+
+measures (--metric), of samples with --labels or --calib; higher is better:
+  accuracy, top5      percent of the samples, by class numbers in --labels
+  neg-cross-entropy   of the same, from logits or probabilities
+  psnr, r2            against labels of an output's shape, or without labels
+                      against the original's outputs
+  FILE.py:FUNCTION    FUNCTION(predict, samples, labels), which returns a number
+  --max-drop is in its units then.
 
 exit codes:
   0  done
   1  failed
-  2  usage, or unreadable input
+  2  usage, or unreadable input, or a function of yours that failed
   3  outputs farther off than a limit allows (--max-nsr, --min-top1 ...), or the
-     verdict is bad on your own samples and there is no --no-gate: the model is
-     written under OUT's name with .rejected.onnx
+     metric below --min-metric, or the verdict is bad on your own samples and
+     there is no --no-gate: the model is written under OUT's name with
+     .rejected.onnx
   4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound; nothing written
 """
@@ -87,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except OnnxMergeError as error:
+        if {"-v", "--verbose"} & set(arguments) and isinstance(error, UserCodeError) and error.__cause__ is not None:
+            import traceback
+
+            traceback.print_exception(error.__cause__)
         code = _fail(error.message, error.exit_code)
     except MemoryError:
         code = _fail("not enough memory", 1)
@@ -106,6 +123,10 @@ def _main(arguments: list[str]) -> int:
         from onnx_merge.cli_sweep import main as sweep
 
         return sweep(arguments)
+    if arguments[:1] == [VERIFY]:
+        from onnx_merge.cli_verify import main as verify
+
+        return verify(arguments)
     files, options, config = parse(arguments)
     if not files or (len(files) < 2 and not options.dry_run):
         missing = "the output file" if files else "the input and the output file"
@@ -215,6 +236,7 @@ def _parser() -> Parser:
     amount.add_argument("--target-params", type=float, metavar="R", help="share of the parameters to leave, within 1%%")
     amount.add_argument("--target-latency", type=float, metavar="R", help="share of the latency to leave, as measured")
     amount.add_argument("--max-drop", type=float, metavar="PCT", help="as small as loses no more points of accuracy")
+    amount.add_argument("--confidence", type=float, metavar="P", help="promise --max-drop of other samples, e.g. 0.95")
     amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
     add_limits(amount)
     add_ways(parser)
@@ -258,9 +280,11 @@ def add_ways(parser: Parser) -> None:
     check = parser.add_argument_group("checks")
     check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
     check.add_argument("--calib", metavar="WHAT", help="samples without labels: see below")
-    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (64)")
+    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (256; 64 made-up)")
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
+    check.add_argument("--metric", metavar="WHAT", help="judge by this measure: see below")
+    check.add_argument("--min-metric", type=float, metavar="X", help="fail if the result's metric is below it")
     check.add_argument("--max-nsr", type=float, metavar="X", help="fail if an output has more noise over signal")
     check.add_argument("--max-kl", type=float, metavar="X", help="fail if classes diverge by more nats")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
@@ -280,6 +304,9 @@ def add_messages(files: argparse._ArgumentGroup) -> None:
     """Options of files and messages that every command that compresses has."""
     files.add_argument("--config", metavar="TOML", help="read options from a file; those given here win")
     files.add_argument("--force", action="store_true", help="replace files that exist")
+    files.add_argument(
+        "--no-provenance", dest="provenance", action="store_false", help="leave no record of the run in the model"
+    )
     files.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     files.add_argument("-v", "--verbose", action="store_true", help="print more")
     files.add_argument("-h", "--help", action="help", help="print this")

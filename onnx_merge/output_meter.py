@@ -118,6 +118,7 @@ class OutputMeter:
                 tested=noise.reason is None,
                 reason=noise.reason,
                 spared=spared and noise.scales <= 1,
+                nsr_error=noise.error,
                 constant=noise.constant,
             )
         return OutputFidelity(
@@ -130,6 +131,7 @@ class OutputMeter:
             tested=found.reason is None,
             reason=found.reason,
             likely=found.likely,
+            nsr_error=noise.error,
             constant=noise.constant,
         )
 

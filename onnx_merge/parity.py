@@ -156,6 +156,17 @@ def batches(
         yield {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}, size, valid
 
 
+def top_classes(model: Session, feeds: Mapping[str, Array], most: int = CHUNK_SAMPLES) -> NDArray[np.int64] | None:
+    """The class with the largest score of every sample (N,); None if the model is no classifier."""
+    found: list[NDArray[np.int64]] = []
+    for chunk, size, valid in batches(feeds, model.inputs, most):
+        scores = _scores(model.run(chunk), size)
+        if scores is None:
+            return None
+        found.append(scores[:valid].argmax(1))
+    return np.concatenate(found) if found else None
+
+
 def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
     """The one output that looks like class scores of ``size`` samples, as (size, classes)."""
     found = [v.reshape(v.shape[:2]) for v in outputs.values() if _is_scores(v, size)]

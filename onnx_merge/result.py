@@ -13,6 +13,7 @@ from onnx_merge.save import write_whole
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.latency import Latency
+    from onnx_merge.promise import Promise
     from onnx_merge.verdict import Fidelity
     from passes.cost import Cost
     from passes.plan import GroupPlan
@@ -35,6 +36,17 @@ class FileInfo:
 class Accuracy:
     """Top-1 accuracy in percent, on all labelled samples."""
 
+    before: float
+    after: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The metric that the user chose, of the original and of the result; higher is better."""
+
+    name: str
+    """That of a built-in one, ``file.py:function``, or that of a function."""
     before: float
     after: float
     samples: int
@@ -109,6 +121,10 @@ class Result:
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    metric: Measured | None = None
+    """None if nobody asked for one."""
+    promise: Promise | None = None
+    """With ``confidence``: what is promised of other samples."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -121,6 +137,8 @@ class Result:
             "after": cost_table(self.after),
             "fidelity": fidelity_table(self.fidelity),
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "metric": asdict(self.metric) if self.metric else None,
+            "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,

@@ -59,7 +59,8 @@ def optimize(
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
     FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
-        ``min_cosine``), or are bad on the user's own samples, unless ``gate`` is False; the model is saved under
+        ``min_cosine``), ``metric`` is below ``min_metric``, or the verdict is bad on the user's own samples, unless
+        ``gate`` is False; the model is saved under
         ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
     OnnxMergeError: a file cannot be written, or a model cannot be run.
@@ -120,6 +121,8 @@ def run(
         provider=provider.name,
         unfolded=compressed.unfolded,
         notes=verdict.notes,
+        metric=verdict.metric,
+        promise=job.promise,
     )
     if options.report is not None:
         write_report(result, options.report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.axes import Axes
 
 LABELS: dict[Metric, str] = {
+    "metric": "metric",
     "accuracy": "top-1 accuracy (%)",
     "top1_agreement": "samples with the original's class (%)",
     "nsr": "noise over signal (less is better)",
@@ -63,7 +65,8 @@ def _draw(sweep: Sweep) -> bytes:
             _panel(axes, sweep, metric, scale)
         else:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=OTHER)
-    panels[0].set_ylabel(LABELS[metric] if metric else "quality")
+    label = sweep.measured.name if metric == "metric" and sweep.measured else LABELS[metric] if metric else "quality"
+    panels[0].set_ylabel(label, parse_math=False)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names) or 1, frameon=False, fontsize=9)
     name = Path(sweep.input.path).name if sweep.input.path else "model"
@@ -145,7 +148,11 @@ def _unit(units: Sequence[tuple[float, str]], most: float) -> tuple[float, str]:
 
 
 def _percent(metric: Metric, value: float | None) -> float:
-    return float("nan") if value is None else value * (100 if metric == "top1_agreement" else 1)
+    return (
+        float("nan")
+        if value is None or not math.isfinite(value)
+        else value * (100 if metric == "top1_agreement" else 1)
+    )
 
 
 def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:

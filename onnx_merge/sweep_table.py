@@ -12,8 +12,15 @@ from onnx_merge.console import WHOLE, printed, screen_width
 from onnx_merge.sweep_result import Metric, Point, Sweep
 from onnx_merge.table import GAP, milliseconds, plain_table, shortened
 
-TITLES: dict[Metric, str] = {"accuracy": "accuracy", "top1_agreement": "same class", "nsr": "noise/signal"}
+TITLES: dict[Metric, str] = {
+    "metric": "metric",
+    "accuracy": "accuracy",
+    "top1_agreement": "same class",
+    "nsr": "noise/signal",
+}
 KNEE = "<- knee"
+WIDE = 24
+"""Of a metric's name, at most."""
 
 
 def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
@@ -25,7 +32,14 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note}", style="yellow") for note in sweep.notes)
     metric, timed = sweep.metric, any(point.latency for point in sweep.points)
     table = plain_table()
-    for title in ("keep", "MACs", "params", "bytes", *([TITLES[metric]] if metric else []), *(["latency"] * timed)):
+    for title in (
+        "keep",
+        "MACs",
+        "params",
+        "bytes",
+        *([_title(sweep, metric)] if metric else []),
+        *(["latency"] * timed),
+    ):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="crop")
@@ -70,10 +84,17 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
     yield point.fidelity.verdict if point.fidelity else "-"
 
 
+def _title(sweep: Sweep, metric: Metric) -> str:
+    found = sweep.measured
+    return shortened(found.name, WIDE) if metric == "metric" and found else TITLES[metric]
+
+
 def quality_text(metric: Metric, value: float | None) -> str:
     """A quality as people read it."""
     if value is None:
         return "-"
+    if metric == "metric":
+        return f"{value:.5g}"
     return f"{value:.3g}" if metric == "nsr" else f"{value if metric == 'accuracy' else 100 * value:.2f}%"
 
 

@@ -17,6 +17,7 @@ from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
+from onnx_merge.metric import check_sendable
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING
@@ -106,6 +107,8 @@ def run(
     provider = available_provider(options.provider)
     stages = Stages(progress)
     with where as executor:
+        if executor.sends:
+            check_sendable(options.metric)
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
@@ -168,6 +171,7 @@ def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[s
         verdict.accuracy,
         ware=result.ware,
         seconds=result.seconds,
+        metric=verdict.metric,
     )
     return point, verdict.notes
 

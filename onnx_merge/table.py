@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -16,6 +17,8 @@ from onnx_merge.result import AllocationResult, GroupResult, Result
 from onnx_merge.verdict import Fidelity, Word
 
 GAP = 3
+POINTS = ("accuracy", "agreement")
+"""What is promised in points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
@@ -91,6 +94,18 @@ def _quality(result: Result) -> Iterator[Text]:
             f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
             style="bold",
         )
+    if result.metric:
+        found = result.metric
+        values = f"{found.before:.5g} -> {found.after:.5g}"
+        if math.isfinite(found.after - found.before):
+            values += f" ({found.after - found.before:+.3g})"
+        yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
+    if result.promise:
+        promise = result.promise
+        points = "" if promise.measure not in POINTS else " point" if promise.max_drop == 1 else " points"
+        lost = f"{promise.max_drop:g}{points} of {promise.measure}"
+        where = f"on samples like the {promise.samples:,} held out"
+        yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
     if result.fidelity:
         if result.allocation is not None and result.allocation.block > 1:
             yield Text(_alignment(result.allocation))

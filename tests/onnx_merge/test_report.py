@@ -11,14 +11,15 @@ import pytest
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.options import Options
-from onnx_merge.result import Accuracy, AllocationResult, FileInfo, GroupResult, Result, write_report
+from onnx_merge.result import Accuracy, AllocationResult, FileInfo, GroupResult, Measured, Result, write_report
 from onnx_merge.run import run
 from onnx_merge.table import fitted, render, shortened, without_repeats
 from onnx_merge.verdict import Fidelity, OutputFidelity
 from passes.cost import Cost
 
 KEYS = [
-    "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "allocation",
+    "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
+    "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
 ]  # fmt: skip
 
@@ -94,6 +95,15 @@ def test_keys_are_stable():
         "consumers": ["conv2"],
     }
     assert found["seconds"] == {"load": 0.1, "total": 0.2} and found["argv"] == ["in.onnx", "out.onnx"]
+
+
+def test_a_metric():
+    found = result(metric=Measured("mine.py:f1", 0.75, 0.625, 1200))
+    assert parsed(found)["metric"] == {"name": "mine.py:f1", "before": 0.75, "after": 0.625, "samples": 1200}
+    assert "metric    mine.py:f1 0.75 -> 0.625 (-0.125) on 1,200 samples\n" in render(found, Pipe())
+    infinite = result(metric=Measured("psnr", math.inf, 41.25, 8))
+    assert parsed(infinite)["metric"]["before"] is None and "psnr inf -> 41.25 on 8 samples" in render(infinite, Pipe())
+    assert parsed(result())["metric"] is None and "metric" not in render(result(), Pipe())
 
 
 def test_what_was_not_measured_is_null():

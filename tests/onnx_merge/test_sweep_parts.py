@@ -14,7 +14,7 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.frontier import frontier, knee
 from onnx_merge.latency import Latency
 from onnx_merge.options import Options
-from onnx_merge.result import Accuracy, FileInfo
+from onnx_merge.result import Accuracy, FileInfo, Measured
 from onnx_merge.sweep_files import SweepFiles, shares
 from onnx_merge.sweep_plot import draw
 from onnx_merge.sweep_result import Point, Sweep
@@ -25,11 +25,12 @@ from passes.cost import Cost
 COLUMNS = [
     "keep", "status", "frontier", "knee", "macs", "macs_ratio", "params", "params_ratio", "bytes", "bytes_ratio",
     "accuracy", "top1_agreement", "cosine", "relative_l2", "ware", "latency_before_ms", "latency_ms", "latency_ratio",
-    "seconds", "file", "sha256", "reason", "verdict", "worst_output", "nsr", "kl", "changed", "changed_low",
-    "changed_high",
+    "seconds", "file", "sha256", "reason", "verdict", "worst_output", "nsr", "kl",
+    "changed", "changed_low", "changed_high", "metric",
 ]  # fmt: skip
 KEYS = [
-    "schema_version", "version", "input", "folder", "before", "metric", "knee", "frontier", "points", "seconds", "seed",
+    "schema_version", "version", "input", "folder", "before", "metric", "metric_name", "knee", "frontier", "points",
+    "seconds", "seed",
     "argv", "provider", "notes",
 ]  # fmt: skip
 
@@ -197,6 +198,22 @@ def test_the_verdict_is_a_column_of_its_own():
         ("done", "bad", "0.5"),
         ("done", "good", "0.01"),
     ]
+
+
+def test_a_metric_goes_before_all_others():
+    values = (0.5, 0.9, 0.95, math.inf)
+    points = [point(k / 10, 100 * k, 90.0, metric=Measured("f1", 0.99, v, 5)) for k, v in enumerate(values, 1)]
+    some = swept(Point(0.05, "failed", "why"), *points)
+    assert some.metric == "metric" and some.knee is points[1] and some.frontier == tuple(points[:3])
+    found = json.loads(some.to_json())
+    assert (found["metric"], found["metric_name"], found["before"]["metric"]) == ("metric", "f1", 0.99)
+    assert [p["metric"] for p in found["points"]] == [None, 0.5, 0.9, 0.95, None]
+    assert [row["metric"] for row in csv.DictReader(io.StringIO(some.to_csv()))] == ["", "0.5", "0.9", "0.95", ""]
+    lines = render(some, Pipe()).splitlines()
+    assert lines[0].split()[-2] == "f1" and lines[2].split()[-1] == "0.99" and lines[5].split()[4] == "0.9"
+    assert draw(some).startswith(b"\x89PNG")
+    infinite = [replace(p, metric=Measured("$psnr", math.inf, 20.0, 5)) for p in points]
+    assert draw(swept(*infinite)).startswith(b"\x89PNG") and "inf" in render(swept(*infinite), Pipe())
 
 
 def test_what_missed_the_gate_is_not_on_the_frontier():
