@@ -337,8 +337,10 @@ class Comparison:
             return None
         problem: OnnxMergeError | None = None
         if self.samples:
+            feeds = self.feeds_compared()
+            self.compared = sha256_of_arrays(feeds)
             try:
-                return self._fidelity(self.session, result, self.feeds_compared())
+                return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
@@ -347,6 +349,7 @@ class Comparison:
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
+                self.compared = sha256_of_arrays(feeds)
                 return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
@@ -405,7 +408,6 @@ class Comparison:
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
-        self.compared = sha256_of_arrays(feeds)
         return fidelity(
             before,
             after,

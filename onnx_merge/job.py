@@ -247,9 +247,10 @@ class Job:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
             metric = comparison.metric(compressed, after) if after else None
-        stated = (
-            statement(self.source, self.recorded, comparison, close, accuracy, metric) if options.provenance else None
-        )
+        stated = None
+        if options.provenance:
+            found = (close, accuracy, metric, self.promise)
+            stated = statement(self.source, self.recorded, comparison, *found)
         stamp(compressed.model, stated)
         with self.stages("count"):
             # one shows the shapes; what of them varies, which bodies need to know, several show

@@ -49,13 +49,10 @@ def remeasured(
 
     Raises
     ------
-    UsageError: samples are missing, or show nothing of what is stated; or the models have different inputs.
+    UsageError: the samples show nothing of what is stated, or the models have different inputs.
     OnnxMergeError: a model cannot be run.
     """
     stated = _table(measured, "fidelity")
-    if stated.get("real") and not (options.labels or options.has_samples):
-        what = f"{stated.get('samples')} samples of {stated.get('source')}"
-        raise UsageError(f"the file speaks of {what}: give them, or others, with --labels or --calib")
     progress("prepare")
     comparison = _comparison(original, options, stated)
     result = Session(made, comparison.provider)
@@ -72,14 +69,20 @@ def remeasured(
         close, checks = None, [Check("outputs", keeps=False, reason=error.message)]
     if not checks:
         raise UsageError("these samples show nothing of what the file states: give those it was measured on, or others")
+    same, source = comparison.compared == stated.get("sha256"), without_folder(comparison.source)
+    changed = f"{source} no longer holds what it did: some of its samples may have been fitted to"
     return replace(
         found,
         checks=(*found.checks, *checks),
         samples=close.samples if close else 0,
-        source=without_folder(comparison.source),
-        same_samples=comparison.compared == stated.get("sha256"),
+        source=source,
+        same_samples=same,
         provider=comparison.provider.name,
-        notes=(*comparison.notes, *_notes(measured, options)),
+        notes=(
+            *comparison.notes,
+            *_notes(measured, options),
+            *([changed] if not same and source == stated.get("source") else []),
+        ),
     )
 
 
@@ -95,7 +98,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
     if sha256_of_arrays(found.compared_feeds(found.samples)) == stated.get("sha256"):
         return found
     count = options.check_n or OTHERS
-    others = replace(options, method="merge", max_drop=None, calib_samples=count, check_n=count)
+    others = replace(options, method="merge", max_drop=None, confidence=None, calib_samples=count, check_n=count)
     return Comparison(source.model, others, provider)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from scipy.stats import beta
@@ -18,6 +19,7 @@ from onnx_merge.source import Source
 
 if TYPE_CHECKING:
     from onnx_merge.compare import Comparison
+    from onnx_merge.promise import Promise
     from onnx_merge.verdict import Fidelity, OutputFidelity
 
 DIGITS = 4
@@ -37,6 +39,7 @@ def statement(
     close: Fidelity | None,
     accuracy: Accuracy | None,
     metric: Measured | None,
+    promise: Promise | None,
 ) -> Provenance:
     """The provenance of a result of ``source``; ``options`` are those of `onnx_merge.recorded_options.recorded`."""
     measured: dict[str, object] = {"provider": comparison.provider.name}
@@ -51,7 +54,16 @@ def statement(
         measured["scored_sha256"] = comparison.scored_sha256
     table = finite(measured)
     assert isinstance(table, dict)
-    return Provenance(__version__, source.info.sha256, source.data_sha256, lineage(source.model), options, table)
+    hashes = (source.info.sha256, source.data_sha256, lineage(source.model))
+    return Provenance(__version__, *hashes, options, table, _promise(promise))
+
+
+def _promise(promise: Promise | None) -> dict[str, object] | None:
+    if promise is None:
+        return None
+    table = finite({**asdict(promise), "bound": rounded(promise.bound)})
+    assert isinstance(table, dict)
+    return table
 
 
 def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:

@@ -72,6 +72,10 @@ def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Pr
     same_model = _identity(provenance, original)
     found = Verification(__version__, provenance.version, made.info, original.info, (same_model,))
     if found.keeps:
+        stated = provenance.measured["fidelity"]
+        if isinstance(stated, dict) and stated.get("real") and not (asked.labels or asked.has_samples):
+            what = f"{stated.get('samples')} samples of {stated.get('source')}"
+            raise UsageError(f"the file speaks of {what}: give them, or others, with --labels or --calib")
         options = restored(provenance.options, {n: v for n, v in given.items() if n not in ("report", "force")})
         found = remeasured(found, made.model, original, provenance.measured, provenance.promise, options, progress)
     if asked.report is not None:

@@ -139,7 +139,7 @@ def test_a_real_run(tmp_path):
     assert list(found) == KEYS and found == parsed(outcome.result)
     assert found["argv"] == arguments and found["seed"] == 7 and found["input"]["path"] is None
     assert {g["status"] for g in found["groups"]} == {"shrunk", "frozen"}
-    assert found["seconds"]["total"] >= sum(found["seconds"].values()) / 2
+    assert found["seconds"]["total"] == max(found["seconds"].values())  # stages may lie in others
     assert found["before"]["params"] == 16 and found["after"]["params"] == 8
 
 

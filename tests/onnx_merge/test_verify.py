@@ -183,6 +183,14 @@ def test_samples_are_asked_for_where_they_were_the_users(small):
         onnx_merge.verify("out.onnx", "in.onnx")
 
 
+def test_a_file_of_samples_that_changed_is_told(small):
+    with np.load("more.npz") as file:
+        np.savez("c.npz", x=file["x"])
+    found = onnx_merge.verify("out.onnx", "in.onnx", calib="c.npz")
+    assert found.keeps and not found.same_samples
+    assert "calib c.npz no longer holds what it did: some of its samples may have been fitted to" in found.notes
+
+
 def test_options_are_those_of_the_file(here):
     """The same division of the same samples, whatever made it."""
     rng = np.random.default_rng(0)
@@ -231,6 +239,27 @@ def test_a_metric_is_verified(small):
 
 def entry(path, key):
     return next(p.value for p in onnx.load(path).metadata_props if p.key == f"onnx_merge.{key}")
+
+
+def test_a_promise_is_verified(here):
+    """Of a network that changes few classes: the promise is about all samples like those."""
+    rng = np.random.default_rng(0)
+    np.savez(here / "c.npz", x=rng.standard_normal((700, 16)).astype(np.float32))
+    np.savez(here / "more.npz", x=rng.standard_normal((3000, 16)).astype(np.float32))
+    amount = {"max_drop": 15, "confidence": 0.9, "gate": False, "align": 1, "calib_samples": 100}
+    _, result = onnx_merge.optimize("in.onnx", "out.onnx", calib="c.npz", **amount)
+    stated = json.loads(entry("out.onnx", "promise"))
+    assert stated["max_drop"] == 15 and stated["confidence"] == 0.9 and stated["samples"] == result.promise.samples
+    with pytest.raises(UsageError, match="give them, or others"):
+        onnx_merge.verify("out.onnx", "in.onnx")
+    for samples in ("c.npz", "more.npz"):
+        found = onnx_merge.verify("out.onnx", "in.onnx", calib=samples)
+        assert found.keeps and found.same_samples == (samples == "c.npz")
+        promise = found.checks[-1]
+        assert promise.quantity == "promise" and promise.stated == 15 and promise.found < 15
+    model = onnx.load("out.onnx")
+    promise = onnx_merge.verify(scaled(model, widest(model), -1), "in.onnx", calib="more.npz").checks[-1]
+    assert promise.quantity == "promise" and not promise.keeps and "15 at most was promised" in promise.reason
 
 
 def test_an_output_that_is_no_number_any_more_is_found(small):
