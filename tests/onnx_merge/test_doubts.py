@@ -16,6 +16,7 @@ from onnx_merge.inner_layers import LEAST, complaint, layers
 from onnx_merge.runtime import CPU, Session
 from onnx_merge.table import render
 
+LIMITS = ", zero, six"
 FAST = {"keep": 0.5, "method": "merge"}
 
 
@@ -51,7 +52,7 @@ def trained(image=1.0, folded=True, act="Relu"):
             nodes.append(f"s{k} = Sigmoid(n{k}) r{k} = Mul(n{k}, s{k})")
         else:
             x = np.maximum(x, 0)
-            nodes.append(f"r{k} = {act}(n{k}{", zero, six" * (act == "Clip")})")
+            nodes.append(f"r{k} = {act}(n{k}{LIMITS if act == 'Clip' else ''})")
         name = f"r{k}"
     nodes.append("p = GlobalAveragePool(r2) f = Flatten(p) y = MatMul(f, head)")
     arrays["head"] = rng.standard_normal((16, 4))
