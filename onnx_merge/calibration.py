@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration_files import array_files, load_array_file, load_array_folder
 from onnx_merge.calibration_images import ImageSettings, image_files, load_images
-from onnx_merge.calibration_python import is_pair, load_function, load_items, split_function
+from onnx_merge.calibration_python import is_pair, load_function, load_items
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import Sizes, index_bounds, random_feeds
 from onnx_merge.synthetic import has_images, synthetic_feeds
+from onnx_merge.user_code import split_function
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

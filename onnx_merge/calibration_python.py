@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
 import math
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -15,18 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.calibration_files import chosen_rows, fitting, joined, spaced, with_batch
-from onnx_merge.errors import InputError, OnnxMergeError
+from onnx_merge.errors import InputError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import Stored, by_input
+from onnx_merge.user_code import importable, load_user_function, reported
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-
-
-def split_function(source: str) -> tuple[Path, str] | None:
-    """(File, function) of ``path/module.py:function``; None if ``source`` is not of that form."""
-    path, _, name = source.rpartition(":")
-    return (Path(path), name) if path.lower().endswith(".py") and name.isidentifier() else None
 
 
 def is_pair(source: object) -> TypeGuard[tuple[Any, Callable[[Any], Any]]]:
@@ -46,17 +38,8 @@ def load_function(
     InputError: there is no such file or function, it fails, or what it gives does not fit.
     """
     where = f"{path}:{name}"
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: check the name")
-    with _importable(path.parent), _reported(where):
-        spec = importlib.util.spec_from_file_location(f"_calibration_{path.stem}", path)
-        assert spec is not None and spec.loader is not None  # of a file with this suffix
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        function = getattr(module, name, None)
-        if not callable(function):
-            raise InputError(f"{path} has no function {name!r}")
-        return load_items(function, inputs, count, where, most)
+    with importable(path.parent), reported(where):
+        return load_items(load_user_function(path, name), inputs, count, where, most)
 
 
 def load_items(
@@ -74,7 +57,7 @@ def load_items(
     transform: Callable[[Any], Any] = _same
     if is_pair(source):
         source, transform = source
-    with _reported(where):
+    with reported(where):
         if callable(source) and not hasattr(source, "get_next") and not isinstance(source, Iterable):
             source = source()
             if is_pair(source):
@@ -137,25 +120,3 @@ def _array(value: Any, where: str) -> Array:
 
 def _same(item: Any) -> Any:
     return item
-
-
-@contextlib.contextmanager
-def _reported(where: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes an error of one line."""
-    try:
-        yield
-    except OnnxMergeError:
-        raise
-    except Exception as error:
-        raise InputError(f"{where} failed: {type(error).__name__}: {error}") from error
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    entry = str(folder.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)

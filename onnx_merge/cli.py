@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from onnx_merge import __version__
-from onnx_merge.errors import OnnxMergeError, UsageError, one_line
+from onnx_merge.errors import OnnxMergeError, UsageError, UserCodeError, one_line
 from onnx_merge.options import Options
 from onnx_merge.values import CHOICES, did_you_mean
 
@@ -54,16 +54,28 @@ calibration samples (--calib):
   FILE.py:FUNCTION    a function, which is run: returns or yields arrays
   synthetic, none     made-up ones (what --method reconstruct does without
                       others), or none at all
-  256 are taken. Where a layer has more inputs than they show places, twice as
-  many serve, or their mirror images too, or up to 1,024 made-up ones, if the
-  model is small; with --calib-samples no more than that.
+  256 are taken, and an eighth (16 to 256) is held out: outputs are compared
+  on it, and nothing is fitted to it. Where a layer has more inputs than they
+  show places, twice as many serve, or their mirror images too, or up to 1,024
+  made-up ones, if the model is small; with --calib-samples no more than that.
+
+measures (--metric), of samples with --labels or --calib; higher is better:
+  accuracy, top5      percent of the samples, by class numbers in --labels
+  neg-cross-entropy   of the same, from logits or probabilities
+  psnr, r2            against labels of an output's shape, or without labels
+                      against the original's outputs
+  FILE.py:FUNCTION    FUNCTION(predict, samples, labels), which returns a number
+  --max-drop is in its units then.
 
 exit codes:
   0  done
   1  failed
-  2  usage, unreadable input, or an original that cannot be run
-  3  outputs farther off than --min-cosine or --min-top1 allow: the model is
-     written under OUT's name with .rejected.onnx
+  2  usage, unreadable input, an original that cannot be run, or a function
+     of yours that failed
+  3  outputs farther off than a limit allows (--max-nsr, --min-top1 ...), or the
+     metric below --min-metric, or the verdict is bad on your own samples and
+     there is no --no-gate: the model is written under OUT's name with
+     .rejected.onnx
   4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound, or its outputs could not be compared with the
      original's (see --unverified); nothing written
@@ -90,6 +102,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = _fail("interrupted", INTERRUPTED)
     except OnnxMergeError as error:
+        if {"-v", "--verbose"} & set(arguments) and isinstance(error, UserCodeError) and error.__cause__ is not None:
+            import traceback
+
+            traceback.print_exception(error.__cause__)
         code = _fail(error.message, error.exit_code)
     except MemoryError:
         code = _fail("not enough memory", 1)
@@ -218,10 +234,12 @@ def _parser() -> Parser:
     amount.add_argument("--target-params", type=float, metavar="R", help="share of the parameters to leave, within 1%%")
     amount.add_argument("--target-latency", type=float, metavar="R", help="share of the latency to leave, as measured")
     amount.add_argument("--max-drop", type=float, metavar="PCT", help="as small as loses no more points of accuracy")
+    amount.add_argument("--confidence", type=float, metavar="P", help="promise --max-drop of other samples, e.g. 0.95")
     amount.add_argument("--lossless", action="store_true", help="remove only what costs nothing")
     add_limits(amount)
     add_ways(parser)
     files = parser.add_argument_group("files and messages")
+    files.add_argument("--no-gate", dest="gate", action="store_false", help="write OUT though the verdict is bad")
     files.add_argument("--report", metavar="JSON", help="write all numbers to a file")
     files.add_argument("--dry-run", action="store_true", help="do everything but write the model")
     add_messages(files)
@@ -260,10 +278,14 @@ def add_ways(parser: Parser) -> None:
     check = parser.add_argument_group("checks")
     check.add_argument("--labels", metavar="NPZ", help="samples with labels: measure accuracy")
     check.add_argument("--calib", metavar="WHAT", help="samples without labels: see below")
-    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (64)")
+    check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (256; 64 made-up)")
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
     check.add_argument("--unverified", action="store_true", help="write a result although outputs cannot be compared")
+    check.add_argument("--metric", metavar="WHAT", help="judge by this measure: see below")
+    check.add_argument("--min-metric", type=float, metavar="X", help="fail if the result's metric is below it")
+    check.add_argument("--max-nsr", type=float, metavar="X", help="fail if an output has more noise over signal")
+    check.add_argument("--max-kl", type=float, metavar="X", help="fail if classes diverge by more nats")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
     check.add_argument("--custom-ops", action="append", metavar="LIBRARY", help="operators that onnxruntime lacks")
     check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256; see below)")

@@ -25,16 +25,16 @@ about the model is found out once, for all of them.
 The knee is the size from which on each MAC saved costs more than before: of
 the sizes that no other beats in both MACs and accuracy, the one farthest
 above the straight line between the first and the last of them (Satopaa et
-al., "Finding a Kneedle in a Haystack", 2011). Accuracy is the share of
-samples that keep their class without --labels, and the cosine of the outputs
-where a model is no classifier.
+al., "Finding a Kneedle in a Haystack", 2011). With --metric, that takes the
+place of accuracy. Accuracy is the share of samples that keep their class
+without --labels, and the cosine of the outputs where a model is no classifier.
 """
 EPILOG = """\
 example:
   onnx-merge sweep model.onnx -o sizes/ --from 0.3 --to 0.9 --labels test.npz
 
 Latency is measured with --benchmark only, on this machine, after all models
-are there. --calib: see onnx-merge --help.
+are there. --calib, --metric: see onnx-merge --help.
 
 exit codes:
   0  done; sizes that failed say why

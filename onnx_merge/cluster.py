@@ -60,6 +60,7 @@ class Cluster:
     def __init__(self, dask: Any, client: Any) -> None:
         self._dask, self._client = dask, client
         self.processes = 1  # workers have machines of their own
+        self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """See `onnx_merge.executors.Executor`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,22 +15,21 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
-from onnx_merge.errors import (
-    FidelityError,
-    InputError,
-    OnnxMergeError,
-    StructureError,
-    UnverifiedError,
-    UsageError,
-)
+from onnx_merge.division import Division, apart_from, divided, divided_labels
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
+from onnx_merge.measure import Measure, check_measured
+from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity, accuracy, fidelity
-from onnx_merge.result import Accuracy
-from onnx_merge.runtime import ProviderChoice, Session
-from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.parity import accuracy, fidelity
+from onnx_merge.result import Accuracy, Measured
+from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
+from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
+from onnx_merge.splits import MEASURED, PROMISED, found_in, parted, rows_of, to_load
+from onnx_merge.synthetic import has_images
+from onnx_merge.verdict import Fidelity
 from onnx_merge.verifiable import CHECKED, UNVERIFIED, cannot_load, check_verifiable
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
@@ -38,6 +37,9 @@ from passes.numerics.arrays import has_rows
 Array = NDArray[Any]
 RANDOM_BYTES = 256 * 2**20
 """Of random samples, at most: 64 photographs are fine, 64 scans of a body are not."""
+
+FEW = 16
+"""Samples that show whether outputs are classes."""
 
 
 @dataclass
@@ -62,12 +64,20 @@ class Comparison:
     source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
+    measure: Measure | None = field(default=None, init=False)
+    """The metric that was asked for, on the samples."""
     assignments: Assignments = field(default=Assignments(()), init=False)
     """Sizes at which the model runs; ``problem`` says why there are none."""
     sizes: Sizes = field(default_factory=dict, init=False)
     """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
+    in_sample: bool = False
+    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
+    real: bool = True
+    """Whether the samples measured on are the user's."""
+    fitted: int | None = None
+    """Samples that layers were fitted to (mirror images count); None if nothing was fitted to any."""
     fitting: Fitting = field(init=False)
     """What samples take, and the sizes that nobody gave."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
@@ -75,6 +85,7 @@ class Comparison:
 
     def __post_init__(self) -> None:
         options = self.options
+        check_measured(options)
         self.sizes = self.given
         self.fitting = Fitting(options.memory_limit, self.sizes)
         try:
@@ -98,11 +109,11 @@ class Comparison:
             self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
         if options.has_samples:
-            twice = 1 if options.max_drop is None else 2
-            self._loaded = self._load(max(twice * options.sample_count, options.check_n))
+            self._loaded = self._load(self._wanted)
             self.notes.extend(self._loaded.notes)
         if options.labels:
-            self.samples = load_samples(options.labels, inputs)
+            wanted = metric_of(options.metric) if options.metric is not None else None
+            self.samples = load_samples(options.labels, inputs, wanted is not None and not wanted.of_classes)
             self.source = f"labels {options.labels}"
         elif self._loaded:
             self.samples = Samples(self._loaded.feeds)
@@ -123,10 +134,14 @@ class Comparison:
                 raise
             self._give_up(error)
             return
-        if options.max_drop is not None:
-            self._hold_out()
+        self._hold_out(inputs)
         if self.samples and self.samples.labels is not None and options.labels:
-            self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+            # Beside a metric, labels may be others than classes.
+            with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
+                self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+        if options.metric is not None and self.samples is not None:
+            most = self.fitting.together(self.samples.feeds)
+            self.measure = Measure(metric_of(options.metric), self.samples, self._session, most)
 
     @property
     def _goes_unverified(self) -> bool:
@@ -155,7 +170,7 @@ class Comparison:
                 check(self._loaded.feeds, f"calib {self._loaded.source}")
             return
         try:
-            check(self._random(self._session, min(CHECKED, self.options.check_n)), self.source)
+            check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
         except InputError:  # the batch may be called dynamic without being so
             check(self._random(self._session, self._batch), self.source)
 
@@ -195,46 +210,60 @@ class Comparison:
         other.options, other.notes = options, list(self.notes)
         return other
 
-    def _hold_out(self) -> None:
-        """Part the samples: what is lost is not measured on those that the layers are solved on."""
-        if self.samples is not None and self.samples.labels is not None:
+    def _hold_out(self, inputs: Sequence[TensorInfo]) -> None:
+        """Part the samples: those measured on are not those that the layers are fitted to."""
+        options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
+        if self.samples is not None and self.samples.labels is not None and options.labels:
             self.held_out = "the labelled samples"
-            if not self.options.has_samples:
-                (kept, _), (feeds, labels) = (_part(self.samples.feeds, self.samples.labels, i) for i in (0, 1))
-                self._loaded = Calibration(kept, f"half of {self.options.labels}", True)
-                self.samples = Samples(feeds, labels)
-                self.held_out = "the half of the labelled samples that was held out"
+            if options.fits and loaded is not None and loaded.real:
+                self._divide(apart_from(self.samples, loaded, inputs, count, seed))
+            elif options.fits and loaded is None and self._chooses:
+                self._divide(divided_labels(self.samples, f"{options.labels}", inputs, count, seed))
             return
-        loaded = self._loaded or self._load(2 * self.options.sample_count)
-        kept, held = (_part(loaded.feeds, None, i)[0] for i in (0, 1))
-        self._loaded, self.samples = replace(loaded, feeds=kept), Samples(held)
-        self.held_out = f"the half of the {'' if loaded.real else 'made-up '}samples that was held out"
-        if not self.options.has_samples:
-            self.source = f"calib {loaded.source}"
+        if loaded is not None and loaded.real:
+            self.held_out = "the samples"
+            if options.fits:
+                self._divide(divided(loaded, inputs, count, seed, half=self._chooses))
+            return
+        self.real = False
+        if loaded is None and not self._chooses:
+            return
+        loaded = self._loaded = loaded or self._load(count)
+        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
+        self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
+        self.source = f"calib {loaded.source}"
 
-    def drop_measure(self) -> Callable[[Session], float]:
-        """Result -> points of accuracy that it loses on the samples held out; without labels, percent of them whose
-        class changes.
+    def _divide(self, found: Division) -> None:
+        self._loaded, self.samples = found.fitted, found.measured
+        self.held_out, self.in_sample = found.what, found.in_sample
 
-        Raises
-        ------
-        OnnxMergeError: the model cannot be run.
-        UsageError: the model has no classes.
-        """
-        original, samples = self.session, self.samples
-        if original is None or samples is None:
-            raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
-        labels, before = samples.labels, self.before
-        if labels is not None and before is not None:
-            return lambda result: before - self._accuracy(result, samples.feeds, labels)
+    @property
+    def _chooses(self) -> bool:
+        """Whether what is measured chooses the result."""
+        return self.options.max_drop is not None
 
-        def changed(result: Session) -> float:
-            close = self._fidelity(original, result, samples.feeds)
-            if close.top1_agreement is None:
-                raise UsageError("max-drop needs a classifier: this model's outputs have no classes")
-            return 100 * (1 - close.top1_agreement)
+    @property
+    def _wanted(self) -> int:
+        """Samples to read, of which some are held out."""
+        options = self.options
+        if isinstance(options.calib, str) and options.calib == "synthetic":
+            return options.sample_count
+        if not options.fits:
+            promise = options.confidence is not None and not options.labels
+            return PROMISED if promise else max(options.sample_count, options.checked)
+        half = self._chooses and not options.labels
+        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
-        return changed
+    def on_all(self, result: Session) -> Fidelity:
+        """How close ``result`` comes on all samples."""
+        assert self.session is not None and self.samples is not None
+        return self._fidelity(self.session, result, self.samples.feeds)
+
+    def holds_classes(self) -> bool:
+        """Whether the model's outputs are classes, as a few samples show."""
+        assert self.session is not None and self.samples is not None
+        few = _spread(self.samples.feeds, FEW)
+        return self._fidelity(self.session, self.session, few).changed is not None
 
     def calibration(self) -> Calibration | None:
         """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
@@ -250,9 +279,16 @@ class Comparison:
         if self.options.calib_samples is not None or self.session is None:
             return []
         if found.real:
-            again = self.options.max_drop is None and self.options.calib_file is not None
-            return further_given(found, self.session.inputs, self._load if again else None)
+            again = not self._chooses and self.options.calib_file is not None
+            return further_given(found, self.session.inputs, self._load_others if again else None)
         return further_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+
+    def _load_others(self, count: int) -> Calibration:
+        """At most ``count`` of the user's samples, none of which is measured on."""
+        held = {} if self.samples is None or self.in_sample else self.samples.feeds
+        more = self._load(count if self.options.labels else count + rows_of(held))
+        feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
+        return replace(more, feeds=feeds).take(count)
 
     def _load(self, count: int, seed: int | None = None) -> Calibration:
         assert self.session is not None  # or there is nothing to load for
@@ -280,8 +316,8 @@ class Comparison:
         return dict(self.options.input_shape)
 
     def fidelity(self, result: Session) -> Fidelity | None:
-        """How close ``result`` comes, on at most ``check_n`` samples; None with a note if they cannot be compared and
-        ``unverified`` is given.
+        """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
+        `Options.checked`; None with a note if outputs cannot be compared and ``unverified`` is given.
 
         Raises
         ------
@@ -293,13 +329,13 @@ class Comparison:
         problem: OnnxMergeError | None = None
         if self.samples:
             try:
-                return self._fidelity(self.session, result, _spread(self.samples.feeds, self.options.check_n))
+                return self._fidelity(self.session, result, self.compared())
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
                 self._uncompared(error)
                 return None
-        for count in (self.options.check_n, self._batch):  # for models whose batch is called dynamic and is not
+        for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
                 return self._fidelity(self.session, result, feeds)
@@ -315,18 +351,12 @@ class Comparison:
             raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
         self.notes.append(f"outputs were not compared: {problem}")
 
-    @property
-    def real(self) -> bool:
-        """Whether outputs are compared on samples of the user's."""
-        given = self._loaded is not None and self._loaded.real
-        return self.samples is not None and (given or self.options.labels is not None)
-
     def compared(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared, at most ``check_n``. The model runs."""
+        """The samples (N, ...) on which outputs are compared. The model runs."""
         if self.samples is not None:
-            return _spread(self.samples.feeds, self.options.check_n)
+            return _spread(self.samples.feeds, self.options.checked if self.real else self.options.made)
         assert self.session is not None
-        return self._random(self.session, self.options.check_n)
+        return self._random(self.session, self.options.made)
 
     @property
     def _batch(self) -> int:
@@ -341,12 +371,30 @@ class Comparison:
         after = self._accuracy(result, self.samples.feeds, self.samples.labels)
         return Accuracy(self.before, after, len(self.samples.labels))
 
-    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: NDArray[np.int64]) -> float:
+    def metric(self, result: object, session: Session) -> Measured | None:
+        """The metric before and after, if one was asked for. What is known of ``result``, whose model ``session`` has
+        loaded, is not measured again."""
+        if self.measure is None or self.session is None:
+            return None
+        return self.measure.measured(result, session, self.session)
+
+    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: Array) -> float:
+        labels = check_labels(labels, len(labels), f"{self.options.labels}")
         return accuracy(model, feeds, labels, self.provider, most=self.fitting.together(feeds))
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
         most = self.fitting.together(feeds)
-        return fidelity(before, after, feeds, self.provider, source=self.source, most=most)
+        return fidelity(
+            before,
+            after,
+            feeds,
+            self.provider,
+            source=self.source,
+            most=most,
+            fitted=self.fitted,
+            real=self.real,
+            in_sample=self.in_sample and bool(self.fitted),
+        )
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
@@ -367,13 +415,16 @@ class Comparison:
         }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` random samples, fewer where they are huge."""
-        bounds, seed, sizes = index_bounds(self.model), self.options.seed, self.fitting.sizes
+        """``count`` made-up samples, fewer where they are huge: of images such as are fitted to, else noise; but
+        other ones."""
+        bounds, seed, sizes = index_bounds(self.model), self.options.seed + MEASURED, self.fitting.sizes
         one = random_feeds(session.inputs, 1, seed, sizes, bounds)
         count = max(
             1, min(count, min(RANDOM_BYTES, self.fitting.inputs) // max(1, sum(array.nbytes for array in one.values())))
         )
         batches = {i.shape[0] if i.shape else None for i in session.inputs}
+        if len(batches) == 1 and has_images(session.inputs, sizes):
+            return self._load(count, seed).feeds
         size = batches.pop() if len(batches) == 1 else None
         if not isinstance(size, int) or size < 1:
             return random_feeds(session.inputs, count, seed, sizes, bounds)
@@ -383,13 +434,6 @@ class Comparison:
         return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
 
 
-def _part(feeds: Mapping[str, Array], labels: Any, first: int) -> tuple[dict[str, Array], Any]:
-    """Every second sample, from ``first`` on."""
-    return {n: a[first::2] if has_rows(a) else a for n, a in feeds.items()}, None if labels is None else labels[
-        first::2
-    ]
-
-
 def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
     total = min((len(array) for array in feeds.values() if has_rows(array)), default=0)
@@ -397,24 +441,3 @@ def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
     return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
-
-
-def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """What the user's limits say about the result: nothing, or the error that the run ends with.
-
-    Raises
-    ------
-    UsageError: ``min_top1`` is set, and the model is no classifier.
-    """
-    missed = []
-    if close is None:
-        return None
-    if options.min_cosine is not None and not close.cosine >= options.min_cosine:
-        missed.append(f"the cosine of the outputs is {close.cosine:.6f}, below --min-cosine {options.min_cosine:g}")
-    if options.min_top1 is not None:
-        if close.top1_agreement is None:
-            raise UsageError("--min-top1 needs a model with one output of class scores: use --min-cosine instead")
-        if not close.top1_agreement >= options.min_top1:
-            share = f"{close.top1_agreement:.4f}"
-            missed.append(f"the top class stays the same for a share of {share}, below --min-top1 {options.min_top1:g}")
-    return FidelityError(" and ".join(missed)) if missed else None

@@ -39,6 +39,10 @@ class InputError(OnnxMergeError):
     exit_code = 2
 
 
+class UserCodeError(InputError):
+    """A function of the user failed, or returned what it must not (exit code 2). Its cause has the traceback."""
+
+
 class FidelityError(OnnxMergeError):
     """The result is sound but misses the fidelity gate that the user set (exit code 3)."""
 

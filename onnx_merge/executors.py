@@ -21,6 +21,10 @@ class Executor(Protocol):
     def processes(self) -> int:
         """Those that share this machine's memory, this one among them."""
 
+    @property
+    def sends(self) -> bool:
+        """Whether candidates are made in other processes, to which all that they need is sent."""
+
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """One result for each share, as they are done. ``job`` is prepared."""
 
@@ -31,6 +35,7 @@ class InProcess:
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
         self.processes = 1
+        self.sends = False
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """See `Executor`."""
@@ -45,6 +50,7 @@ class Processes:
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
         self.processes = jobs + 1  # what was found out about the model stays here as well
+        self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
         """See `Executor`.

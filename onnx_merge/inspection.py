@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from onnx_merge.errors import UsageError
-from onnx_merge.result import FileInfo
+from onnx_merge.result import SCHEMA_VERSION, FileInfo
 
 Status = Literal["free", "prune-only", "frozen"]
 STATUSES: tuple[Status, ...] = ("free", "prune-only", "frozen")
@@ -137,7 +137,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """As text that ends in a line break and is plain ASCII: any stream can take it."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
 
 
 def pattern(expression: str) -> re.Pattern[str]:

@@ -9,22 +9,25 @@ import numpy as np
 
 from onnx_merge.alignment import Block, preferred_block
 from onnx_merge.benchmark import benchmark
-from onnx_merge.compare import Comparison, gate
+from onnx_merge.compare import Comparison
 from onnx_merge.errors import FidelityError, NothingToDoError, OnnxMergeError, UsageError
+from onnx_merge.gates import gate
 from onnx_merge.latency import Latency
+from onnx_merge.measure import metric_gate, together
 from onnx_merge.memory import trim
 from onnx_merge.nothing import why_nothing
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity
 from onnx_merge.pieces import FOLDING, Piecewise
-from onnx_merge.result import Accuracy, AllocationResult, GroupResult, group_results
+from onnx_merge.promise import Promise
+from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
 from onnx_merge.structure import check_structure
 from onnx_merge.unchanged import check_unchanged
+from onnx_merge.verdict import Fidelity
 from passes.allocation.allocate import TargetError
 from passes.allocation.blocks import Blocks
 from passes.allocation.budget import Target
@@ -53,6 +56,7 @@ class Verdict:
     latency: tuple[Latency, ...]
     failure: FidelityError | None
     notes: tuple[str, ...]
+    metric: Measured | None = None
 
 
 @dataclass(eq=False)
@@ -69,6 +73,8 @@ class Job:
     """Of the model, if it is there already (see `analysed`)."""
     block: Block = field(init=False)
     settings: CompressSettings = field(init=False)
+    promise: Promise | None = field(default=None, init=False)
+    """What is promised of the result, where it was asked for."""
     _study: Study | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -174,6 +180,8 @@ class Job:
         except PassError as error:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
+        solves = settings.method == self.settings.method == "reconstruct"
+        self.comparison.fitted = self.study.fitted or None if solves else None
         return compressed
 
     def release(self, compressed: Compressed) -> None:
@@ -228,7 +236,10 @@ class Job:
         with self.stages("compare"):
             after = Session(compressed.model, provider) if comparison.session else None
             close = comparison.fidelity(after) if after else None
+            if close is not None and not options.loses:
+                close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
+            metric = comparison.metric(compressed, after) if after else None
         with self.stages("count"):
             # one shows the shapes; what of them varies, which bodies need to know, several show
             sizes = settings.assignments if compressed.inside else settings.assignments[:1]
@@ -239,7 +250,8 @@ class Job:
             with self.stages("benchmark"):
                 latency = benchmark(compressed.model, comparison)
         every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
-        return Verdict(groups, before, now, close, accuracy, latency, gate(close, options), every)
+        failure = together(gate(close, options), metric_gate(metric, options))
+        return Verdict(groups, before, now, close, accuracy, latency, failure, every, metric)
 
 
 def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:

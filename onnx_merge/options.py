@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ SAFE_DROP = 1.0
 """Points that may be lost on the user's samples, where nobody says how much may go."""
 SAMPLES = 256
 """To calibrate on, where nobody says how many."""
+CHECKED, MADE = 256, 64
+"""To compare outputs on, where nobody says how many: of the user's, and made up."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,13 @@ class Options:
     target_latency: float | None = None
     """Share of the latency that is to be left, as measured here."""
     max_drop: float | None = None
-    """Points that accuracy (with ``labels``) or the share of samples with the same class (without) may drop: the
-    smallest such model is looked for."""
+    """What may be lost: the smallest such model is looked for. Points of accuracy with ``labels``, percent of the
+    samples whose class changes without; where the outputs are no classes, percent of noise over signal; with
+    ``metric`` what that may drop, in its own units."""
+    confidence: float | None = None
+    """Probability, above 0 and below 1, with which ``max_drop`` is to hold on other samples like those held out. These
+    are ``labels``, but half of them where there are no others to fit layers to; or else half of ``calib``, or all that
+    are not needed to fit to, of which up to 4,096 more are read."""
     lossless: bool = False
     """Remove only what costs nothing: dead, constant and parallel channels."""
     method: str = "auto"
@@ -100,12 +108,25 @@ class Options:
     memory_limit: int = 2 * 10**9
     """Bytes that a run may take at its peak, beside what Python and the libraries take, some 500 MB; of a sweep, all
     its processes together. Fewer or smaller samples serve where more do not fit."""
-    check_n: int = 64
-    """Number of samples on which outputs are compared."""
+    check_n: int | None = None
+    """Number of samples on which outputs are compared, at most; by default 256 of those that were held out, or 64
+    made-up ones."""
     min_cosine: float | None = None
     """The gate: smallest mean cosine, -1 to 1, between the outputs before and after."""
     min_top1: float | None = None
     """The gate: smallest share of samples, 0 to 1, whose top class stays the same."""
+    metric: Any = None
+    """What results are judged by, instead of accuracy or how close outputs are: ``accuracy``, ``top5``,
+    ``neg-cross-entropy``, ``psnr``, ``r2``, ``module.py:function``, or a function of (predict, samples, labels) that
+    returns a number, higher being better. See `onnx_merge.metric`."""
+    min_metric: float | None = None
+    """The gate: smallest value of ``metric`` that the result may have."""
+    max_nsr: float | None = None
+    """The gate: largest noise over signal of an output, at least 0; see `passes.numerics.nsr`."""
+    max_kl: float | None = None
+    """The gate: largest Kullback-Leibler divergence of an output's classes from the original's, in nats, at least 0."""
+    gate: bool = True
+    """Whether a result is refused that is bad on the user's own samples; limits that the user sets hold either way."""
     benchmark: tuple[int, ...] | None = None
     """Batch sizes at which latency is measured before and after; empty: 1, or the model's fixed one; None: it is not
     measured. Also True for empty and False for None."""
@@ -143,6 +164,8 @@ class Options:
             if chosen.get("lossless"):
                 conflicting = {*BUDGETS, "keep_layer"}
             from_file = {name: value for name, value in from_file.items() if name not in conflicting}
+            if "max_drop" not in from_file and "max_drop" not in chosen:
+                from_file.pop("confidence", None)
         return cls(**{**from_file, **chosen})
 
     def __post_init__(self) -> None:
@@ -173,8 +196,24 @@ class Options:
             raise UsageError("method reconstruct needs samples: leave out calib none, or ask for method merge")
         if self.max_drop is not None and not self.labels and isinstance(self.calib, str) and self.calib == "none":
             raise UsageError("max-drop is measured on samples: leave out calib none, or give labels")
+        if self.min_metric is not None and self.metric is None:
+            raise UsageError("min-metric is a limit on metric: give that too, such as accuracy or FILE.py:FUNCTION")
+        if self.min_metric is not None and math.isnan(self.min_metric):
+            raise UsageError("min-metric must be a number, not nan")
+        if self.confidence is not None:
+            self._check_promise()
         if self.quiet and self.verbose:
             raise UsageError("quiet and verbose contradict each other: give one of them")
+
+    def _check_promise(self) -> None:
+        if self.max_drop is None:
+            raise UsageError("confidence is of a limit: give max-drop too, for example 1")
+        if not (0 < self.confidence < 1):  # type: ignore[operator]
+            raise UsageError(f"confidence must be above 0 and below 1, not {self.confidence:g}; 0.95 is usual")
+        if self.max_drop <= 0:
+            raise UsageError("no number of samples shows that nothing is lost: with confidence, give max-drop above 0")
+        if not self.labels and (not self.has_samples or (isinstance(self.calib, str) and self.calib == "synthetic")):
+            raise UsageError("a promise is made about samples like yours: with confidence, give calib or labels")
 
     def _check_ranges(self) -> None:
         if self.keep is not None:
@@ -184,7 +223,10 @@ class Options:
             if value is not None:
                 _in_range(name.replace("_", "-"), value, 0, 1, above=True, hint="; 0.5 leaves half")
         if self.max_drop is not None:
-            _in_range("max-drop", self.max_drop, 0, 100, hint="; 1 is one point of accuracy")
+            if self.metric is None:
+                _in_range("max-drop", self.max_drop, 0, 100, hint="; 1 is one point of accuracy")
+            elif not 0 <= self.max_drop < math.inf:
+                raise UsageError(f"max-drop must be at least 0, in the units of metric, not {self.max_drop:g}")
         if isinstance(self.align, int) and self.align < 1:
             raise UsageError(f"align must be at least 1 channel, not {self.align}")
         _in_range("lambda", self.lambda_, 0, 1)
@@ -193,6 +235,10 @@ class Options:
             _in_range("min-cosine", self.min_cosine, -1, 1)
         if self.min_top1 is not None:
             _in_range("min-top1", self.min_top1, 0, 1, hint="; 0.98 lets 2% of the samples change class")
+        for name in ("max_nsr", "max_kl"):
+            value = getattr(self, name)
+            if value is not None:
+                _in_range(name.replace("_", "-"), value, 0, math.inf)
         if self.seed < 0:
             raise UsageError(f"seed must be at least 0, not {self.seed}")
         if self.calib_samples is not None and self.calib_samples < 1:
@@ -207,7 +253,7 @@ class Options:
             raise UsageError(f"benchmark must be batch sizes of at least 1, not {min(self.benchmark)}")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"threads must be at least 1, not {self.threads}")
-        if self.check_n < 1:
+        if self.check_n is not None and self.check_n < 1:
             raise UsageError(f"check-n must be at least 1 sample, not {self.check_n}")
 
     @property
@@ -221,6 +267,21 @@ class Options:
         return SAMPLES if self.calib_samples is None else self.calib_samples
 
     @property
+    def checked(self) -> int:
+        """Samples of the user's to compare outputs on, at most."""
+        return CHECKED if self.check_n is None else self.check_n
+
+    @property
+    def made(self) -> int:
+        """Made-up samples to compare outputs on, at most."""
+        return MADE if self.check_n is None else self.check_n
+
+    @property
+    def fits(self) -> bool:
+        """Whether layers are fitted to samples, if the model can be run on any."""
+        return self.reconstructs and not (isinstance(self.calib, str) and self.calib == "none")
+
+    @property
     def has_samples(self) -> bool:
         """Whether ``calib`` names samples."""
         return self.calib is not None and not (isinstance(self.calib, str) and self.calib in ("auto", "none"))
@@ -232,6 +293,12 @@ class Options:
             path, _, name = self.calib.rpartition(":")
             return Path(path) if name and path else None
         return Path(self.calib) if isinstance(self.calib, os.PathLike) else None
+
+    @property
+    def metric_file(self) -> Path | None:
+        """The file that ``metric`` names, if it names one."""
+        path, _, _ = self.metric.rpartition(":") if isinstance(self.metric, str) else ("", "", "")
+        return Path(path) if path else None
 
     @property
     def fixed_files(self) -> tuple[Path, ...]:
@@ -274,8 +341,15 @@ class Options:
 
     @property
     def has_gate(self) -> bool:
-        """Whether the user set a limit on how far the outputs may move."""
-        return self.min_cosine is not None or self.min_top1 is not None
+        """Whether the user set a limit that the result may miss."""
+        limits = (self.min_cosine, self.min_top1, self.max_nsr, self.max_kl, self.min_metric)
+        return any(limit is not None for limit in limits)
+
+    @property
+    def accepts_bad(self) -> bool:
+        """Whether a bad result is what was asked for; ``max_drop`` and ``min_metric`` say themselves how bad it may
+        be."""
+        return not self.gate or self.max_drop is not None or self.min_metric is not None
 
 
 def _in_range(name: str, value: float, low: float, high: float, above: bool = False, hint: str = "") -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.errors import InputError, StructureError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.output_meter import OutputMeter
 from onnx_merge.runtime import CPU, ProviderChoice, Session, TensorInfo
 from onnx_merge.structure import is_float
+from onnx_merge.verdict import Fidelity, in_order
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -23,57 +24,6 @@ CHUNK_BYTES = 8 * 2**20
 CHUNK_SAMPLES = 128
 STEP = 8
 """Batches are multiples of it, where they are larger: some models take no others."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fidelity:
-    """How close the result's outputs are to the original's."""
-
-    cosine: float
-    """Mean over samples and outputs of the cosine between the flattened outputs; 1 is best."""
-    relative_l2: float
-    """|result - original| / |original|, mean over outputs."""
-    top1_agreement: float | None
-    """Part of the samples (0 to 1) with the same largest score; None for models that are no classifiers."""
-    samples: int
-    source: str
-    """Where the samples come from, as the report says it."""
-    provider: str
-
-
-@dataclass(slots=True)
-class _Distance:
-    """Running comparison of one output."""
-
-    cosines: list[float] = field(default_factory=list)
-    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
-    """Sums over all samples of (result - original)^2, original^2, result^2."""
-
-    def add(self, name: str, expected: Array, actual: Array, size: int, valid: int) -> None:
-        """Compare one batch of ``size`` samples, the first ``valid`` of which count.
-
-        Outputs whose first dim is not the batch count as one sample. Where sizes differ (a number of detections), the
-        smaller one is filled up with zeros: what is missing differs.
-        """
-        batched = all(a.ndim > 0 and a.shape[0] == size for a in (expected, actual))
-        a, b = (x.reshape(size if batched else 1, -1)[:valid].astype(np.float64) for x in (expected, actual))
-        width = max(a.shape[1], b.shape[1])
-        a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
-        finite = np.isfinite(a)
-        if not np.isfinite(b[finite]).all():
-            raise StructureError(f"output {name!r} of the result is not finite where the original's is")
-        a, b = np.where(finite, a, 0), np.where(finite, b, 0)
-        aa, bb = (a * a).sum(1), (b * b).sum(1)
-        self.squares += (float(((a - b) ** 2).sum()), float(aa.sum()), float(bb.sum()))
-        norms = np.sqrt(aa * bb)  # in this order, equal vectors have a cosine of exactly 1
-        # Two zero vectors agree; one alone has no direction in common with anything.
-        cosines = np.where((aa == 0) & (bb == 0), 1.0, (a * b).sum(1) / np.where(norms > 0, norms, 1.0))
-        self.cosines += np.clip(cosines, -1, 1).tolist()
-
-    def relative_l2(self) -> float:
-        """Relative to the result where the original is all zeros."""
-        difference, original, result = self.squares.tolist()
-        return math.sqrt(difference / (original or result or 1.0))
 
 
 def fidelity(
@@ -85,12 +35,15 @@ def fidelity(
     source: str = "samples",
     base_dir: Path | None = None,
     most: int = CHUNK_SAMPLES,
+    fitted: int | None = None,
+    in_sample: bool = False,
+    real: bool = True,
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
     Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
     scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``most``:
-    samples of a batch, where the model leaves it open.
+    samples of a batch, where the model leaves it open. ``fitted``, ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
     ------
@@ -99,31 +52,48 @@ def fidelity(
     OnnxMergeError: a model cannot be loaded or run.
     """
     before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
-    distances: dict[str, _Distance] = {}
+    meters, samples, agreement = _measured(before, after, feeds, most)
+    if not meters:
+        raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
+    if most > 1 and samples > 1 and not all(meter.by_sample for meter in meters.values()):
+        # Of an output that has no axis of samples, one run is one sample: as many runs as samples show its spread.
+        with contextlib.suppress(OnnxMergeError):
+            meters, samples, agreement = _measured(before, after, feeds, 1)
+    return Fidelity(
+        cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
+        relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),
+        top1_agreement=agreement,
+        samples=samples,
+        source=source,
+        provider=before.provider.name,
+        outputs=in_order(meter.result() for meter in meters.values()),
+        fitted=fitted,
+        in_sample=in_sample,
+        real=real,
+    )
+
+
+def _measured(
+    before: Session, after: Session, feeds: Mapping[str, Array], most: int
+) -> tuple[dict[str, OutputMeter], int, float | None]:
+    """What every output came to, the number of samples, and the part of them that keeps its top class."""
+    meters: dict[str, OutputMeter] = {}
     agree = rows = samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, most):
         expected, actual = before.run(chunk), after.run(chunk)
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
         numeric = [n for n, v in expected.items() if v.dtype != object]
-        for name in [n for n in numeric if is_float(expected[n])] or numeric:
-            distances.setdefault(name, _Distance()).add(name, expected[name], actual[name], size, valid)
         scores, new_scores = _scores(expected, size), _scores(actual, size)
+        for name in [n for n in numeric if is_float(expected[n])] or numeric:
+            meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
+            meter.add(expected[name], actual[name], size, valid)
         if scores is not None and new_scores is not None:
             best = scores[:valid].argmax(1)
             agree += int((best == new_scores[:valid].argmax(1)).sum())
             rows += len(best)
         samples += valid
-    if not distances:
-        raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
-    return Fidelity(
-        cosine=float(np.mean([np.mean(d.cosines) for d in distances.values()])),
-        relative_l2=float(np.mean([d.relative_l2() for d in distances.values()])),
-        top1_agreement=agree / rows if rows else None,
-        samples=samples,
-        source=source,
-        provider=before.provider.name,
-    )
+    return meters, samples, agree / rows if rows else None
 
 
 def accuracy(
@@ -186,14 +156,25 @@ def batches(
         yield {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}, size, valid
 
 
+def top_classes(model: Session, feeds: Mapping[str, Array], most: int = CHUNK_SAMPLES) -> NDArray[np.int64] | None:
+    """The class with the largest score of every sample (N,); None if the model is no classifier."""
+    found: list[NDArray[np.int64]] = []
+    for chunk, size, valid in batches(feeds, model.inputs, most):
+        scores = _scores(model.run(chunk), size)
+        if scores is None:
+            return None
+        found.append(scores[:valid].argmax(1))
+    return np.concatenate(found) if found else None
+
+
 def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
     """The one output that looks like class scores of ``size`` samples, as (size, classes)."""
-    found = [
-        v.reshape(v.shape[:2])
-        for v in outputs.values()
-        if is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
-    ]
+    found = [v.reshape(v.shape[:2]) for v in outputs.values() if _is_scores(v, size)]
     return found[0] if len(found) == 1 else None
+
+
+def _is_scores(v: Array, size: int) -> bool:
+    return is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
 
 
 def _session(model: onnx.ModelProto | Session, provider: ProviderChoice, base_dir: Path | None) -> Session:

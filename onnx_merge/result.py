@@ -13,10 +13,13 @@ from onnx_merge.save import write_whole
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.latency import Latency
-    from onnx_merge.parity import Fidelity
+    from onnx_merge.promise import Promise
+    from onnx_merge.verdict import Fidelity
     from passes.cost import Cost
     from passes.plan import GroupPlan
 
+SCHEMA_VERSION = 1
+"""Of the JSON reports, as ``report.schema.json`` describes them: rises where a key goes or means something else."""
 Status = Literal["shrunk", "kept", "frozen", "excluded"]
 
 
@@ -33,6 +36,17 @@ class FileInfo:
 class Accuracy:
     """Top-1 accuracy in percent, on all labelled samples."""
 
+    before: float
+    after: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The metric that the user chose, of the original and of the result; higher is better."""
+
+    name: str
+    """That of a built-in one, ``file.py:function``, or that of a function."""
     before: float
     after: float
     samples: int
@@ -107,6 +121,10 @@ class Result:
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
     """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    metric: Measured | None = None
+    """None if nobody asked for one."""
+    promise: Promise | None = None
+    """With ``confidence``: what is promised of other samples."""
     chosen: str | None = None
     """The option that was taken where none said how much may go."""
     doubts: tuple[str, ...] = ()
@@ -114,22 +132,17 @@ class Result:
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
-        close = self.fidelity
         table: dict[str, object] = {
+            "schema_version": SCHEMA_VERSION,
             "version": self.version,
             "input": {"path": self.input.path, "sha256": self.input.sha256},
             "output": {"path": self.output.path, "sha256": self.output.sha256},
             "before": cost_table(self.before),
             "after": cost_table(self.after),
-            "fidelity": {
-                "cosine": close.cosine if close else None,
-                "relative_l2": close.relative_l2 if close else None,
-                "top1_agreement": close.top1_agreement if close else None,
-                "samples": close.samples if close else 0,
-                "source": close.source if close else None,
-                **({} if close else {"verdict": "untested", "reason": "unverified"}),
-            },
+            "fidelity": fidelity_table(self.fidelity),
             "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "metric": asdict(self.metric) if self.metric else None,
+            "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
             "allocation": asdict(self.allocation) if self.allocation else None,
             "ware": self.ware,
@@ -161,6 +174,37 @@ class Result:
     def to_json(self) -> str:
         """The report, as text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def fidelity_table(close: Fidelity | None) -> dict[str, object]:
+    """As JSON has it; what was not compared was not tested."""
+    outputs: list[object] = [
+        {
+            "name": output.name,
+            "nsr": output.nsr,
+            "kl": output.kl,
+            "changed": output.changed,
+            "changed_low": output.changed_low,
+            "changed_high": output.changed_high,
+            "tested": output.tested,
+            "reason": output.reason,
+        }
+        for output in (close.outputs if close else ())
+    ]
+    return {
+        "verdict": close.verdict if close else "untested",
+        "why": close.why if close else "unverified: the outputs were not compared",
+        "outputs": outputs,
+        "cosine": close.cosine if close else None,
+        "relative_l2": close.relative_l2 if close else None,
+        "top1_agreement": close.top1_agreement if close else None,
+        "samples": close.samples if close else 0,
+        "held_out": close.held_out if close else 0,
+        "fitted": close.fitted if close else None,
+        "in_sample": close.in_sample if close else False,
+        "real": close.real if close else False,
+        "source": close.source if close else None,
+    }
 
 
 def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:

@@ -60,7 +60,8 @@ def optimize(
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow; the model is saved under
+    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow, or ``metric`` is below
+        ``min_metric``; the model is saved under
         ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
     UnverifiedError: its outputs could not be compared with the original's, and ``unverified`` is not given. Nothing is
@@ -145,6 +146,8 @@ def _run(
         provider=provider.name,
         unfolded=compressed.unfolded,
         notes=verdict.notes,
+        metric=verdict.metric,
+        promise=job.promise,
         chosen=chosen or None,
         doubts=unknown,
     )

@@ -33,10 +33,11 @@ IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Samples:
-    """Checked samples: ``feeds`` by input name, each (N, ...), and ``labels`` (N,) where the file has them."""
+    """Checked samples: ``feeds`` by input name, each (N, ...), and ``labels`` where the file has them: class numbers
+    (N,), or for a metric that takes others any array (N, ...)."""
 
     feeds: dict[str, Array]
-    labels: NDArray[np.int64] | None = None
+    labels: Array | None = None
 
 
 def random_feeds(
@@ -159,10 +160,11 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
 
 
-def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
+def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = False) -> Samples:
     """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
 
-    A model with a single input takes the only array that is not labels, whatever its key.
+    A model with a single input takes the only array that is not labels, whatever its key. ``any_labels``: whether they
+    may be anything that has a row for each sample, instead of class numbers.
 
     Raises
     ------
@@ -177,7 +179,12 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo]) -> Samples:
         raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
         return Samples(feeds)
-    return Samples(feeds, check_labels(np.asarray(arrays[label_key]), next(iter(counts.values()), 1), f"{path}"))
+    labels, count = np.asarray(arrays[label_key]), next(iter(counts.values()), 1)
+    if not any_labels:
+        return Samples(feeds, check_labels(labels, count, f"{path}"))
+    if labels.ndim == 0 or len(labels) != count:
+        raise InputError(f"{path}: labels must have {count} rows, one for each sample, not shape {labels.shape}")
+    return Samples(feeds, labels)
 
 
 def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:

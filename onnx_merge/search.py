@@ -8,18 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from onnx_merge.drops import drop_measure
 from onnx_merge.errors import NothingToDoError
 from onnx_merge.job import Job
 from onnx_merge.latency import latency_ratio
-from onnx_merge.runtime import Session
+from onnx_merge.promised import promised
 from passes.allocation.budget import Target
 from passes.pipeline import Compressed
 from passes.settings import CompressSettings
 
 TRIALS = 10
 """At most."""
-CLOSE = 0.2
-"""Points below the largest drop at which the search ends."""
 NEAR = 0.01
 """Relative deviation from the latency at which it ends."""
 FINEST = 0.01
@@ -49,6 +48,9 @@ def find(job: Job) -> tuple[Compressed, CompressSettings]:
     UsageError: the model has no classes whose drop could be measured.
     """
     options = job.options
+    if options.max_drop is not None and options.confidence is not None:
+        compressed, settings, job.promise = promised(job, options.max_drop, options.confidence)
+        return compressed, settings
     if options.max_drop is not None:
         return _within_drop(job, options.max_drop)
     if options.target_latency is not None and options.target_latency < 1:
@@ -57,20 +59,21 @@ def find(job: Job) -> tuple[Compressed, CompressSettings]:
 
 
 def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
-    drop = job.comparison.drop_measure()
+    drop = drop_measure(job.comparison)
 
     def attempt(size: float) -> Trial:
         settings = replace(job.settings, target=Target("macs", size, ROUGH))
         compressed = _shrunk(job, settings)
-        return Trial(size, drop(Session(compressed.model, job.provider)), compressed, settings)
+        return Trial(size, drop.of(compressed), compressed, settings)
 
-    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: limit - CLOSE <= value <= limit)
+    enough = limit - drop.close(limit)
+    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: enough <= value <= limit)
     best = min((t for t in tried if t.value <= limit), key=lambda t: t.size, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
-        raise NothingToDoError(f"max-drop {limit:g} cannot be met: {_least(least, 'points are lost')}")
-    held_out = job.comparison.held_out
-    job.comparison.notes.append(f"{len(tried)} sizes were tried; {best.value:.2f} points are lost on {held_out}")
+        raise NothingToDoError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
+    where = f"{job.comparison.held_out}, which chose the size"
+    job.comparison.notes.append(f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}")
     return best.compressed, best.settings
 
 
@@ -87,7 +90,8 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
     best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
-        raise NothingToDoError(f"target-latency {limit:g} cannot be met: {_least(least, 'of it is the least')}")
+        why = _least(least, lambda value: f"{value:.3g} of it is the least")
+        raise NothingToDoError(f"target-latency {limit:g} cannot be met: {why}")
     job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
     return job.compress(best.settings), best.settings
 
@@ -108,10 +112,10 @@ def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
     return compressed
 
 
-def _least(trial: Trial | None, what: str) -> str:
+def _least(trial: Trial | None, said: Callable[[float], str]) -> str:
     if trial is None:
         return "the model cannot shrink that far"
-    return f"{trial.value:.3g} {what}, at {100 * trial.size:.0f}% of the multiply-adds"
+    return f"{said(trial.value)}, at {100 * trial.size:.0f}% of the multiply-adds"
 
 
 def _bisect(

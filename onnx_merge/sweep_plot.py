@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.axes import Axes
 
 LABELS: dict[Metric, str] = {
+    "metric": "metric",
     "accuracy": "top-1 accuracy (%)",
     "top1_agreement": "samples with the original's class (%)",
-    "cosine": "cosine with the original's outputs",
+    "nsr": "noise over signal (less is better)",
 }
 FRONTIER, KNEE, OTHER = "tab:blue", "tab:red", "tab:grey"
 LABELLED = 12
@@ -63,7 +65,8 @@ def _draw(sweep: Sweep) -> bytes:
             _panel(axes, sweep, metric, scale)
         else:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=OTHER)
-    panels[0].set_ylabel(LABELS[metric] if metric else "quality")
+    label = sweep.measured.name if metric == "metric" and sweep.measured else LABELS[metric] if metric else "quality"
+    panels[0].set_ylabel(label, parse_math=False)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names) or 1, frameon=False, fontsize=9)
     name = Path(sweep.input.path).name if sweep.input.path else "model"
@@ -89,7 +92,7 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
         some = [at[p.keep] for p in others if p.status == status]
         if some:
             axes.plot(*_columns(some), marker, color=OTHER, ms=5, mfc="white", ls="", label=label, zorder=2)
-    whole = _percent(metric, sweep.accuracy if metric == "accuracy" else 1.0)
+    whole = _percent(metric, sweep.original(metric))
     axes.plot([scale.original], [whole], "s", color="black", ms=6, mfc="white", label="original", zorder=2)
     if knee is not None and knee.keep in at:
         axes.plot(
@@ -119,6 +122,8 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
             color=KNEE if is_knee else OTHER if below else "black",
         )
     axes.margins(0.09, 0.14)
+    if metric == "nsr" and not axes.yaxis_inverted():
+        axes.invert_yaxis()  # better is higher, as in the other plots
 
 
 def _scales(sweep: Sweep) -> list[Scale]:
@@ -143,7 +148,11 @@ def _unit(units: Sequence[tuple[float, str]], most: float) -> tuple[float, str]:
 
 
 def _percent(metric: Metric, value: float | None) -> float:
-    return float("nan") if value is None else value * (100 if metric == "top1_agreement" else 1)
+    return (
+        float("nan")
+        if value is None or not math.isfinite(value)
+        else value * (100 if metric == "top1_agreement" else 1)
+    )
 
 
 def _columns(points: list[tuple[float, float]]) -> tuple[list[float], list[float]]:

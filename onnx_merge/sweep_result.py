@@ -12,14 +12,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from onnx_merge.frontier import frontier, knee
-from onnx_merge.result import Accuracy, FileInfo, cost_table, finite, latency_table
+from onnx_merge.result import SCHEMA_VERSION, Accuracy, FileInfo, Measured, cost_table, finite, latency_table
 
 if TYPE_CHECKING:  # the table of a sweep needs no compiler
     from onnx_merge.latency import Latency
-    from onnx_merge.parity import Fidelity
+    from onnx_merge.verdict import Fidelity
     from passes.cost import Cost
 
-Metric = Literal["accuracy", "top1_agreement", "cosine"]
+Metric = Literal["metric", "accuracy", "top1_agreement", "nsr"]
+METRICS: tuple[Metric, ...] = ("metric", "accuracy", "top1_agreement", "nsr")
 Status = Literal["done", "rejected", "failed"]
 
 
@@ -40,13 +41,20 @@ class Point:
     """Weighted average reconstruction error, as in `onnx_merge.result.Result`."""
     seconds: float = 0.0
     """To make it and to judge it."""
+    metric: Measured | None = None
 
     def quality(self, metric: Metric) -> float | None:
-        """What was measured, if it was; accuracy in percent, shares from 0 to 1."""
+        """What was measured, if it was: the metric, accuracy in percent, the share (0 to 1) that keeps its class, or
+        the noise over signal of the worst output."""
+        if metric == "metric":
+            return self.metric.after if self.metric and math.isfinite(self.metric.after) else None
         if metric == "accuracy":
             return self.accuracy.after if self.accuracy else None
-        value = getattr(self.fidelity, metric, None)
-        return value if value is not None and math.isfinite(value) else None
+        if self.fidelity is None:
+            return None
+        if metric == "top1_agreement":
+            return None if self.fidelity.changed is None else 1 - self.fidelity.changed
+        return self.fidelity.loss
 
 
 @dataclass(frozen=True)
@@ -68,10 +76,24 @@ class Sweep:
 
     @property
     def metric(self) -> Metric | None:
-        """The quality that points are compared by: accuracy where there are labels, the share of samples that keep
-        their class for other classifiers, else the cosine of the outputs; None if nothing could be measured."""
-        metrics: tuple[Metric, ...] = ("accuracy", "top1_agreement", "cosine")
-        return next((m for m in metrics if any(p.quality(m) is not None for p in self.points)), None)
+        """What points are compared by: the metric that was asked for, else accuracy where there are labels, the share
+        that keeps its class for other classifiers, else the noise over signal of the outputs; None if nothing could be
+        measured."""
+        measured = [p for p in self.points if p.fidelity is not None or p.accuracy is not None]
+        if any(p.quality("metric") is not None for p in measured):
+            return "metric"
+        return next((m for m in METRICS if measured and all(p.quality(m) is not None for p in measured)), None)
+
+    @property
+    def measured(self) -> Measured | None:
+        """The metric that was asked for, with the original's value, as some point has it."""
+        return next((point.metric for point in self.points if point.metric), None)
+
+    def original(self, metric: Metric) -> float | None:
+        """The original's quality."""
+        if metric == "metric":
+            return self.measured.before if self.measured else None
+        return self.accuracy if metric == "accuracy" else 1.0 if metric == "top1_agreement" else 0.0
 
     @cached_property
     def frontier(self) -> tuple[Point, ...]:
@@ -97,13 +119,14 @@ class Sweep:
             if point.status == "done" and point.cost is not None and quality is not None:
                 points.append(point)
                 costs.append(point.cost.macs)
-                qualities.append(quality)
+                qualities.append(-quality if self.metric == "nsr" else quality)
         return points, costs, qualities
 
     def row(self, point: Point) -> dict[str, object]:
         """A line of the CSV file; latencies are of the first batch size."""
         now, old, close = point.cost, self.before, point.fidelity
         first = point.latency[0] if point.latency else None
+        worst = close.worst if close else None
         return {
             "keep": point.keep,
             "status": point.status,
@@ -127,6 +150,14 @@ class Sweep:
             "file": point.file.path,
             "sha256": point.file.sha256,
             "reason": point.reason,
+            "verdict": close.verdict if close else None,
+            "worst_output": worst.name if worst else None,
+            "nsr": close.nsr if close else None,
+            "kl": close.kl if close else None,
+            "changed": worst.changed if worst else None,
+            "changed_low": worst.changed_low if worst else None,
+            "changed_high": worst.changed_high if worst else None,
+            "metric": point.metric.after if point.metric else None,
         }
 
     def to_csv(self) -> str:
@@ -141,11 +172,17 @@ class Sweep:
     def to_json(self) -> str:
         """The same and what is common to all points, as text that ends in a line break."""
         table: dict[str, object] = {
+            "schema_version": SCHEMA_VERSION,
             "version": self.version,
             "input": {"path": self.input.path, "sha256": self.input.sha256},
             "folder": self.folder,
-            "before": {**cost_table(self.before), "accuracy": self.accuracy},
+            "before": {
+                **cost_table(self.before),
+                "accuracy": self.accuracy,
+                "metric": self.measured.before if self.measured else None,
+            },
             "metric": self.metric,
+            "metric_name": self.measured.name if self.measured else None,
             "knee": self.knee.keep if self.knee else None,
             "frontier": [point.keep for point in self.frontier],
             "points": [{**self.row(point), "latency": latency_table(point.latency)} for point in self.points],

@@ -12,8 +12,15 @@ from onnx_merge.console import WHOLE, printed, screen_width
 from onnx_merge.sweep_result import Metric, Point, Sweep
 from onnx_merge.table import GAP, milliseconds, plain_table, shortened
 
-TITLES: dict[Metric, str] = {"accuracy": "accuracy", "top1_agreement": "same class", "cosine": "cosine"}
+TITLES: dict[Metric, str] = {
+    "metric": "metric",
+    "accuracy": "accuracy",
+    "top1_agreement": "same class",
+    "nsr": "noise/signal",
+}
 KNEE = "<- knee"
+WIDE = 24
+"""Of a metric's name, at most."""
 
 
 def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
@@ -25,15 +32,24 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note}", style="yellow") for note in sweep.notes)
     metric, timed = sweep.metric, any(point.latency for point in sweep.points)
     table = plain_table()
-    for title in ("keep", "MACs", "params", "bytes", *([TITLES[metric]] if metric else []), *(["latency"] * timed)):
+    for title in (
+        "keep",
+        "MACs",
+        "params",
+        "bytes",
+        *([_title(sweep, metric)] if metric else []),
+        *(["latency"] * timed),
+    ):
         table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="crop")
     before = next((point.latency[0].before_ms for point in sweep.points if point.latency), None)
     whole = [f"{sweep.before.bytes:,}"]
     if metric is not None:
-        whole.append(quality_text(metric, sweep.accuracy if metric == "accuracy" else 1.0))
+        whole.append(quality_text(metric, sweep.original(metric)))
     if before is not None:
         whole.append(milliseconds(before))
+    whole.append("")
     rows = [["original", "1.000", "1.000", *whole], *(list(_cells(sweep, point, timed)) for point in sweep.points)]
     titles = [f"{column.header}" for column in table.columns]
     room = width - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=False))
@@ -65,13 +81,21 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
         yield quality_text(metric, point.quality(metric))
     if timed:
         yield milliseconds(point.latency[0].after_ms) if point.latency else "-"
+    yield point.fidelity.verdict if point.fidelity else "-"
+
+
+def _title(sweep: Sweep, metric: Metric) -> str:
+    found = sweep.measured
+    return shortened(found.name, WIDE) if metric == "metric" and found else TITLES[metric]
 
 
 def quality_text(metric: Metric, value: float | None) -> str:
     """A quality as people read it."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if metric == "cosine" else f"{value if metric == 'accuracy' else 100 * value:.2f}%"
+    if metric == "metric":
+        return f"{value:.5g}"
+    return f"{value:.3g}" if metric == "nsr" else f"{value if metric == 'accuracy' else 100 * value:.2f}%"
 
 
 def _remark(sweep: Sweep, point: Point) -> str:

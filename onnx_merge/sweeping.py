@@ -18,6 +18,7 @@ from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
+from onnx_merge.metric import check_sendable
 from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING
@@ -114,12 +115,15 @@ def _run(
     for name in TAKEN:
         if getattr(options, name):
             raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
-    options = replace(options, keep=min(keeps))
+    # Whoever asks for several sizes wants to see where they go bad: that is marked, and no reason to reject one.
+    options = replace(options, keep=min(keeps), gate=False)
     files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
     files.check()
     provider = available_provider(options.provider)
     stages = Stages(progress)
     with where as executor:
+        if executor.sends:
+            check_sendable(options.metric)
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
@@ -184,6 +188,7 @@ def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[s
         verdict.accuracy,
         ware=result.ware,
         seconds=result.seconds,
+        metric=verdict.metric,
     )
     return point, verdict.notes
 

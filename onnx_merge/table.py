@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TextIO
 
@@ -10,13 +11,18 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from onnx_merge.console import printed, screen_width
+from onnx_merge.console import WHOLE, printed, screen_width
+from onnx_merge.quality_text import outputs_text
 from onnx_merge.result import AllocationResult, GroupResult, Result
+from onnx_merge.verdict import Fidelity, Word
 
 GAP = 3
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
 """What the option does that is taken where none says how much may go."""
+POINTS = ("accuracy", "agreement")
+"""What is promised in points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
+VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
 
 def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
@@ -38,6 +44,8 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
     if result.groups:
         yield Text()
         yield from _groups(result.groups, width, verbose)
+    yield Text()
+    yield verdict_line(result.fidelity, WHOLE if verbose else width)
 
 
 def plain_table() -> Table:
@@ -88,23 +96,35 @@ def _quality(result: Result) -> Iterator[Text]:
             f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
             style="bold",
         )
+    if result.metric:
+        found = result.metric
+        values = f"{found.before:.5g} -> {found.after:.5g}"
+        if math.isfinite(found.after - found.before):
+            values += f" ({found.after - found.before:+.3g})"
+        yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
+    if result.promise:
+        promise = result.promise
+        points = "" if promise.measure not in POINTS else " point" if promise.max_drop == 1 else " points"
+        lost = f"{promise.max_drop:g}{points} of {promise.measure}"
+        where = f"on samples like the {promise.samples:,} held out"
+        yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
     if result.chosen:
         yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.fidelity:
-        close = result.fidelity
-        words = [f"cosine {_ratio(close.cosine)}", f"relative error {close.relative_l2:.3g}"]
-        if close.top1_agreement is not None:
-            words.append(f"same top class {100 * close.top1_agreement:.1f}%")
-        which = "random samples" if close.source == "random" else f"samples of {close.source.partition(' ')[2]}"
         if result.allocation is not None and result.allocation.block > 1:
             yield Text(_alignment(result.allocation))
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
-        yield Text(f"outputs   {', '.join(words)} on {close.samples:,} {which} ({close.provider})")
+        yield Text(outputs_text(result.fidelity))
     for doubt in result.doubts:
         yield Text(f"samples   {doubt}", style="yellow")
-    if result.fidelity is None:
-        yield Text("outputs   untested: they could not be compared with the original's (--unverified)", style="yellow")
+
+
+def verdict_line(close: Fidelity | None, width: int) -> Text:
+    """The last line of a run's table, in one line of the screen."""
+    word, why = (close.verdict, close.why) if close else ("untested", "unverified: the outputs were not compared")
+    start = "verdict   "
+    return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
 
 
 def _alignment(found: AllocationResult) -> str:
@@ -113,11 +133,6 @@ def _alignment(found: AllocationResult) -> str:
     if found.predicted_loss is not None and found.unaligned_loss:
         text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
     return text
-
-
-def _ratio(value: float) -> str:
-    """Digits enough to tell from 1 what is not 1."""
-    return f"{value:.4f}" if value < 0.9999 else f"{value:.7f}"
 
 
 def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Iterator[RenderableType]:

@@ -22,6 +22,8 @@ CHOICES = {
 }
 CALIB_WORDS = ("auto", "synthetic", "none")
 """What ``calib`` may be besides a source of samples."""
+METRICS = ("accuracy", "top5", "neg-cross-entropy", "psnr", "r2")
+"""What ``metric`` may be besides a function."""
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
 
@@ -52,8 +54,8 @@ def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for given, value in values.items():
         name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
-        if name == "no_coupled":
-            name, value = "coupled", not _flag(f"{where}{label}", value)
+        if name in ("no_coupled", "no_gate"):
+            name, value = name.removeprefix("no_"), not _flag(f"{where}{label}", value)
         name = "lambda_" if name == "lambda" else name
         if name not in CONVERTERS:
             raise UsageError(f"{where}unknown option {given!r}{did_you_mean(label, OPTION_NAMES)}")
@@ -106,6 +108,21 @@ def _calib(name: str, value: object) -> object:
     if isinstance(value, str):
         return value if value in CALIB_WORDS or ".py:" in value.lower() else Path(value)
     return value
+
+
+def _metric(name: str, value: object) -> object:
+    """A name, ``module.py:function``, or a function."""
+    if callable(value):
+        return value
+    if not isinstance(value, str):
+        raise UsageError(f"{name} must be a function or a name, not {value!r}")
+    path, _, function = value.rpartition(":")
+    if value in METRICS or (path.lower().endswith(".py") and function.isidentifier()):
+        return value
+    if value.lower().endswith((".py", ".py:")):
+        raise UsageError(f"{name} must name a function too: {value.rstrip(':')}:FUNCTION")
+    hint = did_you_mean(value, METRICS)
+    raise UsageError(f"{name} must be {', '.join(METRICS)} or FILE.py:FUNCTION, not {value!r}{hint}")
 
 
 def _numbers(name: str, value: object) -> tuple[float, ...]:
@@ -226,11 +243,11 @@ def _items(value: object) -> list[object]:
 
 
 CONVERTERS: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("lossless", "coupled", "dry_run", "force", "quiet", "verbose"), _flag),
+    **dict.fromkeys(("lossless", "coupled", "gate", "dry_run", "force", "quiet", "verbose"), _flag),
     "unverified": _flag,
     **dict.fromkeys(("lambda_", "threshold"), _number),
-    **dict.fromkeys(("keep", "min_cosine", "min_top1"), _optional(_number)),
-    **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop"), _optional(_number)),
+    **dict.fromkeys(("keep", "min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"), _optional(_number)),
+    **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop", "confidence"), _optional(_number)),
     "align": _optional(_align),
     "exclude_inputs": _patterns,
     **dict.fromkeys(("seed", "check_n", "calib_samples"), _whole),
@@ -238,6 +255,7 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("labels", "report"), _optional(_path)),
     **dict.fromkeys(("mean", "std"), _optional(_numbers)),
     "calib": _optional(_calib),
+    "metric": _optional(_metric),
     "benchmark": _optional(_batches),
     "threads": _optional(_whole),
     "memory_limit": _bytes,

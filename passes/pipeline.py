@@ -15,6 +15,7 @@ from passes.allocation.losses import Losses
 from passes.analysis import Analysis, analyse
 from passes.bodies import Body, rebuilt
 from passes.calibrated.reconstruct import Reconstruction, reconstruct
+from passes.calibrated.restandardise import samples_in
 from passes.calibrated.views import Samples, View, Views
 from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
@@ -133,6 +134,12 @@ class Study:
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process: the terminal that progress is shown on stays here."""
         return {**vars(self), "_progress": silent, "_seconds": {}}
+
+    @property
+    def fitted(self) -> int:
+        """Samples that layers are fitted to, mirror images among them; 0 where they are too few to fit to."""
+        feeds = [] if self._views is None else self._views.feeds
+        return sum(map(samples_in, feeds)) if len(feeds) > 1 else 0
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Makes the helpers in `support` importable, and a folder to work in."""
+"""Makes the helpers in `support` importable, a folder to work in, and every report to fit its schema."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,21 @@ import onnx
 import pytest
 
 sys.path.append(str(Path(__file__).parent / "support"))
+from schema import checked  # noqa: E402
 from smallnet import network  # noqa: E402
+
+from onnx_merge.inspection import Inspection  # noqa: E402
+from onnx_merge.result import Result  # noqa: E402
+from onnx_merge.sweep_result import Sweep  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reports_fit_their_schema():
+    """Whatever report a test has written in this process is validated."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, report in (("run", Result), ("inspection", Inspection), ("sweep", Sweep)):
+            patch.setattr(report, "to_json", checked(report.to_json, kind))
+        yield
 
 
 @pytest.fixture

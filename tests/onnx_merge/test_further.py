@@ -79,7 +79,7 @@ def test_as_many_as_asked_for(options, ways):
 
 
 def test_a_run_says_so_and_gives_the_same_again(tmp_path):
-    np.savez(tmp_path / "x.npz", x=images(40, 1, 8, 8))
+    np.savez(tmp_path / "x.npz", x=images(56, 1, 8, 8))  # of which 16 are held out
     runs = [optimize(model(), keep=0.5, calib=tmp_path / "x.npz") for _ in range(2)]
     said = "mirror images served too: 40 show some layer fewer places than it has inputs (--calib-samples 40: no more)"
     assert all(said in result.notes for _, result in runs)

@@ -258,7 +258,7 @@ def test_the_gate_on_classes():
         optimize(chain(), keep=0.1, method="merge", min_top1=1)
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N,3] x) => (float[N,1] y) { h = MatMul(x, w)  y = MatMul(h, v) }"""
-    with pytest.raises(UsageError, match="use --min-cosine"):
+    with pytest.raises(UsageError, match="use --max-nsr"):
         optimize(filled(text, {"w": (3, 8), "v": (8, 1)}), keep=0.5, min_top1=0.5)
 
 

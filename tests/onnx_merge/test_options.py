@@ -157,6 +157,29 @@ def test_alignment():
         assert refused(align=value).startswith("align must be auto or a whole number of channels")
 
 
+def test_metrics():
+    assert Options.make({"metric": "r2"}).metric_file is None and Options.make({"metric": print}).metric is print
+    assert str(Options.make({"metric": "a/b.py:f", "min_metric": 0}).metric_file) == "a/b.py"
+    assert Options.make({"metric": "r2", "min_metric": 0.5}).has_gate and not Options.make({"metric": "r2"}).has_gate
+    assert refused(metric="acuracy") == (
+        "metric must be accuracy, top5, neg-cross-entropy, psnr, r2 or FILE.py:FUNCTION, not 'acuracy': did you mean "
+        "accuracy?"
+    )
+    assert refused(metric="mine.py") == "metric must name a function too: mine.py:FUNCTION"
+    assert "metric must be accuracy, top5" in refused(metric="mine.py:1") and "not ''" in refused(metric="")
+    assert refused(metric=3) == "metric must be a function or a name, not 3"
+    assert refused(min_metric=0.5).startswith("min-metric is a limit on metric: give that too, such as accuracy or")
+    assert refused(metric="r2", min_metric=math.nan) == "min-metric must be a number, not nan"
+
+
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf])
+def test_a_drop_of_a_metric_is_in_its_units(value):
+    assert Options.make({"metric": "psnr", "max_drop": 250}).max_drop == 250
+    assert (
+        refused(metric="psnr", max_drop=value) == f"max-drop must be at least 0, in the units of metric, not {value:g}"
+    )
+
+
 def test_names_have_dashes_or_underscores():
     assert Options.make({"check-n": 3}) == Options.make({"check_n": 3})
     assert Options.make({"lambda": 0.5}) == Options.make({"lambda_": 0.5})
@@ -209,6 +232,11 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         min_cosine = 0.9
         fix-shape = ["x:1,3"]
         min-top1 = 1
+        metric = "mine.py:f1"
+        min-metric = -2
+        max-nsr = 0.1
+        max_kl = 0.2
+        no-gate = true
         report = "r.json"
         dry-run = true
         force = true
@@ -222,12 +250,14 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     options = Options.from_toml(path)
     lines = path.read_text().split("\n")
     given = {line.split("=")[0].strip(' "[]').replace("_", "-") for line in lines if line.strip()}
-    others = {name.replace("_", "-") for name in BUDGETS if name != "keep"}  # beside which there is no keep
-    assert given - {"a", "no-coupled"} == set(OPTION_NAMES) - {"coupled", *others}
+    others = {name.replace("_", "-") for name in (*BUDGETS, "confidence") if name != "keep"}  # no keep beside them
+    assert given - {"a", "no-coupled", "no-gate"} == set(OPTION_NAMES) - {"coupled", "gate", *others}
+    assert options.max_nsr == 0.1 and options.max_kl == 0.2 and not options.gate
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)
     assert options.fix_input == (("rate", "16000"),)
     assert options.keep_layer == (("a=b", 0.25),) and options.min_top1 == 1.0
+    assert options.metric == "mine.py:f1" and options.min_metric == -2.0
 
 
 def test_the_command_line_wins_over_the_file(tmp_path):

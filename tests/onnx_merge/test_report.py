@@ -11,16 +11,23 @@ import pytest
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity
-from onnx_merge.result import Accuracy, AllocationResult, FileInfo, GroupResult, Result, write_report
+from onnx_merge.result import Accuracy, AllocationResult, FileInfo, GroupResult, Measured, Result, write_report
 from onnx_merge.run import run
 from onnx_merge.table import fitted, render, shortened, without_repeats
+from onnx_merge.verdict import Fidelity, OutputFidelity
 from passes.cost import Cost
 
 KEYS = [
-    "version", "input", "output", "before", "after", "fidelity", "accuracy", "latency", "allocation",
+    "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
+    "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
     "chosen", "doubts",
+]  # fmt: skip
+
+UNVERIFIED = "unverified: the outputs were not compared"
+FIDELITY = [
+    "verdict", "why", "outputs", "cosine", "relative_l2", "top1_agreement", "samples", "held_out", "fitted",
+    "in_sample", "real", "source",
 ]  # fmt: skip
 
 
@@ -76,7 +83,7 @@ def test_keys_are_stable():
     assert found["input"] == {"path": "in.onnx", "sha256": "ab"} and list(found["output"]) == ["path", "sha256"]
     assert found["before"] == {"params": 1000, "macs": 2000, "bytes": 4000, "nodes": 10, "ops": {"Conv": 6, "Relu": 4}}
     assert list(found["after"]) == list(found["before"])
-    assert list(found["fidelity"]) == ["cosine", "relative_l2", "top1_agreement", "samples", "source"]
+    assert list(found["fidelity"]) == FIDELITY
     assert found["accuracy"] == {"before": 99.0, "after": 98.0} and found["ware"] == 0.125
     assert found["groups"][0] == {
         "name": "conv1",
@@ -92,11 +99,21 @@ def test_keys_are_stable():
     assert found["seconds"] == {"load": 0.1, "total": 0.2} and found["argv"] == ["in.onnx", "out.onnx"]
 
 
+def test_a_metric():
+    found = result(metric=Measured("mine.py:f1", 0.75, 0.625, 1200))
+    assert parsed(found)["metric"] == {"name": "mine.py:f1", "before": 0.75, "after": 0.625, "samples": 1200}
+    assert "metric    mine.py:f1 0.75 -> 0.625 (-0.125) on 1,200 samples\n" in render(found, Pipe())
+    infinite = result(metric=Measured("psnr", math.inf, 41.25, 8))
+    assert parsed(infinite)["metric"]["before"] is None and "psnr inf -> 41.25 on 8 samples" in render(infinite, Pipe())
+    assert parsed(result())["metric"] is None and "metric" not in render(result(), Pipe())
+
+
 def test_what_was_not_measured_is_null():
     found = parsed(result(fidelity=None))
     assert found["accuracy"] is None
-    nothing = {"cosine": None, "relative_l2": None, "top1_agreement": None, "samples": 0, "source": None}
-    assert found["fidelity"] == {**nothing, "verdict": "untested", "reason": "unverified"}
+    known = {"verdict": "untested", "why": UNVERIFIED, "outputs": [], "in_sample": False}
+    nothing = {**dict.fromkeys(FIDELITY), **known, "real": False, "samples": 0, "held_out": 0}
+    assert found["fidelity"] == nothing
 
 
 def test_there_is_no_nan_and_no_infinity():
@@ -149,8 +166,9 @@ def test_before_and_after():
     assert lines[0].split() == ["before", "after", "ratio"]
     assert lines[2].split() == ["parameters", "1,000", "500", "0.500"]
     assert [line.split()[0] for line in lines[2:6]] == ["parameters", "MACs", "bytes", "nodes"]
-    assert lines[-2].split() == ["conv1", "64", "->", "39", "merge"]
-    assert lines[-1].split() == ["head", "10", "->", "10", "-", "y", "is", "a", "graph", "output"]
+    assert lines[-4].split() == ["conv1", "64", "->", "39", "merge"]
+    assert lines[-3].split() == ["head", "10", "->", "10", "-", "y", "is", "a", "graph", "output"]
+    assert lines[-1].startswith("verdict   untested: ")
 
 
 def test_division_by_nothing():
@@ -158,14 +176,39 @@ def test_division_by_nothing():
     assert "parameters" in render(result(groups=()), Pipe())
 
 
+def close(*outputs, **changes):
+    return replace(Fidelity(0.99, 0.1, None, 32, "calib my file.npz", "cpu", outputs), **changes)
+
+
+SCORES = OutputFidelity("scores", 0.012, 0.004, 0.031, 0.008, 0.084, likely=(0.02, 0.05))
+BOXES = OutputFidelity("boxes", 0.0003)
+
+
 def test_how_close_the_outputs_are():
-    text = render(result(), Pipe())
-    assert "cosine 0.9900, relative error 0.1, same top class 50.0% on 64 random samples (cpu)" in text
-    close = Fidelity(0.99999912, 0.0, None, 5, "labels my file.npz", "cuda")
-    text = render(result(fidelity=close, accuracy=Accuracy(99.0, 98.5, 1000)), Pipe())
-    assert "cosine 0.9999991, relative error 0 on 5 samples of my file.npz (cuda)" in text
+    text = render(result(fidelity=close(SCORES, BOXES, fitted=1256)), Pipe())
+    line = "noise/signal 0.012 (worst: scores), classes changed 3.1% (0.8% to 8.4%), KL 0.004"
+    assert f"outputs   {line} on 32 held-out samples of my file.npz (1,256 fitted) (cpu)\n" in text
+    assert text.endswith("\nverdict   good: scores: 3.1% change class, limit 10%\n")
+    text = render(result(fidelity=close(BOXES, in_sample=True), accuracy=Accuracy(99.0, 98.5, 1000)), Pipe())
+    assert "outputs   noise/signal 0.0003 on 32 in-sample samples of my file.npz (cpu)" in text
     assert "accuracy  99.00% -> 98.50% (-0.50) on 1,000 samples" in text
-    assert "cosine" not in render(result(fidelity=None), Pipe())
+    text = render(result(fidelity=close(BOXES, real=False, source="random")), Pipe())
+    assert "outputs   noise/signal 0.0003 on 32 made-up samples (cpu)" in text
+    assert "outputs   " not in render(result(fidelity=None), Pipe())
+    unknown = close(OutputFidelity("y", tested=False, reason="its size depends on the sample"))
+    assert "relative error 0.1, noise/signal unknown: its size depends" in render(result(fidelity=unknown), Pipe())
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "dumb")
+    long = replace(BOXES, name=LONG, nsr=0.5)
+    some = result(fidelity=close(long, SCORES), groups=(group(LONG),))
+    lines = render(some, Terminal()).splitlines()
+    assert lines[-1].startswith("verdict   bad: ") and max(map(len, lines)) <= width
+    assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.02")
+    assert render(result(fidelity=None), Pipe()).splitlines()[-1] == f"verdict   untested: {UNVERIFIED}"
 
 
 def test_notes_and_foldings():
@@ -188,7 +231,7 @@ def test_tables_fit_the_terminal(monkeypatch, width):
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     assert len([line for line in lines if "64 -> 39" in line]) == 3
-    assert lines[-1] == "(shortened to fit; -v shows all)"
+    assert lines[-3] == "(shortened to fit; -v shows all)"
 
 
 def test_a_pipe_has_a_fixed_width_and_no_colours(monkeypatch):

@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from onnx_merge import job, search
 from onnx_merge.alignment import Block
+from onnx_merge.calibration_files import spaced
 from onnx_merge.compare import Comparison
-from onnx_merge.errors import NothingToDoError, UsageError
+from onnx_merge.drops import POINTS, Drop
+from onnx_merge.errors import NothingToDoError
 from onnx_merge.options import Options
 from onnx_merge.run import optimize
 from onnx_merge.runtime import CPU, Session
-from onnx_merge.search import CLOSE, FINEST, NEAR, TRIALS, Trial, _bisect
+from onnx_merge.search import FINEST, NEAR, TRIALS, Trial, _bisect
+from onnx_merge.splits import held_rows
 from passes.cost import cost
 from passes.graph.model import Graph
 from passes.normalise import normalise
@@ -25,6 +28,7 @@ MODELS = Path(__file__).parents[2] / "models"
 DIGITS, LABELS, CALIB = (MODELS / name for name in ("digits_cnn.onnx", "digits_test.npz", "digits_calib.npz"))
 PLAIN = dict(method="merge", align=1)
 """Without the time that solving and probing take."""
+SOLVED = dict(align=1, allocation="uniform", calib_samples=64)
 
 
 def bisect(value, limit, rising, start=None, enough=None):
@@ -37,7 +41,7 @@ def bisect(value, limit, rising, start=None, enough=None):
             raise NothingToDoError("it cannot shrink that far")
         return Trial(size, found, None, None)
 
-    close = (lambda v: abs(v - limit) <= NEAR * limit) if rising else (lambda v: limit - CLOSE <= v <= limit)
+    close = (lambda v: abs(v - limit) <= NEAR * limit) if rising else (lambda v: limit - POINTS <= v <= limit)
     return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), enough=enough or close)
 
 
@@ -56,7 +60,7 @@ def test_a_falling_value_is_met_from_below(limit, power):
     assert len(tried) <= TRIALS
     best = min((t.size for t in tried if t.value <= limit), default=1.0)
     crossing = 1 - (limit / 100) ** (1 / power)
-    assert crossing <= best <= crossing + 2 * FINEST or limit - CLOSE <= tried[-1].value <= limit
+    assert crossing <= best <= crossing + 2 * FINEST or limit - POINTS <= tried[-1].value <= limit
 
 
 @settings(deadline=None, max_examples=60)
@@ -95,28 +99,39 @@ def share_of_macs(before, after):
     return macs[1] / macs[0]
 
 
-def test_a_drop_of_accuracy_is_kept_to():
-    model, result = optimize(DIGITS, max_drop=2, labels=LABELS, calib_samples=64, **PLAIN)
+def accuracy(model, rows):
     held = np.load(LABELS)
-    outputs = Session(model, CPU).run({"input": held["input"][1::2]})["logits"]
-    after = 100 * (outputs.argmax(1) == held["labels"][1::2]).mean()
-    assert result.accuracy.after == pytest.approx(after) and result.accuracy.samples == 250
-    assert result.accuracy.before - after <= 2 and result.after.macs < 0.9 * result.before.macs
-    assert any("the half of the labelled samples that was held out" in note for note in result.notes)
+    outputs = Session(model, CPU).run({"input": held["input"][rows]})["logits"]
+    return 100 * (outputs.argmax(1) == held["labels"][rows]).mean()
+
+
+def test_a_drop_of_accuracy_is_kept_to():
+    model, result = optimize(DIGITS, max_drop=2, labels=LABELS, **SOLVED)
+    rows = held_rows(500, 436, 0)
+    assert result.accuracy.after == pytest.approx(accuracy(model, rows)) and result.accuracy.samples == 436
+    assert result.accuracy.before - result.accuracy.after <= 2 and result.after.macs < 0.9 * result.before.macs
+    assert result.fidelity.fitted == 64 and not result.fidelity.in_sample
+    assert any("the 436 labelled samples that were held out" in note for note in result.notes)
+
+
+def test_all_labelled_samples_are_measured_on_where_nothing_is_fitted():
+    model, result = optimize(DIGITS, max_drop=2, labels=LABELS, **PLAIN)
+    assert result.accuracy.after == pytest.approx(accuracy(model, slice(None))) and result.accuracy.samples == 500
+    assert result.fidelity.fitted is None
 
 
 def test_labels_are_not_parted_where_there_are_other_samples():
     _, result = optimize(DIGITS, max_drop=5, labels=LABELS, calib=CALIB, calib_samples=64, **PLAIN)
     assert result.accuracy.samples == 500
-    assert any(note.endswith("points are lost on the labelled samples") for note in result.notes)
+    assert any(note.endswith("points are lost on the labelled samples, which chose the size") for note in result.notes)
 
 
 def test_without_labels_classes_are_to_stay():
-    model, result = optimize(DIGITS, max_drop=2, calib=CALIB, calib_samples=128, **PLAIN)
-    held = np.load(CALIB)["input"][1::2]
+    model, result = optimize(DIGITS, max_drop=2, calib=CALIB, **SOLVED)
+    held = np.load(CALIB)["input"][spaced(256, 128)][held_rows(128, 64, 0)]
     before, after = (Session(m, CPU).run({"input": held})["logits"].argmax(1) for m in (onnx.load(DIGITS), model))
     assert 100 * (before != after).mean() <= 2 and result.accuracy is None
-    assert any(note.endswith("points are lost on the half of the samples that was held out") for note in result.notes)
+    assert any("points are lost on the 64 samples that were held out" in note for note in result.notes)
 
 
 def test_weights_alone_and_a_drop_on_labels():
@@ -126,7 +141,7 @@ def test_weights_alone_and_a_drop_on_labels():
 
 def test_a_drop_without_samples_is_measured_on_made_up_ones():
     _, result = optimize(DIGITS, max_drop=10, calib_samples=32, **PLAIN)
-    assert any("the half of the made-up samples that was held out" in note for note in result.notes)
+    assert any("points are lost on the 32 made-up samples that were held out" in note for note in result.notes)
     assert result.fidelity.source.startswith("calib synthetic") and result.fidelity.top1_agreement >= 0.7
 
 
@@ -134,8 +149,9 @@ def test_what_is_solved_on_is_not_what_is_measured_on():
     options = Options.make(dict(max_drop=1.0, labels=LABELS))
     comparison = Comparison(onnx.load(DIGITS), options, CPU)
     solved, measured = comparison.calibration().feeds["input"], comparison.samples.feeds["input"]
-    whole = np.load(LABELS)["input"]
-    np.testing.assert_array_equal(np.concatenate([solved, measured]), np.concatenate([whole[:500:2], whole[1::2]]))
+    whole, rows = np.load(LABELS)["input"], held_rows(500, 250, 0)
+    np.testing.assert_array_equal(measured, whole[rows])
+    np.testing.assert_array_equal(solved, np.delete(whole, rows, 0))
 
 
 def made_up(monkeypatch, value):
@@ -143,10 +159,9 @@ def made_up(monkeypatch, value):
     before = onnx.load(DIGITS)
 
     def measure(comparison):
-        return lambda session: value(share_of_macs(before, session.model))
+        return Drop(lambda result: value(share_of_macs(before, result.model)), "points are lost")
 
-    monkeypatch.setattr(Comparison, "drop_measure", measure)
-    monkeypatch.setattr(search, "Session", lambda model, provider: type("Held", (), {"model": model}))
+    monkeypatch.setattr(search, "drop_measure", measure)
 
 
 def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
@@ -161,18 +176,7 @@ def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
 def test_the_smallest_model_that_keeps_to_the_drop(monkeypatch):
     made_up(monkeypatch, lambda share: 10 * (1 - share))
     _, result = optimize(DIGITS, max_drop=5, calib=CALIB, **PLAIN)
-    assert 0.5 - 1e-9 <= result.after.macs / result.before.macs <= 0.5 + CLOSE / 10
-
-
-def test_a_model_without_classes():
-    text = """<ir_version: 8, opset_import: ["" : 17]>
-    g (float[N,6] x) => (float[N,1] y) { h = MatMul(x, w)  y = MatMul(h, v) }"""
-    model = onnx.parser.parse_model(text)
-    for name, shape in (("w", (6, 20)), ("v", (20, 1))):
-        array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
-    with pytest.raises(UsageError, match="max-drop needs a classifier"):
-        optimize(model, max_drop=1, **PLAIN)
+    assert 0.5 - 1e-9 <= result.after.macs / result.before.macs <= 0.5 + POINTS / 10
 
 
 @pytest.fixture

@@ -14,22 +14,24 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.frontier import frontier, knee
 from onnx_merge.latency import Latency
 from onnx_merge.options import Options
-from onnx_merge.parity import Fidelity
-from onnx_merge.result import Accuracy, FileInfo
+from onnx_merge.result import Accuracy, FileInfo, Measured
 from onnx_merge.sweep_files import SweepFiles, shares
 from onnx_merge.sweep_plot import draw
 from onnx_merge.sweep_result import Point, Sweep
 from onnx_merge.sweep_table import render
+from onnx_merge.verdict import Fidelity, OutputFidelity
 from passes.cost import Cost
 
 COLUMNS = [
     "keep", "status", "frontier", "knee", "macs", "macs_ratio", "params", "params_ratio", "bytes", "bytes_ratio",
     "accuracy", "top1_agreement", "cosine", "relative_l2", "ware", "latency_before_ms", "latency_ms", "latency_ratio",
-    "seconds", "file", "sha256", "reason",
+    "seconds", "file", "sha256", "reason", "verdict", "worst_output", "nsr", "kl",
+    "changed", "changed_low", "changed_high", "metric",
 ]  # fmt: skip
 KEYS = [
-    "version", "input", "folder", "before", "metric", "knee", "frontier", "points", "seconds", "seed", "argv",
-    "provider", "notes",
+    "schema_version", "version", "input", "folder", "before", "metric", "metric_name", "knee", "frontier", "points",
+    "seconds", "seed",
+    "argv", "provider", "notes",
 ]  # fmt: skip
 
 
@@ -37,9 +39,11 @@ class Pipe(io.StringIO):
     encoding = "utf-8"
 
 
-def point(keep, macs, accuracy=None, top1=None, cosine=0.9, **changes):
+def point(keep, macs, accuracy=None, top1=None, nsr=0.1, **changes):
+    """Of a classifier that keeps the class of a share ``top1`` of the samples, or of what is none."""
     file = FileInfo(f"keep-{keep:.2f}.onnx", "ab")
-    close = Fidelity(cosine, 0.1, top1, 64, "random", "cpu")
+    classes = {} if top1 is None else {"kl": 0.1, "changed": 1 - top1, "changed_low": 0.0, "changed_high": 1.0}
+    close = Fidelity(0.9, 0.1, top1, 64, "random", "cpu", (OutputFidelity("y", nsr, **classes),))
     measured = None if accuracy is None else Accuracy(99.0, accuracy, 500)
     return replace(
         Point(keep, "done", None, file, Cost(macs, macs, macs, 5, {}), close, measured, (), 0.1, 1.5), **changes
@@ -172,9 +176,44 @@ def test_columns_and_keys_are_stable():
 def test_the_quality_is_the_best_that_is_known():
     assert swept(point(0.5, 1, 90.0, 0.5)).metric == "accuracy"
     assert swept(point(0.5, 1, None, 0.5)).metric == "top1_agreement"
-    assert swept(point(0.5, 1)).metric == "cosine"
-    assert swept(point(0.5, 1, cosine=math.nan), Point(0.6, "failed", "why")).metric is None
-    assert json.loads(swept(point(0.5, 1, cosine=math.nan)).to_json())["points"][0]["cosine"] is None
+    assert swept(point(0.5, 1)).metric == "nsr"
+    assert swept(point(0.5, 1, None, 0.5), point(0.6, 2)).metric == "nsr"  # which all of them have
+    assert swept(point(0.5, 1, fidelity=None), Point(0.6, "failed", "why")).metric is None
+    unknown = point(0.5, 1, fidelity=Fidelity(math.nan, 0.1, None, 64, "random", "cpu"))
+    assert json.loads(swept(unknown).to_json())["points"][0]["cosine"] is None
+
+
+def test_of_noise_less_is_better():
+    some = swept(point(0.4, 100, nsr=0.5), point(0.6, 300, nsr=0.01), point(0.8, 600, nsr=0.02))
+    assert [p.keep for p in some.frontier] == [0.4, 0.6]
+    lines = render(some, Pipe()).splitlines()
+    assert lines[0].split()[-2:] == ["noise/signal", "verdict"] and lines[2].split()[-1] == "0"
+    assert [line.split()[4:] for line in lines[3:5]] == [["0.5", "bad"], ["0.01", "good"]]
+    assert draw(some)[:4] == b"\x89PNG"
+
+
+def test_the_verdict_is_a_column_of_its_own():
+    rows = list(csv.DictReader(io.StringIO(swept(point(0.4, 100, nsr=0.5), point(0.6, 300, nsr=0.01)).to_csv())))
+    assert [(row["status"], row["verdict"], row["nsr"]) for row in rows] == [
+        ("done", "bad", "0.5"),
+        ("done", "good", "0.01"),
+    ]
+
+
+def test_a_metric_goes_before_all_others():
+    values = (0.5, 0.9, 0.95, math.inf)
+    points = [point(k / 10, 100 * k, 90.0, metric=Measured("f1", 0.99, v, 5)) for k, v in enumerate(values, 1)]
+    some = swept(Point(0.05, "failed", "why"), *points)
+    assert some.metric == "metric" and some.knee is points[1] and some.frontier == tuple(points[:3])
+    found = json.loads(some.to_json())
+    assert (found["metric"], found["metric_name"], found["before"]["metric"]) == ("metric", "f1", 0.99)
+    assert [p["metric"] for p in found["points"]] == [None, 0.5, 0.9, 0.95, None]
+    assert [row["metric"] for row in csv.DictReader(io.StringIO(some.to_csv()))] == ["", "0.5", "0.9", "0.95", ""]
+    lines = render(some, Pipe()).splitlines()
+    assert lines[0].split()[-2] == "f1" and lines[2].split()[-1] == "0.99" and lines[5].split()[4] == "0.9"
+    assert draw(some).startswith(b"\x89PNG")
+    infinite = [replace(p, metric=Measured("$psnr", math.inf, 20.0, 5)) for p in points]
+    assert draw(swept(*infinite)).startswith(b"\x89PNG") and "inf" in render(swept(*infinite), Pipe())
 
 
 def test_what_missed_the_gate_is_not_on_the_frontier():
@@ -185,10 +224,10 @@ def test_what_missed_the_gate_is_not_on_the_frontier():
 def test_the_table_has_a_line_for_each_share():
     some = swept(Point(0.2, "failed", "no channel is free"), *BENT, notes=("a note",))
     lines = render(some, Pipe()).splitlines()
-    assert lines[0] == "note: a note" and lines[1].split() == ["keep", "MACs", "params", "bytes", "accuracy"]
+    assert lines[0] == "note: a note" and lines[1].split() == ["keep", "MACs", "params", "bytes", "accuracy", "verdict"]
     assert lines[3].split() == ["original", "1.000", "1.000", "1,000", "99.00%"]
-    assert lines[4].split() == ["0.2", "-", "-", "-", "-", "failed:", "no", "channel", "is", "free"]
-    assert lines[6].split() == ["0.4", "0.200", "0.200", "200", "90.00%", "<-", "knee"]
+    assert lines[4].split() == ["0.2", "-", "-", "-", "-", "-", "failed:", "no", "channel", "is", "free"]
+    assert lines[6].split() == ["0.4", "0.200", "0.200", "200", "90.00%", "bad", "<-", "knee"]
     assert lines[-2].startswith("knee      keep 0.4:") and lines[-1].startswith("written   sizes:")
     timed_one = render(swept(point(0.5, 300, None, 0.25, latency=timed(1.0)), point(0.6, 400, None, 0.5)), Pipe())
     assert "same class" in timed_one and "25.00%" in timed_one and "2.00 ms" in timed_one and "1.00 ms" in timed_one
@@ -204,7 +243,7 @@ def test_the_picture(status):
     with warnings.catch_warnings(record=True) as caught:
         content = draw(swept(*points, input=name))
     assert content[:8] == b"\x89PNG\r\n\x1a\n" and not caught
-    assert draw(swept(point(0.5, 0, cosine=math.nan), before=Cost(0, 0, 0, 0, {})))[:4] == b"\x89PNG"
+    assert draw(swept(point(0.5, 0, fidelity=None), before=Cost(0, 0, 0, 0, {})))[:4] == b"\x89PNG"
     assert len(draw(swept(*(point(k / 100, k, 50.0 + k) for k in range(20, 50)))))
 
 

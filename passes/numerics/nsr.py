@@ -1,0 +1,202 @@
+"""Noise over signal of a network's outputs, about the mean of each of their elements over the samples.
+
+Sum of (result - original)^2 over sum of (original - its mean over the samples)^2: what never varies (anchors, priors, a
+background score) has no signal, however large it is, and hides nothing. The answer that lost everything, the mean,
+has 1 whatever the network. Channels of unlike scale in one tensor, boxes in pixels beside scores in 0..1, are judged
+each by their own spread, and the worst of them counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arrays import Double
+
+Array = NDArray[Any]
+GAP = 10.0
+"""Ratio of spreads beyond which the next larger channels are of another scale: in one sum, what is smaller by this
+would count for a hundredth."""
+LONGEST = 512
+"""Indices of an axis that can be one of channels, at most: longer ones are places."""
+FAINT = 1e-3
+"""Spread relative to the level (root mean square) below which the samples hardly move a value."""
+ROUNDING = 4.0
+"""Spread relative to the level, in units of the last place, that is rounding: nothing varies."""
+UNLIKELY = 0.1
+"""Largest value up to which scores in 0..1 decide nothing: no sample shows anything."""
+BLOCK = 2**20
+"""Values that are compared at a time, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """``nsr``: noise over signal of the worst channels that the samples test, or of all values if they test none; None
+    where there is no signal. ``reason``: why they do not test the output; ``constant``: it is the same for every
+    sample, and the result's is that too."""
+
+    nsr: float | None
+    reason: str | None = None
+    constant: bool = False
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Of the indices of one axis, over samples and all other axes: of (x - shift)^2 and (y - x)^2; smallest and largest
+    x."""
+
+    squares: Double
+    noise: Double
+    low: Double
+    high: Double
+
+    @classmethod
+    def of(cls, size: int) -> _Sums:
+        return cls(np.zeros(size), np.zeros(size), np.full(size, np.inf), np.full(size, -np.inf))
+
+
+@dataclass(frozen=True, slots=True)
+class _Channels:
+    """By index of an axis: sums of squares about the means (``power``) and about zero, of the noise, and extremes;
+    ``values``: number of values of each."""
+
+    power: Double
+    level: Double
+    noise: Double
+    low: Double
+    high: Double
+    values: int
+
+    @property
+    def spread(self) -> Double:
+        return np.sqrt(self.power / self.values)
+
+    def steps(self) -> tuple[NDArray[np.intp], Double]:
+        """Indices from the smallest spread to the largest, without those that do not vary, and the ratios of each to
+        the one before."""
+        order = np.argsort(self.power, kind="stable")
+        order = order[self.power[order] > 0]
+        spread = self.spread[order]
+        return order, spread[1:] / spread[:-1]
+
+    def scales(self) -> Iterator[_Channels]:
+        """The same in groups of like scale, each as one channel."""
+        order, ratios = self.steps()
+        still = np.flatnonzero(self.power <= 0)
+        for part in (still, *np.split(order, np.flatnonzero(ratios > GAP) + 1)):
+            if len(part):
+                power, level, noise = (np.atleast_1d(a[part].sum()) for a in (self.power, self.level, self.noise))
+                low, high = np.atleast_1d(self.low[part].min()), np.atleast_1d(self.high[part].max())
+                yield _Channels(power, level, noise, low, high, self.values * len(part))
+
+
+@dataclass(slots=True)
+class NoiseMeter:
+    """Adds up samples of one output: `add` them, then ask for the `result`. Keeps two arrays of the output's size."""
+
+    samples: int = 0
+    _shift: Array | None = None
+    """The first sample: sums of what is off it lose no digits to the level."""
+    _sums: Double = field(default_factory=lambda: np.zeros(0))
+    _axes: dict[int | None, _Sums] = field(default_factory=dict)
+    _ragged: bool = False
+
+    def add(self, exact: Array, now: Array) -> None:
+        """Samples of the output (n, ...) of the original and of the result, finite. Where sizes differ between
+        samples or models, no element has a mean, and the result says so."""
+        exact, now = (a.reshape(len(a), -1) if a.ndim < 2 else a for a in (exact, now))
+        if self._shift is None and len(exact):
+            self._shift = exact[0].copy()
+            self._sums = np.zeros(exact.shape[1:])
+            self._axes = {k: _Sums.of(size) for k, size in enumerate(exact.shape[1:]) if 2 <= size <= LONGEST}
+            self._axes[None] = _Sums.of(1)
+        if self._shift is None or exact.shape != now.shape or exact.shape[1:] != self._shift.shape:
+            self._ragged = self._ragged or len(exact) > 0
+            return
+        self.samples += len(exact)
+        step = max(1, BLOCK // max(1, self._shift.size))
+        for start in range(0, len(exact), step):
+            self._block(exact[start : start + step], now[start : start + step])
+
+    def _block(self, exact: Array, now: Array) -> None:
+        assert self._shift is not None
+        x = exact.astype(np.float64)
+        noise = np.square(now - x).sum(0)
+        low, high = x.min(0), x.max(0)
+        x -= self._shift
+        self._sums += x.sum(0)
+        squares = np.square(x).sum(0)
+        for axis, sums in self._axes.items():
+            sums.squares += _along(axis, squares, np.add)
+            sums.noise += _along(axis, noise, np.add)
+            np.minimum(sums.low, _along(axis, low, np.minimum), out=sums.low)
+            np.maximum(sums.high, _along(axis, high, np.maximum), out=sums.high)
+
+    def result(self) -> Noise:
+        """What the samples so far say."""
+        if self._ragged:
+            return Noise(None, "its size depends on the sample")
+        if self._shift is None or self._shift.size == 0:
+            return Noise(None, "it is empty", constant=True)
+        if self.samples < 2:
+            return Noise(None, "one sample shows no spread")
+        found = [self._channels(axis) for axis in self._axes]
+        widest = max(found, key=lambda c: max(c.steps()[1], default=1.0))
+        ordinary = np.finfo(self._shift.dtype).eps if self._shift.dtype.kind == "f" else 0.0
+        return _judged(list(widest.scales()), ROUNDING * float(ordinary))
+
+    def _channels(self, axis: int | None) -> _Channels:
+        assert self._shift is not None
+        count, sums, shift = self.samples, self._axes[axis], self._shift.astype(np.float64)
+        power = np.maximum(sums.squares - _along(axis, np.square(self._sums) / count, np.add), 0)
+        level = np.maximum(sums.squares + _along(axis, shift * (2 * self._sums + count * shift), np.add), 0)
+        # Of n samples, the squares about their own mean come short by one.
+        power *= count / (count - 1)
+        return _Channels(power, level, sums.noise, sums.low, sums.high, count * shift.size // len(power))
+
+
+def noise_over_signal(exact: Array, now: Array) -> Noise:
+    """Noise over signal of one output (samples, ...), in one call; see `NoiseMeter`."""
+    meter = NoiseMeter()
+    meter.add(exact, now)
+    return meter.result()
+
+
+def _along(axis: int | None, values: Double, join: np.ufunc) -> Double:
+    """``values`` joined over all axes but one; over all of them, of shape (1,), for None."""
+    others = tuple(k for k in range(values.ndim) if k != axis)
+    joined: Double = np.atleast_1d(join.reduce(values, axis=others))
+    return joined
+
+
+def _judged(scales: list[_Channels], rounding: float) -> Noise:
+    """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any."""
+    tested: list[tuple[float, bool]] = []
+    reasons: dict[bool, str] = {}
+    constant, power, noise = True, 0.0, 0.0
+    for channels in scales:
+        spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in _squares(channels))
+        scores = channels.low[0] >= 0 and channels.high[0] <= 1
+        power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
+        if spread <= rounding * level and off <= FAINT * level:
+            continue
+        constant = False
+        if scores and channels.high[0] < UNLIKELY:
+            reasons.setdefault(True, f"none of its scores passes {UNLIKELY:g}")
+        elif spread < FAINT * level or spread == 0:
+            reasons.setdefault(scores, f"it varies by {spread / level if level else 0:.1e} of its level")
+        else:
+            tested.append((float(channels.noise[0] / channels.power[0]), scores))
+    whole = noise / power if power > 0 else None
+    if not tested:
+        return Noise(whole, "it is the same for every sample" if constant else next(iter(reasons.values())), constant)
+    missing = True in reasons and not any(scores for _, scores in tested)
+    return Noise(max(ratio for ratio, _ in tested), reasons[True] if missing else None)
+
+
+def _squares(channels: _Channels) -> tuple[Double, Double, Double]:
+    return channels.power, channels.level, channels.noise
