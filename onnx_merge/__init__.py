@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from onnx_merge.run import optimize
     from onnx_merge.sweep_result import Point, Sweep
     from onnx_merge.sweeping import sweep
+    from onnx_merge.verification import Verification
+    from onnx_merge.verifying import verify
 
 if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.blas`
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
@@ -46,10 +48,12 @@ __all__ = [
     "Sweep",
     "UnverifiedError",
     "UsageError",
+    "Verification",
     "__version__",
     "inspect_model",
     "optimize",
     "sweep",
+    "verify",
 ]
 
 # No module may have the name of a function here: importing it would put the module in the function's place.
@@ -62,6 +66,8 @@ _MODULES = {
     "inspect_model": "inspecting",
     "optimize": "run",
     "sweep": "sweeping",
+    "verify": "verifying",
+    "Verification": "verification",
 }
 """Where a public name is; the errors are in `onnx_merge.errors`."""
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect`` and ``sweep``.
+"""The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect``, ``sweep`` and ``verify``.
 
 Only what `--help` needs is imported at the top.
 """
@@ -25,6 +25,8 @@ INSPECT = "inspect"
 """As the first argument, the subcommand; a file of that name is ``./inspect``."""
 SWEEP = "sweep"
 """The other one."""
+VERIFY = "verify"
+"""And one more."""
 INTERRUPTED = 130
 DESCRIPTION = """\
 Make an ONNX model smaller and faster without training: channels are removed,
@@ -38,6 +40,7 @@ or, with samples of yours (--calib, --labels), as much as --max-drop 1 allows.
 
 To see what could be removed, and what cannot and why: onnx-merge inspect IN
 Several sizes, and how they compare: onnx-merge sweep IN -o FOLDER
+Whether OUT keeps what it says of itself: onnx-merge verify OUT --against IN
 """
 INSPECT_DESCRIPTION = """\
 Show the channel groups of an ONNX model: what of the model depends on each,
@@ -125,6 +128,10 @@ def _main(arguments: list[str]) -> int:
         from onnx_merge.cli_sweep import main as sweep
 
         return sweep(arguments)
+    if arguments[:1] == [VERIFY]:
+        from onnx_merge.cli_verify import main as verify
+
+        return verify(arguments)
     files, options, config = parse(arguments)
     if not files or (len(files) < 2 and not options.dry_run):
         missing = "the output file" if files else "the input and the output file"
@@ -304,6 +311,9 @@ def add_messages(files: argparse._ArgumentGroup) -> None:
     """Options of files and messages that every command that compresses has."""
     files.add_argument("--config", metavar="TOML", help="read options from a file; those given here win")
     files.add_argument("--force", action="store_true", help="replace files that exist")
+    files.add_argument(
+        "--no-provenance", dest="provenance", action="store_false", help="leave no record of the run in the model"
+    )
     files.add_argument("-q", "--quiet", action="store_true", help="print nothing but errors")
     files.add_argument("-v", "--verbose", action="store_true", help="print more")
     files.add_argument("-h", "--help", action="help", help="print this")

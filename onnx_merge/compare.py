@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.calibration import Calibration, load_calibration
+from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.division import Division, apart_from, divided, divided_labels
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
 from onnx_merge.fitting import Fitting, fitting
@@ -72,6 +74,10 @@ class Comparison:
     """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
     held_out: str = ""
     """What the samples are on which a drop is measured."""
+    compared: str | None = None
+    """Hash of the samples that outputs were compared on."""
+    split: dict[str, int] | None = None
+    """What `onnx_merge.splits.held_rows` was given, where it divided the samples."""
     in_sample: bool = False
     """Whether layers are fitted to the samples measured on, since there were too few to divide."""
     real: bool = True
@@ -234,6 +240,9 @@ class Comparison:
         self.source = f"calib {loaded.source}"
 
     def _divide(self, found: Division) -> None:
+        if not found.in_sample and not (self.options.labels and self.options.has_samples):
+            held = rows_of(found.measured.feeds)
+            self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
         self._loaded, self.samples = found.fitted, found.measured
         self.held_out, self.in_sample = found.what, found.in_sample
 
@@ -328,8 +337,10 @@ class Comparison:
             return None
         problem: OnnxMergeError | None = None
         if self.samples:
+            feeds = self.compared_feeds(self.samples)
+            self.compared = sha256_of_arrays(feeds)
             try:
-                return self._fidelity(self.session, result, self.compared())
+                return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
@@ -338,6 +349,7 @@ class Comparison:
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
+                self.compared = sha256_of_arrays(feeds)
                 return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
@@ -351,10 +363,22 @@ class Comparison:
             raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
         self.notes.append(f"outputs were not compared: {problem}")
 
-    def compared(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared. The model runs."""
+    @cached_property
+    def scored_sha256(self) -> str | None:
+        """Hash of all samples, with their labels."""
+        if self.samples is None:
+            return None
+        labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
+        return sha256_of_arrays({**self.samples.feeds, **labels})
+
+    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
+        """Those of ``samples`` that outputs are compared on."""
+        return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
+
+    def measured(self) -> dict[str, Array]:
+        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
         if self.samples is not None:
-            return _spread(self.samples.feeds, self.options.checked if self.real else self.options.made)
+            return self.compared_feeds(self.samples)
         assert self.session is not None
         return self._random(self.session, self.options.made)
 

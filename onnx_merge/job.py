@@ -20,11 +20,14 @@ from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.promise import Promise
+from onnx_merge.provenance import stamp
+from onnx_merge.recorded_options import recorded
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
 from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
+from onnx_merge.statement import statement
 from onnx_merge.structure import check_structure
 from onnx_merge.unchanged import check_unchanged
 from onnx_merge.verdict import Fidelity
@@ -73,12 +76,15 @@ class Job:
     """Of the model, if it is there already (see `analysed`)."""
     block: Block = field(init=False)
     settings: CompressSettings = field(init=False)
+    recorded: dict[str, object] = field(init=False)
+    """The options, for the model's metadata: some cannot be sent to other processes."""
     promise: Promise | None = field(default=None, init=False)
     """What is promised of the result, where it was asked for."""
     _study: Study | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         options = self.options
+        self.recorded = recorded(options)
         self.block = _block(options, self.provider)
         self._observer = RunObserver(self.provider, seed=options.seed)
         self._samples = self._make_samples()
@@ -122,6 +128,7 @@ class Job:
         job = copy.copy(self)
         job.options = replace(job.options, keep=ratio)
         job.settings = replace(self.settings, keep=ratio)
+        job.recorded = {**self.recorded, "keep": ratio}
         job.comparison = self.comparison.with_options(job.options)
         return job
 
@@ -240,6 +247,11 @@ class Job:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
             metric = comparison.metric(compressed, after) if after else None
+        stated = None
+        if options.provenance:
+            found = (close, accuracy, metric, self.promise)
+            stated = statement(self.source, self.recorded, comparison, *found)
+        stamp(compressed.model, stated)
         with self.stages("count"):
             # one shows the shapes; what of them varies, which bodies need to know, several show
             sizes = settings.assignments if compressed.inside else settings.assignments[:1]

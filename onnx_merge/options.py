@@ -134,6 +134,8 @@ class Options:
     """Of the benchmark, within an operator; onnxruntime's choice by default."""
     report: Path | None = None
     """Where the JSON report goes."""
+    provenance: bool = True
+    """Whether the model's metadata say what it was made from, how, and what was measured on what."""
     dry_run: bool = False
     """Do everything but write the model."""
     force: bool = False

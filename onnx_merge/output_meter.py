@@ -108,7 +108,12 @@ class OutputMeter:
         noise, classes = self._noise.result(), self._classes
         if classes is None or (classes.kind == "logits" and not classes.peaked()):
             return OutputFidelity(
-                self.name, noise.nsr, tested=noise.reason is None, reason=noise.reason, constant=noise.constant
+                self.name,
+                noise.nsr,
+                tested=noise.reason is None,
+                reason=noise.reason,
+                nsr_error=noise.error,
+                constant=noise.constant,
             )
         found = classes.result()
         return OutputFidelity(
@@ -121,5 +126,6 @@ class OutputMeter:
             tested=found.reason is None,
             reason=found.reason,
             likely=found.likely,
+            nsr_error=noise.error,
             constant=noise.constant,
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_merge.digests import sha256_of_files
 from onnx_merge.errors import InputError
 from onnx_merge.load import bring_in, check_valid, checker_line, external_tensors, load_model
 from onnx_merge.result import FileInfo
@@ -25,6 +26,8 @@ class Source:
     info: FileInfo
     size: int | None = None
     files: tuple[Path, ...] = ()
+    data_sha256: str | None = None
+    """Of the bytes of ``files``, one after the other in the order of their names; None where there are none."""
 
 
 def load_source(model: Model) -> Source:
@@ -39,7 +42,9 @@ def load_source(model: Model) -> Source:
         if loaded.base_dir is not None:  # over 2 GB; the passes need the weights
             for tensor in external_tensors(loaded.model):
                 bring_in(tensor, loaded.base_dir)
-        return Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, loaded.external_files)
+        files = loaded.external_files
+        data = sha256_of_files(files) if files else None
+        return Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, files, data)
     if external_tensors(model):
         raise InputError("the model's tensors are in other files: give the path of the model instead")
     if needs_external_data(model):  # too large to be serialised

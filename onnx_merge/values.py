@@ -54,7 +54,7 @@ def converted(values: Mapping[str, object], where: str = "") -> dict[str, Any]:
     result: dict[str, Any] = {}
     for given, value in values.items():
         name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
-        if name in ("no_coupled", "no_gate"):
+        if name in ("no_coupled", "no_gate", "no_provenance"):
             name, value = name.removeprefix("no_"), not _flag(f"{where}{label}", value)
         name = "lambda_" if name == "lambda" else name
         if name not in CONVERTERS:
@@ -243,7 +243,7 @@ def _items(value: object) -> list[object]:
 
 
 CONVERTERS: dict[str, Callable[[str, object], Any]] = {
-    **dict.fromkeys(("lossless", "coupled", "gate", "dry_run", "force", "quiet", "verbose"), _flag),
+    **dict.fromkeys(("lossless", "coupled", "gate", "provenance", "dry_run", "force", "quiet", "verbose"), _flag),
     "unverified": _flag,
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"), _optional(_number)),

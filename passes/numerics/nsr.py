@@ -42,6 +42,8 @@ class Noise:
     nsr: float | None
     reason: str | None = None
     constant: bool = False
+    error: float | None = None
+    """Standard error of ``nsr`` relative to it, as the noise varies from sample to sample; None if none test it."""
 
 
 @dataclass(slots=True)
@@ -53,6 +55,8 @@ class _Sums:
     noise: Double
     low: Double
     high: Double
+    each: list[Double] = field(default_factory=list)
+    """Of (y - x)^2, by sample: (samples, indices)."""
 
     @classmethod
     def of(cls, size: int) -> _Sums:
@@ -70,6 +74,8 @@ class _Channels:
     low: Double
     high: Double
     values: int
+    each: Double
+    """The noise of each sample: (samples, channels)."""
 
     @property
     def spread(self) -> Double:
@@ -91,7 +97,8 @@ class _Channels:
             if len(part):
                 power, level, noise = (np.atleast_1d(a[part].sum()) for a in (self.power, self.level, self.noise))
                 low, high = np.atleast_1d(self.low[part].min()), np.atleast_1d(self.high[part].max())
-                yield _Channels(power, level, noise, low, high, self.values * len(part))
+                each = self.each[:, part].sum(1, keepdims=True)
+                yield _Channels(power, level, noise, low, high, self.values * len(part), each)
 
 
 @dataclass(slots=True)
@@ -125,7 +132,8 @@ class NoiseMeter:
     def _block(self, exact: Array, now: Array) -> None:
         assert self._shift is not None
         x = exact.astype(np.float64)
-        noise = np.square(now - x).sum(0)
+        off = np.square(now - x)
+        noise = off.sum(0)
         low, high = x.min(0), x.max(0)
         x -= self._shift
         self._sums += x.sum(0)
@@ -133,6 +141,7 @@ class NoiseMeter:
         for axis, sums in self._axes.items():
             sums.squares += _along(axis, squares, np.add)
             sums.noise += _along(axis, noise, np.add)
+            sums.each.append(off.sum(tuple(k for k in range(1, off.ndim) if k - 1 != axis)).reshape(len(off), -1))
             np.minimum(sums.low, _along(axis, low, np.minimum), out=sums.low)
             np.maximum(sums.high, _along(axis, high, np.maximum), out=sums.high)
 
@@ -156,7 +165,8 @@ class NoiseMeter:
         level = np.maximum(sums.squares + _along(axis, shift * (2 * self._sums + count * shift), np.add), 0)
         # Of n samples, the squares about their own mean come short by one.
         power *= count / (count - 1)
-        return _Channels(power, level, sums.noise, sums.low, sums.high, count * shift.size // len(power))
+        values, each = count * shift.size // len(power), np.concatenate(sums.each)
+        return _Channels(power, level, sums.noise, sums.low, sums.high, values, each)
 
 
 def noise_over_signal(exact: Array, now: Array) -> Noise:
@@ -175,7 +185,7 @@ def _along(axis: int | None, values: Double, join: np.ufunc) -> Double:
 
 def _judged(scales: list[_Channels], rounding: float) -> Noise:
     """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any."""
-    tested: list[tuple[float, bool]] = []
+    tested: list[tuple[float, bool, Double]] = []
     reasons: dict[bool, str] = {}
     constant, power, noise = True, 0.0, 0.0
     for channels in scales:
@@ -190,12 +200,19 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
         elif spread < FAINT * level or spread == 0:
             reasons.setdefault(scores, f"it varies by {spread / level if level else 0:.1e} of its level")
         else:
-            tested.append((float(channels.noise[0] / channels.power[0]), scores))
+            tested.append((float(channels.noise[0] / channels.power[0]), scores, channels.each[:, 0]))
     whole = noise / power if power > 0 else None
     if not tested:
         return Noise(whole, "it is the same for every sample" if constant else next(iter(reasons.values())), constant)
-    missing = True in reasons and not any(scores for _, scores in tested)
-    return Noise(max(ratio for ratio, _ in tested), reasons[True] if missing else None)
+    missing = True in reasons and not any(scores for _, scores, _ in tested)
+    ratio, _, each = max(tested, key=lambda found: found[0])
+    return Noise(ratio, reasons[True] if missing else None, error=_relative_error(each))
+
+
+def _relative_error(values: Double) -> float:
+    """Standard error of the mean of independent ``values`` (n,), relative to the mean; n is at least 2."""
+    mean = float(values.mean())
+    return float(values.std(ddof=1) / np.sqrt(len(values))) / mean if mean > 0 else 0.0
 
 
 def _squares(channels: _Channels) -> tuple[Double, Double, Double]:

@@ -13,13 +13,15 @@ from smallnet import network  # noqa: E402
 from onnx_merge.inspection import Inspection  # noqa: E402
 from onnx_merge.result import Result  # noqa: E402
 from onnx_merge.sweep_result import Sweep  # noqa: E402
+from onnx_merge.verification import Verification  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)
 def reports_fit_their_schema():
     """Whatever report a test has written in this process is validated."""
     with pytest.MonkeyPatch.context() as patch:
-        for kind, report in (("run", Result), ("inspection", Inspection), ("sweep", Sweep)):
+        reports = {"run": Result, "inspection": Inspection, "sweep": Sweep, "verify": Verification}
+        for kind, report in reports.items():
             patch.setattr(report, "to_json", checked(report.to_json, kind))
         yield
 

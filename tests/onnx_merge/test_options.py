@@ -212,6 +212,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         lambda = 0.7
         threshold = 0
         no-coupled = true
+        no-provenance = true
         exclude = ["a", "b"]
         input-shape = ["x:1,3"]
         fix-input = "rate=16000"
@@ -251,8 +252,11 @@ def test_every_option_can_stand_in_a_file(tmp_path):
     lines = path.read_text().split("\n")
     given = {line.split("=")[0].strip(' "[]').replace("_", "-") for line in lines if line.strip()}
     others = {name.replace("_", "-") for name in (*BUDGETS, "confidence") if name != "keep"}  # no keep beside them
-    assert given - {"a", "no-coupled", "no-gate"} == set(OPTION_NAMES) - {"coupled", "gate", *others}
+    assert given - {"a", "no-coupled", "no-gate", "no-provenance"} == set(OPTION_NAMES) - {
+        *("coupled", "gate", "provenance", *others)
+    }
     assert options.max_nsr == 0.1 and options.max_kl == 0.2 and not options.gate
+    assert not options.provenance
     assert options.keep == 0.5 and options.lambda_ == 0.7 and options.threshold == 0 and not options.coupled
     assert options.exclude == ("a", "b") and options.input_shape == (("x", (1, 3)),)
     assert options.fix_input == (("rate", "16000"),)

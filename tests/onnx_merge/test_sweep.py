@@ -52,7 +52,7 @@ def test_a_sweep_gives_what_single_runs_give(tmp_path):
     found = json.loads((tmp_path / "sizes" / "sweep.json").read_text())
     assert [p["sha256"] for p in found["points"]] == list(hashes(tmp_path / "sizes").values())
     for point in found["points"][1:]:
-        given = {"labels": LABELS, "align": 8, "calib_samples": 16}
+        given = {"labels": LABELS, "align": 8, "calib_samples": 16, "gate": False}
         _, result = onnx_merge.optimize(DIGITS, tmp_path / "one.onnx", keep=point["keep"], force=True, **given)
         assert point["sha256"] == result.output.sha256
         assert point["accuracy"] == result.accuracy.after and point["bytes"] == result.after.bytes
@@ -106,7 +106,8 @@ def test_statistics_are_found_once(here, monkeypatch):
 
 
 def test_from_python(here):
-    found = onnx_merge.sweep(network(), "out", start=0.25, stop=1, steps=4, method="merge", allocation="uniform")
+    plain = {"method": "merge", "allocation": "uniform", "provenance": False}
+    found = onnx_merge.sweep(network(), "out", start=0.25, stop=1, steps=4, **plain)
     assert [p.keep for p in found.points] == [0.25, 0.5, 0.75, 1.0] and found.metric == "top1_agreement"
     assert onnx.load("out/keep-1.00.onnx") == network() and names(here / "out")[-3:] == REPORTS
     assert found.points[0].cost.macs < found.points[3].cost.macs == found.before.macs

@@ -8,12 +8,12 @@ import jsonschema
 SCHEMA = json.loads(importlib.resources.files("onnx_merge").joinpath("report.schema.json").read_text("utf-8"))
 _validators = {
     kind: jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
-    for kind in ("run", "inspection", "sweep")
+    for kind in ("run", "inspection", "sweep", "verify")
 }
 
 
 def validate(report, kind):
-    """Raise unless a report, as text or as what it says, is one of ``kind``: run, inspection or sweep."""
+    """Raise unless a report, as text or as what it says, is one of ``kind``: run, inspection, sweep or verify."""
     _validators[kind].validate(json.loads(report) if isinstance(report, str) else report)
 
 
