@@ -326,7 +326,7 @@ class Comparison:
 
     def fidelity(self, result: Session) -> Fidelity | None:
         """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
-        `Options.checked`; None with a note if they cannot be compared and ``unverified`` is given.
+        `Options.checked`; None with a note if outputs cannot be compared and ``unverified`` is given.
 
         Raises
         ------
@@ -337,7 +337,7 @@ class Comparison:
             return None
         problem: OnnxMergeError | None = None
         if self.samples:
-            feeds = self.feeds_compared()
+            feeds = self.compared_feeds(self.samples)
             self.compared = sha256_of_arrays(feeds)
             try:
                 return self._fidelity(self.session, result, feeds)
@@ -371,16 +371,16 @@ class Comparison:
         labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
         return sha256_of_arrays({**self.samples.feeds, **labels})
 
-    def feeds_compared(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared. The model runs."""
+    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
+        """Those of ``samples`` that outputs are compared on."""
+        return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
+
+    def measured(self) -> dict[str, Array]:
+        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
         if self.samples is not None:
             return self.compared_feeds(self.samples)
         assert self.session is not None
         return self._random(self.session, self.options.made)
-
-    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
-        """Those of ``samples`` that outputs are compared on."""
-        return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
 
     @property
     def _batch(self) -> int:

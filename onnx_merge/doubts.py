@@ -39,7 +39,7 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
     session, options, model = comparison.session, comparison.options, comparison.model
     if session is None:
         return ()
-    feeds = comparison.feeds_compared()
+    feeds = comparison.measured()
     found = [] if comparison.real else [MADE_UP, *unmoved(session, feeds)]
     room, each = options.memory_limit // SHARE, comparison.fitting.each
     if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= room:

@@ -27,6 +27,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.inner_units import GATES, Unit, units
 from onnx_merge.observe import exposing
 from onnx_merge.parity import batches
 from onnx_merge.runtime import ProviderChoice, Session
@@ -47,23 +48,6 @@ MOST = 0.5
 TIMES = 2.0
 """By how much deviations may differ from those that BatchNormalization recorded, and means, in such deviations. In the
 middle layer of eight trained networks it is 1.03 to 1.12 times on their own data."""
-
-SWITCHES = {
-    "Relu",
-    "PRelu",
-    "LeakyRelu",
-    "Elu",
-    "Celu",
-    "Selu",
-    "ThresholdedRelu",
-    "HardSwish",
-    "Gelu",
-    "Mish",
-    "Swish",
-}
-GATES = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""With their ends."""
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention", "Einsum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +76,26 @@ def layers(model: onnx.ModelProto, feeds: Mapping[str, Array], provider: Provide
     ``most``: layers that are looked at, spread evenly over the model: what they compute is held in memory for one
     sample. None where the model cannot be run with more outputs.
     """
-    looked = _looked_at(model)
+    looked = units(model)
     if len(looked) > most:
         looked = [looked[k] for k in np.unique(np.linspace(0, len(looked) - 1, max(1, most)).astype(int))]
     if not looked:
         return []
-    tensors = list(dict.fromkeys(unit.tensor for unit in looked))
+    wanted = list(dict.fromkeys((unit.tensor, unit.kind == "norm") for unit in looked))
+    tensors = list(dict.fromkeys(name for name, _ in wanted))
     one_dimensional = any(n.op_type == "Conv" for n in model.graph.node)
-    seen: dict[str, _Seen] = {name: _Seen() for name in tensors}
+    seen = {mark: _Seen(mark[1]) for mark in wanted}
     try:
         session = Session(exposing(model, tensors), provider)
         for chunk, _, valid in batches(few(feeds), session.inputs, 1):
-            for name, value in session.run(chunk, tensors).items():
-                seen[name].add(value[:valid] if value.ndim else value, one_dimensional)
+            values = session.run(chunk, tensors)
+            for mark in wanted:
+                value = values[mark[0]]
+                seen[mark].add(value[:valid] if value.ndim else value, one_dimensional)
     except OnnxMergeError:
         return []
     constants = {t.name: t for t in model.graph.initializer}
-    found = (_layer(unit, seen[unit.tensor], constants) for unit in looked)
+    found = (_layer(unit, seen[unit.tensor, unit.kind == "norm"], constants) for unit in looked)
     return [layer for layer in found if layer is not None]
 
 
@@ -124,51 +111,13 @@ def complaint(found: Sequence[Layer]) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """``tensor``: what is looked at; ``kind``: switch, gate or norm."""
-
-    node: onnx.NodeProto
-    tensor: str
-    kind: str
-
-    @property
-    def name(self) -> str:
-        return self.node.name or self.node.output[0]
-
-
-def _looked_at(model: onnx.ModelProto) -> list[_Unit]:
-    """Activations before a layer with weights, and BatchNormalizations, in the order of the graph."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    inner: set[str] = set()  # tensors before a layer with weights
-    for node in reversed(model.graph.node):
-        if node.op_type in WEIGHTED or any(name in inner for name in node.output):
-            inner.update(name for name in node.input if name)
-    found = []
-    for node in model.graph.node:
-        if not node.input or node.domain not in ("", "ai.onnx", "com.microsoft"):
-            continue
-        source, output = node.input[0], node.output[0]
-        if node.op_type == "BatchNormalization" and len(node.input) == 5:
-            found.append(_Unit(node, source, "norm"))
-        elif output not in inner:
-            continue
-        elif node.op_type in SWITCHES:
-            found.append(_Unit(node, source, "switch"))
-        elif node.op_type in GATES:
-            itself = any(r.op_type == "Mul" and source in r.input for r in readers.get(output, ()))
-            found.append(_Unit(node, source, "switch") if itself else _Unit(node, output, "gate"))
-    return found
-
-
 class _Seen:
-    """What a tensor's channels (C,) were over all samples: extremes, sums, squares; ``places`` each was seen at."""
+    """What a tensor's channels (C,) were over all samples: extremes, or sums and squares where ``moments`` are wanted;
+    ``places`` each was seen at."""
 
-    def __init__(self) -> None:
+    def __init__(self, moments: bool) -> None:
         self.places = 0
+        self._moments = moments
         self.low: Array = np.zeros(0)
         self.high: Array = np.zeros(0)
         self.sums: Array = np.zeros(0)
@@ -180,18 +129,20 @@ class _Seen:
             return
         axis = 1 if value.ndim > 3 or (convolved and value.ndim == 3) else value.ndim - 1
         rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1).astype(np.float32, copy=False)
-        new = rows.min(1), rows.max(1), rows.sum(1, np.float64), np.einsum("cp,cp->c", rows, rows, dtype=np.float64)
-        if self.places and len(self.low) != len(rows):  # no channels: a size that varies
-            return
-        if not self.places:
-            self.low, self.high, self.sums, self.squares = new
+        if self.places and len(self.sums if self._moments else self.low) != len(rows):
+            return  # no channels: a size that varies
+        if self._moments:
+            new = rows.sum(1, np.float64), np.square(rows).sum(1, np.float64)
+            self.sums, self.squares = (self.sums + new[0], self.squares + new[1]) if self.places else new
         else:
-            self.low, self.high = np.minimum(self.low, new[0]), np.maximum(self.high, new[1])
-            self.sums, self.squares = self.sums + new[2], self.squares + new[3]
+            low, high = rows.min(1), rows.max(1)
+            if self.places:
+                low, high = np.minimum(self.low, low), np.maximum(self.high, high)
+            self.low, self.high = low, high
         self.places += rows.shape[1]
 
 
-def _layer(unit: _Unit, seen: _Seen, constants: Mapping[str, onnx.TensorProto]) -> Layer | None:
+def _layer(unit: Unit, seen: _Seen, constants: Mapping[str, onnx.TensorProto]) -> Layer | None:
     if seen.places < LEAST:
         return None
     if unit.kind == "switch":

@@ -193,7 +193,7 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
     ]
     return {
         "verdict": close.verdict if close else "untested",
-        "why": close.why if close else "the outputs were not compared",
+        "why": close.why if close else "unverified: the outputs were not compared",
         "outputs": outputs,
         "cosine": close.cosine if close else None,
         "relative_l2": close.relative_l2 if close else None,

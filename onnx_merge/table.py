@@ -17,10 +17,10 @@ from onnx_merge.result import AllocationResult, GroupResult, Result
 from onnx_merge.verdict import Fidelity, Word
 
 GAP = 3
-POINTS = ("accuracy", "agreement")
-"""What is promised in points."""
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
 """What the option does that is taken where none says how much may go."""
+POINTS = ("accuracy", "agreement")
+"""What is promised in points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
@@ -118,13 +118,11 @@ def _quality(result: Result) -> Iterator[Text]:
         yield Text(outputs_text(result.fidelity))
     for doubt in result.doubts:
         yield Text(f"samples   {doubt}", style="yellow")
-    if result.fidelity is None:
-        yield Text("outputs   they could not be compared with the original's (--unverified)", style="yellow")
 
 
 def verdict_line(close: Fidelity | None, width: int) -> Text:
     """The last line of a run's table, in one line of the screen."""
-    word, why = (close.verdict, close.why) if close else ("untested", "the outputs were not compared")
+    word, why = (close.verdict, close.why) if close else ("untested", "unverified: the outputs were not compared")
     start = "verdict   "
     return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
 

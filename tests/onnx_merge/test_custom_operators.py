@@ -8,7 +8,7 @@ import onnx
 import pytest
 from smallnet import network
 
-from onnx_merge import inspect_model, optimize, runtime, sweep
+from onnx_merge import inspect_model, optimize, runtime, sweep, verify
 from onnx_merge.candidates import Candidate, pack, run_packed
 from onnx_merge.compare import Comparison
 from onnx_merge.custom_operators import foreign_operators, library_path
@@ -82,6 +82,14 @@ def test_sweeps_and_inspections_know_them(library, tmp_path):
     assert before > 4
     inspect_model(network(), custom_ops=path)
     assert count() > before
+
+
+def test_verifications_know_them(library, tmp_path):
+    path, count = library
+    optimize(network(), tmp_path / "out.onnx", keep=0.5, method="merge", custom_ops=path)
+    before = count()
+    assert verify(tmp_path / "out.onnx", network(), custom_ops=path).keeps
+    assert count() > before + 1
 
 
 def test_the_library_is_not_overwritten(library):

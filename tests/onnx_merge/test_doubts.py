@@ -16,7 +16,8 @@ from onnx_merge.inner_layers import LEAST, complaint, layers
 from onnx_merge.runtime import CPU, Session
 from onnx_merge.table import render
 
-FAST = {"keep": 0.5, "method": "merge"}
+LIMITS = ", zero, six"
+FAST = {"keep": 0.5, "method": "merge", "gate": False}
 
 
 def made(body, **arrays):
@@ -31,7 +32,7 @@ def trained(image=1.0, folded=True, act="Relu"):
     ``folded``: as biases."""
     rng = np.random.default_rng(0)
     x = image * (1 + rng.standard_normal((16, 3, 12, 12)))
-    nodes, arrays, name = [], {}, "x"
+    nodes, arrays, name = [], {"zero": 0.0, "six": 6.0}, "x"
     for k, (o, i) in enumerate(((8, 3), (12, 8), (16, 12))):
         w = rng.standard_normal((o, i, 3, 3)) / np.sqrt(9 * i)
         windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
@@ -51,7 +52,7 @@ def trained(image=1.0, folded=True, act="Relu"):
             nodes.append(f"s{k} = Sigmoid(n{k}) r{k} = Mul(n{k}, s{k})")
         else:
             x = np.maximum(x, 0)
-            nodes.append(f"r{k} = {act}(n{k})")
+            nodes.append(f"r{k} = {act}(n{k}{LIMITS if act == 'Clip' else ''})")
         name = f"r{k}"
     nodes.append("p = GlobalAveragePool(r2) f = Flatten(p) y = MatMul(f, head)")
     arrays["head"] = rng.standard_normal((16, 4))
@@ -70,6 +71,7 @@ KINDS = {
     "folded": {},
     "BatchNormalization": {"folded": False},
     "SiLU": {"act": "Silu"},
+    "ReLU6": {"act": "Clip"},
     "SiLU, BatchNormalization": {"act": "Silu", "folded": False},
 }
 

@@ -65,7 +65,7 @@ def test_without_samples_only_what_costs_nothing_goes(here, capsys):
 def test_with_samples_a_point_may_be_lost():
     result = optimize(spare(), calib=samples(), calib_samples=100)[1]
     assert result.chosen == "max-drop 1" and result.after.macs < result.before.macs
-    assert any("points are lost on the half of the samples that was held out" in note for note in result.notes)
+    assert any("points are lost on the 100 samples that were held out" in note for note in result.notes)
 
 
 def test_where_nothing_is_free_the_remedy_is_said(here, capsys):
