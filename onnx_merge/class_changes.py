@@ -23,11 +23,10 @@ CONFIDENCE = 0.95
 """Of the interval of the share that changes."""
 ONE_SIDED = 0.8
 """Of the bounds that a verdict takes: at 95%, 32 samples without a change could not tell a good result."""
-PEAKED = 0.1
-"""What a sample's scores tell of its class, in shares of what naming it would (log classes): below this, (N, C) numbers
-are features, which are about as large for all "classes"; a trained classifier's logits are not."""
-CERTAIN = 0.5
-"""The same of maps (N, C, H, W) that hold scores of classes at every pixel."""
+PEAKED = 0.5
+"""What a sample's scores tell of its class, in shares of what naming it would (log classes): numbers (N, C), or maps
+(N, C, H, W), that tell less are no scores of classes. Trained classifiers of 10 to 1,000 classes tell 0.84 to 0.95 on
+their data; features of a spread of one, 0.05."""
 BLOCK = 2**20
 """Values that are compared at a time, about."""
 
@@ -113,7 +112,7 @@ class ClassMeter:
 
     def peaked(self) -> bool:
         """Whether the samples' scores tell classes apart, as a classifier's do."""
-        return self._told >= (CERTAIN if self.kind == "maps" else PEAKED) * len(self._before) * math.log(self._classes)
+        return self._told >= PEAKED * len(self._before) * math.log(self._classes)
 
     def result(self) -> ClassChanges:
         """What the samples so far say.
