@@ -18,7 +18,7 @@ from scipy.stats import beta
 from onnx_merge.thresholds import CHANGED
 
 Array = NDArray[Any]
-Kind = Literal["probabilities", "log-probabilities", "logits", "labels"]
+Kind = Literal["probabilities", "log-probabilities", "logits", "labels", "maps"]
 CONFIDENCE = 0.95
 """Of the interval of the share that changes."""
 ONE_SIDED = 0.8
@@ -26,6 +26,8 @@ ONE_SIDED = 0.8
 PEAKED = 0.1
 """What a sample's scores tell of its class, in shares of what naming it would (log classes): below this, (N, C) numbers
 are features, which are about as large for all "classes"; a trained classifier's logits are not."""
+CERTAIN = 0.5
+"""The same of maps (N, C, H, W) that hold scores of classes at every pixel."""
 BLOCK = 2**20
 """Values that are compared at a time, about."""
 
@@ -111,7 +113,7 @@ class ClassMeter:
 
     def peaked(self) -> bool:
         """Whether the samples' scores tell classes apart, as a classifier's do."""
-        return self._told >= PEAKED * len(self._before) * math.log(self._classes)
+        return self._told >= (CERTAIN if self.kind == "maps" else PEAKED) * len(self._before) * math.log(self._classes)
 
     def result(self) -> ClassChanges:
         """What the samples so far say.

@@ -27,7 +27,9 @@ the sizes that no other beats in both MACs and accuracy, the one farthest
 above the straight line between the first and the last of them (Satopaa et
 al., "Finding a Kneedle in a Haystack", 2011). With --metric, that takes the
 place of accuracy. Accuracy is the share of samples that keep their class
-without --labels, and the cosine of the outputs where a model is no classifier.
+without --labels; where a model is no classifier, noise over signal in its
+outputs counts, and less is better. Each size has its verdict: good, bad or
+untested, which rejects none.
 """
 EPILOG = """\
 example:

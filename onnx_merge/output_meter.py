@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.class_changes import ClassMeter, distribution
+from onnx_merge.class_changes import ClassMeter, Kind, distribution
 from onnx_merge.errors import StructureError
 from onnx_merge.structure import is_float
+from onnx_merge.thresholds import CHANGED
 from onnx_merge.verdict import OutputFidelity
 from passes.numerics.nsr import NoiseMeter
 
 Array = NDArray[Any]
+CLASSES = 512
+"""Of maps, at most: of more, the scores are not worth the time."""
 IMPOSSIBLE = -1e9
 """Score of a class that is masked out by -inf."""
 
@@ -88,34 +91,36 @@ class OutputMeter:
 
     def _count(self, a: Array, b: Array, finite: NDArray[np.bool_]) -> None:
         """Classes, as long as the output holds some."""
-        a, b = np.where(finite, a, IMPOSSIBLE), np.where(finite, b, IMPOSSIBLE)
-        found = distribution(a) if is_float(a) else None
+        kind: tuple[Kind, int] | None = ("labels", 1)
+        if is_float(a):
+            a, b = np.where(finite, a, IMPOSSIBLE), np.where(finite, b, IMPOSSIBLE)
+            kind = distribution(a) or (("logits", 1) if self.scores else _maps(a))
         if not self._started:
-            self._started = True
-            if not is_float(a):
-                self._classes = ClassMeter("labels")
-            elif found is not None:
-                self._classes = ClassMeter(*found)
-            elif self.scores:
-                self._classes = ClassMeter("logits")
-        if self._classes is not None and self._classes.kind in ("probabilities", "log-probabilities") and found is None:
-            self._classes = None
-        if self._classes is not None:
+            self._started, self._classes = True, ClassMeter(*kind) if kind else None
+        if self._classes is not None and kind is not None and kind[0] == self._classes.kind:
             self._classes.add(a, b)
+        else:
+            self._classes = None
 
     def result(self) -> OutputFidelity:
         """What the samples so far say."""
         noise, classes = self._noise.result(), self._classes
-        if classes is None or (classes.kind == "logits" and not classes.peaked()):
+        found = classes.result() if classes is not None else None
+        if classes is not None and found is not None and classes.kind == "logits":
+            # (N, C) numbers that are no classes: features, or quantities of unlike scale, or always in one order.
+            alike = classes.peaked() and noise.scales <= 1
+            found = found if alike and found.reason is None else None
+        if classes is None or found is None or classes.kind == "maps":
+            spared = classes is not None and found is not None and classes.peaked() and found.changed <= CHANGED
             return OutputFidelity(
                 self.name,
                 noise.nsr,
                 tested=noise.reason is None,
                 reason=noise.reason,
                 nsr_error=noise.error,
+                spared=spared and noise.scales <= 1,
                 constant=noise.constant,
             )
-        found = classes.result()
         return OutputFidelity(
             name=self.name,
             nsr=None if classes.kind == "labels" else noise.nsr,
@@ -129,3 +134,11 @@ class OutputMeter:
             nsr_error=noise.error,
             constant=noise.constant,
         )
+
+
+def _maps(output: Array) -> tuple[Kind, int] | None:
+    """The axis of the classes if these are maps of scores: the first or the last after the samples."""
+    if output.ndim < 4:
+        return None
+    axis = 1 if output.shape[1] <= output.shape[-1] else output.ndim - 1
+    return ("maps", axis) if 1 < output.shape[axis] <= CLASSES else None

@@ -11,7 +11,7 @@ def outputs_text(close: Fidelity) -> str:
     if close.nsr is not None:
         named = max(close.varying, key=lambda output: (output.nsr is not None, output.tested, output.nsr or 0.0))
         where = f" (worst: {named.name})" if len(close.outputs) > 1 else ""
-        words.append(f"noise/signal {close.nsr:.3g}{where}")
+        words.append(f"noise/signal {close.nsr:.3g}{where}{'' if named.tested else ', not tested'}")
     classes = max((o for o in close.outputs if o.changed is not None), key=lambda o: o.severity, default=None)
     if classes is not None and classes.changed is not None:
         low, high = (100 * (bound or 0.0) for bound in (classes.changed_low, classes.changed_high))

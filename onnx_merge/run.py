@@ -58,9 +58,9 @@ def optimize(
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the outputs are farther off than ``min_cosine`` or ``min_top1`` allow, or ``metric`` is below
-        ``min_metric``; the model is saved under
-        ``output``'s name with ``.rejected.onnx``.
+    FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
+        ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
+        ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
     OnnxMergeError: a file cannot be written, or a model cannot be run.
     """

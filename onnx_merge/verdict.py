@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_merge.thresholds import CHANGED, NSR
+from onnx_merge.thresholds import CHANGED, NSR, NSR_BAD
 
 Word = Literal["good", "bad", "untested"]
 MOST = 1e6
@@ -35,15 +35,17 @@ class OutputFidelity:
     """Bounds of the share, each of which holds at 80%: a verdict is given where one of them is on its side."""
     nsr_error: float | None = None
     """Standard error of ``nsr``, relative to it."""
+    spared: bool = False
+    """Its values look like scores of classes, few of which change: noise alone does not make it bad."""
     constant: bool = False
     """It is the same for every sample, and stays so: no fault of the samples, where others vary."""
 
     @property
     def severity(self) -> float:
-        """The loss in units of what a good result may lose."""
+        """The loss in units of what makes a result bad."""
         if self.changed is not None:
             return self.changed / CHANGED
-        return min((self.nsr or 0.0) / NSR, MOST)
+        return min((self.nsr or 0.0) / NSR_BAD, MOST)
 
     @property
     def is_bad(self) -> bool:
@@ -52,7 +54,7 @@ class OutputFidelity:
             # Of classes, changes are no less real where the samples show few of them.
             low = self.likely[0] if self.likely else self.changed
             return low > CHANGED
-        return self.tested and self.severity > 1
+        return self.tested and not self.spared and (self.nsr or 0.0) > NSR_BAD
 
     @property
     def doubt(self) -> str | None:
@@ -61,6 +63,8 @@ class OutputFidelity:
             return self.reason or "the samples do not test it"
         if self.changed is not None and self.likely and self.likely[1] > CHANGED:
             return f"too few samples to tell whether more than {CHANGED:.0%} change class"
+        if self.changed is None and (self.nsr or 0.0) > NSR:
+            return f"noise/signal {self.nsr:.2g}; above {NSR:g} it depends on the task; see --metric"
         return None
 
 
@@ -146,11 +150,13 @@ def judged(close: Fidelity) -> tuple[Word, str]:
         return "bad", _loss_text(bad, close)
     if close.exact:
         return "good", "the result computes what the original does"
+    doubtful = next((o for o in close.varying if o.doubt), None)
     if not close.real:
-        return "untested", "the samples were made up; give your own with --calib"
+        aside = next((o for o in close.varying if not o.tested), None)
+        detail = f": {_named(aside, close)}{aside.reason}" if aside else ""
+        return "untested", f"made-up samples{detail}; give your own with --calib"
     if close.in_sample:
         return "untested", "measured on the samples that it was fitted to; give more"
-    doubtful = next((o for o in close.varying if o.doubt), None)
     if doubtful is not None:
         return "untested", f"{_named(doubtful, close)}{doubtful.doubt}"
     return ("good", _loss_text(close.outputs[0], close)) if close.outputs else ("untested", "nothing was compared")
@@ -169,5 +175,5 @@ def _loss_text(output: OutputFidelity, close: Fidelity) -> str:
     if output.changed is not None:
         text = f"{100 * output.changed:.1f}% change class, limit {CHANGED:.0%}"
     else:
-        text = f"noise/signal {output.nsr or 0:.3g}, limit {NSR:g}"
+        text = f"noise/signal {output.nsr or 0:.3g}, limit {NSR_BAD if output.is_bad else NSR:g}"
     return f"{_named(output, close)}{text}"

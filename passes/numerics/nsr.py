@@ -37,11 +37,12 @@ BLOCK = 2**20
 class Noise:
     """``nsr``: noise over signal of the worst channels that the samples test, or of all values if they test none; None
     where there is no signal. ``reason``: why they do not test the output; ``constant``: it is the same for every
-    sample, and the result's is that too."""
+    sample, and the result's is that too. ``scales``: groups of channels of like scale among those that vary."""
 
     nsr: float | None
     reason: str | None = None
     constant: bool = False
+    scales: int = 0
     error: float | None = None
     """Standard error of ``nsr`` relative to it, as the noise varies from sample to sample; None if none test it."""
 
@@ -126,7 +127,7 @@ class NoiseMeter:
             return
         self.samples += len(exact)
         step = max(1, BLOCK // max(1, self._shift.size))
-        for start in range(0, len(exact), step):
+        for start in range(0, len(exact) if self._shift.size else 0, step):
             self._block(exact[start : start + step], now[start : start + step])
 
     def _block(self, exact: Array, now: Array) -> None:
@@ -187,14 +188,14 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
     """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any."""
     tested: list[tuple[float, bool, Double]] = []
     reasons: dict[bool, str] = {}
-    constant, power, noise = True, 0.0, 0.0
+    count, power, noise = 0, 0.0, 0.0
     for channels in scales:
         spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in _squares(channels))
         scores = channels.low[0] >= 0 and channels.high[0] <= 1
         power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
         if spread <= rounding * level and off <= FAINT * level:
             continue
-        constant = False
+        count += 1
         if scores and channels.high[0] < UNLIKELY:
             reasons.setdefault(True, f"none of its scores passes {UNLIKELY:g}")
         elif spread < FAINT * level or spread == 0:
@@ -203,10 +204,11 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
             tested.append((float(channels.noise[0] / channels.power[0]), scores, channels.each[:, 0]))
     whole = noise / power if power > 0 else None
     if not tested:
-        return Noise(whole, "it is the same for every sample" if constant else next(iter(reasons.values())), constant)
+        reason = next(iter(reasons.values()), "it is the same for every sample")
+        return Noise(whole, reason, constant=count == 0, scales=count)
     missing = True in reasons and not any(scores for _, scores, _ in tested)
     ratio, _, each = max(tested, key=lambda found: found[0])
-    return Noise(ratio, reasons[True] if missing else None, error=_relative_error(each))
+    return Noise(ratio, reasons[True] if missing else None, scales=count, error=_relative_error(each))
 
 
 def _relative_error(values: Double) -> float:

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,9 @@ def test_a_run_as_the_readme_has_it(tmp_path):
     done = process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
     assert "accuracy  99.60% -> " in done.stdout and "on 500 samples" in done.stdout
-    assert "/head/Gemm" in done.stdout.splitlines()[-1] and "logits is a graph output" in done.stdout.splitlines()[-1]
+    lines = done.stdout.splitlines()
+    assert "/head/Gemm" in lines[-3] and "logits is a graph output" in lines[-3]
+    assert re.fullmatch(r"verdict   good: 0\.\d% change class, limit 10%", lines[-1])
     assert "\x1b" not in done.stdout
     assert sha(DIGITS) == before
     found = json.loads(report.read_text())
@@ -85,7 +88,8 @@ def test_help_names_every_option_and_exit_code(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name in {*OPTION_NAMES, "no-coupled", "no-provenance", "config", "version", "help"} - {"coupled", "provenance"}:
+    names = {*OPTION_NAMES, "no-coupled", "no-gate", "no-provenance", "config", "version", "help"}
+    for name in names - {"coupled", "gate", "provenance"}:
         assert f"--{name}" in text
     assert all(f"\n  {code}  " in text for code in range(6))
     assert max(map(len, text.splitlines())) <= 80

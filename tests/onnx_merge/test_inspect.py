@@ -298,8 +298,8 @@ def test_keys_of_the_json_are_stable(here, capsys):
 
     found = json.loads(shown(capsys, "in.onnx", "--json"), parse_constant=refuse)
     assert list(found) == [
-        "version", "input", "model", "groups", "summary", "reasons", "ungrouped", "ops_without_rule", "unfolded",
-        "notes", "seconds",
+        "schema_version", "version", "input", "model", "groups", "summary", "reasons", "ungrouped", "ops_without_rule",
+        "unfolded", "notes", "seconds",
     ]  # fmt: skip
     assert found["version"] == onnx_merge.__version__
     content = (here / "in.onnx").read_bytes()

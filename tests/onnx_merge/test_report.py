@@ -193,6 +193,8 @@ def test_how_close_the_outputs_are():
     text = render(result(fidelity=close(BOXES, real=False, source="random")), Pipe())
     assert "outputs   noise/signal 0.0003 on 32 made-up samples (cpu)" in text
     assert "outputs   " not in render(result(fidelity=None), Pipe())
+    faint = close(replace(BOXES, tested=False, reason="one sample shows no spread"))
+    assert "noise/signal 0.0003, not tested on 32" in render(result(fidelity=faint), Pipe())
     unknown = close(OutputFidelity("y", tested=False, reason="its size depends on the sample"))
     assert "relative error 0.1, noise/signal unknown: its size depends" in render(result(fidelity=unknown), Pipe())
 
@@ -205,7 +207,7 @@ def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
     some = result(fidelity=close(long, SCORES), groups=(group(LONG),))
     lines = render(some, Terminal()).splitlines()
     assert lines[-1].startswith("verdict   bad: ") and max(map(len, lines)) <= width
-    assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.02")
+    assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.1")
     assert render(result(fidelity=None), Pipe()).splitlines()[-1] == "verdict   untested: the outputs were not compared"
 
 

@@ -39,7 +39,7 @@ class Pipe(io.StringIO):
     encoding = "utf-8"
 
 
-def point(keep, macs, accuracy=None, top1=None, nsr=0.1, **changes):
+def point(keep, macs, accuracy=None, top1=None, nsr=0.2, **changes):
     """Of a classifier that keeps the class of a share ``top1`` of the samples, or of what is none."""
     file = FileInfo(f"keep-{keep:.2f}.onnx", "ab")
     classes = {} if top1 is None else {"kl": 0.1, "changed": 1 - top1, "changed_low": 0.0, "changed_high": 1.0}
