@@ -177,7 +177,9 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--lossless"], "either it or keep"),
         (["--keep", "0.5", "-q", "-v"], "contradict each other"),
         (["--keep", "0.5", "more.onnx"], "'more.onnx' was given too"),
-        ([], "how much may go was not said: give --keep 0.6"),
+        (["--keep", "0.5", "--custom-ops", "in.onnx"], "in.onnx of --custom-ops is no library of operators"),
+        (["--keep", "0.5", "--custom-ops", "none.so"], "the library of --custom-ops none.so does not exist"),
+        (["--keep", "0.5", "--custom-ops", "json"], "json is neither a file nor a package with operators"),
     ],
 )
 def test_arguments_that_make_no_sense(here, capsys, arguments, said):
