@@ -178,7 +178,7 @@ def test_planted_copies_merge_losslessly():
 
 
 def test_memory_bounds_the_samples():
-    result = reconstruct(chain(), samples=samples_for(chain(), 64, memory=4 * 10**5))
+    result = reconstruct(chain(), samples=samples_for(chain(), 64, memory=10**6))
     assert any("of 64 samples" in note for note in result.notes)
 
 
