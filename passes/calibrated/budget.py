@@ -121,16 +121,16 @@ class Budget:
         count = (self.free - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + GIVEN * self.each.given)
-            target = layer.unit.target
-            moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
-            room = self.free - self._squares(layer) - max(moments, self.batch * layer.unit.working)
+            target, room = layer.unit.target, self.free - self._taken(layer)
             # Few serve: of the others there are no targets.
             count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= FEWEST else 0
 
-    def _squares(self, layer: Moment) -> float:
-        """Bytes of a layer's matrices; of those that are too large for it, places are thinned out."""
-        return min(layer.squares, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
+    def _taken(self, layer: Moment) -> float:
+        """Bytes of a layer's matrices and of a batch; where these are too much, places are thinned out."""
+        moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
+        taken = layer.squares + max(moments, self.batch * layer.unit.working)
+        return min(taken, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
 
     @property
     def piece(self) -> float:
