@@ -39,13 +39,23 @@ MOMENTS = 2**27
 
 
 @dataclass(frozen=True)
+class Together:
+    """A layer solved once more with the one before: bytes of a sample's ``target``; most samples that ``serve``; bytes
+    that one takes meanwhile."""
+
+    target: float
+    serve: float
+    working: float
+
+
+@dataclass(frozen=True)
 class Moment:
     """When a layer is solved for.
 
     ``original``, ``drifted``: bytes of a sample that the original's flow holds, and that of the compressed model;
     ``working``: bytes that a sample takes while its moments are computed; ``channels`` that the layer reads,
     ``features`` whose products are taken, as often as it has ``groups``; ``unit``: where it is solved once more with
-    the one before, bytes of a sample's target, most samples that serve, bytes that one takes meanwhile.
+    the one before.
     """
 
     original: float
@@ -54,7 +64,7 @@ class Moment:
     channels: int
     features: int
     groups: int = 1
-    unit: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    unit: Together = Together(0.0, 0.0, 0.0)
 
     @property
     def squares(self) -> float:
@@ -111,16 +121,16 @@ class Budget:
         count = (self.free - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + GIVEN * self.each.given)
-            target, serve, stepping = layer.unit
-            moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
-            room = self.free - self._squares(layer) - max(moments, self.batch * stepping)
+            target, room = layer.unit.target, self.free - self._taken(layer)
             # Few serve: of the others there are no targets.
-            count = min(count, max(room / (held + target), (room - target * (serve + self.batch)) / held))
+            count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= FEWEST else 0
 
-    def _squares(self, layer: Moment) -> float:
-        """Bytes of a layer's matrices; of those that are too large for it, places are thinned out."""
-        return min(layer.squares, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
+    def _taken(self, layer: Moment) -> float:
+        """Bytes of a layer's matrices and of a batch; where these are too much, places are thinned out."""
+        moments = min(self.piece, max(MOMENTS, self.batch * layer.working))
+        taken = layer.squares + max(moments, self.batch * layer.unit.working)
+        return min(taken, max(COVARIANCES * layer.channels**2, LARGEST * self.free))
 
     @property
     def piece(self) -> float:

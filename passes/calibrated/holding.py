@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from passes.calibrated.activations import WIDTH
-from passes.calibrated.budget import WORKING, Moment
+from passes.calibrated.budget import WORKING, Moment, Together
 from passes.calibrated.effort import most_samples
 from passes.calibrated.layers import Layer, solvable_layers
 from passes.calibrated.regress import stride_of
@@ -38,18 +39,13 @@ def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
         places = math.prod(output) / max(1, output[layer.axis]) / rows
         read, made = (WIDTH * math.prod(shape) / rows for shape in (data, output))
         patches = WIDTH * layer.groups * features * places / stride_of(features, int(places * count))
-        unit = units.get(layer)
-        found.append(
-            Moment(
-                original / rows,
-                drifted / rows,
-                4 * read + 3 * made + 2 * patches,
-                data[layer.axis],
-                features if places * count >= features else 0,  # else no products of features are taken
-                layer.groups,
-                (made, 2 * most_samples(typing, unit, keep), WORKING * (read + made)) if unit else (0.0, 0.0, 0.0),
-            )
-        )
+        taken = features if places * count >= features else 0  # else no products of features are taken
+        working = 4 * read + 3 * made + 2 * patches
+        moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
+        if layer in units:  # one batch in so many serves: up to twice as many samples as are wanted
+            serve = 2 * most_samples(typing, units[layer], keep)
+            moment = replace(moment, unit=Together(made, serve, WORKING * (read + made)))
+        found.append(moment)
     return tuple(found)
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from passes.calibrated.budget import MOMENTS, WORKING
 from passes.calibrated.effort import samples_for
 from passes.calibrated.flow import Flow
 from passes.calibrated.layers import Layer, solvable_layers
@@ -63,7 +64,7 @@ class _Solver:
         self._original, self._compressed = view.original(), Flow(compressed, view.feeds, view.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._piece = view.piece
+        self._piece, self._joined = view.piece, view.joined
         self._samples = samples_for(view.sized, units.values(), keep, sum(map(samples_in, view.feeds)))
 
     def solve(self, layer: Layer, ahead: Sequence[Layer]) -> None:
@@ -91,7 +92,10 @@ class _Solver:
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
             unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
         live = self._compressed.live
-        feeds = Lazy([partial(self._feed, unit, batches, i) for i in range(len(live))])
+        each = live[0][unit.first.data].nbytes + live[0][unit.second.data].nbytes + batches[0][1].nbytes
+        count = max(1, min(self._joined, int(MOMENTS / WORKING / max(1, each))))
+        parts = [range(i, min(i + count, len(live))) for i in range(0, len(live), count)]
+        feeds = Lazy([partial(self._feed, unit, batches, part) for part in parts])
         given = sum(len(drifted[unit.first.data]) for drifted in live)
         hidden = self._compressed.live[0][unit.second.data].shape
         samples = self._samples[self._units[unit.second]]
@@ -106,13 +110,17 @@ class _Solver:
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])
         return left
 
-    def _feed(self, unit: Unit, batches: Sequence[Batch], index: int) -> Feed:
-        drifted = self._compressed.live[index]
-        feed = {"x": drifted[unit.first.data], "y": batches[index][1]}
-        others = [drifted[n] for n in unit.second.others if n in drifted]
-        if others and unit.rectified:
-            feed["o"] = sum(others[1:], others[0])
-        return feed
+    def _feed(self, unit: Unit, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
+        """What a unit is solved on, of the batches in ``part``."""
+        found: list[Feed] = []
+        for index in part:
+            drifted = self._compressed.live[index]
+            feed = {"x": drifted[unit.first.data], "y": batches[index][1]}
+            others = [drifted[n] for n in unit.second.others if n in drifted]
+            if others and unit.rectified:
+                feed["o"] = sum(others[1:], others[0])
+            found.append(feed)
+        return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}
 
     def _alike(self, layer: Layer) -> bool:
         """Whether all groups of a layer keep as many channels."""

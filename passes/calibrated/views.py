@@ -54,7 +54,8 @@ class Samples:
 class View:
     """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
     what is remembered of them may take; ``piece``: bytes that the moments of a layer may take; ``counted``: the same
-    model with shapes as they are on a sample, for counting only."""
+    model with shapes as they are on a sample, for counting only; ``joined``: batches that may be looked at together,
+    where they are small only for what the widest layer takes."""
 
     typing: Typing
     feeds: Feeds
@@ -62,6 +63,7 @@ class View:
     room: float = 0.0
     piece: float = math.inf
     counted: Graph | None = None
+    joined: int = 1
     _knowledge: dict[str, Knowledge] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -144,7 +146,10 @@ class Views:
     def _make(self) -> Iterator[View]:
         samples, budget = self._samples, self._budget
         assert samples is not None  # as long as nothing is found
-        given = (samples.engine, budget.kept(sum(map(samples_in, self.feeds))), budget.piece, self._counted)
+        used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
+        free = _fixed_batch(self._typing.graph, samples) is None
+        joined = max(1, min(BATCH, used // 2) // size) if free else 1
+        given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined)
         if not samples.real:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
             if normed is not None:

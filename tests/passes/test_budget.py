@@ -9,7 +9,7 @@ from unitkit import Quiet, engine
 
 from passes.analysis import analyse
 from passes.calibrated.activations import activations, at_sizes_of, measured
-from passes.calibrated.budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, MOMENTS, Budget, Moment
+from passes.calibrated.budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, Budget, Moment, Together
 from passes.calibrated.layers import solvable_layers
 from passes.calibrated.regress import regress
 from passes.calibrated.views import Samples, Views
@@ -83,14 +83,13 @@ def test_matrices_of_wide_layers_count():
     narrow, wide = (budget(10**9, layers=(moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
     assert wide.samples < narrow.samples
     assert wide.free == narrow.free - KNOWN * (400**2 - 16**2)
-    huge = budget(4 * 10**9, layers=(moment(10**5, 16, 10**5),))
-    room = (1 - LARGEST) * huge.free - MOMENTS
-    assert huge.samples == pytest.approx(room / (10**5 + GIVEN * huge.each.given), rel=0.01)
+    huge = budget(10**9, layers=(moment(10**5, 16, 10**5),))
+    assert huge.samples == pytest.approx((1 - LARGEST) * huge.free / (10**5 + GIVEN * huge.each.given), rel=0.01)
 
 
 def test_targets_count_as_far_as_they_serve():
     def of(target, serve):
-        return budget(10**9, layers=(moment(10**6, 16, 144, unit=(target, serve, 0.0)),)).samples
+        return budget(10**9, layers=(moment(10**6, 16, 144, unit=Together(target, serve, 0.0)),)).samples
 
     none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
     assert none > few > all_

@@ -9,6 +9,7 @@ from netkit import engine, feeds, net
 from unitkit import typed
 
 from passes.calibrated import solve as solving
+from passes.calibrated.budget import Budget
 from passes.calibrated.flow import Flow
 from passes.calibrated.holding import layer_moments
 from passes.calibrated.layers import solvable_layers
@@ -108,3 +109,24 @@ def test_targets_are_made_when_they_are_looked_at():
     assert most[0] <= 3 and error < 1e-3
     whole, _, _ = regress(layer, typing.graph.array("b_w"), [(a, np.repeat(a[:, :1], 16, 1)) for a in x], engine)
     np.testing.assert_array_equal(weights, whole)
+
+
+def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkeypatch):
+    """Otherwise a unit's matrices are added up for every few samples. Where memory is no matter, nothing is joined."""
+    model = net(CHAIN, **SIZES)
+    given, sizes = feeds(model, COUNT, 0), []
+    refine = solving.refine
+
+    def recorded(unit, start, batches, *rest):
+        sizes.append([len(feed["x"]) for feed in batches])
+        return refine(unit, start, batches, *rest)
+
+    monkeypatch.setattr(solving, "refine", recorded)
+    settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
+    small = Budget.batch.fget
+    compress(model, settings, samples=Samples(given, True, engine))
+    assert sizes and all(size == [12, 12] for size in sizes)
+    sizes.clear()
+    monkeypatch.setattr(Budget, "batch", property(lambda budget: min(2, small(budget))))
+    compress(model, settings, samples=Samples(given, True, engine))
+    assert sizes and all(size == [12, 12] for size in sizes)
