@@ -25,7 +25,7 @@ KEPT = 0.25
 """Share of the memory that what the original gave its layers may take between its run and the solving."""
 COPIES = 7
 """Of the weights: original, normalised, folded, restandardised and compressed model, as protobuf and as arrays."""
-GRAMS, COVARIANCES, KNOWN = 56, 64, 8
+GRAMS, COVARIANCES, KNOWN = 56, 64, 12
 """Bytes for each pair of features whose products are taken; for each pair of channels, while some are predicted from
 others, and as long as what is known of them is kept."""
 LARGEST = 0.9

@@ -25,8 +25,6 @@ DAMPING = 0.1
 """Of a unit's metrics, relative to their diagonals."""
 BENT = 4
 """A step's length is found on one batch in so many."""
-UNSEEN = 4
-"""One batch in so many is not fitted to, but says when to stop."""
 ALGEBRA = 3e11
 """Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
 
@@ -72,36 +70,23 @@ def refine(
 ) -> tuple[list[Block], float]:
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
-    ``hidden``: shape of what the second layer reads; ``share``: one batch in so many is fitted to.
+    ``hidden``: shape of what the second layer reads; ``share``: one batch in so many is looked at, two at least.
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.affine() for block in blocks]
     if _algebra(*start) > ALGEBRA:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
-    part, unseen = _divided(feeds, share)
-    sizes = Sizes((blocks[0].kernel, blocks[1].kernel), hidden)
-    model = UnitModel(unit, sizes, part, engine, opset)
-    other = UnitModel(unit, sizes, unseen, engine, opset)
+    part = list(feeds[:: max(1, min(len(feeds) // 2, int(share)))])
+    model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
     strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
     try:
         metrics = model.metrics(start, strides, DAMPING)
     except LinAlgError as error:  # activations beyond all bounds
         raise RefusalError("what they read has no covariance to speak of") from error
     curvature = partial(model.curvature, every=max(1, min(BENT, len(part) // 2)))
-    point, losses = descend(start, metrics, model.slope, curvature, STEPS, other.loss if unseen else None)
+    point, losses = descend(start, metrics, model.slope, curvature, STEPS)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
-
-
-def _divided(feeds: Sequence[Feed], share: float) -> tuple[list[Feed], list[Feed]]:
-    """Batches to fit to, one in ``share`` of all, and others, a third as many, to say when to stop. The latter are from
-    the end, so that an image and its mirror image do not come apart."""
-    last = len(feeds) // UNSEEN if len(feeds) >= UNSEEN else len(feeds) // 2
-    last -= last > 1 and last % 2  # batches of one: pairs of them
-    first = len(feeds) - last
-    count = min(first, max(1, round(len(feeds) / max(1.0, share))))
-    part = [feeds[i] for i in np.linspace(0, first - 1, count).astype(int)]
-    return part, [feeds[first + i] for i in range(min(last, -(-count // (UNSEEN - 1))))]
 
 
 def _algebra(first: Affine, second: Affine) -> float:

@@ -67,13 +67,6 @@ class UnitModel:
         blocks = [Affine(sums[f"g{k}"][0], sums[f"h{k}"]) for k in (1, 2)]
         return float(sums["loss"]), blocks
 
-    def loss(self, point: Sequence[Affine]) -> float:
-        """||r||^2."""
-        weights = self._named(point, "wb")
-        if "loss" not in self._loaded:
-            self._loaded["loss"] = self._engine(self._loss_model(weights))
-        return sum(float(found["loss"]) for found in self._run("loss", weights))
-
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
         """||J change||^2, J the residuals' Jacobian; estimated on one batch in ``every``: it is but one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
@@ -158,11 +151,6 @@ class UnitModel:
             "h2": build.sum(r, *_but_channels(unit.second, self._feeds[0]["y"].ndim)),
         }
         return build.model({**self._feeds[0], **weights}, outputs, UNIT)
-
-    def _loss_model(self, weights: Feed) -> onnx.ModelProto:
-        build = Builder(self._opset)
-        r = self._forward(build).residual
-        return build.model({**self._feeds[0], **weights}, {"loss": build.total(build.op("Mul", r, r))}, UNIT)
 
     def _bend_model(self, weights: Feed) -> onnx.ModelProto:
         build = Builder(self._opset)

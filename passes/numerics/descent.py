@@ -110,22 +110,12 @@ Curvature = Callable[[Point, Point], float]
 """(point, direction) -> ||J direction||^2."""
 
 
-Unseen = Callable[[Point], float]
-"""Point -> ||r||^2 of samples that nothing is fitted to."""
-
-
 def descend(
-    start: Point,
-    metrics: Sequence[Metric],
-    slope: Slope,
-    curvature: Curvature,
-    steps: int,
-    unseen: Unseen | None = None,
+    start: Point, metrics: Sequence[Metric], slope: Slope, curvature: Curvature, steps: int
 ) -> tuple[list[Affine], list[float]]:
-    """The best point that ``steps`` steps come by, and ||r||^2 at each. They end where what is left of ``unseen``
-    samples no longer falls: from there on only those that are seen gain."""
+    """The best point that ``steps`` steps come by, and ||r||^2 at each."""
     point, best, losses = list(start), list(start), list[float]()
-    least, length, power, elsewhere = np.inf, 0.0, 0.0, np.inf
+    least, length, power = np.inf, 0.0, 0.0
     direction: list[Affine] = []
     change: list[Affine] = []
     last: list[Affine] = []
@@ -140,12 +130,6 @@ def descend(
             length, direction = length / SHORTER, []
             point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]
             continue
-        if unseen is not None:
-            there = unseen(point)
-            if change and not there < elsewhere:
-                losses.pop()
-                break
-            elsewhere = there
         gained, least, best = least - goal, goal, point
         if at == steps or gained < SPENT * goal:
             break
