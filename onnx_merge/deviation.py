@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.observe import exposing
 from onnx_merge.runtime import BFLOAT16, ProviderChoice, Session
 from onnx_merge.structure import is_float
+from passes.unshare import is_weight
 
 Array = NDArray[Any]
 TOLERANCES = {
@@ -122,4 +124,21 @@ def perturbed(feeds: Mapping[str, Array], seed: int, rounding: float = 0.0) -> I
             if is_float(array) and array.size:
                 off = 1 + max(ROUNDING.get(array.dtype, 0.0), rounding) * rng.choice(np.array([-1.0, 1.0]), array.shape)
                 moved[name] = np.asarray(array.astype(np.float64) * off).astype(array.dtype)
+        yield moved
+
+
+def reweighted(model: onnx.ModelProto, seed: int, rounding: float = 0.0) -> Iterator[onnx.ModelProto]:
+    """Copies of ``model`` whose layers' weights are off as inputs are by `perturbed`: whole numbers are never off.
+
+    Constants of other ops are left alone: what is compared with them may be meant exactly.
+    """
+    held = {name for node in model.graph.node for k, name in enumerate(node.input) if is_weight(node, k)}
+    for k in range(2):
+        rng = np.random.default_rng([seed, k])
+        moved = onnx.ModelProto.FromString(model.SerializeToString())
+        for tensor in moved.graph.initializer:
+            if tensor.name in held and is_float(array := onnx.numpy_helper.to_array(tensor)):
+                off = 1 + max(ROUNDING.get(array.dtype, 0.0), rounding) * rng.choice(np.array([-1.0, 1.0]), array.shape)
+                other = np.asarray(array.astype(np.float64) * off).astype(array.dtype)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(other, tensor.name))
         yield moved

@@ -171,6 +171,23 @@ def test_an_ill_conditioned_model_moves_as_far_by_itself():
     assert "moved" in moved(original, model(steep, k=np.float32(7e2), l=np.float32(1.1e3)))
 
 
+def test_an_ill_conditioned_model_of_whole_numbers():
+    """Which cannot be rounded: the table's entries are."""
+    steep = "net (int64[N,64] x) => (float[N,64,4] y) { t = Gather(w, x)  a = Mul(t, k)  b = Mul(a, l)  y = Sin(b) }"
+    table = rng_weights(64, 4)
+    original = model(steep, k=np.float32(1e3), l=np.float32(7e2), w=table)
+    assert check(original, model(steep, k=np.float32(7e2), l=np.float32(1e3), w=table)) == []
+    assert "moved" in moved(original, model(steep, k=np.float32(7e2), l=np.float32(1.1e3), w=table))
+
+
+def test_constants_that_decide_are_not_rounded():
+    """Whole numbers are compared with: what a rounding of these would do is no excuse."""
+    hot = """net (int64[N,8] x) => (float[N,8,16] y)
+             { f = Cast<to=1>(x)  u = Unsqueeze(f, last)  e = Equal(u, k)  y = Cast<to=1>(e) }"""
+    k, last = np.arange(16, dtype=np.float32), np.array([2])
+    assert "tensor 'e' of Equal" in moved(model(hot, k=k, last=last), model(hot, k=k[::-1].copy(), last=last))
+
+
 def test_places_of_what_is_no_number():
     log = "net (float[N,64] x) => (float[N,64] y) { y = Log(%s) }"
     assert (
