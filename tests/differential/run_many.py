@@ -1,6 +1,6 @@
 """Judge many generated graphs, resume where a run stopped, and say which kinds of faults there are.
 
-    python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways merge]
+    python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways suite]
 
 One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]};
 a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged,
@@ -8,8 +8,10 @@ this one by default. ``--show SEED``: print that graph as ONNX text, made as sma
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -19,29 +21,41 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 LONGEST = 180
-"""Seconds that one graph may take."""
+"""Seconds of computing that one graph may take, however busy the machine is."""
 EXAMPLES = 12
 """Seeds printed of each kind."""
 
 
 def prepare(checkout):
-    """Let the modules be those of ``checkout``."""
+    """Let the modules be those of ``checkout``, one thread do the work, and no collection look at what stays."""
     sys.path[:0] = [str(checkout), str(HERE / "support"), str(HERE.parent / "passes" / "support")]
+    os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
     warnings.simplefilter("ignore")
+
+
+def ready(checkout):
+    """`prepare` for a process that judges."""
+    prepare(checkout)
+    from diff_examine import examine
+
+    examine(1)  # which imports the rest
+    gc.collect()
+    gc.freeze()
 
 
 def one(task):
     """The line of a seed."""
     seed, ways = task
     from diff_examine import examine
+    from diff_run import ways_of
 
     def late(*_):
         raise TimeoutError(f"took more than {LONGEST} s")
 
-    signal.signal(signal.SIGALRM, late)
-    signal.alarm(LONGEST)
+    signal.signal(signal.SIGPROF, late)
+    signal.setitimer(signal.ITIMER_PROF, LONGEST)
     try:
-        found = examine(seed, ways)
+        found = examine(seed, ways or ways_of(seed))
     except Exception as error:  # of the judge itself too: a fault to be looked at
         return {
             "seed": seed,
@@ -50,7 +64,7 @@ def one(task):
             "faults": [["judge", type(error).__name__, str(error)[:300]]],
         }
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
     return {
         "seed": seed,
         "shrinks": found.shrinks,
@@ -90,15 +104,18 @@ def main():
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("differential.jsonl"))
     parser.add_argument("--checkout", type=Path, default=HERE.parents[1])
-    parser.add_argument("--ways", default="lossless,keep-one,merge,default")
+    parser.add_argument(
+        "--ways", default="lossless,keep-one,merge,default", help="suite: for each seed those of the test suite"
+    )
     parser.add_argument("--show", type=int, help="print one graph instead")
     given = parser.parse_args()
     prepare(given.checkout.resolve())
-    ways = tuple(given.ways.split(","))
+    ways = tuple(given.ways.split(",")) if given.ways != "suite" else None
     if given.show is not None:
+        from diff_run import ways_of
         from diff_smaller import story
 
-        print(story(given.show, ways))
+        print(story(given.show, ways or ways_of(given.show)))
         return
     first, last = map(int, given.seeds.split(":"))
     lines = [json.loads(line) for line in given.out.read_text().splitlines()] if given.out.exists() else []
@@ -108,7 +125,7 @@ def main():
     context = multiprocessing.get_context("spawn")
     with (
         given.out.open("a") as file,
-        context.Pool(given.jobs, prepare, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
+        context.Pool(given.jobs, ready, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
     ):
         for k, line in enumerate(pool.imap_unordered(one, tasks), 1):
             lines.append(line)

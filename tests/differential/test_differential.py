@@ -10,7 +10,7 @@ import pytest
 from diff_examine import Finding, examine
 from diff_generate import SUITE
 from diff_known import KNOWN, REGRESSIONS, known
-from diff_run import WAYS
+from diff_run import ways_of
 from diff_smaller import story
 
 from passes.graph.registry import rules
@@ -25,13 +25,6 @@ NEVER = {
     "Constant": "becomes an initializer before axes are looked at",
 }
 """Op types with a rule that stand on no axis that shrinks, with the reason."""
-
-
-def ways_of(seed):
-    """All graphs of the suite are merged, one in two is compressed losslessly, one in four kept as it is, and one in
-    eight solved on samples."""
-    often = {"lossless": 2, "keep-one": 4, "default": 8}
-    return tuple(w for w in WAYS if seed % often.get(w, 1) == often.get(w, 1) // 2)
 
 
 def failing(findings: list[Finding]):

@@ -8,9 +8,10 @@ import diff_constants  # noqa: F401  (each module adds its growers to the table)
 import diff_sizes  # noqa: F401
 import numpy as np
 import onnx
+from diff_deal import hand
 from diff_growth import WIDE, SeededGrowth, can, chain
 from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
-from diff_places import BATCH_KNOWN, HOLDING
+from diff_places import BATCH_KNOWN, HOLDING, SELDOM
 from diff_twists import twisted
 from netgrow import INPUTS, TOKENS, WORDS
 from netgrow_blocks import BLOCKS
@@ -27,18 +28,21 @@ DOUBLE = 0.08
 LARGEST = 200_000
 """Numbers in one tensor, at most; graphs whose sizes explode are drawn anew."""
 SUITE = 200
-"""Graphs of the normal suite; those beyond ask more often for what stands rarely on axes that shrink."""
-RARE = [
-    "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitwiseAnd", "Gelu", "LessOrEqual", "Acosh", "Mish", "GlobalLpPool",
-    "Min", "Atanh", "HardSwish", "IsInf", "Log", "Not", "Xor", "GreaterOrEqual", "HardSigmoid", "IsNaN", "LpPool",
-    "Swish",
-]  # fmt: skip
-RARELY_HOLDING = [
-    "Attention", "RMSNormalization", "ReduceMin", "GatherElements", "ReverseSequence", "GroupNormalization", "Hardmax",
-    "RoiAlign", "Trilu", "GridSample", "ReduceL2", "CumSum", "Attention", "RMSNormalization",
-]  # fmt: skip
+"""Graphs of the normal suite."""
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Flatten", "Constant"}
 """Ops that chains do without, which have layers anyhow."""
+
+
+def _copies(op):
+    """The fewer opsets have an op, the more cards there are of it."""
+    there = sum(can(op, n, "float") for n in OPSETS)
+    return min(3, round(len(OPSETS) / there))
+
+
+HOLDERS = (*SELDOM, *(op for op in HOLDING for _ in range(_copies(op))))
+"""Cards of which each graph has the first, and up to three others where its opset has them."""
+COMMON = tuple(op for op in OPS if op not in LAYERS and op not in HOLDING for _ in range(_copies(op)))
+"""Cards of the ops in a chain, which do not take channels to pieces."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,7 @@ def generate(seed: int) -> Case:
 
 
 def _grown(rng, seed):
-    first = (
-        HOLDING[seed % len(HOLDING)] if seed < SUITE or seed % 3 else RARELY_HOLDING[seed // 3 % len(RARELY_HOLDING)]
-    )
+    first, *others = hand(seed, HOLDERS, 5)
     precision = "double" if rng.random() < DOUBLE else "float"
     forms = [n for n in OPSETS if can(first, n, precision)]
     if not forms:
@@ -92,12 +94,9 @@ def _grown(rng, seed):
     steps += ["batch_norm_by_position"] * (opset <= 8)
     rng.shuffle(steps)
     grown = [step for step in steps if g.step(step)]
-    row = _row_of_ops(rng, opset, precision)
-    row[rng.randrange(len(row)) // 2 * 2 : 0] = [first]
-    second = HOLDING[(7 * seed + 3) % len(HOLDING)]
-    row += [second] if can(second, opset, precision) and second not in BATCH_KNOWN else []
-    if seed >= SUITE:
-        row[:0] = [op for op in rng.sample(RARE, 8) if can(op, opset, precision) and op not in BATCH_KNOWN][:2]
+    row = [op for op in hand(seed, COMMON, 8) if can(op, opset, precision)]
+    row[rng.randrange(len(row) + 1) // 2 * 2 : 0] = [first]
+    row += [op for op in others if can(op, opset, precision) and (op not in BATCH_KNOWN or g.batch != "N")][:3]
     try:
         grown = (*grown, *chain(g, row))
     except Exception:  # of whatever kind: as below
@@ -130,12 +129,6 @@ def _others(rng, opset, precision):
     wide = [name for name in WIDE if can(name, opset, precision)]
     common = [op for op in OPS if can(op, opset, precision) and OFTEN[op] >= 1] + list(BLOCKS)
     return rng.choices(wide, k=rng.choice([0, 1, 1, 2])) + rng.choices(common, k=rng.choice([0, 1, 2]))
-
-
-def _row_of_ops(rng, opset, precision):
-    """Ops of a chain; they do not take channels to pieces."""
-    ops = [op for op in OPS if can(op, opset, precision) and op not in LAYERS and op not in HOLDING]
-    return rng.sample(ops, rng.choice([4, 5, 6]))
 
 
 def _begin(g, name, integers):

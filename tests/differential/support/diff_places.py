@@ -1,5 +1,7 @@
 """Growers of ops that hold the axis fast on which they work: here that is never the axis of the channels."""
 
+from math import prod
+
 import numpy as np
 from diff_growth import own
 from netgrow_kinds import convolution, image, linear, tokens
@@ -13,6 +15,12 @@ HOLDING = [
     "RNN", "Einsum", "DeformConv", "GridSample", "InstanceNormalization", "DepthToSpace", "SpaceToDepth", "Size",
 ]  # fmt: skip
 """Ops of which a graph has one: they hold some axis fast, or are to be had in few opsets."""
+SELDOM = [
+    "Upsample", "MeanVarianceNormalization", "CumSum", "RotaryEmbedding", "ReduceLogSumExp", "ReduceSum", "TopK",
+    "GatherElements", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceMin", "ReduceProd", "ReduceSumSquare", "RoiAlign",
+    "ArgMax", "ArgMin",
+]  # fmt: skip
+"""Those of them that channels which go reach in fewer than half of the graphs."""
 BATCH_KNOWN = {"GatherElements", "RoiAlign"}
 """Ops whose constants go with the batch."""
 
@@ -71,6 +79,60 @@ def _over_places(g, op):
     g.like(g.add(op, x, g.weight(*x.places, kind="s"), axis=2 if g.chance(2) else -len(x.places)), x, degree=1)
 
 
+@own("Hardmax")
+def hardmax(g):
+    _exclusive(g, "Hardmax")
+
+
+@own("LogSoftmax")
+def log_softmax(g):
+    _exclusive(g, "LogSoftmax")
+
+
+def _exclusive(g, op):
+    """Over places; before opset 13 over all axes from one on."""
+    x = image(g)
+    g.like(g.add(op, x, axis=g.pick(x.others) - (len(x.shape) + 1) * g.some(0, 1)), x, degree=1)
+
+
+@own("BatchNormalization")
+def batch_normalization(g):
+    """Not of a layer, into which it would be folded."""
+    x = image(g)
+    x = g.like(g.add(g.pick(["Relu", "Tanh", "Abs"]), x), x)
+    GROWERS["BatchNormalization"](g, "BatchNormalization")
+
+
+@own("LpNormalization")
+def lp_normalization(g):
+    x = image(g)
+    g.like(g.add("LpNormalization", x, axis=g.pick(x.others), p=g.some(1, 2)), x, degree=1)
+
+
+@own("MeanVarianceNormalization")
+def mean_variance_normalization(g):
+    """Of numbers that differ, whatever weights are: equal ones make NaN."""
+    x = image(g)
+    if prod(x.places) == 1:
+        places = [2, *x.places[1:]]
+        x = g.like(g.add("Tile", x, g.ints(1, 1, *places)), x, places=places)
+    steps = np.arange(prod(x.places)).reshape(1, 1, *x.places) / 2
+    spread = g.add("Add", x, g.array(steps.astype(DTYPES[g.precision])))
+    _bent(g, x, g.add("MeanVarianceNormalization", spread, axes=x.others))
+
+
+@own("InstanceNormalization")
+def instance_normalization(g):
+    x = image(g)
+    y = g.add("InstanceNormalization", x, g.weight(x.features, kind="s"), g.weight(x.features, kind="b"))
+    _bent(g, x, y)
+
+
+def _bent(g, x, y):
+    """Something else than normalised numbers, whose mean is nothing but rounding."""
+    g.like(g.add(g.pick(["Relu", "Sigmoid", "Elu", "Abs"]), y), x, degree=1)
+
+
 @own("RotaryEmbedding")
 def rotary_embedding(g):
     """Of four heads, each of which may go."""
@@ -104,3 +166,20 @@ def top(g):
     n = g.some(1, x.shape[axis - 1])
     values, _ = g.add("TopK", x, g.ints(n), outputs=2, axis=axis)
     g.keep(values, [n if a == axis else m for a, m in enumerate(x.shape, 1)], x.last, x.degree)
+
+
+@own("Size")
+def size(g):
+    """Of all entries, divided by the other sizes: the width of a row, or the number of channels that there were."""
+    x = image(g)
+    if g.chance(2):
+        x = g.like(g.add("GlobalAveragePool", x), x, places=[1] * len(x.places))
+        width = g.add("Div", g.add("Size", x), g.size(x, 0))
+        return g.keep(g.add("Reshape", x, g.add("Concat", g.size(x, 0), width, axis=0)), [x.features], degree=x.degree)
+    others = g.size(x, 0)
+    for axis in x.others:
+        others = g.add("Mul", others, g.size(x, axis))
+    channels = g.add("Div", g.add("Size", x), others)
+    row = g.add("Reshape", x, g.ints(-1))
+    to = g.add("Concat", g.size(x, 0), channels, *(g.size(x, a) for a in x.others), axis=0)
+    return g.like(g.add("Reshape", row, to), x)
