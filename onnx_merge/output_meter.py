@@ -19,7 +19,7 @@ from passes.numerics.nsr import NoiseMeter
 Array = NDArray[Any]
 CLASSES = 512
 """Of maps, at most: of more, the scores are not worth the time."""
-IMPOSSIBLE = -1e9
+IMPOSSIBLE = -6e4
 """Score of a class that is masked out by -inf."""
 
 
