@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         NothingToDoError,
         OnnxMergeError,
         StructureError,
+        UnverifiedError,
         UsageError,
     )
     from onnx_merge.inspecting import inspect_model
@@ -45,6 +46,7 @@ __all__ = [
     "Result",
     "StructureError",
     "Sweep",
+    "UnverifiedError",
     "UsageError",
     "Verification",
     "__version__",

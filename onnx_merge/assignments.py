@@ -2,8 +2,8 @@
 
 An image of odd edges, a batch of two and a short sequence suit most models. Others ask for multiples of 32, squares,
 one height, lengths of at least 400, or two lengths that are equal although they have different symbols. Sizes are
-tried from small ones to typical ones until one runs, and from there all dimensions are varied. A run that fails is
-cheap.
+tried until one runs: small ones, those that nodes ask for (`onnx_merge.demanded_sizes`), typical ones. From there all
+dimensions are varied. A run that fails is cheap.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from dataclasses import dataclass
 
 import onnx
 
+from onnx_merge.demanded_sizes import demanded_sizes
 from onnx_merge.dimensions import Assignment, Dimension, dimensions, key_of, shapes, sizes_of
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.fitting import EDGES as FITTING
 from onnx_merge.fitting import resolve_open
+from onnx_merge.pieces import FOLDING
 from onnx_merge.runtime import Session, TensorInfo
 from onnx_merge.samples import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.typical_sizes import EDGES, LENGTHS, stage, stages, targets
@@ -27,6 +29,8 @@ from passes.graph.shapes import empty_map
 LIMIT = 500
 """Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
 
+SMALLEST = 8
+"""Small sizes that are tried before it is looked into what nodes ask for, which takes longer than such a run."""
 FEW = 16
 """Small sizes that are tried beside those that the user gave."""
 LARGEST = 2**22
@@ -98,12 +102,14 @@ def find_assignments(
     search = _Search(session, dims, seed, bounds or {}, limit, model)
     given = _given(inputs, sizes or {})
     taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
-    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken))
+    left_open = model is not None and not all(d.key in given for d in dims)
+    asked_for = demanded_sizes(model, inputs, dims, FOLDING) if model is not None and left_open else iter(())
+    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken, asked_for))
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
     asked = shapes(inputs, base) if given else None
     if given:  # what else it runs at may be smaller than what the user works with
-        free = itertools.islice(_first(dims, {}, [], taken), FEW)
+        free = itertools.islice(_first(dims, {}, [], taken, iter(())), FEW)
         base = search.first(v for v in free if search.elements(v) < search.elements(base)) or base
     ways = tuple(targets(dims))
     for target in ways:
@@ -128,10 +134,13 @@ def sample_sizes(
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
-    search = _Search(session, dims, seed, index_bounds(model), 2 + len(EDGES), model)
-    # Attention between all pixels of a large image may not fit into memory: small ones tell what these take.
-    small = {**sizes, **resolve_open(inputs, sizes, FITTING[-1])}
-    if len(small) > len(sizes) and search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, small))):
+    search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
+    # Attention between all pixels of a large image may not fit into memory: small ones tell what these take. One alone
+    # may be the only one at which the model runs.
+    small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
+    if len(small[0]) > len(sizes) and all(
+        search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in small
+    ):
         return sizes, ""
     if search.runs(sizes_of(inputs, usual)):
         return sizes, ""
@@ -272,11 +281,18 @@ def _given(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, int]:
 
 
 def _first(
-    dims: tuple[Dimension, ...], given: Mapping[str, int], known: Sequence[Mapping[str, int]], taken: set[int]
+    dims: tuple[Dimension, ...],
+    given: Mapping[str, int],
+    known: Sequence[Mapping[str, int]],
+    taken: set[int],
+    asked_for: Iterator[dict[str, int]],
 ) -> Iterator[dict[str, int]]:
-    """Sizes in the order they are tried. What is ``given`` is not varied here; the first ones avoid ``taken``."""
+    """Sizes in the order they are tried: those known, a few small ones, those that nodes ask for, a ladder. What is
+    ``given`` is not varied here; the first ones avoid ``taken``."""
     seen: set[tuple[int, ...]] = set()
-    for sizes in itertools.chain(({**stage(dims, 1, 2, 1), **k} for k in known), stages(dims, taken)):
+    ladder = stages(dims, taken)
+    first = ({**stage(dims, 1, 2, 1), **k} for k in known)
+    for sizes in itertools.chain(first, itertools.islice(ladder, SMALLEST), asked_for, ladder):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:

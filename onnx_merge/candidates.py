@@ -11,6 +11,7 @@ import onnx
 
 from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, one_line
 from onnx_merge.job import Job, Verdict
+from onnx_merge.runtime import custom_operators
 from onnx_merge.save import needs_external_data
 from onnx_merge.threads import limited
 
@@ -52,7 +53,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
     """
     start = time.perf_counter()
     try:
-        with limited(candidate.threads):
+        with custom_operators(job.options.custom_ops), limited(candidate.threads):
             own = job.keeping(candidate.keep)
             compressed = own.compress(own.settings)
             verdict = own.judge(compressed, own.settings)

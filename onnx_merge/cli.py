@@ -35,6 +35,9 @@ and what they carried is merged into those that stay.
   IN    an ONNX file; it is never changed
   OUT   the file to write, whole or not at all
 
+Where nobody says how much may go, only what costs nothing does (--lossless),
+or, with samples of yours (--calib, --labels), as much as --max-drop 1 allows.
+
 To see what could be removed, and what cannot and why: onnx-merge inspect IN
 Several sizes, and how they compare: onnx-merge sweep IN -o FOLDER
 Whether OUT keeps what it says of itself: onnx-merge verify OUT --against IN
@@ -70,13 +73,15 @@ measures (--metric), of samples with --labels or --calib; higher is better:
 exit codes:
   0  done
   1  failed
-  2  usage, or unreadable input, or a function of yours that failed
+  2  usage, unreadable input, an original that cannot be run, or a function
+     of yours that failed
   3  outputs farther off than a limit allows (--max-nsr, --min-top1 ...), or the
      metric below --min-metric, or the verdict is bad on your own samples and
      there is no --no-gate: the model is written under OUT's name with
      .rejected.onnx
   4  nothing could be removed, or the target is out of reach; nothing written
-  5  the result is not sound; nothing written
+  5  the result is not sound, or its outputs could not be compared with the
+     original's (see --unverified); nothing written
 """
 
 
@@ -222,7 +227,7 @@ def _options(parser: Parser) -> list[str]:
 def _parser() -> Parser:
     parser = Parser(
         prog=PROG,
-        usage=f"{PROG} IN OUT (--keep R | --target-macs R | ...) [options]",
+        usage=f"{PROG} IN OUT [--keep R | --target-macs R | ...] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),
@@ -283,11 +288,13 @@ def add_ways(parser: Parser) -> None:
     check.add_argument("--check-n", type=int, metavar="N", help="samples to compare outputs on (256; 64 made-up)")
     check.add_argument("--min-cosine", type=float, metavar="X", help="fail if outputs are farther off, -1 to 1")
     check.add_argument("--min-top1", type=float, metavar="X", help="fail if fewer samples keep their class, 0 to 1")
+    check.add_argument("--unverified", action="store_true", help="write a result although outputs cannot be compared")
     check.add_argument("--metric", metavar="WHAT", help="judge by this measure: see below")
     check.add_argument("--min-metric", type=float, metavar="X", help="fail if the result's metric is below it")
     check.add_argument("--max-nsr", type=float, metavar="X", help="fail if an output has more noise over signal")
     check.add_argument("--max-kl", type=float, metavar="X", help="fail if classes diverge by more nats")
     check.add_argument("--provider", metavar=_choices("provider"), help="where models run (auto)")
+    check.add_argument("--custom-ops", action="append", metavar="LIBRARY", help="operators that onnxruntime lacks")
     check.add_argument("--calib-samples", type=int, metavar="N", help="samples to calibrate on (256; see below)")
     check.add_argument("--mean", metavar="A,B,C", help="of image files, taken off pixels in 0..1 (0)")
     check.add_argument("--std", metavar="A,B,C", help="of image files: divides pixels after that (1)")
@@ -328,6 +335,7 @@ def _inspect_parser() -> Parser:
     add("--input-shape", action="append", metavar="NAME:SIZES", help="to look at, e.g. input:1,3,224,224")
     add("--fix-shape", action="append", metavar="NAME:SIZES", help="declare the shape of a dynamic input")
     add("--fix-input", action="append", metavar="NAME=VALUE", help="make an input a constant, e.g. rate=16000")
+    add("--custom-ops", action="append", metavar="LIBRARY", help="operators that onnxruntime lacks")
     add("--force", action="store_true", help="replace FILE if it exists")
     add("-q", "--quiet", action="store_true", help="print nothing but errors")
     add("-v", "--verbose", action="store_true", help="shorten nothing; tracebacks too")

@@ -41,7 +41,7 @@ are there. --calib, --metric: see onnx-merge --help.
 exit codes:
   0  done; sizes that failed say why
   1  failed
-  2  usage, or unreadable input
+  2  usage, unreadable input, or an original that cannot be run
   4  no size gave a model that is as it should be
 """
 

@@ -92,6 +92,7 @@ def _parser() -> Parser:
     add("--check-n", type=int, metavar="N", help="of other samples, how many (all)")
     add("--input-shape", action="append", metavar="NAME:SIZES", help="to run at, if not as recorded")
     add("--fix-input", action="append", metavar="NAME=VALUE", help="if it was fixed to a file's content")
+    add("--custom-ops", action="append", metavar="LIBRARY", help="operators that onnxruntime lacks")
     add("--provider", metavar="auto|cpu|cuda", help="where models run (auto)")
     add("--json", nargs="?", const="-", metavar="FILE", help="all of it as JSON, to FILE or standard output")
     add("--force", action="store_true", help="replace FILE if it exists")

@@ -18,7 +18,7 @@ from onnx_merge.assignments import Assignments, find_assignments, require, sampl
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.digests import sha256_of_arrays
 from onnx_merge.division import Division, apart_from, divided, divided_labels
-from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
 from onnx_merge.fitting import Fitting, fitting
 from onnx_merge.further import further_given, further_made
 from onnx_merge.integer_inputs import unknown_ranges
@@ -32,6 +32,7 @@ from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_
 from onnx_merge.splits import MEASURED, PROMISED, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
 from onnx_merge.verdict import Fidelity
+from onnx_merge.verifiable import CHECKED, UNVERIFIED, cannot_load, check_verifiable
 from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
@@ -49,8 +50,9 @@ class Comparison:
 
     Raises
     ------
-    InputError, UsageError: the files or shapes do not fit the model.
-    OnnxMergeError: the model cannot be run, although the options need that; where they do not, ``notes`` say so.
+    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
+        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
+    UnverifiedError: none of its outputs can be compared.
     """
 
     model: onnx.ModelProto
@@ -96,14 +98,19 @@ class Comparison:
             self._session = Session(self.model, self.provider)
             inputs = self._session.inputs
         except OnnxMergeError as error:
-            if options.labels or options.has_samples or options.has_gate:
-                raise
-            self._session, self.runs = None, False
-            self.notes.append(f"outputs were not compared: {error}")
+            if not self._goes_unverified:
+                raise cannot_load(self.model, error) from error
+            self._give_up(error)
             return
         resolve_shapes(inputs, None, self.given)
         if not options.has_samples and not options.labels:
-            self._find_sizes()
+            try:
+                self._find_sizes()
+            except (InputError, UsageError) as error:
+                if not self._goes_unverified:
+                    raise
+                self._give_up(error)
+                return
         with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
             self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
@@ -126,6 +133,13 @@ class Comparison:
             ]
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+        try:
+            self._check_verifiable()
+        except (InputError, UnverifiedError) as error:
+            if not self._goes_unverified:
+                raise
+            self._give_up(error)
+            return
         self._hold_out(inputs)
         if self.samples and self.samples.labels is not None and options.labels:
             # Beside a metric, labels may be others than classes.
@@ -135,6 +149,37 @@ class Comparison:
             most = self.fitting.together(self.samples.feeds)
             self.measure = Measure(metric_of(options.metric), self.samples, self._session, most)
 
+    @property
+    def _goes_unverified(self) -> bool:
+        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
+        options = self.options
+        return options.unverified and not (options.labels or options.has_samples or options.has_gate)
+
+    def _give_up(self, error: OnnxMergeError) -> None:
+        """Do without running the model."""
+        self._session, self.runs = None, False
+        self.assignments = Assignments((), error.message)
+        self.notes.append(f"outputs were not compared: {error}")
+
+    def _check_verifiable(self) -> None:
+        """Refuse what could not be verified in the end; see `onnx_merge.verifiable`."""
+        assert self._session is not None
+
+        def check(feeds: Mapping[str, Array], source: str) -> None:
+            few = _spread(feeds, CHECKED)
+            assert self._session is not None
+            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
+
+        if self.samples is not None:
+            check(self.samples.feeds, self.source)
+            if self.options.labels and self._loaded is not None and self._loaded.real:
+                check(self._loaded.feeds, f"calib {self._loaded.source}")
+            return
+        try:
+            check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
+        except InputError:  # the batch may be called dynamic without being so
+            check(self._random(self._session, self._batch), self.source)
+
     def _find_sizes(self, samples: Samples | None = None) -> None:
         """Find sizes at which the model runs, and such as samples can be made at."""
         assert self._session is not None
@@ -143,6 +188,8 @@ class Comparison:
         try:
             found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
         except InputError as error:  # inputs that cannot be made up
+            if samples is None:
+                raise
             self.assignments = Assignments((), error.message)
             return
         self.assignments = found
@@ -279,20 +326,26 @@ class Comparison:
 
     def fidelity(self, result: Session) -> Fidelity | None:
         """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
-        `Options.checked`; None with a note if the model cannot be run.
+        `Options.checked`; None with a note if outputs cannot be compared and ``unverified`` is given.
 
         Raises
         ------
         StructureError: the result is not finite where the original is.
-        OnnxMergeError: the models cannot be run, and a gate is set.
+        UnverifiedError: outputs cannot be compared.
         """
         if self.session is None:
             return None
+        problem: OnnxMergeError | None = None
         if self.samples:
             feeds = self.compared_feeds(self.samples)
             self.compared = sha256_of_arrays(feeds)
-            return self._fidelity(self.session, result, feeds)
-        problem: OnnxMergeError | None = None
+            try:
+                return self._fidelity(self.session, result, feeds)
+            except (StructureError, UsageError):
+                raise
+            except OnnxMergeError as error:
+                self._uncompared(error)
+                return None
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
@@ -302,10 +355,13 @@ class Comparison:
                 raise
             except OnnxMergeError as error:
                 problem = error
-        if problem and self.options.has_gate:
-            raise problem
-        self.notes.append(f"outputs were not compared: {problem}")
+        self._uncompared(problem)
         return None
+
+    def _uncompared(self, problem: OnnxMergeError | None) -> None:
+        if not self.options.unverified or self.options.has_gate:
+            raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
+        self.notes.append(f"outputs were not compared: {problem}")
 
     @cached_property
     def scored_sha256(self) -> str | None:
@@ -318,6 +374,13 @@ class Comparison:
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
         """Those of ``samples`` that outputs are compared on."""
         return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
+
+    def measured(self) -> dict[str, Array]:
+        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
+        if self.samples is not None:
+            return self.compared_feeds(self.samples)
+        assert self.session is not None
+        return self._random(self.session, self.options.made)
 
     @property
     def _batch(self) -> int:

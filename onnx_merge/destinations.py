@@ -47,7 +47,8 @@ class Destinations:
         """
         options = self.options
         source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
-        named = (options.labels, options.calib_file, options.metric_file, *options.fixed_files)
+        files = (*options.fixed_files, *map(Path, options.custom_ops))
+        named = (options.labels, options.calib_file, options.metric_file, *files)
         inputs = [*external, *self.protected, *(path for path in named if path)]
         written: list[Path] = []
         if self.output is not None:

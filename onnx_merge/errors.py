@@ -61,6 +61,10 @@ class StructureError(OnnxMergeError):
     exit_code = 5
 
 
+class UnverifiedError(StructureError):
+    """The outputs of the result could not be compared with the original's (exit code 5); nothing is written."""
+
+
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:
     """`text` with all white space folded into single spaces, cut in the middle to `limit` characters."""
     folded = " ".join(text.split())

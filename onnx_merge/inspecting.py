@@ -32,7 +32,7 @@ from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING
 from onnx_merge.reasons import general
 from onnx_merge.result import write_report
-from onnx_merge.runtime import Session
+from onnx_merge.runtime import Session, custom_operators
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -58,6 +58,7 @@ def inspect_model(
     input_shape: object = (),
     fix_shape: object = (),
     fix_input: object = (),
+    custom_ops: object = (),
     report: object = None,
     force: bool = False,
 ) -> Inspection:
@@ -66,7 +67,7 @@ def inspect_model(
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, fix_shape, fix_input, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_shape, fix_input, custom_ops, report, force: see `Options`; the report is the inspection as JSON.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def inspect_model(
     OnnxMergeError: the report cannot be written.
     """
     shapes = {"input_shape": input_shape, "fix_shape": fix_shape}
-    given = {**shapes, "fix_input": fix_input, "report": report, "force": force}
+    given = {**shapes, "fix_input": fix_input, "custom_ops": custom_ops, "report": report, "force": force}
     return run(model, Options.make(given))
 
 
@@ -84,6 +85,11 @@ def run(
     """`inspect_model` for callers that show progress; ``group``: an expression that must match a group."""
     if group is not None:
         pattern(group)
+    with custom_operators(options.custom_ops):
+        return _run(model, options, group, progress)
+
+
+def _run(model: Model, options: Options, group: str | None, progress: Progress) -> Inspection:
     stages = Stages(progress)
     destinations = Destinations(model, None, options)
     destinations.check()

@@ -10,7 +10,7 @@ import numpy as np
 from onnx_merge.alignment import Block, preferred_block
 from onnx_merge.benchmark import benchmark
 from onnx_merge.compare import Comparison
-from onnx_merge.errors import FidelityError, NothingToDoError, UsageError
+from onnx_merge.errors import FidelityError, NothingToDoError, OnnxMergeError, UsageError
 from onnx_merge.gates import gate
 from onnx_merge.latency import Latency
 from onnx_merge.measure import metric_gate, together
@@ -156,34 +156,32 @@ class Job:
         UsageError: the settings do not fit the model.
         """
         try:
-            try:
-                self.study.prepare(self.settings)
-            except RunError as error:
-                self._merge(error)
-                self.study.prepare(self.settings)
+            self.study.prepare(self.settings)
+        except RunError as error:
+            raise self._not_solved(error) from error
         except PassError as error:
             raise UsageError(str(error)) from error
 
-    def _merge(self, error: RunError) -> None:
-        """Do without samples from now on."""
-        self.comparison.notes.append(f"merged by weights, since the model could not be run in pieces: {error}")
-        self._samples, self._study = None, None
-        self.settings = replace(self.settings, method="merge")
+    def _not_solved(self, error: RunError) -> OnnxMergeError:
+        """What to say where samples do not go through pieces of the model. Merging by weights instead would give a
+        result that is much worse than what was asked for."""
+        made_up = self._samples is not None and not self._samples.real
+        remedy = "give --calib, or --method merge" if made_up else "give --method merge"
+        return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}, which takes none")
 
     def compress(self, settings: CompressSettings) -> Compressed:
-        """Compress the model; by weights alone where the samples cannot be run through pieces of it.
+        """Compress the model.
 
         Raises
         ------
         UsageError: the settings do not fit the model.
         NothingToDoError: the target cannot be met.
+        OnnxMergeError: the samples cannot be run through pieces of the model.
         """
         try:
-            try:
-                compressed = self.study.compress(settings)
-            except RunError as error:
-                self._merge(error)
-                compressed = self.study.compress(replace(settings, method="merge"))
+            compressed = self.study.compress(settings)
+        except RunError as error:
+            raise self._not_solved(error) from error
         except TargetError as error:
             raise NothingToDoError(str(error)) from error
         except PassError as error:

@@ -50,7 +50,8 @@ def _in_top(k: int, predict: Predictor, samples: Feeds, labels: Array | None, na
             raise UsageError(f"{name} needs more than {k} classes, but the model has {scores.shape[1]}: use accuracy")
         own = np.take_along_axis(scores, expected[:, None], 1)
         before = np.arange(scores.shape[1]) < expected[:, None]
-        right += int((((scores > own) | ((scores == own) & before)).sum(1) < k).sum())
+        ahead = (scores > own) | ((scores == own) & before) | np.isnan(scores)
+        right += int(((ahead.sum(1) < k) & ~np.isnan(own[:, 0])).sum())
         total += len(expected)
     return 100.0 * right / total
 

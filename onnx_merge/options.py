@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,8 @@ BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
 AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
 """Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
 
+SAFE_DROP = 1.0
+"""Points that may be lost on the user's samples, where nobody says how much may go."""
 SAMPLES = 256
 """To calibrate on, where nobody says how many."""
 CHECKED, MADE = 256, 64
@@ -83,6 +85,10 @@ class Options:
     in between, or the path of an .npy file."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where models run for the checks."""
+    custom_ops: tuple[str, ...] = ()
+    """Libraries of operators that onnxruntime does not know: files, or packages that name one (`get_library_path`)."""
+    unverified: bool = False
+    """Whether a result is written although its outputs could not be compared with the original's."""
     seed: int = 0
     """Of everything random; at least 0."""
     labels: Path | None = None
@@ -306,6 +312,17 @@ class Options:
     def says_how_much(self) -> bool:
         """Whether it was said how much may go."""
         return self.lossless or bool(self.keep_layer) or any(getattr(self, name) is not None for name in BUDGETS)
+
+    def decided(self) -> tuple[Options, str]:
+        """These options, and nothing; where nobody said how much may go, with what is safe, and what that is: what
+        costs nothing, or, with samples of the user's, as much as loses `SAFE_DROP` points on them."""
+        if self.says_how_much:
+            return self, ""
+        if self.labels is None and (
+            not self.has_samples or (isinstance(self.calib, str) and self.calib == "synthetic")
+        ):
+            return replace(self, lossless=True), "lossless"
+        return replace(self, max_drop=SAFE_DROP), f"max-drop {SAFE_DROP:g}"
 
     @property
     def loses(self) -> bool:

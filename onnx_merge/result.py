@@ -125,6 +125,10 @@ class Result:
     """None if nobody asked for one."""
     promise: Promise | None = None
     """With ``confidence``: what is promised of other samples."""
+    chosen: str | None = None
+    """The option that was taken where none said how much may go."""
+    doubts: tuple[str, ...] = ()
+    """What the samples leave unknown: a line each, about them."""
 
     def to_dict(self) -> dict[str, object]:
         """As JSON has it: plain types, no NaN and no infinity (null instead)."""
@@ -162,6 +166,8 @@ class Result:
             "provider": self.provider,
             "unfolded": dict(self.unfolded),
             "notes": list(self.notes),
+            "chosen": self.chosen,
+            "doubts": list(self.doubts),
         }
         return {key: finite(value) for key, value in table.items()}
 
@@ -187,7 +193,7 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
     ]
     return {
         "verdict": close.verdict if close else "untested",
-        "why": close.why if close else "the outputs were not compared",
+        "why": close.why if close else "unverified: the outputs were not compared",
         "outputs": outputs,
         "cosine": close.cosine if close else None,
         "relative_l2": close.relative_l2 if close else None,

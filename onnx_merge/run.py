@@ -16,13 +16,14 @@ import onnx
 from onnx_merge import __version__
 from onnx_merge.compare import Comparison
 from onnx_merge.destinations import Destinations
-from onnx_merge.errors import FidelityError, UsageError
+from onnx_merge.doubts import doubts
+from onnx_merge.errors import FidelityError, NothingToDoError
 from onnx_merge.fixed_inputs import with_fixed_inputs
 from onnx_merge.fixed_shapes import with_fixed_shapes
 from onnx_merge.job import Job, analysed
 from onnx_merge.options import Options
 from onnx_merge.result import FileInfo, Result, write_report
-from onnx_merge.runtime import available_provider
+from onnx_merge.runtime import available_provider, custom_operators
 from onnx_merge.save import needs_external_data, save_atomically
 from onnx_merge.search import find
 from onnx_merge.source import Model, load_source
@@ -48,7 +49,8 @@ def optimize(
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
     output: path of the file to write.
-    options: see `Options`; for instance ``keep=0.6`` or ``lossless=True``.
+    options: see `Options`; for instance ``keep=0.6``. Where none says how much may go: what costs nothing
+        (``lossless``), or with samples of yours (``calib``, ``labels``) as much as loses a point (``max_drop=1``).
 
     Returns
     -------
@@ -59,10 +61,11 @@ def optimize(
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
     FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
-        ``min_cosine``), ``metric`` is below ``min_metric``, or the verdict is bad on the user's own samples, unless
-        ``gate`` is False; the model is saved under
-        ``output``'s name with ``.rejected.onnx``.
+        ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
+        ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
+    UnverifiedError: its outputs could not be compared with the original's, and ``unverified`` is not given. Nothing is
+        written.
     OnnxMergeError: a file cannot be written, or a model cannot be run.
     """
     outcome = run(model, output, Options.make(options))
@@ -82,10 +85,31 @@ def run(
 ) -> Outcome:
     """`optimize` for callers that show progress and report a missed gate with all its numbers.
 
+    Where ``options`` do not say how much may go, `Options.decided` does.
+
     ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
     """
-    if not options.says_how_much:
-        raise UsageError("how much may go was not said: give --keep 0.6, for example, or --lossless")
+    options, chosen = options.decided()
+    with custom_operators(options.custom_ops):
+        try:
+            return _run(model, output, options, progress, argv, protected, chosen)
+        except NothingToDoError as error:
+            if not chosen:
+                raise
+            more = "" if options.max_drop is not None else "; or give samples with --calib"
+            tried = f"--{chosen} was tried, since no amount was given"
+            raise NothingToDoError(f"{tried}: {error.message}{more}") from error
+
+
+def _run(
+    model: Model,
+    output: str | os.PathLike[str] | None,
+    options: Options,
+    progress: Progress,
+    argv: Sequence[str],
+    protected: Sequence[Path],
+    chosen: str,
+) -> Outcome:
     stages = Stages(progress)
     destinations = Destinations(model, output, options, tuple(protected))
     destinations.check()
@@ -98,6 +122,7 @@ def run(
         comparison = Comparison(source.model, options, provider)
         analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, provider, stages, comparison, progress, analysis)
+        unknown = doubts(comparison)
     compressed, settings = find(job)
     job.release(compressed)
     verdict = job.judge(compressed, settings)
@@ -123,6 +148,8 @@ def run(
         notes=verdict.notes,
         metric=verdict.metric,
         promise=job.promise,
+        chosen=chosen or None,
+        doubts=unknown,
     )
     if options.report is not None:
         write_report(result, options.report)

@@ -29,7 +29,8 @@ import onnx
 import onnx.parser
 from numpy.typing import NDArray
 
-from onnx_merge.errors import OnnxMergeError, UsageError, one_line
+from onnx_merge.custom_operators import library_path
+from onnx_merge.errors import InputError, OnnxMergeError, UsageError, one_line
 from onnx_merge.save import needs_external_data, save_atomically
 
 Array = NDArray[Any]
@@ -104,6 +105,30 @@ def threads_limited(threads: int | None) -> Iterator[None]:
         _limit.reset(token)
 
 
+_libraries: ContextVar[tuple[str, ...]] = ContextVar("libraries", default=())
+
+
+@contextlib.contextmanager
+def custom_operators(libraries: Sequence[str]) -> Iterator[None]:
+    """Sessions that are made in the block know the operators of ``libraries``; see `library_path`.
+
+    Raises
+    ------
+    InputError: one of them is no such library.
+    """
+    token = _libraries.set(tuple(map(library_path, libraries)))
+    try:
+        for path in _libraries.get():
+            try:
+                _onnxruntime().SessionOptions().register_custom_ops_library(path)
+            except Exception as error:
+                problem = f"{path} of --custom-ops is no library of operators that onnxruntime can load"
+                raise InputError(f"{problem}: {_runtime_line(error)}") from error
+        yield
+    finally:
+        _libraries.reset(token)
+
+
 class Session:
     """A loaded model.
 
@@ -143,6 +168,8 @@ class Session:
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        for library in _libraries.get():
+            options.register_custom_ops_library(library)
         source: bytes | str
         if isinstance(model, onnx.ModelProto):
             source = self._serialise(model, base_dir)

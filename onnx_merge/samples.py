@@ -150,7 +150,7 @@ def _resolve(
 def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | None) -> Array:
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     if info.dtype == object:
-        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples of your own")
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
         if upper is None and "mask" in info.name.lower():  # with nothing left to attend to, attention gives NaN
             return np.ones(shape, info.dtype)

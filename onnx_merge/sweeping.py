@@ -12,6 +12,7 @@ from onnx_merge import __version__
 from onnx_merge.benchmark import benchmark
 from onnx_merge.candidates import CandidateResult
 from onnx_merge.compare import Comparison
+from onnx_merge.doubts import doubts
 from onnx_merge.errors import NothingToDoError, UsageError
 from onnx_merge.executors import Executor, executor
 from onnx_merge.fixed_inputs import with_fixed_inputs
@@ -22,7 +23,7 @@ from onnx_merge.observe import RunObserver
 from onnx_merge.options import Options
 from onnx_merge.pieces import FOLDING
 from onnx_merge.result import FileInfo
-from onnx_merge.runtime import available_provider
+from onnx_merge.runtime import available_provider, custom_operators
 from onnx_merge.save import save_atomically, write_whole
 from onnx_merge.source import Model, load_source
 from onnx_merge.stages import Stages
@@ -97,6 +98,20 @@ def run(
     ``keeps``: see `onnx_merge.sweep_files.shares`; ``where`` the candidates are made is entered before the work begins;
     ``argv`` and ``protected``: see `onnx_merge.run.run`.
     """
+    with custom_operators(options.custom_ops):
+        return _run(model, folder, options, keeps, where, progress, argv, protected)
+
+
+def _run(
+    model: Model,
+    folder: str | os.PathLike[str],
+    options: Options,
+    keeps: Sequence[float],
+    where: AbstractContextManager[Executor],
+    progress: Progress,
+    argv: Sequence[str],
+    protected: Sequence[Path],
+) -> Sweep:
     for name in TAKEN:
         if getattr(options, name):
             raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
@@ -119,12 +134,14 @@ def run(
             comparison = Comparison(source.model, untimed, provider)
             analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)
+            unknown = doubts(comparison)
             job.prepare()
         with files.made():
             with stages("candidates"):
                 made = [_written(result, files) for result in _shown(executor.run(job, keeps), progress, len(keeps))]
                 made.sort(key=lambda pair: pair[0].keep)
-            points, notes = [point for point, _ in made], [note for _, some in made for note in some]
+            points = [point for point, _ in made]
+            notes = [f"samples: {line}" for line in unknown] + [note for _, some in made for note in some]
             if options.benchmark is not None:
                 with stages("benchmark"):
                     timing = comparison.with_options(options)

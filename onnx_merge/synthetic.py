@@ -87,7 +87,7 @@ def _values(
     base_dir: Path | None,
 ) -> Array:
     if info.dtype == object:
-        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples of your own")
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     axis = channel_axis(info, shape)
     if axis is not None:

@@ -17,6 +17,8 @@ from onnx_merge.result import AllocationResult, GroupResult, Result
 from onnx_merge.verdict import Fidelity, Word
 
 GAP = 3
+CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
+"""What the option does that is taken where none says how much may go."""
 POINTS = ("accuracy", "agreement")
 """What is promised in points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
@@ -106,17 +108,21 @@ def _quality(result: Result) -> Iterator[Text]:
         lost = f"{promise.max_drop:g}{points} of {promise.measure}"
         where = f"on samples like the {promise.samples:,} held out"
         yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
+    if result.chosen:
+        yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.fidelity:
         if result.allocation is not None and result.allocation.block > 1:
             yield Text(_alignment(result.allocation))
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(outputs_text(result.fidelity))
+    for doubt in result.doubts:
+        yield Text(f"samples   {doubt}", style="yellow")
 
 
 def verdict_line(close: Fidelity | None, width: int) -> Text:
     """The last line of a run's table, in one line of the screen."""
-    word, why = (close.verdict, close.why) if close else ("untested", "the outputs were not compared")
+    word, why = (close.verdict, close.why) if close else ("untested", "unverified: the outputs were not compared")
     start = "verdict   "
     return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
 

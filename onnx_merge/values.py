@@ -180,6 +180,11 @@ def _patterns(name: str, value: object) -> tuple[str, ...]:
     return tuple(_text(name, item) for item in items)
 
 
+def _libraries(name: str, value: object) -> tuple[str, ...]:
+    items = list(value) if isinstance(value, (list, tuple)) else [value]
+    return tuple(_text(name, os.fspath(item) if isinstance(item, os.PathLike) else item) for item in items)
+
+
 def _ratios(name: str, value: object) -> tuple[tuple[str, float], ...]:
     """From a table, pairs, or texts REGEX=RATIO, which are split at the last ``=``."""
     pairs: list[tuple[object, object]] = []
@@ -239,6 +244,7 @@ def _items(value: object) -> list[object]:
 
 CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("lossless", "coupled", "gate", "provenance", "dry_run", "force", "quiet", "verbose"), _flag),
+    "unverified": _flag,
     **dict.fromkeys(("lambda_", "threshold"), _number),
     **dict.fromkeys(("keep", "min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"), _optional(_number)),
     **dict.fromkeys(("target_macs", "target_params", "target_latency", "max_drop", "confidence"), _optional(_number)),
@@ -254,6 +260,7 @@ CONVERTERS: dict[str, Callable[[str, object], Any]] = {
     "threads": _optional(_whole),
     "memory_limit": _bytes,
     "exclude": _patterns,
+    "custom_ops": _libraries,
     "keep_layer": _ratios,
     "input_shape": _shapes,
     "fix_input": _fixed,

@@ -17,6 +17,7 @@ from onnx_merge.provenance import Provenance, read
 from onnx_merge.recorded_options import restored
 from onnx_merge.remeasure import remeasured
 from onnx_merge.result import write_report
+from onnx_merge.runtime import custom_operators
 from onnx_merge.save import check_destination
 from onnx_merge.source import Model, Source, load_source
 from onnx_merge.verification import Check, Verification
@@ -24,7 +25,7 @@ from passes.pipeline import Progress, silent
 
 GIVEN = (
     *("calib", "labels", "metric", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
-    *("report", "force"),
+    *("custom_ops", "report", "force"),
 )
 """Options of a verification."""
 
@@ -37,8 +38,8 @@ def verify(output: Model, against: Model, **options: object) -> Verification:
     output: path of a model that `optimize` wrote, or the model in memory, as it is or converted since.
     against: the model that it was made from.
     options: ``calib``, ``labels``, ``metric``, ``mean``, ``std``, ``layout``, ``input_shape``, ``fix_input``,
-        ``check_n`` and ``provider``, see `Options`; what the file records of them holds for those that are not given.
-        ``report`` is where the verification goes as JSON, ``force`` replaces that file.
+        ``custom_ops``, ``check_n`` and ``provider``, see `Options`; what the file records of them holds for those that
+        are not given. ``report`` is where the verification goes as JSON, ``force`` replaces that file.
 
     Returns
     -------
@@ -58,6 +59,11 @@ def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Pr
     if unknown:
         raise UsageError(f"verify takes no {unknown[0]!r}: it takes {', '.join(GIVEN)}")
     asked = Options.make({name: value for name, value in given.items() if value is not None})
+    with custom_operators(asked.custom_ops):
+        return _run(output, against, given, asked, progress)
+
+
+def _run(output: Model, against: Model, given: Mapping[str, Any], asked: Options, progress: Progress) -> Verification:
     if asked.report is not None:
         check_destination(_path(output), asked.report, asked.force, _inputs(asked, against))
     progress("load")
@@ -89,7 +95,7 @@ def _path(model: Model) -> Path:
 
 def _inputs(options: Options, against: Model) -> list[Path]:
     """Files that the report must not replace."""
-    named = (_path(against), options.labels, options.calib_file, *options.fixed_files)
+    named = (_path(against), options.labels, options.calib_file, *options.fixed_files, *map(Path, options.custom_ops))
     return [path for path in named if path is not None]
 
 

@@ -200,6 +200,12 @@ def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | N
     return shapes
 
 
+def inferred_shapes(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None = None) -> dict[str, Shape]:
+    """The shapes that inference finds at an assignment, without running the model: fewer where sizes contradict each
+    other."""
+    return _inferred(model, assignment, engine)
+
+
 def _set_values(graph: onnx.GraphProto, values: Values) -> None:
     """Put the values in the place of the nodes that make them, where they make nothing else."""
     kept = [n for n in graph.node if not all(name in values for name in n.output if name)]

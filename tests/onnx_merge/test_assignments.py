@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from onnx_merge.assignments import LIMIT, Assignments, find_assignments, require
+from onnx_merge.assignments import LIMIT, Assignments, find_assignments, require, sample_sizes
 from onnx_merge.errors import UsageError
 from onnx_merge.runtime import Session
 
@@ -259,3 +259,16 @@ def test_empty_parts_are_no_reason_to_refuse_a_size():
         "{ a = Slice(x, all, all, one)  b = Slice(x, none, all, one)  y = Concat<axis=1>(a, b) }"
     )
     assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
+
+
+def test_samples_have_a_usual_size_where_few_heights_run():
+    """A recogniser of lines of text: it runs at heights of 48 to 95, of which images of 64 x 64 are one by chance."""
+    m = model("""net (float[N,3,H,W] x) => (float[?,?,?] y) <int64[1] two = {2}> {
+        c = Conv<strides = [16, 4]>(x, w)  p = AveragePool<kernel_shape = [3, 1], strides = [3, 1]>(c)
+        y = Squeeze(p, two) }""")
+    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 16, 1), np.float32), "w"))
+    session = Session(m)
+    found = find_assignments(session, model=m)
+    sizes, note = sample_sizes(session, found, m, {})
+    assert sizes["x"][2:] == (48, 320)
+    assert note.startswith("samples are made at x:") and "does not run at x:" in note and "224,224" in note

@@ -7,6 +7,7 @@ import pytest
 
 from onnx_merge import inspect_model, optimize
 from onnx_merge.calibration import Calibration, load_calibration
+from onnx_merge.errors import OnnxMergeError, UnverifiedError
 from onnx_merge.parity import batches
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import conform, random_feeds
@@ -56,7 +57,9 @@ def test_a_model_of_nothing_but_empty_samples():
     model = onnx.parser.parse_model(text)
     for tensor, shape in {"w": (8, 12), "v": (12, 4)}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), tensor))
-    smaller, result = optimize(model, keep=0.5)
+    with pytest.raises(UnverifiedError, match="they hold nothing"):
+        optimize(model, keep=0.5)
+    smaller, result = optimize(model, keep=0.5, unverified=True)
     assert result.after.params < result.before.params
     assert [d.dim_value for d in smaller.graph.input[0].type.tensor_type.shape.dim] == [0, 8]
 
@@ -70,7 +73,7 @@ def test_a_batch_of_nothing_beside_dynamic_edges():
         value.type.tensor_type.shape.dim[0].dim_value = 0
     for tensor, shape in {"w": (8, 3, 1, 1), "v": (2, 8, 1, 1)}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), tensor))
-    smaller, result = optimize(model, keep=0.5)
+    smaller, result = optimize(model, keep=0.5, unverified=True)
     assert result.after.params < result.before.params
     assert smaller.graph.input == model.graph.input
 
@@ -101,14 +104,15 @@ def test_given_samples_may_be_empty_where_the_model_says_so():
     assert conform(np.zeros((2, 0), np.float32), ROW, "here").shape == (2, 0)
 
 
-def test_values_that_are_not_finite_end_no_run():
-    """The divisor that is made up may be zero: then nothing is solved on such samples, and that is said."""
+def test_values_that_are_not_finite():
+    """The divisor that is made up may be zero: nothing can be solved on such samples, and that is said."""
     text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,8] x, int64[N,1] k) => (float[N,4] y) {
         a = MatMul(x, w) r = Tanh(a) f = Cast<to=1>(k) d = Div(r, f) y = MatMul(d, v) }"""
     model = onnx.parser.parse_model(text)
     rng = np.random.default_rng(0)
     for tensor, shape in {"w": (8, 12), "v": (12, 4)}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), tensor))
-    notes = optimize(model, keep=0.5)[1].notes
+    notes = optimize(model, keep=0.5, method="merge")[1].notes
     assert any("the range of input k is unknown" in note for note in notes)
-    assert any("d is not finite on the samples" in note for note in notes)
+    with pytest.raises(OnnxMergeError, match="d is not finite on the samples; give --calib, or --method merge"):
+        optimize(model, keep=0.5)

@@ -80,11 +80,11 @@ def test_as_many_as_asked_for(options, ways):
 
 def test_a_run_says_so_and_gives_the_same_again(tmp_path):
     np.savez(tmp_path / "x.npz", x=images(56, 1, 8, 8))  # of which 16 are held out
-    runs = [optimize(model(), keep=0.5, calib=tmp_path / "x.npz") for _ in range(2)]
+    runs = [optimize(model(), keep=0.5, gate=False, calib=tmp_path / "x.npz") for _ in range(2)]
     said = "mirror images served too: 40 show some layer fewer places than it has inputs (--calib-samples 40: no more)"
     assert all(said in result.notes for _, result in runs)
     assert runs[0][0].SerializeToString(deterministic=True) == runs[1][0].SerializeToString(deterministic=True)
-    _, alone = optimize(model(), keep=0.5, calib=tmp_path / "x.npz", calib_samples=40)
+    _, alone = optimize(model(), keep=0.5, gate=False, calib=tmp_path / "x.npz", calib_samples=40)
     assert not any("mirror" in note for note in alone.notes)
-    _, made_up = optimize(model(), keep=0.5)
+    _, made_up = optimize(model(), keep=0.5, gate=False)
     assert not any("made-up samples served" in note for note in made_up.notes)  # 256 are enough for 96 inputs

@@ -69,11 +69,9 @@ SOURCES = {
     "file": file_of,
     "folder": folder_of,
     "array": lambda x, folder: x,
-    "arrays": lambda x, folder: {"x": x},
     "list": lambda x, folder: list(x),
     "reader": lambda x, folder: Reader([{"x": row[None]} for row in x]),
     "generator": lambda x, folder: ({"x": row} for row in x),
-    "function": lambda x, folder: lambda: iter(x),
     "pair": lambda x, folder: (range(len(x)), lambda k: x[k]),
 }
 

@@ -73,6 +73,15 @@ def test_of_equal_scores_the_lower_class_comes_first(identity):
     assert value("top5", identity, same, np.arange(CLASSES)) == pytest.approx(500 / 9)
 
 
+def test_what_is_no_number_is_right_about_nothing(identity, scores):
+    predict = predictor("y = Log(x)")
+    assert value("accuracy", predict, -abs(scores), scores.argmax(1)) == 0
+    assert value("top5", predict, -abs(scores), scores.argmax(1)) == 0
+    one = abs(scores) + 1
+    one[:, 3] = -1
+    assert value("top5", predict, one, np.full(ROWS, 3)) == 0
+
+
 def test_cross_entropy_of_probabilities_and_of_logits(identity, scores, labels):
     expected = -judge.log_loss(labels, softmax(scores.astype(np.float64)), labels=range(CLASSES))
     log_softmax = predictor("y = LogSoftmax(x)")

@@ -217,6 +217,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         input-shape = ["x:1,3"]
         fix-input = "rate=16000"
         provider = "cpu"
+        custom-ops = ["ops.so"]
+        unverified = true
         seed = 3
         labels = "l.npz"
         calib = "c.npz"

@@ -6,7 +6,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_merge import optimize
+from onnx_merge import job, optimize
+from onnx_merge.errors import OnnxMergeError, UnverifiedError
 from onnx_merge.pieces import FOLDING
 from passes.graph.errors import RunError
 from passes.normalise import normalise
@@ -62,13 +63,36 @@ SEQUENCES = {
 
 
 @pytest.mark.parametrize("where", SEQUENCES)
-def test_a_model_with_sequences_is_merged_by_weights_where_it_has_to_be(where):
-    """No piece can give a sequence."""
+def test_a_model_with_sequences(where):
+    """No piece can give a sequence; outputs that are such cannot be compared."""
     rng = np.random.default_rng(0)
     arrays = {"w": rng.standard_normal((6, 12), np.float32), "v": rng.standard_normal((12, 5), np.float32)}
     model = model_of(SEQUENCES[where], **arrays, i=np.array(1))
-    smaller, result = optimize(model, keep=0.5, calib_samples=8, allocation="uniform")
+    options = {"keep": 0.5, "calib_samples": 8, "allocation": "uniform"}
+    if where == "output":
+        with pytest.raises(UnverifiedError, match="none of them is a tensor of numbers; --unverified"):
+            optimize(model, **options)
+        options["unverified"] = True
+    smaller, result = optimize(model, **options)
     assert {t.name: tuple(t.dims) for t in smaller.graph.initializer}["w"] == (6, 6)
-    assert where == "inside" or "merged by weights, since the model could not be run in pieces: y is no tensor" in [
-        *result.notes
-    ]
+    assert (result.fidelity is None) == (where == "output")
+
+
+def test_what_cannot_be_solved_on_the_samples_is_no_merge(monkeypatch):
+    """A failure to run is told, with what does without."""
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.standard_normal((6, 12), np.float32), "v": rng.standard_normal((12, 5), np.float32)}
+    text = "net (float[N,6] x) => (float[N,5] y) { a = MatMul(x, w)  r = Relu(a)  y = MatMul(r, v) }"
+    model = model_of(text, **arrays)
+    monkeypatch.setattr(job, "Piecewise", lambda provider: fails)
+    options = {"keep": 0.5, "calib_samples": 8, "allocation": "uniform"}
+    with pytest.raises(OnnxMergeError, match="no piece runs; give --calib, or --method merge") as caught:
+        optimize(model, **options)
+    assert caught.value.exit_code == 1
+    with pytest.raises(OnnxMergeError, match="no piece runs; give --method merge"):
+        optimize(model, **options, calib={"x": rng.standard_normal((8, 6), np.float32)})
+    assert optimize(model, **options, method="merge")[1].fidelity is not None
+
+
+def fails(model):
+    raise RunError("no piece runs")

@@ -21,8 +21,10 @@ KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
     "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
+    "chosen", "doubts",
 ]  # fmt: skip
 
+UNVERIFIED = "unverified: the outputs were not compared"
 FIDELITY = [
     "verdict", "why", "outputs", "cosine", "relative_l2", "top1_agreement", "samples", "held_out", "fitted",
     "in_sample", "real", "source",
@@ -109,7 +111,7 @@ def test_a_metric():
 def test_what_was_not_measured_is_null():
     found = parsed(result(fidelity=None))
     assert found["accuracy"] is None
-    known = {"verdict": "untested", "why": "the outputs were not compared", "outputs": [], "in_sample": False}
+    known = {"verdict": "untested", "why": UNVERIFIED, "outputs": [], "in_sample": False}
     nothing = {**dict.fromkeys(FIDELITY), **known, "real": False, "samples": 0, "held_out": 0}
     assert found["fidelity"] == nothing
 
@@ -208,7 +210,7 @@ def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
     lines = render(some, Terminal()).splitlines()
     assert lines[-1].startswith("verdict   bad: ") and max(map(len, lines)) <= width
     assert render(some, Terminal(), verbose=True).splitlines()[-1].endswith("noise/signal 0.5, limit 0.1")
-    assert render(result(fidelity=None), Pipe()).splitlines()[-1] == "verdict   untested: the outputs were not compared"
+    assert render(result(fidelity=None), Pipe()).splitlines()[-1] == f"verdict   untested: {UNVERIFIED}"
 
 
 def test_notes_and_foldings():

@@ -149,7 +149,7 @@ def test_a_model_that_runs_at_one_batch_size():
 
 
 def test_a_model_that_runs_nowhere_is_reported():
-    never = model("net (float[N,2] x) => (float[M,2] y) <int64[2] s = {1001,2}> { y = Reshape(x, s) }")
+    never = model("net (float[N,2] x) => (float[M,3] y) <int64[2] s = {1001,3}> { y = Reshape(x, s) }")
     [note] = check_structure(never, never)
     assert "not run, since the original was not run at any size either" in note
     fixed = model(

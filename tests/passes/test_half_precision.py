@@ -81,7 +81,7 @@ def test_float16_runs_as_well():
 def test_what_onnxruntime_cannot_run_is_compressed_unchecked():
     """Its processors' kernels know no bfloat16, others' may."""
     model, _ = half("matmul", "bfloat16")
-    smaller, result = optimize(model, keep=0.5)
+    smaller, result = optimize(model, keep=0.5, unverified=True)
     onnx.checker.check_model(smaller, full_check=True)
     assert (result.fidelity is None) == any("outputs were not compared" in note for note in result.notes)
     assert result.after.params < 0.5 * result.before.params

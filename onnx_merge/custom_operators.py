@@ -1,0 +1,60 @@
+"""Operators that onnxruntime does not know: which of a model's they are, and the libraries that hold such."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from onnx_merge.errors import InputError
+
+KNOWN = {
+    *("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training"),
+    *("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten"),
+}
+"""Domains whose operators come with onnxruntime."""
+
+
+def library_path(library: str) -> str:
+    """The file of a library that is named by its path, or by a Python package that says where its own is
+    (``get_library_path``, as onnxruntime-extensions has it).
+
+    Raises
+    ------
+    InputError: there is no such file or package.
+    """
+    if Path(library).is_file():
+        return os.path.abspath(library)  # without a folder, the system would look elsewhere
+    if not re.fullmatch(r"[A-Za-z_]\w*", library):
+        raise InputError(f"the library of --custom-ops {library} does not exist: check the name")
+    try:
+        return str(importlib.import_module(library).get_library_path())
+    except (ImportError, AttributeError, TypeError) as error:
+        problem = f"--custom-ops {library} is neither a file nor a package with operators for onnxruntime"
+        raise InputError(f"{problem}: {error}") from error
+
+
+def foreign_operators(model: onnx.ModelProto) -> list[str]:
+    """Operators of domains that onnxruntime has none of, and that are no functions of the model: each once."""
+    functions = {(f.domain, f.name) for f in model.functions}
+    found = {
+        f"{node.domain}:{node.op_type}"
+        for node in _nodes(model)
+        if node.domain not in KNOWN and (node.domain, node.op_type) not in functions
+    }
+    return sorted(found)
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Of the graph, its bodies and the local functions."""
+    left = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while left:
+        node = left.pop()
+        yield node
+        for attribute in node.attribute:
+            graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
+            left.extend(inner for graph in graphs for inner in graph.node)
