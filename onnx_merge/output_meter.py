@@ -117,8 +117,8 @@ class OutputMeter:
                 noise.nsr,
                 tested=noise.reason is None,
                 reason=noise.reason,
-                spared=spared and noise.scales <= 1,
                 nsr_error=noise.error,
+                spared=spared and noise.scales <= 1,
                 constant=noise.constant,
             )
         return OutputFidelity(

@@ -33,10 +33,10 @@ class OutputFidelity:
     """Why they do not."""
     likely: tuple[float, float] | None = None
     """Bounds of the share, each of which holds at 80%: a verdict is given where one of them is on its side."""
-    spared: bool = False
-    """Its values look like scores of classes, few of which change: noise alone does not make it bad."""
     nsr_error: float | None = None
     """Standard error of ``nsr``, relative to it."""
+    spared: bool = False
+    """Its values look like scores of classes, few of which change: noise alone does not make it bad."""
     constant: bool = False
     """It is the same for every sample, and stays so: no fault of the samples, where others vary."""
 

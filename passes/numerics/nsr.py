@@ -189,15 +189,17 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
     """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any."""
     tested: list[tuple[float, bool, Double]] = []
     reasons: dict[bool, str] = {}
-    count, power, noise = 0, 0.0, 0.0
+    constant, count, power, noise = True, 0, 0.0, 0.0
     for channels in scales:
         squares = (channels.power, channels.level, channels.noise)
         spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in squares)
         scores = channels.low[0] >= 0 and channels.high[0] <= 1
         power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
-        if spread <= rounding * level and off <= FAINT * level:
+        varies = spread > rounding * level
+        count += varies  # of the original alone: what kind of output it is does not depend on the result
+        if not varies and off <= FAINT * level:
             continue
-        count += 1
+        constant = False
         if scores and channels.high[0] < UNLIKELY:
             reasons.setdefault(True, f"none of its scores passes {UNLIKELY:g}")
         elif spread < FAINT * level or spread == 0:
@@ -207,7 +209,7 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
     whole = noise / power if power > 0 else None
     if not tested:
         reason = next(iter(reasons.values()), "it is the same for every sample")
-        return Noise(whole, reason, constant=count == 0, scales=count)
+        return Noise(whole, reason, constant, scales=count)
     missing = True in reasons and not any(scores for _, scores, _ in tested)
     ratio, _, each = max(tested, key=lambda found: found[0])
     return Noise(ratio, reasons[True] if missing else None, scales=count, error=_relative_error(each))

@@ -88,8 +88,8 @@ def test_help_names_every_option_and_exit_code(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     assert cli.main(["--help"]) == 0
     text = capsys.readouterr().out
-    words = {*OPTION_NAMES, "no-coupled", "no-gate", "no-provenance", "config", "version", "help"}
-    for name in words - {"coupled", "gate", "provenance"}:
+    names = {*OPTION_NAMES, "no-coupled", "no-gate", "no-provenance", "config", "version", "help"}
+    for name in names - {"coupled", "gate", "provenance"}:
         assert f"--{name}" in text
     assert all(f"\n  {code}  " in text for code in range(6))
     assert max(map(len, text.splitlines())) <= 80

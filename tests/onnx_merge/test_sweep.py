@@ -52,8 +52,10 @@ def test_a_sweep_gives_what_single_runs_give(tmp_path):
     found = json.loads((tmp_path / "sizes" / "sweep.json").read_text())
     assert [p["sha256"] for p in found["points"]] == list(hashes(tmp_path / "sizes").values())
     for point in found["points"][1:]:
-        given = {"labels": LABELS, "align": 8, "calib_samples": 16, "gate": False}
-        _, result = onnx_merge.optimize(DIGITS, tmp_path / "one.onnx", keep=point["keep"], force=True, **given)
+        given = {"labels": LABELS, "align": 8, "calib_samples": 16}
+        _, result = onnx_merge.optimize(
+            DIGITS, tmp_path / "one.onnx", keep=point["keep"], gate=False, force=True, **given
+        )
         assert point["sha256"] == result.output.sha256
         assert point["accuracy"] == result.accuracy.after and point["bytes"] == result.after.bytes
         assert point["macs"] == result.after.macs and found["before"]["macs"] == result.before.macs
