@@ -73,7 +73,7 @@ def test_enough_stay_as_they_are():
 
 def test_none_are_asked_for_that_do_not_fit():
     asked = []
-    assert served(views(8, asked, 16, 32, memory=90_000)) == 8
+    assert served(views(8, asked, 16, 32, memory=93_500)) == 8
     assert not asked
 
 
