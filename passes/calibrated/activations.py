@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import onnx
 
@@ -22,6 +23,8 @@ from passes.graph.shapes import Shape
 
 WIDTH = 4
 """Bytes that an element is taken for."""
+HEADS = {"Attention": "q_num_heads", "MultiHeadAttention": "num_heads"}
+"""Ops that are attention in one node -> the attribute that tells how many heads queries of three axes have."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: f
 
 def activations(graph: Graph) -> Activations:
     """What a sample takes at the concrete shapes of ``graph``."""
-    nodes = [(node.inputs, node.outputs) for node in graph.nodes]
-    return _activations(nodes, graph.info.shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
+    nodes, shapes = _with_scores([(n.op, n.inputs, n.outputs, n.attrs) for n in graph.nodes], graph.info.shapes)
+    return _activations(nodes, shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
 
 
 def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) -> Activations | None:
@@ -78,7 +81,9 @@ def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) 
         return None
     shapes = {**{n: tuple(int(d) for d in found[shape_name(n)]) for n in names}, **_shapes(feed)}
     ends = [v.name for v in model.graph.output]
-    return _activations([(n.input, n.output) for n in model.graph.node], shapes, constants, list(feed), ends, 1)
+    of_each = [(n.op_type, n.input, n.output, {a.name: a.i for a in n.attribute}) for n in model.graph.node]
+    pairs, shapes = _with_scores(of_each, shapes)
+    return _activations(pairs, shapes, constants, list(feed), ends, 1)
 
 
 def weight_bytes(graph: Graph) -> int:
@@ -108,6 +113,22 @@ def _shapes(feed: Mapping[str, Array]) -> dict[str, Shape]:
 
 Nodes = Sequence[tuple[Sequence[str], Sequence[str]]]
 """Inputs and outputs of each."""
+
+
+def _with_scores(
+    nodes: Sequence[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]], shapes: Mapping[str, Shape]
+) -> tuple[Nodes, dict[str, Shape]]:
+    """Inputs and outputs of nodes, given with their op types and attributes; the scores of each query for each key,
+    which an attention in one node holds within itself, are an output that nobody reads."""
+    found, inner = [], {}
+    for index, (op, inputs, outputs, attributes) in enumerate(nodes):
+        query, key = (shapes.get(name, ()) for name in (*inputs[:2], "", "")[:2])
+        heads = query[1] if len(query) == 4 else attributes.get(HEADS.get(op, ""), 1)
+        if op in HEADS and min(len(query), len(key)) > 2:
+            inner[f"\0{index}"] = (query[0], heads, query[-2], key[-2])
+            outputs = [*outputs, f"\0{index}"]
+        found.append((inputs, outputs))
+    return found, {**shapes, **inner}
 
 
 def _activations(

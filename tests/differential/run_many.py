@@ -11,7 +11,9 @@ import argparse
 import gc
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,6 +22,10 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+FRESH = 500
+"""Graphs of one process."""
+MEMORY = 8 * 2**30
+"""Bytes of addresses that a process may take."""
 LONGEST = 180
 """Seconds of computing that one graph may take, however busy the machine is."""
 EXAMPLES = 12
@@ -33,14 +39,56 @@ def prepare(checkout):
     warnings.simplefilter("ignore")
 
 
-def ready(checkout):
-    """`prepare` for a process that judges."""
+def worker(checkout, pipe):
+    """Judge what comes through the pipe until nothing does."""
     prepare(checkout)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     from diff_examine import examine
 
     examine(1)  # which imports the rest
     gc.collect()
     gc.freeze()
+    while (task := pipe.recv()) is not None:
+        pipe.send(one(task))
+
+
+def judged(tasks, checkout, jobs):
+    """The lines of ``tasks``, as they come. A process that ends is a fault of what it had in hand."""
+    context, tasks = multiprocessing.get_context("spawn"), iter(tasks)
+    busy = {}
+
+    def give(process, pipe, done):
+        """Another task, by another process after many."""
+        task = next(tasks, None)
+        if process is not None and (task is None or done == FRESH):
+            pipe.send(None)
+        if task is None:
+            return
+        if process is None or done == FRESH:
+            pipe, other = context.Pipe()
+            process, done = context.Process(target=worker, args=(checkout, other), daemon=True), 0
+            process.start()
+            other.close()
+        pipe.send(task)
+        busy[pipe] = process, task, done + 1
+
+    for _ in range(jobs):
+        give(None, None, 0)
+    while busy:
+        for pipe in multiprocessing.connection.wait(busy):
+            process, task, done = busy.pop(pipe)
+            try:
+                yield pipe.recv()
+            except EOFError:
+                process.join()
+                yield failed(task[0], "the process ended", f"exit code {process.exitcode}")
+                process = None
+            give(process, pipe, done)
+
+
+def failed(seed, kind, detail):
+    """The line of a seed of which nothing else is known."""
+    return {"seed": seed, "shrinks": False, "ops": [], "grown": [], "twists": [], "faults": [["judge", kind, detail]]}
 
 
 def one(task):
@@ -57,12 +105,7 @@ def one(task):
     try:
         found = examine(seed, ways or ways_of(seed))
     except Exception as error:  # of the judge itself too: a fault to be looked at
-        return {
-            "seed": seed,
-            "shrinks": False,
-            "ops": [],
-            "faults": [["judge", type(error).__name__, str(error)[:300]]],
-        }
+        return failed(seed, type(error).__name__, str(error)[:300])
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
     return {
@@ -122,12 +165,8 @@ def main():
     done = {line["seed"] for line in lines}
     tasks = [(seed, ways) for seed in range(first, last) if seed not in done]
     start = time.monotonic()
-    context = multiprocessing.get_context("spawn")
-    with (
-        given.out.open("a") as file,
-        context.Pool(given.jobs, ready, (given.checkout.resolve(),), maxtasksperchild=500) as pool,
-    ):
-        for k, line in enumerate(pool.imap_unordered(one, tasks), 1):
+    with given.out.open("a") as file:
+        for k, line in enumerate(judged(tasks, given.checkout.resolve(), given.jobs), 1):
             lines.append(line)
             file.write(json.dumps(line) + "\n")
             file.flush()

@@ -133,6 +133,23 @@ def _bent(g, x, y):
     g.like(g.add(g.pick(["Relu", "Sigmoid", "Elu", "Abs"]), y), x, degree=1)
 
 
+@own("ArgMax")
+def arg_max(g):
+    _place(g, "ArgMax")
+
+
+@own("ArgMin")
+def arg_min(g):
+    _place(g, "ArgMin")
+
+
+def _place(g, op):
+    """No layer reads it at once: onnxruntime 1.31 crashes where one reads the cast of the place in what is transposed."""
+    GROWERS[op](g, op)
+    x = g.tensors[-1]
+    g.like(g.add("Relu", x), x)
+
+
 @own("RotaryEmbedding")
 def rotary_embedding(g):
     """Of four heads, each of which may go."""
