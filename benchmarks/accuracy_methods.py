@@ -17,8 +17,6 @@ from onnx_merge.pieces import FOLDING, Piecewise
 from onnx_merge.run import run
 from onnx_merge.runtime import Session, available_provider
 from passes.analysis import analyse
-from passes.calibrated.flow import Flow
-from passes.calibrated.knowledge import observe_channels
 from passes.calibrated.views import Samples, Views
 from passes.cost import cost
 from passes.graph.model import Graph
@@ -77,9 +75,8 @@ class Bench:
         analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
-        feeds = Views(analysis.before, typing, samples).feeds
-        chosen = [group for group in groups if not group.frozen and group.name not in excluded]
-        knowledge = observe_channels(typing, chosen, Flow(typing.graph.model, feeds, samples.engine), samples.engine)
+        *_, own = Views(analysis.before, typing, samples)
+        knowledge = own.knowledge([g for g in groups if not g.frozen and g.name not in excluded])
         plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
         return shrink(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 
@@ -101,7 +98,7 @@ class Bench:
             found = pruned(high)
             if not tuned:
                 return found
-            analysis = analyse(self.model, {}, RunObserver(), lambda stage: nullcontext())
+            analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext())
             feeds = Views(analysis.before, analysis.typing, self.samples()).feeds
             return onnxsim.apply_pruning_finetune(simple, found, calibration_data=feeds)
 
