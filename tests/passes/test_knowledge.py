@@ -7,6 +7,7 @@ from unitkit import Quiet
 
 from passes.allocation.losses import Losses
 from passes.analysis import analyse
+from passes.calibrated.flow import Flow
 from passes.calibrated.moments import channel_sums, halves_of
 from passes.calibrated.observe import PLENTY
 from passes.calibrated.views import Samples, View, Views
@@ -148,3 +149,18 @@ def test_a_map_that_stays_is_looked_at_where_it_is():
     (group,) = live
     known = view.knowledge(live)[group.name]
     assert set(known) == {"p", "m"} and known["p"].independent < known["m"].independent
+
+
+def test_a_glance_leaves_nothing_behind():
+    view, _, _ = found(net(POOLED, **SIZES), images(8), 4)
+    flow = Flow(view.typing.graph.model, view.feeds, engine)
+    flow.reach("a")
+    before = [set(live) for live in flow.live]
+    seen = list(flow.glance("p"))
+    assert [set(live) for live in flow.live] == before
+    flow.reach("p")
+    for one, live in zip(seen, flow.live, strict=True):
+        np.testing.assert_array_equal(one, live["p"])
+    assert list(flow.glance("p"))[0] is flow.live[0]["p"]
+    flow.reach("y")
+    assert flow.glance("a") is None
