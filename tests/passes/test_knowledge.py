@@ -98,6 +98,7 @@ def test_what_is_predicted_to_be_lost_is_what_fresh_samples_lose():
         ((4, 3, 5), 1, [(0, 1, 1)], "ncp->npc"),
         ((8, 3), 1, [(0, 1, 1)], "(np)c"),
         ((5, 4, 6), 2, [(0, 2, 1)], "pnc->npc"),
+        ((8, 4, 3), 2, [(0, 1, 1)], "pnc->npc"),
     ],
 )
 def test_means_are_of_samples_wherever_they_stand(shape, axis, rows, turn):
