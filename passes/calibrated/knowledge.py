@@ -11,6 +11,7 @@ import numpy as np
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
+from passes.numerics.shrinkage import prediction
 from passes.signature import unfolded
 
 RIDGE = 1e-2
@@ -30,12 +31,7 @@ class Seen:
 
     def prediction(self, keep: Array) -> Array:
         """Z (C, K) of x ~ Z x_K about the means; kept channels predict themselves."""
-        inner = self.covariance[np.ix_(keep, keep)]
-        floor = 1e-8 * max(float(np.diag(self.covariance).max(initial=0.0)), 1e-30)
-        inner = inner + np.diag(RIDGE * np.diag(inner) + floor)
-        z = np.linalg.solve(inner, self.covariance[keep]).T
-        z[keep] = np.eye(len(keep))
-        return np.asarray(z)
+        return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), RIDGE)
 
 
 Knowledge = dict[str, Seen]

@@ -152,7 +152,8 @@ def _channel_model(
     """x -> moments of its channels over all places, and their means over the places of each sample."""
     build = Builder()
     others = [d for d in range(x.ndim) if d != axis]
-    along = next((d for d in others if samples > 1 and x.shape[d] % samples == 0), None)
+    along = next((d for d in others if x.shape[d] == samples), None)  # alone, or with others, each sample's together
+    along = next((d for d in others if x.shape[d] % samples == 0), None) if along is None else along
     order = [d for d in others if d != along]
     front = [axis, *order] if along is None else [axis, along, *order]
     turned = build.op("Transpose", build.op("Cast", "x", to=TensorProto.FLOAT), perm=front)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from passes.calibrated.flow import Flow
-from passes.calibrated.knowledge import Knowledge, Seen
+from passes.calibrated.knowledge import RIDGE, Knowledge, Seen
 from passes.calibrated.moments import ChannelSums, channel_sums
 from passes.calibrated.pooled import map_before
 from passes.cost import samples_held
@@ -20,7 +21,7 @@ from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array
 from passes.graph.terms import Atom, Product, Term
-from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
+from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
 
 PLENTY = 16
 """Independent samples for each channel from which on the samples that showed a covariance are predicted by it little
@@ -121,28 +122,41 @@ class _Observer:
 
 def _seen(sums: _Sums, before: _Sums | None, tensor: str) -> Seen:
     """``before``: of the map whose averages the tensor holds."""
-    whole = _known(sums.whole, None if before is None else before.whole, tensor)
+    whole = _Estimate.of(sums.whole, tensor)
+    spread = None if before is None else _Estimate.of(before.whole, tensor)
     if sums.rest is None or whole.independent >= PLENTY * len(whole.mean):
-        return whole
-    without = _known(sums.rest, None if before is None else before.rest, tensor)
-    return replace(whole, without=replace(without, covariance=without.covariance.astype(np.float32)))
+        return Seen(whole.mean, whole.believed(spread), whole.independent)
+    rest = _Estimate.of(sums.rest, tensor)
+    spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
+    apart = _Estimate.of(sums.apart, tensor)
+    off = apart.mean - rest.mean
+    factor = best_factor(partial(rest.believed, spread_rest), apart.covariance + np.outer(off, off), RIDGE)
+    without = Seen(rest.mean, rest.believed(spread_rest, factor).astype(np.float32), rest.independent)
+    return Seen(whole.mean, whole.believed(spread, factor), whole.independent, without)
 
 
-def _known(sums: ChannelSums, before: ChannelSums | None, tensor: str) -> Seen:
-    mean, covariance, independent = _estimate(sums, tensor)
-    if before is None:
-        return Seen(mean, shrunk(covariance, independent), independent)
-    _, spread, places = _estimate(before, tensor)
-    return Seen(mean, shrunk_toward(covariance, independent, shrunk(spread, places)), independent)
+@dataclass(frozen=True)
+class _Estimate:
+    """Mean (C,) and covariance (C, C) as samples have them, and how many ``independent`` ones they rest on."""
 
+    mean: Array
+    covariance: Array
+    independent: float
 
-def _estimate(sums: ChannelSums, tensor: str) -> tuple[Array, Array, float]:
-    """Mean, covariance, and how many independent samples they rest on."""
-    if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
-        raise RunError(f"{tensor} is not finite on the samples")
-    mean = sums.first / sums.count
-    covariance = sums.second / sums.count - np.outer(mean, mean)
-    return mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means)
+    @classmethod
+    def of(cls, sums: ChannelSums, tensor: str) -> _Estimate:
+        if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
+            raise RunError(f"{tensor} is not finite on the samples")
+        mean = sums.first / sums.count
+        covariance = sums.second / sums.count - np.outer(mean, mean)
+        return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))
+
+    def believed(self, before: _Estimate | None, factor: float = 1.0) -> Array:
+        """The covariance that fresh samples are expected to have. ``before``: of the map that was averaged; ``factor``:
+        of the formula's share of what the covariance is shrunk toward."""
+        if before is None:
+            return shrunk(self.covariance, self.independent, factor)
+        return shrunk_toward(self.covariance, self.independent, before.believed(None), factor)
 
 
 def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:

@@ -9,12 +9,16 @@ is the posterior mean of the covariance under a prior of that shape. What is los
 others is linear in the covariance, so that its expectation on fresh samples is what the shrunk covariance says.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from .arrays import Double
+from .arrays import Double, Index
 
 DEAD = 1e-9
 """Variance, relative to the largest, below which a channel does not stir: it is not shrunk to life."""
+FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
+"""Of a share, to choose from by cross-validation: formulas go by the large directions, losses by the small ones."""
 
 
 def independent_samples(variance: float, places: float, means: Double) -> float:
@@ -50,12 +54,26 @@ def oas(covariance: Double, count: float) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + trace**2) / rest)
 
 
-def shrunk_toward(covariance: Double, count: float, target: Double) -> Double:
+def shrunk(covariance: Double, count: float, factor: float = 1.0) -> Double:
+    """A covariance (C, C) of ``count`` independent samples, shrunk by ``factor`` times the share of `oas`. Channels
+    that do not stir stay still."""
+    variances = np.diag(covariance)
+    alive = variances > DEAD * max(float(variances.max(initial=0.0)), 0.0)
+    if not alive.any():
+        return covariance
+    part = covariance if alive.all() else covariance[np.ix_(alive, alive)]
+    share = min(1.0, factor * oas(part, count))
+    found = (1 - share) * covariance
+    found[alive, alive] += share * float(np.trace(part)) / len(part)
+    return np.asarray(found)
+
+
+def shrunk_toward(covariance: Double, count: float, target: Double, factor: float = 1.0) -> Double:
     """A covariance (C, C) of ``count`` independent samples, shrunk toward a multiple of another one, the trace staying.
 
-    r is the share of the target with the least expected squared error (Ledoit and Wolf, A well-conditioned estimator
-    for large-dimensional covariance matrices, 2004, sec. 2, for any target): E ||S - Sigma||^2 / E ||S - T||^2, the
-    former being (||S||^2 + tr(S)^2) / (n + 1) for Gaussian samples.
+    The share of the target is ``factor`` times that with the least expected squared error (Ledoit and Wolf, A
+    well-conditioned estimator for large-dimensional covariance matrices, 2004, sec. 2, for any target):
+    E ||S - Sigma||^2 / E ||S - T||^2, the former being (||S||^2 + tr(S)^2) / (n + 1) for Gaussian samples.
     """
     trace, whole = float(np.trace(covariance)), float(np.trace(target))
     if not whole > 0:
@@ -63,18 +81,33 @@ def shrunk_toward(covariance: Double, count: float, target: Double) -> Double:
     target = target * (trace / whole)
     error = (float(np.sum(covariance * covariance)) + trace**2) / (count + 1)
     away = float(np.sum((covariance - target) ** 2))
-    share = 1.0 if away <= error else error / away
+    share = 1.0 if away <= factor * error else factor * error / away
     return np.asarray((1 - share) * covariance + share * target)
 
 
-def shrunk(covariance: Double, count: float) -> Double:
-    """A covariance (C, C) of ``count`` independent samples, shrunk by `oas`. Channels that do not stir stay still."""
-    variances = np.diag(covariance)
-    alive = variances > DEAD * max(float(variances.max(initial=0.0)), 0.0)
-    if not alive.any():
-        return covariance
-    part = covariance if alive.all() else covariance[np.ix_(alive, alive)]
-    share = oas(part, count)
-    found = (1 - share) * covariance
-    found[alive, alive] += share * float(np.trace(part)) / len(part)
-    return np.asarray(found)
+def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
+    """Z (C, K) of x ~ Z x_K about the means of channels with that covariance (C, C), that of the kept ones with
+    ``ridge`` times its diagonal more; kept channels predict themselves."""
+    inner = covariance[np.ix_(keep, keep)]
+    floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
+    inner = inner + np.diag(ridge * np.diag(inner) + floor)
+    z = np.linalg.solve(inner, covariance[keep]).T
+    z[keep] = np.eye(len(keep))
+    return np.asarray(z)
+
+
+def best_factor(believed: Callable[[float], Double], unseen: Double, ridge: float) -> float:
+    """The one of `FACTORS` with which half of the channels, those that vary most, predict the others best in samples
+    that were not seen. ``believed``: factor -> covariance (C, C) by those that were; ``unseen``: covariance of the
+    others about the same means."""
+    order = np.argsort(-np.diag(believed(1.0)), kind="stable")
+    keep, others = np.sort(order[: (len(order) + 1) // 2]), np.sort(order[(len(order) + 1) // 2 :])
+    if not len(others):
+        return 1.0
+    cross, inner = unseen[np.ix_(others, keep)], unseen[np.ix_(keep, keep)]
+
+    def lost(factor: float) -> float:
+        z = prediction(believed(factor), keep, ridge)[others]
+        return float(np.sum(z * (z @ inner)) - 2 * np.sum(z * cross))
+
+    return min(sorted(FACTORS, key=lambda f: abs(np.log(f))), key=lost)  # of equal ones that nearest to 1

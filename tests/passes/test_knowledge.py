@@ -7,6 +7,7 @@ from unitkit import Quiet
 
 from passes.allocation.losses import Losses
 from passes.analysis import analyse
+from passes.calibrated.flow import Flow
 from passes.calibrated.moments import channel_sums, halves_of
 from passes.calibrated.observe import PLENTY
 from passes.calibrated.views import Samples, View, Views
@@ -97,6 +98,7 @@ def test_what_is_predicted_to_be_lost_is_what_fresh_samples_lose():
         ((4, 3, 5), 1, [(0, 1, 1)], "ncp->npc"),
         ((8, 3), 1, [(0, 1, 1)], "(np)c"),
         ((5, 4, 6), 2, [(0, 2, 1)], "pnc->npc"),
+        ((8, 4, 3), 2, [(0, 1, 1)], "pnc->npc"),
     ],
 )
 def test_means_are_of_samples_wherever_they_stand(shape, axis, rows, turn):
@@ -148,3 +150,18 @@ def test_a_map_that_stays_is_looked_at_where_it_is():
     (group,) = live
     known = view.knowledge(live)[group.name]
     assert set(known) == {"p", "m"} and known["p"].independent < known["m"].independent
+
+
+def test_a_glance_leaves_nothing_behind():
+    view, _, _ = found(net(POOLED, **SIZES), images(8), 4)
+    flow = Flow(view.typing.graph.model, view.feeds, engine)
+    flow.reach("a")
+    before = [set(live) for live in flow.live]
+    seen = list(flow.glance("p"))
+    assert [set(live) for live in flow.live] == before
+    flow.reach("p")
+    for one, live in zip(seen, flow.live, strict=True):
+        np.testing.assert_array_equal(one, live["p"])
+    assert list(flow.glance("p"))[0] is flow.live[0]["p"]
+    flow.reach("y")
+    assert flow.glance("a") is None

@@ -38,7 +38,8 @@ def test_what_one_group_loses_is_what_the_whole_model_loses_without_it(name):
     for group_name, losses in sensitivity.alone(planner, live).items():
         for width, loss in losses.items():
             whole = sensitivity.together(planner, live, {group_name: width})
-            assert loss == pytest.approx(whole, rel=0.1 if "float16" in name else 1e-6, abs=1e-10)
+            rough = {"rel": 0.1, "abs": 3e-5} if "float16" in name else {"rel": 1e-6, "abs": 1e-10}  # rounding
+            assert loss == pytest.approx(whole, **rough)
 
 
 CHAIN = """net (float[N,6] x) => (float[N,5] y, float[N,3] z) {
