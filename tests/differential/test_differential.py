@@ -7,6 +7,7 @@ To look at a seed: ``python tests/differential/run_many.py --show SEED``.
 from collections import Counter
 
 import pytest
+from diff_deal import hand
 from diff_examine import Finding, examine
 from diff_generate import SUITE
 from diff_known import KNOWN, REGRESSIONS, known
@@ -56,6 +57,13 @@ def test_many_generated_graphs():
     assert not (said := failing(findings)), said
     rare = {op: counts[op] for _, op in rules() if op not in NEVER and counts[op] < OFTEN}
     assert not rare, f"on an axis that shrinks in fewer than {OFTEN} graphs: {rare}"
+
+
+def test_cards_come_up_evenly():
+    """All of 7 in 70 hands of 3, but for the few that a hand would hold twice."""
+    counts = Counter(card for seed in range(70) for card in hand(seed, tuple("abcdefg"), 3))
+    assert set(counts) == {*"abcdefg"} and max(counts.values()) <= 30 and min(counts.values()) >= 24
+    assert hand(5, tuple("abcdefg"), 3) == hand(5, tuple("abcdefg"), 3) != hand(6, tuple("abcdefg"), 3)
 
 
 def test_known_faults_are_of_graphs_that_are_tried():

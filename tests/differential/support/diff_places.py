@@ -144,7 +144,7 @@ def arg_min(g):
 
 
 def _place(g, op):
-    """No layer reads it at once: onnxruntime 1.31 crashes where one reads the cast of the place in what is transposed."""
+    """Not read by a layer at once: onnxruntime crashes where one reads the cast of a place in what is transposed."""
     GROWERS[op](g, op)
     x = g.tensors[-1]
     g.like(g.add("Relu", x), x)
