@@ -116,7 +116,8 @@ def _quality(result: Result) -> Iterator[Text]:
         if result.ware is not None:
             yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(outputs_text(result.fidelity))
-    for doubt in result.doubts:
+    untested = [o for o in result.fidelity.varying if not o.tested] if result.fidelity else []
+    for doubt in (*result.doubts, *(f"they do not test the output {o.name}: {o.reason}" for o in untested)):
         yield Text(f"samples   {doubt}", style="yellow")
 
 
