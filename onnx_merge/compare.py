@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,10 +25,11 @@ from onnx_merge.measure import Measure, check_measured
 from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
 from onnx_merge.parity import accuracy, fidelity
+from onnx_merge.random_samples import fewer_large, random_samples
 from onnx_merge.result import Accuracy, Measured
 from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
 from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
-from onnx_merge.splits import MEASURED, PROMISED, found_in, parted, rows_of, to_load
+from onnx_merge.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
 from onnx_merge.verdict import Fidelity
 from onnx_merge.verifiable import CHECKED, UNVERIFIED, cannot_load, check_verifiable
@@ -37,8 +37,6 @@ from passes.calibrated.enough import Further
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-RANDOM_BYTES = 256 * 2**20
-"""Of random samples, at most: 64 photographs are fine, 64 scans of a body are not."""
 
 FEW = 16
 """Samples that show whether outputs are classes."""
@@ -166,7 +164,7 @@ class Comparison:
         assert self._session is not None
 
         def check(feeds: Mapping[str, Array], source: str) -> None:
-            few = _spread(feeds, CHECKED)
+            few = evenly_spaced(feeds, CHECKED)
             assert self._session is not None
             check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
 
@@ -271,7 +269,7 @@ class Comparison:
     def holds_classes(self) -> bool:
         """Whether the model's outputs are classes, as a few samples show."""
         assert self.session is not None and self.samples is not None
-        few = _spread(self.samples.feeds, FEW)
+        few = evenly_spaced(self.samples.feeds, FEW)
         return self._fidelity(self.session, self.session, few).changed is not None
 
     def calibration(self) -> Calibration | None:
@@ -373,7 +371,7 @@ class Comparison:
 
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
         """Those of ``samples`` that outputs are compared on."""
-        return _spread(samples.feeds, self.options.checked if self.real else self.options.made)
+        return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
 
     def measured(self) -> dict[str, Array]:
         """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
@@ -439,29 +437,9 @@ class Comparison:
         }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` made-up samples, fewer where they are huge: of images such as are fitted to, else noise; but
-        other ones."""
-        bounds, seed, sizes = index_bounds(self.model), self.options.seed + MEASURED, self.fitting.sizes
-        one = random_feeds(session.inputs, 1, seed, sizes, bounds)
-        count = max(
-            1, min(count, min(RANDOM_BYTES, self.fitting.inputs) // max(1, sum(array.nbytes for array in one.values())))
-        )
-        batches = {i.shape[0] if i.shape else None for i in session.inputs}
-        if len(batches) == 1 and has_images(session.inputs, sizes):
+        """``count`` made-up samples, other ones than are fitted to: images where those are."""
+        seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
+        count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
+        if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
             return self._load(count, seed).feeds
-        size = batches.pop() if len(batches) == 1 else None
-        if not isinstance(size, int) or size < 1:
-            return random_feeds(session.inputs, count, seed, sizes, bounds)
-        # The batch is fixed: draw as many as it takes.
-        draws = range(math.ceil(count / size))
-        runs = [random_feeds(session.inputs, None, seed + k, sizes, bounds) for k in draws]
-        return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
-
-
-def _spread(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
-    """``count`` samples evenly spaced over all of them, since files are often sorted by class."""
-    total = min((len(array) for array in feeds.values() if has_rows(array)), default=0)
-    if total <= count:
-        return dict(feeds)
-    rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
+        return random_samples(session.inputs, count, seed, sizes, index_bounds(self.model))

@@ -105,3 +105,13 @@ def _digests(feeds: Mapping[str, Array]) -> list[bytes]:
             digest.update(repr(row.tolist()).encode() if row.dtype == object else np.ascontiguousarray(row).tobytes())
         found.append(digest.digest())
     return found
+
+
+def evenly_spaced(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
+    """``count`` samples evenly spaced over all of them (N, ...), since files are often sorted by class; all if they are
+    no more."""
+    total = rows_of(feeds)
+    if total <= count:
+        return dict(feeds)
+    rows = np.linspace(0, total - 1, count).round().astype(int)
+    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
