@@ -7,7 +7,7 @@ from diff_inspect import inspected
 from diff_judge import Fault, judge, shrunk_ops
 from diff_run import WAYS, run, run_by_command
 
-from onnx_merge.runtime import threads_limited
+from onnx_merge.threads import limited
 
 BY_COMMAND = 11
 """One graph in so many goes through the command line."""
@@ -33,7 +33,7 @@ def examine(seed: int, ways=WAYS) -> Finding:
 
 def examined(case: Case, ways=WAYS) -> Finding:
     """The same of a graph that is there; on one thread, since the graphs are small."""
-    with threads_limited(1):
+    with limited(1):
         return _examined(case, ways)
 
 
