@@ -76,8 +76,9 @@ def test_initializers_some_of_which_are_inputs(ir_version, opset):
 
 @pytest.mark.parametrize("opset", [7, NEWEST])
 def test_from_end_to_end(opset):
-    """The newest opset may be too new for onnxruntime: the model is compressed all the same, and a note says so."""
-    smaller, result = optimize(small_cnn(opset), keep=0.5)
+    """The newest opset may be too new for onnxruntime: the model is compressed where that is asked for, and a note says
+    so."""
+    smaller, result = optimize(small_cnn(opset), keep=0.5, unverified=opset > 7)
     assert result.after.params < result.before.params and smaller.opset_import[0].version == opset
     assert (result.fidelity is None) == any("cannot load the model" in note for note in result.notes)
     assert opset > 7 or result.fidelity is not None

@@ -12,12 +12,22 @@ FAILURES = tuple(
 """What onnxruntime raises for a model that it cannot load or run."""
 
 
-def start(model):
+def start(model, optimised=False):
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def loads(model):
+    """Whether onnxruntime loads a model as users do: its optimisations break some quantised ones."""
+    try:
+        start(model, optimised=True)
+    except FAILURES:
+        return False
+    return True
 
 
 def required(model):
