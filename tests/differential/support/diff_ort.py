@@ -13,11 +13,24 @@ FAILURES = tuple(
 
 
 def start(model):
-    options = onnxruntime.SessionOptions()
+    options = _silent()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def optimises(model):
+    """Whether onnxruntime loads the model with all its optimisations, as users have it do: some of these have faults."""
+    try:
+        return bool(onnxruntime.InferenceSession(model.SerializeToString(), _silent(), ["CPUExecutionProvider"]))
+    except FAILURES:
+        return False
+
+
+def _silent():
+    options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return options
 
 
 def required(model):
