@@ -19,7 +19,7 @@ def start(model):
 
 
 def optimises(model):
-    """Whether onnxruntime loads the model with all its optimisations, as users have it do: some of these have faults."""
+    """Whether onnxruntime loads the model with all its optimisations, as users do: some of these have faults."""
     try:
         return bool(onnxruntime.InferenceSession(model.SerializeToString(), _silent(), ["CPUExecutionProvider"]))
     except FAILURES:
