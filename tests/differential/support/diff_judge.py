@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from diff_generate import Case
-from diff_ort import FAILURES, copied, feeds, loads, start
+from diff_ort import FAILURES, copied, feeds, optimises, start
 from diff_run import DOCUMENTED, EXACT, Outcome
 from onnx import helper, numpy_helper
 
@@ -42,7 +42,7 @@ def _faults(case, outcome):
         yield "internal error", said[:300]
     elif code == 5 and not _stumbles(outcome):
         yield "unsound result refused", said[:300]
-    elif code == 2 and loads(case.model):
+    elif code == 2 and optimises(case.model):
         yield "good model refused", said[:300]
     elif code == 3 or (code == 4 and outcome.way == "keep-one"):
         yield f"exit {code}", said[:300]
