@@ -9,7 +9,7 @@ import numpy as np
 
 from passes.calibrated.flow import Flow
 from passes.calibrated.restandardise import samples_in
-from passes.calibrated.views import SAMPLES, View
+from passes.calibrated.views import SAMPLES, View, samples_together
 from passes.cost import cost
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Role
@@ -47,7 +47,9 @@ class Sensitivity:
         count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
         self._feeds = [dict(feed) for feed in view.feeds[: min(count, view.apart)]]
         if len(self._feeds) == 1 and not typing.graph.info.rigid:
-            self._feeds = [{n: a[:wanted] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
+            unit = samples_together(typing.graph, self._feeds[0])
+            some = max(1, wanted // unit) * unit
+            self._feeds = [{n: a[:some] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
         self._view = view
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []

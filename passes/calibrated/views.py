@@ -22,6 +22,7 @@ from passes.graph.engine import Engine
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
+from passes.graph.sizes import Size
 from passes.numerics.arrays import has_rows
 
 WORK = 4e11
@@ -166,7 +167,8 @@ def batches(
     fixed = _fixed_batch(graph, samples)
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    size = fixed or min(budget.batch, _part(used))
+    unit = samples_together(graph, feeds)
+    size = fixed or max(1, min(budget.batch, _part(used)) // unit) * unit
     notes: tuple[str, ...] = ()
     if min(count, worth) > room > 0:
         notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
@@ -174,7 +176,7 @@ def batches(
         notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
     spread = np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
     cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
-    whole = len(spread) // size * size if fixed and not graph.info.rigid else len(spread)
+    whole = len(spread) // unit * unit
     starts = range(0, whole, size)
     return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 
@@ -184,6 +186,15 @@ def _part(count: int) -> int:
     images."""
     part = count // MEASURED
     return part - part % 2 if part > 1 else max(1, count // 2)
+
+
+def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
+    """Samples of which batches are multiples: the batch where it is fixed; else as at all sizes at which the model was
+    seen to run, for instance 8 where it takes clips of 8 frames."""
+    if graph.info.rigid:
+        return 1
+    batch = next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n])), 1)
+    return max(1, math.gcd(*batch.at) if isinstance(batch, Size) else int(batch))
 
 
 def _fixed_batch(graph: Graph, samples: Samples) -> int | None:
@@ -198,8 +209,7 @@ def _counted(graph: Graph, samples: Samples) -> Graph:
     """``graph`` with the shapes that one of the samples has, or as many as its fixed batch holds."""
     if not samples.count:
         return graph
-    free = all((name, 0) in graph.info.dynamic for name, array in samples.feeds.items() if array.ndim)
-    rows = np.arange(1 if free else samples_held(graph)) % samples.count
+    rows = np.arange(samples_together(graph, samples.feeds)) % samples.count
     one = {n: a[rows] if has_rows(a) else a for n, a in samples.feeds.items()}
     return at_sizes_of(graph, one, samples.engine, samples.memory)
 
