@@ -190,11 +190,14 @@ def _part(count: int) -> int:
 
 def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
     """Samples of which batches are multiples: the batch where it is fixed; else as at all sizes at which the model was
-    seen to run, for instance 8 where it takes clips of 8 frames."""
-    if graph.info.rigid:
+    seen to run, if they are several, for instance 8 where it takes clips of 8 frames."""
+    name = next((n for n in feeds if has_rows(feeds[n])), None)
+    if graph.info.rigid or name is None:
         return 1
-    batch = next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n])), 1)
-    return max(1, math.gcd(*batch.at) if isinstance(batch, Size) else int(batch))
+    batch = graph.info.sizes[name][0]
+    if isinstance(batch, Size):
+        return max(1, math.gcd(*batch.at))
+    return 1 if (name, 0) in graph.info.dynamic else max(1, int(batch))
 
 
 def _fixed_batch(graph: Graph, samples: Samples) -> int | None:
