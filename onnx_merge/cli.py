@@ -86,7 +86,26 @@ exit codes:
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises instead of printing the usage and leaving."""
+    """Raises instead of printing the usage and leaving. ``help_position``: column of the help texts, at most."""
+
+    def __init__(
+        self,
+        prog: str | None = None,
+        usage: str | None = None,
+        description: str | None = None,
+        epilog: str | None = None,
+        help_position: int = 30,
+    ) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            description=description,
+            epilog=epilog,
+            formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=help_position),
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+            add_help=False,
+        )
 
     def error(self, message: str) -> NoReturn:
         """Say in one line what is wrong with the arguments."""
@@ -230,10 +249,7 @@ def _parser() -> Parser:
         usage=f"{PROG} IN OUT [--keep R | --target-macs R | ...] [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
+        help_position=31,
     )
     amount = parser.add_argument_group("how much")
     amount.add_argument("--keep", type=float, metavar="R", help="share of the channels that every group keeps, 0 to 1")
@@ -324,10 +340,7 @@ def _inspect_parser() -> Parser:
         prog=f"{PROG} {INSPECT}",
         usage=f"{PROG} {INSPECT} MODEL [options]",
         description=INSPECT_DESCRIPTION,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
+        help_position=30,
     )
     add = parser.add_argument
     add("--group", metavar="REGEX", help="all members of groups whose name or a producer's matches")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -92,10 +91,7 @@ def _parser() -> Parser:
         usage=f"{PROG} {SWEEP} MODEL -o FOLDER [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=31),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
+        help_position=31,
     )
     sizes = parser.add_argument_group("sizes")
     sizes.add_argument("-o", "--output", metavar="FOLDER", help="where models and reports go")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 from onnx_merge.cli import PROG, VERIFY, Parser, print_out, progress_shown, split
@@ -76,10 +75,7 @@ def _parser() -> Parser:
         usage=f"{PROG} {VERIFY} OUT --against IN [options]",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        add_help=False,
+        help_position=30,
     )
     add = parser.add_argument
     add("--against", metavar="IN", help="the model that it was made from")

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.assignments import Assignments, find_assignments, require, sample_sizes
-from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.digests import sha256_of_arrays
-from onnx_merge.division import Division, apart_from, divided, divided_labels
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
-from onnx_merge.fitting import Fitting, fitting
-from onnx_merge.further import further_given, further_made
-from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.measure import Measure, check_measured
 from onnx_merge.metric import metric_of
-from onnx_merge.options import Options
+from onnx_merge.model_samples import ModelSamples
 from onnx_merge.parity import accuracy, fidelity
-from onnx_merge.random_samples import fewer_large, random_samples
 from onnx_merge.result import Accuracy, Measured
-from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
-from onnx_merge.samples import Samples, Sizes, check_labels, index_bounds, load_samples, random_feeds, resolve_shapes
-from onnx_merge.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, rows_of, to_load
-from onnx_merge.synthetic import has_images
+from onnx_merge.runtime import Session
+from onnx_merge.samples import check_labels
+from onnx_merge.splits import evenly_spaced
 from onnx_merge.verdict import Fidelity
-from onnx_merge.verifiable import CHECKED, UNVERIFIED, cannot_load, check_verifiable
-from passes.calibrated.enough import Further
-from passes.numerics.arrays import has_rows
+from onnx_merge.verifiable import UNVERIFIED
 
 Array = NDArray[Any]
 
@@ -43,102 +30,24 @@ FEW = 16
 
 
 @dataclass
-class Comparison:
-    """A model and the samples it will be compared on. What is wrong with them is found before the work begins.
+class Comparison(ModelSamples):
+    """A model, to be compared with results on the samples that it has for that. It raises what `ModelSamples` does."""
 
-    Raises
-    ------
-    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
-        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
-    UnverifiedError: none of its outputs can be compared.
-    """
-
-    model: onnx.ModelProto
-    options: Options
-    provider: ProviderChoice
-    notes: list[str] = field(default_factory=list)
-    runs: bool = field(default=True, init=False)
-    """Whether the model can be run."""
-    samples: Samples | None = None
-    """None if random ones do."""
-    source: str = "random"
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
     measure: Measure | None = field(default=None, init=False)
     """The metric that was asked for, on the samples."""
-    assignments: Assignments = field(default=Assignments(()), init=False)
-    """Sizes at which the model runs; ``problem`` says why there are none."""
-    sizes: Sizes = field(default_factory=dict, init=False)
-    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
-    held_out: str = ""
-    """What the samples are on which a drop is measured."""
-    compared: str | None = None
+    compared_sha256: str | None = None
     """Hash of the samples that outputs were compared on."""
-    split: dict[str, int] | None = None
-    """What `onnx_merge.splits.held_rows` was given, where it divided the samples."""
-    in_sample: bool = False
-    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
-    real: bool = True
-    """Whether the samples measured on are the user's."""
     fitted: int | None = None
     """Samples that layers were fitted to (mirror images count); None if nothing was fitted to any."""
-    fitting: Fitting = field(init=False)
-    """What samples take, and the sizes that nobody gave."""
-    _loaded: Calibration | None = field(default=None, init=False, repr=False)
-    _session: Session | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_measured(self.options)
+        super().__post_init__()
         options = self.options
-        check_measured(options)
-        self.sizes = self.given
-        self.fitting = Fitting(options.memory_limit, self.sizes)
-        try:
-            self._session = Session(self.model, self.provider)
-            inputs = self._session.inputs
-        except OnnxMergeError as error:
-            if not self._goes_unverified:
-                raise cannot_load(self.model, error) from error
-            self._give_up(error)
+        if self._session is None:
             return
-        resolve_shapes(inputs, None, self.given)
-        if not options.has_samples and not options.labels:
-            try:
-                self._find_sizes()
-            except (InputError, UsageError) as error:
-                if not self._goes_unverified:
-                    raise
-                self._give_up(error)
-                return
-        with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
-            self.fitting = fitting(self.model, inputs, self.provider, self.sizes, options.memory_limit)
-            self.notes.extend(self.fitting.notes)
-        if options.has_samples:
-            self._loaded = self._load(self._wanted)
-            self.notes.extend(self._loaded.notes)
-        if options.labels:
-            wanted = metric_of(options.metric) if options.metric is not None else None
-            self.samples = load_samples(options.labels, inputs, wanted is not None and not wanted.of_classes)
-            self.source = f"labels {options.labels}"
-        elif self._loaded:
-            self.samples = Samples(self._loaded.feeds)
-            self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
-        if self.samples is not None:
-            self._find_sizes(self.samples)
-        if self._loaded is None or not self._loaded.real:
-            self.notes += [
-                f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
-                for name in unknown_ranges(self.model)
-            ]
-        if options.labels and self.samples and self.samples.labels is None:
-            raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
-        try:
-            self._check_verifiable()
-        except (InputError, UnverifiedError) as error:
-            if not self._goes_unverified:
-                raise
-            self._give_up(error)
-            return
-        self._hold_out(inputs)
         if self.samples and self.samples.labels is not None and options.labels:
             # Beside a metric, labels may be others than classes.
             with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
@@ -146,120 +55,6 @@ class Comparison:
         if options.metric is not None and self.samples is not None:
             most = self.fitting.together(self.samples.feeds)
             self.measure = Measure(metric_of(options.metric), self.samples, self._session, most)
-
-    @property
-    def _goes_unverified(self) -> bool:
-        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
-        options = self.options
-        return options.unverified and not (options.labels or options.has_samples or options.has_gate)
-
-    def _give_up(self, error: OnnxMergeError) -> None:
-        """Do without running the model."""
-        self._session, self.runs, self.real = None, False, False
-        self.assignments = Assignments((), error.message)
-        self.notes.append(f"outputs were not compared: {error}")
-
-    def _check_verifiable(self) -> None:
-        """Refuse what could not be verified in the end; see `onnx_merge.verifiable`."""
-        assert self._session is not None
-
-        def check(feeds: Mapping[str, Array], source: str) -> None:
-            few = evenly_spaced(feeds, CHECKED)
-            assert self._session is not None
-            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
-
-        if self.samples is not None:
-            check(self.samples.feeds, self.source)
-            if self.options.labels and self._loaded is not None and self._loaded.real:
-                check(self._loaded.feeds, f"calib {self._loaded.source}")
-            return
-        try:
-            check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
-        except InputError:  # the batch may be called dynamic without being so
-            check(self._random(self._session, self._batch), self.source)
-
-    def _find_sizes(self, samples: Samples | None = None) -> None:
-        """Find sizes at which the model runs, and such as samples can be made at."""
-        assert self._session is not None
-        known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
-        given, seed = self.given, self.options.seed
-        try:
-            found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
-        except InputError as error:  # inputs that cannot be made up
-            if samples is None:
-                raise
-            self.assignments = Assignments((), error.message)
-            return
-        self.assignments = found
-        if samples is None:
-            require(found, self._session.inputs, given)
-            self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
-            self.notes.extend([note] if note else [])
-
-    @property
-    def session(self) -> Session | None:
-        """The model, loaded when it is first asked for; None if it cannot be run."""
-        if self._session is None and self.runs:
-            self._session = Session(self.model, self.provider)
-        return self._session
-
-    def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
-        may come from a generator, which cannot be sent."""
-        return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
-
-    def with_options(self, options: Options) -> Comparison:
-        """The same samples, with notes of its own."""
-        other = copy.copy(self)
-        other.options, other.notes = options, list(self.notes)
-        return other
-
-    def _hold_out(self, inputs: Sequence[TensorInfo]) -> None:
-        """Part the samples: those measured on are not those that the layers are fitted to."""
-        options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
-        if self.samples is not None and self.samples.labels is not None and options.labels:
-            self.held_out = "the labelled samples"
-            if options.fits and loaded is not None and loaded.real:
-                self._divide(apart_from(self.samples, loaded, inputs, count, seed))
-            elif options.fits and loaded is None and self._chooses:
-                self._divide(divided_labels(self.samples, f"{options.labels}", inputs, count, seed))
-            return
-        if loaded is not None and loaded.real:
-            self.held_out = "the samples"
-            if options.fits:
-                self._divide(divided(loaded, inputs, count, seed, half=self._chooses))
-            return
-        self.real = False
-        if loaded is None and not self._chooses:
-            return
-        loaded = self._loaded = loaded or self._load(count)
-        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
-        self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
-        self.source = f"calib {loaded.source}"
-
-    def _divide(self, found: Division) -> None:
-        if not found.in_sample and not (self.options.labels and self.options.has_samples):
-            held = rows_of(found.measured.feeds)
-            self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
-        self._loaded, self.samples = found.fitted, found.measured
-        self.held_out, self.in_sample = found.what, found.in_sample
-
-    @property
-    def _chooses(self) -> bool:
-        """Whether what is measured chooses the result."""
-        return self.options.max_drop is not None
-
-    @property
-    def _wanted(self) -> int:
-        """Samples to read, of which some are held out."""
-        options = self.options
-        if isinstance(options.calib, str) and options.calib == "synthetic":
-            return options.sample_count
-        if not options.fits:
-            promise = options.confidence is not None and not options.labels
-            return PROMISED if promise else max(options.sample_count, options.checked)
-        half = self._chooses and not options.labels
-        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def on_all(self, result: Session) -> Fidelity:
         """How close ``result`` comes on all samples."""
@@ -271,56 +66,6 @@ class Comparison:
         assert self.session is not None and self.samples is not None
         few = evenly_spaced(self.samples.feeds, FEW)
         return self._fidelity(self.session, self.session, few).changed is not None
-
-    def calibration(self) -> Calibration | None:
-        """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
-        if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
-            return None
-        if self._loaded is None:
-            self._loaded = self._load(self.options.sample_count)
-            self.notes.extend(self._loaded.notes)
-        return self._loaded.take(self.options.sample_count)
-
-    def further(self, found: Calibration) -> list[Further]:
-        """More samples than `calibration` ``found``, each time twice as many; none if their number was asked for."""
-        if self.options.calib_samples is not None or self.session is None:
-            return []
-        if found.real:
-            again = not self._chooses and self.options.calib_file is not None
-            return further_given(found, self.session.inputs, self._load_others if again else None)
-        return further_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
-
-    def _load_others(self, count: int) -> Calibration:
-        """At most ``count`` of the user's samples, none of which is measured on."""
-        held = {} if self.samples is None or self.in_sample else self.samples.feeds
-        more = self._load(count if self.options.labels else count + rows_of(held))
-        feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
-        return replace(more, feeds=feeds).take(count)
-
-    def _load(self, count: int, seed: int | None = None) -> Calibration:
-        assert self.session is not None  # or there is nothing to load for
-        options = self.options
-        return load_calibration(
-            options.calib,
-            self.session.inputs,
-            count=count,
-            seed=options.seed if seed is None else seed,
-            mean=options.mean,
-            std=options.std,
-            layout=options.layout,
-            model=self.model,
-            sizes=self.fitting.sizes,
-            most=self.fitting.inputs,
-        )
-
-    def release(self) -> None:
-        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
-        self._loaded = None
-
-    @property
-    def given(self) -> dict[str, tuple[int, ...]]:
-        """Shapes that the user gave."""
-        return dict(self.options.input_shape)
 
     def fidelity(self, result: Session) -> Fidelity | None:
         """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
@@ -336,7 +81,7 @@ class Comparison:
         problem: OnnxMergeError | None = None
         if self.samples:
             feeds = self.compared_feeds(self.samples)
-            self.compared = sha256_of_arrays(feeds)
+            self.compared_sha256 = sha256_of_arrays(feeds)
             try:
                 return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
@@ -347,7 +92,7 @@ class Comparison:
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
-                self.compared = sha256_of_arrays(feeds)
+                self.compared_sha256 = sha256_of_arrays(feeds)
                 return self._fidelity(self.session, result, feeds)
             except (StructureError, UsageError):
                 raise
@@ -368,23 +113,6 @@ class Comparison:
             return None
         labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
         return sha256_of_arrays({**self.samples.feeds, **labels})
-
-    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
-        """Those of ``samples`` that outputs are compared on."""
-        return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
-
-    def measured(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
-        if self.samples is not None:
-            return self.compared_feeds(self.samples)
-        assert self.session is not None
-        return self._random(self.session, self.options.made)
-
-    @property
-    def _batch(self) -> int:
-        """The least number of samples with which the model was seen to run."""
-        inputs = self._session.inputs if self._session else ()
-        return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
 
     def accuracy(self, result: Session) -> Accuracy | None:
         """Accuracy before and after, if there are labels."""
@@ -417,29 +145,3 @@ class Comparison:
             real=self.real,
             in_sample=self.in_sample and bool(self.fitted),
         )
-
-    def batch(self, size: int) -> dict[str, Array]:
-        """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
-
-        Raises
-        ------
-        OnnxMergeError: the model cannot be run, or its inputs cannot be made up.
-        """
-        if self.session is None:
-            raise OnnxMergeError("the model cannot be run")
-        if self.samples is None:
-            return random_feeds(
-                self.session.inputs, size, self.options.seed, self.fitting.sizes, index_bounds(self.model)
-            )
-        feeds = self.samples.feeds
-        return {
-            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
-        }
-
-    def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` made-up samples, other ones than are fitted to: images where those are."""
-        seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
-        count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
-        if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
-            return self._load(count, seed).feeds
-        return random_samples(session.inputs, count, seed, sizes, index_bounds(self.model))

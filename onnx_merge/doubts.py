@@ -22,7 +22,7 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
     options, model = comparison.options, comparison.model
     if comparison.session is None:
         return ()
-    feeds = comparison.measured()
+    feeds = comparison.feeds_compared()
     found = [] if comparison.real else [MADE_UP]
     room, each = options.memory_limit // SHARE, comparison.fitting.each
     if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= room:

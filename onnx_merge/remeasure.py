@@ -69,7 +69,7 @@ def remeasured(
         close, checks = None, [Check("outputs", keeps=False, reason=error.message)]
     if not checks:
         raise UsageError("these samples show nothing of what the file states: give those it was measured on, or others")
-    same, source = comparison.compared == stated.get("sha256"), without_folder(comparison.source)
+    same, source = comparison.compared_sha256 == stated.get("sha256"), without_folder(comparison.source)
     changed = f"{source} no longer holds what it did: some of its samples may have been fitted to"
     return replace(
         found,
@@ -104,7 +104,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
 
 def _checks(measured: Table, comparison: Comparison, close: Fidelity, result: Session) -> Iterator[Check]:
     stated = _table(measured, "fidelity")
-    same = comparison.compared == stated.get("sha256")
+    same = comparison.compared_sha256 == stated.get("sha256")
     now = {output.name: output_table(output, close.samples) for output in close.outputs}
     outputs = stated.get("outputs")
     some = False

@@ -78,7 +78,7 @@ def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
         "real": close.real,
         "source": without_folder(close.source),
         "split": comparison.split,
-        "sha256": comparison.compared,
+        "sha256": comparison.compared_sha256,
     }
 
 

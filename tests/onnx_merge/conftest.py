@@ -32,3 +32,12 @@ def here(tmp_path, monkeypatch):
     onnx.save(network(), tmp_path / "in.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def forgets_modules(tmp_path):
+    """What a test imports from its folder is forgotten."""
+    yield
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

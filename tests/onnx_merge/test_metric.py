@@ -20,6 +20,7 @@ from onnx_merge.run import optimize
 from onnx_merge.runtime import CPU, Session
 from onnx_merge.sweeping import sweep
 
+pytestmark = pytest.mark.usefixtures("forgets_modules")
 PLAIN = {"method": "merge", "align": 1, "gate": False}
 """Whatever becomes of the outputs."""
 COUNTING = """
@@ -30,15 +31,6 @@ def error(predict, samples, labels):
         file.write("called\\n")
     return -float(abs(predict(samples)["y"] - labels).mean())
 """
-
-
-@pytest.fixture(autouse=True)
-def modules(tmp_path):
-    """What a test imports from its folder is forgotten."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 @pytest.fixture

@@ -12,16 +12,8 @@ from onnx_merge.errors import InputError
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.user_code import importable, load_user_function, split_function
 
+pytestmark = pytest.mark.usefixtures("forgets_modules")
 VECTOR = [TensorInfo("x", np.dtype(np.float32), ("N", 4))]
-
-
-@pytest.fixture(autouse=True)
-def modules(tmp_path):
-    """What a test imports from its folder is forgotten."""
-    yield
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def write(path, text):
