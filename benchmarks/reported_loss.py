@@ -109,6 +109,8 @@ def main() -> int:
                 print(_shown(line), flush=True)
                 if time.monotonic() - begun > given.limit:
                     break
+            if time.monotonic() - begun > given.limit:
+                break
     names = {network.name: network for network in networks}
     print("\n".join(summary([line for line in lines if line["network"] in names and line["way"] != "original"], names)))
     return 0
