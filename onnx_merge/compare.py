@@ -53,8 +53,8 @@ class Comparison(ModelSamples):
             with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
                 self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
         if options.metric is not None and self.samples is not None:
-            most = self.fitting.together(self.samples.feeds)
-            self.measure = Measure(metric_of(options.metric), self.samples, self._session, most)
+            batch = self.fitting.together(self.samples.feeds)
+            self.measure = Measure(metric_of(options.metric), self.samples, self._session, batch)
 
     def on_all(self, result: Session) -> Fidelity:
         """How close ``result`` comes on all samples."""
@@ -130,17 +130,16 @@ class Comparison(ModelSamples):
 
     def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: Array) -> float:
         labels = check_labels(labels, len(labels), f"{self.options.labels}")
-        return accuracy(model, feeds, labels, self.provider, most=self.fitting.together(feeds))
+        return accuracy(model, feeds, labels, self.provider, batch=self.fitting.together(feeds))
 
     def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
-        most = self.fitting.together(feeds)
         return fidelity(
             before,
             after,
             feeds,
             self.provider,
             source=self.source,
-            most=most,
+            batch=self.fitting.together(feeds),
             fitted=self.fitted,
             real=self.real,
             in_sample=self.in_sample and bool(self.fitted),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from onnx_merge.calibration import Calibration
-from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import Samples
 from onnx_merge.splits import LEAST, found_in, held_count, held_rows, parted
 from passes.numerics.arrays import has_rows
@@ -23,24 +21,23 @@ class Division:
     in_sample: bool = False
 
 
-def divided(
-    loaded: Calibration, inputs: Sequence[TensorInfo], count: int, seed: int, *, half: bool = False
-) -> Division:
-    """Divide the user's samples, at most ``count`` of which are fitted to; ``half``: see `splits.held_count`."""
-    total, unit = len(loaded), _unit(loaded, inputs)
-    held = held_count(total, count, half=half, unit=unit) if unit else 0
+def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool = False) -> Division:
+    """Divide the user's samples, at most ``count`` of which are fitted to; ``half``, ``unit``: see
+    `splits.held_count`."""
+    total = len(loaded)
+    held = held_count(total, count, half=half, unit=unit) if _divisible(loaded) else 0
     if not held:
         return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     kept, apart = parted(loaded.feeds, held_rows(total, held, seed, unit))
     return Division(replace(loaded, feeds=kept), Samples(apart), f"the {held:,} samples that were held out")
 
 
-def divided_labels(labelled: Samples, name: str, inputs: Sequence[TensorInfo], count: int, seed: int) -> Division:
+def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: int) -> Division:
     """Divide labelled samples, of the file ``name``, where there are no others to fit to."""
     assert labelled.labels is not None  # or they are not labelled
     whole = Calibration(labelled.feeds, f"part of {name}", True)
-    total, unit = len(whole), _unit(whole, inputs)
-    held = held_count(total, count, half=True, unit=unit) if unit else 0
+    total = len(whole)
+    held = held_count(total, count, half=True, unit=unit) if _divisible(whole) else 0
     if not held:
         return Division(whole, labelled, "the labelled samples, which were fitted to as well", True)
     rows = held_rows(total, held, seed, unit)
@@ -49,13 +46,13 @@ def divided_labels(labelled: Samples, name: str, inputs: Sequence[TensorInfo], c
     return Division(replace(whole, feeds=kept), measured, f"the {held:,} labelled samples that were held out")
 
 
-def apart_from(labelled: Samples, loaded: Calibration, inputs: Sequence[TensorInfo], count: int, seed: int) -> Division:
+def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, seed: int) -> Division:
     """Labelled samples to measure on and others to fit to, of which some may be the same: those are divided too."""
     assert labelled.labels is not None  # or they are not labelled
     what = "the labelled samples"
     if not found_in(loaded.feeds, labelled.feeds).any():
         return Division(loaded, labelled, what)
-    fitted = divided(loaded, inputs, count, seed).fitted.take(count)
+    fitted = divided(loaded, unit, count, seed).fitted.take(count)
     unseen = ~found_in(labelled.feeds, fitted.feeds)
     if unseen.sum() < LEAST:
         return Division(loaded, labelled, f"{what}, which were fitted to as well", True)
@@ -63,8 +60,6 @@ def apart_from(labelled: Samples, loaded: Calibration, inputs: Sequence[TensorIn
     return Division(fitted, Samples(feeds, labelled.labels[unseen]), f"{what} that were not fitted to")
 
 
-def _unit(loaded: Calibration, inputs: Sequence[TensorInfo]) -> int:
-    """Samples that go through the model together; 0 where inputs do not hold as many of them."""
-    fixed = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0}
-    same = len({len(a) for a in loaded.feeds.values() if has_rows(a)}) == 1
-    return 0 if len(fixed) > 1 or not same else int(fixed.pop()) if fixed else 1
+def _divisible(loaded: Calibration) -> bool:
+    """Whether all inputs hold as many samples."""
+    return len({len(a) for a in loaded.feeds.values() if has_rows(a)}) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.batching import BatchSize
 from onnx_merge.pieces import Piecewise
 from onnx_merge.runtime import ProviderChoice, TensorInfo
 from onnx_merge.samples import IMAGE_SIZE, Sizes, index_bounds, random_feeds, resolve_shapes
@@ -28,9 +29,6 @@ RUNNING = 4
 COMPARED = 16
 """Bytes that are taken for each of an output while it is compared: both in float64, their difference, their squares."""
 
-MANY = 2**31
-"""Samples where nobody knows what they take."""
-
 
 @dataclass(frozen=True)
 class Fitting:
@@ -41,20 +39,22 @@ class Fitting:
     sizes: Sizes
     each: Activations | None = None
     notes: tuple[str, ...] = ()
+    unit: int = 1
+    """Samples of which batches are multiples."""
 
     @property
     def inputs(self) -> int:
         """Bytes that samples may take."""
         return self.memory // INPUTS
 
-    def together(self, feeds: Mapping[str, Array]) -> int:
+    def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """Samples like those of ``feeds`` (N, ...) that may go through a model at once where outputs are compared."""
         if self.each is None:
-            return MANY
+            return BatchSize(unit=self.unit)
         given = WIDTH * sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
         each = self.each.live + 2 * self.each.widest + COMPARED * self.each.outputs
         each *= max(1.0, given / max(1.0, self.each.given))
-        return max(1, int(self.memory / RUNNING / max(1.0, each)))
+        return BatchSize(max(1, int(self.memory / RUNNING / max(1.0, each))), self.unit)
 
 
 def fitting(

@@ -26,10 +26,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.batching import ONE, batches
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inner_units import GATES, Unit, units
 from onnx_merge.observe import exposing
-from onnx_merge.parity import batches
 from onnx_merge.runtime import ProviderChoice, Session
 
 Array = NDArray[Any]
@@ -87,7 +87,7 @@ def layers(model: onnx.ModelProto, feeds: Mapping[str, Array], provider: Provide
     seen = {mark: _Seen(mark[1]) for mark in wanted}
     try:
         session = Session(exposing(model, tensors), provider)
-        for chunk, _, valid in batches(few(feeds), session.inputs, 1):
+        for chunk, _, valid in batches(few(feeds), session.inputs, ONE):
             values = session.run(chunk, tensors)
             for mark in wanted:
                 value = values[mark[0]]

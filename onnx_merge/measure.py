@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import Any
 
+from onnx_merge.batching import BatchSize
 from onnx_merge.errors import FidelityError, UsageError
 from onnx_merge.metric import Metric
 from onnx_merge.options import Options
@@ -16,25 +17,24 @@ from onnx_merge.splits import rows_of
 
 
 class Measure:
-    """A metric, the samples, and the value of the ``original``. ``most``: samples of a batch, where the models leave it
-    open.
+    """A metric, the samples, and the value of the ``original``.
 
     Raises
     ------
     OnnxMergeError: see `onnx_merge.metric.Metric`.
     """
 
-    def __init__(self, metric: Metric, samples: Samples, original: Session, most: int) -> None:
-        self.metric, self.samples, self._most = metric, samples, most
+    def __init__(self, metric: Metric, samples: Samples, original: Session, batch: BatchSize) -> None:
+        self.metric, self.samples, self._batch = metric, samples, batch
         self._known: list[tuple[weakref.ref[Any], float]] = []
-        self.before = metric(Predictor(original, most), samples.feeds, samples.labels)
+        self.before = metric(Predictor(original, batch), samples.feeds, samples.labels)
 
     def value(self, result: object, session: Session, original: Session) -> float:
         """Of ``result``, whose model ``session`` has loaded. What is known of it is not measured again."""
         known = next((value for at, value in self._known if at() is result), None)
         if known is not None:
             return known
-        predict = Predictor(session, self._most, Predictor(original, self._most))
+        predict = Predictor(session, self._batch, Predictor(original, self._batch))
         value = self.metric(predict, self.samples.feeds, self.samples.labels)
         self._known = [(at, v) for at, v in self._known if at() is not None] + [(weakref.ref(result), value)]
         return value

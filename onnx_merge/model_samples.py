@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
 from onnx_merge.random_samples import fewer_large, random_samples
-from onnx_merge.runtime import ProviderChoice, Session, TensorInfo
+from onnx_merge.runtime import ProviderChoice, Session
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
 from onnx_merge.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
@@ -106,6 +107,7 @@ class ModelSamples:
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
         if self.samples is not None:
             self._find_sizes(self.samples)
+        self.fitting = replace(self.fitting, unit=self._unit)
         if self._loaded is None or not self._loaded.real:
             self.notes += [
                 f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
@@ -120,7 +122,7 @@ class ModelSamples:
                 raise
             self._give_up(error)
             return
-        self._hold_out(inputs)
+        self._hold_out()
 
     @property
     def _goes_unverified(self) -> bool:
@@ -189,20 +191,21 @@ class ModelSamples:
         other.options, other.notes = options, list(self.notes)
         return other
 
-    def _hold_out(self, inputs: Sequence[TensorInfo]) -> None:
+    def _hold_out(self) -> None:
         """Part the samples: those measured on are not those that the layers are fitted to."""
         options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
+        unit = self.fitting.unit
         if self.samples is not None and self.samples.labels is not None and options.labels:
             self.held_out = "the labelled samples"
             if options.fits and loaded is not None and loaded.real:
-                self._divide(apart_from(self.samples, loaded, inputs, count, seed))
+                self._divide(apart_from(self.samples, loaded, unit, count, seed))
             elif options.fits and loaded is None and self._chooses:
-                self._divide(divided_labels(self.samples, f"{options.labels}", inputs, count, seed))
+                self._divide(divided_labels(self.samples, f"{options.labels}", unit, count, seed))
             return
         if loaded is not None and loaded.real:
             self.held_out = "the samples"
             if options.fits:
-                self._divide(divided(loaded, inputs, count, seed, half=self._chooses))
+                self._divide(divided(loaded, unit, count, seed, half=self._chooses))
             return
         self.real = False
         if loaded is None and not self._chooses:
@@ -302,6 +305,14 @@ class ModelSamples:
         """The least number of samples with which the model was seen to run."""
         inputs = self._session.inputs if self._session else ()
         return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
+
+    @property
+    def _unit(self) -> int:
+        """Samples of which batches are multiples: all that the model was seen to run with are, if they are several."""
+        inputs = self._session.inputs if self._session else ()
+        tried = self.assignments.found or [{i.name: i.shape for i in inputs}]
+        found = (a[i.name][0] for a in tried for i in inputs if i.shape)
+        return max(1, math.gcd(*(n for n in found if isinstance(n, int))))
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.

@@ -45,10 +45,10 @@ def paired(comparison: Comparison) -> Paired:
     original, samples = comparison.session, comparison.samples
     if original is None or samples is None:
         raise OnnxMergeError("confidence: nothing can be measured, since the model cannot be run")
-    feeds, labels, most = samples.feeds, samples.labels, comparison.fitting.together(samples.feeds)
+    feeds, labels, batch = samples.feeds, samples.labels, comparison.fitting.together(samples.feeds)
     if comparison.measure is not None and comparison.measure.metric.name != "accuracy":
         return _of_metric(comparison.measure, samples, original)
-    before = top_classes(original, feeds, most)
+    before = top_classes(original, feeds, batch)
     if before is None:
         raise UsageError(
             "confidence needs a model with one output of class scores, or a metric: what other outputs lose is no mean "
@@ -58,13 +58,13 @@ def paired(comparison: Comparison) -> Paired:
         right = before == labels
 
         def lost(result: Session) -> Loss:
-            after = np.asarray(top_classes(result, feeds, most) == labels)
+            after = np.asarray(top_classes(result, feeds, batch) == labels)
             return AccuracyLoss(int((right & ~after).sum()), int((after & ~right).sum()), len(right))
 
         return Paired("accuracy", AccuracyLoss(0, 0, len(right)), lost)
 
     def changed(result: Session) -> Loss:
-        return ClassChanges(int(np.sum(top_classes(result, feeds, most) != before)), len(before))
+        return ClassChanges(int(np.sum(top_classes(result, feeds, batch) != before)), len(before))
 
     return Paired("agreement", ClassChanges(0, len(before)), changed)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,14 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_merge.batching import ANY, BatchSize, batches
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.output_meter import OutputMeter
-from onnx_merge.runtime import CPU, ProviderChoice, Session, TensorInfo
+from onnx_merge.runtime import CPU, ProviderChoice, Session
 from onnx_merge.structure import is_float
 from onnx_merge.verdict import Fidelity, in_order
-from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-CHUNK_BYTES = 8 * 2**20
-"""Input of one run, at most: activations take some hundred times as much memory."""
-CHUNK_SAMPLES = 128
-STEP = 8
-"""Batches are multiples of it, where they are larger: some models take no others."""
 
 
 def fidelity(
@@ -34,7 +30,7 @@ def fidelity(
     *,
     source: str = "samples",
     base_dir: Path | None = None,
-    most: int = CHUNK_SAMPLES,
+    batch: BatchSize = ANY,
     fitted: int | None = None,
     in_sample: bool = False,
     real: bool = True,
@@ -42,8 +38,8 @@ def fidelity(
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
     Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
-    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``most``:
-    samples of a batch, where the model leaves it open. ``fitted``, ``in_sample``, ``real``: see `Fidelity`.
+    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``fitted``,
+    ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
     ------
@@ -52,13 +48,13 @@ def fidelity(
     OnnxMergeError: a model cannot be loaded or run.
     """
     before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
-    meters, samples, agreement = _measured(before, after, feeds, most)
+    meters, samples, agreement = _measured(before, after, feeds, batch)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
-    if most > 1 and samples > 1 and not all(meter.by_sample for meter in meters.values()):
+    if batch.most > batch.unit and samples > batch.unit and not all(meter.by_sample for meter in meters.values()):
         # Of an output that has no axis of samples, one run is one sample: as many runs as samples show its spread.
         with contextlib.suppress(OnnxMergeError):
-            meters, samples, agreement = _measured(before, after, feeds, 1)
+            meters, samples, agreement = _measured(before, after, feeds, replace(batch, most=batch.unit))
     return Fidelity(
         cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
         relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),
@@ -74,12 +70,12 @@ def fidelity(
 
 
 def _measured(
-    before: Session, after: Session, feeds: Mapping[str, Array], most: int
+    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize
 ) -> tuple[dict[str, OutputMeter], int, float | None]:
     """What every output came to, the number of samples, and the part of them that keeps its top class."""
     meters: dict[str, OutputMeter] = {}
     agree = rows = samples = 0
-    for chunk, size, valid in batches(feeds, before.inputs, most):
+    for chunk, size, valid in batches(feeds, before.inputs, batch):
         expected, actual = before.run(chunk), after.run(chunk)
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
@@ -103,10 +99,9 @@ def accuracy(
     provider: ProviderChoice = CPU,
     *,
     base_dir: Path | None = None,
-    most: int = CHUNK_SAMPLES,
+    batch: BatchSize = ANY,
 ) -> float:
-    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,); ``most``: see
-    `fidelity`.
+    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,).
 
     Raises
     ------
@@ -114,7 +109,7 @@ def accuracy(
     """
     session = _session(model, provider, base_dir)
     right = position = 0
-    for chunk, size, valid in batches(feeds, session.inputs, most):
+    for chunk, size, valid in batches(feeds, session.inputs, batch):
         scores = _scores(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
@@ -130,36 +125,10 @@ def accuracy(
     return 100.0 * right / position
 
 
-def batches(
-    feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], most: int = CHUNK_SAMPLES
-) -> Iterator[tuple[dict[str, Array], int, int]]:
-    """Cut ``feeds`` into batches: (feeds of one run, its size, how many of its first samples count).
-
-    A fixed batch size is kept, the last batch being filled up with copies of the last sample. Inputs that do not share
-    their first dim are one run, which counts as one sample.
-    """
-    counts = {len(a) for a in feeds.values() if has_rows(a)}
-    fixed = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0}
-    if len(counts) != 1 or len(fixed) > 1:
-        yield dict(feeds), 1, 1
-        return
-    count = counts.pop()
-    fixed_size = bool(fixed)
-    per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
-    step = fixed.pop() if fixed else min(most, CHUNK_SAMPLES, max(1, CHUNK_BYTES // per_sample))
-    if not fixed_size and step > STEP:
-        step -= step % STEP
-    for start in range(0, count, step):
-        valid = min(step, count - start)
-        size = step if fixed_size else valid
-        rows = np.minimum(np.arange(start, start + size), count - 1)
-        yield {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}, size, valid
-
-
-def top_classes(model: Session, feeds: Mapping[str, Array], most: int = CHUNK_SAMPLES) -> NDArray[np.int64] | None:
+def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = ANY) -> NDArray[np.int64] | None:
     """The class with the largest score of every sample (N,); None if the model is no classifier."""
     found: list[NDArray[np.int64]] = []
-    for chunk, size, valid in batches(feeds, model.inputs, most):
+    for chunk, size, valid in batches(feeds, model.inputs, batch):
         scores = _scores(model.run(chunk), size)
         if scores is None:
             return None

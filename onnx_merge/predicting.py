@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.batching import ANY, ONE, BatchSize, batches
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.parity import CHUNK_SAMPLES, batches
 from onnx_merge.runtime import Session
 from onnx_merge.samples import by_input, conform
 from passes.numerics.arrays import has_rows
@@ -29,7 +29,7 @@ class Predict(Protocol):
 
 
 class Predictor:
-    """`Predict` for a session. ``most``: samples of a batch, where the model leaves it open.
+    """`Predict` for a session.
 
     Raises
     ------
@@ -37,8 +37,8 @@ class Predictor:
     OnnxMergeError: the model cannot be run on them.
     """
 
-    def __init__(self, session: Session, most: int = CHUNK_SAMPLES, original: Predictor | None = None) -> None:
-        self._session, self._most = session, most
+    def __init__(self, session: Session, batch: BatchSize = ANY, original: Predictor | None = None) -> None:
+        self._session, self._batch = session, batch
         self.original: Predictor = original or self
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -78,16 +78,16 @@ class Predictor:
         inputs = self._session.inputs
         named = by_input(feeds, inputs, "predict")
         arrays = {i.name: conform(np.asarray(named[i.name]), i, "predict") for i in inputs}
-        runs = self._run(arrays, self._most)
+        runs = self._run(arrays, self._batch)
         try:
             first = next(runs)
         except OnnxMergeError:  # some models take one sample, although they declare any number
-            runs = self._run(arrays, 1)
+            runs = self._run(arrays, ONE)
             first = next(runs)
         yield first
         yield from runs
 
-    def _run(self, arrays: Mapping[str, Array], most: int) -> Iterator[tuple[dict[str, Array], int | None, int]]:
-        for chunk, size, valid in batches(arrays, self._session.inputs, most):
+    def _run(self, arrays: Mapping[str, Array], batch: BatchSize) -> Iterator[tuple[dict[str, Array], int | None, int]]:
+        for chunk, size, valid in batches(arrays, self._session.inputs, batch):
             shared = all(len(a) == size for a in chunk.values() if has_rows(a))
             yield self._session.run(chunk), size if shared else None, valid

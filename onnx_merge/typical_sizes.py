@@ -22,6 +22,8 @@ EDGES = (
 """Rows and columns that models are made for."""
 LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 256, 384, 197, 300, 1024, 2048)
 TINY = (2, 4, 3, 1, 6, 8, 5, 12, 7, 10)
+CLIPS = (5, 6, 7, *range(9, 16), 18, 20, 24, 25, 30, 32, 40, 48, 50, 64)
+"""Batches that hold one clip of frames, or the crops of one image."""
 TINIEST = 16
 """Below it the neighbours of a size are tried too."""
 SINGLE = 100
@@ -47,6 +49,7 @@ def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, i
         yield stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
     for batch in (2, 8):
         yield stage(dims, 1, batch, 2, edges=(224, 224), lengths=(512,))
+    yield from (stage(dims, 1, batch, 1) for batch in CLIPS)
     yield from _tiny(dims)
 
 
@@ -134,7 +137,7 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
 
     def larger(d: Dimension, size: int) -> Sequence[int]:
         if d.role == "batch":
-            return [size + 1 + place[d.key] % 4, 3] if size < 8 else [3, 2 * size]
+            return [size + 1 + place[d.key] % 4, 3, 2 * size] if size < 8 else [3, 2 * size]
         if d.role == "channels":
             return [size]
         of, k = _power(size), place[d.key] % 4

@@ -11,9 +11,9 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.assignments import Assignments
+from onnx_merge.batching import BatchSize, batches
 from onnx_merge.custom_operators import foreign_operators
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
-from onnx_merge.parity import batches
 from onnx_merge.runtime import Session
 from onnx_merge.structure import is_float, place
 
@@ -37,7 +37,9 @@ def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
     )
 
 
-def check_verifiable(session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, most: int) -> None:
+def check_verifiable(
+    session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize
+) -> None:
     """Run the original on a few of the samples (N, ...) that outputs are to be compared on.
 
     Raises
@@ -51,7 +53,7 @@ def check_verifiable(session: Session, feeds: Mapping[str, Array], source: str, 
         remedy = f": it runs at {place(found.found[0])}"
     numeric: list[Array] = []
     floats: list[Array] = []
-    for chunk, _, _ in batches(feeds, session.inputs, most):
+    for chunk, _, _ in batches(feeds, session.inputs, batch):
         try:
             numeric += [value for value in session.run(chunk).values() if value.dtype != object]
         except OnnxMergeError as error:

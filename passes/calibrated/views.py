@@ -178,7 +178,7 @@ def batches(
     cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
     whole = len(spread) // unit * unit
     starts = range(0, whole, size)
-    return [{n: a[i : i + size] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+    return [{n: a[i : min(i + size, whole)] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 
 
 def _part(count: int) -> int:

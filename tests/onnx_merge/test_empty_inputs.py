@@ -6,9 +6,9 @@ import onnx.parser
 import pytest
 
 from onnx_merge import inspect_model, optimize
+from onnx_merge.batching import batches
 from onnx_merge.calibration import Calibration, load_calibration
 from onnx_merge.errors import OnnxMergeError, UnverifiedError
-from onnx_merge.parity import batches
 from onnx_merge.runtime import TensorInfo
 from onnx_merge.samples import conform, random_feeds
 from onnx_merge.synthetic import synthetic_feeds

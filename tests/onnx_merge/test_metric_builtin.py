@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from onnx_merge.batching import BatchSize
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.metric import BuiltIn
 from onnx_merge.predicting import Predictor
@@ -23,7 +24,7 @@ ROWS, CLASSES = 45, 9
 
 def predictor(body="y = Identity(x)", inputs="float[N,9] x", outputs="float[N,9] y", most=8, original=None):
     text = f'<ir_version: 8, opset_import: ["" : 17]> g ({inputs}) => ({outputs}) {{ {body} }}'
-    return Predictor(Session(onnx.parser.parse_model(text), CPU), most, original)
+    return Predictor(Session(onnx.parser.parse_model(text), CPU), BatchSize(most), original)
 
 
 @pytest.fixture(scope="module")

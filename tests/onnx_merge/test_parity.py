@@ -4,9 +4,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from onnx_merge import parity, runtime
+from onnx_merge import batching, runtime
+from onnx_merge.batching import BatchSize, batches
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
-from onnx_merge.parity import accuracy, batches, fidelity
+from onnx_merge.parity import accuracy, fidelity
 from onnx_merge.runtime import Session, TensorInfo
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -148,12 +149,14 @@ def info(shape, name="x"):
 
 
 def test_batches_are_bounded_in_bytes_and_samples(monkeypatch):
-    monkeypatch.setattr(parity, "CHUNK_BYTES", 80)
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 80)
     sizes = [(len(f["x"]), size, valid) for f, size, valid in batches(feeds(25), [info(("N", 2))])]
-    assert sizes == [(8, 8, 8), (8, 8, 8), (8, 8, 8), (1, 1, 1)]  # of ten that fit, a multiple of 8
-    monkeypatch.setattr(parity, "CHUNK_BYTES", 1)
+    assert sizes == [(10, 10, 10), (10, 10, 10), (5, 5, 5)]
+    clips = [(len(f["x"]), size, valid) for f, size, valid in batches(feeds(25), [info(("N", 2))], BatchSize(unit=4))]
+    assert clips == [(8, 8, 8), (8, 8, 8), (8, 8, 8), (4, 4, 1)]  # of ten that fit, whole clips
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 1)
     assert sum(1 for _ in batches(feeds(25), [info(("N", 2))])) == 25
-    monkeypatch.setattr(parity, "CHUNK_BYTES", 10**9)
+    monkeypatch.setattr(batching, "CHUNK_BYTES", 10**9)
     assert [v for _, _, v in batches(feeds(300), [info(("N", 2))])] == [128, 128, 44]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
+from onnx_merge.batching import BatchSize
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.predicting import Predictor
 from onnx_merge.runtime import CPU, Session
@@ -35,14 +36,14 @@ def watched(inputs="float[N,4] x", outputs="float[N,4] y", body="y = Add(x, x)")
 )
 def test_batches_are_of_bounded_size(inputs, most, sizes):
     session = watched(inputs, inputs.replace("x", "y"))
-    found = Predictor(session, most)({"x": ROWS})
+    found = Predictor(session, BatchSize(most))({"x": ROWS})
     np.testing.assert_array_equal(found["y"], 2 * ROWS)
     assert list(found) == ["y"] and session.sizes == sizes
 
 
 @pytest.mark.parametrize("size", ["N", "3"])
 def test_batch_by_batch(size):
-    predict = Predictor(watched(f"float[{size},4] x", f"float[{size},4] y"), 3)
+    predict = Predictor(watched(f"float[{size},4] x", f"float[{size},4] y"), BatchSize(3))
     parts = list(predict.batches({"x": ROWS}))
     assert [(rows.start, rows.stop) for rows, _ in parts] == [(0, 3), (3, 6), (6, 9), (9, 10)]
     for rows, outputs in parts:
@@ -57,15 +58,15 @@ def test_a_model_that_takes_one_sample_and_does_not_say_so():
 
 def test_several_inputs_and_one_that_all_samples_share():
     session = watched("float[N,4] x, float s", body="y = Mul(x, s)")
-    found = Predictor(session, 3)({"x": ROWS, "s": np.float32(3)})
+    found = Predictor(session, BatchSize(3))({"x": ROWS, "s": np.float32(3)})
     np.testing.assert_array_equal(found["y"], 3 * ROWS)
 
 
 def test_inputs_that_share_no_first_axis_are_one_run():
     session = watched("float[N,4] x, float[K,4] z", "float[N,K] y", "t = Transpose<perm = [1, 0]>(z)  y = MatMul(x, t)")
     feeds = {"x": ROWS, "z": ROWS[:3]}
-    np.testing.assert_allclose(Predictor(session, 2)(feeds)["y"], ROWS @ ROWS[:3].T)
-    [(rows, outputs)] = Predictor(session, 2).batches(feeds)
+    np.testing.assert_allclose(Predictor(session, BatchSize(2))(feeds)["y"], ROWS @ ROWS[:3].T)
+    [(rows, outputs)] = Predictor(session, BatchSize(2)).batches(feeds)
     assert rows == slice(None) and outputs["y"].shape == (10, 3)
 
 
@@ -75,7 +76,7 @@ def test_outputs_without_a_row_for_each_sample():
     )
     assert Predictor(session)({"x": ROWS})["y"].tolist() == [2, 39]
     with pytest.raises(UsageError, match="output 'y' has no row of one shape for each sample, and 3 batches were run"):
-        Predictor(session, 4)({"x": ROWS})
+        Predictor(session, BatchSize(4))({"x": ROWS})
 
 
 def test_feeds_are_brought_to_the_models_types():
