@@ -19,6 +19,7 @@ from passes.calibrated.observe import Batches, observe_channels
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
 from passes.graph.engine import Engine
+from passes.graph.errors import RunError
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
@@ -160,7 +161,11 @@ class Views:
         joined = max(1, min(BATCH, used // 2) // size) if free else 1
         given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined, self._distinct)
         if not samples.real:
-            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+            normed: Typing | None = None
+            try:
+                normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+            except RunError as error:
+                self.notes += (f"the statistics of BatchNormalization were not used: {error}",)
             if normed is not None:
                 yield View(normed, self.feeds, *given)
         yield View(self._typing, self.feeds, *given)
