@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,8 @@ HEADROOM = 64 * 2**20
 """Bytes left under the protobuf limit for nodes and names, whose size is not worth computing."""
 INLINE_BYTES = 1024
 """Tensors smaller than this stay in the .onnx file: shape inference wants to read them."""
+DIGITS, LONGEST = 16, 200
+"""Hexadecimal digits of its hash in the name of a data file; bytes of the model's name in it."""
 ALIGNMENT = 4096
 """A memory page: tensors that start on one can be mapped instead of read."""
 
@@ -62,7 +65,7 @@ def check_destination(
     if _same_file(target, Path(input_path)):
         raise UsageError(f"{output} is the input itself, which is never overwritten: choose another name")
     for file in protected:
-        if _same_file(target, file) or _same_file(_data_file(target), file):
+        if any(_same_file(written, file) for written in (target, *_data_files(target))):
             raise UsageError(f"writing {output} would overwrite {file}, which the input needs: choose another name")
     try:
         mode = target.lstat().st_mode
@@ -89,8 +92,9 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
 
     The bytes go to a temporary file in the same folder, reach the disk, and are renamed; whatever goes wrong, an
     interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed. Models over 2 GB, and
-    those whose tensors still lie in ``base_dir``, keep their large tensors in ``<name>.data`` beside the model.
-    ``model`` is not changed.
+    those whose tensors still lie in ``base_dir``, keep their large tensors in a file beside the model, which has a hash
+    of its content in its name, so that it replaces no data that the old model needs; what only that one needed is
+    removed in the end. ``model`` is not changed.
 
     Raises
     ------
@@ -100,24 +104,31 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
     if os.path.exists(target) and not os.path.isfile(target):
         # As root, a rename would replace the device itself.
         raise OnnxMergeError(f"{target} is not a regular file: choose another name")
-    data = _data_file(target)
     temporary, temporary_data = temporary_name(target), temporary_name(target)
-    data_is_new = not os.path.exists(data)
+    data: Path | None = None
+    data_is_new = False
     data_size = 0
     try:
         if needs_external_data(model):
             with new_file(temporary_data) as sink:
-                model = _externalise(model, data.name, sink, base_dir)
+                model, digest = _externalise(model, sink, base_dir)
             data_size = temporary_data.stat().st_size
+            data = _data_file(target, digest)
+            _point_to(model, data.name)
         content = model.SerializeToString()
         with new_file(temporary) as sink:
             sink.write(content)
-        if data_size:
+        before = _data_of(target)
+        if data is not None:
+            data_is_new = not os.path.exists(data)
             os.replace(temporary_data, data)
         os.replace(temporary, target)
+        for file in before - {data}:
+            with contextlib.suppress(OSError):  # the new model is whole all the same
+                file.unlink(missing_ok=True)
     except BaseException as error:
         unfinished = [temporary, temporary_data]
-        if data_size and data_is_new and temporary.exists():  # the data has its name already, the model has not
+        if data is not None and data_is_new and temporary.exists():  # the data has its name already, the model has not
             unfinished.append(data)
         for file in unfinished:
             with contextlib.suppress(OSError):  # the first error is the one to tell
@@ -158,9 +169,13 @@ def needs_external_data(model: onnx.ModelProto) -> bool:
     return sum(tensor_bytes(t) for t in tensors) > PROTOBUF_LIMIT - HEADROOM
 
 
-def _externalise(model: onnx.ModelProto, location: str, sink: BinaryIO, base_dir: Path | None) -> onnx.ModelProto:
-    """Copy of ``model`` whose large initializers are in ``sink``, one after the other; they are never all copied."""
+def _externalise(model: onnx.ModelProto, sink: BinaryIO, base_dir: Path | None) -> tuple[onnx.ModelProto, str]:
+    """Copy of ``model`` whose large initializers are in ``sink``, one after the other, and the SHA-256 of ``sink``.
+
+    They are never all copied. The copy does not say yet where they are: see `_point_to`.
+    """
     bare = _without_initializers(model)
+    digest = hashlib.sha256()
     for tensor in external_tensors(bare):  # in subgraphs and attributes, where they are small as a rule
         bring_in(tensor, _known(base_dir))
     position = 0
@@ -178,17 +193,26 @@ def _externalise(model: onnx.ModelProto, location: str, sink: BinaryIO, base_dir
             copy.raw_data = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
         content = copy.raw_data
         padding = -position % ALIGNMENT
-        sink.write(bytes(padding))
-        sink.write(content)
+        for part in (bytes(padding), content):
+            sink.write(part)
+            digest.update(part)
         entry = onnx.TensorProto(
             name=copy.name, dims=copy.dims, data_type=copy.data_type, doc_string=copy.doc_string, raw_data=b""
         )
         entry.metadata_props.extend(copy.metadata_props)
-        set_external_data(entry, location, position + padding, len(content))
+        set_external_data(entry, "", position + padding, len(content))
         entry.ClearField("raw_data")
         bare.graph.initializer.append(entry)
         position += padding + len(content)
-    return bare
+    return bare, digest.hexdigest()
+
+
+def _point_to(model: onnx.ModelProto, location: str) -> None:
+    """Say where the external initializers of ``model`` are: a file in its folder."""
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = location
 
 
 def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -213,8 +237,37 @@ def _known(base_dir: Path | None) -> Path:
     return base_dir
 
 
-def _data_file(target: Path) -> Path:
-    return target.with_name(target.name + ".data")
+def _data_file(target: Path, digest: str) -> Path:
+    """Where the tensors of the model at ``target`` are, with this SHA-256."""
+    return target.with_name(f"{_stem(target)}.{digest[:DIGITS]}.data")
+
+
+def _stem(target: Path) -> str:
+    """The first part of the names of its data files: text, as ONNX wants it, and short enough for what follows."""
+    return os.fsencode(target.name)[:LONGEST].decode("utf-8", "ignore")
+
+
+def _data_files(target: Path) -> list[Path]:
+    """Files there that have the names of data of a model at ``target``; also as they were before, without a hash."""
+    stem = re.escape(_stem(target))
+    known = re.compile(rf"{stem}(\.[0-9a-f]{{{DIGITS}}})?\.data")
+    try:
+        return sorted(path for path in target.parent.iterdir() if known.fullmatch(path.name))
+    except OSError:  # a folder that may be written to, but not listed
+        return []
+
+
+def _data_of(target: Path) -> set[Path]:
+    """The data files that belong to the model at ``target`` alone, by their names, and that it does refer to."""
+    files = _data_files(target)
+    if not files or not target.is_file():
+        return set()
+    try:
+        old = onnx.ModelProto.FromString(target.read_bytes())
+    except (OSError, protobuf.DecodeError):
+        return set()  # no model
+    named = {entry.value for tensor in external_tensors(old) for entry in tensor.external_data}
+    return {file for file in files if file.name in named}
 
 
 def temporary_name(target: Path) -> Path:

@@ -56,14 +56,11 @@ def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> 
     found: list[Body] = []
     given: _Types | None = None
     readers = _readers(graph)
-    labels: Counter[str] = Counter()
     for node in graph.nodes:
         if node.op not in ATTRIBUTES or node.domain not in STANDARD_DOMAINS:
             continue
         if node.op == "Scan" and graph.opset < SCAN_SINCE:
             continue
-        labels[node.label] += 1
-        label = node.label if labels[node.label] == 1 else f"{node.label} #{labels[node.label]}"
         for attribute in graph.model.graph.node[node.index].attribute:
             if attribute.name not in ATTRIBUTES[node.op]:
                 continue
@@ -75,7 +72,7 @@ def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> 
             model = _standalone(graph, node, attribute.g, given)
             if model is not None:
                 kept = frozenset(n for n in captured if n in shared or readers[n] > 1)
-                place = f"{where}{label}/{attribute.name}/"
+                place = f"{where}{node.label}/{attribute.name}/"
                 times = _times(graph, node) * given.samples(model)
                 sizes = given.assignments(model)
                 found.append(Body(node, attribute.name, place, model, captured, kept, times, sizes))

@@ -15,7 +15,6 @@ factor for each channel.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,9 +83,7 @@ def fold_batchnorm(graph: Graph) -> Folded:
             del left[node.index]
         else:
             left[node.index] = f"{left[node.index]}; {reason}"
-    named = [(node, left[node.index]) for node in norms if node.index in left]
-    labels = Counter(node.label for node, _ in named)
-    reasons = {n.label if labels[n.label] == 1 else f"{n.label} ({n.outputs[0]})": why for n, why in named}
+    reasons = {node.label: left[node.index] for node in norms if node.index in left}
     return Folded(tidy(patch.apply()) if len(left) < len(norms) else graph.model, reasons, folded)
 
 

@@ -147,13 +147,13 @@ class Budget:
         held = max(layer.drifted for layer in self._layers) + GIVEN * self.each.given
         return max(0.0, min(KEPT * self.free, self.free - self.batch * self.working - samples * held))
 
-    @property
-    def needed(self) -> int:
-        """Bytes of memory with which the fewest samples would fit."""
+    def needed(self, count: int = 1) -> int:
+        """Bytes of memory with which the fewest samples would fit, or as many as ``count``."""
+        count = max(1, count)
         low, high = 0, max(1, self.memory)
-        while not replace(self, memory=high).samples:
+        while replace(self, memory=high).samples < count:
             low, high = high, 2 * high
         while high - low > high // 64:
             middle = (low + high) // 2
-            low, high = (low, middle) if replace(self, memory=middle).samples else (middle, high)
+            low, high = (low, middle) if replace(self, memory=middle).samples >= count else (middle, high)
         return high

@@ -108,6 +108,8 @@ def layer_moments(
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new
+    if not halves[1]:  # a single batch, whose samples do not stand on its first axis
+        halves[1] = [Moments(0.0, 0 * m.p, 0 * m.y, 0 * m.pp, 0 * m.yp, 0 * m.yy) for m in halves[0]]
     return halves
 
 

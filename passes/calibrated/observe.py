@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -31,10 +31,11 @@ better than others are: by 2 K / n for K of n, an eighth at most."""
 @dataclass(frozen=True)
 class Batches:
     """How the samples of a flow are batched: ``samples`` in each batch; losses are measured on the first ``apart``
-    batches."""
+    batches; ``distinct``: share of the samples that are no repetitions of others."""
 
     samples: Sequence[int]
     apart: int
+    distinct: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def observe_channels(
             arrays = [live[tensor] for live in flow.live]
             sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
             if sums is not None:
-                found.setdefault(group.name, {})[tensor] = _seen(sums, before[group.name], tensor)
+                found.setdefault(group.name, {})[tensor] = _seen(sums, before[group.name], tensor, batches.distinct)
     return found
 
 
@@ -120,10 +121,10 @@ class _Observer:
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
 
 
-def _seen(sums: _Sums, before: _Sums | None, tensor: str) -> Seen:
-    """``before``: of the map whose averages the tensor holds."""
-    whole = _Estimate.of(sums.whole, tensor)
-    spread = None if before is None else _Estimate.of(before.whole, tensor)
+def _seen(sums: _Sums, before: _Sums | None, tensor: str, distinct: float) -> Seen:
+    """``before``: of the map whose averages the tensor holds; ``distinct``: see `Batches`."""
+    whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
+    spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
     if sums.rest is None or whole.independent >= PLENTY * len(whole.mean):
         return Seen(whole.mean, whole.believed(spread), whole.independent)
     rest = _Estimate.of(sums.rest, tensor)
@@ -150,6 +151,10 @@ class _Estimate:
         mean = sums.first / sums.count
         covariance = sums.second / sums.count - np.outer(mean, mean)
         return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))
+
+    def of_share(self, distinct: float) -> _Estimate:
+        """The same where only this share of the samples is no repetition."""
+        return replace(self, independent=max(1.0, distinct * self.independent)) if distinct < 1 else self
 
     def believed(self, before: _Estimate | None, factor: float = 1.0) -> Array:
         """The covariance that fresh samples are expected to have. ``before``: of the map that was averaged; ``factor``:

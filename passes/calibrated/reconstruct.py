@@ -32,8 +32,8 @@ class Reconstruction:
 def reconstruct(typing: Typing, views: Views, make: Callable[[View | None], list[GroupPlan]]) -> Reconstruction:
     """Plan by what the samples show and solve the layers. ``make``: a view, or none where samples do not help -> plans
     of all groups."""
-    notes = views.notes
     found = list(views)
+    notes = views.notes
     if not found:
         return Reconstruction(make(None), Solution(), (*notes, views.lacking))
     for view in found:

@@ -58,7 +58,7 @@ def regress(
     together = _larger(_smaller(extents, patches, most), total)
     batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
-    if places // stride < features:
+    if places // stride < features and len(batches) > 1:
         rows = layer_rows(layer, window, prior, batches, engine)
         halves = halves_of(batches)
         fits = [fit_rows(_halves_rows([r[g] for r in rows], halves), toward[g], biased) for g in range(groups)]
@@ -100,7 +100,7 @@ def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Par
     """The same samples in more batches, where a batch would take more than ``most``: patches are there twice when they
     are joined, and what is read three times, turned, padded and cut."""
     total = sum(4 * e.bytes_read + 3 * e.bytes_made for e in extents) + 2 * patches
-    parts = math.ceil(total / len(extents) / max(1.0, most))
+    parts = max(math.ceil(total / len(extents) / max(1.0, most)), 2 if len(extents) == 1 else 1)  # for two halves
     found: list[_Part] = []
     for k, e in enumerate(extents):
         step = max(1, -(-e.read // max(1, parts))) if e.read == e.made else e.read

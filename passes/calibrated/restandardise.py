@@ -11,7 +11,7 @@ output channel, which `transfer` undoes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -29,34 +29,47 @@ from passes.shrink import Solution
 
 SAMPLES = 2
 """Samples below which a batch has no statistics."""
+OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+"""Types that norms compute in besides float32."""
+HALF_MOST = float(np.finfo(np.float16).max)
+"""The largest number in float16, which a variance of numbers in it may well exceed."""
 
 
 def restandardised(
     before: Graph, typing: Typing, feeds: Sequence[Mapping[str, Array]], engine: Engine, most: int = 256
 ) -> Typing | None:
-    """``typing`` with the weights of the network that standardises by the samples; nothing where no norm can.
+    """``typing`` with the weights of the network that standardises by the samples; nothing where there is no norm.
 
     ``before`` is the model with its BatchNormalization, ``typing`` that of the folded one; ``most``: samples that go
     through together.
+
+    Raises
+    ------
+    RunError: the norms cannot standardise by the samples, for the reason that it tells.
     """
     norms = [n for n in before.nodes if n.op == "BatchNormalization" and not n.attrs.get("training_mode", 0)]
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
+    if not norms:
+        return None
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = {
         name: np.concatenate([f[name] for f in used])[:most] if has_rows(feeds[0][name]) else feeds[0][name]
         for name in feeds[0]
     }
-    if not norms or samples_in(joined) < SAMPLES:
-        return None
+    if samples_in(joined) < SAMPLES:
+        raise RunError("no two samples fit --memory-limit together")
+    casts = _casts(before)
     model = onnx.ModelProto()
     model.CopyFrom(before.model)
     taken: dict[int, list[onnx.NodeProto]] = {}
     for node in norms:
         rank = len(before.shape(node.inputs[0]) or ())
-        if rank < 2 or before.shape(node.inputs[0]) is None:
-            return None
+        if rank < 2:
+            raise RunError(f"the shape of what {node.label} reads is unknown")
         shape = before.shape(node.inputs[3]) or ()
-        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset, shape)
+        kind = before.initializers[node.inputs[1]].data_type if node.inputs[1] in before.initializers else 0
+        types = _Types(kind, before.opset) if casts else None
+        taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset, shape, types)
     nodes = [n for i, old in enumerate(before.model.graph.node) for n in taken.get(i, [old])]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -65,15 +78,15 @@ def restandardised(
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
     _free_batch(model)
-    try:
-        found = engine(model)(joined)
-    except RunError:  # a Reshape that names the batch, say
-        return None
+    found = engine(model)(joined)  # may fail at a Reshape that names the batch, for one
     arrays: dict[str, Array] = {}
     for node in norms:
         for name, what in zip(node.inputs[3:5], ("mean", "variance"), strict=True):
             old = before.array(name)
-            arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape).astype(old.dtype)
+            arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape)
+            if old.dtype == np.float16:
+                arrays[name] = arrays[name].clip(-HALF_MOST, HALF_MOST)
+            arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(
         typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
@@ -92,16 +105,59 @@ def _free_batch(model: onnx.ModelProto) -> None:
             kind.shape.dim[0].ClearField("dim_value")
 
 
-def _standardising(node: onnx.NodeProto, rank: int, opset: int, own: Shape) -> list[onnx.NodeProto]:
+def _casts(graph: Graph) -> bool:
+    """Whether numbers may be of other types than float32: a norm's input of another than its parameters, even."""
+    return any(t.data_type in OTHERS for t in graph.initializers.values())
+
+
+@dataclass(frozen=True)
+class _Types:
+    """A norm whose scale is of type ``scale`` computes with at least float32, whatever it reads and gives."""
+
+    scale: int
+    opset: int
+
+    @property
+    def wide(self) -> int:
+        """The type that it computes in: squares of float16 overflow, and sums of them lose what is small."""
+        return onnx.TensorProto.DOUBLE if self.scale == onnx.TensorProto.DOUBLE else onnx.TensorProto.FLOAT
+
+    def back(self, source: str, like: str, target: str) -> onnx.NodeProto:
+        """``source`` in the type of ``like``, the norm's input: before opset 15 that of its parameters."""
+        if self.opset >= 15:
+            return helper.make_node("CastLike", [source, like], [target])
+        return helper.make_node("Cast", [source], [target], to=self.scale)
+
+
+def _standardising(
+    node: onnx.NodeProto, rank: int, opset: int, own: Shape, types: _Types | None
+) -> list[onnx.NodeProto]:
     """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
 
-    ``own``: shape of its parameters: (C,), or with spatial=0 also the axes behind.
+    ``own``: shape of its parameters: (C,), or with spatial=0 also the axes behind; ``types``: none if all is float32.
     """
+    x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
+    if types is not None:
+        wide = [f"{out}.wide_{name}" for name in ("x", "scale", "bias", "out")]
+        given = zip((x, scale, bias), wide[:3], strict=True)
+        inner = onnx.NodeProto()
+        inner.CopyFrom(node)
+        inner.input[:3], inner.output[0] = wide[:3], wide[3]
+        return [
+            *(helper.make_node("Cast", [one], [other], to=types.wide) for one, other in given),
+            *_arithmetic(inner, out, rank, opset, own, types.wide),
+            types.back(wide[3], x, out),
+        ]
+    return _arithmetic(node, out, rank, opset, own, onnx.TensorProto.FLOAT)
+
+
+def _arithmetic(node: onnx.NodeProto, stem: str, rank: int, opset: int, own: Shape, elem: int) -> list[onnx.NodeProto]:
+    """`_standardising` in one type ``elem``; names of what is made on the way begin with ``stem``."""
     x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     axes = [d for d in range(rank) if not 1 <= d <= len(own)]
     names = {
-        k: f"{out}.{k}"
+        k: f"{stem}.{k}"
         for k in (
             "mean",
             "rest",
@@ -120,7 +176,10 @@ def _standardising(node: onnx.NodeProto, rank: int, opset: int, own: Shape) -> l
     }
     constant = [
         helper.make_node(
-            "Constant", [], [names["epsilon"]], value=numpy_helper.from_array(np.array(epsilon, np.float32))
+            "Constant",
+            [],
+            [names["epsilon"]],
+            value=numpy_helper.from_array(np.array(epsilon, helper.tensor_dtype_to_np_dtype(elem))),
         ),
         helper.make_node(
             "Constant",

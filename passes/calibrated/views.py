@@ -19,6 +19,7 @@ from passes.calibrated.observe import Batches, observe_channels
 from passes.calibrated.restandardise import restandardised, samples_in
 from passes.cost import cost, samples_held
 from passes.graph.engine import Engine
+from passes.graph.errors import RunError
 from passes.graph.groups import ChannelGroup
 from passes.graph.infer import Typing
 from passes.graph.model import Array, Graph
@@ -29,6 +30,8 @@ WORK = 4e11
 """Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
 MEASURED, SAMPLES = 4, 64
 """One of so many samples is one that losses are measured on, up to so many altogether."""
+FEWEST_DISTINCT = 2
+"""Samples below which nothing is reconstructed."""
 FEWEST = 32
 """Made-up samples that even the largest models get."""
 
@@ -56,7 +59,8 @@ class View:
     """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
     what is remembered of them may take; ``piece``: bytes that the moments of a layer may take; ``counted``: the same
     model with shapes as they are on a sample, for counting only; ``joined``: batches that may be looked at together,
-    where they are small only for what the widest layer takes."""
+    where they are small only for what the widest layer takes; ``distinct``: share of the samples that are no
+    repetitions of others."""
 
     typing: Typing
     feeds: Feeds
@@ -65,6 +69,7 @@ class View:
     piece: float = math.inf
     counted: Graph | None = None
     joined: int = 1
+    distinct: float = 1.0
     _knowledge: dict[str, Knowledge] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -95,7 +100,7 @@ class View:
         if new:
             flow = Flow(self.typing.graph.model, self.feeds, self.engine)
             targets = set() if self._asked else self._worth_keeping()
-            batches = Batches([samples_in(feed) for feed in self.feeds], self.apart)
+            batches = Batches([samples_in(feed) for feed in self.feeds], self.apart, self.distinct)
             self._knowledge.update(observe_channels(self.typing, new, flow, batches, self.engine, targets))
             if targets:
                 self._targets = flow.record(targets)
@@ -125,9 +130,12 @@ class Views:
         self.notes += notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no views, where there are none."""
-        if samples.count and not self._budget.samples:
-            enough = f"{math.ceil(self._budget.needed / 1e8) / 10:g}GB"
-            self.lacking = f"merged by weights: what a few samples take does not fit --memory-limit; {enough} would do"
+        unit = samples_together(typing.graph, samples.feeds)
+        if samples.count and self._budget.samples < unit:
+            what = "a few samples take" if unit == 1 else f"a batch of {unit} samples takes"
+            enough = f"{math.ceil(self._budget.needed(unit) / 1e8) / 10:g}GB"
+            self.lacking = f"merged by weights: what {what} does not fit --memory-limit; {enough} would do"
+        self._distinct = min(1.0, samples.count / max(1, sum(map(samples_in, self.feeds))))
         self._before, self._typing = before, typing
         self._samples: Samples | None = samples
         self._found: list[View] | None = None
@@ -140,7 +148,8 @@ class Views:
         """The ways to look at the model, the most telling first; the last is the model's own. None if there are too
         few samples."""
         if self._found is None:
-            self._found = list(self._make()) if len(self.feeds) >= 2 else []
+            several = self._distinct * sum(map(samples_in, self.feeds)) >= FEWEST_DISTINCT
+            self._found = list(self._make()) if several else []
             self._samples = None
         return iter(self._found)
 
@@ -150,9 +159,13 @@ class Views:
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
         free = _fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(BATCH, used // 2) // size) if free else 1
-        given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined)
+        given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined, self._distinct)
         if not samples.real:
-            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+            normed: Typing | None = None
+            try:
+                normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+            except RunError as error:
+                self.notes += (f"the statistics of BatchNormalization were not used: {error}",)
             if normed is not None:
                 yield View(normed, self.feeds, *given)
         yield View(self._typing, self.feeds, *given)
@@ -162,23 +175,41 @@ def batches(
     graph: Graph, samples: Samples, budget: Budget, worth: int
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
-    that are worth their time."""
+    that are worth their time.
+
+    Where a batch holds more than half of the samples, there is one: of samples spread over all of them, each repeated
+    if they are fewer.
+    """
     feeds, count = samples.feeds, samples.count
     fixed = _fixed_batch(graph, samples)
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
-    unit = samples_together(graph, feeds)
+    unit = fixed or samples_together(graph, feeds)
     size = fixed or max(1, min(budget.batch, _part(used)) // unit) * unit
+    single = bool(count) and used < 2 * unit <= 2 * room
+    rows = _one_batch(count, unit, fixed is not None) if single else _spread(count, used)
+    taken = len(rows) // unit * unit
     notes: tuple[str, ...] = ()
-    if min(count, worth) > room > 0:
-        notes = (f"reconstructed from {room} of {count} samples: more activations do not fit --memory-limit",)
-    elif count > worth:
-        notes = (f"reconstructed from {worth} of {count} made-up samples: more take long for a model of this size",)
-    spread = np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
-    cut = {n: a[spread] if has_rows(a) and used < count else a for n, a in feeds.items()}
-    whole = len(spread) // unit * unit
-    starts = range(0, whole, size)
-    return [{n: a[i : min(i + size, whole)] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+    if taken and FEWEST_DISTINCT <= count < 2 * unit and count != unit:
+        notes = (f"reconstructed from one batch of {unit}, for which {count} samples served: {2 * unit} make two",)
+    elif taken and min(count, worth) > room:
+        notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit --memory-limit",)
+    elif taken and count > worth:
+        notes = (f"reconstructed from {taken} of {count} made-up samples: more take long for a model of this size",)
+    cut = feeds if len(rows) == count == used else {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}
+    starts = range(0, taken, size)
+    return [{n: a[i : min(i + size, taken)] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+
+
+def _spread(count: int, used: int) -> Array:
+    """So many of ``count`` samples, spread over all."""
+    return np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
+
+
+def _one_batch(count: int, unit: int, fixed: bool) -> Array:
+    """Samples for one batch of ``unit`` of them: spread over all, or the first where the batch is not ``fixed`` but
+    holds clips. Fewer are repeated, one after the other, so that the halves of the batch share none or one."""
+    return np.arange(unit) * (count if fixed else min(count, unit)) // unit
 
 
 def _part(count: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from passes.graph import terms
 from passes.graph.infer import Flow, Role, Typing, Use
+from passes.graph.model import numbered
 from passes.graph.terms import Atom
 
 
@@ -116,14 +116,11 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
         group.coupled = _coupling(group, summed)
         group.unmixable = _unmixable(group, typing)
     found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
-    seen: Counter[str] = Counter()
-    for group in found:
-        own = [
-            f"{where}{step.label}" for step in group.steps if step.feeds_back
-        ]  # not the states that a sequence starts from
-        first = (own or group.producers)[0]
-        seen[first] += 1
-        group.name = first if seen[first] == 1 else f"{first} #{seen[first]}"
+    # Of a recurrent layer's states not those that a sequence starts from.
+    own = [[step.label for step in group.steps if step.feeds_back] for group in found]
+    firsts = [f"{where}{o[0]}" if o else group.producers[0] for o, group in zip(own, found, strict=True)]
+    for group, name in zip(found, numbered(firsts), strict=True):
+        group.name = name
     return found
 
 

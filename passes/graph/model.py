@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -220,6 +220,7 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             node.attribute.remove(attribute)
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL
     parsed = gs.import_onnx(bare)
+    labels = _labels(bare.graph.node)
     nodes: list[Node] = []
     for index, node in enumerate(parsed.nodes):
         inner = [a for a in node.attrs.values() if isinstance(a, gs.Graph)]
@@ -228,7 +229,7 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
                 index=index,
                 op=node.op,
                 domain="" if node.domain in (None, "ai.onnx") else node.domain,  # the standard domain's two names
-                label=node.name or (node.outputs[0].name if node.outputs else f"{node.op}_{index}"),
+                label=labels[index],
                 inputs=tuple(t.name for t in node.inputs),
                 outputs=tuple(t.name for t in node.outputs),
                 attrs=node.attrs,
@@ -236,6 +237,35 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             )
         )
     return nodes
+
+
+def _labels(nodes: Sequence[onnx.NodeProto]) -> list[str]:
+    """A label for each node that no other has: its name, or without one that of its first output.
+
+    Names need not be unique, and may be those of tensors: where that leaves two nodes with one label, those that have
+    it as their name add their first output in brackets, one without a name adds its operator.
+    """
+    firsts = [next((name for name in node.output if name), f"{node.op_type}_{k}") for k, node in enumerate(nodes)]
+    names = Counter(node.name for node in nodes if node.name)
+    found: list[str] = []
+    for node, first in zip(nodes, firsts, strict=True):
+        if node.name:
+            found.append(node.name if names[node.name] == 1 else f"{node.name} ({first})")
+        else:
+            found.append(first if first not in names else f"{first} ({node.op_type})")
+    return numbered(found)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """``names`` without repetition: the second one and those after it get a number."""
+    result: dict[str, None] = {}
+    for name in names:
+        new, n = name, 1
+        while new in result:
+            n += 1
+            new = f"{name} #{n}"
+        result[new] = None
+    return list(result)
 
 
 def _read_lazy(value: object) -> None:

@@ -39,6 +39,13 @@ def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
+def data_name(folder):
+    """Of the only data file there: it has a hash of its content in it."""
+    (path,) = folder.glob("*.data")
+    assert path.name == f"out.onnx.{hashlib.sha256(path.read_bytes()).hexdigest()[:16]}.data"
+    return path.name
+
+
 def refused(*args, **kwargs):
     with pytest.raises(UsageError) as caught:
         check_destination(*args, **kwargs)
@@ -62,10 +69,11 @@ def test_the_input_is_never_the_output(source, tmp_path, monkeypatch):
 
 
 def test_files_the_input_needs_are_protected(source, tmp_path):
-    data = tmp_path / "out.onnx.data"
-    data.write_bytes(b"weights")
-    assert "which the input needs" in refused(source, data, force=True, protected=[data])
-    assert "which the input needs" in refused(source, tmp_path / "out.onnx", protected=[data])
+    for name in ("out.onnx.data", f"out.onnx.{16 * 'a'}.data"):
+        data = tmp_path / name
+        data.write_bytes(b"weights")
+        assert "which the input needs" in refused(source, data, force=True, protected=[data])
+        assert "which the input needs" in refused(source, tmp_path / "out.onnx", protected=[data])
 
 
 def test_an_existing_output_needs_force(source, tmp_path):
@@ -198,7 +206,7 @@ def test_a_large_model_keeps_its_weights_beside_it(tmp_path, monkeypatch):
     before = original.SerializeToString()
     saved = save_atomically(original, path)
     assert original.SerializeToString() == before
-    assert names(tmp_path) == ["out.onnx", "out.onnx.data"]
+    assert names(tmp_path) == ["out.onnx", data_name(tmp_path)]
     assert saved.size == sum(p.stat().st_size for p in tmp_path.iterdir())
     bare = onnx.load(path, load_external_data=False)
     w, b, unused = bare.graph.initializer
@@ -210,6 +218,91 @@ def test_a_large_model_keeps_its_weights_beside_it(tmp_path, monkeypatch):
     for m in (loaded, original):
         m.graph.ClearField("initializer")
     assert loaded == original
+
+
+def values(path):
+    return onnx.numpy_helper.to_array(load_model(path).model.graph.initializer[0])
+
+
+@pytest.fixture
+def old(tmp_path, monkeypatch):
+    """A large model that is there already."""
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    save_atomically(model(rows=400), tmp_path / "out.onnx")
+    return tmp_path / "out.onnx"
+
+
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, os.strerror(errno.EIO))])
+def test_a_failure_leaves_the_old_model_with_its_own_weights(old, monkeypatch, at, error):
+    """At any of: the data reaches the disk, the model does, the data is renamed, the model is."""
+    before = names(old.parent)
+    steps = []
+
+    def failing(function):
+        def step(*args):
+            steps.append(args)
+            if len(steps) == at + 1:
+                raise error
+            return function(*args)
+
+        return step
+
+    for name in ("fsync", "replace"):
+        monkeypatch.setattr(save.os, name, failing(getattr(os, name)))
+    with pytest.raises(KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else OnnxMergeError):
+        save_atomically(model(rows=400, scale=2.0), old)
+    assert len(steps) == at + 1 and names(old.parent) == before
+    np.testing.assert_array_equal(values(old)[1], [2, 3])
+
+
+def test_data_that_the_old_model_needed_is_removed_in_the_end(old):
+    other = old.with_name("other.onnx")
+    save_atomically(model(rows=400), other)
+    mine = old.with_name(f"out.onnx.{16 * '0'}.data")  # of no model's that is here
+    mine.write_bytes(b"whose?")
+    first = {*names(old.parent)}
+    save_atomically(model(rows=400, scale=2.0), old)
+    gone, new = first - {*names(old.parent)}, {*names(old.parent)} - first
+    assert len(gone) == len(new) == 1 and min(gone).startswith("out.onnx.") and min(new).startswith("out.onnx.")
+    np.testing.assert_array_equal(values(old)[1], [4, 6])
+    np.testing.assert_array_equal(values(other)[1], [2, 3])
+    assert mine.exists()
+
+
+def test_a_small_model_in_its_place_leaves_no_data(old, monkeypatch):
+    monkeypatch.undo()
+    save_atomically(model(), old)
+    assert names(old.parent) == ["out.onnx"]
+
+
+def test_the_same_again_keeps_its_data(old):
+    before = names(old.parent)
+    save_atomically(model(rows=400), old)
+    assert names(old.parent) == before and values(old).shape == (400, 2)
+
+
+def test_data_without_a_hash_is_replaced_too(tmp_path, monkeypatch):
+    """As earlier versions and other tools named it."""
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    path = tmp_path / "out.onnx"
+    onnx.save(model(rows=400), path, save_as_external_data=True, location="out.onnx.data")
+    save_atomically(model(rows=400), path)
+    assert names(tmp_path) == ["out.onnx", data_name(tmp_path)]
+
+
+def test_data_of_what_is_no_model_stays(old):
+    before = names(old.parent)
+    old.write_bytes(b"no model")
+    save_atomically(model(rows=400, scale=2.0), old)
+    assert {*before} < {*names(old.parent)}
+
+
+def test_the_longest_name_has_room_for_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    path = tmp_path / ("\u00e4" * 125 + ".onnx")
+    save_atomically(model(rows=400), path)
+    assert values(path).shape == (400, 2) and len(names(tmp_path)) == 2
 
 
 def test_tensors_still_outside_are_copied_beside_the_output(tmp_path):

@@ -74,7 +74,7 @@ def moment(held, channels, features, **more):
 
 @pytest.mark.parametrize("layers", [(), (moment(10**5, 300, 1000),), (moment(10**5, 64, 20000),)])
 def test_the_memory_that_would_do_does(layers):
-    needed = budget(1, layers=layers).needed
+    needed = budget(1, layers=layers).needed()
     assert budget(needed, layers=layers).samples >= FEWEST
     assert budget(int(0.9 * needed), layers=layers).samples == 0
 

@@ -11,7 +11,7 @@ from unitkit import Quiet
 from passes.analysis import analyse
 from passes.calibrated.flow import Flow, Recording
 from passes.calibrated.layers import solvable_layers
-from passes.calibrated.views import Samples, View
+from passes.calibrated.views import Samples, View, Views
 from passes.pipeline import compress
 from passes.settings import CompressSettings
 
@@ -63,3 +63,72 @@ def test_the_result_is_the_same_without(monkeypatch):
     kept = compress(model, settings, samples=samples).model
     monkeypatch.setattr(View, "_worth_keeping", lambda view: set())
     assert compress(model, settings, samples=samples).model.SerializeToString() == kept.SerializeToString()
+
+
+BATCH = 8
+FIXED = CHAIN.replace("[N,", f"[{BATCH},")
+
+
+def of_fixed_batch(count, real=True, memory=2 * 10**9):
+    """A reconstruction from so many samples of a model whose batch is fixed, and the samples."""
+    rng = np.random.default_rng(0)
+    samples = Samples({"x": rng.standard_normal((count, 6, 8, 8)).astype(np.float32)}, real, engine, memory)
+    return compress(net(FIXED, **SIZES), CompressSettings(keep=0.5, method="reconstruct"), samples=samples)
+
+
+@pytest.mark.parametrize("real", [True, False])
+@pytest.mark.parametrize("count", [2, 5, 8, 9, 15, 16, 20])
+def test_what_there_is_serves_where_the_batch_is_fixed(count, real):
+    result = of_fixed_batch(count, real)
+    assert {plan.method for plan in result.plans if plan.shrinks} == {"reconstruct"}
+    assert any("one batch of 8" in note for note in result.notes) == (count < 16 and count != 8)
+    x = np.random.default_rng(1).standard_normal((BATCH, 6, 8, 8)).astype(np.float32)
+    a, b = (engine(model)({"x": x})["y"] for model in (result.model, result.twin()))
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+def seen_of_fixed_batch(count):
+    model = net(FIXED, **SIZES)
+    found = analyse(model, (), observer, Quiet(), engine)
+    x = np.arange(count, dtype=np.float32).reshape(-1, 1, 1, 1) * np.ones((1, 6, 8, 8), np.float32)
+    return list(Views(found.before, found.typing, Samples({"x": x}, True, engine)))
+
+
+@pytest.mark.parametrize(
+    ("count", "rows", "distinct"),
+    [
+        (3, [[0, 0, 0, 1, 1, 1, 2, 2]], 3 / 8),
+        (8, [[*range(8)]], 1),
+        (12, [[0, 1, 3, 4, 6, 7, 9, 10]], 1),
+        (17, [[*range(8)], [*range(8, 16)]], 1),
+    ],
+)
+def test_which_samples_a_fixed_batch_takes(count, rows, distinct):
+    (view,) = seen_of_fixed_batch(count)
+    assert [feed["x"][:, 0, 0, 0].tolist() for feed in view.feeds] == rows
+    assert view.distinct == distinct
+
+
+def test_one_sample_is_too_few_for_a_fixed_batch_too():
+    assert not seen_of_fixed_batch(1)
+    assert "too few samples" in of_fixed_batch(1).notes[-1]
+
+
+def test_repeated_samples_count_once():
+    """Four samples, twice each, tell no more than the four."""
+    model, seen = net(CHAIN, **SIZES), []
+    found = analyse(model, (), observer, Quiet(), engine)
+    groups = [group for group in found.groups if not group.frozen]
+    x = feeds(model, 4, 1)["x"]
+    for each, distinct in ((x, 1.0), (np.repeat(x, 2, axis=0), 0.5)):
+        known = View(found.typing, [{"x": each}], engine, distinct=distinct).knowledge(groups)
+        seen.append([known[group.name][name] for group in groups for name in known[group.name]])
+    for once, twice in zip(*seen, strict=True):
+        assert twice.independent <= 1.01 * once.independent
+
+
+def test_a_fixed_batch_that_does_not_fit_says_so():
+    result = of_fixed_batch(20, memory=3 * 10**5)
+    assert "what a batch of 8 samples takes does not fit --memory-limit" in result.notes[-1]
+    (note,) = of_fixed_batch(20, memory=4 * 10**5).notes
+    assert note.startswith("reconstructed from 8 of 20 samples")
