@@ -73,7 +73,7 @@ class Cluster:
         sizes = self._client.nthreads().values()
         job.progress(f"{len(keeps)} candidates, {len(sizes)} workers")
         # The largest first: they take longest, and the others fill the gaps.
-        left = [Candidate(keep, min(sizes)) for keep in sorted(keeps, reverse=True)]
+        left = [Candidate(keep, min(sizes, default=1)) for keep in sorted(keeps, reverse=True)]
         reason = "all workers of the cluster died, again and again"
         for _ in range(ROUNDS):
             try:

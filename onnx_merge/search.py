@@ -77,6 +77,10 @@ def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
     return best.compressed, best.settings
 
 
+class NothingGoesError(NothingToDoError):
+    """No channel goes at a size that was tried: the original itself is as near to it."""
+
+
 def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
     feeds = job.comparison.batch(1)
 
@@ -108,7 +112,7 @@ def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
 def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
     compressed = job.compress(settings)
     if not compressed.shrinks:  # the original comes near enough to the size
-        raise NothingToDoError("no channel goes")
+        raise NothingGoesError("no channel goes")
     return compressed
 
 
@@ -128,7 +132,10 @@ def _bisect(
     while len(tried) < TRIALS and high - low > FINEST:
         try:
             trial = attempt(size)
-        except NothingToDoError:  # it cannot shrink that far, or not so little
+        except NothingGoesError:  # nothing goes at this size: smaller ones may be reached
+            high = size
+            ends[size] = ends[1.0]
+        except NothingToDoError:  # it cannot shrink that far
             low = size
         else:
             tried.append(trial)

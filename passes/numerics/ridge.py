@@ -171,18 +171,23 @@ def _fit_rows(folds: tuple[Rows, Rows], prior: Double, intercept: bool) -> Fit:
     scaled = p / size  # the ridge is then the same for all features
     gram = scaled @ scaled.T
     rest = y - p @ prior.T
-    cut = len(folds[0].p)
-    first, second = np.arange(cut), np.arange(cut, len(p))
-    lost = np.zeros(len(STRENGTHS))
-    for train, test in ((first, second), (second, first)):
-        values, vectors = linalg.eigh(gram[np.ix_(train, train)], check_finite=False)
-        seen, cross = vectors.T @ rest[train], gram[np.ix_(test, train)] @ vectors
+    # Each half about its own means and with a ridge of its own size, as `_strength` has them.
+    parts = [(f.p.astype(np.float64), f.y.astype(np.float64)) for f in folds]
+    if intercept:
+        parts = [(x - x.mean(0), t - t.mean(0)) for x, t in parts]
+    lost, kept = np.zeros(len(STRENGTHS)), 0.0
+    for (x, t), (u, v) in (parts, parts[::-1]):
+        own = np.sqrt(np.maximum(sizes((x * x).sum(0)), 1e-30))
+        values, vectors = linalg.eigh((x / own) @ (x / own).T, check_finite=False)
+        seen, cross = vectors.T @ (t - x @ prior.T), (u / own) @ (x / own).T @ vectors
+        left_of = v - u @ prior.T
+        kept += float((left_of**2).sum())
         for i, strength in enumerate(STRENGTHS):
-            share = strength * len(train) / len(p)  # `size` sums over all samples, the fold over its own
-            lost[i] += float(((rest[test] - cross @ (seen / (np.maximum(values, 0) + share)[:, None])) ** 2).sum())
+            solved = seen / (np.maximum(values, 0) + strength)[:, None]
+            lost[i] += float(((left_of - cross @ solved) ** 2).sum())
     at = int(np.argmin(lost))
     weights = prior
-    if lost[at] < float((rest**2).sum()):
+    if lost[at] < kept:
         system = gram + STRENGTHS[at] * np.eye(len(p))
         weights = prior + (linalg.solve(system, rest, assume_a="pos", check_finite=False).T @ scaled) / size
     left = float(((y - p @ weights.T) ** 2).sum()) / max(float((y * y).sum()), 1e-300)

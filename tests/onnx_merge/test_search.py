@@ -18,7 +18,7 @@ from onnx_merge.errors import NothingToDoError
 from onnx_merge.options import Options
 from onnx_merge.run import optimize
 from onnx_merge.runtime import CPU, Session
-from onnx_merge.search import FINEST, NEAR, TRIALS, Trial, _bisect
+from onnx_merge.search import FINEST, NEAR, TRIALS, NothingGoesError, Trial, _bisect
 from onnx_merge.splits import held_rows
 from passes.cost import cost
 from passes.graph.model import Graph
@@ -86,6 +86,16 @@ def test_a_plateau_is_left_at_its_end(limit, step):
     assert len(tried) <= TRIALS
     kept = [t.size for t in tried if t.value <= limit]
     assert min(kept, default=1.0) - step <= 0.15
+
+
+def test_smaller_sizes_are_tried_where_the_first_removes_nothing():
+    def attempt(size):
+        if size > 0.6:
+            raise NothingGoesError("no channel goes")
+        return Trial(size, size, None, None)
+
+    tried = _bisect(attempt, 0.5, rising=True, start=0.9, enough=lambda value: abs(value - 0.5) <= 0.05)
+    assert tried and abs(tried[-1].value - 0.5) <= 0.05
 
 
 def test_it_ends_as_soon_as_it_is_close_enough():

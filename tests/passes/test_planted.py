@@ -197,4 +197,6 @@ def test_negative_scales_stay():
     wide["w"][:8], wide["b"][:8] = p["w"], p["b"]
     wide = net(GEMM, **wide)
     result = compressed(wide, lossless=True)
+    # Copies of one channel are positive copies of each other, and merge among themselves.
+    assert shape_of(result.model, "w")[0] == 8 + len({*source[8:]})
     assert difference(wide, result.model) <= TOLERANCE
