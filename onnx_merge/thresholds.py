@@ -17,3 +17,6 @@ the text's pixels 0.98, 0.95, 0.88 at 0.03, 0.07, 0.21), with noise on their wei
 NSR_BAD = 0.1
 """Noise over signal above which a result is bad; between the two it depends on the task. On the networks above, an F1
 of 0.98 is kept at a third of it and less; beyond twice as much all are under 0.9."""
+MADE_UP = 0.5
+"""What takes the place of both limits on made-up samples, of which none is as sure of its class as those of the data:
+where most of them change class, or most of the signal is lost, the result computes something else."""

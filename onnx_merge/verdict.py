@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_merge.thresholds import CHANGED, NSR, NSR_BAD
+from onnx_merge.thresholds import CHANGED, MADE_UP, NSR, NSR_BAD
 
 Word = Literal["good", "bad", "untested"]
 MOST = 1e6
@@ -50,11 +50,16 @@ class OutputFidelity:
     @property
     def is_bad(self) -> bool:
         """Whether it loses more than a good result may, beyond what chance makes of so many samples."""
+        return self.exceeds(CHANGED, NSR_BAD)
+
+    def exceeds(self, changed: float, nsr: float) -> bool:
+        """Whether more than ``changed`` change class, beyond what chance makes of so many samples, or, where it has no
+        classes, the noise over signal is above ``nsr``."""
         if self.changed is not None:
             # Of classes, changes are no less real where the samples show few of them.
             low = self.likely[0] if self.likely else self.changed
-            return low > CHANGED
-        return self.tested and not self.spared and (self.nsr or 0.0) > NSR_BAD
+            return low > changed
+        return self.tested and not self.spared and (self.nsr or 0.0) > nsr
 
     @property
     def doubt(self) -> str | None:
@@ -145,7 +150,7 @@ class Fidelity:
 
 def judged(close: Fidelity) -> tuple[Word, str]:
     """The verdict, and why."""
-    bad = next((o for o in close.outputs if o.is_bad), None)
+    bad = next((o for o in close.outputs if (o.is_bad if close.real or close.exact else o.exceeds(MADE_UP, MADE_UP))), None)
     if bad is not None:
         return "bad", _loss_text(bad, close)
     if close.exact:
@@ -173,7 +178,8 @@ def _named(output: OutputFidelity, close: Fidelity) -> str:
 
 def _loss_text(output: OutputFidelity, close: Fidelity) -> str:
     if output.changed is not None:
-        text = f"{100 * output.changed:.1f}% change class, limit {CHANGED:.0%}"
+        text = f"{100 * output.changed:.1f}% change class, limit {CHANGED if close.real else MADE_UP:.0%}"
     else:
-        text = f"noise/signal {output.nsr or 0:.3g}, limit {NSR_BAD if output.is_bad else NSR:g}"
+        limit = MADE_UP if not close.real else NSR_BAD if output.is_bad else NSR
+        text = f"noise/signal {output.nsr or 0:.3g}, limit {limit:g}"
     return f"{_named(output, close)}{text}"

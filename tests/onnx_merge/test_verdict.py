@@ -55,7 +55,11 @@ def test_made_up_samples_earn_nothing_good():
     assert close(FINE, real=False).verdict == "untested"
     assert close(FINE, real=False).why == "made-up samples; give your own with --calib"
     assert close(FAINT, real=False).why == f"made-up samples: {FAINT.reason}; give your own with --calib"
-    assert close(LOST, real=False).verdict == "bad"
+    assert close(LOST, real=False).verdict == "untested"  # less sure of their classes than those of the data
+    far = replace(LOST, nsr=0.6), classes(0.7, 0.6, 0.8)
+    assert [close(one, real=False).verdict for one in far] == ["bad", "bad"]
+    assert close(far[0], real=False).why == "noise/signal 0.6, limit 0.5"
+    assert close(far[1], real=False).why == "70.0% change class, limit 50%"
     assert close(FINE, in_sample=True).verdict == "untested" and close(LOST, in_sample=True).verdict == "bad"
     assert close(FINE, real=False, exact=True).verdict == "good"  # by the way it was made
     assert close(LOST, real=False, exact=True).verdict == "bad"
