@@ -251,6 +251,16 @@ def test_sizes_at_which_a_map_is_empty_are_not_run():
     assert len(found) >= 3 and min(min(a["x"][2:]) for a in found) > 16
 
 
+def test_regions_of_an_empty_map_are_not_run():
+    """onnxruntime reads beyond the end of such a map, which may end the process."""
+    parsed = model("""net (float[N,4,H,W] x) => (float[?,4,2,2] y)
+        <float[1,4] r = {0,0,1,1}, int64[1] at = {0}>
+        { a = MaxPool<kernel_shape=[16,16], strides=[16,16]>(x)
+          y = RoiAlign<output_height=2, output_width=2, sampling_ratio=2>(a, r, at) }""")
+    found = find_assignments(Session(parsed), model=parsed).found
+    assert found and min(min(a["x"][2:]) for a in found) >= 16
+
+
 def test_empty_parts_are_no_reason_to_refuse_a_size():
     """As a roll by nothing slices them."""
     parsed = onnx.parser.parse_model(
