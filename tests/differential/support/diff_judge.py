@@ -40,6 +40,8 @@ def judge(case: Case, outcome: Outcome) -> list[Fault]:
 
 def _faults(case, outcome):
     code, said = outcome.code, outcome.said
+    if code == 1 and "is not finite on the samples" in said and _undefined(case.model, _usual(case.model)):
+        return
     if "internal error" in said or "Traceback" in said or code not in DOCUMENTED:
         yield "internal error", said[:300]
     elif code == 5 and not _stumbles(outcome):
@@ -70,9 +72,14 @@ def _faults(case, outcome):
     yield from _overridden(case, outcome, one, two)
 
 
+def _usual(model):
+    """Inputs of usual sizes, where samples are made."""
+    return feeds(model, dict.fromkeys(dynamic_dims(model).values(), USUAL))
+
+
 def _gives_nothing(model):
     """Whether the model gives nothing finite at a usual size, where samples are made: sums of many places overflow."""
-    found = start(model).run(None, feeds(model, dict.fromkeys(dynamic_dims(model).values(), USUAL)))
+    found = start(model).run(None, _usual(model))
     return not any(np.isfinite(value).any() for value in found if value.dtype.kind == "f")
 
 
