@@ -7,7 +7,8 @@ from netkit import net
 from onnx_merge import inspect_model, optimize
 
 NET = """net (float[N,6] x) => (float[N,3] y, float[N,3] z)
-         { s = MatMul(x, s_w)  q = Relu(s)  a = MatMul(q, a_w)  r = Relu(a)  b = Gemm(r, b_w, b_b)  t = Relu(b)  y = MatMul(t, c_w)  z = MatMul(r, d_w) }
+         { s = MatMul(x, s_w)  q = Relu(s)  a = MatMul(q, a_w)  r = Relu(a)  b = Gemm(r, b_w, b_b)  t = Relu(b)
+           y = MatMul(t, c_w)  z = MatMul(r, d_w) }
 """
 
 
@@ -53,7 +54,8 @@ def test_beyond_the_range_of_float32():
 def test_weights_that_are_computed():
     """Divided by their norm, of which one is 0."""
     body = """net (float[N,6] x) => (float[N,3] y)
-              { s = MatMul(x, s_w)  q = Relu(s)  a = MatMul(q, a_w)  r = Relu(a)  n = ReduceL2<axes=[1], keepdims=1>(b_w)  w = Div(b_w, n)
+              { s = MatMul(x, s_w)  q = Relu(s)  a = MatMul(q, a_w)  r = Relu(a)
+                n = ReduceL2<axes=[1], keepdims=1>(b_w)  w = Div(b_w, n)
                 b = Gemm<transB=1>(r, w, b_b)  t = Tanh(b)  y = MatMul(t, c_w) }"""
     made = weights(0.0, "b_w")
     made["b_w"] = made["b_w"].T.copy()
