@@ -44,8 +44,8 @@ def only_decisions(
 ) -> dict[str, tuple[Array, Array]] | None:
     """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
 
-    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; decisions on what
-    overflowed are no matter of the result either.
+    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; nor
+    are decisions on what overflowed compared.
     """
     made = {name for node in result.graph.node for name in node.output if name}
     deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
