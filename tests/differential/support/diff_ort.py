@@ -20,14 +20,6 @@ def start(model):
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def optimises(model):
-    """Whether onnxruntime loads the model with all its optimisations, as users do: some of these have faults."""
-    try:
-        return bool(onnxruntime.InferenceSession(model.SerializeToString(), _silent(), ["CPUExecutionProvider"]))
-    except FAILURES:
-        return False
-
-
 def _silent():
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
