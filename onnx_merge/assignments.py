@@ -129,7 +129,7 @@ def sample_sizes(
     """
     inputs = session.inputs
     dims = dimensions(inputs, model)
-    if not found.found or all(d.role == "batch" for d in dims):
+    if not found.found or all(d.role == "batch" and not d.axis for d in dims):
         return sizes, ""
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = min(firsts, default=1)

@@ -281,6 +281,16 @@ def test_empty_parts_are_no_reason_to_refuse_a_size():
     assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
 
 
+def test_samples_where_edges_are_called_batches():
+    """Nothing but names says that these dimensions hold samples."""
+    m = model("net (float[N,4,batch_size,batch_size] x) => (float[?,4,3,3] y) { y = Add(x, w) }")
+    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 3), np.float32), "w"))
+    session = Session(m)
+    found = find_assignments(session, model=m)
+    sizes, note = sample_sizes(session, found, m, {})
+    assert sizes["x"][1:] in ((4, 3, 3), (4, 1, 1)) and "does not run at x:" in note
+
+
 def test_samples_have_a_usual_size_where_few_heights_run():
     """A recogniser of lines of text: it runs at heights of 48 to 95, of which images of 64 x 64 are one by chance."""
     m = model("""net (float[N,3,H,W] x) => (float[?,?,?] y) <int64[1] two = {2}> {
