@@ -281,6 +281,15 @@ def test_empty_parts_are_no_reason_to_refuse_a_size():
     assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
 
 
+def test_samples_have_sizes_at_which_the_model_runs_as_it_is_written():
+    """onnxruntime optimises the target (N, 20) to (-1, 20), which 100 places of 4 numbers fit into by chance."""
+    m = model("""net (float[N,S,4] x) => (float[?,20] y) <int64[1] twenty = {20}> {
+        n = Shape<start=0, end=1>(x)  t = Concat<axis=0>(n, twenty)  r = Reshape(x, t)  y = Relu(r) }""")
+    session = Session(m)
+    sizes, _ = sample_sizes(session, Assignments(({"x": (2, 5, 4)}, {"x": (1, 5, 4)})), m, {})
+    assert sizes["x"][1] == 5
+
+
 def test_samples_where_edges_are_called_batches():
     """Nothing but names says that these dimensions hold samples."""
     m = model("net (float[N,4,batch_size,batch_size] x) => (float[?,4,3,3] y) { y = Add(x, w) }")
