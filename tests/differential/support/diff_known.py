@@ -10,7 +10,6 @@ KNOWN: dict[str, tuple[int, ...]] = {}
 KNOWN_KINDS: dict[str, str] = {}
 """Names of `diff_kinds.KINDS` that are not mended -> why not."""
 REGRESSIONS: tuple[tuple[int, str], ...] = (
-    (1072, "inspect calls frozen what is not: onnxruntime's optimisations break the model"),
     (1321, "unsound result refused: 0 times infinity, rounded to whole numbers"),
     (1416, "the process ended: a graph whose regions of an empty map onnxruntime reads beyond the end of"),
     (1932, "good model refused: weights that hold NaN"),
