@@ -271,6 +271,17 @@ def test_regions_of_an_empty_map_are_not_run():
     assert found and min(a["x"][3] for a in found) > 16
 
 
+def test_sequences_without_a_step_are_not_run():
+    """onnxruntime's GRU aborts."""
+    parsed = model("""net (float[S,N,4] x) => (float[?,?,?,3] y)
+        <int64[1] from = {6}, int64[1] to = {9999}, int64[1] ax = {0}>
+        { a = Slice(x, from, to, ax)  y, h = GRU<hidden_size=3>(a, w, r) }""")
+    for name, shape in (("w", (1, 9, 4)), ("r", (1, 9, 3))):
+        parsed.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+    found = find_assignments(Session(parsed), model=parsed).found
+    assert found and min(a["x"][0] for a in found) > 6
+
+
 def test_empty_parts_are_no_reason_to_refuse_a_size():
     """As a roll by nothing slices them."""
     parsed = onnx.parser.parse_model(

@@ -27,10 +27,14 @@ def _silent():
     return options
 
 
+ENDING = {"RoiAlign", "LSTM", "GRU"}
+"""Ops that end the process where there is nothing to go over."""
+
+
 def ends_the_process(model, inputs):
-    """Whether onnxruntime is not to be given the model: its RoiAlign reads beyond the end of a map without elements."""
+    """Whether onnxruntime is not to be given the model: one of these ops may have nothing to go over."""
     sizes = {name: value.shape for name, value in inputs.items()}
-    return any(node.op_type == "RoiAlign" for node in model.graph.node) and empty_map(model, sizes) is not None
+    return any(node.op_type in ENDING for node in model.graph.node) and empty_map(model, sizes) is not None
 
 
 def required(model):
