@@ -129,7 +129,7 @@ def sample_sizes(
     """
     inputs = session.inputs
     dims = dimensions(inputs, model)
-    if not found.found or all(d.role == "batch" for d in dims):
+    if not found.found or all(d.role == "batch" and not d.axis for d in dims):
         return sizes, ""
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = min(firsts, default=1)
@@ -144,15 +144,30 @@ def sample_sizes(
         return sizes, ""
     if search.runs(sizes_of(inputs, usual)):
         return sizes, ""
-    typical = search.first(
+    candidates = (
         {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
         for edges, length in zip(EDGES, LENGTHS, strict=True)
     )
+    typical = next((v for v in candidates if search.runs(v) and _runs_plainly(model, session, v, seed)), None)
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
     chosen = shapes(inputs, typical) if typical else largest
     told = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
     instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
     return dict(chosen), f"samples are made at {told}, since the model does not run at {instead}"
+
+
+def _runs_plainly(model: onnx.ModelProto, session: Session, values: Mapping[str, int], seed: int) -> bool:
+    """Whether the model runs as it is written: onnxruntime's optimisations put -1 for a batch's size in the target of a
+    Reshape, which then takes lengths that do not fit, and a result whose channels are fewer takes others."""
+    try:
+        plain = Session(model, session.provider, optimisation="none")
+    except OnnxMergeError:  # nothing can be told
+        return True
+    try:
+        plain.run(feeds_at(plain.inputs, shapes(plain.inputs, values), seed, index_bounds(model)))
+    except OnnxMergeError:
+        return False
+    return True
 
 
 def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:

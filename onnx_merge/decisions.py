@@ -40,10 +40,12 @@ def only_decisions(
     result: onnx.ModelProto,
     feeds: Mapping[str, Array],
     provider: ProviderChoice,
+    large: bool = False,
 ) -> dict[str, tuple[Array, Array]] | None:
     """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
 
-    None if no decision differs, or one that does is no matter of rounding.
+    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; nor
+    are decisions on what overflowed compared.
     """
     made = {name for node in result.graph.node for name in node.output if name}
     deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
@@ -62,7 +64,7 @@ def only_decisions(
             if flipped is None:
                 compared = {n: (before[n], after[n]) for n in outputs if n in before and n in after}
                 return {**compared, **{n: (v, v) for n, v in decided.items() if n in outputs}} if decided else None
-            inputs = _agreeing(flipped, known, feeds, before, after)
+            inputs = _agreeing(flipped, known, feeds, before, after, large)
             if inputs is None:
                 return None
             outcome = _alone(flipped, original, inputs, provider)
@@ -96,6 +98,7 @@ def _agreeing(
     feeds: Mapping[str, Array],
     before: Mapping[str, Array],
     after: Mapping[str, Array],
+    large: bool,
 ) -> dict[str, Array] | None:
     """What the result feeds ``node``, if it is the original's, to the tolerance both in all and element by element."""
     inputs: dict[str, Array] = {}
@@ -107,10 +110,10 @@ def _agreeing(
             inputs[name] = onnx.numpy_helper.to_array(known[name])
             continue
         a, b = before[name], after[name]
-        if deviation(a, b) > tolerance(a):
+        if deviation(a, b, large) > tolerance(a):
             return None
         if is_float(a) and a.size:
-            finite = np.isfinite(a)
+            finite = np.isfinite(a) & np.isfinite(b)  # they agree on which these are, or overflow does not count
             x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
             if x.size and np.abs(x - y).max() > tolerance(a) * np.abs(x).max():
                 return None

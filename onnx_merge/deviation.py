@@ -70,9 +70,11 @@ def first_moved(
     result: onnx.ModelProto,
     feeds: Mapping[str, Array],
     provider: ProviderChoice,
+    large: bool = False,
 ) -> tuple[str, str, float] | None:
     """The first tensor, in the order of computation, that both models have at one shape and that is off by more than a
     few times its tolerance, the node that makes it, and by how much; None if there is none, or it cannot be found.
+    ``large``: see `deviation`.
 
     Tensors whose channels went, or whose name only one of the models has, are passed over.
     """
@@ -86,7 +88,7 @@ def first_moved(
             return None
         for name, node in common[start : start + AT_ONCE]:
             if name in before and name in after and before[name].shape == after[name].shape:
-                off = deviation(before[name], after[name])
+                off = deviation(before[name], after[name], large)
                 if off > CLEARLY * tolerance(before[name]):
                     return name, node.name or node.op_type, off
     return None

@@ -34,6 +34,8 @@ class Dimension:
     alone: bool
     """Whether long signals are plausible: samples of sound, say, in one or two channels."""
     likely: int = 0
+    volume: bool = False
+    """Whether it is one of three edges or more: sizes usual for images would be very many places."""
 
 
 def key_of(info: TensorInfo, axis: int) -> str | None:
@@ -66,7 +68,9 @@ def dimensions(inputs: Sequence[TensorInfo], model: onnx.ModelProto | None = Non
             if key is None:
                 continue
             size = likely.get((info.name, axis), 0)
-            new = Dimension(key, "channels" if size else _role(info, axis, key), axis, _alone(info, axis), size)
+            new = Dimension(
+                key, "channels" if size else _role(info, axis, key), axis, _alone(info, axis), size, len(info.shape) > 4
+            )
             old = found.get(key)
             # What a layer asks for goes first, then the first axis of anything: it is the batch there too.
             if old is None or (new.likely and not old.likely) or (new.role == "batch" != old.role and not old.likely):

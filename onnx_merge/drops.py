@@ -49,12 +49,12 @@ def drop_measure(comparison: Comparison) -> Drop:
     OnnxMergeError: the model cannot be run.
     UsageError: nothing can be told from the outputs, or the original's metric is infinite.
     """
-    original, samples, provider = comparison.session, comparison.samples, comparison.provider
+    original, samples = comparison.session, comparison.samples
     if original is None or samples is None:
         raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
 
     def loaded(result: Compressed) -> Session:
-        return Session(result.model, provider)
+        return comparison.load(result.model)
 
     measure = comparison.measure
     if measure is not None:

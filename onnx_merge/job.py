@@ -23,7 +23,7 @@ from onnx_merge.promise import Promise
 from onnx_merge.provenance import stamp
 from onnx_merge.recorded_options import recorded
 from onnx_merge.result import Accuracy, AllocationResult, GroupResult, Measured, group_results
-from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.runtime import ProviderChoice
 from onnx_merge.samples import declared_inputs, resolve_shapes
 from onnx_merge.source import Source
 from onnx_merge.stages import Stages
@@ -241,7 +241,7 @@ class Job:
             if rigid is not None:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):
-            after = Session(compressed.model, provider) if comparison.session else None
+            after = comparison.load(compressed.model) if comparison.session else None
             close = comparison.fidelity(after) if after else None
             if close is not None and not options.loses:
                 close = replace(close, exact=True)

@@ -23,7 +23,7 @@ from onnx_merge.integer_inputs import unknown_ranges
 from onnx_merge.metric import metric_of
 from onnx_merge.options import Options
 from onnx_merge.random_samples import fewer_large, random_samples
-from onnx_merge.runtime import ProviderChoice, Session
+from onnx_merge.runtime import Optimisation, ProviderChoice, Session, loaded
 from onnx_merge.samples import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes
 from onnx_merge.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, rows_of, to_load
 from onnx_merge.synthetic import has_images
@@ -49,6 +49,8 @@ class ModelSamples:
     options: Options
     provider: ProviderChoice
     notes: list[str] = field(default_factory=list)
+    optimisation: Optimisation = field(default="all", init=False)
+    """How far onnxruntime optimises the model: some of what it does has faults."""
     runs: bool = field(default=True, init=False)
     """Whether the model can be run."""
     samples: Samples | None = None
@@ -76,13 +78,16 @@ class ModelSamples:
         self.sizes = self.given
         self.fitting = Fitting(options.memory_limit, self.sizes)
         try:
-            self._session = Session(self.model, self.provider)
+            self._session = loaded(self.model, self.provider)
             inputs = self._session.inputs
         except OnnxMergeError as error:
             if not self._goes_unverified:
                 raise cannot_load(self.model, error) from error
             self._give_up(error)
             return
+        self.optimisation = self._session.optimisation
+        if self.optimisation != "all":
+            self.notes.append(f"onnxruntime loads the model with {self.optimisation} optimisations only")
         resolve_shapes(inputs, None, self.given)
         if not options.has_samples and not options.labels:
             try:
@@ -177,8 +182,17 @@ class ModelSamples:
     def session(self) -> Session | None:
         """The model, loaded when it is first asked for; None if it cannot be run."""
         if self._session is None and self.runs:
-            self._session = Session(self.model, self.provider)
+            self._session = self.load(self.model)
         return self._session
+
+    def load(self, model: onnx.ModelProto) -> Session:
+        """A result as the model itself is loaded, or the model.
+
+        Raises
+        ------
+        OnnxMergeError: onnxruntime cannot load it.
+        """
+        return Session(model, self.provider, optimisation=self.optimisation)
 
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and

@@ -9,7 +9,7 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.memory import defragment
-from onnx_merge.runtime import CPU, Optimisation, ProviderChoice, Session
+from onnx_merge.runtime import CPU, Optimisation, ProviderChoice, loaded
 from passes.graph.engine import Loaded
 from passes.graph.errors import RunError
 from passes.graph.model import Array
@@ -26,7 +26,7 @@ class Piecewise:
         """Load ``model``, all of whose outputs must be tensors."""
         defragment()  # the piece before has left gaps in which its tensors do not fit
         try:
-            session = Session(model, self.provider, optimisation=self.optimisation, spinning=False)
+            session = loaded(model, self.provider, self.optimisation, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}

@@ -45,7 +45,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
         if not compressed.shrinks:
             continue
         tried += 1
-        loss = found.lost(Session(compressed.model, job.provider))
+        loss = found.lost(Session(compressed.model, job.provider, optimisation=comparison.optimisation))
         if not loss.kept(limit, alpha):
             failed = loss
             break

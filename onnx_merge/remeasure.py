@@ -55,7 +55,7 @@ def remeasured(
     stated = _table(measured, "fidelity")
     progress("prepare")
     comparison = _comparison(original, options, stated)
-    result = Session(made, comparison.provider)
+    result = comparison.load(made)
     _check_inputs(comparison, result)
     progress("compare")
     try:

@@ -183,7 +183,7 @@ class Session:
             self._session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot load the model: {_runtime_line(error)}") from error
-        self.provider = provider
+        self.provider, self.optimisation = provider, optimisation
         declared = (*self._session.get_inputs(), *self._session.get_outputs())
         self._has_bfloat16 = any(t.type == "tensor(bfloat16)" for t in declared)
 
@@ -255,6 +255,29 @@ class Session:
             shape = tuple(value.shape())
             raw = (ctypes.c_uint16 * int(np.prod(shape))).from_address(value.data_ptr()) if 0 not in shape else ()
             yield np.array(raw, np.uint16).view(BFLOAT16).reshape(shape)
+
+
+def loaded(
+    model: onnx.ModelProto,
+    provider: ProviderChoice = CPU,
+    optimisation: Optimisation = "all",
+    *,
+    spinning: bool = True,
+) -> Session:
+    """A session with these optimisations, all by default, as models are deployed; with basic ones where onnxruntime's
+    own optimisations break the model. The session's ``optimisation`` tells; results are to be loaded alike.
+
+    Raises
+    ------
+    OnnxMergeError: onnxruntime cannot load the model in any way.
+    """
+    try:
+        return Session(model, provider, optimisation=optimisation, spinning=spinning)
+    except OnnxMergeError:
+        if optimisation in ("extended", "all"):
+            with contextlib.suppress(OnnxMergeError):
+                return Session(model, provider, optimisation="basic", spinning=spinning)
+        raise
 
 
 _LEVELS = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}

@@ -62,7 +62,7 @@ def check_structure(
         except OnnxMergeError as error:
             return [*notes, f"not run, since the original does not load either: {error}"]
         try:
-            after = Session(source, provider)
+            after = Session(source, provider, optimisation=before.optimisation)
         except OnnxMergeError as error:
             raise StructureError(f"the result does not load: {error}") from error
         if assignments is None:

@@ -12,6 +12,8 @@ from onnx_merge.dimensions import Dimension, Role
 
 ODD = (37, 29, 41, 31, 43, 53, 59, 61)
 """Edges, in the order they are given to dimensions: primes, since those are no channel counts, as a rule."""
+VOLUME = (13, 11, 17, 19, 23, 29)
+"""The same of volumes and clips, whose places are as many as their edges' product."""
 SHORT = (7, 11, 13, 17, 19, 23, 29, 31)
 FACTORS = (13, 17, 11, 19, 23, 29), (5, 7, 11, 13, 17, 19), (5, 7, 11, 13, 3, 17), (3, 5, 7, 11, 9, 13)
 """Of 4, 8, 16, 32 and 64: primes too, as far as sizes stay small."""
@@ -88,6 +90,8 @@ def stage(
     ``together`` says which dimensions share a size: 0 none, 1 batches, 2 those at the same axis of several inputs, 3
     those of one role, 4 all but batches, 5 all.
     """
+    if multiple == 1 and any(d.volume for d in dims):
+        odd = VOLUME
     pools: dict[Role, Sequence[int]] = {
         "batch": range(batch, batch + len(dims)),
         "edge": edges or _multiples(multiple, odd),
@@ -132,7 +136,7 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
         if d.role == "channels":
             return [size]
         of = _power(size)
-        steps = (23, 31, 19, 27) if d.role == "edge" and of == 1 else (5, 3, 9, 4)
+        steps = (23, 31, 19, 27) if d.role == "edge" and of == 1 and not d.volume else (5, 3, 9, 4)
         return [of * steps[place[d.key] % 4], size - of if size > of else size + of, size // 2 or 1, *_near(size)]
 
     def larger(d: Dimension, size: int) -> Sequence[int]:
@@ -141,7 +145,9 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
         if d.role == "channels":
             return [size]
         of, k = _power(size), place[d.key] % 4
-        step = (29, 24, 16, 21)[k] if d.role == "edge" else (47, 31, 37, 53)[k]
+        step = (47, 31, 37, 53)[k]
+        if d.role == "edge":
+            step = (11, 8, 6, 7)[k] if d.volume else (29, 24, 16, 21)[k]
         return [size + of * (step if of < 4 else 1 + k), size + 2 * of, size * 2, *reversed(_near(size))]
 
     def smallest(d: Dimension, size: int) -> Sequence[int]:

@@ -99,7 +99,7 @@ def check_unchanged(
             return [RANDOM]
         if _rounding(original, before, expected, moved, draw, provider):
             continue
-        decided = only_decisions(original, result, draw.feeds, provider)
+        decided = only_decisions(original, result, draw.feeds, provider, draw.scale > 1)
         if decided is not None and not _moved(decided, draw):
             continue
         raise StructureError(_message(original, result, moved, draw, provider))
@@ -195,7 +195,7 @@ def _message(
     provider: ProviderChoice,
 ) -> str:
     worst = max(moved, key=lambda name: moved[name])
-    first = first_moved(original, result, draw.feeds, provider)
+    first = first_moved(original, result, draw.feeds, provider, draw.scale > 1)
     tensor, node, off = first or (worst, "", moved[worst])
     told = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
     where = f"(output {worst!r}: {moved[worst]:.1e}) at {draw}"

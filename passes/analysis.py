@@ -19,6 +19,7 @@ from passes.graph.infer import Typing, infer
 from passes.graph.model import Graph
 from passes.graph.shapes import Assignment, Observer
 from passes.normalise import normalise
+from passes.not_finite import freeze_what_is_not_finite
 from passes.unshare import original, unshare
 
 Stage = Callable[[str], AbstractContextManager[None]]
@@ -93,6 +94,7 @@ def analyse(
             _freeze_shared(typing, shared)
             _name_the_body(typing)
         groups = channel_groups(typing, where)
+        freeze_what_is_not_finite(typing, groups)
         inside = tuple(
             Inside(one, analyse(one.model, one.assignments, observer, lambda name: nullcontext(), engine, one))
             for one in bodies_of(graph, where, shared)

@@ -232,8 +232,8 @@ def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
     shapes.update((t.name, tuple(t.dims)) for t in bones.graph.initializer)
 
 
-SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "DeformConv")
-"""Ops that need an element to slide over."""
+SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "DeformConv", "RoiAlign", "LSTM", "GRU")
+"""Ops that need an element to go over: without one onnxruntime divides by its size, reads beyond its end, or aborts."""
 
 
 def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:

@@ -47,6 +47,17 @@ def test_every_dimension_varies_and_the_first_are_unlike_each_other():
     assert result.tried <= 5 and result.stuck == ()
 
 
+def test_volumes_have_few_places():
+    """Three edges of the size of an image's would take minutes."""
+    for dims in ("S,S,S", "D,H,W"):
+        result = search(f"net (float[N,2,{dims}] x) => (float[?,?,?,?,?] y) {{ y = Relu(x) }}")
+        for axis in (0, 2, 3, 4):
+            varied(result, "x", axis)
+        assert max(np.prod(a["x"][2:]) for a in result.found) < 2**14
+    folded = "net (float[N,2,S,S,S] x) => (float[?,32] y) <int64[2] t = {-1,32}> { y = Reshape(x, t) }"
+    assert max(np.prod(a["x"]) for a in search(folded).found) < 2**20
+
+
 def test_sizes_are_unlike_those_of_weights():
     body = "net (float[N,S] x) => (float[?,?] y) <float[1,7] w = {1,2,3,4,5,6,7}> { s = ReduceSum(x)  y = Mul(s, w) }"
     assert search(body).found[0]["x"] == (2, 11)
@@ -251,6 +262,26 @@ def test_sizes_at_which_a_map_is_empty_are_not_run():
     assert len(found) >= 3 and min(min(a["x"][2:]) for a in found) > 16
 
 
+def test_regions_of_an_empty_map_are_not_run():
+    """onnxruntime reads beyond the end of such a map, which may end the process."""
+    parsed = model("""net (float[N,4,H,W] x) => (float[?,4,2,2] y)
+        <float[1,4] r = {0,0,1,1}, int64[1] at = {0}, int64[1] from = {16}, int64[1] to = {9999}, int64[1] ax = {3}>
+        { a = Slice(x, from, to, ax)  y = RoiAlign<output_height=2, output_width=2, sampling_ratio=2>(a, r, at) }""")
+    found = find_assignments(Session(parsed), model=parsed).found
+    assert found and min(a["x"][3] for a in found) > 16
+
+
+def test_sequences_without_a_step_are_not_run():
+    """onnxruntime's GRU aborts."""
+    parsed = model("""net (float[S,N,4] x) => (float[?,?,?,3] y)
+        <int64[1] from = {6}, int64[1] to = {9999}, int64[1] ax = {0}>
+        { a = Slice(x, from, to, ax)  y, h = GRU<hidden_size=3>(a, w, r) }""")
+    for name, shape in (("w", (1, 9, 4)), ("r", (1, 9, 3))):
+        parsed.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+    found = find_assignments(Session(parsed), model=parsed).found
+    assert found and min(a["x"][0] for a in found) > 6
+
+
 def test_empty_parts_are_no_reason_to_refuse_a_size():
     """As a roll by nothing slices them."""
     parsed = onnx.parser.parse_model(
@@ -259,6 +290,25 @@ def test_empty_parts_are_no_reason_to_refuse_a_size():
         "{ a = Slice(x, all, all, one)  b = Slice(x, none, all, one)  y = Concat<axis=1>(a, b) }"
     )
     assert len(find_assignments(Session(parsed), model=parsed).found) >= 3
+
+
+def test_samples_have_sizes_at_which_the_model_runs_as_it_is_written():
+    """onnxruntime optimises the target (N, 20) to (-1, 20), which 100 places of 4 numbers fit into by chance."""
+    m = model("""net (float[N,S,4] x) => (float[?,20] y) <int64[1] twenty = {20}> {
+        n = Shape<start=0, end=1>(x)  t = Concat<axis=0>(n, twenty)  r = Reshape(x, t)  y = Relu(r) }""")
+    session = Session(m)
+    sizes, _ = sample_sizes(session, Assignments(({"x": (2, 5, 4)}, {"x": (1, 5, 4)})), m, {})
+    assert sizes["x"][1] == 5
+
+
+def test_samples_where_edges_are_called_batches():
+    """Nothing but names says that these dimensions hold samples."""
+    m = model("net (float[N,4,batch_size,batch_size] x) => (float[?,4,3,3] y) { y = Add(x, w) }")
+    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 3, 3), np.float32), "w"))
+    session = Session(m)
+    found = find_assignments(session, model=m)
+    sizes, note = sample_sizes(session, found, m, {})
+    assert sizes["x"][1:] in ((4, 3, 3), (4, 1, 1)) and "does not run at x:" in note
 
 
 def test_samples_have_a_usual_size_where_few_heights_run():

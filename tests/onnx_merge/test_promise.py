@@ -47,7 +47,7 @@ def made_up(monkeypatch, loss):
         return loss(asked[-1])
 
     monkeypatch.setattr(promised, "paired", lambda comparison: Paired("accuracy", AccuracyLoss(0, 0, 500), lost))
-    monkeypatch.setattr(promised, "Session", lambda model, provider: type("Held", (), {"model": model}))
+    monkeypatch.setattr(promised, "Session", lambda model, *_, **__: type("Held", (), {"model": model}))
     return asked
 
 

@@ -171,6 +171,18 @@ def test_an_ill_conditioned_model_moves_as_far_by_itself():
     assert "moved" in moved(original, model(steep, k=np.float32(7e2), l=np.float32(1.1e3)))
 
 
+def test_decisions_on_what_overflows():
+    """A channel that its reader multiplies with 0 makes NaN of 0 times infinity, far out, and that a whole number."""
+    body = """net (float[N,6] x) => (int8[N,3] y) <float s = {0.05}, int8 z = {1}>
+              { a = MatMul(x, w)  e = Exp(a)  r = MatMul(e, v)  y = QuantizeLinear(r, s, z) }"""
+    w, v = rng_weights(6, 5) * np.float32(0.05), rng_weights(5, 3, seed=1)
+    w[:, 0], v[0] = 6, 0
+    original = model(body, w=w, v=v)
+    assert check(original, model(body, w=w[:, 1:], v=v[1:])) == []
+    wrong = moved(original, model(body, w=w[:, 1:], v=v[1:] * np.float32(1.5)))
+    assert "tensor 'r' of MatMul is the first that moved, by 5.0e-01 of its norm" in wrong
+
+
 def test_an_ill_conditioned_model_of_whole_numbers():
     """Which cannot be rounded: the table's entries are."""
     steep = "net (int64[N,64] x) => (float[N,64,4] y) { t = Gather(w, x)  a = Mul(t, k)  b = Mul(a, l)  y = Sin(b) }"

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from diff_deal import hand
 from diff_growth import WIDE, SeededGrowth, can, chain
-from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
+from diff_ort import FAILURES, copied, dynamic_dims, ends_the_process, feeds, required, start
 from diff_places import BATCH_KNOWN, HOLDING, SELDOM
 from diff_twists import twisted
 from netgrow import INPUTS, TOKENS, WORDS
@@ -215,8 +215,10 @@ def _runs(model, sizes):
     """Whether the model is valid and computes finite numbers of a sensible size."""
     try:
         onnx.checker.check_model(model, full_check=not model.graph.sparse_initializer)  # which inference cannot read
-        session = start(model)
-        values = session.run(None, feeds(model, sizes))
+        session, inputs = start(model), feeds(model, sizes)
+        if ends_the_process(model, inputs):
+            return False
+        values = session.run(None, inputs)
     except (*FAILURES, onnx.checker.ValidationError, onnx.shape_inference.InferenceError):
         return False
     return all(_sane(v) for v in values)
@@ -276,8 +278,11 @@ def _assignments(model, rng, apart=False):
         sizes = {n: _size(n, nominal, rng, k) for n in names}
         if sizes in found or (apart and all(sizes[n] == nominal[n] for n in names if n[:1] == "S")):
             continue
+        inputs = feeds(model, sizes)
+        if ends_the_process(model, inputs):
+            continue
         try:
-            values = session.run(None, feeds(model, sizes))
+            values = session.run(None, inputs)
         except FAILURES:
             continue
         if all(_sane(v) for v in values):

@@ -1,7 +1,6 @@
 """`inspect` against what a run did: the same groups, sizes and statuses."""
 
 from diff_judge import Fault
-from diff_ort import optimises
 
 import onnx_merge
 from onnx_merge.errors import OnnxMergeError
@@ -15,9 +14,7 @@ def inspected(case, outcomes) -> list[Fault]:
         return [Fault("inspect", f"exit {error.exit_code}", str(error)[:300])]
     except Exception as error:
         return [Fault("inspect", "internal error", f"{type(error).__name__}: {error}"[:300])]
-    found = [Fault(o.way, kind, detail) for o in outcomes if o.groups for kind, detail in _differences(seen, o)]
-    # A run needs all optimisations to find sizes, `inspect` only basic ones.
-    return found if found and optimises(case.model) else []
+    return [Fault(o.way, kind, detail) for o in outcomes if o.groups for kind, detail in _differences(seen, o)]
 
 
 def _differences(seen, outcome):
