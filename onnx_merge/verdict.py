@@ -150,7 +150,8 @@ class Fidelity:
 
 def judged(close: Fidelity) -> tuple[Word, str]:
     """The verdict, and why."""
-    bad = next((o for o in close.outputs if (o.is_bad if close.real or close.exact else o.exceeds(MADE_UP, MADE_UP))), None)
+    limits = (CHANGED, NSR_BAD) if close.real or close.exact else (MADE_UP, MADE_UP)
+    bad = next((o for o in close.outputs if o.exceeds(*limits)), None)
     if bad is not None:
         return "bad", _loss_text(bad, close)
     if close.exact:
