@@ -9,22 +9,22 @@ from pathlib import Path
 
 import onnx
 
-from onnx_merge.cli import parse
-from onnx_merge.compare import Comparison
-from onnx_merge.observe import RunObserver
-from onnx_merge.options import Options
-from onnx_merge.pieces import FOLDING, Piecewise
-from onnx_merge.run import run
-from onnx_merge.runtime import Session, available_provider
-from passes.analysis import analyse
-from passes.calibrated.views import Samples, Views
-from passes.cost import cost
+from onnx_merge.cli.main import parse
+from onnx_merge.compression.optimize import run
+from onnx_merge.config.options import Options
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
+from onnx_merge.runtime.session import Session, available_provider
+from passes.analysis.analyse import analyse
+from passes.cost.cost import cost
 from passes.graph.model import Graph
-from passes.normalise import normalise
-from passes.plan import PlanSettings
-from passes.planner import Planner, keep_ratio
-from passes.settings import CompressSettings, exclusions
-from passes.shrink import shrink
+from passes.planning.plan import PlanSettings
+from passes.planning.planner import Planner, keep_ratio
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.settings.compress import CompressSettings, exclusions
+from passes.surgery.apply_plan import apply_plans
+from passes.transforms.canonicalize import canonicalize
 
 Method = Callable[[float], onnx.ModelProto]
 """Share of channels to keep -> model."""
@@ -61,12 +61,12 @@ class Bench:
         now = cost(_graph(model))
         return now.params / self._cost.params, now.macs / self._cost.macs
 
-    def samples(self) -> Samples:
+    def samples(self) -> CalibrationSamples:
         """What --calib gives, or synthetic samples."""
         options = self.options(0.5, "--calib", self.calib or "synthetic")
         found = Comparison(self.model, options, self._provider).calibration()
         assert found is not None  # --calib is not none
-        return Samples(found.feeds, found.real, Piecewise(self._provider))
+        return CalibrationSamples(found.feeds, found.real, SegmentRunner(self._provider))
 
     def ridge(self, keep: float) -> onnx.ModelProto:
         """GRAIL's step."""
@@ -75,10 +75,10 @@ class Bench:
         analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
-        *_, own = Views(analysis.before, typing, samples)
+        *_, own = WeightVariants(analysis.before, typing, samples)
         knowledge = own.knowledge([g for g in groups if not g.frozen and g.name not in excluded])
         plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
-        return shrink(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
+        return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 
     def peer(self, tuned: bool) -> Method:
         """onnxsim's pruning, at the multiply-adds that ours leaves."""
@@ -99,7 +99,7 @@ class Bench:
             if not tuned:
                 return found
             analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext())
-            feeds = Views(analysis.before, analysis.typing, self.samples()).feeds
+            feeds = WeightVariants(analysis.before, analysis.typing, self.samples()).feeds
             return onnxsim.apply_pruning_finetune(simple, found, calibration_data=feeds)
 
         return method
@@ -122,4 +122,4 @@ def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
 
 
 def _graph(model: onnx.ModelProto) -> Graph:
-    return Graph(normalise(model, FOLDING), (), RunObserver())
+    return Graph(canonicalize(model, FOLDING), (), RunObserver())

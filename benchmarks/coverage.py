@@ -7,23 +7,24 @@ Every channel group keeps ceil(keep x C) channels (method merge, criterion l1, c
 
 valid      passes onnx.checker with full_check (without it, where the original fails it too), loads and runs in
            onnxruntime on the CPU, and its outputs have the shapes of the original's and are finite where those are.
-float32    distance from the unshrunk twin (see `passes.shrink`): max|a - b| / max|b| over each output, the largest, on
+float32    distance from the unshrunk twin (see `passes.surgery.apply_plan`): max|a - b| / max|b| over each output, the
+           largest, on
            random inputs, where a are the result's values and b the twin's. Exact is 1e-4 or less. Where the twin is
            within 1e-2 of the original (a head of zeros, layer scales of 1e-6), nothing could be seen: then all is done
            again on the model with random values for weights that are all equal, and a line says so.
 float64    the same with both models in float64, where float32 is over 1e-4; exact if this is 1e-4 or less.
 groups     channel groups found / shrunk / frozen. Some may be neither: too small to lose a channel at this share.
-params,    parameters and multiply-adds left, as `passes.cost` counts them, after / before; before is the normalised
-MACs       original, for us and for the peer.
+params,    parameters and multiply-adds left, as `passes.cost.cost` counts them, after / before; before is the
+MACs       canonicalised original, for us and for the peer.
 plan s     seconds of axis inference and planning, stages "infer" and "plan" of `passes.pipeline`.
 rest s     seconds of its other stages: normalising with shape inference, folding, surgery. Loading and checks are in
            neither. The first model pays for loading compiled code.
 
 Under the row stand the reasons for what is frozen, the most costly first, groups of one reason together, names of nodes
 left out. The cost is the share of the parameters (BatchNormalization folded) that stands on the frozen groups' axes:
-what the weights would lose if all channels of these groups went (see `passes.footprint.Holdings`); of a weight behind a
-concat, the part for these channels. A weight between groups that are frozen for two reasons counts under both, so that
-shares do not add up.
+what the weights would lose if all channels of these groups went (see `passes.cost.footprint.Holdings`); of a weight
+behind a concat, the part for these channels. A weight between groups that are frozen for two reasons counts under both,
+so that shares do not add up.
 
 The peer is `onnxsim.apply_structured_pruning(model, sparsity=1 - keep)`, in a process of its own; with --peer-simplify
 on what `onnxsim.simplify` makes of the model, which finds the patterns that the pruning looks for. Its columns are the

@@ -13,21 +13,21 @@ from pathlib import Path
 import onnx
 from exactness import Arrays, float64_error, relative_error, run_checked, run_original, vary_equal_weights
 
-from onnx_merge.assignments import find_assignments
+from onnx_merge.compression.reasons import general
 from onnx_merge.errors import InputError
-from onnx_merge.load import load_model
-from onnx_merge.observe import RunObserver
-from onnx_merge.pieces import FOLDING
-from onnx_merge.reasons import general
-from onnx_merge.runtime import Session
-from passes.cost import Cost, cost
-from passes.footprint import Holdings
-from passes.graph.groups import ChannelGroup
-from passes.graph.infer import Typing
+from onnx_merge.inputs.assignments import find_assignments
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io.load import load_model
+from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.session import Session
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.cost.cost import Cost, cost
+from passes.cost.footprint import Holdings
 from passes.graph.model import Graph
-from passes.normalise import normalise
 from passes.pipeline import Compressed, compress
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
+from passes.transforms.canonicalize import canonicalize
 
 EXACT = 1e-4
 """The largest distance from the twin that is rounding."""
@@ -110,7 +110,7 @@ class Original:
 
 
 def _cost(model: onnx.ModelProto) -> Cost:
-    return cost(Graph(normalise(model, FOLDING), (), RunObserver()))
+    return cost(Graph(canonicalize(model, FOLDING), (), RunObserver()))
 
 
 def load(path: Path) -> Original:

@@ -23,15 +23,15 @@ from typing import Any
 import onnx
 from onnx import numpy_helper
 
-from onnx_merge.pieces import FOLDING
-from passes.fold_batchnorm import fold_batchnorm
-from passes.graph.groups import channel_groups
-from passes.graph.infer import infer
+from onnx_merge.runtime.segment_runner import FOLDING
+from passes.axes.channel_groups import channel_groups
+from passes.axes.inference import infer
 from passes.graph.model import Graph
-from passes.normalise import normalise
-from passes.plan import PlanSettings
-from passes.planner import Planner, keep_ratio
-from passes.shrink import shrink
+from passes.planning.plan import PlanSettings
+from passes.planning.planner import Planner, keep_ratio
+from passes.surgery.apply_plan import apply_plans
+from passes.transforms.canonicalize import canonicalize
+from passes.transforms.fold_batchnorm import fold_batchnorm
 
 
 def published(model: onnx.ModelProto, keep: float, checkout: Path) -> Callable[[], Any]:
@@ -59,12 +59,12 @@ def published(model: onnx.ModelProto, keep: float, checkout: Path) -> Callable[[
 
 def ours(model: onnx.ModelProto, keep: float) -> Callable[[], Any]:
     """Our plan and surgery on the folded graph, ready to run; the classifier's own channels stay."""
-    folded = fold_batchnorm(Graph(normalise(model, FOLDING), engine=FOLDING))
+    folded = fold_batchnorm(Graph(canonicalize(model, FOLDING), engine=FOLDING))
     typing = infer(Graph(folded.model, engine=FOLDING))
     groups = channel_groups(typing)
     whole = {g.name: "classifier" for g in groups if g.steps[0].flow.record.node.op == "Gemm"}
     settings = PlanSettings(norms=folded.norms)
-    return lambda: shrink(typing, Planner(typing, settings).plans(groups, whole, keep_ratio(keep)))
+    return lambda: apply_plans(typing, Planner(typing, settings).plans(groups, whole, keep_ratio(keep)))
 
 
 def main() -> int:

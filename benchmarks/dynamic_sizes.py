@@ -8,8 +8,8 @@ channel group keeps ceil(keep x C) channels (method merge). One row a model:
 
 sizes      at which original, result and unshrunk twin were run: odd, unequal, small.
 shrunk     channel groups that lost channels, of how many.
-error      distance of the result from the twin (see `passes.shrink`): max|a - b| / max|b|, the largest over outputs and
-           sizes.
+error      distance of the result from the twin (see `passes.surgery.apply_plan`): max|a - b| / max|b|, the largest over
+           outputs and sizes.
 verdict    exact: shapes as the original's, error at most 1e-4 (float32 rounds; or in float64, where it does not).
 
 Exit code 0 if every model is exact, else 1.
@@ -27,15 +27,15 @@ import onnx
 from coverage_measure import EXACT
 from exactness import float64_error, relative_error
 
-from onnx_merge.assignments import find_assignments
 from onnx_merge.errors import OnnxMergeError, one_line
-from onnx_merge.load import load_model
-from onnx_merge.observe import RunObserver
-from onnx_merge.pieces import FOLDING
-from onnx_merge.runtime import Session
-from onnx_merge.samples import feeds_at, index_bounds
+from onnx_merge.inputs.assignments import find_assignments
+from onnx_merge.inputs.feeds import feeds_at, index_bounds
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io.load import load_model
+from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.session import Session
 from passes.pipeline import compress
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
 
 RUNS = 3
 """Sizes at which a model is run."""

@@ -22,9 +22,9 @@ from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_merge.errors import OnnxMergeError, one_line
-from onnx_merge.load import checker_line
-from onnx_merge.runtime import Session
-from onnx_merge.samples import index_bounds, random_feeds
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
+from onnx_merge.io.load import checker_line
+from onnx_merge.runtime.session import Session
 
 Arrays = Mapping[str, NDArray[Any]]
 INVALID = (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError)

@@ -6,12 +6,12 @@
 
 Each model is shrunk to each share of its multiply-adds (`--targets`) or of every group's channels (`--keeps`), once
 with widths aligned to the blocks of the provider's kernels and once with any widths (``align`` "auto" and 1). The
-original and both results run in turns in one process (`onnx_merge.latency`). The default method looks at no sample: the
-latency does not depend on what the weights are, and those of the models may be random.
+original and both results run in turns in one process (`onnx_merge.latency.measure`). The default method looks at no
+sample: the latency does not depend on what the weights are, and those of the models may be random.
 
-MACs      multiply-adds left, as `passes.cost` counts them, after / before; of the aligned result.
+MACs      multiply-adds left, as `passes.cost.cost` counts them, after / before; of the aligned result.
 ms        median latency of the original.
-aligned   latency left, after / before, as `onnx_merge.latency.Timed.ratio`; with 90th percentiles in the JSON.
+aligned   latency left, after / before, as `onnx_merge.latency.measure.Timed.ratio`; with 90th percentiles in the JSON.
 any       the same of the result whose widths are not aligned.
 conv      share of the original's multiply-adds in Conv nodes; from a half on, the model counts as a CNN.
 
@@ -36,18 +36,18 @@ from typing import Any
 
 import onnx
 
+from onnx_merge.compression.optimize import optimize
 from onnx_merge.errors import OnnxMergeError, one_line
-from onnx_merge.latency import Latencies, compare_latency
-from onnx_merge.load import load_model
-from onnx_merge.observe import RunObserver
-from onnx_merge.pieces import FOLDING
-from onnx_merge.run import optimize
-from onnx_merge.runtime import ProviderChoice, Session, available_provider
-from onnx_merge.samples import index_bounds, random_feeds
-from onnx_merge.turns import SECONDS
-from passes.cost import node_macs
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io.load import load_model
+from onnx_merge.latency.interleaved_timing import SECONDS
+from onnx_merge.latency.measure import Latencies, compare_latency
+from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.session import ProviderChoice, Session, available_provider
+from passes.cost.cost import node_macs
 from passes.graph.model import Graph
-from passes.normalise import normalise
+from passes.transforms.canonicalize import canonicalize
 
 CNN_SHARE = 0.5
 ALIGNMENTS: dict[str, str | int] = {"aligned": "auto", "any": 1}
@@ -78,7 +78,7 @@ class Row:
 
 def conv_share(model: onnx.ModelProto) -> float:
     """Share of the multiply-adds in Conv nodes."""
-    graph = Graph(normalise(model, FOLDING), (), RunObserver())
+    graph = Graph(canonicalize(model, FOLDING), (), RunObserver())
     macs = [(node.op, node_macs(graph, node)) for node in graph.nodes]
     return sum(count for op, count in macs if op == "Conv") / max(sum(count for _, count in macs), 1)
 

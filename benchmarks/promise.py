@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from onnx_merge import optimize
-from onnx_merge.parity import top_classes
-from onnx_merge.promise import AccuracyLoss, ClassChanges, Loss, last_kept
-from onnx_merge.runtime import CPU, Session
-from onnx_merge.samples import load_samples
-from onnx_merge.source import load_source
+from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss, last_kept
+from onnx_merge.evaluation.fidelity import top_classes
+from onnx_merge.inputs.feeds import load_samples
+from onnx_merge.io.model_source import load_source
+from onnx_merge.runtime.session import CPU, Session
 
 Classes = NDArray[np.int64]
 KEEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)
@@ -67,14 +67,14 @@ def main() -> None:
     right = before == samples.labels
     still = [classes == samples.labels for classes in after]
     accuracy = [AccuracyLoss(_sum(right & ~s), _sum(s & ~right), len(right)) for s in still]
-    agreement = [ClassChanges(_sum(classes != before), len(before)) for classes in after]
+    agreement = [AgreementLoss(_sum(classes != before), len(before)) for classes in after]
     for measure, truth in (("accuracy", accuracy), ("agreement", agreement)):
         print(f"\n{measure}: lost on all, in points: {', '.join(f'{t.mean:.2f}' for t in truth)}")
 
         def losses(rows: Classes, measure: str = measure) -> list[Loss]:
             if measure == "accuracy":
                 return [AccuracyLoss(_sum((right & ~s)[rows]), _sum((s & ~right)[rows]), len(rows)) for s in still]
-            return [ClassChanges(_sum((classes != before)[rows]), len(rows)) for classes in after]
+            return [AgreementLoss(_sum((classes != before)[rows]), len(rows)) for classes in after]
 
         for held in given.held:
             _splits(given, held, keeps, truth, losses, len(before))

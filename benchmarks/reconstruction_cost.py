@@ -20,15 +20,15 @@ from dataclasses import dataclass
 
 import onnx
 
-import onnx_merge.job
+import onnx_merge.compression.job
 from onnx_merge import optimize
-from onnx_merge.pieces import Piecewise
-from onnx_merge.runtime import available_provider
-from passes.calibrated.flow import SEGMENT
-from passes.calibrated.moments import MOMENTS
-from passes.calibrated.unit_model import UNIT
-from passes.graph.engine import Loaded
+from onnx_merge.runtime.segment_runner import SegmentRunner
+from onnx_merge.runtime.session import available_provider
 from passes.graph.model import Array
+from passes.interface.engine import Loaded
+from passes.reconstruction.layer_pair_model import UNIT
+from passes.statistics.moments import MOMENTS
+from passes.statistics.segmented_execution import SEGMENT
 
 PURPOSES = {SEGMENT: "both models, in pieces", MOMENTS: "moments", UNIT: "units"}
 seconds: Counter[str] = Counter()
@@ -36,7 +36,7 @@ fed: list[dict[str, Array]] = []
 
 
 @dataclass(frozen=True)
-class Timed(Piecewise):
+class Timed(SegmentRunner):
     """Counts seconds by the name of the model."""
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
@@ -53,7 +53,7 @@ class Timed(Piecewise):
         return timed
 
 
-class Seen(onnx_merge.job.Study):
+class Seen(onnx_merge.compression.job.Compressor):
     """Remembers the batches that go through."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -69,13 +69,13 @@ def main() -> None:
     parser.add_argument("--calib-samples", type=int)
     parser.add_argument("--exclude", nargs="+", default=())
     given = parser.parse_args()
-    onnx_merge.job.Piecewise, onnx_merge.job.Study = Timed, Seen  # type: ignore[misc]
+    onnx_merge.compression.job.SegmentRunner, onnx_merge.compression.job.Compressor = Timed, Seen  # type: ignore[misc]
     options = {name: value for name, value in vars(given).items() if value is not None and name != "model"}
     start = time.perf_counter()
     _, result = optimize(given.model, allocation="uniform", coupled=False, **options)
     total = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    run = Piecewise(available_provider("auto"))(onnx.load(given.model))
+    run = SegmentRunner(available_provider("auto"))(onnx.load(given.model))
     passes = []
     for _ in range(3):
         start = time.perf_counter()

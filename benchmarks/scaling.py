@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from passes.pipeline import compress
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
 
 SIZES = (100, 300, 1000, 3000, 10000)
 CHANNELS = 16

@@ -10,36 +10,36 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from onnx_merge.config.version import __version__
+
 if TYPE_CHECKING:
+    from onnx_merge.compression.optimize import optimize
+    from onnx_merge.config.options import Options
     from onnx_merge.errors import (
         FidelityError,
         InputError,
-        NothingToDoError,
+        NotCompressibleError,
         OnnxMergeError,
         StructureError,
         UnverifiedError,
         UsageError,
     )
-    from onnx_merge.inspecting import inspect_model
-    from onnx_merge.inspection import Inspection
-    from onnx_merge.options import Options
-    from onnx_merge.result import Result
-    from onnx_merge.run import optimize
-    from onnx_merge.sweep_result import Point, Sweep
-    from onnx_merge.sweeping import sweep
-    from onnx_merge.verification import Verification
-    from onnx_merge.verifying import verify
+    from onnx_merge.inspection.findings import Inspection
+    from onnx_merge.inspection.inspect import inspect_model
+    from onnx_merge.report.result import Result
+    from onnx_merge.sweeping.result import Point, Sweep
+    from onnx_merge.sweeping.sweep import sweep
+    from onnx_merge.verification.findings import Verification
+    from onnx_merge.verification.verify import verify
 
-if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.blas`
+if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.blas_threads`
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-
-__version__ = "0.1.0"
 
 __all__ = [
     "FidelityError",
     "InputError",
     "Inspection",
-    "NothingToDoError",
+    "NotCompressibleError",
     "OnnxMergeError",
     "Options",
     "Point",
@@ -58,16 +58,16 @@ __all__ = [
 
 # No module may have the name of a function here: importing it would put the module in the function's place.
 _MODULES = {
-    "Inspection": "inspection",
-    "Options": "options",
-    "Point": "sweep_result",
-    "Result": "result",
-    "Sweep": "sweep_result",
-    "inspect_model": "inspecting",
-    "optimize": "run",
-    "sweep": "sweeping",
-    "verify": "verifying",
-    "Verification": "verification",
+    "Inspection": "inspection.findings",
+    "Options": "config.options",
+    "Point": "sweeping.result",
+    "Result": "report.result",
+    "Sweep": "sweeping.result",
+    "Verification": "verification.findings",
+    "inspect_model": "inspection.inspect",
+    "optimize": "compression.optimize",
+    "sweep": "sweeping.sweep",
+    "verify": "verification.verify",
 }
 """Where a public name is; the errors are in `onnx_merge.errors`."""
 

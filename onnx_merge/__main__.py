@@ -2,7 +2,7 @@
 
 import sys
 
-from onnx_merge.cli import main
+from onnx_merge.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

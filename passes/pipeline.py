@@ -9,24 +9,24 @@ from dataclasses import dataclass, field, replace
 
 import onnx
 
-from passes.allocation.allocate import Allocation, Allocator
-from passes.allocation.inside import Shares, parameters_of
+from passes.allocation.allocator import Allocation, Allocator
 from passes.allocation.losses import Losses
-from passes.analysis import Analysis, analyse
-from passes.bodies import Body, rebuilt
-from passes.calibrated.reconstruct import Reconstruction, reconstruct
-from passes.calibrated.restandardise import samples_in
-from passes.calibrated.views import Samples, View, Views
-from passes.graph.engine import Engine
-from passes.graph.groups import ChannelGroup
-from passes.graph.infer import Typing
+from passes.allocation.subgraph_budget import Shares, parameters_of
+from passes.analysis.analyse import Analysis, analyse
+from passes.analysis.ungrouped import first_quantised
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
 from passes.graph.model import Graph
-from passes.graph.shapes import Assignment, Observer
-from passes.plan import GroupPlan, PlanSettings
-from passes.planner import Planner
-from passes.settings import CompressSettings, exclusions, own_ratios
-from passes.shrink import Solution, shrink, unshrunk_twin
-from passes.ungrouped import first_quantised
+from passes.interface.engine import Engine
+from passes.planning.plan import GroupPlan, PlanSettings
+from passes.planning.planner import Planner
+from passes.reconstruction.reconstruct import Reconstruction, reconstruct
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
+from passes.settings.compress import CompressSettings, exclusions, own_ratios
+from passes.shapes.inference import Assignment, Observer
+from passes.statistics.batchnorm_recalibration import samples_in
+from passes.surgery.apply_plan import Solution, apply_plans, unshrunk_twin
+from passes.transforms.subgraphs import Body, rebuilt
 
 Progress = Callable[[str], None]
 
@@ -68,7 +68,7 @@ class Compressed:
         return first_quantised(self.typing)
 
     def twin(self) -> onnx.ModelProto:
-        """The same function at the original shapes (see `passes.shrink`)."""
+        """The same function at the original shapes (see `passes.surgery.apply_plan`)."""
         graph = self.typing.graph
         twins = [(one.body, one.put_back(one.compressed.twin(), graph)) for one in self.inside if one.shrinks]
         return unshrunk_twin(self.typing, self.plans, self.solution, twins)
@@ -94,17 +94,17 @@ class CompressedBody:
 
 
 @dataclass(frozen=True)
-class _Scope:
+class _GroupScope:
     """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
     share that the user gave it alone; ``views``: of samples, where layers are to be solved on them."""
 
     excluded: Mapping[str, str]
     live: list[ChannelGroup]
     own: Mapping[str, float]
-    views: Views | None
+    views: WeightVariants | None
 
 
-class Study:
+class Compressor:
     """A model about which everything is found out once, whatever number of results is made of it.
 
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
@@ -119,15 +119,17 @@ class Study:
         assignments: Sequence[Assignment] = (),
         observer: Observer | None = None,
         progress: Progress = silent,
-        samples: Samples | None = None,
+        samples: CalibrationSamples | None = None,
         engine: Engine | None = None,
         analysis: Analysis | None = None,
     ) -> None:
         self._model, self._progress = model, progress
         self._seconds: dict[str, float] = {}
         self.analysis = analysis or analyse(model, assignments, observer, self._stage, engine)
-        self._views = Views(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
-        self._inside = [(one.body, Study(one.body.model, analysis=one.analysis)) for one in self.analysis.inside]
+        self._views = (
+            WeightVariants(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
+        )
+        self._inside = [(one.body, Compressor(one.body.model, analysis=one.analysis)) for one in self.analysis.inside]
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
 
@@ -192,7 +194,7 @@ class Study:
         found: list[Allocation] = []
         unmeasured: list[str] = []
 
-        def make(view: View | None) -> list[GroupPlan]:
+        def make(view: WeightVariant | None) -> list[GroupPlan]:
             allocator = replace(self._allocator(settings, view, scope), beside=beside)
             planner = allocator.planner
             if settings.lossless:
@@ -221,7 +223,7 @@ class Study:
         with self._stage("shrink"):
             bodies = [(one.body, one.put_back(one.compressed.model, typing.graph)) for one in inside if one.shrinks]
             if bodies or any(plan.shrinks for plan in done.plans):
-                result = shrink(typing, done.plans, done.solution, bodies)
+                result = apply_plans(typing, done.plans, done.solution, bodies)
             else:
                 result = onnx.ModelProto()
                 result.CopyFrom(self._model)
@@ -238,7 +240,7 @@ class Study:
             tuple(inside),
         )
 
-    def _compress_inside(self, settings: CompressSettings, scope: _Scope) -> list[CompressedBody]:
+    def _compress_inside(self, settings: CompressSettings, scope: _GroupScope) -> list[CompressedBody]:
         """The control-flow bodies, every group of which keeps the same share; merged by weights: samples do not show
         what goes on in them."""
         if not self._inside:
@@ -253,7 +255,7 @@ class Study:
             for body, study in self._inside
         ]
 
-    def _beside(self, settings: CompressSettings, scope: _Scope, inside: Sequence[CompressedBody]) -> int:
+    def _beside(self, settings: CompressSettings, scope: _GroupScope, inside: Sequence[CompressedBody]) -> int:
         """What the bodies cost from now on, in what the target counts."""
         if settings.target is None or not inside:
             return 0
@@ -262,7 +264,7 @@ class Study:
         plans = (plan for one in inside for plan in one.compressed.every_plan)
         return self._shares(settings, scope).inside({plan.group.atom: len(plan.keep) for plan in plans})
 
-    def _shares(self, settings: CompressSettings, scope: _Scope) -> Shares:
+    def _shares(self, settings: CompressSettings, scope: _GroupScope) -> Shares:
         kind = settings.target.kind if settings.target else "macs"
         return Shares(self.analysis, kind, settings.blocks, scope.excluded.keys(), scope.own)
 
@@ -271,7 +273,7 @@ class Study:
         settings: CompressSettings,
         excluded: Mapping[str, str] | None = None,
         own: Mapping[str, float] | None = None,
-    ) -> _Scope:
+    ) -> _GroupScope:
         """``excluded``, ``own``: as `_named` gives them, where they are known."""
         groups = self.analysis.groups
         if excluded is None or own is None:
@@ -279,9 +281,9 @@ class Study:
         live = [g for g in groups if not g.frozen and g.name not in excluded]
         ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
         loses = not settings.lossless and min(ratios) < 1.0
-        return _Scope(excluded, live, own, self._views if settings.method == "reconstruct" and loses else None)
+        return _GroupScope(excluded, live, own, self._views if settings.method == "reconstruct" and loses else None)
 
-    def _allocator(self, settings: CompressSettings, view: View | None, scope: _Scope) -> Allocator:
+    def _allocator(self, settings: CompressSettings, view: WeightVariant | None, scope: _GroupScope) -> Allocator:
         """What was planned and measured before stays known, for other budgets."""
         key = (view, settings.method, settings.select, settings.merge)
         knowledge = view.knowledge(scope.live) if view else {}
@@ -307,8 +309,8 @@ def compress(
     settings: CompressSettings,
     observer: Observer | None = None,
     progress: Progress = silent,
-    samples: Samples | None = None,
+    samples: CalibrationSamples | None = None,
     engine: Engine | None = None,
 ) -> Compressed:
-    """One result of one `Study`."""
-    return Study(model, settings.assignments, observer, progress, samples, engine).compress(settings)
+    """One result of one `Compressor`."""
+    return Compressor(model, settings.assignments, observer, progress, samples, engine).compress(settings)

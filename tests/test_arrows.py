@@ -1,6 +1,8 @@
-"""Imports run one way: onnx_merge -> passes -> passes.graph, passes.numerics."""
+"""Imports run one way, onnx_merge -> passes, and folders form no cycle; folders stay small, names name one thing."""
 
 import ast
+import graphlib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -41,27 +43,58 @@ def test_passes_do_not_know_the_application():
     assert not offenders("passes", lambda path, m: is_in(m, "onnx_merge"))
 
 
-def test_numerics_do_not_know_onnx_or_graphs():
-    barred = ("onnx", "onnx_graphsurgeon", "onnxruntime", "onnx_merge", "passes.graph")
-    assert not offenders("passes/numerics", lambda path, m: is_in(m, *barred))
-
-
 def test_numerics_import_no_pass():
     assert not offenders("passes/numerics", lambda path, m: is_pass(m) and not is_in(m, "passes.numerics"))
 
 
-def test_the_graph_imports_no_pass():
-    rooms = ("passes.graph", "passes.numerics")
-    assert not offenders("passes/graph", lambda path, m: is_pass(m) and not is_in(m, *rooms))
+def test_numerics_do_not_know_onnx():
+    assert not offenders("passes/numerics", lambda path, m: is_in(m, "onnx", "onnx_graphsurgeon", "onnxruntime"))
 
 
 @pytest.mark.parametrize("package", ["onnx_merge", "passes"])
 def test_only_the_runtime_runs_models(package):
     def forbidden(path, module):
-        allowed = path.parent == ROOT / "onnx_merge" and path.name.startswith("runtime")
-        return is_in(module, "onnxruntime") and not allowed
+        return is_in(module, "onnxruntime") and path.parent != ROOT / "onnx_merge" / "runtime"
 
     assert not offenders(package, forbidden)
+
+
+def folder_of(module):
+    """The folder of a module, or of a folder itself; None where it is neither."""
+    path = ROOT.joinpath(*module.split("."))
+    if path.is_dir():
+        return module
+    return module.rpartition(".")[0] if path.with_suffix(".py").is_file() else None
+
+
+def test_folders_form_no_cycle():
+    edges = {}
+    for path in FILES:
+        own = ".".join(path.relative_to(ROOT).parent.parts)
+        edges.setdefault(own, set()).update(
+            folder for m in imports(path) if (folder := folder_of(m)) and folder != own and "." in folder
+        )
+    graphlib.TopologicalSorter(edges).prepare()
+
+
+def test_no_folder_holds_more_than_18_files():
+    folders = {path.parent for package in ("onnx_merge", "passes", "tests") for path in (ROOT / package).rglob("*.py")}
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
+    assert not {folder: count for folder, count in counts.items() if count > 18}
+
+
+def test_no_two_classes_share_a_name():
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert not [name for name, count in names.items() if count > 1]
+
+
+def test_every_module_says_what_it_is_for():
+    assert not [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
 
 
 def test_relative_imports_are_resolved(tmp_path, monkeypatch):

@@ -7,16 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
-from passes.allocation.blocks import Blocks, allowed_widths
-from passes.allocation.spread import Lane, spread
-from passes.footprint import Footprint, Widths
-from passes.graph.groups import ChannelGroup
-from passes.graph.infer import Typing
+from passes.allocation.knapsack import KnapsackItem, solve_knapsack
+from passes.allocation.width_alignment import allowed_widths
+from passes.axes.algebra import Atom
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.cost.footprint import Footprint, Widths
 from passes.graph.model import Array
-from passes.graph.terms import Atom
+from passes.settings.blocks import Blocks
 
-NEAR = 0.01
-"""Relative deviation within which a target is met."""
 CHOICES = 64
 """Widths of a group that are looked at, where its channels are many."""
 REACH = 4
@@ -26,17 +25,7 @@ PAIRED = 24
 
 
 @dataclass(frozen=True)
-class Target:
-    """``kind``: macs or params; ``ratio``: the share of the model's that is to be left, above 0 and at most 1;
-    ``near``: relative deviation within which it is met."""
-
-    kind: str
-    ratio: float
-    near: float = NEAR
-
-
-@dataclass(frozen=True)
-class Pool:
+class BudgetScope:
     """Groups over which a budget is spread. ``fixed``: widths of others; ``footprint``: the cost that is limited;
     ``extra``: what it does not count."""
 
@@ -55,7 +44,7 @@ class Pool:
         return abs(self.cost(widths) - goal) / max(1, goal)
 
 
-def uniform(pool: Pool, ratio: float, blocks: Blocks) -> dict[Atom, int]:
+def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
     """ceil(ratio * C) channels of every group, and as many more as make the block whole."""
     widths = {}
     for group in pool.groups:
@@ -64,7 +53,7 @@ def uniform(pool: Pool, ratio: float, blocks: Blocks) -> dict[Atom, int]:
     return widths
 
 
-def uniform_at(pool: Pool, goal: int, blocks: Blocks) -> dict[Atom, int]:
+def uniform_at(pool: BudgetScope, goal: int, blocks: Blocks) -> dict[Atom, int]:
     """The widths of `uniform` whose cost is nearest to ``goal``."""
     if not pool.groups:
         return {}
@@ -77,18 +66,18 @@ def uniform_at(pool: Pool, goal: int, blocks: Blocks) -> dict[Atom, int]:
     return min(near, key=lambda widths: abs(pool.cost(widths) - goal))
 
 
-def balanced(pool: Pool, goal: int, losses: Mapping[str, Array], blocks: Blocks) -> dict[Atom, int]:
+def balanced(pool: BudgetScope, goal: int, losses: Mapping[str, Array], blocks: Blocks) -> dict[Atom, int]:
     """Widths that cost at most ``goal``, or least, and lose least by ``losses``: group name -> (C + 1,)."""
     lanes = []
     for group in pool.groups:
         widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // CHOICES))
-        lanes.append(Lane(group.atom, widths, losses[group.name]))
-    found = spread(lanes, pool.footprint, goal - pool.extra, pool.fixed)
+        lanes.append(KnapsackItem(group.atom, widths, losses[group.name]))
+    found = solve_knapsack(lanes, pool.footprint, goal - pool.extra, pool.fixed)
     return {group.atom: found[group.atom] for group in pool.groups}
 
 
 def filled(
-    pool: Pool, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, step: int
+    pool: BudgetScope, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, step: int
 ) -> dict[Atom, int]:
     """``widths``; where they leave more than ``near`` of the goal unused, with one group wider than its block allows.
 
@@ -109,7 +98,7 @@ def filled(
 
 
 def adjusted(
-    pool: Pool, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, blocks: Blocks
+    pool: BudgetScope, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, blocks: Blocks
 ) -> dict[Atom, int]:
     """``widths`` with one group, or two, a little wider or narrower: those within ``near`` of the goal that lose least,
     else the nearest. In small models a channel may cost more than a target allows it to be missed by."""

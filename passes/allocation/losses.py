@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from passes.allocation.curves import predicted_loss
+from passes.allocation.loss_curves import predicted_loss
 from passes.allocation.sensitivity import Sensitivity
-from passes.calibrated.views import View
-from passes.graph.errors import RunError
-from passes.graph.groups import ChannelGroup
+from passes.axes.channel_groups import ChannelGroup
 from passes.graph.model import Array
-from passes.planner import Planner
+from passes.interface.errors import RunError
+from passes.planning.planner import Planner
+from passes.reconstruction.weight_variants import WeightVariant
 
 
 class Losses:
@@ -20,7 +20,7 @@ class Losses:
     at first, so that answers do not depend on the order of the questions.
     """
 
-    def __init__(self, planner: Planner, view: View | None, count: int) -> None:
+    def __init__(self, planner: Planner, view: WeightVariant | None, count: int) -> None:
         self._planner, self._view, self._count = planner, view, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from passes.calibrated.flow import Flow
-from passes.calibrated.restandardise import samples_in
-from passes.calibrated.views import SAMPLES, View, samples_together
-from passes.cost import cost
-from passes.graph.groups import ChannelGroup
-from passes.graph.infer import Role
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Role
+from passes.cost.cost import cost
 from passes.graph.model import Array
-from passes.planner import Planner
-from passes.shrink import unshrunk_twin
+from passes.planning.planner import Planner
+from passes.reconstruction.weight_variants import SAMPLES, WeightVariant, samples_together
+from passes.statistics.batchnorm_recalibration import samples_in
+from passes.statistics.segmented_execution import SegmentedRun
+from passes.surgery.apply_plan import unshrunk_twin
 
 SHARES = (0.75, 0.5, 0.25, 0.1)
 """Of a group's channels that are left when it is measured; the middle one alone where runs are dear."""
@@ -33,10 +33,11 @@ Outputs = list[dict[str, Array]]
 class Sensitivity:
     """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it.
 
-    On samples that stand apart (`View.apart`): what plans rest on the same samples would look better than it is.
+    On samples that stand apart (`WeightVariant.apart`): what plans rest on the same samples would look better than it
+    is.
     """
 
-    def __init__(self, view: View, groups: int) -> None:
+    def __init__(self, view: WeightVariant, groups: int) -> None:
         """``groups``: how many will be measured, at most."""
         typing = view.typing
         # on average half of the model lies behind a group
@@ -69,7 +70,7 @@ class Sensitivity:
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss, for the groups one by one."""
         typing = self._view.typing
-        flow = Flow(typing.graph.model, self._feeds, self._view.engine)
+        flow = SegmentedRun(typing.graph.model, self._feeds, self._view.engine)
         _ = self.exact  # at once: whether the model runs is known then
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
@@ -142,5 +143,5 @@ def _first_reader(group: ChannelGroup) -> int:
     return min(readers, default=group.steps[0].flow.record.node.index)
 
 
-def _batched(view: View, name: str) -> bool:
+def _batched(view: WeightVariant, name: str) -> bool:
     return (name, 0) in view.typing.graph.info.dynamic

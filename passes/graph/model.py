@@ -19,12 +19,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from passes.graph.arithmetic import SMALL, is_small
-from passes.graph.constants import GROWING, STANDARD, computable, compute, constant_tensor
-from passes.graph.engine import Engine
-from passes.graph.inputs import overridable
 from passes.graph.kinds import integer_tensors
-from passes.graph.shapes import Assignment, Observer, Shape, ShapeInfo, infer_shapes
+from passes.interface.engine import Engine
+from passes.shapes.arithmetic import SMALL, is_small
+from passes.shapes.constants import GROWING, STANDARD, computable, compute, constant_tensor
+from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infer_shapes
+from passes.shapes.overridable_inputs import overridable
 
 Array = NDArray[Any]
 STANDARD_DOMAINS = STANDARD
@@ -48,7 +48,8 @@ class Node:
 class Graph:
     """View of the main graph of ``model``.
 
-    ``assignments``, ``observer``, ``engine``: see `passes.graph.shapes`; or ``info``, where shapes are known already.
+    ``assignments``, ``observer``, ``engine``: see `passes.shapes.inference`; or ``info``, where shapes are known
+    already.
     ``initializers``: those whose values are known; those that callers may override are ``inputs``. ``engine`` computes
     constants: without it only initializers are known.
     """

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from passes.graph.inputs import list_initializers, lists_all
 from passes.graph.model import Array, Graph, Node, with_array
+from passes.shapes.overridable_inputs import list_initializers, lists_all
 
 
 @dataclass

@@ -6,11 +6,11 @@ float array and computes on float32 rows with float64 sums, in an order that doe
 """
 
 from .arrays import RowSet
+from .clustering import cut, cut_height, ward_linkage, ward_linkages
 from .mixing import mix_columns
 from .norms import median_distances, row_norms
 from .reprune import elect, elect_kernels
 from .similarity import best_match, parallel_classes
-from .ward import cut, cut_height, ward_linkage, ward_linkages
 
 __all__ = [
     "RowSet",

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from .arrays import Index, as_rows, check_keep
+from .clustering import cut, cut_height, ward_linkage, ward_linkages
 from .jit import serial
 from .norms import row_norms
-from .ward import cut, cut_height, ward_linkage, ward_linkages
 
 # Distances to a centre that agree this far, relative to the members' size, are a tie. The members of a cluster of two,
 # and orthogonal ones of one size, are equally far from their centre; rounding must not elect.

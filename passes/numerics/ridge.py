@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .arrays import Double, Single
-from .blas import threads_for
+from .blas_threads import threads_for
 
 SINGLE = 1e-6
 """Relative error of a sum of float32 products."""
@@ -149,20 +149,20 @@ def _loss(weights: Double, m: Moments) -> float:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SampleRows:
     """Samples themselves, for fewer samples than features: features ``p`` (R, D), targets ``y`` (R, O)."""
 
     p: Single
     y: Single
 
 
-def fit_rows(folds: tuple[Rows, Rows], prior: ArrayLike, intercept: bool = True) -> Fit:
+def fit_rows(folds: tuple[SampleRows, SampleRows], prior: ArrayLike, intercept: bool = True) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
     with threads_for(sum(len(f.p) for f in folds)):
         return _fit_rows(folds, np.asarray(prior, np.float64), intercept)
 
 
-def _fit_rows(folds: tuple[Rows, Rows], prior: Double, intercept: bool) -> Fit:
+def _fit_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool) -> Fit:
     p = np.concatenate([f.p for f in folds]).astype(np.float64)
     y = np.concatenate([f.y for f in folds]).astype(np.float64)
     means = (p.mean(0), y.mean(0)) if intercept else (np.zeros(p.shape[1]), np.zeros(y.shape[1]))

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE / "support"), str(HERE.parent / "passes" / "support")]
+SUPPORT = HERE.parent / "passes" / "support"
+sys.path += map(str, [HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))])
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,9 @@ EXAMPLES = 12
 
 def prepare(checkout):
     """Let the modules be those of ``checkout``, one thread do the work, and no collection look at what stays."""
-    sys.path[:0] = [str(checkout), str(HERE / "support"), str(HERE.parent / "passes" / "support")]
+    support = HERE.parent / "passes" / "support"
+    rooms = (support / room for room in ("generator", "networks", "rules"))
+    sys.path[:0] = map(str, [checkout, HERE / "support", support, *rooms])
     os.environ |= dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
     warnings.simplefilter("ignore")
 
@@ -122,7 +124,7 @@ def summary(lines):
     """Text: shares, faults by kind with seeds, ops that stand too rarely where channels go."""
     from diff_known import known
 
-    from passes.graph.registry import rules
+    from passes.axes.registry import rules
 
     count = max(len(lines), 1)
     kinds, ops = defaultdict(list), Counter()

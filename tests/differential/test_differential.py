@@ -14,7 +14,7 @@ from diff_known import KNOWN, REGRESSIONS, known
 from diff_run import ways_of
 from diff_smaller import story
 
-from passes.graph.registry import rules
+from passes.axes.registry import rules
 
 PART, MANY = 20, 1000
 """Graphs of one test of the suite, and of the slow test."""

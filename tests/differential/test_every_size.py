@@ -9,13 +9,13 @@ import pytest
 from architectures import ARCHITECTURES
 from netkit import as_array, engine, session
 
-from onnx_merge.assignments import find_assignments
 from onnx_merge.errors import InputError, OnnxMergeError
-from onnx_merge.observe import RunObserver
-from onnx_merge.runtime import Session
-from onnx_merge.samples import feeds_at, index_bounds
+from onnx_merge.inputs.assignments import find_assignments
+from onnx_merge.inputs.feeds import feeds_at, index_bounds
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.runtime.session import Session
 from passes.pipeline import compress
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
 
 AXES = {2: {0: "N", 1: "L"}, 3: {0: "N", 2: "L"}, 4: {0: "N", 2: "H", 3: "W"}}
 """Rank of an input -> its axes that are left open, where the network runs so."""

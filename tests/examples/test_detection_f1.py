@@ -14,9 +14,9 @@ import onnx.numpy_helper
 import onnx.parser
 import pytest
 
-from onnx_merge import cli
-from onnx_merge.run import optimize
-from onnx_merge.runtime import CPU, Session
+from onnx_merge.cli import main as cli
+from onnx_merge.compression.optimize import optimize
+from onnx_merge.runtime.session import CPU, Session
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "detection_f1.py"

@@ -10,10 +10,10 @@ sys.path.append(str(Path(__file__).parent / "support"))
 from schema import checked  # noqa: E402
 from smallnet import network  # noqa: E402
 
-from onnx_merge.inspection import Inspection  # noqa: E402
-from onnx_merge.result import Result  # noqa: E402
-from onnx_merge.sweep_result import Sweep  # noqa: E402
-from onnx_merge.verification import Verification  # noqa: E402
+from onnx_merge.inspection.findings import Inspection  # noqa: E402
+from onnx_merge.report.result import Result  # noqa: E402
+from onnx_merge.sweeping.result import Sweep  # noqa: E402
+from onnx_merge.verification.findings import Verification  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent / "support"))
+SUPPORT = Path(__file__).parent / "support"
+sys.path += map(str, [SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))])

@@ -6,9 +6,9 @@ import re
 import pytest
 from netkit import TOLERANCE, compressed, difference, net, shape_of, twin_check
 
-from passes.graph.errors import PassError
-from passes.pipeline import Study, compress
-from passes.settings import CompressSettings
+from passes.interface.errors import PassError
+from passes.pipeline import Compressor, compress
+from passes.settings.compress import CompressSettings
 
 BODY = """net (float[N,3,6,6] x) => (float[N,5,6,6] y) {
     a = Conv(x, a_w)  ar = Relu(a)  b = Conv(ar, b_w)  br = Relu(b)  c = Conv(br, c_w)  s = Add(c, ar)
@@ -110,7 +110,7 @@ def test_a_prepared_study_gives_the_same_elsewhere():
     """In another process, that is; what was found out is not found out again there."""
     model = net(BODY, **WEIGHTS)
     for given in ({}, {"allocation": "auto"}, {"exclude": ("d",)}, {"select": "gm", "method": "prune"}):
-        study = Study(model, progress=lambda stage: None)
+        study = Compressor(model, progress=lambda stage: None)
         study.prepare(CompressSettings(keep=0.3, **given))
         sent = pickle.loads(pickle.dumps(study))
         for keep in (0.8, 0.3, 1.0):
@@ -130,5 +130,5 @@ def test_tensors_in_attributes_can_be_sent():
         a_w=(8, 3, 1, 1),
         y_w=(5, 8, 1, 1),
     )
-    study = pickle.loads(pickle.dumps(Study(model)))
+    study = pickle.loads(pickle.dumps(Compressor(model)))
     assert study.compress(CompressSettings(keep=0.5)).model == compress(model, CompressSettings(keep=0.5)).model

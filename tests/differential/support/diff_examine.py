@@ -7,7 +7,7 @@ from diff_inspect import inspected
 from diff_judge import Fault, judge, shrunk_ops
 from diff_run import WAYS, run, run_by_command
 
-from onnx_merge.threads import limited
+from onnx_merge.runtime.threads import limited
 
 BY_COMMAND = 11
 """One graph in so many goes through the command line."""

@@ -222,7 +222,7 @@ def _line(error):
 
 def shrunk_ops(outcome: Outcome) -> set[str]:
     """Op types that stand on an axis of which channels went."""
-    from passes.graph import terms  # the algebra's own: what is counted here is what it says
+    from passes.axes import algebra as terms
 
     found = outcome.compressed
     if found is None or not found.shrinks:

@@ -10,9 +10,9 @@ from pathlib import Path
 import onnx
 
 import onnx_merge
-from onnx_merge.cli import main
+from onnx_merge.cli.main import main
 from onnx_merge.errors import OnnxMergeError
-from passes.pipeline import Compressed, Study
+from passes.pipeline import Compressed, Compressor
 
 DOCUMENTED = {0, 2, 3, 4, 5}
 WAYS = ("lossless", "keep-one", "merge", "default")
@@ -54,18 +54,18 @@ def options_of(way: str, seed: int) -> dict[str, object]:
 
 @contextlib.contextmanager
 def watched():
-    """The results of `Study.compress` while this is open."""
-    found, original = [], Study.compress
+    """The results of `Compressor.compress` while this is open."""
+    found, original = [], Compressor.compress
 
     def compress(self, settings):
         found.append(original(self, settings))
         return found[-1]
 
-    Study.compress = compress
+    Compressor.compress = compress
     try:
         yield found
     finally:
-        Study.compress = original
+        Compressor.compress = original
 
 
 def run(model: onnx.ModelProto, way: str, seed: int) -> Outcome:

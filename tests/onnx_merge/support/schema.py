@@ -5,7 +5,7 @@ import json
 
 import jsonschema
 
-SCHEMA = json.loads(importlib.resources.files("onnx_merge").joinpath("report.schema.json").read_text("utf-8"))
+SCHEMA = json.loads(importlib.resources.files("onnx_merge.report").joinpath("report.schema.json").read_text("utf-8"))
 _validators = {
     kind: jsonschema.Draft202012Validator({"$ref": f"#/$defs/{kind}", "$defs": SCHEMA["$defs"]})
     for kind in ("run", "inspection", "sweep", "verify")

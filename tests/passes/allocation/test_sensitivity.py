@@ -8,18 +8,18 @@ from unitkit import Quiet
 
 from passes.allocation import sensitivity as sensitivity_module
 from passes.allocation.sensitivity import SHARES, Sensitivity
-from passes.analysis import analyse
-from passes.calibrated.views import View
-from passes.plan import PlanSettings
-from passes.planner import Planner
-from passes.shrink import unshrunk_twin
+from passes.analysis.analyse import analyse
+from passes.planning.plan import PlanSettings
+from passes.planning.planner import Planner
+from passes.reconstruction.weight_variants import WeightVariant
+from passes.surgery.apply_plan import unshrunk_twin
 
 
 def known(model, count=8):
     """(view of random samples in two batches, groups that may shrink, planner that knows what the samples show)."""
     found = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if not group.frozen]
-    view = View(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
+    view = WeightVariant(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
     norms = found.folded.norms
     return (
         view,

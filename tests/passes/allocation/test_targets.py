@@ -4,9 +4,9 @@ import pytest
 from allocatekit import NETS, compressed, costs, drafted, kept, left, model_of
 from netkit import net
 
-from passes.allocation.allocate import TargetError
-from passes.allocation.blocks import Blocks
-from passes.allocation.budget import Target
+from passes.allocation.allocator import TargetError
+from passes.settings.blocks import Blocks
+from passes.settings.target import Target
 
 
 @pytest.mark.parametrize("allocation", ["auto", "uniform"])

@@ -6,11 +6,11 @@ import pytest
 from netkit import check, difference, engine, filled, twin_check
 from onnx.reference import ReferenceEvaluator
 
+from passes.axes.algebra import atoms
+from passes.axes.inference import infer
 from passes.graph.functions import why_called
-from passes.graph.infer import infer
 from passes.graph.model import Graph
-from passes.graph.terms import atoms
-from passes.normalise import normalise
+from passes.transforms.canonicalize import canonicalize
 
 NET = "net (float[N,6] x) => (float[N,4] y) { a = pkg.Block(x, a_w)  b = pkg.Block(a, b_w)  y = MatMul(b, y_w) }"
 WEIGHTS = {"a_w": (6, 12), "b_w": (12, 10), "y_w": (10, 4)}
@@ -40,7 +40,7 @@ def ops(model):
 )
 def test_ops_that_mean_the_same(nodes, opset, model_opset):
     model = model_of(block(nodes, opset), opset=model_opset)
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert "Block" not in ops(result) and not result.functions
     assert difference(model, result) == 0
     shrunk = twin_check(model, keep=0.5).model
@@ -57,7 +57,7 @@ def test_ops_that_mean_the_same(nodes, opset, model_opset):
 )
 def test_ops_that_differ_stay_calls(nodes, opset, model_opset, differs):
     model = model_of(block(nodes, opset), opset=model_opset)
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert ops(result) == ["Block", "Block", "MatMul"] and [f.name for f in result.functions] == ["Block"]
     where = f"ai.onnx opset {opset}, the model is at {model_opset}"
     reason = f"is a function at {where}, and {differs} differs between them"
@@ -72,19 +72,19 @@ def test_a_function_inside_another():
     functions = inner + block("h = MatMul(x, w)  r = pkg.Act(h)  m = ReduceMean<axes=[1]>(r)  y = Sub(r, m)", 17)
     body = NET.replace("y = MatMul(b, y_w)", "c = pkg.Act(b)  y = MatMul(c, y_w)")
     model = model_of(functions, body)
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert ops(result) == ["Block", "Block", "Relu", "MatMul"]
     assert sorted(f.name for f in result.functions) == ["Act", "Block"]
     assert difference(model, result, start=ReferenceEvaluator) == 0  # onnxruntime takes the model's opset for all
     same = model_of(block("h = MatMul(x, w)  y = pkg.Act(h)", 17, inner))
-    assert ops(normalise(same, engine)) == ["MatMul", "Relu"] * 2 + ["MatMul"]
+    assert ops(canonicalize(same, engine)) == ["MatMul", "Relu"] * 2 + ["MatMul"]
 
 
 def test_attributes_of_a_call():
     functions = """<domain: "pkg", opset_import: ["" : 13]>
         Block <slope: float = 0.3> (x, w) => (y) { h = MatMul(x, w)  y = LeakyRelu<alpha: float = @slope>(h) }"""
     model = model_of(functions, NET.replace("pkg.Block(a, b_w)", "pkg.Block<slope=0.5>(a, b_w)"), opset=15)
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert [round(n.attribute[0].f, 3) for n in result.graph.node if n.op_type == "LeakyRelu"] == [0.3, 0.5]
     assert difference(model, result) == 0
 
@@ -97,7 +97,7 @@ def test_a_call_inside_a_branch():
         y = MatMul(b, y_w)
     }"""
     model = model_of(functions, body, a_w=(6, 12), y_w=(12, 4))
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert not result.functions
     assert difference(model, result) == 0
 
@@ -110,7 +110,7 @@ def test_overloads():
     other.overload = "smooth"
     other.node[1].op_type = "Sigmoid"
     model.graph.node[1].overload = "smooth"
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert ops(result) == ["MatMul", "Relu", "MatMul", "Sigmoid", "MatMul"]
 
 
@@ -118,7 +118,7 @@ def test_a_domain_that_only_the_function_imports():
     functions = """<domain: "pkg", opset_import: ["" : 18, "ai.onnx.ml" : 3]>
         Block (x, w) => (y) { h = MatMul(x, w)  y = ai.onnx.ml.Scaler<offset=[1.0], scale=[2.0]>(h) }"""
     model = model_of(functions)
-    result = normalise(model, engine)
+    result = canonicalize(model, engine)
     assert "Scaler" in ops(result)
     check(result)
     assert difference(model, result) == 0

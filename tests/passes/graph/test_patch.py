@@ -5,9 +5,9 @@ import pytest
 from netkit import array_of, attr_of, difference, feeds, net, node_of, run
 from onnx import helper, numpy_helper
 
-from passes.bias import add_bias
 from passes.graph.model import Graph
 from passes.graph.patch import Patch, copy_without_weights
+from passes.transforms.bias import add_bias
 
 BODY = """net (float[N,3] x) => (float[N,2] y) {
     a = Gemm<transB=1, alpha=0.5, beta=2.0>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v)

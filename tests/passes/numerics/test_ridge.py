@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.numerics.ridge import OUTPUTS, STRENGTHS, Moments, Rows, fit, fit_rows
+from passes.numerics.ridge import OUTPUTS, STRENGTHS, Moments, SampleRows, fit, fit_rows
 
 
 def moments(p, y):
@@ -66,7 +66,7 @@ def test_both_forms_agree(data, noise, drift, intercept):
     few, targets = few.astype(np.float32), targets.astype(np.float32)
     wide = few.astype(np.float64), targets.astype(np.float64)
     one = fit(halves(*wide, moments), np.zeros((4, 6)), intercept)
-    two = fit_rows(halves(few, targets, Rows), np.zeros((4, 6)), intercept)
+    two = fit_rows(halves(few, targets, SampleRows), np.zeros((4, 6)), intercept)
     assert one.strength == two.strength
     # The primal form adds its floor of 1e-6 and the rounding of float32 sums to the diagonal.
     np.testing.assert_allclose(two.weights, one.weights, rtol=1e-2, atol=1e-2)
@@ -79,7 +79,7 @@ def test_fewer_samples_than_features():
     p, true = rng.standard_normal((20, 60)).astype(np.float32), rng.standard_normal((5, 60))
     prior = true + 0.1 * rng.standard_normal((5, 60))
     y = (p @ true.T).astype(np.float32)
-    result = fit_rows(halves(p, y, Rows), prior)
+    result = fit_rows(halves(p, y, SampleRows), prior)
     assert result.error < 1e-3
     assert np.linalg.norm(result.weights - prior) <= np.linalg.norm(true - prior)
 
@@ -102,7 +102,7 @@ def test_what_hardly_stirs_does_not_blow_up_where_it_does(few):
     rare[[3, 8]] = 1e-3
     y[[3, 8]] += 1.0
     seen = np.concatenate([p, rare], axis=1).astype(np.float32 if few else np.float64)
-    solve, kind = (fit_rows, Rows) if few else (fit, moments)
+    solve, kind = (fit_rows, SampleRows) if few else (fit, moments)
     result = solve(halves(seen, y.astype(seen.dtype), kind), np.zeros((4, features + 1)))
     assert np.abs(result.weights[:, -1]).max() < 1.0
 

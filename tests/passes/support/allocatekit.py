@@ -3,12 +3,12 @@
 import numpy as np
 from netkit import engine, net
 
-from passes.calibrated.views import Samples
-from passes.cost import cost
+from passes.cost.cost import cost
 from passes.graph.model import Graph
-from passes.normalise import normalise
 from passes.pipeline import compress
-from passes.settings import CompressSettings
+from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.settings.compress import CompressSettings
+from passes.transforms.canonicalize import canonicalize
 
 CHAIN = """net (float[N,6,6,6] x) => (float[N,5,6,6] y) {
     a = Conv(x, a_w, a_b)  ar = Relu(a)  b = Conv<pads=[1,1,1,1]>(ar, b_w, b_b)  br = Relu(b)
@@ -33,7 +33,7 @@ def model_of(name="chain", **weights):
 def samples_for(model, count=16):
     dims = [d.dim_value or count for d in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.random.default_rng(0).standard_normal([count, *dims[1:]]).astype(np.float32)
-    return Samples({model.graph.input[0].name: x}, True, engine)
+    return CalibrationSamples({model.graph.input[0].name: x}, True, engine)
 
 
 def chosen(**settings):
@@ -55,7 +55,7 @@ def kept(result):
 
 
 def costs(model):
-    found = cost(Graph(normalise(model)))
+    found = cost(Graph(canonicalize(model)))
     return found.macs, found.params
 
 

@@ -8,9 +8,9 @@ import onnx.parser
 import onnxruntime
 from onnx import numpy_helper
 
-from passes.graph.errors import RunError
+from passes.interface.errors import RunError
 from passes.pipeline import compress
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
 
 TOLERANCE = 1e-5
 """Relative to the largest output: float32 sums in another order."""
@@ -76,7 +76,7 @@ def run(model, inputs=None):
 
 
 def engine(model):
-    """What computes constants and runs pieces of models: `onnx_merge.pieces` in its shortest form."""
+    """What computes constants and runs pieces of models: `onnx_merge.runtime.segment_runner` in its shortest form."""
     try:
         loaded = session(model)
     except Exception as error:
@@ -126,7 +126,8 @@ def as_array(value):
 
 
 def observer(model, sizes, names):
-    """Shapes by running the model once: what `onnx_merge.observe` gives the passes, in its shortest form."""
+    """Shapes by running the model once: what `onnx_merge.inputs.shape_observer` gives the passes, in its shortest
+    form."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     own = {v.name for v in model.graph.output}
     copy.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in own)

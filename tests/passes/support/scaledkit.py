@@ -7,12 +7,12 @@ from netkit import feeds, session
 from onnx.reference import ReferenceEvaluator
 from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
-from passes.graph.groups import channel_groups
-from passes.graph.infer import Role, infer
+from passes.axes.channel_groups import channel_groups
+from passes.axes.index_maps import kept_indices
+from passes.axes.inference import Role, infer
 from passes.graph.model import Graph, copy_with_arrays
 from passes.pipeline import compress
-from passes.project import kept_indices
-from passes.settings import CompressSettings
+from passes.settings.compress import CompressSettings
 
 EXACT = 1e-5
 """Relative to an output's norm."""

@@ -9,12 +9,12 @@ from netkit import engine, net
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from passes.analysis import analyse
-from passes.calibrated.layers import solvable_layers
-from passes.calibrated.unit import find_units
-from passes.calibrated.unit_model import Sizes, UnitModel
-from passes.graph import terms
-from passes.numerics.descent import Affine
+from passes.analysis.analyse import analyse
+from passes.axes import algebra as terms
+from passes.numerics.gauss_newton import Affine
+from passes.reconstruction.layer_pair import find_layer_pairs
+from passes.reconstruction.layer_pair_model import Sizes, UnitModel
+from passes.statistics.linear_layers import solvable_layers
 
 KEPT = np.array([0, 2, 3])
 """Of five hidden channels."""
@@ -49,7 +49,7 @@ def cut_units(model, kept):
     layers = solvable_layers(typing)
     axes = {layer.output: layer.axis for layer in layers.values()}
     keep = {terms.resolve(typing.axes[name][axes[name]]): indices for name, indices in kept.items()}
-    return typing, find_units(typing, list(layers.values()), keep), keep
+    return typing, find_layer_pairs(typing, list(layers.values()), keep), keep
 
 
 @dataclass

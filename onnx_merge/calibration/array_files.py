@@ -1,0 +1,123 @@
+"""Samples from files of NumPy arrays: one file of many samples, or a folder of files with one or several each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.errors import InputError
+from onnx_merge.inputs.feeds import Stored, by_input, conform, read_arrays
+from onnx_merge.runtime.session import TensorInfo
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+
+
+def array_files(folder: Path) -> list[Path]:
+    """The .npz and .npy files in ``folder``, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
+
+
+def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int, most: float = math.inf) -> dict[str, Array]:
+    """At most ``count`` samples, evenly spaced, of an .npz or .npy file: (N, ...) by input name; fewer where they take
+    more than ``most`` bytes.
+
+    Raises
+    ------
+    InputError: the file cannot be read or does not fit.
+    """
+    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}", most)
+
+
+def load_array_folder(
+    paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+) -> dict[str, Array]:
+    """At most ``count`` samples from files of one or several each, with or without the first axis; fewer where they
+    take more than ``most`` bytes.
+
+    They are evenly spaced over the files, and within each.
+
+    Raises
+    ------
+    InputError: a file cannot be read or does not fit.
+    """
+    first = with_batch(by_input(read_arrays(paths[0]), inputs, f"{paths[0]}"), inputs)
+    count = fitting(first, inputs, count, most)
+    files = [paths[k] for k in spaced(len(paths), count)]
+    share = -(-count // len(files))
+    parts: list[dict[str, Array]] = []
+    for path in files:
+        named = by_input(read_arrays(path), inputs, f"{path}")
+        parts.append(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"))
+    feeds = joined(parts, inputs, "the files")
+    return {n: a[spaced(len(a), count)] if has_rows(a) else a for n, a in feeds.items()}
+
+
+def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
+    """``arrays`` with a first axis of one where they lack it."""
+    ranks = {i.name: len(i.shape) for i in inputs}
+    return {n: np.asarray(a)[None] if ranks[n] and a.ndim == ranks[n] - 1 else a for n, a in arrays.items()}
+
+
+def fitting(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], count: int, most: float) -> int:
+    """``count``, or as many samples like those of ``arrays`` (N, ...) as take ``most`` bytes in the inputs' types."""
+    each = sum(math.prod(arrays[i.name].shape[1:]) * i.dtype.itemsize for i in inputs if i.shape)
+    return max(1, int(min(count, most / max(1, each))))
+
+
+def chosen_rows(
+    arrays: Mapping[str, Stored],
+    inputs: Sequence[TensorInfo],
+    count: int,
+    where: str,
+    most: float = math.inf,
+) -> dict[str, Array]:
+    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types; fewer where they take more
+    than ``most`` bytes.
+
+    Raises
+    ------
+    InputError: they do not fit, or their numbers differ.
+    """
+    counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{where} has different numbers of samples: {counts}")
+    count = fitting(arrays, inputs, count, most)
+    rows = spaced(next(iter(counts.values()), 1), count)
+    taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
+    return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}
+
+
+def joined(parts: Sequence[dict[str, Array]], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+    """All samples of ``parts``; dynamic dims must have one size in all of them.
+
+    Raises
+    ------
+    InputError: their shapes differ.
+    """
+    feeds: dict[str, Array] = {}
+    for info in inputs:
+        arrays = [part[info.name] for part in parts]
+        if sizes := [shape for shape in _shapes(arrays) if shape != arrays[0].shape[1:]]:
+            raise InputError(
+                f"{where}: {info.name!r} has samples of different shapes, {arrays[0].shape[1:]} and {sizes[0]}: "
+                "bring them to one size"
+            )
+        feeds[info.name] = np.concatenate(arrays) if info.shape else arrays[0]
+    return feeds
+
+
+def _shapes(arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:
+    yield from (array.shape[1:] for array in arrays)
+
+
+def spaced(total: int, count: int) -> list[int]:
+    """At most ``count`` of the indices below ``total``, evenly spaced: samples are often sorted by class."""
+    if total <= count:
+        return list(range(total))
+    return [int(k) for k in np.linspace(0, total - 1, count).round()]

@@ -1,0 +1,65 @@
+"""The user's samples, divided: some to fit layers to, others to measure on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from onnx_merge.calibration.load import Calibration
+from onnx_merge.calibration.splits import LEAST, found_in, held_count, held_rows, parted
+from onnx_merge.inputs.feeds import Samples
+from passes.numerics.arrays import has_rows
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """``fitted``: samples to fit to; ``measured``: those to measure on, which are the same ones where they were too few
+    to divide (``in_sample``); ``what``: a word for the latter."""
+
+    fitted: Calibration
+    measured: Samples
+    what: str
+    in_sample: bool = False
+
+
+def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool = False) -> Division:
+    """Divide the user's samples, at most ``count`` of which are fitted to; ``half``, ``unit``: see
+    `splits.held_count`."""
+    total = len(loaded)
+    held = held_count(total, count, half=half, unit=unit) if _divisible(loaded) else 0
+    if not held:
+        return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
+    kept, apart = parted(loaded.feeds, held_rows(total, held, seed, unit))
+    return Division(replace(loaded, feeds=kept), Samples(apart), f"the {held:,} samples that were held out")
+
+
+def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: int) -> Division:
+    """Divide labelled samples, of the file ``name``, where there are no others to fit to."""
+    assert labelled.labels is not None  # or they are not labelled
+    whole = Calibration(labelled.feeds, f"part of {name}", True)
+    total = len(whole)
+    held = held_count(total, count, half=True, unit=unit) if _divisible(whole) else 0
+    if not held:
+        return Division(whole, labelled, "the labelled samples, which were fitted to as well", True)
+    rows = held_rows(total, held, seed, unit)
+    kept, apart = parted(labelled.feeds, rows)
+    measured = Samples(apart, labelled.labels[rows])
+    return Division(replace(whole, feeds=kept), measured, f"the {held:,} labelled samples that were held out")
+
+
+def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, seed: int) -> Division:
+    """Labelled samples to measure on and others to fit to, of which some may be the same: those are divided too."""
+    assert labelled.labels is not None  # or they are not labelled
+    what = "the labelled samples"
+    if not found_in(loaded.feeds, labelled.feeds).any():
+        return Division(loaded, labelled, what)
+    fitted = divided(loaded, unit, count, seed).fitted.take(count)
+    unseen = ~found_in(labelled.feeds, fitted.feeds)
+    if unseen.sum() < LEAST:
+        return Division(loaded, labelled, f"{what}, which were fitted to as well", True)
+    feeds = {n: a[unseen] if has_rows(a) else a for n, a in labelled.feeds.items()}
+    return Division(fitted, Samples(feeds, labelled.labels[unseen]), f"{what} that were not fitted to")
+
+
+def _divisible(loaded: Calibration) -> bool:
+    """Whether all inputs hold as many samples."""
+    return len({len(a) for a in loaded.feeds.values() if has_rows(a)}) == 1

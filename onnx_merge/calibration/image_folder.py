@@ -1,0 +1,142 @@
+"""Samples from a folder of images: resized, cut and normalised as image classifiers expect it."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.calibration.array_files import spaced
+from onnx_merge.calibration.dead_leaves import dead_leaves
+from onnx_merge.calibration.input_statistics import input_range
+from onnx_merge.errors import InputError, UsageError
+from onnx_merge.inputs.feeds import Sizes, describe, resolve_shapes
+from onnx_merge.runtime.session import TensorInfo
+
+Array = NDArray[Any]
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's names by number of channels."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSettings:
+    """How pixels become inputs: see `onnx_merge.calibration.load.load_calibration`."""
+
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    layout: str = "auto"
+    model: onnx.ModelProto | None = None
+    base_dir: Path | None = None
+    sizes: Sizes | None = None
+    most: float = math.inf
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images in ``folder`` and the folders in it, by path."""
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+
+
+def load_images(
+    paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, settings: ImageSettings
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """At most ``count`` images, evenly spaced over ``paths``, as the model's input (N, ...); and notes.
+
+    The short side is brought to the input's and the middle cut out; pixels in 0..1 lose ``mean`` and are divided by
+    ``std``. Integer inputs take the bytes as they are.
+
+    Raises
+    ------
+    InputError: an image cannot be read, or the model does not take images.
+    UsageError: ``mean``, ``std`` or ``layout`` do not fit; or Pillow is not installed.
+    """
+    info, axis, shape = _image_input(inputs, settings)
+    channels, (height, width) = shape[axis], [n for a, n in enumerate(shape) if a not in (0, axis)]
+    notes = []
+    if any(not isinstance(dim, int) or dim < 1 for dim in info.shape[1:]):
+        notes.append(f"images are cut to {height} x {width}, since the model leaves the size open: see --input-shape")
+    bytes_ = info.dtype == np.uint8
+    if bytes_ and (settings.mean is not None or settings.std is not None):
+        raise UsageError(f"input {info.name!r} takes bytes: mean and std do not apply")
+    mean, std = (_each(name, getattr(settings, name), channels, float(name == "std")) for name in ("mean", "std"))
+    if settings.mean is None and settings.std is None and not bytes_:
+        scale = _scale(info, axis, channels, settings)
+        std = std / scale
+        notes.append(f"pixels go from 0 to {scale:g}, with no mean and std: if the model was trained with, give them")
+    pillow = _pillow()
+    # Twice, since they are turned from rows of pixels into planes.
+    wanted = min(count, len(paths))
+    count = max(1, int(min(wanted, settings.most / (2 * info.dtype.itemsize * height * width * channels))))
+    if count < wanted:
+        notes.append(f"{count} images were read: more do not fit --memory-limit")
+    feed = np.empty((min(count, len(paths)), height, width, channels), np.uint8 if bytes_ else np.float32)
+    for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
+        pixels = _pixels(pillow, path, height, width, channels)
+        feed[k] = pixels if bytes_ else (pixels / np.float32(255) - mean) / std
+    if axis == 1:
+        feed = np.ascontiguousarray(feed.transpose(0, 3, 1, 2))
+    return {info.name: feed.astype(info.dtype, copy=False)}, tuple(notes)
+
+
+def _image_input(inputs: Sequence[TensorInfo], settings: ImageSettings) -> tuple[TensorInfo, int, tuple[int, ...]]:
+    """The model's input, the axis of its channels, its shape (1, ...)."""
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise InputError(f"images can feed models with one input, not {names}: give .npz files with these keys")
+    info = inputs[0]
+    problem = f"images do not fit input {info.name!r} of type {info.dtype} and shape {describe(info.shape)}"
+    if len(info.shape) != 4 or (info.dtype.kind in "iub" and info.dtype != np.uint8) or info.dtype == object:
+        raise InputError(f"{problem}: give arrays")
+    shape = resolve_shapes(inputs, 1, settings.sizes or {})[info.name]
+    axes = {"nchw": (1,), "nhwc": (3,)}.get(settings.layout, (1, 3))
+    axis = next((a for a in axes if shape[a] in MODES), None)
+    if axis is None:
+        if settings.layout != "auto":
+            raise UsageError(f"{problem} in the layout {settings.layout}")
+        raise InputError(f"{problem}: it has neither 1, 3 nor 4 channels; give arrays")
+    return info, axis, shape
+
+
+def _each(name: str, given: Sequence[float] | None, channels: int, default: float) -> Array:
+    values = np.array([default] if given is None else list(given), np.float32)
+    if values.shape not in ((1,), (channels,)):
+        raise UsageError(f"{name} has {len(values)} numbers, but the model's images have {channels} channels")
+    if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
+        raise UsageError(f"{name} must be {'positive' if name == 'std' else 'finite'} numbers, not {values.tolist()}")
+    return np.broadcast_to(values, (channels,))
+
+
+def _scale(info: TensorInfo, axis: int, channels: int, settings: ImageSettings) -> float:
+    """255 if the model tells that it takes such pixels, else 1."""
+    if settings.model is None:
+        return 1.0
+    images = dead_leaves(32, channels, 32, 32, np.random.default_rng(0))
+    known = input_range(settings.model, info.name, axis, 4, images, settings.base_dir)
+    return 255.0 if known is not None and known.high == 255.0 else 1.0
+
+
+def _pillow() -> Any:
+    try:
+        return importlib.import_module("PIL.Image"), importlib.import_module("PIL.ImageOps")
+    except ImportError as error:
+        raise UsageError("reading images needs Pillow: pip install 'onnx_merge[images]'") from error
+
+
+def _pixels(pillow: Any, path: Path, height: int, width: int, channels: int) -> Array:
+    """The middle of an image (H, W, C), as bytes."""
+    module, operations = pillow
+    try:
+        with module.open(path) as opened:
+            image = operations.exif_transpose(opened).convert(MODES[channels])
+            # Enlarged or reduced to cover the input, then cut.
+            image = operations.fit(image, (width, height), module.Resampling.BILINEAR)
+            return np.asarray(image, np.uint8).reshape(height, width, channels)
+    except (OSError, ValueError, SyntaxError, module.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error

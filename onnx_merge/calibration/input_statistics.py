@@ -1,0 +1,213 @@
+"""What a model itself tells of the pixels it was trained on: a normalisation at its input, or recorded statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from passes.shapes.overridable_inputs import overridable
+
+Array = NDArray[Any]
+PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
+"""Of pixels in 0..1, over many photographs."""
+PATCHES = 20_000
+"""Pieces of images from which the answers of the first filters are told."""
+
+
+@dataclass(frozen=True, eq=False)
+class InputRange:
+    """Mean and deviation (C,) of each channel; the limits of raw pixels, if they are such; where this was read."""
+
+    mean: Array
+    deviation: Array
+    high: float | None
+    basis: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Chain:
+    """What a tensor is of the input: ``factor`` * x + ``shift``, each (C,), the channels along ``axis``."""
+
+    tensor: str
+    factor: Array
+    shift: Array
+    axis: int
+    rank: int
+
+
+def input_range(
+    model: onnx.ModelProto, name: str, axis: int, rank: int, images: Array, base_dir: Path | None = None
+) -> InputRange | None:
+    """What the model tells of the input ``name``, whose channels are along ``axis`` of ``rank``; None if nothing.
+
+    ``images`` (N, C, H, W) have mean 0 and deviation 1: where only the answers of the first convolution were recorded,
+    they tell what input gives such answers.
+    """
+    channels = images.shape[1]
+    constants = _Constants(model, base_dir)
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for tensor in node.input:
+            if node.op_type != "Shape":
+                readers.setdefault(tensor, []).append(node)
+    chain = _Chain(name, np.ones(channels), np.zeros(channels), axis, rank)
+    while len(readers.get(chain.tensor, ())) == 1:
+        node = readers[chain.tensor][0]
+        after = _step(chain, node, constants)
+        if after is None:
+            break
+        chain = after
+    for node in readers.get(chain.tensor, ()):
+        found: tuple[Array, Array] | None = None
+        if node.op_type == "BatchNormalization" and chain.axis == 1:
+            recorded = [constants.get(n) for n in node.input[3:5]]
+            if recorded[0] is not None and recorded[1] is not None and recorded[0].shape == (channels,):
+                found = recorded[0], np.sqrt(np.maximum(recorded[1], 1e-12))
+        elif node.op_type == "Conv" and chain.axis == 1 and len(readers.get(node.output[0], ())) == 1:
+            found = _before_convolution(node, readers[node.output[0]][0], constants, images)
+        if found is not None and np.all(chain.factor != 0):
+            mean, deviation = (found[0] - chain.shift) / chain.factor, found[1] / np.abs(chain.factor)
+            return InputRange(mean, deviation, _limit(mean, deviation), "statistics of the first BatchNormalization")
+    return _of_normalisation(chain)
+
+
+def _step(chain: _Chain, node: onnx.NodeProto, constants: _Constants) -> _Chain | None:
+    """``chain`` at the output of ``node``; None if that is no scale and shift of each channel."""
+    out = node.output[0] if node.output else ""
+    if node.op_type in ("Identity", "Cast", "Dropout") and node.input[0] == chain.tensor:
+        return replace(chain, tensor=out)
+    if node.op_type == "Transpose":
+        perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(chain.rank))[::-1])
+        return replace(chain, tensor=out, axis=perm.index(chain.axis)) if len(perm) == chain.rank else None
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+        return None
+    first = node.input[0] == chain.tensor
+    constant = constants.get(node.input[1 if first else 0])
+    value = None if constant is None else _by_channel(constant, chain)
+    if value is None or (node.op_type == "Div" and (not first or np.any(value == 0))):
+        return None
+    if node.op_type in ("Mul", "Div"):
+        scale = value if node.op_type == "Mul" else 1 / value
+        return replace(chain, tensor=out, factor=chain.factor * scale, shift=chain.shift * scale)
+    if node.op_type == "Add":
+        return replace(chain, tensor=out, shift=chain.shift + value)
+    sign = 1.0 if first else -1.0
+    return replace(chain, tensor=out, factor=sign * chain.factor, shift=sign * (chain.shift - value))
+
+
+def _by_channel(constant: Array, chain: _Chain) -> Array | None:
+    """A constant (C,) or of one element for all; None if it is neither."""
+    if constant.ndim > chain.rank or not np.issubdtype(constant.dtype, np.number):
+        return None
+    shape = (1,) * (chain.rank - constant.ndim) + constant.shape
+    channels = len(chain.factor)
+    if any(size != 1 for axis, size in enumerate(shape) if axis != chain.axis) or shape[chain.axis] not in (
+        1,
+        channels,
+    ):
+        return None
+    return np.broadcast_to(constant.astype(np.float64).reshape(-1), (channels,))
+
+
+def _of_normalisation(chain: _Chain) -> InputRange | None:
+    """Raw pixels, from what is taken off them and what they are divided by; None if nothing is done to them."""
+    factor, shift = chain.factor, chain.shift
+    if np.any(factor == 0) or (np.allclose(factor, 1) and np.allclose(shift, 0)):
+        return None
+    middle = float(np.median(-shift / factor))  # what becomes zero
+    bytes_ = middle > 2 or (abs(middle) < 0.01 and float(np.median(np.abs(factor))) < 0.05)
+    if not bytes_ and not 0.05 < middle < 0.95:
+        return None
+    high = 255.0 if bytes_ else 1.0
+    mean = -shift / factor if 0.2 * high < middle < 0.8 * high else np.full(len(factor), PHOTO_MEAN * high)
+    deviation = 1 / np.abs(factor)
+    likely = (0.15 * high < deviation) & (deviation < 0.35 * high)
+    return InputRange(mean, np.where(likely, deviation, PHOTO_DEVIATION * high), high, "the model's own normalisation")
+
+
+def _limit(mean: Array, deviation: Array) -> float | None:
+    """255 or 1 if these are statistics of raw pixels."""
+    for high in (255.0, 1.0):
+        middling = np.all((0.2 * high < mean) & (mean < 0.8 * high))
+        if middling and np.all((0.1 * high < deviation) & (deviation < 0.5 * high)):
+            return high
+    return None
+
+
+def _before_convolution(
+    conv: onnx.NodeProto, norm: onnx.NodeProto, constants: _Constants, images: Array
+) -> tuple[Array, Array] | None:
+    """Mean and deviation (C,) of the images whose answers have the recorded statistics; None if none have."""
+    if norm.op_type != "BatchNormalization" or norm.input[0] != conv.output[0]:
+        return None
+    weight, mean, variance = (constants.get(n) for n in (conv.input[1], *norm.input[3:5]))
+    bias = constants.get(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else np.zeros(1)
+    channels = images.shape[1]
+    if weight is None or mean is None or variance is None or bias is None or weight.shape[1:2] != (channels,):
+        return None
+    if mean.ndim != 1:  # of each place by itself
+        return None
+    dilation = next((list(a.ints) for a in conv.attribute if a.name == "dilations"), [1, 1])
+    if weight.ndim != 4 or any(
+        d * (k - 1) >= n for d, k, n in zip(dilation, weight.shape[2:], images.shape[2:], strict=True)
+    ):
+        return None
+    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    answers = (_patches(images, weight.shape[2:], dilation) @ rows.T).std(0)
+    wanted = np.sqrt(np.maximum(variance.astype(np.float64), 0))
+    alive = (answers > 1e-9) & (wanted > 1e-3 * wanted.max())
+    if alive.sum() < channels:
+        return None
+    ratios = np.log(wanted[alive] / answers[alive])
+    scale = float(np.exp(np.median(ratios)))
+    if np.median(np.abs(ratios - np.median(ratios))) > 0.6:
+        return None
+    sums = weight.sum((2, 3), dtype=np.float64)[alive] * (scale / wanted[alive])[:, None]
+    offsets = ((mean - bias)[alive] / wanted[alive]).astype(np.float64)
+    inner = sums.T @ sums
+    ridge = max(0.01 * float(np.trace(inner)) / channels, 1e-12)
+    return scale * np.linalg.solve(inner + ridge * np.eye(channels), sums.T @ offsets), np.full(channels, scale)
+
+
+def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Array:
+    """Pieces (P, C * KH * KW) of ``images`` (N, C, H, W), at random places."""
+    rng = np.random.default_rng(0)
+    count, _, height, width = images.shape
+    spread = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    n = rng.integers(0, count, PATCHES)[:, None, None]
+    y = rng.integers(0, height - spread[0], PATCHES)[:, None, None] + dilation[0] * np.arange(kernel[0])[:, None]
+    x = rng.integers(0, width - spread[1], PATCHES)[:, None, None] + dilation[1] * np.arange(kernel[1])
+    return images[n, :, y, x].transpose(0, 3, 1, 2).reshape(PATCHES, -1)
+
+
+class _Constants:
+    """Values of initializers that nobody overrides and Constant nodes, also behind Identity; read when asked for."""
+
+    def __init__(self, model: onnx.ModelProto, base_dir: Path | None) -> None:
+        self._base_dir = str(base_dir or "")
+        defaults = overridable(model)
+        self._tensors: dict[str, onnx.TensorProto] = {
+            t.name: t for t in model.graph.initializer if t.name not in defaults
+        }
+        aliases: Mapping[str, str] = {
+            n.output[0]: n.input[0] for n in model.graph.node if n.op_type == "Identity" and n.input
+        }
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+                self._tensors[node.output[0]] = node.attribute[0].t
+        self._aliases = aliases
+
+    def get(self, name: str) -> Array | None:
+        """The value of the tensor ``name``; None if it is computed."""
+        while name not in self._tensors and name in self._aliases:
+            name = self._aliases[name]
+        if name not in self._tensors:
+            return None
+        return numpy_helper.to_array(self._tensors[name], self._base_dir)

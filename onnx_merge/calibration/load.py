@@ -1,0 +1,168 @@
+"""Samples to calibrate on: the user's, from wherever they come, or made-up ones where there are none."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.calibration.array_files import array_files, load_array_file, load_array_folder
+from onnx_merge.calibration.image_folder import ImageSettings, image_files, load_images
+from onnx_merge.calibration.python_source import is_pair, load_function, load_items
+from onnx_merge.calibration.synthetic import has_images, synthetic_feeds
+from onnx_merge.config.user_code import split_function
+from onnx_merge.errors import InputError, UsageError
+from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
+from onnx_merge.runtime.session import TensorInfo
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+KINDS = "an .npz or .npy file, a folder of such files or of images, module.py:function, synthetic or none"
+SYNTHETIC_BYTES = 512 * 2**20
+"""Of made-up samples, at most, if there are eight or more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Samples for every input: ``feeds`` (N, ...) by its name, the first dim being the sample."""
+
+    feeds: dict[str, Array]
+    source: str
+    """For the report: calib.npz, folder of 312 images, synthetic images."""
+    real: bool
+    """Whether the samples are the user's."""
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return min((len(array) for array in self.feeds.values() if has_rows(array)), default=0)
+
+    def take(self, count: int) -> Calibration:
+        """At most ``count`` of the samples, evenly spaced."""
+        total = len(self)
+        if total <= count:
+            return self
+        rows = np.linspace(0, total - 1, count).round().astype(int)
+        return replace(self, feeds={n: a[rows] if has_rows(a) else a for n, a in self.feeds.items()})
+
+
+def load_calibration(
+    source: object,
+    inputs: Sequence[TensorInfo],
+    *,
+    count: int = 256,
+    seed: int = 0,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    layout: str = "auto",
+    model: onnx.ModelProto | None = None,
+    base_dir: Path | None = None,
+    sizes: Sizes | None = None,
+    most: float = math.inf,
+) -> Calibration:
+    """At most ``count`` samples from ``source``, checked against ``inputs``. The same ones every time.
+
+    Parameters
+    ----------
+    source: one of
+
+        - ``"synthetic"``: made up (see `onnx_merge.calibration.synthetic`); so are None and ``"auto"``. ``"none"``: no
+          samples;
+        - a path: an .npz or .npy file, a folder of such files, a folder of images;
+        - ``"module.py:function"``: a function in a file, which is run, and returns or yields what follows;
+        - arrays by input name, or the array of a single input: (N, ...);
+        - an iterable of such for one or several samples each, with or without the first axis;
+        - an object with ``get_next``, as onnxruntime's calibration takes it; a function that returns any of these;
+        - a pair of an iterable (or of a folder, which gives the paths of its files) and a function that makes arrays
+          of each of its items.
+    mean, std: of pixels in 0..1, for images; one for each channel, or one for all.
+    layout: of images; auto: where the 1, 3 or 4 channels stand.
+    model, base_dir: the model, whose normalisation and embeddings tell what inputs are like; the folder of its data.
+    sizes: of dynamic dims, by symbol or input, where samples are made up or images cut.
+    most: bytes that the samples may take; there are fewer where they would take more.
+
+    Raises
+    ------
+    InputError: the source cannot be read, or does not fit the model.
+    UsageError: the arguments make no sense; or images are to be read and Pillow is not installed.
+    """
+    if count < 1:
+        raise UsageError(f"calibration needs at least 1 sample, not {count}")
+    if source is None or (isinstance(source, str) and source in ("auto", "synthetic")):
+        return _synthetic(inputs, count, seed, model, base_dir, sizes, most)
+    if isinstance(source, str) and source == "none":
+        return Calibration({}, "none", False)
+    return _given(source, inputs, count, ImageSettings(mean, std, layout, model, base_dir, sizes, most))
+
+
+def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
+    """The user's samples, with a note where memory holds no more of them."""
+    found = _read(source, inputs, count, images)
+    if not len(found) or not len(found) < count:
+        return found
+    each = sum(a.nbytes for a in found.feeds.values() if a.ndim) / len(found)
+    if each * (len(found) + 1) <= images.most:
+        return found
+    return replace(found, notes=(*found.notes, f"{len(found)} samples were read: more do not fit --memory-limit"))
+
+
+def _read(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
+    most = images.most
+    if isinstance(source, (str, os.PathLike)):
+        function = split_function(os.fspath(source))
+        if function is not None:
+            feeds = load_function(*function, inputs, count, most)
+            return Calibration(feeds, f"{function[0].name}:{function[1]}", True)
+        return _from_path(Path(source), inputs, count, images)
+    if is_pair(source) and isinstance(source[0], (str, os.PathLike)):
+        folder = Path(source[0])
+        if not folder.is_dir():
+            raise InputError(f"{folder} is no folder: beside a function, give a folder or an iterable")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        return Calibration(load_items((files, source[1]), inputs, count, f"{folder}", most), f"{folder.name}", True)
+    return Calibration(load_items(source, inputs, count, "calib", most), "arrays from Python", True)
+
+
+def _from_path(path: Path, inputs: Sequence[TensorInfo], count: int, settings: ImageSettings) -> Calibration:
+    if not path.is_dir():
+        if path.suffix.lower() not in (".npz", ".npy"):
+            problem = "is no calibration data" if path.exists() else "does not exist"
+            raise InputError(f"{path} {problem}: give {KINDS}")
+        return Calibration(load_array_file(path, inputs, count, settings.most), path.name, True)
+    arrays, images = array_files(path), image_files(path)
+    if arrays and images:
+        raise InputError(
+            f"{path} holds both arrays and images, such as {arrays[0].name} and {images[0].name}: part them"
+        )
+    if arrays:
+        feeds = load_array_folder(arrays, inputs, count, settings.most)
+        return Calibration(feeds, f"folder of {len(arrays)} array files", True)
+    if not images:
+        raise InputError(f"{path} holds no .npz or .npy files and no images (jpg, png, bmp, webp)")
+    feeds, notes = load_images(images, inputs, count, settings)
+    return Calibration(feeds, f"folder of {len(images)} images", True, notes)
+
+
+def _synthetic(
+    inputs: Sequence[TensorInfo],
+    count: int,
+    seed: int,
+    model: onnx.ModelProto | None,
+    base_dir: Path | None,
+    sizes: Sizes | None,
+    most: float,
+) -> Calibration:
+    bounds = index_bounds(model) if model is not None else {}
+    one = random_feeds(inputs, 1, seed, sizes, bounds)
+    each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
+    fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC_BYTES) / each))))
+    notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
+    feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model, base_dir)
+    kind = "images" if has_images(inputs, sizes) else "samples"
+    return Calibration(feeds, f"synthetic {kind}", False, notes)

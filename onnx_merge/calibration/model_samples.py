@@ -1,0 +1,355 @@
+"""The samples that a model is fitted to and compared on: found, divided and checked before the work begins."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
+from onnx_merge.calibration.load import Calibration, load_calibration
+from onnx_merge.calibration.more_samples import more_given, more_made
+from onnx_merge.calibration.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, to_load
+from onnx_merge.calibration.synthetic import has_images
+from onnx_merge.config.options import Options
+from onnx_merge.equivalence.verifiable import CHECKED, cannot_load, check_verifiable
+from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
+from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.feeds import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes, rows_of
+from onnx_merge.inputs.integer_inputs import unknown_ranges
+from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
+from onnx_merge.inputs.random_samples import fewer_large, random_samples
+from onnx_merge.metrics.metric import metric_of
+from onnx_merge.runtime.session import Optimisation, ProviderChoice, Session, loaded
+from passes.numerics.arrays import has_rows
+from passes.statistics.sample_need import MoreSamples
+
+Array = NDArray[Any]
+
+
+@dataclass
+class ModelSamples:
+    """A model and samples for it. What is wrong with them is found before the work begins.
+
+    Raises
+    ------
+    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
+        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
+    UnverifiedError: none of the model's outputs can be compared.
+    """
+
+    model: onnx.ModelProto
+    options: Options
+    provider: ProviderChoice
+    notes: list[str] = field(default_factory=list)
+    optimisation: Optimisation = field(default="all", init=False)
+    """How far onnxruntime optimises the model: some of what it does has faults."""
+    runs: bool = field(default=True, init=False)
+    """Whether the model can be run."""
+    samples: Samples | None = None
+    """None if random ones do."""
+    source: str = "random"
+    assignments: Assignments = field(default=Assignments(()), init=False)
+    """Sizes at which the model runs; ``problem`` says why there are none."""
+    sizes: Sizes = field(default_factory=dict, init=False)
+    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
+    held_out: str = ""
+    """What the samples are on which a drop is measured."""
+    split: dict[str, int] | None = None
+    """What `onnx_merge.calibration.splits.held_rows` was given, where it divided the samples."""
+    in_sample: bool = False
+    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
+    real: bool = True
+    """Whether the samples measured on are the user's."""
+    fitting: MemoryFit = field(init=False)
+    """What samples take, and the sizes that nobody gave."""
+    _loaded: Calibration | None = field(default=None, init=False, repr=False)
+    _session: Session | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.sizes = self.given
+        self.fitting = MemoryFit(options.memory_limit, self.sizes)
+        try:
+            self._session = loaded(self.model, self.provider)
+            inputs = self._session.inputs
+        except OnnxMergeError as error:
+            if not self._goes_unverified:
+                raise cannot_load(self.model, error) from error
+            self._give_up(error)
+            return
+        self.optimisation = self._session.optimisation
+        if self.optimisation != "all":
+            self.notes.append(f"onnxruntime loads the model with {self.optimisation} optimisations only")
+        resolve_shapes(inputs, None, self.given)
+        if not options.has_samples and not options.labels:
+            try:
+                self._find_sizes()
+            except (InputError, UsageError) as error:
+                if not self._goes_unverified:
+                    raise
+                self._give_up(error)
+                return
+        with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
+            self.fitting = fit_to_memory(self.model, inputs, self.provider, self.sizes, options.memory_limit)
+            self.notes.extend(self.fitting.notes)
+        if options.has_samples:
+            self._loaded = self._load(self._wanted)
+            self.notes.extend(self._loaded.notes)
+        if options.labels:
+            wanted = metric_of(options.metric) if options.metric is not None else None
+            self.samples = load_samples(options.labels, inputs, wanted is not None and not wanted.of_classes)
+            self.source = f"labels {options.labels}"
+        elif self._loaded:
+            self.samples = Samples(self._loaded.feeds)
+            self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
+        if self.samples is not None:
+            self._find_sizes(self.samples)
+        self.fitting = replace(self.fitting, unit=self._unit)
+        if self._loaded is None or not self._loaded.real:
+            self.notes += [
+                f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
+                for name in unknown_ranges(self.model)
+            ]
+        if options.labels and self.samples and self.samples.labels is None:
+            raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
+        try:
+            self._check_verifiable()
+        except (InputError, UnverifiedError) as error:
+            if not self._goes_unverified:
+                raise
+            self._give_up(error)
+            return
+        self._hold_out()
+
+    @property
+    def _goes_unverified(self) -> bool:
+        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
+        options = self.options
+        return options.unverified and not (options.labels or options.has_samples or options.has_gate)
+
+    def _give_up(self, error: OnnxMergeError) -> None:
+        """Do without running the model."""
+        self._session, self.runs, self.real = None, False, False
+        self.assignments = Assignments((), error.message)
+        self.notes.append(f"outputs were not compared: {error}")
+
+    def _check_verifiable(self) -> None:
+        """Refuse what could not be verified in the end; see `onnx_merge.equivalence.verifiable`."""
+        assert self._session is not None
+
+        def check(feeds: Mapping[str, Array], source: str) -> None:
+            few = evenly_spaced(feeds, CHECKED)
+            assert self._session is not None
+            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
+
+        if self.samples is not None:
+            check(self.samples.feeds, self.source)
+            if self.options.labels and self._loaded is not None and self._loaded.real:
+                check(self._loaded.feeds, f"calib {self._loaded.source}")
+            return
+        try:
+            check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
+        except InputError:  # the batch may be called dynamic without being so
+            check(self._random(self._session, self._batch), self.source)
+
+    def _find_sizes(self, samples: Samples | None = None) -> None:
+        """Find sizes at which the model runs, and such as samples can be made at."""
+        assert self._session is not None
+        known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
+        given, seed = self.given, self.options.seed
+        try:
+            found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
+        except InputError as error:  # inputs that cannot be made up
+            if samples is None:
+                raise
+            self.assignments = Assignments((), error.message)
+            return
+        self.assignments = found
+        if samples is None:
+            require(found, self._session.inputs, given)
+            self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
+            self.notes.extend([note] if note else [])
+
+    @property
+    def session(self) -> Session | None:
+        """The model, loaded when it is first asked for; None if it cannot be run."""
+        if self._session is None and self.runs:
+            self._session = self.load(self.model)
+        return self._session
+
+    def load(self, model: onnx.ModelProto) -> Session:
+        """A result as the model itself is loaded, or the model.
+
+        Raises
+        ------
+        OnnxMergeError: onnxruntime cannot load it.
+        """
+        return Session(model, self.provider, optimisation=self.optimisation)
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
+        may come from a generator, which cannot be sent."""
+        return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
+
+    def with_options(self, options: Options) -> Self:
+        """The same samples, with notes of its own."""
+        other = copy.copy(self)
+        other.options, other.notes = options, list(self.notes)
+        return other
+
+    def _hold_out(self) -> None:
+        """Part the samples: those measured on are not those that the layers are fitted to."""
+        options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
+        unit = self.fitting.unit
+        if self.samples is not None and self.samples.labels is not None and options.labels:
+            self.held_out = "the labelled samples"
+            if options.fits and loaded is not None and loaded.real:
+                self._divide(apart_from(self.samples, loaded, unit, count, seed))
+            elif options.fits and loaded is None and self._chooses:
+                self._divide(divided_labels(self.samples, f"{options.labels}", unit, count, seed))
+            return
+        if loaded is not None and loaded.real:
+            self.held_out = "the samples"
+            if options.fits:
+                self._divide(divided(loaded, unit, count, seed, half=self._chooses))
+            return
+        self.real = False
+        if loaded is None and not self._chooses:
+            return
+        loaded = self._loaded = loaded or self._load(count)
+        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
+        self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
+        self.source = f"calib {loaded.source}"
+
+    def _divide(self, found: Division) -> None:
+        if not found.in_sample and not (self.options.labels and self.options.has_samples):
+            held = rows_of(found.measured.feeds)
+            self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
+        self._loaded, self.samples = found.fitted, found.measured
+        self.held_out, self.in_sample = found.what, found.in_sample
+
+    @property
+    def _chooses(self) -> bool:
+        """Whether what is measured chooses the result."""
+        return self.options.max_drop is not None
+
+    @property
+    def _wanted(self) -> int:
+        """Samples to read, of which some are held out."""
+        options = self.options
+        if isinstance(options.calib, str) and options.calib == "synthetic":
+            return options.sample_count
+        if not options.fits:
+            promise = options.confidence is not None and not options.labels
+            return PROMISED if promise else max(options.sample_count, options.checked)
+        half = self._chooses and not options.labels
+        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
+
+    def calibration(self) -> Calibration | None:
+        """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
+        if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
+            return None
+        if self._loaded is None:
+            self._loaded = self._load(self.options.sample_count)
+            self.notes.extend(self._loaded.notes)
+        return self._loaded.take(self.options.sample_count)
+
+    def further(self, found: Calibration) -> list[MoreSamples]:
+        """More samples than `calibration` ``found``, each time twice as many; none if their number was asked for."""
+        if self.options.calib_samples is not None or self.session is None:
+            return []
+        if found.real:
+            again = not self._chooses and self.options.calib_file is not None
+            return more_given(found, self.session.inputs, self._load_others if again else None)
+        return more_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+
+    def _load_others(self, count: int) -> Calibration:
+        """At most ``count`` of the user's samples, none of which is measured on."""
+        held = {} if self.samples is None or self.in_sample else self.samples.feeds
+        more = self._load(count if self.options.labels else count + rows_of(held))
+        feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
+        return replace(more, feeds=feeds).take(count)
+
+    def _load(self, count: int, seed: int | None = None) -> Calibration:
+        assert self.session is not None  # or there is nothing to load for
+        options = self.options
+        return load_calibration(
+            options.calib,
+            self.session.inputs,
+            count=count,
+            seed=options.seed if seed is None else seed,
+            mean=options.mean,
+            std=options.std,
+            layout=options.layout,
+            model=self.model,
+            sizes=self.fitting.sizes,
+            most=self.fitting.inputs,
+        )
+
+    def release(self) -> None:
+        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
+        self._loaded = None
+
+    @property
+    def given(self) -> dict[str, tuple[int, ...]]:
+        """Shapes that the user gave."""
+        return dict(self.options.input_shape)
+
+    def compared_feeds(self, samples: Samples) -> dict[str, Array]:
+        """Those of ``samples`` that outputs are compared on."""
+        return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
+
+    def feeds_compared(self) -> dict[str, Array]:
+        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
+        if self.samples is not None:
+            return self.compared_feeds(self.samples)
+        assert self.session is not None
+        return self._random(self.session, self.options.made)
+
+    @property
+    def _batch(self) -> int:
+        """The least number of samples with which the model was seen to run."""
+        inputs = self._session.inputs if self._session else ()
+        return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
+
+    @property
+    def _unit(self) -> int:
+        """Samples of which batches are multiples: all that the model was seen to run with are, if they are several."""
+        inputs = self._session.inputs if self._session else ()
+        tried = self.assignments.found or [{i.name: i.shape for i in inputs}]
+        found = (a[i.name][0] for a in tried for i in inputs if i.shape)
+        return max(1, math.gcd(*(n for n in found if isinstance(n, int))))
+
+    def batch(self, size: int) -> dict[str, Array]:
+        """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
+
+        Raises
+        ------
+        OnnxMergeError: the model cannot be run, or its inputs cannot be made up.
+        """
+        if self.session is None:
+            raise OnnxMergeError("the model cannot be run")
+        if self.samples is None:
+            return random_feeds(
+                self.session.inputs, size, self.options.seed, self.fitting.sizes, index_bounds(self.model)
+            )
+        feeds = self.samples.feeds
+        return {
+            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
+        }
+
+    def _random(self, session: Session, count: int) -> dict[str, Array]:
+        """``count`` made-up samples, other ones than are fitted to: images where those are."""
+        seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
+        count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
+        if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
+            return self._load(count, seed).feeds
+        return random_samples(session.inputs, count, seed, sizes, index_bounds(self.model))

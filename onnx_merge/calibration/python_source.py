@@ -1,0 +1,122 @@
+"""Samples from Python: iterables, readers, functions, and functions in a file that the command line names."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.calibration.array_files import chosen_rows, fitting, joined, spaced, with_batch
+from onnx_merge.config.user_code import importable, load_user_function, reported
+from onnx_merge.errors import InputError
+from onnx_merge.inputs.feeds import Stored, by_input
+from onnx_merge.runtime.session import TensorInfo
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+
+
+def is_pair(source: object) -> TypeGuard[tuple[Any, Callable[[Any], Any]]]:
+    """Whether ``source`` is (raw items, function that makes arrays of each)."""
+    return isinstance(source, (tuple, list)) and len(source) == 2 and callable(source[1])
+
+
+def load_function(
+    path: Path, name: str, inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+) -> dict[str, Array]:
+    """At most ``count`` samples from what ``name()`` in the file ``path`` returns or yields: see `load_items`.
+
+    The file's folder can be imported from while the samples are read.
+
+    Raises
+    ------
+    InputError: there is no such file or function, it fails, or what it gives does not fit.
+    """
+    where = f"{path}:{name}"
+    with importable(path.parent), reported(where):
+        return load_items(load_user_function(path, name), inputs, count, where, most)
+
+
+def load_items(
+    source: object, inputs: Sequence[TensorInfo], count: int, where: str, most: float = math.inf
+) -> dict[str, Array]:
+    """At most ``count`` samples (N, ...) by input name; fewer where they take more than ``most`` bytes. ``where``
+    begins the message of errors.
+
+    Of a sequence they are evenly spaced, of another iterable the first.
+
+    Raises
+    ------
+    InputError: the source is of no kind that can be read, fails, gives nothing, or does not fit.
+    """
+    transform: Callable[[Any], Any] = _same
+    if is_pair(source):
+        source, transform = source
+    with reported(where):
+        if callable(source) and not hasattr(source, "get_next") and not isinstance(source, Iterable):
+            source = source()
+            if is_pair(source):
+                source, transform = source
+        if isinstance(source, Mapping) or (hasattr(source, "__array__") and transform is _same):
+            return chosen_rows(with_batch(_named(source, inputs, where), inputs), inputs, count, where, most)
+        parts: list[dict[str, Array]] = []
+        rows = 0
+        for k, item in _items(source, count, where, parts):
+            at = f"{where}, sample {k}"
+            named = with_batch(_named(transform(item), inputs, at), inputs)
+            count = min(count, fitting(named, inputs, count, most))
+            parts.append(chosen_rows(named, inputs, count - rows, at))
+            rows += next((len(a) for a in parts[-1].values() if has_rows(a)), 1)
+            if rows >= count:
+                break
+    if not parts:
+        raise InputError(f"{where} gave no samples")
+    return joined(parts, inputs, where)
+
+
+def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]]) -> Iterator[tuple[int, Any]]:
+    """Items with their numbers. Of a sequence, as many as give ``count``: ``parts`` is what the items so far became."""
+    if hasattr(source, "get_next"):
+        for k, item in enumerate(iter(source.get_next, None)):
+            yield k, item
+    elif isinstance(source, (str, bytes)) or not (isinstance(source, Iterable) or hasattr(source, "__array__")):
+        raise InputError(f"{where}: {type(source).__name__} cannot be read: give arrays, or an iterable of them")
+    elif isinstance(source, Sequence) or hasattr(source, "__array__"):
+        if len(source):
+            yield 0, source[0]
+        each = next((len(array) for part in parts for array in part.values() if has_rows(array)), 1)
+        wanted = -(-count // each)
+        for k in spaced(len(source), wanted)[1:]:
+            yield k, source[k]
+    else:
+        yield from enumerate(source)
+
+
+def _named(item: Any, inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
+    """Arrays by input name from a mapping, or from the array of a single input."""
+    if isinstance(item, Mapping):
+        return by_input({str(key): _array(value, where) for key, value in item.items()}, inputs, where)
+    if isinstance(item, (tuple, list)) and len(item) == len(inputs) > 1:
+        return {i.name: _array(value, where) for i, value in zip(inputs, item, strict=True)}
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise InputError(f"{where} is {type(item).__name__}, but the model has several inputs: give a dict of {names}")
+    return {inputs[0].name: _array(item, where)}
+
+
+def _array(value: Any, where: str) -> Array:
+    if isinstance(value, (str, bytes, os.PathLike)):
+        raise InputError(f"{where} holds {type(value).__name__} instead of an array")
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"{where} holds what is no array: {error}") from error
+
+
+def _same(item: Any) -> Any:
+    return item

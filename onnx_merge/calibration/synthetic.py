@@ -1,0 +1,154 @@
+"""Inputs made up to look like data: images of leaves that hide each other, token ids of which some are frequent.
+
+Unlike `onnx_merge.inputs.feeds.random_feeds`, whose noise is enough to see that a model runs, these are meant to bring
+about inside a model what data bring about.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from scipy.signal import lfilter
+
+from onnx_merge.calibration.dead_leaves import dead_leaves
+from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, InputRange, input_range
+from onnx_merge.errors import InputError
+from onnx_merge.inputs.feeds import Sizes, resolve_shapes
+from onnx_merge.runtime.session import TensorInfo
+
+Array = NDArray[Any]
+MIN_EDGE = 8
+"""Of an image: smaller planes are maps of features."""
+MEMORY = 0.5
+"""Correlation of neighbours along the longest axis of what is no image."""
+
+
+def synthetic_feeds(
+    inputs: Sequence[TensorInfo],
+    count: int,
+    seed: int = 0,
+    bounds: Mapping[str, int] | None = None,
+    sizes: Sizes | None = None,
+    model: onnx.ModelProto | None = None,
+    base_dir: Path | None = None,
+) -> dict[str, Array]:
+    """``count`` samples (count, ...) for every input, whatever its batch is fixed at.
+
+    Images have mean 0 and deviation 1, or what ``model`` tells of them (see `onnx_merge.calibration.input_statistics`).
+    An image of rank 3, which has no batch axis, has the planes or rows of all samples one after another. An input
+    without axes has one value. An input's values depend on the seed, its name and its shape, not on the other inputs.
+    ``bounds``: see `onnx_merge.inputs.feeds.index_bounds`; ``base_dir``: folder of the model's external data.
+
+    Raises
+    ------
+    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    InputError: an input takes strings.
+    """
+    shapes = resolve_shapes(inputs, count, sizes or {})
+    return {
+        i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model, base_dir) for i in inputs
+    }
+
+
+def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
+    """Where the colours of an image stand in ``shape``; None if the input is none."""
+    if 0 in shape or (info.dtype != np.uint8 and (info.dtype.kind in "iub" or info.dtype == object)):
+        return None
+    if len(shape) == 4:
+        for axis, plane in ((1, shape[2:]), (3, shape[1:3])):
+            if shape[axis] in (1, 3, 4) and min(plane) >= MIN_EDGE:
+                return axis
+    if len(shape) == 3 and isinstance(info.shape[0], int):  # without a batch; a grey one might be a sequence
+        for axis, plane in ((0, shape[1:]), (2, shape[:2])):
+            if shape[axis] in (3, 4) and min(plane) >= MIN_EDGE and max(plane) <= 8 * min(plane):
+                return axis
+    return None
+
+
+def has_images(inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> bool:
+    """Whether any of the inputs takes images."""
+    shapes = resolve_shapes(inputs, None, sizes or {})
+    return any(channel_axis(info, shapes[info.name]) is not None for info in inputs)
+
+
+def _values(
+    info: TensorInfo,
+    shape: tuple[int, ...],
+    count: int,
+    seed: int,
+    upper: int | None,
+    model: onnx.ModelProto | None,
+    base_dir: Path | None,
+) -> Array:
+    if info.dtype == object:
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
+    rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
+    axis = channel_axis(info, shape)
+    if axis is not None:
+        return _images(info, shape, axis, count, rng, model, base_dir)
+    if shape and shape[0]:  # an input that is declared empty stays so
+        shape = (count, *shape[1:])
+    if info.dtype.kind in "iub":
+        return _integers(info, shape, rng, upper)
+    values = rng.standard_normal(shape, np.float32)
+    if len(shape) > 2 and values.size:
+        longest = 1 + int(np.argmax(shape[1:]))
+        # Each is a share of the one before and something new; the first is as large as the others.
+        new = values * np.float32(np.sqrt(1 - MEMORY**2))
+        first = (slice(None),) * longest + (slice(0, 1),)
+        new[first] = values[first]
+        values = lfilter([1.0], [1.0, -MEMORY], new, axis=longest)
+    return values.astype(info.dtype)
+
+
+def _integers(info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator, upper: int | None) -> Array:
+    name = info.name.lower()
+    if upper is None and "mask" in name:  # with nothing left to attend to, attention gives NaN
+        return np.ones(shape, info.dtype)
+    pixels = info.dtype == np.uint8 and len(shape) > 2
+    high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
+    if "position" in name and upper is not None and len(shape) > 1:
+        return np.broadcast_to(np.arange(shape[-1]) % high, shape).astype(info.dtype)
+    if "type" in name and high > 1 and len(shape) > 1:  # a first sentence, then a second
+        turn = rng.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+        return (np.arange(shape[-1]) >= turn).astype(info.dtype)
+    values = rng.integers(0, high, shape)
+    if upper is not None and upper > 2:
+        # Half of the words by Zipf's law: vocabularies begin with what is frequent, as a rule. Half anywhere.
+        zipf = np.minimum(np.exp(rng.random(shape) * np.log(high)), high) - 1
+        values = np.where(rng.random(shape) < 0.5, zipf.astype(np.int64), values)
+    return values.astype(info.dtype)
+
+
+def _images(
+    info: TensorInfo,
+    shape: tuple[int, ...],
+    axis: int,
+    count: int,
+    rng: np.random.Generator,
+    model: onnx.ModelProto | None,
+    base_dir: Path | None,
+) -> Array:
+    first = len(shape) - 3  # axis of the image's first dim
+    sizes = [size for a, size in enumerate(shape) if a >= first and a != axis]
+    images = dead_leaves(count, shape[axis], sizes[0], sizes[1], rng)
+    known = input_range(model, info.name, axis, len(shape), images[:64], base_dir) if model is not None else None
+    if known is None and info.dtype == np.uint8:
+        photo = np.ones(shape[axis]) * 255
+        known = InputRange(PHOTO_MEAN * photo, PHOTO_DEVIATION * photo, 255.0, "the type of the input")
+    if known is not None:
+        images *= known.deviation.astype(np.float32)[:, None, None]
+        images += known.mean.astype(np.float32)[:, None, None]
+        if known.high is not None:
+            np.clip(images, 0, known.high, out=images)
+    if axis != first:
+        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+    if len(shape) == 3:
+        images = images.reshape(-1, *images.shape[2:])
+    return np.rint(images).astype(np.uint8) if info.dtype == np.uint8 else images.astype(info.dtype, copy=False)

@@ -1,0 +1,1 @@
+"""One run of the tool: load, compress, search for the size, check, save."""

@@ -1,0 +1,48 @@
+"""Latency before and after a run of the tool, at the batch sizes that the user wants to know about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.latency.interleaved_timing import SECONDS
+from onnx_merge.latency.measure import Latency, Source, compare_latency
+from onnx_merge.runtime.session import TensorInfo
+
+
+def benchmark(result: Source, comparison: Comparison, *, seconds: float = SECONDS) -> tuple[Latency, ...]:
+    """Latency of the comparison's model and of ``result``, for each batch size of ``options.benchmark``.
+
+    ``seconds`` are for one batch size. What cannot be measured is left out, and ``comparison.notes`` say why: by then
+    the work is done, and a benchmark is no reason to lose it.
+    """
+    options = comparison.options
+    measured: list[Latency] = []
+    if comparison.session is None:
+        comparison.notes.append("latency was not measured: the model cannot be run")
+        return ()
+    asked = options.benchmark or ()
+    fixed = fixed_batch(comparison.session.inputs)
+    sizes = (asked or (1,)) if fixed is None else (fixed,)
+    if others := [str(size) for size in asked if size not in sizes]:
+        comparison.notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
+    for size in sizes:
+        try:
+            models, feeds = (comparison.model, result), comparison.batch(size)
+            timed = compare_latency(models, feeds, comparison.provider, options.threads, seconds=seconds)
+        except (OnnxMergeError, MemoryError) as error:
+            comparison.notes.append(f"latency was not measured at batch size {size}: {error}")
+        else:
+            measured.append(replace(timed.pair(), batch=size))
+    return tuple(measured)
+
+
+def fixed_batch(inputs: Sequence[TensorInfo]) -> int | None:
+    """The batch size of a model that takes no other: the first axis of its first input, if no input's is dynamic."""
+    firsts = [info.shape[0] for info in inputs if info.shape]
+    sizes = [size for size in firsts if isinstance(size, int) and size > 0]
+    if not firsts:  # of scalars only
+        return 1
+    return sizes[0] if len(sizes) == len(firsts) else None

@@ -1,0 +1,53 @@
+"""Why no channel of a model goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from onnx_merge.report.result import GroupResult
+from passes.analysis.ungrouped import Ungrouped
+
+
+def explain_no_change(
+    lossless: bool,
+    groups: Sequence[GroupResult],
+    quantised: str | None = None,
+    left: Sequence[Ungrouped] = (),
+    block: int = 1,
+) -> str:
+    """The most telling reason that no channel goes: the one that holds back most channels.
+
+    ``lossless``: whether only what is free was to go; ``quantised``: a node that cannot be cut since it is quantised;
+    ``left``: layers whose channels are in no group; ``block``: of channels that widths were to be multiples of.
+    """
+    held = [group for group in groups if group.status != "frozen"]
+    if quantised is not None and not held:
+        return f"nothing can be removed: {quantised} is quantised: merge first, then quantise"
+    if not groups:
+        return f"nothing to compress: {why_no_groups(left)}"
+    if lossless and any(group.status == "kept" for group in held):
+        return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
+    if not lossless and any(group.status == "kept" for group in held):
+        if block > 1:
+            return f"no group can lose a block of {block} channels at this share: use a smaller --keep or --align 1"
+        return "the groups are too small to lose a channel at this share: use a smaller --keep"
+    channels: Counter[str] = Counter()
+    for group in held or groups:
+        channels[group.reason or "unknown"] += group.size
+    reason = channels.most_common(1)[0][0]
+    names = [group.name for group in held or groups if (group.reason or "unknown") == reason]
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    remedy = ""
+    if held:
+        remedy = ": leave out --no-coupled" if reason.startswith("coupled: ") else ": exclude less"
+    return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"
+
+
+def why_no_groups(left: Sequence[Ungrouped]) -> str:
+    """Why a model has no channel group; ``left``: its layers."""
+    if not left:
+        return "the model has no layer with weights whose channels could be removed"
+    most = max(left, key=lambda layer: (layer.macs, layer.params))
+    layers = "its only layer makes no" if len(left) == 1 else f"none of its {len(left)} layers makes"
+    return f"{layers} channels that could be removed: {most.reason}"

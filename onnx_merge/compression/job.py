@@ -1,0 +1,302 @@
+"""One model and what is asked of it: prepared once, compressed and judged as often as needed."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from onnx_merge.compression.benchmark import benchmark
+from onnx_merge.compression.explain_no_change import explain_no_change
+from onnx_merge.compression.stage_times import Stages
+from onnx_merge.config.options import Options
+from onnx_merge.equivalence.lossless_check import check_unchanged
+from onnx_merge.equivalence.structure import check_structure
+from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, UsageError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.drop_bounds import Promise
+from onnx_merge.evaluation.fidelity import Accuracy
+from onnx_merge.evaluation.gates import gate
+from onnx_merge.evaluation.verdict import Fidelity
+from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io.model_source import Source
+from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
+from onnx_merge.latency.measure import Latency
+from onnx_merge.metrics.measure import Measured, metric_gate, together
+from onnx_merge.report.result import AllocationResult, GroupResult, group_results
+from onnx_merge.runtime.free_memory import trim
+from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
+from onnx_merge.runtime.session import ProviderChoice
+from onnx_merge.verification.provenance import stamp
+from onnx_merge.verification.recorded_options import recorded
+from onnx_merge.verification.statement import statement
+from passes.allocation.allocator import TargetError
+from passes.analysis.analyse import Analysis, analyse
+from passes.analysis.ungrouped import every_ungrouped, first_quantised
+from passes.cost.cost import Cost, cost
+from passes.graph.model import Graph
+from passes.interface.errors import PassError, RunError
+from passes.pipeline import Compressed, Compressor, Progress, silent
+from passes.planning.neuron_merging import MergeSettings
+from passes.planning.plan import GroupPlan
+from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.settings.blocks import Blocks
+from passes.settings.compress import CompressSettings, exclusions
+from passes.settings.target import Target
+from passes.transforms.canonicalize import canonicalize
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a compressed model is worth; see the fields of `onnx_merge.report.result.Result`."""
+
+    groups: tuple[GroupResult, ...]
+    before: Cost
+    after: Cost
+    fidelity: Fidelity | None
+    accuracy: Accuracy | None
+    latency: tuple[Latency, ...]
+    failure: FidelityError | None
+    notes: tuple[str, ...]
+    metric: Measured | None = None
+
+
+@dataclass(eq=False)
+class Job:
+    """``settings`` are those that the options ask for; ``block``: the channels that widths are multiples of."""
+
+    source: Source
+    options: Options
+    provider: ProviderChoice
+    stages: Stages
+    comparison: Comparison
+    progress: Progress = silent
+    analysis: Analysis | None = None
+    """Of the model, if it is there already (see `analysed`)."""
+    block: ChannelBlock = field(init=False)
+    settings: CompressSettings = field(init=False)
+    promise: Promise | None = field(default=None, init=False)
+    """What is promised of the result, where it was asked for."""
+    recorded: dict[str, object] = field(init=False)
+    """The options, for the model's metadata: some cannot be sent to other processes."""
+    _study: Compressor | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.recorded = recorded(options)
+        self.block = _block(options, self.provider)
+        self._observer = RunObserver(self.provider, seed=options.seed)
+        self._samples = self._make_samples()
+        if self._samples is None and options.loses and options.method == "reconstruct":
+            why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
+            self.comparison.notes.append(f"merged by weights: {why}")
+        method = "reconstruct" if options.method == "auto" else options.method
+        self.settings = CompressSettings(
+            keep=options.amount,
+            target=_target(options),
+            allocation=options.allocation,
+            blocks=Blocks(self.block.size, options.align not in (None, "auto")),
+            lossless=options.lossless,
+            method="merge" if method == "reconstruct" and self._samples is None else method,
+            select=options.select,
+            merge=MergeSettings(options.lambda_, options.threshold),
+            coupled=options.coupled,
+            exclude=options.exclude,
+            exclude_inputs=options.exclude_inputs,
+            keep_layers=options.keep_layer,
+            assignments=self.comparison.assignments.witnesses,
+        )
+
+    def _make_samples(self) -> CalibrationSamples | None:
+        """What to reconstruct from, where that is asked for."""
+        options = self.options
+        calibration = self.comparison.calibration() if options.reconstructs else None
+        if calibration is None or not len(calibration):  # inputs that are declared empty hold no samples
+            return None
+        further = self.comparison.further(calibration)
+        return CalibrationSamples(
+            calibration.feeds, calibration.real, SegmentRunner(self.provider), options.memory_limit, further
+        )
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process: what shows progress and tells the time belongs to this one."""
+        ours = {"progress": silent, "stages": Stages(silent), "_samples": None}
+        return {**vars(self), **ours, "options": replace(self.options, calib=None)}
+
+    def keeping(self, ratio: float) -> Job:
+        """The same with another share of channels to keep. It rests on what was found out here, and what it finds
+        itself, reasons to do less included, does not show here."""
+        job = copy.copy(self)
+        job.options = replace(job.options, keep=ratio)
+        job.settings = replace(self.settings, keep=ratio)
+        job.recorded = {**self.recorded, "keep": ratio}
+        job.comparison = self.comparison.with_options(job.options)
+        return job
+
+    @property
+    def study(self) -> Compressor:
+        """What is found out about the model, once."""
+        if self._study is None:
+            self._study = Compressor(
+                self.source.model,
+                self.settings.assignments,
+                self._observer,
+                self.progress,
+                self._samples,
+                FOLDING,
+                self.analysis,
+            )
+            self.analysis = self._study.analysis
+        return self._study
+
+    def prepare(self) -> None:
+        """Find all that results rest on, whatever share they keep.
+
+        Raises
+        ------
+        UsageError: the settings do not fit the model.
+        """
+        try:
+            self.study.prepare(self.settings)
+        except RunError as error:
+            raise self._not_solved(error) from error
+        except PassError as error:
+            raise UsageError(str(error)) from error
+
+    def _not_solved(self, error: RunError) -> OnnxMergeError:
+        """What to say where samples do not go through pieces of the model. Merging by weights instead would give a
+        result that is much worse than what was asked for."""
+        made_up = self._samples is not None and not self._samples.real
+        remedy = "give --calib, or --method merge" if made_up else "give --method merge"
+        return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}, which takes none")
+
+    def compress(self, settings: CompressSettings) -> Compressed:
+        """Compress the model.
+
+        Raises
+        ------
+        UsageError: the settings do not fit the model.
+        NothingToDoError: the target cannot be met.
+        OnnxMergeError: the samples cannot be run through pieces of the model.
+        """
+        try:
+            compressed = self.study.compress(settings)
+        except RunError as error:
+            raise self._not_solved(error) from error
+        except TargetError as error:
+            raise NotCompressibleError(str(error)) from error
+        except PassError as error:
+            raise UsageError(str(error)) from error
+        self.stages.seconds.update(compressed.seconds)
+        solves = settings.method == self.settings.method == "reconstruct"
+        self.comparison.fitted = self.study.fitted or None if solves else None
+        return compressed
+
+    def release(self, compressed: Compressed) -> None:
+        """Let go of all that ``compressed`` rested on: nothing more is compressed."""
+        self._study = self._samples = None
+        self.comparison.release()
+        for graph in (compressed.before, compressed.typing.graph):
+            graph.forget()
+        trim()
+
+    def allocation(self, compressed: Compressed) -> AllocationResult | None:
+        """How the budget was spread, for the report."""
+        found = compressed.allocation
+        if found is None:
+            return None
+        reason = self.block.reason
+        if found.block < found.asked:
+            reason += f"; blocks of {found.asked} would lose too much, or miss the target"
+        strict = self.settings.blocks.strict
+        return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.free_loss)
+
+    def judge(self, compressed: Compressed, settings: CompressSettings) -> Evaluation:
+        """Check the result, compare it with the original, and count.
+
+        Raises
+        ------
+        NothingToDoError: no channel went, although some should have.
+        StructureError: the result is not sound.
+        """
+        options, comparison, provider = self.options, self.comparison, self.provider
+        excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
+        groups = group_results(compressed.every_plan, excluded)
+        if options.asks_for_change and not compressed.shrinks:
+            block = settings.blocks.size if settings.blocks.strict else 1
+            raise NotCompressibleError(explain_no_change(options.lossless, groups, compressed.quantised, block=block))
+        original, rigid = self.source.model, compressed.before.info.rigid
+        with self.stages("check"):
+            notes = check_structure(
+                original,
+                compressed.model,
+                provider,
+                assignments=comparison.assignments,
+                seed=options.seed,
+                session=comparison.session,
+            )
+            if not options.loses:
+                notes += check_unchanged(
+                    original, compressed.model, comparison.assignments, provider, seed=options.seed
+                )
+            if rigid is not None:
+                notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
+        with self.stages("compare"):
+            after = comparison.load(compressed.model) if comparison.session else None
+            close = comparison.fidelity(after) if after else None
+            if close is not None and not options.loses:
+                close = replace(close, exact=True)
+            accuracy = comparison.accuracy(after) if after else None
+            metric = comparison.metric(compressed, after) if after else None
+        stated = None
+        if options.provenance:
+            found = (close, accuracy, metric, self.promise)
+            stated = statement(self.source, self.recorded, comparison, *found)
+        stamp(compressed.model, stated)
+        with self.stages("count"):
+            # one shows the shapes; what of them varies, which bodies need to know, several show
+            sizes = settings.assignments if compressed.inside else settings.assignments[:1]
+            smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, self._observer, FOLDING)
+            before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
+        latency: tuple[Latency, ...] = ()
+        if options.benchmark is not None:
+            with self.stages("benchmark"):
+                latency = benchmark(compressed.model, comparison)
+        every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
+        failure = together(gate(close, options), metric_gate(metric, options))
+        return Evaluation(groups, before, now, close, accuracy, latency, failure, every, metric)
+
+
+def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:
+    """The channel groups of the model, found before a sample is calibrated on.
+
+    Raises
+    ------
+    UsageError: the shapes that the user gave do not fit the model.
+    NothingToDoError: nothing can be removed, whatever samples show.
+    """
+    resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
+    observer = RunObserver(comparison.provider, seed=options.seed)
+    analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
+    if options.asks_for_change and all(group.frozen for group in analysis.every_group):
+        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
+        left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
+        quantised = first_quantised(analysis.typing)
+        raise NotCompressibleError(explain_no_change(options.lossless, group_results(whole, {}), quantised, left))
+    return analysis
+
+
+def _block(options: Options, provider: ProviderChoice) -> ChannelBlock:
+    """The block that ``align`` asks for."""
+    align = options.align if options.align is not None else ("auto" if options.allocation == "auto" else 1)
+    if align != "auto":
+        return ChannelBlock(int(align), "asked for")
+    return preferred_block(provider) if options.loses else ChannelBlock(1, "nothing is lost")
+
+
+def _target(options: Options) -> Target | None:
+    if options.target_macs is not None:
+        return Target("macs", options.target_macs)
+    return None if options.target_params is None else Target("params", options.target_params)

@@ -1,0 +1,166 @@
+"""The whole way of a model: load, compress, check, compare, save, report.
+
+Everything that can be refused is refused before the work begins, and nothing is written until all checks are done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+
+from onnx_merge.compression.job import Job, analysed
+from onnx_merge.compression.size_search import find
+from onnx_merge.compression.stage_times import Stages
+from onnx_merge.config.options import Options
+from onnx_merge.config.version import __version__
+from onnx_merge.errors import FidelityError, NotCompressibleError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.doubts import doubts
+from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
+from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.io.model_source import FileInfo, Model, load_source
+from onnx_merge.io.output_paths import Destinations
+from onnx_merge.io.save import needs_external_data, save_atomically
+from onnx_merge.report.result import Result, write_report
+from onnx_merge.runtime.session import available_provider, custom_operators
+from passes.pipeline import Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run came to. ``failure``: the gate that the result missed."""
+
+    model: onnx.ModelProto
+    result: Result
+    failure: FidelityError | None = None
+
+
+def optimize(
+    model: Model, output: str | os.PathLike[str] | None = None, **options: object
+) -> tuple[onnx.ModelProto, Result]:
+    """Compress a model, check the result, and save it to ``output`` if that is given.
+
+    Parameters
+    ----------
+    model: path of an ONNX file, or a model in memory; neither is changed.
+    output: path of the file to write.
+    options: see `Options`; for instance ``keep=0.6``. Where none says how much may go: what costs nothing
+        (``lossless``), or with samples of yours (``calib``, ``labels``) as much as loses a point (``max_drop=1``).
+
+    Returns
+    -------
+    The compressed model, and all that was found out about it.
+
+    Raises
+    ------
+    UsageError, InputError: the options make no sense, or a file cannot be read.
+    NothingToDoError: nothing can be removed. Nothing is written.
+    FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
+        ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
+        ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
+    StructureError: the result is not sound (a bug). Nothing is written.
+    UnverifiedError: its outputs could not be compared with the original's, and ``unverified`` is not given. Nothing is
+        written.
+    OnnxMergeError: a file cannot be written, or a model cannot be run.
+    """
+    outcome = run(model, output, Options.make(options))
+    if outcome.failure is not None:
+        raise outcome.failure
+    return outcome.model, outcome.result
+
+
+def run(
+    model: Model,
+    output: str | os.PathLike[str] | None,
+    options: Options,
+    *,
+    progress: Progress = lambda stage: None,
+    argv: Sequence[str] = (),
+    protected: Sequence[Path] = (),
+) -> Outcome:
+    """`optimize` for callers that show progress and report a missed gate with all its numbers.
+
+    Where ``options`` do not say how much may go, `Options.decided` does.
+
+    ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
+    """
+    options, chosen = options.decided()
+    with custom_operators(options.custom_ops):
+        try:
+            return _run(model, output, options, progress, argv, protected, chosen)
+        except NotCompressibleError as error:
+            if not chosen:
+                raise
+            more = "" if options.max_drop is not None else "; or give samples with --calib"
+            tried = f"--{chosen} was tried, since no amount was given"
+            raise NotCompressibleError(f"{tried}: {error.message}{more}") from error
+
+
+def _run(
+    model: Model,
+    output: str | os.PathLike[str] | None,
+    options: Options,
+    progress: Progress,
+    argv: Sequence[str],
+    protected: Sequence[Path],
+    chosen: str,
+) -> Outcome:
+    stages = Stages(progress)
+    destinations = Destinations(model, output, options, tuple(protected))
+    destinations.check()
+    provider = available_provider(options.provider)
+    with stages("load"):
+        source = load_source(model)
+        destinations.check(source.files)
+        source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
+    with stages("prepare"):
+        comparison = Comparison(source.model, options, provider)
+        analysis = analysed(source, options, comparison, stages)
+        job = Job(source, options, provider, stages, comparison, progress, analysis)
+        unknown = doubts(comparison)
+    compressed, settings = find(job)
+    job.release(compressed)
+    verdict = job.judge(compressed, settings)
+    with stages("save"):
+        written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)
+    result = Result(
+        version=__version__,
+        input=source.info,
+        output=written,
+        before=replace(verdict.before, bytes=source.size or verdict.before.bytes),
+        after=replace(verdict.after, bytes=size),
+        fidelity=verdict.fidelity,
+        accuracy=verdict.accuracy,
+        latency=verdict.latency,
+        allocation=job.allocation(compressed),
+        ware=compressed.solution.ware,
+        groups=verdict.groups,
+        seconds=stages.total(),
+        seed=options.seed,
+        argv=tuple(argv),
+        provider=provider.name,
+        unfolded=compressed.unfolded,
+        notes=verdict.notes,
+        metric=verdict.metric,
+        promise=job.promise,
+        chosen=chosen or None,
+        doubts=unknown,
+    )
+    if options.report is not None:
+        write_report(result, options.report)
+    return Outcome(compressed.model, result, verdict.failure)
+
+
+def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:
+    """Write the model if there is a target. Also returns its bytes; ``size`` are those it would have."""
+    if target is not None:
+        saved = save_atomically(model, target)
+        return FileInfo(str(target), saved.sha256), saved.size
+    if needs_external_data(model):
+        return FileInfo(None, None), size
+    return FileInfo(None, hashlib.sha256(model.SerializeToString()).hexdigest()), size

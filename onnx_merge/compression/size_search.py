@@ -1,0 +1,151 @@
+"""The size at which a limit on something measured is just kept: accuracy lost, or latency.
+
+Sizes are shares of the multiply-adds. What was found out about the model serves every trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.promise_search import promised
+from onnx_merge.errors import NotCompressibleError
+from onnx_merge.evaluation.drops import drop_measure
+from onnx_merge.latency.measure import latency_ratio
+from passes.pipeline import Compressed
+from passes.settings.compress import CompressSettings
+from passes.settings.target import Target
+
+TRIALS = 10
+"""At most."""
+NEAR = 0.01
+"""Relative deviation from the latency at which it ends."""
+FINEST = 0.01
+"""Share of the multiply-adds below which two sizes are one."""
+ROUGH = 0.05
+"""How near to a trial's size its widths have to come, relative to it."""
+SECONDS = 3.0
+"""What measuring a trial's latency may take."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """``size``: share of the multiply-adds that was asked for; ``value``: what was measured."""
+
+    size: float
+    value: float
+    compressed: Compressed
+    settings: CompressSettings
+
+
+def find(job: Job) -> tuple[Compressed, CompressSettings]:
+    """The result that the job's options ask for, and the settings that make it.
+
+    Raises
+    ------
+    NothingToDoError: no size keeps to the limit; see also `Job.compress`.
+    UsageError: the model has no classes whose drop could be measured.
+    """
+    options = job.options
+    if options.max_drop is not None and options.confidence is not None:
+        compressed, settings, job.promise = promised(job, options.max_drop, options.confidence)
+        return compressed, settings
+    if options.max_drop is not None:
+        return _within_drop(job, options.max_drop)
+    if options.target_latency is not None and options.target_latency < 1:
+        return _within_latency(job, options.target_latency)
+    return job.compress(job.settings), job.settings
+
+
+def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+    drop = drop_measure(job.comparison)
+
+    def attempt(size: float) -> Trial:
+        settings = replace(job.settings, target=Target("macs", size, ROUGH))
+        compressed = _shrunk(job, settings)
+        return Trial(size, drop.of(compressed), compressed, settings)
+
+    enough = limit - drop.close(limit)
+    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: enough <= value <= limit)
+    best = min((t for t in tried if t.value <= limit), key=lambda t: t.size, default=None)
+    if best is None:
+        least = min(tried, key=lambda t: t.value, default=None)
+        raise NotCompressibleError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
+    where = f"{job.comparison.held_out}, which chose the size"
+    job.comparison.notes.append(f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}")
+    return best.compressed, best.settings
+
+
+class NoChannelRemovedError(NotCompressibleError):
+    """No channel goes at a size that was tried: the original itself is as near to it."""
+
+
+def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+    feeds = job.comparison.batch(1)
+
+    def attempt(size: float) -> Trial:
+        settings, drafted = _drafted(job, size)
+        models = (job.source.model, drafted.model)
+        value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
+        return Trial(size, value, drafted, settings)
+
+    tried = _bisect(attempt, limit, rising=True, start=limit, enough=lambda value: abs(value - limit) <= NEAR * limit)
+    best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
+    if best is None:
+        least = min(tried, key=lambda t: t.value, default=None)
+        why = _least(least, lambda value: f"{value:.3g} of it is the least")
+        raise NotCompressibleError(f"target-latency {limit:g} cannot be met: {why}")
+    job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
+    return job.compress(best.settings), best.settings
+
+
+def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
+    """Settings, and the draft they make, as near to a size as widths come: no search ends nearer to a latency."""
+    near, rough = (replace(job.settings, target=Target("macs", size, by)) for by in (NEAR, ROUGH))
+    try:
+        return near, _shrunk(job, replace(near, draft=True))
+    except NotCompressibleError:
+        return rough, _shrunk(job, replace(rough, draft=True))
+
+
+def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
+    compressed = job.compress(settings)
+    if not compressed.shrinks:  # the original comes near enough to the size
+        raise NoChannelRemovedError("no channel goes")
+    return compressed
+
+
+def _least(trial: Trial | None, said: Callable[[float], str]) -> str:
+    if trial is None:
+        return "the model cannot shrink that far"
+    return f"{said(trial.value)}, at {100 * trial.size:.0f}% of the multiply-adds"
+
+
+def _bisect(
+    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, enough: Callable[[float], bool]
+) -> list[Trial]:
+    """Trials that close in on the size at which the value crosses ``limit``; ``rising``: whether it grows with size."""
+    tried: list[Trial] = []
+    low, high, size = 0.0, 1.0, start
+    ends: dict[float, float] = {1.0: 1.0 if rising else 0.0}  # the original's
+    while len(tried) < TRIALS and high - low > FINEST:
+        try:
+            trial = attempt(size)
+        except NoChannelRemovedError:  # nothing goes at this size: smaller ones may be reached
+            high = size
+            ends[size] = ends[1.0]
+        except NotCompressibleError:  # it cannot shrink that far
+            low = size
+        else:
+            tried.append(trial)
+            ends[size] = trial.value
+            if enough(trial.value):
+                break
+            low, high = (low, size) if (trial.value > limit) == rising else (size, high)
+        size = (low + high) / 2
+        if low in ends and high in ends and ends[low] != ends[high]:
+            # Where a straight line crosses, well inside: the ends converge from both sides.
+            crossing = low + (high - low) * (limit - ends[low]) / (ends[high] - ends[low])
+            size = min(max(crossing, low + 0.15 * (high - low)), high - 0.15 * (high - low))
+    return tried

@@ -1,0 +1,1 @@
+"""Is the result a sound model that computes what the original does?"""

@@ -1,0 +1,160 @@
+"""Decisions between near values: where a comparison may fall either way within the rounding of what is compared.
+
+Two models that compute the same up to rounding may still differ by a whole number: ArgMax takes another of two equal
+scores, Greater tells 0.49999999 from 0.5. That this is all is proven step by step. In the order of computation, each
+op that decides and whose outcome differs is run on what the *result* feeds it. If those numbers agree with the
+original's within the tolerance, and the op makes of them just what the result has, the roundings decided. The original
+is then made to decide as the result did, and whatever comes after has to agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.helper
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.deviation import deviation, tolerance, values_of
+from onnx_merge.equivalence.structure import is_float
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.runtime.session import ProviderChoice, Session
+
+Array = NDArray[Any]
+DECIDING = {
+    *("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "NonZero", "Unique", "MaxPool"),
+    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Sign", "IsInf", "IsNaN"),
+    *("Round", "Floor", "Ceil", "Mod", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear"),
+    *("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble", "Binarizer", "SVMClassifier"),
+    *("LinearClassifier", "ThresholdedRelu", "Shrink"),
+}
+"""Ops whose output jumps while their inputs hardly move."""
+LIMIT = 24
+"""Decisions that are followed, at most."""
+
+
+def only_decisions(
+    original: onnx.ModelProto,
+    result: onnx.ModelProto,
+    feeds: Mapping[str, Array],
+    provider: ProviderChoice,
+    large: bool = False,
+) -> dict[str, tuple[Array, Array]] | None:
+    """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
+
+    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; nor
+    are decisions on what overflowed compared.
+    """
+    made = {name for node in result.graph.node for name in node.output if name}
+    deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
+    if not deciding:
+        return None
+    known = {t.name: t for t in original.graph.initializer}
+    own = {"", *known, *feeds}
+    names = list(dict.fromkeys(n for node in deciding for n in (*node.input, *node.output) if n not in own))
+    outputs = [v.name for v in original.graph.output]
+    try:
+        after = values_of(result, [n for n in names if n in made] + outputs, feeds, provider)
+        decided: dict[str, Array] = {}
+        for _ in range(LIMIT):
+            before = values_of(*_deciding_as(original, decided, [*names, *outputs], feeds), provider)
+            flipped = _first_flip(deciding, decided, before, after)
+            if flipped is None:
+                compared = {n: (before[n], after[n]) for n in outputs if n in before and n in after}
+                return {**compared, **{n: (v, v) for n, v in decided.items() if n in outputs}} if decided else None
+            inputs = _agreeing(flipped, known, feeds, before, after, large)
+            if inputs is None:
+                return None
+            outcome = _alone(flipped, original, inputs, provider)
+            if any(deviation(outcome[n], after[n]) > 0 for n in flipped.output if n):
+                return None
+            decided |= {n: after[n] for n in flipped.output if n}
+    except (OnnxMergeError, KeyError):  # what cannot be looked at proves nothing
+        return None
+    return None
+
+
+def _first_flip(
+    deciding: list[onnx.NodeProto],
+    decided: Mapping[str, Array],
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+) -> onnx.NodeProto | None:
+    """Where channels went there is nothing to compare: what comes after tells."""
+
+    def differs(name: str) -> bool:
+        a, b = before[name], after[name]
+        return a.shape == b.shape and deviation(a, b) > tolerance(a)
+
+    left = ([n for n in node.output if n and n not in decided] for node in deciding)
+    return next((node for node, names in zip(deciding, left, strict=True) if any(map(differs, names))), None)
+
+
+def _agreeing(
+    node: onnx.NodeProto,
+    known: Mapping[str, onnx.TensorProto],
+    feeds: Mapping[str, Array],
+    before: Mapping[str, Array],
+    after: Mapping[str, Array],
+    large: bool,
+) -> dict[str, Array] | None:
+    """What the result feeds ``node``, if it is the original's, to the tolerance both in all and element by element."""
+    inputs: dict[str, Array] = {}
+    for name in filter(None, node.input):
+        if name in feeds:  # known or not: defaults may be overridden
+            inputs[name] = feeds[name]
+            continue
+        if name in known:
+            inputs[name] = onnx.numpy_helper.to_array(known[name])
+            continue
+        a, b = before[name], after[name]
+        if deviation(a, b, large) > tolerance(a):
+            return None
+        if is_float(a) and a.size:
+            finite = np.isfinite(a) & np.isfinite(b)  # they agree on which these are, or overflow does not count
+            x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
+            if x.size and np.abs(x - y).max() > tolerance(a) * np.abs(x).max():
+                return None
+        inputs[name] = b
+    return inputs
+
+
+def _alone(
+    node: onnx.NodeProto, original: onnx.ModelProto, inputs: Mapping[str, Array], provider: ProviderChoice
+) -> dict[str, Array]:
+    """What ``node`` makes of ``inputs``."""
+    infos = [
+        onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in inputs.items()
+    ]
+    graph = onnx.helper.make_graph([node], "decision", infos, [onnx.ValueInfoProto(name=n) for n in node.output if n])
+    model = onnx.helper.make_model(graph, opset_imports=original.opset_import, ir_version=original.ir_version)
+    return Session(model, provider, optimisation="basic").run(inputs)
+
+
+def _deciding_as(
+    original: onnx.ModelProto, decided: Mapping[str, Array], names: list[str], feeds: Mapping[str, Array]
+) -> tuple[onnx.ModelProto, list[str], dict[str, Array]]:
+    """The original with the tensors ``decided`` given, what of ``names`` it still computes, and what it is fed."""
+    names = [n for n in dict.fromkeys(names) if n not in decided]
+    if not decided:
+        return original, names, dict(feeds)
+    model = onnx.ModelProto()
+    model.CopyFrom(original)
+    graph = model.graph
+    for node in graph.node:
+        for k, name in enumerate(node.output):
+            if name in decided:
+                node.output[k] = f"{name}/undecided"
+    kept = [v for v in graph.output if v.name not in decided]
+    del graph.output[:]
+    graph.output.extend(kept)
+    for name, array in decided.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.input.append(onnx.helper.make_tensor_value_info(name, kind, array.shape))
+    stale = [k for k, v in enumerate(graph.value_info) if v.name in decided]
+    for k in reversed(stale):
+        del graph.value_info[k]
+    return model, names, {**feeds, **decided}

@@ -1,0 +1,202 @@
+"""Does a result that was to lose nothing compute what the original does? Found out before anything is written.
+
+``--lossless`` and ``--keep 1`` are promises for every input. Samples prove no promise, but what breaks it shows on
+random inputs of several scales: near zero, usual, and far out, where thresholds and saturation matter.
+
+Where outputs differ by more than the tolerance, three things are no fault of the result: a model that draws random
+numbers; an ill-conditioned one, whose own outputs move as far when its inputs are rounded otherwise; and decisions
+between near values (see `onnx_merge.equivalence.comparison_flips`). They are looked into only then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.comparison_flips import only_decisions
+from onnx_merge.equivalence.deviation import coarsest, deviation, first_moved, perturbed, reweighted, tolerance
+from onnx_merge.equivalence.interface import overridable
+from onnx_merge.equivalence.structure import is_float, place
+from onnx_merge.errors import OnnxMergeError, StructureError
+from onnx_merge.inputs.assignments import Assignments
+from onnx_merge.inputs.dimensions import Assignment
+from onnx_merge.inputs.feeds import feeds_at, index_bounds
+from onnx_merge.runtime.session import CPU, ProviderChoice, Session, TensorInfo
+
+Array = NDArray[Any]
+SCALES = (1.0, 1e-3, 10.0, 100.0)
+"""Of standard normal inputs."""
+SMALL = 2**17
+"""Elements of the inputs up to which every assignment is run at every scale; of larger ones the smallest is."""
+RANDOM = "outputs were not compared exactly: the original gives others each time it is run"
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One batch of inputs; ``scale``: what floats were multiplied with, and up to where unknown integers go."""
+
+    feeds: dict[str, Array]
+    scale: float
+    assignment: Assignment
+
+    def __str__(self) -> str:
+        return f"{place(self.assignment)}, inputs times {self.scale:g}"
+
+
+def check_unchanged(
+    original: onnx.ModelProto,
+    result: onnx.ModelProto,
+    assignments: Assignments,
+    provider: ProviderChoice = CPU,
+    *,
+    seed: int = 0,
+) -> list[str]:
+    """Check that ``result`` gives the outputs of ``original``, to `onnx_merge.equivalence.deviation.TOLERANCES`.
+
+    Both run on ``provider``, optimised alike and little, so that they use the same kernels.
+
+    Returns
+    -------
+    What could not be checked, and why.
+
+    Raises
+    ------
+    StructureError: something moved; the message names the first tensor that did.
+    """
+    if original == result:
+        return []
+    try:
+        before = Session(original, provider, optimisation="basic")
+        inputs = before.inputs
+    except OnnxMergeError as error:
+        return [f"outputs were not compared exactly: {error}"]
+    after = Session(result, provider, optimisation="basic")
+    compared = 0
+    usual = draws(inputs, assignments, index_bounds(original), seed)
+    for draw in itertools.chain(usual, _overriding(original, inputs, assignments, seed)):
+        try:
+            expected = before.run(draw.feeds)
+        except OnnxMergeError:  # no witness
+            continue
+        try:
+            actual = after.run(draw.feeds)
+        except OnnxMergeError as error:
+            raise StructureError(f"the result does not run at {draw}, where the original does: {error}") from error
+        compared += 1
+        moved = _moved({n: (v, actual[n]) for n, v in expected.items()}, draw)
+        if not moved:
+            continue
+        if any(deviation(v, w) > tolerance(v) for v, w in _pairs(expected, before.run(draw.feeds))):
+            return [RANDOM]
+        if _rounding(original, before, expected, moved, draw, provider):
+            continue
+        decided = only_decisions(original, result, draw.feeds, provider, draw.scale > 1)
+        if decided is not None and not _moved(decided, draw):
+            continue
+        raise StructureError(_message(original, result, moved, draw, provider))
+    return (
+        [] if compared else [f"outputs were not compared exactly: {assignments.problem or 'the original does not run'}"]
+    )
+
+
+def draws(
+    inputs: tuple[TensorInfo, ...], assignments: Assignments, bounds: Mapping[str, int], seed: int
+) -> Iterator[Draw]:
+    """Inputs at every assignment and scale, large ones at some scales only."""
+    counts = [sum(int(np.prod(shape)) for shape in a.values()) for a in assignments.found]
+    for place_, (assignment, count) in enumerate(zip(assignments.found, counts, strict=True)):
+        whole = count <= SMALL or count == min(counts)
+        for number, scale in enumerate(SCALES):
+            if whole or number == place_ % len(SCALES):
+                wide = {i.name: int(scale) for i in inputs if i.dtype.kind in "iu" and scale > 1}
+                own = seed + len(SCALES) * place_ + number
+                yield Draw(feeds_at(inputs, assignment, own, {**wide, **bounds}, scale), scale, assignment)
+
+
+def _overriding(
+    original: onnx.ModelProto, inputs: tuple[TensorInfo, ...], assignments: Assignments, seed: int
+) -> Iterator[Draw]:
+    """A draw in which inputs with a default are given other values, where they are floats and there are any."""
+    names = {v.name for v in overridable(original)}
+    others: dict[str, Array] = {}
+    for tensor in original.graph.initializer:
+        array = onnx.numpy_helper.to_array(tensor) if tensor.name in names else None
+        if array is not None and is_float(array):
+            rng = np.random.default_rng([seed, zlib.crc32(tensor.name.encode())])
+            others[tensor.name] = np.asarray(array * (1 + rng.random(array.shape)) + 0.25).astype(array.dtype)
+    for assignment in assignments.found[:1] if others else ():
+        feeds = feeds_at(inputs, assignment, seed, index_bounds(original))
+        yield Draw({**feeds, **others}, 1.0, assignment)
+
+
+def _pairs(first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[tuple[Array, Array]]:
+    return ((value, second[name]) for name, value in first.items())
+
+
+def _moved(values: Mapping[str, tuple[Array, Array]], draw: Draw) -> dict[str, float]:
+    """Outputs that are farther off than they may be, and how far."""
+    found = {n: (tolerance(a), deviation(a, b, draw.scale > 1)) for n, (a, b) in values.items()}
+    return {name: off for name, (limit, off) in found.items() if not off <= limit}
+
+
+def _rounding(
+    original: onnx.ModelProto,
+    before: Session,
+    expected: Mapping[str, Array],
+    moved: Mapping[str, float],
+    draw: Draw,
+    provider: ProviderChoice,
+) -> bool:
+    """Whether the original's own outputs move as far when what it computes is rounded otherwise.
+
+    Its inputs are moved by 1e-7 of themselves, by 1e-3 where it computes in half precision, its operators are fused,
+    which changes their order, and its layers' weights are moved too, which also reaches what whole numbers enter. The
+    tolerance widens to twice what that does, five draws being few. Of what is no float, nothing follows.
+    """
+    if not all(is_float(expected[name]) for name in moved):
+        return False
+    noise = dict.fromkeys(moved, 0.0)
+    with contextlib.suppress(OnnxMergeError):
+        for other in _otherwise(original, before, draw, len(moved), provider):
+            for name in moved:
+                off = deviation(expected[name], other[name], draw.scale > 1)
+                noise[name] = max(noise[name], off if np.isfinite(off) else 0.0)
+            if all(off <= 2 * noise[name] for name, off in moved.items()):
+                return True
+    return False
+
+
+def _otherwise(
+    original: onnx.ModelProto, before: Session, draw: Draw, seed: int, provider: ProviderChoice
+) -> Iterator[dict[str, Array]]:
+    """Outputs of the original where it is rounded otherwise."""
+    rounding = coarsest(original)
+    for feeds in perturbed(draw.feeds, seed, rounding):
+        yield before.run(feeds)
+    yield Session(original, provider, optimisation="all").run(draw.feeds)
+    for model in reweighted(original, seed, rounding):
+        yield Session(model, provider, optimisation="basic").run(draw.feeds)
+
+
+def _message(
+    original: onnx.ModelProto,
+    result: onnx.ModelProto,
+    moved: Mapping[str, float],
+    draw: Draw,
+    provider: ProviderChoice,
+) -> str:
+    worst = max(moved, key=lambda name: moved[name])
+    first = first_moved(original, result, draw.feeds, provider, draw.scale > 1)
+    tensor, node, off = first or (worst, "", moved[worst])
+    told = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
+    where = f"(output {worst!r}: {moved[worst]:.1e}) at {draw}"
+    return f"the result does not compute what the original does: {told} {where}; --exclude leaves layers whole"

@@ -1,0 +1,68 @@
+"""Refusals of what could not be verified in the end, before the work begins: one line, with the true reason and the
+remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.structure import is_float, place
+from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
+from onnx_merge.inputs.assignments import Assignments
+from onnx_merge.runtime.batching import BatchSize, batches
+from onnx_merge.runtime.custom_operators import foreign_operators
+from onnx_merge.runtime.session import Session
+
+Array = NDArray[Any]
+UNVERIFIED = "--unverified goes on without comparing outputs"
+CHECKED = 8
+"""Samples on which the original is tried, at most."""
+NAMED = 3
+"""Operators that a message names."""
+
+
+def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
+    """What to say of a model that does not load, or whose inputs are no arrays."""
+    foreign = foreign_operators(model)
+    if not foreign:
+        return InputError(f"{error.message}; {UNVERIFIED}")
+    more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
+    return InputError(
+        f"onnxruntime does not know {', '.join(foreign[:NAMED])}{more}: give the library that has it with --custom-ops "
+        f"LIBRARY; {UNVERIFIED}"
+    )
+
+
+def check_verifiable(
+    session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize
+) -> None:
+    """Run the original on a few of the samples (N, ...) that outputs are to be compared on.
+
+    Raises
+    ------
+    InputError: it does not run on them, or gives nothing finite.
+    UnverifiedError: none of its outputs can be compared.
+    """
+    made_up = source == "random" or "synthetic" in source
+    which, remedy = ("made-up samples", ": give --calib") if made_up else (f"the samples of {source}", "")
+    if not made_up and found.found:
+        remedy = f": it runs at {place(found.found[0])}"
+    numeric: list[Array] = []
+    floats: list[Array] = []
+    for chunk, _, _ in batches(feeds, session.inputs, batch):
+        try:
+            numeric += [value for value in session.run(chunk).values() if value.dtype != object]
+        except OnnxMergeError as error:
+            raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {UNVERIFIED}") from error
+        floats = [value for value in numeric if is_float(value) and value.size]
+        if not numeric or any(np.isfinite(value.astype(np.float32)).any() for value in floats):
+            break  # a sample that gives something is enough
+    if not any(value.size for value in numeric):
+        why = "they hold nothing" if numeric else "none of them is a tensor of numbers"
+        raise UnverifiedError(f"outputs cannot be compared: {why}; {UNVERIFIED}")
+    if floats and not any(np.isfinite(value.astype(np.float32)).any() for value in floats):
+        raise InputError(f"the model gives nothing but NaN and infinity on {which}{remedy}; {UNVERIFIED}")

@@ -1,0 +1,1 @@
+"""What the result is worth: fidelity of its outputs, the verdict, gates, and bounds on what it loses."""

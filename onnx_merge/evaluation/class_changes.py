@@ -1,0 +1,169 @@
+"""What becomes of an output's classes: how many change, and how far distributions over them are from the original's.
+
+Distributions are known by their values, whatever nodes made them: along one axis they, or their exponentials, sum to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_softmax
+from scipy.stats import beta
+
+from onnx_merge.evaluation.thresholds import CHANGED
+
+Array = NDArray[Any]
+Kind = Literal["probabilities", "log-probabilities", "logits", "labels", "maps"]
+CONFIDENCE = 0.95
+"""Of the interval of the share that changes."""
+ONE_SIDED = 0.8
+"""Of the bounds that a verdict takes: at 95%, 32 samples without a change could not tell a good result."""
+PEAKED = 1 / 3
+"""What a sample's scores tell of its class, in shares of what naming it would (log classes): numbers (N, C), or maps
+(N, C, H, W), that tell less are no scores of classes. Trained classifiers of 10 to 1,000 classes tell 0.84 to 0.95 on
+their data; rectified features of a spread of one or two, 0.05 to 0.28."""
+BLOCK = 2**20
+"""Values that are compared at a time, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChanges:
+    """``changed``: share of places that change class, between ``low`` and ``high`` at 95%; ``kl``: mean divergence of
+    the result's distributions from the original's, in nats; ``reason``: why the samples do not test it."""
+
+    kl: float | None
+    changed: float
+    low: float
+    high: float
+    likely: tuple[float, float]
+    """Bounds each of which holds at `ONE_SIDED`."""
+    reason: str | None
+
+
+def distribution(output: Array) -> tuple[Kind, int] | None:
+    """Whether an output (samples, ...) holds distributions, and along which axis."""
+    if output.dtype.kind != "f" or output.size == 0:
+        return None
+    tolerance = 1e-3 if np.finfo(output.dtype).eps < 1e-4 else 3e-2
+    low, high = float(output.min()), float(output.max())
+    kinds: tuple[tuple[Kind, bool], ...] = (("probabilities", low >= 0), ("log-probabilities", high <= tolerance))
+    for axis in range(output.ndim - 1, 0, -1):
+        for kind, possible in kinds:
+            if possible and output.shape[axis] > 1:
+                chances = output if kind == "probabilities" else np.exp(output)
+                if np.abs(chances.sum(axis, dtype=np.float64) - 1).max() <= tolerance:
+                    return kind, axis
+    return None
+
+
+@dataclass(slots=True)
+class ClassMeter:
+    """Adds up samples of one output, whose classes stand along ``axis``: `add` them, then ask for the `result`."""
+
+    kind: Kind
+    axis: int = 1
+    _kl: float = 0.0
+    _told: float = 0.0
+    _classes: int = 2
+    _before: list[Counter[int]] = field(default_factory=list)
+    """By sample: class -> number of places where the original has it."""
+    _kept: list[Counter[int]] = field(default_factory=list)
+    """The same of those where the result has it too."""
+
+    def add(self, exact: Array, now: Array) -> None:
+        """Samples of the output (n, ...) of the original and of the result, of one shape."""
+        step = max(1, BLOCK * len(exact) // max(1, exact.size))
+        for start in range(0, len(exact), step):
+            a, b = (self._rows(values[start : start + step]) for values in (exact, now))
+            if self.kind == "labels":
+                before, after = a[..., 0], b[..., 0]
+            else:
+                before, after = a.argmax(-1), b.argmax(-1)
+                self._diverge(self._logs(a), self._logs(b))
+            for old, new in zip(before, after, strict=True):
+                self._before.append(_counts(old))
+                self._kept.append(_counts(old[old == new]))
+
+    def _rows(self, values: Array) -> Array:
+        """As (samples, places, classes)."""
+        if self.kind == "labels":
+            return values.reshape(len(values), -1, 1)
+        values = np.moveaxis(values, self.axis, -1)
+        return values.reshape(len(values), -1, values.shape[-1])
+
+    def _logs(self, values: Array) -> Array:
+        values = values.astype(np.float64)
+        if self.kind == "probabilities":
+            # What is rounded to 0 is not impossible.
+            values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+        return np.asarray(log_softmax(values, axis=-1))
+
+    def _diverge(self, before: Array, after: Array) -> None:
+        """Sum up, over samples, the means over their places of sum p log(p / q) and of sum p log(p C)."""
+        chances = np.exp(before)
+        self._kl += float((chances * (before - after)).sum(-1).mean(1).sum())
+        self._told += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
+        self._classes = before.shape[-1]
+
+    def peaked(self) -> bool:
+        """Whether the samples' scores tell classes apart, as a classifier's do."""
+        return self._told >= PEAKED * len(self._before) * math.log(self._classes)
+
+    def result(self) -> ClassChanges:
+        """What the samples so far say.
+
+        Of several places of a sample (pixels, anchors, letters), those count at which the original or the result has
+        another class than the most frequent one: where almost all is background, the rest is what matters.
+        """
+        every: Counter[int] = sum(self._before, Counter())
+        usual = every.most_common(1)[0][0]
+        places = np.array([c.total() for c in self._before])
+        changed = places - [c.total() for c in self._kept]
+        others = places - [c[usual] for c in self._before]
+        counted = places - [c[usual] for c in self._kept] if places.max() > 1 else places
+        share, drawn = _share(changed, counted)
+        low, high = bounds(share * drawn, drawn, (1 - CONFIDENCE) / 2)
+        likely = bounds(share * drawn, drawn, 1 - ONE_SIDED)
+        shown = float((others > 0).mean())
+        reason = None
+        if shown <= CHANGED:
+            reason = f"{100 * (1 - shown):.0f}% of the samples show one class only"
+        kl = None if self.kind == "labels" else max(0.0, self._kl / len(places))
+        return ClassChanges(kl, share, low, high, likely, reason)
+
+
+def _counts(values: Array) -> Counter[int]:
+    if values.size and values.min() >= 0 and values.max() < values.size:  # sorting millions of pixels takes seconds
+        found = np.bincount(values.astype(np.int64))
+        return Counter({int(k): int(found[k]) for k in np.flatnonzero(found)})
+    return Counter(dict(zip(*(a.tolist() for a in np.unique(values, return_counts=True)), strict=True)))
+
+
+def _share(changed: NDArray[np.int64], counted: NDArray[np.int64]) -> tuple[float, float]:
+    """Share of the counted places that changed, by sample, and how many draws it stands for.
+
+    Places of one sample are alike, so that they do not count as drawn one by one: as many do as would make the share
+    vary as it does from sample to sample (Kish, Survey Sampling, 1965), but no fewer than there are samples.
+    """
+    total, samples = int(counted.sum()), int((counted > 0).sum())
+    if total == 0:
+        return 0.0, 0.0
+    share, drawn = float(changed.sum() / total), float(samples)
+    off = changed - share * counted
+    variance = float((off * off).sum()) / total**2 * samples / max(1, samples - 1)
+    if variance > 0:
+        drawn = min(max(share * (1 - share) / variance, drawn), float(total))
+    return share, drawn
+
+
+def bounds(found: float, drawn: float, tail: float) -> tuple[float, float]:
+    """The shares at which so many or more, and so many or fewer, of ``drawn`` would be found with probability ``tail``
+    (Clopper and Pearson, Biometrika 1934)."""
+    low = float(beta.ppf(tail, found, drawn - found + 1)) if found > 0 else 0.0
+    high = float(beta.ppf(1 - tail, found + 1, drawn - found)) if found < drawn else 1.0
+    return low, high

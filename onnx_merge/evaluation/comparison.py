@@ -1,0 +1,145 @@
+"""The outputs before and after on one set of samples: the user's labelled ones, the user's, or random ones."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+from onnx_merge.calibration.model_samples import ModelSamples
+from onnx_merge.calibration.splits import evenly_spaced
+from onnx_merge.equivalence.verifiable import UNVERIFIED
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
+from onnx_merge.evaluation.fidelity import Accuracy, accuracy, fidelity
+from onnx_merge.evaluation.verdict import Fidelity
+from onnx_merge.inputs.feeds import check_labels
+from onnx_merge.io.hashes import sha256_of_arrays
+from onnx_merge.metrics.measure import Measure, Measured, check_measured
+from onnx_merge.metrics.metric import metric_of
+from onnx_merge.runtime.session import Session
+
+Array = NDArray[Any]
+
+FEW = 16
+"""Samples that show whether outputs are classes."""
+
+
+@dataclass
+class Comparison(ModelSamples):
+    """A model, to be compared with results on the samples that it has for that. It raises what `ModelSamples` does."""
+
+    before: float | None = None
+    """Accuracy of the model in percent, if there are labels."""
+    measure: Measure | None = field(default=None, init=False)
+    """The metric that was asked for, on the samples."""
+    compared_sha256: str | None = None
+    """Hash of the samples that outputs were compared on."""
+    fitted: int | None = None
+    """Samples that layers were fitted to (mirror images count); None if nothing was fitted to any."""
+
+    def __post_init__(self) -> None:
+        check_measured(self.options)
+        super().__post_init__()
+        options = self.options
+        if self._session is None:
+            return
+        if self.samples and self.samples.labels is not None and options.labels:
+            # Beside a metric, labels may be others than classes.
+            with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
+                self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
+        if options.metric is not None and self.samples is not None:
+            batch = self.fitting.together(self.samples.feeds)
+            self.measure = Measure(metric_of(options.metric), self.samples, self._session, batch)
+
+    def on_all(self, result: Session) -> Fidelity:
+        """How close ``result`` comes on all samples."""
+        assert self.session is not None and self.samples is not None
+        return self._fidelity(self.session, result, self.samples.feeds)
+
+    def holds_classes(self) -> bool:
+        """Whether the model's outputs are classes, as a few samples show."""
+        assert self.session is not None and self.samples is not None
+        few = evenly_spaced(self.samples.feeds, FEW)
+        return self._fidelity(self.session, self.session, few).changed is not None
+
+    def fidelity(self, result: Session) -> Fidelity | None:
+        """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
+        `Options.checked`; None with a note if outputs cannot be compared and ``unverified`` is given.
+
+        Raises
+        ------
+        StructureError: the result is not finite where the original is.
+        UnverifiedError: outputs cannot be compared.
+        """
+        if self.session is None:
+            return None
+        problem: OnnxMergeError | None = None
+        if self.samples:
+            feeds = self.compared_feeds(self.samples)
+            self.compared_sha256 = sha256_of_arrays(feeds)
+            try:
+                return self._fidelity(self.session, result, feeds)
+            except (StructureError, UsageError):
+                raise
+            except OnnxMergeError as error:
+                self._uncompared(error)
+                return None
+        for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
+            try:
+                feeds = self._random(self.session, count)
+                self.compared_sha256 = sha256_of_arrays(feeds)
+                return self._fidelity(self.session, result, feeds)
+            except (StructureError, UsageError):
+                raise
+            except OnnxMergeError as error:
+                problem = error
+        self._uncompared(problem)
+        return None
+
+    def _uncompared(self, problem: OnnxMergeError | None) -> None:
+        if not self.options.unverified or self.options.has_gate:
+            raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
+        self.notes.append(f"outputs were not compared: {problem}")
+
+    @cached_property
+    def scored_sha256(self) -> str | None:
+        """Hash of all samples, with their labels."""
+        if self.samples is None:
+            return None
+        labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
+        return sha256_of_arrays({**self.samples.feeds, **labels})
+
+    def accuracy(self, result: Session) -> Accuracy | None:
+        """Accuracy before and after, if there are labels."""
+        if self.before is None or self.samples is None or self.samples.labels is None:
+            return None
+        after = self._accuracy(result, self.samples.feeds, self.samples.labels)
+        return Accuracy(self.before, after, len(self.samples.labels))
+
+    def metric(self, result: object, session: Session) -> Measured | None:
+        """The metric before and after, if one was asked for. What is known of ``result``, whose model ``session`` has
+        loaded, is not measured again."""
+        if self.measure is None or self.session is None:
+            return None
+        return self.measure.measured(result, session, self.session)
+
+    def _accuracy(self, model: Session, feeds: Mapping[str, Array], labels: Array) -> float:
+        labels = check_labels(labels, len(labels), f"{self.options.labels}")
+        return accuracy(model, feeds, labels, self.provider, batch=self.fitting.together(feeds))
+
+    def _fidelity(self, before: Session, after: Session, feeds: Mapping[str, Array]) -> Fidelity:
+        return fidelity(
+            before,
+            after,
+            feeds,
+            self.provider,
+            source=self.source,
+            batch=self.fitting.together(feeds),
+            fitted=self.fitted,
+            real=self.real,
+            in_sample=self.in_sample and bool(self.fitted),
+        )

@@ -1,0 +1,159 @@
+"""How close are the outputs of the result to the original's?"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.structure import is_float
+from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.evaluation.output_meter import OutputMeter
+from onnx_merge.evaluation.verdict import Fidelity, in_order
+from onnx_merge.runtime.batching import ANY, BatchSize, batches
+from onnx_merge.runtime.session import CPU, ProviderChoice, Session
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Top-1 accuracy in percent, on all labelled samples."""
+
+    before: float
+    after: float
+    samples: int
+
+
+def fidelity(
+    original: onnx.ModelProto | Session,
+    result: onnx.ModelProto | Session,
+    feeds: Mapping[str, Array],
+    provider: ProviderChoice = CPU,
+    *,
+    source: str = "samples",
+    base_dir: Path | None = None,
+    batch: BatchSize = ANY,
+    fitted: int | None = None,
+    in_sample: bool = False,
+    real: bool = True,
+) -> Fidelity:
+    """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
+
+    Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
+    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``fitted``,
+    ``in_sample``, ``real``: see `Fidelity`.
+
+    Raises
+    ------
+    StructureError: an output of the result is not finite where the original's is, or is missing.
+    InputError: there is nothing to compare.
+    OnnxMergeError: a model cannot be loaded or run.
+    """
+    before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
+    meters, samples, agreement = _measured(before, after, feeds, batch)
+    if not meters:
+        raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
+    if batch.most > batch.unit and samples > batch.unit and not all(meter.by_sample for meter in meters.values()):
+        # Of an output that has no axis of samples, one run is one sample: as many runs as samples show its spread.
+        with contextlib.suppress(OnnxMergeError):
+            meters, samples, agreement = _measured(before, after, feeds, replace(batch, most=batch.unit))
+    return Fidelity(
+        cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
+        relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),
+        top1_agreement=agreement,
+        samples=samples,
+        source=source,
+        provider=before.provider.name,
+        outputs=in_order(meter.result() for meter in meters.values()),
+        fitted=fitted,
+        in_sample=in_sample,
+        real=real,
+    )
+
+
+def _measured(
+    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize
+) -> tuple[dict[str, OutputMeter], int, float | None]:
+    """What every output came to, the number of samples, and the part of them that keeps its top class."""
+    meters: dict[str, OutputMeter] = {}
+    agree = rows = samples = 0
+    for chunk, size, valid in batches(feeds, before.inputs, batch):
+        expected, actual = before.run(chunk), after.run(chunk)
+        if expected.keys() - actual.keys():
+            raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
+        numeric = [n for n, v in expected.items() if v.dtype != object]
+        scores, new_scores = _scores(expected, size), _scores(actual, size)
+        for name in [n for n in numeric if is_float(expected[n])] or numeric:
+            meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
+            meter.add(expected[name], actual[name], size, valid)
+        if scores is not None and new_scores is not None:
+            best = scores[:valid].argmax(1)
+            agree += int((best == new_scores[:valid].argmax(1)).sum())
+            rows += len(best)
+        samples += valid
+    return meters, samples, agree / rows if rows else None
+
+
+def accuracy(
+    model: onnx.ModelProto | Session,
+    feeds: Mapping[str, Array],
+    labels: NDArray[np.int64],
+    provider: ProviderChoice = CPU,
+    *,
+    base_dir: Path | None = None,
+    batch: BatchSize = ANY,
+) -> float:
+    """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,).
+
+    Raises
+    ------
+    UsageError: the model is no classifier, or the labels do not fit its classes or the samples.
+    """
+    session = _session(model, provider, base_dir)
+    right = position = 0
+    for chunk, size, valid in batches(feeds, session.inputs, batch):
+        scores = _scores(session.run(chunk), size)
+        if scores is None:
+            raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
+        expected = labels[position : position + valid]
+        if len(expected) < valid:
+            raise UsageError(f"there are {len(labels)} labels for more samples: give one label for each sample")
+        if expected.min() < 0 or expected.max() >= scores.shape[1]:
+            raise UsageError(f"labels must be class numbers from 0 to {scores.shape[1] - 1}, found {expected.max()}")
+        right += int((scores[:valid].argmax(1) == expected).sum())
+        position += valid
+    if position != len(labels):
+        raise UsageError(f"there are {len(labels)} labels for {position} samples: give one label for each sample")
+    return 100.0 * right / position
+
+
+def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = ANY) -> NDArray[np.int64] | None:
+    """The class with the largest score of every sample (N,); None if the model is no classifier."""
+    found: list[NDArray[np.int64]] = []
+    for chunk, size, valid in batches(feeds, model.inputs, batch):
+        scores = _scores(model.run(chunk), size)
+        if scores is None:
+            return None
+        found.append(scores[:valid].argmax(1))
+    return np.concatenate(found) if found else None
+
+
+def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
+    """The one output that looks like class scores of ``size`` samples, as (size, classes)."""
+    found = [v.reshape(v.shape[:2]) for v in outputs.values() if _is_scores(v, size)]
+    return found[0] if len(found) == 1 else None
+
+
+def _is_scores(v: Array, size: int) -> bool:
+    return is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
+
+
+def _session(model: onnx.ModelProto | Session, provider: ProviderChoice, base_dir: Path | None) -> Session:
+    return model if isinstance(model, Session) else Session(model, provider, base_dir=base_dir)

@@ -1,0 +1,144 @@
+"""The comparison of one output, batch by batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.structure import is_float
+from onnx_merge.errors import StructureError
+from onnx_merge.evaluation.class_changes import ClassMeter, Kind, distribution
+from onnx_merge.evaluation.thresholds import CHANGED
+from onnx_merge.evaluation.verdict import OutputFidelity
+from passes.numerics.noise_to_signal import NoiseMeter
+
+Array = NDArray[Any]
+CLASSES = 512
+"""Of maps, at most: of more, the scores are not worth the time."""
+IMPOSSIBLE = -6e4
+"""Score of a class that is masked out by -inf."""
+
+
+@dataclass(slots=True)
+class Distance:
+    """Running cosines and relative error of one output."""
+
+    cosines: list[float] = field(default_factory=list)
+    squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+    """Sums over all samples of (result - original)^2, original^2, result^2."""
+
+    def add(self, a: Array, b: Array) -> None:
+        """Samples (n, ...), finite. Where sizes differ (a number of detections), the smaller one is filled up with
+        zeros: what is missing differs."""
+        a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
+        width = max(a.shape[1], b.shape[1])
+        a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
+        aa, bb = (a * a).sum(1), (b * b).sum(1)
+        self.squares += (float(((a - b) ** 2).sum()), float(aa.sum()), float(bb.sum()))
+        norms = np.sqrt(aa * bb)  # in this order, equal vectors have a cosine of exactly 1
+        # Two zero vectors agree; one alone has no direction in common with anything.
+        cosines = np.where((aa == 0) & (bb == 0), 1.0, (a * b).sum(1) / np.where(norms > 0, norms, 1.0))
+        self.cosines += np.clip(cosines, -1, 1).tolist()
+
+    def cosine(self) -> float:
+        """Mean over the samples."""
+        return float(np.mean(self.cosines))
+
+    def relative_l2(self) -> float:
+        """Relative to the result where the original is all zeros."""
+        difference, original, result = self.squares.tolist()
+        return math.sqrt(difference / (original or result or 1.0))
+
+
+@dataclass(slots=True)
+class OutputMeter:
+    """Adds up batches of one output. ``scores``: it is the only one of scores, (N, classes)."""
+
+    name: str
+    scores: bool
+    by_sample: bool = True
+    """Whether its first axis is that of the samples."""
+    distance: Distance = field(default_factory=Distance)
+    _noise: NoiseMeter = field(default_factory=NoiseMeter)
+    _classes: ClassMeter | None = None
+    _started: bool = False
+
+    def add(self, expected: Array, actual: Array, size: int, valid: int) -> None:
+        """A batch of ``size`` samples, the first ``valid`` of which count; all of it is one where its first axis is no
+        batch.
+
+        Raises
+        ------
+        StructureError: the result is not finite where the original is.
+        """
+        batched = all(a.ndim > 0 and a.shape[0] == size for a in (expected, actual))
+        self.by_sample &= batched or size == 1
+        a, b = ((x if batched else x[None])[:valid] for x in (expected, actual))
+        finite, same = np.isfinite(a), a.shape == b.shape
+        if not np.isfinite(b[finite] if same else b).all() and (same or finite.all()):
+            raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
+        if same:
+            self._count(a, b, finite)
+            a, b = np.where(finite, a, 0), np.where(finite, b, 0)
+        else:
+            a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))
+        self.distance.add(a, b)
+        self._noise.add(a, b)
+
+    def _count(self, a: Array, b: Array, finite: NDArray[np.bool_]) -> None:
+        """Classes, as long as the output holds some."""
+        kind: tuple[Kind, int] | None = ("labels", 1)
+        if is_float(a):
+            a, b = np.where(finite, a, IMPOSSIBLE), np.where(finite, b, IMPOSSIBLE)
+            kind = distribution(a) or (("logits", 1) if self.scores else _maps(a))
+        if not self._started:
+            self._started, self._classes = True, ClassMeter(*kind) if kind else None
+        if self._classes is not None and kind is not None and kind[0] == self._classes.kind:
+            self._classes.add(a, b)
+        else:
+            self._classes = None
+
+    def result(self) -> OutputFidelity:
+        """What the samples so far say."""
+        noise, classes = self._noise.result(), self._classes
+        found = classes.result() if classes is not None else None
+        if classes is not None and found is not None and classes.kind == "logits":
+            # (N, C) numbers that are no classes: features, or quantities of unlike scale, or always in one order.
+            alike = classes.peaked() and noise.scales <= 1
+            found = found if alike and found.reason is None else None
+        if classes is None or found is None or classes.kind == "maps":
+            spared = classes is not None and found is not None and classes.peaked() and found.changed <= CHANGED
+            return OutputFidelity(
+                self.name,
+                noise.nsr,
+                tested=noise.reason is None,
+                reason=noise.reason,
+                nsr_error=noise.error,
+                spared=spared and noise.scales <= 1,
+                constant=noise.constant,
+            )
+        return OutputFidelity(
+            name=self.name,
+            nsr=None if classes.kind == "labels" else noise.nsr,
+            kl=found.kl,
+            changed=found.changed,
+            changed_low=found.low,
+            changed_high=found.high,
+            tested=found.reason is None,
+            reason=found.reason,
+            likely=found.likely,
+            nsr_error=noise.error,
+            constant=noise.constant,
+        )
+
+
+def _maps(output: Array) -> tuple[Kind, int] | None:
+    """The axis of the classes if these are maps of scores: the first or the last after the samples."""
+    if output.ndim < 4:
+        return None
+    axis = 1 if output.shape[1] <= output.shape[-1] else output.ndim - 1
+    return ("maps", axis) if 1 < output.shape[axis] <= CLASSES else None

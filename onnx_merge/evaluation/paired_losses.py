@@ -1,0 +1,106 @@
+"""What a compressed model loses, sample by sample, on the samples that were held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss, MeanLoss
+from onnx_merge.evaluation.fidelity import top_classes
+from onnx_merge.inputs.feeds import Samples, rows_of
+from onnx_merge.metrics.measure import Measure
+from onnx_merge.metrics.predictor import Predictor
+from onnx_merge.runtime.session import Session
+from passes.numerics.arrays import has_rows
+
+MEAN = 1e-6
+"""By how much of its range a metric may differ from the mean over samples: rounding."""
+
+
+@dataclass(frozen=True)
+class Paired:
+    """``measure``: accuracy, agreement, or the name of a metric; ``nothing``: what a result loses that loses nothing;
+    ``lost``: result -> what it loses."""
+
+    measure: str
+    nothing: Loss
+    lost: Callable[[Session], Loss]
+
+
+def paired(comparison: Comparison) -> Paired:
+    """What is measured: a metric, if there is one, accuracy where there are labels, else whether classes change.
+
+    Raises
+    ------
+    OnnxMergeError: the model cannot be run.
+    UsageError: the model has no classes; or what its outputs, or the metric, lose is no mean over samples with bounds.
+    """
+    original, samples = comparison.session, comparison.samples
+    if original is None or samples is None:
+        raise OnnxMergeError("confidence: nothing can be measured, since the model cannot be run")
+    feeds, labels, batch = samples.feeds, samples.labels, comparison.fitting.together(samples.feeds)
+    if comparison.measure is not None and comparison.measure.metric.name != "accuracy":
+        return _of_metric(comparison.measure, samples, original)
+    before = top_classes(original, feeds, batch)
+    if before is None:
+        raise UsageError(
+            "confidence needs a model with one output of class scores, or a metric: what other outputs lose is no mean "
+            "over samples"
+        )
+    if labels is not None and comparison.before is not None:
+        right = before == labels
+
+        def lost(result: Session) -> Loss:
+            after = np.asarray(top_classes(result, feeds, batch) == labels)
+            return AccuracyLoss(int((right & ~after).sum()), int((after & ~right).sum()), len(right))
+
+        return Paired("accuracy", AccuracyLoss(0, 0, len(right)), lost)
+
+    def changed(result: Session) -> Loss:
+        return AgreementLoss(int(np.sum(top_classes(result, feeds, batch) != before)), len(before))
+
+    return Paired("agreement", AgreementLoss(0, len(before)), changed)
+
+
+def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
+    """The same for a metric, which is asked about one sample at a time."""
+    metric, first = measure.metric, Predictor(original)
+    bounds = metric.bounds
+    if bounds is None:
+        raise UsageError(
+            f"confidence needs a metric with bounds, and those of {metric.name} are not known: give its function an "
+            "attribute bounds, such as (0, 1)"
+        )
+    low, high = bounds
+
+    def each_of(predict: Predictor) -> NDArray[np.float64]:
+        each = (metric(predict, *_row(samples, k)) for k in range(rows_of(samples.feeds)))
+        found = np.fromiter(each, np.float64)
+        if not (found.min() >= low and found.max() <= high):
+            values = f"{found.min():g} to {found.max():g}"
+            raise UsageError(f"{metric.name} gave {values}, beyond its bounds {low:g} and {high:g}")
+        return found
+
+    before = each_of(first)
+    if not abs(before.mean() - measure.before) <= MEAN * (high - low):
+        raise UsageError(
+            f"confidence needs a metric that is a mean over samples: {metric.name} is {measure.before:.6g}, but "
+            f"{before.mean():.6g} on average over single samples"
+        )
+
+    def fallen(result: Session) -> Loss:
+        return MeanLoss(before - each_of(Predictor(result, original=first)), high - low)
+
+    return Paired(metric.name, MeanLoss(np.zeros(len(before)), high - low), fallen)
+
+
+def _row(samples: Samples, k: int) -> tuple[Mapping[str, Any], Any]:
+    """One sample with its label."""
+    feeds = {n: a[k : k + 1] if has_rows(a) else a for n, a in samples.feeds.items()}
+    return feeds, None if samples.labels is None else samples.labels[k : k + 1]

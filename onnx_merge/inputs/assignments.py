@@ -1,0 +1,324 @@
+"""Sizes at which a model runs, found by trying: no declaration says at which sizes of its dynamic dimensions it does.
+
+An image of odd edges, a batch of two and a short sequence suit most models. Others ask for multiples of 32, squares,
+one height, lengths of at least 400, or two lengths that are equal although they have different symbols. Sizes are
+tried until one runs: small ones, those that nodes ask for (`onnx_merge.inputs.demanded_sizes`), typical ones. From
+there all dimensions are varied. A run that fails is cheap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from onnx_merge.errors import InputError, OnnxMergeError, UsageError
+from onnx_merge.inputs.demanded_sizes import demanded_sizes
+from onnx_merge.inputs.dimensions import Assignment, Dimension, dimensions, key_of, shapes, sizes_of
+from onnx_merge.inputs.feeds import Sizes, describe, feeds_at, index_bounds, resolve_shapes
+from onnx_merge.inputs.memory_fit import EDGES as FITTING
+from onnx_merge.inputs.memory_fit import resolve_open
+from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targets
+from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.session import Session, TensorInfo
+from passes.shapes.inference import empty_map
+
+LIMIT = 500
+"""Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
+
+SMALLEST = 8
+"""Small sizes that are tried before it is looked into what nodes ask for, which takes longer than such a run."""
+FEW = 16
+"""Small sizes that are tried beside those that the user gave."""
+LARGEST = 2**22
+"""Elements of the inputs, at most: volumes of typical edges would not fit into memory."""
+
+
+WITNESSES = 4
+"""Assignments at which shapes are looked at, at most."""
+
+
+@dataclass(frozen=True)
+class Assignments:
+    """What was found. The first has no size of 1 and no size twice, if such a one runs, and is among the cheapest."""
+
+    found: tuple[Assignment, ...]
+    """At least three where the model has dynamic dimensions and their sizes can vary; one where it has none."""
+    problem: str = ""
+    """Why there are none: what onnxruntime said."""
+    stuck: tuple[str, ...] = ()
+    """Dimensions of which only one size was found."""
+    tried: int = 0
+    """How many runs it took."""
+    asked: Assignment | None = None
+    """The one of them that the user gave, as far as that was said."""
+
+    @property
+    def witnesses(self) -> tuple[Assignment, ...]:
+        """Those at which shapes are looked at: the user's, at which multiply-adds are counted, the first few, and the
+        last, which has the smallest sizes."""
+        first = () if self.asked is None else (self.asked,)
+        others = tuple(a for a in self.found if a != self.asked)
+        room = WITNESSES - len(first)
+        return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
+
+
+def find_assignments(
+    session: Session,
+    *,
+    model: onnx.ModelProto | None = None,
+    sizes: Sizes | None = None,
+    known: Sequence[Assignment] = (),
+    seed: int = 0,
+    bounds: Mapping[str, int] | None = None,
+    limit: int = LIMIT,
+) -> Assignments:
+    """Sizes at which ``session`` runs on random inputs.
+
+    Parameters
+    ----------
+    session: the model, loaded.
+    model: what it was loaded from, for what its first layers ask for, and for ``bounds``.
+    sizes: what the user fixed: tried first, alone. Where it is given and does not run, nothing else is tried.
+    known: sizes that are likely to run, such as those of the user's samples: tried next.
+    seed: of the inputs' values; see `feeds_at`, also for ``bounds``.
+    limit: runs, at most.
+
+    Raises
+    ------
+    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    InputError: an input takes strings, which cannot be made up.
+    """
+    inputs = session.inputs
+    resolve_shapes(inputs, None, sizes or {})
+    if bounds is None and model is not None:
+        bounds = index_bounds(model)
+    dims = dimensions(inputs, model)
+    if not dims:
+        return Assignments((shapes(inputs, {}),))
+    search = _Search(session, dims, seed, bounds or {}, limit, model)
+    given = _given(inputs, sizes or {})
+    taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
+    left_open = model is not None and not all(d.key in given for d in dims)
+    asked_for = demanded_sizes(model, inputs, dims, FOLDING) if model is not None and left_open else iter(())
+    base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken, asked_for))
+    if base is None:
+        return Assignments((), search.problem, tried=search.tried)
+    asked = shapes(inputs, base) if given else None
+    if given:  # what else it runs at may be smaller than what the user works with
+        free = itertools.islice(_first(dims, {}, [], taken, iter(())), FEW)
+        base = search.first(v for v in free if search.elements(v) < search.elements(base)) or base
+    ways = tuple(targets(dims))
+    for target in ways:
+        search.vary(base, target)
+    search.part(base, ways[1])
+    found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
+    stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
+    return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried, asked)
+
+
+def sample_sizes(
+    session: Session, found: Assignments, model: onnx.ModelProto, sizes: Sizes, seed: int = 0
+) -> tuple[Sizes, str]:
+    """Sizes to make samples at: the usual ones, or, where the model does not run at these, others it may be made for.
+
+    Returns ``sizes``, which the user fixed, or a shape for every input, and a line that says so.
+    """
+    inputs = session.inputs
+    dims = dimensions(inputs, model)
+    if not found.found or all(d.role == "batch" and not d.axis for d in dims):
+        return sizes, ""
+    firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
+    batch = min(firsts, default=1)
+    usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
+    search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
+    # Attention between all pixels of a large image may not fit into memory: small ones tell what these take. One alone
+    # may be the only one at which the model runs.
+    small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
+    if len(small[0]) > len(sizes) and all(
+        search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in small
+    ):
+        return sizes, ""
+    if search.runs(sizes_of(inputs, usual)):
+        return sizes, ""
+    candidates = (
+        {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
+        for edges, length in zip(EDGES, LENGTHS, strict=True)
+    )
+    typical = next((v for v in candidates if search.runs(v) and _runs_plainly(model, session, v, seed)), None)
+    largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
+    chosen = shapes(inputs, typical) if typical else largest
+    told = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
+    instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
+    return dict(chosen), f"samples are made at {told}, since the model does not run at {instead}"
+
+
+def _runs_plainly(model: onnx.ModelProto, session: Session, values: Mapping[str, int], seed: int) -> bool:
+    """Whether the model runs as it is written: onnxruntime's optimisations put -1 for a batch's size in the target of a
+    Reshape, which then takes lengths that do not fit, and a result whose channels are fewer takes others."""
+    try:
+        plain = Session(model, session.provider, optimisation="none")
+    except OnnxMergeError:  # nothing can be told
+        return True
+    try:
+        plain.run(feeds_at(plain.inputs, shapes(plain.inputs, values), seed, index_bounds(model)))
+    except OnnxMergeError:
+        return False
+    return True
+
+
+def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:
+    """Refuse a model that ran at no size.
+
+    Raises
+    ------
+    UsageError: nothing was found; the message names the input and the remedy.
+    """
+    if found.found:
+        return
+    if sizes:
+        told = "; ".join(f"{n}:{','.join(map(str, s if isinstance(s, Sequence) else [s]))}" for n, s in sizes.items())
+        raise UsageError(f"the model does not run at the sizes given, {told}: {found.problem}")
+    dynamic = [i for i in inputs if any(key_of(i, axis) for axis in range(len(i.shape)))]
+    names = ", ".join(f"{i.name!r} {describe(i.shape)}" for i in dynamic)
+    example = dynamic[0]
+    tame = shapes([example], {d.key: _example(d, k) for k, d in enumerate(dimensions([example]))})[example.name]
+    raise UsageError(
+        f"the model ran at none of {found.tried} sizes tried for its input {names} ({found.problem}): say at which it "
+        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}, or give samples with --calib"
+    )
+
+
+def _example(dimension: Dimension, place: int) -> int:
+    return {"batch": 1, "channels": 3, "edge": 48 if place < 2 else 320, "length": 128}[dimension.role]
+
+
+class _Search:
+    """Runs the model, and keeps where it ran."""
+
+    def __init__(
+        self,
+        session: Session,
+        dims: tuple[Dimension, ...],
+        seed: int,
+        bounds: Mapping[str, int],
+        limit: int,
+        model: onnx.ModelProto | None,
+    ) -> None:
+        self.found: list[dict[str, int]] = []
+        self.problem = ""
+        self.tried = 0
+        self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
+        self._known: dict[tuple[int, ...], bool] = {}
+        self._largest = LARGEST
+        self._model = model
+
+    def runs(self, values: Mapping[str, int]) -> bool:
+        """Whether the model runs at these sizes; False, untried, where they are huge or the limit is reached."""
+        mark = tuple(values[d.key] for d in self._dims)
+        if mark not in self._known:
+            assignment, elements = shapes(self._session.inputs, values), self.elements(values)
+            if not self.tried:  # sizes of the user's may be the first
+                self._largest = max(self._largest, elements)
+            if self.tried == self._limit or elements > self._largest:
+                return False
+            self.tried += 1
+            empty = empty_map(self._model, assignment) if self._model is not None else None
+            if empty is not None:  # onnxruntime divides by its size, which ends the process
+                self.problem = self.problem or f"{empty} would be empty"
+                self._known[mark] = False
+                return False
+            try:
+                self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
+                self._known[mark] = True
+                self.found.append(dict(values))
+            except InputError:
+                raise
+            except OnnxMergeError as error:
+                self.problem = self.problem or error.message  # at the most likely sizes
+                self._known[mark] = False
+        return self._known[mark]
+
+    def elements(self, values: Mapping[str, int]) -> int:
+        """Of all inputs."""
+        return sum(math.prod(shape) for shape in shapes(self._session.inputs, values).values())
+
+    def first(self, candidates: Iterator[dict[str, int]]) -> dict[str, int] | None:
+        """The first of ``candidates`` that runs."""
+        return next((values for values in candidates if self.runs(values)), None)
+
+    def vary(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
+        """Change every dimension from ``base``: all at once if that runs, else those that can, one after another.
+
+        ``target``: dimension and its size -> sizes to try. Dimensions that have one size in ``base`` keep in step, as
+        the model may want them equal; what stands in a ratio is tried in that ratio.
+        """
+        classes: dict[object, list[Dimension]] = {}
+        for d in self._dims:
+            classes.setdefault((d.role == "batch", base[d.key]), []).append(d)
+        choices = [list(dict.fromkeys(target(group[0], base[group[0].key]))) for group in classes.values()]
+        changed = dict(base)
+        for group, sizes in zip(classes.values(), choices, strict=True):
+            changed |= {d.key: sizes[0] for d in group if sizes}
+        if self.runs(changed):
+            return
+        current, moved = dict(base), False
+        for group, sizes in zip(classes.values(), choices, strict=True):
+            options = ({**current, **dict.fromkeys((d.key for d in group), size)} for size in sizes)
+            better = self.first(options)
+            current, moved = better or current, moved or (better is not None and group[0].role != "batch")
+        if not moved and len(classes) > 1:
+            for up, down in ((2, 1), (3, 1), (1, 2)):
+                scaled = {d.key: _scaled(current[d.key], d, up, down) for d in self._dims}
+                known = any(all(f[d.key] == scaled[d.key] for d in self._dims if d.role != "batch") for f in self.found)
+                if not known and self.runs(scaled):
+                    return
+
+    def part(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
+        """Change those dimensions alone that have one size in ``base``: they may not have to be equal."""
+        sizes = list(base.values())
+        for d in self._dims:
+            if sizes.count(base[d.key]) > 1 and d.role != "channels":
+                self.first({**base, d.key: size} for size in target(d, base[d.key]))
+
+
+def _scaled(size: int, dimension: Dimension, up: int, down: int) -> int:
+    return size * up // down if dimension.role in ("edge", "length") and size % down == 0 else size
+
+
+def _given(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, int]:
+    """What the user fixed, by key."""
+    by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    return by_symbol | sizes_of(inputs, {n: tuple(s) for n, s in sizes.items() if isinstance(s, Sequence)})
+
+
+def _first(
+    dims: tuple[Dimension, ...],
+    given: Mapping[str, int],
+    known: Sequence[Mapping[str, int]],
+    taken: set[int],
+    asked_for: Iterator[dict[str, int]],
+) -> Iterator[dict[str, int]]:
+    """Sizes in the order they are tried: those known, a few small ones, those that nodes ask for, a ladder. What is
+    ``given`` is not varied here; the first ones avoid ``taken``."""
+    seen: set[tuple[int, ...]] = set()
+    ladder = stages(dims, taken)
+    first = ({**stage(dims, 1, 2, 1), **k} for k in known)
+    for sizes in itertools.chain(first, itertools.islice(ladder, SMALLEST), asked_for, ladder):
+        values = {**sizes, **given}
+        mark = tuple(values[d.key] for d in dims)
+        if mark not in seen:
+            seen.add(mark)
+            yield {d.key: values[d.key] for d in dims}
+
+
+def _quality(values: Mapping[str, int], dims: Sequence[Dimension], taken: set[int]) -> tuple[int, ...]:
+    """Less is better: sizes of 1, sizes twice, sizes that weights have as well, elements."""
+    sizes = [values[d.key] for d in dims if d.role != "channels"]
+    elements = 1
+    for size in sizes:
+        elements *= size
+    return sizes.count(1), len(sizes) - len(set(sizes)), sum(s in taken for s in sizes if s > 4), elements

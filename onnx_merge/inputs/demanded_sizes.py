@@ -1,0 +1,251 @@
+"""Sizes that the nodes of a model ask for: weights behind a Flatten, position embeddings, Reshapes and the like.
+
+A node asks for sizes of what it reads, and shape inference tells what sizes it would read at given sizes of the inputs.
+As they grow with these, the inputs' sizes are found by bisection, one demand after another, without running the model.
+
+=========================================  ======================================================================
+node                                       asks for
+=========================================  ======================================================================
+Gemm, MatMul, normalisations, Conv         as many features as the weights have
+Add, Mul, ... with a constant; Expand      as many places as the constant, or the target, has
+Concat with a constant                     the constant's other sizes
+Reshape, Split, Squeeze                    as many elements as the target has
+Conv, pooling, Gather, reflecting Pad      at least as many places as the kernel, the index, the border
+=========================================  ======================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.inputs.dimensions import Dimension, shapes
+from onnx_merge.inputs.typical_sizes import stage
+from onnx_merge.runtime.session import TensorInfo
+from passes.interface.engine import Engine
+from passes.shapes.inference import Shape, inferred_shapes
+
+Shapes = Mapping[str, Shape]
+Demand = Callable[[Shapes], int | None]
+"""Shapes of all tensors -> how much more there is than is asked for, 0 if it is met; None where it is unknown."""
+
+STARTS = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
+"""Edges and lengths from which sizes are moved."""
+LARGEST = {"edge": 1024, "length": 4096, "batch": 64}
+LONGEST = 2**18
+"""Of a signal in one or two channels."""
+STEPS = 8
+"""Demands that are met one after another, at most."""
+LOOKS = 200
+"""Times that shapes are inferred, at most."""
+SMALL = 2**16
+"""Elements of constants whose values are read."""
+BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Greater", "Less", "Max", "Min", "And", "Or", "PRelu"}
+POOLS = {"MaxPool", "AveragePool", "LpPool"}
+
+
+def demanded_sizes(
+    model: onnx.ModelProto, inputs: Sequence[TensorInfo], dims: tuple[Dimension, ...], engine: Engine | None
+) -> Iterator[dict[str, int]]:
+    """Sizes by key at which all nodes get what they ask for, as far as inference shows it; the most likely first."""
+    wanted = list(_demands(model))
+    if not wanted or all(d.role == "channels" for d in dims):
+        return
+    looks: dict[tuple[int, ...], list[int | None]] = {}
+
+    def gaps(values: Mapping[str, int]) -> list[int | None]:
+        mark = tuple(values[d.key] for d in dims)
+        if mark not in looks:
+            if len(looks) == LOOKS:
+                return [None] * len(wanted)
+            found = inferred_shapes(model, shapes(inputs, values), engine)
+            looks[mark] = [demand(found) for demand in wanted]
+        return looks[mark]
+
+    for edges, length in STARTS:
+        start = stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
+        for choose in (_roundest, min, max):
+            values = dict(start)
+            hopeless: set[int] = set()
+            for _ in range(STEPS):
+                unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in hopeless]
+                if not unmet:
+                    break
+                met = _meet(values, dims, lambda some, k=unmet[0]: gaps(some)[k], choose)  # type: ignore[misc]
+                if met is None:
+                    hopeless.add(unmet[0])
+                else:
+                    values = met
+            if values != start and not hopeless:
+                yield values
+
+
+def _meet(
+    values: Mapping[str, int],
+    dims: tuple[Dimension, ...],
+    gap: Callable[[Mapping[str, int]], int | None],
+    choose: Callable[[range], int],
+) -> dict[str, int] | None:
+    """``values`` with one dimension changed, or all of those that count and have one role, so that ``gap`` is 0."""
+    here = gap(values)
+    count = [d for d in dims if d.role != "channels" and gap({**values, d.key: 2 * values[d.key]}) != here]
+    groups = [[d for d in count if d.role == role] for role in ("edge", "length")]
+    groups = [group for group in groups if len(group) > 1] + [[d] for d in count]
+    for group in sorted(groups, key=lambda group: group[0].role == "batch"):
+        largest = LONGEST if group[0].alone else LARGEST[group[0].role]
+
+        def at(size: int, group: list[Dimension] = group) -> int:
+            found = gap({**values, **dict.fromkeys((d.key for d in group), size)})
+            return -1 if found is None else found
+
+        least = _first(at, 0, largest)
+        if least is None or at(least) != 0:
+            continue
+        above = _first(at, 1, largest)
+        size = choose(range(least, largest + 1 if above is None else above))
+        if at(size) == 0:
+            return {**values, **dict.fromkeys((d.key for d in group), size)}
+    return None
+
+
+def _first(at: Callable[[int], int], value: int, largest: int) -> int | None:
+    """The smallest size at which the growing function ``at`` is ``value`` or more."""
+    low, high = 0, largest
+    if at(high) < value:
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle) < value else (low, middle)
+    return high
+
+
+def _roundest(sizes: range) -> int:
+    """The smallest multiple of the largest power of two that has one among ``sizes``."""
+    for power in (64, 32, 16, 8, 4, 2, 1):
+        multiple = -(-sizes.start // power) * power
+        if multiple in sizes and multiple:
+            return multiple
+    return sizes.start
+
+
+def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
+    """What the nodes of the main graph ask for, in their order."""
+    constants = {t.name: t for t in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            constants[node.output[0]] = node.attribute[0].t
+    dims = {name: tuple(t.dims) for name, t in constants.items()}
+
+    def values(name: str) -> NDArray[np.int64] | None:
+        tensor = constants.get(name)
+        if tensor is None or math.prod(tensor.dims) > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            return None
+        if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
+            return None
+        return onnx.numpy_helper.to_array(tensor).astype(np.int64)
+
+    for node in model.graph.node:
+        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")}
+        names = list(node.input)
+        if names and node.domain in ("", "ai.onnx"):
+            yield from _of_node(node, names, given, dims, values)
+
+
+def _of_node(
+    node: onnx.NodeProto,
+    names: list[str],
+    given: Mapping[str, object],
+    dims: Mapping[str, Shape],
+    values: Callable[[str], NDArray[np.int64] | None],
+) -> Iterator[Demand]:
+    op, x = node.op_type, names[0]
+    second = dims.get(names[1]) if len(names) > 1 else None
+    if op == "Gemm" and second is not None and len(second) == 2:
+        yield _axis(x, 0 if given.get("transA") else 1, second[1 if given.get("transB") else 0])
+    elif op == "MatMul":
+        if second is not None and len(second) > 1:
+            yield _axis(x, -1, second[-2])
+        if len(dims.get(x, ())) > 1:
+            yield _axis(names[1], -2, dims[x][-1])
+    elif op in ("BatchNormalization", "InstanceNormalization") and second is not None:
+        yield _axis(x, 1, second[0])
+    elif op in BINARY or (op == "LayerNormalization" and second is not None):
+        for constant in (n for n in names if n in dims):
+            for other in (n for n in names if n not in dims and n):
+                yield from (_axis(other, -k, n, True) for k, n in enumerate(reversed(dims[constant]), 1) if n > 1)
+    elif op == "Concat":
+        axis = int(given.get("axis", 0))  # type: ignore[call-overload]
+        for constant in (n for n in names if n in dims):
+            rank = len(dims[constant])
+            for other in (n for n in names if n not in dims):
+                yield from (_axis(other, k, n) for k, n in enumerate(dims[constant]) if k != axis % max(rank, 1))
+    elif op in POOLS or op == "Conv":
+        weight = second if op == "Conv" else None
+        if weight is not None and len(weight) > 2:
+            yield _axis(x, 1, weight[1] * int(given.get("group", 1)))  # type: ignore[call-overload]
+        kernel = list(given.get("kernel_shape", weight[2:] if weight else ()))  # type: ignore[call-overload]
+        if given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"):
+            yield from _covered(x, kernel, given)
+    elif op == "Squeeze":
+        axes = given.get("axes", values(names[1]) if len(names) > 1 else None)
+        yield from (_axis(x, int(k), 1) for k in (axes if axes is not None else ()))  # type: ignore[attr-defined]
+    elif op == "Split":
+        sizes = given.get("split", values(names[1]) if len(names) > 1 else None)
+        if sizes is not None:
+            yield _axis(x, int(given.get("axis", 0)), int(np.sum(sizes)))  # type: ignore[call-overload]
+    elif op == "Gather" and (picked := values(names[1])) is not None and picked.size:
+        yield _axis(x, int(given.get("axis", 0)), int(picked.max()) + 1, least=True)  # type: ignore[call-overload]
+    elif op == "Pad" and given.get("mode") == b"reflect":
+        pads = given.get("pads", values(names[1]) if len(names) > 1 else None)
+        border = list(pads) if pads is not None else []  # type: ignore[call-overload]
+        rank = len(border) // 2
+        yield from (_axis(x, k, int(max(border[k], border[k + rank])) + 1, least=True) for k in range(rank))
+    elif op == "Expand" and (target := values(names[1])) is not None:
+        yield from (_axis(x, -k, int(n), True) for k, n in enumerate(target[::-1], 1) if n > 1)
+    elif op == "Reshape" and x not in dims:
+        yield _elements(x, node.output[0], values(names[1]) if len(names) > 1 else None)
+
+
+def _axis(name: str, axis: int, wanted: int, or_one: bool = False, least: bool = False) -> Demand:
+    """A size of a tensor; ``or_one``: 1 does as well; ``least``: more does as well."""
+
+    def gap(found: Shapes) -> int | None:
+        shape = found.get(name)
+        if shape is None or not -len(shape) <= axis < len(shape):
+            return None
+        over = shape[axis] - wanted
+        return 0 if (or_one and shape[axis] == 1) or (least and over > 0) else over
+
+    return gap
+
+
+def _covered(name: str, kernel: Sequence[int], given: Mapping[str, object]) -> Iterator[Demand]:
+    """A kernel has to fit into what it slides over."""
+    rank = len(kernel)
+    pads, dilations = list(given.get("pads", [0] * 2 * rank)), list(given.get("dilations", [1] * rank))  # type: ignore[call-overload]
+    for k, size in enumerate(kernel):
+        yield _axis(name, 2 + k, int(dilations[k] * (size - 1) + 1 - pads[k] - pads[k + rank]), least=True)
+
+
+def _elements(name: str, output: str, target: NDArray[np.int64] | None) -> Demand:
+    """What a Reshape reads has as many elements as its target; a first size of -1 stands for the batch."""
+
+    def gap(found: Shapes) -> int | None:
+        shape = found.get(name)
+        if shape is None:
+            return None
+        wanted = found.get(output) if target is None else tuple(map(int, target))
+        if wanted is None:
+            return None
+        filled = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(wanted)]
+        if -1 in filled:
+            if filled[0] != -1 or not shape:
+                return None
+            filled[0] = shape[0]
+        return math.prod(shape) - math.prod(filled)
+
+    return gap

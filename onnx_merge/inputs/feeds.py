@@ -1,0 +1,301 @@
+"""Inputs for a model: random ones for any signature, or the user's own from .npz and .npy files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_merge.errors import InputError, UsageError
+from onnx_merge.inputs.dimensions import symbol
+from onnx_merge.inputs.integer_inputs import index_bounds as index_bounds
+from onnx_merge.inputs.npz_rows import StoredArray, stored
+from onnx_merge.runtime.session import BFLOAT16, TensorInfo
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+Stored = Array | StoredArray
+Sizes = Mapping[str, int | Sequence[int]]
+"""What the user fixed: the size of a symbol, or the whole shape of an input, by name."""
+
+LABEL_KEYS = ("labels", "y", "label")
+IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
+"""Dynamic dims that nobody fixed: edges of images (rank 4) and of volumes (more), any other; colours of an image."""
+
+
+def rows_of(feeds: Mapping[str, Array]) -> int:
+    """N."""
+    return min((len(a) for a in feeds.values() if has_rows(a)), default=0)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Samples:
+    """Checked samples: ``feeds`` by input name, each (N, ...), and ``labels`` where the file has them: class numbers
+    (N,), or for a metric that takes others any array (N, ...)."""
+
+    feeds: dict[str, Array]
+    labels: Array | None = None
+
+
+def random_feeds(
+    inputs: Sequence[TensorInfo],
+    batch: int | None = None,
+    seed: int = 0,
+    sizes: Sizes | None = None,
+    upper: Mapping[str, int] | None = None,
+) -> dict[str, Array]:
+    """One batch for every input: floats standard normal, integers in 0..1 (or below ``upper[name]``), masks all ones.
+
+    An input's values depend on the seed, its name and its shape, not on the other inputs. ``batch`` is the size of
+    dynamic first dims (1, or what ``sizes`` says, by default). See `index_bounds` for ``upper``.
+
+    Raises
+    ------
+    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    InputError: an input takes strings.
+    """
+    bounds = upper or {}
+    shapes = resolve_shapes(inputs, batch, sizes or {})
+    return {i.name: _random(i, shapes[i.name], seed, bounds.get(i.name)) for i in inputs}
+
+
+def feeds_at(
+    inputs: Sequence[TensorInfo],
+    shapes: Mapping[str, Sequence[int]],
+    seed: int = 0,
+    upper: Mapping[str, int] | None = None,
+    scale: float = 1.0,
+) -> dict[str, Array]:
+    """One batch at concrete shapes; values as in `random_feeds`, floats times ``scale``.
+
+    Raises
+    ------
+    InputError: an input takes strings.
+    """
+    feeds = {i.name: _random(i, tuple(shapes[i.name]), seed, (upper or {}).get(i.name)) for i in inputs}
+    if scale == 1:
+        return feeds
+    floats = {i.name for i in inputs if _rank_of(i.dtype) == 2}
+    return {n: (a * scale).astype(a.dtype) if n in floats else a for n, a in feeds.items()}
+
+
+def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
+    """The inputs that a caller must give, as the file declares them."""
+    constants = {t.name for t in model.graph.initializer}  # and those with a default, which need not be given
+    return [
+        TensorInfo(
+            value.name,
+            np.dtype(np.float32),  # shapes are asked for only
+            tuple(
+                d.dim_value if d.HasField("dim_value") else d.dim_param or None
+                for d in value.type.tensor_type.shape.dim
+            ),
+        )
+        for value in model.graph.input
+        if value.name not in constants
+    ]
+
+
+def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
+    known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}
+    for name, size in sizes.items():
+        if name not in known:
+            raise UsageError(f"a size was given for {name!r}, but the model knows only: {', '.join(sorted(known))}")
+        declared = next((i.shape for i in inputs if i.name == name), ())
+        chosen = [size] if isinstance(size, int) else [n for n, d in zip_longest(size, declared) if n != 0 or d != 0]
+        if min((n for n in chosen if n is not None), default=1) < 1:
+            raise UsageError(f"the size given for {name!r} is {size}: sizes are positive")
+    by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
+    for info in inputs:  # a whole shape fixes its symbols for the other inputs too
+        given = sizes.get(info.name)
+        if not isinstance(given, Sequence):
+            continue
+        matches = len(given) == len(info.shape)
+        if not matches or any(_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
+            raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
+        by_symbol.update({s: g for d, g in zip(info.shape, given, strict=True) if (s := symbol(d))})
+    if batch is not None:
+        by_symbol.update({s: batch for i in inputs if i.shape and (s := symbol(i.shape[0]))})
+    return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
+
+
+def _resolve(
+    info: TensorInfo, batch: int | None, by_symbol: dict[str, int], given: int | Sequence[int] | None
+) -> tuple[int, ...]:
+    shape: list[int] = []
+    channels_last = len(info.shape) > 3 and isinstance(info.shape[-1], int) and 0 < info.shape[-1] <= 4
+    for axis, dim in enumerate(info.shape):
+        if axis == 0:
+            default = batch or 1
+        elif len(info.shape) < 4:
+            default = SEQUENCE_SIZE
+        elif axis == 1 and not channels_last:
+            default = IMAGE_CHANNELS
+        else:
+            default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
+        if name := symbol(dim):
+            shape.append(by_symbol.setdefault(name, default))
+        elif _fixed(dim):
+            shape.append(int(dim or 0))
+        else:
+            chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
+            shape.append(given[axis] if chosen and isinstance(given, Sequence) else default)
+    return tuple(shape)
+
+
+def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | None) -> Array:
+    rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
+    if info.dtype == object:
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
+    if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
+        if upper is None and "mask" in info.name.lower():  # with nothing left to attend to, attention gives NaN
+            return np.ones(shape, info.dtype)
+        pixels = info.dtype == np.uint8 and len(shape) > 2
+        high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
+        return rng.integers(0, high, shape).astype(info.dtype)
+    return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
+
+
+def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = False) -> Samples:
+    """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
+
+    A model with a single input takes the only array that is not labels, whatever its key. ``any_labels``: whether they
+    may be anything that has a row for each sample, instead of class numbers.
+
+    Raises
+    ------
+    InputError: the file cannot be read, misses an input, or holds arrays that do not fit the model.
+    """
+    arrays = read_arrays(path)
+    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
+    named = by_input(arrays, inputs, f"{path}")
+    feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}") for i in inputs}
+    counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"{path} has different numbers of samples: {counts}")
+    if label_key is None:
+        return Samples(feeds)
+    labels, count = np.asarray(arrays[label_key]), next(iter(counts.values()), 1)
+    if not any_labels:
+        return Samples(feeds, check_labels(labels, count, f"{path}"))
+    if labels.ndim == 0 or len(labels) != count:
+        raise InputError(f"{path}: labels must have {count} rows, one for each sample, not shape {labels.shape}")
+    return Samples(feeds, labels)
+
+
+def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
+    """The array for every input; that of a single input may have any key but that of labels.
+
+    Raises
+    ------
+    InputError: one is missing. ``where`` begins the message.
+    """
+    names = [i.name for i in inputs]
+    label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
+    candidates = [k for k in arrays if k != label_key]
+    if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
+        return {names[0]: arrays[candidates[0]]}
+    if missing := [n for n in names if n not in arrays]:
+        raise InputError(f"{where} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
+    return {n: arrays[n] for n in names}
+
+
+def read_arrays(path: Path) -> dict[str, Stored]:
+    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read, as large ones of an
+    .npz file are read by rows. Nothing is unpickled.
+
+    Raises
+    ------
+    InputError: the file cannot be read as arrays of NumPy.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in (".npz", ".npy"):
+        raise InputError(f"{path} is no sample file: give an .npz or .npy file")
+    try:
+        if suffix == ".npy":
+            return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+        # Opened here: of a damaged archive, np.load would leave the file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {key: stored(path, archive, key) for key in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: check the name") from None
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{path} cannot be read as NumPy arrays: {error}") from error
+
+
+def conform(array: Array, info: TensorInfo, where: str) -> Array:
+    """``array`` (N, ...) in the type of the input ``info``, if that loses nothing but precision.
+
+    N is free, also where the model's batch is fixed. ``where`` begins the message of errors.
+
+    Raises
+    ------
+    InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples at all.
+    """
+    fits = array.ndim == len(info.shape)
+    if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
+        raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
+    if array.size == 0 and 0 not in info.shape:
+        raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
+    given, wanted = _rank_of(array.dtype), _rank_of(info.dtype)
+    if given > wanted or (given != wanted and wanted == 3):
+        raise InputError(f"{where}: {info.name!r} must be {info.dtype}, not {array.dtype}: convert it first")
+    limits = np.iinfo(info.dtype) if wanted == 1 and array.size else None
+    if limits is not None and not (limits.min <= array.min() and array.max() <= limits.max):
+        raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
+    if wanted != 2 or array.dtype == info.dtype:
+        result = array if array.dtype == info.dtype else array.astype(info.dtype)
+    else:
+        with np.errstate(over="ignore"):
+            result = array.astype(info.dtype)
+        if given == 2 and np.isinf(result).sum() > np.isinf(array).sum():
+            raise InputError(f"{where}: {info.name!r} has values that do not fit into {info.dtype}")
+    if wanted == 2 and np.isnan(result).any():
+        raise InputError(f"{where}: {info.name!r} contains NaN: clean the samples first")
+    return result
+
+
+def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:
+    """Class indices (N,) from labels (N,), (N, 1), or one-hot (N, classes).
+
+    Raises
+    ------
+    InputError: they are not whole numbers, or not one for each of the ``count`` samples.
+    """
+    if _rank_of(labels.dtype) > 2:
+        raise InputError(f"{where}: labels must be class numbers from 0, not {labels.dtype}")
+    if labels.ndim == 2:
+        one_hot = labels.shape[1] > 1 and bool(np.all((labels != 0).sum(1) == 1))
+        labels = labels.argmax(1) if one_hot else labels[:, 0] if labels.shape[1] == 1 else labels
+    if labels.shape != (count,):
+        raise InputError(f"{where}: labels must have shape ({count},), one for each sample, not {labels.shape}")
+    if not np.all(labels == np.floor(labels)):
+        raise InputError(f"{where}: labels must be whole class numbers from 0")
+    return labels.astype(np.int64)
+
+
+def _rank_of(dtype: np.dtype[Any]) -> int:
+    """0 truth values, 1 integers, 2 floats, 3 anything else."""
+    if dtype == BFLOAT16:
+        return 2
+    return {"b": 0, "i": 1, "u": 1, "f": 2}.get(dtype.kind, 3)
+
+
+def _fixed(dim: int | str | None) -> bool:
+    """Whether a declared size is one; 0 is, and dynamic ones are -1 in some files."""
+    return isinstance(dim, int) and dim >= 0
+
+
+def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:
+    """A declared shape for people: ``(N, 3, ?, ?)``."""
+    dims = [str(d) if d is not None else "?" for d in shape]
+    return f"({', '.join(['N', *dims[1:]] if any_batch and dims else dims)})"

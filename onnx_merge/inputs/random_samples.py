@@ -1,0 +1,36 @@
+"""Samples of noise to compare outputs on, where a user gives none and no images can stand for them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.inputs.feeds import Sizes, random_feeds
+from onnx_merge.runtime.session import TensorInfo
+
+Array = NDArray[Any]
+MOST = 256 * 2**20
+"""Bytes, at most: 64 photographs are fine, 64 scans of a body are not."""
+
+
+def fewer_large(inputs: Sequence[TensorInfo], count: int, most: int, sizes: Sizes, bounds: Mapping[str, int]) -> int:
+    """``count``, less where so many samples take more than ``most`` bytes, or `MOST`."""
+    one = random_feeds(inputs, 1, 0, sizes, bounds)
+    each = max(1, sum(array.nbytes for array in one.values()))
+    return max(1, min(count, min(MOST, most) // each))
+
+
+def random_samples(
+    inputs: Sequence[TensorInfo], count: int, seed: int, sizes: Sizes, bounds: Mapping[str, int]
+) -> dict[str, Array]:
+    """``count`` samples (N, ...); where the batch is fixed, drawn in as many batches as it takes."""
+    batches = {i.shape[0] if i.shape else None for i in inputs}
+    size = batches.pop() if len(batches) == 1 else None
+    if not isinstance(size, int) or size < 1:
+        return random_feeds(inputs, count, seed, sizes, bounds)
+    runs = [random_feeds(inputs, None, seed + k, sizes, bounds) for k in range(math.ceil(count / size))]
+    return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}

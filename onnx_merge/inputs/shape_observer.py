@@ -1,0 +1,73 @@
+"""Shapes that inference cannot find, read off a run of the model (the observer of `passes.shapes.inference`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.inputs.feeds import feeds_at, index_bounds, resolve_shapes
+from onnx_merge.runtime.session import CPU, ProviderChoice, Session
+from passes.shapes.inference import Shape
+from passes.shapes.shape_probe import SHAPELESS, shape_name, telling_shapes
+
+
+@dataclass
+class RunObserver:
+    """Runs a model on random inputs and tells the shapes of tensors inside it.
+
+    ``seed``: every run draws other values, so that a size that depends on values (the count of a NonZero, say)
+    differs between two runs, and is seen to be dynamic.
+    """
+
+    provider: ProviderChoice = CPU
+    base_dir: Path | None = None
+    seed: int = 0
+    _runs: int = field(default=0, init=False, repr=False)
+    _loaded: tuple[onnx.ModelProto, list[str], Session, dict[str, int]] | None = field(
+        default=None, init=False, repr=False
+    )
+
+    def __getstate__(self) -> dict[str, object]:
+        """To be sent to another process, which loads the model itself."""
+        return {**vars(self), "_loaded": None}
+
+    def __call__(self, model: onnx.ModelProto, sizes: Mapping[str, Shape], names: list[str]) -> dict[str, Shape]:
+        """Shapes of those of ``names`` that are tensors; none if the model cannot be run. Nothing is raised."""
+        try:
+            session, bounds = self._session(model, names)
+            seed, self._runs = self.seed + self._runs, self._runs + 1
+            shapes = resolve_shapes(session.inputs, None, {}) | dict(sizes)
+            values = session.run(feeds_at(session.inputs, shapes, seed, bounds))
+        except OnnxMergeError:
+            return {}
+        wanted = {shape_name(name): name for name in names}
+        return {wanted[name]: tuple(map(int, value)) for name, value in values.items() if name in wanted}
+
+    def _session(self, model: onnx.ModelProto, names: list[str]) -> tuple[Session, dict[str, int]]:
+        """The model that tells shapes, and the bounds of its inputs; the last one stays loaded."""
+        if self._loaded is None or self._loaded[0] is not model or self._loaded[1] != names:
+            self._loaded = None
+            try:
+                session = self._load(telling_shapes(model, names))
+            except OnnxMergeError:  # some are no tensors
+                others = {n for node in model.graph.node if node.op_type in SHAPELESS for n in node.output}
+                session = self._load(telling_shapes(model, [name for name in names if name not in others]))
+            self._loaded = model, names, session, index_bounds(model)
+        return self._loaded[2:]
+
+    def _load(self, model: onnx.ModelProto) -> Session:
+        return Session(model, self.provider, optimisation="basic", base_dir=self.base_dir)
+
+
+def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """A copy of ``model`` with the tensors ``names`` among its outputs."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    present = {value.name for value in copy.graph.output}
+    # Without a type: onnxruntime infers it.
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
+    return copy

@@ -1,0 +1,1 @@
+"""What a model's channels are, and what holds them back; nothing is changed."""

@@ -1,0 +1,65 @@
+"""The model that a person gives: a path, or a model in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from onnx_merge.errors import InputError
+from onnx_merge.io.hashes import sha256_of_files
+from onnx_merge.io.load import bring_in, check_valid, checker_line, external_tensors, load_model
+from onnx_merge.io.save import needs_external_data
+
+Model = str | os.PathLike[str] | onnx.ModelProto
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A model as a file; both are None where there is none."""
+
+    path: str | None
+    sha256: str | None
+    """Of the .onnx file alone; of a model in memory, of the bytes it serialises to."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The checked model; ``size`` in bytes on disk, None in memory; ``files``: others that belong to it."""
+
+    model: onnx.ModelProto
+    info: FileInfo
+    size: int | None = None
+    files: tuple[Path, ...] = ()
+    data_sha256: str | None = None
+    """Of the bytes of ``files``, one after the other in the order of their names; None where there are none."""
+
+
+def load_source(model: Model) -> Source:
+    """Load and check a model.
+
+    Raises
+    ------
+    InputError: it cannot be read or is not valid.
+    """
+    if not isinstance(model, onnx.ModelProto):
+        loaded = load_model(model)
+        if loaded.base_dir is not None:  # over 2 GB; the passes need the weights
+            for tensor in external_tensors(loaded.model):
+                bring_in(tensor, loaded.base_dir)
+        files = loaded.external_files
+        data = sha256_of_files(files) if files else None
+        return Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, files, data)
+    if external_tensors(model):
+        raise InputError("the model's tensors are in other files: give the path of the model instead")
+    if needs_external_data(model):  # too large to be serialised
+        return Source(model, FileInfo(None, None))
+    content = model.SerializeToString()
+    try:
+        check_valid(content)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise InputError(f"the model is not valid: {checker_line(error)}") from error
+    return Source(model, FileInfo(None, hashlib.sha256(content).hexdigest()))

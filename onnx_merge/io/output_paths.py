@@ -1,0 +1,64 @@
+"""The files that a run will write, checked before the work: none may be an input, or another of them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnx_merge.config.options import Options
+from onnx_merge.errors import FidelityError, UsageError
+from onnx_merge.io.save import PathLike, check_destination
+
+if TYPE_CHECKING:
+    import onnx
+
+IN_MEMORY = Path(os.devnull, "model.onnx")
+"""Stands for the path of a model that has none; no file can be there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Destinations:
+    """Where the model and the report go. ``protected``: files to leave alone, besides those the options name."""
+
+    model: PathLike | onnx.ModelProto
+    output: PathLike | None
+    options: Options
+    protected: tuple[Path, ...] = ()
+
+    @property
+    def rejected(self) -> Path | None:
+        """Where the model goes that misses the gate."""
+        return None if self.output is None else Path(self.output).with_name(f"{Path(self.output).stem}.rejected.onnx")
+
+    def target(self, failure: FidelityError | None) -> Path | None:
+        """Where the model is to be written, if anywhere."""
+        if self.output is None or self.options.dry_run:
+            return None
+        return self.rejected if failure else Path(self.output)
+
+    def check(self, external: tuple[Path, ...] = ()) -> None:
+        """Refuse what could not be written in the end. ``external``: files that hold data of the input.
+
+        Raises
+        ------
+        UsageError: see `onnx_merge.io.save.check_destination`; or two destinations are one file.
+        """
+        options = self.options
+        source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
+        files = (*options.fixed_files, *map(Path, options.custom_ops))
+        named = (options.labels, options.calib_file, options.metric_file, *files)
+        inputs = [*external, *self.protected, *(path for path in named if path)]
+        written: list[Path] = []
+        if self.output is not None:
+            check_destination(source, self.output, options.force, inputs)
+            written.append(Path(self.output))
+        if self.rejected is not None and options.has_gate:
+            # Left over from an earlier run as a rule, and nobody's only copy: replaced without being asked.
+            check_destination(source, self.rejected, True, inputs)
+            written.append(self.rejected)
+        if options.report is not None:
+            if any(os.path.realpath(options.report) == os.path.realpath(path) for path in written):
+                raise UsageError(f"the report would replace the model {options.report}: choose another name")
+            check_destination(source, options.report, options.force, inputs)

@@ -1,0 +1,193 @@
+"""Metrics that are there by name. Higher is better; each goes through the samples batch by batch.
+
+Class scores are those of the one output (N, classes) or (N, classes, 1, 1). Labels of classes are numbers (N,). Of
+equal scores the lower class comes first. ``psnr`` and ``r2`` compare with labels of the shape of one output; without
+labels with what the original gives, and of several outputs the worst counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.equivalence.structure import is_float
+from onnx_merge.errors import UsageError
+from onnx_merge.metrics.predictor import Predictor
+from onnx_merge.metrics.spread import Spread
+from onnx_merge.runtime.session import BFLOAT16
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+Double = NDArray[np.float64]
+Feeds = Mapping[str, Array]
+SUM = 1e-2
+"""How far the probabilities of a sample may be from a sum of 1, by rounding in half precision."""
+
+
+def accuracy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+    """Share of the samples whose label has the highest score, in percent, as all of this tool's accuracies.
+
+    Raises
+    ------
+    UsageError: there are no labels, or the model has no class scores; so in the other functions for classes.
+    """
+    return _in_top(1, predict, samples, labels, "accuracy")
+
+
+def top5(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+    """Share of the samples whose label is among the five highest scores, in percent."""
+    return _in_top(5, predict, samples, labels, "top5")
+
+
+def _in_top(k: int, predict: Predictor, samples: Feeds, labels: Array | None, name: str) -> float:
+    right = total = 0
+    for scores, expected in _scored(predict, samples, labels, name):
+        if scores.shape[1] <= k:
+            raise UsageError(f"{name} needs more than {k} classes, but the model has {scores.shape[1]}: use accuracy")
+        own = np.take_along_axis(scores, expected[:, None], 1)
+        before = np.arange(scores.shape[1]) < expected[:, None]
+        ahead = (scores > own) | ((scores == own) & before) | np.isnan(scores)
+        right += int(((ahead.sum(1) < k) & ~np.isnan(own[:, 0])).sum())
+        total += len(expected)
+    return 100.0 * right / total
+
+
+def neg_cross_entropy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+    """Mean of the logarithm of the label's probability, in nats; at most 0.
+
+    An output whose values are all in 0..1 and add up to 1 in every sample holds probabilities, which are taken as at
+    least the type's epsilon, as scikit-learn's ``log_loss`` does. Any other holds logits (also logarithms of
+    probabilities), which go through a softmax.
+    """
+    as_logits = as_probabilities = 0.0
+    total, probabilities = 0, True
+    for scores, expected in _scored(predict, samples, labels, "neg-cross-entropy"):
+        values = scores.astype(np.float64)
+        probabilities &= bool((values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM).all())
+        own = np.take_along_axis(values, expected[:, None], 1)[:, 0]
+        most = values.max(1)
+        with np.errstate(invalid="ignore"):  # infinities
+            as_logits += float((own - most - np.log(np.exp(values - most[:, None]).sum(1))).sum())
+        least = float(np.finfo(np.float32 if scores.dtype == BFLOAT16 else scores.dtype).eps)
+        as_probabilities += float(np.log(np.clip(own, least, 1 - least)).sum())
+        total += len(expected)
+    return (as_probabilities if probabilities else as_logits) / total
+
+
+def psnr(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+    """Peak signal-to-noise ratio in decibel, of all samples together: 10 log10(range^2 / mean squared error).
+
+    The range is from the least target to the greatest. Without labels the original's own is infinite.
+    """
+    squares: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    least: dict[str, float] = {}
+    most: dict[str, float] = {}
+    for name, target, output in _targeted(predict, samples, labels, "psnr"):
+        squares[name] = squares.get(name, 0.0) + float(((target - output) ** 2).sum())
+        counts[name] = counts.get(name, 0) + target.size
+        least[name] = min(least.get(name, math.inf), float(target.min()))
+        most[name] = max(most.get(name, -math.inf), float(target.max()))
+    values = []
+    for name, square in squares.items():
+        if not most[name] > least[name]:
+            raise UsageError(f"psnr: the targets of output {name!r} are all the same on these samples: use others")
+        mean = square / counts[name]
+        values.append(10 * math.log10((most[name] - least[name]) ** 2 / mean) if mean else math.inf)
+    return min(values)
+
+
+def r2(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+    """Coefficient of determination, the mean over the elements of an output, as scikit-learn's ``r2_score``: 1 less
+    the squared error over the squared deviation of the targets from their mean.
+
+    An element whose targets are all the same counts 1 if it is met exactly, otherwise 0.
+    """
+    parts: dict[str, Spread] = {}
+    for name, target, output in _targeted(predict, samples, labels, "r2"):
+        parts.setdefault(name, Spread()).add(target, output)
+    values = []
+    for found in parts.values():
+        if found.count < 2:
+            raise UsageError("r2 needs at least 2 samples")
+        ratio = found.error / np.where(found.varies, found.spread, 1.0)
+        values.append(float(np.where(found.varies, 1 - ratio, np.where(found.error == 0, 1.0, 0.0)).mean()))
+    return min(values)
+
+
+BUILT_IN: Mapping[str, Callable[[Predictor, Feeds, Array | None], float]] = {
+    "accuracy": accuracy,
+    "top5": top5,
+    "neg-cross-entropy": neg_cross_entropy,
+    "psnr": psnr,
+    "r2": r2,
+}
+"""By the names in `onnx_merge.config.option_parsing.METRICS`."""
+
+
+def _scored(
+    predict: Predictor, samples: Feeds, labels: Array | None, name: str
+) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    """Class scores (n, classes) and labels (n,), batch by batch."""
+    if labels is None:
+        raise UsageError(f"metric {name} needs labels: give --labels with a file that holds them")
+    for rows, outputs in predict.batches(samples):
+        expected = labels[rows]
+        scores = _scores(outputs, len(expected))
+        if scores is None:
+            raise UsageError(f"metric {name} needs a model with one output of class scores, (N, classes)")
+        if expected.min() < 0 or expected.max() >= scores.shape[1]:
+            raise UsageError(f"labels must be class numbers from 0 to {scores.shape[1] - 1}, found {expected.max()}")
+        yield scores, expected
+
+
+def _scores(outputs: Mapping[str, Array], count: int) -> Array | None:
+    """The one output that looks like class scores of ``count`` samples, as (count, classes)."""
+    found = [
+        a.reshape(a.shape[:2])
+        for a in outputs.values()
+        if is_float(a) and a.ndim >= 2 and len(a) == count and a.shape[1] > 1 and a[0, 0].size == 1
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _targeted(
+    predict: Predictor, samples: Feeds, labels: Array | None, name: str
+) -> Iterator[tuple[str, Double, Double]]:
+    """(Name of the output, targets (n, elements), outputs (n, elements)), batch by batch."""
+    if labels is not None and labels.dtype.kind not in "biuf":
+        raise UsageError(f"metric {name} needs labels that are numbers, not {labels.dtype}")
+    for rows, outputs in predict.batches(samples):
+        numbers = {n: a for n, a in outputs.items() if a.dtype != object and has_rows(a)}
+        numbers = {n: a for n, a in numbers.items() if is_float(a)} or numbers
+        if labels is None:
+            part = {n: a[rows] if has_rows(a) else a for n, a in samples.items()}
+            targets = predict.original(part) if predict.original is not predict else outputs
+            pairs = {n: (targets[n], a) for n, a in numbers.items()}
+        else:
+            given = labels[rows]
+            pairs = {
+                n: (given, a) for n, a in numbers.items() if len(a) == len(given) and _squeezed(a) == _squeezed(given)
+            }
+        if len(pairs) != 1 and labels is not None:
+            shapes = ", ".join(f"{n} {a.shape[1:]}" for n, a in numbers.items()) or "none"
+            raise UsageError(
+                f"metric {name} needs labels of the shape of one output: of a sample, they are {labels.shape[1:]}, "
+                f"and outputs are {shapes}"
+            )
+        if not pairs:
+            raise UsageError(f"metric {name} needs a model with an output of numbers")
+        for output, (target, actual) in pairs.items():
+            if labels is None and target.shape != actual.shape:
+                raise UsageError(f"metric {name}: output {output!r} has another shape than the original's")
+            flat = (len(actual), -1)
+            yield output, np.asarray(target, np.float64).reshape(flat), np.asarray(actual, np.float64).reshape(flat)
+
+
+def _squeezed(array: Array) -> tuple[int, ...]:
+    """The shape of a sample without axes of one."""
+    return tuple(n for n in array.shape[1:] if n != 1)

@@ -1,0 +1,93 @@
+"""What a metric is given to run a model with: batches of bounded size, whatever batch the model is fixed to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.inputs.feeds import by_input, conform
+from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches
+from onnx_merge.runtime.session import Session
+from passes.numerics.arrays import has_rows
+
+Array = NDArray[Any]
+
+
+class Predict(Protocol):
+    """Runs a model. ``original`` runs the original, also where the result is measured."""
+
+    @property
+    def original(self) -> Predict:
+        """The same for the original."""
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name, (N, ...), for ``feeds``, (N, ...) by input name, with any N."""
+
+
+class Predictor:
+    """`Predict` for a session.
+
+    Raises
+    ------
+    InputError: the feeds do not fit the model.
+    OnnxMergeError: the model cannot be run on them.
+    """
+
+    def __init__(self, session: Session, batch: BatchSize = ANY, original: Predictor | None = None) -> None:
+        self._session, self._batch = session, batch
+        self.original: Predictor = original or self
+
+    def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `Predict`. Outputs without a row for each sample are given as they are if one batch is enough.
+
+        Raises
+        ------
+        UsageError: an output has no row for each sample, and there are several batches.
+        """
+        parts = list(self._runs(feeds))
+        if len(parts) == 1 and parts[0][1] in (None, parts[0][2]):
+            return parts[0][0]
+        for outputs, size, _ in parts:
+            for name, value in outputs.items():
+                first = parts[0][0][name]
+                if not (has_rows(value) and len(value) == size and value.shape[1:] == first.shape[1:]):
+                    raise UsageError(
+                        f"output {name!r} has no row of one shape for each sample, and {len(parts)} batches were run: "
+                        "give predict one sample at a time"
+                    )
+        return {name: np.concatenate([outputs[name][:valid] for outputs, _, valid in parts]) for name in parts[0][0]}
+
+    def batches(self, feeds: Mapping[str, Array]) -> Iterator[tuple[slice, dict[str, Array]]]:
+        """Batch by batch, so that the outputs of all samples need not be held: the batch's rows of ``feeds``, and its
+        outputs, cut to these rows where they have one for each sample."""
+        start = 0
+        for outputs, size, valid in self._runs(feeds):
+            if size is None:
+                yield slice(None), outputs
+                return
+            rows = slice(start, start + valid)
+            yield rows, {n: a[:valid] if has_rows(a) and len(a) == size else a for n, a in outputs.items()}
+            start += valid
+
+    def _runs(self, feeds: Mapping[str, Array]) -> Iterator[tuple[dict[str, Array], int | None, int]]:
+        """(Outputs, size of the batch, samples in it that count) of each run; no size where inputs do not share one."""
+        inputs = self._session.inputs
+        named = by_input(feeds, inputs, "predict")
+        arrays = {i.name: conform(np.asarray(named[i.name]), i, "predict") for i in inputs}
+        runs = self._run(arrays, self._batch)
+        try:
+            first = next(runs)
+        except OnnxMergeError:  # some models take one sample, although they declare any number
+            runs = self._run(arrays, ONE)
+            first = next(runs)
+        yield first
+        yield from runs
+
+    def _run(self, arrays: Mapping[str, Array], batch: BatchSize) -> Iterator[tuple[dict[str, Array], int | None, int]]:
+        for chunk, size, valid in batches(arrays, self._session.inputs, batch):
+            shared = all(len(a) == size for a in chunk.values() if has_rows(a))
+            yield self._session.run(chunk), size if shared else None, valid

@@ -1,0 +1,192 @@
+"""What a run came to, as text for people: before and after, how close the outputs are, and every channel group."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TextIO
+
+from rich import box
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from onnx_merge.evaluation.verdict import Fidelity, Word
+from onnx_merge.report.console import WHOLE, printed, screen_width
+from onnx_merge.report.quality_text import outputs_text
+from onnx_merge.report.result import AllocationResult, GroupResult, Result
+
+GAP = 3
+CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
+"""What the option does that is taken where none says how much may go."""
+POINTS = ("accuracy", "agreement")
+"""What is promised in points."""
+STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
+VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
+
+
+def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
+    """The tables as ``stream`` can show them; see `onnx_merge.report.console.printed`."""
+    return printed(_parts(result, screen_width(stream), verbose), stream, verbose)
+
+
+def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType]:
+    for note in result.notes:
+        yield Text(f"note: {note}", style="yellow")
+    if verbose:
+        yield from (Text(f"note: {name} is not folded: {why}", style="yellow") for name, why in result.unfolded.items())
+    elif result.unfolded:
+        yield Text(f"note: {len(result.unfolded)} BatchNormalization not folded; -v says why", style="yellow")
+    if result.output.path is None:
+        yield Text("note: nothing was written", style="yellow")
+    yield _costs(result, verbose)
+    yield from _quality(result)
+    if result.groups:
+        yield Text()
+        yield from _groups(result.groups, width, verbose)
+    yield Text()
+    yield verdict_line(result.fidelity, WHOLE if verbose else width)
+
+
+def plain_table() -> Table:
+    """A table without rules but the one under its header."""
+    return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
+
+
+def _costs(result: Result, verbose: bool) -> Table:
+    before, after = result.before, result.after
+    rows = [
+        ("parameters", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+        ("bytes", before.bytes, after.bytes),
+        ("nodes", before.nodes, after.nodes),
+    ]
+    if verbose:
+        types = dict.fromkeys((*before.ops, *after.ops))
+        rows += [(f"  {op}", before.ops.get(op, 0), after.ops.get(op, 0)) for op in types]
+    table = plain_table()
+    table.add_column("")
+    for title in ("before", "after", "ratio"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for label, old, new in rows:
+        table.add_row(label, f"{old:,}", f"{new:,}", f"{new / old:.3f}" if old else "-")
+    for latency in result.latency:
+        label, old_ms, new_ms = f"latency (batch {latency.batch})", latency.before_ms, latency.after_ms
+        table.add_row(label, milliseconds(old_ms), milliseconds(new_ms), f"{latency.ratio:.3f}")
+        table.add_row("  90th percentile", milliseconds(latency.before_p90_ms), milliseconds(latency.after_p90_ms), "")
+    return table
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds with three significant digits, down to the microsecond."""
+    return f"{value:,.0f} ms" if value >= 100 else f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f} ms"
+
+
+def _quality(result: Result) -> Iterator[Text]:
+    yield Text()
+    if result.latency:
+        first, runs = result.latency[0], {latency.runs for latency in result.latency}
+        count = f"{min(runs)} to {max(runs)}" if len(runs) > 1 else f"{first.runs}"
+        threads = "onnxruntime's choice of threads" if first.threads is None else f"threads: {first.threads}"
+        yield Text(f"latency   median of {count} runs of each model, in turns ({first.provider}, {threads})")
+    if result.accuracy:
+        accuracy = result.accuracy
+        drop = accuracy.after - accuracy.before
+        yield Text(
+            f"accuracy  {accuracy.before:.2f}% -> {accuracy.after:.2f}% ({drop:+.2f}) on {accuracy.samples:,} samples",
+            style="bold",
+        )
+    if result.metric:
+        found = result.metric
+        values = f"{found.before:.5g} -> {found.after:.5g}"
+        if math.isfinite(found.after - found.before):
+            values += f" ({found.after - found.before:+.3g})"
+        yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
+    if result.promise:
+        promise = result.promise
+        points = "" if promise.measure not in POINTS else " point" if promise.max_drop == 1 else " points"
+        lost = f"{promise.max_drop:g}{points} of {promise.measure}"
+        where = f"on samples like the {promise.samples:,} held out"
+        yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
+    if result.chosen:
+        yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
+    if result.fidelity:
+        if result.allocation is not None and result.allocation.block > 1:
+            yield Text(_alignment(result.allocation))
+        if result.ware is not None:
+            yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
+        yield Text(outputs_text(result.fidelity))
+    untested = [o for o in result.fidelity.varying if not o.tested] if result.fidelity else []
+    for doubt in (*result.doubts, *(f"they do not test the output {o.name}: {o.reason}" for o in untested)):
+        yield Text(f"samples   {doubt}", style="yellow")
+
+
+def verdict_line(close: Fidelity | None, width: int) -> Text:
+    """The last line of a run's table, in one line of the screen."""
+    word, why = (close.verdict, close.why) if close else ("untested", "unverified: the outputs were not compared")
+    start = "verdict   "
+    return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
+
+
+def _alignment(found: AllocationResult) -> str:
+    where = "" if found.strict else " in wide groups"
+    text = f"widths    multiples of {found.block}{where}: {found.reason}"
+    if found.predicted_loss is not None and found.unaligned_loss:
+        text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
+    return text
+
+
+def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Iterator[RenderableType]:
+    """One line for each group; names and reasons are shortened to fit, unless the user wants all."""
+    digits = len(f"{max(group.size for group in groups)}")
+    channels = [f"{group.size:>{digits}} -> {group.kept:>{digits}}" for group in groups]
+    methods = ["-" if group.method == "none" else group.method for group in groups]
+    texts = [(group.name, group.reason or "") for group in groups]
+    shown = texts
+    if not verbose:
+        taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP
+        shown = fitted(texts, width - taken)
+    table = plain_table()
+    table.add_column("group", no_wrap=True, overflow="crop")
+    table.add_column("channels", justify="right", no_wrap=True)
+    table.add_column("method", no_wrap=True)
+    table.add_column("reason" if any(reason for _, reason in shown) else "", no_wrap=True, overflow="crop")
+    for group, (name, reason), count, method in zip(groups, shown, channels, methods, strict=True):
+        table.add_row(name, count, method, reason, style=STYLES[group.status])
+    yield table
+    if shown != texts:
+        yield Text("(shortened to fit; -v shows all)", style="dim")
+
+
+def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """Pairs of name and reason, shortened so that both columns together are at most ``width`` wide.
+
+    First what exporters say twice goes: ``/features/features.5/block/block.0/Conv`` is ``/features.5/block.0/Conv``. If
+    that is not enough, the middle is left out.
+    """
+    longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
+    if longest_name + longest_reason <= width:
+        return texts
+    texts = [(without_repeats(name), without_repeats(reason)) for name, reason in texts]
+    longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
+    name_width = min(longest_name, max(width - longest_reason, 3 * width // 5, len("group")))
+    reason_width = max(width - name_width, len("reason"))
+    return [(shortened(name, name_width), shortened(reason, reason_width)) for name, reason in texts]
+
+
+def shortened(text: str, width: int) -> str:
+    """``text`` in at most ``width`` characters, without its middle if need be."""
+    if len(text) <= width:
+        return text
+    head = (width - 2) * 2 // 3
+    return f"{text[:head]}..{text[len(text) - (width - 2 - head) :]}"
+
+
+def without_repeats(text: str) -> str:
+    """``text`` with folders left out of names that the next one repeats."""
+    words = []
+    for word in text.split(" "):
+        parts = word.split("/")
+        kept = [part for part, child in zip(parts, parts[1:], strict=False) if not child.startswith(f"{part}.")]
+        words.append("/".join([*kept, parts[-1]]))
+    return " ".join(words)

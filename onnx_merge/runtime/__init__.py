@@ -1,0 +1,1 @@
+"""onnxruntime: providers, sessions, threads and custom operators. Nothing else imports it."""

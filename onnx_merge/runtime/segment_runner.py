@@ -1,0 +1,48 @@
+"""Runs pieces of a model for the passes: for `passes.calibrated` on the chosen provider, for constants on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.runtime.free_memory import defragment
+from onnx_merge.runtime.session import CPU, Optimisation, ProviderChoice, loaded
+from passes.graph.model import Array
+from passes.interface.engine import Loaded
+from passes.interface.errors import RunError
+
+
+@dataclass(frozen=True)
+class SegmentRunner:
+    """An engine whose failures are `RunError`. Its threads do not spin: what is solved in between needs the cores."""
+
+    provider: ProviderChoice
+    optimisation: Optimisation = "all"
+
+    def __call__(self, model: onnx.ModelProto) -> Loaded:
+        """Load ``model``, all of whose outputs must be tensors."""
+        defragment()  # the piece before has left gaps in which its tensors do not fit
+        try:
+            session = loaded(model, self.provider, self.optimisation, spinning=False)
+        except OnnxMergeError as error:
+            raise RunError(str(error)) from error
+        names = {i.name for i in session.inputs}
+        given = {o.name for o in session.outputs}
+        for output in model.graph.output:
+            if output.name not in given:
+                raise RunError(f"{output.name} is no tensor")
+
+        def run(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+            try:
+                return session.run({name: a for name, a in feeds.items() if name in names})
+            except OnnxMergeError as error:
+                raise RunError(str(error)) from error
+
+        return run
+
+
+FOLDING = SegmentRunner(CPU, "none")
+"""Computes constants: node by node as the model says, without a rewriting that could round otherwise."""

@@ -1,0 +1,37 @@
+"""A limit on the threads that computing takes, so that processes side by side do not fight for the cores."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from onnx_merge.runtime.session import threads_limited
+
+
+def share_of_cores(processes: int) -> int:
+    """Threads for each of so many processes."""
+    return max(1, usable_cores() // processes)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def limited(threads: int | None) -> Iterator[None]:
+    """In the block, new sessions of onnxruntime, numba's kernels and BLAS take so many threads; None: as they like."""
+    if threads is None:
+        yield
+        return
+    import numba  # slow to import, and here by the time anything is computed
+    from threadpoolctl import threadpool_limits
+
+    before, most = numba.get_num_threads(), getattr(numba.config, "NUMBA_NUM_THREADS", threads)
+    numba.set_num_threads(min(threads, most))
+    try:
+        with threadpool_limits(threads), threads_limited(threads):
+            yield
+    finally:
+        numba.set_num_threads(before)

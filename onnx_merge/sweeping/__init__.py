@@ -1,0 +1,1 @@
+"""Many results of one model, at falling sizes."""

@@ -1,0 +1,109 @@
+"""The shares that a sweep tries and the files it writes, checked before the work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from onnx_merge.config.options import Options
+from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError
+from onnx_merge.io.model_source import Model
+from onnx_merge.io.output_paths import IN_MEMORY, Destinations
+from onnx_merge.io.save import check_destination
+
+REPORTS = ("sweep.csv", "sweep.json", "sweep.png")
+PLACES, MOST_PLACES = 2, 6
+"""Decimals of a share, at least and at most."""
+
+
+def shares(start: float, stop: float, steps: int) -> tuple[float, ...]:
+    """``steps`` shares at equal distances from ``start`` to ``stop``, rounded to what their files' names show.
+
+    Raises
+    ------
+    UsageError: there are no such shares.
+    """
+    if steps < 2:
+        raise UsageError(
+            f"steps must be at least 2, not {steps}: for one result, run onnx-merge IN OUT --keep {start:g}"
+        )
+    for name, value in (("from", start), ("to", stop)):
+        if not 0 < value <= 1:  # nan is refused too
+            raise UsageError(f"{name} must be above 0 and at most 1, not {value:g}; 0.6 keeps 60% of the channels")
+    if not start < stop:
+        raise UsageError(f"from must be below to, but {start:g} is not below {stop:g}")
+    exact = [start + (stop - start) * i / (steps - 1) for i in range(steps)]
+    for places in range(max(PLACES, *(min(_places(value), MOST_PLACES) for value in (start, stop))), MOST_PLACES + 1):
+        rounded = tuple(round(value, places) for value in exact)
+        if len(set(rounded)) == steps and rounded[0] > 0:
+            return rounded
+    raise UsageError(f"{steps} steps from {start:g} to {stop:g} are too many: they differ by less than 0.000001")
+
+
+@dataclass(frozen=True, eq=False)
+class SweepFiles:
+    """Files in ``folder``. ``protected``: those to leave alone, besides those that ``options`` name."""
+
+    source: Model
+    folder: Path
+    keeps: Sequence[float]
+    options: Options
+    protected: tuple[Path, ...] = ()
+
+    def model(self, keep: float, failure: FidelityError | None = None) -> Path:
+        """Where the model goes that keeps a share of the channels."""
+        target = self._destinations(self._name(keep)).target(failure)
+        assert target is not None  # a sweep always writes
+        return target
+
+    def _name(self, keep: float) -> str:
+        places = max(PLACES, *map(_places, self.keeps))
+        return f"keep-{keep:.{places}f}.onnx"
+
+    def _destinations(self, name: str) -> Destinations:
+        return Destinations(self.source, self.folder / name, self.options, self.protected)
+
+    def check(self, external: tuple[Path, ...] = ()) -> None:
+        """Refuse what could not be written in the end. ``external``: files that hold data of the input.
+
+        Raises
+        ------
+        UsageError: there is no place for the folder, or see `Destinations.check`.
+        """
+        if self.folder.is_dir():
+            for name in (*map(self._name, self.keeps), *REPORTS):
+                self._destinations(name).check(external)
+        elif self.folder.exists():
+            raise UsageError(f"{self.folder} is a file: name a folder for the models and reports")
+        else:
+            path = self.source if isinstance(self.source, (str, os.PathLike)) else IN_MEMORY
+            check_destination(path, self.folder)
+
+    @contextlib.contextmanager
+    def made(self) -> Iterator[None]:
+        """The folder is there for the block, and afterwards if something is in it.
+
+        Raises
+        ------
+        OnnxMergeError: it cannot be made.
+        """
+        is_new = not self.folder.is_dir()
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OnnxMergeError(f"the folder {self.folder} cannot be made: {error.strerror or error}") from error
+        try:
+            yield
+        finally:
+            if is_new:
+                with contextlib.suppress(OSError):  # it is not empty
+                    self.folder.rmdir()
+
+
+def _places(value: float) -> int:
+    exponent = Decimal(repr(value)).normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0

@@ -1,0 +1,204 @@
+"""Many results of one model at falling sizes: what is found out about the model is found out once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+
+from onnx_merge.compression.benchmark import benchmark
+from onnx_merge.compression.job import Job, analysed
+from onnx_merge.compression.stage_times import Stages
+from onnx_merge.config.options import Options
+from onnx_merge.config.version import __version__
+from onnx_merge.errors import NotCompressibleError, UsageError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.doubts import doubts
+from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
+from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io.model_source import FileInfo, Model, load_source
+from onnx_merge.io.save import save_atomically, write_whole
+from onnx_merge.metrics.metric import check_sendable
+from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.session import available_provider, custom_operators
+from onnx_merge.sweeping.candidates import CandidateResult
+from onnx_merge.sweeping.executors import Executor, executor
+from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares
+from onnx_merge.sweeping.plot import draw
+from onnx_merge.sweeping.result import Point, Sweep
+from passes.cost.cost import cost
+from passes.pipeline import Progress, silent
+
+TAKEN = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
+"""Options of a run that a sweep has no use for: it says itself how much goes, and writes its own reports."""
+
+
+def sweep(
+    model: Model,
+    folder: str | os.PathLike[str],
+    *,
+    start: float = 0.3,
+    stop: float = 0.9,
+    steps: int = 7,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    **options: object,
+) -> Sweep:
+    """Compress a model to several sizes, and write the models and how they compare to a folder.
+
+    Parameters
+    ----------
+    model: path of an ONNX file, or a model in memory; neither is changed.
+    folder: where ``keep-0.30.onnx`` and so on, ``sweep.csv``, ``sweep.json`` and ``sweep.png`` go; made if need be.
+    start, stop, steps: shares of channels to keep, both ends included. Each is what ``keep`` is to `optimize`, which
+        gives the same model for it.
+    jobs: processes that make the models side by side; each has its share of the cores and of the memory limit, which
+        is for all of them together.
+    scheduler: address of a Dask scheduler whose workers make them instead.
+    options: see `Options`, but what says how much goes is taken.
+
+    Raises
+    ------
+    UsageError, InputError: the options make no sense, or a file cannot be read.
+    NothingToDoError: no share gave a model that is as it should be.
+    OnnxMergeError: a file cannot be written, or the cluster cannot be reached.
+    """
+    if "keep" in options:
+        raise UsageError("keep is for a single run: a sweep goes by start, stop and steps")
+    found = run(
+        model, folder, Options.make({**options, "keep": 1.0}), shares(start, stop, steps), executor(jobs, scheduler)
+    )
+    if not any(point.status == "done" for point in found.points):
+        raise NotCompressibleError(no_success(found))
+    return found
+
+
+def no_success(found: Sweep) -> str:
+    """A line about a sweep of which nothing came."""
+    return f"none of {len(found.points)} shares gave a model: {found.points[-1].reason}"
+
+
+def run(
+    model: Model,
+    folder: str | os.PathLike[str],
+    options: Options,
+    keeps: Sequence[float],
+    where: AbstractContextManager[Executor],
+    *,
+    progress: Progress = silent,
+    argv: Sequence[str] = (),
+    protected: Sequence[Path] = (),
+) -> Sweep:
+    """`sweep` for callers that show progress; where nothing came of it, that is in the points.
+
+    ``keeps``: see `onnx_merge.sweeping.files.shares`; ``where`` the candidates are made is entered before the work
+    begins; ``argv`` and ``protected``: see `onnx_merge.compression.optimize.run`.
+    """
+    with custom_operators(options.custom_ops):
+        return _run(model, folder, options, keeps, where, progress, argv, protected)
+
+
+def _run(
+    model: Model,
+    folder: str | os.PathLike[str],
+    options: Options,
+    keeps: Sequence[float],
+    where: AbstractContextManager[Executor],
+    progress: Progress,
+    argv: Sequence[str],
+    protected: Sequence[Path],
+) -> Sweep:
+    for name in TAKEN:
+        if getattr(options, name):
+            raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
+    # Whoever asks for several sizes wants to see where they go bad: that is marked, and no reason to reject one.
+    options = replace(options, keep=min(keeps), gate=False)
+    files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
+    files.check()
+    provider = available_provider(options.provider)
+    stages = Stages(progress)
+    with where as executor:
+        if executor.sends:
+            check_sendable(options.metric)
+        with stages("load"):
+            source = load_source(model)
+            files.check(source.files)
+            source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
+        with stages("prepare"):
+            share = max(1, options.memory_limit // executor.processes)  # the limit is for all of them together
+            untimed = replace(options, benchmark=None, memory_limit=share)  # timed at the end, when nothing else runs
+            comparison = Comparison(source.model, untimed, provider)
+            analysis = analysed(source, options, comparison, stages)
+            job = Job(source, untimed, provider, stages, comparison, progress, analysis)
+            unknown = doubts(comparison)
+            job.prepare()
+        with files.made():
+            with stages("candidates"):
+                made = [_written(result, files) for result in _shown(executor.run(job, keeps), progress, len(keeps))]
+                made.sort(key=lambda pair: pair[0].keep)
+            points = [point for point, _ in made]
+            notes = [f"samples: {line}" for line in unknown] + [note for _, some in made for note in some]
+            if options.benchmark is not None:
+                with stages("benchmark"):
+                    timing = comparison.with_options(options)
+                    points = [_timed(point, files.folder, timing) for point in points]
+                    notes += timing.notes
+            before = cost(job.study.analysis.before, RunObserver(provider), FOLDING)
+            found = Sweep(
+                version=__version__,
+                input=source.info,
+                folder=os.fspath(folder),
+                before=replace(before, bytes=source.size or before.bytes),
+                accuracy=comparison.before,
+                points=tuple(points),
+                seconds=stages.total(),
+                seed=options.seed,
+                argv=tuple(argv),
+                provider=provider.name,
+                notes=tuple(dict.fromkeys(notes)),
+            )
+            if any(point.cost is not None for point in points):
+                _write(found, files.folder)
+    return found
+
+
+def _shown(results: Iterator[CandidateResult], progress: Progress, count: int) -> Iterator[CandidateResult]:
+    for done, result in enumerate(results, 1):
+        progress(f"{done} of {count} are done")
+        yield result
+
+
+def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[str, ...]]:
+    """Write a candidate's model, and say what is known of it, with notes."""
+    keep, verdict = result.candidate.keep, result.verdict
+    if verdict is None or result.model is None:
+        return Point(keep, "failed", result.reason, seconds=result.seconds), ()
+    saved = save_atomically(result.model, files.model(keep, verdict.failure))
+    point = Point(
+        keep,
+        "rejected" if verdict.failure else "done",
+        result.reason,
+        FileInfo(saved.path.name, saved.sha256),
+        replace(verdict.after, bytes=saved.size),
+        verdict.fidelity,
+        verdict.accuracy,
+        ware=result.ware,
+        seconds=result.seconds,
+        metric=verdict.metric,
+    )
+    return point, verdict.notes
+
+
+def _timed(point: Point, folder: Path, timing: Comparison) -> Point:
+    if point.file.path is None:
+        return point
+    return replace(point, latency=benchmark(folder / point.file.path, timing))
+
+
+def _write(found: Sweep, folder: Path) -> None:
+    table, report = (text.encode("utf-8", "backslashreplace") for text in (found.to_csv(), found.to_json()))
+    for name, content in zip(REPORTS, (table, report, draw(found)), strict=True):
+        write_whole(content, folder / name, "the file")

@@ -1,0 +1,134 @@
+"""Whether a quantity that was found is what is stated, within what rounding and chance explain.
+
+On the samples of the statement, chance has no part: what is found may be off by what another provider, machine or
+conversion rounds otherwise. On others, the interval of what is found must reach the stated one: the stated interval
+is widened by the sampling error of the new samples. A file that keeps what it says is then refused about once in two
+hundred times for each quantity. The divergence is checked on the same samples only: a few samples make up most of it,
+so that no interval of it holds. What is better than stated is no fault.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from onnx_merge.verification.findings import Check
+
+Table = Mapping[str, object]
+ROUNDING = 3e-4
+"""Amplitude relative to the outputs' spread by which they may differ where nothing is wrong: a float32 network of a
+hundred layers accumulates a few 1e-5, and Winograd's convolutions, which some providers use, ten times that."""
+LOGITS = 1e-3
+"""The same of the square root of a divergence: logits with a spread of several units, off by `ROUNDING` of it."""
+DIGITS = 1e-3
+"""Relative, of what is stated: it is rounded itself."""
+FLIPS = 0.005
+"""Share of the samples whose class may be decided by rounding; one sample may be at least."""
+LOSSES = ("nsr", "kl", "changed")
+"""Of an output; less is better."""
+DROP = "accuracy drop"
+
+
+def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iterator[Check]:
+    """The checks of one output; tables as of `onnx_merge.verification.statement.output_table`. ``samples``: number of
+    those of the statement; ``same``: whether those of ``found`` are the same ones. What others than those do not test
+    is left out.
+    """
+    name = str(stated.get("name"))
+    if stated.get("constant"):
+        if same:
+            keeps = bool(found.get("constant"))
+            why = None if keeps else f"{name} is not what the original's is, the same for every sample"
+            yield Check("constant", name, keeps=keeps, reason=why)
+        return
+    if not same and not (stated.get("tested") and found.get("tested")):
+        return
+    for quantity in LOSSES:
+        value, low, high = _three(stated, quantity)
+        now, now_low, now_high = _three(found, quantity)
+        if value is None or now is None or not (same or (high is not None and now_low is not None)):
+            continue
+        allowed = rounded(quantity, value, samples)
+        if not same:
+            allowed = widened(quantity, max(allowed, high or 0.0), now, now_low)
+        keeps = now <= allowed
+        why = None if keeps else f"{quantity} of {name} is {now:.3g}, but at most {allowed:.3g} would be as stated"
+        yield Check(quantity, name, value, low, high, now, now_low, now_high, allowed, keeps, why)
+
+
+def relative_error_check(stated: float, found: float) -> Check:
+    """Of outputs of which nothing better is known, on the same samples."""
+    allowed = stated * (1 + DIGITS) + ROUNDING
+    keeps = found <= allowed
+    why = None if keeps else f"the relative error is {found:.3g}, but at most {allowed:.3g} would be as stated"
+    return Check("relative error", None, stated, None, None, found, None, None, allowed, keeps, why)
+
+
+def accuracy_check(stated: Table, found: Table, same: bool) -> Check | None:
+    """Of the points of accuracy that are lost; tables as of `onnx_merge.verification.statement.accuracy_table`."""
+    drops = [_difference(table) for table in (stated, found)]
+    (value, low, high), (now, now_low, now_high) = (
+        (drop, number(table, "drop_low"), number(table, "drop_high"))
+        for drop, table in zip(drops, (stated, found), strict=True)
+    )
+    samples = number(stated, "samples")
+    if value is None or now is None or not samples:
+        return None
+    allowed = value + 100 * max(1.0, FLIPS * samples) / samples
+    if not same:
+        if high is None or now_low is None:
+            return None
+        allowed = max(allowed, high) + now - now_low
+    keeps = now <= allowed
+    why = None if keeps else f"accuracy drops by {now:.2f} points, but at most {allowed:.2f} would be as stated"
+    return Check(DROP, None, value, low, high, now, now_low, now_high, allowed, keeps, why)
+
+
+def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
+    """Of the most that was promised to be lost, on whatever samples, from what was found of the measure it is about:
+    refused where the interval of what is found lies above it."""
+    limit, measure = number(promise, "max_drop"), promise.get("measure")
+    quantity = {"accuracy": DROP, "agreement": "changed"}.get(str(measure), f"{measure} drop")
+    found = next((check for check in checks if check.quantity == quantity), None)
+    if limit is None or found is None or found.found is None:
+        return None
+    scale = 100 if quantity == "changed" else 1
+    now, low, high = (None if v is None else scale * v for v in (found.found, found.found_low, found.found_high))
+    assert now is not None
+    allowed = max(limit, limit + now - (now if low is None else low))
+    keeps = now <= allowed
+    why = None if keeps else f"{now:.3g} is lost ({measure}), where {limit:g} at most was promised"
+    return Check("promise", None, limit, None, None, now, low, high, allowed, keeps, why)
+
+
+def rounded(quantity: str, stated: float, samples: int) -> float:
+    """The largest value that rounding makes of a ``stated`` one."""
+    if quantity == "changed":
+        return min(1.0, stated * (1 + DIGITS) + max(1.0, FLIPS * samples) / max(samples, 1))
+    amplitude = math.sqrt(stated) * (1 + DIGITS) + (LOGITS if quantity == "kl" else ROUNDING)
+    return amplitude**2
+
+
+def widened(quantity: str, limit: float, found: float, low: float | None) -> float:
+    """The largest value like ``found`` whose interval, which begins at ``low``, reaches down to ``limit``."""
+    if low is None:
+        return limit
+    if quantity == "changed":
+        return limit + found - low
+    return limit * found / low if low > 0 else max(limit, found)
+
+
+def _difference(table: Table) -> float | None:
+    before, after = number(table, "before"), number(table, "after")
+    return None if before is None or after is None else before - after
+
+
+def _three(table: Table, quantity: str) -> tuple[float | None, float | None, float | None]:
+    value, low, high = (number(table, key) for key in (quantity, f"{quantity}_low", f"{quantity}_high"))
+    return value, low, high
+
+
+def number(table: Table, key: str) -> float | None:
+    """The number under a key, if it is one."""
+    value = table.get(key)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

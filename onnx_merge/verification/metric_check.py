@@ -1,0 +1,69 @@
+"""Whether a metric of the user's falls by no more than a file states."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.stats import t as student
+
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.metrics.measure import Measure, Measured
+from onnx_merge.metrics.predictor import Predictor
+from onnx_merge.runtime.session import Session
+from onnx_merge.verification.checks import FLIPS, Table, number
+from onnx_merge.verification.findings import Check
+from passes.numerics.arrays import has_rows
+
+PARTS = 8
+"""Into which samples are divided to see how the drop varies: a metric is a number of all, not of each."""
+
+
+def metric_check(stated: Table, found: Measured, error: float | None, same: bool) -> Check | None:
+    """The check of how far a metric falls; ``error``: standard error of ``found``'s drop. None if nothing can be told.
+
+    On other samples, the statement's own error is that of ``found`` at its number of samples.
+    """
+    value, now = _drop(number(stated, "before"), number(stated, "after")), _drop(found.before, found.after)
+    samples = number(stated, "samples")
+    if value is None or now is None or not samples or not (same or error is not None):
+        return None
+    size = max(abs(v) for v in (found.before, found.after, 0.0) if math.isfinite(v))
+    allowed = value + max(1 / samples, FLIPS) * size
+    ours = theirs = None
+    if not same and error is not None:
+        ours = float(student.ppf(0.975, PARTS - 1)) * error
+        theirs = ours * math.sqrt(found.samples / samples)
+        allowed += ours + theirs
+    keeps = now <= allowed
+    why = None if keeps else f"{found.name} drops by {now:.3g}, but at most {allowed:.3g} would be as stated"
+    low, high = (None, None) if theirs is None else (value - theirs, value + theirs)
+    now_low, now_high = (None, None) if ours is None else (now - ours, now + ours)
+    return Check(f"{found.name} drop", None, value, low, high, now, now_low, now_high, allowed, keeps, why)
+
+
+def drop_error(measure: Measure, result: Session, original: Session, samples: int) -> float | None:
+    """Standard error of the metric's drop, from its drops on `PARTS` parts of the samples; None if it has none."""
+    if samples < 2 * PARTS:
+        return None
+    given, before = measure.samples, Predictor(original)
+    after = Predictor(result, original=before)
+    drops = []
+    for k in range(PARTS):
+        feeds = {n: a[k::PARTS] if has_rows(a) else a for n, a in given.feeds.items()}
+        labels = None if given.labels is None else given.labels[k::PARTS]
+        try:
+            drop = _drop(measure.metric(before, feeds, labels), measure.metric(after, feeds, labels))
+        except OnnxMergeError:  # a part may hold nothing that the metric is about
+            return None
+        if drop is None:
+            return None
+        drops.append(drop)
+    mean = math.fsum(drops) / PARTS
+    return math.sqrt(math.fsum((drop - mean) ** 2 for drop in drops) / (PARTS - 1) / PARTS)
+
+
+def _drop(before: float | None, after: float | None) -> float | None:
+    """How far it falls; where the original's is infinite (as of what is compared with itself), from 0."""
+    if after is None or not math.isfinite(after):
+        return None
+    return (before if before is not None and math.isfinite(before) else 0.0) - after

@@ -1,0 +1,95 @@
+"""Options as a model's metadata hold them: only what differs from the defaults, and no paths."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+import numpy as np
+
+from onnx_merge.config.options import Options
+from onnx_merge.errors import UsageError
+from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
+
+UNRECORDED = frozenset(
+    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance", "gate")
+)
+"""Of the machine and of what is told: they are not what the model is made from."""
+MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))
+"""Options whose texts name things in the model, which may hold slashes."""
+FILES = frozenset(("labels", "calib", "metric", "custom_ops"))
+"""Options that name files, which are elsewhere when a model is verified."""
+FROM_PYTHON = "from Python"
+GATES = frozenset(("min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"))
+"""Options that refuse a result: what was measured is verified, not what was asked for."""
+
+
+def recorded(options: Options) -> dict[str, object]:
+    """Options by their long names, as JSON has them. Files are their names without folders; those whose content is a
+    part of the model, and arrays, have their hash."""
+    found: dict[str, object] = {}
+    for field in fields(options):
+        value, default = getattr(options, field.name), field.default
+        if field.name in UNRECORDED or value is default or (default is MISSING and not value):
+            continue
+        if not isinstance(value, np.ndarray) and type(value) is type(default) and value == default:
+            continue
+        if field.name == "calib" and not isinstance(value, (str, os.PathLike)):
+            value = FROM_PYTHON
+        if field.name == "fix_input":
+            value = tuple((name, _fixed(given)) for name, given in value)
+        text = str if field.name in MODELS_NAMES else base_name
+        found[field.name.strip("_").replace("_", "-")] = _plain(value, text)
+    return found
+
+
+def restored(record: Mapping[str, object], given: Mapping[str, object]) -> Options:
+    """The options of ``record`` that say which samples are compared on and how, with ``given`` ones in their place.
+
+    Raises
+    ------
+    UsageError: another version recorded what this one does not know; or a file is needed that is not ``given``.
+    """
+    left = FILES | GATES
+    values = {name: value for name, value in record.items() if name.replace("-", "_") not in left}
+    if record.get("calib") in ("synthetic", "none") and not given.get("calib"):
+        values["calib"] = record["calib"]
+    fixed = {name: value for name, value in _pairs(values.pop("fix-input", [])) if not isinstance(value, Mapping)}
+    now = dict(Options.make({"fix-input": given["fix_input"]}).fix_input) if given.get("fix_input") else {}
+    for name, value in _pairs(record.get("fix-input", [])):
+        if isinstance(value, Mapping) and name not in now:
+            raise UsageError(f"input {name!r} was fixed to what {value.get('file', 'an array')} held: give --fix-input")
+    named = {name.replace("_", "-"): value for name, value in given.items() if value and name != "fix_input"}
+    return Options.make({**values, "fix-input": {**fixed, **now}, **named}, "the options in the file: ")
+
+
+def _pairs(value: object) -> list[tuple[str, object]]:
+    return [(str(name), item) for name, item in value] if isinstance(value, list) else []
+
+
+def _fixed(value: object) -> object:
+    """The value of an input that became a constant; of a file and an array, their hash."""
+    if isinstance(value, np.ndarray):
+        return {"sha256": sha256_of_arrays({"": value})}
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and value.lower().endswith(".npy")):
+        return {"file": base_name(os.fspath(value)), "sha256": sha256_of_files([Path(value)])}
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: object, text: Callable[[str], str]) -> object:
+    """``value`` as JSON has it; of objects that only Python has, that they are."""
+    if value is None or isinstance(value, (bool, int, float, Mapping)):
+        return value if not isinstance(value, Mapping) or "sha256" in value else FROM_PYTHON
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, os.PathLike):
+        return base_name(os.fspath(value))
+    return [_plain(item, text) for item in value] if isinstance(value, tuple) else FROM_PYTHON
+
+
+def base_name(path: str) -> str:
+    """The last part of a path of whatever system; of ``folder/module.py:function`` too."""
+    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]

@@ -1,0 +1,138 @@
+"""What a model states of itself: what was measured, and on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from scipy.stats import beta
+from scipy.stats import norm as normal
+from scipy.stats import t as student
+
+from onnx_merge.config.version import __version__
+from onnx_merge.evaluation.fidelity import Accuracy
+from onnx_merge.io.model_source import Source
+from onnx_merge.metrics.measure import Measured
+from onnx_merge.report.result import finite
+from onnx_merge.verification.provenance import Provenance, lineage
+from onnx_merge.verification.recorded_options import base_name
+
+if TYPE_CHECKING:
+    from onnx_merge.evaluation.comparison import Comparison
+    from onnx_merge.evaluation.drop_bounds import Promise
+    from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
+
+DIGITS = 4
+"""Of a number that is stated: the last of those that were measured depend on how many threads there were."""
+NOISE = 1e-9
+"""Below it, a share of variance is rounding, and is stated as 0."""
+CONFIDENCE, SKEWED = 0.95, 0.99
+"""Of intervals: of shares, and of noise over signal."""
+WIDEST = 10.0
+"""Of the logarithm of an interval: beyond it, the samples tell nothing."""
+
+
+def statement(
+    source: Source,
+    options: Mapping[str, object],
+    comparison: Comparison,
+    close: Fidelity | None,
+    accuracy: Accuracy | None,
+    metric: Measured | None,
+    promise: Promise | None,
+) -> Provenance:
+    """The provenance of a result of ``source``; ``options`` are those of
+    `onnx_merge.verification.recorded_options.recorded`."""
+    measured: dict[str, object] = {"provider": comparison.provider.name}
+    if close is not None:
+        measured["fidelity"] = _fidelity(close, comparison)
+    if accuracy is not None:
+        measured["accuracy"] = accuracy_table(accuracy, close)
+    if metric is not None:
+        values = {"before": rounded(metric.before), "after": rounded(metric.after)}
+        measured["metric"] = {"name": metric.name, **values, "samples": metric.samples}
+    if accuracy is not None or metric is not None:
+        measured["scored_sha256"] = comparison.scored_sha256
+    table = finite(measured)
+    assert isinstance(table, dict)
+    hashes = (source.info.sha256, source.data_sha256, lineage(source.model))
+    return Provenance(__version__, *hashes, options, table, _promise(promise))
+
+
+def _promise(promise: Promise | None) -> dict[str, object] | None:
+    if promise is None:
+        return None
+    table = finite({**asdict(promise), "bound": rounded(promise.bound)})
+    assert isinstance(table, dict)
+    return table
+
+
+def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
+    return {
+        "verdict": close.verdict,
+        "relative_l2": rounded(close.relative_l2),
+        "outputs": [output_table(output, close.samples) for output in close.outputs],
+        "samples": close.samples,
+        "held_out": close.held_out,
+        "fitted": close.fitted,
+        "in_sample": close.in_sample,
+        "real": close.real,
+        "source": without_folder(close.source),
+        "split": comparison.split,
+        "sha256": comparison.compared_sha256,
+    }
+
+
+def output_table(output: OutputFidelity, samples: int) -> dict[str, object]:
+    """The numbers of an output, rounded, with intervals: at 99% of ``nsr``, at 95% of ``changed``."""
+    table: dict[str, object] = {"name": output.name, "tested": output.tested, "constant": output.constant}
+    low, high = bounds(output.nsr, output.nsr_error, samples)
+    numbers = {"nsr": output.nsr, "nsr_low": low, "nsr_high": high, "kl": output.kl, "changed": output.changed}
+    numbers |= {"changed_low": output.changed_low, "changed_high": output.changed_high}
+    return table | {key: rounded(value) for key, value in numbers.items()}
+
+
+def bounds(value: float | None, error: float | None, samples: int) -> tuple[float | None, float | None]:
+    """Between which a positive mean over ``samples`` lies, given its relative standard ``error``: Student's interval
+    of its logarithm, since noise is skewed, and at 99%, since so much of it hangs on few samples that fewer hold it."""
+    if value is None or error is None or samples < 2:
+        return None, None
+    width = min(float(student.ppf(0.5 + SKEWED / 2, samples - 1)) * error, WIDEST)
+    return value * math.exp(-width), value * math.exp(width)
+
+
+def accuracy_table(accuracy: Accuracy, close: Fidelity | None) -> dict[str, object]:
+    """Percentages, and the interval at 95% of their difference in points."""
+    drop = accuracy.before - accuracy.after
+    width = drop_width(accuracy.samples, close)
+    low, high = (None, None) if width is None else (drop - width, drop + width)
+    table = {"before": accuracy.before, "after": accuracy.after, "drop_low": low, "drop_high": high}
+    return {**{key: rounded(value) for key, value in table.items()}, "samples": accuracy.samples}
+
+
+def drop_width(samples: int, close: Fidelity | None) -> float | None:
+    """Half the interval of a drop of accuracy, in points: a drop is a mean of differences by sample, which are 0 where
+    the class stays. Of the classes at most so many change as the upper bound of that share (Clopper and Pearson) says.
+    """
+    if close is None or close.top1_agreement is None:
+        return None
+    changed = round((1 - close.top1_agreement) * close.samples)
+    share = (
+        float(beta.ppf(0.5 + CONFIDENCE / 2, changed + 1, close.samples - changed)) if changed < close.samples else 1.0
+    )
+    return 100 * float(normal.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(share / samples)
+
+
+def rounded(value: float | None) -> float | None:
+    """``value`` to as many digits as are stated."""
+    if value is None or not math.isfinite(value):
+        return None
+    return 0.0 if abs(value) < NOISE else float(f"{value:.{DIGITS}g}")
+
+
+def without_folder(source: str) -> str:
+    """What the samples are, without the folder of their file: ``labels test.npz``."""
+    kind, space, path = source.partition(" ")
+    return f"{kind}{space}{base_name(path)}" if space else base_name(source)

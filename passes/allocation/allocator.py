@@ -1,0 +1,238 @@
+"""How many channels each group keeps.
+
+With allocation ``uniform`` every group keeps the same share. With ``auto`` as much of the cost goes, but where the
+outputs miss it least: the groups' losses are measured one by one, the budget is spread over them, and the result is
+held against the uniform one by what the outputs lose with all groups cut.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import onnx
+
+from passes.allocation.budget import BudgetScope, adjusted, balanced, filled, uniform, uniform_at
+from passes.allocation.losses import Losses
+from passes.allocation.width_alignment import allowed_widths
+from passes.analysis.analyse import Analysis
+from passes.axes.algebra import Atom
+from passes.axes.channel_groups import ChannelGroup
+from passes.cost.cost import INTEGERS, cost, parameters
+from passes.cost.footprint import macs_footprint, params_footprint
+from passes.graph.model import Array
+from passes.interface.errors import PassError
+from passes.planning.planner import Planner
+from passes.settings.blocks import PADDED, Blocks
+from passes.settings.compress import CompressSettings
+from passes.surgery.apply_plan import apply_plans
+
+ROUGH = 0.05
+"""Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
+LOSS_TOLERANCE = 1.25
+"""Times the least loss that the largest blocks may cost."""
+BLOCK_TOLERANCE = 1.3
+"""Times that which the smallest whole blocks may cost: widths that are none leave kernels their slow ways."""
+TELLING = 2.0
+"""Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""
+RECOUNTS = 3
+"""Times that the parameters of a result are counted, at most, to find widths with which they fit."""
+
+
+class TargetError(PassError):
+    """A target that cannot be met; the message names the nearest that can."""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """``widths``: of all groups that may shrink; ``block``: channels that the widths are multiples of, where a group
+    has as many; ``asked``: those that were asked for; ``loss`` of the outputs that is predicted, and ``free_loss``
+    that without blocks, None where nothing was predicted."""
+
+    widths: dict[Atom, int]
+    block: int = 1
+    asked: int = 1
+    loss: float | None = None
+    free_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to spread a budget: widths, and the block that they are multiples of."""
+
+    block: int
+    widths: dict[Atom, int]
+
+
+@dataclass(frozen=True)
+class Allocator:
+    """``live``: groups that may shrink; ``own``: group name -> the share that the user gave it alone; ``beside``: what
+    control-flow bodies cost in the result, in what the target counts."""
+
+    analysis: Analysis
+    live: Sequence[ChannelGroup]
+    own: Mapping[str, float]
+    settings: CompressSettings
+    planner: Planner
+    losses: Losses
+    beside: int = 0
+
+    def allocation(self) -> Allocation:
+        """The widths.
+
+        Raises
+        ------
+        TargetError: no widths come within 1% of the target.
+        """
+        target, settings = self.settings.target, self.settings
+        pool = self._pool()
+        if target is None:
+            widths = uniform(pool, settings.keep, settings.blocks)
+            if settings.allocation == "uniform" or settings.keep >= 1 or not pool.groups:
+                return self._with_fixed(pool, self._even(widths))
+            goal = pool.cost(uniform(pool, settings.keep, Blocks()))
+            return self._with_fixed(pool, self._spread(pool, goal, ROUGH))
+        before = cost(self.analysis.before)
+        whole = before.params if target.kind == "params" else before.macs
+        goal = round(target.ratio * whole)
+        if target.ratio >= 1:  # nothing is to go
+            return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
+        allocation = self._at(pool, goal, target.near)
+        for _ in range(RECOUNTS if target.kind == "params" else 0):  # what was folded is gone, and biases are new
+            counted = self._params(pool, allocation)
+            pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
+            if pool.misses(allocation.widths, goal) <= target.near:
+                break
+            allocation = self._at(pool, goal, target.near)
+        if not goal or pool.misses(allocation.widths, goal) > target.near:
+            raise TargetError(self._missed(pool, allocation.widths, goal, whole))
+        return self._with_fixed(pool, allocation)
+
+    def prepare(self) -> None:
+        """Find the losses by which every budget is spread."""
+        pool = self._pool()
+        if self.settings.allocation != "uniform" and pool.groups:
+            self.losses.of(pool.groups)
+
+    def _missed(self, pool: BudgetScope, widths: Mapping[Atom, int], goal: int, whole: int) -> str:
+        """That the target cannot be met, and what may help."""
+        target, blocks = self.settings.target, self.settings.blocks
+        assert target is not None
+        what = f"target-{target.kind} {target.ratio:g} cannot be met"
+        if not whole:
+            return f"{what}: the model has no {'parameters' if target.kind == 'params' else 'multiply-adds'}"
+        reached = pool.cost(widths)
+        finest = blocks if blocks.strict else Blocks()
+        narrowest = {g.atom: allowed_widths(pool.typing, g, finest)[0] for g in pool.groups}
+        least = reached == pool.cost(narrowest) and not self.beside  # bodies may have more to lose
+        what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
+        if blocks.strict and blocks.size > 1:
+            return f"{what} with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
+        if self.settings.allocation == "uniform" and not least:
+            return f"{what} with the same share everywhere: --allocation auto may come nearer"
+        whole_groups = [g for g in self.analysis.groups if not g.frozen and g not in self.live]
+        return f"{what}: exclude less" if least and whole_groups else what
+
+    def _pool(self) -> BudgetScope:
+        """What the user fixed, and what costs nothing that counts, is not in it."""
+        target, typing = self.settings.target, self.analysis.typing
+        counts = target is not None and target.kind == "params"
+        footprint = params_footprint(typing, self.analysis.moved) if counts else macs_footprint(typing)
+        spread, fixed = list[ChannelGroup](), dict[Atom, int]()
+        for group in self.live:
+            if group.name in self.own:
+                fixed[group.atom] = max(1, math.ceil(self.own[group.name] * group.size - 1e-9))
+            elif footprint.saved({}, {group.atom: 1}) > 0:
+                spread.append(group)
+            elif target is None:
+                fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
+        return BudgetScope(typing, spread, fixed, footprint, self.beside)
+
+    def _even(self, widths: dict[Atom, int]) -> Allocation:
+        return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
+
+    def _at(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
+        if self.settings.allocation == "uniform":
+            return self._even(uniform_at(pool, goal, self.settings.blocks))
+        return self._spread(pool, goal, near)
+
+    def _spread(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
+        """Widths whose cost is within ``near`` of ``goal``, else the nearest.
+
+        Blocks that are not strict are halved until they allow it, and until they cost little.
+        """
+        asked, losses = self.settings.blocks, self.losses.of(pool.groups)
+        ways = [self._way(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))]
+        if not asked.strict:
+            ways.append(Way(1, uniform_at(pool, goal, Blocks())))
+        reached = [way for way in ways if pool.misses(way.widths, goal) <= near]
+        if not reached:
+            ways = [
+                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, replace(asked, size=way.block)))
+                for way in ways
+            ]
+            reached = [min(ways, key=lambda way: pool.misses(way.widths, goal))]
+        way = self._best(pool, reached)
+        free = balanced(pool, goal, losses, Blocks())
+        return Allocation(way.widths, way.block, asked.size, *(_loss(pool, losses, w) for w in (way.widths, free)))
+
+    def _way(self, pool: BudgetScope, goal: int, near: float, size: int) -> Way:
+        """The widths that lose least by what the groups lose alone."""
+        losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=size)
+        widths = balanced(pool, goal, losses, blocks)
+        return Way(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
+
+    def _best(self, pool: BudgetScope, ways: Sequence[Way]) -> Way:
+        """The way with the largest blocks among those with which the outputs lose little more than with the best.
+
+        What they lose is measured with all groups cut. Where that leaves little but noise, before layers are solved for
+        it, what the groups lose one by one tells more.
+        """
+        if len(ways) == 1:
+            return ways[0]
+        losses = self.losses.of(pool.groups)
+        scores = [self._together(pool, way.widths) for way in ways]
+        if min(scores) > TELLING:
+            scores = [_loss(pool, losses, way.widths) for way in ways]
+        least = min(scores)
+        fair = [
+            way
+            for way, score in zip(ways, scores, strict=True)
+            if score <= (BLOCK_TOLERANCE if way.block == PADDED else LOSS_TOLERANCE) * least
+        ]
+        return max(fair, key=lambda way: way.block)
+
+    def _together(self, pool: BudgetScope, way: Mapping[Atom, int]) -> float:
+        everything = {**pool.fixed, **way}
+        loss = self.losses.together(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
+        return math.inf if loss is None else loss
+
+    def _params(self, pool: BudgetScope, allocation: Allocation) -> int:
+        """Parameters of the model with these widths."""
+        widths = {**pool.fixed, **allocation.widths}
+        plans = [self.planner.plan(group, widths.get(group.atom, group.size)) for group in self.live]
+        smaller = apply_plans(self.analysis.typing, plans)
+        counted = _parameters(smaller, parameters(self.analysis.typing.graph))
+        moved = (
+            params_footprint(self.analysis.typing).total
+            - params_footprint(self.analysis.typing, self.analysis.moved).total
+        )
+        return counted - moved + self.beside
+
+    def _with_fixed(self, pool: BudgetScope, found: Allocation) -> Allocation:
+        return replace(found, widths={**pool.fixed, **found.widths})
+
+
+def _parameters(model: onnx.ModelProto, counted: Mapping[str, int]) -> int:
+    """Parameters of a smaller model; ``counted``: constants that counted before (see `passes.cost.cost.parameters`)."""
+    each = {t.name: counted.get(t.name, 0) if t.data_type in INTEGERS else 1 for t in model.graph.initializer}
+    return sum(math.prod(t.dims) * each[t.name] for t in model.graph.initializer)
+
+
+def _halves(size: int) -> list[int]:
+    return [size // 2**i for i in range(size.bit_length()) if size % 2**i == 0]
+
+
+def _loss(pool: BudgetScope, losses: Mapping[str, Array], widths: Mapping[Atom, int]) -> float:
+    return sum(float(losses[g.name][widths[g.atom]]) for g in pool.groups)

@@ -1,0 +1,44 @@
+"""Widths that kernels work with at full speed: multiples of a block of channels."""
+
+from __future__ import annotations
+
+import math
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Product, Term
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.settings.blocks import Blocks
+
+
+def allowed_widths(typing: Typing, group: ChannelGroup, blocks: Blocks, finest: int = 1) -> tuple[int, ...]:
+    """Widths of a group at which the axes that it stands on are multiples of the block, and all of its channels.
+
+    Of (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: step between
+    the widths, at least.
+    """
+    block = _whole_block(typing, group, blocks.of(group.size))
+    step = block * math.ceil(finest / block)
+    return (*range(step, group.size, step), group.size)
+
+
+def _whole_block(typing: Typing, group: ChannelGroup, block: int) -> int:
+    """Channels of the group that make whole blocks on every axis that they stand on."""
+    copies = {block}
+    for step in group.steps:
+        for name in step.produced:
+            for term in typing.axes[name]:
+                copies.update(_copies(term, group.atom))
+    return block // math.gcd(*copies)
+
+
+def _copies(term: Term, atom: Atom) -> set[int]:
+    """How many times each of the atom's channels stands on an axis, in each of its places."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return {1} if term is atom else set()
+    if isinstance(term, Product):
+        inside = {c for f in term.factors for c in _copies(f, atom)}
+        others = math.prod(terms.size(f) for f in term.factors if atom not in terms.atoms(f))
+        return {c * others for c in inside}
+    return {c for part in term.parts for c in _copies(part, atom)}

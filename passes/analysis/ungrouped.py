@@ -1,0 +1,137 @@
+"""What no channel group holds: each node whose multiply-adds or weights depend on no group's channels, with the reason.
+
+Together with what the groups hold that is all of a model: nothing is left over.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import onnx
+
+from passes.analysis.analyse import Analysis
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Term
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.index_maps import axis_size
+from passes.axes.inference import IndexFlow, Role, Typing
+from passes.axes.registry import is_quantised
+from passes.cost.cost import batch, weights_inside
+from passes.cost.footprint import constant_sizes, mac_sizes
+from passes.cost.multiplications import multiplying, weight_inputs
+from passes.graph.model import Node
+from passes.transforms.subgraphs import ATTRIBUTES, graphs_in
+
+SCALED = ("Resize", "Upsample")
+"""Ops whose floating-point constants say how large the output is."""
+
+
+@dataclass(frozen=True)
+class Ungrouped:
+    """A node of a graph, and its name in the model. ``macs``, ``params``: the multiply-adds and weights in which no
+    group's channels take part; ``reason``: why they do not."""
+
+    node: Node
+    label: str
+    reason: str
+    macs: int
+    params: int
+    is_layer: bool
+    """Whether it multiplies, or holds more than single numbers."""
+
+
+def every_ungrouped(analysis: Analysis) -> list[Ungrouped]:
+    """`ungrouped` of a model and of the control-flow bodies in it."""
+    found: list[Ungrouped] = []
+    for part, elsewhere in analysis.parts():
+        known = frozenset((one.body.node.index, one.body.attribute) for one in part.inside)
+        found += ungrouped(part.typing, part.groups, known, elsewhere, part.where)
+    return found
+
+
+def ungrouped(
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    known: Set[tuple[int, str]] = frozenset(),
+    elsewhere: Set[str] = frozenset(),
+    where: str = "",
+) -> list[Ungrouped]:
+    """Every node that holds what no group does, in graph order; those that hold single numbers only (an epsilon, a
+    factor) too.
+
+    ``known``: (node, attribute) of bodies that are looked at by themselves; ``elsewhere``: constants that count in
+    them; ``where``: what names begin with.
+    """
+    graph = typing.graph
+    gone = dict.fromkeys((group.atom for group in groups), 0)
+    held: dict[int, list[tuple[list[Term], int]]] = defaultdict(list)
+    for name, axes in constant_sizes(typing, elsewhere).items():
+        reader, left = _reader(typing, name), _size(axes, gone)
+        if reader is not None and left:
+            held[reader.index].append((axes, left))
+    flows = {flow.record.node.index: flow for flow in typing.flows}
+    found = []
+    for node in graph.nodes:
+        macs = sum(_size(axes, gone) for axes in mac_sizes(typing, node)) // batch(graph)
+        attributes = graph.model.graph.node[node.index].attribute
+        unknown = [a for a in attributes if (node.index, a.name) not in known]
+        inside = weights_inside(onnx.NodeProto(attribute=unknown)) if node.captures or node.op in ATTRIBUTES else 0
+        params = inside + sum(left for _, left in held[node.index])
+        if macs or params:
+            axes = [term for axes, _ in held[node.index] for term in axes]
+            reason = _reason(typing, node, flows.get(node.index), axes, gone)
+            several = inside or (node.op not in SCALED and any(left > 1 for _, left in held[node.index]))
+            found.append(Ungrouped(node, f"{where}{node.label}", reason, macs, params, bool(macs or several)))
+    return found
+
+
+def _size(axes: Sequence[Term], gone: Mapping[Atom, int]) -> int:
+    return math.prod(int(axis_size(term, gone)) for term in axes)
+
+
+def _reader(typing: Typing, name: str) -> Node | None:
+    """The node that uses a constant: not what only prepares it."""
+    graph = typing.graph
+    for node, _ in graph.users[name]:
+        made = [n for n in node.outputs if n]
+        if not all(n in graph.constants for n in made):
+            return node
+        behind = [reader for reader in (_reader(typing, n) for n in made) if reader is not None]
+        if behind:
+            return behind[0]
+    return next((node for node in graph.nodes if name in node.captures), None)
+
+
+def _reason(typing: Typing, node: Node, flow: IndexFlow | None, axes: Sequence[Term], gone: Mapping[Atom, int]) -> str:
+    """``axes``: of its constants."""
+    said = f"{node.label} ({node.op})"
+    if any(True for _ in graphs_in(typing.graph.model.graph.node[node.index])):
+        return f"{said} reads its weights inside a control-flow body"
+    if node.index in typing.refused:
+        return typing.refused[node.index]
+    order = (Role.PRODUCER, Role.CHANNEL, Role.CONSUMER)  # its own channels first
+    uses = sorted(flow.uses, key=lambda use: (order.index(use.role), -use.letter.size)) if flow else []
+    if flow is not None and flow.record.slid:
+        return f"{said} slides over its channels: its filter is one for all of them"
+    if multiplying(node) is not None:
+        if not any(name in typing.graph.constants for name in weight_inputs(node)):
+            return f"{said} multiplies activations: it has no weights of its own"
+        made = [use.letter for use in uses if use.role is not Role.CONSUMER]
+        if not any(a for letter in made for a in terms.atoms(letter)):
+            if any(terms.size(letter) > 1 for letter in made):
+                return f"{said} makes channels of which each is tied to a place of its own"
+            return f"{said} makes a single channel of what no layer makes"
+    letters = [*(use.letter for use in uses), *axes]
+    nobodys = f"{said} works on channels that no layer's weights make"
+    reasons = (a.reason or nobodys for letter in letters for a in terms.atoms(letter) if a not in gone)
+    return next(reasons, f"{said} has weights that stand on no channels")
+
+
+def first_quantised(typing: Typing) -> str | None:
+    """The first node that computes with quantised numbers and that no rule can cut, if there is one."""
+    cut = {flow.record.node.index for flow in typing.flows}
+    whole = (node for node in typing.graph.nodes if node.index not in cut and is_quantised(node.op))
+    return next((f"{node.label} ({node.op})" for node in whole), None)

@@ -1,0 +1,216 @@
+"""Channel groups: for each atom that a layer produces, every place where one of its indices would have to go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, field
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom
+from passes.axes.inference import IndexFlow, Role, Typing, Use
+from passes.graph.model import numbered
+
+
+@dataclass
+class Step:
+    """One node's dealings with one group, in graph order."""
+
+    flow: IndexFlow
+    uses: list[Use] = field(default_factory=list)
+    through: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    """(data tensors, output tensors) that the channel passes between."""
+    consumed: list[str] = field(default_factory=list)
+    """Data tensors whose channels the node sums up with a constant."""
+    produced: list[str] = field(default_factory=list)
+    """Output tensors whose channels the node makes."""
+    contracted: bool = False
+    prepares: bool = False
+    """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
+    slid: bool = False
+    """Whether the node mixes neighbouring channels and still gives each of them."""
+
+    @property
+    def read(self) -> str:
+        """The first data tensor whose channels the node sums up; ``""`` if it only feeds back what it makes itself."""
+        return self.consumed[0] if self.consumed else ""
+
+    @property
+    def feeds_back(self) -> bool:
+        """Whether the node makes the channels and reads them itself, a step of the sequence later."""
+        return bool(self.flow.record.fed_back) and bool(self.produced)
+
+    @property
+    def label(self) -> str:
+        """Name of the node."""
+        return self.flow.record.node.label
+
+    def with_role(self, role: Role) -> list[Use]:
+        """The uses in the given role."""
+        return [use for use in self.uses if use.role is role]
+
+    def is_offset(self, use: Use) -> bool:
+        """Whether the constant is added to the channel rather than multiplied with it."""
+        return use.k in self.flow.record.offsets
+
+
+@dataclass
+class ChannelGroup:
+    """Channels that can only be removed together: the indices of one atom."""
+
+    atom: Atom
+    steps: list[Step]
+    name: str = ""
+    """Name of the first layer that produces the channels; numbered from the second group of that layer on."""
+    where: str = ""
+    """Of the control-flow body that the layers stand in; their names begin with it."""
+    coupled: str | None = None
+    """Why the group ties several layers, e.g. "added in ..."; nothing for a plain producer-consumer pair."""
+    unmixable: str | None = None
+    """Why nothing can be merged into the consumers; the channels can still be removed."""
+
+    @property
+    def size(self) -> int:
+        """Number of channels."""
+        return self.atom.size
+
+    @property
+    def frozen(self) -> str | None:
+        """Why nothing may be removed."""
+        return self.atom.reason
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether they are hidden units of a recurrent layer."""
+        return any(step.feeds_back for step in self.steps)
+
+    @property
+    def producers(self) -> list[str]:
+        """Nodes whose weights make the channels; where none does, those that make them by what they add."""
+        made = [step for step in self.steps if not step.prepares and step.with_role(Role.PRODUCER)]
+        layers = [step for step in made if any(not step.is_offset(use) for use in step.with_role(Role.PRODUCER))]
+        return self._labels(layers or made)
+
+    @property
+    def consumers(self) -> list[str]:
+        """Nodes that sum over the channels."""
+        return self._labels(step for step in self.steps if step.consumed or step.contracted)
+
+    def consumer_uses(self) -> list[tuple[Step, Use]]:
+        """Constants that are multiplied with the channels and summed up."""
+        return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
+
+    def _labels(self, steps: Iterable[Step]) -> list[str]:
+        return [f"{self.where}{label}" for label in dict.fromkeys(step.label for step in steps)]
+
+
+def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
+    """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included;
+    ``where``: what the names of their layers begin with."""
+    groups: dict[Atom, ChannelGroup] = {}
+    for flow in typing.flows:
+        for a, step in _steps(flow, typing.graph.constants).items():
+            groups.setdefault(a, ChannelGroup(a, [], where=where)).steps.append(step)
+    found = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
+    summed = _atoms_in_sums(typing)
+    for group in found:
+        group.coupled = _coupling(group, summed)
+        group.unmixable = _unmixable(group, typing)
+    found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
+    # Of a recurrent layer's states not those that a sequence starts from.
+    own = [[step.label for step in group.steps if step.feeds_back] for group in found]
+    firsts = [f"{where}{o[0]}" if o else group.producers[0] for o, group in zip(own, found, strict=True)]
+    for group, name in zip(found, numbered(firsts), strict=True):
+        group.name = name
+    return found
+
+
+def _is_input_side_only(group: ChannelGroup) -> bool:
+    """Kernel axes and the like: index sets that stand in constants but never in an output."""
+    return not any(step.with_role(Role.PRODUCER) for step in group.steps)
+
+
+def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
+    """The node's step in each group that one of its letters belongs to."""
+    steps: dict[Atom, Step] = {}
+    node = flow.record.node
+    prepares = all(name in constants for name in node.outputs if name)
+
+    def step_of(letter: Atom) -> Iterator[Step]:
+        for a in dict.fromkeys(terms.atoms(letter)):
+            yield steps.setdefault(a, Step(flow, prepares=prepares))
+
+    for use in flow.uses:
+        for step in step_of(use.letter):
+            step.uses.append(use)
+    for letter, outputs in flow.produced.items():
+        for step in step_of(letter):
+            step.produced.extend(node.outputs[k] for k in outputs)
+    for letter, (data, outputs) in flow.through.items():
+        for step in step_of(letter):
+            step.through.append(([node.inputs[k] for k in data], [node.outputs[k] for k in outputs]))
+    for letter, data in flow.consumed.items():
+        for step in step_of(letter):
+            step.consumed.extend(node.inputs[k] for k in data)
+    for letter in flow.contracted:
+        for step in step_of(letter):
+            step.contracted = True
+    for term in flow.record.slid:
+        for letter in terms.atoms(term):
+            for step in step_of(letter):
+                step.slid = True
+    return steps
+
+
+def _atoms_in_sums(typing: Typing) -> dict[Atom, str]:
+    """Atoms that stand beside others in a concatenated axis of some tensor, with that tensor's name."""
+    found: dict[Atom, str] = {}
+    for name, axes in typing.axes.items():
+        for term in axes:
+            resolved = terms.resolve(term)
+            if isinstance(resolved, terms.Sum):
+                for a in terms.atoms(resolved):
+                    found.setdefault(a, name)
+    return found
+
+
+def _coupling(group: ChannelGroup, summed: dict[Atom, str]) -> str | None:
+    producers = group.producers
+    if len(producers) > 1:
+        return f"shared by {len(producers)} layers, {producers[0]} and {producers[1]} among them"
+    if group.atom in summed:
+        return f"concatenated with other channels in {summed[group.atom]}"
+    return None
+
+
+def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
+    """A merge writes into the consumers' constants: they must be initializers, seen alike by every reader."""
+    roles: dict[tuple[str, int], set[Role]] = {}
+    for step in group.steps:
+        if step.contracted:
+            return f"{step.label} multiplies two activations"
+        if len(step.consumed) > 1:
+            return f"{step.label} multiplies two activations"
+        if step.slid:
+            return f"{step.label} mixes neighbouring channels"
+        if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
+            return f"{step.label} feeds them back to itself"
+        if len(step.with_role(Role.CONSUMER)) > 1:
+            return f"{step.label} multiplies them with two constants"
+        for use in step.uses:
+            roles.setdefault((use.constant, use.axis), set()).add(use.role)
+            if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:
+                return f"the weights of {step.label} are {_origin(typing, use.constant)}"
+            if use.role is Role.CONSUMER and len(typing.graph.users[use.constant]) > 1:
+                return f"{use.constant} is read by several nodes"
+    for (constant, _), seen in roles.items():
+        if len(seen) > 1:
+            return f"{constant} is read in two ways"
+    return None
+
+
+def _origin(typing: Typing, constant: str) -> str:
+    """How a constant that is no initializer comes about; layout changes may follow where it is dequantised."""
+    maker = typing.graph.producer.get(constant)
+    while maker is not None and maker.op != "DequantizeLinear":
+        maker = typing.graph.producer.get(maker.inputs[0]) if maker.inputs else None
+    return "computed in the graph" if maker is None else "quantised"

@@ -1,0 +1,118 @@
+"""What happens to an array when indices of an atom go: selection, mixing and unfolding along a composite axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Product, Term
+from passes.numerics import mix_columns
+
+Array = NDArray[Any]
+Indices = NDArray[np.intp]
+
+
+def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
+    """Positions along an axis of type ``term`` that stay when each atom keeps the given indices, ascending."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return keep[term] if term in keep else np.arange(term.size)
+    if isinstance(term, Product):
+        kept = np.zeros(1, np.intp)
+        for factor in term.factors:
+            kept = (kept[:, None] * terms.size(factor) + kept_indices(factor, keep)[None, :]).ravel()
+        return kept
+    start, pieces = 0, []
+    for part in term.parts:
+        pieces.append(start + kept_indices(part, keep))
+        start += terms.size(part)
+    return np.concatenate(pieces)
+
+
+def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
+    """Size of an axis of type ``term`` when each atom keeps the given indices."""
+    return axis_size(term, {atom: len(indices) for atom, indices in keep.items()})
+
+
+def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
+    """Size of an axis of type ``term`` when atoms have the given sizes, and others their own."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return widths.get(term, term.size)
+    if isinstance(term, Product):
+        return math.prod(axis_size(f, widths) for f in term.factors)
+    return sum(axis_size(p, widths) for p in term.parts)
+
+
+def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:
+    """Contract every occurrence of ``atom`` along ``axis`` with ``mixing`` (C x K): y[k] = sum over c of x[c] Z[c, k].
+
+    ``term`` is the type of the axis; other atoms in it are left alone.
+    """
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        if term is not atom:
+            return array
+        return _mix_axis(array, axis, mixing)
+    if isinstance(term, Product):
+        inner = [terms.size(f) for f in term.factors]
+        spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
+        for i, factor in enumerate(term.factors):
+            spread = mix(spread, axis + i, factor, atom, mixing)
+        return spread.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :])
+    bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
+    pieces = np.split(array, bounds, axis)
+    return np.concatenate(
+        [mix(piece, axis, part, atom, mixing) for piece, part in zip(pieces, term.parts, strict=True)], axis
+    )
+
+
+def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
+    """`mix` where the axis is the atom; float64 stays float64, anything narrower is mixed in float32."""
+    before, after = array.shape[:axis], array.shape[axis + 1 :]
+    stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
+    mixed: Array
+    if array.dtype == np.float64:
+        mixed = np.matmul(mixing.toarray().T, stack)
+    else:
+        mixed = mix_columns(stack.astype(np.float32, copy=False), mixing).astype(array.dtype, copy=False)
+    return mixed.reshape(*before, -1, *after)
+
+
+def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:
+    """All that ``array`` holds for each index of ``atom`` along ``axis``: an array of (C, D)."""
+    found = [p.reshape(p.shape[0], -1) for p in _occurrences(array, axis, term, atom)]
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
+
+
+def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]:
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return [np.moveaxis(array, axis, 0)] if term is atom else []
+    if isinstance(term, Product):
+        inner = [terms.size(f) for f in term.factors]
+        spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
+        return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
+    bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
+    pieces = np.split(array, bounds, axis)
+    return [o for piece, part in zip(pieces, term.parts, strict=True) for o in _occurrences(piece, axis, part, atom)]
+
+
+def along(term: Term, atom: Atom, values: Array) -> Array:
+    """``values`` (C,) of the atom's indices wherever they stand along an axis of type ``term``, 0 elsewhere."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return values if term is atom else np.zeros(term.size, values.dtype)
+    if isinstance(term, Product):
+        found = np.zeros(terms.size(term), values.dtype)
+        for i, factor in enumerate(term.factors):
+            outer, inner = (np.ones(terms.size(terms.product(f))) for f in (term.factors[:i], term.factors[i + 1 :]))
+            found += np.kron(np.kron(outer, along(factor, atom, values)), inner)
+        return found
+    return np.concatenate([along(part, atom, values) for part in term.parts])

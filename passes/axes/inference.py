@@ -1,0 +1,261 @@
+"""Axis inference: each axis of each tensor gets a term, nodes say how their axes relate, unification does the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Term
+from passes.axes.registry import find_rule, without_rule
+from passes.axes.rule_context import Op, Record, Resize, Scaling
+from passes.graph.functions import why_called
+from passes.graph.model import Graph, Node
+from passes.interface.errors import Refusal
+from passes.shapes.origins import NOWHERE, Place
+from passes.shapes.overridable_inputs import overridden_sizes
+from passes.shapes.sizes import Size
+
+
+class Role(Enum):
+    """What a node does with an index set that stands in one of its constants."""
+
+    PRODUCER = "producer"
+    CONSUMER = "consumer"
+    CHANNEL = "per-channel"
+
+
+@dataclass(frozen=True)
+class Use:
+    """``letter`` stands on axis ``axis`` of constant operand ``k`` (tensor ``constant``) in the given role."""
+
+    constant: str
+    k: int
+    axis: int
+    letter: Atom
+    role: Role
+
+
+@dataclass
+class IndexFlow:
+    """What one node does with the index sets it touches; letters are local atoms, to be resolved when read."""
+
+    record: Record
+    uses: list[Use] = field(default_factory=list)
+    through: dict[Atom, tuple[list[int], list[int]]] = field(default_factory=dict)
+    """letter -> (data inputs, outputs) it passes between."""
+    consumed: dict[Atom, list[int]] = field(default_factory=dict)
+    """letter -> data inputs whose sum over it the node forms with a constant."""
+    produced: dict[Atom, list[int]] = field(default_factory=dict)
+    """letter -> outputs in which the node makes it."""
+    contracted: list[Atom] = field(default_factory=list)
+    """letters summed over between two data operands."""
+
+    @property
+    def scaling(self) -> Scaling:
+        """How the node treats the scale of what passes through."""
+        return self.record.scaling
+
+
+@dataclass
+class Typing:
+    """Terms of all axes and flows of all nodes."""
+
+    graph: Graph
+    axes: dict[str, list[Term]]
+    flows: list[IndexFlow]
+    resizes: list[tuple[IndexFlow, Resize]]
+    refused: dict[int, str] = field(default_factory=dict)
+    """node index -> why its rule says nothing of its axes."""
+
+
+def infer(graph: Graph) -> Typing:
+    """Run the rule of every node and unify. Never fails: what is not understood is frozen with its reason."""
+    axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
+    typing = Typing(graph, axes, [], [])
+    for name in graph.inputs:
+        what = "may be overridden by callers" if name in graph.overridable else "is a graph input"
+        _freeze_tensor(typing, name, f"{name} {what}")
+    for name in graph.captured:
+        _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
+    given = overridden_sizes(graph.model)
+    for node in graph.nodes:
+        op = Op(graph, node)
+        if _computes_numbers(graph, node):
+            for name in node.outputs:
+                _freeze_tensor(typing, name, op.why("computes numbers, not features"))
+            continue
+        rule = find_rule(node.domain, node.op)
+        try:
+            if rule is None:
+                raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
+            if node.index in given:
+                raise Refusal(f"takes sizes from {given[node.index]}, which callers may override")
+            rule(op)
+            flow = _finish(typing, op)
+        except Refusal as refusal:
+            _freeze_node(typing, op, str(refusal))
+            continue
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:  # a form it never met
+            _freeze_node(typing, op, f"rule failed: {type(error).__name__}: {error}")
+            continue
+        typing.flows.append(flow)
+        typing.resizes.extend((flow, resize) for resize in flow.record.resizes)
+    for name in graph.outputs:
+        _freeze_tensor(typing, name, f"{name} is a graph output")
+    _freeze_computed_reads(typing)
+    _freeze_divisions(typing)
+    _freeze_varying(typing)
+    return typing
+
+
+def _freeze_varying(typing: Typing) -> None:
+    """What has another size at another assignment is no set of channels."""
+    for name, axes in typing.axes.items():
+        for axis, term in enumerate(axes):
+            for a in terms.atoms(term):
+                if isinstance(a.size, Size) and a.reason is None:
+                    a.reason = f"axis {axis} of {name} is dynamic"
+
+
+def _freeze_divisions(typing: Typing) -> None:
+    """Where the channels inside the groups of a node can go, whole groups stay."""
+    for flow in typing.flows:
+        for groups, inside in flow.record.divided:
+            if any(a.reason is None for a in terms.atoms(inside)):
+                node = flow.record.node
+                terms.freeze(groups, f"{node.label} ({node.op}) loses channels inside its groups, not whole groups")
+
+
+def _computes_numbers(graph: Graph, node: Node) -> bool:
+    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them is a channel."""
+    info = graph.info
+    return node.op not in ("Shape", "Size") and all(
+        n in info.origins and info.values[n].dtype.kind in "iub" for n in node.outputs if n
+    )
+
+
+def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Node, int, str]]:
+    """(node, input, tensor) where a number computed from a shape is used for something other than such arithmetic."""
+    info, initializers = typing.graph.info, typing.graph.initializers
+    return [
+        (node, k, name)
+        for node in typing.graph.nodes
+        if not all(n in info.values for n in node.outputs)
+        for k, name in enumerate(node.inputs)
+        if name in info.origins and name not in initializers and (node.index, k) not in resized
+    ]
+
+
+def _freeze_computed_reads(typing: Typing) -> None:
+    """What is computed from sizes, some of them dynamic, and is not a target that can be rewritten, freezes the axes
+    that it is computed from."""
+    info = typing.graph.info
+    resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
+    reads = [(name, f"{node.label} ({node.op})") for node, _, name in shape_reads(typing, resized)]
+    reads = [(name, user) for name, user in reads if name in info.varying]
+    reads += [(name, "a control-flow body") for name in sorted(typing.graph.captured)]
+    for name, user in reads + [(name, "the graph's output") for name in typing.graph.outputs]:
+        for tensor, axis in places(typing, name):
+            terms.freeze(typing.axes[tensor][axis], f"{user} computes with the size of axis {axis} of {tensor}")
+
+
+def places(typing: Typing, name: str) -> list[Place]:
+    """The axes whose sizes tensor ``name`` is computed from."""
+    origins = typing.graph.info.origins.get(name)
+    return [] if origins is None else sorted(NOWHERE.union(*origins.ravel()))
+
+
+def _fresh_axes(graph: Graph, name: str) -> list[Term]:
+    dynamic = graph.info.dynamic
+    return [
+        terms.atom(n, f"axis {axis} of {name} is dynamic" if (name, axis) in dynamic and type(n) is int else None)
+        for axis, n in enumerate(graph.info.sizes[name])
+    ]
+
+
+def _freeze_node(typing: Typing, op: Op, reason: str) -> None:
+    typing.refused[op.node.index] = op.why(reason)
+    for name in (*op.node.inputs, *op.node.outputs):
+        _freeze_tensor(typing, name, op.why(reason))
+
+
+def _freeze_tensor(typing: Typing, name: str, reason: str) -> None:
+    for term in typing.axes.get(name, ()):
+        terms.freeze(term, reason)
+
+
+@dataclass
+class _Membership:
+    """Where one local atom stands: constant operands with their axis, data operands, outputs."""
+
+    constants: list[tuple[int, int]] = field(default_factory=list)
+    data: list[int] = field(default_factory=list)
+    outputs: list[int] = field(default_factory=list)
+
+
+def _finish(typing: Typing, op: Op) -> IndexFlow:
+    """Derive the roles from where the letters stand, then tie the letters to the axes of the tensors."""
+    node, record = op.node, op.record
+    members: dict[Atom, _Membership] = {}
+    for place in record.places:
+        for a in terms.atoms(place.term):
+            member = members.setdefault(a, _Membership())
+            if place.output:
+                member.outputs.append(place.k)
+            elif op.is_constant(place.k):
+                member.constants.append((place.k, place.axis))
+            else:
+                member.data.append(place.k)
+    flow = _classify(op, members)
+    touched: set[tuple[str, int]] = set()
+    for place in record.places:
+        name = (node.outputs if place.output else node.inputs)[place.k]
+        terms.unify(typing.axes[name][place.axis], place.term, f"{node.label} ({node.op})")
+        touched.add((name, place.axis))
+    for term, made in record.fed_back:
+        terms.unify(term, made, f"{node.label} ({node.op})")
+    for name in (*node.inputs, *node.outputs):
+        for axis, term in enumerate(typing.axes.get(name, ())):
+            if (name, axis) not in touched:
+                op.freeze(term, "reads it as a parameter" if name in node.inputs else "does not say what it holds")
+    return flow
+
+
+def _classify(op: Op, members: dict[Atom, _Membership]) -> IndexFlow:
+    flow = IndexFlow(op.record)
+    dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
+    made = {a for term in op.record.started for a in terms.atoms(term)}
+    fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
+    sized = {
+        a
+        for r in op.record.resizes
+        for e in r.entries
+        if e is not None and not isinstance(e, int)
+        for a in terms.atoms(e)
+    }
+    for a, member in members.items():
+        data, outputs, constants = member.data, member.outputs, member.constants
+        role: Role | None = None
+        if outputs and data:
+            flow.through[a] = (data, outputs)
+            role = Role.PRODUCER if a in made else Role.CHANNEL
+            if a in made:
+                flow.produced[a] = outputs
+        elif outputs:
+            role = Role.PRODUCER
+            flow.produced[a] = outputs
+            if not constants and a not in sized:
+                op.freeze(a, "makes it from nothing")
+        elif constants and (data or a in fed_back):
+            flow.consumed[a] = data
+            role = Role.CONSUMER
+        elif len(data) > 1:
+            flow.contracted.append(a)
+        elif data and a not in dropped:
+            op.freeze(a, "reduces over it")
+        elif constants and a not in dropped:
+            op.freeze(a, "has it in a constant only")
+        if role is not None:
+            flow.uses.extend(Use(op.node.inputs[k], k, axis, a, role) for k, axis in constants)
+    return flow

@@ -1,0 +1,288 @@
+"""What an op rule sees and says: the `Op` of one node.
+
+A rule names *letters*, index sets local to the node, and puts them on the axes of its operands. Letters that stand on
+several axes tie them. From the places where a letter stands follows what the node does with it:
+
+=============================  ============================================================
+in a constant and the output   the node *produces* the channel
+in data and a constant         the node *consumes* it
+in all three                   *per-channel*
+in data and the output         it passes *through*
+in one data operand only       it is reduced: frozen, unless the rule drops it on purpose
+=============================  ============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Term
+from passes.axes.notation import parse
+from passes.graph.model import Array, Graph, Node
+from passes.interface.errors import Refusal
+from passes.shapes.inference import Shape
+from passes.shapes.sizes import Size
+
+
+class Scaling(IntEnum):
+    """How an op treats a scale on a channel of its data; smaller is weaker."""
+
+    NONE = 0
+    """f(s x) is not s f(x)."""
+    HOMOGENEOUS = 1
+    """f(s x) = s f(x) for s >= 0; several data operands must carry the same scale."""
+    LINEAR = 2
+    """f(s x) = s f(x) for every s; several data operands must carry the same scale."""
+    PRODUCT = 3
+    """Linear in every data operand: their scales multiply."""
+
+
+@dataclass(frozen=True)
+class Making:
+    """Of which constants a node makes a channel so that their scale is the channel's.
+
+    The channel is s times as large if the one of the inputs ``factors`` that holds it, and every one of the inputs
+    ``terms``, is s times as large there.
+    """
+
+    factors: frozenset[int]
+    terms: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A term of local letters on axis ``axis`` of input (or output) ``k``."""
+
+    output: bool
+    k: int
+    axis: int
+    term: Term
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` its index).
+
+    ``entries`` has one term, or one fixed integer, for each element; None for those that stay what they are.
+    """
+
+    target: str | int
+    entries: tuple[Term | int | None, ...]
+    scalar: bool = False
+    pinned: float | None = None
+    """What the attribute is set to instead of the new size."""
+
+
+@dataclass
+class Record:
+    """What a rule said of one node."""
+
+    node: Node
+    places: list[Place] = field(default_factory=list)
+    resizes: list[Resize] = field(default_factory=list)
+    scaling: Scaling = Scaling.NONE
+    weights: frozenset[int] = frozenset()
+    offsets: frozenset[int] = frozenset()
+    making: Making | None = None
+    """Nothing: no scale of the node's constants is a scale of the channels that it makes."""
+    jumps: bool = False
+    """Whether next to no change of an input may be a large one of the output, as in Floor."""
+    dropped: list[Term] = field(default_factory=list)
+    slid: list[Term] = field(default_factory=list)
+    started: list[Term] = field(default_factory=list)
+    fed_back: list[tuple[Term, Term]] = field(default_factory=list)
+    divided: list[tuple[Term, Term]] = field(default_factory=list)
+
+
+class Op:
+    """One node as its rule sees it. Methods raise `Refusal` where the node is not what the rule expects."""
+
+    def __init__(self, graph: Graph, node: Node) -> None:
+        self.graph, self.node, self.record = graph, node, Record(node)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+    def attr(self, name: str, default: Any = None) -> Any:
+        """Attribute ``name`` as a Python value."""
+        return self.node.attrs.get(name, default)
+
+    def has(self, k: int) -> bool:
+        """Whether input ``k`` is given."""
+        return k < len(self.node.inputs) and self.node.inputs[k] != ""
+
+    def is_constant(self, k: int) -> bool:
+        """Whether input ``k`` does not depend on the model's input."""
+        return self.has(k) and self.node.inputs[k] in self.graph.constants
+
+    def shape(self, k: int) -> Shape:
+        """Shape of input ``k``; a dim that varies is a `Size`, equal to no fixed one."""
+        return self._shape(self.node.inputs[k], f"input {k}")
+
+    def out_shape(self, k: int = 0) -> Shape:
+        """Shape of output ``k``."""
+        return self._shape(self.node.outputs[k], f"output {k}")
+
+    def _shape(self, name: str, what: str) -> Shape:
+        shape = self.graph.info.sizes.get(name)
+        if shape is None:
+            raise Refusal(f"the shape of {what} is unknown")
+        return shape
+
+    def value(self, k: int) -> Array | None:
+        """Value of input ``k`` where it is known and does not vary."""
+        return self.graph.value(self.node.inputs[k]) if self.has(k) else None
+
+    def ints(self, k: int, attr: str | None = None) -> list[int]:
+        """Integers given by input ``k``, or by attribute ``attr`` in older opsets; refuses where they vary."""
+        if self.has(k):
+            value = self.value(k)
+            if value is None:
+                raise Refusal(f"its input {k} is computed from {self._source(k)}")
+            return [int(v) for v in value.ravel()]
+        return [int(v) for v in (self.attr(attr) or ())] if attr else []
+
+    def entries(self, k: int, attr: str | None = None) -> list[int | None]:
+        """The same, with None for each integer that varies; refuses where not even their number is known."""
+        name = self.node.inputs[k] if self.has(k) else ""
+        if not name or self.value(k) is not None:
+            return [*self.ints(k, attr)]
+        info = self.graph.info
+        if name in info.values:
+            varies = info.varying[name].ravel()
+            return [None if v else int(n) for n, v in zip(info.values[name].ravel(), varies, strict=True)]
+        shape = info.sizes.get(name)
+        if shape is None or len(shape) != 1 or isinstance(shape[0], Size):
+            raise Refusal(f"its input {k} is computed from {self._source(k)}")
+        return [None] * shape[0]
+
+    def _source(self, k: int) -> str:
+        """What input ``k``, which varies, is computed from."""
+        return "sizes that vary" if self.node.inputs[k] in self.graph.info.origins else "the data"
+
+    # -- saying ----------------------------------------------------------------------------------------------------
+    def letter(self, size: int) -> Term:
+        """A fresh index set."""
+        return terms.atom(size)
+
+    def put(self, k: int, axis: int, term: Term) -> None:
+        """``term`` stands on axis ``axis`` of input ``k``."""
+        self._put(Place(False, k, axis, term), self.shape(k))
+
+    def put_all(self, k: int) -> list[Term]:
+        """A fresh letter on every axis of input ``k``; the letters."""
+        letters = [self.letter(n) for n in self.shape(k)]
+        for axis, letter in enumerate(letters):
+            self.put(k, axis, letter)
+        return letters
+
+    def put_out_all(self, axes: Sequence[Term], k: int = 0) -> None:
+        """``axes`` stand on the axes of output ``k``."""
+        for axis, term in enumerate(axes):
+            self.put_out(axis, term, k)
+
+    def put_out(self, axis: int, term: Term, k: int = 0) -> None:
+        """``term`` stands on axis ``axis`` of output ``k``."""
+        self._put(Place(True, k, axis, term), self.out_shape(k))
+
+    def _put(self, place: Place, shape: Shape) -> None:
+        if place.axis >= len(shape) or terms.size(place.term) != shape[place.axis]:
+            raise Refusal(f"axis {place.axis} of shape {list(shape)} is not what the op's definition says")
+        self.record.places.append(place)
+
+    def pattern(self, text: str, **sizes: int) -> dict[str, Term]:
+        """Place letters by a pattern such as ``"N (g i) ..., (g o) i ..., (g o) -> N (g o) ..."``.
+
+        Inputs are separated by commas, outputs follow the arrow; absent inputs are skipped. ``...`` stands for axes
+        that the op mixes, which freeze. ``sizes`` fixes letters that the shapes leave open. Returns the letters.
+        """
+        inputs, outputs = parse(text)
+        letters = {name: self.letter(n) for name, n in sizes.items()}
+        operands = [(self.shape(k), pattern, False, k) for k, pattern in enumerate(inputs) if self.has(k)]
+        given = [
+            (k, pattern) for k, pattern in enumerate(outputs) if k < len(self.node.outputs) and self.node.outputs[k]
+        ]
+        operands += [(self.out_shape(k), pattern, True, k) for k, pattern in given]
+        for shape, pattern, is_output, k in operands:
+            for axis, names in pattern.axes(len(shape)):
+                if not names:
+                    self._put(Place(is_output, k, axis, terms.atom(shape[axis], self.why("mixes this axis"))), shape)
+                    continue
+                unknown = [n for n in names if n not in letters]
+                known = terms.size(terms.product(letters[n] for n in names if n in letters))
+                if len(unknown) > 1 or (unknown and shape[axis] % known):
+                    raise Refusal(f"axis {axis} of shape {list(shape)} does not divide into {' '.join(names)}")
+                for n in unknown:
+                    letters[n] = self.letter(shape[axis] // known)
+                self._put(Place(is_output, k, axis, terms.product(letters[n] for n in names)), shape)
+        return letters
+
+    def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
+        """How the op treats a channel's scale; which inputs multiply the data and which are added to it.
+
+        Integers pass no scale: they wrap around, and quotients of them are cut off.
+        """
+        self.record.scaling = Scaling.NONE if self.gives_integers else scaling
+        self.record.weights, self.record.offsets = frozenset(weights), frozenset(offsets)
+
+    def makes(self, factors: Sequence[int] = (), terms: Sequence[int] = ()) -> None:
+        """Which constants a channel that the op makes scales with, see `Making`; without a word of it, with none."""
+        if not self.gives_integers:
+            self.record.making = Making(frozenset(factors), frozenset(terms))
+
+    def jumps(self) -> None:
+        """The op's output is no continuous function of its input: only what is exactly equal stays equal."""
+        self.record.jumps = True
+
+    @property
+    def gives_integers(self) -> bool:
+        """Whether the first output holds integers or booleans."""
+        return bool(self.node.outputs) and self.node.outputs[0] in self.graph.integers
+
+    def drop(self, term: Term) -> None:
+        """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""
+        self.record.dropped.append(term)
+
+    def divides(self, groups: Term, inside: Term) -> None:
+        """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
+        self.record.divided.append((groups, inside))
+
+    def produces(self, term: Term) -> None:
+        """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
+        from."""
+        self.record.started.append(term)
+
+    def feeds_back(self, term: Term, made: Term) -> None:
+        """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""
+        self.record.fed_back.append((term, made))
+
+    def slides_over(self, term: Term) -> None:
+        """Each output index of ``term`` reads several of input 0: the node goes on to see all of them, zeros for those
+        that are gone (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled channels."""
+        self.record.slid.append(term)
+
+    def freeze(self, term: Term, reason: str) -> None:
+        """Nothing may be removed from ``term``; ``reason`` completes "<node> (<op>) ..."."""
+        terms.freeze(term, self.why(reason))
+
+    def why(self, reason: str) -> str:
+        """``reason`` with the node's name and op before it."""
+        return f"{self.node.label} ({self.node.op}) {reason}"
+
+    def resize_attr(self, name: str, term: Term) -> None:
+        """Integer attribute ``name`` is the size of ``term``."""
+        self.record.resizes.append(Resize(name, (term,), scalar=True))
+
+    def pin_attr(self, name: str, value: float, term: Term) -> None:
+        """Attribute ``name``, absent, means ``value``, which would follow the size of ``term`` but must not."""
+        self.record.resizes.append(Resize(name, (term,), pinned=value))
+
+    def resize_attrs(self, name: str, entries: Sequence[Term | int]) -> None:
+        """Integer list attribute ``name`` holds the sizes of ``entries``."""
+        self.record.resizes.append(Resize(name, tuple(entries)))
+
+    def resize_input(self, k: int, entries: Sequence[Term | int | None]) -> None:
+        """Input ``k`` holds the sizes of ``entries``, constant or computed; None for what is no size of an axis."""
+        self.record.resizes.append(Resize(k, tuple(entries)))

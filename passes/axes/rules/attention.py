@@ -1,0 +1,60 @@
+"""Attention as one op, and rotary position embeddings (opset 23)."""
+
+from __future__ import annotations
+
+from passes.axes import algebra as terms
+from passes.axes.registry import rule
+from passes.axes.rule_context import Op, Scaling
+from passes.interface.errors import Refusal
+
+
+@rule("Attention")
+def attention(op: Op) -> None:
+    """Q: B (n g) T d, K: B n S d, V: B n S e, mask: ... -> Y: B (n g) T e; or, of rank three, Q: B T (n g d), ...
+
+    n heads of K and V, each read by g of Q. The weights that a softmax makes of Q and K pass no scale; those of V do.
+    """
+    if any(op.has(k) for k in (4, 5)) or any(op.node.outputs[1:3]):
+        raise Refusal("keeps keys and values of earlier tokens")
+    if any(op.node.outputs[3:]):
+        raise Refusal("returns its scores")
+    flat = len(op.shape(0)) == 3
+    heads = op.attr("kv_num_heads") if flat else op.shape(1)[1]
+    queries = op.attr("q_num_heads") if flat else op.shape(0)[1]
+    layout = "B T (n g d), B S (n d), B S (n e)" if flat else "B (n g) T d, B n S d, B n S e"
+    result = "B T (n g e)" if flat else "B (n g) T e"
+    letters = op.pattern(f"{layout} -> {result}", n=heads, g=queries // heads)
+    if op.attr("scale") is None:
+        op.pin_attr("scale", terms.size(letters["d"]) ** -0.5, letters["d"])
+    for name in "TS":
+        op.freeze(letters[name], "normalises over it" if name == "S" else "attends along it")
+    if op.has(3):
+        shape = op.shape(3)
+        for axis, n in enumerate(shape):
+            over_heads = axis == len(shape) - 3 and n > 1
+            op.put(
+                3,
+                axis,
+                terms.product([letters["n"], letters["g"]]) if over_heads else terms.atom(n, op.why("masks it")),
+            )
+    if flat:
+        op.resize_attr("q_num_heads", terms.product([letters["n"], letters["g"]]))
+        op.resize_attr("kv_num_heads", letters["n"])
+    op.scales(Scaling.NONE)
+
+
+@rule("RotaryEmbedding")
+def rotary_embedding(op: Op) -> None:
+    """X: B h T (p e), cos, sin: S e -> Y as X; the p = 2 halves (or, interleaved, pairs) of a head turn together."""
+    if op.attr("rotary_embedding_dim", 0):
+        raise Refusal("turns a part of each head")
+    flat = len(op.shape(0)) == 3
+    pair = "e p" if op.attr("interleaved", 0) else "p e"
+    axes = f"B T (h {pair})" if flat else f"B h T ({pair})"
+    tables = "B T e, B T e" if len(op.shape(1)) == 3 else "S e, S e"
+    sizes = {"p": 2, **({"h": op.attr("num_heads")} if flat else {})}
+    letters = op.pattern(f"{axes}, {tables} -> {axes}", **sizes)
+    op.freeze(letters["p"], "turns pairs of it")
+    if flat:
+        op.resize_attr("num_heads", letters["h"])
+    op.scales(Scaling.NONE)

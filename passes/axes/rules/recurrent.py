@@ -1,0 +1,44 @@
+"""Recurrent layers, and what stands around them."""
+
+from __future__ import annotations
+
+from passes.axes.registry import rule
+from passes.axes.rule_context import Op, Scaling
+from passes.axes.rules.elementwise import same_axes
+
+GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+
+
+@rule("RNN", "GRU", "LSTM")
+def recurrent(op: Op) -> None:
+    """X: T N i, W: d (z h) i, R: d (z h) k, B: d (y h), lens: N, states: d N h, P: d (p h) -> Y: T d N h, states.
+
+    With layout=1 the batch comes first: X: N T i, states: N d h, Y: N T d h. z gates, y = 2z; k are the hidden units h
+    of the step before, which the weights make whatever state they start from. What a unit remembers is no multiple of
+    another's, so that units can be removed but not merged.
+    """
+    x, state, y = ("N T i", "N d h", "N T d h") if op.attr("layout", 0) else ("T N i", "d N h", "T d N h")
+    states = f"{state}, {state}, d (p h)" if op.node.op == "LSTM" else state
+    outputs = ", ".join([y, state, state][: len(op.node.outputs)])
+    gates = GATES[op.node.op]
+    letters = op.pattern(
+        f"{x}, d (z h) i, d (z h) k, d (y h), N, {states} -> {outputs}",
+        z=gates,
+        y=2 * gates,
+        h=op.attr("hidden_size"),
+    )
+    for name in "Td":
+        op.freeze(letters[name], "runs along it")
+    op.produces(letters["h"])
+    op.feeds_back(letters["k"], letters["h"])
+    op.resize_attr("hidden_size", letters["h"])
+
+
+@rule("ReverseSequence")
+def reverse_sequence(op: Op) -> None:
+    """X: ..., lens: N -> Y as X, each sample's first steps turned round; features pass."""
+    letters = same_axes(op)
+    for name, default in (("time_axis", 0), ("batch_axis", 1)):
+        op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
+    op.scales(Scaling.LINEAR)
+    op.makes(factors=[0])

@@ -1,0 +1,99 @@
+"""The mean of a channel over the training data, as BatchNormalization remembers it.
+
+A norm leaves each channel with mean ``beta`` and standard deviation ``|gamma|`` over the data it was trained on. Taking
+the channel for normal, the mean behind the activation follows by quadrature: E f(beta + |gamma| z). What a merge loses
+of that mean is a constant, and the consumer's bias can make it good without a single sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.axes.channel_groups import ChannelGroup, Step
+from passes.axes.inference import Role, Typing
+from passes.channels.pointwise import KEEP_VALUES, pointwise
+from passes.channels.weights import along_outputs, unfolded
+from passes.graph.model import Array
+from passes.transforms.fold_batchnorm import FoldedNorm
+
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
+"""Gauss-Hermite quadrature for the standard normal density, up to the sum of the weights."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand
+    for, the producer that made it or, behind a sum, the node that added several."""
+
+    values: Array
+    source: str
+
+    @property
+    def mean(self) -> Array:
+        """Mean of each channel, (C,)."""
+        return np.asarray(self.values @ WEIGHTS / WEIGHTS.sum())
+
+    @property
+    def variance(self) -> Array:
+        """Variance of each channel, (C,)."""
+        return np.asarray((self.values - self.mean[:, None]) ** 2 @ WEIGHTS / WEIGHTS.sum())
+
+
+def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Sample]:
+    """Tensor -> distribution of the group's channels, for the tensors where it is known.
+
+    A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as
+    passing the mean on, which is a lower bound.
+    """
+    at: dict[str, Sample] = {}
+    for step in group.steps:
+        made = _made(typing, group, step, norms) if step.produced else None
+        if made is not None:
+            at.update((name, made) for name in step.produced)
+        written = {*step.produced}
+        for data, outputs in step.through:
+            known = [at[name] for name in data if name in at]
+            passed = _passed(typing, group, step, known) if len(known) == len(data) else None
+            for name in outputs:
+                if passed is None or name in written:  # standing there twice, the channel may have two means
+                    at.pop(name, None)
+                else:
+                    at[name] = passed
+            written.update(outputs)
+    return at
+
+
+def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
+    """What the norm recorded of channels that ``step`` makes, or nothing where none was folded into it."""
+    for use in step.with_role(Role.PRODUCER):
+        if use.constant in norms and not step.is_offset(use):
+            norm = norms[use.constant]
+            mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
+            if mean.shape[1] == 1:  # several channels of the tensor to one of the group have several means
+                return Sample(np.asarray(mean + std * NODES), step.label)
+    return None
+
+
+def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
+    """The distribution behind ``step``, or nothing where it does not follow from those before."""
+    node, graph = step.flow.record.node, typing.graph
+    first = known[0]
+    if node.op in KEEP_VALUES or node.op == "AveragePool":
+        return None if step.uses else first  # beside constants, as in a Concat, the channel has another mean
+    if node.op in ("Add", "Sum", "Mul") and not step.uses and len(known) == len(node.inputs):
+        if len({sample.source for sample in known}) == 1:
+            values = [sample.values for sample in known]
+            return Sample(np.prod(values, axis=0) if node.op == "Mul" else np.sum(values, axis=0), first.source)
+        if node.op == "Mul":
+            return None
+        mean, variance = (np.sum(v, axis=0)[:, None] for v in ([k.mean for k in known], [k.variance for k in known]))
+        return Sample(mean + np.sqrt(variance) * NODES, step.label)
+    if node.op in ("Add", "Mul") and len(step.uses) == 1 and step.uses[0].constant in graph.initializers:
+        factor = unfolded(typing, group, step.uses[0]).astype(np.float64)
+        if factor.shape[1] == 1:
+            return Sample(first.values * factor if node.op == "Mul" else first.values + factor, first.source)
+    function = pointwise(graph, node) if not step.uses else None
+    return None if function is None else Sample(function(first.values), first.source)

@@ -1,0 +1,208 @@
+"""Channels that cost nothing: what they carry is carried by others, or is no information at all.
+
+- *unread*: every consumer multiplies the channel with zeros;
+- *constant*: it has one value whatever the input is, which moves into the consumers' biases (*dead*: the value is 0);
+- *negligible*: on inputs like the training data, by what BatchNormalization recorded, what it adds to any sum is lost
+  in float32 rounding, as that of the many channels whose scale weight decay has brought next to zero;
+- *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
+
+They go first whatever the selection criterion. Unread and parallel channels, and those that weights alone show to be
+constant, change no output beyond rounding on any input: they are all that a lossless compression removes. What rests on
+the norm's record (negligible channels, and the bounds of `passes.channels.value_bounds.REACH`) holds for inputs on the
+scale of the training data, not far from it; such channels go after the others, where loss is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from passes.axes.channel_groups import ChannelGroup, Step
+from passes.axes.index_maps import unfold
+from passes.axes.inference import Role, Typing, Use
+from passes.channels.batchnorm_moments import recorded_samples
+from passes.channels.scale_propagation import gains, unscaled
+from passes.channels.value_bounds import Interval, bounds
+from passes.channels.weights import Signature, unfolded
+from passes.graph.model import Array
+from passes.numerics import RowSet, parallel_classes, row_norms
+from passes.transforms.fold_batchnorm import FoldedNorm, pads
+
+TOLERANCE = 1e-6
+"""Largest relative deviation at which two float32 channels count as parallel."""
+
+NEGLIGIBLE = 1e-8
+"""Share of the largest channel below which a channel's contribution to a sum is lost in float32's rounding."""
+
+
+@dataclass
+class RedundantChannels:
+    """``order``: free channels, those to remove first in front; ``partner`` (C,): the channel that takes one over, -1
+    for none; ``scale`` (C,): factor at the producers; ``constants``: tensor -> (C,) value of each constant channel."""
+
+    order: list[int]
+    partner: Array
+    scale: Array
+    constants: dict[str, Array] = field(default_factory=dict)
+
+
+def redundant_channels(
+    typing: Typing,
+    group: ChannelGroup,
+    sign: Signature,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+) -> RedundantChannels:
+    """The group's free channels; nothing is free in a group whose consumers cannot be rewritten.
+
+    ``norms``: weights -> what a norm recorded of the channels that they make. Without any, the channels are those that
+    are free on every input.
+    """
+    free = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
+    unread = _unread(typing, group)
+    constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
+    if group.unmixable is None:
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}), free) & ~unread
+        if norms:
+            recorded = _recorded(typing, group, nonnegative, norms, free) & ~unread & ~constant
+    free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
+    if group.unmixable is None:
+        free.order += _parallel(typing, group, sign, free, unread | constant | recorded)
+    free.order += [*np.flatnonzero(recorded)]
+    free.order = [int(c) for c in free.order[: group.size - 1]]  # a group never empties
+    return free
+
+
+def _recorded(
+    typing: Typing,
+    group: ChannelGroup,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+    free: RedundantChannels,
+) -> Array:
+    """Channels that are negligible or constant on inputs like those that the norms saw."""
+    exact = free.constants
+    free.constants = {}
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms), free)
+    for name, value in exact.items():
+        free.constants[name] = np.where(value != 0.0, value, free.constants.get(name, 0.0))
+    return constant | _negligible(typing, group, norms)
+
+
+def _unread(typing: Typing, group: ChannelGroup) -> Array:
+    """Channels that every consumer multiplies with zeros."""
+    uses = group.consumer_uses()
+    mixed = any(step.contracted or step.slid for step in group.steps)
+    if not uses or mixed or any(use.constant not in typing.graph.initializers for _, use in uses):
+        return np.zeros(group.size, bool)
+    unread = np.ones(group.size, bool)
+    for _, use in uses:
+        if unread.any():
+            unread &= ~_any_nonzero(typing, group, use)
+    return unread
+
+
+def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Array:
+    """Channels whose root mean square times their weights' norm is nothing beside the largest, at every consumer."""
+    samples = recorded_samples(typing, group, norms)
+    uses = group.consumer_uses()
+    if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
+        return np.zeros(group.size, bool)
+    found = np.ones(group.size, bool)
+    for step, use in uses:
+        sample = samples[step.read]
+        size = np.sqrt(sample.mean**2 + sample.variance)
+        if np.any(size < NEGLIGIBLE * size.max()):  # only then is a pass over the consumer's weights worth while
+            size = size * np.linalg.norm(unfolded(typing, group, use), axis=1)
+        found &= size < NEGLIGIBLE * size.max()
+    return found
+
+
+def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
+    """Channels with a weight other than zero; a first look at one slice of the array settles almost all of them."""
+    array, term = typing.graph.array(use.constant), typing.axes[use.constant][use.axis]
+    other = 0 if use.axis else array.ndim - 1
+    if array.ndim > 1 and array.shape[other] > 1:
+        seen = unfold(array.take([0], other), use.axis, term, group.atom).any(axis=1)
+        if seen.all():
+            return np.asarray(seen)
+    return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
+
+
+def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], free: RedundantChannels) -> Array:
+    """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
+    found = np.ones(group.size, bool)
+    values: dict[str, Array] = {}
+    for step in group.steps:
+        if step.consumed:
+            interval = at.get(step.read)
+            if interval is None:
+                return np.zeros(group.size, bool)
+            found &= interval.constant
+            value = interval.middle
+            if not takes_constants(typing, step) or pads(step.flow.record.node):
+                found &= value == 0.0
+            values[step.read] = value
+    if not values:
+        return np.zeros(group.size, bool)
+    free.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    return found
+
+
+def takes_constants(typing: Typing, step: Step) -> bool:
+    """Whether a consumer has a bias into which its response to a constant channel can move."""
+    node = step.flow.record.node
+    if node.op not in ("Conv", "Gemm") or any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
+        return False
+    biases = [name for name in node.inputs[2:] if name]
+    rows = [(1, 1, *(typing.graph.shape(name) or ()))[-2] for name in biases]
+    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # not one for each sample
+
+
+def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: RedundantChannels, taken: Array) -> list[int]:
+    """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
+    own = np.arange(group.size)
+    if any(unscaled(step) for step in group.steps):
+        return []
+    rows = parallel_classes(sign.rows, TOLERANCE)[0]
+    if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
+        return []
+    blocks: list[Array | RowSet] = [sign.made]
+    for step in group.steps:
+        for use in step.uses:
+            if use.role is not Role.CONSUMER and not typing.graph.knows(use.constant):
+                return []
+            if use.role is Role.CHANNEL and not step.is_offset(use):
+                blocks.append(unfolded(typing, group, use))
+    label = np.stack([parallel_classes(block, TOLERANCE)[0] for block in blocks], axis=1)
+    norms = row_norms(sign.made)
+    open_ = (norms > 0) & ~taken  # what is gone already leads nobody
+    while open_.any():
+        heads: dict[tuple[int, ...], int] = {}
+        partner = own.copy()
+        for c in np.flatnonzero(open_):
+            partner[c] = heads.setdefault(tuple(label[c]), int(c))
+        if np.array_equal(partner, own):
+            break
+        scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
+        error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
+        merged = (partner != own) & (error <= TOLERANCE * 4)
+        free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
+        open_ &= (partner != own) & ~merged  # those that what is added on the way tells from their head try another
+    return [int(c) for c in np.flatnonzero(free.partner >= 0)]
+
+
+def _mismatch(sign: Signature, partner: Array, scale: Array) -> Array:
+    """Largest deviation of a channel's weights from ``scale`` times its partner's in any one producer, (C,), relative
+    to those weights: beside a layer with large weights, one with small ones would not be looked at."""
+    error = np.zeros(len(partner))
+    others = np.flatnonzero(partner != np.arange(len(partner)))
+    for producer in sign.producers if len(sign.producers) > 1 else ():
+        own = producer.values[others].astype(np.float64)
+        expected = producer.values[partner[others]] * scale[others, None]
+        size = np.maximum(np.abs(own).max(axis=1, initial=0.0), np.abs(expected).max(axis=1, initial=0.0))
+        apart = np.abs(own - expected).max(axis=1, initial=0.0)
+        error[others] = np.maximum(error[others], np.divide(apart, size, out=np.zeros(len(others)), where=size > 0))
+    return error

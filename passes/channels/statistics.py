@@ -1,0 +1,65 @@
+"""What samples say of the channels of a group: their means and covariances where they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.channels.weights import unfolded
+from passes.graph.model import Array
+from passes.numerics.shrinkage import prediction
+
+RIDGE = 1e-2
+"""Of the covariance of kept channels, relative to its diagonal, where others are predicted from them."""
+
+
+@dataclass(frozen=True)
+class TensorStatistics:
+    """Mean (C,) and covariance (C, C) of channels in one tensor, as fresh samples would have them; ``independent``: how
+    many independent samples they rest on; ``without``: what samples show that no losses are measured on, the same if
+    there is none."""
+
+    mean: Array
+    covariance: Array
+    independent: float = math.inf
+    without: TensorStatistics | None = None
+
+    def prediction(self, keep: Array) -> Array:
+        """Z (C, K) of x ~ Z x_K about the means; kept channels predict themselves."""
+        return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), RIDGE)
+
+
+ChannelStatistics = dict[str, TensorStatistics]
+"""Tensor -> what its channels are like."""
+
+
+def joint_covariance(knowledge: ChannelStatistics) -> Array:
+    """Covariance (C, C) of the channels, summed over the tensors in which they are read."""
+    total = [seen.covariance for seen in knowledge.values()]
+    return np.asarray(sum(total[1:], total[0]), np.float64)
+
+
+def differs(known: ChannelStatistics) -> bool:
+    """Whether the samples that losses are measured on make a difference to what is known of a group."""
+    return any(seen.without is not None for seen in known.values())
+
+
+def apart(known: ChannelStatistics) -> ChannelStatistics:
+    """What is known of a group without the samples that losses are measured on."""
+    return {tensor: seen.without or seen for tensor, seen in known.items()}
+
+
+def readers_gram(typing: Typing, group: ChannelGroup, tensors: Collection[str]) -> Array:
+    """W^T W (C, C) of the weights that the channels meet in ``tensors``, in all that read them if none is named; the
+    identity where no weights are known."""
+    gram = np.zeros((group.size, group.size))
+    for step, use in group.consumer_uses():
+        if (not tensors or step.read in tensors) and typing.graph.knows(use.constant):
+            rows = unfolded(typing, group, use).astype(np.float64)
+            gram += rows @ rows.T
+    return gram if gram.any() else np.eye(group.size)

@@ -1,0 +1,199 @@
+"""Bounds on the values of channels that hold whatever the input is.
+
+A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
+positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
+ops whose effect on an interval is plain; anything else makes a channel unbounded. What a folded BatchNormalization
+recorded of a channel's spread bounds it too, see `REACH`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.axes.channel_groups import ChannelGroup, Step
+from passes.axes.inference import Role, Typing, Use
+from passes.channels.pointwise import KEEP_VALUES, clip_bounds, monotone
+from passes.channels.weights import along_channels, along_outputs, unfolded
+from passes.graph.model import Array, Graph, Node
+from passes.transforms.fold_batchnorm import FoldedNorm, batchnorm_affine, pads
+
+NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
+KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
+
+
+REACH = 1e4
+"""Standard deviations that a value may lie from the mean BatchNormalization recorded. None of n values lies farther
+than the square root of n: this allows for training on a hundred million values of a channel."""
+
+FLAT = 1e-6
+"""Width of an interval, over its size, at which float32 holds one value."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lowest and highest value of each channel, both (C,) float64."""
+
+    low: Array
+    high: Array
+
+    @property
+    def constant(self) -> Array:
+        """Channels that have one value only, (C,) bool."""
+        with np.errstate(invalid="ignore"):
+            width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
+        return np.asarray(np.isfinite(size) & (width <= FLAT * size))
+
+    @property
+    def middle(self) -> Array:
+        """Value of each constant channel, 0 for the others, (C,)."""
+        low, high = (np.where(self.constant, end, 0.0) for end in (self.low, self.high))
+        return np.asarray((low + high) / 2)
+
+
+def unbounded(channels: int) -> Interval:
+    """Nothing is known."""
+    return Interval(np.full(channels, -np.inf), np.full(channels, np.inf))
+
+
+def _hull(intervals: list[Interval]) -> Interval:
+    """The smallest interval that holds all of them, channel by channel."""
+    return Interval(np.min([i.low for i in intervals], axis=0), np.max([i.high for i in intervals], axis=0))
+
+
+def nonnegative_tensors(graph: Graph) -> set[str]:
+    """Tensors that never hold a negative value, found by a look at each op."""
+    found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
+    for node in graph.nodes:
+        clip = node.op == "Clip" and min(clip_bounds(graph, node) or (-1.0,)) >= 0
+        carried = node.op in KEEP_SIGN and all(n in found for n in node.inputs[: _data_inputs(node)] if n)
+        if not node.domain and (node.op in NEVER_NEGATIVE or clip or carried):
+            found.update(name for name in node.outputs if name not in graph.integers)  # integers wrap around
+    return found
+
+
+def _data_inputs(node: Node) -> int:
+    return len(node.inputs) if node.op in ("Add", "Mul", "Sum", "Max", "Concat") else 1
+
+
+def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
+    value = graph.info.values.get(name)
+    return value is not None and value.dtype.kind == "f" and float(np.min(value, initial=0.0)) >= 0.0
+
+
+def bounds(
+    typing: Typing, group: ChannelGroup, nonnegative: set[str], norms: Mapping[str, FoldedNorm]
+) -> dict[str, Interval]:
+    """Intervals of the group's channels in every tensor that carries them."""
+    at: dict[str, Interval] = {}
+    for step in group.steps:
+        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative))
+        for name in step.produced:
+            at[name] = made
+        written = {*step.produced}
+        for data, outputs in step.through:
+            incoming = [at.get(name, unbounded(group.size)) for name in data]
+            passed = _passed(typing, group, step, incoming)
+            for name in outputs:  # the channel may stand there twice, in a concat of two readers of shared weights
+                at[name] = _hull([passed, at[name]]) if name in written else passed
+            written.update(outputs)
+    return at
+
+
+def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[str]) -> Interval:
+    node = step.flow.record.node
+    uses = step.with_role(Role.PRODUCER)
+    plain = node.op in ("Conv", "ConvTranspose", "MatMul") or (
+        node.op == "Gemm" and float(node.attrs.get("alpha", 1.0)) > 0
+    )
+    carried = {use.k for use in uses}
+    if any(k in step.flow.record.offsets and k not in carried and name for k, name in enumerate(node.inputs)):
+        return unbounded(group.size)
+    if not plain or any(use.constant not in typing.graph.initializers for use in uses):
+        return unbounded(group.size)
+    beta = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
+    spread = np.zeros(group.size, bool)
+    for use in uses:
+        values = unfolded(typing, group, use)
+        if step.is_offset(use):
+            bias = bias + beta * values[:, 0].astype(np.float64)
+            spread |= np.ptp(values, axis=1) > 0  # a channel with several biases (a composite axis) has several values
+            continue
+        sign_known = any(name in nonnegative for k, name in enumerate(node.inputs) if k != use.k and k < 2)
+        least, most = _range(values)
+        zero = (least == 0) & (most == 0)
+        low = np.where((least >= 0) & sign_known | zero, low, -np.inf)
+        high = np.where((most <= 0) & sign_known | zero, high, np.inf)
+    return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
+
+
+def _recorded(
+    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm], made: Interval
+) -> Interval:
+    """``made``, narrowed by what a folded norm recorded of the channel's spread."""
+    for use in step.with_role(Role.PRODUCER):
+        if use.constant in norms and not step.is_offset(use):
+            norm = norms[use.constant]
+            mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
+            low, high = (mean - REACH * std).min(axis=1), (mean + REACH * std).max(axis=1)
+            low, high = np.maximum(made.low, low), np.minimum(made.high, high)
+            apart = low > high  # the record is not of these weights
+            made = Interval(np.where(apart, made.low, low), np.where(apart, made.high, high))
+    return made
+
+
+def _range(values: Array) -> tuple[Array, Array]:
+    """Smallest and largest of each row (C, D), exact wherever they have one sign: few rows need more than a glance."""
+    glance = values[:, :: max(1, values.shape[1] // 32)]
+    least, most = glance.min(axis=1), glance.max(axis=1)
+    open_rows = np.flatnonzero((least >= 0) | (most <= 0))
+    if open_rows.size:
+        least[open_rows], most[open_rows] = values[open_rows].min(axis=1), values[open_rows].max(axis=1)
+    return least, most
+
+
+def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Interval]) -> Interval:
+    node, graph = step.flow.record.node, typing.graph
+    first = incoming[0]
+    plain = all(use.constant in graph.initializers and use.role is Role.CHANNEL for use in step.uses)
+    if node.domain or not plain:
+        return unbounded(group.size)
+    if node.op == "AveragePool" and not _averages_padding(node):
+        return first
+    if node.op in KEEP_VALUES:
+        return _hull([*incoming, *(_constants(typing, group, use) for use in step.uses)])
+    if node.op == "BatchNormalization" and step.uses:
+        affine = batchnorm_affine(graph, node)
+        a = along_channels(typing, group, step.uses[0], affine.a)
+        t = along_channels(typing, group, step.uses[0], affine.t)
+        return _affine(first, a[:, 0], t[:, 0]) if a.shape[1] == 1 else unbounded(group.size)
+    if node.op in ("Add", "Sum") and not step.uses and len(incoming) == len(node.inputs):
+        return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
+    if node.op in ("Add", "Mul") and len(step.uses) == 1 and len(incoming) == 1:
+        values = unfolded(typing, group, step.uses[0]).astype(np.float64)
+        if values.shape[1] == 1:
+            one, zero = np.ones(group.size), np.zeros(group.size)
+            return _affine(first, one, values[:, 0]) if node.op == "Add" else _affine(first, values[:, 0], zero)
+    function = monotone(graph, node)
+    return Interval(function(first.low), function(first.high)) if function else unbounded(group.size)
+
+
+def _averages_padding(node: Node) -> bool:
+    """Whether zeros beside the data may count in a mean."""
+    return bool(node.attrs.get("count_include_pad", 0)) and (pads(node) or bool(node.attrs.get("ceil_mode", 0)))
+
+
+def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
+    """What a constant that stands beside the data, as in a Concat, holds of each channel."""
+    values = unfolded(typing, group, use).astype(np.float64)
+    return Interval(values.min(axis=1), values.max(axis=1))
+
+
+def _affine(interval: Interval, a: Array, t: Array) -> Interval:
+    with np.errstate(invalid="ignore"):
+        ends = np.stack([interval.low, interval.high]) * a
+    ends = np.where(a == 0, 0.0, ends) + t  # 0 times infinity is 0 here: the weight is exactly zero
+    return Interval(ends.min(axis=0), ends.max(axis=0))

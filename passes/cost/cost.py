@@ -1,0 +1,156 @@
+"""What a model costs: parameters, multiply-adds, bytes and nodes."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from passes.cost.multiplications import HALVED, mac_products, sizes, weight_inputs
+from passes.graph.kinds import FLOATS
+from passes.graph.model import Graph, Node
+from passes.graph.patch import copy_without_weights
+from passes.interface.engine import Engine
+from passes.shapes.inference import Observer
+from passes.transforms.canonicalize import canonicalize
+from passes.transforms.densify import sparse_values
+from passes.transforms.subgraphs import Body, bodies_of, graphs_in
+from passes.transforms.unshare_constants import original
+
+
+@dataclass(frozen=True)
+class Cost:
+    """``params``: weights and other floating-point constants, quantised weights too; ``macs``: multiply-adds of one
+    sample (dynamic sizes as in the first assignment, the batch at one); ``bytes``: of the serialised model; ``ops``:
+    how often each op type occurs."""
+
+    params: int
+    macs: int
+    bytes: int
+    nodes: int
+    ops: dict[str, int]
+
+
+def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None = None) -> Cost:
+    """Cost of a model, with what stands in its control-flow bodies; ``observer`` and ``engine`` find shapes there."""
+    model = graph.model
+    counted = parameters(graph).items()
+    sparse = sum(int(np.prod(t.dims)) for t in sparse_values(model.graph) if t.data_type in FLOATS)
+    return Cost(
+        params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted)
+        + sparse
+        + sum(weights_inside(node) for node in model.graph.node),
+        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph)
+        + _macs_inside(graph, observer, engine),
+        bytes=model_bytes(model),
+        nodes=len(graph.nodes),
+        ops=dict(Counter(node.op for node in graph.nodes).most_common()),
+    )
+
+
+def weights_inside(node: onnx.NodeProto) -> int:
+    """Floating-point constants of a node's control-flow bodies, and of the bodies in them."""
+    found = 0
+    for graph in graphs_in(node):
+        constants = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
+        own = (t for t in (*graph.initializer, *constants) if t.data_type not in INTEGERS)
+        found += sum(math.prod(t.dims) for t in own) + sum(weights_inside(inner) for inner in graph.node)
+    return found
+
+
+def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None) -> int:
+    """Multiply-adds of the control-flow bodies."""
+    bodies = bodies_of(graph)
+    graphs = (Graph(canonicalize(body.model, engine), body.assignments[:1], observer, engine) for body in bodies)
+    each = [cost(inner, observer, engine).macs for inner in graphs]
+    return together(bodies, each)
+
+
+def together(bodies: Sequence[Body], macs: Sequence[int]) -> int:
+    """Multiply-adds of bodies that have ``macs`` each: of an If the larger branch; a body that runs several times
+    counts as often, where that is fixed."""
+    found: dict[int, int] = {}
+    for body, one in zip(bodies, macs, strict=True):
+        found[body.node.index] = max(found.get(body.node.index, 0), body.times * one)
+    return sum(found.values())
+
+
+def model_bytes(model: onnx.ModelProto) -> int:
+    """Serialised size with external data; over 2 GB, where protobuf has no word for it, to within some kilobytes."""
+    tensors = model.graph.initializer
+    external = sum(_tensor_bytes(t) for t in tensors if t.external_data)
+    inside = sum(t.ByteSize() for t in tensors)
+    return external + int(model.ByteSize() if inside < 2**30 else inside + copy_without_weights(model).ByteSize())
+
+
+def _tensor_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of a tensor's values as stored."""
+    width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+    return int(np.prod(tensor.dims)) * width
+
+
+def batch(graph: Graph) -> int:
+    """Samples that the concrete shapes stand for: the size of a dynamic first axis, or one."""
+    for name in graph.inputs:
+        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
+            return graph.info.shapes[name][0]
+    return 1
+
+
+def samples_held(graph: Graph) -> int:
+    """Samples that go through at once at the concrete shapes, going by the inputs' first axes."""
+    fed = (name for name in graph.inputs if name not in graph.overridable)
+    sizes = (graph.info.shapes[name][0] for name in fed if graph.info.shapes.get(name))
+    return max(1, min(sizes, default=1))
+
+
+def node_macs(graph: Graph, node: Node) -> int:
+    """Multiply-adds of one node at the concrete shapes (see `passes.cost.multiplications`); other ops count as free."""
+    return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))
+
+
+CARRYING = {
+    *("DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
+    *("Gather", "Split", "Concat", "QuantizeLinear"),
+}
+"""Ops that hand weights on to the layer that reads them."""
+DEQUANTISING = ("DequantizeLinear", "GatherBlockQuantized")
+"""Ops whose first input is a quantised weight where it is constant, or rows of a constant table."""
+INTEGERS = {
+    number
+    for name, number in onnx.TensorProto.DataType.items()
+    if name.startswith(("INT", "UINT", "BOOL", "STRING", "UNDEFINED"))
+}
+
+
+def parameters(graph: Graph) -> dict[str, int]:
+    """Constants that count as parameters -> values that each of their elements holds (two where bytes are packed).
+
+    Floating-point ones, and integers that a layer reads as its weights or biases, as they are or dequantised; sizes,
+    indices and zero points do not count.
+    """
+    packed = {node.inputs[k]: node for node in graph.nodes for k in [HALVED.get(node.op)] if k is not None}
+    found = {t.name: 1 for t in graph.initializers.values() if not original(t) and t.data_type not in INTEGERS}
+    waiting = [name for node in graph.nodes for name in weight_inputs(node)]
+    for name in (node.inputs[0] for node in graph.nodes if node.op in DEQUANTISING and node.inputs):
+        maker = graph.producer.get(name)
+        rows = maker is not None and maker.op == "Gather" and name not in graph.constants
+        waiting.append(maker.inputs[0] if maker is not None and rows else name)
+    seen: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in graph.constants:
+            continue
+        seen.add(name)
+        if name in graph.initializers:
+            if not original(graph.initializers[name]):
+                node = packed.get(name)
+                found[name] = 8 // int(node.attrs.get("bits", 4)) if node is not None else 1
+        elif name in graph.producer and graph.producer[name].op in CARRYING:
+            maker = graph.producer[name]
+            waiting.extend(n for n in (maker.inputs if maker.op == "Concat" else maker.inputs[:1]) if n)
+    return {t.name: found[t.name] for t in graph.initializers.values() if t.name in found}

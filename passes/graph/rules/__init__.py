@@ -1,1 +1,0 @@
-"""One rule for each op type; families share a maker. See `passes.graph.op` for what a rule may say."""

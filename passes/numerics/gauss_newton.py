@@ -1,0 +1,161 @@
+"""Least squares that are not linear, a few steps of them: conjugate gradients with Gauss-Newton step lengths.
+
+    min over W_1, b_1, W_2, b_2 ...:  ||r||^2 + sum_k tr(S_k (W_k - W_k0) R_k (W_k - W_k0)^T)
+
+The residuals r come from elsewhere, as sums over samples. Each block W (O, D) acts on features with covariance G
+(D, D), and what it gives is weighed by S (O, O) in what comes of it: a step goes along S^-1 grad G^-1, the natural
+gradient of a layer (K-FAC: Martens and Grosse, ICML 2015), made conjugate to the one before (Polak and Ribiere), as far
+as a quadratic model of the residuals' change says (the same paper, sec. 6.4). No rate is to be chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from .blas_threads import threads_for
+from .ridge import SINGLE, sizes
+
+Array = NDArray[Any]
+
+DOUBLE = 1024
+"""Features up to which systems are solved in float64; larger ones, as strongly damped as here, gain nothing by it."""
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Weights (O, D) and bias (O,), zeros where there is none; also their gradients and changes."""
+
+    weights: Array
+    bias: Array
+
+    def plus(self, other: Affine, factor: float = 1.0) -> Affine:
+        """The sum with ``factor`` times another."""
+        return Affine(self.weights + factor * other.weights, self.bias + factor * other.bias)
+
+    def dot(self, other: Affine) -> float:
+        """Inner product."""
+        return float(np.vdot(self.weights, other.weights) + np.vdot(self.bias, other.bias))
+
+
+MIN_GAIN = 0.003
+"""Share of what is left that a step has to gain for another to follow."""
+SHORTER = 4.0
+"""By how much a step that made things worse is cut."""
+
+
+class StepMetric:
+    """How far a block may move: ``count`` places, sums of their features ``total`` (D,) and of the features' products
+    ``second`` (D, D), ``outer`` S (O, O) or nothing for ones; S and the covariance are damped by the share ``damping``
+    of their diagonals.
+
+    ``biased``: whether the block has a bias; it then stands for the output at the features' mean, so that weights and
+    bias do not disturb each other.
+    """
+
+    def __init__(
+        self, count: float, total: Array, second: Array, outer: Array | None, damping: float, biased: bool
+    ) -> None:
+        self.count, self.biased = count, biased
+        self.mean = total / count if biased else np.zeros_like(total)
+        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        gram = second - count * np.outer(self.mean, self.mean) + SINGLE * np.diag(np.diag(second))
+        precision = np.float64 if len(gram) <= DOUBLE else np.float32
+        self.ridge = damping * _floored(np.diag(gram))
+        self._size = len(gram)
+        with threads_for(self._size):
+            system = (gram + np.diag(self.ridge)).astype(precision)
+            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in its order
+        self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer)))
+        self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
+
+    def centre(self, gradient: Affine) -> Affine:
+        """The gradient where the bias is the output at the mean."""
+        weights = gradient.weights - np.outer(gradient.bias, self.mean)
+        return Affine(weights, gradient.bias if self.biased else np.zeros_like(gradient.bias))
+
+    def raw(self, change: Affine) -> Affine:
+        """A change of weights and bias from one of weights and output at the mean."""
+        return Affine(change.weights, change.bias - change.weights @ self.mean)
+
+    def step(self, gradient: Affine) -> Affine:
+        """S^-1 gradient G^-1."""
+        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # of another type, the factor is converted
+        with threads_for(self._size):
+            weights = linalg.cho_solve(self._inner, right, check_finite=False).T
+        bias = gradient.bias / self.count
+        if self._outer is not None:
+            weights, bias = (linalg.cho_solve(self._outer, a, check_finite=False) for a in (weights, bias))
+        return Affine(np.asarray(weights, np.float64), bias)
+
+    def pull(self, away: Array) -> Array:
+        """Half the gradient of the ridge at a distance ``away`` (O, D) from the start."""
+        pulled = away * self.ridge
+        return pulled if self.outer is None else self.outer @ pulled
+
+
+def _floored(diagonal: Array) -> Array:
+    return np.asarray(np.maximum(sizes(diagonal), 1e-30))
+
+
+Point = Sequence[Affine]
+Slope = Callable[[Point], tuple[float, list[Affine]]]
+"""Point -> (||r||^2, minus half its gradient, block by block)."""
+Curvature = Callable[[Point, Point], float]
+"""(point, direction) -> ||J direction||^2."""
+
+
+def descend(
+    start: Point, metrics: Sequence[StepMetric], slope: Slope, curvature: Curvature, steps: int
+) -> tuple[list[Affine], list[float]]:
+    """The best point that ``steps`` steps come by, and ||r||^2 at each."""
+    point, best, losses = list(start), list(start), list[float]()
+    least, length, power = np.inf, 0.0, 0.0
+    direction: list[Affine] = []
+    change: list[Affine] = []
+    last: list[Affine] = []
+    for at in range(steps + 1):
+        loss, gradients = slope(point)
+        losses.append(loss)
+        away = [Affine(p.weights - s.weights, p.bias - s.bias) for p, s in zip(point, start, strict=True)]
+        goal = loss + _ridge(away, metrics)
+        if not change and not np.isfinite(goal):
+            break
+        if not goal < least:  # the quadratic model has gone too far: less of it, and afresh from there
+            length, direction = length / SHORTER, []
+            point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]
+            continue
+        gained, least, best = least - goal, goal, point
+        if at == steps or gained < MIN_GAIN * goal:
+            break
+        downhill = [
+            Affine(g.weights - m.pull(a.weights), g.bias)
+            for g, m, a in zip(
+                (m.centre(g) for m, g in zip(metrics, gradients, strict=True)), metrics, away, strict=True
+            )
+        ]
+        natural = [m.step(d) for m, d in zip(metrics, downhill, strict=True)]
+        now = _dot(downhill, natural)
+        beta = max(0.0, (now - _dot(downhill, last)) / power) if direction and power > 0 else 0.0
+        direction = [n.plus(d, beta) for n, d in zip(natural, direction, strict=True)] if beta else natural
+        last, power = natural, now
+        change = [m.raw(d) for m, d in zip(metrics, direction, strict=True)]
+        bend = curvature(point, change) + _ridge(direction, metrics)
+        if not bend > 0:
+            break
+        length = _dot(downhill, direction) / bend
+        point = [p.plus(c, length) for p, c in zip(point, change, strict=True)]
+    return best, losses
+
+
+def _ridge(away: Point, metrics: Sequence[StepMetric]) -> float:
+    return sum(float(np.vdot(a.weights, m.pull(a.weights))) for a, m in zip(away, metrics, strict=True))
+
+
+def _dot(one: Point, other: Point) -> float:
+    return sum(a.dot(b) for a, b in zip(one, other, strict=True))

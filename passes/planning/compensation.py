@@ -1,0 +1,101 @@
+"""Where the share of removed channels goes by weights alone: to exact partners, to similar channels, into constants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import sparse
+
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.channels.batchnorm_moments import Sample, recorded_samples
+from passes.channels.redundant import RedundantChannels, takes_constants
+from passes.channels.scale_propagation import gains, obstacle
+from passes.channels.weights import Signature
+from passes.graph.model import Array
+from passes.planning.neuron_merging import most_similar
+from passes.planning.plan import GroupPlan, PlanSettings
+
+
+def compensate(
+    typing: Typing, plan: GroupPlan, sign: Signature, free: RedundantChannels, gone: Array, settings: PlanSettings
+) -> None:
+    """Decide what takes over the removed channels' share: exact partners of the free ones, similar ones of the rest."""
+    group = plan.group
+    partner, scale = np.full(group.size, -1), np.ones(group.size)
+    partner[gone], scale[gone] = free.partner[gone], free.scale[gone]
+    lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
+    plan.method = "prune" if lossy.size else "lossless"
+    if settings.method != "prune" and lossy.size:
+        blocked = obstacle(group)
+        if blocked is None:
+            partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
+            if not np.any(partner[lossy] >= 0):
+                blocked = f"no kept channel has a cosine of {settings.merge.threshold:g} or more"
+            elif not np.any(_drop_impassable(typing, group, partner, scale)[lossy] >= 0):
+                blocked = "no scale passes from its producers to its consumers for any pair of channels"
+        if blocked is None:
+            plan.method = "merge"
+        else:
+            plan.reason = f"pruned only: {blocked}"
+    plan.mixing = _mixing(typing, plan, partner, scale)
+    if settings.method != "prune" and lossy.size:
+        _restore_means(typing, plan, lossy, recorded_samples(typing, group, settings.norms))
+
+
+def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
+    """Unset, in place, the partners whose factor does not survive the way, as a negative one behind a Relu."""
+    reference = np.where(partner >= 0, partner, np.arange(group.size))
+    error = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).error
+    partner[np.isinf(error)] = -1
+    return partner
+
+
+def _restore_means(typing: Typing, plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
+    """Move what the consumers lose of the removed channels' means into the constants: c = E x - Z E x_K."""
+    for name, z in plan.mixing.items():
+        if name in samples and reads_take_constants(typing, plan.group, name):
+            mean = samples[name].mean
+            lost = mean - z @ mean[plan.keep]
+            constants = plan.constants.setdefault(name, np.zeros(plan.group.size))
+            constants[lossy] += lost[lossy]
+
+
+def reads_take_constants(typing: Typing, group: ChannelGroup, name: str) -> bool:
+    """Whether every consumer that reads tensor ``name`` has a bias that can take a constant."""
+    return all(takes_constants(typing, step) for step in group.steps if name in step.consumed)
+
+
+def removed_constants(free: RedundantChannels, gone: Array) -> dict[str, Array]:
+    """Tensor -> (C,) values of those constant channels that go."""
+    mask = np.isin(np.arange(len(free.partner)), gone)
+    values = {name: np.where(mask, value, 0.0) for name, value in free.constants.items()}
+    return {name: value for name, value in values.items() if value.any()}
+
+
+def _mixing(typing: Typing, plan: GroupPlan, partner: Array, scale: Array) -> dict[str, sparse.csr_array]:
+    """Z for every tensor that consumers read: each merged channel in its partner's column, with the factor seen there.
+
+    A partner may itself be merged into another: the factors multiply along the chain, which ends at a kept channel.
+    """
+    group = plan.group
+    merged = np.flatnonzero(partner >= 0)
+    reference = np.arange(group.size)
+    reference[merged] = partner[merged]
+    factors = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).at
+    position = np.full(group.size, -1)
+    position[plan.keep] = np.arange(len(plan.keep))
+    mixing: dict[str, sparse.csr_array] = {}
+    for name in {name for step in group.steps for name in step.consumed}:
+        rows, columns, values = list(plan.keep), list(range(len(plan.keep))), [1.0] * len(plan.keep)
+        for c in merged:
+            factor, target = float(factors[name][c]), int(partner[c])
+            while position[target] < 0 and partner[target] >= 0:
+                factor, target = factor * float(factors[name][target]), int(partner[target])
+            if position[target] >= 0:
+                rows.append(int(c))
+                columns.append(int(position[target]))
+                values.append(factor)
+        mixing[name] = sparse.csr_array((values, (rows, columns)), shape=(group.size, len(plan.keep)))
+    return mixing

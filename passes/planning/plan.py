@@ -1,0 +1,53 @@
+"""What is to happen to a channel group: which channels stay, and where the others' share goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import sparse
+
+from passes.axes.channel_groups import ChannelGroup
+from passes.channels.statistics import ChannelStatistics
+from passes.graph.model import Array
+from passes.planning.neuron_merging import MergeSettings
+from passes.transforms.fold_batchnorm import FoldedNorm
+
+
+@dataclass
+class GroupPlan:
+    """Channels ``keep`` (K,) of ``group`` stay. ``mixing``: tensor that a consumer reads -> Z (C, K), its new weights
+    being W Z; ``constants``: tensor -> (C,) values of removed constant channels, W c going into the consumer's bias."""
+
+    group: ChannelGroup
+    keep: Array
+    mixing: dict[str, sparse.csr_array] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    method: str = "none"
+    reason: str | None = None
+    error: float | None = None
+    """Share of the variance of its readers' outputs that is lost, where samples show it."""
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether any channel goes."""
+        return len(self.keep) < self.group.size
+
+    def selection(self) -> sparse.csr_array:
+        """The Z (C, K) of plain removal."""
+        kept = np.arange(len(self.keep))
+        return sparse.csr_array((np.ones(len(kept)), (self.keep, kept)), shape=(self.group.size, len(kept)))
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """``method``: reconstruct, merge or prune; ``select``: auto or a criterion of `passes.planning.criteria`;
+    ``norms``: weights -> the BatchNormalization that was folded into them; ``knowledge``: group name -> what samples
+    say of its channels, for method ``reconstruct``."""
+
+    method: str = "merge"
+    select: str = "l1"
+    merge: MergeSettings = MergeSettings()
+    norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
+    knowledge: Mapping[str, ChannelStatistics] = field(default_factory=dict)

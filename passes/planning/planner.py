@@ -1,0 +1,181 @@
+"""Makes the plans: which channels of a group stay at a given width, and what takes over from the others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.channels.redundant import RedundantChannels, redundant_channels
+from passes.channels.statistics import ChannelStatistics, apart, differs, joint_covariance, readers_gram
+from passes.channels.value_bounds import nonnegative_tensors
+from passes.channels.weights import Signature, signature
+from passes.graph.model import Array
+from passes.numerics.subset import choose_columns
+from passes.planning.compensation import compensate, reads_take_constants, removed_constants
+from passes.planning.criteria import select
+from passes.planning.plan import GroupPlan, PlanSettings
+
+Width = Callable[[ChannelGroup], int]
+"""Channels that stay in a group."""
+
+
+def keep_ratio(ratio: float) -> Width:
+    """Every group keeps ceil(ratio * C) channels, at least one."""
+    return lambda group: max(1, math.ceil(ratio * group.size - 1e-9))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Channels that are not free, the most telling first; ``lost`` (C + 1,): share of what the readers see of the group
+    that is lost with 0, 1, ... C channels left."""
+
+    order: Array
+    lost: Array
+
+
+class Planner:
+    """Plans groups at any width. What does not depend on the width is found once."""
+
+    def __init__(self, typing: Typing, settings: PlanSettings, whole: Planner | None = None) -> None:
+        """``whole``: the planner that knows all samples, where this one is not to know those that losses are measured
+        on."""
+        self.typing, self.settings, self._whole = typing, settings, whole
+        self._signs: dict[str, Signature] = {} if whole is None else whole._signs
+        self._freed: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._freed
+        self._rankings: dict[str, Ranking] = {}
+
+    @cached_property
+    def unbiased(self) -> Planner:
+        """One that knows nothing of the samples that losses are measured on, where that makes a difference."""
+        return Planner(self.typing, self.settings, self)
+
+    def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, str], width: Width) -> list[GroupPlan]:
+        """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
+        made = []
+        for group in groups:
+            reason = group.frozen or excluded.get(group.name)
+            whole = np.arange(group.size)
+            made.append(GroupPlan(group, whole, reason=reason) if reason else self.plan(group, width(group)))
+        return made
+
+    def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
+        """The plan that leaves ``width`` channels."""
+        return self._planned(group, width, self._redundant(group))
+
+    def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
+        if width >= group.size:
+            return GroupPlan(group, np.arange(group.size), reason=f"{group.size} channels are to be kept")
+        settings, sign = self.settings, self._sign(group)
+        gone = np.array(free.order[: group.size - width], np.intp)
+        candidates = np.setdiff1d(np.arange(group.size), gone)
+        blind = self._blind(group) if settings.method == "reconstruct" else None
+        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and blind is None)):
+            keep = candidates
+            if width < len(candidates):
+                keep = np.sort(self.ranking(group, width).order[:width])
+        else:
+            keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
+        plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
+        if group.unmixable is not None:
+            plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
+        elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
+            compensate(self.typing, plan, sign, free, gone, settings)
+            if blind is not None and plan.method == "merge":
+                plan.reason = f"merged only: {blind}"
+        else:
+            self._predict(plan)
+        return plan
+
+    def lossless(self, group: ChannelGroup) -> GroupPlan:
+        """The plan that removes what is free on every input and nothing else."""
+        exact = self._redundant(group, recorded=False)
+        plan = self._planned(group, group.size - len(exact.order), exact)
+        if not plan.shrinks:
+            plan.reason = "no channel is free"
+        return plan
+
+    def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
+        """The channels in the order of greedy column-subset selection, the first ``most`` of them (all by default).
+
+        By the covariance that samples show; else by the one that producers' weights make of white noise. Hidden units
+        of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
+        """
+        if self._whole is not None and not differs(self._whole._seen(group)):
+            return self._whole.ranking(group, most)
+        known = self._rankings.get(group.name)
+        free = self._redundant(group).order
+        most = min(group.size if most is None else most, group.size - len(free))
+        if known is None or len(known.order) < most:
+            seen = self._seen(group)
+            rows = self._sign(group).rows.values.astype(np.float64)
+            covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
+            candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
+            if group.recurrent:
+                return self._by_weight(group, candidates)
+            gram = readers_gram(self.typing, group, seen)
+            order, explained = choose_columns(covariance, gram, candidates, most)
+            lost = np.zeros(group.size + 1)
+            lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
+            known = self._rankings[group.name] = Ranking(order, lost)
+        return known
+
+    def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
+        """The order of what units give to all that reads them, their own layer included: the power that samples show,
+        or else their weights, times the power of what they are multiplied with."""
+        seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
+        power = np.square(rows).sum(axis=1)
+        if seen and self._blind(group) is None:
+            power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
+        weight = power * np.diag(readers_gram(self.typing, group, ()))
+        order = candidates[np.argsort(-weight[candidates], kind="stable")]
+        lost = np.zeros(group.size + 1)
+        given = np.cumsum(np.append(0.0, weight[order]))
+        lost[: len(given)] = 1.0 - given / given[-1] if given[-1] > 0 else 0.0
+        self._rankings[group.name] = Ranking(order, np.maximum(lost, 0.0))
+        return self._rankings[group.name]
+
+    @cached_property
+    def _nonnegative(self) -> set[str]:
+        return nonnegative_tensors(self.typing.graph)
+
+    def _sign(self, group: ChannelGroup) -> Signature:
+        if group.name not in self._signs:
+            self._signs[group.name] = signature(self.typing, group, self.settings.norms)
+        return self._signs[group.name]
+
+    def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
+        """Free channels; without what norms ``recorded``, which holds for inputs like those that they saw."""
+        norms = self.settings.norms if recorded else {}
+        key = (group.name, bool(norms))
+        if key not in self._freed:
+            sign = self._sign(group)
+            self._freed[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms)
+        return self._freed[key]
+
+    def _seen(self, group: ChannelGroup) -> ChannelStatistics:
+        known = self.settings.knowledge.get(group.name, {})
+        return known if self._whole is None else apart(known)
+
+    def _blind(self, group: ChannelGroup) -> str | None:
+        """Why samples say too little of a group's channels, or nothing."""
+        read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
+        missing = sorted(read - self._seen(group).keys())
+        if not read:
+            return "nothing reads them"
+        return f"samples do not show them in {missing[0]}" if missing else None
+
+    def _predict(self, plan: GroupPlan) -> None:
+        """Let the kept channels stand for the others as samples say they can."""
+        plan.method = "reconstruct"
+        for name, channels in self._seen(plan.group).items():
+            z = channels.prediction(plan.keep)
+            plan.mixing[name] = sparse.csr_array(z)
+            if reads_take_constants(self.typing, plan.group, name):
+                plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]

@@ -1,0 +1,1 @@
+"""New weights for the layers behind removed channels, solved on samples."""

@@ -1,0 +1,163 @@
+"""The way from a layer to the next: which stages it has, if all of them are of known kinds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom
+from passes.axes.index_maps import Indices, kept_indices
+from passes.axes.inference import Typing
+from passes.graph.model import Array, Graph, Node
+from passes.reconstruction.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
+from passes.statistics.linear_layers import geometry
+
+POINTWISE = frozenset(
+    {
+        "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid",
+        "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Abs", "Neg", "Pow", "Mul",
+        "Add", "Sub", "Div", "Identity", "Min", "Max",
+    }
+)  # fmt: skip
+"""Functions of one value where all inputs but one are constants, or come from that one."""
+
+
+def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
+    """Stages from tensor ``start`` to ``end``, whose channels nobody else reads; nothing where there is another way or
+    an op of another kind. ``keep``: indices of ``atom`` that the stages' constants keep."""
+    graph = typing.graph
+    nodes = _between(graph, start, end)
+    if nodes is None:
+        return None
+    inside = {start, *(node.outputs[0] for node in nodes)}
+    stages: list[Stage] = []
+    segment: list[Node] = []
+    at = start
+    for node in nodes:
+        reads = [n for n in node.inputs if n in inside]
+        if node.op in POINTWISE and not node.domain and len([n for n in node.outputs if n]) == 1:
+            segment.append(node)
+            continue
+        if segment:
+            stages.append(_pointwise(typing, segment, at, atom, keep))
+            at, segment = segment[-1].outputs[0], []
+        stage: Stage | None = None
+        if reads == [at] and node.inputs[0] == at:
+            stage = _depthwise(typing, node, keep) if node.op == "Conv" else _rearranging(typing, node, atom)
+        if stage is None:
+            return None
+        stages.append(stage)
+        at = node.outputs[0]
+    if segment:
+        stages.append(_pointwise(typing, segment, at, atom, keep))
+        at = segment[-1].outputs[0]
+    return stages if at == end and _closed(graph, nodes, start, stages) else None
+
+
+def _between(graph: Graph, start: str, end: str) -> list[Node] | None:
+    """Nodes on the way, in order; nothing if anything that is not constant comes in from elsewhere or goes out."""
+    found: dict[int, Node] = {}
+    waiting = [end]
+    while waiting:
+        name = waiting.pop()
+        node = graph.producer.get(name)
+        if name == start or name in graph.constants or not name:
+            continue
+        if node is None or node.captures:
+            return None
+        if node.index not in found:
+            found[node.index] = node
+            waiting += node.inputs
+    inside = {start, end, *(n for node in found.values() for n in node.outputs if n)}
+    for name in inside:
+        if name in graph.outputs or name in graph.captured:
+            return None
+        if sum(user.index not in found for user, _ in graph.users[name]) > (name == end):
+            return None
+    return [found[i] for i in sorted(found)]
+
+
+def _closed(graph: Graph, nodes: Sequence[Node], start: str, stages: Sequence[Stage]) -> bool:
+    """Whether every pointwise segment reads nothing but its source and constants that are no larger than a channel's
+    worth."""
+    for stage in stages:
+        if isinstance(stage, Pointwise):
+            known = {stage.source, *stage.constants}
+            for node in stage.nodes:
+                if any(n and n not in known for n in node.input):
+                    return False
+                if graph.shape(node.output[0]) != graph.shape(stage.source):  # a constant spreads it
+                    return False
+                known.update(node.output)
+            if any(op.op_type == "Clip" for op in stage.nodes) and graph.opset < 11:
+                return False
+    return True
+
+
+def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, keep: Indices) -> Pointwise:
+    graph = typing.graph
+    constants: dict[str, Array] = {}
+    for node in segment:
+        for name in node.inputs:
+            if name in graph.constants and graph.knows(name):
+                array: Array = graph.array(name)
+                for axis, term in enumerate(typing.axes.get(name, ())):
+                    array = np.take(array, kept_indices(term, {atom: keep}), axis)
+                constants[name] = array
+    protos = tuple(graph.model.graph.node[node.index] for node in segment)
+    return Pointwise(protos, at, segment[-1].outputs[0], constants)
+
+
+def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
+    """The stage of a convolution with as many groups as it has inputs and outputs."""
+    graph, attrs = typing.graph, node.attrs
+    shape, weights = graph.shape(node.inputs[0]), graph.shape(node.inputs[1])
+    known = all(name in graph.initializers for name in node.inputs[1:] if name)
+    if shape is None or weights is None or not known or attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return None
+    if int(attrs.get("group", 1)) != shape[1] or weights[0] != shape[1]:
+        return None
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+        return None
+    strides, pads, dilations = geometry(node, len(shape) - 2)
+    lost = [
+        (n + pads[d] + pads[d + len(strides)] - (dilations[d] * (k - 1) + 1)) % strides[d]
+        for d, (n, k) in enumerate(zip(shape[2:], weights[2:], strict=True))
+    ]
+    bias = graph.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(shape[1], np.float32)
+    given = {"strides": strides, "pads": pads, "dilations": dilations}
+    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given, tuple(lost))
+
+
+def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
+    """The stage of a pool or of what flattens."""
+    graph = typing.graph
+    shape, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
+    if node.domain or shape is None or out is None or len(shape) < 3 or out[:1] != shape[:1]:
+        return None
+    if node.op in ("Flatten", "Reshape", "Squeeze") and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
+        return Flatten()
+    if terms.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
+        return None
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+        return None
+    spatial = shape[2:]
+    if node.op in ("GlobalAveragePool", "GlobalMaxPool"):
+        return Pooling("mean" if "Average" in node.op else "max", spatial, spatial)
+    if node.op == "ReduceMean" and out[:2] == shape[:2] and math.prod(out[2:]) == 1:
+        return Pooling("mean", spatial, spatial, flat=len(out) == 2) if len(out) in (2, len(shape)) else None
+    if node.op not in ("MaxPool", "AveragePool"):
+        return None
+    attrs: Mapping[str, Any] = node.attrs
+    window = tuple(attrs.get("kernel_shape", ()))
+    plain = tuple(attrs.get("strides", ())) == window and not any(attrs.get("pads", ()))
+    plain = (
+        plain and attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID") and set(attrs.get("dilations", (1,))) == {1}
+    )
+    if not plain or any(n % k for n, k in zip(spatial, window, strict=True)) or len([n for n in node.outputs if n]) > 1:
+        return None
+    return Pooling("mean" if node.op == "AveragePool" else "max", window, spatial)

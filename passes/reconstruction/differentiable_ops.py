@@ -1,0 +1,160 @@
+"""Stages between a layer and the next, written into a model: forward, and backward for a gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import onnx
+
+from passes.graph.model import Array
+from passes.statistics.graph_builder import Builder
+
+STEP = 1e-3
+"""Of a finite difference, relative to 1 + |x|: rounding and curvature then both cost about 1e-4 of a slope."""
+
+
+class Stage(Protocol):
+    """A stage of the way. ``forward``: its output, and what the other two need of it; ``tangent``: what a change of its
+    input makes of its output; ``back``: the gradient at its input from that at its output."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, memory)."""
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input ``x``."""
+
+
+@dataclass(frozen=True)
+class Pointwise:
+    """Nodes that together are a function of each value of ``source``, with ``result``; ``constants`` by name."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    source: str
+    result: str
+    constants: Mapping[str, Array]
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, slope)."""
+        names = {n: build.constant(a) for n, a in self.constants.items()}
+        if [node.op_type for node in self.nodes] == ["Relu"]:
+            gate = build.op("Cast", build.op("Greater", x, build.number(0)), to=onnx.TensorProto.FLOAT)
+            return build.op("Relu", x), gate
+        size = build.op("Add", build.op("Abs", x), build.number(1))
+        step = build.op("Mul", size, build.number(STEP))
+        ends = (self._value(build, build.op(sign, x, step), names) for sign in ("Add", "Sub"))
+        width = build.op("Add", step, step)
+        return self._value(build, x, names), build.op("Div", build.op("Sub", *ends), width)
+
+    def _value(self, build: Builder, x: str, names: Mapping[str, str]) -> str:
+        known = {**names, self.source: x}
+        for node in self.nodes:
+            known[node.output[0]] = build.copy(node, known)
+        return known[self.result]
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Mul", change, memory)
+
+    back = tangent
+
+
+@dataclass(frozen=True)
+class Pooling:
+    """Windows that neither overlap nor leave anything out; all of a channel is one window where ``window`` is that."""
+
+    kind: str
+    window: tuple[int, ...]
+    spatial: tuple[int, ...]
+    flat: bool = False
+    """Whether the axes that the window has emptied go."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, which value of a window is its output)."""
+        spread = self._spread(build, x)
+        if self.kind == "mean":
+            return self._joined(build, build.mean(spread, *self._inner)), ""
+        axes = build.ints(*self._inner)
+        top = build.op("ReduceMax", spread, axes, keepdims=1) if build.opset >= 18 else ""
+        top = top or build.op("ReduceMax", spread, axes=list(self._inner), keepdims=1)
+        mask = build.op("Cast", build.op("Equal", spread, top), to=onnx.TensorProto.FLOAT)
+        return self._joined(build, build.op("Squeeze", top, axes)), mask
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        spread = self._spread(build, change)
+        if self.kind == "mean":
+            return self._joined(build, build.mean(spread, *self._inner))
+        return self._joined(build, build.sum(build.op("Mul", spread, memory), *self._inner))
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        outer = [n // k for n, k in zip(self.spatial, self.window, strict=True)]
+        ones = build.op("Reshape", gradient, build.ints(0, 0, *(m for n in outer for m in (n, 1))))
+        if self.kind == "mean":
+            sizes = [m for n, k in zip(outer, self.window, strict=True) for m in (n, k)]
+            share = build.op("Mul", ones, build.number(1 / math.prod(self.window)))
+            wide = build.op("Expand", share, build.ints(1, 1, *sizes))
+        else:
+            wide = build.op("Mul", ones, memory)
+        return build.op("Reshape", wide, build.op("Shape", x))
+
+    @property
+    def _inner(self) -> list[int]:
+        return [3 + 2 * d for d in range(len(self.window))]
+
+    def _spread(self, build: Builder, x: str) -> str:
+        """(N, C, n / k, k, ...)."""
+        sizes = [m for n, k in zip(self.spatial, self.window, strict=True) for m in (n // k, k)]
+        return build.op("Reshape", x, build.ints(0, 0, *sizes))
+
+    def _joined(self, build: Builder, x: str) -> str:
+        return build.op("Reshape", x, build.ints(0, 0)) if self.flat else x
+
+
+@dataclass(frozen=True)
+class Flatten:
+    """(N, C, ...) -> (N, C ...)."""
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, nothing)."""
+        return build.op("Flatten", x, axis=1), ""
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Flatten", change, axis=1)
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        return build.op("Reshape", gradient, build.op("Shape", x))
+
+
+@dataclass(frozen=True, eq=False)
+class Depthwise:
+    """A convolution that filters every channel for itself: weights (C, 1, taps...), ``bias`` (C,); ``lost``: places at
+    the end of each axis that no window reaches."""
+
+    weights: Array
+    bias: Array
+    geometry: Mapping[str, Any]
+    lost: tuple[int, ...]
+
+    def forward(self, build: Builder, x: str) -> tuple[str, str]:
+        """(output, weights)."""
+        weights = build.constant(self.weights)
+        given = {**self.geometry, "group": len(self.weights)}
+        return build.op("Conv", x, weights, build.constant(self.bias), **given), weights
+
+    def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
+        """Change of the output."""
+        return build.op("Conv", change, memory, **{**self.geometry, "group": len(self.weights)})
+
+    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
+        """Gradient at the input."""
+        given = {**self.geometry, "group": len(self.weights), "output_padding": self.lost}
+        return build.op("ConvTranspose", gradient, memory, **given)

@@ -1,0 +1,66 @@
+"""Two layers in a row whose hidden channels nobody else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Product
+from passes.axes.index_maps import Indices
+from passes.axes.inference import Typing
+from passes.graph.model import Graph
+from passes.reconstruction.activation_path import path
+from passes.reconstruction.differentiable_ops import Stage
+from passes.statistics.linear_layers import LinearLayer
+
+
+@dataclass(frozen=True, eq=False)
+class LayerPair:
+    """``first`` and ``second`` with the ``stages`` between; ``rectified``: whether a Relu alone reads the second's
+    output or the sum that it goes into."""
+
+    first: LinearLayer
+    second: LinearLayer
+    stages: tuple[Stage, ...]
+    rectified: bool
+
+
+def find_layer_pairs(
+    typing: Typing, layers: Sequence[LinearLayer], keep: Mapping[Atom, Indices]
+) -> dict[LinearLayer, LayerPair]:
+    """Second layer -> unit, for the groups in ``keep``."""
+    makers = {layer.output: layer for layer in layers}
+    found: dict[LinearLayer, LayerPair] = {}
+    for second in layers:
+        atom = _hidden(typing, second)
+        if atom is None or atom not in keep or not _fits(typing, second):
+            continue
+        for output, first in makers.items():
+            channel = typing.axes[output][first.axis]
+            if terms.resolve(channel) is atom and first is not second and _fits(typing, first):
+                stages = path(typing, output, second.data, atom, keep[atom])
+                if stages is not None:
+                    found[second] = LayerPair(first, second, tuple(stages), _rectified(typing.graph, second))
+    return found
+
+
+def _hidden(typing: Typing, layer: LinearLayer) -> Atom | None:
+    """The atom that a layer reads; nothing if it is several."""
+    term = terms.resolve(typing.axes[layer.data][layer.axis])
+    if isinstance(term, Product) and term.factors and not layer.convolves:  # without factors: a single channel
+        first, *rest = (terms.resolve(f) for f in term.factors)
+        return first if isinstance(first, Atom) and first not in rest else None
+    return term if isinstance(term, Atom) else None
+
+
+def _fits(typing: Typing, layer: LinearLayer) -> bool:
+    return layer.groups == 1 and typing.graph.array(layer.weight).dtype == np.float32
+
+
+def _rectified(graph: Graph, layer: LinearLayer) -> bool:
+    name = layer.sum or layer.output
+    users = graph.users[name]
+    return name not in {*graph.outputs, *graph.captured} and bool(users) and all(user.op == "Relu" for user, _ in users)

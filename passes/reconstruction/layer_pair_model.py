@@ -1,0 +1,235 @@
+"""What a unit gives, and how that changes with its weights, computed by the runtime.
+
+    a = W_1 x + b_1    z = path(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu reads y + o:
+                                                         r = y* - y where y* + o > 0, else -max(y + o, 0)
+
+y* is the target, o what is added behind the second layer. The second form counts what the Relu lets through, and is no
+less than the error behind it (compare Zhang et al., Accelerating very deep convolutional networks, TPAMI 2016, sec. 3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from passes.graph.model import Array
+from passes.interface.engine import Engine, Loaded
+from passes.numerics.gauss_newton import Affine, StepMetric
+from passes.reconstruction.differentiable_ops import Pointwise
+from passes.reconstruction.layer_pair import LayerPair
+from passes.statistics.graph_builder import Builder
+from passes.statistics.im2col import Window, columns, patches, taps
+from passes.statistics.linear_layers import LinearLayer, geometry
+from passes.statistics.moments import gram_strips, joined_gram
+
+UNIT = "unit"
+"""Name of the models that are built here."""
+Feed = dict[str, Array]
+"""``x``: what the first layer reads, ``y``: the target, ``o``: what is added, where anything is."""
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """``kernels``: taps of the two layers, none where they are dense; ``hidden``: shape of what the second reads."""
+
+    kernels: tuple[tuple[int, ...], tuple[int, ...]]
+    hidden: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """Names of a written unit's tensors; ``on``: which residuals count, all if there is none."""
+
+    steps: list[tuple[str, str]]
+    hidden: str
+    residual: str
+    on: str | None
+
+
+class UnitModel:
+    """``unit`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as `patches` are."""
+
+    def __init__(self, unit: LayerPair, sizes: Sizes, feeds: Sequence[Feed], engine: Engine, opset: int) -> None:
+        self._unit, self._sizes, self._feeds, self._engine, self._opset = unit, sizes, feeds, engine, opset
+        self._loaded: dict[str, Loaded] = {}
+
+    def slope(self, point: Sequence[Affine]) -> tuple[float, list[Affine]]:
+        """||r||^2 and minus half its gradient."""
+        weights = self._named(point, "wb")
+        if "slope" not in self._loaded:
+            self._loaded["slope"] = self._engine(self._slope_model(weights))
+        sums: Feed = {}
+        for found in self._run("slope", weights):
+            sums = _added(sums, found)
+        blocks = [Affine(sums[f"g{k}"][0], sums[f"h{k}"]) for k in (1, 2)]
+        return float(sums["loss"]), blocks
+
+    def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
+        """||J change||^2, J the residuals' Jacobian; estimated on one batch in ``every``: it is but one number."""
+        weights = {**self._named(point, "wb"), **self._named(change, "vc")}
+        if "bend" not in self._loaded:
+            self._loaded["bend"] = self._engine(self._bend_model(weights))
+        seen = self._feeds[::every]
+        share = sum(len(feed["y"]) for feed in seen) / sum(len(feed["y"]) for feed in self._feeds)
+        return sum(float(found["bend"]) for found in self._run("bend", weights, every)) / share
+
+    def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
+        """Metrics of both layers at ``point``, their features seen at every ``strides``-th place."""
+        weights, features = self._named(point, "wb"), [p.weights.shape[1] for p in point]
+        self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides, features))
+        sums: Feed = {}
+        for found in self._run("metrics", weights):
+            sums = _added(sums, found)
+        made: list[StepMetric] = []
+        for k, layer in enumerate((self._unit.first, self._unit.second)):
+            outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
+            count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
+            second = joined_gram(sums, features[k], f"gram{k}")[0]
+            made.append(StepMetric(count, total, second, outer, damping, layer.shift is not None))
+        return made
+
+    def _outer(self, weights: Array, gates: Array) -> Array:
+        """(K, K): W_2^T W_2 of the hidden channels over all places they go to, as often as both are open together."""
+        hidden = len(gates)
+        if self._sizes.kernels[1]:
+            rows = weights.reshape(-1, hidden)
+        else:  # flattened: places stand inside channels
+            rows = np.moveaxis(weights.reshape(len(weights), hidden, -1), 1, 2).reshape(-1, hidden)
+        return np.asarray((rows.T @ rows) * gates / max(float(np.diag(gates).max()), 1e-30))
+
+    def _run(self, what: str, weights: Mapping[str, Array], every: int = 1) -> Iterator[Mapping[str, Array]]:
+        for feed in self._feeds[::every]:
+            yield self._loaded[what]({**feed, **weights})
+
+    def _named(self, point: Sequence[Affine], names: str) -> Feed:
+        """Weights as the nodes take them, dense ones (O, I)."""
+        made: Feed = {}
+        layers = (self._unit.first, self._unit.second)
+        for k, (layer, affine, kernel) in enumerate(zip(layers, point, self._sizes.kernels, strict=True), 1):
+            weights = affine.weights.astype(np.float32)
+            if kernel:
+                weights = np.moveaxis(weights.reshape(len(weights), *kernel, -1), (0, -1), layer.weight_axes)
+            made[f"{names[0]}{k}"] = np.ascontiguousarray(weights)
+            made[f"{names[1]}{k}"] = affine.bias.astype(np.float32)
+        return made
+
+    def _forward(self, build: Builder) -> _Forward:
+        at = _applied(build, self._unit.first, "x", "w1", "b1")
+        steps: list[tuple[str, str]] = []
+        for stage in self._unit.stages:
+            out, memory = stage.forward(build, at)
+            steps.append((at, memory))
+            at = out
+        y = _applied(build, self._unit.second, at, "w2", "b2")
+        residual = build.op("Sub", "y", y)
+        if not self._unit.rectified:
+            return _Forward(steps, at, residual, None)
+        added = "o" in self._feeds[0]
+        given, wanted = (build.op("Add", n, "o") if added else n for n in (y, "y"))
+        zero = build.number(0)
+        open_ = build.op("Greater", wanted, zero)
+        shut = build.op("Neg", build.op("Relu", given))
+        on = build.op("Cast", build.op("Or", open_, build.op("Greater", given, zero)), to=onnx.TensorProto.FLOAT)
+        return _Forward(steps, at, build.op("Where", open_, residual, shut), on)
+
+    def _slope_model(self, weights: Feed) -> onnx.ModelProto:
+        build = Builder(self._opset)
+        done = self._forward(build)
+        unit, (first, second) = self._unit, self._sizes.kernels
+        back = self._returned(build, done.residual)
+        for stage, (x, memory) in zip(reversed(unit.stages), reversed(done.steps), strict=True):
+            back = stage.back(build, x, memory, back)
+        r = done.residual
+        outputs = {
+            "loss": build.total(build.op("Mul", r, r)),
+            "g1": _cross(build, unit.first, back, "x", first, weights["w1"]),
+            "h1": build.sum(back, *_but_channels(unit.first, self._feeds[0]["x"].ndim)),
+            "g2": _cross(build, unit.second, r, done.hidden, second, weights["w2"]),
+            "h2": build.sum(r, *_but_channels(unit.second, self._feeds[0]["y"].ndim)),
+        }
+        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
+
+    def _bend_model(self, weights: Feed) -> onnx.ModelProto:
+        build = Builder(self._opset)
+        done = self._forward(build)
+        change = _applied(build, self._unit.first, "x", "v1", "c1")
+        for stage, (x, memory) in zip(self._unit.stages, done.steps, strict=True):
+            change = stage.tangent(build, x, memory, change)
+        second = self._unit.second
+        through = _applied(build, second, change, "w2", build.constant(np.zeros_like(weights["b2"])))
+        total = build.op("Add", through, _applied(build, second, done.hidden, "v2", "c2"))
+        if done.on is not None:
+            total = build.op("Mul", total, done.on)
+        return build.model({**self._feeds[0], **weights}, {"bend": build.total(build.op("Mul", total, total))}, UNIT)
+
+    def _metrics_model(self, weights: Feed, strides: tuple[int, int], features: Sequence[int]) -> onnx.ModelProto:
+        build = Builder(self._opset)
+        done = self._forward(build)
+        outputs: dict[str, str] = {}
+        for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
+            window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
+            p = patches(build, layer, window, source, self._sizes.kernels[k])
+            outputs |= gram_strips(build, p, features[k], f"gram{k}")
+            outputs[f"sum{k}"] = build.sum(p, 2)
+            places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
+            outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)
+        at, gate = done.steps[0] if done.steps else (done.hidden, "")
+        if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # what has no slope is open
+            gate = build.op("Expand", build.number(1), build.op("Shape", at))
+        hidden = len(weights["b1"])
+        gates = columns(build, self._unit.first, Window(1, hidden, strides[0]), gate, hidden)
+        outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
+        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
+
+    def _returned(self, build: Builder, gradient: str) -> str:
+        """The gradient at the second layer's input from that at its output."""
+        layer, kernel = self._unit.second, self._sizes.kernels[1]
+        if not kernel:
+            return build.op("MatMul", gradient, "w2")
+        strides, pads, dilations = geometry(layer.node, len(kernel))
+        if layer.transposed:
+            return build.op("Conv", gradient, "w2", strides=strides, pads=pads, dilations=dilations)
+        lost = [
+            (n + pads[d] + pads[d + len(kernel)] - (dilations[d] * (k - 1) + 1)) % strides[d]
+            for d, (n, k) in enumerate(zip(self._sizes.hidden[2:], kernel, strict=True))
+        ]
+        return build.op(
+            "ConvTranspose", gradient, "w2", strides=strides, pads=pads, dilations=dilations, output_padding=lost
+        )
+
+
+def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str) -> str:
+    if layer.convolves:
+        names = ("strides", "pads", "dilations", "output_padding")
+        given = {n: list(layer.node.attrs[n]) for n in names if n in layer.node.attrs}
+        return build.op(layer.node.op, x, weights, bias, **given)
+    return build.op("Add", build.op("MatMul", x, build.op("Transpose", weights, perm=[1, 0])), bias)
+
+
+def _cross(build: Builder, layer: LinearLayer, left: str, right: str, kernel: Sequence[int], weights: Array) -> str:
+    """Sum over places of ``left`` (O) times the patches of ``right`` (D), (1, O, D)."""
+    outputs, inputs = _widths(layer, weights)
+    window = Window(1, inputs, 1)
+    rows = columns(build, layer, window, left, outputs)
+    parts = [
+        build.op("MatMul", rows, build.op("Transpose", tap, perm=[0, 2, 1]))
+        for tap in taps(build, layer, window, right, kernel)
+    ]
+    return parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
+
+
+def _widths(layer: LinearLayer, weights: Array) -> tuple[int, int]:
+    """Outputs and inputs of weights as `UnitModel._named` gives them."""
+    first, second = weights.shape[:2]
+    return (second, first) if layer.transposed else (first, second)
+
+
+def _but_channels(layer: LinearLayer, rank: int) -> list[int]:
+    return [d for d in range(rank) if d != layer.axis % rank]
+
+
+def _added(sums: Feed, found: Mapping[str, Array]) -> Feed:
+    return {n: sums.get(n, np.float64(0)) + v.astype(np.float64) for n, v in found.items()}

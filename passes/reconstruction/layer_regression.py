@@ -1,0 +1,137 @@
+"""One layer solved for by ridge regression, from the moments of what it reads and should give.
+
+    min over W', b':  sum over places ||y - W' p' - b'||^2 + ridge ||W' - prior||^2
+
+p' patches of what it reads, y its targets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from passes.graph.model import Array
+from passes.interface.engine import Engine
+from passes.numerics.ridge import SampleRows, fit, fit_rows
+from passes.statistics.im2col import Window
+from passes.statistics.lazy import Lazy
+from passes.statistics.linear_layers import LinearLayer
+from passes.statistics.moments import Batch, halves_of, layer_moments, layer_rows
+
+PLACES_PER_FEATURE = 32
+"""Places for each feature beyond which more are not looked at."""
+MANY = 16384
+"""Places that are looked at however few features there are."""
+TOGETHER = 2**25
+"""Bytes of what a layer reads and gives whose moments are taken together."""
+WIDE = 6144
+"""Features from which on places are thinned out until there are fewer of them than features."""
+SQUARE = 22
+"""Bytes for each pair of features up to which this is not done sooner, for want of memory."""
+
+
+def regress(
+    layer: LinearLayer, prior: Array, batches: Sequence[Batch], engine: Engine, most: float = math.inf
+) -> tuple[Array, Array | None, float]:
+    """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost.
+
+    ``most``: bytes that are taken at once, about, while moments are computed.
+    """
+    out, into = layer.weight_axes
+    ordered = np.moveaxis(prior, (out, into), (0, -1))  # O taps... I
+    groups = layer.groups
+    toward = ordered.reshape(groups, len(ordered) // groups, -1)  # D over (tap, channel)
+    features = toward.shape[-1]
+    extents = [_Extent.of(batch) for batch in batches]
+    places = sum(e.size_made for e in extents) // len(ordered)
+    stride = stride_of(features, places)
+    if features > min(WIDE, math.sqrt(most / SQUARE)):
+        stride = max(stride, -(-places // (features // 2)))
+    stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
+    window = Window(groups, ordered.shape[-1], stride)
+    patches = 4 * groups * features * (places // stride)
+    total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
+    together = _larger(_smaller(extents, patches, most), total)
+    batches = Lazy([partial(_joined, batches, parts) for parts in together])
+    biased = layer.shift is not None
+    if places // stride < features and len(batches) > 1:
+        rows = layer_rows(layer, window, prior, batches, engine)
+        halves = halves_of(batches)
+        fits = [fit_rows(_halves_rows([r[g] for r in rows], halves), toward[g], biased) for g in range(groups)]
+    else:
+        moments = layer_moments(layer, window, prior, batches, engine)
+        fits = [fit((moments[0][g], moments[1][g]), toward[g], biased) for g in range(groups)]
+    solved = np.concatenate([f.weights for f in fits]).reshape(ordered.shape)
+    weights = np.ascontiguousarray(np.moveaxis(solved, (0, -1), (out, into)), prior.dtype)
+    bias = np.concatenate([f.intercept for f in fits]) if biased else None
+    return weights, bias, float(np.mean([f.error for f in fits]))
+
+
+def stride_of(features: int, places: int) -> int:
+    """Of so many places every one that far from the last is looked at."""
+    return max(1, places // max(PLACES_PER_FEATURE * features, MANY))
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Samples that a layer reads in a batch, and that it gives; bytes and elements of both."""
+
+    read: int
+    made: int
+    bytes_read: int
+    bytes_made: int
+    size_made: int
+
+    @classmethod
+    def of(cls, batch: Batch) -> _Extent:
+        x, y = batch
+        return cls(len(x), len(y), x.nbytes, y.nbytes, y.size)
+
+
+_Part = tuple[int, int, int]
+"""A batch, and its samples from one to another."""
+
+
+def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Part]:
+    """The same samples in more batches, where a batch would take more than ``most``: patches are there twice when they
+    are joined, and what is read three times, turned, padded and cut."""
+    total = sum(4 * e.bytes_read + 3 * e.bytes_made for e in extents) + 2 * patches
+    parts = max(math.ceil(total / len(extents) / max(1.0, most)), 2 if len(extents) == 1 else 1)  # for two halves
+    found: list[_Part] = []
+    for k, e in enumerate(extents):
+        step = max(1, -(-e.read // max(1, parts))) if e.read == e.made else e.read
+        step += step > 1 and step % 2  # a sample and its mirror image stay together
+        found += [(k, i, i + step) for i in range(0, e.read, step)]
+    return found
+
+
+def _larger(parts: Sequence[_Part], total: int) -> list[Sequence[_Part]]:
+    """The same samples in fewer batches, two at least: each costs a matrix of moments. ``total``: bytes of what is read
+    and made, and of what the layer reads at once, everywhere on all samples."""
+    each = total // len(parts)
+    step = min(max(1, TOGETHER // max(1, each)), max(1, len(parts) // 2))
+    return [parts[i : i + step] for i in range(0, len(parts), step)]
+
+
+def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
+    """Made when it is asked for: all of them would double what is held."""
+    found: list[Batch] = []
+    for k, start, end in parts:
+        x, y = batches[k]
+        found.append((x[start:end], y[start:end]))
+    if len(found) == 1:
+        return found[0]
+    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+
+
+def _halves_rows(parts: Sequence[SampleRows], halves: Sequence[int]) -> tuple[SampleRows, SampleRows]:
+    first, second = ([r for r, at in zip(parts, halves, strict=True) if at == half] for half in (0, 1))
+    return _joined_rows(first), _joined_rows(second)
+
+
+def _joined_rows(parts: Sequence[SampleRows]) -> SampleRows:
+    return SampleRows(np.concatenate([r.p for r in parts]), np.concatenate([r.y for r in parts]))

@@ -1,0 +1,192 @@
+"""New weights for the layers behind what was removed, one after the other.
+
+Each layer is solved on what it will read in the compressed model and aimed at what it gave in the original: at the sum
+that its output goes into, where the other addend has drifted, so that it mends what was lost before it.
+
+    y + (s - s')  is what  W' p' + b'  is to come close to
+
+p' what it reads in the compressed model; y its output, s the other addend in the original, s' in the compressed model.
+The prior of W' is W Z, what a prediction of the removed channels from the kept ones would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Term
+from passes.axes.index_maps import kept_indices, kept_size
+from passes.axes.inference import Typing
+from passes.graph.model import Array
+from passes.planning.plan import GroupPlan
+from passes.reconstruction.joint_refinement import RefusalError, SolvedLayer, refine
+from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
+from passes.reconstruction.layer_pair_model import Feed
+from passes.reconstruction.layer_regression import regress
+from passes.reconstruction.solver_budget import samples_for
+from passes.reconstruction.weight_variants import WeightVariant
+from passes.statistics.batchnorm_recalibration import samples_in
+from passes.statistics.lazy import Lazy
+from passes.statistics.linear_layers import LinearLayer, solvable_layers
+from passes.statistics.moments import Batch
+from passes.statistics.sample_budget import MOMENTS, WORKING
+from passes.statistics.segmented_execution import SegmentedRun
+from passes.surgery.apply_plan import Solution, apply_plans
+
+
+def solve_layers(view: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
+    """Solve every layer from the first on that reads a group which loses channels to more than exact merges."""
+    typing = view.typing
+    keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
+    lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
+    every = list(solvable_layers(typing).values())
+    first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
+    solver = _Solver(view, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
+    for position in range(first, len(every)):
+        solver.solve(every[position], every[position:])
+    return solver.solution
+
+
+class _Solver:
+    """The original and the ``compressed`` model on their way, and what was found so far."""
+
+    def __init__(
+        self,
+        view: WeightVariant,
+        keep: Mapping[Atom, Array],
+        compressed: onnx.ModelProto,
+        units: Mapping[LinearLayer, LayerPair],
+    ) -> None:
+        self.solution = Solution()
+        self._typing, self._keep, self._engine, self._units = view.typing, keep, view.engine, units
+        self._original, self._compressed = view.original(), SegmentedRun(compressed, view.feeds, view.engine)
+        self._constants = {t.name: t for t in compressed.graph.initializer}
+        self._makers = {name: node for node in compressed.graph.node for name in node.output}
+        self._piece, self._joined = view.piece, view.joined
+        self._samples = samples_for(view.sized, units.values(), keep, sum(map(samples_in, view.feeds)))
+
+    def solve(self, layer: LinearLayer, ahead: Sequence[LinearLayer]) -> None:
+        """Solve ``layer``; ``ahead``: it and those after it."""
+        self._original.reach(layer.output, [other.output for other in ahead])
+        waiting = {self._units[other].first.data for other in ahead if other in self._units}
+        self._compressed.before(layer.node.outputs[0], waiting)
+        if not self._alike(layer):
+            return
+        live = list(zip(self._original.live, self._compressed.live, strict=True))
+        batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
+        weights, bias, error = regress(layer, self._weights(layer), batches, self._engine, self._piece)
+        self._give(layer, weights, bias)
+        if layer in self._units:
+            error *= self._refine(self._units[layer], batches)
+        self.solution.errors[layer.node.label] = error
+        self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
+
+    def _refine(self, unit: LayerPair, batches: Sequence[Batch]) -> float:
+        """Solve both layers of a unit together; returns what is left of the residuals, a share. ``batches``: what the
+        second reads and is to give."""
+        if not self._alike(unit.first):
+            return 1.0
+        first, second = (
+            SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second)
+        )
+        if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
+            unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
+        live = self._compressed.live
+        each = live[0][unit.first.data].nbytes + live[0][unit.second.data].nbytes + batches[0][1].nbytes
+        count = max(1, min(self._joined, int(MOMENTS / WORKING / max(1, each))))
+        parts = [range(i, min(i + count, len(live))) for i in range(0, len(live), count)]
+        feeds = Lazy([partial(self._feed, unit, batches, part) for part in parts])
+        given = sum(len(drifted[unit.first.data]) for drifted in live)
+        hidden = self._compressed.live[0][unit.second.data].shape
+        samples = self._samples[self._units[unit.second]]
+        opset = self._typing.graph.opset
+        try:
+            found, left = refine(unit, (first, second), feeds, hidden, given / samples, self._engine, opset)
+        except RefusalError as refusal:
+            self.solution.unrefined[unit.second.node.label] = str(refusal)
+            return 1.0
+        for block in found:
+            self._give(block.layer, block.weights, block.bias)
+        self._compressed.again(unit.second.data, unit.first.node.outputs[0])
+        return left
+
+    def _feed(self, unit: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
+        """What a unit is solved on, of the batches in ``part``."""
+        found: list[Feed] = []
+        for index in part:
+            drifted = self._compressed.live[index]
+            feed = {"x": drifted[unit.first.data], "y": batches[index][1]}
+            others = [drifted[n] for n in unit.second.others if n in drifted]
+            if others and unit.rectified:
+                feed["o"] = sum(others[1:], others[0])
+            found.append(feed)
+        return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}
+
+    def _alike(self, layer: LinearLayer) -> bool:
+        """Whether all groups of a layer keep as many channels."""
+        whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
+        return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
+
+    def _batch(self, layer: LinearLayer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Batch:
+        return drifted[layer.data], self._target(layer, exact, drifted)
+
+    def _target(self, layer: LinearLayer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Array:
+        target = self._kept(layer.output, exact[layer.output])
+        for name in layer.others:
+            if name in exact and name in drifted:
+                target = target + (self._kept(name, exact[name]) - drifted[name])
+        return target
+
+    def _kept(self, name: str, array: Array) -> Array:
+        """What is left of a tensor of the original."""
+        for axis, term in enumerate(self._typing.axes[name]):
+            if any(a in self._keep for a in terms.atoms(term)):
+                array = np.take(array, kept_indices(term, self._keep), axis)
+        return array
+
+    def _weights(self, layer: LinearLayer) -> Array:
+        """The solved ones, else what the plans alone make."""
+        solved = self._compressed.arrays.get(layer.weight)
+        return numpy_helper.to_array(self._constants[layer.weight]) if solved is None else solved
+
+    def _bias(self, layer: LinearLayer) -> Array | None:
+        """The solved one, else what the plans alone make; nothing if there is none."""
+        if layer.shift is None:
+            return None
+        node, k = layer.shift
+        inputs = self._makers[node.outputs[0]].input
+        name = inputs[k] if len(inputs) > k else ""
+        made = numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+        bias = self._compressed.shifts.get((node.outputs[0], k), made)
+        width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
+        return None if bias is None else np.broadcast_to(bias.ravel(), width)
+
+    def _give(self, layer: LinearLayer, weights: Array, bias: Array | None) -> None:
+        """Put what was solved for into the model that runs and, at full width, into the solution."""
+        graph, axes = self._typing.graph, self._typing.axes
+        kind = graph.array(layer.weight).dtype
+        self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
+        self.solution.weights[layer.weight] = self._spread(weights.astype(kind, copy=False), axes[layer.weight])
+        if layer.shift is not None and bias is not None:
+            node, k = layer.shift
+            lead = graph.array(node.inputs[k]).shape[:-1] if len(node.inputs) > k and node.inputs[k] else ()
+            line = bias.ravel().astype(kind)
+            whole = self._spread(line, [axes[layer.output][layer.axis]])
+            self._compressed.shifts[node.outputs[0], k] = line.reshape(*lead, -1)
+            self.solution.biases[node.outputs[0], k] = whole.reshape(*lead, -1)
+
+    def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
+        """What is ``kept`` of an array whose axes are of the given types, among zeros."""
+        whole = np.zeros([terms.size(term) for term in axes], kept.dtype)
+        whole[np.ix_(*(kept_indices(term, self._keep) for term in axes))] = kept
+        return whole
+
+
+def _reads(typing: Typing, layer: LinearLayer, atoms: set[Atom]) -> bool:
+    return any(a in atoms for a in terms.atoms(typing.axes[layer.data][layer.axis]))

@@ -1,0 +1,70 @@
+"""How many steps a unit is solved by, and on how many samples: as many as its features are worth and time allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom
+from passes.axes.index_maps import Indices, kept_size
+from passes.axes.inference import Typing
+from passes.cost.cost import node_macs, samples_held
+from passes.reconstruction.layer_pair import LayerPair
+from passes.statistics.linear_layers import LinearLayer
+
+STEPS, TYPICAL = 40, 12
+"""At most, and as a rule: units stop when a step gains little (`passes.numerics.gauss_newton.MIN_GAIN`)."""
+FEWEST_PLACES, MOST_PLACES = 32, 512
+"""Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
+SAMPLES = 128
+FEWEST = 8
+"""Samples that are looked at whatever they cost."""
+WORK = 4.5e12
+"""Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
+PASSES = 4
+"""What a step costs, in passes through the unit."""
+
+
+def samples_for(
+    typing: Typing, units: Iterable[LayerPair], keep: Mapping[Atom, Indices], given: int
+) -> dict[LayerPair, float]:
+    """Samples for each unit, of those that are ``given``."""
+    wanted = {unit: min(given, _wanted(typing, unit, keep)) for unit in units}
+    work = sum(PASSES * TYPICAL * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
+    return {unit: max(FEWEST, samples * min(1.0, WORK / max(1.0, work))) for unit, samples in wanted.items()}
+
+
+def most_samples(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+    """Samples that a unit may be worth, however many are given."""
+    return max(FEWEST, _wanted(typing, unit, keep))
+
+
+def _wanted(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+    ends = ((unit.first, unit.first.data), (unit.second, unit.second.output))
+    places = min(_places(typing, layer, name) for layer, name in ends)
+    features = max(_features(typing, layer, keep) for layer, _ in ends)
+    return max(FEWEST_PLACES * features / places, min(SAMPLES, MOST_PLACES * features / places))
+
+
+def _places(typing: Typing, layer: LinearLayer, name: str) -> float:
+    """Of a sample, in a tensor that the layer reads or makes."""
+    shape = typing.graph.shape(name)
+    if not shape:  # not known: all samples are worth a look
+        return 1.0
+    return math.prod(shape) / shape[layer.axis] / samples_held(typing.graph)
+
+
+def _features(typing: Typing, layer: LinearLayer, keep: Mapping[Atom, Indices]) -> float:
+    taps = math.prod(typing.graph.array(layer.weight).shape[2:]) if layer.convolves else 1
+    return taps * int(kept_size(typing.axes[layer.data][layer.axis], keep))
+
+
+def _macs(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+    """Multiply-adds of a sample in both layers, with the channels that stay."""
+    total = 0.0
+    for layer in (unit.first, unit.second):
+        sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
+        left = math.prod(kept_size(term, keep) / terms.size(term) for term in sizes)
+        total += left * node_macs(typing.graph, layer.node) / samples_held(typing.graph)
+    return total

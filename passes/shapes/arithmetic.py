@@ -1,0 +1,148 @@
+"""What a model computes from shapes and small constants alone: the values, and from which axes each number comes.
+
+Reshape targets, Slice bounds, Resize sizes and the like are often computed. The runtime computes them here, with
+nothing but the shapes of tensors to go on: those of the model, or those it is about to have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from passes.interface.engine import Engine, Loaded
+from passes.interface.errors import RunError
+from passes.shapes.constants import GROWING, STANDARD, computable
+from passes.shapes.overridable_inputs import overridable
+
+Shape = tuple[int, ...]
+Values = dict[str, NDArray[Any]]
+
+SMALL = 4096
+"""Elements up to which a computed tensor is evaluated."""
+PLAIN = {
+    "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor",
+    "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not",
+    "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split", "Sqrt", "Squeeze",
+    "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
+}  # fmt: skip
+"""Arithmetic on shapes as exporters write it: what is tried where the runtime does not take all of it."""
+
+
+class ShapeArithmetic:
+    """The part of ``model`` that needs nothing but shapes; ``shapes``: of tensors, as far as they are known.
+
+    Without an engine there is none.
+    """
+
+    def __init__(self, model: onnx.ModelProto, shapes: Mapping[str, Shape], engine: Engine | None) -> None:
+        self._engine = engine
+        self._header = onnx.ModelProto(ir_version=model.ir_version)
+        self._header.opset_import.extend(model.opset_import)
+        given = overridable(model)
+        self._constants = {t.name: t for t in model.graph.initializer if is_small(t) and t.name not in given}
+        self._candidates: list[onnx.NodeProto] = []
+        self.roots: dict[str, tuple[str, slice]] = {}
+        """Output of a Shape or Size -> (tensor whose sizes it tells, which of them); a Size tells their product."""
+        self.totals: set[str] = set()
+        """Those that are of a Size."""
+        known = set(self._constants)
+        for node in model.graph.node:
+            if node.domain not in STANDARD:
+                continue
+            if node.op_type in ("Shape", "Size") and node.input[0] not in known:
+                if node.input[0] in shapes:
+                    bounds = {a.name: a.i for a in node.attribute}
+                    part = slice(bounds.get("start", 0), bounds.get("end"))
+                    self.roots[node.output[0]] = (node.input[0], part)
+                    self.totals.update(node.output if node.op_type == "Size" else ())
+                    known.add(node.output[0])
+            elif _is_evaluable(node, known, shapes):
+                self._candidates.append(node)
+                known.update(n for n in node.output if n)
+        self._candidates = _behind(self._candidates, self.roots.keys())
+        self.nodes = self._candidates
+        self._loaded: Loaded | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """To be sent to another process, which loads it itself."""
+        return {**vars(self), "_loaded": None}
+
+    def at(self, shapes: Mapping[str, Shape]) -> Values:
+        """Every value under these shapes: of the computed tensors, and of what `Shape` and `Size` give."""
+        found: Values = {name: self._root(name, shapes[tensor]) for name, (tensor, _) in self.roots.items()}
+        if not self.nodes or self._engine is None:
+            return found
+        try:
+            return {**found, **self._run(found)}
+        except RunError:
+            if self.nodes is not self._candidates:
+                return found
+        self.nodes, self._loaded = self._plain(), None
+        return self.at(shapes)
+
+    def _root(self, name: str, shape: Shape) -> NDArray[Any]:
+        if name in self.totals:
+            return np.array(math.prod(map(int, shape)), np.int64)
+        return np.array([int(n) for n in shape[self.roots[name][1]]], np.int64)
+
+    def _run(self, feeds: Values) -> Mapping[str, NDArray[Any]]:
+        assert self._engine is not None
+        if self._loaded is None:
+            self._loaded = self._engine(self._model())
+        read = {n for node in self.nodes for n in node.input}
+        return self._loaded({name: value for name, value in feeds.items() if name in read})
+
+    def _plain(self) -> list[onnx.NodeProto]:
+        """The nodes that every runtime takes, and what they need."""
+        known = {*self._constants, *self.roots}
+        nodes: list[onnx.NodeProto] = []
+        for node in self._candidates:
+            if node.op_type in PLAIN and all(not n or n in known for n in node.input):
+                nodes.append(node)
+                known.update(node.output)
+        return nodes
+
+    def _model(self) -> onnx.ModelProto:
+        model = onnx.ModelProto()
+        model.CopyFrom(self._header)
+        graph = model.graph
+        graph.name = "shape_arithmetic"
+        graph.node.extend(self.nodes)
+        read = {n for node in self.nodes for n in node.input}
+        graph.initializer.extend(t for name, t in self._constants.items() if name in read)
+        for name in self.roots.keys() & read:
+            dims = [] if name in self.totals else [None]
+            graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, dims))
+        graph.output.extend(onnx.ValueInfoProto(name=n) for node in self.nodes for n in node.output if n)
+        return model
+
+
+def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.NodeProto]:
+    """Those of the nodes that something of ``roots`` goes into, and those that they need besides."""
+    reached = set(roots)
+    for node in nodes:
+        if reached & set(node.input):
+            reached.update(n for n in node.output if n)
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if reached & set(node.output):
+            kept.append(node)
+            reached.update(n for n in node.input if n)
+    return kept[::-1]
+
+
+def is_small(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor is small, and here."""
+    return math.prod(tensor.dims) <= SMALL and not tensor.external_data
+
+
+def _is_evaluable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, Shape]) -> bool:
+    if not computable(node) or not all(not n or n in known for n in node.input):
+        return False
+    sizes = [math.prod(map(int, shapes[n])) for n in node.output if n in shapes]
+    return all(n <= SMALL for n in sizes) if sizes else node.op_type not in GROWING

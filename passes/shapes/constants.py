@@ -1,0 +1,157 @@
+"""What a model computes from constants alone, computed by the engine that runs models.
+
+Many nodes go in one session. Where the engine cannot load or run them, halves are tried, down to single nodes: those
+that fail have no values, nor has what depends on them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from passes.interface.engine import Array, Engine
+from passes.interface.errors import RunError
+
+STANDARD = ("", "ai.onnx")
+RANDOM = frozenset(
+    ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
+)
+"""Ops whose outputs are not the same every time."""
+GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad", "EyeLike"))
+"""Ops that may blow a small input up: their output's size is looked at first."""
+_INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
+ARRAYS = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", *_INTEGERS)))
+"""Element types that an engine takes and gives as arrays, bit by bit."""
+FED = 1024
+"""Elements from which on a constant is fed to the session, so that it is not copied into the model."""
+FAILURES = 3
+"""Nodes of one op that may fail, each alone, until the op is not tried any more."""
+
+Type = tuple[int, tuple[int, ...] | None]
+"""Element type and shape, or None if that is not known."""
+
+
+def computable(node: onnx.NodeProto) -> bool:
+    """Whether ``node`` gives the same tensors for the same inputs, every time and by itself."""
+    return (
+        node.domain in STANDARD
+        and node.op_type not in RANDOM
+        and ("Sequence" not in node.op_type or node.op_type == "ReverseSequence")
+        and "Optional" not in node.op_type
+        and any(node.input)
+        and not any(a.HasField("g") or a.graphs for a in node.attribute)
+    )
+
+
+def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor that a Constant node holds; nothing for other nodes, sparse tensors and lists of strings."""
+    if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor: onnx.TensorProto = attribute.t
+        return tensor
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    if attribute.name not in kinds:
+        return None
+    value = np.asarray(onnx.helper.get_attribute_value(attribute), kinds[attribute.name])
+    return numpy_helper.from_array(value, node.output[0])
+
+
+def types_of(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
+) -> dict[str, Type]:
+    """Types of what ``nodes`` make of constants, as far as ONNX can infer them; those of the constants they read."""
+    piece = _segment(model, nodes, tensors)
+    found: dict[str, Type] = {
+        n: (tensors[n].data_type, tuple(tensors[n].dims)) for node in nodes for n in node.input if n in tensors
+    }
+    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(piece, data_prop=True)
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        return found
+    for value in (*inferred.graph.value_info, *inferred.graph.output):
+        kind = value.type.tensor_type
+        if value.type.HasField("tensor_type") and kind.elem_type:
+            fixed = kind.HasField("shape") and all(d.HasField("dim_value") for d in kind.shape.dim)
+            found[value.name] = (kind.elem_type, tuple(d.dim_value for d in kind.shape.dim) if fixed else None)
+    return found
+
+
+def size_of(kind: Type) -> tuple[float, float]:
+    """(elements, bytes) of a tensor; infinite where its shape is not known."""
+    count = math.inf if kind[1] is None else math.prod(kind[1])
+    return count, count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind[0])).itemsize
+
+
+def compute(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    tensors: Mapping[str, onnx.TensorProto],
+    wanted: Collection[str],
+    engine: Engine,
+) -> dict[str, Array]:
+    """Those of the tensors ``wanted`` that ``nodes``, in graph order, make of the constants ``tensors``; and what else
+    was computed on the way, where not all could be."""
+    found: dict[str, Array] = {}
+    failed: Counter[str] = Counter()
+
+    def attempt(part: Sequence[onnx.NodeProto], outside: Collection[str]) -> None:
+        at_hand = {n for n in (*tensors, *found)}
+        runnable: list[onnx.NodeProto] = []
+        for node in part:
+            if failed[node.op_type] < FAILURES and all(not n or n in at_hand for n in node.input):
+                runnable.append(node)
+                at_hand.update(node.output)
+        ends = [n for node in runnable for n in node.output if n and n in outside]
+        if not ends:
+            return
+        known = {**tensors, **{n: numpy_helper.from_array(a, n) for n, a in found.items()}} if found else tensors
+        try:
+            found.update(_run(_segment(model, runnable, known), known, ends, engine))
+        except RunError:
+            if len(runnable) == 1:
+                failed[runnable[0].op_type] += 1
+                return
+            half = len(runnable) // 2
+            later = {n for node in runnable[half:] for n in node.input}
+            attempt(runnable[:half], later.union(outside))
+            attempt(runnable[half:], outside)
+
+    attempt(nodes, wanted)
+    return found
+
+
+def _run(
+    piece: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
+) -> dict[str, Array]:
+    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
+    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in piece.graph.input}
+    values = engine(piece)(feeds)
+    return {n: np.asarray(values[n]) for n in ends if n in values and values[n].dtype.kind not in "OUS"}
+
+
+def _segment(
+    model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
+) -> onnx.ModelProto:
+    """A model of ``nodes`` alone; the large constants are its inputs."""
+    piece = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    piece.opset_import.extend(model.opset_import)
+    graph = piece.graph
+    graph.name = "constants"
+    graph.node.extend(nodes)
+    made = {n for node in nodes for n in node.output}
+    for name in dict.fromkeys(n for node in nodes for n in node.input if n in tensors and n not in made):
+        tensor = tensors[name]
+        if math.prod(tensor.dims) >= FED and tensor.data_type in ARRAYS:
+            graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
+        else:
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = name
+    return piece

@@ -1,0 +1,95 @@
+"""What a layer reads at once, as the columns of a matrix, written into a model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.statistics.graph_builder import END, Builder
+from passes.statistics.linear_layers import LinearLayer, geometry, output_padding
+
+
+@dataclass(frozen=True)
+class Window:
+    """What of its input a layer reads at once: ``channels`` K in each of its ``groups``; the taps of a convolution,
+    ``stride`` places apart being looked at of all that there are."""
+
+    groups: int
+    channels: int
+    stride: int
+
+
+def _places(build: Builder, source: str, window: Window, width: int) -> str:
+    """(g C, N, P...) -> (g, C, M): every ``stride``-th place."""
+    flat = build.op("Reshape", source, build.ints(window.groups, width, -1))
+    if window.stride == 1:
+        return flat
+    return build.op("Slice", flat, build.ints(0), build.ints(END), build.ints(2), build.ints(window.stride))
+
+
+def _rows(build: Builder, window: Window, source: str, width: int) -> str:
+    """(N, ..., C) -> (1, C, M): the same where each place is a row."""
+    rows = build.op("Reshape", source, build.ints(-1, width))
+    if window.stride > 1:
+        rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
+    return build.op("Reshape", build.op("Transpose", rows, perm=[1, 0]), build.ints(1, width, -1))
+
+
+def patches(build: Builder, layer: LinearLayer, window: Window, source: str, kernel: Sequence[int]) -> str:
+    """Patches (g, D, M) of what the layer reads, ``source``; D runs over (tap, channel)."""
+    found = taps(build, layer, window, source, kernel)
+    return found[0] if len(found) == 1 else build.op("Concat", *found, axis=1)
+
+
+def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel: Sequence[int]) -> list[str]:
+    """What each tap of a convolution sees of ``source``, each (g, K, M); other layers have one tap."""
+    if not layer.convolves:
+        return [_rows(build, window, source, window.channels)]
+    rank = len(kernel)
+    strides, pads, dilations = geometry(layer.node, rank)
+    if layer.transposed:
+        source = _spread(build, layer, source, window.channels, kernel)
+        pads, strides = _around(layer, kernel), [1] * rank
+    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places are one row then
+    if any(pads):
+        source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
+    axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
+    found: list[str] = []
+    for tap in itertools.product(*(range(n) for n in kernel)):
+        at = [n - 1 - i for n, i in zip(kernel, tap, strict=True)] if layer.transposed else tap
+        starts = [i * d for i, d in zip(at, dilations, strict=True)]
+        ends = [-(n - 1 - i) * d or END for n, i, d in zip(kernel, at, dilations, strict=True)]
+        cut = build.op("Slice", source, build.ints(*starts), build.ints(*ends), axes, steps)
+        found.append(_places(build, cut, window, window.channels))
+    return found
+
+
+def _spread(build: Builder, layer: LinearLayer, source: str, channels: int, kernel: Sequence[int]) -> str:
+    """Zeros between the places, as many as a transposed convolution's strides skip: it then is a convolution with its
+    kernel reversed, place by place."""
+    strides, _, _ = geometry(layer.node, len(kernel))
+    if all(s == 1 for s in strides):
+        return source
+    ones = build.constant(np.ones((channels, 1, *(1 for _ in kernel)), np.float32))
+    return build.op("ConvTranspose", source, ones, group=channels, strides=strides)
+
+
+def _around(layer: LinearLayer, kernel: Sequence[int]) -> list[int]:
+    """Pads of that convolution; negative where places are cut off."""
+    rank = len(kernel)
+    _, pads, dilations = geometry(layer.node, rank)
+    reach = [d * (n - 1) for n, d in zip(kernel, dilations, strict=True)]
+    before = [r - p for r, p in zip(reach, pads[:rank], strict=True)]
+    extra = output_padding(layer.node, rank)
+    return before + [r - p + e for r, p, e in zip(reach, pads[rank:], extra, strict=True)]
+
+
+def columns(build: Builder, layer: LinearLayer, window: Window, source: str, outputs: int) -> str:
+    """``source``, of the layer's outputs' shape, as (g, O, M)."""
+    if layer.convolves:
+        lines = build.op("Transpose", build.op("Reshape", source, build.ints(0, 0, -1)), perm=[1, 0, 2])
+        return _places(build, lines, window, outputs // window.groups)
+    return _rows(build, window, source, outputs)

@@ -1,0 +1,139 @@
+"""The layers that can be solved for: their weights, what they read, what their output is to come close to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from passes.axes.inference import Typing
+from passes.graph.model import Graph, Node
+
+OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+@dataclass(frozen=True, eq=False)
+class LinearLayer:
+    """Y = W X + b. ``weight``: an initializer that nobody else reads; ``shift``: (node, input) that adds b, if any can.
+
+    ``output`` is Y with b; ``sum``: the Add that joins it with ``others``, what else is added there.
+    """
+
+    node: Node
+    weight: str
+    shift: tuple[Node, int] | None
+    output: str
+    sum: str | None = None
+    others: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> str:
+        """The tensor that it reads."""
+        return self.node.inputs[0]
+
+    @property
+    def convolves(self) -> bool:
+        """Whether it slides over places."""
+        return self.node.op in ("Conv", "ConvTranspose")
+
+    @property
+    def transposed(self) -> bool:
+        """Whether each input place is spread over outputs: its weights are (I, O, taps...)."""
+        return self.node.op == "ConvTranspose"
+
+    @property
+    def axis(self) -> int:
+        """Axis of ``data`` that the layer sums over, and of ``output`` that it makes."""
+        return 1 if self.convolves else -1
+
+    @property
+    def weight_axes(self) -> tuple[int, int]:
+        """(output, input) axes of the weights."""
+        return (0, 1) if self.node.op == "Conv" or self.node.attrs.get("transB", 0) else (1, 0)
+
+    @property
+    def groups(self) -> int:
+        """Groups of a convolution."""
+        return int(self.node.attrs.get("group", 1)) if self.convolves else 1
+
+
+def geometry(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
+    """Strides, pads and dilations of a convolution over ``rank`` axes."""
+    pads = list(node.attrs.get("pads", ())) or [0] * (2 * rank)
+    strides, dilations = (list(node.attrs.get(n, ())) or [1] * rank for n in ("strides", "dilations"))
+    return strides, pads, dilations
+
+
+def output_padding(node: Node, rank: int) -> list[int]:
+    """Places that a transposed convolution adds at the ends of its output."""
+    return list(node.attrs.get("output_padding", ())) or [0] * rank
+
+
+def solvable_layers(typing: Typing) -> dict[int, LinearLayer]:
+    """Node index -> layer, in graph order."""
+    found = (_layer(typing.graph, node) for node in typing.graph.nodes)
+    return {layer.node.index: layer for layer in found if layer is not None}
+
+
+def _layer(graph: Graph, node: Node) -> LinearLayer | None:
+    if node.op not in OPS or node.domain or node.inputs[1] not in graph.initializers:
+        return None
+    if node.inputs[0] in graph.constants or len(graph.users[node.inputs[1]]) > 1 or node.inputs[1] in graph.captured:
+        return None
+    shape = graph.shape(node.inputs[1]) or ()
+    if len(shape) < 2 or (node.op == "MatMul" and len(shape) > 2) or graph.shape(node.inputs[0]) is None:
+        return None
+    plain = all(float(node.attrs.get(name, 1.0)) == 1.0 for name in ("alpha", "beta")) and not node.attrs.get(
+        "transA", 0
+    )
+    if not plain or graph.array(node.inputs[1]).dtype.kind != "f":
+        return None
+    if node.op == "Conv" and (shape[1] == 1 or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")):
+        return None  # a filter for each channel sums over none
+    if node.op == "ConvTranspose" and not _plainly_transposed(node, len(shape) - 2):
+        return None
+    shift: tuple[Node, int] | None = (node, 2)
+    output = node.outputs[0]
+    if node.op == "MatMul":
+        shift = _added_constant(graph, output)
+        output = output if shift is None else shift[0].outputs[0]
+    elif len(node.inputs) > 2 and node.inputs[2]:
+        bias = graph.shape(node.inputs[2]) or ()
+        if not graph.knows(node.inputs[2]) or (node.op == "Gemm" and len(bias) > 1 and bias[0] > 1):
+            return None  # it comes from the data or from callers, or is another for each sample
+    joined, others = _joined(graph, output)
+    return LinearLayer(node, node.inputs[1], shift, output, joined, others)
+
+
+def _plainly_transposed(node: Node, rank: int) -> bool:
+    """Whether its attributes alone say what it gives, and no output place is beyond the reach of all weights."""
+    automatic = "output_shape" in node.attrs or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
+    strides, extra = geometry(node, rank)[0], output_padding(node, rank)
+    return (
+        not automatic
+        and int(node.attrs.get("group", 1)) == 1
+        and all(e < s for e, s in zip(extra, strides, strict=True))
+    )
+
+
+def _added_constant(graph: Graph, name: str) -> tuple[Node, int] | None:
+    """The node behind a MatMul that adds a bias, and which of its inputs that is."""
+    users = graph.users[name]
+    if len(users) != 1 or users[0][0].op != "Add" or name in graph.outputs or name in graph.captured:
+        return None
+    node, k = users[0]
+    bias = node.inputs[1 - k]
+    if bias not in graph.initializers or len(graph.users[bias]) > 1:
+        return None
+    shape, width = graph.shape(bias) or (), (graph.shape(name) or (0,))[-1]
+    return (node, 1 - k) if shape and shape[-1] == width and all(n == 1 for n in shape[:-1]) else None
+
+
+def _joined(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:
+    """The sum that nobody but one Add makes of ``name``, and its other operands of the same shape."""
+    users = graph.users[name]
+    if len(users) != 1 or users[0][0].op not in ("Add", "Sum") or name in graph.outputs or name in graph.captured:
+        return None, ()
+    node = users[0][0]
+    others = tuple(n for n in node.inputs if n != name)
+    if any(n in graph.constants or graph.shape(n) != graph.shape(name) for n in others):
+        return None, ()
+    return node.outputs[0], others

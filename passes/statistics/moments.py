@@ -1,0 +1,184 @@
+"""Second moments of what a layer reads and of what it is to give, computed by the runtime itself.
+
+Model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1      (M places of a batch of samples)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from passes.graph.model import Array
+from passes.interface.engine import Engine, Loaded
+from passes.numerics.ridge import Moments, SampleRows
+from passes.statistics.graph_builder import Builder
+from passes.statistics.im2col import Window, columns, patches
+from passes.statistics.linear_layers import LinearLayer
+
+MOMENTS = "moments"
+"""Name of the models that are built here."""
+LARGE, STRIPS = 512, 3
+"""Features from which on P P^T, which is symmetric, is computed in so many strips: two thirds of the work."""
+Batch = tuple[Array, Array]
+"""What a layer reads, and what it is to give."""
+
+
+def _set_up(
+    layer: LinearLayer, window: Window, weight: Array, batch: Batch
+) -> tuple[Builder, dict[str, Array], str, str]:
+    """A builder with patches and targets in it, what a batch feeds it, and their names."""
+    build = Builder()
+    inputs = {"x": batch[0], "y": batch[1].astype(np.float32, copy=False)}
+    p = patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
+    return build, inputs, p, columns(build, layer, window, "y", weight.shape[layer.weight_axes[0]])
+
+
+def gram_strips(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
+    """P P^T of ``p`` (g, D, M) as outputs for `joined_gram`: strips of rows, each from its diagonal on."""
+    cuts = _cuts(features)
+    strips: dict[str, str] = {}
+    for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
+        rest = p if start == 0 else build.op("Slice", p, build.ints(start), build.ints(features), build.ints(1))
+        rows = p if len(cuts) == 2 else build.op("Slice", p, build.ints(start), build.ints(end), build.ints(1))
+        strips[f"{name}.{i}"] = build.op("MatMul", rows, build.op("Transpose", rest, perm=[0, 2, 1]))
+    return strips
+
+
+def joined_gram(found: Mapping[str, Array], features: int, name: str) -> Array:
+    """P P^T (g, D, D) from what a model with `gram_strips` has given."""
+    cuts = _cuts(features)
+    product = np.empty((len(found[f"{name}.0"]), features, features))
+    for i, start in enumerate(cuts[:-1]):
+        strip = found[f"{name}.{i}"]
+        product[:, start : cuts[i + 1], start:] = strip
+        product[:, start:, start : cuts[i + 1]] = strip.swapaxes(1, 2)
+    return product
+
+
+def _cuts(features: int) -> list[int]:
+    """Where P P^T is cut into strips, if it is large."""
+    strips = STRIPS if features >= LARGE else 1
+    return [features * i // strips for i in range(strips + 1)]
+
+
+def halves_of(batches: Sequence[Batch]) -> list[int]:
+    """The half, 0 or 1, that each batch of samples belongs to. Samples next to each other, which may be an image and
+    its mirror image, belong to the same one."""
+    together = 2 if len(batches) >= 4 and len(batches[0][0]) % 2 else 1
+    return [at // together % 2 for at in range(len(batches))]
+
+
+def layer_rows(
+    layer: LinearLayer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
+) -> list[list[SampleRows]]:
+    """Samples themselves, (batch, group): for fewer places than features."""
+    build, inputs, p, y = _set_up(layer, window, weight, batches[0])
+    run = engine(build.model(inputs, {"p": p, "y_out": y}, MOMENTS))
+    found: list[list[SampleRows]] = []
+    for x, target in batches:
+        out = run({"x": x, "y": target.astype(np.float32, copy=False)})
+        found.append([SampleRows(p.T, y.T) for p, y in zip(out["p"], out["y_out"], strict=True)])
+    return found
+
+
+def layer_moments(
+    layer: LinearLayer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
+) -> list[list[Moments]]:
+    """Moments of both halves of the batches, (half, group)."""
+    build, inputs, p, y = _set_up(layer, window, weight, batches[0])
+    turned = build.op("Transpose", p, perm=[0, 2, 1])
+    features = weight.size // weight.shape[layer.weight_axes[0]]
+    outputs = {
+        **gram_strips(build, p, features, "pp"),
+        "yp": build.op("MatMul", y, turned),
+        "sum_p": build.mean(p, 2),
+        "sum_y": build.mean(y, 2),
+        "sum_yy": build.mean(build.op("Mul", y, y), 2),
+        "places": build.op("Shape", p),
+    }
+    run = engine(build.model(inputs, outputs, MOMENTS))
+    halves: list[list[Moments]] = [[], []]
+    for half, (x, target) in zip(halves_of(batches), batches, strict=True):
+        out = run({"x": x, "y": target.astype(np.float32, copy=False)})
+        count = float(out["places"][2])
+        pp, yp = joined_gram(out, features, "pp"), out["yp"].astype(np.float64)
+        p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
+        new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
+        halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new
+    if not halves[1]:  # a single batch, whose samples do not stand on its first axis
+        halves[1] = [Moments(0.0, 0 * m.p, 0 * m.y, 0 * m.pp, 0 * m.yp, 0 * m.yy) for m in halves[0]]
+    return halves
+
+
+@dataclass
+class ChannelSums:
+    """Sums over places of channels: ``count`` places, ``first`` (C,), ``second`` (C, C); ``means`` (n, C): of
+    each sample."""
+
+    count: float
+    first: Array
+    second: Array
+    means: Array
+
+    def __add__(self, other: ChannelSums) -> ChannelSums:
+        means = np.concatenate([self.means, other.means])
+        return ChannelSums(self.count + other.count, self.first + other.first, self.second + other.second, means)
+
+
+def channel_sums(
+    axis: int,
+    occurrences: Sequence[tuple[int, int, int]],
+    size: int,
+    batches: Iterable[Array],
+    samples: Sequence[int],
+    engine: Engine,
+) -> Iterator[ChannelSums]:
+    """For each batch, of channels that stand in ``occurrences`` (start, outer, inner) on an axis of a tensor;
+    ``samples``: how many a batch holds."""
+    loaded: dict[int, Loaded] = {}
+    for x, held in zip(batches, samples, strict=True):
+        if held not in loaded:
+            loaded[held] = engine(_channel_model(axis, occurrences, size, x, held))
+        out = loaded[held]({"x": x})
+        count = float(math.prod(x.shape) // x.shape[axis] * sum(o * i for _, o, i in occurrences))
+        means = out["means"].astype(np.float64).T
+        yield ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+
+
+def _channel_model(
+    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int
+) -> onnx.ModelProto:
+    """x -> moments of its channels over all places, and their means over the places of each sample."""
+    build = Builder()
+    others = [d for d in range(x.ndim) if d != axis]
+    along = next((d for d in others if x.shape[d] == samples), None)  # alone, or with others, each sample's together
+    along = next((d for d in others if x.shape[d] % samples == 0), None) if along is None else along
+    order = [d for d in others if d != along]
+    front = [axis, *order] if along is None else [axis, along, *order]
+    turned = build.op("Transpose", build.op("Cast", "x", to=TensorProto.FLOAT), perm=front)
+    joined = _channels(build, build.op("Reshape", turned, build.ints(x.shape[axis], -1)), occurrences, size)
+    apart = build.op("Reshape", turned, build.ints(x.shape[axis], 1 if along is None else samples, -1))
+    each = _channels(build, build.mean(apart, 2), occurrences, size)
+    places = build.op("Reshape", each, build.ints(size, -1, 1 if along is None else samples))
+    outputs = {
+        "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
+        "mean": build.mean(joined, 1),
+        "means": build.mean(places, 1),
+    }
+    return build.model({"x": x}, outputs, MOMENTS)
+
+
+def _channels(build: Builder, rows: str, occurrences: Sequence[tuple[int, int, int]], size: int) -> str:
+    """(axis, M) -> (C, places M): each channel wherever it occurs."""
+    parts: list[str] = []
+    for start, outer, inner in occurrences:
+        ends = build.ints(start), build.ints(start + outer * size * inner)
+        cut = build.op("Slice", rows, *ends, build.ints(0))
+        spread = build.op("Reshape", cut, build.ints(outer, size, -1))
+        parts.append(build.op("Reshape", build.op("Transpose", spread, perm=[1, 0, 2]), build.ints(size, -1)))
+    return parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=1)

@@ -1,0 +1,185 @@
+"""Samples run through a model once, to see what the channels of its groups are like where they are read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from passes.axes import algebra as terms
+from passes.axes.algebra import Atom, Product, Term
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.channels.statistics import RIDGE, ChannelStatistics, TensorStatistics
+from passes.cost.cost import samples_held
+from passes.graph.model import Array
+from passes.interface.engine import Engine
+from passes.interface.errors import RunError
+from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
+from passes.statistics.moments import ChannelSums, channel_sums
+from passes.statistics.pooled import map_before
+from passes.statistics.segmented_execution import SegmentedRun
+
+PLENTY = 16
+"""Independent samples for each channel from which on the samples that showed a covariance are predicted by it little
+better than others are: by 2 K / n for K of n, an eighth at most."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How the samples of a flow are batched: ``samples`` in each batch; losses are measured on the first ``apart``
+    batches; ``distinct``: share of the samples that are no repetitions of others."""
+
+    samples: Sequence[int]
+    apart: int
+    distinct: float = 1.0
+
+
+@dataclass(frozen=True)
+class _DividedSums:
+    """``apart``: of the samples that losses are measured on; ``rest``: of the others, if there are any."""
+
+    apart: ChannelSums
+    rest: ChannelSums | None
+
+    @property
+    def whole(self) -> ChannelSums:
+        return self.apart if self.rest is None else self.apart + self.rest
+
+
+def observe_channels(
+    typing: Typing,
+    groups: Sequence[ChannelGroup],
+    flow: SegmentedRun,
+    batches: Batches,
+    engine: Engine,
+    kept: Collection[str] = (),
+) -> dict[str, ChannelStatistics]:
+    """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples: that of
+    ``flow``, in which tensors that are ``kept`` stay."""
+    wanted: dict[str, list[ChannelGroup]] = {}
+    for group in groups:
+        for step in group.steps:
+            for tensor in step.consumed:
+                if tensor not in typing.graph.constants and group not in wanted.setdefault(tensor, []):
+                    wanted[tensor].append(group)
+    observer = _Observer(typing, flow, batches, engine)
+    order = {n: node.index for node in typing.graph.nodes for n in node.outputs}
+    found: dict[str, ChannelStatistics] = {}
+    for tensor in sorted(wanted, key=lambda n: order.get(n, -1)):
+        before = {group.name: observer.before(group, tensor) for group in wanted[tensor]}
+        flow.reach(tensor, kept)
+        for group in wanted[tensor]:
+            arrays = [live[tensor] for live in flow.live]
+            sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
+            if sums is not None:
+                found.setdefault(group.name, {})[tensor] = _seen(sums, before[group.name], tensor, batches.distinct)
+    return found
+
+
+class _Observer:
+    """Looks at the tensors that a ``flow`` comes by."""
+
+    def __init__(self, typing: Typing, flow: SegmentedRun, batches: Batches, engine: Engine) -> None:
+        self._typing, self._flow, self._batches, self._engine = typing, flow, batches, engine
+
+    def sums(self, group: ChannelGroup, tensor: str, arrays: Iterable[Array]) -> _DividedSums | None:
+        """Nothing where the channels stand on several axes, or in a way that slices do not reach. ``arrays``: the
+        tensor in each batch."""
+        axis, places = self._places(group, tensor)
+        if not places:
+            return None
+        parts: list[ChannelSums | None] = [None, None]
+        each = channel_sums(axis, places, group.size, arrays, self._batches.samples, self._engine)
+        for at, sums in enumerate(each):
+            half = int(at >= self._batches.apart)
+            part = parts[half]
+            parts[half] = sums if part is None else part + sums
+        first, rest = parts
+        return None if first is None else _DividedSums(first, rest)
+
+    def before(self, group: ChannelGroup, tensor: str) -> _DividedSums | None:
+        """Of the map whose averages a tensor holds, where these are too few to tell of all channels."""
+        axis, places = self._places(group, tensor)
+        source = map_before(self._typing.graph, tensor) if places else None
+        shape = self._typing.graph.shape(tensor)
+        if source is None or not shape:
+            return None
+        each = math.prod(shape) / shape[axis] / samples_held(self._typing.graph)
+        if each * sum(self._batches.samples) >= PLENTY * group.size:
+            return None
+        arrays = self._flow.glance(source)
+        return None if arrays is None else self.sums(group, source, arrays)
+
+    def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
+        """The axis of a tensor on which a group's channels stand, and where; nowhere if it is no such one."""
+        types = self._typing.axes[tensor]
+        axes = [d for d, term in enumerate(types) if group.atom in terms.atoms(term)]
+        return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
+
+
+def _seen(sums: _DividedSums, before: _DividedSums | None, tensor: str, distinct: float) -> TensorStatistics:
+    """``before``: of the map whose averages the tensor holds; ``distinct``: see `Batches`."""
+    whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
+    spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
+    if sums.rest is None or whole.independent >= PLENTY * len(whole.mean):
+        return TensorStatistics(whole.mean, whole.believed(spread), whole.independent)
+    rest = _Estimate.of(sums.rest, tensor)
+    spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
+    apart = _Estimate.of(sums.apart, tensor)
+    off = apart.mean - rest.mean
+    factor = best_factor(partial(rest.believed, spread_rest), apart.covariance + np.outer(off, off), RIDGE)
+    without = TensorStatistics(rest.mean, rest.believed(spread_rest, factor).astype(np.float32), rest.independent)
+    return TensorStatistics(whole.mean, whole.believed(spread, factor), whole.independent, without)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Mean (C,) and covariance (C, C) as samples have them, and how many ``independent`` ones they rest on."""
+
+    mean: Array
+    covariance: Array
+    independent: float
+
+    @classmethod
+    def of(cls, sums: ChannelSums, tensor: str) -> _Estimate:
+        if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
+            raise RunError(f"{tensor} is not finite on the samples")
+        mean = sums.first / sums.count
+        covariance = sums.second / sums.count - np.outer(mean, mean)
+        return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))
+
+    def of_share(self, distinct: float) -> _Estimate:
+        """The same where only this share of the samples is no repetition."""
+        return replace(self, independent=max(1.0, distinct * self.independent)) if distinct < 1 else self
+
+    def believed(self, before: _Estimate | None, factor: float = 1.0) -> Array:
+        """The covariance that fresh samples are expected to have. ``before``: of the map that was averaged; ``factor``:
+        of the formula's share of what the covariance is shrunk toward."""
+        if before is None:
+            return shrunk(self.covariance, self.independent, factor)
+        return shrunk_toward(self.covariance, self.independent, before.believed(None), factor)
+
+
+def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:
+    """(start, outer, inner) of each place of ``atom`` on an axis; none where one of them is no such block."""
+    term = terms.resolve(term)
+    if isinstance(term, Atom):
+        return [(0, 1, 1)] if term is atom else []
+    if isinstance(term, Product):
+        at = [i for i, factor in enumerate(term.factors) if factor is atom]
+        if len(at) != 1 or sum(a is atom for a in terms.atoms(term)) != 1:
+            return []
+        outer, inner = (terms.size(terms.product(f)) for f in (term.factors[: at[0]], term.factors[at[0] + 1 :]))
+        return [(0, outer, inner)]
+    found, start = [], 0
+    for part in term.parts:
+        inside = occurrences(part, atom)
+        if not inside and atom in terms.atoms(part):
+            return []
+        found += [(start + s, outer, inner) for s, outer, inner in inside]
+        start += terms.size(part)
+    return found

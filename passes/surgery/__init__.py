@@ -1,0 +1,1 @@
+"""A plan carried out: tensors cut, consumers mixed, integers that name sizes updated."""

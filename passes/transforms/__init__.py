@@ -1,0 +1,1 @@
+"""Passes that keep what a model computes: one form for what exporters write in several, constants folded."""

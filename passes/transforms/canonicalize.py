@@ -1,0 +1,56 @@
+"""Normalise: one form for what exporters write in several ways, so that later passes need not know them all.
+
+- calls of local functions are inlined;
+- Constant nodes become initializers of the same name;
+- first states of recurrent layers that are zero are left out;
+- sparse weights become dense, where that takes little more room;
+- what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
+  by the engine that runs models, where that costs no second copy of a large weight and does not grow; quantised
+  weights stay as they are.
+
+Weights and names are otherwise left as they are; the input model is not modified.
+"""
+
+from __future__ import annotations
+
+import onnx
+
+from passes.graph.functions import inlined
+from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
+from passes.interface.engine import Engine
+from passes.shapes.constants import constant_tensor
+from passes.shapes.overridable_inputs import list_initializers, lists_all, overridable
+from passes.transforms.densify import sparse_to_dense
+from passes.transforms.fold_constants import fold_constants
+from passes.transforms.zero_states import drop_zero_states
+
+__all__ = ["canonicalize", "drop_unused_initializers", "node_reads", "replace_nodes"]
+
+
+def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.ModelProto:
+    """A normalised copy of ``model``; without an ``engine`` its computed constants stay computed in the graph."""
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result = inlined(result)
+    listed = model.ir_version >= 4 and lists_all(model)
+    defaults = overridable(model)
+    sparse_to_dense(result.graph)
+    _constants_to_initializers(result.graph)
+    drop_zero_states(result.graph, defaults)
+    if engine is not None:
+        fold_constants(result, defaults, engine)
+    if listed:
+        list_initializers(result.graph)
+    return result
+
+
+def _constants_to_initializers(graph: onnx.GraphProto) -> None:
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        tensor = constant_tensor(node)
+        if tensor is None:
+            kept.append(node)
+        else:
+            graph.initializer.add().CopyFrom(tensor)
+            graph.initializer[-1].name = node.output[0]
+    replace_nodes(graph, kept)

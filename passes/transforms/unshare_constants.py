@@ -1,0 +1,159 @@
+"""Each reader of a small constant gets a copy of its own, so that what only shares a constant is tied to nothing.
+
+    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), as tools that merge equals leave it)
+    After:   y = Conv(x, w, zeros)  z = Conv(y, v, zeros_2)
+
+After the surgery, copies that are still equal become one tensor again, under the old name.
+
+Where the line is. A copy is made of a *vector* (at most one axis is longer than one): biases, per-channel scales,
+slopes, statistics; and of a small constant with more axes that only elementwise ops and norms read. The *weights* of a
+layer (the filter of a Conv, the matrix of a Gemm or an LSTM, the table of a Gather) stay one tensor, whatever their
+size: a file that shares them means it, a copy would cost what sharing saved, and they are cut once, alike for every
+reader. Scalars tie nothing. What callers may override stays one tensor, and so does what is read by a control-flow body
+or is an output of the graph: there the copies go to the other readers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import onnx
+
+from passes.graph.model import _names_in
+from passes.graph.nodes import fresh
+from passes.transforms.canonicalize import node_reads
+
+LONGEST = 2**16
+"""Elements of the longest vector that is copied."""
+SMALL = 4096
+"""Elements of the largest constant of several axes that is copied."""
+MARK = "\x00copy of "
+"""Begins the doc string of a copy: its original's name, a line break and its original's doc string follow."""
+
+_WEIGHTS: dict[str, frozenset[int]] = {
+    **dict.fromkeys(("Conv", "ConvTranspose", "DeformConv", "ConvInteger"), frozenset([1])),
+    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger"), frozenset([0, 1])),
+    **dict.fromkeys(("RNN", "GRU", "LSTM"), frozenset([1, 2])),
+    **dict.fromkeys(("Gather", "GatherElements", "GatherND"), frozenset([0])),
+}
+"""Inputs that hold the weights of a layer, by op."""
+_POINTWISE = frozenset(
+    {
+        *("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "Mod", "Where", "PRelu"),
+        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"),
+        *("BatchNormalization", "LayerNormalization", "RMSNormalization"),
+    }
+)
+
+
+def is_weight(node: onnx.NodeProto, k: int) -> bool:
+    """Whether input ``k`` of ``node`` holds the weights of a layer."""
+    return node.op_type == "Einsum" or k in _WEIGHTS.get(node.op_type, ())
+
+
+def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give every reader of a small constant in ``model`` its own, in place; the model."""
+    graph = model.graph
+    readers: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    bodies: set[str] = {v.name for v in graph.output}
+    for index, node in enumerate(graph.node):
+        for k, name in enumerate(node.input):
+            readers[name].append((index, k))
+        if any(a.HasField("g") or a.graphs for a in node.attribute):
+            bodies |= node_reads(node) - set(node.input)
+    given = {v.name for v in graph.input}
+    names = {t.name for t in graph.initializer}
+    overridable = set() if names <= given else given  # where all are inputs, exporters wrote them so out of habit
+    moved: dict[str, list[tuple[int, int]]] = {}
+    for tensor in graph.initializer:
+        if tensor.name in overridable:
+            continue
+        places = [p for p in readers[tensor.name] if not is_weight(graph.node[p[0]], p[1])]
+        if not _is_small(tensor, [graph.node[index].op_type for index, _ in places]):
+            continue
+        kept = tensor.name in bodies or len(places) < len(readers[tensor.name])
+        if len(places) > (0 if kept else 1):
+            moved[tensor.name] = places if kept else places[1:]
+    if not moved:
+        return model
+    taken = {*_names_in(graph)}
+    for tensor in list(graph.initializer):
+        for number, (index, k) in enumerate(moved.get(tensor.name, ()), 2):
+            copy = graph.initializer.add()
+            copy.CopyFrom(tensor)
+            copy.name = fresh(f"{tensor.name}_{number}", taken)
+            copy.doc_string = f"{MARK}{tensor.name}\n{tensor.doc_string}"
+            graph.node[index].input[k] = copy.name
+    return model
+
+
+def _is_small(tensor: onnx.TensorProto, ops: list[str]) -> bool:
+    dims = [int(n) for n in tensor.dims]
+    size = math.prod(dims)
+    if size <= 1 or tensor.data_type == onnx.TensorProto.STRING:
+        return False
+    if size == max(dims):
+        return size <= LONGEST
+    return size <= SMALL and _POINTWISE.issuperset(ops)
+
+
+def original(tensor: onnx.TensorProto) -> str:
+    """Name of the constant that ``tensor`` is a copy of; ``""`` if it is none."""
+    return tensor.doc_string[len(MARK) :].partition("\n")[0] if tensor.doc_string.startswith(MARK) else ""
+
+
+def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let the copies in ``model`` that equal one another, or their original, be one tensor, in place; it."""
+    graph = model.graph
+    copies = [t for t in graph.initializer if original(t)]
+    if not copies:
+        return model
+    read = {v.name for v in graph.output}.union(*(node_reads(node) for node in graph.node))
+    held: dict[str, list[onnx.TensorProto]] = defaultdict(list)
+    for tensor in graph.initializer:
+        if not original(tensor) and tensor.name in read:
+            held[tensor.name].append(tensor)
+    names: dict[str, str] = {}
+    for copy in copies:
+        first = original(copy)
+        given = copy.doc_string.partition("\n")[2]
+        copy.ClearField("doc_string")
+        if given:
+            copy.doc_string = given
+        if copy.name not in read:
+            continue
+        same = next((t for t in held[first] if _equal(t, copy)), None)
+        if same is not None:
+            names[copy.name] = names.get(same.name, same.name)
+        elif not held[first] and first not in read:  # nothing holds the old name any more
+            names[copy.name] = first
+        if same is None:
+            held[first].append(copy)
+    _rename(graph, names, {n for n in names.values() if n not in read})
+    return model
+
+
+def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
+    if (one.data_type, *one.dims) != (two.data_type, *two.dims):
+        return False
+    return bool(onnx.numpy_helper.to_array(one).tobytes() == onnx.numpy_helper.to_array(two).tobytes())
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str], freed: set[str]) -> None:
+    """Let nodes read what ``names`` maps their inputs to; the first copy that maps to a ``freed`` name is called so."""
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            if name in names:
+                node.input[k] = names[name]
+    takers = {name: copy for copy, name in reversed(names.items()) if name in freed}
+    for index in reversed(range(len(graph.initializer))):
+        name = graph.initializer[index].name
+        if name in freed or (name in names and takers.get(names[name]) != name):
+            del graph.initializer[index]
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            tensor.name = names[tensor.name]
+            for value in graph.input:
+                if value.name == tensor.name:
+                    value.CopyFrom(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))

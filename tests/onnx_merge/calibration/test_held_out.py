@@ -1,0 +1,235 @@
+"""Samples that outputs are measured on, and nothing is fitted to: whatever they hold, the result is the same model."""
+
+import io
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from onnx.numpy_helper import from_array
+
+from onnx_merge import optimize, sweep
+from onnx_merge.calibration.array_files import spaced
+from onnx_merge.calibration.splits import held_count, held_rows, to_load
+from onnx_merge.config.options import Options
+from onnx_merge.errors import InputError
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.report.table import render
+from onnx_merge.runtime.session import CPU
+
+MODEL = """<ir_version: 8, opset_import: ["" : 17]> net (float[{batch},{shape}] x) => (float[{batch},6] y) {{
+    f = Flatten(x)  a = Gemm<transB=1>(f, a_w)  r = Relu(a)  y = Gemm<transB=1>(r, y_w)
+}}"""
+
+
+def model(*shape, batch="N", hidden=24):
+    made = onnx.parser.parse_model(MODEL.format(batch=batch, shape=",".join(map(str, shape))))
+    rng = np.random.default_rng(0)
+    for name, size in {"a_w": (hidden, int(np.prod(shape))), "y_w": (6, hidden)}.items():
+        made.graph.initializer.append(from_array(rng.standard_normal(size).astype(np.float32), name))
+    return made
+
+
+def rows(count, *shape):
+    return np.random.default_rng(1).standard_normal((count, *shape)).astype(np.float32)
+
+
+def spoilt(x, asked, count, **split):
+    """``x`` with other samples where some are held out of ``asked``."""
+    read = np.array(spaced(len(x), asked))
+    at = read[held_rows(len(read), held_count(len(read), count, **split), 0, split.get("unit", 1))]
+    other = x.copy()
+    other[at] = 50 * np.random.default_rng(2).standard_normal((len(at), *x.shape[1:]))
+    return other, len(at)
+
+
+def written(made):
+    """Without what the file says of itself, which was measured on the samples held out."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(made)
+    del bare.metadata_props[:]
+    return bare.SerializeToString(deterministic=True)
+
+
+class Reader:
+    def __init__(self, items):
+        self.items = iter(items)
+
+    def get_next(self):
+        return next(self.items, None)
+
+
+def file_of(x, folder):
+    np.savez(folder / "x.npz", x=x)
+    return folder / "x.npz"
+
+
+def folder_of(x, folder):
+    for k, row in enumerate(x):
+        np.save(folder / f"{k:04}.npy", row)
+    return folder
+
+
+SOURCES = {
+    "file": file_of,
+    "folder": folder_of,
+    "array": lambda x, folder: x,
+    "list": lambda x, folder: list(x),
+    "reader": lambda x, folder: Reader([{"x": row[None]} for row in x]),
+    "generator": lambda x, folder: ({"x": row} for row in x),
+    "pair": lambda x, folder: (range(len(x)), lambda k: x[k]),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_the_result_does_not_depend_on_them(kind, tmp_path):
+    x = rows(80, 6)
+    other, held = spoilt(x, to_load(256), 256)
+    assert held == 16
+    found = []
+    for k, samples in enumerate((x, other)):
+        (tmp_path / f"{k}").mkdir()
+        found.append(optimize(model(6), keep=0.5, gate=False, calib=SOURCES[kind](samples, tmp_path / f"{k}")))
+    assert written(found[0][0]) == written(found[1][0])
+    assert found[0][1].fidelity.relative_l2 != found[1][1].fidelity.relative_l2
+    for _, result in found:
+        close = result.fidelity
+        assert (close.held_out, close.samples, close.fitted, close.in_sample) == (16, 16, 64, False)
+
+
+@pytest.mark.parametrize(
+    ("total", "options", "held", "fitted"),
+    [(400, {}, 32, 256), (280, {}, 35, 245), (60, {"calib_samples": 40}, 16, 40), (100, {"check_n": 5}, 5, 84)],
+)
+def test_how_many(total, options, held, fitted):
+    _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6), **options)
+    close = result.fidelity
+    assert (close.held_out, close.samples, close.fitted) == (held, held, fitted)
+
+
+def test_a_fixed_batch():
+    x = rows(64, 6)
+    other, held = spoilt(x, to_load(256), 256, unit=8)
+    found = [optimize(model(6, batch=8), keep=0.5, gate=False, calib=samples) for samples in (x, other)]
+    assert written(found[0][0]) == written(found[1][0])
+    assert [(r.fidelity.held_out, r.fidelity.fitted) for _, r in found] == [(16, 48)] * 2
+
+
+@pytest.mark.parametrize("total", [200, 56])
+def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, monkeypatch):
+    """The first layer has use for twice as many: of 200 they come from the file, of 56 they are mirror images."""
+    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    x, made = rows(total, 1, 8, 8), model(1, 8, 8, hidden=96)
+    found = []
+    for k, samples in enumerate((x, spoilt(x, to_load(40), 40)[0])):
+        np.savez(tmp_path / f"{k}.npz", x=samples)
+        found.append(optimize(made, keep=0.5, gate=False, calib=tmp_path / f"{k}.npz"))
+    said = "80 of the samples served" if total == 200 else "mirror images served too"
+    assert any(said in note for note in found[0][1].notes)
+    assert [r.fidelity.fitted for _, r in found] == [80, 80] and found[0][1].fidelity.held_out == 16
+    if total == 56:
+        assert written(found[0][0]) == written(found[1][0])
+
+
+def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    path = file_of(rows(200, 1, 8, 8), tmp_path)
+    comparison = Comparison(model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU)
+    measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
+    (further,) = comparison.further(comparison.calibration())
+    feeds, what = further()
+    assert what == "80 of the samples served" and len(measured) == 16
+    assert not measured & {row.tobytes() for row in feeds["x"]}
+
+
+@pytest.mark.parametrize("total", [1, 31])
+def test_too_few_to_divide(total):
+    _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6), method="reconstruct")
+    close = result.fidelity
+    assert close.samples == total
+    fits = total > 1  # one sample is too few to solve for: merged by weights
+    assert (close.in_sample, close.held_out, close.fitted) == ((True, 0, total) if fits else (False, 1, None))
+
+
+@pytest.mark.parametrize("options", [{"method": "merge"}, {"method": "prune"}, {"lossless": True, "keep": None}])
+def test_nothing_is_kept_from_whoever_does_not_fit(options):
+    wanted = {k: v for k, v in {"keep": 0.5, "gate": False, **options}.items() if v is not None}
+    made = model(6)
+    made.graph.initializer[0].raw_data = from_array(np.repeat(rows(12, 6), 2, 0), "a_w").raw_data
+    _, result = optimize(made, calib=rows(20, 6), **wanted)
+    close = result.fidelity
+    assert (close.samples, close.held_out, close.fitted, close.in_sample) == (20, 20, None, False)
+
+
+def test_made_up_ones_are_others_than_those_fitted_to():
+    for options in ({}, {"calib": "synthetic"}, {"max_drop": 1.0, "keep": None}):
+        wanted = {k: v for k, v in {"keep": 0.5, "gate": False, **options}.items() if v is not None}
+        comparison = Comparison(model(1, 8, 8), Options.make(wanted), CPU)
+        fitted = {row.tobytes() for row in comparison.calibration().feeds["x"]}
+        feeds = comparison.samples.feeds if comparison.samples else comparison._random(comparison.session, 64)
+        assert len(feeds["x"]) >= 64 and not fitted & {row.tobytes() for row in feeds["x"]}
+        assert not comparison.real
+
+
+def test_inputs_that_hold_different_numbers_of_samples():
+    """Two rows of one input belong to three of the other: which rows are samples is not known."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[2,6] x, float[3,6] z) => (float[2,6] y) {
+        a = Gemm<transB=1>(x, a_w)  r = Relu(a)  h = Gemm<transB=1>(r, y_w)
+        s = ReduceSum<keepdims=0>(z)  y = Add(h, s) }"""
+    made = onnx.parser.parse_model(text)
+    made.graph.initializer.extend(model(6).graph.initializer)
+    options = Options.make({"keep": 0.5, "calib": {"x": rows(60, 6), "z": rows(60, 6)}})
+    with pytest.raises(InputError, match="does not run on the samples"):
+        Comparison(made, options, CPU)
+
+
+def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monkeypatch):
+    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    path, x = file_of(rows(200, 1, 8, 8), tmp_path), rows(150, 1, 8, 8)
+    np.savez(tmp_path / "l.npz", x=x, labels=np.arange(150) % 6)
+    options = Options.make({"keep": 0.5, "calib": path, "labels": tmp_path / "l.npz"})
+    comparison = Comparison(model(1, 8, 8, hidden=96), options, CPU)
+    measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
+    (further,) = comparison.further(comparison.calibration())
+    assert not measured & {row.tobytes() for row in further()[0]["x"]} and len(measured) > 100
+
+
+class TestLabels:
+    def save(self, folder, x):
+        np.savez(folder / "labels.npz", x=x, labels=np.arange(len(x)) % 6)
+        return folder / "labels.npz"
+
+    def test_are_held_out_from_other_samples(self, tmp_path):
+        x = rows(80, 6)
+        _, result = optimize(model(6), keep=0.5, gate=False, labels=self.save(tmp_path, x[:40]), calib=x[40:])
+        close = result.fidelity
+        assert (close.samples, close.held_out, close.fitted, close.in_sample) == (40, 40, 40, False)
+        assert result.accuracy.samples == 40
+
+    def test_that_are_the_same_as_the_others_are_divided(self, tmp_path):
+        labels = self.save(tmp_path, rows(400, 6))
+        _, result = optimize(model(6), keep=0.5, gate=False, labels=labels, calib=labels)
+        assert result.fidelity.fitted == 256 and result.accuracy.samples == 144 == result.fidelity.held_out
+
+    def test_that_are_too_few_to_divide(self, tmp_path):
+        labels = self.save(tmp_path, rows(20, 6))
+        _, result = optimize(model(6), keep=0.5, gate=False, labels=labels, calib=labels)
+        assert result.accuracy.samples == 20 == result.fidelity.fitted and result.fidelity.in_sample
+
+    def test_alone_are_fitted_to_by_nothing(self, tmp_path):
+        _, result = optimize(model(6), keep=0.5, gate=False, labels=self.save(tmp_path, rows(40, 6)))
+        close = result.fidelity
+        assert (close.samples, close.held_out, close.fitted) == (40, 40, 256) and close.real
+
+
+def test_a_sweep_measures_on_them_too(tmp_path):
+    found = sweep(model(6), tmp_path / "sizes", start=0.4, stop=0.8, steps=2, gate=False, calib=rows(80, 6))
+    assert [(p.fidelity.held_out, p.fidelity.fitted) for p in found.points] == [(16, 64)] * 2
+
+
+def test_it_is_said_in_the_table():
+    for total, said in ((80, "on 16 held-out samples (64 fitted)"), (20, "on 20 in-sample samples (20 fitted)")):
+        _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6))
+        text = render(result, io.StringIO())
+        assert said.split(" (")[0] in text and said.split(" (")[1] in text

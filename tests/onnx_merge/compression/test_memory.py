@@ -1,0 +1,141 @@
+"""The peak of a run stays under --memory-limit and what Python and the libraries take, whatever the model is like."""
+
+import contextlib
+import importlib.util
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+from memorynets import CASES
+
+from onnx_merge.calibration.load import load_calibration
+from onnx_merge.config.options import Options
+from onnx_merge.inputs.assignments import find_assignments, sample_sizes
+from onnx_merge.inputs.feeds import read_arrays
+from onnx_merge.inputs.memory_fit import EDGES, fit_to_memory
+from onnx_merge.inputs.npz_rows import LARGE, StoredArray
+from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.sweeping.candidates import CandidateResult
+from onnx_merge.sweeping.sweep import run as run_sweep
+
+LIMIT, LIBRARIES = 600, 500
+"""Megabytes."""
+RUN = """import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(code, peak // (1024 if sys.platform == "darwin" else 1))"""
+"""In a process of its own, which is small: what is forked from a large one begins with that one's peak."""
+
+
+def peak(folder, case, *args):
+    """Megabytes that a run of the tool takes at most."""
+    onnx.save(case.model(), folder / "in.onnx")
+    if case.calib is not None:
+        samples = np.random.default_rng(1).standard_normal(case.calib, np.float32)
+        np.savez(folder / "calib.npz", x=samples)
+        args = ("--calib", str(folder / "calib.npz"), *args)
+    tool = [sys.executable, "-m", "onnx_merge", str(folder / "in.onnx"), str(folder / "out.onnx"), "--force", "--quiet"]
+    limit = ("--memory-limit", f"{LIMIT}MB", "--provider", "cpu")
+    run = [sys.executable, "-c", RUN, *tool, *limit, *args]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    code, kilobytes = map(int, done.stdout.split())
+    assert code == 0, done.stderr
+    return kilobytes / 1000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="the system does not tell the peak")
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_keeps_to_the_limit(tmp_path, name):
+    assert peak(tmp_path, CASES[name], "--keep", "0.5", "--no-gate") < LIMIT + LIBRARIES
+
+
+def test_images_are_smaller_where_few_large_ones_fit():
+    model = CASES["u-net"].model()
+    inputs = Session(model).inputs
+    edges = []
+    for memory in (10**8, 6 * 10**8, 10**11):
+        found = fit_to_memory(model, inputs, CPU, {}, memory)
+        edges.append(dict(found.sizes).get("x", (1, 3, EDGES[0], EDGES[0]))[2])
+        assert found.each is not None
+        assert bool(found.notes) == (edges[-1] < EDGES[0])
+    assert edges == sorted(edges) and edges[0] == EDGES[-1] < edges[1] < edges[-1] == EDGES[0]
+
+
+def test_attention_between_all_pixels_is_never_tried_on_large_images(monkeypatch):
+    """It grows with the square of their number: 10 GB at 224 x 224."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,1] y)
+        <int64[3] t = {0,3,-1}> {
+        v = Reshape(x, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  y = ReduceMax<axes=[2]>(p) }"""
+    model = onnx.parser.parse_model(text)
+    session, largest, run = Session(model), [0], Session.run
+
+    def recorded(self, feeds):
+        largest.append(max((n for a in feeds.values() for n in a.shape), default=0))
+        return run(self, feeds)
+
+    monkeypatch.setattr(Session, "run", recorded)
+    found = find_assignments(session, model=model)
+    assert sample_sizes(session, found, model, {}) == ({}, "")
+    chosen = fit_to_memory(model, session.inputs, CPU, {}, 20 * 10**9)
+    assert dict(chosen.sizes) == {"x": (1, 3, 64, 64)} and "64 x 64" in chosen.notes[0]
+    assert max(largest) < 100
+
+
+def test_sizes_that_are_given_stay():
+    model = CASES["u-net"].model()
+    assert fit_to_memory(model, Session(model).inputs, CPU, {"x": (1, 3, 224, 224)}, 10**8).sizes == {
+        "x": (1, 3, 224, 224)
+    }
+    fixed = CASES["classifier at 320 x 320"].model()
+    assert not fit_to_memory(fixed, Session(fixed).inputs, CPU, {}, 10**8).sizes
+
+
+def test_fewer_samples_are_compared_at_once_where_they_are_large():
+    model = CASES["classifier at 320 x 320"].model()
+    small, large = (fit_to_memory(model, Session(model).inputs, CPU, {}, memory) for memory in (10**8, 10**10))
+    one = {"x": np.zeros((3, 3, 320, 320), np.float32)}
+    assert 1 <= small.together(one).most < large.together(one).most
+    assert large.together({"x": np.zeros((3, 3, 640, 640), np.float32)}).most < large.together(one).most
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_of_a_large_file_only_the_rows_are_read_that_serve(tmp_path, save):
+    rows = LARGE // (4 * 1000) + 1
+    whole = np.arange(rows * 1000, dtype=np.float32).reshape(rows, 1000)
+    save(tmp_path / "x.npz", x=whole, y=np.arange(rows))
+    found = read_arrays(tmp_path / "x.npz")
+    assert isinstance(found["x"], StoredArray) and found["x"].shape == whole.shape
+    assert not isinstance(found["y"], StoredArray)
+    picked = [0, 3, rows - 1]
+    assert np.array_equal(found["x"][picked], whole[picked])
+    assert np.array_equal(np.asarray(found["x"]), whole)
+
+
+def test_as_many_of_the_users_samples_are_read_as_fit(tmp_path):
+    model = CASES["classifier at 320 x 320"].model()
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 3, 320, 320), np.float32))
+    each = 4 * 3 * 320 * 320
+    found = load_calibration(tmp_path / "x.npz", Session(model).inputs, most=5.5 * each)
+    assert len(found) == 5 and found.notes == ("5 samples were read: more do not fit --memory-limit",)
+    few = load_calibration({"x": np.zeros((5, 3, 320, 320), np.float32)}, Session(model).inputs, most=50.0 * each)
+    assert len(few) == 5 and not few.notes
+
+
+def test_the_processes_of_a_sweep_share_the_limit(tmp_path):
+    onnx.save(CASES["recurrent"].model(), tmp_path / "in.onnx")
+    seen = []
+
+    class Three:
+        processes, sends = 3, False
+
+        def run(self, job, keeps):
+            seen.append(job.options.memory_limit)
+            yield from (CandidateResult(keep, reason="not made") for keep in ())
+
+    options = Options.make({"keep": 1.0, "method": "merge", "memory_limit": "900MB"})
+    with contextlib.suppress(IndexError, ValueError):
+        run_sweep(tmp_path / "in.onnx", tmp_path / "sizes", options, (0.5,), contextlib.nullcontext(Three()))
+    assert seen == [300_000_000]

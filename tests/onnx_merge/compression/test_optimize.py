@@ -1,0 +1,447 @@
+"""From Python: the whole way of a model, with what is written, what is not, and what is told."""
+
+import dataclasses
+import errno
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+import onnx_merge
+from onnx_merge.compression import optimize as run
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.optimize import optimize
+from onnx_merge.errors import (
+    FidelityError,
+    InputError,
+    NotCompressibleError,
+    OnnxMergeError,
+    StructureError,
+    UsageError,
+)
+from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.io import load, save
+from onnx_merge.runtime.session import Session
+
+MODELS = Path(__file__).parents[3] / "models"
+CHAIN = """
+<ir_version: 8, opset_import: ["" : 17]>
+chain (float[N,3,8,8] x) => (float[N,4] y) {
+    [first] a = Conv<pads = [1,1,1,1]>(x, w1, b1)
+    [relu] b = Relu(a)
+    [second] c = Conv<pads = [1,1,1,1]>(b, w2, b2)
+    d = Relu(c)
+    e = GlobalAveragePool(d)
+    f = Flatten(e)
+    [head] y = Gemm<transB = 1>(f, w3, b3)
+}
+"""
+SIZES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (4, 12), "b3": (4,)}
+
+
+def filled(text, sizes, seed=0):
+    """A model in ONNX's text form, with random weights."""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(seed)
+    for name, size in sizes.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    return model
+
+
+def chain():
+    return filled(CHAIN, SIZES)
+
+
+@pytest.fixture
+def source(tmp_path):
+    path = tmp_path / "in.onnx"
+    onnx.save(chain(), path)
+    return path
+
+
+def sha(path):
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def shapes(model):
+    return {t.name: tuple(t.dims) for t in model.graph.initializer}
+
+
+def test_a_file_becomes_a_smaller_file(source, tmp_path):
+    before = sha(source)
+    model, result = optimize(source, tmp_path / "out.onnx", keep=0.5, allocation="uniform")
+    assert shapes(model)["w1"] == (4, 3, 3, 3) and shapes(model)["w2"] == (6, 4, 3, 3) and shapes(model)["w3"] == (4, 6)
+    assert names(tmp_path) == ["in.onnx", "out.onnx"]
+    assert sha(source) == before == result.input.sha256
+    assert sha(tmp_path / "out.onnx") == result.output.sha256
+    assert (result.input.path, result.output.path) == (str(source), str(tmp_path / "out.onnx"))
+    assert result.before.bytes == source.stat().st_size
+    assert result.after.bytes == (tmp_path / "out.onnx").stat().st_size < result.before.bytes
+    assert result.before.params == 8 * 27 + 8 + 12 * 72 + 12 + 48 + 4
+    assert result.after.params == 4 * 27 + 4 + 6 * 36 + 6 + 24 + 4
+    assert result.after.macs == 64 * (4 * 27 + 6 * 36) + 24
+    assert [(g.name, g.size, g.kept, g.status) for g in result.groups] == [
+        ("first", 8, 4, "shrunk"),
+        ("second", 12, 6, "shrunk"),
+        ("head", 4, 4, "frozen"),
+    ]
+    assert result.groups[0].consumers == ("second",) and result.groups[2].reason == "y is a graph output"
+    assert result.fidelity.samples == 64 and result.fidelity.source == "random"
+    assert -1 <= result.fidelity.cosine < 1
+    assert result.accuracy is None and result.notes == () and result.argv == ()
+    assert set(result.seconds) >= {"load", "plan", "check", "save", "total"}
+
+
+def test_a_model_in_memory_needs_no_disk(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = chain()
+    content = model.SerializeToString()
+    smaller, result = optimize(model, keep=0.5)
+    assert model.SerializeToString() == content
+    assert names(tmp_path) == []
+    assert result.input.path is None and result.input.sha256 == hashlib.sha256(content).hexdigest()
+    assert result.output.path is None
+    assert result.output.sha256 == hashlib.sha256(smaller.SerializeToString()).hexdigest()
+    assert result.after.bytes == smaller.ByteSize()
+
+
+def test_a_model_in_memory_can_be_saved(tmp_path):
+    optimize(chain(), str(tmp_path / "model.onnx"), keep=0.5)
+    assert names(tmp_path) == ["model.onnx"]
+    with pytest.raises(UsageError, match="name a file in it, such as .*model.onnx"):
+        optimize(chain(), tmp_path, keep=0.5)
+
+
+def test_the_package_gives_the_function_whatever_was_imported_before():
+    assert onnx_merge.optimize is optimize
+    assert onnx_merge.Options.__name__ == "Options" and issubclass(onnx_merge.UsageError, onnx_merge.OnnxMergeError)
+    assert {"optimize", "Result", "errors"} <= set(dir(onnx_merge))
+    with pytest.raises(AttributeError, match="no attribute 'optimise'"):
+        _ = onnx_merge.optimise
+
+
+def test_keep_1_writes_an_unchanged_copy(source, tmp_path):
+    model, result = optimize(source, tmp_path / "out.onnx", keep=1, provenance=False)
+    assert onnx.load(tmp_path / "out.onnx") == model == onnx.load(source)
+    assert result.fidelity.cosine == 1.0 and result.fidelity.relative_l2 == 0.0
+    assert {g.status for g in result.groups} == {"kept", "frozen"}
+    assert (result.before.params, result.before.nodes) == (result.after.params, result.after.nodes)
+
+
+def test_that_nothing_shrinks_is_an_error_with_its_reason(source, tmp_path):
+    cases = {
+        "no group can lose a block of 32 channels at this share: use a smaller --keep or --align 1": {
+            "keep": 0.9,
+            "align": 32,
+            "allocation": "uniform",
+            "method": "prune",
+        },
+        "too small to lose a channel": {"keep": 0.99},
+        "no channel is free": {"lossless": True},
+        "excluded by '.*': exclude less": {"keep": 0.5, "exclude": ".*"},
+    }
+    for reason, options in cases.items():
+        with pytest.raises(NotCompressibleError, match=reason.replace("*", r"\*").replace(".", r"\.", 1)) as caught:
+            optimize(source, tmp_path / "out.onnx", report=tmp_path / "r.json", **options)
+        assert caught.value.exit_code == 4
+    assert names(tmp_path) == ["in.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "reason"),
+    [
+        ("g (float[N,3] x) => (float[N,4] y) { y = MatMul(x, w) }", {"w": (3, 4)}, "y: y is a graph output"),
+        ("g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }", {}, "the model has no layer with weights"),
+    ],
+)
+def test_models_in_which_nothing_can_go(text, sizes, reason):
+    with pytest.raises(NotCompressibleError, match=reason):
+        optimize(filled(f'<ir_version: 8, opset_import: ["" : 17]> {text}', sizes), keep=0.5)
+
+
+def test_lossless_takes_what_is_free():
+    model = chain()
+    weight = onnx.numpy_helper.to_array(model.graph.initializer[0]).copy()
+    bias = onnx.numpy_helper.to_array(model.graph.initializer[1]).copy()
+    weight[5], bias[5] = 2 * weight[1], 2 * bias[1]
+    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, "w1"))
+    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(bias, "b1"))
+    smaller, result = optimize(model, lossless=True)
+    assert shapes(smaller)["w1"] == (7, 3, 3, 3)
+    assert result.fidelity.relative_l2 < 1e-5
+    assert result.groups[0].method == "lossless"
+
+
+def test_the_amount_may_be_said_for_some_layers_only():
+    first = optimize(chain(), keep_layer={"^first$": 0.5})[1].groups[0]
+    assert (first.kept, first.method) == (4, "reconstruct")
+
+
+def test_layers_can_have_other_shares_or_none():
+    result = optimize(chain(), keep=0.5, keep_layer={"second": 0.25}, exclude="first")[1]
+    assert [(g.kept, g.status) for g in result.groups[:2]] == [(8, "excluded"), (3, "shrunk")]
+    for options in ({"exclude": "absent"}, {"keep_layer": {"absent": 0.5}}):
+        with pytest.raises(UsageError, match="'absent' matches no layer"):
+            optimize(chain(), keep=0.5, **options)
+
+
+def test_coupled_groups_can_be_left_alone():
+    model = onnx.load(MODELS / "digits_cnn.onnx")
+    result = optimize(model, keep=0.9, coupled=False)[1]
+    assert "excluded" in {g.status for g in result.groups}
+    assert "excluded" not in {g.status for g in optimize(model, keep=0.9)[1].groups}
+
+
+def test_methods_and_criteria():
+    outputs = {}
+    for options in ({}, {"method": "prune"}, {"select": "l2"}, {"select": "reprune"}, {"select": "reprune-kernel"}):
+        model, result = optimize(chain(), keep=0.5, allocation="uniform", **options)
+        outputs[str(options)] = model.SerializeToString()
+        assert result.groups[0].kept == 4
+    assert len(set(outputs.values())) > 1
+    assert optimize(chain(), keep=0.5, allocation="uniform")[0].SerializeToString() == outputs["{}"]
+
+
+def test_labels_give_accuracy_and_samples():
+    labels = MODELS / "digits_test.npz"
+    result = optimize(MODELS / "digits_cnn.onnx", keep=0.9, labels=labels, check_n=50)[1]
+    assert result.accuracy.before == pytest.approx(99.6) and result.accuracy.samples == 500
+    assert 0 <= result.accuracy.after <= 100
+    assert result.fidelity.samples == 50 and result.fidelity.source == f"labels {labels}"
+    assert result.fidelity.top1_agreement is not None
+
+
+def test_samples_without_labels():
+    path = MODELS / "digits_calib.npz"
+    result = optimize(MODELS / "digits_mlp.onnx", keep=0.9, calib=str(path))[1]
+    assert result.accuracy is None and result.fidelity.source == f"calib {path}"
+    with pytest.raises(UsageError, match="holds no labels"):
+        optimize(MODELS / "digits_mlp.onnx", keep=0.9, labels=path)
+
+
+def test_bad_samples_are_found_before_the_work(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(Job, "compress", None)
+    np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 9, 9), np.float32), y=np.zeros(2))
+    with pytest.raises(InputError, match="must have shape"):
+        optimize(source, keep=0.5, labels=tmp_path / "s.npz")
+    np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 8, 8), np.float32), y=np.array([0, 4]))
+    with pytest.raises(UsageError, match="class numbers from 0 to 3"):
+        optimize(source, keep=0.5, labels=tmp_path / "s.npz")
+    with pytest.raises(InputError, match="does not exist"):
+        optimize(source, keep=0.5, calib=tmp_path / "none.npz")
+    with pytest.raises(UsageError, match="the model knows only"):
+        optimize(source, keep=0.5, input_shape={"z": (1, 3, 8, 8)})
+
+
+def test_the_gate_sends_the_model_elsewhere(source, tmp_path):
+    out, report = tmp_path / "out.onnx", tmp_path / "r.json"
+    with pytest.raises(FidelityError, match=r"cosine of the outputs is 0\.\d+, below --min-cosine 0.99999") as caught:
+        optimize(source, out, keep=0.3, min_cosine=0.99999, report=report)
+    assert caught.value.exit_code == 3
+    assert names(tmp_path) == ["in.onnx", "out.rejected.onnx", "r.json"]
+    onnx.checker.check_model(str(tmp_path / "out.rejected.onnx"))
+    assert "out.rejected.onnx" in report.read_text()
+    with pytest.raises(FidelityError):
+        optimize(source, keep=0.3, min_cosine=0.99999)
+    optimize(source, out, keep=0.3, min_cosine=-1)
+    assert "out.onnx" in names(tmp_path)
+
+
+def test_the_gate_on_classes():
+    with pytest.raises(FidelityError, match="top class stays the same"):
+        optimize(chain(), keep=0.1, method="merge", min_top1=1)
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,3] x) => (float[N,1] y) { h = MatMul(x, w)  y = MatMul(h, v) }"""
+    with pytest.raises(UsageError, match="use --max-nsr"):
+        optimize(filled(text, {"w": (3, 8), "v": (8, 1)}), keep=0.5, min_top1=0.5)
+
+
+def test_the_gate_does_not_replace_the_input(tmp_path):
+    onnx.save(chain(), tmp_path / "a.rejected.onnx")
+    with pytest.raises(UsageError, match="is the input itself"):
+        optimize(tmp_path / "a.rejected.onnx", tmp_path / "a.onnx", keep=0.5, min_cosine=0.5)
+
+
+def test_a_dry_run_writes_the_report_only(source, tmp_path):
+    _, result = optimize(source, tmp_path / "out.onnx", keep=0.5, dry_run=True, report=tmp_path / "r.json")
+    assert result.output.path is None and result.after.params < result.before.params
+    assert names(tmp_path) == ["in.onnx", "r.json"]
+    with pytest.raises(FidelityError):
+        optimize(source, tmp_path / "out.onnx", keep=0.3, min_cosine=1, dry_run=True)
+    assert names(tmp_path) == ["in.onnx", "r.json"]
+
+
+def test_an_unsound_result_is_not_written(source, tmp_path, monkeypatch):
+    honest = Job.compress
+
+    def broken(job, settings):
+        compressed = honest(job, settings)
+        del compressed.model.graph.initializer[0]
+        return compressed
+
+    monkeypatch.setattr(Job, "compress", broken)
+    with pytest.raises(StructureError):
+        optimize(source, tmp_path / "out.onnx", keep=0.5, report=tmp_path / "r.json")
+    assert names(tmp_path) == ["in.onnx"]
+
+
+@pytest.mark.parametrize("options", [{"lossless": True}, {"keep": 1}])
+def test_what_was_to_lose_nothing_and_moved_is_not_written(options, source, tmp_path, monkeypatch):
+    honest = Job.compress
+
+    def moved(job, settings):
+        compressed = honest(job, settings)
+        plan = next(p for p in compressed.plans if not p.group.frozen)
+        compressed.plans[compressed.plans.index(plan)] = dataclasses.replace(plan, keep=plan.keep[:-1])
+        for tensor in compressed.model.graph.initializer:
+            if len(tensor.dims) > 1:
+                array = onnx.numpy_helper.to_array(tensor) * 1.001
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array.astype(np.float32), tensor.name))
+        return compressed
+
+    monkeypatch.setattr(Job, "compress", moved)
+    with pytest.raises(StructureError, match="is the first that moved"):
+        optimize(source, tmp_path / "out.onnx", report=tmp_path / "r.json", **options)
+    assert names(tmp_path) == ["in.onnx"]
+
+
+def test_a_full_disk_leaves_nothing(source, tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = sha(source)
+    monkeypatch.setattr(save.os, "fsync", full)
+    with pytest.raises(OnnxMergeError, match="the disk is full"):
+        optimize(source, tmp_path / "out.onnx", keep=0.5)
+    assert names(tmp_path) == ["in.onnx"] and sha(source) == before
+
+
+def test_existing_files_are_replaced_only_if_asked(source, tmp_path):
+    (tmp_path / "out.onnx").write_text("precious")
+    with pytest.raises(UsageError, match="--force"):
+        optimize(source, tmp_path / "out.onnx", keep=0.5)
+    assert (tmp_path / "out.onnx").read_text() == "precious"
+    optimize(source, tmp_path / "out.onnx", keep=0.5, force=True)
+    onnx.checker.check_model(str(tmp_path / "out.onnx"))
+
+
+def test_external_data_is_read_and_protected(source, tmp_path, monkeypatch):
+    path = tmp_path / "ext.onnx"
+    onnx.save(chain(), path, save_as_external_data=True, location="w.data", size_threshold=0)
+    with pytest.raises(UsageError, match="would overwrite"):
+        optimize(path, tmp_path / "w.data", keep=0.5, force=True)
+    plain = [t.raw_data for t in optimize(source, keep=0.5)[0].graph.initializer]
+    assert [t.raw_data for t in optimize(path, keep=0.5)[0].graph.initializer] == plain
+    # As if the weights were too large for one file: they are loaded all the same.
+    monkeypatch.setattr(load, "PROTOBUF_LIMIT", path.stat().st_size + 10)
+    assert [t.raw_data for t in optimize(path, keep=0.5)[0].graph.initializer] == plain
+    with pytest.raises(InputError, match="give the path of the model"):
+        optimize(onnx.load(path, load_external_data=False), keep=0.5)
+
+
+def test_a_model_in_memory_must_be_sound():
+    model = chain()
+    model.graph.node[1].input[0] = "nowhere"
+    with pytest.raises(InputError, match="the model is not valid: .*nowhere"):
+        optimize(model, keep=0.5)
+
+
+def test_a_model_that_does_not_run_here_is_compressed_unchecked_where_that_is_asked_for():
+    model = chain()
+    model.opset_import.add(domain="their.own", version=1)
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(onnx.helper.make_node("Strange", ["z"], ["y"], domain="their.own"))
+    _, result = optimize(model, keep=0.5, unverified=True)
+    assert result.fidelity is None and any("outputs were not compared" in note for note in result.notes)
+    assert result.groups[0].kept == 4
+    for options in ({}, {"unverified": True, "min_cosine": 0.5}):
+        with pytest.raises(InputError, match="onnxruntime does not know their.own:Strange: give .* --custom-ops"):
+            optimize(model, keep=0.5, **options)
+
+
+@pytest.mark.parametrize(("batch", "samples"), [("N", 1), ("1", 10), ("3", 10)])
+def test_random_samples_suit_the_batch(batch, samples):
+    """A batch that is called dynamic and is not gives one sample; a fixed one does not limit their number."""
+    rows = 1 if batch == "N" else int(batch)
+    text = f"""<ir_version: 8, opset_import: ["" : 17]>
+    g (float[{batch},3] x) => (float[{batch},2] y) <int64[2] s = {{{rows}, 8}}> {{
+        h = MatMul(x, w)  r = Relu(h)  q = Reshape(r, s)  y = MatMul(q, v) }}"""
+    shape = {"x": (rows, 3)}
+    result = optimize(filled(text, {"w": (3, 8), "v": (8, 2)}), keep=0.5, check_n=10, input_shape=shape)[1]
+    assert result.fidelity.samples == samples and result.groups[0].kept == 4
+
+
+def test_the_observer_reads_shapes_off_a_run():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,3] x) => (float[K,2] y) { z = NonZero(x)  t = Transpose<perm = [1,0]>(z)  y = Cast<to = 1>(t) }"""
+    model = onnx.parser.parse_model(text)
+    observer = RunObserver()
+    found = observer(model, {"x": (4, 3)}, ["z", "t", "y"])
+    assert found == {"z": (2, 12), "t": (12, 2), "y": (12, 2)}
+    assert [o.name for o in model.graph.output] == ["y"]
+
+
+def test_the_observer_draws_anew_each_time():
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[64] x) => (int64[1,K] z) { r = Relu(x)  z = NonZero(r) }"""
+    model = onnx.parser.parse_model(text)
+    observer = RunObserver()
+    assert len({observer(model, {}, ["z"])["z"] for _ in range(8)}) > 1
+    assert RunObserver()(model, {}, ["z"]) == RunObserver()(model, {}, ["z"])
+
+
+def test_the_observer_does_not_complain():
+    text = """<ir_version: 8, opset_import: ["" : 17, "their.own" : 1]>
+    g (float[N] x) => (float[N] y) { y = their.own.Odd(x) }"""
+    assert RunObserver()(onnx.parser.parse_model(text), {"x": (4,)}, ["y"]) == {}
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }'
+    assert RunObserver()(onnx.parser.parse_model(text), {"x": (4, 5)}, ["y"]) == {}
+
+
+def test_shapes_that_need_a_run_do_not_stop_the_channels():
+    """The unknown length K of a NonZero stands between two layers; the channels are beside it."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[N,3] x) => (float[K,2] y) {
+        m = ReduceSum<keepdims = 0>(x, axes)  z = NonZero(m)  i = Squeeze(z, first)
+        a = Gather(x, i)  h = MatMul(a, w)  r = Relu(h)  y = MatMul(r, v) }"""
+    model = filled(text, {"w": (3, 8), "v": (8, 2)})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1]), "axes"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "first"))
+    smaller, result = optimize(model, keep=0.5)
+    assert shapes(smaller)["w"] == (3, 4)
+    x = np.ones((5, 3), np.float32)
+    assert Session(smaller).run({"x": x})["y"].shape == (5, 2)
+
+
+def test_progress_names_the_stages(source):
+    stages = []
+    run.run(source, None, onnx_merge.Options(keep=0.5), progress=stages.append)
+    assert stages[0] == "load" and stages[-1] == "save" and "plan" in stages
+
+
+BROKEN = """<ir_version: 10, opset_import: ["" : 21]>
+net (float[N,6] x) => (float[?,?] y) <float s = {0.05}, int8 z = {2}, int64[2] t = {-1,2}> {
+    a = MatMul(x, a_w)  r = Relu(a)  b = MatMul(r, b_w)  u = Relu(b)  h = MatMul(u, h_w)
+    q = QuantizeLinear(h, s, z)  d = DequantizeLinear(q, s, z)  y = Reshape(d, t) }"""
+"""onnxruntime moves the DequantizeLinear behind the Reshape, with a zero point of another type."""
+
+
+@pytest.mark.parametrize("options", [{"method": "merge"}, {"calib_samples": 16}])
+def test_a_model_that_optimisations_of_onnxruntime_break(options):
+    model, rng = onnx.parser.parse_model(BROKEN), np.random.default_rng(0)
+    for name, shape in {"a_w": (6, 12), "b_w": (12, 12), "h_w": (12, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), name))
+    with pytest.raises(OnnxMergeError, match="cannot load the model"):
+        Session(model)
+    _, result = optimize(model, keep=0.5, **options)
+    assert "onnxruntime loads the model with basic optimisations only" in result.notes
+    assert result.fidelity is not None
+    told = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
+    assert {g.name: g.status == "frozen" for g in result.groups} == told and not told["a"] and not told["b"]

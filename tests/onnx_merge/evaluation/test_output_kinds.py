@@ -1,0 +1,118 @@
+"""What is measured of outputs of several kinds, as networks have them."""
+
+import numpy as np
+import onnx.parser
+import pytest
+
+from onnx_merge.evaluation.fidelity import fidelity
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+def model(signature, body, constants=""):
+    return onnx.parser.parse_model(f"{HEAD} net {signature} {constants} {{ {body} }}")
+
+
+def feeds(count=64, size=6, seed=0, scale=1.0):
+    return {"x": (scale * np.random.default_rng(seed).standard_normal((count, size))).astype(np.float32)}
+
+
+def compared(signature, before, after, given=None, constants="", **options):
+    pair = (model(signature, body, constants) for body in (before, after))
+    return fidelity(*pair, given or feeds(), **options)
+
+
+BOXES = "<float k = {80}, float three = {3}, int64[2] parts = {4, 2}>"
+DETECTOR = """b, s = Split<axis = 1>(x, parts)  t = Sub(s, three)  c = Sigmoid(t)  m = Mul(b, k)  n = Add(m, k)
+              %s  y = Concat<axis = 1>(n, d)"""
+
+
+def test_boxes_do_not_hide_scores():
+    signature = "(float[N,6] x) => (float[N,6] y)"
+    before, after = DETECTOR % "d = Identity(c)", DETECTOR % "d = Mul(c, c)"
+    given = feeds(500, scale=2.0)
+    close = compared(signature, before, after, given, BOXES)
+    assert close.relative_l2 < 0.01 and close.cosine > 0.9999
+    assert close.verdict == "bad" and close.loss > 0.1 and close.outputs[0].changed is None
+    assert compared(signature, before, before, given, BOXES).verdict == "good"
+    asleep = compared(signature, before, after, feeds(scale=0.1), BOXES)  # no score rises: they are not tested
+    assert asleep.verdict == "untested" and "none of its scores" in asleep.why
+
+
+def test_a_classifier_that_always_says_the_same_is_not_tested():
+    signature, constants = "(float[N,6] x) => (float[N,6] y)", "<float[6] b = {9, 0, 0, 0, 0, 0}, float k = {-1}>"
+    same, other = "z = Add(x, b)  y = Softmax(z)", "m = Mul(x, k)  z = Add(m, b)  y = Softmax(z)"
+    close = compared(signature, same, other, constants=constants)
+    assert close.top1_agreement == 1 and close.cosine > 0.99
+    assert close.verdict == "untested" and close.outputs[0].reason == "100% of the samples show one class only"
+    awake = compared(signature, same, other, feeds(scale=9.0), constants)
+    assert awake.verdict == "bad" and awake.outputs[0].kl > 1
+
+
+def test_several_outputs_are_judged_each():
+    signature = "(float[N,6] x) => (float[N,6] fine, float[N,6] lost, float[3] priors, int64[N] best)"
+    body = "fine = Relu(x)  lost = %s(x)  priors = Identity(p)  best = ArgMax<axis = 1, keepdims = 0>(x)"
+    constants = "<float[3] p = {1, 2, 3}>"
+    close = compared(signature, body % "Sigmoid", body % "Elu", constants=constants)
+    assert [o.name for o in close.outputs] == ["lost", "fine", "priors"] and close.verdict == "bad"
+    assert [o.tested for o in close.outputs] == [True, True, False] and close.worst.name == "lost"
+    same = compared(signature, body % "Elu", body % "Elu", constants=constants)
+    assert same.verdict == "good" and same.outputs[-1].reason == "it is the same for every sample"
+
+
+def test_features_are_judged_by_noise_and_logits_by_classes():
+    signature = "(float[N,6] x) => (float[N,6] y)"
+    """So are numbers (N, C) of unlike scale, or of which one is always the largest: they are no classes."""
+    features = compared(signature, "y = Tanh(x)", "z = Tanh(x) y = Tanh(z)", feeds(scale=0.3))
+    assert features.outputs[0].changed is None and features.top1_agreement == 1
+    logits = compared(signature, "y = Identity(x)", "y = Add(x, b)", feeds(scale=3), "<float[1] b = {100}>")
+    assert logits.outputs[0].changed == 0 and logits.outputs[0].kl == pytest.approx(0, abs=1e-6)
+    assert logits.verdict == "good" and logits.loss == 0
+    landmarks = compared(signature, *["y = Mul(x, k)"] * 2, constants="<float[6] k = {100, 1, 1, 1, 1, 1}>")
+    assert landmarks.outputs[0].changed is None and landmarks.verdict == "good"
+    ordered = compared(signature, *["y = Add(x, b)"] * 2, constants="<float[6] b = {0, 0, 0, 0, 0, 99}>")
+    assert ordered.outputs[0].changed is None and ordered.verdict == "good"
+
+
+def test_whole_numbers_are_classes():
+    signature = "(float[N,6] x) => (int64[N] y)"
+    close = compared(signature, *(f"y = {op}<axis = 1, keepdims = 0>(x)" for op in ("ArgMax", "ArgMin")))
+    assert close.outputs[0].changed == 1 and close.outputs[0].nsr is None and close.outputs[0].kl is None
+    assert close.verdict == "bad"
+
+
+def test_a_run_is_a_sample_where_outputs_have_no_axis_of_samples():
+    signature, body = "(float[N,6] x) => (float[M] y)", "z = %s(x)  y = Reshape(z, flat)"
+    close = compared(signature, body % "Relu", body % "Elu", constants="<int64[1] flat = {-1}>")
+    assert close.samples == 64 and close.outputs[0].tested and close.outputs[0].nsr > 0.1
+    text = "z = Relu(x)  f = Reshape(z, flat)  g = Greater(f, limit)  y = Compress<axis = 0>(f, g)"
+    constants = "<int64[1] flat = {-1}, float limit = {0}>"
+    varies = compared(signature, text, text, constants=constants)
+    assert varies.verdict == "untested" and varies.why == "its size depends on the sample"
+    one_size = model("(float[4,6] x) => (float[6] y)", "y = ReduceSum<keepdims = 0>(x, axes)", "<int64[1] axes = {0}>")
+    assert fidelity(one_size, one_size, feeds()).samples == 64
+
+
+def test_one_sample_tests_nothing():
+    close = compared("(float[N,6] x) => (float[N,6,1] y)", *["y = Unsqueeze(x, a)"] * 2, feeds(1), "<int64[1] a = {2}>")
+    assert close.verdict == "untested" and close.why == "one sample shows no spread"
+
+
+def test_values_that_are_not_finite_do_not_count():
+    body = "y = Log(x) z = Unsqueeze(y, a)"
+    close = compared("(float[N,6] x) => (float[N,6,1] z)", body, body, constants="<int64[1] a = {2}>")
+    assert close.outputs[0].nsr == 0
+
+
+def test_maps_of_scores_stand_noise_that_changes_few_classes():
+    """A map (N, C, H, W) may hold scores or colours: what changes few classes is not good for that, but not bad."""
+    x = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    x[np.arange(40) % 2 == 0, 1, :4] += 6
+    signature, before = "(float[N,3,H,W] x) => (float[N,3,H,W] y)", "y = Mul(x, k)"
+    after = "z = Mul(x, k)  c = Clip(z, low, high)  y = Mul(c, half)"
+    constants = "<float k = {4}, float low = {-9}, float high = {40}, float half = {0.6}>"
+    close = compared(signature, before, after, {"x": x}, constants)
+    assert close.loss > 0.1 and close.verdict == "untested" and "depends on the task" in close.why
+    dull = constants.replace("{4}", "{0.1}")  # softmax of which says little: no scores
+    assert compared(signature, before, after, {"x": x}, dull).verdict == "bad"
+    assert compared(signature, before, before, {"x": x}, constants).verdict == "good"

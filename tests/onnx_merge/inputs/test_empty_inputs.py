@@ -1,0 +1,118 @@
+"""Inputs without axes and inputs that hold nothing: a run ends well, and says nothing untrue of them."""
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_merge import inspect_model, optimize
+from onnx_merge.calibration.load import Calibration, load_calibration
+from onnx_merge.calibration.synthetic import synthetic_feeds
+from onnx_merge.errors import OnnxMergeError, UnverifiedError
+from onnx_merge.inputs.feeds import conform, random_feeds
+from onnx_merge.runtime.batching import batches
+from onnx_merge.runtime.session import TensorInfo
+
+BODY = "a = MatMul(x, w)  r = Relu(a)  {}  y = MatMul(m, v)"
+CASES = {
+    "a factor": ("float s", "m = Mul(r, s)"),
+    "an integer": ("int64 k", "f = Cast<to=1>(k)  m = Add(r, f)"),
+    "an index": ("int64 k", "g = Gather(t, k)  m = Add(r, g)"),
+    "a flag": ("bool c", "n = Neg(r)  m = Where(c, r, n)"),
+    "a length": ("int64 k", "u = Range(zero, k, one)  q = ReduceSum<keepdims=0>(u)  f = Cast<to=1>(q)  m = Add(r, f)"),
+    "an empty option": ("float[0] o", "q = ReduceSum<keepdims=0>(o)  m = Add(r, q)"),
+    "an empty list of ids": ("int64[0] o", "g = Gather(t, o)  q = ReduceSum<keepdims=0>(g, at0)  m = Add(r, q)"),
+    "no truth values": (
+        "bool[0] o",
+        "f = Cast<to=1>(o)  q = ReduceSum<keepdims=0>(f)  m = Add(r, q)",
+    ),
+    "an empty row of each sample": ("float[N,0] o", "q = ReduceSum<keepdims=1>(o, at1)  m = Add(r, q)"),
+}
+
+
+def net(name):
+    inputs, nodes = CASES[name]
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> net (float[N,8] x, {inputs}) => (float[N,4] y) <
+        int64 zero = {{0}}, int64 one = {{1}}, int64[1] at0 = {{0}}, int64[1] at1 = {{1}}> {{ {BODY.format(nodes)} }}"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for tensor, shape in {"w": (8, 12), "v": (12, 4), "t": (5, 12)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), tensor))
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "merge"}, {"calib": "none"}, {"calib_samples": 3}], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_ends_well(name, options):
+    result = optimize(net(name), keep=0.5, **options)[1]
+    (group,) = [g for g in result.groups if g.status == "shrunk"]
+    assert group.kept == 6 and result.fidelity.samples > 0
+    assert not [n for n in result.notes if "not run" in n or "not compared" in n]
+    assert {g.name: g.status for g in inspect_model(net(name)).groups}["a"] in ("free", "prune-only")
+
+
+def test_a_model_of_nothing_but_empty_samples():
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[0,8] x) => (float[0,4] y) {
+        a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"""
+    model = onnx.parser.parse_model(text)
+    for tensor, shape in {"w": (8, 12), "v": (12, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), tensor))
+    with pytest.raises(UnverifiedError, match="they hold nothing"):
+        optimize(model, keep=0.5)
+    smaller, result = optimize(model, keep=0.5, unverified=True)
+    assert result.after.params < result.before.params
+    assert [d.dim_value for d in smaller.graph.input[0].type.tensor_type.shape.dim] == [0, 8]
+
+
+def test_a_batch_of_nothing_beside_dynamic_edges():
+    """Some files declare a batch of 0 where they mean any; the runtime takes no other number."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,2,H,W] y) {
+        a = Conv(x, w) r = Relu(a) y = Conv(r, v) }"""
+    model = onnx.parser.parse_model(text)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 0
+    for tensor, shape in {"w": (8, 3, 1, 1), "v": (2, 8, 1, 1)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), tensor))
+    smaller, result = optimize(model, keep=0.5, unverified=True)
+    assert result.after.params < result.before.params
+    assert smaller.graph.input == model.graph.input
+
+
+X, EMPTY = TensorInfo("x", np.dtype(np.float32), ("N", 4)), TensorInfo("e", np.dtype(np.int64), (0, 3))
+ROW, NUMBER = TensorInfo("r", np.dtype(np.float32), ("N", 0)), TensorInfo("n", np.dtype(np.float32), ())
+INPUTS = [X, EMPTY, ROW, NUMBER]
+SHAPES = {"x": (5, 4), "e": (0, 3), "r": (5, 0), "n": ()}
+
+
+@pytest.mark.parametrize("make", [random_feeds, synthetic_feeds])
+def test_what_is_made_up_has_the_declared_sizes(make):
+    assert {name: a.shape for name, a in make(INPUTS, 5).items()} == SHAPES
+
+
+def test_samples_are_counted_by_what_holds_any():
+    found = Calibration(synthetic_feeds(INPUTS, 5), "made up", False)
+    assert len(found) == 5 and {n: a.shape for n, a in found.take(2).feeds.items()} == {
+        "x": (2, 4), "e": (0, 3), "r": (2, 0), "n": (),
+    }  # fmt: skip
+    assert len(load_calibration("synthetic", INPUTS, count=7)) == 7
+    (run,) = batches(found.feeds, INPUTS)
+    assert run[1:] == (5, 5) and run[0]["e"].shape == (0, 3)
+
+
+def test_given_samples_may_be_empty_where_the_model_says_so():
+    assert conform(np.zeros((0, 3), np.int64), EMPTY, "here").shape == (0, 3)
+    assert conform(np.zeros((2, 0), np.float32), ROW, "here").shape == (2, 0)
+
+
+def test_values_that_are_not_finite():
+    """The divisor that is made up may be zero: nothing can be solved on such samples, and that is said."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,8] x, int64[N,1] k) => (float[N,4] y) {
+        a = MatMul(x, w) r = Tanh(a) f = Cast<to=1>(k) d = Div(r, f) y = MatMul(d, v) }"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for tensor, shape in {"w": (8, 12), "v": (12, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), tensor))
+    notes = optimize(model, keep=0.5, method="merge")[1].notes
+    assert any("the range of input k is unknown" in note for note in notes)
+    with pytest.raises(OnnxMergeError, match="d is not finite on the samples; give --calib, or --method merge"):
+        optimize(model, keep=0.5)

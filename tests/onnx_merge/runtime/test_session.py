@@ -1,0 +1,212 @@
+"""Sessions with one-line errors, and a search for CUDA that nobody hears."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.io import save
+from onnx_merge.runtime import session as runtime
+from onnx_merge.runtime.session import ProviderChoice, Session, TensorInfo, available_provider
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
+
+
+def model(body):
+    return onnx.parser.parse_model(HEAD + body)
+
+
+RELU = "net (float[N,4] x) => (float[N,4] y) { y = Relu(x) }"
+RESHAPE = "net (float[N,4] x) => (float[A,4] y) <int64[2] shape = {3,4}> { h = Relu(x) [rigid] y = Reshape(h, shape) }"
+
+
+@pytest.fixture
+def fresh_search():
+    """The search for CUDA runs anew, and what it finds here is forgotten afterwards."""
+    runtime._cuda.cache_clear()
+    yield
+    runtime._cuda.cache_clear()
+
+
+def test_importing_the_module_does_not_import_onnxruntime():
+    code = "import sys, onnx_merge.evaluation.fidelity; sys.exit('onnxruntime' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(runtime.__file__).parents[1]).returncode == 0
+
+
+@pytest.mark.parametrize("form", ["proto", "bytes", "path", "str"])
+def test_a_model_in_every_form(tmp_path, form):
+    m = model(RELU)
+    path = tmp_path / "m.onnx"
+    onnx.save(m, path)
+    source = {"proto": m, "bytes": m.SerializeToString(), "path": path, "str": str(path)}[form]
+    x = np.array([[-1, 2, -3, 4]], np.float32)
+    result = Session(source, threads=1).run({"x": x})
+    assert list(result) == ["y"]
+    np.testing.assert_array_equal(result["y"], np.maximum(x, 0))
+
+
+def test_large_models_go_through_a_file_that_goes_with_the_session(tmp_path, monkeypatch):
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    m = model("net (float[N,400] x) => (float[N,2] y) { y = MatMul(x, w) }")
+    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 2), np.float32), "w"))
+    session = Session(m)
+    np.testing.assert_array_equal(session.run({"x": np.ones((1, 400), np.float32)})["y"], [[400, 400]])
+    del session
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_left_outside(tmp_path):
+    m = model("net (float[N,400] x) => (float[N,2] y) { y = MatMul(x, w) }")
+    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 2), np.float32), "w"))
+    onnx.save(m, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin")
+    outside = onnx.load(tmp_path / "m.onnx", load_external_data=False)
+    result = Session(outside, base_dir=tmp_path).run({"x": np.ones((1, 400), np.float32)})
+    np.testing.assert_array_equal(result["y"], [[400, 400]])
+
+
+def test_inputs_and_outputs_as_declared():
+    session = Session(
+        model("""net (float16[N,4,?] a, int64 b, bool[2] c, string[N] d, double[] e, bfloat16[M] f)
+              => (uint8[N,4,?] y) { y = Cast<to = 2>(a) }""")
+    )
+    assert session.inputs == (
+        TensorInfo("a", np.dtype(np.float16), ("N", 4, None)),
+        TensorInfo("b", np.dtype(np.int64), ()),
+        TensorInfo("c", np.dtype(bool), (2,)),
+        TensorInfo("d", np.dtype(object), ("N",)),
+        TensorInfo("e", np.dtype(np.float64), ()),
+        TensorInfo("f", runtime.BFLOAT16, ("M",)),
+    )
+    assert session.outputs == (TensorInfo("y", np.dtype(np.uint8), ("N", 4, None)),)
+
+
+def test_sequences_cannot_be_fed_and_are_left_out_of_the_outputs():
+    session = Session(model("net (seq(float[N]) s, int64 i) => (float[N] y) { y = SequenceAt(s, i) }"))
+    with pytest.raises(OnnxMergeError, match="'s' is a seq"):
+        _ = session.inputs
+    session = Session(
+        model("net (float[2] x) => (float[2] y, seq(float[2]) s) { y = Relu(x) s = SequenceConstruct(x) }")
+    )
+    assert list(session.run({"x": np.ones(2, np.float32)})) == ["y"]
+
+
+def test_only_the_outputs_asked_for_in_their_order():
+    session = Session(model("net (float[2] x) => (float[2] a, float[2] b) { a = Relu(x) b = Neg(x) }"))
+    assert list(session.run({"x": np.ones(2, np.float32)}, ["b", "a"])) == ["b", "a"]
+
+
+def test_bfloat16_goes_in_and_comes_out():
+    session = Session(
+        model("net (bfloat16[N,2] x) => (float[N,2] y, bfloat16[N,2] z) { y = Cast<to = 1>(x) z = Identity(x) }")
+    )
+    x = np.array([[1.5, -2], [0, 3]], ml_dtypes.bfloat16)
+    result = session.run({"x": x})
+    np.testing.assert_array_equal(result["y"], x.astype(np.float32))
+    assert result["z"].dtype == runtime.BFLOAT16
+    np.testing.assert_array_equal(result["z"], x)
+    assert session.run({"x": x[:0]})["z"].shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "feeds", "hint"),
+    [
+        (RELU, {}, "missing"),
+        (RELU, {"x": np.zeros((1, 5), np.float32)}, "Expected: 4"),
+        (RELU, {"x": np.zeros((1, 4), np.float64)}, "expected: (tensor(float))"),
+        (RELU, {"x": np.zeros((1, 4), np.float32), "z": np.zeros(1)}, "z"),
+        (RESHAPE, {"x": np.zeros((1, 4), np.float32)}, "'rigid'"),
+    ],
+)
+def test_a_failing_run_is_one_line_and_prints_nothing(body, feeds, hint, capfd):
+    session = Session(model(body))
+    with pytest.raises(OnnxMergeError, match="cannot run the model") as caught:
+        session.run(feeds)
+    message = str(caught.value)
+    assert hint in message
+    assert not any(noise in message for noise in ("\n", "ONNXRuntimeError", "onnxruntime_src"))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("source", [b"garbage", "nowhere.onnx", model("n (float x) => (float y) { y = own.F(x) }")])
+def test_a_model_that_does_not_load_is_one_line_and_prints_nothing(source, capfd):
+    with pytest.raises(OnnxMergeError, match="cannot load the model") as caught:
+        Session(source)
+    assert not any(noise in str(caught.value) for noise in ("\n", "ONNXRuntimeError", "onnxruntime_src"))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_without_onnxruntime(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    runtime._onnxruntime.cache_clear()
+    try:
+        with pytest.raises(OnnxMergeError, match="reinstall"):
+            Session(model(RELU))
+    finally:
+        runtime._onnxruntime.cache_clear()
+
+
+def test_the_cpu_is_always_there():
+    assert available_provider("cpu") == ProviderChoice("cpu", "asked for")
+
+
+def test_no_device(monkeypatch, fresh_search, capfd):
+    monkeypatch.setattr(runtime, "_first_device", lambda: "")
+    assert available_provider("auto") == ProviderChoice("cpu", "no NVIDIA device")
+    with pytest.raises(UsageError, match="no NVIDIA device"):
+        available_provider("cuda")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_driver_is_asked_in_silence(capfd):
+    assert isinstance(runtime._first_device(), str)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_device_whose_libraries_are_missing_is_found_out_in_silence(monkeypatch, fresh_search, capfd):
+    """On a machine without CUDA, everything that onnxruntime says when it fails to load its provider is suppressed."""
+    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
+    choice = available_provider("auto")
+    assert choice.name == "cuda" or "Some GPU is here, but" in choice.reason
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_cpu_build_of_onnxruntime(monkeypatch, fresh_search):
+    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(runtime._onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(UsageError, match="install onnxruntime-gpu"):
+        available_provider("cuda")
+
+
+def test_a_working_device(monkeypatch, fresh_search):
+    class Probe:
+        def __init__(self, model, provider):
+            self._session = self
+
+        def get_providers(self):
+            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+        def run(self, feeds):
+            return {"y": 2 * feeds["x"]}
+
+    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(runtime, "Session", Probe)
+    monkeypatch.setattr(runtime._onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(runtime._onnxruntime(), "preload_dlls", lambda: print("noise"))
+    assert available_provider("auto") == available_provider("cuda") == ProviderChoice("cuda", "Some GPU")
+
+
+def test_silence_ends_where_it_should(capfd):
+    with runtime._silence():
+        print("nothing")
+        print("nothing", file=sys.stderr)
+        subprocess.run("echo nothing; echo nothing >&2", shell=True, check=True)
+    print("spoken")
+    subprocess.run("echo spoken >&2", shell=True, check=True)
+    assert capfd.readouterr() == ("spoken\n", "spoken\n")

@@ -1,0 +1,41 @@
+"""Inference never fails: what is not understood freezes with a reason that names the node."""
+
+import pytest
+from netkit import ints, net
+from rulekit import reasons
+
+from passes.axes.channel_groups import channel_groups
+from passes.axes.inference import infer
+from passes.axes.registry import rules
+from passes.graph.model import Graph
+
+CHAIN = """net (float[N,4] x) => (float[N,3] y) {
+    a = Gemm(x, a_w) r = Tanh(a) b = Gemm(r, b_w) s = Relu(b) y = Gemm(s, y_w)
+}"""
+
+
+ERRORS = [KeyError("axis"), ValueError("no"), IndexError("4"), TypeError("None"), ZeroDivisionError()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda e: type(e).__name__)
+def test_a_rule_that_fails_freezes_its_node_only(monkeypatch, error):
+    def fails(op):
+        raise error
+
+    monkeypatch.setitem(rules(), ("", "Tanh"), fails)
+    typing = infer(Graph(net(CHAIN, a_w=(4, 6), b_w=(6, 8), y_w=(8, 3))))
+    (reason,) = reasons(typing, "r", 1)
+    assert reason.startswith(f"r (Tanh) rule failed: {type(error).__name__}")
+    assert {g.name: bool(g.frozen) for g in channel_groups(typing)} == {"a": True, "b": False, "y": True}
+
+
+def test_a_tie_that_cannot_be_names_its_node():
+    """Two reshapes see the same 24 channels as 4 x 6 and as 6 x 4."""
+    body = """net (float[N,5] x) => (float[N,3] y) {
+        a = Gemm(x, a_w) p = Reshape(a, one) q = PRelu(p, slope) f = Flatten(q)
+        d = Reshape(a, two) e = Transpose<perm=[0,2,1]>(d) g = Flatten(e) s = Add(f, g) y = Gemm(s, y_w)
+    }"""
+    shapes = dict(one=ints(-1, 4, 6), two=ints(-1, 6, 4))
+    typing = infer(Graph(net(body, a_w=(5, 24), y_w=(24, 3), slope=(4, 1), **shapes)))
+    (found, *_) = reasons(typing, "a_w", 1)
+    assert found.startswith(("p (Reshape) ", "d (Reshape) ", "s (Add) ")) and " cuts " in found

@@ -1,0 +1,47 @@
+"""What each op rule ties and what it freezes; the tables stand in `support/rules_*.py`, one for each family."""
+
+import pytest
+import rules_attention
+import rules_elementwise
+import rules_layout
+import rules_linear
+import rules_norm
+import rules_pool
+import rules_recurrent
+from rulekit import reasons, scaling_of, types
+
+from passes.axes.registry import rules
+
+FAMILIES = (
+    rules_attention,
+    rules_elementwise,
+    rules_layout,
+    rules_linear,
+    rules_norm,
+    rules_pool,
+    rules_recurrent,
+)
+CASES = [case for family in FAMILIES for case in family.CASES]
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.fires], ids=lambda c: c.id)
+def test_fires(case):
+    typing = case.typing()
+    names = [part.split(":")[0] for part in case.expected.split("; ")]
+    assert types(typing, names) == case.expected
+    assert scaling_of(typing, case.op) == case.scaling
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if not c.fires], ids=lambda c: c.id)
+def test_freezes(case):
+    place, _, reason = case.expected.partition(": ")
+    name, axis = place.split()
+    found = reasons(case.typing(), name, int(axis))
+    assert any(reason in (given or "") for given in found), found
+
+
+def test_every_rule_is_tested():
+    ops = {op for domain, op in rules() if domain == ""}
+    assert len(ops) == len(rules()), "the tables know the standard domain only"
+    assert ops <= {case.op for case in CASES if case.fires}
+    assert ops <= {case.op for case in CASES if not case.fires}

@@ -1,0 +1,76 @@
+"""A multiple of a channel is merged only where every op makes and passes it as one: shown for each op with a rule."""
+
+import copy
+
+import pytest
+import rules_attention
+import rules_elementwise
+import rules_layout
+import rules_linear
+import rules_norm
+import rules_pool
+import rules_recurrent
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from makers import ALL_DATA, MAKERS
+from netgrow import networks
+from netgrow_check import Tally, lossless_check, observer
+from netkit import net
+from scaledkit import MULTIPLE, loses_nothing, merges_exactly, planted_everywhere, plantings
+
+from passes.axes.registry import rules
+
+FAMILIES = (rules_attention, rules_elementwise, rules_layout, rules_linear, rules_norm, rules_pool, rules_recurrent)
+CASES = [case for family in FAMILIES for case in family.CASES if case.fires]
+
+
+def planted(model, observed):
+    """Check every planting; whether a multiple in all constants went losslessly, by group."""
+    found = {}
+    for group, what, other in plantings(model, observed):
+        gone = loses_nothing(other, observed)
+        if what == MULTIPLE:
+            found[group.name] = gone
+            merges_exactly(other, group.size, observed)
+    assert found, "no channel of this case can go"
+    return found
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_on_the_way(case):
+    inputs, frame, weights = case.frame
+    dims = ",".join("abcdef"[: len(case.typing().axes["y"])])
+    body = f"net ({inputs}) => (float[{dims}] y) {{ {frame.format(case.nodes)} }}"
+    planted(net(body, case.opset, 10, **{**weights, **case.weights}), case.observed)
+
+
+@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.id)
+def test_where_they_are_made(maker):
+    assert any(planted(maker.model(), {}).values()) == maker.scales
+
+
+SAME = st.sampled_from([1.0, 1.75]).map(lambda factor: [factor])
+FACTORS = st.lists(SAME | st.lists(st.sampled_from([0.0, 0.5, 1.0, 1.75]), min_size=2, max_size=4), min_size=1)
+
+
+def test_in_random_networks():
+    """In every group at once, whatever stands between those that make it and those that read it."""
+    tally = Tally()
+
+    @settings(deadline=None, derandomize=True, max_examples=25, suppress_health_check=list(HealthCheck))
+    @given(networks(), FACTORS)
+    def check(network, factors):
+        other = copy.copy(network)
+        object.__setattr__(other, "model", planted_everywhere(network.model, observer, factors))
+        lossless_check(other, tally)
+
+    check()
+    assert tally.share >= 0.25
+
+
+def test_every_rule_is_tested():
+    """An op with a new rule needs an entry: what it makes of constants, or that it makes nothing of them."""
+    makers = {maker.op for maker in MAKERS} - {"Cast"}
+    assert not makers & ALL_DATA
+    assert makers | ALL_DATA | {"Cast"} == {op for _, op in rules()}
+    assert {op for _, op in rules()} <= {case.op for case in CASES}

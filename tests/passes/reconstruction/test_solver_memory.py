@@ -1,0 +1,132 @@
+"""What is held while layers are solved for: no more than was counted, and no more at once than is looked at."""
+
+import weakref
+
+import numpy as np
+import pytest
+from architectures import ARCHITECTURES
+from netkit import engine, feeds, net
+from unitkit import typed
+
+from passes.pipeline import compress
+from passes.reconstruction import layerwise as solving
+from passes.reconstruction.layer_regression import regress
+from passes.reconstruction.solver_memory import layer_moments
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
+from passes.settings.compress import CompressSettings
+from passes.statistics.lazy import Lazy
+from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.sample_budget import Budget
+from passes.statistics.segmented_execution import SegmentedRun
+
+COUNT = 24
+CHAIN = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
+    a = Conv(x, a_w)  ar = Relu(a)  b = Conv<pads=[1,1,1,1]>(ar, b_w)  br = Relu(b)  y = Conv(br, y_w)
+}"""
+SIZES = dict(a_w=(12, 6, 1, 1), b_w=(16, 12, 3, 3), y_w=(5, 16, 1, 1))
+
+
+def held(flow, inputs):
+    """Bytes of a sample; the inputs themselves are counted elsewhere."""
+    return sum(a.nbytes for live in flow.live for n, a in live.items() if n not in inputs) / COUNT
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flatten-gemm",
+        "nhwc",
+        "prelu-pad",
+        "grouped",
+        "depthwise",
+        "dense-concat",
+        "c2f",
+        "residual",
+        "conv-transpose",
+        "pixel-shuffle",
+    ],
+)
+def test_flows_hold_what_was_counted(name, monkeypatch):
+    model = ARCHITECTURES[name].model
+    inputs = feeds(model, COUNT, 0)
+    solve, shares = solving._Solver.solve, []
+
+    def recorded(self, layer, ahead):
+        solve(self, layer, ahead)
+        found = layer_moments(self._typing, COUNT)
+        moment = found[[known.node for known in solvable_layers(self._typing).values()].index(layer.node)]
+        original, drifted = (held(flow, inputs) for flow in (self._original, self._compressed))
+        assert original <= moment.original and drifted <= moment.drifted
+        shares.append(original / max(1.0, moment.original))
+
+    monkeypatch.setattr(solving._Solver, "solve", recorded)
+    monkeypatch.setattr(WeightVariant, "_worth_keeping", lambda view: set())
+    settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
+    compress(model, settings, samples=CalibrationSamples(inputs, True, engine))
+    assert max(shares) == 1.0
+
+
+def test_a_batch_leaves_behind_what_it_has_passed_before_the_next_goes():
+    model = net(CHAIN, **SIZES)
+    flow = SegmentedRun(model, [feeds(model, 4, seed) for seed in range(3)], engine)
+    flow.reach("ar")
+    seen = []
+
+    def watched(segment):
+        run = engine(segment)
+
+        def running(live):
+            seen.append([sorted(other) for other in flow.live if other is not live])
+            return run(live)
+
+        return running
+
+    flow._engine = watched
+    flow.reach("br")
+    assert seen == [[["ar"], ["ar"]], [["br"], ["ar"]], [["br"], ["br"]]]
+
+
+def test_targets_are_made_when_they_are_looked_at():
+    """All of them at once would take as much as what the layers gave."""
+    model = net(CHAIN, **SIZES)
+    typing = typed(model)
+    layer = list(solvable_layers(typing).values())[1]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((6, 40, 12, 40, 40)).astype(np.float32)
+    alive, most = weakref.WeakValueDictionary(), [0]
+
+    class Target(np.ndarray):
+        """One that can be watched."""
+
+    def made(i):
+        target = np.repeat(x[i, :, :1], 16, 1).view(Target)
+        alive[id(target)] = target
+        most[0] = max(most[0], len(alive))
+        return x[i], target
+
+    batches = [lambda i=i: made(i) for i in range(len(x))]
+    weights, _, error = regress(layer, typing.graph.array("b_w"), Lazy(batches), engine)
+    assert most[0] <= 3 and error < 1e-3
+    whole, _, _ = regress(layer, typing.graph.array("b_w"), [(a, np.repeat(a[:, :1], 16, 1)) for a in x], engine)
+    np.testing.assert_array_equal(weights, whole)
+
+
+def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkeypatch):
+    """Otherwise a unit's matrices are added up for every few samples. Where memory is no matter, nothing is joined."""
+    model = net(CHAIN, **SIZES)
+    given, sizes = feeds(model, COUNT, 0), []
+    refine = solving.refine
+
+    def recorded(unit, start, batches, *rest):
+        sizes.append([len(feed["x"]) for feed in batches])
+        return refine(unit, start, batches, *rest)
+
+    monkeypatch.setattr(solving, "refine", recorded)
+    settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
+    small = Budget.batch.fget
+    compress(model, settings, samples=CalibrationSamples(given, True, engine))
+    assert sizes and all(size == [12, 12] for size in sizes)
+    sizes.clear()
+    monkeypatch.setattr(Budget, "batch", property(lambda budget: min(2, small(budget))))
+    compress(model, settings, samples=CalibrationSamples(given, True, engine))
+    assert sizes and all(size == [12, 12] for size in sizes)

@@ -1,0 +1,145 @@
+"""How many samples fit into memory: counted at their own sizes, and everything that is held."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from netkit import net, observer
+from unitkit import Quiet, engine
+
+from passes.analysis.analyse import analyse
+from passes.reconstruction.layer_regression import regress
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.statistics.activation_memory import activations, at_sizes_of, measured
+from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.sample_budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, Budget, Moment, Together
+
+OPEN = """net (float[N,3,H,W] x) => (float[N,2,H,W] y) {
+    a = Conv<pads=[1,1,1,1]>(x, a_w)  ar = Relu(a)  b = Conv<pads=[1,1,1,1]>(ar, b_w)  br = Relu(b)  y = Conv(br, y_w)
+}"""
+SIZES = dict(a_w=(8, 3, 3, 3), b_w=(12, 8, 3, 3), y_w=(2, 12, 1, 1))
+HEIGHT, WIDTH = 40, 24
+PLACES = 4 * HEIGHT * WIDTH
+
+
+def image(count=1):
+    return {"x": np.random.default_rng(0).standard_normal((count, 3, HEIGHT, WIDTH)).astype(np.float32)}
+
+
+def opened():
+    return analyse(net(OPEN, **SIZES), {}, observer, Quiet())
+
+
+def test_shapes_are_those_of_the_sample():
+    graph = opened().typing.graph
+    counted = at_sizes_of(graph, image(), engine, np.inf)
+    assert counted.shape("br") == (1, 12, HEIGHT, WIDTH) and graph.shape("br") != counted.shape("br")
+    found = activations(counted)
+    assert found.live == 24 * PLACES  # b and its Relu
+    assert found.held == 12 * PLACES  # one of them
+    assert found.widest == 24 * PLACES and found.given == 3 * PLACES and found.outputs == 2 * PLACES
+
+
+def test_they_can_be_measured_without_a_graph():
+    assert measured(net(OPEN, **SIZES), image(), engine) == activations(
+        at_sizes_of(opened().typing.graph, image(), engine, np.inf)
+    )
+
+
+def test_what_does_not_fit_is_not_run():
+    def never(model):
+        raise AssertionError("it was run")
+
+    estimated = activations(at_sizes_of(opened().typing.graph, image(), never, 1000.0))
+    assert estimated.live >= 24 * PLACES
+
+
+def budget(memory, **changes):
+    each = activations(at_sizes_of(opened().typing.graph, image(), engine, np.inf))
+    return replace(Budget(memory, 10**6, each), **changes)
+
+
+@pytest.mark.parametrize("memory", [10**7, 10**8, 10**9])
+def test_all_that_is_held_fits(memory):
+    found = budget(memory)
+    assert 1 <= found.batch <= BATCH
+    held = found.samples * found.held + found.batch * found.working
+    assert held <= found.free < memory
+    assert held + 2 * found.held > found.free or not found.samples
+
+
+def moment(held, channels, features, **more):
+    return Moment(held / 4, 3 * held / 4, 0.0, channels, features, **more)
+
+
+@pytest.mark.parametrize("layers", [(), (moment(10**5, 300, 1000),), (moment(10**5, 64, 20000),)])
+def test_the_memory_that_would_do_does(layers):
+    needed = budget(1, layers=layers).needed()
+    assert budget(needed, layers=layers).samples >= FEWEST
+    assert budget(int(0.9 * needed), layers=layers).samples == 0
+
+
+def test_matrices_of_wide_layers_count():
+    narrow, wide = (budget(10**9, layers=(moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
+    assert wide.samples < narrow.samples
+    assert wide.free == narrow.free - KNOWN * (400**2 - 16**2)
+    huge = budget(10**9, layers=(moment(10**5, 16, 10**5),))
+    assert huge.samples == pytest.approx((1 - LARGEST) * huge.free / (10**5 + GIVEN * huge.each.given), rel=0.01)
+
+
+def test_targets_count_as_far_as_they_serve():
+    def of(target, serve):
+        return budget(10**9, layers=(moment(10**6, 16, 144, unit=Together(target, serve, 0.0)),)).samples
+
+    none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
+    assert none > few > all_
+    assert none - few == pytest.approx(50 + BATCH, abs=20) and all_ == pytest.approx(none / 2, rel=0.1)
+
+
+def test_what_is_remembered_leaves_room_for_the_rest():
+    found = budget(10**9, layers=(moment(10**6, 16, 144),))
+    assert found.kept(1) == KEPT * found.free
+    for count in (found.samples // 2, found.samples, 2 * found.samples):
+        drifted = 0.75 * 10**6 + GIVEN * found.each.given
+        assert found.kept(count) <= max(0.0, found.free - found.batch * found.working - count * drifted)
+
+
+def test_samples_larger_than_the_stand_in_count_as_they_are():
+    found = opened()
+    views = WeightVariants(found.before, found.typing, CalibrationSamples(image(64), True, engine, memory=10**7))
+    served = sum(len(feed["x"]) for feed in views.feeds)
+    assert served < 64 and views.notes == (
+        f"reconstructed from {served} of 64 samples: more activations do not fit --memory-limit",
+    )
+
+
+def test_where_no_few_samples_fit_it_says_what_would_do():
+    found = opened()
+    views = WeightVariants(
+        found.before,
+        found.typing,
+        CalibrationSamples(image(64), True, engine, memory=3 * 10**5 + 64 * 12 * PLACES // 4),
+    )
+    assert not list(views)
+    assert views.lacking.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")
+
+
+def test_moments_of_smaller_pieces_are_the_same():
+    typing = opened().typing
+    layer = list(solvable_layers(typing).values())[1]
+    rng = np.random.default_rng(2)
+    batches = [tuple(rng.standard_normal((4, n, 12, 12)).astype(np.float32) for n in (8, 12)) for _ in range(4)]
+    prior = typing.graph.array(layer.weight)
+    whole, pieces = (regress(layer, prior, batches, engine, most) for most in (np.inf, 2.0e5))
+    np.testing.assert_allclose(pieces[0], whole[0], atol=0.05 * np.abs(whole[0]).max())
+    assert pieces[2] == pytest.approx(whole[2], rel=0.05)
+
+
+def test_more_features_than_fit_are_solved_on_fewer_places():
+    typing = opened().typing
+    layer = list(solvable_layers(typing).values())[1]
+    rng = np.random.default_rng(2)
+    x = [rng.standard_normal((4, 8, 12, 12)).astype(np.float32) for _ in range(4)]
+    batches = [(a, np.repeat(a[:, :1], 12, 1)) for a in x]
+    weights, bias, error = regress(layer, typing.graph.array(layer.weight), batches, engine, 1000.0)
+    assert weights.shape == (12, 8, 3, 3) and np.isfinite(weights).all() and error < 0.1 and bias is not None

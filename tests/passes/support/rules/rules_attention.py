@@ -1,0 +1,68 @@
+"""Cases of `passes.axes.rules.attention`."""
+
+from rulekit import fires, freezes
+
+FLAT = (
+    "float[2,5,6] x",
+    "q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)  {}  y = MatMul(r, wo)",
+    {"wq": (6, 24), "wk": (6, 12), "wv": (6, 6), "wo": (12, 4)},
+)
+"""Rank three: four query heads of six channels, two of keys and values, which have three channels each."""
+HEADS = (
+    "float[2,3,5,6] x",
+    "q = MatMul(x, wq)  k = MatMul(x, wk)  v = MatMul(x, wv)  {}  y = MatMul(r, wo)",
+    {"wq": (6, 8), "wk": (6, 8), "wv": (6, 10), "wo": (10, 4)},
+)
+"""Rank four: three heads, which come with the input."""
+TURN = ("float[2,3,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
+FLAT_TURN = ("float[2,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
+
+CASES = [
+    fires(
+        "Attention",
+        FLAT,
+        "r = Attention<q_num_heads=4, kv_num_heads=2>(q, k, v)",
+        "wq: . (A B C); wk: . (A C); wv: . (A D); wo: (A B D) .",
+        "NONE",
+        23,
+    ),
+    fires("Attention", HEADS, "r = Attention<scale=0.5>(q, k, v)", "wq: . A; wk: . A; wv: . B; wo: B .", "NONE", 23),
+    fires("Attention", HEADS, "r = Attention(q, k, v, m)", "m: . .; wq: . A; wo: B .", "NONE", 23, m=(5, 5)),
+    freezes(
+        "Attention",
+        HEADS,
+        "r, pk, pv = Attention(q, k, v, m, k, v)",
+        "wq 1: r (Attention) keeps keys and values of earlier tokens",
+        24,
+        m=(5, 10),
+    ),
+    fires(
+        "RotaryEmbedding",
+        TURN,
+        "r = RotaryEmbedding(a, c, s)",
+        "w: . (. A); c: . . A; s: . . A; v: (. A) .",
+        "NONE",
+        23,
+        c=(2, 5, 4),
+        s=(2, 5, 4),
+    ),
+    fires(
+        "RotaryEmbedding",
+        FLAT_TURN,
+        "r = RotaryEmbedding<num_heads=2, interleaved=1>(a, c, s)",
+        "w: . (A B .); c: . . B; v: (A B .) .",
+        "NONE",
+        23,
+        c=(2, 5, 2),
+        s=(2, 5, 2),
+    ),
+    freezes(
+        "RotaryEmbedding",
+        TURN,
+        "r = RotaryEmbedding<rotary_embedding_dim=4>(a, c, s)",
+        "w 1: r (RotaryEmbedding) turns a part of each head",
+        23,
+        c=(2, 5, 2),
+        s=(2, 5, 2),
+    ),
+]

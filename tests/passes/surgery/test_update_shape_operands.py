@@ -1,0 +1,50 @@
+"""Integers that the graph computes from sizes come out right when channels go, at every size."""
+
+import onnx
+from netkit import check, difference, engine, ints, net, node_of, observer
+
+from passes.pipeline import compress
+from passes.settings.compress import CompressSettings
+
+
+def shrunk(model, sizes, keep=0.5):
+    """Result and twin at these sizes of the input."""
+    assignments = tuple({"x": size} for size in sizes)
+    result = compress(model, CompressSettings(keep=keep, assignments=assignments), observer, engine=engine)
+    check(result.model)
+    assert result.shrinks
+    assert difference(result.twin(), result.model) <= 1e-5
+    return result
+
+
+HEADS = """net (float[N,L,6] x) => (float[N,L,5] y) {
+    a = MatMul(x, a_w)  s = Shape(a)  n = Slice(s, zero, two)  c = Slice(s, two, three)  d = Div(c, two)
+    t = Concat<axis=0>(n, two, d)  v = Reshape(a, t)  p = Transpose<perm=[0,2,1,3]>(v)  r = Relu(p)
+    q = Transpose<perm=[0,2,1,3]>(r)  back = Concat<axis=0>(n, rest)  f = Reshape(q, back)  y = MatMul(f, y_w) }"""
+NUMBERS = {"zero": ints(0), "two": ints(2), "three": ints(3), "rest": ints(-1)}
+
+
+def test_a_number_that_becomes_zero_is_not_taken_for_one_that_copies_a_size():
+    """Half of one channel is none: the width of a head, 1, is written down."""
+    result = shrunk(net(HEADS, a_w=(6, 4), y_w=(4, 5), **NUMBERS), [(2, 7, 6), (3, 5, 6), (1, 2, 6)])
+    assert [len(plan.keep) for plan in result.plans if plan.shrinks] == [1, 1]
+
+
+def test_channels_in_a_product_with_a_dynamic_size_are_corrected_by_a_factor():
+    body = """net (float[N,3,L] x) => (float[M,5] y) {
+        a = Conv(x, a_w)  r = Relu(a)  s = Shape(r)  l = Slice(s, two, three)  w = Mul(l, eight)
+        t = Concat<axis=0>(rest, w)  f = Reshape(r, t)  v = Reshape(f, whole)  p = ReduceMean<axes=[2], keepdims=0>(v)
+        y = MatMul(p, y_w) }"""
+    model = net(body, a_w=(8, 3, 1), y_w=(8, 5), eight=ints(8), whole=ints(0, 8, -1), **NUMBERS)
+    result = shrunk(model, [(2, 3, 7), (3, 3, 5), (1, 3, 2)])
+    assert node_of(result.model, "f").input[1] != "t", "eight times the length is four times the length now"
+
+
+def test_old_opsets_get_no_op_that_they_have_not():
+    body = """net (float[N,3,L] x) => (float[N,5,P] y) {
+        a = Conv(x, a_w)  s = Shape(a)  n = Slice<starts=[0], ends=[1]>(s)  l = Slice<starts=[2], ends=[3]>(s)
+        t = Concat<axis=0>(n, eight, l)  v = Reshape(a, t)  r = Relu(v)  y = Conv(r, y_w) }"""
+    model = net(body, opset=7, ir_version=3, a_w=(8, 3, 1), y_w=(5, 8, 1), eight=ints(8))
+    for tensor in model.graph.initializer:
+        model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    shrunk(model, [(2, 3, 7), (3, 3, 5)])
