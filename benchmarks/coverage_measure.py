@@ -13,7 +13,6 @@ from pathlib import Path
 import onnx
 from exactness import Arrays, float64_error, relative_error, run_checked, run_original, vary_equal_weights
 
-from onnx_merge.compression.reasons import general
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.shape_observer import RunObserver
@@ -164,7 +163,7 @@ def reasons(typing: Typing, groups: Sequence[ChannelGroup]) -> list[Reason]:
     by_text: dict[str, list[ChannelGroup]] = defaultdict(list)
     for group in groups:
         if group.frozen is not None:
-            by_text[general(group.frozen)].append(group)
+            by_text[str(group.frozen.general)].append(group)
     holdings = Holdings(typing)
     found: list[Reason] = []
     for text, held in by_text.items():

@@ -18,6 +18,7 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.graph.model import Graph
 from passes.interface.engine import Engine
+from passes.interface.reason import Reason
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.reconstruct import Reconstruction, reconstruct
@@ -44,7 +45,7 @@ class Compressed:
     before: Graph
     typing: Typing
     plans: list[GroupPlan]
-    unfolded: dict[str, str]
+    unfolded: dict[str, Reason]
     seconds: dict[str, float]
     solution: Solution = field(default_factory=Solution)
     allocation: Allocation | None = None
@@ -98,7 +99,7 @@ class _GroupScope:
     """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
     share that the user gave it alone; ``views``: of samples, where layers are to be solved on them."""
 
-    excluded: Mapping[str, str]
+    excluded: Mapping[str, Reason]
     live: list[ChannelGroup]
     own: Mapping[str, float]
     views: WeightVariants | None
@@ -179,13 +180,13 @@ class Compressor:
         """
         return self._compress(settings, *self._named(settings))
 
-    def _named(self, settings: CompressSettings) -> tuple[dict[str, str], dict[str, float]]:
+    def _named(self, settings: CompressSettings) -> tuple[dict[str, Reason], dict[str, float]]:
         """Groups to leave whole, with the reasons, and the shares of those that have one of their own."""
         groups = self.analysis.every_group
         return exclusions(groups, settings), own_ratios(groups, settings)
 
     def _compress(
-        self, settings: CompressSettings, excluded: Mapping[str, str], own: Mapping[str, float]
+        self, settings: CompressSettings, excluded: Mapping[str, Reason], own: Mapping[str, float]
     ) -> Compressed:
         typing, groups = self.analysis.typing, self.analysis.groups
         scope = self._scope(settings, excluded, own)
@@ -271,7 +272,7 @@ class Compressor:
     def _scope(
         self,
         settings: CompressSettings,
-        excluded: Mapping[str, str] | None = None,
+        excluded: Mapping[str, Reason] | None = None,
         own: Mapping[str, float] | None = None,
     ) -> _GroupScope:
         """``excluded``, ``own``: as `_named` gives them, where they are known."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from onnx_merge.report.result import GroupResult
 from passes.analysis.ungrouped import Ungrouped
+from passes.interface.reason import text
 
 
 def explain_no_change(
@@ -34,13 +35,14 @@ def explain_no_change(
         return "the groups are too small to lose a channel at this share: use a smaller --keep"
     channels: Counter[str] = Counter()
     for group in held or groups:
-        channels[group.reason or "unknown"] += group.size
+        channels[text(group.reason) or "unknown"] += group.size
     reason = channels.most_common(1)[0][0]
-    names = [group.name for group in held or groups if (group.reason or "unknown") == reason]
+    same = [group for group in held or groups if (text(group.reason) or "unknown") == reason]
+    names = [group.name for group in same]
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     remedy = ""
     if held:
-        remedy = ": leave out --no-coupled" if reason.startswith("coupled: ") else ": exclude less"
+        remedy = ": leave out --no-coupled" if same[0].reason and same[0].reason.causes else ": exclude less"
     return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal
 
 from onnx_merge.errors import UsageError
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.report.result import SCHEMA_VERSION
+from passes.interface.reason import Reason
 
 Status = Literal["free", "prune-only", "frozen"]
 STATUSES: tuple[Status, ...] = ("free", "prune-only", "frozen")
@@ -43,7 +44,7 @@ class Holding:
 class ReasonHolding:
     """The same of the groups held back for one reason, which is told without the names of nodes and tensors."""
 
-    reason: str
+    reason: Reason
     status: Status
     groups: int
     macs_share: float
@@ -59,11 +60,11 @@ class InspectedGroup:
     size: int
     status: Status
     """Frozen: nothing can be removed; prune-only: what is removed cannot be merged; free: both can be done."""
-    reason: str | None
+    reason: Reason | None
     """Why it is not free."""
-    coupled: str | None
+    coupled: Reason | None
     """Why it ties several layers."""
-    unmixable: str | None
+    unmixable: Reason | None
     """Why removed channels cannot be merged, whether or not the group is frozen."""
     macs: int
     params: int
@@ -82,7 +83,7 @@ class UngroupedLayer:
 
     node: str
     op: str
-    reason: str
+    reason: Reason
     macs: int
     params: int
     macs_share: float
@@ -117,7 +118,7 @@ class Inspection:
     """In graph order."""
     ops_without_rule: Mapping[str, int]
     """Op type -> number of its nodes; their axes are frozen, and the remedy is to add a rule."""
-    unfolded: Mapping[str, str]
+    unfolded: Mapping[str, Reason]
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
@@ -138,7 +139,18 @@ class Inspection:
 
     def to_json(self) -> str:
         """As text that ends in a line break and is plain ASCII: any stream can take it."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        return json.dumps({"schema_version": SCHEMA_VERSION, **_plain(self)}, indent=2, allow_nan=False) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: dataclasses as objects, reasons as text."""
+    if isinstance(value, Reason):
+        return str(value)
+    if is_dataclass(value):
+        return {each.name: _plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def pattern(expression: str) -> re.Pattern[str]:

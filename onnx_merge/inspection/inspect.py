@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx
 
 from onnx_merge.compression.explain_no_change import why_no_groups
-from onnx_merge.compression.reasons import general
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
@@ -47,6 +46,7 @@ from passes.channels.scale_propagation import obstacle
 from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
 from passes.graph.model import STANDARD_DOMAINS
+from passes.interface.reason import Reason
 from passes.pipeline import Progress
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
@@ -179,10 +179,10 @@ def _layer(layer: Ungrouped, holdings: Holdings) -> UngroupedLayer:
 
 
 def _reasons(groups: Groups, holdings: Holdings) -> tuple[ReasonHolding, ...]:
-    found: dict[tuple[str, Status], list[Atom]] = {}
+    found: dict[tuple[Reason, Status], list[Atom]] = {}
     for group, atom in groups:
         if group.reason is not None:
-            found.setdefault((general(group.reason), group.status), []).append(atom)
+            found.setdefault((group.reason.general, group.status), []).append(atom)
     reasons = []
     for (reason, status), atoms in found.items():
         held = holdings.of(atoms)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from onnx_merge.compression.reasons import general
 from onnx_merge.inspection.findings import Holding, InspectedGroup, Inspection, Status
 from onnx_merge.report.columns import fitted_table
 from onnx_merge.report.console import WHOLE, printed, screen_width
@@ -60,7 +59,7 @@ def _groups(groups: Sequence[InspectedGroup], width: int) -> Iterator[Renderable
             "size": [f"{g.size}" for g in groups],
             "MACs": [_percent(g.macs_share) for g in groups],
             "params": [_percent(g.params_share) for g in groups],
-            "status": [_status(g, general if names else str) for g in groups],
+            "status": [_status(g, named=names is None) for g in groups],
             "coupled": [_coupled(g, names) for g in groups],
             "consumers": [_some(g.consumers, names) for g in groups],
         }
@@ -83,7 +82,7 @@ def _blocks(groups: Sequence[InspectedGroup]) -> Iterator[RenderableType]:
 def _block(group: InspectedGroup) -> Iterator[Text]:
     shares = f"{_percent(group.macs_share)} of the MACs, {_percent(group.params_share)} of the parameters"
     yield Text(f"{group.name}: {group.size} channels, {shares}", style="bold")
-    yield Text(f"  {_status(group, str)}", style=STYLES[group.status])
+    yield Text(f"  {_status(group)}", style=STYLES[group.status])
     if group.coupled:
         yield Text(f"  coupled: {group.coupled}")
     if group.status == "frozen" and group.unmixable:
@@ -94,16 +93,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
-def _status(group: InspectedGroup, words: Callable[[str], str]) -> str:
+def _status(group: InspectedGroup, named: bool = True) -> str:
+    """``named``: with the names of nodes and tensors."""
     status = group.status.replace("-", " ")
-    return f"{status}: {words(group.reason)}" if group.reason else status
+    if group.reason is None:
+        return status
+    return f"{status}: {group.reason if named else group.reason.general}"
 
 
 def _coupled(group: InspectedGroup, names: int | None) -> str:
     """The other layers that make the channels, or where they stand beside others."""
     if len(group.producers) > 1:
         return f"with {_some(group.producers[1:], names)}"
-    return (general(group.coupled) if names else group.coupled) if group.coupled else ""
+    if group.coupled is None:
+        return ""
+    return str(group.coupled.general if names else group.coupled)
 
 
 def _some(names: Sequence[str], count: int | None) -> str:
@@ -157,7 +161,7 @@ def _ungrouped(inspection: Inspection, width: int) -> Iterator[RenderableType]:
         "layer in no group": [layer.node for layer in shown],
         "MACs": [_percent(layer.macs_share) for layer in shown],
         "params": [_percent(layer.params_share) for layer in shown],
-        "because": [layer.reason if width >= WHOLE else general(layer.reason) for layer in shown],
+        "because": [str(layer.reason if width >= WHOLE else layer.reason.general) for layer in shown],
     }
     yield from fitted_table([columns], width)
     if len(shown) < len(layers):
@@ -173,10 +177,10 @@ def _blocked(inspection: Inspection, width: int) -> Iterator[RenderableType]:
         yield from fitted_table([columns], width, "they freeze every axis that they touch")
     if inspection.unfolded:
         yield Text()
-        rows = list(inspection.unfolded.items())
+        rows = [(name, str(reason)) for name, reason in inspection.unfolded.items()]
         if width < WHOLE:
-            counted = Counter(general(reason) for _, reason in rows)
-            rows = [(f"{count}", reason) for reason, count in counted.most_common()]
+            counted = Counter(reason.general for reason in inspection.unfolded.values())
+            rows = [(f"{count}", str(reason)) for reason, count in counted.most_common()]
         title = "BatchNormalization not folded" if width >= WHOLE else "nodes"
         columns = {title: [first for first, _ in rows], "BatchNormalization not folded, because": [r for _, r in rows]}
         yield from fitted_table([columns], width)

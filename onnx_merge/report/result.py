@@ -13,6 +13,7 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.io.save import write_whole
 from onnx_merge.metrics.measure import Measured
+from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # the report of a run needs no compiler
     from onnx_merge.evaluation.drop_bounds import Promise
@@ -37,7 +38,7 @@ class GroupResult:
     kept: int
     """Channels after."""
     status: Status
-    reason: str | None
+    reason: Reason | None
     """Why the group was left whole, or less was done than asked for."""
     method: str
     """merge, prune, lossless, or none."""
@@ -90,7 +91,7 @@ class Result:
     """Arguments of the command line; empty for a call from Python."""
     provider: str
     """Where the models ran."""
-    unfolded: Mapping[str, str]
+    unfolded: Mapping[str, Reason]
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     """What could not be checked, and why."""
@@ -127,7 +128,7 @@ class Result:
                     "size": group.size,
                     "kept": group.kept,
                     "status": group.status,
-                    "reason": group.reason,
+                    "reason": text(group.reason),
                     "method": group.method,
                     "error": group.error,
                     "producers": list(group.producers),
@@ -139,7 +140,7 @@ class Result:
             "seed": self.seed,
             "argv": list(self.argv),
             "provider": self.provider,
-            "unfolded": dict(self.unfolded),
+            "unfolded": {name: str(reason) for name, reason in self.unfolded.items()},
             "notes": list(self.notes),
             "chosen": self.chosen,
             "doubts": list(self.doubts),
@@ -208,7 +209,7 @@ def finite(value: object) -> object:
     return [finite(item) for item in value] if isinstance(value, list) else value
 
 
-def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, str]) -> tuple[GroupResult, ...]:
+def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) -> tuple[GroupResult, ...]:
     """One entry for each plan. ``excluded``: names of groups that the user took out."""
     results = []
     for plan in plans:

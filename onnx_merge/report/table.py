@@ -15,6 +15,7 @@ from onnx_merge.evaluation.verdict import Fidelity, Word
 from onnx_merge.report.console import WHOLE, printed, screen_width
 from onnx_merge.report.quality_text import outputs_text
 from onnx_merge.report.result import AllocationResult, GroupResult, Result
+from passes.interface.reason import text
 
 GAP = 3
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
@@ -141,7 +142,7 @@ def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Itera
     digits = len(f"{max(group.size for group in groups)}")
     channels = [f"{group.size:>{digits}} -> {group.kept:>{digits}}" for group in groups]
     methods = ["-" if group.method == "none" else group.method for group in groups]
-    texts = [(group.name, group.reason or "") for group in groups]
+    texts = [(group.name, text(group.reason) or "") for group in groups]
     shown = texts
     if not verbose:
         taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP

@@ -15,6 +15,7 @@ from passes.axes.channel_groups import ChannelGroup, channel_groups
 from passes.axes.inference import Typing, infer
 from passes.graph.model import Graph
 from passes.interface.engine import Engine
+from passes.interface.reason import Reason
 from passes.shapes.inference import Assignment, Observer
 from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
@@ -41,7 +42,7 @@ class Analysis:
     """What the names of its layers begin with: nothing for the model itself."""
 
     @property
-    def unfolded(self) -> dict[str, str]:
+    def unfolded(self) -> dict[str, Reason]:
         """BatchNormalization nodes that stay, by their names in the model, with reasons."""
         return {f"{self.where}{name}": reason for name, reason in self.folded.left.items()}
 
@@ -108,7 +109,8 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
         large = math.prod(tensor.dims) > max(tensor.dims, default=1)
         if large and (name in shared or original(tensor) in shared):
             for term in typing.axes[name]:
-                terms.freeze(term, f"{original(tensor) or name} is read outside its control-flow body too")
+                detail = "is read outside its control-flow body too"
+                terms.freeze(term, Reason("tensor", original(tensor) or name, detail))
 
 
 def _name_the_body(typing: Typing) -> None:
@@ -118,5 +120,5 @@ def _name_the_body(typing: Typing) -> None:
     told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
     for name, said, meant in told:
         for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
-            if atom.reason == f"{name} {said}":
-                atom.reason = f"{name} {meant}"
+            if atom.reason == Reason("tensor", name, said):
+                atom.reason = Reason("tensor", name, meant)

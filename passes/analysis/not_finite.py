@@ -12,6 +12,7 @@ from passes.axes import algebra as terms
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
 from passes.graph.model import Array, Graph
+from passes.interface.reason import Reason
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -27,7 +28,8 @@ def freeze_what_is_not_finite(typing: Typing, groups: Sequence[ChannelGroup]) ->
                     found[name] = _fault(typing.graph, name)
                 if found[name]:
                     node = step.flow.record.node
-                    terms.freeze(group.atom, f"{node.label} ({node.op}) has weights that {found[name]}")
+                    reason = Reason("operator", node.label, f"has weights that {found[name]}", node.op)
+                    terms.freeze(group.atom, reason)
 
 
 def _read(step: Step) -> Iterator[str]:

@@ -23,6 +23,7 @@ from passes.cost.cost import batch, weights_inside
 from passes.cost.footprint import constant_sizes, mac_sizes
 from passes.cost.multiplications import multiplying, weight_inputs
 from passes.graph.model import Node
+from passes.interface.reason import Reason
 from passes.transforms.subgraphs import ATTRIBUTES, graphs_in
 
 SCALED = ("Resize", "Upsample")
@@ -36,7 +37,7 @@ class Ungrouped:
 
     node: Node
     label: str
-    reason: str
+    reason: Reason
     macs: int
     params: int
     is_layer: bool
@@ -105,29 +106,31 @@ def _reader(typing: Typing, name: str) -> Node | None:
     return next((node for node in graph.nodes if name in node.captures), None)
 
 
-def _reason(typing: Typing, node: Node, flow: IndexFlow | None, axes: Sequence[Term], gone: Mapping[Atom, int]) -> str:
+def _reason(
+    typing: Typing, node: Node, flow: IndexFlow | None, axes: Sequence[Term], gone: Mapping[Atom, int]
+) -> Reason:
     """``axes``: of its constants."""
-    said = f"{node.label} ({node.op})"
+    here = Reason("operator", node.label, "", node.op)
     if any(True for _ in graphs_in(typing.graph.model.graph.node[node.index])):
-        return f"{said} reads its weights inside a control-flow body"
+        return here.saying("reads its weights inside a control-flow body")
     if node.index in typing.refused:
         return typing.refused[node.index]
     order = (Role.PRODUCER, Role.CHANNEL, Role.CONSUMER)  # its own channels first
     uses = sorted(flow.uses, key=lambda use: (order.index(use.role), -use.letter.size)) if flow else []
     if flow is not None and flow.record.slid:
-        return f"{said} slides over its channels: its filter is one for all of them"
+        return here.saying("slides over its channels: its filter is one for all of them")
     if multiplying(node) is not None:
         if not any(name in typing.graph.constants for name in weight_inputs(node)):
-            return f"{said} multiplies activations: it has no weights of its own"
+            return here.saying("multiplies activations: it has no weights of its own")
         made = [use.letter for use in uses if use.role is not Role.CONSUMER]
         if not any(a for letter in made for a in terms.atoms(letter)):
             if any(terms.size(letter) > 1 for letter in made):
-                return f"{said} makes channels of which each is tied to a place of its own"
-            return f"{said} makes a single channel of what no layer makes"
+                return here.saying("makes channels of which each is tied to a place of its own")
+            return here.saying("makes a single channel of what no layer makes")
     letters = [*(use.letter for use in uses), *axes]
-    nobodys = f"{said} works on channels that no layer's weights make"
+    nobodys = here.saying("works on channels that no layer's weights make")
     reasons = (a.reason or nobodys for letter in letters for a in terms.atoms(letter) if a not in gone)
-    return next(reasons, f"{said} has weights that stand on no channels")
+    return next(reasons, here.saying("has weights that stand on no channels"))
 
 
 def first_quantised(typing: Typing) -> str | None:

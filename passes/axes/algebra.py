@@ -17,8 +17,11 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from passes.interface.reason import Reason
 from passes.shapes.sizes import Size
 
+RESHAPE = Reason("operator", "", "", "a reshape")
+"""What ties two terms where no node is named."""
 MAX_COPIES = 256
 """Largest product that is unrolled into a sum of copies of its inner factor."""
 
@@ -28,7 +31,7 @@ class Atom:
 
     __slots__ = ("link", "reason", "size")
 
-    def __init__(self, size: int, reason: str | None = None) -> None:
+    def __init__(self, size: int, reason: Reason | None = None) -> None:
         self.size = size
         self.link: Term | None = None
         self.reason = reason
@@ -55,7 +58,7 @@ Term = Atom | Product | Sum
 ONE = Product(())
 
 
-def atom(size: int, reason: str | None = None) -> Term:
+def atom(size: int, reason: Reason | None = None) -> Term:
     """A fresh atom, or ``ONE`` for a size of one."""
     return ONE if size == 1 else Atom(size, reason)
 
@@ -115,25 +118,25 @@ def atoms(term: Term) -> Iterator[Atom]:
             stack.extend(reversed(top.factors if isinstance(top, Product) else top.parts))
 
 
-def freeze(term: Term, reason: str) -> None:
+def freeze(term: Term, reason: Reason) -> None:
     """Forbid the removal of any index of ``term``; the first reason given stays."""
     for a in atoms(term):
         if a.reason is None:
             a.reason = reason
 
 
-def unify(left: Term, right: Term, by: str = "a reshape") -> None:
+def unify(left: Term, right: Term, by: Reason = RESHAPE) -> None:
     """Make two terms of equal size one index set, refining atoms where factors or parts do not line up.
 
-    ``by``: what ties them, for the reason where that cannot be.
+    ``by``: names what ties them, for the reason where that cannot be.
     """
     left, right = resolve(left), resolve(right)
     if left is right or left == right:
         return
     if size(left) != size(right):
-        _freeze_both(left, right, f"{by} ties axes of {size(left)} and {size(right)}")
+        _freeze_both(left, right, by.saying(f"ties axes of {size(left)} and {size(right)}"))
     elif size(left) == 0:
-        _freeze_both(left, right, f"{by} has no elements here")
+        _freeze_both(left, right, by.saying("has no elements here"))
     elif isinstance(left, Atom):
         _bind(left, right)
     elif isinstance(right, Atom):
@@ -148,7 +151,7 @@ def unify(left: Term, right: Term, by: str = "a reshape") -> None:
         _unify_sum_with_product(right, left, by)
 
 
-def _freeze_both(left: Term, right: Term, reason: str) -> None:
+def _freeze_both(left: Term, right: Term, reason: Reason) -> None:
     freeze(left, reason)
     freeze(right, reason)
 
@@ -159,7 +162,7 @@ def _bind(a: Atom, term: Term) -> None:
     a.link = term  # sizes are equal and no factor or part is trivial, so `a` cannot occur inside `term`
 
 
-def _unify_products(left: Product, right: Product, by: str) -> None:
+def _unify_products(left: Product, right: Product, by: Reason) -> None:
     """Align factors from the innermost out, splitting the larger of two that differ."""
     outer, inner = list(left.factors), list(right.factors)
     while outer and inner:
@@ -169,7 +172,7 @@ def _unify_products(left: Product, right: Product, by: str) -> None:
         quotient = size(a) // size(b)
         if quotient * size(b) != size(a):
             for term in (a, b, *outer, *inner):
-                freeze(term, f"{by} cuts {size(a)} across {size(b)}")
+                freeze(term, by.saying(f"cuts {size(a)} across {size(b)}"))
             return
         rest = atom(quotient)
         unify(a, product([rest, b]), by)
@@ -184,7 +187,7 @@ def _flat_factors(factors: Sequence[Term]) -> list[Term]:
     return list(flat.factors) if isinstance(flat, Product) else [flat]
 
 
-def _unify_sums(left: Sequence[Term], right: Sequence[Term], by: str) -> None:
+def _unify_sums(left: Sequence[Term], right: Sequence[Term], by: Reason) -> None:
     """Align parts from the left, splitting the larger of two that differ."""
     one, two = list(reversed(left)), list(reversed(right))
     while one and two:
@@ -197,7 +200,7 @@ def _unify_sums(left: Sequence[Term], right: Sequence[Term], by: str) -> None:
         excess = size(a) - size(b)
         if isinstance(excess, Size) and min(excess.at) <= 0:
             for term in (a, b, *one, *two):
-                freeze(term, f"{by} cuts {size(a)} across {size(b)}")
+                freeze(term, by.saying(f"cuts {size(a)} across {size(b)}"))
             return
         rest = atom(excess)
         unify(a, total([b, rest]), by)
@@ -213,7 +216,7 @@ def _pop_part(parts: list[Term]) -> Term:
     return part
 
 
-def _unify_sum_with_product(left: Sum, right: Product, by: str) -> None:
+def _unify_sum_with_product(left: Sum, right: Product, by: Reason) -> None:
     """An outer sum distributes over a product; else the product is a sum of copies of its inner factors."""
     outer, inner = right.factors[0], product(right.factors[1:])
     period = size(inner)
@@ -223,7 +226,7 @@ def _unify_sum_with_product(left: Sum, right: Product, by: str) -> None:
         for part, piece in zip(left.parts, pieces, strict=True):
             unify(part, product([piece, inner]), by)
     elif not isinstance(size(outer), Size) and size(outer) <= MAX_COPIES:
-        freeze(outer, f"{by} takes copies of other channels for concatenated ones")
+        freeze(outer, by.saying("takes copies of other channels for concatenated ones"))
         _unify_sums(left.parts, [inner] * size(outer), by)
     else:
-        _freeze_both(left, right, f"{by} cuts {size(right)} across copies of {period}")
+        _freeze_both(left, right, by.saying(f"cuts {size(right)} across copies of {period}"))

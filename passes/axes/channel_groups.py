@@ -9,6 +9,7 @@ from passes.axes import algebra as terms
 from passes.axes.algebra import Atom
 from passes.axes.inference import IndexFlow, Role, Typing, Use
 from passes.graph.model import numbered
+from passes.interface.reason import Reason
 
 
 @dataclass
@@ -63,9 +64,9 @@ class ChannelGroup:
     """Name of the first layer that produces the channels; numbered from the second group of that layer on."""
     where: str = ""
     """Of the control-flow body that the layers stand in; their names begin with it."""
-    coupled: str | None = None
-    """Why the group ties several layers, e.g. "added in ..."; nothing for a plain producer-consumer pair."""
-    unmixable: str | None = None
+    coupled: Reason | None = None
+    """Why the group ties several layers; nothing for a plain producer-consumer pair."""
+    unmixable: Reason | None = None
     """Why nothing can be merged into the consumers; the channels can still be removed."""
 
     @property
@@ -74,7 +75,7 @@ class ChannelGroup:
         return self.atom.size
 
     @property
-    def frozen(self) -> str | None:
+    def frozen(self) -> Reason | None:
         """Why nothing may be removed."""
         return self.atom.reason
 
@@ -173,38 +174,38 @@ def _atoms_in_sums(typing: Typing) -> dict[Atom, str]:
     return found
 
 
-def _coupling(group: ChannelGroup, summed: dict[Atom, str]) -> str | None:
+def _coupling(group: ChannelGroup, summed: dict[Atom, str]) -> Reason | None:
     producers = group.producers
     if len(producers) > 1:
-        return f"shared by {len(producers)} layers, {producers[0]} and {producers[1]} among them"
+        return Reason("coupled", producers[0], f"shared by {len(producers)} layers", place=producers[1])
     if group.atom in summed:
-        return f"concatenated with other channels in {summed[group.atom]}"
+        return Reason("coupled", "", "concatenated", place=summed[group.atom])
     return None
 
 
-def _unmixable(group: ChannelGroup, typing: Typing) -> str | None:
+def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
     """A merge writes into the consumers' constants: they must be initializers, seen alike by every reader."""
     roles: dict[tuple[str, int], set[Role]] = {}
     for step in group.steps:
         if step.contracted:
-            return f"{step.label} multiplies two activations"
+            return Reason("layer", step.label, "multiplies two activations")
         if len(step.consumed) > 1:
-            return f"{step.label} multiplies two activations"
+            return Reason("layer", step.label, "multiplies two activations")
         if step.slid:
-            return f"{step.label} mixes neighbouring channels"
+            return Reason("layer", step.label, "mixes neighbouring channels")
         if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
-            return f"{step.label} feeds them back to itself"
+            return Reason("layer", step.label, "feeds them back to itself")
         if len(step.with_role(Role.CONSUMER)) > 1:
-            return f"{step.label} multiplies them with two constants"
+            return Reason("layer", step.label, "multiplies them with two constants")
         for use in step.uses:
             roles.setdefault((use.constant, use.axis), set()).add(use.role)
             if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:
-                return f"the weights of {step.label} are {_origin(typing, use.constant)}"
+                return Reason("weights", step.label, f"weights are {_origin(typing, use.constant)}")
             if use.role is Role.CONSUMER and len(typing.graph.users[use.constant]) > 1:
-                return f"{use.constant} is read by several nodes"
+                return Reason("constant", use.constant, "is read by several nodes")
     for (constant, _), seen in roles.items():
         if len(seen) > 1:
-            return f"{constant} is read in two ways"
+            return Reason("constant", constant, "is read in two ways")
     return None
 
 

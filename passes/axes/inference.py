@@ -12,6 +12,7 @@ from passes.axes.rule_context import Op, Record, Resize, Scaling
 from passes.graph.functions import why_called
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
+from passes.interface.reason import INSIDE, OUTPUT, TENSOR, Reason, axis_of, overridden
 from passes.shapes.origins import NOWHERE, Place
 from passes.shapes.overridable_inputs import overridden_sizes
 from passes.shapes.sizes import Size
@@ -65,7 +66,7 @@ class Typing:
     axes: dict[str, list[Term]]
     flows: list[IndexFlow]
     resizes: list[tuple[IndexFlow, Resize]]
-    refused: dict[int, str] = field(default_factory=dict)
+    refused: dict[int, Reason] = field(default_factory=dict)
     """node index -> why its rule says nothing of its axes."""
 
 
@@ -74,11 +75,11 @@ def infer(graph: Graph) -> Typing:
     axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
     typing = Typing(graph, axes, [], [])
     for name in graph.inputs:
-        what = "may be overridden by callers" if name in graph.overridable else "is a graph input"
-        _freeze_tensor(typing, name, f"{name} {what}")
+        given = name in graph.overridable
+        _freeze_tensor(typing, name, overridden(name) if given else Reason("tensor", name, "is a graph input"))
     for name in graph.captured:
-        _freeze_tensor(typing, name, f"{name} is read inside a control-flow body")
-    given = overridden_sizes(graph.model)
+        _freeze_tensor(typing, name, Reason("tensor", name, INSIDE))
+    sizing = overridden_sizes(graph.model)
     for node in graph.nodes:
         op = Op(graph, node)
         if _computes_numbers(graph, node):
@@ -89,20 +90,20 @@ def infer(graph: Graph) -> Typing:
         try:
             if rule is None:
                 raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
-            if node.index in given:
-                raise Refusal(f"takes sizes from {given[node.index]}, which callers may override")
+            if node.index in sizing:
+                raise Refusal(f"takes sizes from {TENSOR}, which callers may override", sizing[node.index])
             rule(op)
             flow = _finish(typing, op)
         except Refusal as refusal:
-            _freeze_node(typing, op, str(refusal))
+            _freeze_node(typing, op, op.why(str(refusal), refusal.place))
             continue
         except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:  # a form it never met
-            _freeze_node(typing, op, f"rule failed: {type(error).__name__}: {error}")
+            _freeze_node(typing, op, op.why(f"rule failed: {type(error).__name__}: {error}"))
             continue
         typing.flows.append(flow)
         typing.resizes.extend((flow, resize) for resize in flow.record.resizes)
     for name in graph.outputs:
-        _freeze_tensor(typing, name, f"{name} is a graph output")
+        _freeze_tensor(typing, name, Reason("tensor", name, "is a graph output"))
     _freeze_computed_reads(typing)
     _freeze_divisions(typing)
     _freeze_varying(typing)
@@ -115,7 +116,7 @@ def _freeze_varying(typing: Typing) -> None:
         for axis, term in enumerate(axes):
             for a in terms.atoms(term):
                 if isinstance(a.size, Size) and a.reason is None:
-                    a.reason = f"axis {axis} of {name} is dynamic"
+                    a.reason = _dynamic(name, axis)
 
 
 def _freeze_divisions(typing: Typing) -> None:
@@ -124,7 +125,8 @@ def _freeze_divisions(typing: Typing) -> None:
         for groups, inside in flow.record.divided:
             if any(a.reason is None for a in terms.atoms(inside)):
                 node = flow.record.node
-                terms.freeze(groups, f"{node.label} ({node.op}) loses channels inside its groups, not whole groups")
+                detail = "loses channels inside its groups, not whole groups"
+                terms.freeze(groups, Reason("operator", node.label, detail, node.op))
 
 
 def _computes_numbers(graph: Graph, node: Node) -> bool:
@@ -152,12 +154,11 @@ def _freeze_computed_reads(typing: Typing) -> None:
     that it is computed from."""
     info = typing.graph.info
     resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
-    reads = [(name, f"{node.label} ({node.op})") for node, _, name in shape_reads(typing, resized)]
-    reads = [(name, user) for name, user in reads if name in info.varying]
-    reads += [(name, "a control-flow body") for name in sorted(typing.graph.captured)]
-    for name, user in reads + [(name, "the graph's output") for name in typing.graph.outputs]:
+    reads = [(name, node.label, node.op) for node, _, name in shape_reads(typing, resized) if name in info.varying]
+    reads += [(name, "", "a control-flow body") for name in sorted(typing.graph.captured)]
+    for name, user, op in reads + [(name, "", OUTPUT) for name in typing.graph.outputs]:
         for tensor, axis in places(typing, name):
-            terms.freeze(typing.axes[tensor][axis], f"{user} computes with the size of axis {axis} of {tensor}")
+            terms.freeze(typing.axes[tensor][axis], Reason("size", user, "", op, axis_of(tensor, axis)))
 
 
 def places(typing: Typing, name: str) -> list[Place]:
@@ -169,18 +170,22 @@ def places(typing: Typing, name: str) -> list[Place]:
 def _fresh_axes(graph: Graph, name: str) -> list[Term]:
     dynamic = graph.info.dynamic
     return [
-        terms.atom(n, f"axis {axis} of {name} is dynamic" if (name, axis) in dynamic and type(n) is int else None)
+        terms.atom(n, _dynamic(name, axis) if (name, axis) in dynamic and type(n) is int else None)
         for axis, n in enumerate(graph.info.sizes[name])
     ]
 
 
-def _freeze_node(typing: Typing, op: Op, reason: str) -> None:
-    typing.refused[op.node.index] = op.why(reason)
+def _dynamic(name: str, axis: int) -> Reason:
+    return Reason("size", "", "is dynamic", place=axis_of(name, axis))
+
+
+def _freeze_node(typing: Typing, op: Op, reason: Reason) -> None:
+    typing.refused[op.node.index] = reason
     for name in (*op.node.inputs, *op.node.outputs):
-        _freeze_tensor(typing, name, op.why(reason))
+        _freeze_tensor(typing, name, reason)
 
 
-def _freeze_tensor(typing: Typing, name: str, reason: str) -> None:
+def _freeze_tensor(typing: Typing, name: str, reason: Reason) -> None:
     for term in typing.axes.get(name, ()):
         terms.freeze(term, reason)
 
@@ -211,10 +216,10 @@ def _finish(typing: Typing, op: Op) -> IndexFlow:
     touched: set[tuple[str, int]] = set()
     for place in record.places:
         name = (node.outputs if place.output else node.inputs)[place.k]
-        terms.unify(typing.axes[name][place.axis], place.term, f"{node.label} ({node.op})")
+        terms.unify(typing.axes[name][place.axis], place.term, op.why())
         touched.add((name, place.axis))
     for term, made in record.fed_back:
-        terms.unify(term, made, f"{node.label} ({node.op})")
+        terms.unify(term, made, op.why())
     for name in (*node.inputs, *node.outputs):
         for axis, term in enumerate(typing.axes.get(name, ())):
             if (name, axis) not in touched:

@@ -24,6 +24,7 @@ from passes.axes.algebra import Term
 from passes.axes.notation import parse
 from passes.graph.model import Array, Graph, Node
 from passes.interface.errors import Refusal
+from passes.interface.reason import Reason
 from passes.shapes.inference import Shape
 from passes.shapes.sizes import Size
 
@@ -263,13 +264,13 @@ class Op:
         that are gone (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled channels."""
         self.record.slid.append(term)
 
-    def freeze(self, term: Term, reason: str) -> None:
-        """Nothing may be removed from ``term``; ``reason`` completes "<node> (<op>) ..."."""
-        terms.freeze(term, self.why(reason))
+    def freeze(self, term: Term, detail: str) -> None:
+        """Nothing may be removed from ``term``; ``detail`` completes "<node> (<op>) ..."."""
+        terms.freeze(term, self.why(detail))
 
-    def why(self, reason: str) -> str:
-        """``reason`` with the node's name and op before it."""
-        return f"{self.node.label} ({self.node.op}) {reason}"
+    def why(self, detail: str = "", place: str = "") -> Reason:
+        """The reason that the node, or what it ties, gives; ``place``: the tensor in ``detail``."""
+        return Reason("operator", self.node.label, detail, self.node.op, place)
 
     def resize_attr(self, name: str, term: Term) -> None:
         """Integer attribute ``name`` is the size of ``term``."""

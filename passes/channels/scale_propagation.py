@@ -17,6 +17,7 @@ from passes.axes.inference import Role, Typing, Use
 from passes.axes.rule_context import Scaling
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array
+from passes.interface.reason import Reason
 from passes.transforms.fold_batchnorm import batchnorm_affine
 
 TINY = 1e-30
@@ -34,7 +35,7 @@ class Gains:
     error: Array = field(default_factory=lambda: np.zeros(0))
 
 
-def obstacle(group: ChannelGroup) -> str | None:
+def obstacle(group: ChannelGroup) -> Reason | None:
     """The first node that makes the channels other than by a scale, or through which none passes, as a reason; nothing
     if there is none."""
     for step in group.steps:
@@ -42,11 +43,11 @@ def obstacle(group: ChannelGroup) -> str | None:
         if made is not None:
             return made
         if step.through and step.flow.scaling is Scaling.NONE:
-            return f"no scale passes through {step.label} ({step.flow.record.node.op})"
+            return Reason("scale", step.label, "", step.flow.record.node.op)
     return None
 
 
-def unscaled(step: Step) -> str | None:
+def unscaled(step: Step) -> Reason | None:
     """Why no scale on a node's constants is a scale on the channels that it makes of them, or nothing.
 
     Where all channels are made alike, by no constant of their own, there is no such reason: see `gains`.
@@ -55,15 +56,15 @@ def unscaled(step: Step) -> str | None:
     if not step.produced or step.prepares or not uses:
         return None
     node, making = step.flow.record.node, step.flow.record.making
-    name = f"{step.label} ({node.op})"
+    here = Reason("operator", step.label, "", node.op)
     factors = [use for use in uses if making is not None and use.k in making.factors]
     if making is None or not (factors or any(use.k in making.terms for use in uses)):
-        return f"{name} makes them of constants whose scale it does not pass on"
+        return here.saying("makes them of constants whose scale it does not pass on")
     if len(factors) > 1:
-        return f"{name} makes them of two constants at once"
+        return here.saying("makes them of two constants at once")
     given = {k for k in making.terms if k < len(node.inputs) and node.inputs[k]}
     if not factors and given - {use.k for use in uses}:
-        return f"{name} adds the same to all of them"
+        return here.saying("adds the same to all of them")
     return None
 
 

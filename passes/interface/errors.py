@@ -8,7 +8,14 @@ class PassError(ValueError):
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """Raised inside an op rule: the op, as it stands here, is not understood, and its axes freeze with this reason."""
+    """Raised inside an op rule: the op, as it stands here, is not understood, and its axes freeze with this detail.
+
+    ``place``: the tensor that the detail is about, see `passes.interface.reason.TENSOR`.
+    """
+
+    def __init__(self, detail: str, place: str = "") -> None:
+        super().__init__(detail)
+        self.place = place
 
 
 class RunError(Exception):

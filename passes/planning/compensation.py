@@ -14,6 +14,7 @@ from passes.channels.redundant import RedundantChannels, takes_constants
 from passes.channels.scale_propagation import gains, obstacle
 from passes.channels.weights import Signature
 from passes.graph.model import Array
+from passes.interface.reason import planned
 from passes.planning.neuron_merging import most_similar
 from passes.planning.plan import GroupPlan, PlanSettings
 
@@ -32,13 +33,13 @@ def compensate(
         if blocked is None:
             partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
             if not np.any(partner[lossy] >= 0):
-                blocked = f"no kept channel has a cosine of {settings.merge.threshold:g} or more"
+                blocked = planned(f"no kept channel has a cosine of {settings.merge.threshold:g} or more")
             elif not np.any(_drop_impassable(typing, group, partner, scale)[lossy] >= 0):
-                blocked = "no scale passes from its producers to its consumers for any pair of channels"
+                blocked = planned("no scale passes from its producers to its consumers for any pair of channels")
         if blocked is None:
             plan.method = "merge"
         else:
-            plan.reason = f"pruned only: {blocked}"
+            plan.reason = planned("pruned only", blocked)
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method != "prune" and lossy.size:
         _restore_means(typing, plan, lossy, recorded_samples(typing, group, settings.norms))

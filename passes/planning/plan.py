@@ -11,6 +11,7 @@ from scipy import sparse
 from passes.axes.channel_groups import ChannelGroup
 from passes.channels.statistics import ChannelStatistics
 from passes.graph.model import Array
+from passes.interface.reason import Reason
 from passes.planning.neuron_merging import MergeSettings
 from passes.transforms.fold_batchnorm import FoldedNorm
 
@@ -25,7 +26,7 @@ class GroupPlan:
     mixing: dict[str, sparse.csr_array] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     method: str = "none"
-    reason: str | None = None
+    reason: Reason | None = None
     error: float | None = None
     """Share of the variance of its readers' outputs that is lost, where samples show it."""
 

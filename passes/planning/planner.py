@@ -17,6 +17,7 @@ from passes.channels.statistics import ChannelStatistics, apart, differs, joint_
 from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
+from passes.interface.reason import TENSOR, Reason, planned
 from passes.numerics.subset import choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
@@ -56,7 +57,7 @@ class Planner:
         """One that knows nothing of the samples that losses are measured on, where that makes a difference."""
         return Planner(self.typing, self.settings, self)
 
-    def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, str], width: Width) -> list[GroupPlan]:
+    def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, Reason], width: Width) -> list[GroupPlan]:
         """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
         made = []
         for group in groups:
@@ -71,7 +72,7 @@ class Planner:
 
     def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
         if width >= group.size:
-            return GroupPlan(group, np.arange(group.size), reason=f"{group.size} channels are to be kept")
+            return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
         settings, sign = self.settings, self._sign(group)
         gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
@@ -84,11 +85,11 @@ class Planner:
             keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
         plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
         if group.unmixable is not None:
-            plan.method, plan.reason = "prune", f"pruned only: {group.unmixable}"
+            plan.method, plan.reason = "prune", planned("pruned only", group.unmixable)
         elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
             compensate(self.typing, plan, sign, free, gone, settings)
             if blind is not None and plan.method == "merge":
-                plan.reason = f"merged only: {blind}"
+                plan.reason = planned("merged only", blind)
         else:
             self._predict(plan)
         return plan
@@ -98,7 +99,7 @@ class Planner:
         exact = self._redundant(group, recorded=False)
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
-            plan.reason = "no channel is free"
+            plan.reason = planned("no channel is free")
         return plan
 
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
@@ -163,13 +164,13 @@ class Planner:
         known = self.settings.knowledge.get(group.name, {})
         return known if self._whole is None else apart(known)
 
-    def _blind(self, group: ChannelGroup) -> str | None:
+    def _blind(self, group: ChannelGroup) -> Reason | None:
         """Why samples say too little of a group's channels, or nothing."""
         read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
         missing = sorted(read - self._seen(group).keys())
         if not read:
-            return "nothing reads them"
-        return f"samples do not show them in {missing[0]}" if missing else None
+            return planned("nothing reads them")
+        return planned(f"samples do not show them in {TENSOR}", place=missing[0]) if missing else None
 
     def _predict(self, plan: GroupPlan) -> None:
         """Let the kept channels stand for the others as samples say they can."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.interface.errors import PassError
+from passes.interface.reason import Reason
 from passes.planning.neuron_merging import MergeSettings
 from passes.settings.blocks import Blocks
 from passes.settings.target import Target
@@ -45,21 +46,24 @@ class CompressSettings:
     assignments: tuple[Assignment, ...] = ()
 
 
-def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, str]:
+def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, Reason]:
     """Groups to leave whole, with the reason."""
-    found: dict[str, str] = {}
+    found: dict[str, Reason] = {}
     for expression in settings.exclude:
         matches = [g for g in groups if _matches(expression, g.producers)]
         if not matches:
             raise PassError(f"--exclude {expression!r} matches no layer; the first is {_first(groups)}")
-        found.update({g.name: f"excluded by {expression!r}" for g in matches})
+        reason = Reason("excluded", "", f"excluded by {expression!r}")
+        found.update({g.name: reason for g in matches})
     for expression in settings.exclude_inputs:
         matches = [g for g in groups if _matches(expression, g.consumers)]
         if not matches:
             raise PassError(f"--exclude-inputs {expression!r} matches no layer that reads channels of others")
-        found.update({g.name: f"read by what {expression!r} excludes" for g in matches if g.name not in found})
+        reason = Reason("excluded", "", f"read by what {expression!r} excludes")
+        found.update({g.name: reason for g in matches if g.name not in found})
     if not settings.coupled:
-        found.update({g.name: f"coupled: {g.coupled}" for g in groups if g.coupled and g.name not in found})
+        coupled = [(g.name, g.coupled) for g in groups if g.coupled and g.name not in found]
+        found.update({name: Reason("excluded", "", "coupled", causes=(why,)) for name, why in coupled})
     return found
 
 

@@ -26,6 +26,7 @@ from passes.axes.rule_context import Resize
 from passes.graph.model import Node
 from passes.graph.patch import Patch
 from passes.interface.errors import PassError
+from passes.interface.reason import TENSOR, Reason
 from passes.shapes.sizes import at
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
@@ -62,10 +63,13 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
     for flow, resize in computed:
         node = flow.record.node
         if after.concerns(flow, resize) and after.corrections(node, resize) is None:
-            source = f"takes a size from {node.inputs[int(resize.target)]}, whose numbers cannot be corrected"
+            detail, source = (
+                f"takes a size from {TENSOR}, whose numbers cannot be corrected",
+                node.inputs[int(resize.target)],
+            )
             for a in _atoms(typing, flow, resize):
                 if a.reason is None:
-                    a.reason = f"{node.label} ({node.op}) {source}"
+                    a.reason = Reason("operator", node.label, detail, node.op, source)
 
 
 @dataclass(frozen=True)

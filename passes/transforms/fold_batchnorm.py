@@ -22,6 +22,7 @@ import onnx
 
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
+from passes.interface.reason import INSIDE, NODE, Reason, overridden
 from passes.transforms.bias import add_bias, set_bias
 from passes.transforms.cleanup import cleanup
 
@@ -61,13 +62,13 @@ class Folded:
     why it stays; ``norms``: weights -> the norm that was folded into them."""
 
     model: onnx.ModelProto
-    left: dict[str, str]
+    left: dict[str, Reason]
     norms: dict[str, FoldedNorm]
 
 
 def fold_batchnorm(graph: Graph) -> Folded:
     """Fold every BatchNormalization that can be."""
-    left: dict[int, str] = {}
+    left: dict[int, Reason] = {}
     folded: dict[str, FoldedNorm] = {}
     patch = Patch(graph)
     norms = [node for node in graph.nodes if node.op == "BatchNormalization" and node.domain == ""]
@@ -82,61 +83,61 @@ def fold_batchnorm(graph: Graph) -> Folded:
         if reason is None:
             del left[node.index]
         else:
-            left[node.index] = f"{left[node.index]}; {reason}"
+            left[node.index] = Reason("norm", "", "", causes=(left[node.index], reason))
     reasons = {node.label: left[node.index] for node in norms if node.index in left}
     return Folded(cleanup(patch.apply()) if len(left) < len(norms) else graph.model, reasons, folded)
 
 
-def _constants_reason(graph: Graph, node: Node) -> str | None:
+def _constants_reason(graph: Graph, node: Node) -> Reason | None:
     """Why the norm is not a fixed affine map, or nothing."""
     if node.attrs.get("training_mode", 0) or len([n for n in node.outputs if n]) > 1:
-        return "it is in training mode"
+        return Reason("norm", "", "it is in training mode")
     given = next((name for name in node.inputs[1:5] if name in graph.overridable), None)
     if given is not None:
-        return f"{given} may be overridden by callers"
+        return overridden(given)
     made = [name for name in node.inputs[1:5] if name not in graph.initializers]
     if made:
         constant = all(name in graph.constants for name in made)
-        return f"its parameters are {'computed in the graph' if constant else 'not constant'}"
+        return Reason("norm", "", f"its parameters are {'computed in the graph' if constant else 'not constant'}")
     if any(len(graph.shape(name) or ()) > 1 for name in node.inputs[1:5]):
-        return "its parameters differ from place to place (spatial=0)"
+        return Reason("norm", "", "its parameters differ from place to place (spatial=0)")
     return None
 
 
-def _private(graph: Graph, name: str, reader: Node) -> str | None:
+def _private(graph: Graph, name: str, reader: Node) -> Reason | None:
     """Why ``name`` is read by others than ``reader``, or nothing."""
     others = [user.label for user, _ in graph.users[name] if user is not reader]
     if name in graph.outputs:
-        return f"{name} is a graph output"
+        return Reason("tensor", name, "is a graph output")
     if name in graph.captured:
-        return f"{name} is read inside a control-flow body"
-    return f"{name} is also read by {others[0]}" if others else None
+        return Reason("tensor", name, INSIDE)
+    return Reason("norm", name, "its input has other readers", place=others[0]) if others else None
 
 
-def _layer_reason(graph: Graph, layer: Node) -> str | None:
+def _layer_reason(graph: Graph, layer: Node) -> Reason | None:
     """Why the weights of ``layer`` cannot be rewritten, or nothing."""
     for name in (n for n in layer.inputs[1:] if n):
         if name in graph.overridable:
-            return f"{name} may be overridden by callers"
+            return overridden(name)
         if name not in graph.initializers:
-            return f"{name} of {layer.label} is not an initializer"
+            return Reason("weights", layer.label, "constant is not an initializer", place=name)
         if len(graph.users[name]) > 1 or name in graph.captured:
-            return f"{name} of {layer.label} is shared"
+            return Reason("weights", layer.label, "constant is shared", place=name)
     if layer.op == "Gemm" and len(layer.inputs) > 2 and layer.inputs[2]:
         bias = graph.shape(layer.inputs[2]) or ()
         if len(bias) > 1 and bias[0] > 1:
-            return f"the bias of {layer.label} differs from sample to sample"
+            return Reason("weights", layer.label, "bias differs from sample to sample")
     if layer.op == "MatMul":
         shapes = [graph.shape(layer.outputs[0]), graph.shape(layer.inputs[1])]
         if None in shapes:
-            return f"the shape of what {layer.label} makes is unknown"
+            return Reason("layer", layer.label, f"the shape of what {NODE} makes is unknown")
         ranks = [len(shape or ()) for shape in shapes]
         if max(ranks) > 2:
-            return f"{layer.label} multiplies stacks of matrices"
+            return Reason("layer", layer.label, "multiplies stacks of matrices")
         if min(ranks) < 2:
-            return f"{layer.label} multiplies by a vector"
+            return Reason("layer", layer.label, "multiplies by a vector")
     if layer.op == "Gemm" and layer.attrs.get("transA", 0):
-        return f"{layer.label} transposes its input"
+        return Reason("layer", layer.label, "transposes its input")
     return None
 
 
@@ -155,11 +156,11 @@ def _scaled(weight: Array, axis: int, factor: Array) -> Array:
     return scaled
 
 
-def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> str | None:
+def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> Reason | None:
     """Record the fold into the layer before, or say why there is none."""
     layer = graph.producer.get(node.inputs[0])
     if layer is None or layer.op not in LAYERS or layer.domain:
-        return f"{node.inputs[0]} does not come from a layer with weights"
+        return Reason("norm", node.inputs[0], "its input does not come from a layer with weights")
     reason = _private(graph, node.inputs[0], node) or _layer_reason(graph, layer)
     if reason is not None:
         return reason
@@ -185,23 +186,23 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str
     return None
 
 
-def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
+def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> Reason | None:
     """Record the fold into every layer behind, or say why there is none."""
     output = node.outputs[0]
     readers = [user for user, _ in graph.users[output]]
     if output in graph.outputs or output in graph.captured:
-        return f"{output} is read from outside"
+        return Reason("norm", output, "its output is read from outside")
     if not readers:
-        return f"nothing reads {output}"
+        return Reason("norm", output, "nothing reads its output")
     affine = batchnorm_affine(graph, node)
     for layer in readers:
         if layer.op not in ("Conv", "Gemm") or layer.domain or layer.inputs[0] != output:
-            return f"{output} is read by {layer.label} ({layer.op})"
+            return Reason("norm", output, "its output is read by", layer.op, layer.label)
         reason = _layer_reason(graph, layer)
         if reason is not None:
             return reason
         if layer.op == "Conv" and np.any(affine.t) and pads(layer):
-            return f"{layer.label} pads with zeros, which would not be shifted"
+            return Reason("layer", layer.label, "pads with zeros, which would not be shifted")
     for layer in readers:
         weight = patch.array(layer.inputs[1]).astype(np.float64)
         groups = int(layer.attrs.get("group", 1)) if layer.op == "Conv" else 1

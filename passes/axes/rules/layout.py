@@ -26,7 +26,7 @@ def reshape(op: Op) -> None:
         raise Refusal(f"cannot hold {list(shape)} in {list(out)}")
     letters = [op.letter(n) for n in out]
     op.put_out_all(letters)
-    terms.unify(terms.product(op.put_all(0)), terms.product(letters), f"{op.node.label} ({op.node.op})")
+    terms.unify(terms.product(op.put_all(0)), terms.product(letters), op.why())
     if op.has(1):
         op.resize_input(1, letters)
     else:

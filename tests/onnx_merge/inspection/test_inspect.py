@@ -12,11 +12,11 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from onnx_merge.compression.reasons import general
 
 import onnx_merge
 from onnx_merge import inspect_model, optimize
 from onnx_merge.cli import main as cli
-from onnx_merge.compression.reasons import general
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inspection import inspect as inspecting
 from onnx_merge.inspection.table import render
