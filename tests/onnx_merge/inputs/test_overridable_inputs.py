@@ -7,6 +7,7 @@ from onnx import numpy_helper
 from onnx_merge import inspect_model, optimize
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.runtime.session import Session
+from passes.interface.reason import text
 from passes.shapes.overridable_inputs import overridable
 
 
@@ -38,7 +39,7 @@ def test_they_stay_overridable():
 
 def test_what_it_is_called():
     groups = inspect_model(network()).groups
-    assert "style may be overridden by callers" in {g.reason for g in groups}
+    assert "style may be overridden by callers" in {text(g.reason) for g in groups}
 
 
 def test_shapes_are_observed_beside_defaults():

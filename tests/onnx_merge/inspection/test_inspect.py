@@ -12,7 +12,6 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from onnx_merge.compression.reasons import general
 
 import onnx_merge
 from onnx_merge import inspect_model, optimize
@@ -126,7 +125,7 @@ def test_of_a_concat_each_group_holds_its_part():
     assert found["a"].macs == 64 * (6 * 3 + 6 * 4) and found["a"].params == 6 * 3 + 6 * 4
     assert found["b"].macs == 64 * (2 * 3 + 2 * 4)
     assert found["out"].macs == 64 * 8 * 4
-    assert "concatenated" in found["a"].coupled
+    assert "concatenated" in str(found["a"].coupled)
 
 
 def test_depthwise_filters_are_held_once_by_their_channels():
@@ -149,8 +148,8 @@ def test_status_and_reasons():
     first, second, head = inspect_model(model(CHAIN, CHAIN_SIZES)).groups
     assert (first.status, first.reason, first.unmixable) == ("free", None, None)
     assert second.status == "prune-only" and second.reason == second.unmixable
-    assert "no scale passes through" in second.reason and "(Sigmoid)" in second.reason
-    assert (head.status, head.reason) == ("frozen", "y is a graph output")
+    assert "no scale passes through" in str(second.reason) and "(Sigmoid)" in str(second.reason)
+    assert (head.status, str(head.reason)) == ("frozen", "y is a graph output")
 
 
 def test_a_prune_only_group_is_pruned_only():
@@ -167,35 +166,11 @@ def test_reasons_have_no_names_and_the_most_costly_is_first():
         sizes |= {f"w{k}": (4, 16), f"s{k}": (16,), f"v{k}": (16, 4)}
     found = inspect_model(model(f"g (float[N,4] x0) => (float[N,4] x3) {{ {' '.join(layers)} }}", sizes))
     first = found.reasons[0]
-    assert first.reason == "LayerNormalization normalises over it" and first.status == "frozen"
+    assert str(first.reason) == "LayerNormalization normalises over it" and first.status == "frozen"
     assert first.groups == 3 and first.macs_share == 1
     assert len(found.reasons) < len([g for g in found.groups if g.reason])
     assert sum(reason.groups for reason in found.reasons) == len([g for g in found.groups if g.reason])
     assert [r.macs_share for r in found.reasons] == sorted((r.macs_share for r in found.reasons), reverse=True)
-
-
-@pytest.mark.parametrize(
-    ("reason", "short"),
-    [
-        ("/a/b (Softmax) normalises over it", "Softmax normalises over it"),
-        ("my (odd) layer (Softmax) normalises over it", "odd layer (Softmax) normalises over it"),
-        ("no scale passes through /act/Erf (Erf)", "no scale passes through Erf"),
-        ("/r (Reshape) computes with the sizes of /x", "Reshape computes with its size"),
-        ("the graph's output computes with the sizes of /x", "a graph output computes with its size"),
-        ("logits is a graph output", "it is a graph output"),
-        ("h comes from outside its control-flow body", "it comes from outside its control-flow body"),
-        ("p is an output of its control-flow body", "it is an output of its control-flow body"),
-        ("w is read outside its control-flow body too", "it is read outside its control-flow body too"),
-        ("axis 2 of x is dynamic", "it is dynamic"),
-        ("/qk multiplies two activations", "a node multiplies two activations"),
-        ("the weights of /l are computed in the graph", "a layer's weights are computed in the graph"),
-        ("w is read by several nodes", "a constant is read by several nodes"),
-        ("a reshape cuts 12 across 8", "a reshape cuts 12 across 8"),
-        ("x is also read by /l; y is read by /r (Relu)", "its input has other readers; its output is read by Relu"),
-    ],
-)
-def test_general_reasons(reason, short):
-    assert general(reason) == short
 
 
 def test_layers_in_no_group_are_named_with_the_reason(here, capsys):
@@ -206,7 +181,7 @@ def test_layers_in_no_group_are_named_with_the_reason(here, capsys):
     sizes = {"one": (8, 1), "w": (7, 7), "v": (8, 6), "u": (6, 4)}
     onnx.save(model(text, sizes), "in.onnx")
     found = inspect_model("in.onnx")
-    assert {layer.node: (layer.op, layer.macs, layer.params, layer.reason) for layer in found.ungrouped} == {
+    assert {layer.node: (layer.op, layer.macs, layer.params, str(layer.reason)) for layer in found.ungrouped} == {
         "single": ("MatMul", 8, 8, "single (MatMul) makes a single channel of what no layer makes"),
         "odd": ("Odd", 0, 49, "odd (Odd) has no axis rule"),
         "product": ("MatMul", 40, 0, "product (MatMul) multiplies activations: it has no weights of its own"),
@@ -225,7 +200,7 @@ def test_weights_inside_a_body_are_named():
             else_branch = e () => (float[N,4] o) { o = Neg(r) }> }"""
     found = inspect_model(model(text, {"w": (8, 4)}))
     (layer,) = found.ungrouped
-    assert (layer.node, layer.params) == ("b", 4) and "inside a control-flow body" in layer.reason
+    assert (layer.node, layer.params) == ("b", 4) and "inside a control-flow body" in str(layer.reason)
 
 
 def test_members_have_roles_in_graph_order():
@@ -243,14 +218,16 @@ def test_members_have_roles_in_graph_order():
         ("scores", "MatMul", "contracted", "kt", 1),
     ]
     assert group.members[0].shape == (3, 8) and group.members[-1].shape == (None, 8, 5)
-    assert group.unmixable == "scores multiplies two activations" and group.coupled.startswith("shared by 2 layers")
+    assert str(group.unmixable) == "scores multiplies two activations" and str(group.coupled).startswith(
+        "shared by 2 layers"
+    )
     assert next(m.role for m in groups_of(CHAIN, CHAIN_SIZES)["first"].members if m.node == "second") == "consumer"
 
 
 def test_ops_without_a_rule():
     found = inspect_model(model(ODD, ODD_SIZES))
     assert found.ops_without_rule == {"their.own:Odd": 2}
-    assert found.groups[0].status == "frozen" and "odd (Odd) has no axis rule" in found.groups[0].reason
+    assert found.groups[0].status == "frozen" and "odd (Odd) has no axis rule" in str(found.groups[0].reason)
     assert inspect_model(DIGITS).ops_without_rule == {}
 
 
@@ -259,7 +236,7 @@ def test_norms_that_are_not_folded():
         [norm] n = BatchNormalization(r, s, t, m, v)  q = Relu(n)  [out] y = Conv(q, u) }"""
     per_channel = dict.fromkeys("stmv", (8,))
     found = inspect_model(model(text, {"w": (8, 3, 1, 1), "u": (4, 8, 1, 1), **per_channel}))
-    assert "does not come from a layer" in found.unfolded["norm"]
+    assert "does not come from a layer" in str(found.unfolded["norm"])
     text = render(found, io.StringIO())
     assert "does not come from a layer" in text and "norm " not in text
     assert "norm " in render(found, io.StringIO(), verbose=True)

@@ -19,6 +19,7 @@ from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.result import AllocationResult, GroupResult, Result, write_report
 from onnx_merge.report.table import fitted, render, shortened, without_repeats
 from passes.cost.cost import Cost
+from passes.interface.reason import Reason, planned
 
 KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
@@ -61,7 +62,7 @@ def result(**changes):
             accuracy=None,
             allocation=AllocationResult("auto", 16, False, "probed", 0.3, 0.2),
             ware=0.125,
-            groups=(group(), group("head", 10, 10, "frozen", "y is a graph output", "none")),
+            groups=(group(), group("head", 10, 10, "frozen", Reason("tensor", "y", "is a graph output"), "none")),
             seconds={"load": 0.1, "total": 0.2},
             seed=0,
             argv=("in.onnx", "out.onnx"),
@@ -217,7 +218,7 @@ def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
 
 
 def test_notes_and_foldings():
-    some = result(notes=("strict shape inference fails",), unfolded={"bn1": "x is a graph output"})
+    some = result(notes=("strict shape inference fails",), unfolded={"bn1": Reason("tensor", "x", "is a graph output")})
     text = render(some, Pipe())
     assert "note: strict shape inference fails\n" in text and "note: 1 BatchNormalization not folded" in text
     assert "note: bn1 is not folded: x is a graph output" in render(some, Pipe(), verbose=True)
@@ -231,7 +232,7 @@ def test_tables_fit_the_terminal(monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("TERM", "dumb")
-    groups = (group(LONG), group(LONG, status="frozen", reason=f"no scale passes through {LONG} (HardSwish)"), group())
+    groups = (group(LONG), group(LONG, status="frozen", reason=Reason("scale", LONG, "", "HardSwish")), group())
     text = render(result(groups=groups), Terminal())
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
@@ -242,14 +243,14 @@ def test_tables_fit_the_terminal(monkeypatch, width):
 def test_a_pipe_has_a_fixed_width_and_no_colours(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    groups = (group(LONG * 2, reason="because " * 40),)
+    groups = (group(LONG * 2, reason=planned("because " * 40)),)
     text = render(result(groups=groups), Pipe())
     assert "\x1b" not in text and max(map(len, text.splitlines())) in range(100, 121)
     assert all(line == line.rstrip() for line in text.splitlines())
 
 
 def test_verbose_shortens_nothing():
-    groups = (group(LONG * 2, reason="because " * 40),)
+    groups = (group(LONG * 2, reason=planned("because " * 40)),)
     text = render(result(groups=groups), Pipe(), verbose=True)
     assert LONG * 2 in text and ("because " * 40).strip() in text and "\n  Conv" in text
 

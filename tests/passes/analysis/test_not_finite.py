@@ -5,6 +5,7 @@ import pytest
 from netkit import net
 
 from onnx_merge import inspect_model, optimize
+from passes.interface.reason import text
 
 NET = """net (float[N,6] x) => (float[N,3] y, float[N,3] z)
          { s = MatMul(x, s_w)  q = Relu(s)  a = MatMul(q, a_w)  r = Relu(a)  b = Gemm(r, b_w, b_b)  t = Relu(b)
@@ -34,7 +35,7 @@ def weights(bad, place):
 def test_the_group_stays_whole_and_the_others_shrink(place, bad, what):
     model = net(NET, **weights(bad, place))
     reason = f"b (Gemm) has weights that {what}"
-    found = {g.name: g.reason for g in inspect_model(model).groups if g.name in "sab"}
+    found = {g.name: text(g.reason) for g in inspect_model(model).groups if g.name in "sab"}
     assert found == {"s": None, "a": reason if place == "b_w" else None, "b": reason}
     _, result = optimize(model, keep=0.5, method="merge")
     assert {g.name: (g.kept, g.status) for g in result.groups if g.name in "sb"} == {
@@ -47,7 +48,7 @@ def test_beyond_the_range_of_float32():
     body = NET.replace("float[", "double[")
     made = {name: array.astype(np.float64) for name, array in weights(1.0, "b_w").items()}
     made["b_w"][0, 0] = 1e300
-    reasons = {g.name: g.reason for g in inspect_model(net(body, **made)).groups}
+    reasons = {g.name: text(g.reason) for g in inspect_model(net(body, **made)).groups}
     assert reasons["b"] == "b (Gemm) has weights that are beyond float32's range" and reasons["s"] is None
 
 
@@ -61,5 +62,5 @@ def test_weights_that_are_computed():
     made["b_w"] = made["b_w"].T.copy()
     made["b_w"][3] = 0
     del made["d_w"]
-    reasons = {g.name: g.reason for g in inspect_model(net(body, **made)).groups}
+    reasons = {g.name: text(g.reason) for g in inspect_model(net(body, **made)).groups}
     assert reasons["b"] == "b (Gemm) has weights that hold NaN" and reasons["s"] is None

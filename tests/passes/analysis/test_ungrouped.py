@@ -33,7 +33,7 @@ def test_reasons():
     model = net(body, w_q=np.ones((4, 6), np.int8), y_w=(6, 3), xn_scale=(4,))
     found = analyse(model, {}, observer, Quiet())
     assert first_quantised(found.typing) == "q (DynamicQuantizeLinear)"
-    reasons = {layer.node.label: layer.reason for layer in ungrouped(found.typing, found.groups)}
+    reasons = {layer.node.label: str(layer.reason) for layer in ungrouped(found.typing, found.groups)}
     assert reasons == {
         "xn": "xn (LayerNormalization) normalises over it",
         "m": "m (MatMulInteger) is quantised: merge first, then quantise",

@@ -10,6 +10,7 @@ from passes.axes.algebra import atoms
 from passes.axes.inference import infer
 from passes.graph.functions import why_called
 from passes.graph.model import Graph
+from passes.interface.reason import text
 from passes.transforms.canonicalize import canonicalize
 
 NET = "net (float[N,6] x) => (float[N,4] y) { a = pkg.Block(x, a_w)  b = pkg.Block(a, b_w)  y = MatMul(b, y_w) }"
@@ -63,7 +64,7 @@ def test_ops_that_differ_stay_calls(nodes, opset, model_opset, differs):
     reason = f"is a function at {where}, and {differs} differs between them"
     assert why_called(model, "pkg", "Block") == reason
     typing = infer(Graph(result))
-    assert {a.reason for a in atoms(typing.axes["b_w"][0])} == {f"b (Block) {reason}"}
+    assert {text(a.reason) for a in atoms(typing.axes["b_w"][0])} == {f"b (Block) {reason}"}
 
 
 def test_a_function_inside_another():

@@ -10,6 +10,7 @@ from passes.axes.algebra import atoms
 from passes.axes.inference import infer
 from passes.cost.cost import batch, samples_held
 from passes.graph.model import Graph
+from passes.interface.reason import text
 from passes.shapes.overridable_inputs import lists_all, overridable
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.cleanup import cleanup
@@ -66,7 +67,7 @@ def test_its_value_is_not_known():
 def test_its_axes_stay_whole_for_that_reason():
     typing = infer(Graph(with_defaults(), engine=engine))
     for name in ("gain", "style"):
-        assert {a.reason for a in atoms(typing.axes[name][-1])} == {f"{name} may be overridden by callers"}
+        assert {text(a.reason) for a in atoms(typing.axes[name][-1])} == {f"{name} may be overridden by callers"}
 
 
 def given(model, **feeds):
@@ -125,4 +126,4 @@ def test_sizes_that_callers_decide(target):
         a = MatMul(x, a_w)  t = Mul(to, one)  s = Reshape(a, {target})  r = Relu(s)  y = MatMul(r, y_w)
     }}""", a_w=(6, 8), y_w=(8, 3), to=ints(-1, 8), one=ints(1))  # fmt: skip
     reason = f"s (Reshape) takes sizes from {target}, which callers may override"
-    assert {p.group.name: p.reason for p in compressed(model, keep=0.5).plans}["a"] == reason
+    assert {p.group.name: text(p.reason) for p in compressed(model, keep=0.5).plans}["a"] == reason

@@ -4,6 +4,8 @@ import pytest
 from architectures import ARCHITECTURES
 from netkit import compressed, net, shape_of, twin_check
 
+from passes.interface.reason import text
+
 TWICE = "pruned only: {} is read by several nodes"
 CASES = {
     "shared-in-parallel": ({"a": None, "c": None}, {"s_w": (6, 3, 3, 3), "s_b": (6,), "c_w": (4, 6, 1, 1)}),
@@ -35,7 +37,7 @@ def test_a_weight_that_is_used_twice(name):
     """By group the reason, by tensor the shape at half width."""
     reasons, shapes = CASES[name]
     result = compressed(ARCHITECTURES[name].model, keep=0.5)
-    found = {p.group.name: p.reason for p in result.plans}
+    found = {p.group.name: text(p.reason) for p in result.plans}
     assert {group: found[group] for group in reasons} == reasons
     assert {tensor: shape_of(result.model, tensor) for tensor in shapes} == shapes
 
@@ -52,6 +54,6 @@ def test_a_weight_that_is_an_output_stays_whole():
         a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)  y = MatMul(br, y_w)
     }"""
     result = twin_check(net(body, a_w=(6, 12), b_w=(12, 10), y_w=(10, 4)), keep=0.5)
-    reasons = {p.group.name: p.reason for p in result.plans}
+    reasons = {p.group.name: text(p.reason) for p in result.plans}
     assert reasons == {"a": "a_w is a graph output", "b": None, "y": "y is a graph output"}
     assert shape_of(result.model, "a_w") == (6, 12) and shape_of(result.model, "y_w") == (5, 4)

@@ -6,6 +6,7 @@ from netkit import array_of, difference, engine, ints, net, shape_of, twin_check
 from onnx import TensorProto, helper
 
 from passes.graph.nodes import drop_unused_initializers, node_reads
+from passes.interface.reason import text
 from passes.shapes.inference import SMALL
 from passes.transforms.canonicalize import canonicalize
 
@@ -146,7 +147,7 @@ def test_a_layer_with_sparse_weights_stays_whole():
     sparse = helper.make_sparse_tensor(values, positions, [12, 8])
     model.graph.node.insert(0, helper.make_node("Constant", [], ["b_w"], sparse_value=sparse))
     result = twin_check(model, keep=0.5)
-    reasons = {p.group.name: p.reason for p in result.plans}
+    reasons = {p.group.name: text(p.reason) for p in result.plans}
     assert reasons == {
         "a": "b_w (Constant) is stored sparse",
         "b": "b_w (Constant) is stored sparse",

@@ -7,6 +7,7 @@ from netcase import conv, norm
 from netkit import array_of, compressed, net, node_of, twin_check
 
 from passes.graph.nodes import node_reads
+from passes.interface.reason import text
 
 INSIDE = "is read inside a control-flow body"
 WIDTHS = {
@@ -23,7 +24,7 @@ WIDTHS = {
 @pytest.mark.parametrize("name", WIDTHS)
 def test_only_what_a_body_captures_stays(name):
     result = compressed(ARCHITECTURES[name].model, keep=0.5)
-    found = {p.group.name: len(p.keep) if p.shrinks else p.reason for p in result.plans}
+    found = {p.group.name: len(p.keep) if p.shrinks else text(p.reason) for p in result.plans}
     assert found == {**WIDTHS[name], "y": "y is a graph output"}
 
 
@@ -68,8 +69,10 @@ def test_a_body_may_read_what_a_norm_is_folded_into():
         a_w=(8, 3, 1, 1), **norm("n", 8), **conv("c", 10, 16, 1, 1), **conv("y", 4, 10, 1, 1),
     )  # fmt: skip
     result = twin_check(model, keep=0.5)
-    assert result.unfolded == {"n": "a_w of a is shared; n is read by r (Relu)"}
-    assert {p.group.name: p.reason for p in result.plans}["a"] == f"a_w {INSIDE}"
+    assert {name: text(reason) for name, reason in result.unfolded.items()} == {
+        "n": "a_w of a is shared; n is read by r (Relu)"
+    }
+    assert {p.group.name: text(p.reason) for p in result.plans}["a"] == f"a_w {INSIDE}"
     assert [p.group.name for p in result.plans if p.shrinks] == ["c"]
 
 
@@ -85,7 +88,7 @@ def test_sizes_that_a_body_computes_with_stay():
         **conv("a", 12, 3, 1, 1), b_w=(9, 12, 1, 1), y_w=(4, 9, 1, 1), i1=np.array(1, np.int64),
     )  # fmt: skip
     result = twin_check(model, keep=0.5)
-    reasons = {p.group.name: p.reason for p in result.plans}
+    reasons = {p.group.name: text(p.reason) for p in result.plans}
     assert reasons == {
         "a": None,
         "b": "a control-flow body computes with the size of axis 1 of br",

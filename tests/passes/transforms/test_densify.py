@@ -7,6 +7,7 @@ from onnx import helper, numpy_helper
 
 from passes.cost.cost import cost
 from passes.graph.model import Graph
+from passes.interface.reason import text
 from passes.pipeline import compress
 from passes.settings.compress import CompressSettings
 from passes.transforms.canonicalize import canonicalize
@@ -59,7 +60,7 @@ def test_half_of_it_zeros(where, linear):
 def test_nearly_all_zeros(where):
     model = stored(0.05, where)
     result = compress(model, CompressSettings(keep=0.5), engine=engine)
-    assert {p.reason for p in result.plans if p.group.name in "ab"} == {"b_w (Constant) is stored sparse"}
+    assert {text(p.reason) for p in result.plans if p.group.name in "ab"} == {"b_w (Constant) is stored sparse"}
     count = int(np.count_nonzero(weights(0.05)))
     assert cost(Graph(canonicalize(model, engine))).params == 6 * 12 + 8 * 4 + count
 

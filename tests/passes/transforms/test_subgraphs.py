@@ -10,6 +10,7 @@ from passes.allocation.allocator import TargetError
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.interface.errors import PassError
+from passes.interface.reason import text
 from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.subgraphs import graphs_in
@@ -70,7 +71,7 @@ def same(model, other, seed=1):
 @pytest.mark.parametrize("name", WIDTHS)
 def test_layers_in_bodies_are_groups_with_the_place_in_their_names(name):
     result = compressed(ARCHITECTURES[name].model, keep=0.5)
-    found = {p.group.name: len(p.keep) if p.shrinks else p.reason for p in result.every_plan}
+    found = {p.group.name: len(p.keep) if p.shrinks else text(p.reason) for p in result.every_plan}
     assert found == WIDTHS[name]
 
 

@@ -7,6 +7,7 @@ from netkit import engine, net
 from passes.axes import algebra as terms
 from passes.axes.inference import infer
 from passes.graph.model import Graph
+from passes.interface.reason import text
 
 GEMM = ("float[2,6] x", "a = Gemm(x, w)  b = Gemm(x, w2)  {}  y = Gemm(r, v)", {"w": (6, 8), "w2": (6, 8), "v": (8, 4)})
 """(2, 8): the last axis is made by a Gemm and read by one."""
@@ -79,7 +80,7 @@ def types(typing, names):
 
 
 def reasons(typing, name, axis):
-    return [a.reason for a in terms.atoms(typing.axes[name][axis])]
+    return [text(a.reason) for a in terms.atoms(typing.axes[name][axis])]
 
 
 def scaling_of(typing, op):
