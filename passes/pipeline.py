@@ -23,6 +23,7 @@ from passes.planning.planner import Planner
 from passes.reconstruction.reconstruct import Reconstruction, reconstruct
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
 from passes.settings.compress import CompressSettings, exclusions, own_ratios
+from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Observer
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.surgery.apply_plan import Solution, apply_plans, unshrunk_twin
@@ -110,7 +111,7 @@ class Compressor:
     ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
     finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of
     it that are constant, or depend on shapes alone; ``progress`` is told the stage; ``analysis``: of the same model, if
-    it is there already.
+    it is there already; ``tuning``: of all passes.
     """
 
     def __init__(
@@ -122,14 +123,17 @@ class Compressor:
         samples: CalibrationSamples | None = None,
         engine: Engine | None = None,
         analysis: Analysis | None = None,
+        tuning: Tuning = TUNING,
     ) -> None:
-        self._model, self._progress = model, progress
+        self._model, self._progress, self._tuning = model, progress, tuning
         self._seconds: dict[str, float] = {}
         self.analysis = analysis or analyse(model, assignments, observer, self._stage, engine)
         self._views = (
-            WeightVariants(self.analysis.before, self.analysis.typing, samples) if samples is not None else None
+            WeightVariants(self.analysis.before, self.analysis.typing, samples, tuning) if samples is not None else None
         )
-        self._inside = [(one.body, Compressor(one.body.model, analysis=one.analysis)) for one in self.analysis.inside]
+        self._inside = [
+            (one.body, Compressor(one.body.model, analysis=one.analysis, tuning=tuning)) for one in self.analysis.inside
+        ]
         self._planners: dict[tuple[object, ...], Planner] = {}
         self._losses: dict[Planner, Losses] = {}
 
@@ -289,7 +293,8 @@ class Compressor:
         knowledge = view.knowledge(scope.live) if view else {}
         if key not in self._planners:
             norms = self.analysis.folded.norms
-            plan_settings = PlanSettings(settings.method, settings.select, settings.merge, norms, knowledge)
+            given = (settings.method, settings.select, settings.merge, norms, knowledge)
+            plan_settings = PlanSettings(*given, self._tuning)
             planner = self._planners[key] = Planner(self.analysis.typing, plan_settings)
             count = sum(not group.frozen for group in self.analysis.groups)
             self._losses[planner] = Losses(planner, view, count)
@@ -311,6 +316,8 @@ def compress(
     progress: Progress = silent,
     samples: CalibrationSamples | None = None,
     engine: Engine | None = None,
+    tuning: Tuning = TUNING,
 ) -> Compressed:
     """One result of one `Compressor`."""
-    return Compressor(model, settings.assignments, observer, progress, samples, engine).compress(settings)
+    compressor = Compressor(model, settings.assignments, observer, progress, samples, engine, tuning=tuning)
+    return compressor.compress(settings)

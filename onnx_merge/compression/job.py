@@ -39,11 +39,11 @@ from passes.cost.cost import Cost, cost
 from passes.graph.model import Graph
 from passes.interface.errors import PassError, RunError
 from passes.pipeline import Compressed, Compressor, Progress, silent
-from passes.planning.neuron_merging import MergeSettings
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings, exclusions
+from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
 

@@ -3,7 +3,7 @@
 A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
 positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
 ops whose effect on an interval is plain; anything else makes a channel unbounded. What a folded BatchNormalization
-recorded of a channel's spread bounds it too, see `REACH`.
+recorded of a channel's spread bounds it too, see `passes.settings.tuning.RedundancyTuning.recorded_deviations`.
 """
 
 from __future__ import annotations
@@ -18,18 +18,11 @@ from passes.axes.inference import Role, Typing, Use
 from passes.channels.pointwise import KEEP_VALUES, clip_bounds, monotone
 from passes.channels.weights import along_channels, along_outputs, unfolded
 from passes.graph.model import Array, Graph, Node
+from passes.settings.tuning import TUNING, RedundancyTuning
 from passes.transforms.fold_batchnorm import FoldedNorm, batchnorm_affine, pads
 
 NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
 KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
-
-
-REACH = 1e4
-"""Standard deviations that a value may lie from the mean BatchNormalization recorded. None of n values lies farther
-than the square root of n: this allows for training on a hundred million values of a channel."""
-
-FLAT = 1e-6
-"""Width of an interval, over its size, at which float32 holds one value."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +37,7 @@ class Interval:
         """Channels that have one value only, (C,) bool."""
         with np.errstate(invalid="ignore"):
             width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
-        return np.asarray(np.isfinite(size) & (width <= FLAT * size))
+        return np.asarray(np.isfinite(size) & (width <= TUNING.redundancy.constant_width * size))
 
     @property
     def middle(self) -> Array:
@@ -84,12 +77,16 @@ def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
 
 
 def bounds(
-    typing: Typing, group: ChannelGroup, nonnegative: set[str], norms: Mapping[str, FoldedNorm]
+    typing: Typing,
+    group: ChannelGroup,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+    tuning: RedundancyTuning = TUNING.redundancy,
 ) -> dict[str, Interval]:
     """Intervals of the group's channels in every tensor that carries them."""
     at: dict[str, Interval] = {}
     for step in group.steps:
-        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative))
+        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative), tuning)
         for name in step.produced:
             at[name] = made
         written = {*step.produced}
@@ -131,14 +128,20 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
 
 
 def _recorded(
-    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm], made: Interval
+    typing: Typing,
+    group: ChannelGroup,
+    step: Step,
+    norms: Mapping[str, FoldedNorm],
+    made: Interval,
+    tuning: RedundancyTuning,
 ) -> Interval:
     """``made``, narrowed by what a folded norm recorded of the channel's spread."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
             mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
-            low, high = (mean - REACH * std).min(axis=1), (mean + REACH * std).max(axis=1)
+            reach = tuning.recorded_deviations * std
+            low, high = (mean - reach).min(axis=1), (mean + reach).max(axis=1)
             low, high = np.maximum(made.low, low), np.minimum(made.high, high)
             apart = low > high  # the record is not of these weights
             made = Interval(np.where(apart, made.low, low), np.where(apart, made.high, high))

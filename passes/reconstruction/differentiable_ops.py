@@ -10,10 +10,8 @@ from typing import Any, Protocol
 import onnx
 
 from passes.graph.model import Array
+from passes.settings.tuning import TUNING
 from passes.statistics.graph_builder import Builder
-
-STEP = 1e-3
-"""Of a finite difference, relative to 1 + |x|: rounding and curvature then both cost about 1e-4 of a slope."""
 
 
 class Stage(Protocol):
@@ -46,7 +44,7 @@ class Pointwise:
             gate = build.op("Cast", build.op("Greater", x, build.number(0)), to=onnx.TensorProto.FLOAT)
             return build.op("Relu", x), gate
         size = build.op("Add", build.op("Abs", x), build.number(1))
-        step = build.op("Mul", size, build.number(STEP))
+        step = build.op("Mul", size, build.number(TUNING.reconstruction.difference_step))
         ends = (self._value(build, build.op(sign, x, step), names) for sign in ("Add", "Sub"))
         width = build.op("Add", step, step)
         return self._value(build, x, names), build.op("Div", build.op("Sub", *ends), width)

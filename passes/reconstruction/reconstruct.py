@@ -13,11 +13,7 @@ from passes.planning.plan import GroupPlan
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variants import WeightVariant, WeightVariants
 from passes.statistics.batchnorm_recalibration import samples_in, transfer
-from passes.statistics.sample_budget import BATCH
 from passes.surgery.apply_plan import Solution, apply_plans
-
-DIVERGED = 4.0
-"""Relative error of the outputs beyond which what was solved for is not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +67,11 @@ def _diverges(typing: Typing, done: Reconstruction, view: WeightVariant) -> bool
     models = (typing.graph.model, apply_plans(typing, done.plans, done.solution))
     loaded = [view.engine(model) for model in models]
     lost = power = 0.0
-    for feed in view.feeds[: max(1, BATCH // samples_in(view.feeds[0]))]:
+    for feed in view.feeds[: max(1, view.tuning.memory.batch // samples_in(view.feeds[0]))]:
         before, after = (run(feed) for run in loaded)
         for name in typing.graph.outputs:
             if before[name].dtype.kind == "f":
                 exact = before[name].astype(np.float64)
                 power += float(np.square(exact).sum())
                 lost += float(np.square(after[name] - exact).sum())
-    return not lost <= DIVERGED**2 * power
+    return not lost <= view.tuning.reconstruction.diverged**2 * power

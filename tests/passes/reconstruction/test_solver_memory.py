@@ -12,11 +12,11 @@ from passes.pipeline import compress
 from passes.reconstruction import layerwise as solving
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.solver_memory import layer_moments
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
+from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import MemoryTuning, Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
-from passes.statistics.sample_budget import Budget
 from passes.statistics.segmented_execution import SegmentedRun
 
 COUNT = 24
@@ -60,9 +60,9 @@ def test_flows_hold_what_was_counted(name, monkeypatch):
         shares.append(original / max(1.0, moment.original))
 
     monkeypatch.setattr(solving._Solver, "solve", recorded)
-    monkeypatch.setattr(WeightVariant, "_worth_keeping", lambda view: set())
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
-    compress(model, settings, samples=CalibrationSamples(inputs, True, engine))
+    nothing_recorded = Tuning(memory=MemoryTuning(recorded_share=0.0))
+    compress(model, settings, samples=CalibrationSamples(inputs, True, engine), tuning=nothing_recorded)
     assert max(shares) == 1.0
 
 
@@ -123,10 +123,9 @@ def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkey
 
     monkeypatch.setattr(solving, "refine", recorded)
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
-    small = Budget.batch.fget
     compress(model, settings, samples=CalibrationSamples(given, True, engine))
     assert sizes and all(size == [12, 12] for size in sizes)
     sizes.clear()
-    monkeypatch.setattr(Budget, "batch", property(lambda budget: min(2, small(budget))))
-    compress(model, settings, samples=CalibrationSamples(given, True, engine))
+    one_at_a_time = Tuning(memory=MemoryTuning(working_share=0.0))
+    compress(model, settings, samples=CalibrationSamples(given, True, engine), tuning=one_at_a_time)
     assert sizes and all(size == [12, 12] for size in sizes)
