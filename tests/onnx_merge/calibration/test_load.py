@@ -8,7 +8,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from onnx_merge.calibration import load as calibration
+from onnx_merge.calibration import load as load_module
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
@@ -198,7 +198,7 @@ def test_made_up_and_none(monkeypatch):
     assert np.array_equal(load(None, photo, seed=1).feeds["image"], load(None, photo, seed=1).feeds["image"])
     assert load(None).source == "synthetic samples"
     assert load("none").feeds == {} and len(load("none")) == 0
-    monkeypatch.setattr(calibration, "SYNTHETIC_BYTES", 9000)
+    monkeypatch.setattr(load_module, "SYNTHETIC_BYTES", 9000)
     large = load("synthetic", image_input("N", 1, 16, 16), count=9)
     assert len(large) == 8 and large.notes == ("8 synthetic samples instead of 9: they are large",)
 

@@ -19,8 +19,7 @@ from smallnet import names, network
 
 import onnx_merge
 from onnx_merge.cli import main as cli
-from onnx_merge.compression import job
-from onnx_merge.compression import optimize as run
+from onnx_merge.compression import job, optimize
 from onnx_merge.compression.job import Job
 from onnx_merge.config.option_parsing import OPTION_NAMES
 from onnx_merge.errors import UsageError
@@ -225,7 +224,7 @@ def test_file_names_stand_anywhere(here):
     ],
 )
 def test_outputs_are_checked_before_the_work(here, capsys, monkeypatch, output, said):
-    monkeypatch.setattr(run, "load_source", None)
+    monkeypatch.setattr(optimize, "load_source", None)
     (here / "link.onnx").symlink_to(here / "in.onnx")
     (here / "there.onnx").write_text("precious")
     before = {path.name: sha(path) for path in here.iterdir()}
