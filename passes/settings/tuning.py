@@ -203,4 +203,6 @@ class Tuning:
 
 
 TUNING = Tuning()
-"""What the passes go by where they are given nothing else."""
+"""What the passes go by where they are given nothing else. These are read from here alone, whatever a `Compressor` is
+given: `RedundancyTuning.constant_width`, `ReconstructionTuning.difference_step`, `ShrinkageTuning.dead_variance`,
+`LinearAlgebraTuning`, `MatchTuning` in `passes.planning.criteria`, and `NoiseTuning`, by which results are judged."""
