@@ -44,8 +44,8 @@ def only_decisions(
 ) -> dict[str, tuple[Array, Array]] | None:
     """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
 
-    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; nor
-    are decisions on what overflowed compared.
+    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; where the
+    original decides on what overflowed, nothing is compared: infinity times a dead channel's weights is NaN.
     """
     made = {name for node in result.graph.node for name in node.output if name}
     deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
@@ -60,6 +60,8 @@ def only_decisions(
         decided: dict[str, Array] = {}
         for _ in range(LIMIT):
             before = values_of(*_deciding_as(original, decided, [*names, *outputs], feeds), provider)
+            if large and any(_swallows_overflow(node, before) for node in deciding):
+                return {}
             flipped = _first_flip(deciding, decided, before, after)
             if flipped is None:
                 compared = {n: (before[n], after[n]) for n in outputs if n in before and n in after}
@@ -74,6 +76,16 @@ def only_decisions(
     except (OnnxMergeError, KeyError):  # what cannot be looked at proves nothing
         return None
     return None
+
+
+def _swallows_overflow(node: onnx.NodeProto, values: Mapping[str, Array]) -> bool:
+    """Whether ``node`` makes finite values, or none that are floats, of some that are not finite."""
+
+    def overflows(name: str) -> bool:
+        value = values.get(name)
+        return value is not None and is_float(value) and not bool(np.isfinite(value).all())
+
+    return any(map(overflows, node.input)) and not any(map(overflows, node.output))
 
 
 def _first_flip(
