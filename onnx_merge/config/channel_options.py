@@ -124,7 +124,6 @@ class ChannelOptions:
             RATIOS,
             "REGEX=R",
             "another share for some layers",
-            "Another share than `--keep` for the groups one of whose producing layers matches; the first match holds. "
-            "In a configuration file, a table.",
+            "Another share than `--keep` for the groups one of whose producing layers matches; the first match holds.",
         ),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx_merge.config.definition import CHECKS, FILES, option
 from onnx_merge.config.limits import Limits
+from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.value_kinds import BATCHES, FLAG, METRIC, NUMBER, WHOLE
 
 CHECKED, MADE = 256, 64
@@ -60,9 +61,9 @@ class CheckOptions:
             METRIC,
             "WHAT",
             "judge by this measure: see below",
-            "A measure that results are judged by, higher being better: `accuracy`, `top5`, `neg-cross-entropy`, "
-            "`psnr`, `r2`, or `FILE.py:FUNCTION`, a function of (predict, samples, labels) that returns a number; from "
-            "Python also the function. See [metric.md](metric.md).",
+            "A measure that results are judged by, higher being better: "
+            f"`{'`, `'.join(METRICS)}`, or `FILE.py:FUNCTION`, a function of (predict, samples, labels) that returns a "
+            "number; from Python also the function. See [metric.md](metric.md).",
         ),
     )
     min_metric: float | None = field(
@@ -116,7 +117,7 @@ class CheckOptions:
             "N,N",
             "measure latency, at these batch sizes ({default})",
             "Measure latency before and after, the two models in turns, at these batch sizes (others than 1 where the "
-            "batch is dynamic); true for the default, or a list, in a file and from Python.",
+            "batch is dynamic). In a file and from Python it is a list, or true for the default.",
             shown="1",
             limits=Limits(1, wording="batch sizes of at least 1"),
         ),

@@ -110,7 +110,8 @@ def option(
 ) -> dict[str, Mapping[str, Any]]:
     """Metadata of a field that is an option, see `Option`. By default ``metavar`` are the choices, ``shown`` is the
     default where it is a number or a text, ``doc`` is ``help``, and the name is the field's with dashes."""
-    doc = doc or f"{help[:1].upper()}{help[1:]}."
+    line = help.replace(" ({default})", "")
+    doc = doc or f"{line[:1].upper()}{line[1:]}."
     given = {"group": group, "kind": kind, "metavar": metavar or "|".join(choices), "help": help, "doc": doc}
     return {METADATA: {**given, "shown": shown, "choices": choices, "limits": limits, "short": short, "name": name}}
 
@@ -137,11 +138,11 @@ def converted(values: Mapping[str, object], options: Sequence[Option], where: st
     ------
     UsageError: there is no option of that name, or the value is of the wrong kind.
     """
-    known = {option.field.strip("_"): option for option in options}
+    known = {name: option for option in options for name in (option.field, option.field.rstrip("_"))}
     negated = {f"no_{name}": option for name, option in known.items() if option.negated}
     result: dict[str, Any] = {}
     for given, value in values.items():
-        name, label = given.replace("-", "_").strip("_"), given.replace("_", "-").strip("-")
+        name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
         option = known.get(name) or negated.get(name)
         if option is None:
             raise UsageError(f"{where}unknown option {given!r}{did_you_mean(label, [o.name for o in options])}")

@@ -20,7 +20,7 @@ class OutputOptions:
             FILE,
             "JSON",
             "write all numbers to a file",
-            "Write all numbers to a file; its keys are [below](#keys-of-the-json-reports).",
+            "Write all numbers to a file. Its keys are [below](#keys-of-the-json-reports).",
         ),
     )
     provenance: bool = field(
