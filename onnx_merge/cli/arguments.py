@@ -50,8 +50,8 @@ class Parser(argparse.ArgumentParser):
 def add_groups(
     parser: Parser, options: Sequence[Option], titles: Mapping[str, str] | None = None
 ) -> argparse._ArgumentGroup:
-    """Add ``options`` in the sections that their definitions name, and what prints the help to the last section, which
-    is returned. ``titles``: others for some sections."""
+    """Add ``options`` in the sections that their definitions name. The last section also gets ``--help``, and is
+    returned. ``titles``: section in the definition -> section of this command, where they differ."""
     others = titles or {}
     of_commands = dict.fromkeys(option.group for option in options if option.group not in GROUPS)
     for name in (*of_commands, *GROUPS):
@@ -65,7 +65,8 @@ def add_groups(
 
 
 def add_flat(parser: Parser, own: type, shared: Mapping[str, str]) -> None:
-    """Add a command's ``own`` options and those of a compression that it takes, by their fields, without sections."""
+    """Add the options of a command without sections: its ``own``, and the ``shared`` ones of a compression (field ->
+    help, empty for the definition's)."""
     for option in options_of(own):
         add_option(parser, option)
     for option in OPTIONS:
