@@ -5,13 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import pytest
-import rules_attention
-import rules_elementwise
-import rules_layout
-import rules_linear
-import rules_norm
-import rules_pool
-import rules_recurrent
+from families import FIRING
 from netkit import feeds, net, session
 from onnx.reference import ReferenceEvaluator
 
@@ -19,8 +13,6 @@ from passes.axes.op_facts import ABSENT
 from passes.axes.registry import every_fact
 from passes.graph.model import Graph
 
-FAMILIES = (rules_attention, rules_elementwise, rules_layout, rules_linear, rules_norm, rules_pool, rules_recurrent)
-ALL_CASES = [case for family in FAMILIES for case in family.CASES if case.fires]
 STATED = {op: known for (domain, op), known in every_fact().items() if not domain and known != ABSENT}
 
 
@@ -101,7 +93,7 @@ def _alone(model, node, values):
 
 def having(claim):
     """A parameter for each case of an op that states a fact."""
-    found = [case for case in ALL_CASES if case.op in STATED and claim(STATED[case.op])]
+    found = [case for case in FIRING if case.op in STATED and claim(STATED[case.op])]
     assert found
     return pytest.mark.parametrize("case", found, ids=lambda case: case.id)
 

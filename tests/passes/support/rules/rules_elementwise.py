@@ -1,6 +1,7 @@
 """Cases of `passes.axes.rules.elementwise`."""
 
 import numpy as np
+from makerkit import BYTES, FLAGS, STEPS, ZERO, K, maker
 from rulekit import GEMM, fires, freezes, unknown
 
 UNARY = {
@@ -80,3 +81,43 @@ CASES += [
         "Cast", GEMM, "u = custom.Foo(a)  r = Cast<to=1>(u)", "w 1: u (Foo) has no axis rule", observed={"r": (2, 8)}
     ),
 ]
+
+MAKERS = [
+    maker("Mul", "m = Mul(z, k)", True, k=K),
+    maker("Mul", "m = Mul(k, z)", True, k=K[None]),
+    maker("Div", "m = Div(k, z)", True, k=K),
+    maker("Div", "m = Div(z, k)", False, k=K),
+    *(maker(op, f"m = {op}(z, k)", False, k=K) for op in ("Add", "Sub", "Sum", "Mean", "Max", "Min")),
+    maker("Sub", "m = Sub(k, z)", False, k=K),
+    maker("Pow", "p = Abs(z)  m = Pow(p, k)", False, k=K),
+    maker("Pow", "p = Abs(k)  m = Pow(p, z)", False, k=K),
+    maker("Mod", "m = Mod<fmod=1>(z, k)", False, k=K),
+    *(
+        maker(op, f"c = {op}(z, k)  m = Cast<to=1>(c)", False, k=K)
+        for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    ),
+    maker("Equal", "i = Cast<to=6>(z)  c = Equal(i, k)  m = Cast<to=1>(c)", False, k=STEPS.astype(np.int32)),
+    *(
+        maker(op, f"i = Cast<to=9>(z)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=FLAGS)
+        for op in ("And", "Or", "Xor")
+    ),
+    *(
+        maker(op.partition("<")[0], f"p = Abs(z)  i = Cast<to=2>(p)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=BYTES)
+        for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor", 'BitShift<direction="LEFT">')
+    ),
+    maker("Mul", "p = Abs(z)  i = Cast<to=2>(p)  c = Mul(i, k)  m = Cast<to=1>(c)", False, k=BYTES * 20),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", True, k=K, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, zero, h)", True, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, z, h)", False, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", False, k=np.array(0.5, np.float32), h=(8,), zero=ZERO),
+    maker("Where", "m = Where(k, z, zero)", False, k=FLAGS, zero=ZERO),
+    maker("Mul", "a = MatMul(x, w)  m = Mul(a, a)", True, "plain", w=(6, 8)),
+    maker("PRelu", "a = MatMul(x, w)  m = PRelu(a, a)", False, "plain", w=(6, 8)),
+    maker("Cast", "a = MatMul(x, w)  h = Cast<to=10>(a)  m = Cast<to=1>(h)", False, "plain", w=(6, 8)),
+    maker("Cast", "a = MatMul(x, w)  h = Cast<to=11>(a)  m = Cast<to=1>(h)", True, "plain", w=(6, 8)),
+]  # fmt: skip
+ALL_DATA = """
+    Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu
+    HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid
+    Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu
+"""

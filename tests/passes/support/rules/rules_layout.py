@@ -1,6 +1,7 @@
 """Cases of `passes.axes.rules.layout`."""
 
 import numpy as np
+from makerkit import K, maker
 from netkit import ints
 from rulekit import CONV, GEMM, LAST, LAST_SHAPES, MIDDLE, fires, freezes, unknown
 
@@ -209,3 +210,16 @@ CASES = [
     fires("Expand", LAST, "r = Expand(a, s)", "w: . A; r: . . . . A; v: A .", "LINEAR", s=ints(4, 2, 3, 1, 8)),
     unknown("Expand", "r = Expand(u, s)", s=ints(2, 8)),
 ]
+
+MAKERS = [
+    maker("Gather", "f = Flatten<axis=0>(z)  i = Cast<to=9>(f)  j = Cast<to=7>(i)  g = Gather(k, j)  "
+          "m = Squeeze(g, at)", True, k=(2, 8), at=ints(0)),
+    maker("Expand", "s = Shape(a)  m = Expand(k, s)", True, k=K),
+    maker("Concat", "m = Concat<axis=1>(k, a)", True, "tokens", k=(2, 1, 8)),
+    maker("Concat", "q = Concat<axis=1>(k, a)  m = Relu(q)", True, "tokens", k=(2, 1, 8)),
+    maker("ConstantOfShape", "i = Cast<to=9>(z)  s = Shape(a)  c = ConstantOfShape(s)  m = Where(i, c, c)", False),
+]  # fmt: skip
+ALL_DATA = """
+    Constant DepthToSpace Flatten GatherElements Reshape Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose
+    Unsqueeze
+"""
