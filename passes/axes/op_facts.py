@@ -158,6 +158,10 @@ class OpFacts:
     biases: Collection[int] = ()
     states: Collection[int] = ()
     """Inputs that hold first states, zeros where they are absent."""
+    sizing: Collection[int] = ()
+    """Inputs whose values say how large, or along which axes, the output is to be."""
+    counts: bool = False
+    """The output is as large as the values of the data make it."""
     packed: int | None = None
     """The input of which a byte holds several weights: 8 over attribute ``bits``, 4 without it."""
     macs: Callable[[Loops], list[LoopNest]] | None = None

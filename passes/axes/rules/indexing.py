@@ -62,7 +62,7 @@ def slice_(op: Op) -> None:
     holds_input(op)
 
 
-facts("Slice", known=replace(CARRIED, moves=Moves.PICKED))
+facts("Slice", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1, 2, 3, 4)))
 
 
 def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:

@@ -39,7 +39,8 @@ def reshape(op: Op) -> None:
     holds_input(op)
 
 
-facts("Reshape", "Flatten", "Squeeze", "Unsqueeze", known=replace(CARRIED, moves=Moves.RESHAPED))
+facts("Flatten", known=replace(CARRIED, moves=Moves.RESHAPED))
+facts("Reshape", "Squeeze", "Unsqueeze", known=replace(CARRIED, moves=Moves.RESHAPED, sizing=(1,)))
 
 
 @rule("Flatten")
@@ -110,7 +111,7 @@ def split(op: Op) -> None:
     holds_input(op)
 
 
-facts("Split", known=replace(CARRIED, moves=Moves.PICKED))
+facts("Split", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1,)))
 
 
 @rule("Tile")
@@ -124,7 +125,7 @@ def tile(op: Op) -> None:
     holds_input(op)
 
 
-facts("Tile", known=OpFacts(moves=Moves.REPEATED))
+facts("Tile", known=OpFacts(moves=Moves.REPEATED, sizing=(1,)))
 
 
 @rule("DepthToSpace")
@@ -157,7 +158,8 @@ def shape_of(op: Op) -> None:
     op.drop(terms.product(op.put_all(0)))
 
 
-facts("Shape", "Size", "Constant", "ConstantOfShape", known=ABSENT)
+facts("Shape", "Size", "Constant", known=ABSENT)
+facts("ConstantOfShape", known=OpFacts(sizing=(0,)))
 
 
 @rule("Constant")
@@ -187,4 +189,4 @@ def expand(op: Op) -> None:
     holds_input(op)
 
 
-facts("Expand", known=replace(CARRIED, moves=Moves.REPEATED))
+facts("Expand", known=replace(CARRIED, moves=Moves.REPEATED, sizing=(1,)))

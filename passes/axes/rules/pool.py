@@ -62,12 +62,12 @@ def reduction(op: Op) -> None:
         op.scales(Scaling.HOMOGENEOUS)
 
 
-facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES)))
-facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES)))
-facts("ReduceMin", known=CARRIED)
+facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES), sizing=(1,)))
+facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES), sizing=(1,)))
+facts("ReduceMin", known=replace(CARRIED, sizing=(1,)))
 facts(
     "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
-    known=ABSENT,
+    known=OpFacts(sizing=(1,)),
 )  # fmt: skip
 facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
 
@@ -95,8 +95,8 @@ def ordered(op: Op) -> None:
         op.makes(factors=[0])
 
 
-facts("TopK", known=OpFacts(decides=True))
-facts("CumSum", "Trilu", known=ABSENT)
+facts("TopK", known=OpFacts(decides=True, sizing=(1,)))
+facts("CumSum", "Trilu", known=OpFacts(sizing=(1,)))
 
 
 @rule("GridSample", "RoiAlign")
@@ -105,6 +105,9 @@ def sampling(op: Op) -> None:
     op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
     op.scales(Scaling.HOMOGENEOUS)
     op.makes(factors=[0])
+
+
+facts("GridSample", "RoiAlign", known=ABSENT)
 
 
 @rule("Resize", "Upsample")
@@ -136,7 +139,8 @@ def resample(op: Op) -> None:
     op.makes(factors=[0])
 
 
-facts("GridSample", "RoiAlign", "Resize", "Upsample", known=ABSENT)
+facts("Resize", known=OpFacts(sizing=(1, 2, 3)))
+facts("Upsample", known=OpFacts(sizing=(1,)))
 
 
 @rule("Pad")
@@ -174,4 +178,4 @@ def pad(op: Op) -> None:
     op.scales(Scaling.LINEAR if zeros else Scaling.NONE)
 
 
-facts("Pad", known=OpFacts(moves=Moves.PADDED))
+facts("Pad", known=OpFacts(moves=Moves.PADDED, sizing=(1, 3)))

@@ -1,4 +1,4 @@
-"""Facts of ops that have no axis rule: quantised and fused layers, ops that decide, converters.
+"""Facts of ops that have no axis rule: quantised and fused layers, converters, ops that decide or size their output.
 
 Quantised and fused layers do as many multiply-adds as those that they stand for.
 """
@@ -52,8 +52,18 @@ facts("GatherND", known=OpFacts(moves=Moves.GATHERED, weights=(0,)))
 facts("CastLike", known=OpFacts(moves=Moves.CONVERTED, decides=True))
 facts("QuantizeLinear", known=OpFacts(moves=Moves.QUANTISED, decides=True), domain=MICROSOFT)
 facts("DequantizeLinear", known=OpFacts(moves=Moves.QUANTISED), domain=MICROSOFT)
-facts("DynamicQuantizeLinear", "NonMaxSuppression", "NonZero", "Unique", known=DECIDES)
+facts("DynamicQuantizeLinear", known=DECIDES)
+facts("NonMaxSuppression", "NonZero", "Unique", known=OpFacts(decides=True, counts=True))
 facts(
     "TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble", "Binarizer", "SVMClassifier",
     "LinearClassifier", known=DECIDES, domain=CLASSICAL,
 )  # fmt: skip
+
+facts("Compress", known=OpFacts(sizing=(1,), counts=True))
+facts("StringSplit", "TfIdfVectorizer", "ImageDecoder", known=OpFacts(counts=True))
+facts("OneHot", "CenterCropPad", "AffineGrid", known=OpFacts(sizing=(1,)))
+facts("MaxUnpool", "Col2Im", "DFT", known=OpFacts(sizing=(1, 2)))
+facts("STFT", known=OpFacts(sizing=(1, 2, 3)))
+facts("Range", known=OpFacts(sizing=(0, 1, 2)))
+facts("BlackmanWindow", "HannWindow", "HammingWindow", known=OpFacts(sizing=(0,)))
+facts("MelWeightMatrix", known=OpFacts(sizing=(0, 1)))

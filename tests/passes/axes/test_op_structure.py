@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 from factkit import each, having, read
+from families import FIRING
 
 from passes.axes.op_facts import Joins, Moves, PoolWindow
+from passes.axes.registry import facts_of
 
 JOINED = {
     Joins.SUM: lambda arrays: np.sum(arrays, axis=0),
@@ -138,3 +140,11 @@ def test_absent_states_are_zeros(case):
                 call.model.graph.node[0].input[k] = ""
             for a, b in zip(zeros.values(), call().values(), strict=True):
                 np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", FIRING, ids=lambda case: case.id)
+def test_inputs_that_follow_axes_size_the_output(case):
+    """An input that the rule rewrites with the sizes of axes is among those that say how large the output is."""
+    for flow, resize in case.typing().resizes:
+        node = flow.record.node
+        assert isinstance(resize.target, str) or resize.target in facts_of(node.domain, node.op).sizing
