@@ -21,16 +21,9 @@ from onnx_merge.equivalence.deviation import deviation, tolerance, values_of
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime.session import ProviderChoice, Session
+from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
-DECIDING = {
-    *("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "NonZero", "Unique", "MaxPool"),
-    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Sign", "IsInf", "IsNaN"),
-    *("Round", "Floor", "Ceil", "Mod", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear"),
-    *("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble", "Binarizer", "SVMClassifier"),
-    *("LinearClassifier", "ThresholdedRelu", "Shrink"),
-}
-"""Ops whose output jumps while their inputs hardly move."""
 LIMIT = 24
 """Decisions that are followed, at most."""
 
@@ -48,7 +41,8 @@ def only_decisions(
     original decides on what overflowed, nothing is compared: infinity times a dead channel's weights is NaN.
     """
     made = {name for node in result.graph.node for name in node.output if name}
-    deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
+    nodes = (n for n in original.graph.node if facts_of(n.domain, n.op_type).decides)
+    deciding = [n for n in nodes if all(o in made for o in n.output if o)]
     if not deciding:
         return None
     known = {t.name: t for t in original.graph.initializer}
