@@ -11,6 +11,7 @@ from pathlib import Path
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.job import Job, analysed
 from onnx_merge.compression.stage_times import Stages
+from onnx_merge.config.command_options import SweepOptions
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import NotCompressibleError, UsageError
@@ -40,11 +41,11 @@ def sweep(
     model: Model,
     folder: str | os.PathLike[str],
     *,
-    start: float = 0.3,
-    stop: float = 0.9,
-    steps: int = 7,
-    jobs: int = 1,
-    scheduler: str | None = None,
+    start: float = SweepOptions.start,
+    stop: float = SweepOptions.stop,
+    steps: int = SweepOptions.steps,
+    jobs: int = SweepOptions.jobs,
+    scheduler: str | None = SweepOptions.scheduler,
     **options: object,
 ) -> Sweep:
     """Compress a model to several sizes, and write the models and how they compare to a folder.

@@ -22,6 +22,7 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.rules.linear import pads
 from passes.channels.batchnorm_moments import recorded_samples
 from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, bounds
@@ -29,7 +30,7 @@ from passes.channels.weights import Signature, unfolded
 from passes.graph.model import Array
 from passes.numerics import RowSet, parallel_classes, row_norms
 from passes.settings.tuning import TUNING, RedundancyTuning
-from passes.transforms.fold_batchnorm import FoldedNorm, pads
+from passes.transforms.fold_batchnorm import FoldedNorm
 
 
 @dataclass

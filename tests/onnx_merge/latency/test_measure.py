@@ -8,6 +8,7 @@ import onnx
 import onnx.parser
 import pytest
 
+from onnx_merge.cli import compress
 from onnx_merge.cli import main as cli
 from onnx_merge.compression.benchmark import benchmark, fixed_batch
 from onnx_merge.compression.optimize import optimize
@@ -225,10 +226,10 @@ def test_from_the_command_line(tmp_path, monkeypatch, capsys, quick):
 @pytest.mark.parametrize("order", ["--benchmark in.onnx out.onnx", "in.onnx --benchmark out.onnx --keep 0.5"])
 def test_without_a_value_it_takes_no_file_name(tmp_path, monkeypatch, order):
     monkeypatch.chdir(tmp_path)
-    files, options, _ = cli.parse(order.split())
+    files, options, _ = compress.parse(order.split())
     assert files == ["in.onnx", "out.onnx"] and options.benchmark == ()
-    assert cli.parse(["in.onnx", "--benchmark", "4", "out.onnx"])[:1] == (["in.onnx", "out.onnx"],)
-    assert cli.parse(["in.onnx", "--", "--benchmark", "out.onnx"][:3])[1].benchmark is None
+    assert compress.parse(["in.onnx", "--benchmark", "4", "out.onnx"])[:1] == (["in.onnx", "out.onnx"],)
+    assert compress.parse(["in.onnx", "--", "--benchmark", "out.onnx"][:3])[1].benchmark is None
 
 
 def test_from_python(quick):
