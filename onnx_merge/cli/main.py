@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from onnx_merge.config.option_parsing import CHOICES, did_you_mean
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
-from onnx_merge.errors import OnnxMergeError, UsageError, UserCodeError, one_line
+from onnx_merge.errors import OnnxMergeError, UsageError, UserCodeError, internal_error
 
 PROG = "onnx-merge"
 INSPECT = "inspect"
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        code = _fail(one_line(f"internal error: {type(error).__name__}: {error}"), 1)
+        code = _fail(internal_error(error), 1)
     return print_out("") or code  # what argparse printed has not been flushed
 
 
