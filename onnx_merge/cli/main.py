@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from onnx_merge.cli import compress, inspect, sweep, verify
 from onnx_merge.cli.console import print_error, print_out
-from onnx_merge.errors import OnnxMergeError, UserCodeError, one_line
+from onnx_merge.errors import OnnxMergeError, UserCodeError, internal_error
 
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     inspect.INSPECT: inspect.main,
@@ -47,5 +47,5 @@ def main(argv: Sequence[str] | None = None) -> int:
             import traceback
 
             traceback.print_exc()
-        code = print_error(one_line(f"internal error: {type(error).__name__}: {error}"), 1)
+        code = print_error(internal_error(error), 1)
     return print_out("") or code  # what argparse printed has not been flushed

@@ -124,8 +124,8 @@ class WeightVariants:
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning.memory)
         worth = _worth(self._counted, tuning)
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(self._budget.samples, worth))
-        self.feeds, self.notes = batches(typing.graph, samples, self._budget, worth, tuning)
-        self.notes += notes
+        self.feeds, few = batches(typing.graph, samples, self._budget, worth, tuning)
+        self.notes = few + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no views, where there are none."""
         unit = samples_together(typing.graph, samples.feeds)
@@ -148,11 +148,13 @@ class WeightVariants:
         if self._found is None:
             fewest = self._tuning.reconstruction.fewest_distinct
             several = self._distinct * sum(map(samples_in, self.feeds)) >= fewest
-            self._found = list(self._make()) if several else []
+            self._found, unused = self._make() if several else ([], ())
+            self.notes += unused
             self._samples = None
         return iter(self._found)
 
-    def _make(self) -> Iterator[WeightVariant]:
+    def _make(self) -> tuple[list[WeightVariant], tuple[str, ...]]:
+        """The variants, and why one is missing."""
         samples, budget = self._samples, self._budget
         assert samples is not None  # as long as nothing is found
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
@@ -160,15 +162,14 @@ class WeightVariants:
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if free else 1
         room, piece = budget.kept(used), budget.piece
         given = (samples.engine, room, piece, self._counted, joined, self._distinct, self._tuning)
-        if not samples.real:
-            normed: Typing | None = None
-            try:
-                normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
-            except RunError as error:
-                self.notes += (f"the statistics of BatchNormalization were not used: {error}",)
-            if normed is not None:
-                yield WeightVariant(normed, self.feeds, *given)
-        yield WeightVariant(self._typing, self.feeds, *given)
+        own = WeightVariant(self._typing, self.feeds, *given)
+        if samples.real:
+            return [own], ()
+        try:
+            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+        except RunError as error:
+            return [own], (f"the statistics of BatchNormalization were not used: {error}",)
+        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), ()
 
 
 def batches(

@@ -8,6 +8,7 @@ from allocatekit import NETS, chosen, compressed, costs, drafted, kept, left, mo
 from netkit import array_of, net, shape_of
 
 from passes.allocation.losses import Losses
+from passes.compress.scope import group_scope
 from passes.interface.errors import RunError
 from passes.pipeline import Compressor
 from passes.settings.blocks import Blocks
@@ -58,9 +59,9 @@ def study_of(name="chain", model=None):
     """(study, groups that may shrink, their losses) as method reconstruct finds them."""
     model = model or model_of(name)
     study = Compressor(model, samples=samples_for(model))
-    view = next(iter(study._views))
+    view = next(iter(study.variants))
     live = [g for g in study.analysis.groups if not g.frozen]
-    planner = study._allocator(chosen(), view, study._scope(chosen())).planner
+    planner = study.planners.allocator(chosen(), view, group_scope(study.analysis, chosen())).planner
     return study, live, Losses(planner, view, len(live))
 
 
