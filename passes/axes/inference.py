@@ -7,6 +7,7 @@ from enum import Enum
 
 from passes.axes import algebra as terms
 from passes.axes.algebra import Atom, Term
+from passes.axes.overridden_sizes import overridden_sizes
 from passes.axes.registry import find_rule, without_rule
 from passes.axes.rule_context import Op, Record, Resize, Scaling
 from passes.graph.functions import why_called
@@ -14,7 +15,6 @@ from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 from passes.interface.reason import INSIDE, OUTPUT, TENSOR, Reason, axis_of, overridden
 from passes.shapes.origins import NOWHERE, Place
-from passes.shapes.overridable_inputs import overridden_sizes
 from passes.shapes.sizes import Size
 
 

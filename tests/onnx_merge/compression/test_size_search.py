@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.splits import held_rows
-from onnx_merge.compression import job
-from onnx_merge.compression import size_search as search
+from onnx_merge.compression import job, size_search
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.compression.size_search import FINEST, NEAR, TRIALS, NoChannelRemovedError, Trial, _bisect
 from onnx_merge.config.options import Options
@@ -172,7 +171,7 @@ def made_up(monkeypatch, value):
     def measure(comparison):
         return Drop(lambda result: value(share_of_macs(before, result.model)), "points are lost")
 
-    monkeypatch.setattr(search, "drop_measure", measure)
+    monkeypatch.setattr(size_search, "drop_measure", measure)
 
 
 def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
@@ -199,7 +198,7 @@ def proportional(monkeypatch):
         asked.append(base + (1 - base) * share_of_macs(before, after))
         return asked[-1]
 
-    monkeypatch.setattr(search, "latency_ratio", ratio)
+    monkeypatch.setattr(size_search, "latency_ratio", ratio)
     return asked
 
 

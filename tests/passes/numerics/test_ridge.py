@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from passes.numerics.ridge import OUTPUTS, STRENGTHS, Moments, SampleRows, fit, fit_rows
+from passes.numerics.ridge import Moments, SampleRows, fit, fit_rows
+from passes.numerics.tuning import NUMERICS
+
+OUTPUTS, STRENGTHS = NUMERICS.ridge.outputs, NUMERICS.ridge.strengths
 
 
 def moments(p, y):
