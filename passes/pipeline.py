@@ -16,7 +16,7 @@ from passes.compress.compression_passes import Allocate, Observe, Plan, PlanLoss
 from passes.compress.planners import Planners
 from passes.compress.scope import GroupScope, group_scope
 from passes.interface.engine import Engine
-from passes.interface.model_pass import Pass, WorkingModel
+from passes.interface.model_pass import Pass, PassResult, WorkingModel
 from passes.interface.runner import Progress, StageTimer, run_passes, silent
 from passes.reconstruction.reconstruct import Attempt, attempts
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
@@ -114,23 +114,9 @@ class Compressor:
         """
         scope = group_scope(self.analysis, settings, outer)
         inside = self._compressed_bodies(settings, scope)
-        beside = cost_of_bodies(self.analysis, settings, scope, inside)
-        model, notes = WorkingModel(self._model).knowing(self.analysis, scope), tuple[str, ...]()
-        variants = self._variants(settings, scope)
-        if variants is not None:
-            with self._stage("reconstruct"):
-                tried = attempts(variants)
-            notes = variants.notes
-        else:
-            tried = [Attempt(None)]
-        for attempt in tried:
-            notes += () if settings.draft else attempt.notes
-            passes = compression_passes(settings, attempt.variant, self.planners, beside)
-            planned = run_passes(passes, model, self._stage)
-            solved = planned.model.get(Solved)
-            if solved is None or solved.holds:
-                break
+        planned = self._planned(settings, scope, cost_of_bodies(self.analysis, settings, scope, inside))
         shrunk = run_passes([Shrink(inside)], planned.model, self._stage)
+        solved = shrunk.model.get(Solved)
         return Compressed(
             shrunk.model.proto if shrunk.changed else _copy(self._model),
             self.analysis.before,
@@ -140,9 +126,26 @@ class Compressor:
             dict(self._stage.seconds),
             solved.solution if solved else Solution(),
             shrunk.model.get(Allocation),
-            (*notes, *planned.notes, *merged_inside(settings, inside)),
+            (*planned.notes, *merged_inside(settings, inside)),
             tuple(inside),
         )
+
+    def _planned(self, settings: CompressSettings, scope: GroupScope, beside: int) -> PassResult:
+        """For each variant of the weights: plan, solve, stop if the solution holds."""
+        variants, tried, notes = self._variants(settings, scope), [Attempt(None)], tuple[str, ...]()
+        if variants is not None:
+            with self._stage("reconstruct"):
+                tried = attempts(variants)
+            notes = variants.notes
+        model = WorkingModel(self._model).knowing(self.analysis, scope)
+        for attempt in tried:
+            notes += () if settings.draft else attempt.notes
+            passes = compression_passes(settings, attempt.variant, self.planners, beside)
+            result = run_passes(passes, model, self._stage)
+            solved = result.model.get(Solved)
+            if solved is None or solved.holds:
+                break
+        return result._replace(notes=notes + result.notes)
 
     def _variants(self, settings: CompressSettings, scope: GroupScope) -> WeightVariants | None:
         return self.variants if settings.method == "reconstruct" and scope.loses else None
