@@ -27,6 +27,7 @@ from onnx_merge.latency.measure import Latency
 from onnx_merge.metrics.measure import Measured, metric_gate, together
 from onnx_merge.report.result import AllocationResult, GroupResult, group_results
 from onnx_merge.runtime.free_memory import trim
+from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import ProviderChoice
 from onnx_merge.verification.provenance import stamp
@@ -279,7 +280,8 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)
-    analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
+    with checked_by_running(source.model):
+        analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
     if options.asks_for_change and all(group.frozen for group in analysis.every_group):
         whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
         left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from onnx_merge.errors import InputError, one_line
+from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
 from passes.graph.functions import inlined
 
 protobuf = importlib.import_module("google.protobuf.message")
@@ -77,6 +77,10 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     path = Path(path)
     data = _read(path)
     model = _parse(data, path)
+    try:
+        check_text(model)
+    except ValueError as error:
+        raise InputError(f"{path} is not a valid model: {error}") from error
     _check_versions(model, path)
     external = external_tensors(model)
     folder = path.absolute().parent
@@ -84,6 +88,8 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     try:
         # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
         check_valid(os.fspath(path) if external else data)
+        check_types(model)
+        check_tensors(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
     files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
@@ -124,6 +130,8 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except protobuf.DecodeError as error:
+        if "MaxDepth" in str(error):
+            raise InputError(f"{path} has graphs nested deeper than can be read") from error
         # Every writer in use puts ir_version first, which makes 8 the first byte.
         starts_like_onnx = data[0] == 8 and len(data) > 2
         raise InputError(damaged if starts_like_onnx else f"{path} is not an ONNX model{_looks_like(data)}") from error
@@ -268,21 +276,18 @@ def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
     if absolute or not file.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{what} points outside the model's folder ({location}): copy the data beside the model")
     try:
+        check_tensor(tensor, f"tensor {tensor.name!r}")
+    except ValueError as error:
+        raise InputError(f"{path} is not a valid model: {error}") from error
+    try:
         offset = int(entries.get("offset", 0))
         needed = tensor_bytes(tensor)
         length = int(entries.get("length", needed))
         available = file.stat().st_size - offset
     except FileNotFoundError:
         raise InputError(f"{what} is missing: put {location} beside the model") from None
-    except (OSError, ValueError, KeyError) as error:  # a key: the type is unknown to the installed onnx
+    except (OSError, ValueError) as error:
         raise InputError(f"{what} cannot be read: {error}") from error
-    if not file.is_file() or offset < 0 or not needed <= length <= available:
+    if not file.is_file() or offset < 0 or length != needed or length > available:
         raise InputError(f"{what} is cut short or of the wrong size: export or download {location} again")
     return length
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the values of a tensor take, from its shape and type; types of 4 and 2 bits are packed."""
-    packed = re.search(r"(?:INT|FLOAT)([24])(?:E\w+)?$", onnx.TensorProto.DataType.Name(tensor.data_type))
-    bits = int(packed[1]) if packed else 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return (int(math.prod(tensor.dims)) * bits + 7) // 8

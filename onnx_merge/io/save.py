@@ -19,7 +19,8 @@ from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
-from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, bring_in, external_tensors, protobuf, tensor_bytes
+from onnx_merge.io.contents import tensor_bytes
+from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, bring_in, external_tensors, protobuf
 
 HEADROOM = 64 * 2**20
 """Bytes left under the protobuf limit for nodes and names, whose size is not worth computing."""

@@ -12,7 +12,8 @@ import pytest
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.errors import InputError
 from onnx_merge.io import load
-from onnx_merge.io.load import all_tensors, load_model, tensor_bytes
+from onnx_merge.io.contents import tensor_bytes
+from onnx_merge.io.load import all_tensors, load_model
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
