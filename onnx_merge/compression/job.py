@@ -26,8 +26,8 @@ from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
 from onnx_merge.latency.measure import Latency
 from onnx_merge.metrics.measure import Measured, metric_gate, together
 from onnx_merge.report.result import AllocationResult, GroupResult, group_results
-from onnx_merge.runtime.free_memory import trim
 from onnx_merge.runtime.blame import checked_by_running
+from onnx_merge.runtime.free_memory import trim
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import ProviderChoice
 from onnx_merge.verification.provenance import stamp
