@@ -101,10 +101,12 @@ def test_both_forms_choose_alike_for_fewer_samples_than_features(noise, rows, in
     one = fit(halves(*wide, moments), prior, intercept)
     two = fit_rows(halves(p, y, SampleRows), prior, intercept)
     *errors, kept = errors_on_the_other_half(*wide, prior, intercept)
-    assert one.strength == two.strength == STRENGTHS[int(np.argmin(errors))]
+    assert two.strength == STRENGTHS[int(np.argmin(errors))]
+    # With an intercept the primal form allows for the rounding of sums in float32: strengths that are as good to it.
+    near = 1 + 1e-3 * intercept
+    assert errors[STRENGTHS.index(one.strength)] <= near * min(errors)
     stays = min(errors) >= kept
     assert np.array_equal(one.weights, prior) == np.array_equal(two.weights, prior) == stays
-    # With an intercept the primal form allows for the rounding of sums in float32.
     np.testing.assert_allclose(two.weights, one.weights, rtol=0, atol=0.1 if intercept else 1e-8)
 
 
