@@ -59,15 +59,12 @@ class LoadedModel:
     """Bytes on disk, external data included."""
     external_files: tuple[Path, ...] = ()
     """Files beside the model that hold its external data: inputs, never to be overwritten."""
-    base_dir: Path | None = None
-    """The model's folder, if the tensors were too large to load and still refer to files in it."""
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Read, parse and check the ONNX file at ``path``.
 
-    External data is brought into memory where the whole model then stays under 2 GB; otherwise the tensors stay
-    external and ``base_dir`` is set.
+    External data is brought into memory, also where the whole model then exceeds the 2 GB that protobuf can write.
 
     Raises
     ------
@@ -84,7 +81,8 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     _check_versions(model, path)
     external = external_tensors(model)
     folder = path.absolute().parent
-    external_size = sum(_external_size(t, folder, path) for t in external)
+    for tensor in external:
+        _check_external(tensor, folder, path)
     try:
         # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
         check_valid(os.fspath(path) if external else data)
@@ -93,17 +91,14 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
     files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
-    resident = len(data) + external_size < PROTOBUF_LIMIT
-    if resident:
-        for tensor in external:
-            bring_in(tensor, folder)
+    for tensor in external:
+        bring_in(tensor, folder)
     return LoadedModel(
         model=model,
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data) + sum(file.stat().st_size for file in files),
         external_files=files,
-        base_dir=None if resident else folder,
     )
 
 
@@ -264,8 +259,8 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
-    """Bytes of a tensor's external data, after checking that they are inside ``folder`` and all there."""
+def _check_external(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
+    """Refuse external data that are not inside ``folder``, not all there, or not what the tensor's shape asks for."""
     entries = _entries(tensor)
     location = entries.get("location", "")
     what = f"{path}: the external data of tensor {tensor.name!r}"
@@ -290,4 +285,3 @@ def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
         raise InputError(f"{what} cannot be read: {error}") from error
     if not file.is_file() or offset < 0 or length != needed or length > available:
         raise InputError(f"{what} is cut short or of the wrong size: export or download {location} again")
-    return length
