@@ -49,6 +49,14 @@ from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
 
 
+class SizeGapError(NotCompressibleError):
+    """No widths come near a size, but some are smaller: ``nearest`` of those that can be, a share of the original's."""
+
+    def __init__(self, message: str, nearest: float = 1.0) -> None:
+        super().__init__(message)
+        self.nearest = nearest
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """What a compressed model is worth; see the fields of `onnx_merge.report.result.Result`."""
@@ -187,6 +195,8 @@ class Job:
         except RunError as error:
             raise self._not_solved(error) from error
         except TargetError as error:
+            if error.nearest is not None:
+                raise SizeGapError(str(error), error.nearest) from error
             raise NotCompressibleError(str(error)) from error
         except PassError as error:
             raise UsageError(str(error)) from error
