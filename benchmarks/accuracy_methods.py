@@ -9,7 +9,7 @@ from pathlib import Path
 
 import onnx
 
-from onnx_merge.cli.main import parse
+from onnx_merge.cli.compress import parse
 from onnx_merge.compression.optimize import run
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison

@@ -58,7 +58,7 @@ class Seen(onnx_merge.compression.job.Compressor):
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
-        fed.extend(map(dict, self._views.feeds if self._views else []))
+        fed.extend(map(dict, self.variants.feeds if self.variants else []))
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from passes.axes.op_facts import Joins, Moves
+from passes.axes.registry import facts_of
 from passes.shapes.overridable_inputs import overridable
 
 Array = NDArray[Any]
@@ -78,22 +80,23 @@ def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images:
 def _step(chain: _Chain, node: onnx.NodeProto, constants: _Constants) -> _Chain | None:
     """``chain`` at the output of ``node``; None if that is no scale and shift of each channel."""
     out = node.output[0] if node.output else ""
-    if node.op_type in ("Identity", "Cast", "Dropout") and node.input[0] == chain.tensor:
+    facts = facts_of(node.domain, node.op_type)
+    if facts.moves in (Moves.SAME, Moves.CONVERTED) and node.input[0] == chain.tensor:
         return replace(chain, tensor=out)
     if node.op_type == "Transpose":
         perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), list(range(chain.rank))[::-1])
         return replace(chain, tensor=out, axis=perm.index(chain.axis)) if len(perm) == chain.rank else None
-    if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+    if facts.joins not in (Joins.SUM, Joins.DIFFERENCE, Joins.PRODUCT, Joins.QUOTIENT) or len(node.input) != 2:
         return None
     first = node.input[0] == chain.tensor
     constant = constants.get(node.input[1 if first else 0])
     value = None if constant is None else _by_channel(constant, chain)
-    if value is None or (node.op_type == "Div" and (not first or np.any(value == 0))):
+    if value is None or (facts.joins is Joins.QUOTIENT and (not first or np.any(value == 0))):
         return None
-    if node.op_type in ("Mul", "Div"):
-        scale = value if node.op_type == "Mul" else 1 / value
+    if facts.joins in (Joins.PRODUCT, Joins.QUOTIENT):
+        scale = value if facts.joins is Joins.PRODUCT else 1 / value
         return replace(chain, tensor=out, factor=chain.factor * scale, shift=chain.shift * scale)
-    if node.op_type == "Add":
+    if facts.joins is Joins.SUM:
         return replace(chain, tensor=out, shift=chain.shift + value)
     sign = 1.0 if first else -1.0
     return replace(chain, tensor=out, factor=sign * chain.factor, shift=sign * (chain.shift - value))

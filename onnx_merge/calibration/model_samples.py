@@ -48,7 +48,8 @@ class ModelSamples:
     model: onnx.ModelProto
     options: Options
     provider: ProviderChoice
-    notes: list[str] = field(default_factory=list)
+    notes: tuple[str, ...] = field(default=(), init=False)
+    """What a user should know of how they were found."""
     optimisation: Optimisation = field(default="all", init=False)
     """How far onnxruntime optimises the model: some of what it does has faults."""
     runs: bool = field(default=True, init=False)
@@ -83,26 +84,26 @@ class ModelSamples:
         except OnnxMergeError as error:
             if not self._goes_unverified:
                 raise cannot_load(self.model, error) from error
-            self._give_up(error)
+            self.notes = self._give_up(error)
             return
         self.optimisation = self._session.optimisation
         if self.optimisation != "all":
-            self.notes.append(f"onnxruntime loads the model with {self.optimisation} optimisations only")
+            self.notes += (f"onnxruntime loads the model with {self.optimisation} optimisations only",)
         resolve_shapes(inputs, None, self.given)
         if not options.has_samples and not options.labels:
             try:
-                self._find_sizes()
+                self.notes += self._find_sizes()
             except (InputError, UsageError) as error:
                 if not self._goes_unverified:
                     raise
-                self._give_up(error)
+                self.notes += self._give_up(error)
                 return
         with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
             self.fitting = fit_to_memory(self.model, inputs, self.provider, self.sizes, options.memory_limit)
-            self.notes.extend(self.fitting.notes)
+            self.notes += self.fitting.notes
         if options.has_samples:
             self._loaded = self._load(self._wanted)
-            self.notes.extend(self._loaded.notes)
+            self.notes += self._loaded.notes
         if options.labels:
             wanted = metric_of(options.metric) if options.metric is not None else None
             self.samples = load_samples(options.labels, inputs, wanted is not None and not wanted.of_classes)
@@ -111,13 +112,13 @@ class ModelSamples:
             self.samples = Samples(self._loaded.feeds)
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
         if self.samples is not None:
-            self._find_sizes(self.samples)
+            self.notes += self._find_sizes(self.samples)
         self.fitting = replace(self.fitting, unit=self._unit)
         if self._loaded is None or not self._loaded.real:
-            self.notes += [
+            self.notes += tuple(
                 f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
                 for name in unknown_ranges(self.model)
-            ]
+            )
         if options.labels and self.samples and self.samples.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")
         try:
@@ -125,7 +126,7 @@ class ModelSamples:
         except (InputError, UnverifiedError) as error:
             if not self._goes_unverified:
                 raise
-            self._give_up(error)
+            self.notes += self._give_up(error)
             return
         self._hold_out()
 
@@ -135,11 +136,11 @@ class ModelSamples:
         options = self.options
         return options.unverified and not (options.labels or options.has_samples or options.has_gate)
 
-    def _give_up(self, error: OnnxMergeError) -> None:
-        """Do without running the model."""
+    def _give_up(self, error: OnnxMergeError) -> tuple[str, ...]:
+        """Do without running the model. Returns a note."""
         self._session, self.runs, self.real = None, False, False
         self.assignments = Assignments((), error.message)
-        self.notes.append(f"outputs were not compared: {error}")
+        return (f"outputs were not compared: {error}",)
 
     def _check_verifiable(self) -> None:
         """Refuse what could not be verified in the end; see `onnx_merge.equivalence.verifiable`."""
@@ -160,8 +161,8 @@ class ModelSamples:
         except InputError:  # the batch may be called dynamic without being so
             check(self._random(self._session, self._batch), self.source)
 
-    def _find_sizes(self, samples: Samples | None = None) -> None:
-        """Find sizes at which the model runs, and such as samples can be made at."""
+    def _find_sizes(self, samples: Samples | None = None) -> tuple[str, ...]:
+        """Find sizes at which the model runs, and such as samples can be made at. Returns notes."""
         assert self._session is not None
         known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
         given, seed = self.given, self.options.seed
@@ -171,12 +172,13 @@ class ModelSamples:
             if samples is None:
                 raise
             self.assignments = Assignments((), error.message)
-            return
+            return ()
         self.assignments = found
-        if samples is None:
-            require(found, self._session.inputs, given)
-            self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
-            self.notes.extend([note] if note else [])
+        if samples is not None:
+            return ()
+        require(found, self._session.inputs, given)
+        self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
+        return (note,) if note else ()
 
     @property
     def session(self) -> Session | None:
@@ -200,9 +202,9 @@ class ModelSamples:
         return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
 
     def with_options(self, options: Options) -> Self:
-        """The same samples, with notes of its own."""
+        """The same samples for other options."""
         other = copy.copy(self)
-        other.options, other.notes = options, list(self.notes)
+        other.options = options
         return other
 
     def _hold_out(self) -> None:
@@ -259,7 +261,6 @@ class ModelSamples:
             return None
         if self._loaded is None:
             self._loaded = self._load(self.options.sample_count)
-            self.notes.extend(self._loaded.notes)
         return self._loaded.take(self.options.sample_count)
 
     def further(self, found: Calibration) -> list[MoreSamples]:

@@ -5,21 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from onnx_merge.cli.main import (
-    PROG,
-    SWEEP,
-    Parser,
-    add_limits,
-    add_messages,
-    add_ways,
-    print_out,
-    progress_shown,
-    split,
-)
+from onnx_merge.cli.arguments import CONFIG, OPTIONS, PROG, Parser, add_groups, split, taken
+from onnx_merge.cli.console import print_out, progress_shown
+from onnx_merge.config.command_options import NOT_OF_SWEEP, SIZES, ConfigOptions, SweepOptions
+from onnx_merge.config.definition import HOW_MUCH, options_of
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, UsageError
 
-START, STOP, STEPS = 0.3, 0.9, 7
+SWEEP = "sweep"
 DESCRIPTION = """\
 Compress an ONNX model to several sizes and compare them. What is found out
 about the model is found out once, for all of them.
@@ -58,15 +51,13 @@ exit codes:
 def main(arguments: list[str]) -> int:
     """Run the command line ``arguments``, of which the first is the subcommand, and return the exit code."""
     given, files = split(_parser(), arguments[1:])
-    start, stop, steps = given.pop("start", START), given.pop("stop", STOP), given.pop("steps", STEPS)
-    folder, config = given.pop("output", None), given.pop("config", None)
-    jobs, scheduler = given.pop("jobs", 1), given.pop("scheduler", None)
+    own, config = taken(SweepOptions, given), taken(ConfigOptions, given).config
     if not files:
         hint = " before --exclude, which takes all words after it" if "exclude" in given else ""
         raise UsageError(f"name the model{hint}: {PROG} {SWEEP} MODEL -o FOLDER; see {PROG} {SWEEP} --help")
     if len(files) > 1:
         raise UsageError(f"{SWEEP} takes one model, but {files[1]!r} was given too: is it the folder? name it with -o")
-    if folder is None:
+    if own.output is None:
         raise UsageError(f"name the folder for the models: {PROG} {SWEEP} {files[0]} -o FOLDER")
     amount = {**given, "keep": 1.0}  # which shares are tried, `shares` checks
     options = Options.make(amount) if config is None else Options.from_toml(config, amount)
@@ -77,10 +68,10 @@ def main(arguments: list[str]) -> int:
 
         found = run(
             files[0],
-            folder,
+            own.output,
             options,
-            shares(start, stop, steps),
-            executor(jobs, scheduler),
+            shares(own.start, own.stop, own.steps),
+            executor(own.jobs, own.scheduler),
             progress=progress,
             argv=arguments,
             protected=[Path(config)] if config else [],
@@ -103,17 +94,6 @@ def _parser() -> Parser:
         epilog=EPILOG,
         help_position=31,
     )
-    sizes = parser.add_argument_group("sizes")
-    sizes.add_argument("-o", "--output", metavar="FOLDER", help="where models and reports go")
-    sizes.add_argument(
-        "--from", dest="start", type=float, metavar="R", help=f"smallest share kept, as --keep ({START})"
-    )
-    sizes.add_argument("--to", dest="stop", type=float, metavar="R", help=f"largest share kept ({STOP})")
-    sizes.add_argument("--steps", type=int, metavar="N", help=f"number of shares, both ends included ({STEPS})")
-    add_limits(sizes)
-    where = parser.add_argument_group("where the models are made")
-    where.add_argument("--jobs", type=int, metavar="N", help="processes side by side, which share the cores (1)")
-    where.add_argument("--scheduler", metavar="ADDRESS", help="workers of a Dask cluster instead, at tcp://HOST:PORT")
-    add_ways(parser)
-    add_messages(parser.add_argument_group("files and messages"))
+    shared = [option for option in OPTIONS if option.field not in NOT_OF_SWEEP]
+    add_groups(parser, (*options_of(SweepOptions), *shared, *CONFIG), {HOW_MUCH: SIZES})
     return parser

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
-from onnx_merge.cli.main import PROG, VERIFY, Parser, print_out, progress_shown, split
+from onnx_merge.cli.arguments import PROG, Parser, add_flat, split, taken
+from onnx_merge.cli.console import print_out, progress_shown
+from onnx_merge.config.command_options import OF_VERIFY, VerifyOptions
 from onnx_merge.errors import FidelityError, UsageError
 
+VERIFY = "verify"
 DESCRIPTION = """\
 Measure again what a compressed ONNX model says of itself: how far its outputs
 are from those of the model it was made from. Nothing is changed.
@@ -42,7 +45,8 @@ def main(arguments: list[str]) -> int:
     FidelityError: the file does not keep what it says.
     """
     given, files = split(_parser(), arguments[1:])
-    report, against = given.pop("json", None), given.pop("against", None)
+    own = taken(VerifyOptions, given)
+    report, against = own.json, own.against
     if not files:
         hint = "" if report in (None, "-") else ", before --json, which takes the word after it"
         raise UsageError(f"name the model{hint}: {PROG} {VERIFY} OUT --against IN; see {PROG} {VERIFY} --help")
@@ -77,22 +81,5 @@ def _parser() -> Parser:
         epilog=EPILOG,
         help_position=30,
     )
-    add = parser.add_argument
-    add("--against", metavar="IN", help="the model that it was made from")
-    add("--calib", metavar="WHAT", help="samples without labels, as they were given")
-    add("--labels", metavar="NPZ", help="samples with labels")
-    add("--metric", metavar="WHAT", help="the metric that the file speaks of")
-    add("--mean", metavar="A,B,C", help="of image files, if not as recorded")
-    add("--std", metavar="A,B,C", help="the same")
-    add("--layout", metavar="nchw|nhwc", help="the same")
-    add("--check-n", type=int, metavar="N", help="of other samples, how many (all)")
-    add("--input-shape", action="append", metavar="NAME:SIZES", help="to run at, if not as recorded")
-    add("--fix-input", action="append", metavar="NAME=VALUE", help="if it was fixed to a file's content")
-    add("--custom-ops", action="append", metavar="LIBRARY", help="operators that onnxruntime lacks")
-    add("--provider", metavar="auto|cpu|cuda", help="where models run (auto)")
-    add("--json", nargs="?", const="-", metavar="FILE", help="all of it as JSON, to FILE or standard output")
-    add("--force", action="store_true", help="replace FILE if it exists")
-    add("-q", "--quiet", action="store_true", help="print nothing but errors")
-    add("-v", "--verbose", action="store_true", help="shorten nothing; tracebacks too")
-    add("-h", "--help", action="help", help="print this")
+    add_flat(parser, VerifyOptions, OF_VERIFY)
     return parser

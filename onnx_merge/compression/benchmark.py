@@ -12,31 +12,36 @@ from onnx_merge.latency.measure import Latency, Source, compare_latency
 from onnx_merge.runtime.session import TensorInfo
 
 
-def benchmark(result: Source, comparison: Comparison, *, seconds: float = SECONDS) -> tuple[Latency, ...]:
+def benchmark(
+    result: Source, comparison: Comparison, *, seconds: float = SECONDS
+) -> tuple[tuple[Latency, ...], tuple[str, ...]]:
     """Latency of the comparison's model and of ``result``, for each batch size of ``options.benchmark``.
 
-    ``seconds`` are for one batch size. What cannot be measured is left out, and ``comparison.notes`` say why: by then
-    the work is done, and a benchmark is no reason to lose it.
+    ``seconds`` are for one batch size. What cannot be measured is left out, and notes say why: by then the work is
+    done, and a benchmark is no reason to lose it.
+
+    Returns
+    -------
+    The latencies, and the notes.
     """
     options = comparison.options
-    measured: list[Latency] = []
+    measured, notes = list[Latency](), list[str]()
     if comparison.session is None:
-        comparison.notes.append("latency was not measured: the model cannot be run")
-        return ()
+        return (), ("latency was not measured: the model cannot be run",)
     asked = options.benchmark or ()
     fixed = fixed_batch(comparison.session.inputs)
     sizes = (asked or (1,)) if fixed is None else (fixed,)
     if others := [str(size) for size in asked if size not in sizes]:
-        comparison.notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
+        notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
     for size in sizes:
         try:
             models, feeds = (comparison.model, result), comparison.batch(size)
             timed = compare_latency(models, feeds, comparison.provider, options.threads, seconds=seconds)
         except (OnnxMergeError, MemoryError) as error:
-            comparison.notes.append(f"latency was not measured at batch size {size}: {error}")
+            notes.append(f"latency was not measured at batch size {size}: {error}")
         else:
             measured.append(replace(timed.pair(), batch=size))
-    return tuple(measured)
+    return tuple(measured), tuple(notes)
 
 
 def fixed_batch(inputs: Sequence[TensorInfo]) -> int | None:

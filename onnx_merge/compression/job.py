@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.explain_no_change import explain_no_change
 from onnx_merge.compression.stage_times import Stages
@@ -40,11 +41,11 @@ from passes.cost.cost import Cost, cost
 from passes.graph.model import Graph
 from passes.interface.errors import PassError, RunError
 from passes.pipeline import Compressed, Compressor, Progress, silent
-from passes.planning.neuron_merging import MergeSettings
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings, exclusions
+from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
 
@@ -90,6 +91,8 @@ class Job:
     """What is promised of the result, where it was asked for."""
     recorded: dict[str, object] = field(init=False)
     """The options, for the model's metadata: some cannot be sent to other processes."""
+    notes: tuple[str, ...] = field(default=(), init=False)
+    """About the samples that layers are solved on."""
     _study: Compressor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -97,10 +100,12 @@ class Job:
         self.recorded = recorded(options)
         self.block = _block(options, self.provider)
         self._observer = RunObserver(self.provider, seed=options.seed)
-        self._samples = self._make_samples()
+        calibration = self._calibration()
+        self._samples = None if calibration is None else self._make_samples(calibration)
+        self.notes = () if calibration is None else calibration.notes
         if self._samples is None and options.loses and options.method == "reconstruct":
             why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
-            self.comparison.notes.append(f"merged by weights: {why}")
+            self.notes = (*self.notes, f"merged by weights: {why}")
         method = "reconstruct" if options.method == "auto" else options.method
         self.settings = CompressSettings(
             keep=options.amount,
@@ -118,16 +123,15 @@ class Job:
             assignments=self.comparison.assignments.witnesses,
         )
 
-    def _make_samples(self) -> CalibrationSamples | None:
+    def _calibration(self) -> Calibration | None:
         """What to reconstruct from, where that is asked for."""
-        options = self.options
-        calibration = self.comparison.calibration() if options.reconstructs else None
-        if calibration is None or not len(calibration):  # inputs that are declared empty hold no samples
-            return None
+        calibration = self.comparison.calibration() if self.options.reconstructs else None
+        return calibration if calibration is not None and len(calibration) else None  # inputs may be declared empty
+
+    def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
         further = self.comparison.further(calibration)
-        return CalibrationSamples(
-            calibration.feeds, calibration.real, SegmentRunner(self.provider), options.memory_limit, further
-        )
+        engine, memory = SegmentRunner(self.provider), self.options.memory_limit
+        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, further)
 
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process: what shows progress and tells the time belongs to this one."""
@@ -256,7 +260,7 @@ class Job:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):
             after = comparison.load(compressed.model) if comparison.session else None
-            close = comparison.fidelity(after) if after else None
+            close, uncompared = comparison.fidelity(after) if after else (None, ())
             if close is not None and not options.loses:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
@@ -271,13 +275,13 @@ class Job:
             sizes = settings.assignments if compressed.inside else settings.assignments[:1]
             smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, self._observer, FOLDING)
             before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
-        latency: tuple[Latency, ...] = ()
+        latency, untimed = tuple[Latency, ...](), tuple[str, ...]()
         if options.benchmark is not None:
             with self.stages("benchmark"):
-                latency = benchmark(compressed.model, comparison)
-        every = tuple(dict.fromkeys([*notes, *compressed.notes, *comparison.notes]))
+                latency, untimed = benchmark(compressed.model, comparison)
+        notes += [*compressed.notes, *comparison.notes, *self.notes, *uncompared, *untimed]
         failure = together(gate(close, options), metric_gate(metric, options))
-        return Evaluation(groups, before, now, close, accuracy, latency, failure, every, metric)
+        return Evaluation(groups, before, now, close, accuracy, latency, failure, tuple(dict.fromkeys(notes)), metric)
 
 
 def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:

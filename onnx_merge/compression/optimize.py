@@ -28,7 +28,7 @@ from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.report.result import Result, write_report
 from onnx_merge.runtime.session import available_provider, custom_operators
-from passes.pipeline import Progress
+from passes.interface.runner import Progress, checking_graphs
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def run(
     ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
     """
     options, chosen = options.decided()
-    with custom_operators(options.custom_ops):
+    with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         try:
             return _run(model, output, options, progress, argv, protected, chosen)
         except NotCompressibleError as error:
@@ -123,9 +123,10 @@ def _run(
         analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, provider, stages, comparison, progress, analysis)
         unknown = doubts(comparison)
-    compressed, settings = find(job)
+    choice = find(job)
+    compressed = choice.compressed
     job.release(compressed)
-    verdict = job.judge(compressed, settings)
+    verdict = job.judge(compressed, choice.settings)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)
     result = Result(
@@ -145,7 +146,7 @@ def _run(
         argv=tuple(argv),
         provider=provider.name,
         unfolded=compressed.unfolded,
-        notes=verdict.notes,
+        notes=(*verdict.notes, *choice.notes),
         metric=verdict.metric,
         promise=job.promise,
         chosen=chosen or None,

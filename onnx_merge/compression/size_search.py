@@ -39,8 +39,17 @@ class Trial:
     settings: CompressSettings
 
 
-def find(job: Job) -> tuple[Compressed, CompressSettings]:
-    """The result that the job's options ask for, and the settings that make it.
+@dataclass(frozen=True)
+class SizeChoice:
+    """``settings`` make ``compressed``; ``notes``: how they were chosen."""
+
+    compressed: Compressed
+    settings: CompressSettings
+    notes: tuple[str, ...] = ()
+
+
+def find(job: Job) -> SizeChoice:
+    """The result that the job's options ask for.
 
     Raises
     ------
@@ -50,15 +59,15 @@ def find(job: Job) -> tuple[Compressed, CompressSettings]:
     options = job.options
     if options.max_drop is not None and options.confidence is not None:
         compressed, settings, job.promise = promised(job, options.max_drop, options.confidence)
-        return compressed, settings
+        return SizeChoice(compressed, settings)
     if options.max_drop is not None:
         return _within_drop(job, options.max_drop)
     if options.target_latency is not None and options.target_latency < 1:
         return _within_latency(job, options.target_latency)
-    return job.compress(job.settings), job.settings
+    return SizeChoice(job.compress(job.settings), job.settings)
 
 
-def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+def _within_drop(job: Job, limit: float) -> SizeChoice:
     drop = drop_measure(job.comparison)
 
     def attempt(size: float) -> Trial:
@@ -73,15 +82,15 @@ def _within_drop(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
         least = min(tried, key=lambda t: t.value, default=None)
         raise NotCompressibleError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
     where = f"{job.comparison.held_out}, which chose the size"
-    job.comparison.notes.append(f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}")
-    return best.compressed, best.settings
+    note = f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}"
+    return SizeChoice(best.compressed, best.settings, (note,))
 
 
 class NoChannelRemovedError(NotCompressibleError):
     """No channel goes at a size that was tried: the original itself is as near to it."""
 
 
-def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSettings]:
+def _within_latency(job: Job, limit: float) -> SizeChoice:
     feeds = job.comparison.batch(1)
 
     def attempt(size: float) -> Trial:
@@ -96,8 +105,8 @@ def _within_latency(job: Job, limit: float) -> tuple[Compressed, CompressSetting
         least = min(tried, key=lambda t: t.value, default=None)
         why = _least(least, lambda value: f"{value:.3g} of it is the least")
         raise NotCompressibleError(f"target-latency {limit:g} cannot be met: {why}")
-    job.comparison.notes.append(f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time")
-    return job.compress(best.settings), best.settings
+    note = f"{len(tried)} sizes were timed; this one took {best.value:.3f} of the time"
+    return SizeChoice(job.compress(best.settings), best.settings, (note,))
 
 
 def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:

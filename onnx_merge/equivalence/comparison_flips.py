@@ -21,16 +21,9 @@ from onnx_merge.equivalence.deviation import deviation, tolerance, values_of
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime.session import ProviderChoice, Session
+from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
-DECIDING = {
-    *("ArgMax", "ArgMin", "TopK", "Hardmax", "NonMaxSuppression", "NonZero", "Unique", "MaxPool"),
-    *("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal", "Sign", "IsInf", "IsNaN"),
-    *("Round", "Floor", "Ceil", "Mod", "Cast", "CastLike", "QuantizeLinear", "DynamicQuantizeLinear"),
-    *("TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble", "Binarizer", "SVMClassifier"),
-    *("LinearClassifier", "ThresholdedRelu", "Shrink"),
-}
-"""Ops whose output jumps while their inputs hardly move."""
 LIMIT = 24
 """Decisions that are followed, at most."""
 
@@ -44,11 +37,12 @@ def only_decisions(
 ) -> dict[str, tuple[Array, Array]] | None:
     """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
 
-    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; nor
-    are decisions on what overflowed compared.
+    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; where the
+    original decides on what overflowed, nothing is compared: infinity times a dead channel's weights is NaN.
     """
     made = {name for node in result.graph.node for name in node.output if name}
-    deciding = [n for n in original.graph.node if n.op_type in DECIDING and all(o in made for o in n.output if o)]
+    nodes = (n for n in original.graph.node if facts_of(n.domain, n.op_type).decides)
+    deciding = [n for n in nodes if all(o in made for o in n.output if o)]
     if not deciding:
         return None
     known = {t.name: t for t in original.graph.initializer}
@@ -60,6 +54,8 @@ def only_decisions(
         decided: dict[str, Array] = {}
         for _ in range(LIMIT):
             before = values_of(*_deciding_as(original, decided, [*names, *outputs], feeds), provider)
+            if large and any(_swallows_overflow(node, before) for node in deciding):
+                return {}
             flipped = _first_flip(deciding, decided, before, after)
             if flipped is None:
                 compared = {n: (before[n], after[n]) for n in outputs if n in before and n in after}
@@ -74,6 +70,16 @@ def only_decisions(
     except (OnnxMergeError, KeyError):  # what cannot be looked at proves nothing
         return None
     return None
+
+
+def _swallows_overflow(node: onnx.NodeProto, values: Mapping[str, Array]) -> bool:
+    """Whether ``node`` makes finite values, or none that are floats, of some that are not finite."""
+
+    def overflows(name: str) -> bool:
+        value = values.get(name)
+        return value is not None and is_float(value) and not bool(np.isfinite(value).all())
+
+    return any(map(overflows, node.input)) and not any(map(overflows, node.output))
 
 
 def _first_flip(

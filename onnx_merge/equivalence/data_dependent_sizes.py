@@ -4,17 +4,7 @@ from __future__ import annotations
 
 import onnx
 
-SIZE_OPERANDS: dict[str, slice] = {
-    **dict.fromkeys(("Reshape", "Expand", "Tile", "TopK", "OneHot", "Unsqueeze", "Squeeze", "Split"), slice(1, None)),
-    **dict.fromkeys(("Slice", "Pad", "Resize", "Upsample", "CenterCropPad", "Col2Im", "AffineGrid"), slice(1, None)),
-    **dict.fromkeys(("Range", "ConstantOfShape", "BlackmanWindow", "HannWindow", "HammingWindow"), slice(0, None)),
-    **dict.fromkeys(("DFT", "STFT", "MelWeightMatrix", "MaxUnpool"), slice(1, None)),
-    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1"), slice(1, None)),
-    **dict.fromkeys(("ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), slice(1, None)),
-}
-"""Op -> inputs whose values say how large the output is."""
-COUNTING = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "StringSplit", "TfIdfVectorizer", "ImageDecoder"}
-"""Ops whose outputs are as large as their inputs' values make them."""
+from passes.axes.registry import facts_of
 
 
 def value_sized(model: onnx.ModelProto) -> set[str]:
@@ -33,9 +23,10 @@ def value_sized(model: onnx.ModelProto) -> set[str]:
             if sized & read:
                 computed.update(outputs)
             continue
-        operands = set(node.input[SIZE_OPERANDS[node.op_type]]) if node.op_type in SIZE_OPERANDS else set()
+        facts = facts_of(node.domain, node.op_type)
+        operands = {name for k, name in enumerate(node.input) if k in facts.sizing}
         opaque = not _standard(node) or len(read) > len(set(node.input)) or node.op_type.startswith("Sequence")
-        counts = (node.op_type in COUNTING or opaque) and computed & read
+        counts = (facts.counts or opaque) and computed & read
         if computed & read:
             computed.update(outputs)
         if counts or computed & operands or sized & read:

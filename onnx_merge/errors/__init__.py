@@ -65,6 +65,12 @@ class UnverifiedError(StructureError):
     """The outputs of the result could not be compared with the original's (exit code 5); nothing is written."""
 
 
+def internal_error(error: Exception) -> str:
+    """A line about a fault of ours, with the pass that it left, if it left one (see `passes.interface.runner`)."""
+    where = getattr(error, "__notes__", [])
+    return one_line("; ".join([f"internal error: {type(error).__name__}: {error}", *where]))
+
+
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:
     """`text` with all white space folded into single spaces, cut in the middle to `limit` characters."""
     folded = " ".join(text.split())

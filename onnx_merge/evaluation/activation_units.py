@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import onnx
 
-SWITCHES = {
-    *("Relu", "PRelu", "LeakyRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "HardSwish", "Gelu", "Mish", "Swish"),
-}
-GATES = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""With their ends."""
-WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention", "Einsum"}
+from passes.axes.op_facts import Activation
+from passes.axes.registry import facts_of
+
 SUMS = {"Conv", "ConvTranspose", "Gemm", "BatchNormalization"}
 """A Clip behind one of them is a ReLU6; behind others it may be a part of a HardSwish, which is open nearly always."""
 
@@ -38,7 +35,7 @@ def units(model: onnx.ModelProto) -> list[ActivationUnit]:
             readers.setdefault(name, []).append(node)
     inner: set[str] = set()  # tensors before a layer with weights
     for node in reversed(model.graph.node):
-        if node.op_type in WEIGHTED or any(name in inner for name in node.output):
+        if facts_of("", node.op_type).macs is not None or any(name in inner for name in node.output):
             inner.update(name for name in node.input if name)
     makers = {name: node.op_type for node in model.graph.node for name in node.output}
     given = {value.name for value in model.graph.input}
@@ -47,13 +44,14 @@ def units(model: onnx.ModelProto) -> list[ActivationUnit]:
         if not node.input or node.input[0] in given or node.domain not in ("", "ai.onnx", "com.microsoft"):
             continue
         source, output = node.input[0], node.output[0]
+        activation = facts_of("", node.op_type).activation
         if node.op_type == "BatchNormalization" and len(node.input) == 5:
             found.append(ActivationUnit(node, source, "norm"))
         elif output not in inner:
             continue
-        elif node.op_type in SWITCHES or (node.op_type == "Clip" and makers.get(source) in SUMS):
+        elif activation is Activation.SWITCH or (node.op_type == "Clip" and makers.get(source) in SUMS):
             found.append(ActivationUnit(node, source, "switch"))
-        elif node.op_type in GATES:
+        elif activation is Activation.GATE:
             itself = any(r.op_type == "Mul" and source in r.input for r in readers.get(output, ()))
             found.append(ActivationUnit(node, source, "switch") if itself else ActivationUnit(node, output, "gate"))
     return found

@@ -66,9 +66,9 @@ class Comparison(ModelSamples):
         few = evenly_spaced(self.samples.feeds, FEW)
         return self._fidelity(self.session, self.session, few).changed is not None
 
-    def fidelity(self, result: Session) -> Fidelity | None:
+    def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
         """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
-        `Options.checked`; None with a note if outputs cannot be compared and ``unverified`` is given.
+        `Options.checked`; None, and a note that says why, if outputs cannot be compared and ``unverified`` is given.
 
         Raises
         ------
@@ -76,34 +76,32 @@ class Comparison(ModelSamples):
         UnverifiedError: outputs cannot be compared.
         """
         if self.session is None:
-            return None
+            return None, ()
         problem: OnnxMergeError | None = None
         if self.samples:
             feeds = self.compared_feeds(self.samples)
             self.compared_sha256 = sha256_of_arrays(feeds)
             try:
-                return self._fidelity(self.session, result, feeds)
+                return self._fidelity(self.session, result, feeds), ()
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
-                self._uncompared(error)
-                return None
+                return None, self._uncompared(error)
         for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
             try:
                 feeds = self._random(self.session, count)
                 self.compared_sha256 = sha256_of_arrays(feeds)
-                return self._fidelity(self.session, result, feeds)
+                return self._fidelity(self.session, result, feeds), ()
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
                 problem = error
-        self._uncompared(problem)
-        return None
+        return None, self._uncompared(problem)
 
-    def _uncompared(self, problem: OnnxMergeError | None) -> None:
+    def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:
             raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
-        self.notes.append(f"outputs were not compared: {problem}")
+        return (f"outputs were not compared: {problem}",)
 
     @cached_property
     def scored_sha256(self) -> str | None:

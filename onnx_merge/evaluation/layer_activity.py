@@ -27,10 +27,11 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.evaluation.activation_units import GATES, ActivationUnit, units
+from onnx_merge.evaluation.activation_units import ActivationUnit, units
 from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.session import ProviderChoice, Session
+from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
 SAMPLES = 32
@@ -150,7 +151,9 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
     if unit.kind == "switch":
         return LayerActivity(unit.name, unit.node.op_type, float(np.mean((seen.low > 0) | (seen.high <= 0))))
     if unit.kind == "gate":
-        bottom, top = GATES[unit.node.op_type]
+        ends = facts_of("", unit.node.op_type).range
+        assert isinstance(ends, tuple)
+        bottom, top = ends
         near = END * (top - bottom)
         return LayerActivity(
             unit.name, unit.node.op_type, float(np.mean((seen.high < bottom + near) | (seen.low > top - near)))

@@ -26,6 +26,8 @@ from numpy.typing import NDArray
 from onnx_merge.inputs.dimensions import Dimension, shapes
 from onnx_merge.inputs.typical_sizes import stage
 from onnx_merge.runtime.session import TensorInfo
+from passes.axes.op_facts import PoolWindow
+from passes.axes.registry import facts_of
 from passes.interface.engine import Engine
 from passes.shapes.inference import Shape, inferred_shapes
 
@@ -44,8 +46,6 @@ LOOKS = 200
 """Times that shapes are inferred, at most."""
 SMALL = 2**16
 """Elements of constants whose values are read."""
-BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Greater", "Less", "Max", "Min", "And", "Or", "PRelu"}
-POOLS = {"MaxPool", "AveragePool", "LpPool"}
 
 
 def demanded_sizes(
@@ -162,7 +162,7 @@ def _of_node(
     dims: Mapping[str, Shape],
     values: Callable[[str], NDArray[np.int64] | None],
 ) -> Iterator[Demand]:
-    op, x = node.op_type, names[0]
+    op, x, facts = node.op_type, names[0], facts_of(node.domain, node.op_type)
     second = dims.get(names[1]) if len(names) > 1 else None
     if op == "Gemm" and second is not None and len(second) == 2:
         yield _axis(x, 0 if given.get("transA") else 1, second[1 if given.get("transB") else 0])
@@ -173,7 +173,7 @@ def _of_node(
             yield _axis(names[1], -2, dims[x][-1])
     elif op in ("BatchNormalization", "InstanceNormalization") and second is not None:
         yield _axis(x, 1, second[0])
-    elif op in BINARY or (op == "LayerNormalization" and second is not None):
+    elif facts.broadcasts:
         for constant in (n for n in names if n in dims):
             for other in (n for n in names if n not in dims and n):
                 yield from (_axis(other, -k, n, True) for k, n in enumerate(reversed(dims[constant]), 1) if n > 1)
@@ -183,7 +183,7 @@ def _of_node(
             rank = len(dims[constant])
             for other in (n for n in names if n not in dims):
                 yield from (_axis(other, k, n) for k, n in enumerate(dims[constant]) if k != axis % max(rank, 1))
-    elif op in POOLS or op == "Conv":
+    elif op == "Conv" or (facts.pool is not None and facts.pool.window is PoolWindow.KERNEL):
         weight = second if op == "Conv" else None
         if weight is not None and len(weight) > 2:
             yield _axis(x, 1, weight[1] * int(given.get("group", 1)))  # type: ignore[call-overload]

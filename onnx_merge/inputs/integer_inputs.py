@@ -24,17 +24,19 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from passes.axes.op_facts import Joins, Moves
+from passes.axes.registry import facts_of
+
 Array = NDArray[Any]
 Origins = frozenset[tuple[str, int]]
 """(input, what was added to it) of a tensor that holds values of inputs."""
 
-PASSING = {
-    *("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"),
-    *("Tile", "Pad", "Dropout", "Split", "ReverseSequence", "Relu", "Abs"),
-}
-"""Ops whose outputs hold values of their first input and nothing else, but for zeros."""
-JOINING = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
-"""Ops whose output holds values of several inputs, from that on."""
+PASSING = {*Moves} - {Moves.GATHERED, Moves.JOINED, Moves.QUANTISED}
+"""How ops hand on values of their first input and none else, but for zeros; Gather is a limit too, see below."""
+UNCHANGING = ("Relu", "Abs")
+"""Functions that leave indices as they are."""
+JOINING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
+"""Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 RANGE = 16
 """Length of a Range whose end is not constant, as dynamic sizes are made up."""
@@ -150,14 +152,15 @@ class _Follower:
         if bodies:
             self._bodies(node, bodies, scope)
             return
+        facts = facts_of(node.domain, node.op_type)
         if node.op_type == "Constant":
             _note_constant_node(node, scope)
         elif node.op_type == "Range":
             _note_range(node, scope)
-        elif node.op_type in ("DequantizeLinear", *PASSING) and node.input:
+        elif (facts.moves in PASSING or node.op_type in ("DequantizeLinear", *UNCHANGING)) and node.input:
             self._pass(node, attributes, scope)
-        elif node.op_type in JOINING:
-            for name in node.input[JOINING[node.op_type] :]:
+        elif facts.joins in JOINING:
+            for name in node.input[1 if facts.joins is Joins.CHOICE else 0 :]:
                 if name in scope.origins:
                     scope.origins[node.output[0]] = scope.origins.get(node.output[0], frozenset()) | scope.origins[name]
         self._limit(node, attributes, scope)
@@ -176,7 +179,7 @@ class _Follower:
 
     def _pass(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
         first = node.input[0]
-        kept = node.op_type in ("Cast", "CastLike", "Identity", "DequantizeLinear", "Dropout")
+        kept = facts_of(node.domain, node.op_type).moves in (Moves.SAME, Moves.CONVERTED, Moves.QUANTISED)
         for output in node.output:
             if first in scope.origins and node.op_type != "DequantizeLinear":
                 scope.origins[output] = scope.origins[first]

@@ -48,7 +48,7 @@ from passes.channels.scale_propagation import obstacle
 from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
 from passes.graph.model import STANDARD_DOMAINS
-from passes.pipeline import Progress
+from passes.interface.runner import Progress, checking_graphs
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
@@ -86,7 +86,7 @@ def run(
     """`inspect_model` for callers that show progress; ``group``: an expression that must match a group."""
     if group is not None:
         pattern(group)
-    with custom_operators(options.custom_ops):
+    with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         return _run(model, options, group, progress)
 
 

@@ -21,17 +21,11 @@ def usable_cores() -> int:
 
 @contextlib.contextmanager
 def limited(threads: int | None) -> Iterator[None]:
-    """In the block, new sessions of onnxruntime, numba's kernels and BLAS take so many threads; None: as they like."""
+    """In the block, new sessions of onnxruntime and BLAS take so many threads; None: as they like."""
     if threads is None:
         yield
         return
-    import numba  # slow to import, and here by the time anything is computed
     from threadpoolctl import threadpool_limits
 
-    before, most = numba.get_num_threads(), getattr(numba.config, "NUMBA_NUM_THREADS", threads)
-    numba.set_num_threads(min(threads, most))
-    try:
-        with threadpool_limits(threads), threads_limited(threads):
-            yield
-    finally:
-        numba.set_num_threads(before)
+    with threadpool_limits(threads), threads_limited(threads):
+        yield

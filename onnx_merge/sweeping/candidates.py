@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.compression.job import Evaluation, Job
-from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, one_line
+from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, internal_error
 from onnx_merge.io.save import needs_external_data
 from onnx_merge.runtime.session import custom_operators
 from onnx_merge.runtime.threads import limited
@@ -62,8 +62,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
     except MemoryError:
         return CandidateResult(candidate, reason="not enough memory", seconds=time.perf_counter() - start)
     except Exception as error:  # a fault of ours in one of them does not cost the user the others
-        reason = one_line(f"internal error: {type(error).__name__}: {error}")
-        return CandidateResult(candidate, reason=reason, seconds=time.perf_counter() - start)
+        return CandidateResult(candidate, reason=internal_error(error), seconds=time.perf_counter() - start)
     return CandidateResult(
         candidate,
         compressed.model,

@@ -11,6 +11,7 @@ from pathlib import Path
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.job import Job, analysed
 from onnx_merge.compression.stage_times import Stages
+from onnx_merge.config.command_options import SweepOptions
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import NotCompressibleError, UsageError
@@ -30,7 +31,7 @@ from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares
 from onnx_merge.sweeping.plot import draw
 from onnx_merge.sweeping.result import Point, Sweep
 from passes.cost.cost import cost
-from passes.pipeline import Progress, silent
+from passes.interface.runner import Progress, checking_graphs, silent
 
 TAKEN = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
 """Options of a run that a sweep has no use for: it says itself how much goes, and writes its own reports."""
@@ -40,11 +41,11 @@ def sweep(
     model: Model,
     folder: str | os.PathLike[str],
     *,
-    start: float = 0.3,
-    stop: float = 0.9,
-    steps: int = 7,
-    jobs: int = 1,
-    scheduler: str | None = None,
+    start: float = SweepOptions.start,
+    stop: float = SweepOptions.stop,
+    steps: int = SweepOptions.steps,
+    jobs: int = SweepOptions.jobs,
+    scheduler: str | None = SweepOptions.scheduler,
     **options: object,
 ) -> Sweep:
     """Compress a model to several sizes, and write the models and how they compare to a folder.
@@ -97,7 +98,7 @@ def run(
     ``keeps``: see `onnx_merge.sweeping.files.shares`; ``where`` the candidates are made is entered before the work
     begins; ``argv`` and ``protected``: see `onnx_merge.compression.optimize.run`.
     """
-    with custom_operators(options.custom_ops):
+    with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         return _run(model, folder, options, keeps, where, progress, argv, protected)
 
 
@@ -144,8 +145,9 @@ def _run(
             if options.benchmark is not None:
                 with stages("benchmark"):
                     timing = comparison.with_options(options)
-                    points = [_timed(point, files.folder, timing) for point in points]
-                    notes += timing.notes
+                    timed = [_timed(point, files.folder, timing) for point in points]
+                    points = [point for point, _ in timed]
+                    notes += [*timing.notes, *(note for _, some in timed for note in some)]
             before = cost(job.study.analysis.before, RunObserver(provider), FOLDING)
             found = Sweep(
                 version=__version__,
@@ -192,10 +194,12 @@ def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[s
     return point, verdict.notes
 
 
-def _timed(point: Point, folder: Path, timing: Comparison) -> Point:
+def _timed(point: Point, folder: Path, timing: Comparison) -> tuple[Point, tuple[str, ...]]:
+    """A point with its latency, and what could not be measured."""
     if point.file.path is None:
-        return point
-    return replace(point, latency=benchmark(folder / point.file.path, timing))
+        return point, ()
+    latency, notes = benchmark(folder / point.file.path, timing)
+    return replace(point, latency=latency), notes
 
 
 def _write(found: Sweep, folder: Path) -> None:

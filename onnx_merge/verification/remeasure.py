@@ -59,9 +59,9 @@ def remeasured(
     _check_inputs(comparison, result)
     progress("compare")
     try:
-        close = comparison.fidelity(result)
+        close, uncompared = comparison.fidelity(result)
         if close is None:
-            raise UsageError(f"the original cannot be run: {'; '.join(comparison.notes)}")
+            raise UsageError(f"the original cannot be run: {'; '.join((*comparison.notes, *uncompared))}")
         checks = list(_checks(measured, comparison, close, result))
         promised = promise_check(promise, checks) if promise else None
         checks += [promised] if promised else []

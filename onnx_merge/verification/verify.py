@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from onnx_merge.config.command_options import OF_VERIFY
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import InputError, UsageError
@@ -23,10 +24,7 @@ from onnx_merge.verification.recorded_options import restored
 from onnx_merge.verification.remeasure import remeasured
 from passes.pipeline import Progress, silent
 
-GIVEN = (
-    *("calib", "labels", "metric", "mean", "std", "layout", "input_shape", "fix_input", "check_n", "provider"),
-    *("custom_ops", "report", "force"),
-)
+GIVEN = (*(name for name in OF_VERIFY if name not in ("quiet", "verbose")), "report")
 """Options of a verification."""
 
 

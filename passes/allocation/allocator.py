@@ -26,18 +26,8 @@ from passes.interface.errors import PassError
 from passes.planning.planner import Planner
 from passes.settings.blocks import PADDED, Blocks
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import AllocationTuning
 from passes.surgery.apply_plan import apply_plans
-
-ROUGH = 0.05
-"""Relative deviation from the cost of ``keep`` at which no smaller blocks are tried."""
-LOSS_TOLERANCE = 1.25
-"""Times the least loss that the largest blocks may cost."""
-BLOCK_TOLERANCE = 1.3
-"""Times that which the smallest whole blocks may cost: widths that are none leave kernels their slow ways."""
-TELLING = 2.0
-"""Noise over signal in the outputs up to which ways to spread a budget can be told apart by it."""
-RECOUNTS = 3
-"""Times that the parameters of a result are counted, at most, to find widths with which they fit."""
 
 
 class TargetError(PassError):
@@ -83,6 +73,10 @@ class Allocator:
     losses: Losses
     beside: int = 0
 
+    @property
+    def _tuning(self) -> AllocationTuning:
+        return self.planner.settings.tuning.allocation
+
     def allocation(self) -> Allocation:
         """The widths.
 
@@ -97,14 +91,15 @@ class Allocator:
             if settings.allocation == "uniform" or settings.keep >= 1 or not pool.groups:
                 return self._with_fixed(pool, self._even(widths))
             goal = pool.cost(uniform(pool, settings.keep, Blocks()))
-            return self._with_fixed(pool, self._spread(pool, goal, ROUGH))
+            return self._with_fixed(pool, self._spread(pool, goal, self._tuning.rough_deviation))
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
         if target.ratio >= 1:  # nothing is to go
             return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
         allocation = self._at(pool, goal, target.near)
-        for _ in range(RECOUNTS if target.kind == "params" else 0):  # what was folded is gone, and biases are new
+        recounts = self._tuning.parameter_recounts if target.kind == "params" else 0
+        for _ in range(recounts):  # what was folded is gone, and biases are new
             counted = self._params(pool, allocation)
             pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
             if pool.misses(allocation.widths, goal) <= target.near:
@@ -176,18 +171,18 @@ class Allocator:
         reached = [way for way in ways if pool.misses(way.widths, goal) <= near]
         if not reached:
             ways = [
-                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, replace(asked, size=way.block)))
-                for way in ways
+                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, blocks, self._tuning))
+                for way, blocks in ((way, replace(asked, size=way.block)) for way in ways)
             ]
             reached = [min(ways, key=lambda way: pool.misses(way.widths, goal))]
         way = self._best(pool, reached)
-        free = balanced(pool, goal, losses, Blocks())
+        free = balanced(pool, goal, losses, Blocks(), self._tuning)
         return Allocation(way.widths, way.block, asked.size, *(_loss(pool, losses, w) for w in (way.widths, free)))
 
     def _way(self, pool: BudgetScope, goal: int, near: float, size: int) -> Way:
         """The widths that lose least by what the groups lose alone."""
         losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=size)
-        widths = balanced(pool, goal, losses, blocks)
+        widths = balanced(pool, goal, losses, blocks, self._tuning)
         return Way(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
 
     def _best(self, pool: BudgetScope, ways: Sequence[Way]) -> Way:
@@ -200,15 +195,14 @@ class Allocator:
             return ways[0]
         losses = self.losses.of(pool.groups)
         scores = [self._together(pool, way.widths) for way in ways]
-        if min(scores) > TELLING:
+        if min(scores) > self._tuning.comparable_noise:
             scores = [_loss(pool, losses, way.widths) for way in ways]
         least = min(scores)
-        fair = [
-            way
-            for way, score in zip(ways, scores, strict=True)
-            if score <= (BLOCK_TOLERANCE if way.block == PADDED else LOSS_TOLERANCE) * least
-        ]
+        fair = [way for way, score in zip(ways, scores, strict=True) if score <= self._tolerance(way) * least]
         return max(fair, key=lambda way: way.block)
+
+    def _tolerance(self, way: Way) -> float:
+        return self._tuning.padded_tolerance if way.block == PADDED else self._tuning.block_tolerance
 
     def _together(self, pool: BudgetScope, way: Mapping[Atom, int]) -> float:
         everything = {**pool.fixed, **way}

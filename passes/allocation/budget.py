@@ -15,13 +15,7 @@ from passes.axes.inference import Typing
 from passes.cost.footprint import Footprint, Widths
 from passes.graph.model import Array
 from passes.settings.blocks import Blocks
-
-CHOICES = 64
-"""Widths of a group that are looked at, where its channels are many."""
-REACH = 4
-"""Widths on each side of a group's own that are tried to come nearer to a goal."""
-PAIRED = 24
-"""Groups up to which two of them are changed at once for that."""
+from passes.settings.tuning import TUNING, AllocationTuning
 
 
 @dataclass(frozen=True)
@@ -66,11 +60,17 @@ def uniform_at(pool: BudgetScope, goal: int, blocks: Blocks) -> dict[Atom, int]:
     return min(near, key=lambda widths: abs(pool.cost(widths) - goal))
 
 
-def balanced(pool: BudgetScope, goal: int, losses: Mapping[str, Array], blocks: Blocks) -> dict[Atom, int]:
+def balanced(
+    pool: BudgetScope,
+    goal: int,
+    losses: Mapping[str, Array],
+    blocks: Blocks,
+    tuning: AllocationTuning = TUNING.allocation,
+) -> dict[Atom, int]:
     """Widths that cost at most ``goal``, or least, and lose least by ``losses``: group name -> (C + 1,)."""
     lanes = []
     for group in pool.groups:
-        widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // CHOICES))
+        widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // tuning.width_choices))
         lanes.append(KnapsackItem(group.atom, widths, losses[group.name]))
     found = solve_knapsack(lanes, pool.footprint, goal - pool.extra, pool.fixed)
     return {group.atom: found[group.atom] for group in pool.groups}
@@ -98,7 +98,13 @@ def filled(
 
 
 def adjusted(
-    pool: BudgetScope, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, blocks: Blocks
+    pool: BudgetScope,
+    goal: int,
+    losses: Mapping[str, Array],
+    widths: dict[Atom, int],
+    near: float,
+    blocks: Blocks,
+    tuning: AllocationTuning = TUNING.allocation,
 ) -> dict[Atom, int]:
     """``widths`` with one group, or two, a little wider or narrower: those within ``near`` of the goal that lose least,
     else the nearest. In small models a channel may cost more than a target allows it to be missed by."""
@@ -106,11 +112,11 @@ def adjusted(
     for group in pool.groups:
         allowed, now = allowed_widths(pool.typing, group, blocks), widths[group.atom]
         wider, narrower = [w for w in allowed if w > now], [w for w in allowed if w < now]
-        loss = losses[group.name]
-        changes = [*narrower[-REACH:], *wider[:REACH]]
+        loss, reach = losses[group.name], tuning.adjusted_widths
+        changes = [*narrower[-reach:], *wider[:reach]]
         choices.append([(group.atom, w, float(loss[w] - loss[now])) for w in changes])
     sets: list[tuple[tuple[Atom, int, float], ...]] = [(), *((change,) for own in choices for change in own)]
-    if len(choices) <= PAIRED:
+    if len(choices) <= tuning.paired_groups:
         sets += [pair for one, two in combinations(choices, 2) for pair in product(one, two)]
     everything, spent = {**pool.fixed, **widths}, pool.cost(widths)
 

@@ -7,14 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from passes.graph.model import Array
-
-TINY = 1e-9
-"""Share of the readers' variance below which nothing counts as lost; its inverse bounds what the outputs lose."""
-STEEPEST = 3.0
-"""Power of the share lost with which the outputs' error is taken to grow where nothing was measured."""
+from passes.settings.tuning import TUNING, AllocationTuning
 
 
-def predicted_loss(lost: Array, measured: Mapping[int, float]) -> Array:
+def predicted_loss(lost: Array, measured: Mapping[int, float], tuning: AllocationTuning = TUNING.allocation) -> Array:
     """Loss (C + 1,) with 0, 1, ... C channels left, falling.
 
     ``lost`` (C + 1,): share of what the group's readers see that is lost, by the greedy selection. ``measured``: width
@@ -22,10 +18,11 @@ def predicted_loss(lost: Array, measured: Mapping[int, float]) -> Array:
     """
     if not measured:
         return np.asarray(np.minimum.accumulate(np.append(lost[:-1], 0.0)))
-    shares = np.log(np.maximum(lost, TINY))
+    least = tuning.least_loss
+    shares = np.log(np.maximum(lost, least))
     points: dict[float, float] = {}
     for width, of_outputs in measured.items():
-        share, value = float(shares[width]), float(np.log(np.clip(of_outputs, TINY, 1 / TINY)))
+        share, value = float(shares[width]), float(np.log(np.clip(of_outputs, least, 1 / least)))
         points[share] = max(value, points.get(share, value))
     at = np.array(sorted(points))
     values = np.maximum.accumulate([points[share] for share in at])
@@ -33,7 +30,7 @@ def predicted_loss(lost: Array, measured: Mapping[int, float]) -> Array:
     below, above = shares < at[0], shares > at[-1]
     found[below] = values[0] + shares[below] - at[0]
     slope = (values[-1] - values[-2]) / (at[-1] - at[-2]) if len(at) > 1 else 1.0
-    found[above] = values[-1] + (shares[above] - at[-1]) * np.clip(slope, 1.0, STEEPEST)
+    found[above] = values[-1] + (shares[above] - at[-1]) * np.clip(slope, 1.0, tuning.steepest_power)
     loss = np.exp(found)
     loss[-1] = 0.0
     return np.asarray(np.minimum.accumulate(loss))

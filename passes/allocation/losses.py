@@ -34,7 +34,8 @@ class Losses:
         for group in new:
             lost = self._planner.ranking(group).lost
             points = measured.get(group.name, {})
-            self._found[group.name] = predicted_loss(lost if points else lost * len(group.consumers), points)
+            tuning = self._planner.settings.tuning.allocation
+            self._found[group.name] = predicted_loss(lost if points else lost * len(group.consumers), points, tuning)
         return {group.name: self._found[group.name] for group in groups}
 
     def together(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
@@ -54,7 +55,8 @@ class Losses:
         if self._view is None:
             return {}
         try:
-            self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count)
+            tuning = self._planner.settings.tuning.sensitivity
+            self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count, tuning)
             return self._sensitivity.alone(self._planner.unbiased, groups)
         except RunError as error:  # pieces of the model do not run by themselves
             self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"

@@ -12,21 +12,12 @@ from passes.axes.inference import Role
 from passes.cost.cost import cost
 from passes.graph.model import Array
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import SAMPLES, WeightVariant, samples_together
+from passes.reconstruction.weight_variants import WeightVariant, samples_together
+from passes.settings.tuning import TUNING, SensitivityTuning
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
 
-SHARES = (0.75, 0.5, 0.25, 0.1)
-"""Of a group's channels that are left when it is measured; the middle one alone where runs are dear."""
-FEWEST = 8
-"""Samples below which fewer widths are measured instead."""
-WORK = 4e11
-"""Multiply-adds that all measurements may take, about."""
-WORST = 1e4
-"""Noise over signal beyond which everything is lost."""
-BLOCK = 2**21
-"""Values of an output that are compared together, at least."""
 Outputs = list[dict[str, Array]]
 
 
@@ -37,21 +28,22 @@ class Sensitivity:
     is.
     """
 
-    def __init__(self, view: WeightVariant, groups: int) -> None:
+    def __init__(self, view: WeightVariant, groups: int, tuning: SensitivityTuning = TUNING.sensitivity) -> None:
         """``groups``: how many will be measured, at most."""
         typing = view.typing
         # on average half of the model lies behind a group
         each = max(1, groups) * max(1, cost(view.sized.graph).macs) / 2
-        affordable = WORK / each
-        self.shares = SHARES if affordable >= FEWEST * len(SHARES) else SHARES[1:2]
-        wanted = min(SAMPLES, max(FEWEST, int(affordable / len(self.shares))))
+        affordable = tuning.multiply_adds / each
+        every = affordable >= tuning.fewest_samples * len(tuning.shares)
+        self.shares = tuning.shares if every else tuning.shares[1:2]
+        wanted = min(tuning.most_samples, max(tuning.fewest_samples, int(affordable / len(self.shares))))
         count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
         self._feeds = [dict(feed) for feed in view.feeds[: min(count, view.apart)]]
         if len(self._feeds) == 1 and not typing.graph.info.rigid:
             unit = samples_together(typing.graph, self._feeds[0])
             some = max(1, wanted // unit) * unit
             self._feeds = [{n: a[:some] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
-        self._view = view
+        self._view, self._tuning = view, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
 
@@ -100,15 +92,15 @@ class Sensitivity:
         ratios = []
         for name in self._names:
             if self.exact[0][name].dtype.kind == "f":
-                ratio = _noise([f[name] for f in self.exact], [f[name] for f in after])
+                ratio = _noise([f[name] for f in self.exact], [f[name] for f in after], self._tuning)
                 ratios += [] if ratio is None else [ratio]
         return float(np.mean(ratios)) if ratios else 0.0
 
 
-def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
+def _noise(exact: Sequence[Array], now: Sequence[Array], tuning: SensitivityTuning) -> float | None:
     """None where the exact values do not vary."""
     power = found = common = 0.0
-    for a, b in _blocks(exact, now):
+    for a, b in _blocks(exact, now, tuning.block):
         a, b = a - a.mean(0), b - b.mean(0)
         power += float(np.square(a).sum())
         found += float(np.square(b).sum())
@@ -116,17 +108,17 @@ def _noise(exact: Sequence[Array], now: Sequence[Array]) -> float | None:
     if power == 0:
         return None
     common = common**2 / (power * found) if found > 0 and np.isfinite(found) else 0.0
-    explained = min(max(common, 1 / WORST), 1.0)
+    explained = min(max(common, 1 / tuning.most_noise), 1.0)
     return (1 - explained) / explained
 
 
-def _blocks(exact: Sequence[Array], now: Sequence[Array]) -> Iterator[tuple[Array, Array]]:
-    """Both in float64, all samples of so many values that this takes little memory."""
-    if sum(v.size for v in exact) <= BLOCK:
+def _blocks(exact: Sequence[Array], now: Sequence[Array], most: int) -> Iterator[tuple[Array, Array]]:
+    """Both in float64, all samples of so many values that this takes little memory: ``most``, about."""
+    if sum(v.size for v in exact) <= most:
         yield _joined(exact), _joined(now)
         return
     flat = [[np.atleast_1d(v).reshape(len(np.atleast_1d(v)), -1) for v in values] for values in (exact, now)]
-    width, step = flat[0][0].shape[1], max(1, BLOCK // sum(len(v) for v in flat[0]))
+    width, step = flat[0][0].shape[1], max(1, most // sum(len(v) for v in flat[0]))
     for start in range(0, width, step):
         a, b = (_joined([v[:, start : start + step] for v in values]) for values in flat)
         yield a, b

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from passes.axes import algebra as terms
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
+from passes.axes.registry import facts_of
 from passes.graph.model import Array, Graph
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -34,7 +35,8 @@ def _read(step: Step) -> Iterator[str]:
     """The constants of a step that make a channel, sum over it, or are added to it."""
     if step.prepares:
         return
-    whole = step.flow.record.node.op == "BatchNormalization"
+    node = step.flow.record.node
+    whole = facts_of(node.domain, node.op).affine is not None
     for use in step.uses:
         if use.role is not Role.CHANNEL or whole or step.is_offset(use):
             yield use.constant

@@ -18,15 +18,12 @@ from passes.axes.algebra import Atom, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import IndexFlow, Role, Typing
-from passes.axes.registry import is_quantised
+from passes.axes.registry import facts_of, is_quantised
 from passes.cost.cost import batch, weights_inside
 from passes.cost.footprint import constant_sizes, mac_sizes
 from passes.cost.multiplications import multiplying, weight_inputs
 from passes.graph.model import Node
 from passes.transforms.subgraphs import ATTRIBUTES, graphs_in
-
-SCALED = ("Resize", "Upsample")
-"""Ops whose floating-point constants say how large the output is."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,11 @@ def ungrouped(
     """
     graph = typing.graph
     gone = dict.fromkeys((group.atom for group in groups), 0)
-    held: dict[int, list[tuple[list[Term], int]]] = defaultdict(list)
+    held: dict[int, list[tuple[str, list[Term], int]]] = defaultdict(list)
     for name, axes in constant_sizes(typing, elsewhere).items():
         reader, left = _reader(typing, name), _size(axes, gone)
         if reader is not None and left:
-            held[reader.index].append((axes, left))
+            held[reader.index].append((name, axes, left))
     flows = {flow.record.node.index: flow for flow in typing.flows}
     found = []
     for node in graph.nodes:
@@ -79,11 +76,12 @@ def ungrouped(
         attributes = graph.model.graph.node[node.index].attribute
         unknown = [a for a in attributes if (node.index, a.name) not in known]
         inside = weights_inside(onnx.NodeProto(attribute=unknown)) if node.captures or node.op in ATTRIBUTES else 0
-        params = inside + sum(left for _, left in held[node.index])
+        params = inside + sum(left for *_, left in held[node.index])
         if macs or params:
-            axes = [term for axes, _ in held[node.index] for term in axes]
+            axes = [term for _, axes, _ in held[node.index] for term in axes]
             reason = _reason(typing, node, flows.get(node.index), axes, gone)
-            several = inside or (node.op not in SCALED and any(left > 1 for _, left in held[node.index]))
+            sizing = {node.inputs[k] for k in facts_of(node.domain, node.op).sizing if k < len(node.inputs)}
+            several = inside or any(left > 1 and name not in sizing for name, _, left in held[node.index])
             found.append(Ungrouped(node, f"{where}{node.label}", reason, macs, params, bool(macs or several)))
     return found
 

@@ -7,13 +7,13 @@ from enum import Enum
 
 from passes.axes import algebra as terms
 from passes.axes.algebra import Atom, Term
+from passes.axes.overridden_sizes import overridden_sizes
 from passes.axes.registry import find_rule, without_rule
 from passes.axes.rule_context import Op, Record, Resize, Scaling
 from passes.graph.functions import why_called
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 from passes.shapes.origins import NOWHERE, Place
-from passes.shapes.overridable_inputs import overridden_sizes
 from passes.shapes.sizes import Size
 
 

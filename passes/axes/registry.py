@@ -1,4 +1,4 @@
-"""The table of op rules: one small function for each op type, registered by decorator."""
+"""The table of ops: one axis rule for each op type, registered by decorator, and beside it what else is known of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ import re
 from collections.abc import Callable
 from functools import cache
 
+from passes.axes.op_facts import ABSENT, OpFacts
 from passes.axes.rule_context import Op
 
 Rule = Callable[[Op], None]
-_RULES: dict[tuple[str, str], Rule] = {}
+Key = tuple[str, str]
+"""(domain, op type); the standard domain is ``""``."""
+_RULES: dict[Key, Rule] = {}
+_FACTS: dict[Key, OpFacts] = {}
 _QUANTISED = re.compile(r"Q[A-Z]|.*([Qq]uantize|Integer|NBits|Bnb4|FpQ4)")
 
 
@@ -28,18 +32,46 @@ def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
     return register
 
 
+def facts(*ops: str, known: OpFacts, domain: str = "") -> None:
+    """State what is ``known`` of every op type in ``ops``, beside their rule; `ABSENT` says that no fact is claimed."""
+    for op in ops:
+        if (domain, op) in _FACTS:
+            raise ValueError(f"{op} has its facts twice")
+        _FACTS[domain, op] = known
+
+
 @cache
-def rules() -> dict[tuple[str, str], Rule]:
-    """Every rule by (domain, op type); all modules of `passes.axes.rules` are loaded."""
+def _load() -> None:
+    """Import all modules of `passes.axes.rules`."""
     package = importlib.import_module("passes.axes.rules")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def rules() -> dict[Key, Rule]:
+    """Every rule."""
+    _load()
     return _RULES
+
+
+def every_fact() -> dict[Key, OpFacts]:
+    """What is known of every op, also of those without a rule."""
+    _load()
+    return _FACTS
 
 
 def find_rule(domain: str, op: str) -> Rule | None:
     """The rule of an op, or nothing: then its axes freeze."""
-    return rules().get(("" if domain == "ai.onnx" else domain, op))
+    return rules().get(_key(domain, op))
+
+
+def facts_of(domain: str, op: str) -> OpFacts:
+    """What is known of an op."""
+    return every_fact().get(_key(domain, op), ABSENT)
+
+
+def _key(domain: str, op: str) -> Key:
+    return "" if domain == "ai.onnx" else domain, op
 
 
 def is_quantised(op: str) -> bool:

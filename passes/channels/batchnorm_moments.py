@@ -14,8 +14,9 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
-from passes.channels.pointwise import KEEP_VALUES, pointwise
-from passes.channels.weights import along_outputs, unfolded
+from passes.axes.op_facts import Joins
+from passes.channels.transfer import Joined, Kept, Mapped, Scaled, transfer
+from passes.channels.weights import along_outputs
 from passes.graph.model import Array
 from passes.transforms.fold_batchnorm import FoldedNorm
 
@@ -79,21 +80,19 @@ def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, F
 
 def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
     """The distribution behind ``step``, or nothing where it does not follow from those before."""
-    node, graph = step.flow.record.node, typing.graph
     first = known[0]
-    if node.op in KEEP_VALUES or node.op == "AveragePool":
-        return None if step.uses else first  # beside constants, as in a Concat, the channel has another mean
-    if node.op in ("Add", "Sum", "Mul") and not step.uses and len(known) == len(node.inputs):
-        if len({sample.source for sample in known}) == 1:
+    match transfer(typing, group, step, len(known)):
+        case Kept(beside=[]):  # beside constants, as in a Concat, the channel has another mean
+            return first
+        case Joined(how) if len({sample.source for sample in known}) == 1:
             values = [sample.values for sample in known]
-            return Sample(np.prod(values, axis=0) if node.op == "Mul" else np.sum(values, axis=0), first.source)
-        if node.op == "Mul":
-            return None
-        mean, variance = (np.sum(v, axis=0)[:, None] for v in ([k.mean for k in known], [k.variance for k in known]))
-        return Sample(mean + np.sqrt(variance) * NODES, step.label)
-    if node.op in ("Add", "Mul") and len(step.uses) == 1 and step.uses[0].constant in graph.initializers:
-        factor = unfolded(typing, group, step.uses[0]).astype(np.float64)
-        if factor.shape[1] == 1:
-            return Sample(first.values * factor if node.op == "Mul" else first.values + factor, first.source)
-    function = pointwise(graph, node) if not step.uses else None
-    return None if function is None else Sample(function(first.values), first.source)
+            joined = np.sum(values, axis=0) if how is Joins.SUM else np.prod(values, axis=0)
+            return Sample(joined, first.source)
+        case Joined(Joins.SUM):
+            mean, variance = np.sum([k.mean for k in known], axis=0), np.sum([k.variance for k in known], axis=0)
+            return Sample(mean[:, None] + np.sqrt(variance)[:, None] * NODES, step.label)
+        case Scaled(a, t, norm=False):
+            return Sample(first.values * a[:, None] + t[:, None], first.source)
+        case Mapped(function):
+            return Sample(function(first.values), first.source)
+    return None

@@ -8,8 +8,8 @@
 
 They go first whatever the selection criterion. Unread and parallel channels, and those that weights alone show to be
 constant, change no output beyond rounding on any input: they are all that a lossless compression removes. What rests on
-the norm's record (negligible channels, and the bounds of `passes.channels.value_bounds.REACH`) holds for inputs on the
-scale of the training data, not far from it; such channels go after the others, where loss is allowed.
+the norm's record (negligible channels, and the bounds by `RedundancyTuning.recorded_deviations`) holds for inputs on
+the scale of the training data, not far from it; such channels go after the others, where loss is allowed.
 """
 
 from __future__ import annotations
@@ -22,19 +22,15 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.rules.linear import pads
 from passes.channels.batchnorm_moments import recorded_samples
 from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, bounds
 from passes.channels.weights import Signature, unfolded
 from passes.graph.model import Array
 from passes.numerics import RowSet, parallel_classes, row_norms
-from passes.transforms.fold_batchnorm import FoldedNorm, pads
-
-TOLERANCE = 1e-6
-"""Largest relative deviation at which two float32 channels count as parallel."""
-
-NEGLIGIBLE = 1e-8
-"""Share of the largest channel below which a channel's contribution to a sum is lost in float32's rounding."""
+from passes.settings.tuning import TUNING, RedundancyTuning
+from passes.transforms.fold_batchnorm import FoldedNorm
 
 
 @dataclass
@@ -54,6 +50,7 @@ def redundant_channels(
     sign: Signature,
     nonnegative: set[str],
     norms: Mapping[str, FoldedNorm],
+    tuning: RedundancyTuning = TUNING.redundancy,
 ) -> RedundantChannels:
     """The group's free channels; nothing is free in a group whose consumers cannot be rewritten.
 
@@ -64,12 +61,12 @@ def redundant_channels(
     unread = _unread(typing, group)
     constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}), free) & ~unread
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), free) & ~unread
         if norms:
-            recorded = _recorded(typing, group, nonnegative, norms, free) & ~unread & ~constant
+            recorded = _recorded(typing, group, nonnegative, norms, free, tuning) & ~unread & ~constant
     free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
-        free.order += _parallel(typing, group, sign, free, unread | constant | recorded)
+        free.order += _parallel(typing, group, sign, free, unread | constant | recorded, tuning.parallel_tolerance)
     free.order += [*np.flatnonzero(recorded)]
     free.order = [int(c) for c in free.order[: group.size - 1]]  # a group never empties
     return free
@@ -81,14 +78,15 @@ def _recorded(
     nonnegative: set[str],
     norms: Mapping[str, FoldedNorm],
     free: RedundantChannels,
+    tuning: RedundancyTuning,
 ) -> Array:
     """Channels that are negligible or constant on inputs like those that the norms saw."""
     exact = free.constants
     free.constants = {}
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms), free)
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), free)
     for name, value in exact.items():
         free.constants[name] = np.where(value != 0.0, value, free.constants.get(name, 0.0))
-    return constant | _negligible(typing, group, norms)
+    return constant | _negligible(typing, group, norms, tuning.negligible_share)
 
 
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
@@ -104,8 +102,9 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
     return unread
 
 
-def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Array:
-    """Channels whose root mean square times their weights' norm is nothing beside the largest, at every consumer."""
+def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm], least: float) -> Array:
+    """Channels whose root mean square times their weights' norm is less than the share ``least`` of the largest, at
+    every consumer."""
     samples = recorded_samples(typing, group, norms)
     uses = group.consumer_uses()
     if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
@@ -114,9 +113,9 @@ def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedN
     for step, use in uses:
         sample = samples[step.read]
         size = np.sqrt(sample.mean**2 + sample.variance)
-        if np.any(size < NEGLIGIBLE * size.max()):  # only then is a pass over the consumer's weights worth while
+        if np.any(size < least * size.max()):  # only then is a pass over the consumer's weights worth while
             size = size * np.linalg.norm(unfolded(typing, group, use), axis=1)
-        found &= size < NEGLIGIBLE * size.max()
+        found &= size < least * size.max()
     return found
 
 
@@ -161,12 +160,14 @@ def takes_constants(typing: Typing, step: Step) -> bool:
     return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # not one for each sample
 
 
-def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: RedundantChannels, taken: Array) -> list[int]:
+def _parallel(
+    typing: Typing, group: ChannelGroup, sign: Signature, free: RedundantChannels, taken: Array, tolerance: float
+) -> list[int]:
     """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
     own = np.arange(group.size)
     if any(unscaled(step) for step in group.steps):
         return []
-    rows = parallel_classes(sign.rows, TOLERANCE)[0]
+    rows = parallel_classes(sign.rows, tolerance)[0]
     if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
         return []
     blocks: list[Array | RowSet] = [sign.made]
@@ -176,7 +177,7 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: Redund
                 return []
             if use.role is Role.CHANNEL and not step.is_offset(use):
                 blocks.append(unfolded(typing, group, use))
-    label = np.stack([parallel_classes(block, TOLERANCE)[0] for block in blocks], axis=1)
+    label = np.stack([parallel_classes(block, tolerance)[0] for block in blocks], axis=1)
     norms = row_norms(sign.made)
     open_ = (norms > 0) & ~taken  # what is gone already leads nobody
     while open_.any():
@@ -188,7 +189,7 @@ def _parallel(typing: Typing, group: ChannelGroup, sign: Signature, free: Redund
             break
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
         error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
-        merged = (partner != own) & (error <= TOLERANCE * 4)
+        merged = (partner != own) & (error <= tolerance * 4)
         free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
         open_ &= (partner != own) & ~merged  # those that what is added on the way tells from their head try another
     return [int(c) for c in np.flatnonzero(free.partner >= 0)]

@@ -14,13 +14,16 @@ import onnx
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.op_facts import Joins
+from passes.axes.registry import facts_of
 from passes.axes.rule_context import Scaling
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array
-from passes.transforms.fold_batchnorm import batchnorm_affine
 
 TINY = 1e-30
 NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+ADDING = (Joins.SUM, Joins.DIFFERENCE, Joins.MEAN, Joins.EXTREMUM, Joins.CHOICE)
+"""Joins of operands that must all have the channel's scale."""
 HALF = 2.0**-11
 """Relative error of a rounding to float16; that to bfloat16 is larger still."""
 
@@ -170,8 +173,9 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
     _check_offsets(typing, group, step, step.with_role(Role.CHANNEL), partner, gain, result)
     if record.node.op == "Cast" and record.node.attrs.get("to") in NARROW:
         _note(result, np.where(np.frexp(gain)[0] == 0.5, 0.0, HALF))  # but for powers of two it rounds s x otherwise
-    if record.node.op == "BatchNormalization" and step.uses:
-        shift = batchnorm_affine(typing.graph, record.node).t
+    affine = facts_of(record.node.domain, record.node.op).affine
+    if affine is not None and step.uses:
+        shift = affine(typing.graph, record.node).t
         values = along_channels(typing, group, step.uses[0], shift)
         _note(result, _deviation(values, values[partner] * gain[:, None]))
     return gain
@@ -187,7 +191,7 @@ def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
         if k in record.offsets and k not in carried and (not graph.knows(name) or np.any(graph.array(name))):
             return True
     placed = {record.node.inputs[p.k] for p in record.places if not p.output and not _is_constant(typing, p.k, step)}
-    return len(placed - set(data)) > 0 and record.node.op in ("Add", "Sub", "Sum", "Mean", "Max", "Min", "Where")
+    return len(placed - set(data)) > 0 and facts_of(record.node.domain, record.node.op).joins in ADDING
 
 
 def _is_constant(typing: Typing, k: int, step: Step) -> bool:
@@ -197,8 +201,9 @@ def _is_constant(typing: Typing, k: int, step: Step) -> bool:
 def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Array, result: Gains) -> Array:
     """Ratio of what the node multiplies a channel and its partner with."""
     record = step.flow.record
-    if record.node.op == "BatchNormalization" and step.uses:
-        a = batchnorm_affine(typing.graph, record.node).a
+    facts = facts_of(record.node.domain, record.node.op)
+    if facts.affine is not None and step.uses:
+        a = facts.affine(typing.graph, record.node).a
         return _ratio(along_channels(typing, group, step.uses[0], a), partner, result)
     ratio = np.ones(group.size)
     for use in step.with_role(Role.CHANNEL):
@@ -210,7 +215,7 @@ def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Arra
         values = unfolded(typing, group, use)
         if use.k in record.weights:
             one = _ratio(values, partner, result)
-            ratio = ratio / one if record.node.op == "Div" else ratio * one
+            ratio = ratio / one if facts.joins is Joins.QUOTIENT else ratio * one
         else:
             _same(typing, group, use, partner, result)
     return ratio
@@ -230,7 +235,8 @@ def _check_offsets(
     typing: Typing, group: ChannelGroup, step: Step, uses: list[Use], partner: Array, gain: Array, result: Gains
 ) -> None:
     """What is added to a channel must be the same multiple of what is added to its partner."""
-    if step.flow.record.node.op == "BatchNormalization":
+    node = step.flow.record.node
+    if facts_of(node.domain, node.op).affine is not None:
         return
     for use in uses:
         if step.is_offset(use):

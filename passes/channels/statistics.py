@@ -13,9 +13,7 @@ from passes.axes.inference import Typing
 from passes.channels.weights import unfolded
 from passes.graph.model import Array
 from passes.numerics.shrinkage import prediction
-
-RIDGE = 1e-2
-"""Of the covariance of kept channels, relative to its diagonal, where others are predicted from them."""
+from passes.settings.tuning import TUNING
 
 
 @dataclass(frozen=True)
@@ -29,9 +27,10 @@ class TensorStatistics:
     independent: float = math.inf
     without: TensorStatistics | None = None
 
-    def prediction(self, keep: Array) -> Array:
-        """Z (C, K) of x ~ Z x_K about the means; kept channels predict themselves."""
-        return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), RIDGE)
+    def prediction(self, keep: Array, ridge: float = TUNING.statistics.prediction_ridge) -> Array:
+        """Z (C, K) of x ~ Z x_K about the means; kept channels predict themselves. ``ridge``: see
+        `passes.settings.tuning.StatisticsTuning.prediction_ridge`."""
+        return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), ridge)
 
 
 ChannelStatistics = dict[str, TensorStatistics]

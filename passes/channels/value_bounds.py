@@ -3,7 +3,7 @@
 A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
 positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
 ops whose effect on an interval is plain; anything else makes a channel unbounded. What a folded BatchNormalization
-recorded of a channel's spread bounds it too, see `REACH`.
+recorded of a channel's spread bounds it too, see `passes.settings.tuning.RedundancyTuning.recorded_deviations`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,13 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.channels.pointwise import KEEP_VALUES, clip_bounds, monotone
-from passes.channels.weights import along_channels, along_outputs, unfolded
-from passes.graph.model import Array, Graph, Node
-from passes.transforms.fold_batchnorm import FoldedNorm, batchnorm_affine, pads
-
-NEVER_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "Abs", "Exp", "HardSigmoid", "Softplus", "Sqrt"}
-KEEP_SIGN = KEEP_VALUES | {"Add", "Mul", "Sum", "Max", "AveragePool", "Cast"}
-
-
-REACH = 1e4
-"""Standard deviations that a value may lie from the mean BatchNormalization recorded. None of n values lies farther
-than the square root of n: this allows for training on a hundred million values of a channel."""
-
-FLAT = 1e-6
-"""Width of an interval, over its size, at which float32 holds one value."""
+from passes.axes.op_facts import Joins
+from passes.axes.registry import facts_of
+from passes.channels.transfer import Joined, Kept, Mapped, Scaled, transfer
+from passes.channels.weights import along_outputs, unfolded
+from passes.graph.model import Array, Graph
+from passes.settings.tuning import TUNING, RedundancyTuning
+from passes.transforms.fold_batchnorm import FoldedNorm
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Interval:
         """Channels that have one value only, (C,) bool."""
         with np.errstate(invalid="ignore"):
             width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
-        return np.asarray(np.isfinite(size) & (width <= FLAT * size))
+        return np.asarray(np.isfinite(size) & (width <= TUNING.redundancy.constant_width * size))
 
     @property
     def middle(self) -> Array:
@@ -64,18 +56,15 @@ def _hull(intervals: list[Interval]) -> Interval:
 
 
 def nonnegative_tensors(graph: Graph) -> set[str]:
-    """Tensors that never hold a negative value, found by a look at each op."""
+    """Tensors that never hold a negative value, by what is known of each op."""
     found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
     for node in graph.nodes:
-        clip = node.op == "Clip" and min(clip_bounds(graph, node) or (-1.0,)) >= 0
-        carried = node.op in KEEP_SIGN and all(n in found for n in node.inputs[: _data_inputs(node)] if n)
-        if not node.domain and (node.op in NEVER_NEGATIVE or clip or carried):
+        facts = facts_of(node.domain, node.op)
+        never = min(facts.values(graph, node) or (-1.0,)) >= 0
+        data = node.inputs if facts.joins is not None else node.inputs[:1]
+        if never or (facts.keeps_sign and all(n in found for n in data if n)):
             found.update(name for name in node.outputs if name not in graph.integers)  # integers wrap around
     return found
-
-
-def _data_inputs(node: Node) -> int:
-    return len(node.inputs) if node.op in ("Add", "Mul", "Sum", "Max", "Concat") else 1
 
 
 def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
@@ -84,12 +73,16 @@ def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
 
 
 def bounds(
-    typing: Typing, group: ChannelGroup, nonnegative: set[str], norms: Mapping[str, FoldedNorm]
+    typing: Typing,
+    group: ChannelGroup,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+    tuning: RedundancyTuning = TUNING.redundancy,
 ) -> dict[str, Interval]:
     """Intervals of the group's channels in every tensor that carries them."""
     at: dict[str, Interval] = {}
     for step in group.steps:
-        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative))
+        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative), tuning)
         for name in step.produced:
             at[name] = made
         written = {*step.produced}
@@ -105,15 +98,13 @@ def bounds(
 def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[str]) -> Interval:
     node = step.flow.record.node
     uses = step.with_role(Role.PRODUCER)
-    plain = node.op in ("Conv", "ConvTranspose", "MatMul") or (
-        node.op == "Gemm" and float(node.attrs.get("alpha", 1.0)) > 0
-    )
+    plain = facts_of(node.domain, node.op).linear is not None and float(node.attrs.get("alpha", 1.0)) > 0
     carried = {use.k for use in uses}
     if any(k in step.flow.record.offsets and k not in carried and name for k, name in enumerate(node.inputs)):
         return unbounded(group.size)
     if not plain or any(use.constant not in typing.graph.initializers for use in uses):
         return unbounded(group.size)
-    beta = float(node.attrs.get("beta", 1.0)) if node.op == "Gemm" else 1.0
+    beta = float(node.attrs.get("beta", 1.0))
     low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
     spread = np.zeros(group.size, bool)
     for use in uses:
@@ -131,14 +122,20 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
 
 
 def _recorded(
-    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm], made: Interval
+    typing: Typing,
+    group: ChannelGroup,
+    step: Step,
+    norms: Mapping[str, FoldedNorm],
+    made: Interval,
+    tuning: RedundancyTuning,
 ) -> Interval:
     """``made``, narrowed by what a folded norm recorded of the channel's spread."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
             mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
-            low, high = (mean - REACH * std).min(axis=1), (mean + REACH * std).max(axis=1)
+            reach = tuning.recorded_deviations * std
+            low, high = (mean - reach).min(axis=1), (mean + reach).max(axis=1)
             low, high = np.maximum(made.low, low), np.minimum(made.high, high)
             apart = low > high  # the record is not of these weights
             made = Interval(np.where(apart, made.low, low), np.where(apart, made.high, high))
@@ -156,34 +153,16 @@ def _range(values: Array) -> tuple[Array, Array]:
 
 
 def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Interval]) -> Interval:
-    node, graph = step.flow.record.node, typing.graph
-    first = incoming[0]
-    plain = all(use.constant in graph.initializers and use.role is Role.CHANNEL for use in step.uses)
-    if node.domain or not plain:
-        return unbounded(group.size)
-    if node.op == "AveragePool" and not _averages_padding(node):
-        return first
-    if node.op in KEEP_VALUES:
-        return _hull([*incoming, *(_constants(typing, group, use) for use in step.uses)])
-    if node.op == "BatchNormalization" and step.uses:
-        affine = batchnorm_affine(graph, node)
-        a = along_channels(typing, group, step.uses[0], affine.a)
-        t = along_channels(typing, group, step.uses[0], affine.t)
-        return _affine(first, a[:, 0], t[:, 0]) if a.shape[1] == 1 else unbounded(group.size)
-    if node.op in ("Add", "Sum") and not step.uses and len(incoming) == len(node.inputs):
-        return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
-    if node.op in ("Add", "Mul") and len(step.uses) == 1 and len(incoming) == 1:
-        values = unfolded(typing, group, step.uses[0]).astype(np.float64)
-        if values.shape[1] == 1:
-            one, zero = np.ones(group.size), np.zeros(group.size)
-            return _affine(first, one, values[:, 0]) if node.op == "Add" else _affine(first, values[:, 0], zero)
-    function = monotone(graph, node)
-    return Interval(function(first.low), function(first.high)) if function else unbounded(group.size)
-
-
-def _averages_padding(node: Node) -> bool:
-    """Whether zeros beside the data may count in a mean."""
-    return bool(node.attrs.get("count_include_pad", 0)) and (pads(node) or bool(node.attrs.get("ceil_mode", 0)))
+    match transfer(typing, group, step, len(incoming)):
+        case Kept(beside, padded=False):
+            return _hull([*incoming, *(_constants(typing, group, use) for use in beside)])
+        case Joined(Joins.SUM):
+            return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
+        case Scaled(a, t):
+            return _affine(incoming[0], a, t)
+        case Mapped(function, monotone=True):
+            return Interval(function(incoming[0].low), function(incoming[0].high))
+    return unbounded(group.size)
 
 
 def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:

@@ -13,12 +13,12 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.registry import facts_of
 from passes.graph.model import Array
 from passes.interface.errors import PassError
 from passes.numerics import RowSet, row_norms
-from passes.transforms.fold_batchnorm import FoldedNorm, batchnorm_affine
+from passes.transforms.fold_batchnorm import FoldedNorm
 
-DENSE = ("Gemm", "MatMul")
 TINY = 1e-30
 
 
@@ -92,9 +92,10 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
     biases: list[Array] = []
     on_the_way: list[bool] = []
     producers: list[Producer] = []
-    ops: set[str] = set()
+    dense = True
     for step in group.steps:
         node = step.flow.record.node
+        facts = facts_of(node.domain, node.op)
         for use in step.uses:
             if step.prepares or not typing.graph.knows(use.constant):  # what it prepares is seen at the reader
                 continue
@@ -105,13 +106,13 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
                 shape = typing.graph.array(use.constant).shape
                 kernel = math.prod(n for axis, n in enumerate(shape) if axis >= 2 and axis != use.axis)
                 producers.append(Producer(unfolded(typing, group, use), divisor, kernel))
-                ops.add(node.op)
-            elif use.role is not Role.CONSUMER and step.is_offset(use) and node.op != "BatchNormalization":
+                dense = dense and facts.linear is not None and not facts.linear.convolves
+            elif use.role is not Role.CONSUMER and step.is_offset(use) and facts.affine is None:
                 biases.append(unfolded(typing, group, use))
                 on_the_way += [use.role is Role.CHANNEL] * biases[-1].shape[1]
         known = all(use.constant in typing.graph.initializers for use in step.uses)
-        if node.op == "BatchNormalization" and step.uses and known:
-            biases.append(along_channels(typing, group, step.uses[0], batchnorm_affine(typing.graph, node).t))
+        if facts.affine is not None and step.uses and known:
+            biases.append(along_channels(typing, group, step.uses[0], facts.affine(typing.graph, node).t))
             on_the_way += [True] * biases[-1].shape[1]
     try:
         rows = RowSet(_beside([p.values for p in producers], group.size))
@@ -119,7 +120,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
         remedy = "repair the model, or leave the layer whole with --exclude"
         raise PassError(f"the weights of {group.name} cannot be compared: {error}; {remedy}") from error
     beside = _beside(biases, group.size)
-    return Signature(rows, beside, producers, ops <= set(DENSE), np.array(on_the_way, bool))
+    return Signature(rows, beside, producers, dense, np.array(on_the_way, bool))
 
 
 def _beside(blocks: list[Array], channels: int) -> Array:
@@ -138,5 +139,7 @@ def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array)
 def along_outputs(typing: Typing, group: ChannelGroup, step: Step, values: Array) -> Array:
     """Values that stand beside the channels of a layer's output, for each channel of the group, (C, D)."""
     axes = typing.axes[step.produced[0]]
-    axis = len(axes) - 1 if step.flow.record.node.op == "MatMul" else 1
+    node = step.flow.record.node
+    linear = facts_of(node.domain, node.op).linear
+    axis = 1 if linear is None or linear.convolves else len(axes) - 1
     return unfold(values, 0, axes[axis], group.atom)

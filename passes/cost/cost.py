@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from passes.cost.multiplications import HALVED, mac_products, sizes, weight_inputs
+from passes.axes.op_facts import Moves
+from passes.axes.registry import facts_of
+from passes.cost.multiplications import mac_products, sizes, weight_inputs
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.patch import copy_without_weights
@@ -113,11 +115,8 @@ def node_macs(graph: Graph, node: Node) -> int:
     return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))
 
 
-CARRYING = {
-    *("DequantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice"),
-    *("Gather", "Split", "Concat", "QuantizeLinear"),
-}
-"""Ops that hand weights on to the layer that reads them."""
+CARRYING = {*Moves} - {Moves.REPEATED, Moves.PADDED}
+"""How ops hand weights on to the layer that reads them."""
 DEQUANTISING = ("DequantizeLinear", "GatherBlockQuantized")
 """Ops whose first input is a quantised weight where it is constant, or rows of a constant table."""
 INTEGERS = {
@@ -133,7 +132,8 @@ def parameters(graph: Graph) -> dict[str, int]:
     Floating-point ones, and integers that a layer reads as its weights or biases, as they are or dequantised; sizes,
     indices and zero points do not count.
     """
-    packed = {node.inputs[k]: node for node in graph.nodes for k in [HALVED.get(node.op)] if k is not None}
+    places = [(node, facts_of(node.domain, node.op).packed) for node in graph.nodes]
+    packed = {node.inputs[k]: node for node, k in places if k is not None}
     found = {t.name: 1 for t in graph.initializers.values() if not original(t) and t.data_type not in INTEGERS}
     waiting = [name for node in graph.nodes for name in weight_inputs(node)]
     for name in (node.inputs[0] for node in graph.nodes if node.op in DEQUANTISING and node.inputs):
@@ -150,7 +150,9 @@ def parameters(graph: Graph) -> dict[str, int]:
             if not original(graph.initializers[name]):
                 node = packed.get(name)
                 found[name] = 8 // int(node.attrs.get("bits", 4)) if node is not None else 1
-        elif name in graph.producer and graph.producer[name].op in CARRYING:
+        elif name in graph.producer:
             maker = graph.producer[name]
-            waiting.extend(n for n in (maker.inputs if maker.op == "Concat" else maker.inputs[:1]) if n)
+            moves = facts_of(maker.domain, maker.op).moves
+            if moves in CARRYING:
+                waiting.extend(n for n in (maker.inputs if moves is Moves.JOINED else maker.inputs[:1]) if n)
     return {t.name: found[t.name] for t in graph.initializers.values() if t.name in found}

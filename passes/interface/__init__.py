@@ -1,1 +1,1 @@
-"""What the passes are handed and what they raise: the engine that runs models, and errors."""
+"""What passes have in common: their protocol, their runner, the engine that they are handed, and their errors."""

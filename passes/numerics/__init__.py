@@ -6,7 +6,6 @@ float array and computes on float32 rows with float64 sums, in an order that doe
 """
 
 from .arrays import RowSet
-from .clustering import cut, cut_height, ward_linkage, ward_linkages
 from .mixing import mix_columns
 from .norms import median_distances, row_norms
 from .reprune import elect, elect_kernels
@@ -15,14 +14,10 @@ from .similarity import best_match, parallel_classes
 __all__ = [
     "RowSet",
     "best_match",
-    "cut",
-    "cut_height",
     "elect",
     "elect_kernels",
     "median_distances",
     "mix_columns",
     "parallel_classes",
     "row_norms",
-    "ward_linkage",
-    "ward_linkages",
 ]

@@ -10,11 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 
 from threadpoolctl import ThreadpoolController
 
+from .tuning import NUMERICS
+
 WAIT = "OPENBLAS_THREAD_TIMEOUT"
 """Variable that holds the binary logarithm of the clock cycles that they wait; `onnx_merge` sets it to 4, the least."""
-
-THREADED = 1024
-"""Unknowns from which on a system is worth more than one thread."""
 
 
 def threads_alternating() -> AbstractContextManager[object]:
@@ -24,7 +23,7 @@ def threads_alternating() -> AbstractContextManager[object]:
 
 def threads_for(unknowns: int) -> AbstractContextManager[object]:
     """As many as a system of that many unknowns is worth."""
-    return nullcontext() if unknowns >= THREADED else _one()
+    return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else _one()
 
 
 def _one() -> AbstractContextManager[object]:

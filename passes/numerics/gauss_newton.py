@@ -20,11 +20,9 @@ from scipy import linalg
 
 from .blas_threads import threads_for
 from .ridge import SINGLE, sizes
+from .tuning import NUMERICS, GaussNewtonTuning, NumericsTuning
 
 Array = NDArray[Any]
-
-DOUBLE = 1024
-"""Features up to which systems are solved in float64; larger ones, as strongly damped as here, gain nothing by it."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +41,6 @@ class Affine:
         return float(np.vdot(self.weights, other.weights) + np.vdot(self.bias, other.bias))
 
 
-MIN_GAIN = 0.003
-"""Share of what is left that a step has to gain for another to follow."""
-SHORTER = 4.0
-"""By how much a step that made things worse is cut."""
-
-
 class StepMetric:
     """How far a block may move: ``count`` places, sums of their features ``total`` (D,) and of the features' products
     ``second`` (D, D), ``outer`` S (O, O) or nothing for ones; S and the covariance are damped by the share ``damping``
@@ -59,19 +51,26 @@ class StepMetric:
     """
 
     def __init__(
-        self, count: float, total: Array, second: Array, outer: Array | None, damping: float, biased: bool
+        self,
+        count: float,
+        total: Array,
+        second: Array,
+        outer: Array | None,
+        damping: float,
+        biased: bool,
+        tuning: NumericsTuning = NUMERICS,
     ) -> None:
         self.count, self.biased = count, biased
         self.mean = total / count if biased else np.zeros_like(total)
         # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
         gram = second - count * np.outer(self.mean, self.mean) + SINGLE * np.diag(np.diag(second))
-        precision = np.float64 if len(gram) <= DOUBLE else np.float32
-        self.ridge = damping * _floored(np.diag(gram))
+        precision = np.float64 if len(gram) <= tuning.gauss_newton.double_features else np.float32
+        self.ridge = damping * _floored(np.diag(gram), tuning)
         self._size = len(gram)
         with threads_for(self._size):
             system = (gram + np.diag(self.ridge)).astype(precision)
             self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in its order
-        self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer)))
+        self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer), tuning))
         self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
 
     def centre(self, gradient: Affine) -> Affine:
@@ -99,8 +98,8 @@ class StepMetric:
         return pulled if self.outer is None else self.outer @ pulled
 
 
-def _floored(diagonal: Array) -> Array:
-    return np.asarray(np.maximum(sizes(diagonal), 1e-30))
+def _floored(diagonal: Array, tuning: NumericsTuning) -> Array:
+    return np.asarray(np.maximum(sizes(diagonal, tuning.ridge), 1e-30))
 
 
 Point = Sequence[Affine]
@@ -111,7 +110,12 @@ Curvature = Callable[[Point, Point], float]
 
 
 def descend(
-    start: Point, metrics: Sequence[StepMetric], slope: Slope, curvature: Curvature, steps: int
+    start: Point,
+    metrics: Sequence[StepMetric],
+    slope: Slope,
+    curvature: Curvature,
+    steps: int,
+    tuning: GaussNewtonTuning = NUMERICS.gauss_newton,
 ) -> tuple[list[Affine], list[float]]:
     """The best point that ``steps`` steps come by, and ||r||^2 at each."""
     point, best, losses = list(start), list(start), list[float]()
@@ -127,11 +131,11 @@ def descend(
         if not change and not np.isfinite(goal):
             break
         if not goal < least:  # the quadratic model has gone too far: less of it, and afresh from there
-            length, direction = length / SHORTER, []
+            length, direction = length / tuning.backtrack, []
             point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]
             continue
         gained, least, best = least - goal, goal, point
-        if at == steps or gained < MIN_GAIN * goal:
+        if at == steps or gained < tuning.least_gain * goal:
             break
         downhill = [
             Affine(g.weights - m.pull(a.weights), g.bias)

@@ -16,22 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .arrays import Double
+from .tuning import NUMERICS, NoiseTuning
 
 Array = NDArray[Any]
-GAP = 3.0
-"""Ratio of spreads beyond which the next larger channels are of another scale: in one sum, what is smaller by this
-would count for about a tenth. Between 2.5 and 30 no figure of a detector with boxes in pixels moves by more than a
-third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
-LONGEST = 512
-"""Indices of an axis that can be one of channels, at most: longer ones are places."""
-FAINT = 1e-3
-"""Spread relative to the level (root mean square) below which the samples hardly move a value."""
-ROUNDING = 4.0
-"""Spread relative to the level, in units of the last place, that is rounding: nothing varies."""
-UNLIKELY = 0.1
-"""Largest value up to which scores in 0..1 decide nothing: no sample shows anything."""
-BLOCK = 2**20
-"""Values that are compared at a time, about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +78,11 @@ class _Channels:
         spread = self.spread[order]
         return order, spread[1:] / spread[:-1]
 
-    def scales(self) -> Iterator[_Channels]:
-        """The same in groups of like scale, each as one channel."""
+    def scales(self, gap: float) -> Iterator[_Channels]:
+        """The same in groups of like scale, each as one channel; ``gap``: ratio of spreads between two groups."""
         order, ratios = self.steps()
         still = np.flatnonzero(self.power <= 0)
-        for part in (still, *np.split(order, np.flatnonzero(ratios > GAP) + 1)):
+        for part in (still, *np.split(order, np.flatnonzero(ratios > gap) + 1)):
             if len(part):
                 power, level, noise = (np.atleast_1d(a[part].sum()) for a in (self.power, self.level, self.noise))
                 low, high = np.atleast_1d(self.low[part].min()), np.atleast_1d(self.high[part].max())
@@ -108,6 +95,7 @@ class NoiseMeter:
     """Adds up samples of one output: `add` them, then ask for the `result`. Keeps two arrays of the output's size."""
 
     samples: int = 0
+    tuning: NoiseTuning = NUMERICS.noise
     _shift: Array | None = None
     """The first sample: sums of what is off it lose no digits to the level."""
     _sums: Double = field(default_factory=lambda: np.zeros(0))
@@ -121,13 +109,14 @@ class NoiseMeter:
         if self._shift is None and len(exact):
             self._shift = exact[0].copy()
             self._sums = np.zeros(exact.shape[1:])
-            self._axes = {k: _Sums.of(size) for k, size in enumerate(exact.shape[1:]) if 2 <= size <= LONGEST}
+            longest = self.tuning.longest_channels
+            self._axes = {k: _Sums.of(size) for k, size in enumerate(exact.shape[1:]) if 2 <= size <= longest}
             self._axes[None] = _Sums.of(1)
         if self._shift is None or exact.shape != now.shape or exact.shape[1:] != self._shift.shape:
             self._ragged = self._ragged or len(exact) > 0
             return
         self.samples += len(exact)
-        step = max(1, BLOCK // max(1, self._shift.size))
+        step = max(1, self.tuning.block // max(1, self._shift.size))
         for start in range(0, len(exact) if self._shift.size else 0, step):
             self._block(exact[start : start + step], now[start : start + step])
 
@@ -158,7 +147,7 @@ class NoiseMeter:
         found = [self._channels(axis) for axis in self._axes]
         widest = max(found, key=lambda c: max(c.steps()[1], default=1.0))
         ordinary = np.finfo(self._shift.dtype).eps if self._shift.dtype.kind == "f" else 0.0
-        return _judged(list(widest.scales()), ROUNDING * float(ordinary))
+        return _judged(list(widest.scales(self.tuning.scale_gap)), self.tuning, float(ordinary))
 
     def _channels(self, axis: int | None) -> _Channels:
         assert self._shift is not None
@@ -171,9 +160,9 @@ class NoiseMeter:
         return _Channels(power, level, sums.noise, sums.low, sums.high, values, each)
 
 
-def noise_over_signal(exact: Array, now: Array) -> Noise:
+def noise_over_signal(exact: Array, now: Array, tuning: NoiseTuning = NUMERICS.noise) -> Noise:
     """Noise over signal of one output (samples, ...), in one call; see `NoiseMeter`."""
-    meter = NoiseMeter()
+    meter = NoiseMeter(tuning=tuning)
     meter.add(exact, now)
     return meter.result()
 
@@ -185,8 +174,9 @@ def _along(axis: int | None, values: Double, join: np.ufunc) -> Double:
     return joined
 
 
-def _judged(scales: list[_Channels], rounding: float) -> Noise:
-    """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any."""
+def _judged(scales: list[_Channels], tuning: NoiseTuning, epsilon: float) -> Noise:
+    """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any.
+    ``epsilon``: of the output's type."""
     tested: list[tuple[float, bool, Double]] = []
     reasons: dict[bool, str] = {}
     constant, count, power, noise = True, 0, 0.0, 0.0
@@ -195,14 +185,14 @@ def _judged(scales: list[_Channels], rounding: float) -> Noise:
         spread, level, off = (float(np.sqrt(v[0] / channels.values)) for v in squares)
         scores = channels.low[0] >= 0 and channels.high[0] <= 1
         power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
-        varies = spread > rounding * level
+        varies = spread > tuning.rounding * epsilon * level
         count += varies  # of the original alone: what kind of output it is does not depend on the result
-        if not varies and off <= FAINT * level:
+        if not varies and off <= tuning.faint * level:
             continue
         constant = False
-        if scores and channels.high[0] < UNLIKELY:
-            reasons.setdefault(True, f"none of its scores passes {UNLIKELY:g}")
-        elif spread < FAINT * level or spread == 0:
+        if scores and channels.high[0] < tuning.unlikely:
+            reasons.setdefault(True, f"none of its scores passes {tuning.unlikely:g}")
+        elif spread < tuning.faint * level or spread == 0:
             reasons.setdefault(scores, f"it varies by {spread / level if level else 0:.1e} of its level")
         else:
             tested.append((float(channels.noise[0] / channels.power[0]), scores, channels.each[:, 0]))

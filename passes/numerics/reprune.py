@@ -3,39 +3,52 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .arrays import Index, as_rows, check_keep
-from .clustering import cut, cut_height, ward_linkage, ward_linkages
+from .arrays import Double, Index, Single, as_rows, check_keep
 from .jit import serial
 from .norms import row_norms
-
-# Distances to a centre that agree this far, relative to the members' size, are a tie. The members of a cluster of two,
-# and orthogonal ones of one size, are equally far from their centre; rounding must not elect.
-TIE = 1e-6
+from .tuning import NUMERICS, MatchTuning
 
 
-def elect(rows: ArrayLike, keep: int) -> Index:
+def elect(rows: ArrayLike, keep: int, tuning: MatchTuning = NUMERICS.match) -> Index:
     """One representative of each of ``keep`` Ward clusters of whole filters: ``rows`` (C, D) -> (keep,), ascending.
 
-    The representative is the filter nearest (l2) to its cluster's centre; of those as near, the one with the larger l2
-    norm, then the lower index. Raises ValueError unless 1 <= keep <= C, for another number of dimensions and values
-    that are not finite. Source: Park et al., REPrune: Filter Pruning via Representative Election, arXiv 2007.06932.
+    The representative is the filter nearest (l2) to its cluster's centre; of those as near (see
+    `MatchTuning.equal_distances`), the one with the larger l2 norm, then the lower index. Raises ValueError unless
+    1 <= keep <= C, for another number of dimensions and values that are not finite.
+
+    Source: Park et al., REPrune: Filter Pruning via Representative Election, arXiv 2007.06932.
     """
     single = as_rows(rows)
     channels = single.shape[0]
     check_keep(keep, channels)
     if keep == channels:
         return np.arange(channels)
-    merges, _ = ward_linkage(single)
-    labels = cut(merges, keep)
+    table = _ward(single)
+    table[:, 2] = np.arange(1, channels)  # of equal heights too, the first merges are applied and no others
+    labels = _cut(table, channels - keep)
     norms = row_norms(single)
     kept = np.empty(keep, np.int64)
     by_cluster = np.argsort(labels, kind="stable")
     for cluster, members in enumerate(np.split(by_cluster, np.cumsum(np.bincount(labels))[:-1])):
         filters = single[members].astype(np.float64)
         gaps = np.linalg.norm(filters - filters.mean(axis=0), axis=1)
-        near = members[gaps <= gaps.min() + TIE * norms[members].max()]
+        near = members[gaps <= gaps.min() + tuning.equal_distances * norms[members].max()]
         kept[cluster] = near[np.argmax(norms[near])]  # the first of the largest: the lowest index
     return np.sort(kept)
+
+
+def _ward(rows: Single) -> Double:
+    """Ward dendrogram of rows (n, D), n at least 2, as `scipy.cluster.hierarchy.linkage` has it: (n-1, 4)."""
+    from scipy.cluster.hierarchy import linkage  # here: its import takes a fifth of a second
+
+    return np.asarray(linkage(rows.astype(np.float64), "ward"))
+
+
+def _cut(table: Double, height: float) -> Index:
+    """Label the points of a dendrogram (n,), from 0, applying the merges whose height is at most ``height``."""
+    from scipy.cluster.hierarchy import fcluster
+
+    return np.asarray(fcluster(table, height, "distance"), np.int64) - 1
 
 
 @serial
@@ -87,9 +100,10 @@ def elect_kernels(filters: ArrayLike, keep: int) -> Index:
         raise ValueError("the filters have no input channels")
     if keep == outputs:
         return np.arange(outputs)
-    merges, heights = ward_linkages(kernels.transpose(1, 0, 2))
+    tables = [_ward(kernels[:, i]) for i in range(inputs)]
     step = outputs - keep  # ceil(s O), without the rounding of s
-    labels = cut_height(merges, heights, float(heights[:, step - 1].max()))
+    height = max(float(table[step - 1, 2]) for table in tables)
+    labels = np.stack([_cut(table, height) for table in tables])
     norms = row_norms(kernels.reshape(outputs, -1))
     order = np.lexsort((np.arange(outputs), -norms)).astype(np.int64)
     kept = np.empty(keep, np.int64)

@@ -9,22 +9,10 @@ from scipy import linalg
 
 from .arrays import Double, Single
 from .blas_threads import threads_for
+from .tuning import NUMERICS, RidgeTuning
 
 SINGLE = 1e-6
 """Relative error of a sum of float32 products."""
-
-ROUNDING = 1e-12
-"""Share of the targets' power within which two losses are the same."""
-
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
-"""Ridge strengths to choose from, relative to each feature's own second moment."""
-
-OUTPUTS = 64
-"""Outputs, evenly spaced, of which a strength is found for all."""
-
-RARE = 0.3
-"""Least second moment of a feature that a ridge goes by, relative to the mean of all: what hardly stirs on the samples
-may stir elsewhere, where weights that only a ridge of its own size holds would blow it up."""
 
 
 @dataclass(frozen=True)
@@ -61,32 +49,36 @@ class Fit:
     strength: float
 
 
-def fit(folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True) -> Fit:
+def fit(
+    folds: tuple[Moments, Moments], prior: ArrayLike, intercept: bool = True, tuning: RidgeTuning = NUMERICS.ridge
+) -> Fit:
     """Weights toward ``prior`` (O, D) that predict the targets of two sets of samples.
 
     Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2  with m_d the second moment of feature d, or
-    `RARE` of the mean of all where that is more; s is the one that predicts each set best from the other. Without
-    ``intercept`` b is zero. Where no s predicts better than the prior itself, the prior stays.
+    `RidgeTuning.least_moment` of the mean of all where that is more; s is the one that predicts each set best from the
+    other. Without ``intercept`` b is zero. Where no s predicts better than the prior itself, the prior stays.
     """
     with threads_for(len(folds[0].p)):
-        return _fit(folds, np.asarray(prior, np.float64), intercept)
+        return _fit(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 
-def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> Fit:
-    best, better = _strength(folds, prior, intercept)
+def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool, tuning: RidgeTuning) -> Fit:
+    best, better = _strength(folds, prior, intercept, tuning)
     both = folds[0] + folds[1]
     whole = both.centred() if intercept else _raw(both)
-    weights = _solve(whole, prior, _rest(whole, prior), best) if better else prior
+    weights = _solve(whole, prior, _rest(whole, prior), best, tuning) if better else prior
     shift = whole.y - weights @ whole.p if intercept else np.zeros(len(whole.y))
     power = max(float(whole.yy.sum()), 1e-300)
     return Fit(weights, shift, min(max(_loss(weights, whole) / power, 0.0), 1.0), best)
 
 
-def _strength(folds: tuple[Moments, Moments], prior: Double, intercept: bool) -> tuple[float, bool]:
-    """The strength that predicts each set best from the other, and whether it beats the prior; by `OUTPUTS` outputs."""
+def _strength(
+    folds: tuple[Moments, Moments], prior: Double, intercept: bool, tuning: RidgeTuning
+) -> tuple[float, bool]:
+    """The strength that predicts each set best from the other, and whether it beats the prior; by some outputs."""
     if min(fold.count for fold in folds) < 2:
-        return STRENGTHS[0], False
-    seen = _some(len(prior))
+        return tuning.strengths[0], False
+    seen = _some(len(prior), tuning)
     prior = prior[seen]
     some = [replace(f, y=f.y[seen], yp=f.yp[seen], yy=f.yy[seen]) for f in folds]
     parts = [f.centred() if intercept else _raw(f) for f in some]
@@ -94,22 +86,22 @@ def _strength(folds: tuple[Moments, Moments], prior: Double, intercept: bool) ->
 
     def lost(strength: float) -> float:
         ways = zip(parts, rests, parts[::-1], strict=True)
-        return sum(_loss(_solve(train, prior, rest, strength), test) for train, rest, test in ways)
+        return sum(_loss(_solve(train, prior, rest, strength, tuning), test) for train, rest, test in ways)
 
     kept, power = (sum(found) for found in zip(*((_loss(prior, p), float(p.yy.sum())) for p in parts), strict=True))
-    return _best(lost, kept, power)
+    return _best(lost, kept, power, tuning)
 
 
-def _some(outputs: int) -> slice:
+def _some(outputs: int, tuning: RidgeTuning) -> slice:
     """The outputs by which a strength is found."""
-    return slice(None, None, max(1, outputs // OUTPUTS))
+    return slice(None, None, max(1, outputs // tuning.outputs))
 
 
-def _best(lost: Callable[[float], float], kept: float, power: float) -> tuple[float, bool]:
+def _best(lost: Callable[[float], float], kept: float, power: float, tuning: RidgeTuning) -> tuple[float, bool]:
     """The strength with the least ``lost``, the squared error on samples that were not fitted, and whether that is less
     than what the prior leaves, ``kept``; ``power``: of the targets."""
-    best, least = _lowest(lost, STRENGTHS)
-    return best, kept > least + ROUNDING * power
+    best, least = _lowest(lost, tuning.strengths)
+    return best, kept > least + tuning.equal_losses * power
 
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
@@ -128,9 +120,9 @@ def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[fl
     return values[i], at(i)
 
 
-def sizes(second: Double) -> Double:
+def sizes(second: Double, tuning: RidgeTuning = NUMERICS.ridge) -> Double:
     """What a ridge of strength 1 is for features with these second moments (D,)."""
-    return np.maximum(second, RARE * float(second.mean()) if len(second) else 0.0)
+    return np.maximum(second, tuning.least_moment * float(second.mean()) if len(second) else 0.0)
 
 
 def _raw(m: Moments) -> Moments:
@@ -142,14 +134,14 @@ def _rest(m: Moments, prior: Double) -> Double:
     return np.asarray(m.yp - prior @ m.pp)
 
 
-def _penalties(second: Double, strength: float) -> Double:
+def _penalties(second: Double, strength: float, tuning: RidgeTuning) -> Double:
     """What the ridge adds to the second moments ``second`` (D,) of the features."""
     floor = 1e-6 * max(float(second.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
-    return np.asarray(strength * sizes(second) + floor)
+    return np.asarray(strength * sizes(second, tuning) + floor)
 
 
-def _solve(m: Moments, prior: Double, rest: Double, strength: float) -> Double:
-    system = m.pp + np.diag(_penalties(np.diag(m.pp), strength))
+def _solve(m: Moments, prior: Double, rest: Double, strength: float, tuning: RidgeTuning) -> Double:
+    system = m.pp + np.diag(_penalties(np.diag(m.pp), strength, tuning))
     try:
         factor = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in LAPACK's order
     except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
@@ -171,21 +163,23 @@ class SampleRows:
     y: Single
 
 
-def fit_rows(folds: tuple[SampleRows, SampleRows], prior: ArrayLike, intercept: bool = True) -> Fit:
+def fit_rows(
+    folds: tuple[SampleRows, SampleRows], prior: ArrayLike, intercept: bool = True, tuning: RidgeTuning = NUMERICS.ridge
+) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
     with threads_for(sum(len(f.p) for f in folds)):
-        return _fit_rows(folds, np.asarray(prior, np.float64), intercept)
+        return _fit_rows(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 
-def _fit_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool) -> Fit:
-    best, better = _strength_rows(folds, prior, intercept)
+def _fit_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool, tuning: RidgeTuning) -> Fit:
+    best, better = _strength_rows(folds, prior, intercept, tuning)
     p = np.concatenate([f.p for f in folds]).astype(np.float64)
     y = np.concatenate([f.y for f in folds]).astype(np.float64)
     means = (p.mean(0), y.mean(0)) if intercept else (np.zeros(p.shape[1]), np.zeros(y.shape[1]))
     p, y = p - means[0], y - means[1]
     weights = prior
     if better:
-        size = np.sqrt(_penalties((p * p).sum(0), best))
+        size = np.sqrt(_penalties((p * p).sum(0), best, tuning))
         scaled = p / size  # the ridge is then the same for all features
         system = scaled @ scaled.T + np.eye(len(p))
         change = linalg.solve(system, y - p @ prior.T, assume_a="pos", check_finite=False)
@@ -194,11 +188,13 @@ def _fit_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bo
     return Fit(weights, means[1] - weights @ means[0], min(left, 1.0), best)
 
 
-def _strength_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool) -> tuple[float, bool]:
+def _strength_rows(
+    folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool, tuning: RidgeTuning
+) -> tuple[float, bool]:
     """`_strength` in the dual form."""
     if min(len(fold.p) for fold in folds) < 2:
-        return STRENGTHS[0], False
-    seen = _some(len(prior))
+        return tuning.strengths[0], False
+    seen = _some(len(prior), tuning)
     prior = prior[seen]
     parts = [(f.p.astype(np.float64), f.y[:, seen].astype(np.float64)) for f in folds]
     if intercept:
@@ -207,7 +203,7 @@ def _strength_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercep
     solved: list[tuple[Double, Double, Double, Double]] = []
     for k, (p, _) in enumerate(parts):
         # One basis for all strengths: without the floor, which is for rounding and does not grow with them.
-        size = np.sqrt(np.maximum(sizes((p * p).sum(0)), 1e-30))
+        size = np.sqrt(np.maximum(sizes((p * p).sum(0), tuning), 1e-30))
         scaled = p / size
         values, vectors = linalg.eigh(scaled @ scaled.T, check_finite=False)
         cross = (parts[1 - k][0] / size) @ scaled.T @ vectors
@@ -218,4 +214,4 @@ def _strength_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercep
         return sum(float((left**2).sum()) for left in each)
 
     kept, power = (sum(float((a**2).sum()) for a in found) for found in (rests, [y for _, y in parts]))
-    return _best(lost, kept, power)
+    return _best(lost, kept, power, tuning)

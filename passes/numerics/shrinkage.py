@@ -14,11 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .arrays import Double, Index
-
-DEAD = 1e-9
-"""Variance, relative to the largest, below which a channel does not stir: it is not shrunk to life."""
-FACTORS = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-"""Of a share, to choose from by cross-validation: formulas go by the large directions, losses by the small ones."""
+from .tuning import NUMERICS, ShrinkageTuning
 
 
 def independent_samples(variance: float, places: float, means: Double) -> float:
@@ -54,11 +50,13 @@ def oas(covariance: Double, count: float) -> float:
     return 1.0 if rest <= 0 else min(1.0, (square + trace**2) / rest)
 
 
-def shrunk(covariance: Double, count: float, factor: float = 1.0) -> Double:
+def shrunk(
+    covariance: Double, count: float, factor: float = 1.0, tuning: ShrinkageTuning = NUMERICS.shrinkage
+) -> Double:
     """A covariance (C, C) of ``count`` independent samples, shrunk by ``factor`` times the share of `oas`. Channels
-    that do not stir stay still."""
+    that are constant stay so."""
     variances = np.diag(covariance)
-    alive = variances > DEAD * max(float(variances.max(initial=0.0)), 0.0)
+    alive = variances > tuning.dead_variance * max(float(variances.max(initial=0.0)), 0.0)
     if not alive.any():
         return covariance
     part = covariance if alive.all() else covariance[np.ix_(alive, alive)]
@@ -96,10 +94,12 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     return np.asarray(z)
 
 
-def best_factor(believed: Callable[[float], Double], unseen: Double, ridge: float) -> float:
-    """The one of `FACTORS` with which half of the channels, those that vary most, predict the others best in samples
-    that were not seen. ``believed``: factor -> covariance (C, C) by those that were; ``unseen``: covariance of the
-    others about the same means."""
+def best_factor(
+    believed: Callable[[float], Double], unseen: Double, ridge: float, tuning: ShrinkageTuning = NUMERICS.shrinkage
+) -> float:
+    """The one of `ShrinkageTuning.factors` with which half of the channels, those that vary most, predict the others
+    best in samples that were not seen. ``believed``: factor -> covariance (C, C) by those that were; ``unseen``:
+    covariance of the others about the same means."""
     order = np.argsort(-np.diag(believed(1.0)), kind="stable")
     keep, others = np.sort(order[: (len(order) + 1) // 2]), np.sort(order[(len(order) + 1) // 2 :])
     if not len(others):
@@ -110,4 +110,4 @@ def best_factor(believed: Callable[[float], Double], unseen: Double, ridge: floa
         z = prediction(believed(factor), keep, ridge)[others]
         return float(np.sum(z * (z @ inner)) - 2 * np.sum(z * cross))
 
-    return min(sorted(FACTORS, key=lambda f: abs(np.log(f))), key=lost)  # of equal ones that nearest to 1
+    return min(sorted(tuning.factors, key=lambda f: abs(np.log(f))), key=lost)  # of equal ones that nearest to 1

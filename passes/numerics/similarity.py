@@ -6,13 +6,7 @@ from numpy.typing import ArrayLike
 from .arrays import Double, Index, RowSet, Single, as_channels, as_doubles, as_rows
 from .jit import serial
 from .norms import row_norms
-
-# Scores closer than this are a tie: float32 dot products do not resolve it, and a matrix product rounds equal columns
-# differently at its tiles' edges. The same for bias distances, relative to the biases.
-TIE = 1e-6
-
-# Removed rows to a tile of the similarity matrix.
-_CHUNK = 256
+from .tuning import NUMERICS, MatchTuning
 
 
 # Serial: it runs right after a matrix product, whose threads are still spinning; two of ours would wait for them.
@@ -26,12 +20,14 @@ def _choose(
     own_norm: Double,
     kept_norm: Double,
     lam: float,
+    equal: float,
     out: Index,
     cosine: Double,
 ) -> None:
     """Position in the kept set of the best match of each removed row, and its cosine.
 
-    ``similar`` (n, K) holds the dot products; over the sizes of both rows they are cosines.
+    ``similar`` (n, K) holds the dot products; over the sizes of both rows they are cosines. Scores closer than
+    ``equal`` are a tie.
     """
     count, kept = similar.shape
     width = own_bias.shape[1]
@@ -51,7 +47,7 @@ def _choose(
                 low, high, reach = min(low, scores[j]), max(high, scores[j]), max(reach, np.sqrt(size))
         # Without the second test, biases that all agree would be told apart by their rounding, stretched to [0, 1].
         spread = high - low
-        if spread > 0.0 and spread > TIE * reach:
+        if spread > 0.0 and spread > equal * reach:
             for j in range(kept):
                 scores[j] = (scores[j] - low) / spread
         else:
@@ -63,14 +59,19 @@ def _choose(
             scores[j] = lam * (1.0 - likeness) + (1.0 - lam) * scores[j]
             best = min(best, scores[j])
         for j in range(kept):
-            if scores[j] <= best + TIE:
+            if scores[j] <= best + equal:
                 out[i] = j
                 cosine[i] = np.float64(similar[i, j]) / own_size[i] / kept_size[j]
                 break
 
 
 def best_match(
-    rows: ArrayLike | RowSet, biases: ArrayLike, kept: ArrayLike, removed: ArrayLike, lam: float
+    rows: ArrayLike | RowSet,
+    biases: ArrayLike,
+    kept: ArrayLike,
+    removed: ArrayLike,
+    lam: float,
+    tuning: MatchTuning = NUMERICS.match,
 ) -> tuple[Index, Double, Double]:
     """For every removed channel the kept channel that replaces it best: channel indices, cosines and scales, all (R,).
 
@@ -81,8 +82,9 @@ def best_match(
 
     (d_ij is the offset by which s times channel j misses channel i, in the units of channel i; s is 0 where r_j is 0)
     with d_ij scaled to [0, 1] over the kept channels of that i (0 where they do not differ), and alone by its cosine
-    where B = 0. Scores within ``TIE`` of the best count as equal; then the lowest channel wins. A row of norm zero has
-    cosine 0 with every row, and scale 0 where it is kept. The cosines have float32's precision, the scales are s.
+    where B = 0. Scores within `MatchTuning.equal_scores` of the best are equal; then the lowest channel wins. A row of
+    norm zero has cosine 0 with every row, and scale 0 where it is kept. The cosines have float32's precision, the
+    scales are s.
 
     Raises ValueError for other shapes, values that are not finite, indices out of range, ``kept`` not ascending or
     empty while ``removed`` is not, ``lam`` outside [0, 1]. Source: Kim et al., Neuron Merging, NeurIPS 2020: MostSim
@@ -107,13 +109,13 @@ def best_match(
     weight = float(lam) if bias.shape[1] else 1.0
     partner = np.empty(gone.size, np.int64)
     cosine = np.empty(gone.size)
-    for start in range(0, gone.size, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for start in range(0, gone.size, tuning.tile):
+        part = slice(start, start + tuning.tile)
         own = gone[part]
         similar = (_units(single[own], norms[own]) if rescale else single[own]) @ targets
         _choose(
             similar, sizes[own], sizes[keep], bias[own], bias[keep], norms[own], norms[keep], weight,
-            partner[part], cosine[part],
+            tuning.equal_scores, partner[part], cosine[part],
         )  # fmt: skip
     partner = keep[partner]
     scale = np.divide(norms[gone], norms[partner], out=np.zeros(gone.size), where=norms[partner] > 0.0)

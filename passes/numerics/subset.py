@@ -10,32 +10,32 @@ import numpy as np
 
 from .arrays import Double, Index
 from .jit import serial
-
-LARGE = 2048
-"""Channels beyond which each is judged alone: the greedy choice takes C^3 operations."""
-WAITING = 16
-"""Picks whose downdates wait for each other: what is picked next is brought up to date by itself; the matrices, which
-are larger than a cache, go through memory once for all of them."""
-EXPLAINED = 1e-9
-"""Share of its variance below which a channel is explained but for rounding, and has nothing to add."""
+from .tuning import NUMERICS, SubsetTuning
 
 
 @serial
-def _greedy(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double) -> None:
+def _greedy(
+    cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, delayed: int, explained: float
+) -> None:
     """Picks among ``candidates`` (overwritten), one by one, into ``chosen`` (K,) and ``gains``; -1 from where none has
-    anything to add. ``cov`` and ``seen`` (C, C) are overwritten."""
+    anything to add. ``cov`` and ``seen`` (C, C) are overwritten.
+
+    The downdates of ``delayed`` picks wait for each other: what is picked next is brought up to date by itself; the
+    matrices, which are larger than a cache, go through memory once for all of them. A channel with at most the share
+    ``explained`` of its variance left is not picked.
+    """
     size = cov.shape[0]
     start, variance, worth = np.empty(size), np.empty(size), np.empty(size)
     for c in range(size):
         start[c] = variance[c] = cov[c, c]
         worth[c] = seen[c, c]
-    v, h, ratio = np.empty((WAITING, size)), np.empty((WAITING, size)), np.empty(WAITING)
+    v, h, ratio = np.empty((delayed, size)), np.empty((delayed, size)), np.empty(delayed)
     waiting = 0
     for k in range(chosen.shape[0]):
         best, at = -1.0, -1
         for i in range(candidates.shape[0]):
             c = candidates[i]
-            if c < 0 or variance[c] <= EXPLAINED * start[c] or variance[c] <= 0.0:
+            if c < 0 or variance[c] <= explained * start[c] or variance[c] <= 0.0:
                 continue
             if worth[c] / variance[c] > best:
                 best, at = worth[c] / variance[c], i
@@ -57,10 +57,10 @@ def _greedy(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: 
             worth[b] += r * v[waiting, b] ** 2 - 2 * v[waiting, b] * h[waiting, b]
         ratio[waiting] = r
         waiting += 1
-        if waiting < WAITING:
+        if waiting < delayed:
             continue
         for a in range(size):
-            if variance[a] <= EXPLAINED * start[a]:  # its row is not read again
+            if variance[a] <= explained * start[a]:  # its row is not read again
                 continue
             for j in range(waiting):
                 x, y = v[j, a], h[j, a]
@@ -70,16 +70,19 @@ def _greedy(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: 
         waiting = 0
 
 
-def choose_columns(covariance: Double, weight: Double, candidates: Index, keep: int) -> tuple[Index, Double]:
+def choose_columns(
+    covariance: Double, weight: Double, candidates: Index, keep: int, tuning: SubsetTuning = NUMERICS.subset
+) -> tuple[Index, Double]:
     """Channels picked one by one, each the one that explains most of what the readers see, and what they explain.
 
     ``covariance`` (C, C) of the channels; ``weight`` (C, C) is the readers' W^T W; the readers see
     tr(W cov W^T). Returns ``keep`` of ``candidates`` in the order of choice, and for each the share of that trace that
     the choice so far explains (keep,). Greedy column-subset selection (Farahat et al., ICDM 2011), with downdates
-    instead of new projections. Of more than `LARGE` those with the largest variance, as the readers see it, are chosen.
+    instead of new projections. Of more than
+    `SubsetTuning.most_greedy` those with the largest variance, as the readers see it, are chosen.
     """
     candidates = np.asarray(candidates, np.int64)
-    if len(covariance) > LARGE:
+    if len(covariance) > tuning.most_greedy:
         power = np.diag(covariance) * np.diag(weight)
         chosen = candidates[np.argsort(-power[candidates], kind="stable")[:keep]]
         return chosen.astype(np.int64), np.cumsum(power[chosen]) / max(float(power.sum()), 1e-300)
@@ -87,7 +90,7 @@ def choose_columns(covariance: Double, weight: Double, candidates: Index, keep: 
     seen = np.ascontiguousarray(cov @ weight @ cov)
     total = float(np.sum(weight * cov))
     chosen, gains = np.empty(keep, np.int64), np.zeros(keep)
-    _greedy(cov, seen, candidates.copy(), chosen, gains)
+    _greedy(cov, seen, candidates.copy(), chosen, gains, tuning.delayed_downdates, tuning.explained)
     done = int(np.sum(chosen >= 0))  # nothing is left to explain: the first ones left do
     chosen[done:] = np.setdiff1d(candidates, chosen[:done])[: keep - done]
     return chosen, np.cumsum(gains) / max(total, 1e-300)

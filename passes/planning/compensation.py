@@ -30,7 +30,8 @@ def compensate(
     if settings.method != "prune" and lossy.size:
         blocked = obstacle(group)
         if blocked is None:
-            partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge)
+            match = settings.tuning.numerics.match
+            partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge, match)
             if not np.any(partner[lossy] >= 0):
                 blocked = f"no kept channel has a cosine of {settings.merge.threshold:g} or more"
             elif not np.any(_drop_impassable(typing, group, partner, scale)[lossy] >= 0):

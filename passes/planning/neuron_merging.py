@@ -7,27 +7,20 @@ with bias distance by lambda. BatchNormalization is folded before, so that one r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from passes.channels.weights import Signature
 from passes.graph.model import Array
 from passes.numerics import best_match
+from passes.numerics.tuning import NUMERICS, MatchTuning
+from passes.settings.merge import MergeSettings
 
 
-@dataclass(frozen=True)
-class MergeSettings:
-    """``lam``: weight of the cosine distance against the bias distance; ``threshold``: the smallest cosine at which a
-    channel is merged rather than dropped. The defaults are the paper's."""
-
-    lam: float = 0.85
-    threshold: float = 0.1
-
-
-def most_similar(sign: Signature, keep: Array, removed: Array, settings: MergeSettings) -> tuple[Array, Array]:
+def most_similar(
+    sign: Signature, keep: Array, removed: Array, settings: MergeSettings, tuning: MatchTuning = NUMERICS.match
+) -> tuple[Array, Array]:
     """Partner (R,), -1 where no kept channel is similar enough, and scale (R,) of every removed channel."""
     rows = sign.full if sign.dense else sign.rows
     biases = sign.biases[:, :0] if sign.dense else sign.biases
-    partner, cosine, scale = best_match(rows, biases, keep, removed, settings.lam)
+    partner, cosine, scale = best_match(rows, biases, keep, removed, settings.lam, tuning)
     return np.where((cosine < settings.threshold) | (scale == 0.0), -1, partner), scale

@@ -11,7 +11,8 @@ from scipy import sparse
 from passes.axes.channel_groups import ChannelGroup
 from passes.channels.statistics import ChannelStatistics
 from passes.graph.model import Array
-from passes.planning.neuron_merging import MergeSettings
+from passes.settings.merge import MergeSettings
+from passes.settings.tuning import TUNING, Tuning
 from passes.transforms.fold_batchnorm import FoldedNorm
 
 
@@ -44,10 +45,11 @@ class GroupPlan:
 class PlanSettings:
     """``method``: reconstruct, merge or prune; ``select``: auto or a criterion of `passes.planning.criteria`;
     ``norms``: weights -> the BatchNormalization that was folded into them; ``knowledge``: group name -> what samples
-    say of its channels, for method ``reconstruct``."""
+    say of its channels, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans."""
 
     method: str = "merge"
     select: str = "l1"
     merge: MergeSettings = MergeSettings()
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
     knowledge: Mapping[str, ChannelStatistics] = field(default_factory=dict)
+    tuning: Tuning = TUNING

@@ -21,6 +21,7 @@ from passes.numerics.subset import choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
 from passes.planning.plan import GroupPlan, PlanSettings
+from passes.settings.tuning import Tuning
 
 Width = Callable[[ChannelGroup], int]
 """Channels that stay in a group."""
@@ -50,6 +51,10 @@ class Planner:
         self._signs: dict[str, Signature] = {} if whole is None else whole._signs
         self._freed: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._freed
         self._rankings: dict[str, Ranking] = {}
+
+    @property
+    def _tuning(self) -> Tuning:
+        return self.settings.tuning
 
     @cached_property
     def unbiased(self) -> Planner:
@@ -120,7 +125,7 @@ class Planner:
             if group.recurrent:
                 return self._by_weight(group, candidates)
             gram = readers_gram(self.typing, group, seen)
-            order, explained = choose_columns(covariance, gram, candidates, most)
+            order, explained = choose_columns(covariance, gram, candidates, most, self._tuning.numerics.subset)
             lost = np.zeros(group.size + 1)
             lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
             known = self._rankings[group.name] = Ranking(order, lost)
@@ -156,7 +161,8 @@ class Planner:
         key = (group.name, bool(norms))
         if key not in self._freed:
             sign = self._sign(group)
-            self._freed[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms)
+            limits = self._tuning.redundancy
+            self._freed[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms, limits)
         return self._freed[key]
 
     def _seen(self, group: ChannelGroup) -> ChannelStatistics:
@@ -175,7 +181,7 @@ class Planner:
         """Let the kept channels stand for the others as samples say they can."""
         plan.method = "reconstruct"
         for name, channels in self._seen(plan.group).items():
-            z = channels.prediction(plan.keep)
+            z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
             plan.mixing[name] = sparse.csr_array(z)
             if reads_take_constants(self.typing, plan.group, name):
                 plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]

@@ -12,18 +12,11 @@ from passes.axes import algebra as terms
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
+from passes.axes.op_facts import Moves, PoolWindow
+from passes.axes.registry import facts_of
 from passes.graph.model import Array, Graph, Node
 from passes.reconstruction.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
 from passes.statistics.linear_layers import geometry
-
-POINTWISE = frozenset(
-    {
-        "Relu", "LeakyRelu", "PRelu", "ThresholdedRelu", "Elu", "Selu", "Celu", "Clip", "Sigmoid", "HardSigmoid",
-        "HardSwish", "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Abs", "Neg", "Pow", "Mul",
-        "Add", "Sub", "Div", "Identity", "Min", "Max",
-    }
-)  # fmt: skip
-"""Functions of one value where all inputs but one are constants, or come from that one."""
 
 
 def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
@@ -39,7 +32,7 @@ def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> lis
     at = start
     for node in nodes:
         reads = [n for n in node.inputs if n in inside]
-        if node.op in POINTWISE and not node.domain and len([n for n in node.outputs if n]) == 1:
+        if facts_of(node.domain, node.op).derivative is not None and len([n for n in node.outputs if n]) == 1:
             segment.append(node)
             continue
         if segment:
@@ -139,19 +132,22 @@ def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
     shape, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
     if node.domain or shape is None or out is None or len(shape) < 3 or out[:1] != shape[:1]:
         return None
-    if node.op in ("Flatten", "Reshape", "Squeeze") and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
+    facts = facts_of(node.domain, node.op)
+    if facts.moves is Moves.RESHAPED and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
         return Flatten()
     if terms.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
         return None
     if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
         return None
     spatial = shape[2:]
-    if node.op in ("GlobalAveragePool", "GlobalMaxPool"):
-        return Pooling("mean" if "Average" in node.op else "max", spatial, spatial)
-    if node.op == "ReduceMean" and out[:2] == shape[:2] and math.prod(out[2:]) == 1:
-        return Pooling("mean", spatial, spatial, flat=len(out) == 2) if len(out) in (2, len(shape)) else None
-    if node.op not in ("MaxPool", "AveragePool"):
+    if facts.pool is None or facts.pool.kind not in ("mean", "max"):
         return None
+    if facts.pool.window is PoolWindow.ALL:
+        return Pooling(facts.pool.kind, spatial, spatial)
+    if facts.pool.window is PoolWindow.AXES:
+        emptied = out[:2] == shape[:2] and math.prod(out[2:]) == 1 and len(out) in (2, len(shape))
+        known = emptied and facts.pool.kind == "mean"
+        return Pooling("mean", spatial, spatial, flat=len(out) == 2) if known else None
     attrs: Mapping[str, Any] = node.attrs
     window = tuple(attrs.get("kernel_shape", ()))
     plain = tuple(attrs.get("strides", ())) == window and not any(attrs.get("pads", ()))
@@ -160,4 +156,4 @@ def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
     )
     if not plain or any(n % k for n, k in zip(spatial, window, strict=True)) or len([n for n in node.outputs if n]) > 1:
         return None
-    return Pooling("mean" if node.op == "AveragePool" else "max", window, spatial)
+    return Pooling(facts.pool.kind, window, spatial)

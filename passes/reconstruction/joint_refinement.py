@@ -18,15 +18,8 @@ from passes.interface.engine import Engine
 from passes.numerics.gauss_newton import Affine, descend
 from passes.reconstruction.layer_pair import LayerPair
 from passes.reconstruction.layer_pair_model import Feed, Sizes, UnitModel
-from passes.reconstruction.solver_budget import FEWEST_PLACES, STEPS, TYPICAL
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.linear_layers import LinearLayer
-
-DAMPING = 0.1
-"""Of a unit's metrics, relative to their diagonals."""
-STEP_BATCHES = 4
-"""A step's length is found on one batch in so many."""
-ALGEBRA = 3e11
-"""Operations of linear algebra that a unit may take; it stays as it was solved layer by layer where it takes more."""
 
 
 class RefusalError(Exception):
@@ -67,6 +60,7 @@ def refine(
     share: float,
     engine: Engine,
     opset: int,
+    tuning: Tuning = TUNING,
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and ||r||^2 afterwards over that before.
 
@@ -74,31 +68,34 @@ def refine(
     Raises `RefusalError` with the reason where they had better stay as they are.
     """
     start = [block.affine() for block in blocks]
-    if _algebra(*start) > ALGEBRA:
+    limits = tuning.reconstruction
+    if _algebra(start[0], start[1], limits.typical_steps) > limits.unit_operations:
         raise RefusalError("their linear algebra would take too long")
     axes = (unit.first.axis, unit.second.axis)
     part = list(feeds[:: max(1, min(len(feeds) // 2, int(share)))])
-    model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset)
-    strides = (_stride(start[0], part, "x", axes[0]), _stride(start[1], part, "y", axes[1]))
+    model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
+    ends = zip(start, ("x", "y"), axes, strict=True)
+    first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
     try:
-        metrics = model.metrics(start, strides, DAMPING)
+        metrics = model.metrics(start, (first, second), limits.damping)
     except LinAlgError as error:  # activations beyond all bounds
         raise RefusalError("what they read has no covariance to speak of") from error
-    curvature = partial(model.curvature, every=max(1, min(STEP_BATCHES, len(part) // 2)))
-    point, losses = descend(start, metrics, model.slope, curvature, STEPS)
+    curvature = partial(model.curvature, every=max(1, min(limits.curvature_share, len(part) // 2)))
+    point, losses = descend(start, metrics, model.slope, curvature, limits.most_steps, tuning.numerics.gauss_newton)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 
 
-def _algebra(first: Affine, second: Affine) -> float:
+def _algebra(first: Affine, second: Affine, steps: int) -> float:
     """Operations: factors of covariances (D, D) and of S (K, K), and what each step solves with them."""
     (hidden, features), (outputs, seen) = first.weights.shape, second.weights.shape
     factors = (features**3 + seen**3 + hidden**3) / 3
     solves = 2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features
-    return float(factors + TYPICAL * solves)
+    return float(factors + steps * solves)
 
 
-def _stride(block: Affine, feeds: Sequence[Feed], name: str, axis: int) -> int:
-    stride = max(1, int(len(feeds) * _places(feeds[0][name], axis) // (FEWEST_PLACES * block.weights.shape[1])))
+def _stride(block: Affine, feeds: Sequence[Feed], name: str, axis: int, places: int) -> int:
+    """``places``: those for each feature that are looked at."""
+    stride = max(1, int(len(feeds) * _places(feeds[0][name], axis) // (places * block.weights.shape[1])))
     return stride + (stride > 1 and stride % 2 == 0)  # an odd one meets every column of an image
 
 

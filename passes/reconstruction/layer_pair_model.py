@@ -20,6 +20,7 @@ from passes.interface.engine import Engine, Loaded
 from passes.numerics.gauss_newton import Affine, StepMetric
 from passes.reconstruction.differentiable_ops import Pointwise
 from passes.reconstruction.layer_pair import LayerPair
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.graph_builder import Builder
 from passes.statistics.im2col import Window, columns, patches, taps
 from passes.statistics.linear_layers import LinearLayer, geometry
@@ -52,8 +53,17 @@ class _Forward:
 class UnitModel:
     """``unit`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as `patches` are."""
 
-    def __init__(self, unit: LayerPair, sizes: Sizes, feeds: Sequence[Feed], engine: Engine, opset: int) -> None:
+    def __init__(
+        self,
+        unit: LayerPair,
+        sizes: Sizes,
+        feeds: Sequence[Feed],
+        engine: Engine,
+        opset: int,
+        tuning: Tuning = TUNING,
+    ) -> None:
         self._unit, self._sizes, self._feeds, self._engine, self._opset = unit, sizes, feeds, engine, opset
+        self._tuning = tuning
         self._loaded: dict[str, Loaded] = {}
 
     def slope(self, point: Sequence[Affine]) -> tuple[float, list[Affine]]:
@@ -87,8 +97,9 @@ class UnitModel:
         for k, layer in enumerate((self._unit.first, self._unit.second)):
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
             count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
-            second = joined_gram(sums, features[k], f"gram{k}")[0]
-            made.append(StepMetric(count, total, second, outer, damping, layer.shift is not None))
+            second = joined_gram(sums, features[k], f"gram{k}", self._tuning.statistics)[0]
+            biased, numerics = layer.shift is not None, self._tuning.numerics
+            made.append(StepMetric(count, total, second, outer, damping, biased, numerics))
         return made
 
     def _outer(self, weights: Array, gates: Array) -> Array:
@@ -172,7 +183,7 @@ class UnitModel:
         for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
             window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
-            outputs |= gram_strips(build, p, features[k], f"gram{k}")
+            outputs |= gram_strips(build, p, features[k], f"gram{k}", self._tuning.statistics)
             outputs[f"sum{k}"] = build.sum(p, 2)
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)

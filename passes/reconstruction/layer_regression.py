@@ -17,25 +17,20 @@ import numpy as np
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.numerics.ridge import SampleRows, fit, fit_rows
+from passes.settings.tuning import TUNING, ReconstructionTuning, Tuning
 from passes.statistics.im2col import Window
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.moments import Batch, halves_of, layer_moments, layer_rows
 
-PLACES_PER_FEATURE = 32
-"""Places for each feature beyond which more are not looked at."""
-MANY = 16384
-"""Places that are looked at however few features there are."""
-TOGETHER = 2**25
-"""Bytes of what a layer reads and gives whose moments are taken together."""
-WIDE = 6144
-"""Features from which on places are thinned out until there are fewer of them than features."""
-SQUARE = 22
-"""Bytes for each pair of features up to which this is not done sooner, for want of memory."""
-
 
 def regress(
-    layer: LinearLayer, prior: Array, batches: Sequence[Batch], engine: Engine, most: float = math.inf
+    layer: LinearLayer,
+    prior: Array,
+    batches: Sequence[Batch],
+    engine: Engine,
+    most: float = math.inf,
+    tuning: Tuning = TUNING,
 ) -> tuple[Array, Array | None, float]:
     """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost.
 
@@ -48,32 +43,34 @@ def regress(
     features = toward.shape[-1]
     extents = [_Extent.of(batch) for batch in batches]
     places = sum(e.size_made for e in extents) // len(ordered)
-    stride = stride_of(features, places)
-    if features > min(WIDE, math.sqrt(most / SQUARE)):
+    limits, ridge = tuning.reconstruction, tuning.numerics.ridge
+    stride = stride_of(features, places, limits)
+    if features > min(limits.most_primal_features, math.sqrt(most / limits.primal_bytes)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
     window = Window(groups, ordered.shape[-1], stride)
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
-    together = _larger(_smaller(extents, patches, most), total)
+    together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes)
     batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features and len(batches) > 1:
         rows = layer_rows(layer, window, prior, batches, engine)
         halves = halves_of(batches)
-        fits = [fit_rows(_halves_rows([r[g] for r in rows], halves), toward[g], biased) for g in range(groups)]
+        sides = [_halves_rows([r[g] for r in rows], halves) for g in range(groups)]
+        fits = [fit_rows(side, toward[g], biased, ridge) for g, side in enumerate(sides)]
     else:
-        moments = layer_moments(layer, window, prior, batches, engine)
-        fits = [fit((moments[0][g], moments[1][g]), toward[g], biased) for g in range(groups)]
+        moments = layer_moments(layer, window, prior, batches, engine, tuning.statistics)
+        fits = [fit((moments[0][g], moments[1][g]), toward[g], biased, ridge) for g in range(groups)]
     solved = np.concatenate([f.weights for f in fits]).reshape(ordered.shape)
     weights = np.ascontiguousarray(np.moveaxis(solved, (0, -1), (out, into)), prior.dtype)
     bias = np.concatenate([f.intercept for f in fits]) if biased else None
     return weights, bias, float(np.mean([f.error for f in fits]))
 
 
-def stride_of(features: int, places: int) -> int:
+def stride_of(features: int, places: int, tuning: ReconstructionTuning = TUNING.reconstruction) -> int:
     """Of so many places every one that far from the last is looked at."""
-    return max(1, places // max(PLACES_PER_FEATURE * features, MANY))
+    return max(1, places // max(tuning.regression_places * features, tuning.fewest_regression_places))
 
 
 @dataclass(frozen=True)
@@ -109,11 +106,11 @@ def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Par
     return found
 
 
-def _larger(parts: Sequence[_Part], total: int) -> list[Sequence[_Part]]:
+def _larger(parts: Sequence[_Part], total: int, joined: int) -> list[Sequence[_Part]]:
     """The same samples in fewer batches, two at least: each costs a matrix of moments. ``total``: bytes of what is read
-    and made, and of what the layer reads at once, everywhere on all samples."""
+    and made, and of what the layer reads at once, everywhere on all samples; ``joined``: bytes for a batch, about."""
     each = total // len(parts)
-    step = min(max(1, TOGETHER // max(1, each)), max(1, len(parts) // 2))
+    step = min(max(1, joined // max(1, each)), max(1, len(parts) // 2))
     return [parts[i : i + step] for i in range(0, len(parts), step)]
 
 

@@ -35,7 +35,6 @@ from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
-from passes.statistics.sample_budget import MOMENTS, WORKING
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution, apply_plans
 
@@ -68,8 +67,9 @@ class _Solver:
         self._original, self._compressed = view.original(), SegmentedRun(compressed, view.feeds, view.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._piece, self._joined = view.piece, view.joined
-        self._samples = samples_for(view.sized, units.values(), keep, sum(map(samples_in, view.feeds)))
+        self._piece, self._joined, self._tuning = view.piece, view.joined, view.tuning
+        given = sum(map(samples_in, view.feeds))
+        self._samples = samples_for(view.sized, units.values(), keep, given, view.tuning.reconstruction)
 
     def solve(self, layer: LinearLayer, ahead: Sequence[LinearLayer]) -> None:
         """Solve ``layer``; ``ahead``: it and those after it."""
@@ -80,7 +80,8 @@ class _Solver:
             return
         live = list(zip(self._original.live, self._compressed.live, strict=True))
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
-        weights, bias, error = regress(layer, self._weights(layer), batches, self._engine, self._piece)
+        prior, tuning = self._weights(layer), self._tuning
+        weights, bias, error = regress(layer, prior, batches, self._engine, self._piece, tuning)
         self._give(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], batches)
@@ -99,7 +100,8 @@ class _Solver:
             unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
         live = self._compressed.live
         each = live[0][unit.first.data].nbytes + live[0][unit.second.data].nbytes + batches[0][1].nbytes
-        count = max(1, min(self._joined, int(MOMENTS / WORKING / max(1, each))))
+        memory = self._tuning.memory
+        count = max(1, min(self._joined, int(memory.moment_bytes / memory.working / max(1, each))))
         parts = [range(i, min(i + count, len(live))) for i in range(0, len(live), count)]
         feeds = Lazy([partial(self._feed, unit, batches, part) for part in parts])
         given = sum(len(drifted[unit.first.data]) for drifted in live)
@@ -107,7 +109,8 @@ class _Solver:
         samples = self._samples[self._units[unit.second]]
         opset = self._typing.graph.opset
         try:
-            found, left = refine(unit, (first, second), feeds, hidden, given / samples, self._engine, opset)
+            share = given / samples
+            found, left = refine(unit, (first, second), feeds, hidden, share, self._engine, opset, self._tuning)
         except RefusalError as refusal:
             self.solution.unrefined[unit.second.node.label] = str(refusal)
             return 1.0

@@ -1,8 +1,7 @@
-"""The way of the samples: plans by what they show, layers solved on them, and a check that the outputs stay near."""
+"""Layers solved on samples, the variants of the weights to try for that, and a check that the outputs stay near."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,11 +12,7 @@ from passes.planning.plan import GroupPlan
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variants import WeightVariant, WeightVariants
 from passes.statistics.batchnorm_recalibration import samples_in, transfer
-from passes.statistics.sample_budget import BATCH
 from passes.surgery.apply_plan import Solution, apply_plans
-
-DIVERGED = 4.0
-"""Relative error of the outputs beyond which what was solved for is not to be trusted."""
 
 
 @dataclass(frozen=True)
@@ -29,35 +24,34 @@ class Reconstruction:
     notes: tuple[str, ...] = ()
 
 
-def reconstruct(
-    typing: Typing, views: WeightVariants, make: Callable[[WeightVariant | None], list[GroupPlan]]
-) -> Reconstruction:
-    """Plan by what the samples show and solve the layers. ``make``: a view, or none where samples do not help -> plans
-    of all groups."""
-    found = list(views)
-    notes = views.notes
+@dataclass(frozen=True)
+class Attempt:
+    """Weights to plan and solve with, None for planning by weights alone; ``notes``: why those before did not do."""
+
+    variant: WeightVariant | None
+    notes: tuple[str, ...] = ()
+
+
+def attempts(variants: WeightVariants) -> list[Attempt]:
+    """What to try in order, until a solution holds. The last, by weights alone, always does."""
+    found = list(variants)
     if not found:
-        return Reconstruction(make(None), Solution(), (*notes, views.lacking))
-    for view in found:
-        done = _solved(view, typing, make(view))
-        if not _diverges(typing, done, view):
-            return replace(done, notes=(*notes, *done.notes))
-        if view is not found[-1]:
-            notes = (*notes, "the statistics of BatchNormalization do not fit the samples: they were not used")
-    return Reconstruction(make(None), Solution(), (*notes, "samples lead the outputs astray: merged by weights"))
+        return [Attempt(None, (variants.lacking,))]
+    unfit = ("the statistics of BatchNormalization do not fit the samples: they were not used",)
+    first, *others = found
+    astray = Attempt(None, ("samples lead the outputs astray: merged by weights",))
+    return [Attempt(first), *(Attempt(variant, unfit) for variant in others), astray]
 
 
-def _solved(view: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
-    """Plans and their solution from the activations of ``view``, for the weights of ``typing``."""
+def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
+    """Plans and their solution from the activations of ``variant``, for the weights of ``typing``."""
     recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but what reads them is solved
     if not recurrent and not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
-    seen = view.typing
+    seen = variant.typing
     with threads_alternating():
-        solution = solve_layers(view, plans)
-    for plan in plans:
-        errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
-        plan.error = float(np.mean(errors)) if errors and plan.shrinks else None
+        solution = solve_layers(variant, plans)
+    plans = [replace(plan, error=_error_of(plan, solution)) for plan in plans]
     notes: tuple[str, ...] = ()
     if solution.unrefined:
         count, (name, reason) = len(solution.unrefined), next(iter(solution.unrefined.items()))
@@ -65,17 +59,23 @@ def _solved(view: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reco
     return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
 
 
-def _diverges(typing: Typing, done: Reconstruction, view: WeightVariant) -> bool:
+def _error_of(plan: GroupPlan, solution: Solution) -> float | None:
+    """The mean error of the layers that read the group of ``plan``."""
+    errors = [solution.errors[name] for name in plan.group.consumers if name in solution.errors]
+    return float(np.mean(errors)) if errors and plan.shrinks else None
+
+
+def diverges(typing: Typing, done: Reconstruction, variant: WeightVariant) -> bool:
     """Whether outputs leave the original's altogether, as they do where the norms' record is of other activations, or
     where activations hardly vary, so that all there is to fit is rounding."""
     models = (typing.graph.model, apply_plans(typing, done.plans, done.solution))
-    loaded = [view.engine(model) for model in models]
+    loaded = [variant.engine(model) for model in models]
     lost = power = 0.0
-    for feed in view.feeds[: max(1, BATCH // samples_in(view.feeds[0]))]:
+    for feed in variant.feeds[: max(1, variant.tuning.memory.batch // samples_in(variant.feeds[0]))]:
         before, after = (run(feed) for run in loaded)
         for name in typing.graph.outputs:
             if before[name].dtype.kind == "f":
                 exact = before[name].astype(np.float64)
                 power += float(np.square(exact).sum())
                 lost += float(np.square(after[name] - exact).sum())
-    return not lost <= DIVERGED**2 * power
+    return not lost <= variant.tuning.reconstruction.diverged**2 * power

@@ -11,40 +11,41 @@ from passes.axes.index_maps import Indices, kept_size
 from passes.axes.inference import Typing
 from passes.cost.cost import node_macs, samples_held
 from passes.reconstruction.layer_pair import LayerPair
+from passes.settings.tuning import TUNING, ReconstructionTuning
 from passes.statistics.linear_layers import LinearLayer
-
-STEPS, TYPICAL = 40, 12
-"""At most, and as a rule: units stop when a step gains little (`passes.numerics.gauss_newton.MIN_GAIN`)."""
-FEWEST_PLACES, MOST_PLACES = 32, 512
-"""Places for each feature: so many samples are looked at, and more up to `SAMPLES` while places are not plenty."""
-SAMPLES = 128
-FEWEST = 8
-"""Samples that are looked at whatever they cost."""
-WORK = 4.5e12
-"""Multiply-adds that the units of a model may take together; beyond them fewer samples are looked at."""
-PASSES = 4
-"""What a step costs, in passes through the unit."""
 
 
 def samples_for(
-    typing: Typing, units: Iterable[LayerPair], keep: Mapping[Atom, Indices], given: int
+    typing: Typing,
+    units: Iterable[LayerPair],
+    keep: Mapping[Atom, Indices],
+    given: int,
+    tuning: ReconstructionTuning = TUNING.reconstruction,
 ) -> dict[LayerPair, float]:
     """Samples for each unit, of those that are ``given``."""
-    wanted = {unit: min(given, _wanted(typing, unit, keep)) for unit in units}
-    work = sum(PASSES * TYPICAL * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
-    return {unit: max(FEWEST, samples * min(1.0, WORK / max(1.0, work))) for unit, samples in wanted.items()}
+    wanted = {unit: min(given, _wanted(typing, unit, keep, tuning)) for unit in units}
+    each = tuning.step_passes * tuning.typical_steps
+    work = sum(each * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
+    share = min(1.0, tuning.unit_multiply_adds / max(1.0, work))
+    return {unit: max(tuning.fewest_unit_samples, samples * share) for unit, samples in wanted.items()}
 
 
-def most_samples(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+def most_samples(
+    typing: Typing,
+    unit: LayerPair,
+    keep: Mapping[Atom, Indices],
+    tuning: ReconstructionTuning = TUNING.reconstruction,
+) -> float:
     """Samples that a unit may be worth, however many are given."""
-    return max(FEWEST, _wanted(typing, unit, keep))
+    return max(tuning.fewest_unit_samples, _wanted(typing, unit, keep, tuning))
 
 
-def _wanted(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+def _wanted(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices], tuning: ReconstructionTuning) -> float:
     ends = ((unit.first, unit.first.data), (unit.second, unit.second.output))
     places = min(_places(typing, layer, name) for layer, name in ends)
     features = max(_features(typing, layer, keep) for layer, _ in ends)
-    return max(FEWEST_PLACES * features / places, min(SAMPLES, MOST_PLACES * features / places))
+    most = min(tuning.unit_samples, tuning.most_places * features / places)
+    return max(tuning.fewest_places * features / places, most)
 
 
 def _places(typing: Typing, layer: LinearLayer, name: str) -> float:

@@ -18,12 +18,13 @@ from passes.cost.cost import samples_held
 from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
 from passes.reconstruction.layer_regression import stride_of
 from passes.reconstruction.solver_budget import most_samples
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
-from passes.statistics.sample_budget import WORKING, Moment, Together
+from passes.statistics.sample_budget import Moment, Together
 
 
-def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
+def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[Moment, ...]:
     """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
     graph, rows = typing.graph, samples_held(typing.graph)
     layers = list(solvable_layers(typing).values())
@@ -38,13 +39,14 @@ def layer_moments(typing: Typing, count: int) -> tuple[Moment, ...]:
         features = math.prod(weights) // weights[layer.weight_axes[0]]
         places = math.prod(output) / max(1, output[layer.axis]) / rows
         read, made = (WIDTH * math.prod(shape) / rows for shape in (data, output))
-        patches = WIDTH * layer.groups * features * places / stride_of(features, int(places * count))
+        stride = stride_of(features, int(places * count), tuning.reconstruction)
+        patches = WIDTH * layer.groups * features * places / stride
         taken = features if places * count >= features else 0  # else no products of features are taken
         working = 4 * read + 3 * made + 2 * patches
         moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
         if layer in units:  # one batch in so many serves: up to twice as many samples as are wanted
-            serve = 2 * most_samples(typing, units[layer], keep)
-            moment = replace(moment, unit=Together(made, serve, WORKING * (read + made)))
+            serve = 2 * most_samples(typing, units[layer], keep, tuning.reconstruction)
+            moment = replace(moment, unit=Together(made, serve, tuning.memory.working * (read + made)))
         found.append(moment)
     return tuple(found)
 

@@ -17,23 +17,15 @@ from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
 from passes.reconstruction.solver_memory import layer_moments
+from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.observer import Batches, observe_channels
-from passes.statistics.sample_budget import BATCH, Budget
+from passes.statistics.sample_budget import Budget
 from passes.statistics.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
-
-WORK = 4e11
-"""Multiply-adds of a run over samples that nobody gave: large models get fewer of them."""
-MEASURED, SAMPLES = 4, 64
-"""One of so many samples is one that losses are measured on, up to so many altogether."""
-FEWEST_DISTINCT = 2
-"""Samples below which nothing is reconstructed."""
-FEWEST = 32
-"""Made-up samples that even the largest models get."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +62,7 @@ class WeightVariant:
     counted: Graph | None = None
     joined: int = 1
     distinct: float = 1.0
+    tuning: Tuning = TUNING
     _knowledge: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -87,7 +80,9 @@ class WeightVariant:
     def apart(self) -> int:
         """How many of the batches, the first ones, losses are measured on: a quarter of the samples, or as many as are
         enough."""
-        count = min(math.ceil(len(self.feeds) / MEASURED), math.ceil(SAMPLES / samples_in(self.feeds[0])))
+        tuning = self.tuning.sensitivity
+        most = math.ceil(tuning.most_samples / samples_in(self.feeds[0]))
+        count = min(math.ceil(len(self.feeds) / tuning.sample_share), most)
         return max(1, count)
 
     def original(self) -> SegmentedRun | Recording:
@@ -101,7 +96,8 @@ class WeightVariant:
             flow = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
             targets = set() if self._asked else self._worth_keeping()
             batches = Batches([samples_in(feed) for feed in self.feeds], self.apart, self.distinct)
-            self._knowledge.update(observe_channels(self.typing, new, flow, batches, self.engine, targets))
+            found = observe_channels(self.typing, new, flow, batches, self.engine, targets, self.tuning)
+            self._knowledge.update(found)
             if targets:
                 self._targets = flow.record(targets)
             self._asked.update(group.name for group in new)
@@ -118,16 +114,18 @@ class WeightVariant:
 class WeightVariants:
     """``before`` is the model with its BatchNormalization, ``typing`` that of the folded one."""
 
-    def __init__(self, before: Graph, typing: Typing, samples: CalibrationSamples) -> None:
+    def __init__(self, before: Graph, typing: Typing, samples: CalibrationSamples, tuning: Tuning = TUNING) -> None:
+        self._tuning = tuning
         self._counted = _counted(typing.graph, samples)
         given = sum(array.nbytes for array in samples.feeds.values())
-        moments = layer_moments(replace(typing, graph=self._counted), samples.count)
+        moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
-        most = _fixed_batch(typing.graph, samples) or BATCH
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most)
-        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, self._budget)
-        self.feeds, self.notes = batches(typing.graph, samples, self._budget, _worth(self._counted))
-        self.notes += notes
+        most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning.memory)
+        worth = _worth(self._counted, tuning)
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(self._budget.samples, worth))
+        self.feeds, few = batches(typing.graph, samples, self._budget, worth, tuning)
+        self.notes = few + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no views, where there are none."""
         unit = samples_together(typing.graph, samples.feeds)
@@ -148,31 +146,34 @@ class WeightVariants:
         """The ways to look at the model, the most telling first; the last is the model's own. None if there are too
         few samples."""
         if self._found is None:
-            several = self._distinct * sum(map(samples_in, self.feeds)) >= FEWEST_DISTINCT
-            self._found = list(self._make()) if several else []
+            fewest = self._tuning.reconstruction.fewest_distinct
+            several = self._distinct * sum(map(samples_in, self.feeds)) >= fewest
+            self._found, unused = self._make() if several else ([], ())
+            self.notes += unused
             self._samples = None
         return iter(self._found)
 
-    def _make(self) -> Iterator[WeightVariant]:
+    def _make(self) -> tuple[list[WeightVariant], tuple[str, ...]]:
+        """The variants, and why one is missing."""
         samples, budget = self._samples, self._budget
         assert samples is not None  # as long as nothing is found
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
         free = _fixed_batch(self._typing.graph, samples) is None
-        joined = max(1, min(BATCH, used // 2) // size) if free else 1
-        given = (samples.engine, budget.kept(used), budget.piece, self._counted, joined, self._distinct)
-        if not samples.real:
-            normed: Typing | None = None
-            try:
-                normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
-            except RunError as error:
-                self.notes += (f"the statistics of BatchNormalization were not used: {error}",)
-            if normed is not None:
-                yield WeightVariant(normed, self.feeds, *given)
-        yield WeightVariant(self._typing, self.feeds, *given)
+        joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if free else 1
+        room, piece = budget.kept(used), budget.piece
+        given = (samples.engine, room, piece, self._counted, joined, self._distinct, self._tuning)
+        own = WeightVariant(self._typing, self.feeds, *given)
+        if samples.real:
+            return [own], ()
+        try:
+            normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
+        except RunError as error:
+            return [own], (f"the statistics of BatchNormalization were not used: {error}",)
+        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), ()
 
 
 def batches(
-    graph: Graph, samples: CalibrationSamples, budget: Budget, worth: int
+    graph: Graph, samples: CalibrationSamples, budget: Budget, worth: int, tuning: Tuning = TUNING
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
     that are worth their time.
@@ -185,12 +186,12 @@ def batches(
     room, worth = budget.samples, count if samples.real else worth
     used = min(count, room, worth)
     unit = fixed or samples_together(graph, feeds)
-    size = fixed or max(1, min(budget.batch, _part(used)) // unit) * unit
+    size = fixed or max(1, min(budget.batch, _part(used, tuning.sensitivity.sample_share)) // unit) * unit
     single = bool(count) and used < 2 * unit <= 2 * room
     rows = _one_batch(count, unit, fixed is not None) if single else _spread(count, used)
     taken = len(rows) // unit * unit
     notes: tuple[str, ...] = ()
-    if taken and FEWEST_DISTINCT <= count < 2 * unit and count != unit:
+    if taken and tuning.reconstruction.fewest_distinct <= count < 2 * unit and count != unit:
         notes = (f"reconstructed from one batch of {unit}, for which {count} samples served: {2 * unit} make two",)
     elif taken and min(count, worth) > room:
         notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit --memory-limit",)
@@ -212,10 +213,10 @@ def _one_batch(count: int, unit: int, fixed: bool) -> Array:
     return np.arange(unit) * (count if fixed else min(count, unit)) // unit
 
 
-def _part(count: int) -> int:
-    """A quarter of samples, or half where they are very few; an even number, since mirror images stand next to their
-    images."""
-    part = count // MEASURED
+def _part(count: int, share: int) -> int:
+    """One of ``share`` of the samples, or half where they are very few; an even number, since mirror images stand next
+    to their images."""
+    part = count // share
     return part - part % 2 if part > 1 else max(1, count // 2)
 
 
@@ -249,11 +250,10 @@ def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
 
 
 def _enlarged(
-    typing: Typing, samples: CalibrationSamples, budget: Budget
+    typing: Typing, samples: CalibrationSamples, affordable: int
 ) -> tuple[CalibrationSamples, tuple[str, ...]]:
     """With as many samples as the layers have use for, if there are more and they can be afforded; and a note of it.
     ``typing``: with shapes as they are on samples."""
-    affordable = min(budget.samples, _worth(typing.graph))
     count, notes = samples.count, tuple[str, ...]()
     for further in samples.further:
         if 2 * samples.count > affordable or covers_features(typing, samples.count):
@@ -268,6 +268,7 @@ def _enlarged(
     return replace(samples, further=()), notes
 
 
-def _worth(graph: Graph) -> int:
+def _worth(graph: Graph, tuning: Tuning) -> int:
     """Samples that are worth their time, where nobody gave them. ``graph``: with shapes as they are on samples."""
-    return max(FEWEST, int(WORK / max(1, cost(graph).macs)))
+    limits = tuning.reconstruction
+    return max(limits.fewest_made_up, int(limits.made_up_multiply_adds / max(1, cost(graph).macs)))

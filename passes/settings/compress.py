@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.interface.errors import PassError
-from passes.planning.neuron_merging import MergeSettings
 from passes.settings.blocks import Blocks
+from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
 from passes.shapes.inference import Assignment
 

@@ -18,32 +18,6 @@ def overridable(model: onnx.ModelProto) -> set[str]:
     return set() if lists_all(model) else stored & listed
 
 
-SIZING = {
-    **dict.fromkeys(("Reshape", "Expand", "Tile", "Pad", "TopK", "Split", "Squeeze", "Unsqueeze", "OneHot"), (1,)),
-    **dict.fromkeys(("Slice", "Resize", "Upsample"), (1, 2, 3, 4)),
-    **dict.fromkeys(("CumSum", "Trilu", "CenterCropPad", "AffineGrid", "Compress", "MaxUnpool"), (1, 2)),
-    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2"), (1,)),
-    **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), (1,)),
-    "ConstantOfShape": (0,),
-    "Range": (0, 1, 2),
-}
-"""Inputs of ops that say how large, or which axes, the output is to be."""
-
-
-def overridden_sizes(model: onnx.ModelProto) -> dict[int, str]:
-    """Nodes of the main graph, by place, whose output's sizes or axes callers decide -> the tensor that says so."""
-    decided = overridable(model)
-    found: dict[int, str] = {}
-    for index, node in enumerate(model.graph.node) if decided else ():
-        places = SIZING.get(node.op_type, ()) if node.domain in ("", "ai.onnx") else ()
-        says = [node.input[k] for k in places if k < len(node.input) and node.input[k] in decided]
-        if says:
-            found[index] = says[0]
-        if node.op_type not in ("Shape", "Size") and decided.intersection(node.input):
-            decided.update(n for n in node.output if n)
-    return found
-
-
 def lists_all(model: onnx.ModelProto) -> bool:
     """Whether every initializer is listed among the inputs, or has to be (before IR version 4)."""
     if model.ir_version < 4:

@@ -68,7 +68,7 @@ def restandardised(
             raise RunError(f"the shape of what {node.label} reads is unknown")
         shape = before.shape(node.inputs[3]) or ()
         kind = before.initializers[node.inputs[1]].data_type if node.inputs[1] in before.initializers else 0
-        types = _Types(kind, before.opset) if casts else None
+        types = _WorkingTypes(kind, before.opset) if casts else None
         taken[node.index] = _standardising(before.model.graph.node[node.index], rank, before.opset, shape, types)
     nodes = [n for i, old in enumerate(before.model.graph.node) for n in taken.get(i, [old])]
     del model.graph.node[:]
@@ -111,7 +111,7 @@ def _casts(graph: Graph) -> bool:
 
 
 @dataclass(frozen=True)
-class _Types:
+class _WorkingTypes:
     """A norm whose scale is of type ``scale`` computes with at least float32, whatever it reads and gives."""
 
     scale: int
@@ -130,7 +130,7 @@ class _Types:
 
 
 def _standardising(
-    node: onnx.NodeProto, rank: int, opset: int, own: Shape, types: _Types | None
+    node: onnx.NodeProto, rank: int, opset: int, own: Shape, types: _WorkingTypes | None
 ) -> list[onnx.NodeProto]:
     """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from passes.axes.inference import Typing
+from passes.axes.op_facts import LinearForm
+from passes.axes.registry import facts_of
 from passes.graph.model import Graph, Node
-
-OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class LinearLayer:
     @property
     def convolves(self) -> bool:
         """Whether it slides over places."""
-        return self.node.op in ("Conv", "ConvTranspose")
+        return self._form.convolves
 
     @property
     def transposed(self) -> bool:
@@ -47,7 +47,14 @@ class LinearLayer:
     @property
     def weight_axes(self) -> tuple[int, int]:
         """(output, input) axes of the weights."""
-        return (0, 1) if self.node.op == "Conv" or self.node.attrs.get("transB", 0) else (1, 0)
+        output = self._form.output_axis(self.node)
+        return output, 1 - output
+
+    @property
+    def _form(self) -> LinearForm:
+        form = facts_of(self.node.domain, self.node.op).linear
+        assert form is not None
+        return form
 
     @property
     def groups(self) -> int:
@@ -74,7 +81,7 @@ def solvable_layers(typing: Typing) -> dict[int, LinearLayer]:
 
 
 def _layer(graph: Graph, node: Node) -> LinearLayer | None:
-    if node.op not in OPS or node.domain or node.inputs[1] not in graph.initializers:
+    if facts_of(node.domain, node.op).linear is None or node.inputs[1] not in graph.initializers:
         return None
     if node.inputs[0] in graph.constants or len(graph.users[node.inputs[1]]) > 1 or node.inputs[1] in graph.captured:
         return None

@@ -16,14 +16,13 @@ from onnx import TensorProto
 from passes.graph.model import Array
 from passes.interface.engine import Engine, Loaded
 from passes.numerics.ridge import Moments, SampleRows
+from passes.settings.tuning import TUNING, StatisticsTuning
 from passes.statistics.graph_builder import Builder
 from passes.statistics.im2col import Window, columns, patches
 from passes.statistics.linear_layers import LinearLayer
 
 MOMENTS = "moments"
 """Name of the models that are built here."""
-LARGE, STRIPS = 512, 3
-"""Features from which on P P^T, which is symmetric, is computed in so many strips: two thirds of the work."""
 Batch = tuple[Array, Array]
 """What a layer reads, and what it is to give."""
 
@@ -38,9 +37,11 @@ def _set_up(
     return build, inputs, p, columns(build, layer, window, "y", weight.shape[layer.weight_axes[0]])
 
 
-def gram_strips(build: Builder, p: str, features: int, name: str) -> dict[str, str]:
+def gram_strips(
+    build: Builder, p: str, features: int, name: str, tuning: StatisticsTuning = TUNING.statistics
+) -> dict[str, str]:
     """P P^T of ``p`` (g, D, M) as outputs for `joined_gram`: strips of rows, each from its diagonal on."""
-    cuts = _cuts(features)
+    cuts = _cuts(features, tuning)
     strips: dict[str, str] = {}
     for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
         rest = p if start == 0 else build.op("Slice", p, build.ints(start), build.ints(features), build.ints(1))
@@ -49,9 +50,11 @@ def gram_strips(build: Builder, p: str, features: int, name: str) -> dict[str, s
     return strips
 
 
-def joined_gram(found: Mapping[str, Array], features: int, name: str) -> Array:
-    """P P^T (g, D, D) from what a model with `gram_strips` has given."""
-    cuts = _cuts(features)
+def joined_gram(
+    found: Mapping[str, Array], features: int, name: str, tuning: StatisticsTuning = TUNING.statistics
+) -> Array:
+    """P P^T (g, D, D) from what a model with `gram_strips` of the same ``tuning`` has given."""
+    cuts = _cuts(features, tuning)
     product = np.empty((len(found[f"{name}.0"]), features, features))
     for i, start in enumerate(cuts[:-1]):
         strip = found[f"{name}.{i}"]
@@ -60,9 +63,9 @@ def joined_gram(found: Mapping[str, Array], features: int, name: str) -> Array:
     return product
 
 
-def _cuts(features: int) -> list[int]:
+def _cuts(features: int, tuning: StatisticsTuning) -> list[int]:
     """Where P P^T is cut into strips, if it is large."""
-    strips = STRIPS if features >= LARGE else 1
+    strips = tuning.gram_strips if features >= tuning.strip_features else 1
     return [features * i // strips for i in range(strips + 1)]
 
 
@@ -87,14 +90,19 @@ def layer_rows(
 
 
 def layer_moments(
-    layer: LinearLayer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
+    layer: LinearLayer,
+    window: Window,
+    weight: Array,
+    batches: Sequence[Batch],
+    engine: Engine,
+    tuning: StatisticsTuning = TUNING.statistics,
 ) -> list[list[Moments]]:
     """Moments of both halves of the batches, (half, group)."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     turned = build.op("Transpose", p, perm=[0, 2, 1])
     features = weight.size // weight.shape[layer.weight_axes[0]]
     outputs = {
-        **gram_strips(build, p, features, "pp"),
+        **gram_strips(build, p, features, "pp", tuning),
         "yp": build.op("MatMul", y, turned),
         "sum_p": build.mean(p, 2),
         "sum_y": build.mean(y, 2),
@@ -106,7 +114,7 @@ def layer_moments(
     for half, (x, target) in zip(halves_of(batches), batches, strict=True):
         out = run({"x": x, "y": target.astype(np.float32, copy=False)})
         count = float(out["places"][2])
-        pp, yp = joined_gram(out, features, "pp"), out["yp"].astype(np.float64)
+        pp, yp = joined_gram(out, features, "pp", tuning), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new

@@ -13,19 +13,16 @@ from passes.axes import algebra as terms
 from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
-from passes.channels.statistics import RIDGE, ChannelStatistics, TensorStatistics
+from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.moments import ChannelSums, channel_sums
 from passes.statistics.pooled import map_before
 from passes.statistics.segmented_execution import SegmentedRun
-
-PLENTY = 16
-"""Independent samples for each channel from which on the samples that showed a covariance are predicted by it little
-better than others are: by 2 K / n for K of n, an eighth at most."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,7 @@ def observe_channels(
     batches: Batches,
     engine: Engine,
     kept: Collection[str] = (),
+    tuning: Tuning = TUNING,
 ) -> dict[str, ChannelStatistics]:
     """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples: that of
     ``flow``, in which tensors that are ``kept`` stay."""
@@ -66,7 +64,7 @@ def observe_channels(
             for tensor in step.consumed:
                 if tensor not in typing.graph.constants and group not in wanted.setdefault(tensor, []):
                     wanted[tensor].append(group)
-    observer = _Observer(typing, flow, batches, engine)
+    observer = _Observer(typing, flow, batches, engine, tuning)
     order = {n: node.index for node in typing.graph.nodes for n in node.outputs}
     found: dict[str, ChannelStatistics] = {}
     for tensor in sorted(wanted, key=lambda n: order.get(n, -1)):
@@ -76,15 +74,17 @@ def observe_channels(
             arrays = [live[tensor] for live in flow.live]
             sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
             if sums is not None:
-                found.setdefault(group.name, {})[tensor] = _seen(sums, before[group.name], tensor, batches.distinct)
+                found.setdefault(group.name, {})[tensor] = observer.seen(sums, before[group.name], tensor)
     return found
 
 
 class _Observer:
     """Looks at the tensors that a ``flow`` comes by."""
 
-    def __init__(self, typing: Typing, flow: SegmentedRun, batches: Batches, engine: Engine) -> None:
+    def __init__(self, typing: Typing, flow: SegmentedRun, batches: Batches, engine: Engine, tuning: Tuning) -> None:
         self._typing, self._flow, self._batches, self._engine = typing, flow, batches, engine
+        self._tuning = tuning
+        self._ample = tuning.statistics.ample_samples
 
     def sums(self, group: ChannelGroup, tensor: str, arrays: Iterable[Array]) -> _DividedSums | None:
         """Nothing where the channels stand on several axes, or in a way that slices do not reach. ``arrays``: the
@@ -109,31 +109,32 @@ class _Observer:
         if source is None or not shape:
             return None
         each = math.prod(shape) / shape[axis] / samples_held(self._typing.graph)
-        if each * sum(self._batches.samples) >= PLENTY * group.size:
+        if each * sum(self._batches.samples) >= self._ample * group.size:
             return None
         arrays = self._flow.glance(source)
         return None if arrays is None else self.sums(group, source, arrays)
+
+    def seen(self, sums: _DividedSums, before: _DividedSums | None, tensor: str) -> TensorStatistics:
+        """What the sums say. ``before``: of the map whose averages the tensor holds."""
+        distinct = self._batches.distinct
+        whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
+        spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
+        if sums.rest is None or whole.independent >= self._ample * len(whole.mean):
+            return TensorStatistics(whole.mean, whole.believed(spread), whole.independent)
+        rest = _Estimate.of(sums.rest, tensor)
+        spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
+        apart = _Estimate.of(sums.apart, tensor)
+        off = apart.mean - rest.mean
+        unseen, ridge = apart.covariance + np.outer(off, off), self._tuning.statistics.prediction_ridge
+        factor = best_factor(partial(rest.believed, spread_rest), unseen, ridge, self._tuning.numerics.shrinkage)
+        without = TensorStatistics(rest.mean, rest.believed(spread_rest, factor).astype(np.float32), rest.independent)
+        return TensorStatistics(whole.mean, whole.believed(spread, factor), whole.independent, without)
 
     def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
         """The axis of a tensor on which a group's channels stand, and where; nowhere if it is no such one."""
         types = self._typing.axes[tensor]
         axes = [d for d, term in enumerate(types) if group.atom in terms.atoms(term)]
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
-
-
-def _seen(sums: _DividedSums, before: _DividedSums | None, tensor: str, distinct: float) -> TensorStatistics:
-    """``before``: of the map whose averages the tensor holds; ``distinct``: see `Batches`."""
-    whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
-    spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
-    if sums.rest is None or whole.independent >= PLENTY * len(whole.mean):
-        return TensorStatistics(whole.mean, whole.believed(spread), whole.independent)
-    rest = _Estimate.of(sums.rest, tensor)
-    spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
-    apart = _Estimate.of(sums.apart, tensor)
-    off = apart.mean - rest.mean
-    factor = best_factor(partial(rest.believed, spread_rest), apart.covariance + np.outer(off, off), RIDGE)
-    without = TensorStatistics(rest.mean, rest.believed(spread_rest, factor).astype(np.float32), rest.independent)
-    return TensorStatistics(whole.mean, whole.believed(spread, factor), whole.independent, without)
 
 
 @dataclass(frozen=True)

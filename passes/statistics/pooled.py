@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from passes.axes.op_facts import Moves
+from passes.axes.registry import facts_of
 from passes.graph.model import Graph
 
-FORWARD = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout"})
-"""Ops that rearrange what was pooled."""
-POOLS = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean"})
+REARRANGING = (Moves.SAME, Moves.RESHAPED)
 
 
 def map_before(graph: Graph, tensor: str) -> str | None:
     """The tensor whose averages ``tensor`` holds; nothing where it holds none."""
     node = graph.producer.get(tensor)
-    while node is not None and node.op in FORWARD and not node.domain:
+    while node is not None and facts_of(node.domain, node.op).moves in REARRANGING:
         node = graph.producer.get(node.inputs[0])
-    if node is None or node.domain or node.op not in POOLS or node.inputs[0] in graph.constants:
+    pool = None if node is None else facts_of(node.domain, node.op).pool
+    if node is None or pool is None or pool.kind != "mean" or node.inputs[0] in graph.constants:
         return None
     return node.inputs[0]

@@ -20,6 +20,7 @@ from passes.axes import algebra as terms
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import Indices, along, kept_indices, mix
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.registry import facts_of
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
@@ -126,7 +127,8 @@ def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str
     for (tensor, k), value in solution.biases.items():
         node = typing.graph.producer[tensor]
         patch.set_input_array(node, k, value)
-        channel = 1 if node.op in ("Conv", "ConvTranspose") else -1
+        linear = facts_of(node.domain, node.op).linear
+        channel = 1 if linear is not None and linear.convolves else -1
         own: list[Term] = [terms.ONE] * (value.ndim - 1)
         written[patch.inputs[node.index][k]] = [*own, typing.axes[tensor][channel]]
     return written
@@ -136,7 +138,9 @@ def _response(typing: Typing, node: Node, use: Use, atom: Atom, values: Array) -
     """What constant input channels of ``values`` (C,) contribute to each output channel of a Conv or Gemm."""
     weight = typing.graph.array(use.constant)
     precision = np.float64 if weight.dtype == np.float64 else np.float32
-    output = 0 if node.op == "Conv" or node.attrs.get("transB", 0) else 1
+    linear = facts_of(node.domain, node.op).linear
+    assert linear is not None
+    output = linear.output_axis(node)
     line = along(typing.axes[use.constant][use.axis], atom, values)
     spread = np.broadcast_to(line.reshape([-1 if d == use.axis else 1 for d in range(weight.ndim)]), weight.shape)
     inputs = np.moveaxis(spread, output, 0)[0].ravel().astype(precision)

@@ -20,28 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from passes.axes.registry import facts_of
+from passes.axes.rules.linear import pads
+from passes.axes.rules.norm import batchnorm_affine
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
 from passes.transforms.bias import add_bias, set_bias
 from passes.transforms.cleanup import cleanup
-
-LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-
-
-@dataclass(frozen=True)
-class ChannelAffine:
-    """y = a x + t on each channel; both of shape (C,), float64. With parameters of their own for each place (spatial=0,
-    before opset 9), both of shape (C, ...)."""
-
-    a: Array
-    t: Array
-
-
-def batchnorm_affine(graph: Graph, node: Node) -> ChannelAffine:
-    """The affine map of a BatchNormalization at inference (Ioffe & Szegedy 2015, Alg. 2)."""
-    scale, bias, mean, variance = (graph.array(name).astype(np.float64) for name in node.inputs[1:5])
-    a = scale / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
-    return ChannelAffine(a, bias - mean * a)
 
 
 @dataclass(frozen=True)
@@ -142,9 +127,9 @@ def _layer_reason(graph: Graph, layer: Node) -> str | None:
 
 def _output_axis(layer: Node) -> int:
     """Axis of the weights that holds the outputs (of one group, for ConvTranspose)."""
-    if layer.op == "Gemm":
-        return 0 if layer.attrs.get("transB", 0) else 1
-    return 0 if layer.op == "Conv" else 1
+    linear = facts_of(layer.domain, layer.op).linear
+    assert linear is not None
+    return linear.output_axis(layer)
 
 
 def _scaled(weight: Array, axis: int, factor: Array) -> Array:
@@ -158,7 +143,7 @@ def _scaled(weight: Array, axis: int, factor: Array) -> Array:
 def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> str | None:
     """Record the fold into the layer before, or say why there is none."""
     layer = graph.producer.get(node.inputs[0])
-    if layer is None or layer.op not in LAYERS or layer.domain:
+    if layer is None or facts_of(layer.domain, layer.op).linear is None:
         return f"{node.inputs[0]} does not come from a layer with weights"
     reason = _private(graph, node.inputs[0], node) or _layer_reason(graph, layer)
     if reason is not None:
@@ -220,9 +205,3 @@ def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> str | None:
         patch.reroute(layer, 0, node.inputs[0])
     patch.remove(node)
     return None
-
-
-def pads(layer: Node) -> bool:
-    """Whether a convolution pads its input."""
-    auto = layer.attrs.get("auto_pad", "NOTSET")
-    return bool(any(layer.attrs.get("pads", ()))) or auto not in ("NOTSET", "VALID")

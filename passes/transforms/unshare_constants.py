@@ -20,6 +20,7 @@ from collections import defaultdict
 
 import onnx
 
+from passes.axes.registry import facts_of
 from passes.graph.model import _names_in
 from passes.graph.nodes import fresh
 from passes.transforms.canonicalize import node_reads
@@ -31,25 +32,10 @@ SMALL = 4096
 MARK = "\x00copy of "
 """Begins the doc string of a copy: its original's name, a line break and its original's doc string follow."""
 
-_WEIGHTS: dict[str, frozenset[int]] = {
-    **dict.fromkeys(("Conv", "ConvTranspose", "DeformConv", "ConvInteger"), frozenset([1])),
-    **dict.fromkeys(("Gemm", "MatMul", "MatMulInteger"), frozenset([0, 1])),
-    **dict.fromkeys(("RNN", "GRU", "LSTM"), frozenset([1, 2])),
-    **dict.fromkeys(("Gather", "GatherElements", "GatherND"), frozenset([0])),
-}
-"""Inputs that hold the weights of a layer, by op."""
-_POINTWISE = frozenset(
-    {
-        *("Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "Pow", "Mod", "Where", "PRelu"),
-        *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor"),
-        *("BatchNormalization", "LayerNormalization", "RMSNormalization"),
-    }
-)
-
 
 def is_weight(node: onnx.NodeProto, k: int) -> bool:
     """Whether input ``k`` of ``node`` holds the weights of a layer."""
-    return node.op_type == "Einsum" or k in _WEIGHTS.get(node.op_type, ())
+    return k in facts_of(node.domain, node.op_type).weights
 
 
 def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -70,7 +56,7 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
         if tensor.name in overridable:
             continue
         places = [p for p in readers[tensor.name] if not is_weight(graph.node[p[0]], p[1])]
-        if not _is_small(tensor, [graph.node[index].op_type for index, _ in places]):
+        if not _is_small(tensor, [graph.node[index] for index, _ in places]):
             continue
         kept = tensor.name in bodies or len(places) < len(readers[tensor.name])
         if len(places) > (0 if kept else 1):
@@ -88,14 +74,15 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _is_small(tensor: onnx.TensorProto, ops: list[str]) -> bool:
+def _is_small(tensor: onnx.TensorProto, readers: list[onnx.NodeProto]) -> bool:
     dims = [int(n) for n in tensor.dims]
     size = math.prod(dims)
     if size <= 1 or tensor.data_type == onnx.TensorProto.STRING:
         return False
     if size == max(dims):
         return size <= LONGEST
-    return size <= SMALL and _POINTWISE.issuperset(ops)
+    facts = [facts_of(node.domain, node.op_type) for node in readers]
+    return size <= SMALL and all(known.broadcasts or known.affine is not None for known in facts)
 
 
 def original(tensor: onnx.TensorProto) -> str:

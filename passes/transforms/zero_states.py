@@ -13,13 +13,12 @@ from collections.abc import Mapping, Set
 import numpy as np
 import onnx
 
+from passes.axes.op_facts import Moves
+from passes.axes.registry import facts_of
 from passes.shapes.inference import SMALL
 
-STATES = {"LSTM": (5, 6), "GRU": (5,), "RNN": (5,)}
-"""Inputs that hold first states."""
-PASSING = {"Slice", "Split", "Squeeze", "Unsqueeze", "Reshape", "Expand", "Transpose", "Tile", "Flatten", "Gather"}
-PASSING |= {"Identity", "Cast"}
-"""Ops that give zeros where input 0 is zeros."""
+PASSING = {*Moves} - {Moves.JOINED, Moves.PADDED, Moves.QUANTISED}
+"""How ops give zeros where input 0 is zeros."""
 STANDARD = ("", "ai.onnx")
 
 
@@ -30,11 +29,12 @@ def drop_zero_states(graph: onnx.GraphProto, overridable: Set[str] = frozenset()
     constants = {t.name: t for t in graph.initializer if t.name not in overridable}
     changed = False
     for node in graph.node:
-        for k in STATES.get(node.op_type, ()) if node.domain in STANDARD else ():
+        states = facts_of(node.domain, node.op_type).states
+        for k in states:
             if k < len(node.input) and node.input[k] and _is_zero(node.input[k], makers, constants):
                 node.input[k] = ""
                 changed = True
-        while changed and node.op_type in STATES and node.input and not node.input[-1]:
+        while changed and states and node.input and not node.input[-1]:
             del node.input[-1]
 
 
@@ -43,12 +43,13 @@ def _is_zero(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping
         node = makers[name]
         if node.domain not in STANDARD:
             return False
-        if node.op_type == "Concat":
+        moves = facts_of(node.domain, node.op_type).moves
+        if moves is Moves.JOINED:
             return all(_is_zero(n, makers, constants) for n in node.input)
         if node.op_type == "ConstantOfShape":
             values = [onnx.numpy_helper.to_array(a.t) for a in node.attribute if a.name == "value"]
             return not any(np.any(v) for v in values)
-        if node.op_type not in PASSING:
+        if moves not in PASSING:
             return False
         name = node.input[0]
     tensor = constants.get(name)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from passes.axes import algebra as terms
-from passes.axes.registry import rule
+from passes.axes.loops import LoopNest, Loops
+from passes.axes.op_facts import ABSENT, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.interface.errors import Refusal
 
@@ -43,6 +45,23 @@ def attention(op: Op) -> None:
     op.scales(Scaling.NONE)
 
 
+def attention_loops(s: Loops) -> list[LoopNest]:
+    """Q: ... d times S (scores), and Y: ... e times S (values).
+
+    Keys: B n S d, or B S (n d); packed with the values, B S n 2 d; with queries too, B S n 3 d in input 0.
+    """
+    queries = s.input(0)
+    if not s.has(1):
+        return [[*queries[:3], queries[4], queries[1]]] * 2
+    keys = [s.input(1)[2 if len(s.input(1)) == 4 else 1]]
+    if not s.node.domain and s.has(4):  # keys of earlier tokens
+        keys.append(s.input(4)[2])
+    return [[*axes, key] for key in keys for axes in (queries, s.output())]
+
+
+facts("Attention", known=OpFacts(macs=attention_loops))
+
+
 @rule("RotaryEmbedding")
 def rotary_embedding(op: Op) -> None:
     """X: B h T (p e), cos, sin: S e -> Y as X; the p = 2 halves (or, interleaved, pairs) of a head turn together."""
@@ -58,3 +77,6 @@ def rotary_embedding(op: Op) -> None:
     if flat:
         op.resize_attr("num_heads", letters["h"])
     op.scales(Scaling.NONE)
+
+
+facts("RotaryEmbedding", known=ABSENT)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from passes.axes.algebra import Term
-from passes.axes.registry import rule
+from passes.axes.op_facts import NUMERIC, Joins, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
-from passes.graph.kinds import FLOATS
 from passes.graph.model import Array
-from passes.interface.errors import Refusal
+
+BROADCAST = OpFacts(broadcasts=True)
+ARITHMETIC = replace(BROADCAST, derivative=NUMERIC)
 
 
 def broadcast(op: Op) -> list[Term]:
@@ -32,79 +36,6 @@ def same_axes(op: Op, outputs: int = 1) -> list[Term]:
     return letters
 
 
-@rule("Identity", "Neg")
-def linear_unary(op: Op) -> None:
-    """f(s x) = s f(x) for any s."""
-    same_axes(op)
-    op.scales(Scaling.LINEAR)
-
-
-@rule("Dropout")
-def dropout(op: Op) -> None:
-    """Y = X at inference; the mask, all ones, scales with nothing."""
-    mode = op.value(2) if op.has(2) else np.asarray(False)
-    if mode is None or np.any(mode):
-        raise Refusal("may drop elements at random (training_mode)")
-    same_axes(op, outputs=2)
-    mask = op.node.outputs[1] if len(op.node.outputs) > 1 else ""
-    if not mask or not (op.graph.users[mask] or mask in op.graph.outputs):
-        op.scales(Scaling.LINEAR)
-
-
-@rule("Cast")
-def cast(op: Op) -> None:
-    """Linear where it ends in floating point; integers and booleans round or cut off what was scaled."""
-    same_axes(op)
-    if op.attr("to") in FLOATS:
-        op.scales(Scaling.LINEAR)
-    else:
-        op.jumps()
-
-
-@rule("Relu", "LeakyRelu", "Abs")
-def homogeneous_unary(op: Op) -> None:
-    """f(s x) = s f(x) for s >= 0."""
-    same_axes(op)
-    op.scales(Scaling.HOMOGENEOUS)
-
-
-@rule(
-    "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Mish",
-    "Reciprocal", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
-)  # fmt: skip
-def opaque_unary(op: Op) -> None:
-    """No scale passes."""
-    same_axes(op)
-
-
-@rule(
-    "Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Ceil", "Floor", "IsInf", "IsNaN", "Log", "Not", "Round", "Shrink",
-    "Sign", "Tan", "ThresholdedRelu",
-)  # fmt: skip
-def jumping_unary(op: Op) -> None:
-    """No scale passes, and next to a step, a pole or the end of the domain the last bit decides."""
-    same_axes(op)
-    op.jumps()
-
-
-@rule("Clip")
-def clip(op: Op) -> None:
-    """Y = min(max(X, low), high); homogeneous only as a Relu, with low 0 and no high."""
-    same_axes(op)
-    low = op.value(1) if op.has(1) else op.attr("min")
-    unbounded = not op.has(2) and op.attr("max") is None
-    if unbounded and low is not None and float(np.asarray(low)) == 0.0:
-        op.scales(Scaling.HOMOGENEOUS)
-
-
-@rule("PRelu")
-def prelu(op: Op) -> None:
-    """Y = X for X >= 0, slope X below; the slope broadcasts to X and must be equal where channels are merged."""
-    broadcast(op)
-    if op.is_constant(1):  # the product of a slope from the data and X would have both scales
-        op.scales(Scaling.HOMOGENEOUS)
-
-
 @rule("Add", "Sub", "Sum", "Mean")
 def additive(op: Op) -> None:
     """Constants are offsets; data operands must carry one scale."""
@@ -113,12 +44,21 @@ def additive(op: Op) -> None:
     op.makes(terms=range(len(op.node.inputs)))
 
 
+facts("Add", known=replace(ARITHMETIC, joins=Joins.SUM, keeps_sign=True))
+facts("Sum", known=replace(BROADCAST, joins=Joins.SUM, keeps_sign=True))
+facts("Sub", known=replace(ARITHMETIC, joins=Joins.DIFFERENCE))
+facts("Mean", known=replace(BROADCAST, joins=Joins.MEAN))
+
+
 @rule("Mul")
 def multiplicative(op: Op) -> None:
     """Scales of data operands multiply; constants are weights."""
     broadcast(op)
     op.scales(Scaling.PRODUCT, weights=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
     op.makes(factors=[0, 1])
+
+
+facts("Mul", known=replace(ARITHMETIC, joins=Joins.PRODUCT, keeps_sign=True))
 
 
 @rule("Div")
@@ -130,6 +70,9 @@ def quotient(op: Op) -> None:
         op.scales(Scaling.LINEAR, weights=[1])
 
 
+facts("Div", known=replace(ARITHMETIC, joins=Joins.QUOTIENT))
+
+
 @rule("Max", "Min")
 def extremum(op: Op) -> None:
     """Homogeneous; a constant operand other than zero is an offset."""
@@ -137,10 +80,17 @@ def extremum(op: Op) -> None:
     op.scales(Scaling.HOMOGENEOUS, offsets=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
 
 
+facts("Max", known=replace(ARITHMETIC, joins=Joins.EXTREMUM, keeps_sign=True))
+facts("Min", known=replace(ARITHMETIC, joins=Joins.EXTREMUM))
+
+
 @rule("Pow")
 def power(op: Op) -> None:
     """No scale passes."""
     broadcast(op)
+
+
+facts("Pow", known=ARITHMETIC)
 
 
 @rule(
@@ -153,6 +103,10 @@ def jumping_binary(op: Op) -> None:
     op.jumps()
 
 
+facts("Mod", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", known=replace(BROADCAST, decides=True))
+facts("And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", known=BROADCAST)
+
+
 @rule("Where")
 def where(op: Op) -> None:
     """Y = X where the condition holds, else the other; the condition does not depend on a channel's scale."""
@@ -160,6 +114,9 @@ def where(op: Op) -> None:
     op.makes(terms=[k for k in (1, 2) if not (op.is_constant(k) and _is_zero(op.value(k)))])
     if op.is_constant(0):
         op.scales(Scaling.LINEAR, offsets=[k for k in (1, 2) if op.is_constant(k)])
+
+
+facts("Where", known=replace(BROADCAST, joins=Joins.CHOICE))
 
 
 def _is_zero(value: Array | None) -> bool:

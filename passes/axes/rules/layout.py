@@ -1,18 +1,23 @@
-"""Ops that move indices about: reshapes, transposes, concats, splits, slices, gathers."""
+"""Ops that give the values that they read other places: reshapes, transposes, concats, splits, copies."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from passes.axes import algebra as terms
 from passes.axes.algebra import Term
-from passes.axes.registry import rule
+from passes.axes.op_facts import ABSENT, Joins, Moves, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
 from passes.interface.errors import Refusal
 
+CARRIED = OpFacts(hull=True, keeps_sign=True)
+"""The outputs hold values of the inputs."""
 
-def _moves(op: Op) -> None:
+
+def holds_input(op: Op) -> None:
     """The output holds elements of input 0 and nothing else: linear, in data and in a table of constants."""
     op.scales(Scaling.LINEAR)
     op.makes(factors=[0])
@@ -31,7 +36,11 @@ def reshape(op: Op) -> None:
         op.resize_input(1, letters)
     else:
         op.resize_attrs("shape", letters)
-    _moves(op)
+    holds_input(op)
+
+
+facts("Flatten", known=replace(CARRIED, moves=Moves.RESHAPED))
+facts("Reshape", "Squeeze", "Unsqueeze", known=replace(CARRIED, moves=Moves.RESHAPED, sizing=(1,)))
 
 
 @rule("Flatten")
@@ -41,7 +50,7 @@ def flatten(op: Op) -> None:
     cut = op.attr("axis", 1)
     cut = cut + len(letters) if cut < 0 else cut
     op.put_out_all([terms.product(letters[:cut]), terms.product(letters[cut:])])
-    _moves(op)
+    holds_input(op)
 
 
 @rule("Squeeze", "Unsqueeze")
@@ -49,7 +58,7 @@ def squeeze(op: Op) -> None:
     """Axes of size one come and go; the others keep their order."""
     kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n != 1])
     op.put_out_all([next(kept) if n != 1 else terms.ONE for n in op.out_shape()])
-    _moves(op)
+    holds_input(op)
 
 
 @rule("Transpose")
@@ -57,7 +66,10 @@ def transpose(op: Op) -> None:
     """Y's axis i is X's axis perm[i]."""
     letters = op.put_all(0)
     op.put_out_all([letters[axis] for axis in op.attr("perm") or reversed(range(len(letters)))])
-    _moves(op)
+    holds_input(op)
+
+
+facts("Transpose", known=replace(CARRIED, moves=Moves.PERMUTED))
 
 
 @rule("Concat")
@@ -78,6 +90,9 @@ def concat(op: Op) -> None:
     op.makes(factors=constants)
 
 
+facts("Concat", known=replace(CARRIED, moves=Moves.JOINED, joins=Joins.CONCATENATION))
+
+
 @rule("Split")
 def split(op: Op) -> None:
     """(A + B) h w -> A h w, B h w; the sizes follow."""
@@ -93,106 +108,10 @@ def split(op: Op) -> None:
         op.resize_attrs("split", parts)
     else:
         op.resize_input(1, parts)
-    _moves(op)
+    holds_input(op)
 
 
-@rule("Slice")
-def slice_(op: Op) -> None:
-    """before + kept + after -> kept on each sliced axis; starts and ends follow.
-
-    With a step s: (kept s) -> kept, where s divides the axis; any other axis sliced with a step freezes, and so does
-    one that is dynamic or whose bounds vary.
-    """
-    shape, out = op.shape(0), op.out_shape()
-    starts, ends = op.entries(1, "starts"), op.entries(2, "ends")
-    axes = op.ints(3, "axes") or list(range(len(starts)))
-    steps = op.entries(4) or [1] * len(starts)
-    first, last = ([0 if n is None else n for n in bounds] for bounds in (starts, ends))
-    entries: tuple[list[Term | int | None], list[Term | int | None]] = ([*starts], [*ends])
-    sliced: dict[int, int] = {a % len(shape): i for i, a in enumerate(axes)}
-    followed = False
-    for axis, n in enumerate(shape):
-        i = sliced.get(axis)
-        known = i is None or None not in (starts[i], ends[i], steps[i])
-        if i is None or (known and n == out[axis] and steps[i] == 1):
-            letter = op.letter(n)
-            op.put(0, axis, letter)
-            op.put_out(axis, letter)
-            continue
-        start, step = min(max(first[i] + n if first[i] < 0 else first[i], 0), n), steps[i] or 1
-        if known and step > 1 and n == out[axis] * step and 0 <= first[i] < step and last[i] >= n:
-            outer, phase = op.letter(out[axis]), terms.atom(step, op.why("takes every so-manyth of it"))
-            op.put(0, axis, terms.product([outer, phase]))
-            op.put_out(axis, outer)
-            continue
-        why = _why_not_sliced(op, axis, known, step)
-        if why is not None:
-            op.put(0, axis, terms.atom(n, op.why(why)))
-            op.put_out(axis, terms.atom(out[axis], op.why(why)))
-            continue
-        before, kept, after = (op.letter(m) for m in (start, out[axis], n - start - out[axis]))
-        op.put(0, axis, terms.total([before, kept, after]))
-        op.put_out(axis, kept)
-        op.drop(before)
-        op.drop(after)
-        entries[0][i], entries[1][i] = before, terms.total([before, kept])
-        followed = True
-    if followed:
-        for k, name, own in ((1, "starts", entries[0]), (2, "ends", entries[1])):
-            if op.has(k):
-                op.resize_input(k, own)
-            else:
-                op.resize_attrs(name, [e for e in own if e is not None])
-    _moves(op)
-
-
-def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:
-    """Why nothing may be removed from an axis that a Slice takes a part of; nothing if it may."""
-    dynamic = op.graph.info.dynamic
-    if not known:
-        return "takes a part of it whose bounds are computed"
-    if step < 0:
-        return "reverses it"
-    if step != 1:
-        return "takes some of it, by a step"
-    if {(op.node.inputs[0], axis), (op.node.outputs[0], axis)} & dynamic:
-        return "takes a part of it, and it is dynamic"
-    return None
-
-
-@rule("Gather")
-def gather(op: Op) -> None:
-    """data: a... n b..., indices: i... -> Y: a... i... b...; the gathered axis freezes."""
-    shape, indices = op.shape(0), op.shape(1)
-    axis = op.attr("axis", 0) % len(shape)
-    for d, n in enumerate(shape):
-        letter = op.letter(n)
-        op.put(0, d, letter)
-        if d == axis:
-            op.freeze(letter, "picks indices from it")
-        else:
-            op.put_out(d if d < axis else d + len(indices) - 1, letter)
-    for d, n in enumerate(indices):
-        letter = op.letter(n)
-        op.put(1, d, letter)
-        op.put_out(axis + d, letter)
-        op.freeze(letter, "indexes with it")
-    _moves(op)
-
-
-@rule("GatherElements")
-def gather_elements(op: Op) -> None:
-    """data: a... n b..., indices: a... i b... -> Y: a... i b...; both lists of positions freeze."""
-    shape, indices = op.shape(0), op.shape(1)
-    picked = op.attr("axis", 0) % len(shape)
-    for axis, (n, m) in enumerate(zip(shape, indices, strict=True)):
-        letter = op.letter(m)
-        op.put(1, axis, letter)
-        op.put_out(axis, letter)
-        op.put(0, axis, letter if n == m and axis != picked else terms.atom(n, op.why("picks indices from it")))
-        if n != m or axis == picked:
-            op.freeze(letter, "indexes with it")
-    _moves(op)
+facts("Split", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1,)))
 
 
 @rule("Tile")
@@ -203,7 +122,10 @@ def tile(op: Op) -> None:
         op.put(0, axis, letter)
         copies = r if r is not None else op.out_shape()[axis] // n
         op.put_out(axis, terms.product([terms.atom(copies, op.why("repeats it")), letter]))
-    _moves(op)
+    holds_input(op)
+
+
+facts("Tile", known=OpFacts(moves=Moves.REPEATED, sizing=(1,)))
 
 
 @rule("DepthToSpace")
@@ -224,13 +146,20 @@ def space_to_depth(op: Op) -> None:
 def _blocks(op: Op, letters: dict[str, Term]) -> None:
     for name in "abhw":
         op.freeze(letters[name], "rearranges blocks of it")
-    _moves(op)
+    holds_input(op)
+
+
+facts("DepthToSpace", "SpaceToDepth", known=OpFacts(moves=Moves.PERMUTED))
 
 
 @rule("Shape", "Size")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
     op.drop(terms.product(op.put_all(0)))
+
+
+facts("Shape", "Size", "Constant", known=ABSENT)
+facts("ConstantOfShape", known=OpFacts(sizing=(0,)))
 
 
 @rule("Constant")
@@ -257,4 +186,7 @@ def expand(op: Op) -> None:
     place_broadcast(op, 0, letters)
     op.put_out_all(letters)
     op.resize_input(1, letters)
-    _moves(op)
+    holds_input(op)
+
+
+facts("Expand", known=replace(CARRIED, moves=Moves.REPEATED, sizing=(1,)))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import string
+from collections.abc import Callable
+
 from passes.axes.algebra import ONE, Term, atom, size
-from passes.axes.registry import rule
+from passes.axes.loops import LoopNest, Loops
+from passes.axes.op_facts import LinearForm, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
+from passes.graph.model import Node
 from passes.interface.errors import Refusal
 
 
@@ -23,6 +29,28 @@ def conv(op: Op) -> None:
     _weighted(op, bias=2)
 
 
+def convolution_loops(weight: int) -> Callable[[Loops], list[LoopNest]]:
+    """Y: N (g o) ... times W: i k... (each output sums over one filter)."""
+    return lambda s: [s.output() + s.input(weight)[1:]]
+
+
+facts(
+    "Conv",
+    known=OpFacts(
+        linear=LinearForm(convolves=True, output_axis=lambda node: 0),
+        weights=(1,),
+        biases=(2,),
+        macs=convolution_loops(1),
+    ),
+)
+
+
+def pads(layer: Node) -> bool:
+    """Whether a convolution or a pooling op pads its input."""
+    auto = layer.attrs.get("auto_pad", "NOTSET")
+    return bool(any(layer.attrs.get("pads", ()))) or auto not in ("NOTSET", "VALID")
+
+
 @rule("ConvTranspose")
 def conv_transpose(op: Op) -> None:
     """X: N (g i) ..., W: (g i) o ..., B: (g o) -> Y: N (g o) ..."""
@@ -30,6 +58,22 @@ def conv_transpose(op: Op) -> None:
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
     _weighted(op, bias=2)
+
+
+def _transposed_loops(s: Loops) -> list[LoopNest]:
+    """X: N (g i) ... times W: o k... (each input is spread by one filter)."""
+    return [s.input(0) + s.input(1)[1:]]
+
+
+facts(
+    "ConvTranspose",
+    known=OpFacts(
+        linear=LinearForm(convolves=True, output_axis=lambda node: 1),
+        weights=(1,),
+        biases=(2,),
+        macs=_transposed_loops,
+    ),
+)
 
 
 @rule("DeformConv")
@@ -42,6 +86,9 @@ def deformable_conv(op: Op) -> None:
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
     _weighted(op, bias=3)
+
+
+facts("DeformConv", known=OpFacts(weights=(1,), biases=(3,), macs=convolution_loops(1)))
 
 
 def _weighted(op: Op, bias: int) -> None:
@@ -61,6 +108,24 @@ def gemm(op: Op) -> None:
         place_broadcast(op, 2, [letters["m"], letters["n"]])
     op.scales(Scaling.LINEAR, weights=[0, 1], offsets=[2])
     op.makes(factors=[0, 1], terms=[2])
+
+
+def matrix_loops(s: Loops) -> list[LoopNest]:
+    """Y: ... m n times k, the last axis of A, or the last but one where A is transposed."""
+    turned = s.node.attrs.get("transA", 0)
+    a = s.input(0)
+    return [[*s.output(), a[max(len(a) - 2, 0) if turned else -1]]]
+
+
+facts(
+    "Gemm",
+    known=OpFacts(
+        linear=LinearForm(convolves=False, output_axis=lambda node: 0 if node.attrs.get("transB", 0) else 1),
+        weights=(0, 1),
+        biases=(2,),
+        macs=matrix_loops,
+    ),
+)
 
 
 @rule("MatMul")
@@ -89,6 +154,12 @@ def matmul(op: Op) -> None:
     op.makes(factors=[0, 1])
 
 
+facts(
+    "MatMul",
+    known=OpFacts(linear=LinearForm(convolves=False, output_axis=lambda node: 1), weights=(0, 1), macs=matrix_loops),
+)
+
+
 @rule("Einsum")
 def einsum(op: Op) -> None:
     """The equation says it; axes under an ellipsis broadcast."""
@@ -109,6 +180,26 @@ def einsum(op: Op) -> None:
     op.put_out_all([letters[name] for name in _subscripts(result, len(op.out_shape()))])
     op.scales(Scaling.PRODUCT, weights=range(len(names)))
     op.makes(factors=range(len(names)))
+
+
+def _einsum_loops(s: Loops) -> list[LoopNest]:
+    """Every letter of the equation once (the operands multiplied in one go)."""
+    operands = s.node.attrs["equation"].replace(" ", "").partition("->")[0].split(",")
+    if len(operands) < 2:
+        return []
+    loops: dict[str, tuple[str, int]] = {}
+    for k, text in enumerate(operands):
+        before, dots, after = text.partition("...")
+        axes = s.input(k)
+        spread = [f"...{i}" for i in reversed(range(len(axes) - len(before) - len(after)))] if dots else []
+        for letter, axis in zip([*before, *spread, *after], axes, strict=True):
+            assert not isinstance(axis, int)
+            if letter not in loops or s.size(axis) > s.size(loops[letter]):
+                loops[letter] = axis
+    return [list(loops.values())]
+
+
+facts("Einsum", known=OpFacts(weights=range(len(string.ascii_letters)), macs=_einsum_loops))
 
 
 def _subscripts(text: str, rank: int) -> list[str]:

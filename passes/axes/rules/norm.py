@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from passes.axes.algebra import product
-from passes.axes.registry import rule
+from passes.axes.op_facts import ABSENT, ChannelAffine, Moves, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
+from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 
 
@@ -24,6 +28,16 @@ def batch_normalization(op: Op) -> None:
         for axis, letter in enumerate(letters[1 : 1 + len(op.shape(k))]):
             op.put(k, axis, letter)
     op.scales(Scaling.LINEAR, weights=[1, 4], offsets=[2, 3])
+
+
+def batchnorm_affine(graph: Graph, node: Node) -> ChannelAffine:
+    """The affine map of a BatchNormalization at inference (Ioffe & Szegedy 2015, Alg. 2)."""
+    scale, bias, mean, variance = (graph.array(name).astype(np.float64) for name in node.inputs[1:5])
+    a = scale / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
+    return ChannelAffine(a, bias - mean * a)
+
+
+facts("BatchNormalization", known=OpFacts(affine=batchnorm_affine))
 
 
 @rule("InstanceNormalization")
@@ -46,6 +60,9 @@ def group_normalization(op: Op) -> None:
         op.put(k, 0, letters["g"] if n == groups else product([letters["g"], letters["c"]]))
     op.freeze(letters["c"], "normalises over it")
     op.resize_attr("num_groups", letters["g"])
+
+
+facts("InstanceNormalization", "GroupNormalization", known=ABSENT)
 
 
 @rule("LayerNormalization", "RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN")
@@ -72,6 +89,10 @@ def layer_normalization(op: Op) -> None:
         op.freeze(letters[axis], "normalises over it")
 
 
+facts("LayerNormalization", "RMSNormalization", known=OpFacts(broadcasts=True))
+facts("LpNormalization", "MeanVarianceNormalization", "LRN", known=ABSENT)
+
+
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(op: Op) -> None:
     """The axis it sums over freezes; before opset 13 that is every axis from `axis` on."""
@@ -84,6 +105,11 @@ def softmax(op: Op) -> None:
         op.jumps()
 
 
+facts("Softmax", known=OpFacts(range=(0.0, 1.0)))
+facts("Hardmax", known=OpFacts(decides=True))
+facts("LogSoftmax", known=ABSENT)
+
+
 @rule("QuantizeLinear", "DequantizeLinear")
 def quantize(op: Op) -> None:
     """X, scale, zero point -> Y; a per-channel scale stands on `axis`. A scale of the channel would change the grid."""
@@ -93,3 +119,7 @@ def quantize(op: Op) -> None:
     for k in (1, 2):
         if op.has(k) and op.shape(k) and op.shape(k) != (1,):
             op.put(k, 0, letters[op.attr("axis", 1) % len(letters)])
+
+
+facts("QuantizeLinear", known=OpFacts(moves=Moves.QUANTISED, decides=True))
+facts("DequantizeLinear", known=OpFacts(moves=Moves.QUANTISED))

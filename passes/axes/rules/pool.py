@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from passes.axes import algebra as terms
 from passes.axes.algebra import Term
-from passes.axes.registry import rule
+from passes.axes.op_facts import ABSENT, Moves, OpFacts, Pool, PoolWindow
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
+from passes.axes.rules.layout import CARRIED
+from passes.axes.rules.linear import pads
+from passes.graph.model import Node
 from passes.interface.errors import Refusal
 
 
@@ -18,6 +24,19 @@ def pooling(op: Op) -> None:
     if len(op.node.outputs) > 1 and op.node.outputs[1]:
         raise Refusal("returns flat indices")
     op.scales(Scaling.LINEAR if "Average" in op.node.op else Scaling.HOMOGENEOUS)
+
+
+def _without_padding(node: Node) -> bool:
+    """Whether no zeros beside the data may count in a mean."""
+    return not (node.attrs.get("count_include_pad", 0) and (pads(node) or node.attrs.get("ceil_mode", 0)))
+
+
+facts("AveragePool", known=OpFacts(pool=Pool("mean", PoolWindow.KERNEL), hull=_without_padding, keeps_sign=True))
+facts("MaxPool", known=replace(CARRIED, pool=Pool("max", PoolWindow.KERNEL), decides=True))
+facts("LpPool", known=OpFacts(pool=Pool("norm", PoolWindow.KERNEL)))
+facts("GlobalAveragePool", known=replace(CARRIED, pool=Pool("mean", PoolWindow.ALL)))
+facts("GlobalMaxPool", known=replace(CARRIED, pool=Pool("max", PoolWindow.ALL)))
+facts("GlobalLpPool", known=OpFacts(pool=Pool("norm", PoolWindow.ALL)))
 
 
 _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
@@ -43,6 +62,16 @@ def reduction(op: Op) -> None:
         op.scales(Scaling.HOMOGENEOUS)
 
 
+facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES), sizing=(1,)))
+facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES), sizing=(1,)))
+facts("ReduceMin", known=replace(CARRIED, sizing=(1,)))
+facts(
+    "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
+    known=OpFacts(sizing=(1,)),
+)  # fmt: skip
+facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
+
+
 @rule("CumSum", "TopK", "Trilu")
 def ordered(op: Op) -> None:
     """What depends on the order along an axis freezes it; the others pass."""
@@ -66,12 +95,19 @@ def ordered(op: Op) -> None:
         op.makes(factors=[0])
 
 
+facts("TopK", known=OpFacts(decides=True, sizing=(1,)))
+facts("CumSum", "Trilu", known=OpFacts(sizing=(1,)))
+
+
 @rule("GridSample", "RoiAlign")
 def sampling(op: Op) -> None:
     """X: N C ... -> Y: M C ...; where to sample is a parameter."""
     op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
     op.scales(Scaling.HOMOGENEOUS)
     op.makes(factors=[0])
+
+
+facts("GridSample", "RoiAlign", known=ABSENT)
 
 
 @rule("Resize", "Upsample")
@@ -103,14 +139,18 @@ def resample(op: Op) -> None:
     op.makes(factors=[0])
 
 
+facts("Resize", known=OpFacts(sizing=(1, 2, 3)))
+facts("Upsample", known=OpFacts(sizing=(1,)))
+
+
 @rule("Pad")
 def pad(op: Op) -> None:
     """Padded axes freeze, unless constant zeros are appended: then the output is before + X + after, and may shrink."""
     shape, out = op.shape(0), op.out_shape()
-    pads = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
+    borders = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
-    before = dict(zip(axes, pads[: len(axes)], strict=True))
-    after = dict(zip(axes, pads[len(axes) :], strict=True))
+    before = dict(zip(axes, borders[: len(axes)], strict=True))
+    after = dict(zip(axes, borders[len(axes) :], strict=True))
     fill = op.value(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
     zeros = op.attr("mode", "constant") == "constant" and fill is not None and not np.any(fill)
     sizes: dict[int, tuple[Term | int, Term | int]] = {}
@@ -136,3 +176,6 @@ def pad(op: Op) -> None:
         else:
             op.resize_attrs("pads", [e for e in entries if e is not None])
     op.scales(Scaling.LINEAR if zeros else Scaling.NONE)
+
+
+facts("Pad", known=OpFacts(moves=Moves.PADDED, sizing=(1, 3)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from passes.axes.registry import rule
+from dataclasses import replace
+
+from passes.axes.loops import LoopNest, Loops
+from passes.axes.op_facts import Moves, OpFacts
+from passes.axes.registry import facts, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
 
@@ -34,6 +38,17 @@ def recurrent(op: Op) -> None:
     op.resize_attr("hidden_size", letters["h"])
 
 
+def _loops(s: Loops) -> list[LoopNest]:
+    """T N times W: d (z h) i, and T N times R: d (z h) h."""
+    steps = s.input(0)[:2]
+    return [steps + s.input(1), steps + s.input(2)]
+
+
+RECURRENT = OpFacts(weights=(1, 2), biases=(3,), macs=_loops)
+facts("RNN", "GRU", known=replace(RECURRENT, states=(5,)))
+facts("LSTM", known=replace(RECURRENT, states=(5, 6)))
+
+
 @rule("ReverseSequence")
 def reverse_sequence(op: Op) -> None:
     """X: ..., lens: N -> Y as X, each sample's first steps turned round; features pass."""
@@ -42,3 +57,6 @@ def reverse_sequence(op: Op) -> None:
         op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
     op.scales(Scaling.LINEAR)
     op.makes(factors=[0])
+
+
+facts("ReverseSequence", known=OpFacts(moves=Moves.PERMUTED))

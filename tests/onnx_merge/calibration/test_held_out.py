@@ -118,7 +118,7 @@ def test_a_fixed_batch():
 @pytest.mark.parametrize("total", [200, 56])
 def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, monkeypatch):
     """The first layer has use for twice as many: of 200 they come from the file, of 56 they are mirror images."""
-    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
     x, made = rows(total, 1, 8, 8), model(1, 8, 8, hidden=96)
     found = []
     for k, samples in enumerate((x, spoilt(x, to_load(40), 40)[0])):
@@ -132,7 +132,7 @@ def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, mon
 
 
 def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
     path = file_of(rows(200, 1, 8, 8), tmp_path)
     comparison = Comparison(model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU)
     measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
@@ -185,7 +185,7 @@ def test_inputs_that_hold_different_numbers_of_samples():
 
 
 def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr("onnx_merge.config.options.SAMPLES", 40)
+    monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
     path, x = file_of(rows(200, 1, 8, 8), tmp_path), rows(150, 1, 8, 8)
     np.savez(tmp_path / "l.npz", x=x, labels=np.arange(150) % 6)
     options = Options.make({"keep": 0.5, "calib": path, "labels": tmp_path / "l.npz"})

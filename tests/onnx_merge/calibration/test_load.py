@@ -8,7 +8,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from onnx_merge.calibration import load as calibration
+from onnx_merge.calibration import load as load_module
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
@@ -198,7 +198,7 @@ def test_made_up_and_none(monkeypatch):
     assert np.array_equal(load(None, photo, seed=1).feeds["image"], load(None, photo, seed=1).feeds["image"])
     assert load(None).source == "synthetic samples"
     assert load("none").feeds == {} and len(load("none")) == 0
-    monkeypatch.setattr(calibration, "SYNTHETIC_BYTES", 9000)
+    monkeypatch.setattr(load_module, "SYNTHETIC_BYTES", 9000)
     large = load("synthetic", image_input("N", 1, 16, 16), count=9)
     assert len(large) == 8 and large.notes == ("8 synthetic samples instead of 9: they are large",)
 
@@ -352,13 +352,13 @@ class TestSizes:
     def test_the_usual_ones_where_they_run(self):
         comparison = self.compare("net (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }", calib_samples=2)
         assert comparison.calibration().feeds["x"].shape == (2, 3, 224, 224)
-        assert comparison.notes == [] and len(comparison.assignments.found) >= 3
+        assert comparison.notes == () and len(comparison.assignments.found) >= 3
 
     def test_typical_ones_where_the_usual_do_not(self):
         comparison = self.compare(self.ROWS_48, calib_samples=2)
         assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 320)
         assert comparison.batch(4)["x"].shape == (4, 3, 48, 320)
-        assert comparison.notes == ["samples are made at x:1,3,48,320, since the model does not run at x:1,3,224,224"]
+        assert comparison.notes == ("samples are made at x:1,3,48,320, since the model does not run at x:1,3,224,224",)
 
     def test_the_largest_that_were_found_where_no_typical_ones_do(self):
         body = self.ROWS_48.replace("{0,3,48}", "{0,9,16}")
@@ -367,7 +367,7 @@ class TestSizes:
 
     def test_what_the_user_gave(self):
         comparison = self.compare(self.ROWS_48, calib_samples=2, input_shape=["x:1,3,48,64"])
-        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 64) and comparison.notes == []
+        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 64) and comparison.notes == ()
         with pytest.raises(UsageError, match="does not run at the sizes given, x:1,3,5,7"):
             self.compare(self.ROWS_48, input_shape=["x:1,3,5,7"])
 

@@ -18,11 +18,12 @@ import pytest
 from smallnet import names, network
 
 import onnx_merge
+from onnx_merge.cli import compress
 from onnx_merge.cli import main as cli
-from onnx_merge.compression import job
-from onnx_merge.compression import optimize as run
+from onnx_merge.cli.arguments import Parser
+from onnx_merge.compression import job, optimize
 from onnx_merge.compression.job import Job
-from onnx_merge.config.option_parsing import OPTION_NAMES
+from onnx_merge.config.options import OPTION_NAMES
 from onnx_merge.errors import UsageError
 from onnx_merge.io import save
 
@@ -101,7 +102,7 @@ def test_help_names_every_option_and_exit_code(capsys, monkeypatch):
 def test_command_line_and_options_have_the_same_names():
     options = {
         option.removeprefix("--").removeprefix("no-")
-        for action in cli._parser()._actions
+        for action in compress.parser()._actions
         for option in action.option_strings
         if option.startswith("--")
     }
@@ -225,7 +226,7 @@ def test_file_names_stand_anywhere(here):
     ],
 )
 def test_outputs_are_checked_before_the_work(here, capsys, monkeypatch, output, said):
-    monkeypatch.setattr(run, "load_source", None)
+    monkeypatch.setattr(optimize, "load_source", None)
     (here / "link.onnx").symlink_to(here / "in.onnx")
     (here / "there.onnx").write_text("precious")
     before = {path.name: sha(path) for path in here.iterdir()}
@@ -442,7 +443,7 @@ def test_a_narrow_encoding(here, monkeypatch):
 
 
 def test_the_parser_raises_instead_of_leaving():
-    parser = cli.Parser()
+    parser = Parser()
     parser.add_argument("--n", type=int)
     with pytest.raises(UsageError, match="--n: invalid int value: 'x'"):
         parser.parse_args(["--n", "x"])

@@ -11,7 +11,7 @@ import onnx.parser
 import pytest
 
 import onnx_merge
-from onnx_merge.compression import optimize as run
+from onnx_merge.compression import optimize as optimize_module
 from onnx_merge.compression.job import Job
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.errors import (
@@ -422,7 +422,7 @@ def test_shapes_that_need_a_run_do_not_stop_the_channels():
 
 def test_progress_names_the_stages(source):
     stages = []
-    run.run(source, None, onnx_merge.Options(keep=0.5), progress=stages.append)
+    optimize_module.run(source, None, onnx_merge.Options(keep=0.5), progress=stages.append)
     assert stages[0] == "load" and stages[-1] == "save" and "plan" in stages
 
 

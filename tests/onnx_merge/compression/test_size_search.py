@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.splits import held_rows
-from onnx_merge.compression import job
-from onnx_merge.compression import size_search as search
+from onnx_merge.compression import job, size_search
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.compression.size_search import FINEST, NEAR, TRIALS, NoChannelRemovedError, Trial, _bisect
 from onnx_merge.config.options import Options
@@ -172,7 +171,7 @@ def made_up(monkeypatch, value):
     def measure(comparison):
         return Drop(lambda result: value(share_of_macs(before, result.model)), "points are lost")
 
-    monkeypatch.setattr(search, "drop_measure", measure)
+    monkeypatch.setattr(size_search, "drop_measure", measure)
 
 
 def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
@@ -199,7 +198,7 @@ def proportional(monkeypatch):
         asked.append(base + (1 - base) * share_of_macs(before, after))
         return asked[-1]
 
-    monkeypatch.setattr(search, "latency_ratio", ratio)
+    monkeypatch.setattr(size_search, "latency_ratio", ratio)
     return asked
 
 
@@ -255,7 +254,7 @@ def coarse(channels, beside):
 @pytest.fixture
 def fates(monkeypatch):
     """What became of every size that was tried, in turn."""
-    found, shrunk = [], search._shrunk
+    found, shrunk = [], size_search._shrunk
 
     def recording(*arguments):
         try:
@@ -265,7 +264,7 @@ def fates(monkeypatch):
             found[-1] = type(error).__name__
             raise
 
-    monkeypatch.setattr(search, "_shrunk", recording)
+    monkeypatch.setattr(size_search, "_shrunk", recording)
     return found
 
 
@@ -289,7 +288,7 @@ def test_a_drop_is_kept_to_where_few_sizes_can_be_reached(monkeypatch, fates):
     def measure(comparison):
         return Drop(lambda result: 10 * (1 - share_of_macs(model, result.model)), "points are lost")
 
-    monkeypatch.setattr(search, "drop_measure", measure)
+    monkeypatch.setattr(size_search, "drop_measure", measure)
     _, result = optimize(model, max_drop=2, **PLAIN)
     assert result.after.macs / result.before.macs == pytest.approx(0.802, abs=1e-3)
     assert fates[:2] == ["NotCompressibleError", "NotCompressibleError"] and "SizeGapError" in fates

@@ -6,8 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from onnx_merge.config.option_parsing import OPTION_NAMES
-from onnx_merge.config.options import BUDGETS, Options
+from onnx_merge.config.options import BUDGETS, OPTION_NAMES, Options
 from onnx_merge.errors import InputError, UsageError
 
 

@@ -183,6 +183,20 @@ def test_decisions_on_what_overflows():
     assert "tensor 'r' of MatMul is the first that moved, by 5.0e-01 of its norm" in wrong
 
 
+def test_decisions_on_what_overflows_by_fewer_channels():
+    """Which cannot be told from each other, since the result has fewer of them."""
+    body = """net (float[N,6] x) => (float[N,3] y) <float k = {0.1}, float[3] m = {0.3, 0.7, 0.4}>
+              { a = MatMul(x, w)  e = Exp(a)  s = MatMul(e, u)  g = Greater(s, k)  h = Where(g, s, k)
+                r = MatMul(h, v)  y = Mod<fmod=1>(r, m) }"""
+    w, u, v = rng_weights(6, 5) * np.float32(0.05), rng_weights(5, 4, seed=1), rng_weights(4, 3, seed=2)
+    w[:, 0], u[0], u[:, 1] = 6, 0, u[:, 0]
+    fewer = np.delete(u[1:], 1, axis=1)
+    original = model(body, w=w, u=u, v=v)
+    joined = np.stack([v[0] + v[1], v[2], v[3]])
+    assert check(original, model(body, w=w[:, 1:], u=fewer, v=joined)) == []
+    assert "moved" in moved(original, model(body, w=w[:, 1:], u=fewer, v=v[1:]))
+
+
 def test_an_ill_conditioned_model_of_whole_numbers():
     """Which cannot be rounded: the table's entries are."""
     steep = "net (int64[N,64] x) => (float[N,64,4] y) { t = Gather(w, x)  a = Mul(t, k)  b = Mul(a, l)  y = Sin(b) }"

@@ -6,8 +6,7 @@ import pytest
 
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.fidelity import accuracy, fidelity
-from onnx_merge.runtime import batching
-from onnx_merge.runtime import session as runtime
+from onnx_merge.runtime import batching, session
 from onnx_merge.runtime.batching import BatchSize, batches
 from onnx_merge.runtime.session import Session, TensorInfo
 
@@ -170,4 +169,4 @@ def test_inputs_that_share_no_batch_are_one_run():
 
 
 def test_the_provider_is_reported():
-    assert fidelity(linear(), linear(), feeds(2), runtime.CPU).provider == "cpu"
+    assert fidelity(linear(), linear(), feeds(2), session.CPU).provider == "cpu"

@@ -11,7 +11,7 @@ import pytest
 
 from onnx_merge.calibration.splits import held_rows
 from onnx_merge.cli import main as cli
-from onnx_merge.compression import promise_search as promised
+from onnx_merge.compression import promise_search
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
@@ -47,8 +47,8 @@ def made_up(monkeypatch, loss):
         asked.append(share_of_macs(session.model))
         return loss(asked[-1])
 
-    monkeypatch.setattr(promised, "paired", lambda comparison: Paired("accuracy", AccuracyLoss(0, 0, 500), lost))
-    monkeypatch.setattr(promised, "Session", lambda model, *_, **__: type("Held", (), {"model": model}))
+    monkeypatch.setattr(promise_search, "paired", lambda comparison: Paired("accuracy", AccuracyLoss(0, 0, 500), lost))
+    monkeypatch.setattr(promise_search, "Session", lambda model, *_, **__: type("Held", (), {"model": model}))
     return asked
 
 
@@ -80,7 +80,7 @@ def test_no_size_passes(monkeypatch, tmp_path):
 
 
 def test_labelled_samples_are_divided_for_the_layers_and_for_the_promise(monkeypatch):
-    monkeypatch.setattr(promised, "LADDER", (0.8, 0.6, 0.4))
+    monkeypatch.setattr(promise_search, "LADDER", (0.8, 0.6, 0.4))
     model, result = optimize(
         DIGITS, max_drop=5, confidence=0.9, labels=LABELS, calib_samples=64, allocation="uniform", align=1, select="l1"
     )

@@ -18,7 +18,7 @@ from onnx_merge import inspect_model, optimize
 from onnx_merge.cli import main as cli
 from onnx_merge.compression.reasons import general
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.inspection import inspect as inspecting
+from onnx_merge.inspection import inspect
 from onnx_merge.inspection.table import render
 from onnx_merge.report.columns import fitted_table, squeezed
 
@@ -447,7 +447,7 @@ def test_arguments_that_make_no_sense(here, capsys, arguments, said):
 
 
 def test_a_traceback_only_for_those_who_ask(here, capsys, monkeypatch):
-    monkeypatch.setattr(inspecting, "analyse", None)
+    monkeypatch.setattr(inspect, "analyse", None)
     assert failure(capsys, "inspect", "in.onnx")[0] == 1
     assert cli.main(["inspect", "in.onnx", "-v"]) == 1
     assert "Traceback" in capsys.readouterr().err

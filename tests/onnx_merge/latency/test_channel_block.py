@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.latency import channel_block as alignment
+from onnx_merge.latency import channel_block
 from onnx_merge.latency.channel_block import (
     WIDTH,
     ChannelBlock,
@@ -95,7 +95,7 @@ def test_instruction_sets():
 
 
 def test_cuda_is_not_measured(monkeypatch):
-    monkeypatch.setattr(alignment, "time_widths", None)
+    monkeypatch.setattr(channel_block, "time_widths", None)
     cuda = ProviderChoice("cuda", "asked for")
     assert preferred_block(cuda).size == preferred_block(cuda, half=True).size == 8
     assert preferred_block(cuda, half=True).reason == "tensor cores work in blocks of 8 channels (float16)"
@@ -108,19 +108,19 @@ def test_it_is_measured_once(monkeypatch):
         calls.append(widths)
         return times(lambda width: padded(width, 16))
 
-    monkeypatch.setattr(alignment, "time_widths", measure)
-    alignment._cpu_block.cache_clear()
+    monkeypatch.setattr(channel_block, "time_widths", measure)
+    channel_block._cpu_block.cache_clear()
     try:
         assert preferred_block(CPU) == preferred_block(ProviderChoice("cpu", "no NVIDIA device"), half=True)
         assert preferred_block(CPU).size == 16 and len(calls) == 1
     finally:
-        alignment._cpu_block.cache_clear()
+        channel_block._cpu_block.cache_clear()
 
 
 def test_the_stack_runs(monkeypatch):
-    monkeypatch.setattr(alignment, "interleaved", partial(interleaved, max_rounds=5))
+    monkeypatch.setattr(channel_block, "interleaved", partial(interleaved, max_rounds=5))
     found = time_widths([8, 6])
     assert list(found) == [8, 6] and all(len(v) == 5 and min(v) > 0 for v in found.values())
-    onnx.checker.check_model(onnx.ModelProto.FromString(alignment._stack(6)), full_check=True)
-    values = Session(alignment._stack(6)).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
+    onnx.checker.check_model(onnx.ModelProto.FromString(channel_block._stack(6)), full_check=True)
+    values = Session(channel_block._stack(6)).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
     np.testing.assert_allclose(values[..., 4:-4, 4:-4], 1, rtol=1e-5)

@@ -19,7 +19,7 @@ from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.metrics.metric import UserMetric, check_sendable, metric_of
 from onnx_merge.runtime.session import CPU, Session
 from onnx_merge.sweeping import candidates, executors
-from onnx_merge.sweeping import sweep as sweeping
+from onnx_merge.sweeping import sweep as sweep_module
 from onnx_merge.sweeping.sweep import sweep
 
 pytestmark = pytest.mark.usefixtures("forgets_modules")
@@ -266,7 +266,7 @@ def test_a_job_that_was_sent_measures_the_same(here, samples, counting, monkeypa
             return super().run(job, keeps)
 
     options = Options.make({"keep": 1, "labels": "data.npz", "metric": "mine.py:error", **PLAIN})
-    found = sweeping.run("in.onnx", "out", options, (0.3, 0.6), contextlib.nullcontext(Spy()))
+    found = sweep_module.run("in.onnx", "out", options, (0.3, 0.6), contextlib.nullcontext(Spy()))
     (here / "other").mkdir()
     monkeypatch.chdir(here / "other")
     for point in found.points:

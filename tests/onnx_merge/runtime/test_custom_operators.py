@@ -15,7 +15,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.io.model_source import load_source
-from onnx_merge.runtime import session as runtime
+from onnx_merge.runtime import session
 from onnx_merge.runtime.custom_operators import foreign_operators, library_path
 from onnx_merge.runtime.session import CPU, Session, custom_operators
 from onnx_merge.sweeping.candidates import Candidate, pack, run_packed
@@ -57,7 +57,7 @@ def test_every_session_knows_them(library, monkeypatch):
     path, count = library
     made = []
     first = Session.__init__
-    monkeypatch.setattr(runtime.Session, "__init__", lambda self, *a, **k: (made.append(1), first(self, *a, **k))[1])
+    monkeypatch.setattr(session.Session, "__init__", lambda self, *a, **k: (made.append(1), first(self, *a, **k))[1])
     optimize(network(), keep=0.5, method="merge", custom_ops=[path])
     assert count() == len(made) + 1 > 4  # once to see that it is one
     before = count()

@@ -12,7 +12,7 @@ import pytest
 
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.io import save
-from onnx_merge.runtime import session as runtime
+from onnx_merge.runtime import session as session_module
 from onnx_merge.runtime.session import ProviderChoice, Session, TensorInfo, available_provider
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -29,14 +29,14 @@ RESHAPE = "net (float[N,4] x) => (float[A,4] y) <int64[2] shape = {3,4}> { h = R
 @pytest.fixture
 def fresh_search():
     """The search for CUDA runs anew, and what it finds here is forgotten afterwards."""
-    runtime._cuda.cache_clear()
+    session_module._cuda.cache_clear()
     yield
-    runtime._cuda.cache_clear()
+    session_module._cuda.cache_clear()
 
 
 def test_importing_the_module_does_not_import_onnxruntime():
     code = "import sys, onnx_merge.evaluation.fidelity; sys.exit('onnxruntime' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(runtime.__file__).parents[1]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(session_module.__file__).parents[1]).returncode == 0
 
 
 @pytest.mark.parametrize("form", ["proto", "bytes", "path", "str"])
@@ -53,7 +53,7 @@ def test_a_model_in_every_form(tmp_path, form):
 
 def test_large_models_go_through_a_file_that_goes_with_the_session(tmp_path, monkeypatch):
     monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
-    monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(session_module.tempfile, "tempdir", str(tmp_path))
     m = model("net (float[N,400] x) => (float[N,2] y) { y = MatMul(x, w) }")
     m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 2), np.float32), "w"))
     session = Session(m)
@@ -73,7 +73,7 @@ def test_inputs_and_outputs_as_declared():
         TensorInfo("c", np.dtype(bool), (2,)),
         TensorInfo("d", np.dtype(object), ("N",)),
         TensorInfo("e", np.dtype(np.float64), ()),
-        TensorInfo("f", runtime.BFLOAT16, ("M",)),
+        TensorInfo("f", session_module.BFLOAT16, ("M",)),
     )
     assert session.outputs == (TensorInfo("y", np.dtype(np.uint8), ("N", 4, None)),)
 
@@ -100,7 +100,7 @@ def test_bfloat16_goes_in_and_comes_out():
     x = np.array([[1.5, -2], [0, 3]], ml_dtypes.bfloat16)
     result = session.run({"x": x})
     np.testing.assert_array_equal(result["y"], x.astype(np.float32))
-    assert result["z"].dtype == runtime.BFLOAT16
+    assert result["z"].dtype == session_module.BFLOAT16
     np.testing.assert_array_equal(result["z"], x)
     assert session.run({"x": x[:0]})["z"].shape == (0, 2)
 
@@ -135,12 +135,12 @@ def test_a_model_that_does_not_load_is_one_line_and_prints_nothing(source, capfd
 
 def test_without_onnxruntime(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    runtime._onnxruntime.cache_clear()
+    session_module._onnxruntime.cache_clear()
     try:
         with pytest.raises(OnnxMergeError, match="reinstall"):
             Session(model(RELU))
     finally:
-        runtime._onnxruntime.cache_clear()
+        session_module._onnxruntime.cache_clear()
 
 
 def test_the_cpu_is_always_there():
@@ -148,7 +148,7 @@ def test_the_cpu_is_always_there():
 
 
 def test_no_device(monkeypatch, fresh_search, capfd):
-    monkeypatch.setattr(runtime, "_first_device", lambda: "")
+    monkeypatch.setattr(session_module, "_first_device", lambda: "")
     assert available_provider("auto") == ProviderChoice("cpu", "no NVIDIA device")
     with pytest.raises(UsageError, match="no NVIDIA device"):
         available_provider("cuda")
@@ -156,21 +156,21 @@ def test_no_device(monkeypatch, fresh_search, capfd):
 
 
 def test_the_driver_is_asked_in_silence(capfd):
-    assert isinstance(runtime._first_device(), str)
+    assert isinstance(session_module._first_device(), str)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_device_whose_libraries_are_missing_is_found_out_in_silence(monkeypatch, fresh_search, capfd):
     """On a machine without CUDA, everything that onnxruntime says when it fails to load its provider is suppressed."""
-    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
     choice = available_provider("auto")
     assert choice.name == "cuda" or "Some GPU is here, but" in choice.reason
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_cpu_build_of_onnxruntime(monkeypatch, fresh_search):
-    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
-    monkeypatch.setattr(runtime._onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(session_module._onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UsageError, match="install onnxruntime-gpu"):
         available_provider("cuda")
 
@@ -186,15 +186,15 @@ def test_a_working_device(monkeypatch, fresh_search):
         def run(self, feeds):
             return {"y": 2 * feeds["x"]}
 
-    monkeypatch.setattr(runtime, "_first_device", lambda: "Some GPU")
-    monkeypatch.setattr(runtime, "Session", Probe)
-    monkeypatch.setattr(runtime._onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(runtime._onnxruntime(), "preload_dlls", lambda: print("noise"))
+    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(session_module, "Session", Probe)
+    monkeypatch.setattr(session_module._onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(session_module._onnxruntime(), "preload_dlls", lambda: print("noise"))
     assert available_provider("auto") == available_provider("cuda") == ProviderChoice("cuda", "Some GPU")
 
 
 def test_silence_ends_where_it_should(capfd):
-    with runtime._silence():
+    with session_module._silence():
         print("nothing")
         print("nothing", file=sys.stderr)
         subprocess.run("echo nothing; echo nothing >&2", shell=True, check=True)

@@ -14,8 +14,7 @@ import pytest
 
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.sweeping import cluster, executors
-from onnx_merge.sweeping import sweep as sweeping
+from onnx_merge.sweeping import cluster, executors, sweep
 from onnx_merge.sweeping.files import shares
 
 distributed = pytest.importorskip("distributed")
@@ -31,7 +30,7 @@ PATIENCE = 120
 def swept(folder, where, progress=lambda stage: None):
     """Hashes of the models that a sweep wrote to ``folder``."""
     options = Options.make({"keep": 1, "align": 8, "calib_samples": 64})
-    found = sweeping.run(DIGITS, folder, options, KEEPS, where, progress=progress)
+    found = sweep.run(DIGITS, folder, options, KEEPS, where, progress=progress)
     assert [(p.keep, p.status, p.reason) for p in found.points] == [(keep, "done", None) for keep in KEEPS]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.onnx"))}
 

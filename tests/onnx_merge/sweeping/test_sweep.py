@@ -20,8 +20,7 @@ from onnx_merge.cli import main as cli
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, UsageError
 from onnx_merge.io import save
-from onnx_merge.sweeping import candidates, executors
-from onnx_merge.sweeping import sweep as sweeping
+from onnx_merge.sweeping import candidates, executors, sweep
 from onnx_merge.sweeping.files import shares
 
 ROOT = Path(__file__).parents[3]
@@ -69,7 +68,7 @@ def test_processes_give_what_one_gives(tmp_path):
 
     def swept(name, where):
         options = Options.make({"keep": 1, "align": 1, "calib_samples": 32})
-        return sweeping.run(network(), tmp_path / name, options, shares(0.25, 0.75, 3), where)
+        return sweep.run(network(), tmp_path / name, options, shares(0.25, 0.75, 3), where)
 
     one = swept("one", contextlib.nullcontext(executors.InProcess(executors.share_of_cores(2))))
     two = swept("two", executors.executor(2))
@@ -91,7 +90,7 @@ def test_a_job_that_was_sent_gives_the_same(here):
     rng = np.random.default_rng(0)
     samples = ({"x": rng.standard_normal((1, 16)).astype(np.float32)} for _ in range(64))
     options = Options.make({"keep": 1, "align": 1, "calib": samples})
-    sweeping.run("in.onnx", "out", options, (0.3, 0.6), contextlib.nullcontext(Spy()), progress=print)
+    sweep.run("in.onnx", "out", options, (0.3, 0.6), contextlib.nullcontext(Spy()), progress=print)
     packed = candidates.pack(jobs[0])
     for keep in (0.6, 0.3, 0.6):
         result = candidates.run_packed(packed, candidates.Candidate(keep))
@@ -101,11 +100,11 @@ def test_a_job_that_was_sent_gives_the_same(here):
 
 
 def test_statistics_are_found_once(here, monkeypatch):
-    from passes.reconstruction import weight_variants as views
+    from passes.reconstruction import weight_variants
 
     asked = []
-    real = views.observe_channels
-    monkeypatch.setattr(views, "observe_channels", lambda *a: asked.append(a) or real(*a))
+    real = weight_variants.observe_channels
+    monkeypatch.setattr(weight_variants, "observe_channels", lambda *a: asked.append(a) or real(*a))
     onnx_merge.sweep("in.onnx", "out", steps=4, align=1)
     assert len(asked) == 1
 
@@ -210,7 +209,7 @@ def test_files_that_exist_are_refused_before_the_work(here, capsys, monkeypatch,
     (here / "out").mkdir()
     (here / "out" / name).write_text("precious")
     with monkeypatch.context() as patched:
-        patched.setattr(sweeping, "load_source", None)
+        patched.setattr(sweep, "load_source", None)
         code, message = failure(capsys, "in.onnx", "-o", "out")
     assert code == 2 and f"out/{name} exists: choose another name, or replace it with --force" in message
     assert (here / "out" / name).read_text() == "precious" and names(here / "out") == [name]

@@ -8,10 +8,12 @@ from allocatekit import NETS, chosen, compressed, costs, drafted, kept, left, mo
 from netkit import array_of, net, shape_of
 
 from passes.allocation.losses import Losses
+from passes.compress.scope import group_scope
 from passes.interface.errors import RunError
 from passes.pipeline import Compressor
 from passes.settings.blocks import Blocks
 from passes.settings.target import Target
+from passes.settings.tuning import SensitivityTuning, Tuning
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -57,9 +59,9 @@ def study_of(name="chain", model=None):
     """(study, groups that may shrink, their losses) as method reconstruct finds them."""
     model = model or model_of(name)
     study = Compressor(model, samples=samples_for(model))
-    view = next(iter(study._views))
+    view = next(iter(study.variants))
     live = [g for g in study.analysis.groups if not g.frozen]
-    planner = study._allocator(chosen(), view, study._scope(chosen())).planner
+    planner = study.planners.allocator(chosen(), view, group_scope(study.analysis, chosen())).planner
     return study, live, Losses(planner, view, len(live))
 
 
@@ -114,13 +116,13 @@ def test_a_study_gives_what_a_fresh_start_gives_in_any_order():
             assert made.SerializeToString(deterministic=True) == wanted[i], SETTINGS[i]
 
 
-def test_a_study_measures_alike_whatever_it_was_asked_first(monkeypatch):
+def test_a_study_measures_alike_whatever_it_was_asked_first():
     """Large models are measured at fewer widths, however few groups the first question was about."""
     model = model_of()
-    monkeypatch.setattr("passes.allocation.sensitivity.WORK", 35.0 * costs(model)[0])
-    study = Compressor(model, samples=samples_for(model))
+    tuning = Tuning(sensitivity=SensitivityTuning(multiply_adds=35.0 * costs(model)[0]))
+    study = Compressor(model, samples=samples_for(model), tuning=tuning)
     study.compress(chosen(keep=0.5, exclude=("^[ab]$",), draft=True))
-    again, fresh = study.compress(chosen(keep=0.5, draft=True)), drafted(model, keep=0.5)
+    again, fresh = study.compress(chosen(keep=0.5, draft=True)), drafted(model, tuning=tuning, keep=0.5)
     assert again.model == fresh.model
     assert again.allocation.free_loss == fresh.allocation.free_loss
 

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.allocation.loss_curves import STEEPEST, TINY, hull, predicted_loss
+from passes.allocation.loss_curves import hull, predicted_loss
+from passes.settings.tuning import TUNING
 
+LIMITS = TUNING.allocation
 SHARES = st.lists(st.floats(0, 1), min_size=2, max_size=24).map(lambda s: np.array(sorted(s, reverse=True)))
 
 
@@ -82,7 +84,7 @@ def test_two_measurements_give_a_power_of_it():
 def test_beyond_the_measurements_the_power_has_limits():
     """It is the last two points' own, but not below 1 nor above the steepest."""
     for measured, power in (
-        ({2: 0.1, 1: 0.1 * 2**5}, STEEPEST),
+        ({2: 0.1, 1: 0.1 * 2**5}, LIMITS.steepest_power),
         ({2: 0.1, 1: 0.1 * 2**0.5}, 1.0),
         ({2: 0.1, 1: 0.4}, 2),
     ):
@@ -104,7 +106,7 @@ def test_a_loss_that_rises_with_the_width_counts_for_the_narrower_too():
 
 def test_what_is_not_missed_at_all():
     loss = predicted_loss(LOST, {2: 0.0})
-    assert loss[2] == pytest.approx(TINY) and loss[-1] == 0 and loss[0] < 1e-8
+    assert loss[2] == pytest.approx(LIMITS.least_loss) and loss[-1] == 0 and loss[0] < 1e-8
 
 
 def test_outputs_that_are_lost_altogether():

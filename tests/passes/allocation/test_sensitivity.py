@@ -6,12 +6,12 @@ from architectures import ARCHITECTURES
 from netkit import engine, feeds, net, observer
 from unitkit import Quiet
 
-from passes.allocation import sensitivity as sensitivity_module
-from passes.allocation.sensitivity import SHARES, Sensitivity
+from passes.allocation.sensitivity import Sensitivity
 from passes.analysis.analyse import analyse
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant
+from passes.settings.tuning import TUNING, SensitivityTuning
 from passes.surgery.apply_plan import unshrunk_twin
 
 
@@ -83,12 +83,11 @@ def test_outputs_that_do_not_vary_do_not_count():
     assert alone["b"] == Sensitivity(view, len(live)).alone(planner, live)["b"]
 
 
-def test_where_runs_are_dear_fewer_widths_and_samples_are_measured(monkeypatch):
+def test_where_runs_are_dear_fewer_widths_and_samples_are_measured():
     view, live, _ = known(net(CHAIN, **SIZES), count=256)
     of = Sensitivity(view, len(live))
-    assert of.shares == SHARES and sum(len(f["x"]) for f in of._feeds) == 64
-    monkeypatch.setattr("passes.allocation.sensitivity.WORK", 1.0)
-    of = Sensitivity(view, len(live))
+    assert of.shares == TUNING.sensitivity.shares and sum(len(f["x"]) for f in of._feeds) == 64
+    of = Sensitivity(view, len(live), SensitivityTuning(multiply_adds=1.0))
     assert of.shares == (0.5,) and sum(len(f["x"]) for f in of._feeds) == 8
 
 
@@ -106,8 +105,8 @@ def test_an_output_that_nothing_reads_is_not_made_again():
     assert found["c"][4] == pytest.approx(sensitivity.together(planner, live, {"c": 4}), rel=1e-6)
 
 
-def test_outputs_in_blocks_lose_the_same(monkeypatch):
+def test_outputs_in_blocks_lose_the_same():
     view, live, planner = known(net(EARLY, **EARLY_SIZES))
     whole = Sensitivity(view, len(live)).together(planner, live, {"a": 5})
-    monkeypatch.setattr(sensitivity_module, "BLOCK", 24)
-    assert Sensitivity(view, len(live)).together(planner, live, {"a": 5}) == pytest.approx(whole, rel=1e-12)
+    blocked = Sensitivity(view, len(live), SensitivityTuning(block=24))
+    assert blocked.together(planner, live, {"a": 5}) == pytest.approx(whole, rel=1e-12)

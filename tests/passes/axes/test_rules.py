@@ -1,30 +1,13 @@
 """What each op rule ties and what it freezes; the tables stand in `support/rules_*.py`, one for each family."""
 
 import pytest
-import rules_attention
-import rules_elementwise
-import rules_layout
-import rules_linear
-import rules_norm
-import rules_pool
-import rules_recurrent
+from families import CASES, FIRING
 from rulekit import reasons, scaling_of, types
 
 from passes.axes.registry import rules
 
-FAMILIES = (
-    rules_attention,
-    rules_elementwise,
-    rules_layout,
-    rules_linear,
-    rules_norm,
-    rules_pool,
-    rules_recurrent,
-)
-CASES = [case for family in FAMILIES for case in family.CASES]
 
-
-@pytest.mark.parametrize("case", [c for c in CASES if c.fires], ids=lambda c: c.id)
+@pytest.mark.parametrize("case", FIRING, ids=lambda c: c.id)
 def test_fires(case):
     typing = case.typing()
     names = [part.split(":")[0] for part in case.expected.split("; ")]
@@ -43,5 +26,5 @@ def test_freezes(case):
 def test_every_rule_is_tested():
     ops = {op for domain, op in rules() if domain == ""}
     assert len(ops) == len(rules()), "the tables know the standard domain only"
-    assert ops <= {case.op for case in CASES if case.fires}
+    assert ops <= {case.op for case in FIRING}
     assert ops <= {case.op for case in CASES if not case.fires}

@@ -3,25 +3,15 @@
 import copy
 
 import pytest
-import rules_attention
-import rules_elementwise
-import rules_layout
-import rules_linear
-import rules_norm
-import rules_pool
-import rules_recurrent
+from families import ALL_DATA, FIRING, MAKERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from makers import ALL_DATA, MAKERS
 from netgrow import networks
 from netgrow_check import Tally, lossless_check, observer
 from netkit import net
 from scaledkit import MULTIPLE, loses_nothing, merges_exactly, planted_everywhere, plantings
 
 from passes.axes.registry import rules
-
-FAMILIES = (rules_attention, rules_elementwise, rules_layout, rules_linear, rules_norm, rules_pool, rules_recurrent)
-CASES = [case for family in FAMILIES for case in family.CASES if case.fires]
 
 
 def planted(model, observed):
@@ -36,7 +26,7 @@ def planted(model, observed):
     return found
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", FIRING, ids=lambda case: case.id)
 def test_on_the_way(case):
     inputs, frame, weights = case.frame
     dims = ",".join("abcdef"[: len(case.typing().axes["y"])])
@@ -73,4 +63,4 @@ def test_every_rule_is_tested():
     makers = {maker.op for maker in MAKERS} - {"Cast"}
     assert not makers & ALL_DATA
     assert makers | ALL_DATA | {"Cast"} == {op for _, op in rules()}
-    assert {op for _, op in rules()} <= {case.op for case in CASES}
+    assert {op for _, op in rules()} <= {case.op for case in FIRING}

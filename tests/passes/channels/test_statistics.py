@@ -11,8 +11,8 @@ from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
+from passes.settings.tuning import TUNING
 from passes.statistics.moments import channel_sums, halves_of
-from passes.statistics.observer import PLENTY
 from passes.statistics.segmented_execution import SegmentedRun
 
 POOLED = """net (float[N,6,4,4] x) => (float[N,5] y) {
@@ -78,7 +78,7 @@ def test_where_samples_are_plenty_that_makes_no_difference():
     body = body.replace("f = Flatten(p)  y = Gemm<transB=1>(f, y_w)", "y = Conv(p, y_w)")
     view, (group,), planner = found(net(body, a_w=(4, 6, 1, 1), y_w=(5, 4, 1, 1)), images(40), 10)
     (seen,) = view.knowledge([group])["a"].values()
-    assert seen.independent >= 4 * PLENTY and seen.without is None
+    assert seen.independent >= 4 * TUNING.statistics.ample_samples and seen.without is None
     assert planner.unbiased.ranking(group) is planner.ranking(group)
 
 

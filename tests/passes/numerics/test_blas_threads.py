@@ -7,7 +7,8 @@ import sys
 import pytest
 from threadpoolctl import threadpool_info
 
-from passes.numerics.blas_threads import THREADED, WAIT, threads_alternating, threads_for
+from passes.numerics.blas_threads import WAIT, threads_alternating, threads_for
+from passes.numerics.tuning import NUMERICS
 
 
 def after(imports, **given):
@@ -43,8 +44,8 @@ def test_where_they_wait_long_there_is_one(monkeypatch, waiting):
         monkeypatch.setenv(WAIT, waiting)
     with threads_alternating():
         assert most_threads() == (before if waiting else 1)
-        with threads_for(THREADED):
+        with threads_for(NUMERICS.linear_algebra.threaded_unknowns):
             assert most_threads() == (before if waiting else 1)
-        with threads_for(THREADED - 1):
+        with threads_for(NUMERICS.linear_algebra.threaded_unknowns - 1):
             assert most_threads() == 1
     assert most_threads() == before

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
-from passes.numerics import gauss_newton as descent
 from passes.numerics.gauss_newton import Affine, StepMetric, descend
 from passes.numerics.ridge import sizes
+from passes.numerics.tuning import GaussNewtonTuning
 
+THOROUGH = GaussNewtonTuning(least_gain=0.0)
+"""Steps follow however little the last one gained."""
 TINY = 1e-12
 
 
@@ -42,12 +44,6 @@ def data():
     return p, p @ rng.standard_normal((6, 4)) + [1, -2, 0.5, 7] + rng.standard_normal((200, 4))
 
 
-@pytest.fixture
-def thorough(monkeypatch):
-    """Steps follow however little the last one gained."""
-    monkeypatch.setattr(descent, "MIN_GAIN", 0.0)
-
-
 def lstsq(p, y):
     return np.linalg.lstsq(p, y, rcond=None)[0].T
 
@@ -68,11 +64,11 @@ def test_a_block_without_bias_keeps_it_zero(data):
     assert not best.bias.any() and best.weights.any()
 
 
-def test_damped_it_is_a_ridge_toward_the_start(data, thorough):
+def test_damped_it_is_a_ridge_toward_the_start(data):
     p, y = data
     rng = np.random.default_rng(1)
     start, m = Affine(rng.standard_normal((4, 6)), rng.standard_normal(4)), metric(p, damping=0.3)
-    (best,), _ = descend([start], [m], *linear(p, y), 20)
+    (best,), _ = descend([start], [m], *linear(p, y), 20, THOROUGH)
     centred = p - p.mean(0)
     np.testing.assert_allclose(m.ridge, 0.3 * (centred**2).sum(0), rtol=1e-5)
     tall = np.concatenate([centred, np.diag(np.sqrt(m.ridge))])
@@ -81,13 +77,13 @@ def test_damped_it_is_a_ridge_toward_the_start(data, thorough):
     np.testing.assert_allclose(p.mean(0) @ best.weights.T + best.bias, y.mean(0), rtol=1e-5)
 
 
-def test_what_comes_behind_weighs_the_ridge(data, thorough):
+def test_what_comes_behind_weighs_the_ridge(data):
     """S W G + (S + damping diag S) (W - W0) R is the normal equation."""
     p, y = data
     mix = np.random.default_rng(2).standard_normal((5, 4))
     outer, damping = mix.T @ mix, 0.2
     m, start = metric(p, outer, damping), zeros(4, 6)
-    (best,), _ = descend([start], [m], *linear(p, y, mix), 60)
+    (best,), _ = descend([start], [m], *linear(p, y, mix), 60, THOROUGH)
     centred = p - p.mean(0)
     damped = outer + damping * np.diag(sizes(np.diag(outer)))
     np.testing.assert_allclose(m.outer, damped)
@@ -168,10 +164,10 @@ def metrics_at(start, x, forward, damping=0.1):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("steps", [0, 1, 3, 10])
-def test_the_loss_of_two_layers_never_rises(seed, steps, thorough):
+def test_the_loss_of_two_layers_never_rises(seed, steps):
     x, y, start = student(seed)
     slope, curvature, forward = two_layers(x, y)
-    best, losses = descend(start, metrics_at(start, x, forward), slope, curvature, steps)
+    best, losses = descend(start, metrics_at(start, x, forward), slope, curvature, steps, THOROUGH)
     before, after = slope(start)[0], slope(best)[0]
     assert losses[0] == before and len(losses) == steps + 1
     assert any(after == loss for loss in losses)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passes.numerics.noise_to_signal import NoiseMeter, noise_over_signal
+from passes.numerics.tuning import NoiseTuning
 
 RNG = np.random.default_rng(0)
 
@@ -27,12 +28,11 @@ def test_against_the_definition():
 
 
 @pytest.mark.parametrize("sizes", [(50,), (1,) * 50, (7, 0, 43), (20, 30)])
-def test_batches_add_up(monkeypatch, sizes):
+def test_batches_add_up(sizes):
     x = (RNG.standard_normal((50, 4, 6)) + 1000).astype(np.float32)
     y = noisy(x, 0.1).astype(np.float32)
     whole = noise_over_signal(x, y)
-    monkeypatch.setattr("passes.numerics.noise_to_signal.BLOCK", 60)
-    meter, start = NoiseMeter(), 0
+    meter, start = NoiseMeter(tuning=NoiseTuning(block=60)), 0
     for size in sizes:
         meter.add(x[start : start + size], y[start : start + size])
         start += size

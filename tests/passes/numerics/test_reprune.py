@@ -2,7 +2,6 @@
 
 import math
 
-import numba
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
@@ -105,20 +104,6 @@ def test_elect_kernels_prefers_coverage_to_norm():
     kernels[:, 1, 0] = [100, 100, 0, 0]
     kept = elect_kernels(kernels, 2)
     assert kept.tolist() == [0, 2]  # 1 is larger than 2, and a copy of 0
-
-
-@pytest.mark.parametrize("run", [lambda: elect(ROWS, 11), lambda: elect_kernels(ROWS.reshape(50, 8, 9), 11)])
-def test_elections_do_not_depend_on_threads(run):
-    threads = numba.get_num_threads()
-    try:
-        numba.set_num_threads(1)
-        alone = run()
-    finally:
-        numba.set_num_threads(threads)
-    assert (run() == alone).all()
-
-
-ROWS = np.random.default_rng(5).standard_normal((50, 72), dtype=np.float32)
 
 
 @pytest.mark.parametrize("keep", [0, -1, 5])

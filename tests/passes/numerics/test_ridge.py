@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from passes.numerics import ridge
-from passes.numerics.ridge import OUTPUTS, RARE, STRENGTHS, Moments, SampleRows, fit, fit_rows
+from passes.numerics.ridge import Moments, SampleRows, fit, fit_rows
+from passes.numerics.tuning import NUMERICS
+
+OUTPUTS, STRENGTHS = NUMERICS.ridge.outputs, NUMERICS.ridge.strengths
+RARE = NUMERICS.ridge.least_moment
 
 
 def moments(p, y):
@@ -142,7 +146,7 @@ def test_rounding_is_no_gain_in_either_form(rows):
     rng = np.random.default_rng(10)
     p, prior = rng.standard_normal((rows, 40)).astype(np.float32), rng.standard_normal((3, 40))
     y = p.astype(np.float64) @ prior.T
-    y += 1e-8 * np.abs(y).max() * (p[:, :1] > 0)  # in float64 only: less than `ROUNDING` of the targets' power
+    y += 1e-8 * np.abs(y).max() * (p[:, :1] > 0)  # in float64 only: less than counts of the targets' power
     one = fit(halves(p.astype(np.float64), y, moments), prior, intercept=False)
     two = fit_rows(halves(p, y, SampleRows), prior, intercept=False)
     assert np.array_equal(one.weights, prior) and np.array_equal(two.weights, prior)

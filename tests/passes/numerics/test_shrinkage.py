@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from passes.numerics.shrinkage import (
-    FACTORS,
     best_factor,
     independent_samples,
     oas,
@@ -13,6 +12,9 @@ from passes.numerics.shrinkage import (
     shrunk_toward,
 )
 from passes.numerics.subset import choose_columns
+from passes.numerics.tuning import NUMERICS
+
+FACTORS = NUMERICS.shrinkage.factors
 
 
 def covariance(x):

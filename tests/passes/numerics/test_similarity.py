@@ -7,7 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from passes.numerics import best_match, parallel_classes
-from passes.numerics.similarity import TIE, _choose
+from passes.numerics.similarity import _choose
+from passes.numerics.tuning import NUMERICS
+
+TIE = NUMERICS.match.equal_scores
 
 # The similarities come from a float32 matrix product.
 RESOLUTION = 5e-7
@@ -85,7 +88,7 @@ def test_a_scaled_copy_finds_its_original():
 def test_equal_candidates_go_to_the_lowest_whatever_the_product_rounds():
     similar = np.array([[0.2, 0.9, np.nextafter(np.float32(0.9), 1)]], np.float32)  # one is rounded up, the other down
     none, norms, out = np.zeros((3, 0)), np.ones(3), np.empty(1, np.int64)
-    _choose(similar, norms[:1], norms, none[:1], none, norms[:1], norms, 1.0, out, np.empty(1))
+    _choose(similar, norms[:1], norms, none[:1], none, norms[:1], norms, 1.0, TIE, out, np.empty(1))
     assert out.tolist() == [1]
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from passes.numerics.subset import choose_columns
+from passes.numerics.tuning import SubsetTuning
 
 
 def explained(covariance, weight, chosen):
@@ -57,9 +58,8 @@ def test_nothing_is_overwritten():
     assert covariance.tolist() == np.diag([1.0, 2, 3]).tolist() and candidates.tolist() == [0, 1, 2]
 
 
-def test_of_very_many_channels_each_is_judged_alone(monkeypatch):
-    monkeypatch.setattr("passes.numerics.subset.LARGE", 3)
+def test_of_very_many_channels_each_is_judged_alone():
     covariance, weight = np.diag([1.0, 4.0, 2.0, 8.0]), np.diag([9.0, 1.0, 3.0, 1.0])
-    chosen, share = choose_columns(covariance, weight, np.array([0, 1, 3]), 2)
+    chosen, share = choose_columns(covariance, weight, np.array([0, 1, 3]), 2, SubsetTuning(most_greedy=3))
     assert chosen.tolist() == [0, 3]
     np.testing.assert_allclose(share, [9 / 27, 17 / 27])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from netkit import compressed, feeds, net, run
 
-from passes.planning.neuron_merging import MergeSettings
+from passes.settings.merge import MergeSettings
 
 GEMM = "net (float[N,3] x) => (float[N,2] y) { a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c) }"
 CONV = """net (float[N,3,6,6] x) => (float[N,2,6,6] y) {

@@ -9,10 +9,10 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
-from passes.reconstruction import layerwise as solving
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import TUNING, ReconstructionTuning, Tuning
 from passes.statistics.batchnorm_recalibration import restandardised, transfer
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.segmented_execution import SegmentedRun
@@ -35,10 +35,17 @@ def samples_for(model, count=24, seed=0, real=True, **options):
     return CalibrationSamples(feeds, real, engine, **options)
 
 
-def reconstruct(model, keep=0.5, samples=None, **settings):
+def tuned(**changes):
+    return Tuning(reconstruction=ReconstructionTuning(**changes))
+
+
+LAYER_BY_LAYER = tuned(unit_operations=0.0)
+
+
+def reconstruct(model, keep=0.5, samples=None, tuning=TUNING, **settings):
     samples = samples or samples_for(model)
     chosen = CompressSettings(keep=keep, method="reconstruct", select="auto", **settings)
-    return compress(model, chosen, samples=samples)
+    return compress(model, chosen, samples=samples, tuning=tuning)
 
 
 def run(model, feeds):
@@ -244,10 +251,6 @@ def test_synthetic_samples_of_a_normed_network(transposed):
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
-def unrefined(monkeypatch):
-    monkeypatch.setattr(solving, "find_layer_pairs", lambda *_: {})
-
-
 def unseen_error(model, count=128, keep=0.5, **settings):
     """Of the outputs on samples that were not seen, relative."""
     seen, new = samples_for(model, count), samples_for(model, count, seed=1).feeds
@@ -255,24 +258,20 @@ def unseen_error(model, count=128, keep=0.5, **settings):
     return np.linalg.norm(after - before) / np.linalg.norm(before)
 
 
-def both_errors(monkeypatch, model, **settings):
+def both_errors(model, **settings):
     """(refined, layer by layer)."""
-    refined = unseen_error(model, **settings)
-    with monkeypatch.context() as patched:
-        unrefined(patched)
-        return refined, unseen_error(model, **settings)
+    return [unseen_error(model, tuning=tuning, **settings) for tuning in (TUNING, LAYER_BY_LAYER)]
 
 
 @pytest.mark.parametrize("keep", [0.75, 0.5])
-def test_two_layers_at_once_come_closer_on_unseen_samples(keep, monkeypatch):
-    refined, layered = both_errors(monkeypatch, chain(), keep=keep)
+def test_two_layers_at_once_come_closer_on_unseen_samples(keep):
+    refined, layered = both_errors(chain(), keep=keep)
     assert refined < 0.95 * layered
 
 
-def test_the_reported_error_is_that_of_both_layers(monkeypatch):
+def test_the_reported_error_is_that_of_both_layers():
     errors = {plan.group.name: plan.error for plan in reconstruct(chain()).plans}
-    unrefined(monkeypatch)
-    alone = {plan.group.name: plan.error for plan in reconstruct(chain()).plans}
+    alone = {plan.group.name: plan.error for plan in reconstruct(chain(), tuning=LAYER_BY_LAYER).plans}
     assert 0 < errors["a"] < alone["a"] and 0 < errors["b"] < alone["b"]
 
 
@@ -327,8 +326,8 @@ def test_refined_with_every_stage_the_shrunk_model_equals_its_twin(name):
 
 
 @pytest.mark.parametrize("name", [n for n in (*STAGES, *HEADS) if n != "flatten"])
-def test_refining_does_no_harm(name, monkeypatch):
-    refined, layered = both_errors(monkeypatch, staged(name), count=64)
+def test_refining_does_no_harm(name):
+    refined, layered = both_errors(staged(name), count=64)
     assert refined < 1.01 * layered
 
 
@@ -347,10 +346,10 @@ def test_what_is_added_later_is_not_taken_for_nothing():
     assert two < 1.03 * one
 
 
-def test_one_bias_for_all_channels(monkeypatch):
+def test_one_bias_for_all_channels():
     body = "a = Gemm(x, a_w, a_b) r = Relu(a) b = Gemm(r, b_w, b_b) z = Relu(b) y = Gemm(z, y_w)"
     sizes = dict(a_w=(6, 12), a_b=(1,), b_w=(12, 10), b_b=(1,), y_w=(10, 4))
-    refined, layered = both_errors(monkeypatch, net(f"net (float[N,6] x) => (float[N,4] y) {{ {body} }}", **sizes))
+    refined, layered = both_errors(net(f"net (float[N,6] x) => (float[N,4] y) {{ {body} }}", **sizes))
     assert refined < 1.01 * layered
 
 
@@ -387,33 +386,32 @@ def with_output(model, name):
     return model
 
 
-def test_a_record_that_is_of_other_activations_is_not_used(monkeypatch):
+def test_a_record_that_is_of_other_activations_is_not_used():
     """The norms say that channels lie far from where the samples put them, some above zero and some below."""
     wrong = np.where(np.arange(12) % 2, 30, -30).astype(np.float32)
     model = net(NORMED, **{**NORMED_SIZES, "a_mean": wrong})
     samples = samples_for(model, 64, real=False)
     before = run(model, samples.feeds)
-    monkeypatch.setattr("passes.reconstruction.reconstruct.DIVERGED", 0.5)
-    result = reconstruct(model, samples=samples)
+    result = reconstruct(model, samples=samples, tuning=tuned(diverged=0.5))
     assert result.notes == ("the statistics of BatchNormalization do not fit the samples: they were not used",)
     assert np.linalg.norm(run(result.model, samples.feeds) - before) < 0.5 * np.linalg.norm(before)
-    monkeypatch.setattr("passes.reconstruction.reconstruct.DIVERGED", 0.0)
-    result = reconstruct(model, samples=samples)
+    result = reconstruct(model, samples=samples, tuning=tuned(diverged=0.0))
     assert result.notes[-1] == "samples lead the outputs astray: merged by weights"
     assert not any(plan.method == "reconstruct" for plan in result.plans)
 
 
-def test_a_unit_that_is_too_wide_stays_as_it_was_solved(monkeypatch):
+def test_a_unit_that_is_too_wide_stays_as_it_was_solved():
     refined = reconstruct(chain()).solution.errors
-    monkeypatch.setattr("passes.reconstruction.joint_refinement.ALGEBRA", 1e3)
-    result = reconstruct(chain())
+    result = reconstruct(chain(), tuning=tuned(unit_operations=1e3))
     assert all(error > refined[layer] for layer, error in result.solution.errors.items())
     assert "were not solved together" in result.notes[0] and "would take too long" in result.notes[0]
 
 
-def test_large_models_get_fewer_made_up_samples(monkeypatch):
-    monkeypatch.setattr("passes.reconstruction.weight_variants.WORK", 1.0)
-    made_up, real = (reconstruct(chain(), samples=samples_for(chain(), 64, real=flag)).notes for flag in (False, True))
+def test_large_models_get_fewer_made_up_samples():
+    few = tuned(made_up_multiply_adds=1.0)
+    made_up, real = (
+        reconstruct(chain(), samples=samples_for(chain(), 64, real=flag), tuning=few).notes for flag in (False, True)
+    )
     assert made_up == ("reconstructed from 32 of 64 made-up samples: more take long for a model of this size",)
     assert real == ()
 

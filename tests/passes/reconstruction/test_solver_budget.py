@@ -5,16 +5,12 @@ import pytest
 from netkit import net
 from unitkit import cut_units
 
-from passes.reconstruction import solver_budget as effort
-from passes.reconstruction.solver_budget import (
-    FEWEST,
-    FEWEST_PLACES,
-    MOST_PLACES,
-    PASSES,
-    SAMPLES,
-    TYPICAL,
-    samples_for,
-)
+from passes.reconstruction.solver_budget import samples_for
+from passes.settings.tuning import TUNING, ReconstructionTuning
+
+LIMITS = TUNING.reconstruction
+EACH = LIMITS.step_passes * LIMITS.typical_steps
+"""Passes through a unit until it is solved."""
 
 
 def conv_unit(side, batch="N", hidden=64):
@@ -26,19 +22,19 @@ def conv_unit(side, batch="N", hidden=64):
     return net(body, a_w=(hidden, 3, 3, 3), a_b=(hidden,), y_w=(2, hidden, 3, 3), y_b=(2,))
 
 
-def samples(model, given, kept):
+def samples(model, given, kept, tuning=LIMITS):
     typing, units, keep = cut_units(model, {"a": np.arange(kept)})
-    (found,) = samples_for(typing, units.values(), keep, given).values()
+    (found,) = samples_for(typing, units.values(), keep, given, tuning).values()
     return found
 
 
 @pytest.mark.parametrize(
     ("side", "kept", "expected"),
     [
-        (32, 16, MOST_PLACES * 9 * 16 / 32**2),  # plenty of places already
-        (16, 32, SAMPLES),
-        (4, 32, FEWEST_PLACES * 9 * 32 / 4**2),
-        (4, 8, FEWEST_PLACES * 9 * 8 / 4**2),  # a unit that loses more channels needs fewer
+        (32, 16, LIMITS.most_places * 9 * 16 / 32**2),  # plenty of places already
+        (16, 32, LIMITS.unit_samples),
+        (4, 32, LIMITS.fewest_places * 9 * 32 / 4**2),
+        (4, 8, LIMITS.fewest_places * 9 * 8 / 4**2),  # a unit that loses more channels needs fewer
         (2, 64 - 1, 1000),  # all there are
     ],
 )
@@ -50,16 +46,15 @@ def test_a_batch_that_is_fixed_changes_nothing():
     assert samples(conv_unit(4, batch=5), 1000, 32) == samples(conv_unit(4), 1000, 32)
 
 
-def test_together_the_units_of_a_model_take_no_more_than_they_may(monkeypatch):
+def test_together_the_units_of_a_model_take_no_more_than_they_may():
     side, kept = 4, 32
     macs = side**2 * 9 * kept * (3 + 2)
-    monkeypatch.setattr(effort, "WORK", 100 * PASSES * TYPICAL * macs)
-    assert samples(conv_unit(side), 1000, kept) == pytest.approx(100)
-    monkeypatch.setattr(effort, "WORK", 1.0)
-    assert samples(conv_unit(side), 1000, kept) == FEWEST
+    hundred, none = (ReconstructionTuning(unit_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
+    assert samples(conv_unit(side), 1000, kept, hundred) == pytest.approx(100)
+    assert samples(conv_unit(side), 1000, kept, none) == none.fewest_unit_samples
 
 
-def test_each_unit_has_what_it_needs_where_all_together_may_take_it(monkeypatch):
+def test_each_unit_has_what_it_needs_where_all_together_may_take_it():
     """One number of samples for all would give the one with few places too few."""
     model = net(
         """net (float[N,3,32,32] x) => (float[N,2] y) {
@@ -71,7 +66,7 @@ def test_each_unit_has_what_it_needs_where_all_together_may_take_it(monkeypatch)
         **dict(c_w=(40, 8), c_b=(40,), y_w=(2, 40), y_b=(2,)),
     )
     typing, units, keep = cut_units(model, {"a": np.arange(16), "c": np.arange(20)})
-    wide, narrow = MOST_PLACES * 9 * 16 / 32**2, FEWEST_PLACES * 20
+    wide, narrow = LIMITS.most_places * 9 * 16 / 32**2, LIMITS.fewest_places * 20
     work = wide * 32**2 * 9 * 16 * (3 + 8) + narrow * 20 * (8 + 2)
-    monkeypatch.setattr(effort, "WORK", 1.001 * PASSES * TYPICAL * work)
-    assert list(samples_for(typing, units.values(), keep, 2000).values()) == pytest.approx([wide, narrow])
+    tuning = ReconstructionTuning(unit_multiply_adds=1.001 * EACH * work)
+    assert list(samples_for(typing, units.values(), keep, 2000, tuning).values()) == pytest.approx([wide, narrow])

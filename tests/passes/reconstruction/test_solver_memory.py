@@ -9,14 +9,14 @@ from netkit import engine, feeds, net
 from unitkit import typed
 
 from passes.pipeline import compress
-from passes.reconstruction import layerwise as solving
+from passes.reconstruction import layerwise
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.solver_memory import layer_moments
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
+from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import MemoryTuning, Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
-from passes.statistics.sample_budget import Budget
 from passes.statistics.segmented_execution import SegmentedRun
 
 COUNT = 24
@@ -49,7 +49,7 @@ def held(flow, inputs):
 def test_flows_hold_what_was_counted(name, monkeypatch):
     model = ARCHITECTURES[name].model
     inputs = feeds(model, COUNT, 0)
-    solve, shares = solving._Solver.solve, []
+    solve, shares = layerwise._Solver.solve, []
 
     def recorded(self, layer, ahead):
         solve(self, layer, ahead)
@@ -59,10 +59,10 @@ def test_flows_hold_what_was_counted(name, monkeypatch):
         assert original <= moment.original and drifted <= moment.drifted
         shares.append(original / max(1.0, moment.original))
 
-    monkeypatch.setattr(solving._Solver, "solve", recorded)
-    monkeypatch.setattr(WeightVariant, "_worth_keeping", lambda view: set())
+    monkeypatch.setattr(layerwise._Solver, "solve", recorded)
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
-    compress(model, settings, samples=CalibrationSamples(inputs, True, engine))
+    nothing_recorded = Tuning(memory=MemoryTuning(recorded_share=0.0))
+    compress(model, settings, samples=CalibrationSamples(inputs, True, engine), tuning=nothing_recorded)
     assert max(shares) == 1.0
 
 
@@ -115,18 +115,17 @@ def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkey
     """Otherwise a unit's matrices are added up for every few samples. Where memory is no matter, nothing is joined."""
     model = net(CHAIN, **SIZES)
     given, sizes = feeds(model, COUNT, 0), []
-    refine = solving.refine
+    refine = layerwise.refine
 
     def recorded(unit, start, batches, *rest):
         sizes.append([len(feed["x"]) for feed in batches])
         return refine(unit, start, batches, *rest)
 
-    monkeypatch.setattr(solving, "refine", recorded)
+    monkeypatch.setattr(layerwise, "refine", recorded)
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
-    small = Budget.batch.fget
     compress(model, settings, samples=CalibrationSamples(given, True, engine))
     assert sizes and all(size == [12, 12] for size in sizes)
     sizes.clear()
-    monkeypatch.setattr(Budget, "batch", property(lambda budget: min(2, small(budget))))
-    compress(model, settings, samples=CalibrationSamples(given, True, engine))
+    one_at_a_time = Tuning(memory=MemoryTuning(working_share=0.0))
+    compress(model, settings, samples=CalibrationSamples(given, True, engine), tuning=one_at_a_time)
     assert sizes and all(size == [12, 12] for size in sizes)

@@ -12,6 +12,7 @@ from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import MemoryTuning, Tuning
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.segmented_execution import Recording, SegmentedRun
 
@@ -55,14 +56,16 @@ def test_it_is_what_the_layers_gave(name):
         flow = SegmentedRun(view.typing.graph.model, view.feeds, engine)
 
 
-def test_the_result_is_the_same_without(monkeypatch):
+def test_the_result_is_the_same_without():
     model = net(CHAIN, **SIZES)
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
     rng = np.random.default_rng(0)
     samples = CalibrationSamples({"x": rng.standard_normal((16, 6, 8, 8)).astype(np.float32)}, True, engine)
-    kept = compress(model, settings, samples=samples).model
-    monkeypatch.setattr(WeightVariant, "_worth_keeping", lambda view: set())
-    assert compress(model, settings, samples=samples).model.SerializeToString() == kept.SerializeToString()
+    kept, without = (
+        compress(model, settings, samples=samples, tuning=Tuning(memory=memory)).model
+        for memory in (MemoryTuning(), MemoryTuning(recorded_share=0.0))
+    )
+    assert without.SerializeToString() == kept.SerializeToString()
 
 
 BATCH = 8

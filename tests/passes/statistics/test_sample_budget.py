@@ -10,10 +10,12 @@ from unitkit import Quiet, engine
 from passes.analysis.analyse import analyse
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations, at_sizes_of, measured
 from passes.statistics.linear_layers import solvable_layers
-from passes.statistics.sample_budget import BATCH, FEWEST, GIVEN, KEPT, KNOWN, LARGEST, Budget, Moment, Together
+from passes.statistics.sample_budget import Budget, Moment, Together
 
+LIMITS = TUNING.memory
 OPEN = """net (float[N,3,H,W] x) => (float[N,2,H,W] y) {
     a = Conv<pads=[1,1,1,1]>(x, a_w)  ar = Relu(a)  b = Conv<pads=[1,1,1,1]>(ar, b_w)  br = Relu(b)  y = Conv(br, y_w)
 }"""
@@ -62,7 +64,7 @@ def budget(memory, **changes):
 @pytest.mark.parametrize("memory", [10**7, 10**8, 10**9])
 def test_all_that_is_held_fits(memory):
     found = budget(memory)
-    assert 1 <= found.batch <= BATCH
+    assert 1 <= found.batch <= LIMITS.batch
     held = found.samples * found.held + found.batch * found.working
     assert held <= found.free < memory
     assert held + 2 * found.held > found.free or not found.samples
@@ -75,16 +77,17 @@ def moment(held, channels, features, **more):
 @pytest.mark.parametrize("layers", [(), (moment(10**5, 300, 1000),), (moment(10**5, 64, 20000),)])
 def test_the_memory_that_would_do_does(layers):
     needed = budget(1, layers=layers).needed()
-    assert budget(needed, layers=layers).samples >= FEWEST
+    assert budget(needed, layers=layers).samples >= LIMITS.fewest_samples
     assert budget(int(0.9 * needed), layers=layers).samples == 0
 
 
 def test_matrices_of_wide_layers_count():
     narrow, wide = (budget(10**9, layers=(moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
     assert wide.samples < narrow.samples
-    assert wide.free == narrow.free - KNOWN * (400**2 - 16**2)
+    assert wide.free == narrow.free - LIMITS.statistics_bytes * (400**2 - 16**2)
     huge = budget(10**9, layers=(moment(10**5, 16, 10**5),))
-    assert huge.samples == pytest.approx((1 - LARGEST) * huge.free / (10**5 + GIVEN * huge.each.given), rel=0.01)
+    each = 10**5 + LIMITS.sample_copies * huge.each.given
+    assert huge.samples == pytest.approx((1 - LIMITS.matrix_share) * huge.free / each, rel=0.01)
 
 
 def test_targets_count_as_far_as_they_serve():
@@ -93,14 +96,14 @@ def test_targets_count_as_far_as_they_serve():
 
     none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
     assert none > few > all_
-    assert none - few == pytest.approx(50 + BATCH, abs=20) and all_ == pytest.approx(none / 2, rel=0.1)
+    assert none - few == pytest.approx(50 + LIMITS.batch, abs=20) and all_ == pytest.approx(none / 2, rel=0.1)
 
 
 def test_what_is_remembered_leaves_room_for_the_rest():
     found = budget(10**9, layers=(moment(10**6, 16, 144),))
-    assert found.kept(1) == KEPT * found.free
+    assert found.kept(1) == LIMITS.recorded_share * found.free
     for count in (found.samples // 2, found.samples, 2 * found.samples):
-        drifted = 0.75 * 10**6 + GIVEN * found.each.given
+        drifted = 0.75 * 10**6 + LIMITS.sample_copies * found.each.given
         assert found.kept(count) <= max(0.0, found.free - found.batch * found.working - count * drifted)
 
 

@@ -8,6 +8,7 @@ from passes.graph.model import Graph
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import canonicalize
 
 CHAIN = """net (float[N,6,6,6] x) => (float[N,5,6,6] y) {
@@ -41,8 +42,8 @@ def chosen(**settings):
     return CompressSettings(**settings)
 
 
-def compressed(model, samples=True, **settings):
-    return compress(model, chosen(**settings), samples=samples_for(model) if samples else None)
+def compressed(model, samples=True, tuning=TUNING, **settings):
+    return compress(model, chosen(**settings), samples=samples_for(model) if samples else None, tuning=tuning)
 
 
 def drafted(model, **settings):

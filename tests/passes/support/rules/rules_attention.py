@@ -1,5 +1,7 @@
 """Cases of `passes.axes.rules.attention`."""
 
+from makerkit import maker
+from netkit import ints
 from rulekit import fires, freezes
 
 FLAT = (
@@ -66,3 +68,11 @@ CASES = [
         s=(2, 5, 2),
     ),
 ]
+
+MAKERS = [
+    maker("Attention", "q = Unsqueeze(a, at)  d = Attention(q, q, k)  m = Squeeze(d, at)", False, "tokens",
+          k=(2, 1, 3, 8), at=ints(1)),
+]  # fmt: skip
+ALL_DATA = """
+    RotaryEmbedding
+"""

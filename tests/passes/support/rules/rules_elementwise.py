@@ -1,16 +1,9 @@
 """Cases of `passes.axes.rules.elementwise`."""
 
 import numpy as np
+from makerkit import BYTES, FLAGS, STEPS, ZERO, K, maker
 from rulekit import GEMM, fires, freezes, unknown
 
-UNARY = {
-    "LINEAR": "Identity Dropout Neg",
-    "HOMOGENEOUS": "Relu LeakyRelu Abs",
-    "NONE": (
-        "Acos Acosh Asin Asinh Atan Atanh Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid HardSwish Log Mish "
-        "Reciprocal Round Selu Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu"
-    ),
-}
 BINARY = {
     "LINEAR": "Add Sub Sum Mean",
     "HOMOGENEOUS": "Max Min",
@@ -18,13 +11,8 @@ BINARY = {
     "NONE": "Div Pow Mod",
 }
 COMPARISONS = "Equal Greater GreaterOrEqual Less LessOrEqual"
-TYPED_UNARY = {"Not": 9, "BitwiseNot": 6}
 TYPED_BINARY = {"And": 9, "Or": 9, "Xor": 9, "BitwiseAnd": 6, "BitwiseOr": 6, "BitwiseXor": 6, "BitShift": 12}
 OPSET = 24
-
-
-def one(op, nodes, scaling, **weights):
-    return fires(op, GEMM, nodes, "w: . A; a: . A; r: . A; v: A .", scaling, OPSET, **weights)
 
 
 def two(op, nodes, scaling):
@@ -32,27 +20,18 @@ def two(op, nodes, scaling):
 
 
 def attributes(op):
-    return {"BitShift": '<direction="LEFT">', "Mod": "<fmod=1>", "Cast": "<to=1>"}.get(op, "")
+    return {"BitShift": '<direction="LEFT">', "Mod": "<fmod=1>"}.get(op, "")
 
 
 CASES = []
-for scaling, ops in UNARY.items():
-    CASES += [one(op, f"r = {op}(a)", scaling) for op in ops.split()]
 for scaling, ops in BINARY.items():
     CASES += [two(op, f"r = {op}{attributes(op)}(a, b)", scaling) for op in ops.split()]
 CASES += [two(op, f"c = {op}(a, b)  r = Cast<to=1>(c)", "NONE") for op in COMPARISONS.split()]
-CASES += [one(op, f"c = {op}(a)  r = Cast<to=1>(c)", "NONE") for op in ("IsInf", "IsNaN")]
-CASES += [one(op, f"c = Cast<to={t}>(a)  d = {op}(c)  r = Cast<to=1>(d)", "NONE") for op, t in TYPED_UNARY.items()]
 CASES += [
     two(op, f"c = Cast<to={t}>(a)  d = Cast<to={t}>(b)  e = {op}{attributes(op)}(c, d)  r = Cast<to=1>(e)", "NONE")
     for op, t in TYPED_BINARY.items()
 ]
 CASES += [
-    one("Cast", "c = Cast<to=11>(a)  r = Cast<to=1>(c)", "LINEAR"),
-    one("Cast", "c = Cast<to=6>(a)  r = Cast<to=1>(c)", "NONE"),
-    one("Clip", "r = Clip(a, zero)", "HOMOGENEOUS", zero=np.array(0, np.float32)),
-    one("Clip", "r = Clip(a, , six)", "NONE", six=np.array(6, np.float32)),
-    fires("PRelu", GEMM, "r = PRelu(a, slope)", "w: . A; slope: A; v: A .", "HOMOGENEOUS", slope=(8,)),
     fires("Add", GEMM, "r = Add(k, a)", "w: . A; k: 1 A; v: A .", "LINEAR", k=(1, 8)),
     fires("Add", GEMM, "r = Add(a, k)", "w: . A; k: 1; v: A .", "LINEAR", k=(1,)),
     fires("Mul", GEMM, "r = Mul(a, k)", "w: . A; k: A; v: A .", "PRODUCT", k=(8,)),
@@ -61,13 +40,8 @@ CASES += [
     fires("Where", GEMM, "c = Cast<to=9>(k)  r = Where(c, a, b)", "w: . A; w2: . A; k: A; v: A .", "LINEAR", k=(8,)),
 ]
 for op in sorted({case.op for case in CASES}):
-    arity = 2 if any(op in ops for ops in (*BINARY.values(), COMPARISONS, *TYPED_BINARY)) else 1
-    operands = {"PRelu": "u, k", "Where": "u, k, k"}.get(op, "u, k" if op in TYPED_BINARY or arity == 2 else "u")
-    CASES.append(
-        unknown(op, f"r = {op}{attributes(op)}({operands})", OPSET, k=(8,))
-        if "k" in operands
-        else unknown(op, opset=OPSET)
-    )
+    operands = "u, k, k" if op == "Where" else "u, k"
+    CASES.append(unknown(op, f"r = {op}{attributes(op)}({operands})", OPSET, k=(8,)))
 CASES += [
     freezes(
         "Add",
@@ -76,7 +50,37 @@ CASES += [
         "w 1: r (Add) the shape of input 1 is unknown",
         observed={"r": (2, 8)},
     ),
-    freezes(
-        "Cast", GEMM, "u = custom.Foo(a)  r = Cast<to=1>(u)", "w 1: u (Foo) has no axis rule", observed={"r": (2, 8)}
-    ),
 ]
+
+MAKERS = [
+    maker("Mul", "m = Mul(z, k)", True, k=K),
+    maker("Mul", "m = Mul(k, z)", True, k=K[None]),
+    maker("Div", "m = Div(k, z)", True, k=K),
+    maker("Div", "m = Div(z, k)", False, k=K),
+    *(maker(op, f"m = {op}(z, k)", False, k=K) for op in ("Add", "Sub", "Sum", "Mean", "Max", "Min")),
+    maker("Sub", "m = Sub(k, z)", False, k=K),
+    maker("Pow", "p = Abs(z)  m = Pow(p, k)", False, k=K),
+    maker("Pow", "p = Abs(k)  m = Pow(p, z)", False, k=K),
+    maker("Mod", "m = Mod<fmod=1>(z, k)", False, k=K),
+    *(
+        maker(op, f"c = {op}(z, k)  m = Cast<to=1>(c)", False, k=K)
+        for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
+    ),
+    maker("Equal", "i = Cast<to=6>(z)  c = Equal(i, k)  m = Cast<to=1>(c)", False, k=STEPS.astype(np.int32)),
+    *(
+        maker(op, f"i = Cast<to=9>(z)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=FLAGS)
+        for op in ("And", "Or", "Xor")
+    ),
+    *(
+        maker(op.partition("<")[0], f"p = Abs(z)  i = Cast<to=2>(p)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=BYTES)
+        for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor", 'BitShift<direction="LEFT">')
+    ),
+    maker("Mul", "p = Abs(z)  i = Cast<to=2>(p)  c = Mul(i, k)  m = Cast<to=1>(c)", False, k=BYTES * 20),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", True, k=K, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, zero, h)", True, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, z, h)", False, h=(8,), zero=ZERO),
+    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", False, k=np.array(0.5, np.float32), h=(8,), zero=ZERO),
+    maker("Where", "m = Where(k, z, zero)", False, k=FLAGS, zero=ZERO),
+    maker("Mul", "a = MatMul(x, w)  m = Mul(a, a)", True, "plain", w=(6, 8)),
+]  # fmt: skip
+ALL_DATA = ""

@@ -1,12 +1,11 @@
 """Cases of `passes.axes.rules.layout`."""
 
-import numpy as np
+from makerkit import K, maker
 from netkit import ints
 from rulekit import CONV, GEMM, LAST, LAST_SHAPES, MIDDLE, fires, freezes, unknown
 
 DYNAMIC = ("float[N,6] x", "a = Gemm(x, w)  {}", {"w": (6, 8)})
 BLOCKS = "r = DepthToSpace<blocksize=2{}>(a)"
-SLICED = {"lo": ints(2), "hi": ints(7), "ax": ints(-1), "st": ints(1)}
 SHUFFLE = "f = Reshape(a, five)  t = Transpose<perm=[0,2,1,3,4]>(f)  r = Reshape(t, four)"
 
 CASES = [
@@ -94,33 +93,6 @@ CASES = [
         "r 1: r (Split) the shape of input 0 is unknown",
         observed={"r": (2, 8)},
     ),
-    fires("Slice", GEMM, "r = Slice(a, lo, hi, ax, st)", "w: . A+B+1; r: . B; v: B .", "LINEAR", **SLICED, v=(5, 4)),
-    fires("Slice", GEMM, "r = Slice<starts=[2], ends=[-2], axes=[1]>(a)", "w: . A+B+C; v: B .", "LINEAR", 9, v=(4, 4)),
-    freezes(
-        "Slice",
-        GEMM,
-        "r = Slice(a, lo, hi, ax, st)",
-        "w 1: r (Slice) takes some of it, by a step",
-        **{**SLICED, "st": ints(2)},
-        v=(3, 4),
-    ),
-    freezes(
-        "Slice",
-        GEMM,
-        "r = Slice(a, lo, hi, ax, st)",
-        "w 1: r (Slice) reverses it",
-        st=ints(-1),
-        lo=ints(-1),
-        hi=ints(-99),
-        ax=ints(1),
-    ),
-    fires("Gather", MIDDLE, "r = Gather<axis=2>(a, i)", "w: A .; i: .; v: . A", "LINEAR", i=ints(3, 1)),
-    fires(
-        "Gather", LAST, "r = Gather<axis=1>(a, i)", "w: . A; i: 1 .; r: . 1 . . A; v: A .", "LINEAR", i=ints([3, 1]) % 3
-    ),
-    freezes(
-        "Gather", MIDDLE, "r = Gather<axis=1>(a, i)", "w 0: r (Gather) picks indices from it", i=ints(3, 1), v=(4, 2)
-    ),
     fires(
         "DepthToSpace",
         CONV,
@@ -177,35 +149,19 @@ CASES = [
     freezes(
         "ConstantOfShape", DYNAMIC, "s = Shape(a)  k = ConstantOfShape(s)  y = Add(a, k)", "k 0: x is a graph input"
     ),
-    fires(
-        "Slice",
-        GEMM,
-        "r = Slice(a, lo, hi, ax, st)",
-        "w: . (A .); r: . A; v: A .",
-        "LINEAR",
-        lo=ints(1),
-        hi=ints(2**31),
-        ax=ints(1),
-        st=ints(2),
-        v=(4, 4),
-    ),
-    fires(
-        "GatherElements",
-        MIDDLE,
-        "r = GatherElements<axis=2>(a, at)",
-        "w: A .; r: . A .; v: . A",
-        "LINEAR",
-        at=np.zeros((2, 8, 5), np.int64),
-    ),
-    freezes(
-        "GatherElements",
-        MIDDLE,
-        "r = GatherElements<axis=1>(a, at)",
-        "w 0: r (GatherElements) picks indices from it",
-        at=np.zeros((2, 8, 5), np.int64),
-    ),
     fires("Tile", GEMM, "r = Tile(a, s)", "w: . A; r: . (. A); v: (. A) .", "LINEAR", s=ints(1, 3), v=(24, 4)),
     freezes("Tile", GEMM, "t = Tile(k, s)  r = Mul(a, t)", "w 1: t (Tile) repeats it", s=ints(4), k=(2,)),
     fires("Expand", LAST, "r = Expand(a, s)", "w: . A; r: . . . . A; v: A .", "LINEAR", s=ints(4, 2, 3, 1, 8)),
     unknown("Expand", "r = Expand(u, s)", s=ints(2, 8)),
 ]
+
+MAKERS = [
+    maker("Expand", "s = Shape(a)  m = Expand(k, s)", True, k=K),
+    maker("Concat", "m = Concat<axis=1>(k, a)", True, "tokens", k=(2, 1, 8)),
+    maker("Concat", "q = Concat<axis=1>(k, a)  m = Relu(q)", True, "tokens", k=(2, 1, 8)),
+    maker("ConstantOfShape", "i = Cast<to=9>(z)  s = Shape(a)  c = ConstantOfShape(s)  m = Where(i, c, c)", False),
+]  # fmt: skip
+ALL_DATA = """
+    Constant DepthToSpace Flatten Reshape Shape Size SpaceToDepth Split Squeeze Tile Transpose
+    Unsqueeze
+"""

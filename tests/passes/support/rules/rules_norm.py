@@ -121,3 +121,9 @@ for op, (nodes, inner, outer) in OVER.items():
         fires(op, MIDDLE, nodes, "w: A .; v: . A", "NONE", 24, **inner),
         freezes(op, LAST, nodes, f"w 1: r ({op}) normalises over it", 24, **outer),
     ]
+
+MAKERS = []
+ALL_DATA = """
+    BatchNormalization DequantizeLinear GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization
+    LogSoftmax LpNormalization MeanVarianceNormalization QuantizeLinear RMSNormalization Softmax
+"""

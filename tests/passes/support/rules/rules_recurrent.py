@@ -1,5 +1,6 @@
 """Cases of `passes.axes.rules.recurrent`."""
 
+from makerkit import maker
 from netkit import ints
 from rulekit import fires, freezes
 
@@ -76,3 +77,11 @@ for op, gates in GATES.items():
             **weights(op, directions=2),
         ),
     ]
+
+MAKERS = [
+    maker("ReverseSequence", "p = ReduceMax<keepdims=0>(x, ax)  i = Cast<to=9>(p)  j = Cast<to=7>(i)  l = Add(j, one)  "
+          "n = ReverseSequence(k, l)  m = Add(n, a)", True, "tokens", k=(2, 3, 8), ax=ints(0, 2), one=ints(1)),
+]  # fmt: skip
+ALL_DATA = """
+    GRU LSTM RNN
+"""

@@ -1,0 +1,45 @@
+"""Standard output and standard error: results, progress and error messages."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+from onnx_merge.cli.arguments import PROG
+
+
+@contextlib.contextmanager
+def progress_shown(quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Shows the stage on standard error, if that is a terminal."""
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
+        yield lambda stage: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("start") as status:
+        yield status.update
+
+
+def print_error(message: str, code: int) -> int:
+    """Write an error message to standard error; the exit ``code``."""
+    if sys.stderr is not None:
+        print(f"{PROG}: error: {message}", file=sys.stderr)
+    return code
+
+
+def print_out(text: str) -> int:
+    """Write ``text`` to standard output at once; the exit code, 1 if that fails."""
+    if sys.stdout is None:  # closed by whoever started us
+        return 0
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            return print_error(f"standard output cannot be written to: {error.strerror}", 1)
+        # `| head`: the reader has seen enough, and the work is done.
+    return 0

@@ -1,0 +1,105 @@
+"""Options that say how much goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx_merge.config.definition import HOW_MUCH, option
+from onnx_merge.config.limits import Limits
+from onnx_merge.config.value_kinds import FLAG, NUMBER
+
+BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
+"""Options of which one at most is given."""
+AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
+"""Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
+TARGET = Limits(0, 1, above=True, hint="; 0.5 leaves half")
+
+
+@dataclass(frozen=True)
+class AmountOptions:
+    """How much goes."""
+
+    keep: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "R",
+            "share of the channels that every group keeps, 0 to 1",
+            "Leave the multiply-adds that remain when every group keeps ceil(R x C) of its C channels, spread by "
+            "`--allocation`. 1 writes the model as it is, and compares it.",
+            limits=Limits(0, 1, above=True, hint="; 0.6 keeps 60% of the channels"),
+        ),
+    )
+    target_macs: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "R",
+            "share of the MACs to leave, within 1%",
+            "Leave that share of the multiply-adds, within 1%. Exit 4 names the nearest if nothing comes so near.",
+            limits=TARGET,
+        ),
+    )
+    target_params: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "R",
+            "share of the parameters to leave, within 1%",
+            "Leave that share of the parameters, within 1%. Exit 4 names the nearest if nothing comes so near.",
+            limits=TARGET,
+        ),
+    )
+    target_latency: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "R",
+            "share of the latency to leave, as measured",
+            "Leave at most that share of the latency, measured here with the provider at hand at batch size 1.",
+            limits=TARGET,
+        ),
+    )
+    max_drop: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "PCT",
+            "as small as loses no more points of accuracy",
+            "Look for the smallest model that loses at most so many points of accuracy (`--labels`). Without labels, "
+            "one that changes the class of at most so many percent of the samples; where outputs are no classes, one "
+            "that has at most so many percent of noise over signal; with `--metric`, one that loses at most so many of "
+            "its units. Half of the samples is held out: layers are solved on one half, the loss is measured on the "
+            "other, which chooses the size.",
+        ),
+    )
+    confidence: float | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            NUMBER,
+            "P",
+            "promise --max-drop of other samples, e.g. 0.95",
+            "With `--max-drop`: with at least this probability, above 0 and below 1, the model loses no more than PCT "
+            "on other samples like those held out. Sizes are tested from the largest down on these (Learn then Test, "
+            "Angelopoulos et al. 2021). They are the `--labels`, but half of them where there are no others to fit "
+            "layers to; or else half of `--calib`, or all that are not needed to fit to, of which up to 4,096 more are "
+            "read. Too few samples: exit 4, saying how many would do.",
+        ),
+    )
+    lossless: bool = field(
+        default=False,
+        metadata=option(
+            HOW_MUCH,
+            FLAG,
+            "",
+            "remove only what costs nothing",
+            "Remove only what costs nothing on any input: dead, constant and parallel channels. The result is compared "
+            "with the original before anything is written.",
+        ),
+    )

@@ -1,0 +1,129 @@
+"""Options that say which channels may go, how they are chosen, and what becomes of what they carried."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx_merge.config.definition import HOW, HOW_MUCH, option
+from onnx_merge.config.limits import Limits
+from onnx_merge.config.value_kinds import ALIGN, FLAG, NUMBER, PATTERNS, RATIOS, TEXT
+
+SELECT = ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel")
+
+
+@dataclass(frozen=True)
+class ChannelOptions:
+    """Which channels go, and how."""
+
+    method: str = field(
+        default="auto",
+        metadata=option(
+            HOW,
+            TEXT,
+            "",
+            "of removed channels ({default})",
+            "What becomes of removed channels. `merge`: they go into those that stay; `prune`: they are dropped; "
+            "`reconstruct`: the layers that read them are solved anew on samples.",
+            choices=("auto", "merge", "prune", "reconstruct"),
+            shown="auto: reconstruct",
+        ),
+    )
+    select: str = field(
+        default="auto",
+        metadata=option(
+            HOW,
+            TEXT,
+            "CRITERION",
+            f"which channels stay: {', '.join(SELECT)} (l1)",
+            f"Criterion for the channels that stay: `{'`, `'.join(SELECT)}`.",
+            choices=SELECT,
+            shown="auto: by reconstruction, else l1",
+        ),
+    )
+    allocation: str = field(
+        default="auto",
+        metadata=option(
+            HOW_MUCH,
+            TEXT,
+            "",
+            "how R is spread over the groups",
+            "How the budget is spread. `auto`: so that the outputs lose least; `uniform`: every group keeps the same "
+            "share.",
+            choices=("auto", "uniform"),
+        ),
+    )
+    align: str | int | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            ALIGN,
+            "auto|N",
+            "channels that widths are multiples of (auto)",
+            "Widths are multiples of N. `auto`: of the block that the provider's kernels work in; of less in narrow "
+            "groups and where that would cost too much.",
+            shown="auto; 1 with uniform",
+            limits=Limits(1, wording="at least 1 channel"),
+        ),
+    )
+    lambda_: float = field(
+        default=0.85,
+        metadata=option(
+            HOW,
+            NUMBER,
+            "X",
+            "weight of cosine distance against bias distance ({default})",
+            "Of `--method merge`: weight of the cosine distance against the bias distance, 0 to 1.",
+            limits=Limits(0, 1),
+        ),
+    )
+    threshold: float = field(
+        default=0.1,
+        metadata=option(
+            HOW,
+            NUMBER,
+            "X",
+            "smallest cosine at which channels merge ({default})",
+            "Of `--method merge`: smallest cosine, -1 to 1, at which a channel is merged rather than dropped.",
+            limits=Limits(-1, 1),
+        ),
+    )
+    coupled: bool = field(
+        default=True,
+        metadata=option(
+            HOW_MUCH,
+            FLAG,
+            "",
+            "leave channels whole that several layers share",
+            "Leave channels whole that several layers share (residual streams, concats).",
+        ),
+    )
+    exclude: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            HOW_MUCH,
+            PATTERNS,
+            "REGEX",
+            "layers to leave whole",
+            "Regular expressions for layers whose outputs stay whole.",
+        ),
+    )
+    exclude_inputs: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            HOW_MUCH,
+            PATTERNS,
+            "REGEX",
+            "layers whose inputs to leave whole",
+            "Regular expressions for layers whose inputs stay whole.",
+        ),
+    )
+    keep_layer: tuple[tuple[str, float], ...] = field(
+        default=(),
+        metadata=option(
+            HOW_MUCH,
+            RATIOS,
+            "REGEX=R",
+            "another share for some layers",
+            "Another share than `--keep` for the groups one of whose producing layers matches; the first match holds.",
+        ),
+    )

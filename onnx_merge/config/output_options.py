@@ -1,0 +1,65 @@
+"""Options of the files that are written and of what is printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from onnx_merge.config.definition import FILES, option
+from onnx_merge.config.value_kinds import FILE, FLAG
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Files and messages."""
+
+    report: Path | None = field(
+        default=None,
+        metadata=option(
+            FILES,
+            FILE,
+            "JSON",
+            "write all numbers to a file",
+            "Write all numbers to a file. Its keys are [below](#keys-of-the-json-reports).",
+        ),
+    )
+    provenance: bool = field(
+        default=True,
+        metadata=option(
+            FILES,
+            FLAG,
+            "",
+            "leave no record of the run in the model",
+            "Leave out of the file's metadata what it was made from, how, and what was measured on what.",
+        ),
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata=option(FILES, FLAG, "", "do everything but write the model"),
+    )
+    force: bool = field(
+        default=False,
+        metadata=option(FILES, FLAG, "", "replace files that exist"),
+    )
+    quiet: bool = field(
+        default=False,
+        metadata=option(
+            FILES,
+            FLAG,
+            "",
+            "print nothing but errors",
+            "Print nothing but errors. From Python it has no effect.",
+            short="q",
+        ),
+    )
+    verbose: bool = field(
+        default=False,
+        metadata=option(
+            FILES,
+            FLAG,
+            "",
+            "print more",
+            "Print more; of an internal error, the traceback. From Python it has no effect.",
+            short="v",
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The reference page of options and JSON keys, written from their definitions."""

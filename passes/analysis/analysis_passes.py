@@ -1,0 +1,127 @@
+"""The passes of the first half: normalise, fold BatchNormalization, infer axes and channel groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from typing import ClassVar
+
+from passes.analysis.known import Analysis, Inside
+from passes.analysis.not_finite import freeze_what_is_not_finite
+from passes.axes import algebra as terms
+from passes.axes.channel_groups import channel_groups
+from passes.axes.inference import Typing, infer
+from passes.graph.model import Graph
+from passes.interface.engine import Engine
+from passes.interface.model_pass import Pass, PassResult, WorkingModel
+from passes.interface.runner import run_passes
+from passes.shapes.inference import Assignment, Observer
+from passes.surgery.update_shape_operands import freeze_what_cannot_follow
+from passes.transforms.canonicalize import canonicalize
+from passes.transforms.fold_batchnorm import Folded, fold_batchnorm
+from passes.transforms.subgraphs import Body, bodies_of
+from passes.transforms.unshare_constants import original, unshare
+
+
+def analysis_passes(
+    assignments: Sequence[Assignment] = (),
+    observer: Observer | None = None,
+    engine: Engine | None = None,
+    body: Body | None = None,
+) -> list[Pass]:
+    """The passes that find the channel groups of a model, the fact `Analysis`.
+
+    ``assignments``: concrete shapes of its inputs, at which ``observer`` runs it to find shapes; ``engine`` computes
+    its constants; ``body``: what it is, if it is part of another model.
+    """
+    return [Normalise(assignments, observer, engine), FoldBatchNormalization(), InferChannels(observer, engine, body)]
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """The normalised model with its shapes, BatchNormalization still in it."""
+
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class Normalise:
+    """Finds `Normalised`: one form for what exporters write in several ways, and the shapes of all tensors."""
+
+    assignments: Sequence[Assignment] = ()
+    observer: Observer | None = None
+    engine: Engine | None = None
+    name: ClassVar[str] = "normalise"
+    requires: ClassVar[tuple[type, ...]] = ()
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.transforms.canonicalize`; constants with several readers have a copy for each."""
+        normal = unshare(canonicalize(model.proto, self.engine))
+        graph = Graph(normal, self.assignments, self.observer, self.engine)
+        return PassResult(model.having(normal).knowing(Normalised(graph)), changed=True)
+
+
+@dataclass(frozen=True)
+class FoldBatchNormalization:
+    """Finds `Folded`: the model with BatchNormalization folded into neighbouring weights."""
+
+    name: ClassVar[str] = "fold"
+    requires: ClassVar[tuple[type, ...]] = (Normalised,)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.transforms.fold_batchnorm`."""
+        folded = fold_batchnorm(model[Normalised].graph)
+        changed = folded.model is not model.proto
+        return PassResult(model.having(folded.model).knowing(folded), changed, folded.left)
+
+
+@dataclass(frozen=True)
+class InferChannels:
+    """Finds `Analysis`: the type of every axis, and the groups of channels that can be removed together."""
+
+    observer: Observer | None = None
+    engine: Engine | None = None
+    body: Body | None = None
+    name: ClassVar[str] = "infer"
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.axes.inference` and `passes.axes.channel_groups`; reasons are those of groups that are frozen."""
+        before, folded, body = model[Normalised].graph, model[Folded], self.body
+        where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
+        graph = before if folded.model is before.model else before.rewritten(folded.model)
+        typing = infer(graph)
+        freeze_what_cannot_follow(typing)
+        if body is not None:
+            _freeze_shared(typing, shared)
+            _name_the_body(typing)
+        groups = channel_groups(typing, where)
+        freeze_what_is_not_finite(typing, groups)
+        inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
+        found = Analysis(before, folded, typing, groups, inside, where)
+        return PassResult(model.knowing(found), reasons={g.name: g.frozen for g in groups if g.frozen})
+
+    def _analysed(self, body: Body) -> Analysis:
+        passes = analysis_passes(body.assignments, self.observer, self.engine, body)
+        return run_passes(passes, WorkingModel(body.model)).model[Analysis]
+
+
+def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
+    """What a body captures and others read too stays as it is, unless it is as little as a bias."""
+    for name, tensor in typing.graph.initializers.items():
+        large = math.prod(tensor.dims) > max(tensor.dims, default=1)
+        if large and (name in shared or original(tensor) in shared):
+            for term in typing.axes[name]:
+                terms.freeze(term, f"{original(tensor) or name} is read outside its control-flow body too")
+
+
+def _name_the_body(typing: Typing) -> None:
+    """The inputs and outputs of a body are no graph's inputs and outputs to a reader."""
+    graph = typing.graph
+    told = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
+    told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
+    for name, said, meant in told:
+        for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
+            if atom.reason == f"{name} {said}":
+                atom.reason = f"{name} {meant}"

@@ -1,0 +1,81 @@
+"""What one node makes of a channel's values, in the few forms that every analysis of values follows.
+
+The forms come from the op's facts (`passes.axes.op_facts`): an analysis says what each form does to what it knows of a
+channel, whether that is an interval (`passes.channels.value_bounds`) or a distribution
+(`passes.channels.batchnorm_moments`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.axes.channel_groups import ChannelGroup, Step
+from passes.axes.inference import Role, Typing, Use
+from passes.axes.op_facts import Function, Joins
+from passes.axes.registry import facts_of
+from passes.channels.weights import along_channels, unfolded
+from passes.graph.model import Array
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The channel's own values, or means of them, and those of the constants ``beside``; ``padded``: zeros count in the
+    means."""
+
+    beside: list[Use]
+    padded: bool
+
+
+@dataclass(frozen=True)
+class Joined:
+    """All data operands at once, elementwise: their sum or product."""
+
+    how: Joins
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """a x + t with a and t (C,) float64; ``norm``: by a BatchNormalization, else by one constant."""
+
+    a: Array
+    t: Array
+    norm: bool = False
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A function of each value; ``monotone``: it never decreases."""
+
+    function: Function
+    monotone: bool
+
+
+Transfer = Kept | Joined | Scaled | Mapped
+
+
+def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
+    """What ``step`` makes of a channel that reaches it in ``incoming`` data operands; nothing where its form is another
+    than these."""
+    node, graph = step.flow.record.node, typing.graph
+    facts = facts_of(node.domain, node.op)
+    if any(use.constant not in graph.initializers or use.role is not Role.CHANNEL for use in step.uses):
+        return None
+    if facts.hull or (facts.pool is not None and facts.pool.kind == "mean"):
+        return Kept(step.uses, padded=not facts.in_hull(node))
+    if facts.affine is not None and step.uses:
+        affine = facts.affine(graph, node)
+        a, t = (along_channels(typing, group, step.uses[0], v) for v in (affine.a, affine.t))
+        return Scaled(a[:, 0], t[:, 0], norm=True) if a.shape[1] == 1 else None
+    if facts.joins in (Joins.SUM, Joins.PRODUCT):
+        if not step.uses and incoming == len(node.inputs):
+            return Joined(facts.joins)
+        if len(step.uses) == incoming == 1 and len(node.inputs) == 2:
+            values = unfolded(typing, group, step.uses[0]).astype(np.float64)
+            if values.shape[1] == 1:
+                one, zero = np.ones(group.size), np.zeros(group.size)
+                added = facts.joins is Joins.SUM
+                return Scaled(one, values[:, 0]) if added else Scaled(values[:, 0], zero)
+    function = None if facts.function is None or step.uses else facts.function.of(graph, node)
+    return None if facts.function is None or function is None else Mapped(function, facts.function.monotone)

@@ -1,0 +1,168 @@
+"""The passes of the second half: observe samples, allocate widths, plan, solve layers, shrink."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from passes.allocation.allocator import Allocation
+from passes.analysis.known import Analysis
+from passes.channels.statistics import ChannelStatistics
+from passes.compress.compressed import CompressedBody
+from passes.compress.planners import Planners
+from passes.compress.scope import GroupScope, group_scope
+from passes.interface.model_pass import PassResult, WorkingModel
+from passes.planning.plan import GroupPlan
+from passes.planning.planner import Planner
+from passes.reconstruction.reconstruct import Reconstruction, diverges, solve
+from passes.reconstruction.weight_variants import WeightVariant
+from passes.settings.compress import CompressSettings
+from passes.surgery.apply_plan import Solution, apply_plans
+
+
+@dataclass(frozen=True)
+class Observed:
+    """``statistics``: group name -> what samples show of its channels."""
+
+    statistics: Mapping[str, ChannelStatistics]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan for every group, in order."""
+
+    plans: list[GroupPlan]
+
+
+@dataclass(frozen=True)
+class Solved:
+    """``solution``: new weights; ``holds``: whether the outputs stay near the original's with them."""
+
+    solution: Solution
+    holds: bool = True
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Finds `Observed` by running the samples through ``variant``."""
+
+    settings: CompressSettings
+    variant: WeightVariant
+    name: ClassVar[str] = "observe"
+    requires: ClassVar[tuple[type, ...]] = (Analysis,)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.statistics.observer`; the variant keeps what it has shown."""
+        scope = _scope(model, self.settings)
+        return PassResult(model.knowing(scope, Observed(self.variant.knowledge(scope.live))))
+
+
+@dataclass(frozen=True)
+class Allocate:
+    """Finds the `Allocation`, the width of every group, and the `Planner` that goes with it.
+
+    ``variant``: the weights that losses are measured with, by weights alone if there are none; ``planners``: those of
+    earlier runs on the same analysis; ``beside``: what control-flow bodies cost, in what the target counts.
+    """
+
+    settings: CompressSettings
+    variant: WeightVariant | None = None
+    planners: Planners | None = None
+    beside: int = 0
+    name: ClassVar[str] = "allocate"
+    requires: ClassVar[tuple[type, ...]] = (Analysis,)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.allocation.allocator`.
+
+        Raises
+        ------
+        TargetError: the target cannot be met.
+        """
+        scope, planners = _scope(model, self.settings), self.planners or Planners(model[Analysis])
+        allocator = replace(planners.allocator(self.settings, self.variant, scope), beside=self.beside)
+        allocation, losses = allocator.allocation(), allocator.losses
+        losses.rest()
+        notes = (losses.unmeasured,) if losses.unmeasured else ()
+        return PassResult(model.knowing(scope, allocation, allocator.planner), notes=notes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Finds `Planned`: the channels that stay at the allocated widths, and what takes over from the others."""
+
+    name: ClassVar[str] = "plan"
+    requires: ClassVar[tuple[type, ...]] = (Analysis, GroupScope, Allocation, Planner)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.planning.planner`; reasons are those of groups that stay whole."""
+        widths, groups = model[Allocation].widths, model[Analysis].groups
+        plans = model[Planner].plans(groups, model[GroupScope].excluded, lambda g: widths.get(g.atom, g.size))
+        return _planned(model, plans)
+
+
+@dataclass(frozen=True)
+class PlanLossless:
+    """Finds `Planned`: only channels go that are dead, constant or parallel to others on every input."""
+
+    settings: CompressSettings
+    planners: Planners | None = None
+    name: ClassVar[str] = "plan"
+    requires: ClassVar[tuple[type, ...]] = (Analysis,)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.planning.planner.Planner.lossless`; reasons are those of groups that stay whole."""
+        scope, planners = _scope(model, self.settings), self.planners or Planners(model[Analysis])
+        planner = planners.allocator(self.settings, None, scope).planner
+        whole = planner.plans(model[Analysis].groups, scope.excluded, lambda group: group.size)
+        return _planned(model, [planner.lossless(p.group) if p.group in scope.live else p for p in whole])
+
+
+@dataclass(frozen=True)
+class Solve:
+    """Finds `Solved`: new weights of the layers that read removed channels, from the activations of ``variant``."""
+
+    variant: WeightVariant
+    name: ClassVar[str] = "reconstruct"
+    requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.reconstruction`; reasons are those of layers that were not solved together with the one before.
+
+        Raises
+        ------
+        RunError: a piece of the model cannot be run.
+        """
+        typing = model[Analysis].typing
+        done: Reconstruction = solve(self.variant, typing, model[Planned].plans)
+        solved = Solved(done.solution, not diverges(typing, done, self.variant))
+        found = model.knowing(Planned(done.plans), solved)
+        return PassResult(found, reasons=done.solution.unrefined, notes=done.notes)
+
+
+@dataclass(frozen=True)
+class Shrink:
+    """Carries out the plans; ``bodies``: control-flow bodies, and what became of them."""
+
+    bodies: Sequence[CompressedBody] = ()
+    name: ClassVar[str] = "shrink"
+    requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """See `passes.surgery.apply_plan`; where no channel goes, the graph stays as it is."""
+        typing, plans = model[Analysis].typing, model[Planned].plans
+        solved = model.get(Solved) or Solved(Solution())
+        bodies = [(b.body, b.put_back(b.compressed.model, typing.graph)) for b in self.bodies if b.shrinks]
+        if not bodies and not any(plan.shrinks for plan in plans):
+            return PassResult(model)
+        return PassResult(model.having(apply_plans(typing, plans, solved.solution, bodies)), changed=True)
+
+
+def _scope(model: WorkingModel, settings: CompressSettings) -> GroupScope:
+    return model.get(GroupScope) or group_scope(model[Analysis], settings)
+
+
+def _planned(model: WorkingModel, plans: list[GroupPlan]) -> PassResult:
+    reasons = {plan.group.name: plan.reason for plan in plans if plan.reason and not plan.shrinks}
+    return PassResult(model.knowing(Planned(plans)), reasons=reasons)

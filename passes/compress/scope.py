@@ -1,0 +1,36 @@
+"""Which groups the settings let shrink, and which have a share of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from passes.analysis.known import Analysis
+from passes.axes.channel_groups import ChannelGroup
+from passes.settings.compress import CompressSettings, exclusions, own_ratios
+
+
+@dataclass(frozen=True)
+class GroupScope:
+    """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
+    share that the user gave it alone; ``loses``: whether more is to go than what costs nothing."""
+
+    excluded: Mapping[str, str]
+    live: list[ChannelGroup]
+    own: Mapping[str, float]
+    loses: bool
+
+
+def group_scope(analysis: Analysis, settings: CompressSettings, outer: GroupScope | None = None) -> GroupScope:
+    """The scope of a model, or of a control-flow body in a model with the scope ``outer``.
+
+    Raises
+    ------
+    PassError: an expression of the settings matches no layer.
+    """
+    groups = analysis.every_group
+    excluded = exclusions(groups, settings) if outer is None else outer.excluded
+    own = own_ratios(groups, settings) if outer is None else outer.own
+    live = [g for g in analysis.groups if not g.frozen and g.name not in excluded]
+    ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
+    return GroupScope(excluded, live, own, not settings.lossless and min(ratios) < 1.0)

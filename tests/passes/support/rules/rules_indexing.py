@@ -1,0 +1,71 @@
+"""Cases of `passes.axes.rules.indexing`."""
+
+import numpy as np
+from makerkit import maker
+from netkit import ints
+from rulekit import GEMM, LAST, MIDDLE, fires, freezes
+
+SLICED = {"lo": ints(2), "hi": ints(7), "ax": ints(-1), "st": ints(1)}
+
+CASES = [
+    fires("Slice", GEMM, "r = Slice(a, lo, hi, ax, st)", "w: . A+B+1; r: . B; v: B .", "LINEAR", **SLICED, v=(5, 4)),
+    fires("Slice", GEMM, "r = Slice<starts=[2], ends=[-2], axes=[1]>(a)", "w: . A+B+C; v: B .", "LINEAR", 9, v=(4, 4)),
+    freezes(
+        "Slice",
+        GEMM,
+        "r = Slice(a, lo, hi, ax, st)",
+        "w 1: r (Slice) takes some of it, by a step",
+        **{**SLICED, "st": ints(2)},
+        v=(3, 4),
+    ),
+    freezes(
+        "Slice",
+        GEMM,
+        "r = Slice(a, lo, hi, ax, st)",
+        "w 1: r (Slice) reverses it",
+        st=ints(-1),
+        lo=ints(-1),
+        hi=ints(-99),
+        ax=ints(1),
+    ),
+    fires("Gather", MIDDLE, "r = Gather<axis=2>(a, i)", "w: A .; i: .; v: . A", "LINEAR", i=ints(3, 1)),
+    fires(
+        "Gather", LAST, "r = Gather<axis=1>(a, i)", "w: . A; i: 1 .; r: . 1 . . A; v: A .", "LINEAR", i=ints([3, 1]) % 3
+    ),
+    freezes(
+        "Gather", MIDDLE, "r = Gather<axis=1>(a, i)", "w 0: r (Gather) picks indices from it", i=ints(3, 1), v=(4, 2)
+    ),
+    fires(
+        "Slice",
+        GEMM,
+        "r = Slice(a, lo, hi, ax, st)",
+        "w: . (A .); r: . A; v: A .",
+        "LINEAR",
+        lo=ints(1),
+        hi=ints(2**31),
+        ax=ints(1),
+        st=ints(2),
+        v=(4, 4),
+    ),
+    fires(
+        "GatherElements",
+        MIDDLE,
+        "r = GatherElements<axis=2>(a, at)",
+        "w: A .; r: . A .; v: . A",
+        "LINEAR",
+        at=np.zeros((2, 8, 5), np.int64),
+    ),
+    freezes(
+        "GatherElements",
+        MIDDLE,
+        "r = GatherElements<axis=1>(a, at)",
+        "w 0: r (GatherElements) picks indices from it",
+        at=np.zeros((2, 8, 5), np.int64),
+    ),
+]
+
+MAKERS = [
+    maker("Gather", "f = Flatten<axis=0>(z)  i = Cast<to=9>(f)  j = Cast<to=7>(i)  g = Gather(k, j)  "
+          "m = Squeeze(g, at)", True, k=(2, 8), at=ints(0)),
+]  # fmt: skip
+ALL_DATA = "GatherElements Slice"
