@@ -16,7 +16,7 @@ from exactness import Arrays, float64_error, relative_error, run_checked, run_or
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.shape_observer import RunObserver
-from onnx_merge.io.load import load_model
+from onnx_merge.io.load import PROTOBUF_LIMIT, load_model
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from passes.axes.channel_groups import ChannelGroup
@@ -115,7 +115,7 @@ def _cost(model: onnx.ModelProto) -> Cost:
 def load(path: Path) -> Original:
     """Read a model and run it. Raises OnnxMergeError with the line to print if that cannot be done."""
     loaded = load_model(path)
-    if loaded.base_dir is not None:
+    if loaded.size > PROTOBUF_LIMIT:
         raise InputError(f"{path} has over 2 GB, which this benchmark does not read")
     feeds, outputs = run_original(loaded.model)
     return Original(path, loaded.model, feeds, outputs, _cost(loaded.model))

@@ -34,7 +34,6 @@ class ImageSettings:
     std: Sequence[float] | None = None
     layout: str = "auto"
     model: onnx.ModelProto | None = None
-    base_dir: Path | None = None
     sizes: Sizes | None = None
     most: float = math.inf
 
@@ -118,7 +117,7 @@ def _scale(info: TensorInfo, axis: int, channels: int, settings: ImageSettings) 
     if settings.model is None:
         return 1.0
     images = dead_leaves(32, channels, 32, 32, np.random.default_rng(0))
-    known = input_range(settings.model, info.name, axis, 4, images, settings.base_dir)
+    known = input_range(settings.model, info.name, axis, 4, images)
     return 255.0 if known is not None and known.high == 255.0 else 1.0
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,16 +43,14 @@ class _Chain:
     rank: int
 
 
-def input_range(
-    model: onnx.ModelProto, name: str, axis: int, rank: int, images: Array, base_dir: Path | None = None
-) -> InputRange | None:
+def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images: Array) -> InputRange | None:
     """What the model tells of the input ``name``, whose channels are along ``axis`` of ``rank``; None if nothing.
 
     ``images`` (N, C, H, W) have mean 0 and deviation 1: where only the answers of the first convolution were recorded,
     they tell what input gives such answers.
     """
     channels = images.shape[1]
-    constants = _Constants(model, base_dir)
+    constants = _Constants(model)
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for tensor in node.input:
@@ -193,8 +190,7 @@ def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Arr
 class _Constants:
     """Values of initializers that nobody overrides and Constant nodes, also behind Identity; read when asked for."""
 
-    def __init__(self, model: onnx.ModelProto, base_dir: Path | None) -> None:
-        self._base_dir = str(base_dir or "")
+    def __init__(self, model: onnx.ModelProto) -> None:
         defaults = overridable(model)
         self._tensors: dict[str, onnx.TensorProto] = {
             t.name: t for t in model.graph.initializer if t.name not in defaults
@@ -213,4 +209,4 @@ class _Constants:
             name = self._aliases[name]
         if name not in self._tensors:
             return None
-        return numpy_helper.to_array(self._tensors[name], self._base_dir)
+        return numpy_helper.to_array(self._tensors[name])

@@ -62,7 +62,6 @@ def load_calibration(
     std: Sequence[float] | None = None,
     layout: str = "auto",
     model: onnx.ModelProto | None = None,
-    base_dir: Path | None = None,
     sizes: Sizes | None = None,
     most: float = math.inf,
 ) -> Calibration:
@@ -83,7 +82,7 @@ def load_calibration(
           of each of its items.
     mean, std: of pixels in 0..1, for images; one for each channel, or one for all.
     layout: of images; auto: where the 1, 3 or 4 channels stand.
-    model, base_dir: the model, whose normalisation and embeddings tell what inputs are like; the folder of its data.
+    model: whose normalisation and embeddings tell what inputs are like.
     sizes: of dynamic dims, by symbol or input, where samples are made up or images cut.
     most: bytes that the samples may take; there are fewer where they would take more.
 
@@ -95,10 +94,10 @@ def load_calibration(
     if count < 1:
         raise UsageError(f"calibration needs at least 1 sample, not {count}")
     if source is None or (isinstance(source, str) and source in ("auto", "synthetic")):
-        return _synthetic(inputs, count, seed, model, base_dir, sizes, most)
+        return _synthetic(inputs, count, seed, model, sizes, most)
     if isinstance(source, str) and source == "none":
         return Calibration({}, "none", False)
-    return _given(source, inputs, count, ImageSettings(mean, std, layout, model, base_dir, sizes, most))
+    return _given(source, inputs, count, ImageSettings(mean, std, layout, model, sizes, most))
 
 
 def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
@@ -154,7 +153,6 @@ def _synthetic(
     count: int,
     seed: int,
     model: onnx.ModelProto | None,
-    base_dir: Path | None,
     sizes: Sizes | None,
     most: float,
 ) -> Calibration:
@@ -163,6 +161,6 @@ def _synthetic(
     each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
     fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC_BYTES) / each))))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
-    feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model, base_dir)
+    feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model)
     kind = "images" if has_images(inputs, sizes) else "samples"
     return Calibration(feeds, f"synthetic {kind}", False, notes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,14 +35,13 @@ def synthetic_feeds(
     bounds: Mapping[str, int] | None = None,
     sizes: Sizes | None = None,
     model: onnx.ModelProto | None = None,
-    base_dir: Path | None = None,
 ) -> dict[str, Array]:
     """``count`` samples (count, ...) for every input, whatever its batch is fixed at.
 
     Images have mean 0 and deviation 1, or what ``model`` tells of them (see `onnx_merge.calibration.input_statistics`).
     An image of rank 3, which has no batch axis, has the planes or rows of all samples one after another. An input
     without axes has one value. An input's values depend on the seed, its name and its shape, not on the other inputs.
-    ``bounds``: see `onnx_merge.inputs.feeds.index_bounds`; ``base_dir``: folder of the model's external data.
+    ``bounds``: see `onnx_merge.inputs.feeds.index_bounds`.
 
     Raises
     ------
@@ -51,9 +49,7 @@ def synthetic_feeds(
     InputError: an input takes strings.
     """
     shapes = resolve_shapes(inputs, count, sizes or {})
-    return {
-        i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model, base_dir) for i in inputs
-    }
+    return {i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model) for i in inputs}
 
 
 def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
@@ -84,14 +80,13 @@ def _values(
     seed: int,
     upper: int | None,
     model: onnx.ModelProto | None,
-    base_dir: Path | None,
 ) -> Array:
     if info.dtype == object:
         raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     axis = channel_axis(info, shape)
     if axis is not None:
-        return _images(info, shape, axis, count, rng, model, base_dir)
+        return _images(info, shape, axis, count, rng, model)
     if shape and shape[0]:  # an input that is declared empty stays so
         shape = (count, *shape[1:])
     if info.dtype.kind in "iub":
@@ -133,12 +128,11 @@ def _images(
     count: int,
     rng: np.random.Generator,
     model: onnx.ModelProto | None,
-    base_dir: Path | None,
 ) -> Array:
     first = len(shape) - 3  # axis of the image's first dim
     sizes = [size for a, size in enumerate(shape) if a >= first and a != axis]
     images = dead_leaves(count, shape[axis], sizes[0], sizes[1], rng)
-    known = input_range(model, info.name, axis, len(shape), images[:64], base_dir) if model is not None else None
+    known = input_range(model, info.name, axis, len(shape), images[:64]) if model is not None else None
     if known is None and info.dtype == np.uint8:
         photo = np.ones(shape[axis]) * 255
         known = InputRange(PHOTO_MEAN * photo, PHOTO_DEVIATION * photo, 255.0, "the type of the input")

@@ -27,6 +27,7 @@ from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
 from onnx_merge.latency.measure import Latency
 from onnx_merge.metrics.measure import Measured, metric_gate, together
 from onnx_merge.report.result import AllocationResult, GroupResult, group_results
+from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.free_memory import trim
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import ProviderChoice
@@ -47,6 +48,14 @@ from passes.settings.compress import CompressSettings, exclusions
 from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
+
+
+class SizeGapError(NotCompressibleError):
+    """No widths come near a size, but some are smaller: ``nearest`` of those that can be, a share of the original's."""
+
+    def __init__(self, message: str, nearest: float = 1.0) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 @dataclass(frozen=True)
@@ -190,6 +199,8 @@ class Job:
         except RunError as error:
             raise self._not_solved(error) from error
         except TargetError as error:
+            if error.nearest is not None:
+                raise SizeGapError(str(error), error.nearest) from error
             raise NotCompressibleError(str(error)) from error
         except PassError as error:
             raise UsageError(str(error)) from error
@@ -283,7 +294,8 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)
-    analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
+    with checked_by_running(source.model):
+        analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
     if options.asks_for_change and all(group.frozen for group in analysis.every_group):
         whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
         left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from onnx_merge.compression.job import Job
+from onnx_merge.compression.job import Job, SizeGapError
 from onnx_merge.compression.promise_search import promised
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.drops import drop_measure
@@ -125,6 +125,17 @@ def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
     return compressed
 
 
+def _attempt_near(attempt: Callable[[float], Trial], size: float) -> Trial:
+    """A trial of ``size``, or where no widths come near it, of the nearest size that some have."""
+    try:
+        return attempt(size)
+    except SizeGapError as gap:
+        nearest = gap.nearest
+    if nearest >= 1:
+        raise NoChannelRemovedError("no channel goes")
+    return attempt(nearest)
+
+
 def _least(trial: Trial | None, said: Callable[[float], str]) -> str:
     if trial is None:
         return "the model cannot shrink that far"
@@ -140,7 +151,7 @@ def _bisect(
     ends: dict[float, float] = {1.0: 1.0 if rising else 0.0}  # the original's
     while len(tried) < TRIALS and high - low > FINEST:
         try:
-            trial = attempt(size)
+            trial = _attempt_near(attempt, size)
         except NoChannelRemovedError:  # nothing goes at this size: smaller ones may be reached
             high = size
             ends[size] = ends[1.0]

@@ -34,15 +34,14 @@ def check_structure(
     assignments: Assignments | None = None,
     sizes: Sizes | None = None,
     seed: int = 0,
-    base_dir: Path | None = None,
     session: Session | None = None,
 ) -> list[str]:
     """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` does.
 
     At every assignment it must give outputs of the original's types and shapes, finite where the original's are. What
     the original itself does not achieve is not asked of the result. ``assignments``: sizes at which the original runs;
-    by default they are looked for, with ``sizes`` as in `find_assignments`. ``base_dir`` is the folder of tensors that
-    either model left external; ``session``: the original, if it is loaded.
+    by default they are looked for, with ``sizes`` as in `find_assignments`. ``session``: the
+    original, if it is loaded.
 
     Returns
     -------
@@ -53,11 +52,11 @@ def check_structure(
     StructureError: the result is unsound; the message says how.
     UsageError: ``sizes`` do not fit the model.
     """
-    with _portable(result, base_dir) as source:
+    with _portable(result) as source:
         notes = _check_sound(original, source)
         check_interface(original, result)
         try:
-            before = session or Session(original, provider, base_dir=base_dir)
+            before = session or Session(original, provider)
             _ = before.inputs
         except OnnxMergeError as error:
             return [*notes, f"not run, since the original does not load either: {error}"]
@@ -76,13 +75,13 @@ def check_structure(
 
 
 @contextlib.contextmanager
-def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes | str]:
+def _portable(model: onnx.ModelProto) -> Iterator[bytes | str]:
     """The model's bytes, or the path of a temporary file where it is too large."""
     if not needs_external_data(model):
         yield model.SerializeToString()
         return
     with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder:
-        yield os.fspath(save_atomically(model, Path(folder, "model.onnx"), base_dir).path)
+        yield os.fspath(save_atomically(model, Path(folder, "model.onnx")).path)
 
 
 def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,7 +37,6 @@ def fidelity(
     provider: ProviderChoice = CPU,
     *,
     source: str = "samples",
-    base_dir: Path | None = None,
     batch: BatchSize = ANY,
     fitted: int | None = None,
     in_sample: bool = False,
@@ -56,7 +54,7 @@ def fidelity(
     InputError: there is nothing to compare.
     OnnxMergeError: a model cannot be loaded or run.
     """
-    before, after = _session(original, provider, base_dir), _session(result, provider, base_dir)
+    before, after = _session(original, provider), _session(result, provider)
     meters, samples, agreement = _measured(before, after, feeds, batch)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
@@ -107,7 +105,6 @@ def accuracy(
     labels: NDArray[np.int64],
     provider: ProviderChoice = CPU,
     *,
-    base_dir: Path | None = None,
     batch: BatchSize = ANY,
 ) -> float:
     """Top-1 accuracy in percent on ``feeds``, each (N, ...), with class indices ``labels`` (N,).
@@ -116,7 +113,7 @@ def accuracy(
     ------
     UsageError: the model is no classifier, or the labels do not fit its classes or the samples.
     """
-    session = _session(model, provider, base_dir)
+    session = _session(model, provider)
     right = position = 0
     for chunk, size, valid in batches(feeds, session.inputs, batch):
         scores = _scores(session.run(chunk), size)
@@ -155,5 +152,5 @@ def _is_scores(v: Array, size: int) -> bool:
     return is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
 
 
-def _session(model: onnx.ModelProto | Session, provider: ProviderChoice, base_dir: Path | None) -> Session:
-    return model if isinstance(model, Session) else Session(model, provider, base_dir=base_dir)
+def _session(model: onnx.ModelProto | Session, provider: ProviderChoice) -> Session:
+    return model if isinstance(model, Session) else Session(model, provider)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import onnx
 
@@ -24,7 +23,6 @@ class RunObserver:
     """
 
     provider: ProviderChoice = CPU
-    base_dir: Path | None = None
     seed: int = 0
     _runs: int = field(default=0, init=False, repr=False)
     _loaded: tuple[onnx.ModelProto, list[str], Session, dict[str, int]] | None = field(
@@ -60,7 +58,7 @@ class RunObserver:
         return self._loaded[2:]
 
     def _load(self, model: onnx.ModelProto) -> Session:
-        return Session(model, self.provider, optimisation="basic", base_dir=self.base_dir)
+        return Session(model, self.provider, optimisation="basic")
 
 
 def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:

@@ -33,6 +33,7 @@ from onnx_merge.inspection.findings import (
 from onnx_merge.io.model_source import Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.report.result import write_report
+from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators
 from passes.analysis.analyse import Analysis, analyse
@@ -101,7 +102,8 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     with stages("sizes"):
         assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()
-    analysis = analyse(source.model, assignments, observer, stages, FOLDING)
+    with checked_by_running(source.model):
+        analysis = analyse(source.model, assignments, observer, stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before, observer, FOLDING)
         parts = list(analysis.parts())

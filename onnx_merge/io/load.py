@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import math
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import onnx
 from onnx.external_data_helper import load_external_data_for_tensor
 
 from onnx_merge.errors import InputError, one_line
+from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
 from passes.graph.functions import inlined
 
 protobuf = importlib.import_module("google.protobuf.message")
@@ -59,15 +59,12 @@ class LoadedModel:
     """Bytes on disk, external data included."""
     external_files: tuple[Path, ...] = ()
     """Files beside the model that hold its external data: inputs, never to be overwritten."""
-    base_dir: Path | None = None
-    """The model's folder, if the tensors were too large to load and still refer to files in it."""
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Read, parse and check the ONNX file at ``path``.
 
-    External data is brought into memory where the whole model then stays under 2 GB; otherwise the tensors stay
-    external and ``base_dir`` is set.
+    External data is brought into memory, also where the whole model then exceeds the 2 GB that protobuf can write.
 
     Raises
     ------
@@ -77,27 +74,31 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     path = Path(path)
     data = _read(path)
     model = _parse(data, path)
+    try:
+        check_text(model)
+    except ValueError as error:
+        raise InputError(f"{path} is not a valid model: {error}") from error
     _check_versions(model, path)
     external = external_tensors(model)
     folder = path.absolute().parent
-    external_size = sum(_external_size(t, folder, path) for t in external)
+    for tensor in external:
+        _check_external(tensor, folder, path)
     try:
         # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
         check_valid(os.fspath(path) if external else data)
+        check_types(model)
+        check_tensors(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
     files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
-    resident = len(data) + external_size < PROTOBUF_LIMIT
-    if resident:
-        for tensor in external:
-            bring_in(tensor, folder)
+    for tensor in external:
+        bring_in(tensor, folder)
     return LoadedModel(
         model=model,
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         size=len(data) + sum(file.stat().st_size for file in files),
         external_files=files,
-        base_dir=None if resident else folder,
     )
 
 
@@ -124,6 +125,8 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     try:
         model: onnx.ModelProto = onnx.ModelProto.FromString(data)
     except protobuf.DecodeError as error:
+        if "MaxDepth" in str(error):
+            raise InputError(f"{path} has graphs nested deeper than can be read") from error
         # Every writer in use puts ir_version first, which makes 8 the first byte.
         starts_like_onnx = data[0] == 8 and len(data) > 2
         raise InputError(damaged if starts_like_onnx else f"{path} is not an ONNX model{_looks_like(data)}") from error
@@ -256,8 +259,8 @@ def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
-    """Bytes of a tensor's external data, after checking that they are inside ``folder`` and all there."""
+def _check_external(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
+    """Refuse external data that are not inside ``folder``, not all there, or not what the tensor's shape asks for."""
     entries = _entries(tensor)
     location = entries.get("location", "")
     what = f"{path}: the external data of tensor {tensor.name!r}"
@@ -268,21 +271,17 @@ def _external_size(tensor: onnx.TensorProto, folder: Path, path: Path) -> int:
     if absolute or not file.resolve().is_relative_to(folder.resolve()):
         raise InputError(f"{what} points outside the model's folder ({location}): copy the data beside the model")
     try:
+        check_tensor(tensor, f"tensor {tensor.name!r}")
+    except ValueError as error:
+        raise InputError(f"{path} is not a valid model: {error}") from error
+    try:
         offset = int(entries.get("offset", 0))
         needed = tensor_bytes(tensor)
         length = int(entries.get("length", needed))
         available = file.stat().st_size - offset
     except FileNotFoundError:
         raise InputError(f"{what} is missing: put {location} beside the model") from None
-    except (OSError, ValueError, KeyError) as error:  # a key: the type is unknown to the installed onnx
+    except (OSError, ValueError) as error:
         raise InputError(f"{what} cannot be read: {error}") from error
-    if not file.is_file() or offset < 0 or not needed <= length <= available:
+    if not file.is_file() or offset < 0 or length != needed or length > available:
         raise InputError(f"{what} is cut short or of the wrong size: export or download {location} again")
-    return length
-
-
-def tensor_bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes that the values of a tensor take, from its shape and type; types of 4 and 2 bits are packed."""
-    packed = re.search(r"(?:INT|FLOAT)([24])(?:E\w+)?$", onnx.TensorProto.DataType.Name(tensor.data_type))
-    bits = int(packed[1]) if packed else 8 * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
-    return (int(math.prod(tensor.dims)) * bits + 7) // 8

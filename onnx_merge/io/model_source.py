@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 
 from onnx_merge.errors import InputError
+from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
-from onnx_merge.io.load import bring_in, check_valid, checker_line, external_tensors, load_model
+from onnx_merge.io.load import check_valid, checker_line, external_tensors, load_model
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -47,18 +48,18 @@ def load_source(model: Model) -> Source:
     """
     if not isinstance(model, onnx.ModelProto):
         loaded = load_model(model)
-        if loaded.base_dir is not None:  # over 2 GB; the passes need the weights
-            for tensor in external_tensors(loaded.model):
-                bring_in(tensor, loaded.base_dir)
         files = loaded.external_files
         data = sha256_of_files(files) if files else None
         return Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, files, data)
-    if external_tensors(model):
-        raise InputError("the model's tensors are in other files: give the path of the model instead")
-    if needs_external_data(model):  # too large to be serialised
-        return Source(model, FileInfo(None, None))
-    content = model.SerializeToString()
     try:
+        check_text(model)
+        if external_tensors(model):
+            raise InputError("the model's tensors are in other files: give the path of the model instead")
+        check_types(model)
+        check_tensors(model)
+        if needs_external_data(model):  # too large to be serialised
+            return Source(model, FileInfo(None, None))
+        content = model.SerializeToString()
         check_valid(content)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"the model is not valid: {checker_line(error)}") from error

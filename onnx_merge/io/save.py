@@ -19,7 +19,8 @@ from onnx import numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
-from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, bring_in, external_tensors, protobuf, tensor_bytes
+from onnx_merge.io.contents import tensor_bytes
+from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, protobuf
 
 HEADROOM = 64 * 2**20
 """Bytes left under the protobuf limit for nodes and names, whose size is not worth computing."""
@@ -87,19 +88,21 @@ def check_destination(
         probe.unlink(missing_ok=True)
 
 
-def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | None = None) -> SavedModel:
+def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
     """Write ``model`` to ``path`` so that the file there is at any time the old one or the whole new one.
 
     The bytes go to a temporary file in the same folder, reach the disk, and are renamed; whatever goes wrong, an
-    interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed. Models over 2 GB, and
-    those whose tensors still lie in ``base_dir``, keep their large tensors in a file beside the model, which has a hash
-    of its content in its name, so that it replaces no data that the old model needs; what only that one needed is
-    removed in the end. ``model`` is not changed.
+    interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed. Models over 2 GB keep
+    their large tensors in a file beside the model, which has a hash of its content in its name, so that it replaces no
+    data that the old model needs; what only that one needed is removed in the end. ``model`` is not changed.
 
     Raises
     ------
     OnnxMergeError: the disk is full, or the file cannot be written for another reason.
+    InputError: tensors of the model are in other files.
     """
+    if outside := external_tensors(model):
+        raise InputError(f"the data of tensor {outside[0].name!r} is in another file: load it first (load_model does)")
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not os.path.isfile(target):
         # As root, a rename would replace the device itself.
@@ -111,7 +114,7 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, base_dir: Path | Non
     try:
         if needs_external_data(model):
             with new_file(temporary_data) as sink:
-                model, digest = _externalise(model, sink, base_dir)
+                model, digest = _externalise(model, sink)
             data_size = temporary_data.stat().st_size
             data = _data_file(target, digest)
             _point_to(model, data.name)
@@ -162,34 +165,26 @@ def write_whole(content: bytes, path: PathLike, what: str) -> None:
 
 
 def needs_external_data(model: onnx.ModelProto) -> bool:
-    """Whether ``model`` cannot be one file: too large, or with tensors that are not in memory."""
-    tensors = list(all_tensors(model))
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in tensors):
-        return True
-    return sum(tensor_bytes(t) for t in tensors) > PROTOBUF_LIMIT - HEADROOM
+    """Whether ``model`` is too large to be one file."""
+    return sum(tensor_bytes(t) for t in all_tensors(model)) > PROTOBUF_LIMIT - HEADROOM
 
 
-def _externalise(model: onnx.ModelProto, sink: BinaryIO, base_dir: Path | None) -> tuple[onnx.ModelProto, str]:
+def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProto, str]:
     """Copy of ``model`` whose large initializers are in ``sink``, one after the other, and the SHA-256 of ``sink``.
 
     They are never all copied. The copy does not say yet where they are: see `_point_to`.
     """
     bare = _without_initializers(model)
     digest = hashlib.sha256()
-    for tensor in external_tensors(bare):  # in subgraphs and attributes, where they are small as a rule
-        bring_in(tensor, _known(base_dir))
     position = 0
     for tensor in model.graph.initializer:
-        external = tensor.data_location == onnx.TensorProto.EXTERNAL
         text = tensor.data_type == onnx.TensorProto.STRING
-        if text or (not external and tensor_bytes(tensor) < INLINE_BYTES):
+        if text or tensor_bytes(tensor) < INLINE_BYTES:
             bare.graph.initializer.add().CopyFrom(tensor)
             continue
         copy = onnx.TensorProto()
         copy.CopyFrom(tensor)
-        if external:
-            bring_in(copy, _known(base_dir))
-        elif not copy.HasField("raw_data"):
+        if not copy.HasField("raw_data"):
             copy.raw_data = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
         content = copy.raw_data
         padding = -position % ALIGNMENT
@@ -229,12 +224,6 @@ def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
             else:
                 getattr(target, field.name).extend(value)
     return bare
-
-
-def _known(base_dir: Path | None) -> Path:
-    if base_dir is None:
-        raise InputError("the model's tensors are in external files, and their folder (base_dir) was not given")
-    return base_dir
 
 
 def _data_file(target: Path, digest: str) -> Path:

@@ -111,11 +111,11 @@ def _quality(result: Result) -> Iterator[Text]:
         yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
     if result.chosen:
         yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
+    if result.allocation is not None and result.allocation.block > 1:
+        yield Text(_alignment(result.allocation))
+    if result.ware is not None:
+        yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
     if result.fidelity:
-        if result.allocation is not None and result.allocation.block > 1:
-            yield Text(_alignment(result.allocation))
-        if result.ware is not None:
-            yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
         yield Text(outputs_text(result.fidelity))
     untested = [o for o in result.fidelity.varying if not o.tested] if result.fidelity else []
     for doubt in (*result.doubts, *(f"they do not test the output {o.name}: {o.reason}" for o in untested)):

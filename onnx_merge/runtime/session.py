@@ -139,7 +139,6 @@ class Session:
     threads: within an operator; by default those of `threads_limited`, else onnxruntime's choice (one a core).
     optimisation: of the graph by onnxruntime. Fixed, since other levels give other roundings: outputs are compared
         between sessions of the same level only.
-    base_dir: folder of the model's external data, where it has tensors that were not loaded.
     spinning: whether threads wait actively between operators: faster, but in the way of what else is computed.
     arena: whether memory on the CPU comes from onnxruntime's arena, as where models are deployed. It never shrinks, and
         an output, which is a part of it, keeps all of it; without it a run takes what its tensors need.
@@ -156,7 +155,6 @@ class Session:
         *,
         threads: int | None = None,
         optimisation: Optimisation = "all",
-        base_dir: Path | None = None,
         spinning: bool = True,
         arena: bool = False,
     ) -> None:
@@ -172,7 +170,7 @@ class Session:
             options.register_custom_ops_library(library)
         source: bytes | str
         if isinstance(model, onnx.ModelProto):
-            source = self._serialise(model, base_dir)
+            source = self._serialise(model)
         else:
             source = model if isinstance(model, bytes) else os.fspath(model)
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -187,14 +185,14 @@ class Session:
         declared = (*self._session.get_inputs(), *self._session.get_outputs())
         self._has_bfloat16 = any(t.type == "tensor(bfloat16)" for t in declared)
 
-    def _serialise(self, model: onnx.ModelProto, base_dir: Path | None) -> bytes | str:
+    def _serialise(self, model: onnx.ModelProto) -> bytes | str:
         """The model's bytes; or, over 2 GB, the path of a temporary file that lives as long as the session."""
         if not needs_external_data(model):
             content: bytes = model.SerializeToString()
             return content
         folder = tempfile.mkdtemp(prefix="onnx_merge-")
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        return os.fspath(save_atomically(model, Path(folder, "model.onnx"), base_dir).path)
+        return os.fspath(save_atomically(model, Path(folder, "model.onnx")).path)
 
     @functools.cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:

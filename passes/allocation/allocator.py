@@ -31,7 +31,12 @@ from passes.surgery.apply_plan import apply_plans
 
 
 class TargetError(PassError):
-    """A target that cannot be met; the message names the nearest that can."""
+    """A target that cannot be met; the message names the nearest that can, ``nearest`` where smaller ones than the
+    target can, too."""
+
+    def __init__(self, message: str, nearest: float | None = None) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Allocator:
                 break
             allocation = self._at(pool, goal, target.near)
         if not goal or pool.misses(allocation.widths, goal) > target.near:
-            raise TargetError(self._missed(pool, allocation.widths, goal, whole))
+            raise self._missed(pool, allocation.widths, goal, whole)
         return self._with_fixed(pool, allocation)
 
     def prepare(self) -> None:
@@ -110,24 +115,26 @@ class Allocator:
         if self.settings.allocation != "uniform" and pool.groups:
             self.losses.of(pool.groups)
 
-    def _missed(self, pool: BudgetScope, widths: Mapping[Atom, int], goal: int, whole: int) -> str:
+    def _missed(self, pool: BudgetScope, widths: Mapping[Atom, int], goal: int, whole: int) -> TargetError:
         """That the target cannot be met, and what may help."""
         target, blocks = self.settings.target, self.settings.blocks
         assert target is not None
         what = f"target-{target.kind} {target.ratio:g} cannot be met"
         if not whole:
-            return f"{what}: the model has no {'parameters' if target.kind == 'params' else 'multiply-adds'}"
+            kind = "parameters" if target.kind == "params" else "multiply-adds"
+            return TargetError(f"{what}: the model has no {kind}")
         reached = pool.cost(widths)
         finest = blocks if blocks.strict else Blocks()
         narrowest = {g.atom: allowed_widths(pool.typing, g, finest)[0] for g in pool.groups}
         least = reached == pool.cost(narrowest) and not self.beside  # bodies may have more to lose
         what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
         if blocks.strict and blocks.size > 1:
-            return f"{what} with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
-        if self.settings.allocation == "uniform" and not least:
-            return f"{what} with the same share everywhere: --allocation auto may come nearer"
-        whole_groups = [g for g in self.analysis.groups if not g.frozen and g not in self.live]
-        return f"{what}: exclude less" if least and whole_groups else what
+            what += f" with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
+        elif self.settings.allocation == "uniform" and not least:
+            what += " with the same share everywhere: --allocation auto may come nearer"
+        elif least and any(not g.frozen and g not in self.live for g in self.analysis.groups):
+            what += ": exclude less"
+        return TargetError(what, None if least and reached > goal else reached / whole)
 
     def _pool(self) -> BudgetScope:
         """What the user fixed, and what costs nothing that counts, is not in it."""

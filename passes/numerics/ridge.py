@@ -78,7 +78,7 @@ def _strength(
     """The strength that predicts each set best from the other, and whether it beats the prior; by some outputs."""
     if min(fold.count for fold in folds) < 2:
         return tuning.strengths[0], False
-    seen = slice(None, None, max(1, len(prior) // tuning.outputs))
+    seen = _some(len(prior), tuning)
     prior = prior[seen]
     some = [replace(f, y=f.y[seen], yp=f.yp[seen], yy=f.yy[seen]) for f in folds]
     parts = [f.centred() if intercept else _raw(f) for f in some]
@@ -88,8 +88,19 @@ def _strength(
         ways = zip(parts, rests, parts[::-1], strict=True)
         return sum(_loss(_solve(train, prior, rest, strength, tuning), test) for train, rest, test in ways)
 
-    best, least = _lowest(lost, tuning.strengths)
     kept, power = (sum(found) for found in zip(*((_loss(prior, p), float(p.yy.sum())) for p in parts), strict=True))
+    return _best(lost, kept, power, tuning)
+
+
+def _some(outputs: int, tuning: RidgeTuning) -> slice:
+    """The outputs by which a strength is found."""
+    return slice(None, None, max(1, outputs // tuning.outputs))
+
+
+def _best(lost: Callable[[float], float], kept: float, power: float, tuning: RidgeTuning) -> tuple[float, bool]:
+    """The strength with the least ``lost``, the squared error on samples that were not fitted, and whether that is less
+    than what the prior leaves, ``kept``; ``power``: of the targets."""
+    best, least = _lowest(lost, tuning.strengths)
     return best, kept > least + tuning.equal_losses * power
 
 
@@ -123,10 +134,14 @@ def _rest(m: Moments, prior: Double) -> Double:
     return np.asarray(m.yp - prior @ m.pp)
 
 
+def _penalties(second: Double, strength: float, tuning: RidgeTuning) -> Double:
+    """What the ridge adds to the second moments ``second`` (D,) of the features."""
+    floor = 1e-6 * max(float(second.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
+    return np.asarray(strength * sizes(second, tuning) + floor)
+
+
 def _solve(m: Moments, prior: Double, rest: Double, strength: float, tuning: RidgeTuning) -> Double:
-    diagonal = np.diag(m.pp)
-    floor = 1e-6 * max(float(diagonal.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
-    system = m.pp + np.diag(strength * sizes(diagonal, tuning) + floor)
+    system = m.pp + np.diag(_penalties(np.diag(m.pp), strength, tuning))
     try:
         factor = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in LAPACK's order
     except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
@@ -157,32 +172,46 @@ def fit_rows(
 
 
 def _fit_rows(folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool, tuning: RidgeTuning) -> Fit:
+    best, better = _strength_rows(folds, prior, intercept, tuning)
     p = np.concatenate([f.p for f in folds]).astype(np.float64)
     y = np.concatenate([f.y for f in folds]).astype(np.float64)
     means = (p.mean(0), y.mean(0)) if intercept else (np.zeros(p.shape[1]), np.zeros(y.shape[1]))
     p, y = p - means[0], y - means[1]
-    size = np.sqrt(np.maximum(sizes((p * p).sum(0), tuning), 1e-30))
-    scaled = p / size  # the ridge is then the same for all features
-    gram = scaled @ scaled.T
-    rest = y - p @ prior.T
-    # Each half about its own means and with a ridge of its own size, as `_strength` has them.
-    parts = [(f.p.astype(np.float64), f.y.astype(np.float64)) for f in folds]
-    if intercept:
-        parts = [(x - x.mean(0), t - t.mean(0)) for x, t in parts]
-    lost, kept = np.zeros(len(tuning.strengths)), 0.0
-    for (x, t), (u, v) in (parts, parts[::-1]):
-        own = np.sqrt(np.maximum(sizes((x * x).sum(0), tuning), 1e-30))
-        values, vectors = linalg.eigh((x / own) @ (x / own).T, check_finite=False)
-        seen, cross = vectors.T @ (t - x @ prior.T), (u / own) @ (x / own).T @ vectors
-        left_of = v - u @ prior.T
-        kept += float((left_of**2).sum())
-        for i, strength in enumerate(tuning.strengths):
-            solved = seen / (np.maximum(values, 0) + strength)[:, None]
-            lost[i] += float(((left_of - cross @ solved) ** 2).sum())
-    at = int(np.argmin(lost))
     weights = prior
-    if lost[at] < kept:
-        system = gram + tuning.strengths[at] * np.eye(len(p))
-        weights = prior + (linalg.solve(system, rest, assume_a="pos", check_finite=False).T @ scaled) / size
+    if better:
+        size = np.sqrt(_penalties((p * p).sum(0), best, tuning))
+        scaled = p / size  # the ridge is then the same for all features
+        system = scaled @ scaled.T + np.eye(len(p))
+        change = linalg.solve(system, y - p @ prior.T, assume_a="pos", check_finite=False)
+        weights = prior + (change.T @ scaled) / size
     left = float(((y - p @ weights.T) ** 2).sum()) / max(float((y * y).sum()), 1e-300)
-    return Fit(weights, means[1] - weights @ means[0], min(left, 1.0), tuning.strengths[at])
+    return Fit(weights, means[1] - weights @ means[0], min(left, 1.0), best)
+
+
+def _strength_rows(
+    folds: tuple[SampleRows, SampleRows], prior: Double, intercept: bool, tuning: RidgeTuning
+) -> tuple[float, bool]:
+    """`_strength` in the dual form."""
+    if min(len(fold.p) for fold in folds) < 2:
+        return tuning.strengths[0], False
+    seen = _some(len(prior), tuning)
+    prior = prior[seen]
+    parts = [(f.p.astype(np.float64), f.y[:, seen].astype(np.float64)) for f in folds]
+    if intercept:
+        parts = [(p - p.mean(0), y - y.mean(0)) for p, y in parts]
+    rests = [y - p @ prior.T for p, y in parts]
+    solved: list[tuple[Double, Double, Double, Double]] = []
+    for k, (p, _) in enumerate(parts):
+        # One basis for all strengths: without the floor, which is for rounding and does not grow with them.
+        size = np.sqrt(np.maximum(sizes((p * p).sum(0), tuning), 1e-30))
+        scaled = p / size
+        values, vectors = linalg.eigh(scaled @ scaled.T, check_finite=False)
+        cross = (parts[1 - k][0] / size) @ scaled.T @ vectors
+        solved.append((np.maximum(values, 0), vectors.T @ rests[k], cross, rests[1 - k]))
+
+    def lost(strength: float) -> float:
+        each = (rest - cross @ (own / (values + strength)[:, None]) for values, own, cross, rest in solved)
+        return sum(float((left**2).sum()) for left in each)
+
+    kept, power = (sum(float((a**2).sum()) for a in found) for found in (rests, [y for _, y in parts]))
+    return _best(lost, kept, power, tuning)

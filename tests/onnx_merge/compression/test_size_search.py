@@ -240,6 +240,68 @@ def test_a_model_that_cannot_shrink(proportional):
         optimize(DIGITS, max_drop=5, exclude=".", calib=CALIB, **PLAIN)
 
 
+def coarse(channels, beside):
+    """A network of one group of ``channels``, and as many multiply-adds as ``beside`` channels that must stay."""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N,16] x) => (float[N,{beside}] y, float[N,5] z) {{
+        y = MatMul(x, u)  a = MatMul(x, v)  b = Relu(a)  z = MatMul(b, w) }}"""
+    model = onnx.parser.parse_model(text)
+    for name, shape in (("u", (16, beside)), ("v", (16, channels)), ("w", (channels, 5))):
+        array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    return model
+
+
+@pytest.fixture
+def fates(monkeypatch):
+    """What became of every size that was tried, in turn."""
+    found, shrunk = [], size_search._shrunk
+
+    def recording(*arguments):
+        try:
+            found.append("shrunk")
+            return shrunk(*arguments)
+        except NotCompressibleError as error:
+            found[-1] = type(error).__name__
+            raise
+
+    monkeypatch.setattr(size_search, "_shrunk", recording)
+    return found
+
+
+# Sizes that can be reached: 0.876, 1 of (2, 8), and 0.669, 0.835, 1 of (3, 4).
+@pytest.mark.parametrize(
+    ("channels", "beside", "limit", "reached"),
+    [(2, 8, 0.995, 0.876), (3, 4, 0.995, 0.835), (3, 4, 0.97, 0.835), (3, 4, 0.9, 0.835)],
+)
+def test_a_latency_is_kept_to_where_the_first_size_removes_nothing(
+    proportional, fates, channels, beside, limit, reached
+):
+    _, result = optimize(coarse(channels, beside), target_latency=limit, **PLAIN)
+    assert result.after.macs / result.before.macs == pytest.approx(reached, abs=1e-3)
+    assert fates[0] in ("NoChannelRemovedError", "SizeGapError")
+
+
+def test_a_drop_is_kept_to_where_few_sizes_can_be_reached(monkeypatch, fates):
+    """Only 0.802 and 1 can; the first sizes lie below, the next between both."""
+    model = coarse(2, 4)
+
+    def measure(comparison):
+        return Drop(lambda result: 10 * (1 - share_of_macs(model, result.model)), "points are lost")
+
+    monkeypatch.setattr(size_search, "drop_measure", measure)
+    _, result = optimize(model, max_drop=2, **PLAIN)
+    assert result.after.macs / result.before.macs == pytest.approx(0.802, abs=1e-3)
+    assert fates[:2] == ["NotCompressibleError", "NotCompressibleError"] and "SizeGapError" in fates
+    with pytest.raises(NotCompressibleError, match=r"max-drop 1 cannot be met: 1\.98 points are lost"):
+        optimize(model, max_drop=1, **PLAIN)
+
+
+def test_nothing_goes_at_a_share_that_every_group_rounds_up():
+    with pytest.raises(NotCompressibleError, match="the groups are too small to lose a channel at this share") as e:
+        optimize(coarse(3, 4), keep=0.99, **PLAIN)
+    assert e.value.exit_code == 4
+
+
 def test_the_whole_latency_is_no_search(proportional):
     _, result = optimize(DIGITS, target_latency=1, **PLAIN)
     assert not proportional and result.after.macs == result.before.macs

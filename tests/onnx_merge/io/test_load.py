@@ -12,7 +12,8 @@ import pytest
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.errors import InputError
 from onnx_merge.io import load
-from onnx_merge.io.load import all_tensors, load_model, tensor_bytes
+from onnx_merge.io.contents import tensor_bytes
+from onnx_merge.io.load import all_tensors, load_model
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -65,7 +66,7 @@ def test_a_model_comes_with_its_hash_and_size(tmp_path):
     assert loaded.path == path
     assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert loaded.size == path.stat().st_size
-    assert loaded.external_files == () and loaded.base_dir is None
+    assert loaded.external_files == ()
 
 
 def test_missing_folder_and_empty(tmp_path):
@@ -173,15 +174,13 @@ def test_external_data_is_brought_into_memory(tmp_path):
     np.testing.assert_array_equal(weight, np.arange(8, dtype=np.float32).reshape(4, 2))
     assert loaded.external_files == (tmp_path / "w.bin",)
     assert loaded.size == path.stat().st_size + 32
-    assert loaded.base_dir is None
 
 
-def test_external_data_stays_outside_when_too_large(tmp_path, monkeypatch):
+def test_external_data_is_brought_in_also_where_it_exceeds_the_limit(tmp_path, monkeypatch):
     path = with_external(tmp_path)
     monkeypatch.setattr(load, "PROTOBUF_LIMIT", path.stat().st_size + 10)
-    loaded = load_model(path)
-    assert loaded.base_dir == tmp_path
-    assert loaded.model.graph.initializer[0].data_location == onnx.TensorProto.EXTERNAL
+    weight = onnx.numpy_helper.to_array(load_model(path).model.graph.initializer[0])
+    np.testing.assert_array_equal(weight, np.arange(8, dtype=np.float32).reshape(4, 2))
 
 
 def test_external_data_relative_to_the_working_directory(tmp_path, monkeypatch):

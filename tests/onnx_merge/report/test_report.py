@@ -217,6 +217,15 @@ def test_the_last_line_is_the_verdict_whatever_the_names(monkeypatch, width):
     assert render(result(fidelity=None), Pipe()).splitlines()[-1] == f"verdict   untested: {UNVERIFIED}"
 
 
+def test_no_line_is_left_out_where_outputs_were_not_compared():
+    some = result(ware=0.125, latency=(), notes=("a note",), doubts=("a doubt",))
+    lines = [line for line in render(some, Pipe()).splitlines() if not line.startswith(("outputs", "verdict", " "))]
+    bare = render(replace(some, fidelity=None), Pipe()).splitlines()
+    assert any(line.startswith("widths    multiples of 16") for line in lines)
+    assert any(line.startswith("layers    12.5% of the variance") for line in lines)
+    assert [line for line in lines if line not in bare] == []
+
+
 def test_notes_and_foldings():
     some = result(notes=("strict shape inference fails",), unfolded={"bn1": Reason("tensor", "x", "is a graph output")})
     text = render(some, Pipe())

@@ -62,15 +62,6 @@ def test_large_models_go_through_a_file_that_goes_with_the_session(tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tensors_left_outside(tmp_path):
-    m = model("net (float[N,400] x) => (float[N,2] y) { y = MatMul(x, w) }")
-    m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 2), np.float32), "w"))
-    onnx.save(m, tmp_path / "m.onnx", save_as_external_data=True, location="w.bin")
-    outside = onnx.load(tmp_path / "m.onnx", load_external_data=False)
-    result = Session(outside, base_dir=tmp_path).run({"x": np.ones((1, 400), np.float32)})
-    np.testing.assert_array_equal(result["y"], [[400, 400]])
-
-
 def test_inputs_and_outputs_as_declared():
     session = Session(
         model("""net (float16[N,4,?] a, int64 b, bool[2] c, string[N] d, double[] e, bfloat16[M] f)

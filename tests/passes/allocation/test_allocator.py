@@ -13,7 +13,7 @@ from passes.interface.errors import RunError
 from passes.pipeline import Compressor
 from passes.settings.blocks import Blocks
 from passes.settings.target import Target
-from passes.settings.tuning import TUNING, SensitivityTuning, Tuning
+from passes.settings.tuning import SensitivityTuning, Tuning
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -74,7 +74,7 @@ def test_no_group_by_group_share_loses_less(name, keep):
         how: losses.together(live, kept(drafted(model_of(name), keep=keep, allocation=how)))
         for how in ("auto", "uniform")
     }
-    assert lost["auto"] <= lost["uniform"] or min(lost.values()) >= TUNING.allocation.comparable_noise
+    assert lost["auto"] < lost["uniform"] < math.inf
 
 
 def test_what_the_outputs_do_not_depend_on_goes_first():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from netcase import built, op
 from netkit import net, observer
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
@@ -112,6 +112,19 @@ def test_what_is_a_parameter():
     expected = 48 + 54 + 1 + 4
     found = analyse(model, {}, None, Quiet())
     assert cost(Graph(model)).params == expected == params_footprint(found.typing).total
+
+
+INTEGER_TYPES = ["INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16", "INT32", "UINT32", "UINT64", "BOOL"]
+
+
+@pytest.mark.parametrize("kind", INTEGER_TYPES)
+def test_integers_that_no_layer_reads_are_no_parameters(kind):
+    """Sizes and masks of whatever type; weights of the same type count."""
+    held = helper.make_tensor("q", TensorProto.DataType.Value(kind), [4, 3], [1] * 12)
+    for what, expected in (("y = Cast<to=1>(q)", 0), ("c = Cast<to=1>(q)  y = MatMul(x, c)", 12)):
+        model = net(f"net (float[N,4] x) => (float[A,B] y) {{ {what} }}", opset=21, ir_version=10)
+        model.graph.initializer.append(held)
+        assert cost(Graph(model)).params == expected
 
 
 RECURRENT = """net (float[T,N,6] x) => (float[T,N,4] y) {

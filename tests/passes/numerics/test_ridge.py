@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from passes.numerics import ridge
 from passes.numerics.ridge import Moments, SampleRows, fit, fit_rows
 from passes.numerics.tuning import NUMERICS
 
 OUTPUTS, STRENGTHS = NUMERICS.ridge.outputs, NUMERICS.ridge.strengths
+RARE = NUMERICS.ridge.least_moment
 
 
 def moments(p, y):
@@ -74,6 +76,87 @@ def test_both_forms_agree(data, noise, drift, intercept):
     # The primal form adds its floor of 1e-6 and the rounding of float32 sums to the diagonal.
     np.testing.assert_allclose(two.weights, one.weights, rtol=1e-2, atol=1e-2)
     np.testing.assert_allclose(two.error, one.error, rtol=1e-2, atol=1e-4)
+
+
+def errors_on_the_other_half(p, y, prior, intercept):
+    """For each strength, by a solve of its own in float64; then what the prior leaves."""
+    found = np.zeros(len(STRENGTHS) + 1)
+    for train, test in ((0, 1), (1, 0)):
+        x, t, u, v = (a[i::2] - intercept * a[i::2].mean(0) for i, a in ((train, p), (train, y), (test, p), (test, y)))
+        second = (x * x).sum(0)
+        for k, strength in enumerate(STRENGTHS):
+            added = strength * np.diag(np.maximum(second, RARE * second.mean()))
+            change = np.linalg.solve(x.T @ x + added, x.T @ (t - x @ prior.T))
+            found[k] += ((v - u @ (prior.T + change)) ** 2).sum()
+        found[-1] += ((v - u @ prior.T) ** 2).sum()
+    return found
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 1.0, 3.0, 10.0, 1e3])
+@pytest.mark.parametrize("rows", [14, 24, 38])
+@pytest.mark.parametrize("intercept", [True, False])
+def test_both_forms_choose_alike_for_fewer_samples_than_features(noise, rows, intercept):
+    rng = np.random.default_rng([rows, intercept])
+    p = (rng.standard_normal((rows, 40)) * np.geomspace(0.3, 3, 40) + 1).astype(np.float32)
+    true = rng.standard_normal((3, 40))
+    prior = true + 0.3 * rng.standard_normal((3, 40))
+    y = (p @ true.T + noise * rng.standard_normal((rows, 3))).astype(np.float32)
+    wide = p.astype(np.float64), y.astype(np.float64)
+    one = fit(halves(*wide, moments), prior, intercept)
+    two = fit_rows(halves(p, y, SampleRows), prior, intercept)
+    *errors, kept = errors_on_the_other_half(*wide, prior, intercept)
+    assert two.strength == STRENGTHS[int(np.argmin(errors))]
+    # With an intercept the primal form allows for the rounding of sums in float32: strengths that are as good to it.
+    near = 1 + 1e-3 * intercept
+    assert errors[STRENGTHS.index(one.strength)] <= near * min(errors)
+    stays = min(errors) >= kept
+    assert np.array_equal(one.weights, prior) == np.array_equal(two.weights, prior) == stays
+    np.testing.assert_allclose(two.weights, one.weights, rtol=0, atol=0.1 if intercept else 1e-8)
+
+
+def test_both_forms_look_at_the_same_outputs():
+    """Those in between, which would ask for another strength, decide nothing."""
+    rng = np.random.default_rng(8)
+    p, true = rng.standard_normal((24, 40)).astype(np.float32), rng.standard_normal((2 * OUTPUTS, 40))
+    y = p @ true.T
+    y[:, 1::2] += 1000 * rng.standard_normal((24, OUTPUTS))
+    y, prior = y.astype(np.float32), np.zeros_like(true)
+    one = fit(halves(p.astype(np.float64), y.astype(np.float64), moments), prior)
+    two = fit_rows(halves(p, y, SampleRows), prior)
+    assert one.strength == two.strength
+    assert two.strength == fit_rows(halves(p, y[:, ::2], SampleRows), prior[::2]).strength
+    assert two.strength != fit_rows(halves(p, y[:, 1::2], SampleRows), prior[1::2]).strength
+
+
+def test_both_forms_go_downhill_from_the_middle(monkeypatch):
+    """Where the error has two valleys, the nearer one is theirs: one search serves both."""
+    asked = []
+    monkeypatch.setattr(ridge, "_lowest", lambda loss, values: (asked.append(values), (values[2], loss(values[2])))[1])
+    rng = np.random.default_rng(9)
+    p, y = rng.standard_normal((24, 40)).astype(np.float32), rng.standard_normal((24, 3)).astype(np.float32)
+    prior = np.zeros((3, 40))
+    one = fit(halves(p.astype(np.float64), y.astype(np.float64), moments), prior)
+    two = fit_rows(halves(p, y, SampleRows), prior)
+    assert one.strength == two.strength == STRENGTHS[2] and asked == [STRENGTHS, STRENGTHS]
+
+
+@pytest.mark.parametrize("rows", [10, 60])
+def test_rounding_is_no_gain_in_either_form(rows):
+    """Where the prior predicts all but what rounding leaves, it stays as it is."""
+    rng = np.random.default_rng(10)
+    p, prior = rng.standard_normal((rows, 40)).astype(np.float32), rng.standard_normal((3, 40))
+    y = p.astype(np.float64) @ prior.T
+    y += 1e-8 * np.abs(y).max() * (p[:, :1] > 0)  # in float64 only: less than counts of the targets' power
+    one = fit(halves(p.astype(np.float64), y, moments), prior, intercept=False)
+    two = fit_rows(halves(p, y, SampleRows), prior, intercept=False)
+    assert np.array_equal(one.weights, prior) and np.array_equal(two.weights, prior)
+
+
+def test_one_sample_a_half_tells_nothing_in_either_form():
+    p, prior = np.ones((2, 3), np.float32), np.ones((1, 3))
+    y = 5 * np.ones((2, 1), np.float32)
+    one, two = fit(halves(p, y, moments), prior), fit_rows(halves(p, y, SampleRows), prior)
+    assert one.strength == two.strength and np.array_equal(one.weights, two.weights)
 
 
 def test_fewer_samples_than_features():
