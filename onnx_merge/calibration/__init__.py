@@ -1,1 +1,2 @@
-"""Samples: the user's, from wherever they come, or made-up ones; which are fitted to, and which are held out."""
+"""Calibration samples: reading the user's, generating synthetic ones, and splitting them into fitting and held-out
+parts."""

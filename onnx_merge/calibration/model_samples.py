@@ -1,4 +1,4 @@
-"""The samples that a model is fitted to and compared on: found, divided and checked before the work begins."""
+"""The samples that a model is fitted to and compared on: loaded, split and checked before compression begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
 from onnx_merge.calibration.load import Calibration, load_calibration
-from onnx_merge.calibration.more_samples import more_given, more_made
+from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.calibration.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.config.options import Options
@@ -36,12 +36,13 @@ Array = NDArray[Any]
 
 @dataclass
 class ModelSamples:
-    """A model and samples for it. What is wrong with them is found before the work begins.
+    """A model and its samples. Problems with them are found before compression begins.
 
     Raises
     ------
-    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
-        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
+    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. If the option
+        ``unverified`` is set and no other option needs a run, a model that cannot be run is only mentioned in
+        ``notes``.
     UnverifiedError: none of the model's outputs can be compared.
     """
 
@@ -50,26 +51,28 @@ class ModelSamples:
     provider: ProviderChoice
     notes: list[str] = field(default_factory=list)
     optimisation: Optimisation = field(default="all", init=False)
-    """How far onnxruntime optimises the model: some of what it does has faults."""
+    """The level at which onnxruntime optimises the model. It is lowered if onnxruntime's optimisations break the
+    model."""
     runs: bool = field(default=True, init=False)
     """Whether the model can be run."""
     samples: Samples | None = None
-    """None if random ones do."""
+    """The samples that outputs are compared on; None if random samples are used."""
     source: str = "random"
     assignments: Assignments = field(default=Assignments(()), init=False)
-    """Sizes at which the model runs; ``problem`` says why there are none."""
+    """Input sizes at which the model runs. If there are none, ``problem`` says why."""
     sizes: Sizes = field(default_factory=dict, init=False)
-    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
+    """Sizes at which samples are made: those that the user gave, or shapes of all inputs if the model does not run at
+    the default sizes."""
     held_out: str = ""
-    """What the samples are on which a drop is measured."""
+    """A description of the samples on which the drop is measured."""
     split: dict[str, int] | None = None
-    """What `onnx_merge.calibration.splits.held_rows` was given, where it divided the samples."""
+    """The arguments of `onnx_merge.calibration.splits.held_rows`, if it split the samples."""
     in_sample: bool = False
-    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
+    """Whether the samples measured on are also fitted to, because there were too few to split."""
     real: bool = True
-    """Whether the samples measured on are the user's."""
+    """Whether the samples measured on are the user's, not synthetic."""
     fitting: MemoryFit = field(init=False)
-    """What samples take, and the sizes that nobody gave."""
+    """The memory that a sample takes, and the sizes chosen for dynamic dimensions that the user left open."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
     _session: Session | None = field(default=None, init=False, repr=False)
 
@@ -97,7 +100,7 @@ class ModelSamples:
                     raise
                 self._give_up(error)
                 return
-        with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
+        with contextlib.suppress(InputError):  # an input takes strings: only the user can give samples
             self.fitting = fit_to_memory(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
         if options.has_samples:
@@ -131,18 +134,18 @@ class ModelSamples:
 
     @property
     def _goes_unverified(self) -> bool:
-        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
+        """Whether a model that does not run may be compressed all the same, because no option needs a run."""
         options = self.options
         return options.unverified and not (options.labels or options.has_samples or options.has_gate)
 
     def _give_up(self, error: OnnxMergeError) -> None:
-        """Do without running the model."""
+        """Continue without running the model."""
         self._session, self.runs, self.real = None, False, False
         self.assignments = Assignments((), error.message)
         self.notes.append(f"outputs were not compared: {error}")
 
     def _check_verifiable(self) -> None:
-        """Refuse what could not be verified in the end; see `onnx_merge.equivalence.verifiable`."""
+        """Refuse a model whose result could not be verified; see `onnx_merge.equivalence.verifiable`."""
         assert self._session is not None
 
         def check(feeds: Mapping[str, Array], source: str) -> None:
@@ -157,17 +160,17 @@ class ModelSamples:
             return
         try:
             check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
-        except InputError:  # the batch may be called dynamic without being so
+        except InputError:  # the batch may be declared dynamic although the model accepts one size only
             check(self._random(self._session, self._batch), self.source)
 
     def _find_sizes(self, samples: Samples | None = None) -> None:
-        """Find sizes at which the model runs, and such as samples can be made at."""
+        """Find sizes at which the model runs and samples can be made."""
         assert self._session is not None
         known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
         given, seed = self.given, self.options.seed
         try:
             found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
-        except InputError as error:  # inputs that cannot be made up
+        except InputError as error:  # inputs that cannot be generated
             if samples is None:
                 raise
             self.assignments = Assignments((), error.message)
@@ -180,13 +183,13 @@ class ModelSamples:
 
     @property
     def session(self) -> Session | None:
-        """The model, loaded when it is first asked for; None if it cannot be run."""
+        """The session of the model, created on first use; None if the model cannot be run."""
         if self._session is None and self.runs:
             self._session = self.load(self.model)
         return self._session
 
     def load(self, model: onnx.ModelProto) -> Session:
-        """A result as the model itself is loaded, or the model.
+        """A session of ``model``, the original or a result, at the optimisation level of the original.
 
         Raises
         ------
@@ -195,18 +198,21 @@ class ModelSamples:
         return Session(model, self.provider, optimisation=self.optimisation)
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
-        may come from a generator, which cannot be sent."""
+        """The state to send to another process, which creates the session itself.
+
+        The calibration samples are left out: they are no longer needed then, and may come from a generator, which
+        cannot be pickled.
+        """
         return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
 
     def with_options(self, options: Options) -> Self:
-        """The same samples, with notes of its own."""
+        """A copy with other options, the same samples, and its own list of notes."""
         other = copy.copy(self)
         other.options, other.notes = options, list(self.notes)
         return other
 
     def _hold_out(self) -> None:
-        """Part the samples: those measured on are not those that the layers are fitted to."""
+        """Split the samples, so that none is both measured on and fitted to."""
         options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
         unit = self.fitting.unit
         if self.samples is not None and self.samples.labels is not None and options.labels:
@@ -238,12 +244,12 @@ class ModelSamples:
 
     @property
     def _chooses(self) -> bool:
-        """Whether what is measured chooses the result."""
+        """Whether the measurement decides which result is chosen."""
         return self.options.max_drop is not None
 
     @property
     def _wanted(self) -> int:
-        """Samples to read, of which some are held out."""
+        """The number of samples to load, including those to hold out."""
         options = self.options
         if isinstance(options.calib, str) and options.calib == "synthetic":
             return options.sample_count
@@ -254,7 +260,7 @@ class ModelSamples:
         return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def calibration(self) -> Calibration | None:
-        """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
+        """At most ``sample_count`` calibration samples, the user's or synthetic ones; None if there are none."""
         if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
             return None
         if self._loaded is None:
@@ -262,24 +268,28 @@ class ModelSamples:
             self.notes.extend(self._loaded.notes)
         return self._loaded.take(self.options.sample_count)
 
-    def further(self, found: Calibration) -> list[MoreSamples]:
-        """More samples than `calibration` ``found``, each time twice as many; none if their number was asked for."""
+    def more_samples(self, found: Calibration) -> list[MoreSamples]:
+        """Loaders of larger sets than the calibration samples ``found``, each at least twice as large as the one
+        before.
+
+        Empty if the user chose the number of samples.
+        """
         if self.options.calib_samples is not None or self.session is None:
             return []
         if found.real:
             again = not self._chooses and self.options.calib_file is not None
-            return more_given(found, self.session.inputs, self._load_others if again else None)
-        return more_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+            return more_user_samples(found, self.session.inputs, self._load_others if again else None)
+        return more_synthetic_samples(found, lambda seed: self._load(len(found), self.options.seed + seed))
 
     def _load_others(self, count: int) -> Calibration:
-        """At most ``count`` of the user's samples, none of which is measured on."""
+        """At most ``count`` of the user's samples, without those that results are measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
         more = self._load(count if self.options.labels else count + rows_of(held))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
     def _load(self, count: int, seed: int | None = None) -> Calibration:
-        assert self.session is not None  # or there is nothing to load for
+        assert self.session is not None  # samples are loaded only for models that run
         options = self.options
         return load_calibration(
             options.calib,
@@ -295,20 +305,21 @@ class ModelSamples:
         )
 
     def release(self) -> None:
-        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
+        """Free the calibration samples once they are no longer needed. Samples that outputs are compared on are
+        kept."""
         self._loaded = None
 
     @property
     def given(self) -> dict[str, tuple[int, ...]]:
-        """Shapes that the user gave."""
+        """The input shapes that the user gave, by input name."""
         return dict(self.options.input_shape)
 
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
-        """Those of ``samples`` that outputs are compared on."""
+        """The subset of ``samples`` that outputs are compared on, (N, ...) by input name."""
         return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
 
     def feeds_compared(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
+        """The samples (N, ...) on which outputs are compared, the user's or synthetic ones. The model must run."""
         if self.samples is not None:
             return self.compared_feeds(self.samples)
         assert self.session is not None
@@ -316,24 +327,25 @@ class ModelSamples:
 
     @property
     def _batch(self) -> int:
-        """The least number of samples with which the model was seen to run."""
+        """The smallest batch at which the model ran."""
         inputs = self._session.inputs if self._session else ()
         return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
 
     @property
     def _unit(self) -> int:
-        """Samples of which batches are multiples: all that the model was seen to run with are, if they are several."""
+        """The number that every batch size must be a multiple of: the greatest common divisor of the batches at which
+        the model ran."""
         inputs = self._session.inputs if self._session else ()
         tried = self.assignments.found or [{i.name: i.shape for i in inputs}]
         found = (a[i.name][0] for a in tried for i in inputs if i.shape)
         return max(1, math.gcd(*(n for n in found if isinstance(n, int))))
 
     def batch(self, size: int) -> dict[str, Array]:
-        """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
+        """One batch of ``size`` samples that outputs are compared on, repeated if there are fewer, or random ones.
 
         Raises
         ------
-        OnnxMergeError: the model cannot be run, or its inputs cannot be made up.
+        OnnxMergeError: the model cannot be run, or its inputs cannot be generated.
         """
         if self.session is None:
             raise OnnxMergeError("the model cannot be run")
@@ -347,7 +359,8 @@ class ModelSamples:
         }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` made-up samples, other ones than are fitted to: images where those are."""
+        """``count`` synthetic samples to measure on, images if the model takes images. Their seed differs from that of
+        the samples fitted to."""
         seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
         count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
         if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:

@@ -115,7 +115,7 @@ class Job:
         calibration = self.comparison.calibration() if options.reconstructs else None
         if calibration is None or not len(calibration):  # inputs that are declared empty hold no samples
             return None
-        further = self.comparison.further(calibration)
+        further = self.comparison.more_samples(calibration)
         return CalibrationSamples(
             calibration.feeds, calibration.real, SegmentRunner(self.provider), options.memory_limit, further
         )

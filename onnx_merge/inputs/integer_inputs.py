@@ -1,14 +1,14 @@
-"""What a model tells of the integers that it takes: ids that pick rows of a table, classes, lengths.
+"""Infer from a model which integers its inputs take: indices into a table, classes or lengths.
 
-An input is followed through what hands its values on (Cast, Reshape, Where, bodies, local functions, ...) to the nodes
-that show how many values make sense there:
+An input is traced through the ops that pass its values on (Cast, Reshape, Where, subgraphs, local functions, ...) to
+the nodes that bound its values:
 
 =================================  ===========================================================================
-Gather, GatherElements, GatherND   rows of the table, which ids must not exceed
+Gather, GatherElements, GatherND   the number of rows of the table, which indices must not exceed
 OneHot                             its depth
-Equal                              with a constant list: one more than the largest (one-hot, as jax writes it)
-Less, Greater, ...                 with a constant list or a Range: one more than a length that fills it
-Clip, Min, Mod                     up to where values stay as they are
+Equal                              with a constant list: its maximum + 1 (one-hot encoding as JAX exports it)
+Less, Greater, ...                 with a constant list or a Range: its maximum + 2, since a length may fill it
+Clip, Min, Mod                     the bound up to which values stay unchanged
 =================================  ===========================================================================
 """
 
@@ -26,22 +26,22 @@ from onnx import numpy_helper
 
 Array = NDArray[Any]
 Origins = frozenset[tuple[str, int]]
-"""(input, what was added to it) of a tensor that holds values of inputs."""
+"""(input, constant added to it) for each input whose values a tensor holds."""
 
 PASSING = {
     *("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"),
     *("Tile", "Pad", "Dropout", "Split", "ReverseSequence", "Relu", "Abs"),
 }
-"""Ops whose outputs hold values of their first input and nothing else, but for zeros."""
+"""Ops whose outputs hold only values of their first input, or zeros."""
 JOINING = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
-"""Ops whose output holds values of several inputs, from that on."""
+"""Ops whose output holds values of several inputs -> the index of the first of these inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 RANGE = 16
-"""Length of a Range whose end is not constant, as dynamic sizes are made up."""
+"""Assumed length of a Range whose end is not constant, since dynamic sizes are made up."""
 LARGEST = 2**16
-"""Elements of a list of integers that is looked at."""
+"""Maximum number of elements of an integer constant whose values are read."""
 SMALL = 4096
-"""Elements of any other constant that is."""
+"""Maximum number of elements of any other constant whose values are read."""
 INTEGERS = {
     number
     for name, number in onnx.TensorProto.DataType.items()
@@ -50,12 +50,13 @@ INTEGERS = {
 
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Inputs that hold indices, classes or lengths -> how many values there are, from 0 on."""
+    """Inputs that hold indices, classes or lengths -> the number of valid values, which start at 0."""
     return _followed(model).bounds()
 
 
 def unknown_ranges(model: onnx.ModelProto) -> list[str]:
-    """Integer inputs of which the model does not tell what values make sense; masks and pixels do without."""
+    """Integer inputs whose valid values the model does not show. Masks and pixels are left out, since their ranges are
+    known."""
     constants = {t.name for t in model.graph.initializer}
     known = index_bounds(model)
     return [
@@ -83,19 +84,20 @@ def _followed(model: onnx.ModelProto) -> _Follower:
 
 @dataclass
 class _Scope:
-    """Of the tensors in sight: ``origins``; ``values`` of small constants, in any order; ``dims`` (None: dynamic)."""
+    """The tensors visible in a graph: ``origins``, ``values`` of small constants (elements in any order), and ``dims``
+    (None: dynamic)."""
 
     origins: dict[str, Origins] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
     dims: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     ranges: set[str] = field(default_factory=set)
-    """Tensors made by a Range whose end is not constant."""
+    """Tensors computed by a Range whose end is not constant."""
 
     def inner(self) -> _Scope:
         return _Scope(dict(self.origins), dict(self.values), dict(self.dims), set(self.ranges))
 
     def pass_on(self, old: str, new: str, other: _Scope) -> None:
-        """Tensor ``old`` here is ``new`` in ``other``."""
+        """Copy what is known of the tensor ``old`` to the tensor ``new`` of the scope ``other``."""
         if old in self.origins:
             other.origins[new] = other.origins.get(new, frozenset()) | self.origins[old]
         if old in self.values:
@@ -108,7 +110,8 @@ class _Scope:
 
 @dataclass
 class _Follower:
-    """``limits``: input -> bounds that its values must keep; ``hints``: input -> bounds up to which they differ."""
+    """Traces inputs through a graph. ``limits``: input -> bounds that its values must not exceed; ``hints``: input ->
+    bounds above which values make no difference."""
 
     functions: Mapping[tuple[str, str], onnx.FunctionProto]
     limits: dict[str, list[int]] = field(default_factory=dict)
@@ -189,11 +192,11 @@ class _Follower:
             elif first in scope.dims and node.op_type == "Transpose":
                 dims = scope.dims[first]
                 perm = list(attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1])
-                if sorted(perm) == list(range(len(dims))):  # else a file declares another rank than it has
+                if sorted(perm) == list(range(len(dims))):  # otherwise the declared rank is wrong
                     scope.dims[output] = tuple(dims[axis] for axis in perm)
 
     def _limit(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
-        """Where a value that is too large has no meaning."""
+        """Record bounds above which a value is invalid."""
         if len(node.input) < 2:
             return
         dims = scope.dims.get(node.input[0], ())
@@ -210,11 +213,11 @@ class _Follower:
             self._note(
                 self.limits, scope.origins.get(node.input[0], frozenset()), _largest(scope.values[node.input[1]])
             )
-        if node.op_type == "Gather" and node.input[0] in scope.origins:  # values picked out of the input
+        if node.op_type == "Gather" and node.input[0] in scope.origins:  # the output holds values of the input
             scope.origins[node.output[0]] = scope.origins[node.input[0]]
 
     def _hint(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
-        """Where values beyond some are all alike."""
+        """Record bounds above which values are equivalent."""
         kind = node.op_type
         for k, name in enumerate(node.input):
             origins = scope.origins.get(name)
@@ -242,7 +245,7 @@ class _Follower:
 
     @staticmethod
     def _note(where: dict[str, list[int]], origins: Origins, bound: int | None, least: int = 2) -> None:
-        """A bound below ``least`` says nothing: the padding that ids are compared with is 0."""
+        """Record a bound. One below ``least`` is ignored, since comparing ids with the padding id 0 gives no bound."""
         if bound is not None:
             for name, offset in origins:
                 if bound - offset >= least:
@@ -276,12 +279,12 @@ def _note_range(node: onnx.NodeProto, scope: _Scope) -> None:
 
 
 def _attribute_top(attributes: Mapping[str, onnx.AttributeProto]) -> int | None:
-    """The bound of a Clip before opset 11."""
+    """The upper bound of a Clip before opset 11, where it is an attribute."""
     return math.floor(attributes["max"].f) if "max" in attributes and attributes["max"].f < 2**31 else None
 
 
 def _largest(values: Array) -> int | None:
-    """The largest of a constant's values, if it is an index that could be one."""
+    """The maximum of a constant's values; None if it cannot be an index."""
     if not values.size or values.dtype.kind not in "iuf":
         return None
     top = float(values.max())

@@ -1,4 +1,4 @@
-"""A sweep as text for people: a line for each share kept, and the knee."""
+"""Format a sweep as text: a row for each share, and the knee."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TITLES: dict[Metric, str] = {
 }
 KNEE = "<- knee"
 WIDE = 24
-"""Of a metric's name, at most."""
+"""Maximum width of a metric's name."""
 
 
 def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
-    """The table as ``stream`` can show it; see `onnx_merge.report.console.printed`."""
+    """The table in the encoding of ``stream``; see `onnx_merge.report.console.printed`."""
     return printed(_parts(sweep, WHOLE if verbose else screen_width(stream)), stream, verbose)
 
 
@@ -90,7 +90,7 @@ def _title(sweep: Sweep, metric: Metric) -> str:
 
 
 def quality_text(metric: Metric, value: float | None) -> str:
-    """A quality as people read it."""
+    """A quality, formatted."""
     if value is None:
         return "-"
     if metric == "metric":

@@ -15,7 +15,7 @@ from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.latency import interleaved_timing as turns
+from onnx_merge.latency import interleaved_timing
 from onnx_merge.latency import measure as latency
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.latency.measure import Latency, compare_latency, latency_ratio, summary
@@ -24,7 +24,7 @@ from onnx_merge.runtime.session import CPU, Session, TensorInfo, default_threads
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 KEYS = ["before_ms", "after_ms", "before_p90_ms", "after_p90_ms", "ratio", "provider", "threads", "batch", "runs"]
-WARM_UP = turns.WARM_UP_RUNS
+WARM_UP = interleaved_timing.WARM_UP_RUNS
 
 
 def network(batch="N"):
@@ -82,7 +82,7 @@ def test_a_turn_is_some_runs_of_which_the_first_does_not_count():
     assert log == ("|AAAA|BBBB|BBBB|AAAA" * 3)[: 5 * 10]
     assert rounds == [((2.0**-7,) * 3, (2.0**-6,) * 3)] * 5
     rounds, _ = measured(Machine(), {"A": 2.0**-12}, seconds=9)
-    assert len(rounds[0][0]) == turns.TURN_RUNS
+    assert len(rounds[0][0]) == interleaved_timing.BURST_RUNS
     slow = iter([0.25] * WARM_UP + [0.5, 0.25, 0.25] * 5)
     rounds, _ = measured(Machine(), {"A": slow}, seconds=9, max_rounds=5)
     assert rounds[0] == ((0.5,),)  # of long runs, each counts
@@ -93,11 +93,11 @@ def test_a_turn_is_some_runs_of_which_the_first_does_not_count():
 
 def test_time_is_bounded_but_there_are_enough_runs():
     machine = Machine()
-    assert len(measured(machine, {"A": 60.0, "B": 60.0}, seconds=10)[0]) == turns.MIN_ROUNDS
+    assert len(measured(machine, {"A": 60.0, "B": 60.0}, seconds=10)[0]) == interleaved_timing.MIN_ROUNDS
     machine = Machine()
     rounds, _ = measured(machine, {"A": 0.25, "B": 0.25}, seconds=10)
-    assert turns.MIN_ROUNDS < len(rounds) < turns.MAX_ROUNDS and machine.now <= 10.5
-    assert len(measured(Machine(), {"A": 0.002, "B": 0.002}, seconds=10)[0]) == turns.MAX_ROUNDS
+    assert interleaved_timing.MIN_ROUNDS < len(rounds) < interleaved_timing.MAX_ROUNDS and machine.now <= 10.5
+    assert len(measured(Machine(), {"A": 0.002, "B": 0.002}, seconds=10)[0]) == interleaved_timing.MAX_ROUNDS
 
 
 def test_a_clock_that_stands_still():
@@ -107,14 +107,14 @@ def test_a_clock_that_stands_still():
 
 def test_waiting_ends_also_where_something_goes_on_computing(monkeypatch):
     machine = Machine()
-    monkeypatch.setattr(turns.time, "perf_counter", machine.clock)
-    monkeypatch.setattr(turns.time, "process_time", lambda: 2 * machine.now)
-    monkeypatch.setattr(turns.time, "sleep", machine.call("sleep", 2.0**-7))
-    turns._settle()
-    assert turns.SETTLE_SECONDS <= machine.now < 2 * turns.SETTLE_SECONDS
-    monkeypatch.setattr(turns.time, "process_time", lambda: 0.0)
+    monkeypatch.setattr(interleaved_timing.time, "perf_counter", machine.clock)
+    monkeypatch.setattr(interleaved_timing.time, "process_time", lambda: 2 * machine.now)
+    monkeypatch.setattr(interleaved_timing.time, "sleep", machine.call("sleep", 2.0**-7))
+    interleaved_timing._settle()
+    assert interleaved_timing.SETTLE_SECONDS <= machine.now < 2 * interleaved_timing.SETTLE_SECONDS
+    monkeypatch.setattr(interleaved_timing.time, "process_time", lambda: 0.0)
     machine.log.clear()
-    turns._settle()
+    interleaved_timing._settle()
     assert machine.log == ["sleep"]
 
 
@@ -130,10 +130,10 @@ def test_threads_that_look_for_work_are_waited_for_however_coarse_the_clock(monk
     def sleep(seconds):
         machine.now += seconds
 
-    monkeypatch.setattr(turns.time, "perf_counter", machine.clock)
-    monkeypatch.setattr(turns.time, "process_time", counted)
-    monkeypatch.setattr(turns.time, "sleep", sleep)
-    turns._settle()
+    monkeypatch.setattr(interleaved_timing.time, "perf_counter", machine.clock)
+    monkeypatch.setattr(interleaved_timing.time, "process_time", counted)
+    monkeypatch.setattr(interleaved_timing.time, "sleep", sleep)
+    interleaved_timing._settle()
     assert 0.04 <= machine.now < 0.1
 
 
@@ -156,7 +156,7 @@ def test_the_ratio_survives_a_slow_machine_and_disturbed_runs():
 def test_real_models():
     model, feeds = network(), {"x": np.zeros((3, 16), np.float32)}
     timed = compare_latency([model, model.SerializeToString(), model], feeds, threads=1, seconds=0.01)
-    assert len(timed.models) == 3 and timed.runs >= turns.MIN_ROUNDS
+    assert len(timed.models) == 3 and timed.runs >= interleaved_timing.MIN_ROUNDS
     assert (timed.batch, timed.threads, timed.provider) == (3, 1, "cpu")
     assert timed.models[0].ratio == 1.0
     assert all(0 < m.median_ms <= m.p90_ms and m.ratio > 0 for m in timed.models)
