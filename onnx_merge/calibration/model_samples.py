@@ -84,9 +84,9 @@ class ModelSamples:
             self._session = loaded(self.model, self.provider)
             inputs = self._session.inputs
         except OnnxMergeError as error:
-            if not self._goes_unverified:
+            if not self._allows_unverified:
                 raise cannot_load(self.model, error) from error
-            self._give_up(error)
+            self._continue_unverified(error)
             return
         self.optimisation = self._session.optimisation
         if self.optimisation != "all":
@@ -96,15 +96,15 @@ class ModelSamples:
             try:
                 self._find_sizes()
             except (InputError, UsageError) as error:
-                if not self._goes_unverified:
+                if not self._allows_unverified:
                     raise
-                self._give_up(error)
+                self._continue_unverified(error)
                 return
         with contextlib.suppress(InputError):  # an input takes strings: only the user can give samples
             self.fitting = fit_to_memory(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes.extend(self.fitting.notes)
         if options.has_samples:
-            self._loaded = self._load(self._wanted)
+            self._loaded = self._load(self._load_count)
             self.notes.extend(self._loaded.notes)
         if options.labels:
             wanted = metric_of(options.metric) if options.metric is not None else None
@@ -126,19 +126,19 @@ class ModelSamples:
         try:
             self._check_verifiable()
         except (InputError, UnverifiedError) as error:
-            if not self._goes_unverified:
+            if not self._allows_unverified:
                 raise
-            self._give_up(error)
+            self._continue_unverified(error)
             return
         self._hold_out()
 
     @property
-    def _goes_unverified(self) -> bool:
+    def _allows_unverified(self) -> bool:
         """Whether a model that does not run may be compressed all the same, because no option needs a run."""
         options = self.options
         return options.unverified and not (options.labels or options.has_samples or options.has_gate)
 
-    def _give_up(self, error: OnnxMergeError) -> None:
+    def _continue_unverified(self, error: OnnxMergeError) -> None:
         """Continue without running the model."""
         self._session, self.runs, self.real = None, False, False
         self.assignments = Assignments((), error.message)
@@ -219,19 +219,19 @@ class ModelSamples:
             self.held_out = "the labelled samples"
             if options.fits and loaded is not None and loaded.real:
                 self._divide(apart_from(self.samples, loaded, unit, count, seed))
-            elif options.fits and loaded is None and self._chooses:
+            elif options.fits and loaded is None and self._selects_by_drop:
                 self._divide(divided_labels(self.samples, f"{options.labels}", unit, count, seed))
             return
         if loaded is not None and loaded.real:
             self.held_out = "the samples"
             if options.fits:
-                self._divide(divided(loaded, unit, count, seed, half=self._chooses))
+                self._divide(divided(loaded, unit, count, seed, half=self._selects_by_drop))
             return
         self.real = False
-        if loaded is None and not self._chooses:
+        if loaded is None and not self._selects_by_drop:
             return
         loaded = self._loaded = loaded or self._load(count)
-        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
+        self.samples = Samples(self._load(count if self._selects_by_drop else options.made, seed + MEASURED).feeds)
         self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
         self.source = f"calib {loaded.source}"
 
@@ -243,12 +243,12 @@ class ModelSamples:
         self.held_out, self.in_sample = found.what, found.in_sample
 
     @property
-    def _chooses(self) -> bool:
+    def _selects_by_drop(self) -> bool:
         """Whether the measurement decides which result is chosen."""
         return self.options.max_drop is not None
 
     @property
-    def _wanted(self) -> int:
+    def _load_count(self) -> int:
         """The number of samples to load, including those to hold out."""
         options = self.options
         if isinstance(options.calib, str) and options.calib == "synthetic":
@@ -256,7 +256,7 @@ class ModelSamples:
         if not options.fits:
             promise = options.confidence is not None and not options.labels
             return PROMISED if promise else max(options.sample_count, options.checked)
-        half = self._chooses and not options.labels
+        half = self._selects_by_drop and not options.labels
         return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def calibration(self) -> Calibration | None:
@@ -277,7 +277,7 @@ class ModelSamples:
         if self.options.calib_samples is not None or self.session is None:
             return []
         if found.real:
-            again = not self._chooses and self.options.calib_file is not None
+            again = not self._selects_by_drop and self.options.calib_file is not None
             return more_user_samples(found, self.session.inputs, self._load_others if again else None)
         return more_synthetic_samples(found, lambda seed: self._load(len(found), self.options.seed + seed))
 

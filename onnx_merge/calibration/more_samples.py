@@ -21,7 +21,7 @@ from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 
 Array = NDArray[Any]
-TIMES = (2, 4)
+MULTIPLES = (2, 4)
 """Sizes of the enlarged synthetic sets, as multiples of the first set."""
 
 
@@ -40,7 +40,7 @@ def more_user_samples(
 def more_synthetic_samples(found: Calibration, load: Callable[[int], Calibration]) -> list[MoreSamples]:
     """Loaders of two and four times as many samples as the synthetic samples ``found``. ``load`` makes as many for a
     given seed."""
-    return [partial(_made, found, load, times) for times in TIMES]
+    return [partial(_made, found, load, times) for times in MULTIPLES]
 
 
 def _given(
@@ -49,10 +49,10 @@ def _given(
     more = load(2 * len(found)) if load else found
     if len(more) == 2 * len(found):
         return more.feeds, f"{len(more)} of the samples served"
-    return _beside(found.feeds, widths) if widths else found.feeds, "mirror images served too"
+    return _with_mirror_images(found.feeds, widths) if widths else found.feeds, "mirror images served too"
 
 
-def _beside(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
+def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
     """Each sample followed by its mirror image. Adjacent pairs keep both in the same half when the samples are
     halved."""
     both: dict[str, Array] = {}

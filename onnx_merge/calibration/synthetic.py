@@ -25,7 +25,7 @@ from onnx_merge.runtime.session import TensorInfo
 Array = NDArray[Any]
 MIN_EDGE = 8
 """Minimum edge of an image in pixels; smaller planes are treated as feature maps."""
-MEMORY = 0.5
+CORRELATION = 0.5
 """Correlation of neighbouring values along the longest axis of inputs that are not images."""
 
 
@@ -101,10 +101,10 @@ def _values(
     if len(shape) > 2 and values.size:
         longest = 1 + int(np.argmax(shape[1:]))
         # A first-order autoregressive process; all values have variance 1.
-        new = values * np.float32(np.sqrt(1 - MEMORY**2))
+        new = values * np.float32(np.sqrt(1 - CORRELATION**2))
         first = (slice(None),) * longest + (slice(0, 1),)
         new[first] = values[first]
-        values = lfilter([1.0], [1.0, -MEMORY], new, axis=longest)
+        values = lfilter([1.0], [1.0, -CORRELATION], new, axis=longest)
     return values.astype(info.dtype)
 
 

@@ -35,16 +35,16 @@ Shapes = Mapping[str, Shape]
 Demand = Callable[[Shapes], int | None]
 """Shapes of all tensors -> how far a size exceeds the required one; 0 if it fits, None if it is unknown."""
 
-STARTS = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
+START_SIZES = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
 """Image edges and sequence lengths from which the search starts."""
 LARGEST = {"edge": 1024, "length": 4096, "batch": 64}
-LONGEST = 2**18
+MAX_SIGNAL = 2**18
 """Maximum length of a signal with one or two channels."""
-STEPS = 8
+MAX_STEPS = 8
 """Maximum number of constraints that are met one after another."""
 MAX_INFERENCES = 200
 """Maximum number of shape inferences."""
-SMALL = 2**16
+MAX_CONSTANT = 2**16
 """Maximum number of elements of constants whose values are read."""
 BINARY = {"Add", "Sub", "Mul", "Div", "Pow", "Where", "Equal", "Greater", "Less", "Max", "Min", "And", "Or", "PRelu"}
 POOLS = {"MaxPool", "AveragePool", "LpPool"}
@@ -69,12 +69,12 @@ def demanded_sizes(
             known[mark] = [demand(found) for demand in wanted]
         return known[mark]
 
-    for edges, length in STARTS:
+    for edges, length in START_SIZES:
         start = stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
         for choose in (_roundest, min, max):
             values = dict(start)
             unsolvable: set[int] = set()
-            for _ in range(STEPS):
+            for _ in range(MAX_STEPS):
                 unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in unsolvable]
                 if not unmet:
                     break
@@ -100,7 +100,7 @@ def _meet(
     groups = [[d for d in count if d.role == role] for role in ("edge", "length")]
     groups = [group for group in groups if len(group) > 1] + [[d] for d in count]
     for group in sorted(groups, key=lambda group: group[0].role == "batch"):
-        largest = LONGEST if group[0].alone else LARGEST[group[0].role]
+        largest = MAX_SIGNAL if group[0].alone else LARGEST[group[0].role]
 
         def at(size: int, group: list[Dimension] = group) -> int:
             found = gap({**values, **dict.fromkeys((d.key for d in group), size)})
@@ -147,7 +147,7 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
 
     def values(name: str) -> NDArray[np.int64] | None:
         tensor = constants.get(name)
-        if tensor is None or math.prod(tensor.dims) > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor is None or math.prod(tensor.dims) > MAX_CONSTANT or tensor.data_location == onnx.TensorProto.EXTERNAL:
             return None
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             return None

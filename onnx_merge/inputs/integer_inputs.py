@@ -28,19 +28,19 @@ Array = NDArray[Any]
 Origins = frozenset[tuple[str, int]]
 """(input, constant added to it) for each input whose values a tensor holds."""
 
-PASSING = {
+PASS_THROUGH = {
     *("Cast", "CastLike", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"),
     *("Tile", "Pad", "Dropout", "Split", "ReverseSequence", "Relu", "Abs"),
 }
 """Ops whose outputs hold only values of their first input, or zeros."""
-JOINING = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
+MERGING = {"Concat": 0, "Where": 1, "Max": 0, "Min": 0}
 """Ops whose output holds values of several inputs -> the index of the first of these inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-RANGE = 16
+RANGE_LENGTH = 16
 """Assumed length of a Range whose end is not constant, since dynamic sizes are made up."""
-LARGEST = 2**16
+MAX_INTEGERS = 2**16
 """Maximum number of elements of an integer constant whose values are read."""
-SMALL = 4096
+MAX_OTHERS = 4096
 """Maximum number of elements of any other constant whose values are read."""
 INTEGERS = {
     number
@@ -157,10 +157,10 @@ class _Follower:
             _note_constant_node(node, scope)
         elif node.op_type == "Range":
             _note_range(node, scope)
-        elif node.op_type in ("DequantizeLinear", *PASSING) and node.input:
+        elif node.op_type in ("DequantizeLinear", *PASS_THROUGH) and node.input:
             self._pass(node, attributes, scope)
-        elif node.op_type in JOINING:
-            for name in node.input[JOINING[node.op_type] :]:
+        elif node.op_type in MERGING:
+            for name in node.input[MERGING[node.op_type] :]:
                 if name in scope.origins:
                     scope.origins[node.output[0]] = scope.origins.get(node.output[0], frozenset()) | scope.origins[name]
         self._limit(node, attributes, scope)
@@ -228,7 +228,9 @@ class _Follower:
             if kind == "Equal" and tops:
                 self._note(self.hints, origins, max(tops) + 1)
             elif kind in COMPARING and (tops or scope.ranges & set(others)):
-                self._note(self.hints, origins, max([*tops, *([RANGE - 1] if scope.ranges & set(others) else [])]) + 2)
+                self._note(
+                    self.hints, origins, max([*tops, *([RANGE_LENGTH - 1] if scope.ranges & set(others) else [])]) + 2
+                )
             elif kind == "Min":
                 self._note(self.hints, origins, min(tops) + 1 if tops else None)
             elif kind == "Clip" and k == 0:
@@ -255,7 +257,7 @@ class _Follower:
 def _note_constant(name: str, tensor: onnx.TensorProto, scope: _Scope) -> None:
     scope.dims[name] = tuple(tensor.dims)
     numeric = tensor.data_type != onnx.TensorProto.STRING and tensor.data_location != onnx.TensorProto.EXTERNAL
-    if numeric and math.prod(tensor.dims) <= (LARGEST if tensor.data_type in INTEGERS else SMALL):
+    if numeric and math.prod(tensor.dims) <= (MAX_INTEGERS if tensor.data_type in INTEGERS else MAX_OTHERS):
         scope.values[name] = numpy_helper.to_array(tensor)
 
 
@@ -272,7 +274,7 @@ def _note_range(node: onnx.NodeProto, scope: _Scope) -> None:
     ends = [scope.values.get(name) for name in node.input]
     if all(end is not None and end.size == 1 for end in ends):
         start, limit, step = (end.item() for end in ends if end is not None)
-        if step and abs((limit - start) / step) <= LARGEST:
+        if step and abs((limit - start) / step) <= MAX_INTEGERS:
             scope.values[node.output[0]] = np.arange(start, limit, step)
     else:
         scope.ranges.add(node.output[0])

@@ -23,11 +23,11 @@ EDGES = (IMAGE_SIZE, 192, 160, 128, 96, 64)
 times."""
 MIN_FITTING = 32
 """Images are small enough if this many samples fit into memory."""
-INPUTS = 8
+SAMPLES_SHARE = 8
 """The samples themselves take at most one part in this many of the memory limit."""
-RUNNING = 4
+BATCH_SHARE = 4
 """One batch of a comparison takes at most one part in this many of the memory limit."""
-COMPARED = 16
+COMPARISON_BYTES = 16
 """Bytes for each output element during a comparison: both outputs in float64, their difference, and its square."""
 
 
@@ -49,16 +49,16 @@ class MemoryFit:
     @property
     def inputs(self) -> int:
         """Upper limit on the bytes of the samples."""
-        return self.memory // INPUTS
+        return self.memory // SAMPLES_SHARE
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
         if self.each is None:
             return BatchSize(unit=self.unit)
         given = WIDTH * sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
-        each = self.each.live + 2 * self.each.widest + COMPARED * self.each.outputs
+        each = self.each.live + 2 * self.each.widest + COMPARISON_BYTES * self.each.outputs
         each *= max(1.0, given / max(1.0, self.each.given))
-        return BatchSize(max(1, int(self.memory / RUNNING / max(1.0, each))), self.unit)
+        return BatchSize(max(1, int(self.memory / BATCH_SHARE / max(1.0, each))), self.unit)
 
 
 def fit_to_memory(

@@ -13,15 +13,15 @@ from onnx_merge.inputs.feeds import Sizes, random_feeds
 from onnx_merge.runtime.session import TensorInfo
 
 Array = NDArray[Any]
-MOST = 256 * 2**20
+MAX_BYTES = 256 * 2**20
 """Maximum number of bytes. 64 photographs fit; 64 medical volumes do not."""
 
 
 def fewer_large(inputs: Sequence[TensorInfo], count: int, most: int, sizes: Sizes, bounds: Mapping[str, int]) -> int:
-    """``count``, reduced if so many samples take more than ``most`` bytes or `MOST`."""
+    """``count``, reduced if so many samples take more than ``most`` bytes or `MAX_BYTES`."""
     one = random_feeds(inputs, 1, 0, sizes, bounds)
     each = max(1, sum(array.nbytes for array in one.values()))
-    return max(1, min(count, min(MOST, most) // each))
+    return max(1, min(count, min(MAX_BYTES, most) // each))
 
 
 def random_samples(

@@ -25,7 +25,7 @@ HEADROOM = 64 * 2**20
 """Bytes reserved below the protobuf limit for nodes and names, whose exact size is not computed."""
 INLINE_BYTES = 1024
 """Tensors smaller than this stay in the .onnx file, because shape inference reads them there."""
-DIGITS, LONGEST = 16, 200
+DIGITS, NAME_BYTES = 16, 200
 """Length of the hash in the name of a data file, in hexadecimal digits; and of the model's name in it, in bytes."""
 ALIGNMENT = 4096
 """Size of a memory page. Tensors that start at a page boundary can be memory-mapped."""
@@ -248,7 +248,7 @@ def _data_file(target: Path, digest: str) -> Path:
 def _stem(target: Path) -> str:
     """The start of the names of the model's data files: valid UTF-8, as ONNX requires, and short, so that the suffix
     fits into the longest file name."""
-    return os.fsencode(target.name)[:LONGEST].decode("utf-8", "ignore")
+    return os.fsencode(target.name)[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _data_files(target: Path) -> list[Path]:

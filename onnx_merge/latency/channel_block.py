@@ -36,7 +36,7 @@ LAYERS, EDGE = 3, 28
 """Depth and image edge of the stack of convolutions that is timed. They are large enough that the convolutions dominate
 the overhead of the calls."""
 SECONDS = 0.5
-DECIDED = 0.25
+TOLERANCE = 0.25
 """Maximum distance from one of the two hypotheses to accept it; see `decide`."""
 
 Times = Mapping[int, Sequence[float]]
@@ -102,9 +102,9 @@ def decide(times: Times) -> int | None:
         halves = [min(times[width][k::2]) / min(times[WIDTH][k::2]) for k in (0, 1)]
         # 0: the time is proportional to the multiply-adds; 1: it is that of WIDTH.
         scores = [(ratio - proportional) / (1 - proportional) for ratio in halves]
-        if min(scores) >= 1 - DECIDED:
+        if min(scores) >= 1 - TOLERANCE:
             return block
-        if max(scores) > DECIDED:
+        if max(scores) > TOLERANCE:
             return None
     return 1
 

@@ -24,7 +24,7 @@ from passes.numerics.arrays import has_rows
 Array = NDArray[Any]
 Double = NDArray[np.float64]
 Feeds = Mapping[str, Array]
-SUM = 1e-2
+SUM_TOLERANCE = 1e-2
 """Tolerance for the sum of a sample's probabilities, to allow for rounding in half precision."""
 
 
@@ -67,7 +67,9 @@ def neg_cross_entropy(predict: Predictor, samples: Feeds, labels: Array | None) 
     total, probabilities = 0, True
     for scores, expected in _scored(predict, samples, labels, "neg-cross-entropy"):
         values = scores.astype(np.float64)
-        probabilities &= bool((values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM).all())
+        probabilities &= bool(
+            (values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM_TOLERANCE).all()
+        )
         own = np.take_along_axis(values, expected[:, None], 1)[:, 0]
         most = values.max(1)
         with np.errstate(invalid="ignore"):  # infinities

@@ -15,7 +15,7 @@ from onnx_merge.io.save import needs_external_data
 from onnx_merge.runtime.session import custom_operators
 from onnx_merge.runtime.threads import limited
 
-_alone = threading.Lock()
+_process_lock = threading.Lock()
 """Threads and kernels are configured for the whole process, but a cluster worker may run several tasks in one
 process."""
 
@@ -93,5 +93,5 @@ def run_packed(packed: bytes, candidate: Candidate) -> CandidateResult:
     Every candidate starts from the job as it was sent. The result is therefore reproducible, and does not depend on
     what else ran in the process.
     """
-    with _alone:
+    with _process_lock:
         return run_candidate(pickle.loads(packed), candidate)

@@ -23,7 +23,7 @@ LABELS: dict[Metric, str] = {
     "nsr": "noise over signal (less is better)",
 }
 FRONTIER, KNEE, OTHER = "tab:blue", "tab:red", "tab:grey"
-LABELLED = 12
+MAX_LABELLED = 12
 """Up to this many points, each is labelled with its share; with more points, only the knee and the ends of the
 frontier."""
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
@@ -111,7 +111,7 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
         )
     ends = {knee.keep} if knee else set()
     ends.update(point.keep for point in (best[:1] + best[-1:]))
-    for keep in at if len(at) <= LABELLED else ends:
+    for keep in at if len(at) <= MAX_LABELLED else ends:
         is_knee, below = knee is not None and keep == knee.keep, keep in {p.keep for p in others}
         axes.annotate(
             f"{keep:g}",

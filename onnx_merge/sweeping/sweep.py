@@ -33,7 +33,7 @@ from onnx_merge.sweeping.result import Point, Sweep
 from passes.cost.cost import cost
 from passes.pipeline import Progress, silent
 
-TAKEN = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
+REFUSED = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
 """Options of a single run that a sweep refuses, because it chooses the sizes and writes its own reports."""
 
 
@@ -112,7 +112,7 @@ def _run(
     argv: Sequence[str],
     protected: Sequence[Path],
 ) -> Sweep:
-    for name in TAKEN:
+    for name in REFUSED:
         if getattr(options, name):
             raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
     # The default gate is off: a sweep is meant to show where quality drops, so such models are marked, not rejected.

@@ -19,7 +19,7 @@ TITLES: dict[Metric, str] = {
     "nsr": "noise/signal",
 }
 KNEE = "<- knee"
-WIDE = 24
+MAX_NAME_WIDTH = 24
 """Maximum width of a metric's name."""
 
 
@@ -86,7 +86,7 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
 
 def _title(sweep: Sweep, metric: Metric) -> str:
     found = sweep.measured
-    return shortened(found.name, WIDE) if metric == "metric" and found else TITLES[metric]
+    return shortened(found.name, MAX_NAME_WIDTH) if metric == "metric" and found else TITLES[metric]
 
 
 def quality_text(metric: Metric, value: float | None) -> str:
