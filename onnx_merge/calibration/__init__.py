@@ -1,2 +1,1 @@
-"""Calibration samples: reading the user's, generating synthetic ones, and splitting them into fitting and held-out
-parts."""
+"""Calibration samples: load the user's, generate synthetic ones, and hold out some of them."""

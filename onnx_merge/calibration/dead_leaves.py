@@ -1,7 +1,7 @@
 """Generate dead-leaves images: overlapping discs and boxes whose edges have the statistics of photographs.
 
-The radii have a density of r^-3, so that no scale is preferred. The power spectrum falls like that of photographs
-(amplitude about 1/f), and filter responses have the same heavy tails.
+The radii have a density of r^-3, so that no scale is preferred. The spectrum falls like that of photographs (about
+1/f), and filter responses have the same heavy tails.
 """
 
 from __future__ import annotations

@@ -50,8 +50,11 @@ def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: in
 
 
 def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, seed: int) -> Division:
-    """Measure on labelled samples and fit to ``loaded``. Samples that are in both sets are split, so that none is used
-    twice."""
+    """Measure on labelled samples and fit to ``loaded``.
+
+    Samples that are in both sets are split, so that none is both fitted to and measured on, unless too few labelled
+    samples would be left to measure on.
+    """
     assert labelled.labels is not None  # only labelled samples are passed
     what = "the labelled samples"
     if not found_in(loaded.feeds, labelled.feeds).any():

@@ -1,5 +1,4 @@
-"""Infer the statistics of a model's input pixels from its normalisation layers or recorded BatchNormalization
-statistics."""
+"""Infer the statistics of input pixels from a model's normalisation or its recorded BatchNormalization statistics."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ class InputRange:
     """Statistics of the input pixels.
 
     ``mean`` and ``deviation`` (C,) are the mean and standard deviation of each channel. ``high`` is the upper limit if
-    the pixels are raw (255 or 1), else None. ``basis`` says where this was read.
+    the pixels are raw (255 or 1), else None. ``basis`` names the part of the model that shows them.
     """
 
     mean: Array

@@ -269,8 +269,7 @@ class ModelSamples:
         return self._loaded.take(self.options.sample_count)
 
     def more_samples(self, found: Calibration) -> list[MoreSamples]:
-        """Loaders of larger sets than the calibration samples ``found``, each at least twice as large as the one
-        before.
+        """Loaders of larger sets than the calibration samples ``found``, each twice as large as the one before.
 
         Empty if the user chose the number of samples.
         """

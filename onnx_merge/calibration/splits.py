@@ -41,13 +41,14 @@ def to_load(count: int, *, half: bool = False, promise: bool = False) -> int:
 
 
 def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> int:
-    """How many of ``total`` samples to hold out, at most ``count`` of the others being fitted to; 0 if there are too
-    few to split.
+    """How many of ``total`` samples to hold out, at most ``count`` of the others being fitted to; 0 if they are too few
+    to split.
 
     If the samples left over after taking ``count`` are at least an eighth of ``count`` (16 to 256), all of them are
     held out; otherwise an eighth of all samples, 16 to 256. With ``half``, half of all samples are held out, or all
     that are left over if these are more. ``unit`` is the number of samples that pass through the model together because
-    its batch size is fixed. Whole batches are held out, and at least two batches remain to be fitted to.
+    its batch size is fixed. Whole batches are held out; if they have several samples, at least two batches remain to be
+    fitted to.
     """
     runs, left = total // unit, 1 if unit == 1 else 2
     surplus = total - count

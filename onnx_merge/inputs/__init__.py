@@ -1,2 +1,1 @@
-"""The inputs of a model: dynamic dimensions, sizes at which it runs, valid values, and values or shapes fixed by the
-user."""
+"""The inputs of a model: dynamic dimensions, sizes at which it runs, valid values, and fixed values and shapes."""

@@ -1,5 +1,4 @@
-"""Find input sizes at which a model runs, by trial, because no declaration says which sizes its dynamic dimensions
-allow.
+"""Find by trial input sizes at which a model runs, because dynamic dimensions do not declare their allowed sizes.
 
 Most models run on an image with odd edges, a batch of two and a short sequence. Others need multiples of 32, squares,
 one particular height, lengths of at least 400, or two equal lengths that have different symbols. Sizes are tried until

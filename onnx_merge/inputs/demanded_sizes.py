@@ -1,5 +1,4 @@
-"""Find input sizes that the nodes of a model require: weights after a Flatten, position embeddings, Reshapes and
-others.
+"""Find the input sizes that a model's nodes require, such as weights after a Flatten, position embeddings, Reshapes.
 
 A node constrains the sizes of its inputs. Shape inference gives these sizes as a function of the sizes of the model's
 inputs. Since they grow monotonically, bisection finds the model's input sizes, one constraint after another, without

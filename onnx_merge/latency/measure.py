@@ -33,11 +33,11 @@ class Latency:
     """The latency of the original and of the result at one batch size, in milliseconds for one run on one batch."""
 
     before_ms: float
-    """Median of the original."""
+    """Median of the original's runs."""
     after_ms: float
-    """Median of the result."""
+    """Median of the result's runs."""
     before_p90_ms: float
-    """90th percentile: one run in ten takes longer."""
+    """90th percentile of the original's runs: one run in ten takes longer."""
     after_p90_ms: float
     ratio: float
     """Median of after / before over the rounds; see `Timed`. Below 1, the result is faster."""
