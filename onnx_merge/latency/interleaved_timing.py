@@ -21,9 +21,8 @@ run takes."""
 BURST_SECONDS, BURST_RUNS = 0.05, 10
 """In a round, each model has a burst of consecutive runs: as many as fit into this time, at least 1 and at most 10."""
 IDLE_SECONDS, IDLE_SHARE, SETTLE_SECONDS = 0.02, 0.3, 0.2
-"""The process is idle if it uses less than this share of one core for this long. The interval covers several ticks of a
-coarse clock (some systems count process time in steps of 4 or 10 ms). The wait for an idle process ends after the last
-of the three times."""
+"""The process is idle if it uses less than `IDLE_SHARE` of one core for `IDLE_SECONDS`, several ticks of a coarse clock
+(some systems count process time in steps of 4 or 10 ms). `SETTLE_SECONDS` is the maximum wait for an idle process."""
 
 
 def interleaved(
