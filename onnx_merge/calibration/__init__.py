@@ -1,1 +1,1 @@
-"""Samples: the user's, from wherever they come, or made-up ones; which are fitted to, and which are held out."""
+"""Calibration samples: load the user's, generate synthetic ones, and hold out some of them."""

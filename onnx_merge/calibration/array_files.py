@@ -1,4 +1,4 @@
-"""Samples from files of NumPy arrays: one file of many samples, or a folder of files with one or several each."""
+"""Read samples from NumPy files: one file with many samples, or a folder of files with one or several samples each."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Array = NDArray[Any]
 
 
 def array_files(folder: Path) -> list[Path]:
-    """The .npz and .npy files in ``folder``, by name."""
+    """The .npz and .npy files in ``folder``, sorted by name."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
 
 
 def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int, most: float = math.inf) -> dict[str, Array]:
-    """At most ``count`` samples, evenly spaced, of an .npz or .npy file: (N, ...) by input name; fewer where they take
-    more than ``most`` bytes.
+    """At most ``count`` samples of an .npz or .npy file, evenly spaced: (N, ...) by input name.
+
+    There are fewer if ``count`` samples take more than ``most`` bytes.
 
     Raises
     ------
@@ -37,10 +38,10 @@ def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int, most: 
 def load_array_folder(
     paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, most: float = math.inf
 ) -> dict[str, Array]:
-    """At most ``count`` samples from files of one or several each, with or without the first axis; fewer where they
-    take more than ``most`` bytes.
+    """At most ``count`` samples from files that hold one or several samples each, with or without the batch axis.
 
-    They are evenly spaced over the files, and within each.
+    There are fewer if ``count`` samples take more than ``most`` bytes. They are evenly spaced over the files, and
+    within each file.
 
     Raises
     ------
@@ -59,13 +60,14 @@ def load_array_folder(
 
 
 def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
-    """``arrays`` with a first axis of one where they lack it."""
+    """``arrays``, with a batch axis of size one added where it is missing."""
     ranks = {i.name: len(i.shape) for i in inputs}
     return {n: np.asarray(a)[None] if ranks[n] and a.ndim == ranks[n] - 1 else a for n, a in arrays.items()}
 
 
 def fitting(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], count: int, most: float) -> int:
-    """``count``, or as many samples like those of ``arrays`` (N, ...) as take ``most`` bytes in the inputs' types."""
+    """``count``, or the number of samples like those of ``arrays`` (N, ...) that fit into ``most`` bytes, if that is
+    less. Sizes are counted in the inputs' types."""
     each = sum(math.prod(arrays[i.name].shape[1:]) * i.dtype.itemsize for i in inputs if i.shape)
     return max(1, int(min(count, most / max(1, each))))
 
@@ -77,12 +79,13 @@ def chosen_rows(
     where: str,
     most: float = math.inf,
 ) -> dict[str, Array]:
-    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types; fewer where they take more
-    than ``most`` bytes.
+    """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types.
+
+    There are fewer if ``count`` samples take more than ``most`` bytes. ``where`` names the source in error messages.
 
     Raises
     ------
-    InputError: they do not fit, or their numbers differ.
+    InputError: the arrays do not fit the inputs, or their numbers of samples differ.
     """
     counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
     if len(set(counts.values())) > 1:
@@ -94,11 +97,11 @@ def chosen_rows(
 
 
 def joined(parts: Sequence[dict[str, Array]], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
-    """All samples of ``parts``; dynamic dims must have one size in all of them.
+    """The samples of all ``parts``, concatenated. Each dynamic dimension must have the same size in all of them.
 
     Raises
     ------
-    InputError: their shapes differ.
+    InputError: the shapes differ.
     """
     feeds: dict[str, Array] = {}
     for info in inputs:
@@ -117,7 +120,7 @@ def _shapes(arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:
 
 
 def spaced(total: int, count: int) -> list[int]:
-    """At most ``count`` of the indices below ``total``, evenly spaced: samples are often sorted by class."""
+    """At most ``count`` of the indices below ``total``, evenly spaced, because samples are often sorted by class."""
     if total <= count:
         return list(range(total))
     return [int(k) for k in np.linspace(0, total - 1, count).round()]

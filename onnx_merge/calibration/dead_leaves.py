@@ -1,7 +1,7 @@
-"""Dead-leaves images: discs and boxes that hide each other, which share with photographs the statistics of edges.
+"""Generate dead-leaves images: overlapping discs and boxes whose edges have the statistics of photographs.
 
-Radii have a density of r^-3, so that no scale is preferred; the spectrum falls as that of photographs does (about 1/f),
-and filters answer with the same heavy tails.
+The radii have a density of r^-3, so that no scale is preferred. The spectrum falls like that of photographs (about
+1/f), and filter responses have the same heavy tails.
 """
 
 from __future__ import annotations
@@ -13,20 +13,23 @@ from scipy.ndimage import gaussian_filter
 from passes.numerics.jit import serial
 
 Single = NDArray[np.float32]
-FINE = 256
-"""Up to this many pixels along the short side, images are painted at twice their size and halved: soft edges."""
-SMALLEST = 1.5
-"""Radius of the smallest leaves, in pixels of the result."""
+MAX_SUPERSAMPLED_EDGE = 256
+"""Images with at most this many pixels along the short side are drawn at twice their size and averaged down, which
+gives soft edges."""
+MIN_RADIUS = 1.5
+"""Radius of the smallest leaves, in pixels of the final image."""
 BLUR = (0.3, 0.8)
-"""Deviations of the blur, in pixels: lenses, and the making of small images from large ones."""
+"""Range of the standard deviation of the Gaussian blur, in pixels. It imitates lenses and the resizing of large
+images."""
 
-SPREAD = 2**25
-"""Bytes of images beyond which their deviation is found image by image."""
+MAX_FLOAT64_BYTES = 2**25
+"""Size in bytes above which the standard deviation is computed image by image, to avoid a float64 copy of all
+images."""
 
 
 @serial
 def _draw(state: NDArray[np.uint64]) -> float:
-    """Uniform in 0..1, by xorshift64*."""
+    """A uniform random number in [0, 1), by the generator xorshift64*."""
     x = state[0]
     x ^= x >> np.uint64(12)
     x ^= x << np.uint64(25)
@@ -36,21 +39,25 @@ def _draw(state: NDArray[np.uint64]) -> float:
 
 
 @serial
-def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], smallest: float) -> None:
-    """Fill ``canvas`` (C, H, W). From front to back: a leaf fills what is ``free`` still, which gives the same law."""
+def _paint(canvas: Single, uncovered: NDArray[np.bool_], state: NDArray[np.uint64], smallest: float) -> None:
+    """Draw one image into ``canvas`` (C, H, W).
+
+    Leaves are drawn from front to back: a leaf fills only pixels that are still ``uncovered`` (H, W). This gives the
+    same distribution as drawing from back to front.
+    """
     channels, height, width = canvas.shape
     largest = float(max(height, width))
-    # Leaves that touch the canvas have a density of r^-3 (H + 2r) (W + 2r), which is three power laws.
+    # The radii of leaves that touch the canvas have the density r^-3 (H + 2r) (W + 2r), a mixture of three power laws.
     part3 = height * width * 0.5 * (1.0 / smallest**2 - 1.0 / largest**2)
     part2 = 2.0 * (height + width) * (1.0 / smallest - 1.0 / largest)
     part1 = 4.0 * np.log(largest / smallest)
     colour = np.empty(channels)
     remaining = height * width
-    enough = remaining // 400  # what is left goes to the leaf farthest back
+    background = remaining // 400  # the last pixels are filled by one leaf behind all others
     leaves = 0
     while remaining > 0:
         leaves += 1
-        last = remaining <= enough or leaves > 4 * height * width
+        last = remaining <= background or leaves > 4 * height * width
         pick = _draw(state) * (part3 + part2 + part1)
         u = _draw(state)
         if pick < part3:
@@ -68,7 +75,7 @@ def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], s
             flat = 0.35 + 0.65 * _draw(state)
         box = kind > 0.75
         cosine, sine = np.cos(angle) / radius, np.sin(angle) / radius
-        # Grey first, then blue against yellow and green against purple, as in photographs.
+        # Most variance is in grey, then blue against yellow, then green against purple, as in photographs.
         grey = 1.5 * (_draw(state) + _draw(state) - 1.0)
         warm = 0.45 * (_draw(state) + _draw(state) - 1.0)
         green = 0.2 * (_draw(state) + _draw(state) - 1.0)
@@ -83,7 +90,7 @@ def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], s
         stripes = 0.0
         if _draw(state) < 0.15:
             stripes = 0.4 * _draw(state)
-        # A wave length of three pixels at least.
+        # The wavelength is at least three pixels.
         wave = min(2.0 * radius, 6.0 + 30.0 * _draw(state))
         top, bottom = max(0, int(centre_y - radius)), min(height, int(centre_y + radius) + 2)
         left, right = max(0, int(centre_x - radius)), min(width, int(centre_x + radius) + 2)
@@ -91,7 +98,7 @@ def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], s
             top, bottom, left, right = 0, height, 0, width
         for y in range(top, bottom):
             for x in range(left, right):
-                if not free[y, x]:
+                if not uncovered[y, x]:
                     continue
                 along = (x - centre_x) * cosine + (y - centre_y) * sine
                 across = ((y - centre_y) * cosine - (x - centre_x) * sine) / flat
@@ -108,7 +115,7 @@ def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], s
                     shade += stripes * np.sin(wave * along)
                 for c in range(channels):
                     canvas[c, y, x] = colour[c] + shade
-                free[y, x] = False
+                uncovered[y, x] = False
                 remaining -= 1
 
 
@@ -116,12 +123,12 @@ def _paint(canvas: Single, free: NDArray[np.bool_], state: NDArray[np.uint64], s
 def _dead_leaves(out: Single, seeds: NDArray[np.uint64], factor: int, smallest: float) -> None:
     count, channels, height, width = out.shape
     canvas = np.empty((channels, height * factor, width * factor), np.float32)
-    free = np.empty((height * factor, width * factor), np.bool_)
+    uncovered = np.empty((height * factor, width * factor), np.bool_)
     state = np.empty(1, np.uint64)
     for n in range(count):
         state[0] = seeds[n]
-        free[:] = True
-        _paint(canvas, free, state, smallest)
+        uncovered[:] = True
+        _paint(canvas, uncovered, state, smallest)
         for c in range(channels):
             for y in range(height):
                 for x in range(width):
@@ -133,16 +140,16 @@ def _dead_leaves(out: Single, seeds: NDArray[np.uint64], factor: int, smallest: 
 
 
 def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.random.Generator) -> Single:
-    """Images (count, channels, height, width), of mean 0 and deviation 1 each channel over all images.
+    """Images (count, channels, height, width); each channel has mean 0 and standard deviation 1 over all images.
 
-    Images differ in brightness and contrast as photographs do: their means have a deviation of about a half. The
-    first three of four channels are colours; two channels and more than four are grey levels.
+    Images differ in brightness and contrast as photographs do: their means have a standard deviation of about 0.5. Of
+    three or more channels the first three are colours. All other channels are grey.
     """
     images = np.empty((count, channels, height, width), np.float32)
     seeds = rng.integers(1, 2**63, count, np.uint64)
-    fine = min(height, width) <= FINE
-    _dead_leaves(images, seeds, 2 if fine else 1, SMALLEST * (2 if fine else 1))
-    if channels == 4:  # opacity, or what else a fourth one may be: it is none of the colours
+    fine = min(height, width) <= MAX_SUPERSAMPLED_EDGE
+    _dead_leaves(images, seeds, 2 if fine else 1, MIN_RADIUS * (2 if fine else 1))
+    if channels == 4:  # the fourth channel is not a colour; it may be opacity
         images[:, 3] = images[:, :3].mean(1)
     contrast = np.clip(np.exp(rng.normal(-0.15, 0.3, count)), 0.4, 1.4)
     brightness = rng.normal(0.0, 0.5, count)
@@ -152,12 +159,12 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
         deviation = max(float(image.std()), 1e-3)
         image *= contrast[n] / deviation
         image += brightness[n] - float(image.mean())
-        image += 0.02 * rng.standard_normal(image.shape, np.float32)  # of the sensor
-        np.clip(image, -2.3, 2.6, out=image)  # black and white
+        image += 0.02 * rng.standard_normal(image.shape, np.float32)  # sensor noise
+        np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
     mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
-    if images.nbytes <= SPREAD:
+    if images.nbytes <= MAX_FLOAT64_BYTES:
         deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)
-    else:  # without all of them in float64
+    else:  # without a float64 copy of all images
         squares = sum(np.square(image - mean[0]).sum((1, 2)) for image in images)
         deviation = np.sqrt(squares / images[:, 0].size).reshape(mean.shape)
     images -= mean.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The user's samples, divided: some to fit layers to, others to measure on."""
+"""Split the user's samples into those that layers are fitted to and those that results are measured on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from passes.numerics.arrays import has_rows
 
 @dataclass(frozen=True, eq=False)
 class Division:
-    """``fitted``: samples to fit to; ``measured``: those to measure on, which are the same ones where they were too few
-    to divide (``in_sample``); ``what``: a word for the latter."""
+    """A split of the samples.
+
+    ``fitted`` are the samples to fit to, ``measured`` those to measure on. If there are too few to split, both are the
+    same and ``in_sample`` is set. ``what`` describes the measured samples in messages.
+    """
 
     fitted: Calibration
     measured: Samples
@@ -22,7 +25,7 @@ class Division:
 
 
 def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool = False) -> Division:
-    """Divide the user's samples, at most ``count`` of which are fitted to; ``half``, ``unit``: see
+    """Split the user's samples so that at most ``count`` are fitted to. For ``half`` and ``unit`` see
     `splits.held_count`."""
     total = len(loaded)
     held = held_count(total, count, half=half, unit=unit) if _divisible(loaded) else 0
@@ -33,8 +36,8 @@ def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool
 
 
 def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: int) -> Division:
-    """Divide labelled samples, of the file ``name``, where there are no others to fit to."""
-    assert labelled.labels is not None  # or they are not labelled
+    """Split the labelled samples of the file ``name``. Used if there are no other samples to fit to."""
+    assert labelled.labels is not None  # only labelled samples are passed
     whole = Calibration(labelled.feeds, f"part of {name}", True)
     total = len(whole)
     held = held_count(total, count, half=True, unit=unit) if _divisible(whole) else 0
@@ -47,8 +50,12 @@ def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: in
 
 
 def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, seed: int) -> Division:
-    """Labelled samples to measure on and others to fit to, of which some may be the same: those are divided too."""
-    assert labelled.labels is not None  # or they are not labelled
+    """Measure on labelled samples and fit to ``loaded``.
+
+    Samples that are in both sets are split, so that none is both fitted to and measured on, unless too few labelled
+    samples would be left to measure on.
+    """
+    assert labelled.labels is not None  # only labelled samples are passed
     what = "the labelled samples"
     if not found_in(loaded.feeds, labelled.feeds).any():
         return Division(loaded, labelled, what)
@@ -61,5 +68,5 @@ def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, se
 
 
 def _divisible(loaded: Calibration) -> bool:
-    """Whether all inputs hold as many samples."""
+    """Whether all inputs have the same number of samples."""
     return len({len(a) for a in loaded.feeds.values() if has_rows(a)}) == 1

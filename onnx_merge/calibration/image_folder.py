@@ -1,4 +1,4 @@
-"""Samples from a folder of images: resized, cut and normalised as image classifiers expect it."""
+"""Read samples from a folder of images, resized, cropped and normalised as image classifiers expect."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from onnx_merge.runtime.session import TensorInfo
 Array = NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-"""Pillow's names by number of channels."""
+"""Number of channels -> Pillow's name of the colour mode."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSettings:
-    """How pixels become inputs: see `onnx_merge.calibration.load.load_calibration`."""
+    """How pixels are converted to inputs: see `onnx_merge.calibration.load.load_calibration`."""
 
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -39,17 +39,17 @@ class ImageSettings:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images in ``folder`` and the folders in it, by path."""
+    """The image files in ``folder`` and its subfolders, sorted by path."""
     return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
 
 
 def load_images(
     paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, settings: ImageSettings
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """At most ``count`` images, evenly spaced over ``paths``, as the model's input (N, ...); and notes.
+    """At most ``count`` images, evenly spaced over ``paths``, as the model's input (N, ...), and notes for the user.
 
-    The short side is brought to the input's and the middle cut out; pixels in 0..1 lose ``mean`` and are divided by
-    ``std``. Integer inputs take the bytes as they are.
+    The short side is resized to that of the input, and the centre is cropped. Pixels are scaled to 0..1, ``mean`` is
+    subtracted, and the result is divided by ``std``. Inputs of type uint8 take the bytes unchanged.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def load_images(
         std = std / scale
         notes.append(f"pixels go from 0 to {scale:g}, with no mean and std: if the model was trained with, give them")
     pillow = _pillow()
-    # Twice, since they are turned from rows of pixels into planes.
+    # Each image counts twice: the transposition from NHWC to NCHW makes a copy.
     wanted = min(count, len(paths))
     count = max(1, int(min(wanted, settings.most / (2 * info.dtype.itemsize * height * width * channels))))
     if count < wanted:
@@ -85,7 +85,7 @@ def load_images(
 
 
 def _image_input(inputs: Sequence[TensorInfo], settings: ImageSettings) -> tuple[TensorInfo, int, tuple[int, ...]]:
-    """The model's input, the axis of its channels, its shape (1, ...)."""
+    """The model's input, the axis of its channels, and its shape (1, ...)."""
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs)
         raise InputError(f"images can feed models with one input, not {names}: give .npz files with these keys")
@@ -113,7 +113,7 @@ def _each(name: str, given: Sequence[float] | None, channels: int, default: floa
 
 
 def _scale(info: TensorInfo, axis: int, channels: int, settings: ImageSettings) -> float:
-    """255 if the model tells that it takes such pixels, else 1."""
+    """255 if the model shows that it takes pixels in 0..255, else 1."""
     if settings.model is None:
         return 1.0
     images = dead_leaves(32, channels, 32, 32, np.random.default_rng(0))
@@ -129,12 +129,12 @@ def _pillow() -> Any:
 
 
 def _pixels(pillow: Any, path: Path, height: int, width: int, channels: int) -> Array:
-    """The middle of an image (H, W, C), as bytes."""
+    """The centre crop of an image (H, W, C), as bytes."""
     module, operations = pillow
     try:
         with module.open(path) as opened:
             image = operations.exif_transpose(opened).convert(MODES[channels])
-            # Enlarged or reduced to cover the input, then cut.
+            # Resized to cover the input, then cropped.
             image = operations.fit(image, (width, height), module.Resampling.BILINEAR)
             return np.asarray(image, np.uint8).reshape(height, width, channels)
     except (OSError, ValueError, SyntaxError, module.DecompressionBombError) as error:

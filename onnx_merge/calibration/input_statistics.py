@@ -1,4 +1,4 @@
-"""What a model itself tells of the pixels it was trained on: a normalisation at its input, or recorded statistics."""
+"""Infer the statistics of input pixels from a model's normalisation or its recorded BatchNormalization statistics."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from passes.shapes.overridable_inputs import overridable
 
 Array = NDArray[Any]
 PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
-"""Of pixels in 0..1, over many photographs."""
+"""Mean and standard deviation of pixels in 0..1, over many photographs."""
 PATCHES = 20_000
-"""Pieces of images from which the answers of the first filters are told."""
+"""Number of random image patches from which the responses of the first convolution are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
 class InputRange:
-    """Mean and deviation (C,) of each channel; the limits of raw pixels, if they are such; where this was read."""
+    """Statistics of the input pixels.
+
+    ``mean`` and ``deviation`` (C,) are the mean and standard deviation of each channel. ``high`` is the upper limit if
+    the pixels are raw (255 or 1), else None. ``basis`` names the part of the model that shows them.
+    """
 
     mean: Array
     deviation: Array
@@ -34,7 +38,8 @@ class InputRange:
 
 @dataclass(frozen=True, eq=False)
 class _Chain:
-    """What a tensor is of the input: ``factor`` * x + ``shift``, each (C,), the channels along ``axis``."""
+    """A tensor that is an affine function of the input: ``factor`` * x + ``shift``, both (C,), with the channels along
+    ``axis``."""
 
     tensor: str
     factor: Array
@@ -44,10 +49,11 @@ class _Chain:
 
 
 def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images: Array) -> InputRange | None:
-    """What the model tells of the input ``name``, whose channels are along ``axis`` of ``rank``; None if nothing.
+    """Pixel statistics of the input ``name``, whose channels are along ``axis`` of ``rank``; None if the model shows
+    none.
 
-    ``images`` (N, C, H, W) have mean 0 and deviation 1: where only the answers of the first convolution were recorded,
-    they tell what input gives such answers.
+    ``images`` (N, C, H, W) have mean 0 and standard deviation 1. They are needed if only the response statistics of the
+    first convolution are recorded: the input is then scaled and shifted so that these images give those responses.
     """
     channels = images.shape[1]
     constants = _Constants(model)
@@ -78,7 +84,7 @@ def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images:
 
 
 def _step(chain: _Chain, node: onnx.NodeProto, constants: _Constants) -> _Chain | None:
-    """``chain`` at the output of ``node``; None if that is no scale and shift of each channel."""
+    """``chain`` after ``node``; None if the node is not a scale and shift of each channel."""
     out = node.output[0] if node.output else ""
     facts = facts_of(node.domain, node.op_type)
     if facts.moves in (Moves.SAME, Moves.CONVERTED) and node.input[0] == chain.tensor:
@@ -103,7 +109,7 @@ def _step(chain: _Chain, node: onnx.NodeProto, constants: _Constants) -> _Chain 
 
 
 def _by_channel(constant: Array, chain: _Chain) -> Array | None:
-    """A constant (C,) or of one element for all; None if it is neither."""
+    """A constant as (C,), if it has one value for each channel or one for all; None otherwise."""
     if constant.ndim > chain.rank or not np.issubdtype(constant.dtype, np.number):
         return None
     shape = (1,) * (chain.rank - constant.ndim) + constant.shape
@@ -117,11 +123,12 @@ def _by_channel(constant: Array, chain: _Chain) -> Array | None:
 
 
 def _of_normalisation(chain: _Chain) -> InputRange | None:
-    """Raw pixels, from what is taken off them and what they are divided by; None if nothing is done to them."""
+    """Raw pixel statistics, from the mean that the model subtracts and the standard deviation that it divides by; None
+    if it does neither."""
     factor, shift = chain.factor, chain.shift
     if np.any(factor == 0) or (np.allclose(factor, 1) and np.allclose(shift, 0)):
         return None
-    middle = float(np.median(-shift / factor))  # what becomes zero
+    middle = float(np.median(-shift / factor))  # the pixel value that is mapped to zero
     bytes_ = middle > 2 or (abs(middle) < 0.01 and float(np.median(np.abs(factor))) < 0.05)
     if not bytes_ and not 0.05 < middle < 0.95:
         return None
@@ -133,7 +140,7 @@ def _of_normalisation(chain: _Chain) -> InputRange | None:
 
 
 def _limit(mean: Array, deviation: Array) -> float | None:
-    """255 or 1 if these are statistics of raw pixels."""
+    """The upper limit, 255 or 1, if these are statistics of raw pixels; else None."""
     for high in (255.0, 1.0):
         middling = np.all((0.2 * high < mean) & (mean < 0.8 * high))
         if middling and np.all((0.1 * high < deviation) & (deviation < 0.5 * high)):
@@ -144,7 +151,11 @@ def _limit(mean: Array, deviation: Array) -> float | None:
 def _before_convolution(
     conv: onnx.NodeProto, norm: onnx.NodeProto, constants: _Constants, images: Array
 ) -> tuple[Array, Array] | None:
-    """Mean and deviation (C,) of the images whose answers have the recorded statistics; None if none have."""
+    """Mean and standard deviation (C,) of the input whose convolution responses have the recorded statistics of
+    ``norm``.
+
+    None if they cannot be found, or if scaled ``images`` do not give these statistics.
+    """
     if norm.op_type != "BatchNormalization" or norm.input[0] != conv.output[0]:
         return None
     weight, mean, variance = (constants.get(n) for n in (conv.input[1], *norm.input[3:5]))
@@ -152,7 +163,7 @@ def _before_convolution(
     channels = images.shape[1]
     if weight is None or mean is None or variance is None or bias is None or weight.shape[1:2] != (channels,):
         return None
-    if mean.ndim != 1:  # of each place by itself
+    if mean.ndim != 1:  # statistics of each position (spatial=0)
         return None
     dilation = next((list(a.ints) for a in conv.attribute if a.name == "dilations"), [1, 1])
     if weight.ndim != 4 or any(
@@ -177,7 +188,7 @@ def _before_convolution(
 
 
 def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Array:
-    """Pieces (P, C * KH * KW) of ``images`` (N, C, H, W), at random places."""
+    """Patches (P, C * KH * KW) of ``images`` (N, C, H, W), at random positions."""
     rng = np.random.default_rng(0)
     count, _, height, width = images.shape
     spread = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
@@ -188,7 +199,8 @@ def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Arr
 
 
 class _Constants:
-    """Values of initializers that nobody overrides and Constant nodes, also behind Identity; read when asked for."""
+    """The values of constants: Constant nodes and initializers that callers cannot override, also behind Identity.
+    Values are read on demand."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         defaults = overridable(model)
@@ -204,7 +216,7 @@ class _Constants:
         self._aliases = aliases
 
     def get(self, name: str) -> Array | None:
-        """The value of the tensor ``name``; None if it is computed."""
+        """The value of the tensor ``name``; None if it is not a constant."""
         while name not in self._tensors and name in self._aliases:
             name = self._aliases[name]
         if name not in self._tensors:

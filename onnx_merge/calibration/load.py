@@ -1,4 +1,4 @@
-"""Samples to calibrate on: the user's, from wherever they come, or made-up ones where there are none."""
+"""Load calibration samples from any source that the user names, or generate synthetic ones."""
 
 from __future__ import annotations
 
@@ -26,18 +26,19 @@ from passes.numerics.arrays import has_rows
 Array = NDArray[Any]
 KINDS = "an .npz or .npy file, a folder of such files or of images, module.py:function, synthetic or none"
 SYNTHETIC_BYTES = 512 * 2**20
-"""Of made-up samples, at most, if there are eight or more."""
+"""Upper limit on the bytes of synthetic samples. At least eight samples are made all the same, if so many were
+requested."""
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Samples for every input: ``feeds`` (N, ...) by its name, the first dim being the sample."""
+    """Samples for every input: ``feeds`` (N, ...) by input name, N being the number of samples."""
 
     feeds: dict[str, Array]
     source: str
-    """For the report: calib.npz, folder of 312 images, synthetic images."""
+    """A description for the report, such as "calib.npz", "folder of 312 images" or "synthetic images"."""
     real: bool
-    """Whether the samples are the user's."""
+    """Whether the samples are the user's, not synthetic."""
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -65,31 +66,33 @@ def load_calibration(
     sizes: Sizes | None = None,
     most: float = math.inf,
 ) -> Calibration:
-    """At most ``count`` samples from ``source``, checked against ``inputs``. The same ones every time.
+    """At most ``count`` samples from ``source``, checked against ``inputs``. The result is deterministic.
 
     Parameters
     ----------
     source: one of
 
-        - ``"synthetic"``: made up (see `onnx_merge.calibration.synthetic`); so are None and ``"auto"``. ``"none"``: no
-          samples;
-        - a path: an .npz or .npy file, a folder of such files, a folder of images;
-        - ``"module.py:function"``: a function in a file, which is run, and returns or yields what follows;
+        - ``"synthetic"``, ``"auto"`` or None: synthetic samples (see `onnx_merge.calibration.synthetic`);
+        - ``"none"``: no samples;
+        - a path: an .npz or .npy file, a folder of such files, or a folder of images;
+        - ``"module.py:function"``: a function in a file. It is called, and returns or yields one of the following;
         - arrays by input name, or the array of a single input: (N, ...);
-        - an iterable of such for one or several samples each, with or without the first axis;
-        - an object with ``get_next``, as onnxruntime's calibration takes it; a function that returns any of these;
-        - a pair of an iterable (or of a folder, which gives the paths of its files) and a function that makes arrays
-          of each of its items.
-    mean, std: of pixels in 0..1, for images; one for each channel, or one for all.
-    layout: of images; auto: where the 1, 3 or 4 channels stand.
-    model: whose normalisation and embeddings tell what inputs are like.
-    sizes: of dynamic dims, by symbol or input, where samples are made up or images cut.
-    most: bytes that the samples may take; there are fewer where they would take more.
+        - an iterable of such arrays, of one or several samples each, with or without the batch axis;
+        - an object with ``get_next``, as onnxruntime's calibration takes it, or a function that returns any of these;
+        - a pair of an iterable and a function that converts each of its items to arrays. A folder in place of the
+          iterable stands for the paths of its files.
+    count: maximum number of samples.
+    seed: of synthetic samples.
+    mean, std: of pixels in 0..1, for images; one value for each channel, or one for all.
+    layout: of images: "nchw", "nhwc" or "auto", which takes the axis with 1, 3 or 4 channels.
+    model: its normalisation and embeddings show what its inputs are like.
+    sizes: of dynamic dimensions, by symbol or input, for synthetic samples and for cropping images.
+    most: upper limit on the bytes of the samples; there are fewer samples if they would take more.
 
     Raises
     ------
     InputError: the source cannot be read, or does not fit the model.
-    UsageError: the arguments make no sense; or images are to be read and Pillow is not installed.
+    UsageError: the arguments are invalid, or images are to be read and Pillow is not installed.
     """
     if count < 1:
         raise UsageError(f"calibration needs at least 1 sample, not {count}")
@@ -101,7 +104,7 @@ def load_calibration(
 
 
 def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
-    """The user's samples, with a note where memory holds no more of them."""
+    """The user's samples, with a note if the memory limit reduced their number."""
     found = _read(source, inputs, count, images)
     if not len(found) or not len(found) < count:
         return found

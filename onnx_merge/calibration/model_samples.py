@@ -1,4 +1,4 @@
-"""The samples that a model is fitted to and compared on: found, divided and checked before the work begins."""
+"""The samples that a model is fitted to and compared on: loaded, split and checked before compression begins."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
 from onnx_merge.calibration.load import Calibration, load_calibration
-from onnx_merge.calibration.more_samples import more_given, more_made
+from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.calibration.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.config.options import Options
@@ -36,12 +36,13 @@ Array = NDArray[Any]
 
 @dataclass
 class ModelSamples:
-    """A model and samples for it. What is wrong with them is found before the work begins.
+    """A model and its samples. Problems with them are found before compression begins.
 
     Raises
     ------
-    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. Where
-        ``unverified`` is given, and nothing needs a run, ``notes`` say the latter.
+    InputError, UsageError: the files or shapes do not fit the model, or the model cannot be run. If the option
+        ``unverified`` is set and no other option needs a run, a model that cannot be run is only mentioned in
+        ``notes``.
     UnverifiedError: none of the model's outputs can be compared.
     """
 
@@ -51,26 +52,28 @@ class ModelSamples:
     notes: tuple[str, ...] = field(default=(), init=False)
     """What a user should know of how they were found."""
     optimisation: Optimisation = field(default="all", init=False)
-    """How far onnxruntime optimises the model: some of what it does has faults."""
+    """The level at which onnxruntime optimises the model. It is lowered if onnxruntime's optimisations break the
+    model."""
     runs: bool = field(default=True, init=False)
     """Whether the model can be run."""
     samples: Samples | None = None
-    """None if random ones do."""
+    """The samples that outputs are compared on; None if random samples are used."""
     source: str = "random"
     assignments: Assignments = field(default=Assignments(()), init=False)
-    """Sizes at which the model runs; ``problem`` says why there are none."""
+    """Input sizes at which the model runs. If there are none, ``problem`` says why."""
     sizes: Sizes = field(default_factory=dict, init=False)
-    """At which samples are made: what the user gave, or all shapes, where the model does not run at the usual ones."""
+    """Sizes at which samples are made: those that the user gave, or shapes of all inputs if the model does not run at
+    the default sizes."""
     held_out: str = ""
-    """What the samples are on which a drop is measured."""
+    """A description of the samples on which the drop is measured."""
     split: dict[str, int] | None = None
-    """What `onnx_merge.calibration.splits.held_rows` was given, where it divided the samples."""
+    """The arguments of `onnx_merge.calibration.splits.held_rows`, if it split the samples."""
     in_sample: bool = False
-    """Whether layers are fitted to the samples measured on, since there were too few to divide."""
+    """Whether the samples measured on are also fitted to, because there were too few to split."""
     real: bool = True
-    """Whether the samples measured on are the user's."""
+    """Whether the samples measured on are the user's, not synthetic."""
     fitting: MemoryFit = field(init=False)
-    """What samples take, and the sizes that nobody gave."""
+    """The memory that a sample takes, and the sizes chosen for dynamic dimensions that the user left open."""
     _loaded: Calibration | None = field(default=None, init=False, repr=False)
     _session: Session | None = field(default=None, init=False, repr=False)
 
@@ -82,9 +85,9 @@ class ModelSamples:
             self._session = loaded(self.model, self.provider)
             inputs = self._session.inputs
         except OnnxMergeError as error:
-            if not self._goes_unverified:
+            if not self._allows_unverified:
                 raise cannot_load(self.model, error) from error
-            self.notes = self._give_up(error)
+            self.notes = self._continue_unverified(error)
             return
         self.optimisation = self._session.optimisation
         if self.optimisation != "all":
@@ -94,15 +97,15 @@ class ModelSamples:
             try:
                 self.notes += self._find_sizes()
             except (InputError, UsageError) as error:
-                if not self._goes_unverified:
+                if not self._allows_unverified:
                     raise
-                self.notes += self._give_up(error)
+                self.notes += self._continue_unverified(error)
                 return
-        with contextlib.suppress(InputError):  # it takes strings: samples are the user's, if there are any
+        with contextlib.suppress(InputError):  # an input takes strings: only the user can give samples
             self.fitting = fit_to_memory(self.model, inputs, self.provider, self.sizes, options.memory_limit)
             self.notes += self.fitting.notes
         if options.has_samples:
-            self._loaded = self._load(self._wanted)
+            self._loaded = self._load(self._load_count)
             self.notes += self._loaded.notes
         if options.labels:
             wanted = metric_of(options.metric) if options.metric is not None else None
@@ -124,26 +127,26 @@ class ModelSamples:
         try:
             self._check_verifiable()
         except (InputError, UnverifiedError) as error:
-            if not self._goes_unverified:
+            if not self._allows_unverified:
                 raise
-            self.notes += self._give_up(error)
+            self.notes += self._continue_unverified(error)
             return
         self._hold_out()
 
     @property
-    def _goes_unverified(self) -> bool:
-        """Whether a model that does not run is compressed all the same: nothing that was asked for needs a run."""
+    def _allows_unverified(self) -> bool:
+        """Whether a model that does not run may be compressed all the same, because no option needs a run."""
         options = self.options
         return options.unverified and not (options.labels or options.has_samples or options.has_gate)
 
-    def _give_up(self, error: OnnxMergeError) -> tuple[str, ...]:
-        """Do without running the model. Returns a note."""
+    def _continue_unverified(self, error: OnnxMergeError) -> tuple[str, ...]:
+        """Continue without running the model. Returns a note."""
         self._session, self.runs, self.real = None, False, False
         self.assignments = Assignments((), error.message)
         return (f"outputs were not compared: {error}",)
 
     def _check_verifiable(self) -> None:
-        """Refuse what could not be verified in the end; see `onnx_merge.equivalence.verifiable`."""
+        """Refuse a model whose result could not be verified; see `onnx_merge.equivalence.verifiable`."""
         assert self._session is not None
 
         def check(feeds: Mapping[str, Array], source: str) -> None:
@@ -158,17 +161,17 @@ class ModelSamples:
             return
         try:
             check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
-        except InputError:  # the batch may be called dynamic without being so
+        except InputError:  # the batch may be declared dynamic although the model accepts one size only
             check(self._random(self._session, self._batch), self.source)
 
     def _find_sizes(self, samples: Samples | None = None) -> tuple[str, ...]:
-        """Find sizes at which the model runs, and such as samples can be made at. Returns notes."""
+        """Find sizes at which the model runs and samples can be made. Returns notes."""
         assert self._session is not None
         known = [{n: (2, *a.shape[1:]) if a.ndim else () for n, a in samples.feeds.items()}] if samples else []
         given, seed = self.given, self.options.seed
         try:
             found = find_assignments(self._session, model=self.model, sizes=given, known=known, seed=seed)
-        except InputError as error:  # inputs that cannot be made up
+        except InputError as error:  # inputs that cannot be generated
             if samples is None:
                 raise
             self.assignments = Assignments((), error.message)
@@ -182,13 +185,13 @@ class ModelSamples:
 
     @property
     def session(self) -> Session | None:
-        """The model, loaded when it is first asked for; None if it cannot be run."""
+        """The session of the model, created on first use; None if the model cannot be run."""
         if self._session is None and self.runs:
             self._session = self.load(self.model)
         return self._session
 
     def load(self, model: onnx.ModelProto) -> Session:
-        """A result as the model itself is loaded, or the model.
+        """A session of ``model``, the original or a result, at the optimisation level of the original.
 
         Raises
         ------
@@ -197,37 +200,40 @@ class ModelSamples:
         return Session(model, self.provider, optimisation=self.optimisation)
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which loads the model itself. Samples to calibrate on have served by then, and
-        may come from a generator, which cannot be sent."""
+        """The state to send to another process, which creates the session itself.
+
+        The calibration samples are left out: they are no longer needed then, and may come from a generator, which
+        cannot be pickled.
+        """
         return {**vars(self), "options": replace(self.options, calib=None), "_loaded": None, "_session": None}
 
     def with_options(self, options: Options) -> Self:
-        """The same samples for other options."""
+        """A copy with other options and the same samples."""
         other = copy.copy(self)
         other.options = options
         return other
 
     def _hold_out(self) -> None:
-        """Part the samples: those measured on are not those that the layers are fitted to."""
+        """Split the samples, so that none is both measured on and fitted to."""
         options, loaded, count, seed = self.options, self._loaded, self.options.sample_count, self.options.seed
         unit = self.fitting.unit
         if self.samples is not None and self.samples.labels is not None and options.labels:
             self.held_out = "the labelled samples"
             if options.fits and loaded is not None and loaded.real:
                 self._divide(apart_from(self.samples, loaded, unit, count, seed))
-            elif options.fits and loaded is None and self._chooses:
+            elif options.fits and loaded is None and self._selects_by_drop:
                 self._divide(divided_labels(self.samples, f"{options.labels}", unit, count, seed))
             return
         if loaded is not None and loaded.real:
             self.held_out = "the samples"
             if options.fits:
-                self._divide(divided(loaded, unit, count, seed, half=self._chooses))
+                self._divide(divided(loaded, unit, count, seed, half=self._selects_by_drop))
             return
         self.real = False
-        if loaded is None and not self._chooses:
+        if loaded is None and not self._selects_by_drop:
             return
         loaded = self._loaded = loaded or self._load(count)
-        self.samples = Samples(self._load(count if self._chooses else options.made, seed + MEASURED).feeds)
+        self.samples = Samples(self._load(count if self._selects_by_drop else options.made, seed + MEASURED).feeds)
         self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
         self.source = f"calib {loaded.source}"
 
@@ -239,48 +245,51 @@ class ModelSamples:
         self.held_out, self.in_sample = found.what, found.in_sample
 
     @property
-    def _chooses(self) -> bool:
-        """Whether what is measured chooses the result."""
+    def _selects_by_drop(self) -> bool:
+        """Whether the measurement decides which result is chosen."""
         return self.options.max_drop is not None
 
     @property
-    def _wanted(self) -> int:
-        """Samples to read, of which some are held out."""
+    def _load_count(self) -> int:
+        """The number of samples to load, including those to hold out."""
         options = self.options
         if isinstance(options.calib, str) and options.calib == "synthetic":
             return options.sample_count
         if not options.fits:
             promise = options.confidence is not None and not options.labels
             return PROMISED if promise else max(options.sample_count, options.checked)
-        half = self._chooses and not options.labels
+        half = self._selects_by_drop and not options.labels
         return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
     def calibration(self) -> Calibration | None:
-        """Samples to calibrate on, at most ``sample_count``: the user's, or made-up ones; None if there are none."""
+        """At most ``sample_count`` calibration samples, the user's or synthetic ones; None if there are none."""
         if self.session is None or (isinstance(self.options.calib, str) and self.options.calib == "none"):
             return None
         if self._loaded is None:
             self._loaded = self._load(self.options.sample_count)
         return self._loaded.take(self.options.sample_count)
 
-    def further(self, found: Calibration) -> list[MoreSamples]:
-        """More samples than `calibration` ``found``, each time twice as many; none if their number was asked for."""
+    def more_samples(self, found: Calibration) -> list[MoreSamples]:
+        """Loaders of larger sets than the calibration samples ``found``, each twice as large as the one before.
+
+        Empty if the user chose the number of samples.
+        """
         if self.options.calib_samples is not None or self.session is None:
             return []
         if found.real:
-            again = not self._chooses and self.options.calib_file is not None
-            return more_given(found, self.session.inputs, self._load_others if again else None)
-        return more_made(found, lambda seed: self._load(len(found), self.options.seed + seed))
+            again = not self._selects_by_drop and self.options.calib_file is not None
+            return more_user_samples(found, self.session.inputs, self._load_others if again else None)
+        return more_synthetic_samples(found, lambda seed: self._load(len(found), self.options.seed + seed))
 
     def _load_others(self, count: int) -> Calibration:
-        """At most ``count`` of the user's samples, none of which is measured on."""
+        """At most ``count`` of the user's samples, without those that results are measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
         more = self._load(count if self.options.labels else count + rows_of(held))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
     def _load(self, count: int, seed: int | None = None) -> Calibration:
-        assert self.session is not None  # or there is nothing to load for
+        assert self.session is not None  # samples are loaded only for models that run
         options = self.options
         return load_calibration(
             options.calib,
@@ -296,20 +305,21 @@ class ModelSamples:
         )
 
     def release(self) -> None:
-        """Let go of samples to calibrate on, which have served. Where outputs are compared on them, they stay."""
+        """Free the calibration samples once they are no longer needed. Samples that outputs are compared on are
+        kept."""
         self._loaded = None
 
     @property
     def given(self) -> dict[str, tuple[int, ...]]:
-        """Shapes that the user gave."""
+        """The input shapes that the user gave, by input name."""
         return dict(self.options.input_shape)
 
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
-        """Those of ``samples`` that outputs are compared on."""
+        """The subset of ``samples`` that outputs are compared on, (N, ...) by input name."""
         return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
 
     def feeds_compared(self) -> dict[str, Array]:
-        """The samples (N, ...) on which outputs are compared, the user's or made-up ones. The model runs."""
+        """The samples (N, ...) on which outputs are compared, the user's or synthetic ones. The model must run."""
         if self.samples is not None:
             return self.compared_feeds(self.samples)
         assert self.session is not None
@@ -317,24 +327,25 @@ class ModelSamples:
 
     @property
     def _batch(self) -> int:
-        """The least number of samples with which the model was seen to run."""
+        """The smallest batch at which the model ran."""
         inputs = self._session.inputs if self._session else ()
         return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
 
     @property
     def _unit(self) -> int:
-        """Samples of which batches are multiples: all that the model was seen to run with are, if they are several."""
+        """The number that every batch size must be a multiple of: the greatest common divisor of the batches at which
+        the model ran."""
         inputs = self._session.inputs if self._session else ()
         tried = self.assignments.found or [{i.name: i.shape for i in inputs}]
         found = (a[i.name][0] for a in tried for i in inputs if i.shape)
         return max(1, math.gcd(*(n for n in found if isinstance(n, int))))
 
     def batch(self, size: int) -> dict[str, Array]:
-        """One batch of the samples on which outputs are compared, or of random ones; over again if they are few.
+        """One batch of ``size`` samples that outputs are compared on, repeated if there are fewer, or random ones.
 
         Raises
         ------
-        OnnxMergeError: the model cannot be run, or its inputs cannot be made up.
+        OnnxMergeError: the model cannot be run, or its inputs cannot be generated.
         """
         if self.session is None:
             raise OnnxMergeError("the model cannot be run")
@@ -348,7 +359,8 @@ class ModelSamples:
         }
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
-        """``count`` made-up samples, other ones than are fitted to: images where those are."""
+        """``count`` synthetic samples to measure on, images if the model takes images. Their seed differs from that of
+        the samples fitted to."""
         seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
         count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
         if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:

@@ -1,7 +1,8 @@
-"""More samples to calibrate on than a few hundred, for models that have use for them.
+"""Enlarge the calibration set for models that need more samples than were loaded at first.
 
-More of those that the user gives; where there are none, mirror images of them, for which no label is needed: what the
-original model makes of a mirror image is what the compressed one is to make of it. Or more that are made up.
+More of the user's samples are loaded. If there are no more, mirror images of them are added: these need no label, since
+the compressed model is fitted to the output of the original model on the mirror image. Synthetic sets are enlarged by
+making more samples.
 """
 
 from __future__ import annotations
@@ -20,22 +21,26 @@ from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 
 Array = NDArray[Any]
-TIMES = (2, 4)
-"""How many times as many samples are made up, at first and at last."""
+MULTIPLES = (2, 4)
+"""Sizes of the enlarged synthetic sets, as multiples of the first set."""
 
 
-def more_given(
+def more_user_samples(
     found: Calibration, inputs: Sequence[TensorInfo], load: Callable[[int], Calibration] | None
 ) -> list[MoreSamples]:
-    """Twice as many samples as those of the user that were ``found``; ``load`` reads so many anew, where that can be
-    done. Nothing where neither more nor mirror images can be had."""
+    """Loaders of twice as many samples as the user's samples ``found``.
+
+    ``load`` reads a given number of samples again, and is None if the source can be read only once. Empty if neither
+    more samples nor mirror images are available.
+    """
     widths = _widths(found.feeds, inputs)
     return [partial(_given, found, widths, load)] if widths or load else []
 
 
-def more_made(found: Calibration, load: Callable[[int], Calibration]) -> list[MoreSamples]:
-    """Twice and four times as many as the made-up samples that were ``found``; ``load`` makes as many, by seed."""
-    return [partial(_made, found, load, times) for times in TIMES]
+def more_synthetic_samples(found: Calibration, load: Callable[[int], Calibration]) -> list[MoreSamples]:
+    """Loaders of two and four times as many samples as the synthetic samples ``found``. ``load`` makes as many for a
+    given seed."""
+    return [partial(_made, found, load, times) for times in MULTIPLES]
 
 
 def _given(
@@ -44,11 +49,12 @@ def _given(
     more = load(2 * len(found)) if load else found
     if len(more) == 2 * len(found):
         return more.feeds, f"{len(more)} of the samples served"
-    return _beside(found.feeds, widths) if widths else found.feeds, "mirror images served too"
+    return _with_mirror_images(found.feeds, widths) if widths else found.feeds, "mirror images served too"
 
 
-def _beside(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
-    """Each sample and its mirror image, next to each other, so that halves of the samples have no image in common."""
+def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
+    """Each sample followed by its mirror image. Adjacent pairs keep both in the same half when the samples are
+    halved."""
     both: dict[str, Array] = {}
     for name, array in feeds.items():
         if array.ndim:
@@ -59,7 +65,7 @@ def _beside(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, 
 
 
 def _widths(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> dict[str, int]:
-    """Input -> axis along which its images are wide, where it takes images."""
+    """Input name -> axis of the image width, for inputs that take images."""
     found: dict[str, int] = {}
     for info in inputs:
         shape = feeds[info.name].shape

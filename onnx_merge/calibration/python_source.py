@@ -1,4 +1,4 @@
-"""Samples from Python: iterables, readers, functions, and functions in a file that the command line names."""
+"""Read samples from Python objects: iterables, data readers, functions, and functions in a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = NDArray[Any]
 
 
 def is_pair(source: object) -> TypeGuard[tuple[Any, Callable[[Any], Any]]]:
-    """Whether ``source`` is (raw items, function that makes arrays of each)."""
+    """Whether ``source`` is a pair: raw items, and a function that converts each of them to arrays."""
     return isinstance(source, (tuple, list)) and len(source) == 2 and callable(source[1])
 
 
@@ -31,11 +31,11 @@ def load_function(
 ) -> dict[str, Array]:
     """At most ``count`` samples from what ``name()`` in the file ``path`` returns or yields: see `load_items`.
 
-    The file's folder can be imported from while the samples are read.
+    Modules in the file's folder can be imported while the samples are read.
 
     Raises
     ------
-    InputError: there is no such file or function, it fails, or what it gives does not fit.
+    InputError: there is no such file or function, it fails, or its samples do not fit the model.
     """
     where = f"{path}:{name}"
     with importable(path.parent), reported(where):
@@ -45,14 +45,14 @@ def load_function(
 def load_items(
     source: object, inputs: Sequence[TensorInfo], count: int, where: str, most: float = math.inf
 ) -> dict[str, Array]:
-    """At most ``count`` samples (N, ...) by input name; fewer where they take more than ``most`` bytes. ``where``
-    begins the message of errors.
+    """At most ``count`` samples (N, ...) by input name; fewer if they would take more than ``most`` bytes.
 
-    Of a sequence they are evenly spaced, of another iterable the first.
+    From a sequence they are taken evenly spaced; from any other iterable the first ones are taken. ``where`` names the
+    source in error messages.
 
     Raises
     ------
-    InputError: the source is of no kind that can be read, fails, gives nothing, or does not fit.
+    InputError: the source has an unsupported type, fails, yields no samples, or does not fit the model.
     """
     transform: Callable[[Any], Any] = _same
     if is_pair(source):
@@ -80,7 +80,8 @@ def load_items(
 
 
 def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]]) -> Iterator[tuple[int, Any]]:
-    """Items with their numbers. Of a sequence, as many as give ``count``: ``parts`` is what the items so far became."""
+    """The items and their indices. ``parts`` holds the samples of the items read so far; from it follows how many items
+    of a sequence give ``count`` samples."""
     if hasattr(source, "get_next"):
         for k, item in enumerate(iter(source.get_next, None)):
             yield k, item
@@ -98,7 +99,7 @@ def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]
 
 
 def _named(item: Any, inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
-    """Arrays by input name from a mapping, or from the array of a single input."""
+    """Arrays by input name, from a mapping, a tuple with one array for each input, or the array of a single input."""
     if isinstance(item, Mapping):
         return by_input({str(key): _array(value, where) for key, value in item.items()}, inputs, where)
     if isinstance(item, (tuple, list)) and len(item) == len(inputs) > 1:

@@ -1,8 +1,8 @@
-"""Which samples are kept apart: outputs are measured on them, and nothing is fitted to them.
+"""Choose which samples are held out: results are measured on them, and nothing is fitted to them.
 
-A split is a function of how many samples there are, how many are kept apart of them, and the seed, and of nothing else,
-so that whoever knows the three finds the same split again. ``total`` samples are told in the order in which
-`onnx_merge.calibration.load.load_calibration` gives them; asked for ``total`` again, it gives the same ones.
+A split depends only on the number of samples, the number held out, and the seed. It can be reproduced from these three.
+``total`` counts samples in the order in which `onnx_merge.calibration.load.load_calibration` returns them; for the same
+``total`` it returns the same samples again.
 """
 
 from __future__ import annotations
@@ -19,34 +19,36 @@ from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 SHARE = 8
-"""One sample in so many is kept apart."""
+"""One sample in this many is held out."""
 LEAST, MOST = 16, 256
-"""Samples that are kept apart at least and at most. By Clopper and Pearson 16 without a change bound the share of
-changes by 0.2; 256 settle a share of classes to within 0.06."""
+"""Minimum and maximum number of samples held out. By the Clopper-Pearson interval, 16 samples without a change bound
+the share of changed samples by 0.2, and 256 determine a share of classes to within 0.06."""
 PROMISED = 4096
-"""Samples to keep apart for a promise, where there are so many: of 1 point at confidence 0.95, kept by a model that
-loses half a point, it takes some 1,500."""
+"""Number of samples to hold out for a guarantee at a confidence, if there are so many. To guarantee a drop of 1 point
+at confidence 0.95 for a model that loses half a point takes about 1,500."""
 MEASURED = 2**31
-"""What is added to the seed for made-up samples to measure on: those to fit to have the seed itself and a few after."""
+"""Offset of the seed of synthetic samples to measure on. Those to fit to use the seed itself and a few after it."""
 
 
 def share_apart(count: int) -> int:
-    """An eighth of ``count``, 16 to 256."""
+    """The default number held out: an eighth of ``count``, but 16 to 256."""
     return min(max(-(-count // SHARE), LEAST), MOST)
 
 
 def to_load(count: int, *, half: bool = False, promise: bool = False) -> int:
-    """How many samples to ask for so that ``count`` can be fitted to."""
+    """The number of samples to load so that ``count`` can be fitted to."""
     return count + (PROMISED if promise else count if half else share_apart(count))
 
 
 def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> int:
-    """How many of ``total`` samples to keep apart, at most ``count`` of the others being fitted to; 0: they are too
-    few to divide.
+    """How many of ``total`` samples to hold out, at most ``count`` of the others being fitted to; 0 if they are too few
+    to split.
 
-    What is left over when ``count`` are taken, if that is an eighth of them; else an eighth of all, 16 to 256. With
-    ``half``, half of them, or all that is left over. ``unit``: samples that go through the model together, since its
-    batch is fixed; whole batches are kept apart, and two are left at least.
+    If the samples left over after taking ``count`` are at least an eighth of ``count`` (16 to 256), all of them are
+    held out; otherwise an eighth of all samples, 16 to 256. With ``half``, half of all samples are held out, or all
+    that are left over if these are more. ``unit`` is the number of samples that pass through the model together because
+    its batch size is fixed. Whole batches are held out; if they have several samples, at least two batches remain to be
+    fitted to.
     """
     runs, left = total // unit, 1 if unit == 1 else 2
     surplus = total - count
@@ -63,10 +65,11 @@ def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> 
 
 
 def held_rows(total: int, held: int, seed: int, unit: int = 1) -> NDArray[np.int64]:
-    """The ``held`` of ``total`` samples to keep apart, ascending (held,): one at random of each of as many stretches
-    of equal length, since files are often sorted by class, and some repeat themselves every few samples.
+    """Indices of the ``held`` samples of ``total`` to hold out, ascending, of shape (held,).
 
-    ``held`` is a multiple of ``unit``, whose samples stay together.
+    The samples are divided into ``held`` intervals of equal length, and one is drawn at random from each. The intervals
+    keep the classes balanced in files sorted by class; the random choice avoids periodic patterns. ``held`` is a
+    multiple of ``unit``, whose samples stay together.
     """
     runs, apart = total // unit, held // unit
     edges = np.arange(apart + 1) * runs // max(1, apart)
@@ -77,7 +80,8 @@ def held_rows(total: int, held: int, seed: int, unit: int = 1) -> NDArray[np.int
 
 
 def parted(feeds: Mapping[str, Array], rows: NDArray[np.int64]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The samples of ``feeds`` (N, ...) but those of ``rows``, and those; what has no rows is in both."""
+    """The samples of ``feeds`` (N, ...) without those at ``rows``, and those at ``rows``. Arrays without a sample axis
+    are in both."""
     total = rows_of(feeds)
     others = np.delete(np.arange(total), rows)
     first, second = ({n: a[k] if has_rows(a) else a for n, a in feeds.items()} for k in (others, rows))
@@ -85,7 +89,7 @@ def parted(feeds: Mapping[str, Array], rows: NDArray[np.int64]) -> tuple[dict[st
 
 
 def found_in(feeds: Mapping[str, Array], others: Mapping[str, Array]) -> NDArray[np.bool_]:
-    """Which samples of ``feeds`` (N, ...) are among ``others`` too, bit by bit: (N,)."""
+    """Which samples of ``feeds`` (N, ...) are also among ``others``, compared bit by bit: a mask (N,)."""
     known = set(_digests(others))
     return np.array([digest in known for digest in _digests(feeds)], bool)
 
@@ -104,8 +108,8 @@ def _digests(feeds: Mapping[str, Array]) -> list[bytes]:
 
 
 def evenly_spaced(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
-    """``count`` samples evenly spaced over all of them (N, ...), since files are often sorted by class; all if they are
-    no more."""
+    """``count`` samples (N, ...), evenly spaced because files are often sorted by class; all of them if there are no
+    more."""
     total = rows_of(feeds)
     if total <= count:
         return dict(feeds)

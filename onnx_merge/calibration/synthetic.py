@@ -1,7 +1,7 @@
-"""Inputs made up to look like data: images of leaves that hide each other, token ids of which some are frequent.
+"""Generate synthetic inputs that resemble data: dead-leaves images, and token ids with a Zipf distribution.
 
-Unlike `onnx_merge.inputs.feeds.random_feeds`, whose noise is enough to see that a model runs, these are meant to bring
-about inside a model what data bring about.
+They are meant to cause activations like those of real data. The noise of `onnx_merge.inputs.feeds.random_feeds` only
+serves to check that a model runs.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from onnx_merge.runtime.session import TensorInfo
 
 Array = NDArray[Any]
 MIN_EDGE = 8
-"""Of an image: smaller planes are maps of features."""
-MEMORY = 0.5
-"""Correlation of neighbours along the longest axis of what is no image."""
+"""Minimum edge of an image in pixels; smaller planes are treated as feature maps."""
+CORRELATION = 0.5
+"""Correlation of neighbouring values along the longest axis of inputs that are not images."""
 
 
 def synthetic_feeds(
@@ -36,16 +36,16 @@ def synthetic_feeds(
     sizes: Sizes | None = None,
     model: onnx.ModelProto | None = None,
 ) -> dict[str, Array]:
-    """``count`` samples (count, ...) for every input, whatever its batch is fixed at.
+    """``count`` samples (count, ...) for every input, also if the model's batch size is fixed.
 
-    Images have mean 0 and deviation 1, or what ``model`` tells of them (see `onnx_merge.calibration.input_statistics`).
-    An image of rank 3, which has no batch axis, has the planes or rows of all samples one after another. An input
-    without axes has one value. An input's values depend on the seed, its name and its shape, not on the other inputs.
-    ``bounds``: see `onnx_merge.inputs.feeds.index_bounds`.
+    Images have mean 0 and standard deviation 1, or the statistics that ``model`` shows (see
+    `onnx_merge.calibration.input_statistics`). For an image of rank 3, which has no batch axis, the samples are
+    concatenated along the first axis. A scalar input has one value. The values of an input depend on the seed, its name
+    and its shape, not on the other inputs. For ``bounds`` see `onnx_merge.inputs.feeds.index_bounds`.
 
     Raises
     ------
-    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    UsageError: ``sizes`` contradicts the model, or names a symbol or input that it does not have.
     InputError: an input takes strings.
     """
     shapes = resolve_shapes(inputs, count, sizes or {})
@@ -53,14 +53,14 @@ def synthetic_feeds(
 
 
 def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
-    """Where the colours of an image stand in ``shape``; None if the input is none."""
+    """The axis of the colour channels in ``shape``; None if the input is not an image."""
     if 0 in shape or (info.dtype != np.uint8 and (info.dtype.kind in "iub" or info.dtype == object)):
         return None
     if len(shape) == 4:
         for axis, plane in ((1, shape[2:]), (3, shape[1:3])):
             if shape[axis] in (1, 3, 4) and min(plane) >= MIN_EDGE:
                 return axis
-    if len(shape) == 3 and isinstance(info.shape[0], int):  # without a batch; a grey one might be a sequence
+    if len(shape) == 3 and isinstance(info.shape[0], int):  # no batch axis; one channel could also be a sequence
         for axis, plane in ((0, shape[1:]), (2, shape[:2])):
             if shape[axis] in (3, 4) and min(plane) >= MIN_EDGE and max(plane) <= 8 * min(plane):
                 return axis
@@ -68,7 +68,7 @@ def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
 
 
 def has_images(inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> bool:
-    """Whether any of the inputs takes images."""
+    """Whether any of the inputs is an image."""
     shapes = resolve_shapes(inputs, None, sizes or {})
     return any(channel_axis(info, shapes[info.name]) is not None for info in inputs)
 
@@ -87,35 +87,35 @@ def _values(
     axis = channel_axis(info, shape)
     if axis is not None:
         return _images(info, shape, axis, count, rng, model)
-    if shape and shape[0]:  # an input that is declared empty stays so
+    if shape and shape[0]:  # an input that is declared empty stays empty
         shape = (count, *shape[1:])
     if info.dtype.kind in "iub":
         return _integers(info, shape, rng, upper)
     values = rng.standard_normal(shape, np.float32)
     if len(shape) > 2 and values.size:
         longest = 1 + int(np.argmax(shape[1:]))
-        # Each is a share of the one before and something new; the first is as large as the others.
-        new = values * np.float32(np.sqrt(1 - MEMORY**2))
+        # A first-order autoregressive process; all values have variance 1.
+        new = values * np.float32(np.sqrt(1 - CORRELATION**2))
         first = (slice(None),) * longest + (slice(0, 1),)
         new[first] = values[first]
-        values = lfilter([1.0], [1.0, -MEMORY], new, axis=longest)
+        values = lfilter([1.0], [1.0, -CORRELATION], new, axis=longest)
     return values.astype(info.dtype)
 
 
 def _integers(info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator, upper: int | None) -> Array:
     name = info.name.lower()
-    if upper is None and "mask" in name:  # with nothing left to attend to, attention gives NaN
+    if upper is None and "mask" in name:  # if every position is masked, attention gives NaN
         return np.ones(shape, info.dtype)
     pixels = info.dtype == np.uint8 and len(shape) > 2
     high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
     if "position" in name and upper is not None and len(shape) > 1:
         return np.broadcast_to(np.arange(shape[-1]) % high, shape).astype(info.dtype)
-    if "type" in name and high > 1 and len(shape) > 1:  # a first sentence, then a second
-        turn = rng.integers(1, shape[-1] + 1, (*shape[:-1], 1))
-        return (np.arange(shape[-1]) >= turn).astype(info.dtype)
+    if "type" in name and high > 1 and len(shape) > 1:  # segment ids: first sentence 0, second sentence 1
+        boundary = rng.integers(1, shape[-1] + 1, (*shape[:-1], 1))
+        return (np.arange(shape[-1]) >= boundary).astype(info.dtype)
     values = rng.integers(0, high, shape)
     if upper is not None and upper > 2:
-        # Half of the words by Zipf's law: vocabularies begin with what is frequent, as a rule. Half anywhere.
+        # Half of the ids follow Zipf's law, since vocabularies are usually sorted by frequency. The others are uniform.
         zipf = np.minimum(np.exp(rng.random(shape) * np.log(high)), high) - 1
         values = np.where(rng.random(shape) < 0.5, zipf.astype(np.int64), values)
     return values.astype(info.dtype)
@@ -129,7 +129,7 @@ def _images(
     rng: np.random.Generator,
     model: onnx.ModelProto | None,
 ) -> Array:
-    first = len(shape) - 3  # axis of the image's first dim
+    first = len(shape) - 3  # the image's first axis
     sizes = [size for a, size in enumerate(shape) if a >= first and a != axis]
     images = dead_leaves(count, shape[axis], sizes[0], sizes[1], rng)
     known = input_range(model, info.name, axis, len(shape), images[:64]) if model is not None else None

@@ -126,12 +126,13 @@ class Job:
     def _calibration(self) -> Calibration | None:
         """What to reconstruct from, where that is asked for."""
         calibration = self.comparison.calibration() if self.options.reconstructs else None
-        return calibration if calibration is not None and len(calibration) else None  # inputs may be declared empty
+        # Inputs that are declared empty hold no samples.
+        return calibration if calibration is not None and len(calibration) else None
 
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
-        further = self.comparison.further(calibration)
+        more = self.comparison.more_samples(calibration)
         engine, memory = SegmentRunner(self.provider), self.options.memory_limit
-        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, further)
+        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more)
 
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process: what shows progress and tells the time belongs to this one."""

@@ -1,1 +1,1 @@
-"""The inputs of a model: their dynamic dimensions, sizes at which the model runs, values that fit."""
+"""The inputs of a model: dynamic dimensions, sizes at which it runs, valid values, and fixed values and shapes."""

@@ -1,9 +1,9 @@
-"""Sizes at which a model runs, found by trying: no declaration says at which sizes of its dynamic dimensions it does.
+"""Find by trial input sizes at which a model runs, because dynamic dimensions do not declare their allowed sizes.
 
-An image of odd edges, a batch of two and a short sequence suit most models. Others ask for multiples of 32, squares,
-one height, lengths of at least 400, or two lengths that are equal although they have different symbols. Sizes are
-tried until one runs: small ones, those that nodes ask for (`onnx_merge.inputs.demanded_sizes`), typical ones. From
-there all dimensions are varied. A run that fails is cheap.
+Most models run on an image with odd edges, a batch of two and a short sequence. Others need multiples of 32, squares,
+one particular height, lengths of at least 400, or two equal lengths that have different symbols. Sizes are tried until
+one runs: small ones, those that nodes require (`onnx_merge.inputs.demanded_sizes`), then typical ones. All dimensions
+are then varied from the sizes that ran. A run that fails costs little.
 """
 
 from __future__ import annotations
@@ -26,43 +26,48 @@ from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, TensorInfo
 from passes.shapes.inference import empty_map
 
-LIMIT = 500
-"""Runs of a search, at most. A model that runs at small sizes takes four; one that fails soon is cheap."""
+MAX_RUNS = 500
+"""Maximum number of runs of a search. A model that runs at small sizes needs four."""
 
-SMALLEST = 8
-"""Small sizes that are tried before it is looked into what nodes ask for, which takes longer than such a run."""
-FEW = 16
-"""Small sizes that are tried beside those that the user gave."""
-LARGEST = 2**22
-"""Elements of the inputs, at most: volumes of typical edges would not fit into memory."""
+SMALL_FIRST = 8
+"""Number of small sizes tried before the requirements of nodes are analysed, which takes longer than a run at a small
+size."""
+SMALL_BESIDE_GIVEN = 16
+"""Number of small sizes tried in addition to those that the user gave."""
+MAX_ELEMENTS = 2**22
+"""Maximum number of elements of all inputs. Volumes with typical image edges would not fit into memory."""
 
 
-WITNESSES = 4
-"""Assignments at which shapes are looked at, at most."""
+MAX_WITNESSES = 4
+"""Maximum number of assignments at which shapes are inferred."""
 
 
 @dataclass(frozen=True)
 class Assignments:
-    """What was found. The first has no size of 1 and no size twice, if such a one runs, and is among the cheapest."""
+    """The result of a search. The first assignment has no size of 1 and no repeated size, if such an assignment runs,
+    and is among the cheapest."""
 
     found: tuple[Assignment, ...]
-    """At least three where the model has dynamic dimensions and their sizes can vary; one where it has none."""
+    """At least three if the model has dynamic dimensions whose sizes can vary; one if it has none."""
     problem: str = ""
-    """Why there are none: what onnxruntime said."""
+    """Why no assignment was found: onnxruntime's error message."""
     stuck: tuple[str, ...] = ()
     """Dimensions of which only one size was found."""
     tried: int = 0
-    """How many runs it took."""
+    """Number of runs of the search."""
     asked: Assignment | None = None
-    """The one of them that the user gave, as far as that was said."""
+    """The assignment at the sizes that the user gave, if any were given."""
 
     @property
     def witnesses(self) -> tuple[Assignment, ...]:
-        """Those at which shapes are looked at: the user's, at which multiply-adds are counted, the first few, and the
-        last, which has the smallest sizes."""
+        """The assignments at which shapes are inferred, at most `MAX_WITNESSES`.
+
+        They are the user's, at which multiply-adds are counted; the first few; and the last, which has the smallest
+        sizes.
+        """
         first = () if self.asked is None else (self.asked,)
         others = tuple(a for a in self.found if a != self.asked)
-        room = WITNESSES - len(first)
+        room = MAX_WITNESSES - len(first)
         return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
 
 
@@ -74,23 +79,23 @@ def find_assignments(
     known: Sequence[Assignment] = (),
     seed: int = 0,
     bounds: Mapping[str, int] | None = None,
-    limit: int = LIMIT,
+    limit: int = MAX_RUNS,
 ) -> Assignments:
     """Sizes at which ``session`` runs on random inputs.
 
     Parameters
     ----------
     session: the model, loaded.
-    model: what it was loaded from, for what its first layers ask for, and for ``bounds``.
-    sizes: what the user fixed: tried first, alone. Where it is given and does not run, nothing else is tried.
-    known: sizes that are likely to run, such as those of the user's samples: tried next.
+    model: the model that was loaded. It shows which sizes its first layers require, and gives ``bounds``.
+    sizes: fixed by the user. They are tried first; if they do not run, nothing else is tried.
+    known: sizes that are likely to run, such as those of the user's samples. They are tried next.
     seed: of the inputs' values; see `feeds_at`, also for ``bounds``.
-    limit: runs, at most.
+    limit: maximum number of runs.
 
     Raises
     ------
-    UsageError: ``sizes`` contradicts the model, or names what it does not have.
-    InputError: an input takes strings, which cannot be made up.
+    UsageError: ``sizes`` contradicts the model, or names a symbol or input that it does not have.
+    InputError: an input takes strings, which cannot be generated.
     """
     inputs = session.inputs
     resolve_shapes(inputs, None, sizes or {})
@@ -108,13 +113,13 @@ def find_assignments(
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
     asked = shapes(inputs, base) if given else None
-    if given:  # what else it runs at may be smaller than what the user works with
-        free = itertools.islice(_first(dims, {}, [], taken, iter(())), FEW)
-        base = search.first(v for v in free if search.elements(v) < search.elements(base)) or base
-    ways = tuple(targets(dims))
-    for target in ways:
+    if given:  # the model may also run at smaller sizes than the user's, which take less time
+        small = itertools.islice(_first(dims, {}, [], taken, iter(())), SMALL_BESIDE_GIVEN)
+        base = search.first(v for v in small if search.elements(v) < search.elements(base)) or base
+    directions = tuple(targets(dims))
+    for target in directions:
         search.vary(base, target)
-    search.part(base, ways[1])
+    search.part(base, directions[1])
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried, asked)
@@ -123,9 +128,10 @@ def find_assignments(
 def sample_sizes(
     session: Session, found: Assignments, model: onnx.ModelProto, sizes: Sizes, seed: int = 0
 ) -> tuple[Sizes, str]:
-    """Sizes to make samples at: the usual ones, or, where the model does not run at these, others it may be made for.
+    """Sizes to generate samples at: the default ones, or other typical ones if the model does not run at the default
+    ones.
 
-    Returns ``sizes``, which the user fixed, or a shape for every input, and a line that says so.
+    Returns either ``sizes``, as fixed by the user, or a shape for every input; and a note, empty in the first case.
     """
     inputs = session.inputs
     dims = dimensions(inputs, model)
@@ -135,8 +141,8 @@ def sample_sizes(
     batch = min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
     search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
-    # Attention between all pixels of a large image may not fit into memory: small ones tell what these take. One alone
-    # may be the only one at which the model runs.
+    # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes
+    # are run, because a single one may be the only size at which the model runs.
     small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
     if len(small[0]) > len(sizes) and all(
         search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in small
@@ -151,17 +157,20 @@ def sample_sizes(
     typical = next((v for v in candidates if search.runs(v) and _runs_plainly(model, session, v, seed)), None)
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
     chosen = shapes(inputs, typical) if typical else largest
-    told = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
+    made_at = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
     instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
-    return dict(chosen), f"samples are made at {told}, since the model does not run at {instead}"
+    return dict(chosen), f"samples are made at {made_at}, since the model does not run at {instead}"
 
 
 def _runs_plainly(model: onnx.ModelProto, session: Session, values: Mapping[str, int], seed: int) -> bool:
-    """Whether the model runs as it is written: onnxruntime's optimisations put -1 for a batch's size in the target of a
-    Reshape, which then takes lengths that do not fit, and a result whose channels are fewer takes others."""
+    """Whether the model runs without onnxruntime's optimisations.
+
+    These put -1 for the batch size in the target of a Reshape. Such a Reshape accepts lengths that do not fit, and a
+    compressed model with fewer channels accepts other lengths than the original.
+    """
     try:
         plain = Session(model, session.provider, optimisation="none")
-    except OnnxMergeError:  # nothing can be told
+    except OnnxMergeError:  # unknown: onnxruntime cannot load the model unoptimised
         return True
     try:
         plain.run(feeds_at(plain.inputs, shapes(plain.inputs, values), seed, index_bounds(model)))
@@ -175,13 +184,13 @@ def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | Non
 
     Raises
     ------
-    UsageError: nothing was found; the message names the input and the remedy.
+    UsageError: no assignment was found; the message names the input and the remedy.
     """
     if found.found:
         return
     if sizes:
-        told = "; ".join(f"{n}:{','.join(map(str, s if isinstance(s, Sequence) else [s]))}" for n, s in sizes.items())
-        raise UsageError(f"the model does not run at the sizes given, {told}: {found.problem}")
+        given = "; ".join(f"{n}:{','.join(map(str, s if isinstance(s, Sequence) else [s]))}" for n, s in sizes.items())
+        raise UsageError(f"the model does not run at the sizes given, {given}: {found.problem}")
     dynamic = [i for i in inputs if any(key_of(i, axis) for axis in range(len(i.shape)))]
     names = ", ".join(f"{i.name!r} {describe(i.shape)}" for i in dynamic)
     example = dynamic[0]
@@ -197,7 +206,7 @@ def _example(dimension: Dimension, place: int) -> int:
 
 
 class _Search:
-    """Runs the model, and keeps where it ran."""
+    """Runs the model at candidate sizes and records which of them run."""
 
     def __init__(
         self,
@@ -213,21 +222,22 @@ class _Search:
         self.tried = 0
         self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
         self._known: dict[tuple[int, ...], bool] = {}
-        self._largest = LARGEST
+        self._largest = MAX_ELEMENTS
         self._model = model
 
     def runs(self, values: Mapping[str, int]) -> bool:
-        """Whether the model runs at these sizes; False, untried, where they are huge or the limit is reached."""
+        """Whether the model runs at these sizes. False without a run if the inputs would be too large or the limit of
+        runs is reached."""
         mark = tuple(values[d.key] for d in self._dims)
         if mark not in self._known:
             assignment, elements = shapes(self._session.inputs, values), self.elements(values)
-            if not self.tried:  # sizes of the user's may be the first
+            if not self.tried:  # the first sizes may be the user's
                 self._largest = max(self._largest, elements)
             if self.tried == self._limit or elements > self._largest:
                 return False
             self.tried += 1
             empty = empty_map(self._model, assignment) if self._model is not None else None
-            if empty is not None:  # onnxruntime divides by its size, which ends the process
+            if empty is not None:  # onnxruntime would divide by zero, which kills the process
                 self.problem = self.problem or f"{empty} would be empty"
                 self._known[mark] = False
                 return False
@@ -238,12 +248,12 @@ class _Search:
             except InputError:
                 raise
             except OnnxMergeError as error:
-                self.problem = self.problem or error.message  # at the most likely sizes
+                self.problem = self.problem or error.message  # keep the first error, at the most likely sizes
                 self._known[mark] = False
         return self._known[mark]
 
     def elements(self, values: Mapping[str, int]) -> int:
-        """Of all inputs."""
+        """The number of elements of all inputs."""
         return sum(math.prod(shape) for shape in shapes(self._session.inputs, values).values())
 
     def first(self, candidates: Iterator[dict[str, int]]) -> dict[str, int] | None:
@@ -251,10 +261,12 @@ class _Search:
         return next((values for values in candidates if self.runs(values)), None)
 
     def vary(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
-        """Change every dimension from ``base``: all at once if that runs, else those that can, one after another.
+        """Change every dimension from ``base``: all of them at once if that runs, otherwise those that can change, one
+        after another.
 
-        ``target``: dimension and its size -> sizes to try. Dimensions that have one size in ``base`` keep in step, as
-        the model may want them equal; what stands in a ratio is tried in that ratio.
+        ``target`` maps a dimension and its size to sizes to try. Dimensions with equal sizes in ``base`` change
+        together, because the model may require them to be equal. If no dimension can change alone, all are scaled by a
+        common ratio.
         """
         classes: dict[object, list[Dimension]] = {}
         for d in self._dims:
@@ -278,7 +290,8 @@ class _Search:
                     return
 
     def part(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
-        """Change those dimensions alone that have one size in ``base``: they may not have to be equal."""
+        """Change each dimension alone that shares its size with another in ``base``, to find out whether they must be
+        equal."""
         sizes = list(base.values())
         for d in self._dims:
             if sizes.count(base[d.key]) > 1 and d.role != "channels":
@@ -290,7 +303,7 @@ def _scaled(size: int, dimension: Dimension, up: int, down: int) -> int:
 
 
 def _given(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, int]:
-    """What the user fixed, by key."""
+    """The sizes that the user fixed, by key."""
     by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
     return by_symbol | sizes_of(inputs, {n: tuple(s) for n, s in sizes.items() if isinstance(s, Sequence)})
 
@@ -302,12 +315,15 @@ def _first(
     taken: set[int],
     asked_for: Iterator[dict[str, int]],
 ) -> Iterator[dict[str, int]]:
-    """Sizes in the order they are tried: those known, a few small ones, those that nodes ask for, a ladder. What is
-    ``given`` is not varied here; the first ones avoid ``taken``."""
+    """Candidate sizes in the order they are tried: known sizes, a few small ones, those that nodes require, then
+    `stages`.
+
+    Sizes in ``given`` are not varied. The first candidates avoid sizes in ``taken``.
+    """
     seen: set[tuple[int, ...]] = set()
     ladder = stages(dims, taken)
     first = ({**stage(dims, 1, 2, 1), **k} for k in known)
-    for sizes in itertools.chain(first, itertools.islice(ladder, SMALLEST), asked_for, ladder):
+    for sizes in itertools.chain(first, itertools.islice(ladder, SMALL_FIRST), asked_for, ladder):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:
@@ -316,7 +332,8 @@ def _first(
 
 
 def _quality(values: Mapping[str, int], dims: Sequence[Dimension], taken: set[int]) -> tuple[int, ...]:
-    """Less is better: sizes of 1, sizes twice, sizes that weights have as well, elements."""
+    """A sort key; less is better: the number of sizes of 1, of repeated sizes, of sizes that also occur in weights, and
+    of elements."""
     sizes = [values[d.key] for d in dims if d.role != "channels"]
     elements = 1
     for size in sizes:

@@ -1,17 +1,18 @@
-"""Sizes that the nodes of a model ask for: weights behind a Flatten, position embeddings, Reshapes and the like.
+"""Find the input sizes that a model's nodes require, such as weights after a Flatten, position embeddings, Reshapes.
 
-A node asks for sizes of what it reads, and shape inference tells what sizes it would read at given sizes of the inputs.
-As they grow with these, the inputs' sizes are found by bisection, one demand after another, without running the model.
+A node constrains the sizes of its inputs. Shape inference gives these sizes as a function of the sizes of the model's
+inputs. Since they grow monotonically, bisection finds the model's input sizes, one constraint after another, without
+running the model.
 
-=========================================  ======================================================================
-node                                       asks for
-=========================================  ======================================================================
+=========================================  ====================================================================
+node                                       requires
+=========================================  ====================================================================
 Gemm, MatMul, normalisations, Conv         as many features as the weights have
-Add, Mul, ... with a constant; Expand      as many places as the constant, or the target, has
-Concat with a constant                     the constant's other sizes
+Add, Mul, ... with a constant; Expand      the sizes of the constant, or of the target
+Concat with a constant                     the constant's sizes on the other axes
 Reshape, Split, Squeeze                    as many elements as the target has
-Conv, pooling, Gather, reflecting Pad      at least as many places as the kernel, the index, the border
-=========================================  ======================================================================
+Conv, pooling, Gather, reflecting Pad      at least the size of the kernel, the index, or the border
+=========================================  ====================================================================
 """
 
 from __future__ import annotations
@@ -33,54 +34,55 @@ from passes.shapes.inference import Shape, inferred_shapes
 
 Shapes = Mapping[str, Shape]
 Demand = Callable[[Shapes], int | None]
-"""Shapes of all tensors -> how much more there is than is asked for, 0 if it is met; None where it is unknown."""
+"""Shapes of all tensors -> how far a size exceeds the required one; 0 if it fits, None if it is unknown."""
 
-STARTS = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
-"""Edges and lengths from which sizes are moved."""
+START_SIZES = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
+"""Image edges and sequence lengths from which the search starts."""
 LARGEST = {"edge": 1024, "length": 4096, "batch": 64}
-LONGEST = 2**18
-"""Of a signal in one or two channels."""
-STEPS = 8
-"""Demands that are met one after another, at most."""
-LOOKS = 200
-"""Times that shapes are inferred, at most."""
-SMALL = 2**16
-"""Elements of constants whose values are read."""
+MAX_SIGNAL = 2**18
+"""Maximum length of a signal with one or two channels."""
+MAX_STEPS = 8
+"""Maximum number of constraints that are met one after another."""
+MAX_INFERENCES = 200
+"""Maximum number of shape inferences."""
+MAX_CONSTANT = 2**16
+"""Maximum number of elements of constants whose values are read."""
 
 
 def demanded_sizes(
     model: onnx.ModelProto, inputs: Sequence[TensorInfo], dims: tuple[Dimension, ...], engine: Engine | None
 ) -> Iterator[dict[str, int]]:
-    """Sizes by key at which all nodes get what they ask for, as far as inference shows it; the most likely first."""
+    """Sizes by key at which all constraints of nodes hold, as far as shape inference can show; the most likely sizes
+    first."""
     wanted = list(_demands(model))
     if not wanted or all(d.role == "channels" for d in dims):
         return
-    looks: dict[tuple[int, ...], list[int | None]] = {}
+    known: dict[tuple[int, ...], list[int | None]] = {}
 
     def gaps(values: Mapping[str, int]) -> list[int | None]:
         mark = tuple(values[d.key] for d in dims)
-        if mark not in looks:
-            if len(looks) == LOOKS:
+        if mark not in known:
+            if len(known) == MAX_INFERENCES:
                 return [None] * len(wanted)
             found = inferred_shapes(model, shapes(inputs, values), engine)
-            looks[mark] = [demand(found) for demand in wanted]
-        return looks[mark]
+            known[mark] = [demand(found) for demand in wanted]
+        return known[mark]
 
-    for edges, length in STARTS:
+    for edges, length in START_SIZES:
         start = stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
         for choose in (_roundest, min, max):
             values = dict(start)
-            hopeless: set[int] = set()
-            for _ in range(STEPS):
-                unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in hopeless]
+            unsolvable: set[int] = set()
+            for _ in range(MAX_STEPS):
+                unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in unsolvable]
                 if not unmet:
                     break
                 met = _meet(values, dims, lambda some, k=unmet[0]: gaps(some)[k], choose)  # type: ignore[misc]
                 if met is None:
-                    hopeless.add(unmet[0])
+                    unsolvable.add(unmet[0])
                 else:
                     values = met
-            if values != start and not hopeless:
+            if values != start and not unsolvable:
                 yield values
 
 
@@ -90,13 +92,14 @@ def _meet(
     gap: Callable[[Mapping[str, int]], int | None],
     choose: Callable[[range], int],
 ) -> dict[str, int] | None:
-    """``values`` with one dimension changed, or all of those that count and have one role, so that ``gap`` is 0."""
+    """``values`` with one dimension changed, or all relevant dimensions of one role, so that ``gap`` becomes 0; None if
+    impossible."""
     here = gap(values)
     count = [d for d in dims if d.role != "channels" and gap({**values, d.key: 2 * values[d.key]}) != here]
     groups = [[d for d in count if d.role == role] for role in ("edge", "length")]
     groups = [group for group in groups if len(group) > 1] + [[d] for d in count]
     for group in sorted(groups, key=lambda group: group[0].role == "batch"):
-        largest = LONGEST if group[0].alone else LARGEST[group[0].role]
+        largest = MAX_SIGNAL if group[0].alone else LARGEST[group[0].role]
 
         def at(size: int, group: list[Dimension] = group) -> int:
             found = gap({**values, **dict.fromkeys((d.key for d in group), size)})
@@ -113,7 +116,8 @@ def _meet(
 
 
 def _first(at: Callable[[int], int], value: int, largest: int) -> int | None:
-    """The smallest size at which the growing function ``at`` is ``value`` or more."""
+    """The smallest size at which the increasing function ``at`` reaches ``value``; None if it does not up to
+    ``largest``."""
     low, high = 0, largest
     if at(high) < value:
         return None
@@ -124,7 +128,7 @@ def _first(at: Callable[[int], int], value: int, largest: int) -> int | None:
 
 
 def _roundest(sizes: range) -> int:
-    """The smallest multiple of the largest power of two that has one among ``sizes``."""
+    """The smallest multiple, within ``sizes``, of the largest power of two up to 64 that has a multiple there."""
     for power in (64, 32, 16, 8, 4, 2, 1):
         multiple = -(-sizes.start // power) * power
         if multiple in sizes and multiple:
@@ -133,7 +137,7 @@ def _roundest(sizes: range) -> int:
 
 
 def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
-    """What the nodes of the main graph ask for, in their order."""
+    """The constraints of the nodes of the main graph, in graph order."""
     constants = {t.name: t for t in model.graph.initializer}
     for node in model.graph.node:
         if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
@@ -142,7 +146,7 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
 
     def values(name: str) -> NDArray[np.int64] | None:
         tensor = constants.get(name)
-        if tensor is None or math.prod(tensor.dims) > SMALL or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if tensor is None or math.prod(tensor.dims) > MAX_CONSTANT or tensor.data_location == onnx.TensorProto.EXTERNAL:
             return None
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             return None
@@ -211,7 +215,8 @@ def _of_node(
 
 
 def _axis(name: str, axis: int, wanted: int, or_one: bool = False, least: bool = False) -> Demand:
-    """A size of a tensor; ``or_one``: 1 does as well; ``least``: more does as well."""
+    """A constraint on the size of one axis. With ``or_one`` a size of 1 fits too; with ``least`` a larger size fits
+    too."""
 
     def gap(found: Shapes) -> int | None:
         shape = found.get(name)
@@ -224,7 +229,7 @@ def _axis(name: str, axis: int, wanted: int, or_one: bool = False, least: bool =
 
 
 def _covered(name: str, kernel: Sequence[int], given: Mapping[str, object]) -> Iterator[Demand]:
-    """A kernel has to fit into what it slides over."""
+    """A kernel must fit into the padded input."""
     rank = len(kernel)
     pads, dilations = list(given.get("pads", [0] * 2 * rank)), list(given.get("dilations", [1] * rank))  # type: ignore[call-overload]
     for k, size in enumerate(kernel):
@@ -232,7 +237,7 @@ def _covered(name: str, kernel: Sequence[int], given: Mapping[str, object]) -> I
 
 
 def _elements(name: str, output: str, target: NDArray[np.int64] | None) -> Demand:
-    """What a Reshape reads has as many elements as its target; a first size of -1 stands for the batch."""
+    """The input of a Reshape must have as many elements as its target; a first size of -1 stands for the batch."""
 
     def gap(found: Shapes) -> int | None:
         shape = found.get(name)

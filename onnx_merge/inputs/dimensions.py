@@ -1,4 +1,4 @@
-"""The dynamic dimensions of a model's inputs: which of them share a size, and what each of them is likely to count."""
+"""The dynamic dimensions of a model's inputs: which of them share a size, and what each of them probably means."""
 
 from __future__ import annotations
 
@@ -12,53 +12,55 @@ import onnx
 from onnx_merge.runtime.session import TensorInfo
 
 Role = Literal["batch", "channels", "edge", "length"]
-"""Samples; colours or features, which the first layer fixes; rows and columns of an image; anything else."""
+"""What a dimension means: samples; colours or features, whose number the first layer fixes; rows or columns of an
+image; or anything else."""
 Assignment = Mapping[str, tuple[int, ...]]
 """Input name -> concrete shape, for every input that must be fed."""
 ANONYMOUS = ("", "?", "unk")
-"""Names of dimensions that say nothing; exporters write ``unk__`` and a number for what they do not know."""
+"""Names that identify no dimension. Exporters also write ``unk__`` and a number for unnamed dimensions."""
 BATCH_NAMES = ("n", "b", "bs", "batch")
 LENGTH_NAMES = ("seq", "len", "time", "token", "frame")
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """A dynamic dimension. ``key``: its symbol, or ``input[axis]`` where it has none; ``axis``: where it first stands.
+    """A dynamic dimension.
 
-    ``likely``: the size that a layer next to the input asks for, 0 if none does.
+    ``key`` is its symbol, or ``input[axis]`` if it has none. ``axis`` is the axis of its first occurrence. ``likely``
+    is the size that a layer next to the input requires, 0 if there is none.
     """
 
     key: str
     role: Role
     axis: int
     alone: bool
-    """Whether long signals are plausible: samples of sound, say, in one or two channels."""
+    """Whether long signals are plausible, for instance audio samples in one or two channels."""
     likely: int = 0
     volume: bool = False
-    """Whether it is one of three edges or more: sizes usual for images would be very many places."""
+    """Whether it is one of three or more edges. Typical image sizes would then give too many elements."""
 
 
 def key_of(info: TensorInfo, axis: int) -> str | None:
-    """What names the size of an axis: dims that share a symbol share a size, one without a name is its own.
+    """The key of an axis of dynamic size; None for a fixed size.
 
-    None for a fixed size.
+    Dimensions with the same symbol share a size. A dimension without a name has a key of its own.
     """
     dim = info.shape[axis]
-    if isinstance(dim, int) and dim >= 0:  # onnxruntime takes no other number where 0 is declared
+    if isinstance(dim, int) and dim >= 0:  # 0 is a fixed size: onnxruntime accepts no other
         return None
     return symbol(dim) or f"{info.name}[{axis}]"
 
 
 def symbol(dim: int | str | None) -> str | None:
-    """The symbol that a declared dim shares with others; None for a size, and for a name that says nothing."""
+    """The symbol of a declared dimension; None for a fixed size or a name that identifies no dimension."""
     named = isinstance(dim, str) and dim not in ANONYMOUS and not dim.startswith("unk_")
     return dim if named and isinstance(dim, str) else None
 
 
 def dimensions(inputs: Sequence[TensorInfo], model: onnx.ModelProto | None = None) -> tuple[Dimension, ...]:
-    """The dynamic dimensions of ``inputs``, one for each size that may differ, in the order they are declared.
+    """The dynamic dimensions of ``inputs``, one for each independent size, in the order of declaration.
 
-    ``model`` tells what its first layers ask for.
+    ``model`` gives the sizes that its first layers require.
     """
     likely = _likely(model) if model is not None else {}
     found: dict[str, Dimension] = {}
@@ -72,14 +74,14 @@ def dimensions(inputs: Sequence[TensorInfo], model: onnx.ModelProto | None = Non
                 key, "channels" if size else _role(info, axis, key), axis, _alone(info, axis), size, len(info.shape) > 4
             )
             old = found.get(key)
-            # What a layer asks for goes first, then the first axis of anything: it is the batch there too.
+            # A size that a layer requires has priority, then the first axis of any input, which is the batch.
             if old is None or (new.likely and not old.likely) or (new.role == "batch" != old.role and not old.likely):
                 found[key] = new
     return tuple(found.values())
 
 
 def shapes(inputs: Sequence[TensorInfo], sizes: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
-    """The assignment at ``sizes``, which are by key."""
+    """The shapes of ``inputs`` at ``sizes``, which are by key."""
     result = {}
     for info in inputs:
         keys = [key_of(info, axis) for axis in range(len(info.shape))]
@@ -91,7 +93,7 @@ def shapes(inputs: Sequence[TensorInfo], sizes: Mapping[str, int]) -> dict[str, 
 
 
 def sizes_of(inputs: Sequence[TensorInfo], assignment: Assignment) -> dict[str, int]:
-    """The sizes, by key, that an assignment of (some of the) inputs gives the dynamic dimensions."""
+    """The sizes, by key, of the dynamic dimensions in an assignment of all or some of the inputs."""
     sizes: dict[str, int] = {}
     for info in inputs:
         given = assignment.get(info.name, ())
@@ -111,14 +113,14 @@ def _role(info: TensorInfo, axis: int, key: str) -> Role:
     if any(word in name for word in LENGTH_NAMES) and axis > 0:
         return "length"
     if rank == 3 and (colours[2] or colours[0]) and (info.dtype == np.uint8 or name[:1] in ("h", "w")):
-        return "edge"  # an image without a batch
+        return "edge"  # an image without a batch axis
     if axis == 0:
         return "batch" if rank > 1 else "length"
     if rank < 4:
         return "length"
     if axis == 1 and not colours[-1]:
         return "channels"
-    # The states of attention: (batch, heads, length, width of a head).
+    # Attention keys and values: (batch, heads, length, head dimension).
     return "length" if rank == 4 and axis == 2 and fixed[3] and not colours[3] else "edge"
 
 
@@ -128,7 +130,7 @@ def _alone(info: TensorInfo, axis: int) -> bool:
 
 
 def _likely(model: onnx.ModelProto) -> dict[tuple[str, int], int]:
-    """(input, axis) -> the size that the layer asks for that reads the input as it is."""
+    """(input, axis) -> the size required by the layer that reads the input directly."""
     weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
     ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in model.graph.input}
     found: dict[tuple[str, int], int] = {}

@@ -1,4 +1,4 @@
-"""Inputs for a model: random ones for any signature, or the user's own from .npz and .npy files."""
+"""Create feeds for a model: random values for any input signature, or the user's arrays from .npz and .npy files."""
 
 from __future__ import annotations
 
@@ -24,22 +24,25 @@ from passes.numerics.arrays import has_rows
 Array = NDArray[Any]
 Stored = Array | StoredArray
 Sizes = Mapping[str, int | Sequence[int]]
-"""What the user fixed: the size of a symbol, or the whole shape of an input, by name."""
+"""Sizes that the user fixed, by name: the size of a symbol, or the whole shape of an input."""
 
 LABEL_KEYS = ("labels", "y", "label")
 IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
-"""Dynamic dims that nobody fixed: edges of images (rank 4) and of volumes (more), any other; colours of an image."""
+"""Default sizes of dynamic dimensions: edges of images (rank 4), edges of volumes (higher rank), any other dimension,
+and the channels of an image."""
 
 
 def rows_of(feeds: Mapping[str, Array]) -> int:
-    """N."""
+    """The number of samples N of ``feeds``."""
     return min((len(a) for a in feeds.values() if has_rows(a)), default=0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Samples:
-    """Checked samples: ``feeds`` by input name, each (N, ...), and ``labels`` where the file has them: class numbers
-    (N,), or for a metric that takes others any array (N, ...)."""
+    """Checked samples: ``feeds`` (N, ...) by input name, and ``labels`` if the file has them.
+
+    Labels are class numbers (N,), or any array (N, ...) for a metric that takes other labels.
+    """
 
     feeds: dict[str, Array]
     labels: Array | None = None
@@ -52,14 +55,15 @@ def random_feeds(
     sizes: Sizes | None = None,
     upper: Mapping[str, int] | None = None,
 ) -> dict[str, Array]:
-    """One batch for every input: floats standard normal, integers in 0..1 (or below ``upper[name]``), masks all ones.
+    """One random batch for every input: standard normal floats, integers in 0..1 (or below ``upper[name]``), masks of
+    ones.
 
-    An input's values depend on the seed, its name and its shape, not on the other inputs. ``batch`` is the size of
-    dynamic first dims (1, or what ``sizes`` says, by default). See `index_bounds` for ``upper``.
+    The values of an input depend on the seed, its name and its shape, not on the other inputs. ``batch`` is the size of
+    dynamic first axes; by default 1, or what ``sizes`` says. See `index_bounds` for ``upper``.
 
     Raises
     ------
-    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    UsageError: ``sizes`` contradicts the model, or names a symbol or input that it does not have.
     InputError: an input takes strings.
     """
     bounds = upper or {}
@@ -74,7 +78,7 @@ def feeds_at(
     upper: Mapping[str, int] | None = None,
     scale: float = 1.0,
 ) -> dict[str, Array]:
-    """One batch at concrete shapes; values as in `random_feeds`, floats times ``scale``.
+    """One batch at concrete shapes, with values as in `random_feeds`; floats are multiplied by ``scale``.
 
     Raises
     ------
@@ -88,12 +92,12 @@ def feeds_at(
 
 
 def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
-    """The inputs that a caller must give, as the file declares them."""
-    constants = {t.name for t in model.graph.initializer}  # and those with a default, which need not be given
+    """The inputs that a caller must feed, as declared in the model."""
+    constants = {t.name for t in model.graph.initializer}  # also inputs with a default value, which need not be fed
     return [
         TensorInfo(
             value.name,
-            np.dtype(np.float32),  # shapes are asked for only
+            np.dtype(np.float32),  # only shapes are used
             tuple(
                 d.dim_value if d.HasField("dim_value") else d.dim_param or None
                 for d in value.type.tensor_type.shape.dim
@@ -105,7 +109,8 @@ def declared_inputs(model: onnx.ModelProto) -> list[TensorInfo]:
 
 
 def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    """A concrete shape for every input; dims of one symbol have one size. For the arguments see `random_feeds`."""
+    """A concrete shape for every input. Dimensions with the same symbol get the same size. For the arguments see
+    `random_feeds`."""
     known = {i.name for i in inputs} | {d for i in inputs for d in i.shape if isinstance(d, str)}
     for name, size in sizes.items():
         if name not in known:
@@ -115,7 +120,7 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
         if min((n for n in chosen if n is not None), default=1) < 1:
             raise UsageError(f"the size given for {name!r} is {size}: sizes are positive")
     by_symbol = {name: size for name, size in sizes.items() if isinstance(size, int)}
-    for info in inputs:  # a whole shape fixes its symbols for the other inputs too
+    for info in inputs:  # a whole shape also fixes its symbols in the other inputs
         given = sizes.get(info.name)
         if not isinstance(given, Sequence):
             continue
@@ -157,7 +162,7 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     if info.dtype == object:
         raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
-        if upper is None and "mask" in info.name.lower():  # with nothing left to attend to, attention gives NaN
+        if upper is None and "mask" in info.name.lower():  # if every position is masked, attention gives NaN
             return np.ones(shape, info.dtype)
         pixels = info.dtype == np.uint8 and len(shape) > 2
         high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
@@ -166,14 +171,14 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
 
 
 def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = False) -> Samples:
-    """Samples from an .npz (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
+    """Samples from an .npz file (arrays under the inputs' names, labels under ``labels`` or ``y``) or an .npy file.
 
-    A model with a single input takes the only array that is not labels, whatever its key. ``any_labels``: whether they
-    may be anything that has a row for each sample, instead of class numbers.
+    For a model with a single input, the only array that is not labels is taken, whatever its key. With ``any_labels``,
+    labels may be any array with a row for each sample; otherwise they must be class numbers.
 
     Raises
     ------
-    InputError: the file cannot be read, misses an input, or holds arrays that do not fit the model.
+    InputError: the file cannot be read, lacks an input, or holds arrays that do not fit the model.
     """
     arrays = read_arrays(path)
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
@@ -193,11 +198,11 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = Fa
 
 
 def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
-    """The array for every input; that of a single input may have any key but that of labels.
+    """The array for every input. The array of a single input may have any key except that of labels.
 
     Raises
     ------
-    InputError: one is missing. ``where`` begins the message.
+    InputError: an array is missing. ``where`` names the source in the message.
     """
     names = [i.name for i in inputs]
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
@@ -210,12 +215,14 @@ def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: 
 
 
 def read_arrays(path: Path) -> dict[str, Stored]:
-    """Arrays by key; the single one of an .npy file has the key ``""``, and is mapped, not read, as large ones of an
-    .npz file are read by rows. Nothing is unpickled.
+    """The arrays of a file by key; the array of an .npy file has the key ``""``.
+
+    An .npy file is memory-mapped. Large arrays of an .npz file are read row by row on demand. Pickled objects are
+    refused.
 
     Raises
     ------
-    InputError: the file cannot be read as arrays of NumPy.
+    InputError: the file cannot be read as NumPy arrays.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in (".npz", ".npy"):
@@ -223,7 +230,7 @@ def read_arrays(path: Path) -> dict[str, Stored]:
     try:
         if suffix == ".npy":
             return {"": np.load(path, mmap_mode="r", allow_pickle=False)}
-        # Opened here: of a damaged archive, np.load would leave the file open.
+        # Opened here, because np.load leaves the file of a damaged archive open.
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             return {key: stored(path, archive, key) for key in archive.files}
     except FileNotFoundError:
@@ -233,13 +240,13 @@ def read_arrays(path: Path) -> dict[str, Stored]:
 
 
 def conform(array: Array, info: TensorInfo, where: str) -> Array:
-    """``array`` (N, ...) in the type of the input ``info``, if that loses nothing but precision.
+    """``array`` (N, ...) converted to the type of the input ``info``, if only precision is lost.
 
-    N is free, also where the model's batch is fixed. ``where`` begins the message of errors.
+    Any N is accepted, also if the model's batch size is fixed. ``where`` names the source in error messages.
 
     Raises
     ------
-    InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples at all.
+    InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples.
     """
     fits = array.ndim == len(info.shape)
     if not fits or any(_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
@@ -265,7 +272,7 @@ def conform(array: Array, info: TensorInfo, where: str) -> Array:
 
 
 def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:
-    """Class indices (N,) from labels (N,), (N, 1), or one-hot (N, classes).
+    """Class indices (N,) from labels of shape (N,), (N, 1), or one-hot (N, classes).
 
     Raises
     ------
@@ -284,18 +291,18 @@ def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:
 
 
 def _rank_of(dtype: np.dtype[Any]) -> int:
-    """0 truth values, 1 integers, 2 floats, 3 anything else."""
+    """The kind of a type, by generality: 0 bool, 1 integer, 2 float, 3 anything else."""
     if dtype == BFLOAT16:
         return 2
     return {"b": 0, "i": 1, "u": 1, "f": 2}.get(dtype.kind, 3)
 
 
 def _fixed(dim: int | str | None) -> bool:
-    """Whether a declared size is one; 0 is, and dynamic ones are -1 in some files."""
+    """Whether a declared dimension has a fixed size. 0 is fixed; some files declare dynamic dimensions as -1."""
     return isinstance(dim, int) and dim >= 0
 
 
 def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:
-    """A declared shape for people: ``(N, 3, ?, ?)``."""
+    """A declared shape for messages: ``(N, 3, ?, ?)``."""
     dims = [str(d) if d is not None else "?" for d in shape]
     return f"({', '.join(['N', *dims[1:]] if any_batch and dims else dims)})"

@@ -1,4 +1,4 @@
-"""Values that the user gives for inputs of the model, which are constants from then on."""
+"""Replace inputs of the model by constants that the user gives."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ from onnx_merge.runtime.session import Array
 from passes.transforms.fix_inputs import fix_inputs
 
 KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
-"""Kinds of element types, each of which the later ones take too."""
+"""The kinds of element types, by generality: a value of one kind can be converted to every later kind."""
 
 
 def with_fixed_inputs(source: Source, given: Sequence[tuple[str, object]]) -> Source:
-    """``source`` with its model's inputs fixed to the values ``given``: numbers, lists, texts or paths of .npy files.
+    """``source`` with inputs of its model fixed to the values ``given``: numbers, lists, strings or paths of .npy
+    files.
 
     Raises
     ------
-    UsageError: the model has no such input, or the value does not fit it.
+    UsageError: the model has no such input, or a value does not fit it.
     InputError: a file cannot be read.
     """
     if not given:
@@ -42,11 +43,11 @@ def with_fixed_inputs(source: Source, given: Sequence[tuple[str, object]]) -> So
 
 
 def fitted(declared: onnx.ValueInfoProto, value: object) -> Array:
-    """``value`` in the type and shape that an input is declared with; dynamic dims are as ``value`` has them.
+    """``value`` in the type and shape that the input declares. Dynamic dimensions take their sizes from ``value``.
 
     Raises
     ------
-    UsageError: it does not fit.
+    UsageError: the value does not fit.
     """
     name, kind = declared.name, declared.type.tensor_type
     if not declared.type.HasField("tensor_type") or not kind.elem_type:
@@ -95,7 +96,7 @@ def _typed(name: str, array: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def _item(name: str, item: object, dtype: np.dtype[Any]) -> object:
-    """One number, truth value or text in the type of the input."""
+    """One number, boolean or string in the type of the input."""
     word = str(item).strip()
     flags: Mapping[str, bool] = {"true": True, "false": False}
     found: object | None = None
@@ -117,7 +118,7 @@ def _item(name: str, item: object, dtype: np.dtype[Any]) -> object:
 
 
 def _shape_for(count: int, shape: tuple[int | str | None, ...] | None) -> tuple[int, ...] | None:
-    """A shape of ``count`` elements; of several dynamic dims all but the last are 1."""
+    """A shape with ``count`` elements. If there are several dynamic dimensions, all but the last are 1."""
     if shape is None:
         return () if count == 1 else (count,)
     fixed = math.prod(d for d in shape if isinstance(d, int))

@@ -1,4 +1,4 @@
-"""Shapes that the user gives for inputs of the model, which are declared from then on."""
+"""Declare shapes that the user gives for inputs of the model."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from onnx_merge.io.model_source import Source
 
 
 def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]]]) -> Source:
-    """``source`` with the shapes ``given`` declared for its model's inputs; a symbol that they fix is fixed wherever it
-    is declared.
+    """``source`` with the shapes ``given`` declared for inputs of its model.
+
+    A symbol whose size is fixed by them is replaced wherever it is declared.
 
     Raises
     ------
-    UsageError: the model has no such input, or the shape does not fit its declaration; or another input has none.
+    UsageError: the model has no such input, the shape contradicts its declaration, or another input has no declared
+        shape.
     """
     _require_shapes(source.model, {name for name, _ in given})
     if not given:
@@ -43,7 +45,7 @@ def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]
 
 
 def _require_shapes(model: onnx.ModelProto, given: set[str]) -> None:
-    """Nothing says how many axes an input without a shape has."""
+    """Refuse inputs without a declared shape, because their rank is unknown."""
     known = given | {t.name for t in model.graph.initializer}
     for value in model.graph.input:
         tensor = value.type.HasField("tensor_type") and not value.type.tensor_type.HasField("shape")
@@ -55,7 +57,7 @@ def _require_shapes(model: onnx.ModelProto, given: set[str]) -> None:
 
 
 def _note(declared: onnx.ValueInfoProto, shape: tuple[int, ...], sizes: dict[str, int]) -> None:
-    """Check that ``shape`` fits, and add the sizes of its symbols."""
+    """Check that ``shape`` fits the declaration, and add the sizes of its symbols to ``sizes``."""
     kind = declared.type.tensor_type
     if not declared.type.HasField("tensor_type"):
         raise UsageError(f"fix-shape: {declared.name!r} is no tensor, and has no shape")

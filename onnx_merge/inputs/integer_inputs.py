@@ -1,14 +1,14 @@
-"""What a model tells of the integers that it takes: ids that pick rows of a table, classes, lengths.
+"""Infer from a model which integers its inputs take: indices into a table, classes or lengths.
 
-An input is followed through what hands its values on (Cast, Reshape, Where, bodies, local functions, ...) to the nodes
-that show how many values make sense there:
+An input is traced through the ops that pass its values on (Cast, Reshape, Where, subgraphs, local functions, ...) to
+the nodes that bound its values:
 
 =================================  ===========================================================================
-Gather, GatherElements, GatherND   rows of the table, which ids must not exceed
+Gather, GatherElements, GatherND   the number of rows of the table, which indices must not exceed
 OneHot                             its depth
-Equal                              with a constant list: one more than the largest (one-hot, as jax writes it)
-Less, Greater, ...                 with a constant list or a Range: one more than a length that fills it
-Clip, Min, Mod                     up to where values stay as they are
+Equal                              with a constant list: its maximum + 1 (one-hot encoding as JAX exports it)
+Less, Greater, ...                 with a constant list or a Range: its maximum + 2, since a length may fill it
+Clip, Min, Mod                     the bound up to which values stay unchanged
 =================================  ===========================================================================
 """
 
@@ -29,21 +29,21 @@ from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
 Origins = frozenset[tuple[str, int]]
-"""(input, what was added to it) of a tensor that holds values of inputs."""
+"""(input, constant added to it) for each input whose values a tensor holds."""
 
-PASSING = {*Moves} - {Moves.GATHERED, Moves.JOINED, Moves.QUANTISED}
-"""How ops hand on values of their first input and none else, but for zeros; Gather is a limit too, see below."""
+PASS_THROUGH = {*Moves} - {Moves.GATHERED, Moves.JOINED, Moves.QUANTISED}
+"""How ops pass on values of their first input, or zeros; Gather also sets a limit, see below."""
 UNCHANGING = ("Relu", "Abs")
-"""Functions that leave indices as they are."""
-JOINING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
+"""Functions that do not change indices."""
+MERGING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
 """Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-RANGE = 16
-"""Length of a Range whose end is not constant, as dynamic sizes are made up."""
-LARGEST = 2**16
-"""Elements of a list of integers that is looked at."""
-SMALL = 4096
-"""Elements of any other constant that is."""
+RANGE_LENGTH = 16
+"""Assumed length of a Range whose end is not constant, since dynamic sizes are made up."""
+MAX_INTEGERS = 2**16
+"""Maximum number of elements of an integer constant whose values are read."""
+MAX_OTHERS = 4096
+"""Maximum number of elements of any other constant whose values are read."""
 INTEGERS = {
     number
     for name, number in onnx.TensorProto.DataType.items()
@@ -52,12 +52,13 @@ INTEGERS = {
 
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Inputs that hold indices, classes or lengths -> how many values there are, from 0 on."""
+    """Inputs that hold indices, classes or lengths -> the number of valid values, which start at 0."""
     return _followed(model).bounds()
 
 
 def unknown_ranges(model: onnx.ModelProto) -> list[str]:
-    """Integer inputs of which the model does not tell what values make sense; masks and pixels do without."""
+    """Integer inputs whose valid values the model does not show. Masks and pixels are left out, since their ranges are
+    known."""
     constants = {t.name for t in model.graph.initializer}
     known = index_bounds(model)
     return [
@@ -85,19 +86,20 @@ def _followed(model: onnx.ModelProto) -> _Follower:
 
 @dataclass
 class _Scope:
-    """Of the tensors in sight: ``origins``; ``values`` of small constants, in any order; ``dims`` (None: dynamic)."""
+    """The tensors visible in a graph: ``origins``, ``values`` of small constants (elements in any order), and ``dims``
+    (None: dynamic)."""
 
     origins: dict[str, Origins] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
     dims: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     ranges: set[str] = field(default_factory=set)
-    """Tensors made by a Range whose end is not constant."""
+    """Tensors computed by a Range whose end is not constant."""
 
     def inner(self) -> _Scope:
         return _Scope(dict(self.origins), dict(self.values), dict(self.dims), set(self.ranges))
 
     def pass_on(self, old: str, new: str, other: _Scope) -> None:
-        """Tensor ``old`` here is ``new`` in ``other``."""
+        """Copy what is known of the tensor ``old`` to the tensor ``new`` of the scope ``other``."""
         if old in self.origins:
             other.origins[new] = other.origins.get(new, frozenset()) | self.origins[old]
         if old in self.values:
@@ -110,7 +112,8 @@ class _Scope:
 
 @dataclass
 class _Follower:
-    """``limits``: input -> bounds that its values must keep; ``hints``: input -> bounds up to which they differ."""
+    """Traces inputs through a graph. ``limits``: input -> bounds that its values must not exceed; ``hints``: input ->
+    bounds above which values make no difference."""
 
     functions: Mapping[tuple[str, str], onnx.FunctionProto]
     limits: dict[str, list[int]] = field(default_factory=dict)
@@ -157,9 +160,9 @@ class _Follower:
             _note_constant_node(node, scope)
         elif node.op_type == "Range":
             _note_range(node, scope)
-        elif (facts.moves in PASSING or node.op_type in ("DequantizeLinear", *UNCHANGING)) and node.input:
+        elif (facts.moves in PASS_THROUGH or node.op_type in ("DequantizeLinear", *UNCHANGING)) and node.input:
             self._pass(node, attributes, scope)
-        elif facts.joins in JOINING:
+        elif facts.joins in MERGING:
             for name in node.input[1 if facts.joins is Joins.CHOICE else 0 :]:
                 if name in scope.origins:
                     scope.origins[node.output[0]] = scope.origins.get(node.output[0], frozenset()) | scope.origins[name]
@@ -192,11 +195,11 @@ class _Follower:
             elif first in scope.dims and node.op_type == "Transpose":
                 dims = scope.dims[first]
                 perm = list(attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1])
-                if sorted(perm) == list(range(len(dims))):  # else a file declares another rank than it has
+                if sorted(perm) == list(range(len(dims))):  # otherwise the declared rank is wrong
                     scope.dims[output] = tuple(dims[axis] for axis in perm)
 
     def _limit(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
-        """Where a value that is too large has no meaning."""
+        """Record bounds above which a value is invalid."""
         if len(node.input) < 2:
             return
         dims = scope.dims.get(node.input[0], ())
@@ -213,11 +216,11 @@ class _Follower:
             self._note(
                 self.limits, scope.origins.get(node.input[0], frozenset()), _largest(scope.values[node.input[1]])
             )
-        if node.op_type == "Gather" and node.input[0] in scope.origins:  # values picked out of the input
+        if node.op_type == "Gather" and node.input[0] in scope.origins:  # the output holds values of the input
             scope.origins[node.output[0]] = scope.origins[node.input[0]]
 
     def _hint(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
-        """Where values beyond some are all alike."""
+        """Record bounds above which values are equivalent."""
         kind = node.op_type
         for k, name in enumerate(node.input):
             origins = scope.origins.get(name)
@@ -228,7 +231,9 @@ class _Follower:
             if kind == "Equal" and tops:
                 self._note(self.hints, origins, max(tops) + 1)
             elif kind in COMPARING and (tops or scope.ranges & set(others)):
-                self._note(self.hints, origins, max([*tops, *([RANGE - 1] if scope.ranges & set(others) else [])]) + 2)
+                self._note(
+                    self.hints, origins, max([*tops, *([RANGE_LENGTH - 1] if scope.ranges & set(others) else [])]) + 2
+                )
             elif kind == "Min":
                 self._note(self.hints, origins, min(tops) + 1 if tops else None)
             elif kind == "Clip" and k == 0:
@@ -245,7 +250,7 @@ class _Follower:
 
     @staticmethod
     def _note(where: dict[str, list[int]], origins: Origins, bound: int | None, least: int = 2) -> None:
-        """A bound below ``least`` says nothing: the padding that ids are compared with is 0."""
+        """Record a bound. One below ``least`` is ignored, since comparing ids with the padding id 0 gives no bound."""
         if bound is not None:
             for name, offset in origins:
                 if bound - offset >= least:
@@ -255,7 +260,7 @@ class _Follower:
 def _note_constant(name: str, tensor: onnx.TensorProto, scope: _Scope) -> None:
     scope.dims[name] = tuple(tensor.dims)
     numeric = tensor.data_type != onnx.TensorProto.STRING and tensor.data_location != onnx.TensorProto.EXTERNAL
-    if numeric and math.prod(tensor.dims) <= (LARGEST if tensor.data_type in INTEGERS else SMALL):
+    if numeric and math.prod(tensor.dims) <= (MAX_INTEGERS if tensor.data_type in INTEGERS else MAX_OTHERS):
         scope.values[name] = numpy_helper.to_array(tensor)
 
 
@@ -272,19 +277,19 @@ def _note_range(node: onnx.NodeProto, scope: _Scope) -> None:
     ends = [scope.values.get(name) for name in node.input]
     if all(end is not None and end.size == 1 for end in ends):
         start, limit, step = (end.item() for end in ends if end is not None)
-        if step and abs((limit - start) / step) <= LARGEST:
+        if step and abs((limit - start) / step) <= MAX_INTEGERS:
             scope.values[node.output[0]] = np.arange(start, limit, step)
     else:
         scope.ranges.add(node.output[0])
 
 
 def _attribute_top(attributes: Mapping[str, onnx.AttributeProto]) -> int | None:
-    """The bound of a Clip before opset 11."""
+    """The upper bound of a Clip before opset 11, where it is an attribute."""
     return math.floor(attributes["max"].f) if "max" in attributes and attributes["max"].f < 2**31 else None
 
 
 def _largest(values: Array) -> int | None:
-    """The largest of a constant's values, if it is an index that could be one."""
+    """The maximum of a constant's values; None if it cannot be an index."""
     if not values.size or values.dtype.kind not in "iuf":
         return None
     top = float(values.max())

@@ -1,4 +1,4 @@
-"""What samples take in memory, and how large images may be for a model that leaves their size open."""
+"""Estimate the memory that samples take, and choose the size of images if the model leaves it open."""
 
 from __future__ import annotations
 
@@ -19,52 +19,57 @@ from passes.statistics.sample_budget import Budget
 
 Array = NDArray[Any]
 EDGES = (IMAGE_SIZE, 192, 160, 128, 96, 64)
-"""Of images whose size nobody fixed, in pixels; multiples of 32 suit networks that halve them five times."""
-PLENTY = 32
-"""Samples of which so many fit are not too large."""
-INPUTS = 8
-"""Samples themselves take one part in so many of the memory, at most."""
-RUNNING = 4
-"""What goes through a model at once in a comparison takes one part in so many."""
-COMPARED = 16
-"""Bytes that are taken for each of an output while it is compared: both in float64, their difference, their squares."""
+"""Candidate image edges in pixels, if nobody fixed them. Multiples of 32 suit networks that halve the resolution five
+times."""
+MIN_FITTING = 32
+"""Images are small enough if this many samples fit into memory."""
+SAMPLES_SHARE = 8
+"""The samples themselves take at most one part in this many of the memory limit."""
+BATCH_SHARE = 4
+"""One batch of a comparison takes at most one part in this many of the memory limit."""
+COMPARISON_BYTES = 16
+"""Bytes for each output element during a comparison: both outputs in float64, their difference, and its square."""
 
 
 @dataclass(frozen=True)
 class MemoryFit:
-    """``sizes``: of inputs; ``each``: what a sample takes at them, nothing where that could not be found out;
-    ``notes``: what a user should know of them."""
+    """The memory that samples take.
+
+    ``memory`` is the limit in bytes. ``sizes`` are those of the inputs. ``each`` is the memory of one sample at these
+    sizes, None if it could not be measured. ``notes`` are for the user.
+    """
 
     memory: int
     sizes: Sizes
     each: Activations | None = None
     notes: tuple[str, ...] = ()
     unit: int = 1
-    """Samples of which batches are multiples."""
+    """Batch sizes must be multiples of this number of samples."""
 
     @property
     def inputs(self) -> int:
-        """Bytes that samples may take."""
-        return self.memory // INPUTS
+        """Upper limit on the bytes of the samples."""
+        return self.memory // SAMPLES_SHARE
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
-        """Samples like those of ``feeds`` (N, ...) that may go through a model at once where outputs are compared."""
+        """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
         if self.each is None:
             return BatchSize(unit=self.unit)
         given = WIDTH * sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
-        each = self.each.live + 2 * self.each.widest + COMPARED * self.each.outputs
+        each = self.each.live + 2 * self.each.widest + COMPARISON_BYTES * self.each.outputs
         each *= max(1.0, given / max(1.0, self.each.given))
-        return BatchSize(max(1, int(self.memory / RUNNING / max(1.0, each))), self.unit)
+        return BatchSize(max(1, int(self.memory / BATCH_SHARE / max(1.0, each))), self.unit)
 
 
 def fit_to_memory(
     model: onnx.ModelProto, inputs: Sequence[TensorInfo], provider: ProviderChoice, sizes: Sizes, memory: int
 ) -> MemoryFit:
-    """What a sample takes; where the model leaves the size of images open, one at which a fair number of them fit.
+    """Measure the memory of a sample. If the model leaves the size of images open, take the largest edge at which
+    `MIN_FITTING` samples fit, or the smallest edge at which the model runs.
 
     Raises
     ------
-    UsageError: ``sizes`` contradicts the model, or names what it does not have.
+    UsageError: ``sizes`` contradicts the model, or names a symbol or input that it does not have.
     InputError: an input takes strings.
     """
     weights = sum(t.ByteSize() for t in model.graph.initializer)
@@ -77,28 +82,28 @@ def fit_to_memory(
     def at(edge: int) -> Activations | None:
         return _each(model, inputs, provider, at_edge(edge))
 
-    # What a large image takes is told from a small one, so that too large a one is never run.
+    # The memory of large images is extrapolated from small ones, so that too large images are never run.
     small, least = next(((e, found) for e in reversed(EDGES) if (found := at(e)) is not None), (0, None))
     if least is None:
         return MemoryFit(memory, sizes)
     growth = _growth(at(small // 2), least)
-    larger = (e for e in EDGES if e > small and _plenty(_scaled(least, (e / small) ** growth), memory, weights))
+    larger = (e for e in EDGES if e > small and _is_small(_scaled(least, (e / small) ** growth), memory, weights))
     edge, each = next(((e, found) for e in larger if (found := at(e)) is not None), (small, least))
     note = f"images are {edge} x {edge}, since few larger ones fit --memory-limit: see --input-shape"
     return MemoryFit(memory, at_edge(edge), each, () if edge == EDGES[0] else (note,))
 
 
 def resolve_open(inputs: Sequence[TensorInfo], sizes: Sizes, edge: int) -> dict[str, tuple[int, ...]]:
-    """Shapes with images of ``edge``, of the inputs that leave the size of images open."""
+    """Shapes with images of size ``edge``, for the inputs that leave the size of images open."""
     known = resolve_shapes(inputs, None, sizes)
     found: dict[str, tuple[int, ...]] = {}
     for info in inputs:
         shape = known[info.name]
         if len(shape) != 4 or info.name in sizes:
             continue
-        free = [a for a, d in enumerate(info.shape) if a and shape[a] == IMAGE_SIZE and _is_open(d, sizes)]
-        if free:
-            found[info.name] = tuple(edge if a in free else n for a, n in enumerate(shape))
+        open_axes = [a for a, d in enumerate(info.shape) if a and shape[a] == IMAGE_SIZE and _is_open(d, sizes)]
+        if open_axes:
+            found[info.name] = tuple(edge if a in open_axes else n for a, n in enumerate(shape))
     return found
 
 
@@ -116,17 +121,20 @@ def _each(
 
 
 def _growth(half: Activations | None, whole: Activations) -> float:
-    """Power of the number of pixels with which memory grows, told from images of half the edge: 2 for attention between
-    all pixels, 1 for convolutions, and where those did not run."""
+    """The exponent with which memory grows with the number of pixels, estimated from images of half the edge.
+
+    It is 2 for attention between all pixels and 1 for convolutions; 1 also if the smaller images did not run.
+    """
     if half is None or min(half.live, whole.live) <= 0:
         return 1.0
     return max(1.0, math.log(whole.live / half.live, 4))
 
 
 def _scaled(each: Activations, by: float) -> Activations:
-    """For images so many times as large along each edge."""
+    """The memory for images whose edges are ``by`` times as long."""
     return Activations(*(by * by * n for n in (each.live, each.held, each.widest, each.given, each.outputs)))
 
 
-def _plenty(each: Activations, memory: int, weights: int) -> bool:
-    return Budget(memory, weights, each).samples >= PLENTY
+def _is_small(each: Activations, memory: int, weights: int) -> bool:
+    """Whether at least `MIN_FITTING` samples fit into ``memory`` bytes beside the weights."""
+    return Budget(memory, weights, each).samples >= MIN_FITTING

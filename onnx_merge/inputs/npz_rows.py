@@ -1,4 +1,4 @@
-"""Arrays in an .npz file of which only some rows are read: the file may be many times as large as what is wanted."""
+"""Read selected rows of an array in an .npz file, which may be much larger than the rows that are needed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-LARGE = 2**25
-"""Bytes from which on an array stays in its file."""
-SKIPPED = 2**20
-"""Bytes that are read at a time on the way to the next row."""
+MIN_STORED_BYTES = 2**25
+"""Arrays of at least this many bytes stay in the file."""
+SKIP_BYTES = 2**20
+"""Bytes read at a time to skip to the next row."""
 
 
 class StoredArray:
-    """An array of the member ``key`` of an .npz file; rows are read when they are asked for."""
+    """An array in an .npz file, whose rows are read on demand."""
 
     def __init__(self, path: Path, member: str, shape: tuple[int, ...], dtype: np.dtype[Any], start: int) -> None:
         self._path, self._member, self._start = path, member, start
@@ -29,7 +29,7 @@ class StoredArray:
         return self.shape[0]
 
     def __getitem__(self, rows: Sequence[int]) -> Array:
-        """The rows, which must ascend."""
+        """The rows at the indices ``rows``, which must ascend."""
         found: Array = np.empty((len(rows), *self.shape[1:]), self.dtype)
         each = self.dtype.itemsize * math.prod(self.shape[1:])
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
@@ -47,13 +47,13 @@ class StoredArray:
 
 
 def stored(path: Path, archive: Any, key: str) -> Array | StoredArray:
-    """The array ``key`` of an ``archive`` that NumPy opened: as it is stored where it is large, else its values.
+    """The array ``key`` of an open ``archive``: a `StoredArray` if it is large, else its values.
 
-    Raises what NumPy raises where it cannot be read.
+    If it cannot be read, NumPy's exception is raised.
     """
     member = f"{key}.npy"
     names = {info.filename: info.file_size for info in archive.zip.infolist()}
-    if names.get(member, 0) >= LARGE:
+    if names.get(member, 0) >= MIN_STORED_BYTES:
         with archive.zip.open(member) as file:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
@@ -70,4 +70,4 @@ def stored(path: Path, archive: Any, key: str) -> Array | StoredArray:
 
 def _skip(file: IO[bytes], count: int) -> None:
     while count > 0:
-        count -= len(file.read(min(count, SKIPPED))) or count
+        count -= len(file.read(min(count, SKIP_BYTES))) or count

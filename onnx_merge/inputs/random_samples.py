@@ -1,4 +1,4 @@
-"""Samples of noise to compare outputs on, where a user gives none and no images can stand for them."""
+"""Generate samples of noise to compare outputs on, if the user gives none and the model does not take images."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from onnx_merge.inputs.feeds import Sizes, random_feeds
 from onnx_merge.runtime.session import TensorInfo
 
 Array = NDArray[Any]
-MOST = 256 * 2**20
-"""Bytes, at most: 64 photographs are fine, 64 scans of a body are not."""
+MAX_BYTES = 256 * 2**20
+"""Maximum number of bytes. 64 photographs fit; 64 medical volumes do not."""
 
 
 def fewer_large(inputs: Sequence[TensorInfo], count: int, most: int, sizes: Sizes, bounds: Mapping[str, int]) -> int:
-    """``count``, less where so many samples take more than ``most`` bytes, or `MOST`."""
+    """``count``, reduced if so many samples take more than ``most`` bytes or `MAX_BYTES`."""
     one = random_feeds(inputs, 1, 0, sizes, bounds)
     each = max(1, sum(array.nbytes for array in one.values()))
-    return max(1, min(count, min(MOST, most) // each))
+    return max(1, min(count, min(MAX_BYTES, most) // each))
 
 
 def random_samples(
     inputs: Sequence[TensorInfo], count: int, seed: int, sizes: Sizes, bounds: Mapping[str, int]
 ) -> dict[str, Array]:
-    """``count`` samples (N, ...); where the batch is fixed, drawn in as many batches as it takes."""
+    """``count`` samples (N, ...). If the batch size is fixed, they are drawn in as many batches as needed."""
     batches = {i.shape[0] if i.shape else None for i in inputs}
     size = batches.pop() if len(batches) == 1 else None
     if not isinstance(size, int) or size < 1:

@@ -1,4 +1,4 @@
-"""Shapes that inference cannot find, read off a run of the model (the observer of `passes.shapes.inference`)."""
+"""Observe shapes that inference cannot find, by running the model (the observer of `passes.shapes.inference`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from passes.shapes.shape_probe import SHAPELESS, shape_name, telling_shapes
 
 @dataclass
 class RunObserver:
-    """Runs a model on random inputs and tells the shapes of tensors inside it.
+    """Runs a model on random inputs and returns the shapes of tensors inside it.
 
-    ``seed``: every run draws other values, so that a size that depends on values (the count of a NonZero, say)
-    differs between two runs, and is seen to be dynamic.
+    Every run draws other values, beginning with ``seed``. A size that depends on values, such as the count of a
+    NonZero, then differs between two runs and is recognised as dynamic.
     """
 
     provider: ProviderChoice = CPU
@@ -30,11 +30,11 @@ class RunObserver:
     )
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which loads the model itself."""
+        """The state to send to another process, which loads the model itself."""
         return {**vars(self), "_loaded": None}
 
     def __call__(self, model: onnx.ModelProto, sizes: Mapping[str, Shape], names: list[str]) -> dict[str, Shape]:
-        """Shapes of those of ``names`` that are tensors; none if the model cannot be run. Nothing is raised."""
+        """Shapes of those of ``names`` that are tensors; empty if the model cannot be run. No exception is raised."""
         try:
             session, bounds = self._session(model, names)
             seed, self._runs = self.seed + self._runs, self._runs + 1
@@ -46,12 +46,13 @@ class RunObserver:
         return {wanted[name]: tuple(map(int, value)) for name, value in values.items() if name in wanted}
 
     def _session(self, model: onnx.ModelProto, names: list[str]) -> tuple[Session, dict[str, int]]:
-        """The model that tells shapes, and the bounds of its inputs; the last one stays loaded."""
+        """A session of the model whose outputs are the shapes, and the bounds of its inputs. The last session is
+        cached."""
         if self._loaded is None or self._loaded[0] is not model or self._loaded[1] != names:
             self._loaded = None
             try:
                 session = self._load(telling_shapes(model, names))
-            except OnnxMergeError:  # some are no tensors
+            except OnnxMergeError:  # some of the names are not tensors
                 others = {n for node in model.graph.node if node.op_type in SHAPELESS for n in node.output}
                 session = self._load(telling_shapes(model, [name for name in names if name not in others]))
             self._loaded = model, names, session, index_bounds(model)

@@ -1,6 +1,6 @@
-"""Sizes that models are likely to run at: small odd ones, multiples of powers of two, those that models are made for.
+"""Candidate input sizes: small odd ones, multiples of powers of two, and those that models are commonly built for.
 
-All of them are sizes by the key of a dimension (see `onnx_merge.inputs.dimensions`).
+All of them map the key of a dimension to its size (see `onnx_merge.inputs.dimensions`).
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from onnx_merge.inputs.dimensions import Dimension, Role
 
 ODD = (37, 29, 41, 31, 43, 53, 59, 61)
-"""Edges, in the order they are given to dimensions: primes, since those are no channel counts, as a rule."""
+"""Edges, in the order in which dimensions receive them. They are primes, because few channel counts are."""
 VOLUME = (13, 11, 17, 19, 23, 29)
-"""The same of volumes and clips, whose places are as many as their edges' product."""
+"""Smaller primes for volumes and video clips, whose number of elements is the product of three edges."""
 SHORT = (7, 11, 13, 17, 19, 23, 29, 31)
 FACTORS = (13, 17, 11, 19, 23, 29), (5, 7, 11, 13, 17, 19), (5, 7, 11, 13, 3, 17), (3, 5, 7, 11, 9, 13)
-"""Of 4, 8, 16, 32 and 64: primes too, as far as sizes stay small."""
+"""Factors of the multiples of 4, 8, 16, 32 and 64; primes as long as the sizes stay small."""
 EDGES = (
     (224, 224), (48, 320), (256, 256), (28, 28), (32, 100), (299, 299), (32, 320), (320, 320), (384, 384), (416, 416),
     (512, 512), (640, 640), (32, 32), (64, 64), (112, 112), (128, 128), (160, 160), (336, 336), (518, 518), (240, 320),
 )  # fmt: skip
-"""Rows and columns that models are made for."""
+"""Rows and columns that models are commonly built for."""
 LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 256, 384, 197, 300, 1024, 2048)
 TINY = (2, 4, 3, 1, 6, 8, 5, 12, 7, 10)
 CLIPS = (5, 6, 7, *range(9, 16), 18, 20, 24, 25, 30, 32, 40, 48, 50, 64)
-"""Batches that hold one clip of frames, or the crops of one image."""
-TINIEST = 16
-"""Below it the neighbours of a size are tried too."""
-SINGLE = 100
-"""Up to it a model may be fixed to any one size: every one is tried."""
-LONGEST = 3000
-"""Of what is no signal in one channel: attention over more would take too much memory."""
+"""Batch sizes that hold one clip of frames, or the crops of one image."""
+NEIGHBOURS_BELOW = 16
+"""The neighbours of a size below this one are tried too."""
+MAX_EXHAUSTIVE = 100
+"""Every size up to this one is tried, since a model may be fixed to any of them."""
+MAX_LENGTH = 3000
+"""Maximum length, except for one-channel signals; attention over more positions would take too much memory."""
 
 
 def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, int]]:
-    """Sizes by key, in the order they are to be tried; the first ones avoid ``taken``."""
+    """Candidate sizes by key, in the order in which they are tried. The first ones avoid sizes in ``taken``."""
     odd, short = ([p for p in primes if p not in taken] or primes for primes in (ODD, SHORT))
     for together in range(6):
         yield stage(dims, 1, 2, together, lengths=short, odd=odd)
@@ -56,19 +56,22 @@ def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, i
 
 
 def _tiny(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
-    """Every pair of tiny sizes, the first for the first open dimension and the second for all others: a model may be
-    fixed to a few places, or a few features, without a word. Then every larger size, for all of them."""
-    free = [d.key for d in dims if d.role in ("edge", "length")]
-    for batch in (2, 1, 8) if free else ():
-        for sizes in itertools.product(TINY, repeat=min(len(free), 2)):
+    """Every pair of tiny sizes, the first for the first open dimension and the second for all others; then every larger
+    size for all of them.
+
+    A model may be fixed to a few positions or features without declaring it.
+    """
+    open_keys = [d.key for d in dims if d.role in ("edge", "length")]
+    for batch in (2, 1, 8) if open_keys else ():
+        for sizes in itertools.product(TINY, repeat=min(len(open_keys), 2)):
             values = stage(dims, 1, batch, 1)
-            yield {**values, **dict.fromkeys(free, sizes[-1]), free[0]: sizes[0]}
-    for size in range(max(TINY) + 1, SINGLE + 1 if free else 0):
-        yield {**stage(dims, 1, 1, 1), **dict.fromkeys(free, size)}
+            yield {**values, **dict.fromkeys(open_keys, sizes[-1]), open_keys[0]: sizes[0]}
+    for size in range(max(TINY) + 1, MAX_EXHAUSTIVE + 1 if open_keys else 0):
+        yield {**stage(dims, 1, 1, 1), **dict.fromkeys(open_keys, size)}
 
 
 def _sums(dims: tuple[Dimension, ...], sizes: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """One length as the sum of two others: what was read before and what is new, under one mask."""
+    """One length as the sum of two others: cached positions and new positions under one attention mask."""
     lengths = [d.key for d in dims if d.role == "length"]
     if 3 <= len(lengths) <= 4:
         for total in reversed(lengths):
@@ -85,7 +88,8 @@ def stage(
     lengths: Sequence[int] = (),
     odd: Sequence[int] = ODD,
 ) -> dict[str, int]:
-    """Sizes for all dimensions: multiples of a power of two, or ``edges`` and ``lengths``, over again if they are few.
+    """Sizes for all dimensions: multiples of a power of two, or ``edges`` and ``lengths``, which are repeated if there
+    are too few.
 
     ``together`` says which dimensions share a size: 0 none, 1 batches, 2 those at the same axis of several inputs, 3
     those of one role, 4 all but batches, 5 all.
@@ -115,7 +119,7 @@ def stage(
             pool, place = pools[role], used.get(role, 0)
             used[role] = place + 1
             size = pool[place % len(pool)]
-            given[group] = min(size, LONGEST) if role == "length" and not d.alone else size
+            given[group] = min(size, MAX_LENGTH) if role == "length" and not d.alone else size
         values[d.key] = given[group]
     return values
 
@@ -127,7 +131,8 @@ def _multiples(of: int, odd: Sequence[int]) -> Sequence[int]:
 
 
 def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], Sequence[int]]]:
-    """How to vary sizes that run: to smaller ones, larger ones, the smallest. Each: dimension, its size -> others."""
+    """How to vary sizes that run: to smaller ones, to larger ones, to the smallest. Each function maps a dimension and
+    its size to other sizes."""
     place = {d.key: [e.key for e in dims if e.role == d.role].index(d.key) for d in dims}
 
     def smaller(d: Dimension, size: int) -> Sequence[int]:
@@ -158,9 +163,9 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
 
 def _near(size: int) -> list[int]:
     """Neighbours of a tiny size."""
-    return [n for n in (size - 1, size + 1, size + 2, size + 3) if n > 0] if size < TINIEST else []
+    return [n for n in (size - 1, size + 1, size + 2, size + 3) if n > 0] if size < NEIGHBOURS_BELOW else []
 
 
 def _power(size: int) -> int:
-    """The largest power of two, at most 64, of which ``size`` is a multiple."""
+    """The largest power of two, at most 64, that divides ``size``."""
     return min(size & -size, 64)

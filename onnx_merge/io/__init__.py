@@ -1,1 +1,1 @@
-"""Model files: reading, checking and writing them."""
+"""Read, check and write model files."""

@@ -1,4 +1,4 @@
-"""Hashes by which samples and weights are known again."""
+"""Compute hashes that identify samples and weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK = 2**20
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
-    """Of the bytes of ``files``, one after the other: what ``cat`` and ``sha256sum`` give."""
+    """The SHA-256 of the concatenated bytes of ``files``, as ``cat`` piped to ``sha256sum`` gives it."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as source:
@@ -24,12 +24,12 @@ def sha256_of_files(files: Iterable[Path]) -> str:
 
 
 def sha256_of_arrays(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Of arrays by name, whatever their order: names, types and shapes count besides the values."""
+    """The SHA-256 of arrays by name: of their names, types, shapes and values, independent of their order."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(repr((name, array.dtype.name, array.shape)).encode("utf-8", "backslashreplace"))
-        if array.dtype == object:  # texts, whose lengths keep them apart
+        if array.dtype == object:  # strings; their lengths make the encoding unambiguous
             for text in array.ravel():
                 encoded = str(text).encode("utf-8", "backslashreplace")
                 digest.update(b"%d:" % len(encoded) + encoded)

@@ -1,4 +1,4 @@
-"""Reading an ONNX file: what is not a sound model is refused here, in one line that says why."""
+"""Read and check an ONNX file. An invalid file is refused with a one-line reason."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from onnx_merge.io.contents import check_tensor, check_tensors, check_text, chec
 from passes.graph.functions import inlined
 
 protobuf = importlib.import_module("google.protobuf.message")
-"""By name: the package has no type stubs."""
+"""Imported by name, because the package has no type stubs."""
 
 PROTOBUF_LIMIT = 2**31 - 1
-"""Bytes that one protobuf message can hold; larger models keep their tensors in files beside it."""
+"""Maximum bytes of a protobuf message. Larger models keep their tensors in separate files."""
 
 MODEL_DOMAINS = {
     "": onnx.defs.onnx_opset_version,
@@ -39,7 +39,7 @@ MAGIC = (
     (b"<!DOCTYPE", "a web page: download the model again"),
     (b"<html", "a web page: download the model again"),
 )
-"""What people hand over by mistake: the first bytes, and what to say."""
+"""First bytes of files that are often mistaken for ONNX models, and a description for the error message."""
 FLATBUFFERS = {
     b"TFL3": "a TensorFlow Lite model: convert it to ONNX first",
     b"ORTM": "an ORT-format model: give the .onnx it was made from",
@@ -48,28 +48,28 @@ FLATBUFFERS = {
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LoadedModel:
-    """A checked model and where it came from."""
+    """A checked model and its source."""
 
     model: onnx.ModelProto
     path: Path
-    """As the user gave it."""
+    """The path that the user gave."""
     sha256: str
-    """Of the .onnx file alone, as `sha256sum` prints it."""
+    """Of the .onnx file without external data, as `sha256sum` prints it."""
     size: int
-    """Bytes on disk, external data included."""
+    """In bytes on disk, external data included."""
     external_files: tuple[Path, ...] = ()
-    """Files beside the model that hold its external data: inputs, never to be overwritten."""
+    """Files that hold the model's external data. They are inputs and are never overwritten."""
 
 
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Read, parse and check the ONNX file at ``path``.
 
-    External data is brought into memory, also where the whole model then exceeds the 2 GB that protobuf can write.
+    External data is loaded into memory, also if the whole model then exceeds the 2 GB that protobuf can write.
 
     Raises
     ------
-    InputError: the file cannot be read, is not ONNX, is damaged, fails `onnx.checker`, needs a newer onnx, or its
-        external data is missing, cut short, or outside the model's folder.
+    InputError: the file cannot be read, is not ONNX, is damaged, fails `onnx.checker`, or needs a newer onnx; or its
+        external data is missing, truncated, or outside the model's folder.
     """
     path = Path(path)
     data = _read(path)
@@ -131,7 +131,7 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
         starts_like_onnx = data[0] == 8 and len(data) > 2
         raise InputError(damaged if starts_like_onnx else f"{path} is not an ONNX model{_looks_like(data)}") from error
     if not model.HasField("ir_version") or not model.HasField("graph"):
-        # Unknown fields are legal in a protobuf, so that any bytes can parse by chance.
+        # Unknown fields are legal in protobuf, so arbitrary bytes may parse by chance.
         raise InputError(f"{path} is not an ONNX model{_looks_like(data)}")
     if not model.opset_import and model.ir_version >= 3:
         raise InputError(damaged if model.graph.node else f"{path} is not an ONNX model: it has no nodes and no opset")
@@ -139,7 +139,7 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
 
 
 def _looks_like(data: bytes) -> str:
-    """What the bytes seem to be, as the end of a sentence."""
+    """What the file seems to be, as the end of a sentence."""
     for magic, description in MAGIC:
         if data.startswith(magic):
             return f" but {description}"
@@ -163,12 +163,14 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
 
 
 def check_valid(content: bytes | str) -> None:
-    """`onnx.checker`, but for what runtimes take: functions with another opset than the model's, inputs and
-    outputs that declare no shape, and the long name of the standard domain.
+    """Check a model with `onnx.checker`, but accept what runtimes accept.
+
+    These are functions with another opset than the model's, inputs and outputs without a declared shape, and the domain
+    name "ai.onnx".
 
     Raises
     ------
-    ValidationError, ValueError: the model, serialised or the path of its file, is not valid.
+    ValidationError, ValueError: the model, given serialised or as the path of its file, is invalid.
     """
     try:
         onnx.checker.check_model(content)
@@ -179,14 +181,14 @@ def check_valid(content: bytes | str) -> None:
         shaped = _give_shapes(model) | _name_standard_domain(model)
         if "FunctionOp imports version" in str(error):
             model = inlined(model)
-            del model.functions[:]  # what is left of calls is of a domain that the checker does not know
+            del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know
         elif not shaped:
             raise
         onnx.checker.check_model(model.SerializeToString())
 
 
 def _give_shapes(model: onnx.ModelProto) -> bool:
-    """Declare a shape for inputs and outputs that declare none; whether there were any."""
+    """Declare an empty shape for inputs and outputs that declare none. Returns whether there were any."""
     values = (*model.graph.input, *model.graph.output)
     kinds = [v.type.tensor_type for v in values if v.type.HasField("tensor_type")]
     bare = [kind for kind in kinds if not kind.HasField("shape")]
@@ -196,7 +198,7 @@ def _give_shapes(model: onnx.ModelProto) -> bool:
 
 
 def _name_standard_domain(model: onnx.ModelProto) -> bool:
-    """Call the standard domain by its empty name alone; whether it had the other one."""
+    """Replace the domain name "ai.onnx" by the empty name. Returns whether it occurred."""
     places = [p for p in (*model.graph.node, *model.opset_import) if p.domain == "ai.onnx"]
     for place in places:
         place.domain = ""
@@ -204,7 +206,7 @@ def _name_standard_domain(model: onnx.ModelProto) -> bool:
 
 
 def checker_line(error: Exception) -> str:
-    """One line from a multi-line message of `onnx.checker` or shape inference, with the node it is about."""
+    """The multi-line message of `onnx.checker` or shape inference on one line, with the node that it concerns."""
     text, _, context = str(error).partition("==> Context:")
     node = re.search(r"Name: (.*?) ?OpType: (\S+)", context)
     line = one_line(text).removeprefix("[ShapeInferenceError] ")
@@ -214,7 +216,8 @@ def checker_line(error: Exception) -> str:
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that a model stores: initializers and attributes, also of subgraphs and local functions."""
+    """Every stored tensor of a model: initializers and attributes, also in subgraphs, local functions and training
+    graphs."""
     graphs = [model.graph, *(graph for t in model.training_info for graph in (t.algorithm, t.initialization))]
     nodes = [node for function in model.functions for node in function.node]
     while graphs or nodes:
@@ -243,11 +246,11 @@ def external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
 
 
 def bring_in(tensor: onnx.TensorProto, folder: Path) -> None:
-    """Read the external data of ``tensor``, in files under ``folder``, into the tensor itself.
+    """Load the external data of ``tensor`` from its file under ``folder`` into the tensor.
 
     Raises
     ------
-    InputError: the data is missing, cut short, or outside ``folder``.
+    InputError: the data is missing, truncated, or outside ``folder``.
     """
     try:
         load_external_data_for_tensor(tensor, os.fspath(folder))

@@ -1,4 +1,4 @@
-"""The model that a person gives: a path, or a model in memory."""
+"""Load the input model from a path or from memory."""
 
 from __future__ import annotations
 
@@ -20,23 +20,26 @@ Model = str | os.PathLike[str] | onnx.ModelProto
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """A model as a file; both are None where there is none."""
+    """The path and hash of a model file; both are None if there is no file."""
 
     path: str | None
     sha256: str | None
-    """Of the .onnx file alone; of a model in memory, of the bytes it serialises to."""
+    """Of the .onnx file without external data; for a model in memory, of its serialised bytes."""
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The checked model; ``size`` in bytes on disk, None in memory; ``files``: others that belong to it."""
+    """The checked input model.
+
+    ``size`` is its number of bytes on disk, None for a model in memory. ``files`` hold its external data.
+    """
 
     model: onnx.ModelProto
     info: FileInfo
     size: int | None = None
     files: tuple[Path, ...] = ()
     data_sha256: str | None = None
-    """Of the bytes of ``files``, one after the other in the order of their names; None where there are none."""
+    """Of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
 
 
 def load_source(model: Model) -> Source:
@@ -44,7 +47,7 @@ def load_source(model: Model) -> Source:
 
     Raises
     ------
-    InputError: it cannot be read or is not valid.
+    InputError: the model cannot be read or is invalid.
     """
     if not isinstance(model, onnx.ModelProto):
         loaded = load_model(model)

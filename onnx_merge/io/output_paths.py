@@ -1,4 +1,4 @@
-"""The files that a run will write, checked before the work: none may be an input, or another of them."""
+"""Check output paths before compression begins: none may be an input, and no two may be the same file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     import onnx
 
 IN_MEMORY = Path(os.devnull, "model.onnx")
-"""Stands for the path of a model that has none; no file can be there."""
+"""Stands for the path of a model in memory; no file can exist there."""
 
 
 @dataclass(frozen=True, eq=False)
 class Destinations:
-    """Where the model and the report go. ``protected``: files to leave alone, besides those the options name."""
+    """The output paths of the model and the report. ``protected`` are files not to overwrite, in addition to those that
+    the options name."""
 
     model: PathLike | onnx.ModelProto
     output: PathLike | None
@@ -29,21 +30,21 @@ class Destinations:
 
     @property
     def rejected(self) -> Path | None:
-        """Where the model goes that misses the gate."""
+        """The path of the model if it misses the gate."""
         return None if self.output is None else Path(self.output).with_name(f"{Path(self.output).stem}.rejected.onnx")
 
     def target(self, failure: FidelityError | None) -> Path | None:
-        """Where the model is to be written, if anywhere."""
+        """The path to write the model to; None if it is not to be written."""
         if self.output is None or self.options.dry_run:
             return None
         return self.rejected if failure else Path(self.output)
 
     def check(self, external: tuple[Path, ...] = ()) -> None:
-        """Refuse what could not be written in the end. ``external``: files that hold data of the input.
+        """Refuse outputs that could not be written. ``external`` are the files with the input's external data.
 
         Raises
         ------
-        UsageError: see `onnx_merge.io.save.check_destination`; or two destinations are one file.
+        UsageError: see `onnx_merge.io.save.check_destination`; or two outputs are the same file.
         """
         options = self.options
         source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
@@ -55,7 +56,7 @@ class Destinations:
             check_destination(source, self.output, options.force, inputs)
             written.append(Path(self.output))
         if self.rejected is not None and options.has_gate:
-            # Left over from an earlier run as a rule, and nobody's only copy: replaced without being asked.
+            # Replaced without --force: it is usually left from an earlier run, and can be made again.
             check_destination(source, self.rejected, True, inputs)
             written.append(self.rejected)
         if options.report is not None:

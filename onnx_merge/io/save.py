@@ -1,4 +1,4 @@
-"""Writing the result: all of it or nothing, and never over the input."""
+"""Write models and reports atomically, and never over the input."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ from onnx_merge.io.contents import tensor_bytes
 from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, protobuf
 
 HEADROOM = 64 * 2**20
-"""Bytes left under the protobuf limit for nodes and names, whose size is not worth computing."""
+"""Bytes reserved below the protobuf limit for nodes and names, whose exact size is not computed."""
 INLINE_BYTES = 1024
-"""Tensors smaller than this stay in the .onnx file: shape inference wants to read them."""
-DIGITS, LONGEST = 16, 200
-"""Hexadecimal digits of its hash in the name of a data file; bytes of the model's name in it."""
+"""Tensors smaller than this stay in the .onnx file, because shape inference reads them there."""
+DIGITS, NAME_BYTES = 16, 200
+"""Length of the hash in the name of a data file, in hexadecimal digits; and of the model's name in it, in bytes."""
 ALIGNMENT = 4096
-"""A memory page: tensors that start on one can be mapped instead of read."""
+"""Size of a memory page. Tensors that start at a page boundary can be memory-mapped."""
 
 PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class SavedModel:
-    """A file as it was written."""
+    """A file that was written."""
 
     path: Path
     sha256: str
-    """Of the .onnx file alone, as `sha256sum` prints it."""
+    """Of the .onnx file without external data, as `sha256sum` prints it."""
     size: int
-    """Bytes, external data included."""
+    """In bytes, external data included."""
 
 
 def check_destination(
     input_path: PathLike, output_path: PathLike, force: bool = False, protected: Iterable[Path] = ()
 ) -> None:
-    """Refuse an output that could not be written in the end, before any work is done.
+    """Refuse an output path that cannot be written, before compression begins.
 
-    ``protected`` are further files that must survive, such as `LoadedModel.external_files`.
+    ``protected`` are other files that must not be overwritten, such as `LoadedModel.external_files`.
 
     Raises
     ------
-    UsageError: the output is the input (under whatever name), a folder or a device; exists and ``force`` is not set;
-        or lies in a folder that is missing or cannot be written to.
+    UsageError: the output is the input (under any name), a folder or a device; or it exists and ``force`` is not set;
+        or its folder is missing or not writable.
     """
     output = Path(output_path)
     if os.path.isdir(output) or os.fspath(output_path).endswith(("/", os.sep)):
@@ -72,13 +72,13 @@ def check_destination(
         mode = target.lstat().st_mode
     except FileNotFoundError:
         mode = 0
-    except OSError as error:  # a name too long for the file system, for one
+    except OSError as error:  # for example, the name is too long for the file system
         raise UsageError(f"{output} cannot be written: {error.strerror}") from error
     if mode and not stat.S_ISREG(mode):
         raise UsageError(f"{output} is not a regular file: choose another name")
     if mode and not force:
         raise UsageError(f"{output} exists: choose another name, or replace it with --force")
-    # Permissions alone do not tell: root, read-only mounts and quotas have their own rules.
+    # Permissions are not sufficient: root, read-only mounts and quotas have their own rules.
     probe = temporary_name(target)
     try:
         os.close(_create(probe))
@@ -91,10 +91,12 @@ def check_destination(
 def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
     """Write ``model`` to ``path`` so that the file there is at any time the old one or the whole new one.
 
-    The bytes go to a temporary file in the same folder, reach the disk, and are renamed; whatever goes wrong, an
-    interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed. Models over 2 GB keep
-    their large tensors in a file beside the model, which has a hash of its content in its name, so that it replaces no
-    data that the old model needs; what only that one needed is removed in the end. ``model`` is not changed.
+    The bytes are written to a temporary file in the same folder, flushed to the disk, and renamed. If anything goes
+    wrong, an interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed.
+
+    Models over 2 GB keep their large tensors in a file beside the model. Its name contains a hash of its content, so
+    that it replaces no data that the old model needs. Data that only the old model needed is removed last. ``model`` is
+    not changed.
 
     Raises
     ------
@@ -127,14 +129,14 @@ def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
             os.replace(temporary_data, data)
         os.replace(temporary, target)
         for file in before - {data}:
-            with contextlib.suppress(OSError):  # the new model is whole all the same
+            with contextlib.suppress(OSError):  # the new model is complete without this
                 file.unlink(missing_ok=True)
     except BaseException as error:
         unfinished = [temporary, temporary_data]
-        if data is not None and data_is_new and temporary.exists():  # the data has its name already, the model has not
+        if data is not None and data_is_new and temporary.exists():  # the data was renamed, the model was not
             unfinished.append(data)
         for file in unfinished:
-            with contextlib.suppress(OSError):  # the first error is the one to tell
+            with contextlib.suppress(OSError):  # the first error is the one to report
                 file.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise OnnxMergeError(f"{target} cannot be written: {_why(error)}") from error
@@ -145,7 +147,7 @@ def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
 
 
 def write_whole(content: bytes, path: PathLike, what: str) -> None:
-    """Write ``content`` to ``path``: all of it or nothing. ``what`` it is, for the error message.
+    """Write ``content`` to ``path`` atomically. ``what`` names the file in the error message.
 
     Raises
     ------
@@ -165,14 +167,16 @@ def write_whole(content: bytes, path: PathLike, what: str) -> None:
 
 
 def needs_external_data(model: onnx.ModelProto) -> bool:
-    """Whether ``model`` is too large to be one file."""
+    """Whether ``model`` is too large to be a single file."""
     return sum(tensor_bytes(t) for t in all_tensors(model)) > PROTOBUF_LIMIT - HEADROOM
 
 
 def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProto, str]:
-    """Copy of ``model`` whose large initializers are in ``sink``, one after the other, and the SHA-256 of ``sink``.
+    """A copy of ``model`` whose large initializers are written to ``sink`` one after another, and the SHA-256 of
+    ``sink``.
 
-    They are never all copied. The copy does not say yet where they are: see `_point_to`.
+    At most one large tensor is copied at a time. The copy does not yet refer to the file of the tensors: see
+    `_point_to`.
     """
     bare = _without_initializers(model)
     digest = hashlib.sha256()
@@ -203,7 +207,7 @@ def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProt
 
 
 def _point_to(model: onnx.ModelProto, location: str) -> None:
-    """Say where the external initializers of ``model`` are: a file in its folder."""
+    """Set the file name of the external initializers of ``model``, relative to its folder."""
     for tensor in model.graph.initializer:
         for entry in tensor.external_data:
             if entry.key == "location":
@@ -211,7 +215,7 @@ def _point_to(model: onnx.ModelProto, location: str) -> None:
 
 
 def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy of ``model`` without the initializers of its main graph."""
+    """A copy of ``model`` without the initializers of its main graph."""
     bare = onnx.ModelProto()
     for target, source, omitted in ((bare, model, "graph"), (bare.graph, model.graph, "initializer")):
         for field, value in source.ListFields():
@@ -227,51 +231,54 @@ def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _data_file(target: Path, digest: str) -> Path:
-    """Where the tensors of the model at ``target`` are, with this SHA-256."""
+    """The path of the external data of the model at ``target``, by the SHA-256 of the data."""
     return target.with_name(f"{_stem(target)}.{digest[:DIGITS]}.data")
 
 
 def _stem(target: Path) -> str:
-    """The first part of the names of its data files: text, as ONNX wants it, and short enough for what follows."""
-    return os.fsencode(target.name)[:LONGEST].decode("utf-8", "ignore")
+    """The start of the names of the model's data files: valid UTF-8, as ONNX requires, and short, so that the suffix
+    fits into the longest file name."""
+    return os.fsencode(target.name)[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _data_files(target: Path) -> list[Path]:
-    """Files there that have the names of data of a model at ``target``; also as they were before, without a hash."""
+    """Existing files whose names mark them as data of a model at ``target``; also names without a hash, as earlier
+    versions wrote them."""
     stem = re.escape(_stem(target))
     known = re.compile(rf"{stem}(\.[0-9a-f]{{{DIGITS}}})?\.data")
     try:
         return sorted(path for path in target.parent.iterdir() if known.fullmatch(path.name))
-    except OSError:  # a folder that may be written to, but not listed
+    except OSError:  # the folder can be written to, but not listed
         return []
 
 
 def _data_of(target: Path) -> set[Path]:
-    """The data files that belong to the model at ``target`` alone, by their names, and that it does refer to."""
+    """The data files that the model at ``target`` refers to and that, by their names, belong to it alone."""
     files = _data_files(target)
     if not files or not target.is_file():
         return set()
     try:
         old = onnx.ModelProto.FromString(target.read_bytes())
     except (OSError, protobuf.DecodeError):
-        return set()  # no model
+        return set()  # not a model
     named = {entry.value for tensor in external_tensors(old) for entry in tensor.external_data}
     return {file for file in files if file.name in named}
 
 
 def temporary_name(target: Path) -> Path:
-    """A free name in the target's folder; it does not contain the target's, which may have the greatest length."""
+    """An unused name in the target's folder. It does not contain the target's name, which may already have the maximum
+    length."""
     return target.with_name(f".onnx_merge-{secrets.token_hex(8)}.tmp")
 
 
 def _create(path: Path) -> int:
-    """Open a new file with the permissions that the umask gives any new file (`tempfile` would make it private)."""
+    """Open a new file with the default permissions of the umask; `tempfile` would make it private."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to write to, whose content is on the disk when the block ends."""
+    """A new file to write to, whose content is flushed to the disk when the block ends."""
     with os.fdopen(_create(path), "wb") as sink:
         yield sink
         sink.flush()
@@ -279,7 +286,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def _same_file(one: Path, other: Path) -> bool:
-    """Whether both names lead to one file, through whatever symbolic or hard links."""
+    """Whether both paths are the same file, also through symbolic or hard links."""
     try:
         return os.path.samefile(one, other)
     except OSError:  # one of them does not exist

@@ -1,1 +1,1 @@
-"""How long models take to run, and the widths at which kernels run fast."""
+"""Measure the latency of models, and the channel counts at which kernels are fast."""

@@ -1,10 +1,10 @@
-"""The widths that convolution kernels like: multiples of a block of channels.
+"""Find the block size of channels at whose multiples convolution kernels are fast.
 
-onnxruntime computes convolutions on x86 in a layout with the channels in blocks as wide as a vector register (NCHWc, in
-MLAS): 16 for AVX-512, 8 otherwise. A width off the block is padded to it, or, where it is no multiple of 4 either, the
-convolution falls back to a slower algorithm: 56 channels take as long as 64, and 62 take longer. What kernels do is
-their business and changes, so it is measured here, and what is known of the CPU decides only where the measurement does
-not tell.
+On x86, onnxruntime computes convolutions in a layout with channels in blocks as wide as a vector register (NCHWc, in
+MLAS): 16 for AVX-512, 8 otherwise. A width that is not a multiple of the block is padded to one. If it is not a
+multiple of 4 either, the convolution falls back to a slower algorithm: 56 channels take as long as 64, and 62 take
+longer. Kernels change between versions, so the block is measured. The instruction set of the CPU decides only if the
+measurement is inconclusive.
 """
 
 from __future__ import annotations
@@ -25,38 +25,39 @@ from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.runtime.session import ProviderChoice, Session
 
 CUDA_BLOCK = 8
-"""Tensor cores take 16 bytes of channels at a time: 8 of float16, and 4 of TF32, whose kernels like 8 too. cuBLAS and
-cuDNN pad what does not fit, which costs a copy. (NVIDIA, Deep Learning Performance: Convolutional Layers User's Guide,
-"Channels In And Out"; not measured here.)"""
+"""Tensor cores read 16 bytes of channels at a time: 8 of float16 or 4 of TF32, whose kernels also prefer multiples of
+8. cuBLAS and cuDNN pad other widths, which costs a copy. (NVIDIA, Deep Learning Performance: Convolutional Layers
+User's Guide, "Channels In And Out"; not measured here.)"""
 BLOCKS = (16, 8, 4)
-"""Those tried, the largest first; a CPU that likes none of them has 1."""
+"""Candidate block sizes, the largest first. If a CPU prefers none of them, its block is 1."""
 WIDTH = 64
-"""A multiple of all of them. Off a block b is WIDTH - b/2."""
+"""A multiple of all candidates. The width that tests a block b is WIDTH - b/2."""
 LAYERS, EDGE = 3, 28
-"""Of the stack of convolutions that is timed: large enough that they, and not their calls, take the time."""
+"""Depth and image edge of the stack of convolutions that is timed. They are large enough that the convolutions dominate
+the overhead of the calls."""
 SECONDS = 0.5
-DECIDED = 0.25
-"""How near to one of the two hypotheses the time must be; see `decide`."""
+TOLERANCE = 0.25
+"""Maximum distance from one of the two hypotheses to accept it; see `decide`."""
 
 Times = Mapping[int, Sequence[float]]
-"""Width -> the shortest time of each round in seconds, the same rounds for all widths."""
+"""Width -> the shortest time of each round in seconds, with the same rounds for all widths."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelBlock:
-    """Numbers of channels that are multiples of ``size`` are the fast ones."""
+    """Channel counts that are multiples of ``size`` are fast."""
 
     size: int
-    """Channels; 1 if all numbers are alike."""
+    """Channels; 1 if all counts are equally fast."""
     reason: str
-    """For the report: how that is known."""
+    """How the size was determined, for the report."""
 
 
 def preferred_block(provider: ProviderChoice, half: bool = False) -> ChannelBlock:
-    """The block of channels that the convolutions of ``provider`` work in; ``half``: with float16 weights.
+    """The channel block of the convolutions of ``provider``; with ``half``, for float16 weights.
 
-    On the CPU it is found by a measurement of about half a second, once in a process. There float16 changes nothing,
-    since onnxruntime computes it in float32.
+    On the CPU it is measured once in a process, which takes about half a second. There float16 makes no difference,
+    because onnxruntime computes it in float32.
     """
     if provider.name == "cuda":
         kind = "float16" if half else "TF32 and float16"
@@ -70,9 +71,10 @@ def _cpu_block() -> ChannelBlock:
 
 
 def find_block(measure: Callable[[Sequence[int]], Times], features: Iterable[str]) -> ChannelBlock:
-    """The CPU's block by `decide`, or by its ``features`` where times do not tell. ``measure`` times widths."""
+    """The CPU's block by `decide`; by its ``features`` if the times are inconclusive. ``measure`` returns the times of
+    widths."""
     times: Times = {}
-    with contextlib.suppress(OnnxMergeError):  # then nothing runs here, and any block does
+    with contextlib.suppress(OnnxMergeError):  # no model runs on this machine, so the block does not matter
         times = measure([WIDTH, *(WIDTH - block // 2 for block in BLOCKS)])
     size = decide(times) if times else None
     if size is not None:
@@ -83,38 +85,41 @@ def find_block(measure: Callable[[Sequence[int]], Times], features: Iterable[str
 
 
 def decide(times: Times) -> int | None:
-    """The largest block b such that a width off the block, w = WIDTH - b/2, gains nothing over WIDTH; None in doubt.
+    """The largest block b for which a width off the block, w = WIDTH - b/2, is not faster than WIDTH; 1 if there is
+    none; None if the times are inconclusive.
 
-    What decides is where the time of w lies between two hypotheses. If the kernels do not care for b, the time goes
-    with the multiply-adds, (w / WIDTH)^2 of the time of WIDTH. If b is the block, w is padded to WIDTH, which takes as
-    long, or falls back to another algorithm, which takes longer: then b/2 is no use, and neither is what is smaller. In
-    between, and where the two halves of the rounds do not agree, there is doubt, which ends the search: of smaller
-    blocks the times would tell even less.
+    The time of w is compared with two hypotheses. If b is not the block, the time is proportional to the multiply-adds:
+    (w / WIDTH)^2 of the time of WIDTH. If b is the block, w is padded to WIDTH, which takes as long, or falls back to
+    another algorithm, which takes longer; then b/2 and smaller blocks are excluded too. A time between the hypotheses
+    is inconclusive, and so is a disagreement between the two halves of the rounds. The search then stops, since the
+    differences for smaller blocks are even smaller.
 
-    Of each width the shortest time counts, since noise only ever adds to it.
+    The shortest time of each width is used, because noise only adds to it.
     """
     for block in BLOCKS:
         width = WIDTH - block // 2
-        free = (width / WIDTH) ** 2
+        proportional = (width / WIDTH) ** 2
         halves = [min(times[width][k::2]) / min(times[WIDTH][k::2]) for k in (0, 1)]
-        scores = [(ratio - free) / (1 - free) for ratio in halves]  # 0: goes with the multiply-adds, 1: gains nothing
-        if min(scores) >= 1 - DECIDED:
+        # 0: the time is proportional to the multiply-adds; 1: it is that of WIDTH.
+        scores = [(ratio - proportional) / (1 - proportional) for ratio in halves]
+        if min(scores) >= 1 - TOLERANCE:
             return block
-        if max(scores) > DECIDED:
+        if max(scores) > TOLERANCE:
             return None
     return 1
 
 
 def block_of(features: Iterable[str]) -> int:
-    """MLAS's block for a CPU, by the names that NumPy has for instruction sets: 16 for AVX-512 and for ARM's NEON."""
+    """MLAS's block for a CPU, from NumPy's names of its instruction sets: 16 for AVX-512 and for ARM's NEON, otherwise
+    8."""
     found = set(features)
     wide = any(name.startswith("AVX512") or name == "X86_V4" for name in found)
     return 16 if wide or found & {"NEON", "ASIMD"} else 8
 
 
 def cpu_features() -> frozenset[str]:
-    """Instruction sets that this CPU has, under NumPy's names."""
-    with warnings.catch_warnings():  # where an optional package is missing, though not in this mode
+    """The instruction sets of this CPU, by NumPy's names."""
+    with warnings.catch_warnings():  # about a missing optional package, which this mode does not need
         warnings.simplefilter("ignore")
         config = np.show_config(mode="dicts")
     simd = config.get("SIMD Extensions", {}) if isinstance(config, dict) else {}
@@ -123,23 +128,25 @@ def cpu_features() -> frozenset[str]:
 
 
 def time_widths(widths: Sequence[int]) -> Times:
-    """`Times` of a stack of 3x3 convolutions of each width, in turns, on one thread: a second one adds only noise.
+    """`Times` of a stack of 3x3 convolutions of each width, interleaved, on one thread; a second thread would only add
+    noise.
 
     Raises
     ------
-    OnnxMergeError: onnxruntime does not run it.
+    OnnxMergeError: onnxruntime cannot run the stack.
     """
     calls = []
     for width in widths:
         session = Session(_stack(width), threads=1)
         feeds = {"x": np.full((1, width, EDGE, EDGE), 0.5, np.float32)}
         calls.append(functools.partial(session.run, feeds))
-    rounds = interleaved(calls, seconds=SECONDS, settle=lambda: None)  # one thread leaves nobody behind
-    return {width: [min(turns[k]) for turns in rounds] for k, width in enumerate(widths)}
+    rounds = interleaved(calls, seconds=SECONDS, settle=lambda: None)  # one thread leaves no others spinning
+    return {width: [min(times[k]) for times in rounds] for k, width in enumerate(widths)}
 
 
 def _stack(width: int) -> bytes:
-    weight = np.full((width, width, 3, 3), 1 / (9 * width), np.float32)  # no denormals after any number of layers
+    # The weights preserve the scale of activations, so that none become denormal.
+    weight = np.full((width, width, 3, 3), 1 / (9 * width), np.float32)
     names = ["x", *(f"h{k}" for k in range(1, LAYERS)), "y"]
     nodes = [make_node("Conv", [a, "w"], [b], pads=[1, 1, 1, 1]) for a, b in zip(names, names[1:], strict=False)]
     ends = [make_tensor_value_info(n, TensorProto.FLOAT, [1, width, EDGE, EDGE]) for n in "xy"]

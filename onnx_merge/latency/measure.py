@@ -1,7 +1,8 @@
-"""How long models take to run, measured side by side.
+"""Measure the latency of several models side by side.
 
-On a machine that does other things too, one model after the other measures the other things: the clock rate, a backup,
-a neighbour on the same host. So the models take turns, in changing order, and each run is compared with its neighbours.
+If models are timed one after another, other load on the machine distorts the comparison: the clock rate, a backup, a
+neighbour on the same host. The runs of the models are therefore interleaved, in changing order, and each is compared
+with runs that are close in time.
 """
 
 from __future__ import annotations
@@ -29,63 +30,63 @@ Source = onnx.ModelProto | bytes | str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """The original's and the result's latency at one batch size. Milliseconds are of one run, that is of one batch."""
+    """The latency of the original and of the result at one batch size, in milliseconds for one run on one batch."""
 
     before_ms: float
-    """Median of the original."""
+    """Median of the original's runs."""
     after_ms: float
-    """Median of the result."""
+    """Median of the result's runs."""
     before_p90_ms: float
-    """90th percentile: one run in ten takes longer."""
+    """90th percentile of the original's runs: one run in ten takes longer."""
     after_p90_ms: float
     ratio: float
-    """Median of after / before over turns that are neighbours; see `Timed`. Below 1, the result is faster."""
+    """Median of after / before over the rounds; see `Timed`. Below 1, the result is faster."""
     provider: str
     threads: int | None
-    """Within an operator, on the CPU; None if onnxruntime chose them and the system does not tell how many."""
+    """Threads within an operator on the CPU; None if onnxruntime chose them and the system does not show how many."""
     batch: int
     """Samples in a run."""
     runs: int
     """Timed runs of each model."""
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it."""
+        """The fields as a dictionary for JSON."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """Latency of one model among others."""
+    """The latency of one of several models."""
 
     median_ms: float
     p90_ms: float
     """90th percentile: one run in ten takes longer."""
     ratio: float
-    """To the first model; its own is 1.
+    """Relative to the first model, whose ratio is 1.
 
-    The median of the ratios within rounds (of the medians of the turns), not the ratio of the medians of all runs. A
-    machine that is slow for a while is so for the turns of one round, and their ratio does not show it; medians of all
-    runs do, if the slow time is about half of all, and the median falls among the slow runs for one model and among the
-    fast ones for the other. A disturbance spoils few ratios out of many, upwards or downwards, whichever model it hit.
-    Where the noise is Gaussian and independent, both estimates have the same variance, so that nothing is lost.
+    It is the median over rounds of the ratio of the medians within a round, not the ratio of the medians of all runs. A
+    machine that is slow for some time is slow for all bursts of a round, so that their ratio hardly changes. Medians of
+    all runs do change if about half of the time is slow: the median may then fall among the slow runs for one model and
+    among the fast runs for the other. A disturbance changes few of many ratios, upwards or downwards, whichever model
+    it affects. For independent Gaussian noise both estimates have the same variance, so that nothing is lost.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Latencies:
-    """Models timed side by side, on the same inputs."""
+    """The latencies of models that were timed side by side on the same inputs."""
 
     models: tuple[Timed, ...]
     runs: int
     """Timed runs of each model."""
     batch: int
-    """Samples in a run: the size of the inputs' first axis."""
+    """Samples in a run: the size of the first axis of the inputs."""
     threads: int | None
-    """Within an operator, on the CPU; None if onnxruntime chose them and the system does not tell how many."""
+    """Threads within an operator on the CPU; None if onnxruntime chose them and the system does not show how many."""
     provider: str
 
     def pair(self) -> Latency:
-        """The first model as the original, the second as the result."""
+        """The latencies of the first model as the original and the second as the result."""
         before, after = self.models[:2]
         return Latency(
             before_ms=before.median_ms,
@@ -109,21 +110,21 @@ def compare_latency(
     seconds: float = SECONDS,
     clock: Clock = time.perf_counter,
 ) -> Latencies:
-    """Run ``models`` in turns on ``feeds``, one batch for all of them, and time them.
+    """Time ``models`` in interleaved runs on ``feeds``, one batch for all of them.
 
-    A run lasts from arrays to arrays: on CUDA it contains the copies of the inputs to the device and of the outputs
-    back, as a caller of onnxruntime with arrays pays for them.
+    A run is timed from NumPy inputs to NumPy outputs. On CUDA it includes the copies to the device and back, as a
+    caller of onnxruntime with arrays experiences them.
 
     Parameters
     ----------
     threads: within an operator; onnxruntime's choice by default.
-    seconds: after which no further round begins; each model has `MIN_ROUNDS` turns in any case.
-    clock: gives seconds.
+    seconds: after this time no new round begins; there are at least `MIN_ROUNDS` rounds in any case.
+    clock: returns the time in seconds.
 
     Raises
     ------
     UsageError: there are no models, or ``threads`` or ``seconds`` are not positive.
-    OnnxMergeError: a model cannot be loaded, or not be run on ``feeds``.
+    OnnxMergeError: a model cannot be loaded, or cannot be run on ``feeds``.
     """
     if not models:
         raise UsageError("there is no model to measure: give at least one")
@@ -133,7 +134,7 @@ def compare_latency(
     rounds = interleaved([partial(session.run, feeds) for session in sessions], seconds=seconds, clock=clock)
     return Latencies(
         models=summary(rounds),
-        runs=sum(len(turns[0]) for turns in rounds),
+        runs=sum(len(times[0]) for times in rounds),
         batch=next((len(array) for array in feeds.values() if has_rows(array)), 1),
         threads=threads or default_threads(),
         provider=provider.name,
@@ -150,16 +151,16 @@ def latency_ratio(
     seconds: float = SECONDS,
     clock: Clock = time.perf_counter,
 ) -> float:
-    """Latency of ``after`` over that of ``before``, below 1 if it is faster; see `compare_latency`."""
+    """The latency of ``after`` divided by that of ``before``; below 1 if it is faster. See `compare_latency`."""
     return compare_latency((before, after), feeds, provider, threads, seconds=seconds, clock=clock).models[1].ratio
 
 
 def summary(rounds: Sequence[Round]) -> tuple[Timed, ...]:
-    """What the seconds of `interleaved` say of each model."""
+    """The latency of each model, from the times that `interleaved` returns."""
     found = []
-    firsts = [statistics.median(turns[0]) for turns in rounds]
-    for turns in zip(*rounds, strict=True):
-        ratios = [statistics.median(t) / first if first > 0 else 1.0 for t, first in zip(turns, firsts, strict=True)]
-        runs = [1000 * seconds for turn in turns for seconds in turn]
+    firsts = [statistics.median(times[0]) for times in rounds]
+    for bursts in zip(*rounds, strict=True):
+        ratios = [statistics.median(b) / first if first > 0 else 1.0 for b, first in zip(bursts, firsts, strict=True)]
+        runs = [1000 * seconds for burst in bursts for seconds in burst]
         found.append(Timed(statistics.median(runs), float(np.percentile(runs, 90)), statistics.median(ratios)))
     return tuple(found)

@@ -1,1 +1,1 @@
-"""The task's own measure of a model: built-in metrics, and functions of the user."""
+"""Task metrics that results are judged by: built-in ones and functions of the user."""

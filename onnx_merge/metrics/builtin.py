@@ -1,8 +1,8 @@
-"""Metrics that are there by name. Higher is better; each goes through the samples batch by batch.
+"""The built-in metrics. Higher is better; each processes the samples batch by batch.
 
-Class scores are those of the one output (N, classes) or (N, classes, 1, 1). Labels of classes are numbers (N,). Of
-equal scores the lower class comes first. ``psnr`` and ``r2`` compare with labels of the shape of one output; without
-labels with what the original gives, and of several outputs the worst counts.
+Class scores are the one output of shape (N, classes) or (N, classes, 1, 1). Class labels are numbers (N,). If scores
+are equal, the lower class ranks first. ``psnr`` and ``r2`` compare an output with labels of its shape. Without labels
+they compare with the outputs of the original, and the worst of several outputs counts.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from passes.numerics.arrays import has_rows
 Array = NDArray[Any]
 Double = NDArray[np.float64]
 Feeds = Mapping[str, Array]
-SUM = 1e-2
-"""How far the probabilities of a sample may be from a sum of 1, by rounding in half precision."""
+SUM_TOLERANCE = 1e-2
+"""Tolerance for the sum of a sample's probabilities, to allow for rounding in half precision."""
 
 
 def accuracy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
-    """Share of the samples whose label has the highest score, in percent, as all of this tool's accuracies.
+    """Percentage of the samples whose label has the highest score.
 
     Raises
     ------
-    UsageError: there are no labels, or the model has no class scores; so in the other functions for classes.
+    UsageError: there are no labels, or the model has no class scores. The other metrics for classes raise it too.
     """
     return _in_top(1, predict, samples, labels, "accuracy")
 
 
 def top5(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
-    """Share of the samples whose label is among the five highest scores, in percent."""
+    """Percentage of the samples whose label is among the five highest scores."""
     return _in_top(5, predict, samples, labels, "top5")
 
 
@@ -57,17 +57,19 @@ def _in_top(k: int, predict: Predictor, samples: Feeds, labels: Array | None, na
 
 
 def neg_cross_entropy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
-    """Mean of the logarithm of the label's probability, in nats; at most 0.
+    """Mean log probability of the label, in nats; at most 0.
 
-    An output whose values are all in 0..1 and add up to 1 in every sample holds probabilities, which are taken as at
-    least the type's epsilon, as scikit-learn's ``log_loss`` does. Any other holds logits (also logarithms of
-    probabilities), which go through a softmax.
+    An output holds probabilities if all its values are in 0..1 and sum to 1 in every sample. They are clipped to at
+    least the epsilon of the type, as in scikit-learn's ``log_loss``. Any other output holds logits (log probabilities
+    are a special case), to which a softmax is applied.
     """
     as_logits = as_probabilities = 0.0
     total, probabilities = 0, True
     for scores, expected in _scored(predict, samples, labels, "neg-cross-entropy"):
         values = scores.astype(np.float64)
-        probabilities &= bool((values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM).all())
+        probabilities &= bool(
+            (values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM_TOLERANCE).all()
+        )
         own = np.take_along_axis(values, expected[:, None], 1)[:, 0]
         most = values.max(1)
         with np.errstate(invalid="ignore"):  # infinities
@@ -79,9 +81,10 @@ def neg_cross_entropy(predict: Predictor, samples: Feeds, labels: Array | None) 
 
 
 def psnr(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
-    """Peak signal-to-noise ratio in decibel, of all samples together: 10 log10(range^2 / mean squared error).
+    """Peak signal-to-noise ratio in decibels over all samples: 10 log10(range^2 / mean squared error).
 
-    The range is from the least target to the greatest. Without labels the original's own is infinite.
+    The range is the difference between the maximum and the minimum of the targets. Without labels, the value of the
+    original is infinite.
     """
     squares: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -102,10 +105,10 @@ def psnr(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
 
 
 def r2(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
-    """Coefficient of determination, the mean over the elements of an output, as scikit-learn's ``r2_score``: 1 less
-    the squared error over the squared deviation of the targets from their mean.
+    """Coefficient of determination, averaged over the elements of an output, as in scikit-learn's ``r2_score``.
 
-    An element whose targets are all the same counts 1 if it is met exactly, otherwise 0.
+    It is 1 - (squared error) / (squared deviation of the targets from their mean). An element with constant targets
+    counts 1 if it is predicted exactly, otherwise 0.
     """
     parts: dict[str, Spread] = {}
     for name, target, output in _targeted(predict, samples, labels, "r2"):
@@ -126,7 +129,7 @@ BUILT_IN: Mapping[str, Callable[[Predictor, Feeds, Array | None], float]] = {
     "psnr": psnr,
     "r2": r2,
 }
-"""By the names in `onnx_merge.config.option_parsing.METRICS`."""
+"""The metrics by the names in `onnx_merge.config.option_parsing.METRICS`."""
 
 
 def _scored(
@@ -146,7 +149,7 @@ def _scored(
 
 
 def _scores(outputs: Mapping[str, Array], count: int) -> Array | None:
-    """The one output that looks like class scores of ``count`` samples, as (count, classes)."""
+    """The class scores of ``count`` samples as (count, classes); None unless exactly one output has such a shape."""
     found = [
         a.reshape(a.shape[:2])
         for a in outputs.values()
@@ -189,5 +192,5 @@ def _targeted(
 
 
 def _squeezed(array: Array) -> tuple[int, ...]:
-    """The shape of a sample without axes of one."""
+    """The shape of a sample without axes of size one."""
     return tuple(n for n in array.shape[1:] if n != 1)

@@ -1,4 +1,4 @@
-"""A metric on the samples that results are measured on: of the original once, and of each result once."""
+"""Measure a metric on the evaluation samples, once for the original and once for each result."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from onnx_merge.runtime.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The metric that the user chose, of the original and of the result; higher is better."""
+    """The value of the user's metric for the original and for the result; higher is better."""
 
     name: str
-    """That of a built-in one, ``file.py:function``, or that of a function."""
+    """The name of a built-in metric, ``file.py:function``, or the name of a function."""
     before: float
     after: float
     samples: int
 
 
 class Measure:
-    """A metric, the samples, and the value of the ``original``.
+    """A metric, the samples, and the metric's value for the ``original``.
 
     Raises
     ------
@@ -40,7 +40,7 @@ class Measure:
         self.before = metric(Predictor(original, batch), samples.feeds, samples.labels)
 
     def value(self, result: object, session: Session, original: Session) -> float:
-        """Of ``result``, whose model ``session`` has loaded. What is known of it is not measured again."""
+        """The value for ``result``, whose model is loaded in ``session``. It is cached."""
         known = next((value for at, value in self._known if at() is result), None)
         if known is not None:
             return known
@@ -50,7 +50,7 @@ class Measure:
         return value
 
     def measured(self, result: object, session: Session, original: Session) -> Measured:
-        """The original's value and that of ``result``, for the report."""
+        """The values for the original and for ``result``, for the report."""
         after = self.value(result, session, original)
         return Measured(self.metric.name, self.before, after, rows_of(self.samples.feeds))
 
@@ -59,18 +59,18 @@ class Measure:
 
 
 def check_measured(options: Options) -> None:
-    """Refuse a metric for which there are no samples.
+    """Refuse a metric if there are no samples to measure it on.
 
     Raises
     ------
-    UsageError: there are none.
+    UsageError: there are no samples.
     """
     if options.metric is not None and not options.labels and not options.has_samples:
         raise UsageError("metric is measured on samples: give --labels or --calib")
 
 
 def metric_gate(found: Measured | None, options: Options) -> FidelityError | None:
-    """What ``min_metric`` says about a result: nothing, or the error that the run ends with."""
+    """The error that the run ends with if the result is below the option ``min_metric``; else None."""
     least = options.min_metric
     if least is None or found is None or found.after >= least:
         return None
@@ -78,6 +78,6 @@ def metric_gate(found: Measured | None, options: Options) -> FidelityError | Non
 
 
 def together(*failures: FidelityError | None) -> FidelityError | None:
-    """One error of several, if there is any."""
+    """Several errors combined into one; None if there is none."""
     missed = [failure.message for failure in failures if failure is not None]
     return FidelityError(" and ".join(missed)) if missed else None

@@ -1,4 +1,4 @@
-"""The measure that results are judged by: one that is there by name, or a function of the user."""
+"""The metric that results are judged by: a built-in one, or a function of the user."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from onnx_merge.metrics.predictor import Predictor
 
 Array = NDArray[Any]
 OF_CLASSES = ("accuracy", "top5", "neg-cross-entropy")
-"""Built in, for labels that are class numbers."""
+"""The built-in metrics whose labels are class numbers."""
 CALL = "metric(predict, samples, labels)"
 
 
 class Metric(Protocol):
-    """A measure; higher is better."""
+    """A metric; higher is better."""
 
     @property
     def name(self) -> str:
-        """For the report: that of a built-in one, ``file.py:function``, or that of a function."""
+        """For the report: the name of a built-in metric, ``file.py:function``, or the name of a function."""
 
     @property
     def of_classes(self) -> bool:
@@ -40,21 +40,21 @@ class Metric(Protocol):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Between which the value of any samples lies, where that is known: a function of the user may have them as its
+        """The lower and upper bound of the value on any samples; None if unknown. A user's function may have an
         attribute ``bounds``.
 
         Raises
         ------
-        UserCodeError: they are no two numbers.
+        UserCodeError: the bounds are not two numbers.
         """
 
     def __call__(self, predict: Predictor, samples: Mapping[str, Array], labels: Array | None) -> float:
-        """What the model that ``predict`` runs is worth on ``samples``, each (N, ...) by input name, with ``labels``
-        (N, ...).
+        """The value for the model that ``predict`` runs, on ``samples`` (N, ...) by input name, with ``labels`` (N,
+        ...).
 
         Raises
         ------
-        OnnxMergeError: it cannot be told (exit code 2).
+        OnnxMergeError: the value cannot be computed (exit code 2).
         """
 
 
@@ -80,8 +80,11 @@ class BuiltIn:
 
 
 class UserMetric:
-    """A function of the user, given itself or as the text ``FILE.py:FUNCTION``. It gets arrays that cannot be written
-    to, so that the models are measured on the same. Where it is sent to another process, a file is run there anew."""
+    """A function of the user, given as a function or as the text ``FILE.py:FUNCTION``.
+
+    It receives read-only arrays, so that every model is measured on the same data. If the metric is sent to another
+    process, the file is executed there again.
+    """
 
     of_classes = False
 
@@ -105,7 +108,7 @@ class UserMetric:
 
         Raises
         ------
-        UserCodeError: the function fails, does not take what it gets, or returns what is no number.
+        UserCodeError: the function fails, does not accept the arguments, or does not return a number.
         InputError: there is no such file or function.
         """
         with importable(self._file[0].parent) if self._file else nullcontext():
@@ -119,7 +122,7 @@ class UserMetric:
             raise UserCodeError(f"{self._where} must return a number, not {type(value).__name__}{hint}")
         if math.isnan(number):
             raise UserCodeError(f"{self._where} returned NaN, which cannot be compared: return a number")
-        return float(number) + 0.0  # minus nothing is nothing
+        return float(number) + 0.0  # -0.0 becomes 0.0
 
     @property
     def bounds(self) -> tuple[float, float] | None:
@@ -145,7 +148,7 @@ class UserMetric:
             inspect.signature(self._function).bind(None, {}, None)
         except TypeError as error:
             raise UserCodeError(f"{self._where} must take what {CALL} is called with: {error}") from error
-        except ValueError:  # a function that does not tell
+        except ValueError:  # a function without a signature
             pass
         return self._function
 
@@ -154,11 +157,11 @@ class UserMetric:
 
 
 def metric_of(given: object) -> Metric:
-    """The metric that an option names, or is.
+    """The metric that the option's value names, or is.
 
     Raises
     ------
-    UsageError: there is none of that name.
+    UsageError: the value is neither a metric nor the name of one.
     """
     if isinstance(given, str) and given in METRICS:
         return BuiltIn(given)
@@ -168,11 +171,11 @@ def metric_of(given: object) -> Metric:
 
 
 def check_sendable(given: object) -> None:
-    """Refuse a function that other processes cannot be sent.
+    """Refuse a function that cannot be sent to other processes.
 
     Raises
     ------
-    UsageError: it cannot be pickled, or is of the script that was started, which they do not have.
+    UsageError: the function cannot be pickled, or is defined in the main script, which other processes do not have.
     """
     if not callable(given):
         return
@@ -188,6 +191,6 @@ def check_sendable(given: object) -> None:
 
 
 def _read_only(array: Array) -> Array:
-    view = np.asarray(array).view()
-    view.flags.writeable = False
-    return view
+    locked = np.asarray(array).view()
+    locked.flags.writeable = False
+    return locked

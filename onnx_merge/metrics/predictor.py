@@ -1,4 +1,4 @@
-"""What a metric is given to run a model with: batches of bounded size, whatever batch the model is fixed to."""
+"""Run a model for a metric, in batches of bounded size, also if the model's batch size is fixed."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Array = NDArray[Any]
 
 
 class Predict(Protocol):
-    """Runs a model. ``original`` runs the original, also where the result is measured."""
+    """Runs a model on samples. ``original`` runs the original model, also if the result is being measured."""
 
     @property
     def original(self) -> Predict:
-        """The same for the original."""
+        """The function that runs the original model."""
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name, (N, ...), for ``feeds``, (N, ...) by input name, with any N."""
+        """The outputs (N, ...) by name for ``feeds`` (N, ...) by input name, with any N."""
 
 
 class Predictor:
@@ -42,7 +42,7 @@ class Predictor:
         self.original: Predictor = original or self
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """See `Predict`. Outputs without a row for each sample are given as they are if one batch is enough.
+        """See `Predict`. Outputs without a row for each sample are returned unchanged if a single batch is run.
 
         Raises
         ------
@@ -62,8 +62,11 @@ class Predictor:
         return {name: np.concatenate([outputs[name][:valid] for outputs, _, valid in parts]) for name in parts[0][0]}
 
     def batches(self, feeds: Mapping[str, Array]) -> Iterator[tuple[slice, dict[str, Array]]]:
-        """Batch by batch, so that the outputs of all samples need not be held: the batch's rows of ``feeds``, and its
-        outputs, cut to these rows where they have one for each sample."""
+        """The rows of ``feeds`` in each batch, and its outputs, so that the outputs of all samples need not be in
+        memory at once.
+
+        Outputs with a row for each sample are cut to these rows, without the padding.
+        """
         start = 0
         for outputs, size, valid in self._runs(feeds):
             if size is None:
@@ -74,14 +77,15 @@ class Predictor:
             start += valid
 
     def _runs(self, feeds: Mapping[str, Array]) -> Iterator[tuple[dict[str, Array], int | None, int]]:
-        """(Outputs, size of the batch, samples in it that count) of each run; no size where inputs do not share one."""
+        """(Outputs, batch size, number of valid samples) of each run; the size is None if the inputs do not share their
+        first dimension."""
         inputs = self._session.inputs
         named = by_input(feeds, inputs, "predict")
         arrays = {i.name: conform(np.asarray(named[i.name]), i, "predict") for i in inputs}
         runs = self._run(arrays, self._batch)
         try:
             first = next(runs)
-        except OnnxMergeError:  # some models take one sample, although they declare any number
+        except OnnxMergeError:  # some models accept only one sample, although they declare a dynamic batch
             runs = self._run(arrays, ONE)
             first = next(runs)
         yield first

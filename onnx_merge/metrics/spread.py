@@ -1,4 +1,4 @@
-"""Squared errors against the spread of the targets, element by element, batch by batch."""
+"""Accumulate squared errors and the squared deviations of targets, for each element, batch by batch."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ Double = NDArray[np.float64]
 
 
 class Spread:
-    """Over all batches added: ``count`` of samples, and for each element of a sample the ``mean`` of the targets, their
-    squared deviations from it (``spread``), and the squared errors (``error``)."""
+    """Sums over all batches added so far.
+
+    ``count`` is the number of samples. The others have one value for each element of a sample: ``mean`` of the targets,
+    ``spread``, the sum of their squared deviations from it, and ``error``, the sum of the squared errors.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -23,10 +26,10 @@ class Spread:
         self.error: Double = np.zeros(())
 
     def add(self, target: NDArray[Any], output: NDArray[Any]) -> None:
-        """Add a batch, both (n, elements). What is not finite in the target is left out.
+        """Add a batch, both arrays (n, elements). Elements whose target is not finite are left out.
 
-        Deviations are put together as by Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for
-        computing sample variances" (1979): no square of a large mean is ever taken.
+        Deviations are combined by the pairwise formula of Chan, Golub and LeVeque, "Updating formulae and a pairwise
+        algorithm for computing sample variances" (1979), which never squares a large mean.
 
         Raises
         ------
@@ -45,5 +48,5 @@ class Spread:
 
     @property
     def varies(self) -> NDArray[np.bool_]:
-        """Elements whose targets differ by more than their rounding."""
+        """A mask of the elements whose targets vary by more than their rounding."""
         return self.spread > self.count * (np.finfo(np.float64).eps * abs(self.mean)) ** 2

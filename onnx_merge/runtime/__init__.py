@@ -1,1 +1,2 @@
-"""onnxruntime: providers, sessions, threads and custom operators. Nothing else imports it."""
+"""The interface to onnxruntime: providers, sessions, threads and custom operators. No other package imports
+onnxruntime."""

@@ -1,4 +1,4 @@
-"""Samples that go through a model together."""
+"""Divide samples into the batches that a model is run on."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 CHUNK_BYTES = 8 * 2**20
-"""Input of one run, at most: activations take some hundred times as much memory."""
+"""Maximum bytes of the inputs of one run. Activations take about a hundred times as much memory."""
 CHUNK_SAMPLES = 128
 
 
 @dataclass(frozen=True)
 class BatchSize:
-    """Samples that go through a model at once, where it leaves their number open: at most ``most``, and a multiple of
-    ``unit``, for instance of the frames of a clip."""
+    """The batch size to use if the model leaves it open: at most ``most``, and a multiple of ``unit``, for instance of
+    the frames of a video clip."""
 
     most: int = CHUNK_SAMPLES
     unit: int = 1
@@ -34,10 +34,10 @@ ONE = BatchSize(1)
 def batches(
     feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], batch: BatchSize = ANY
 ) -> Iterator[tuple[dict[str, Array], int, int]]:
-    """Cut ``feeds`` into batches: (feeds of one run, its size, how many of its first samples count).
+    """Divide ``feeds`` into batches: (feeds of one run, batch size, number of valid samples, which come first).
 
-    A fixed batch size is kept, and a multiple of ``batch.unit`` where it is open: the last batch is filled up with
-    copies of the last sample. Inputs that do not share their first dim are one run, which counts as one sample.
+    A fixed batch size is kept; an open one is a multiple of ``batch.unit``. The last batch is padded with copies of the
+    last sample. Inputs with different first dimensions are run at once and count as one sample.
     """
     counts = {len(a) for a in feeds.values() if has_rows(a)}
     fixed = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0}

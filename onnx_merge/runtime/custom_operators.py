@@ -1,4 +1,4 @@
-"""Operators that onnxruntime does not know: which of a model's they are, and the libraries that hold such."""
+"""Find the custom operators of a model, and the libraries that implement them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ KNOWN = {
     *("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training"),
     *("com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc", "org.pytorch.aten"),
 }
-"""Domains whose operators come with onnxruntime."""
+"""Domains whose operators onnxruntime implements."""
 
 
 def library_path(library: str) -> str:
-    """The file of a library that is named by its path, or by a Python package that says where its own is
-    (``get_library_path``, as onnxruntime-extensions has it).
+    """The file of an operator library.
+
+    ``library`` is its path, or the name of a Python package with a function ``get_library_path``, such as
+    onnxruntime-extensions.
 
     Raises
     ------
     InputError: there is no such file or package.
     """
     if Path(library).is_file():
-        return os.path.abspath(library)  # without a folder, the system would look elsewhere
+        return os.path.abspath(library)  # without a folder, the loader would search the system's paths
     if not re.fullmatch(r"[A-Za-z_]\w*", library):
         raise InputError(f"the library of --custom-ops {library} does not exist: check the name")
     try:
@@ -39,7 +41,8 @@ def library_path(library: str) -> str:
 
 
 def foreign_operators(model: onnx.ModelProto) -> list[str]:
-    """Operators of domains that onnxruntime has none of, and that are no functions of the model: each once."""
+    """Operators that are neither implemented by onnxruntime nor local functions of the model, without duplicates,
+    sorted."""
     functions = {(f.domain, f.name) for f in model.functions}
     found = {
         f"{node.domain}:{node.op_type}"
@@ -50,7 +53,7 @@ def foreign_operators(model: onnx.ModelProto) -> list[str]:
 
 
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """Of the graph, its bodies and the local functions."""
+    """All nodes of the graph, its subgraphs and the local functions."""
     left = [*model.graph.node, *(node for function in model.functions for node in function.node)]
     while left:
         node = left.pop()

@@ -1,4 +1,4 @@
-"""Memory that has been freed goes back to the system: the C library keeps much of it for what may come."""
+"""Return freed memory to the operating system, because the C library keeps much of it for later allocations."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 
 def trim() -> None:
-    """Give back what is free; does nothing where the C library has no way to."""
-    gc.collect()  # graphs refer to themselves
+    """Collect garbage and return freed memory. Without effect if the C library has no function for it."""
+    gc.collect()  # graphs contain reference cycles
     defragment()
 
 
 def defragment() -> None:
-    """Give back the free pages between what is held: where large tensors come and go, they add up."""
+    """Return free pages between allocated ones. They accumulate if large tensors are allocated and freed repeatedly."""
     found = _libc()
     if found is not None:
         found.malloc_trim(0)

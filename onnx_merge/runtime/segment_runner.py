@@ -1,4 +1,5 @@
-"""Runs pieces of a model for the passes: for `passes.calibrated` on the chosen provider, for constants on the CPU."""
+"""Run subgraphs of a model for the passes: for reconstruction on the chosen provider, for constant folding on the
+CPU."""
 
 from __future__ import annotations
 
@@ -17,14 +18,20 @@ from passes.interface.errors import RunError
 
 @dataclass(frozen=True)
 class SegmentRunner:
-    """An engine whose failures are `RunError`. Its threads do not spin: what is solved in between needs the cores."""
+    """An engine that raises `RunError`. Its threads do not spin, because the solvers between two runs need the
+    cores."""
 
     provider: ProviderChoice
     optimisation: Optimisation = "all"
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
-        """Load ``model``, all of whose outputs must be tensors."""
-        defragment()  # the piece before has left gaps in which its tensors do not fit
+        """Load ``model`` and return a function that runs it.
+
+        Raises
+        ------
+        RunError: the model cannot be loaded or run, or an output is not a tensor.
+        """
+        defragment()  # the previous segment left free gaps that are too small for new tensors
         try:
             session = loaded(model, self.provider, self.optimisation, spinning=False)
         except OnnxMergeError as error:
@@ -45,4 +52,5 @@ class SegmentRunner:
 
 
 FOLDING = SegmentRunner(CPU, "none")
-"""Computes constants: node by node as the model says, without a rewriting that could round otherwise."""
+"""Computes constants. Without optimisations, every node is computed as written, so that no rewriting changes the
+rounding."""

@@ -1,7 +1,7 @@
-"""onnxruntime, and nothing else imports it: which provider works, and sessions whose errors are one line.
+"""Run models with onnxruntime: choose a provider, create sessions, and reduce its errors to one line.
 
-onnxruntime takes a third of a second to import and can be noisy on machines without a GPU, so it is imported on first
-use, silently.
+onnxruntime takes a third of a second to import and can print warnings on machines without a GPU. It is therefore
+imported on first use, with its output suppressed. No other module imports it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from onnx_merge.runtime.custom_operators import library_path
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]
 SILENT = 4
-"""onnxruntime's log level "fatal": what goes wrong is raised, not printed."""
+"""onnxruntime's log level "fatal": errors are raised, not printed."""
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 DTYPES = {
     "float": np.dtype(np.float32),
@@ -46,20 +46,20 @@ DTYPES = {
     **{n: np.dtype(n) for n in ("float16", "bool", "int8", "int16", "int32", "int64")},
     **{n: np.dtype(n) for n in ("uint8", "uint16", "uint32", "uint64")},
 }
-"""By onnxruntime's names of element types."""
+"""onnxruntime's name of an element type -> NumPy type."""
 CUDA_OPTIONS = {
-    "use_tf32": "0",  # 10 bits of mantissa would drown the differences that we measure
+    "use_tf32": "0",  # its 10-bit mantissa has larger errors than the differences that we measure
     "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at every new shape
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderChoice:
-    """Where models run."""
+    """The execution provider that models run on."""
 
     name: Literal["cpu", "cuda"]
     reason: str
-    """Why this one, for the report."""
+    """Why this provider was chosen, for the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +69,18 @@ class TensorInfo:
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
-    """Dynamic dims are their symbol, or None if they have none."""
+    """A dynamic dimension is its symbol, or None if it has none."""
 
 
 CPU = ProviderChoice("cpu", "asked for")
 
 
 def available_provider(requested: Literal["auto", "cpu", "cuda"] = "auto") -> ProviderChoice:
-    """The provider to run on. That CUDA really works is found out once, and without a word on standard error.
+    """The provider to run on. Whether CUDA works is tested once, without output on standard error.
 
     Raises
     ------
-    UsageError: CUDA was asked for and does not work here.
+    UsageError: CUDA was requested and does not work on this machine.
     """
     if requested == "cpu":
         return CPU
@@ -97,7 +97,7 @@ _limit: ContextVar[int | None] = ContextVar("threads", default=None)
 
 @contextlib.contextmanager
 def threads_limited(threads: int | None) -> Iterator[None]:
-    """Sessions that are made in the block have so many threads within an operator, unless they are given others."""
+    """In the block, new sessions have this many threads within an operator, unless they are given another number."""
     token = _limit.set(threads)
     try:
         yield
@@ -110,11 +110,11 @@ _libraries: ContextVar[tuple[str, ...]] = ContextVar("libraries", default=())
 
 @contextlib.contextmanager
 def custom_operators(libraries: Sequence[str]) -> Iterator[None]:
-    """Sessions that are made in the block know the operators of ``libraries``; see `library_path`.
+    """In the block, new sessions load the operators of ``libraries``; see `library_path`.
 
     Raises
     ------
-    InputError: one of them is no such library.
+    InputError: one of them is not an operator library.
     """
     token = _libraries.set(tuple(map(library_path, libraries)))
     try:
@@ -136,12 +136,13 @@ class Session:
     ----------
     model: a model, its bytes, or the path of its file.
     provider: where to run it; the CPU by default.
-    threads: within an operator; by default those of `threads_limited`, else onnxruntime's choice (one a core).
-    optimisation: of the graph by onnxruntime. Fixed, since other levels give other roundings: outputs are compared
-        between sessions of the same level only.
-    spinning: whether threads wait actively between operators: faster, but in the way of what else is computed.
-    arena: whether memory on the CPU comes from onnxruntime's arena, as where models are deployed. It never shrinks, and
-        an output, which is a part of it, keeps all of it; without it a run takes what its tensors need.
+    threads: within an operator; by default those of `threads_limited`, otherwise onnxruntime's choice (one for each
+        core).
+    optimisation: onnxruntime's graph optimisation level. Levels differ in rounding, so outputs are compared only
+        between sessions of the same level.
+    spinning: whether threads wait actively between operators. This is faster, but slows other computations.
+    arena: whether CPU memory comes from onnxruntime's arena, as in deployment. The arena never shrinks, and an output,
+        which is part of it, keeps all of it allocated. Without it, a run allocates only what its tensors need.
 
     Raises
     ------
@@ -177,7 +178,7 @@ class Session:
         if provider.name == "cuda":
             providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
         try:
-            # Without fallback: it prints, and it would hide that another provider computes.
+            # Without fallback, which prints, and would silently use another provider.
             self._session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot load the model: {_runtime_line(error)}") from error
@@ -186,7 +187,7 @@ class Session:
         self._has_bfloat16 = any(t.type == "tensor(bfloat16)" for t in declared)
 
     def _serialise(self, model: onnx.ModelProto) -> bytes | str:
-        """The model's bytes; or, over 2 GB, the path of a temporary file that lives as long as the session."""
+        """The model's bytes; for a model over 2 GB, the path of a temporary file that is deleted with the session."""
         if not needs_external_data(model):
             content: bytes = model.SerializeToString()
             return content
@@ -196,11 +197,11 @@ class Session:
 
     @functools.cached_property
     def inputs(self) -> tuple[TensorInfo, ...]:
-        """What `run` must be fed.
+        """The inputs that `run` must be fed.
 
         Raises
         ------
-        OnnxMergeError: an input is no tensor of plain numbers or strings.
+        OnnxMergeError: an input is not a tensor of numbers or strings.
         """
         infos = [_tensor_info(i) for i in self._session.get_inputs()]
         for info, declared in zip(infos, self._session.get_inputs(), strict=True):
@@ -210,17 +211,19 @@ class Session:
 
     @functools.cached_property
     def outputs(self) -> tuple[TensorInfo, ...]:
-        """The tensors among the outputs, as declared: the true shapes may differ.
+        """The outputs that are tensors, as declared; actual shapes may differ.
 
-        A sequence of maps, as scikit-learn's classifiers give their probabilities, counts as a tensor: see `run`.
+        A sequence of maps, as scikit-learn's classifiers return probabilities, counts as a tensor: see `run`.
         """
         declared = self._session.get_outputs()
         return tuple(o for o in (_tensor_info(d) or _maps_info(d) for d in declared) if o is not None)
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        """Values of ``outputs`` (of all tensors among them, in the model's order, by default) for one batch of inputs.
+        """Values of ``outputs`` for one batch of inputs; by default of all tensors among the outputs, in the model's
+        order.
 
-        A sequence of maps has a row of values for each map, in the order of the maps' keys.
+        A sequence of maps is returned as an array with a row for each map; the columns are in the order of the maps'
+        keys.
 
         Raises
         ------
@@ -230,7 +233,7 @@ class Session:
         try:
             if self._has_bfloat16:
                 return dict(zip(names, self._run_bfloat16(feeds, names), strict=True))
-            values = self._session.run(names or None, dict(feeds))  # no names: for onnxruntime, all
+            values = self._session.run(names or None, dict(feeds))  # onnxruntime takes an empty list as all outputs
             if not names:
                 return {}
             return {n: _rows(v) if isinstance(v, list) else v for n, v in zip(names, values, strict=True)}
@@ -238,7 +241,7 @@ class Session:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {_runtime_line(error)}") from error
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
-        """Like `run`, through onnxruntime's own values: its NumPy interface does not know the type."""
+        """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""
         make = _onnxruntime().OrtValue
         values = {
             name: make.ortvalue_from_numpy_with_onnx_type(a.view(np.uint16), onnx.TensorProto.BFLOAT16)
@@ -262,12 +265,15 @@ def loaded(
     *,
     spinning: bool = True,
 ) -> Session:
-    """A session with these optimisations, all by default, as models are deployed; with basic ones where onnxruntime's
-    own optimisations break the model. The session's ``optimisation`` tells; results are to be loaded alike.
+    """A session at the given optimisation level; at the level "basic" if onnxruntime's higher optimisations break the
+    model.
+
+    The default is all optimisations, as in deployment. The session's ``optimisation`` is the level that worked; results
+    must be loaded at the same one.
 
     Raises
     ------
-    OnnxMergeError: onnxruntime cannot load the model in any way.
+    OnnxMergeError: onnxruntime cannot load the model at either level.
     """
     try:
         return Session(model, provider, optimisation=optimisation, spinning=spinning)
@@ -282,14 +288,14 @@ _LEVELS = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_E
 
 
 def _tensor_info(declared: Any) -> TensorInfo | None:
-    """None for sequences, maps, optionals and element types that NumPy cannot hold."""
+    """The tensor; None for sequences, maps, optionals and element types that NumPy cannot represent."""
     element = re.fullmatch(r"tensor\((\w+)\)", declared.type)
     known = element is not None and element[1] in DTYPES
     return TensorInfo(declared.name, DTYPES[element[1]], tuple(declared.shape)) if element and known else None
 
 
 def _maps_info(declared: Any) -> TensorInfo | None:
-    """A sequence of maps from labels to floats as a tensor (samples, labels), None for anything else."""
+    """A sequence of maps from labels to floats as a tensor (samples, labels); None for anything else."""
     maps = re.fullmatch(r"seq\(map\((int64|string),tensor\(float\)\)\)", declared.type)
     return TensorInfo(declared.name, DTYPES["float"], (None, None)) if maps else None
 
@@ -300,7 +306,7 @@ def _rows(maps: list[dict[Any, float]]) -> Array:
 
 
 def _runtime_line(error: Exception) -> str:
-    """What onnxruntime means, without error numbers and the places in its source."""
+    """onnxruntime's error message on one line, without error numbers and source locations."""
     text = one_line(str(error), limit=4000)
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"\S*onnxruntime_src/\S+:\d+ [^()]*\([^()]*\)\s*(const )?", "", text)
@@ -312,7 +318,7 @@ def _runtime_line(error: Exception) -> str:
 
 @functools.cache
 def _onnxruntime() -> Any:
-    """The module. Its search for devices can print warnings, which nobody can act on."""
+    """The onnxruntime module, imported silently: its search for devices can print irrelevant warnings."""
     try:
         with _silence():
             return importlib.import_module("onnxruntime")
@@ -322,15 +328,15 @@ def _onnxruntime() -> Any:
 
 @functools.cache
 def default_threads() -> int | None:
-    """Threads within an operator on the CPU, where nobody says how many; None where the system does not tell.
+    """The default number of threads within an operator on the CPU; None if the operating system does not show it.
 
-    onnxruntime knows neither a question for it nor a log line: the threads that a session starts are counted. The
-    thread that calls `Session.run` works with them.
+    onnxruntime has no function that returns it, and does not log it. The threads that a session starts are therefore
+    counted. The thread that calls `Session.run` works with them, and is included.
     """
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         return None
-    _onnxruntime()  # has threads of its own
+    _onnxruntime()  # the import starts threads too
     before = len(list(tasks.iterdir()))
     session = Session(_probe())
     started = len(list(tasks.iterdir())) - before
@@ -339,7 +345,7 @@ def default_threads() -> int | None:
 
 
 def _probe() -> onnx.ModelProto:
-    """A model with a convolution."""
+    """A minimal model with a convolution."""
     return onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["" : 17]> probe (float[1,1,2,2] x) => (float[1,1,2,2] y)'
         "<float[1,1,1,1] w = {2}> { y = Conv(x, w) }"
@@ -348,7 +354,7 @@ def _probe() -> onnx.ModelProto:
 
 @functools.cache
 def _cuda() -> tuple[bool, str]:
-    """Whether a model with a convolution runs on CUDA, and why or why not."""
+    """Whether a model with a convolution runs on CUDA, and the device or the reason why not."""
     device = _first_device()
     if not device:
         return False, "no NVIDIA device"
@@ -371,7 +377,8 @@ def _cuda() -> tuple[bool, str]:
 
 
 def _first_device() -> str:
-    """Name of the first NVIDIA device, empty if there is none; from the driver, since onnxruntime complains aloud."""
+    """The name of the first NVIDIA device, empty if there is none. The driver is asked, since onnxruntime would print
+    errors."""
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:  # no driver
@@ -386,11 +393,11 @@ def _first_device() -> str:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing reaches standard output and error, neither from Python nor from C."""
+    """Suppress standard output and error, both from Python and from C."""
     with contextlib.ExitStack() as stack:
         null = stack.enter_context(open(os.devnull, "wb"))
         for descriptor in (1, 2):
-            with contextlib.suppress(OSError):  # closed by whoever started us: nothing to silence
+            with contextlib.suppress(OSError):  # the parent process closed it
                 copy = os.dup(descriptor)
                 stack.callback(os.close, copy)
                 stack.callback(os.dup2, copy, descriptor)

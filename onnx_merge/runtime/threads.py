@@ -1,4 +1,4 @@
-"""A limit on the threads that computing takes, so that processes side by side do not fight for the cores."""
+"""Limit the number of threads, so that concurrent processes do not compete for the cores."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from onnx_merge.runtime.session import threads_limited
 
 
 def share_of_cores(processes: int) -> int:
-    """Threads for each of so many processes."""
+    """The number of threads for each of ``processes`` processes, at least one."""
     return max(1, usable_cores() // processes)
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on."""
+    """The number of cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager
 def limited(threads: int | None) -> Iterator[None]:
-    """In the block, new sessions of onnxruntime and BLAS take so many threads; None: as they like."""
+    """In the block, new onnxruntime sessions and BLAS use this many threads; no limit if None."""
     if threads is None:
         yield
         return

@@ -1,1 +1,1 @@
-"""Many results of one model, at falling sizes."""
+"""Compress one model to several sizes, and compare the results."""

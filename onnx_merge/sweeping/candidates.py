@@ -1,4 +1,4 @@
-"""One result among several of one job: what makes it, in this process or another, and what comes back."""
+"""Compress one candidate of a sweep, in this process or another, and return its result."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from onnx_merge.io.save import needs_external_data
 from onnx_merge.runtime.session import custom_operators
 from onnx_merge.runtime.threads import limited
 
-_alone = threading.Lock()
-"""Threads and kernels are set up for a process, but a cluster's worker may run several tasks in one."""
+_process_lock = threading.Lock()
+"""Threads and kernels are configured for the whole process, but a cluster worker may run several tasks in one
+process."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is to be made. ``keep``: share of the channels; ``threads`` to make it with, None for as many as there
-    are."""
+    """A result to compute. ``keep`` is the share of channels to keep; ``threads`` is the number of threads, None for no
+    limit."""
 
     keep: float
     threads: int | None = None
@@ -30,8 +31,8 @@ class Candidate:
 
 @dataclass(frozen=True, eq=False)
 class CandidateResult:
-    """What came of it: a model and what it is worth, or ``reason``, why there is none. A model that misses the gate has
-    both."""
+    """The result of a candidate: a model and its evaluation, or ``reason``, why there is no model. A model that misses
+    the gate has both."""
 
     candidate: Candidate
     model: onnx.ModelProto | None = None
@@ -42,14 +43,14 @@ class CandidateResult:
 
     @property
     def failure(self) -> FidelityError | None:
-        """The gate that the model missed."""
+        """The gate that the model misses; None if it misses none."""
         return self.verdict.failure if self.verdict else None
 
 
 def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
-    """Compress and judge. Latency is not measured: others may compute at the same time.
+    """Compress and evaluate. Latency is not measured, because other candidates may be computed at the same time.
 
-    What goes wrong is told in the result, so that the other candidates are made all the same.
+    An error is returned in the result, so that the other candidates are still computed.
     """
     start = time.perf_counter()
     try:
@@ -61,7 +62,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
         return CandidateResult(candidate, reason=error.message, seconds=time.perf_counter() - start)
     except MemoryError:
         return CandidateResult(candidate, reason="not enough memory", seconds=time.perf_counter() - start)
-    except Exception as error:  # a fault of ours in one of them does not cost the user the others
+    except Exception as error:  # an internal error in one candidate must not lose the others
         return CandidateResult(candidate, reason=internal_error(error), seconds=time.perf_counter() - start)
     return CandidateResult(
         candidate,
@@ -74,7 +75,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
 
 
 def pack(job: Job) -> bytes:
-    """A job with all that was found out about its model, for `run_packed`.
+    """A prepared job as bytes, with the analysis of its model, for `run_packed`.
 
     Raises
     ------
@@ -86,7 +87,10 @@ def pack(job: Job) -> bytes:
 
 
 def run_packed(packed: bytes, candidate: Candidate) -> CandidateResult:
-    """`run_candidate` in another process. Every candidate starts from the job as it was sent, so that the result does
-    not depend on what else ran there, and making it again gives the same."""
-    with _alone:
+    """`run_candidate` in another process.
+
+    Every candidate starts from the job as it was sent. The result is therefore reproducible, and does not depend on
+    what else ran in the process.
+    """
+    with _process_lock:
         return run_candidate(pickle.loads(packed), candidate)

@@ -1,4 +1,4 @@
-"""The candidates of a sweep on the workers of a Dask cluster. Workers may come, go and die meanwhile."""
+"""Compute the candidates of a sweep on the workers of a Dask cluster, which may join, leave and fail at any time."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from onnx_merge.errors import OnnxMergeError, UsageError, one_line
 from onnx_merge.sweeping.candidates import Candidate, CandidateResult, pack, run_packed
 
 SECONDS = 10
-"""For the scheduler to answer, and for a first worker to be there."""
+"""Timeout in seconds for the scheduler to answer, and for the first worker to be available."""
 RETURN_SECONDS = 120
-"""For a worker to come back, once all have died."""
+"""Timeout in seconds for a new worker after all have failed."""
 ROUNDS = 5
-"""Times that the job is sent, if all workers that held it died."""
+"""How often the job is sent, if all workers that hold it have failed."""
 LOGGERS = ("distributed", "distributed.client")
-"""Those that have a level of their own."""
+"""Dask's loggers that have a level of their own."""
 RETRIES = 2
-"""Times that a candidate is tried again that failed for a reason outside of it."""
+"""How often a candidate is retried that failed for an external reason."""
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Cluster]:
-    """The workers of the Dask scheduler at ``address``, for the block.
+    """The workers of the Dask scheduler at ``address``, for the duration of the block.
 
     Raises
     ------
-    UsageError: Dask is not installed, or there can be no such address.
+    UsageError: Dask is not installed, or the address is malformed.
     OnnxMergeError: the scheduler cannot be reached, or has no workers.
     """
     try:
@@ -54,12 +54,12 @@ def connected(address: str) -> Iterator[Cluster]:
 
 
 class Cluster:
-    """Workers on which candidates are made. Each of these takes as many threads as the smallest worker has: where it is
-    made makes no difference to the result."""
+    """Workers that compute candidates. Each candidate uses as many threads as the smallest worker has, so that the
+    result does not depend on the worker."""
 
     def __init__(self, dask: Any, client: Any) -> None:
         self._dask, self._client = dask, client
-        self.processes = 1  # workers have machines of their own
+        self.processes = 1  # the workers do not share this machine's memory
         self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
@@ -72,13 +72,13 @@ class Cluster:
         packed = pack(job)
         sizes = self._client.nthreads().values()
         job.progress(f"{len(keeps)} candidates, {len(sizes)} workers")
-        # The largest first: they take longest, and the others fill the gaps.
+        # The largest first: they take longest, and smaller ones then balance the load.
         left = [Candidate(keep, min(sizes, default=1)) for keep in sorted(keeps, reverse=True)]
         reason = "all workers of the cluster died, again and again"
         for _ in range(ROUNDS):
             try:
                 self.await_worker(RETURN_SECONDS)
-            except OnnxMergeError as error:  # what is done is not lost for that
+            except OnnxMergeError as error:  # the finished results are kept
                 reason = error.message
                 break
             for result in self._round(packed, tuple(left)):
@@ -89,11 +89,11 @@ class Cluster:
         yield from (CandidateResult(c, reason=reason) for c in left)
 
     def _round(self, packed: bytes, candidates: Sequence[Candidate]) -> Iterator[CandidateResult]:
-        """Results of ``candidates``, but not of those that were lost with the last worker that held the job."""
-        # To every worker at once: what one alone holds would be lost with it.
+        """The results of ``candidates``, except those that were lost with the last worker that held the job."""
+        # To every worker: data that only one worker holds is lost with it.
         try:
             everywhere = self._client.scatter(packed, broadcast=True, hash=False)
-        except OSError:  # one of them died meanwhile
+        except OSError:  # a worker failed in the meantime
             return
         run = uuid.uuid4().hex[:8]
         futures = {
@@ -104,7 +104,7 @@ class Cluster:
             candidate = futures[future]
             try:
                 yield future.result()
-            except self._dask.CancelledError:  # the job went with the workers
+            except self._dask.CancelledError:  # the job was lost with the workers
                 continue
             except self._dask.scheduler.KilledWorker as error:
                 reason = f"{error.allowed_failures + 1} workers died of it: is there enough memory?"
@@ -114,11 +114,11 @@ class Cluster:
                 yield CandidateResult(candidate, reason=reason)
 
     def await_worker(self, seconds: float) -> None:
-        """Wait until there is one.
+        """Wait until there is a worker.
 
         Raises
         ------
-        OnnxMergeError: there is none, or the scheduler is gone.
+        OnnxMergeError: there is none after ``seconds`` seconds, or the scheduler is gone.
         """
         try:
             self._client.wait_for_workers(1, timeout=seconds)
@@ -131,7 +131,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask logs every lost connection, with tracebacks; what matters of it is in the results."""
+    """Suppress Dask's log of lost connections, with their tracebacks; the results contain what is relevant."""
     before = {name: logging.getLogger(name).level for name in LOGGERS}
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)

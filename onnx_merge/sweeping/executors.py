@@ -1,4 +1,4 @@
-"""Where the candidates of a sweep are made: in this process, in several on this machine, or on a cluster."""
+"""Executors for the candidates of a sweep: this process, several processes on this machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from onnx_merge.sweeping.candidates import Candidate, CandidateResult, pack, run
 
 
 class Executor(Protocol):
-    """Makes candidates."""
+    """Computes candidates."""
 
     @property
     def processes(self) -> int:
-        """Those that share this machine's memory, this one among them."""
+        """The number of processes that share this machine's memory, including this one."""
 
     @property
     def sends(self) -> bool:
-        """Whether candidates are made in other processes, to which all that they need is sent."""
+        """Whether candidates are computed in other processes, to which the job is sent."""
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
-        """One result for each share, as they are done. ``job`` is prepared."""
+        """One result for each share in ``keeps``, in the order of completion. ``job`` is prepared."""
 
 
 class InProcess:
-    """One after the other. ``threads`` for each; None: as many as there are."""
+    """Computes candidates one after another in this process. ``threads`` is the number of threads for each; None for no
+    limit."""
 
     def __init__(self, threads: int | None = None) -> None:
         self._threads = threads
@@ -45,11 +46,11 @@ class InProcess:
 
 
 class Processes:
-    """``jobs`` processes of this machine, among which its cores are shared out."""
+    """Computes candidates in ``jobs`` processes on this machine, which share its cores."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
-        self.processes = jobs + 1  # what was found out about the model stays here as well
+        self.processes = jobs + 1  # this process keeps the analysis in memory too
         self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
@@ -61,13 +62,13 @@ class Processes:
         """
         from joblib.externals.loky.process_executor import BrokenProcessPool
 
-        # The largest first: they take longest, and the others fill the gaps.
+        # The largest first: they take longest, and smaller ones then balance the load.
         left = [Candidate(keep, share_of_cores(self._jobs)) for keep in sorted(keeps, reverse=True)]
         job.progress(f"{len(keeps)} candidates, {self._jobs} at a time")
         with tempfile.TemporaryDirectory(prefix="onnx_merge-") as folder:
-            path = Path(folder, "job.pickle")  # read by each process, instead of sent once for each candidate
+            path = Path(folder, "job.pickle")  # read by each process instead of sent with each candidate
             path.write_bytes(pack(job))
-            for jobs in (self._jobs, max(2, self._jobs // 2)):  # one that dies takes the others along
+            for jobs in (self._jobs, max(2, self._jobs // 2)):  # if one process dies, the whole pool breaks
                 try:
                     for result in _side_by_side(path, tuple(left), jobs):
                         left.remove(result.candidate)
@@ -92,11 +93,11 @@ def _run_from(path: Path, candidate: Candidate) -> CandidateResult:
 
 @contextlib.contextmanager
 def executor(jobs: int = 1, scheduler: str | None = None) -> Iterator[Executor]:
-    """The executor that the options ask for, as long as the block lasts.
+    """The executor that the options select, for the duration of the block.
 
     Raises
     ------
-    UsageError: the options make no sense, or a library is not installed.
+    UsageError: the options are invalid, or a library is not installed.
     OnnxMergeError: the cluster cannot be reached.
     """
     if jobs < 1:

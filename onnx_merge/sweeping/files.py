@@ -1,4 +1,4 @@
-"""The shares that a sweep tries and the files it writes, checked before the work."""
+"""Determine the shares and output files of a sweep, and check them before compression begins."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from onnx_merge.io.save import check_destination
 
 REPORTS = ("sweep.csv", "sweep.json", "sweep.png")
 PLACES, MOST_PLACES = 2, 6
-"""Decimals of a share, at least and at most."""
+"""Minimum and maximum number of decimals of a share."""
 
 
 def shares(start: float, stop: float, steps: int) -> tuple[float, ...]:
-    """``steps`` shares at equal distances from ``start`` to ``stop``, rounded to what their files' names show.
+    """``steps`` evenly spaced shares from ``start`` to ``stop``, rounded to the decimals that the file names show.
 
     Raises
     ------
@@ -46,7 +46,8 @@ def shares(start: float, stop: float, steps: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True, eq=False)
 class SweepFiles:
-    """Files in ``folder``. ``protected``: those to leave alone, besides those that ``options`` name."""
+    """The output files in ``folder``. ``protected`` are files not to overwrite, in addition to those that ``options``
+    name."""
 
     source: Model
     folder: Path
@@ -55,7 +56,7 @@ class SweepFiles:
     protected: tuple[Path, ...] = ()
 
     def model(self, keep: float, failure: FidelityError | None = None) -> Path:
-        """Where the model goes that keeps a share of the channels."""
+        """The path of the model that keeps the share ``keep`` of the channels."""
         target = self._destinations(self._name(keep)).target(failure)
         assert target is not None  # a sweep always writes
         return target
@@ -68,11 +69,11 @@ class SweepFiles:
         return Destinations(self.source, self.folder / name, self.options, self.protected)
 
     def check(self, external: tuple[Path, ...] = ()) -> None:
-        """Refuse what could not be written in the end. ``external``: files that hold data of the input.
+        """Refuse outputs that could not be written. ``external`` are the files with the input's external data.
 
         Raises
         ------
-        UsageError: there is no place for the folder, or see `Destinations.check`.
+        UsageError: the folder cannot be created, or see `Destinations.check`.
         """
         if self.folder.is_dir():
             for name in (*map(self._name, self.keeps), *REPORTS):
@@ -85,11 +86,11 @@ class SweepFiles:
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:
-        """The folder is there for the block, and afterwards if something is in it.
+        """Create the folder for the block. If it was new and is empty afterwards, it is removed.
 
         Raises
         ------
-        OnnxMergeError: it cannot be made.
+        OnnxMergeError: the folder cannot be created.
         """
         is_new = not self.folder.is_dir()
         try:

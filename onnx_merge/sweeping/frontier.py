@@ -1,17 +1,18 @@
-"""Which of several results are worth having, and from which on more is paid for less."""
+"""Find the Pareto frontier of several results, and its knee."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 TINY = 1e-9
-"""Distance from the chord, of axes from 0 to 1, that is rounding."""
+"""Distances from the chord, with both axes scaled to 0..1, up to this one are rounding errors."""
 
 
 def frontier(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
-    """Indices of the points that no other one dominates, cheapest first: none costs as little and is better.
+    """Indices of the points that no other point dominates, the cheapest first: none costs at most as much and is
+    better.
 
-    Of equal points the first stays.
+    Of equal points the first is kept.
     """
     found: list[int] = []
     for i in sorted(range(len(costs)), key=lambda i: (costs[i], -qualities[i])):
@@ -21,11 +22,11 @@ def frontier(costs: Sequence[float], qualities: Sequence[float]) -> list[int]:
 
 
 def knee(costs: Sequence[float], qualities: Sequence[float]) -> int | None:
-    """Index of the point of the frontier that lies farthest above the chord between its ends, both axes from 0 to 1.
+    """Index of the frontier's point farthest above the chord between its ends, with both axes scaled to 0..1.
 
-    That is the curvature of a set of points in the sense of Kneedle (Satopää et al., "Finding a 'Kneedle' in a
+    This is the knee of a discrete set of points as defined by Kneedle (Satopää et al., "Finding a 'Kneedle' in a
     Haystack", ICDCSW 2011), without its smoothing, for which a sweep has too few points. A single point is its own
-    knee; a frontier without a point above its chord has none.
+    knee. A frontier without a point above its chord has none.
     """
     points = frontier(costs, qualities)
     if len(points) == 1:

@@ -1,4 +1,4 @@
-"""A sweep as a picture: quality over MACs, bytes and latency, with the frontier and its knee."""
+"""Plot a sweep: quality over MACs, file size and latency, with the frontier and its knee."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ LABELS: dict[Metric, str] = {
     "nsr": "noise over signal (less is better)",
 }
 FRONTIER, KNEE, OTHER = "tab:blue", "tab:red", "tab:grey"
-LABELLED = 12
-"""Points up to which each has its share beside it; of more, the knee and the ends of the frontier."""
+MAX_LABELLED = 12
+"""Up to this many points, each is labelled with its share; with more points, only the knee and the ends of the
+frontier."""
 SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "bytes"))
 COUNTS = ((1e9, "billions"), (1e6, "millions"), (1e3, "thousands"), (1.0, "number"))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """An axis of costs. ``value``: of a point, if it was measured; ``original``: the original's."""
+    """A cost axis. ``value`` is the cost of a point, None if it was not measured; ``original`` is the cost of the
+    original."""
 
     label: str
     value: Callable[[Point], float | None]
@@ -39,8 +41,9 @@ class Scale:
 
 
 def draw(sweep: Sweep) -> bytes:
-    """A PNG. Without a measured quality, or without a model, there is a note in its place."""
-    # A missing glyph in a model's name is no reason to lose a sweep, and nobody can act on a font cache that is built.
+    """The plot as PNG. If no quality was measured, or there is no model, it contains a note instead."""
+    # Warnings are suppressed: a missing glyph in a model's name must not end a sweep, and the message that a font cache
+    # is being built is irrelevant.
     logger = logging.getLogger("matplotlib")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -108,12 +111,12 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
         )
     ends = {knee.keep} if knee else set()
     ends.update(point.keep for point in (best[:1] + best[-1:]))
-    for keep in at if len(at) <= LABELLED else ends:
+    for keep in at if len(at) <= MAX_LABELLED else ends:
         is_knee, below = knee is not None and keep == knee.keep, keep in {p.keep for p in others}
         axes.annotate(
             f"{keep:g}",
             at[keep],
-            # Above on the left of a frontier, and below what it dominates, no line passes.
+            # The line of the frontier does not pass above left of its points, nor below dominated points.
             xytext=(0, -8) if below else (-8, 6) if is_knee else (-5, 3),
             textcoords="offset points",
             ha="center" if below else "right",
@@ -123,7 +126,7 @@ def _panel(axes: Axes, sweep: Sweep, metric: Metric, scale: Scale) -> None:
         )
     axes.margins(0.09, 0.14)
     if metric == "nsr" and not axes.yaxis_inverted():
-        axes.invert_yaxis()  # better is higher, as in the other plots
+        axes.invert_yaxis()  # so that better is higher, as for the other metrics
 
 
 def _scales(sweep: Sweep) -> list[Scale]:
@@ -136,7 +139,7 @@ def _scales(sweep: Sweep) -> list[Scale]:
     ]
     first = next((point.latency[0] for point in sweep.points if point.latency), None)
     if first is not None:
-        # By the ratios, which other work on the machine disturbs less than the times of each point do.
+        # From the ratios, which other load on the machine distorts less than the absolute times.
         before = first.before_ms
         label = f"latency (ms, batch {first.batch}, {first.provider})"
         scales.append(Scale(label, lambda p: p.latency[0].ratio * before if p.latency else None, before))

@@ -1,4 +1,4 @@
-"""What a sweep found: a point for every share kept, in forms whose keys are stable."""
+"""The result of a sweep: one point for each share, and its CSV and JSON formats, whose keys are stable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.result import SCHEMA_VERSION, cost_table, finite, latency_table
 from onnx_merge.sweeping.frontier import frontier, knee
 
-if TYPE_CHECKING:  # the table of a sweep needs no compiler
+if TYPE_CHECKING:  # the table of a sweep does not need numba's compiler
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
     from passes.cost.cost import Cost
@@ -29,12 +29,12 @@ Status = Literal["done", "rejected", "failed"]
 
 @dataclass(frozen=True)
 class Point:
-    """One share that was tried. ``rejected``: there is a model, but it missed the gate; ``failed``: there is none."""
+    """One share that was tried. ``rejected``: the model missed the gate; ``failed``: there is no model."""
 
     keep: float
     status: Status
     reason: str | None = None
-    """Why the model was rejected, or there is none."""
+    """Why the model was rejected, or why there is none."""
     file: FileInfo = FileInfo(None, None)
     cost: Cost | None = None
     fidelity: Fidelity | None = None
@@ -43,12 +43,15 @@ class Point:
     ware: float | None = None
     """Weighted average reconstruction error, as in `onnx_merge.report.result.Result`."""
     seconds: float = 0.0
-    """To make it and to judge it."""
+    """Time to compress and evaluate it."""
     metric: Measured | None = None
 
     def quality(self, metric: Metric) -> float | None:
-        """What was measured, if it was: the metric, accuracy in percent, the share (0 to 1) that keeps its class, or
-        the noise over signal of the worst output."""
+        """The measured quality, None if it was not measured.
+
+        It is the user's metric, the accuracy in percent, the share (0 to 1) of samples that keep their class, or the
+        noise-to-signal ratio of the worst output.
+        """
         if metric == "metric":
             return self.metric.after if self.metric and math.isfinite(self.metric.after) else None
         if metric == "accuracy":
@@ -62,7 +65,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All points, the smallest share first."""
+    """All points, in ascending order of their shares."""
 
     version: str
     input: FileInfo
@@ -79,9 +82,11 @@ class Sweep:
 
     @property
     def metric(self) -> Metric | None:
-        """What points are compared by: the metric that was asked for, else accuracy where there are labels, the share
-        that keeps its class for other classifiers, else the noise over signal of the outputs; None if nothing could be
-        measured."""
+        """The quality that points are compared by; None if none was measured.
+
+        It is the metric that the user chose; otherwise the accuracy if there are labels, the share of samples that keep
+        their class for other classifiers, or the noise-to-signal ratio of the outputs.
+        """
         measured = [p for p in self.points if p.fidelity is not None or p.accuracy is not None]
         if any(p.quality("metric") is not None for p in measured):
             return "metric"
@@ -89,7 +94,7 @@ class Sweep:
 
     @property
     def measured(self) -> Measured | None:
-        """The metric that was asked for, with the original's value, as some point has it."""
+        """The user's metric with the value of the original, from any point that has it."""
         return next((point.metric for point in self.points if point.metric), None)
 
     def original(self, metric: Metric) -> float | None:
@@ -100,8 +105,8 @@ class Sweep:
 
     @cached_property
     def frontier(self) -> tuple[Point, ...]:
-        """Points that no other dominates in MACs and quality, the smallest first. What missed the gate is not among
-        them."""
+        """The points that no other dominates in MACs and quality, the smallest first. Models that missed the gate are
+        excluded."""
         points, costs, qualities = self._comparable
         return tuple(points[i] for i in frontier(costs, qualities))
 
@@ -127,7 +132,7 @@ class Sweep:
         return points, costs, qualities
 
     def row(self, point: Point) -> dict[str, object]:
-        """A line of the CSV file; latencies are of the first batch size."""
+        """A row of the CSV file; latencies are of the first batch size."""
         now, old, close = point.cost, self.before, point.fidelity
         first = point.latency[0] if point.latency else None
         worst = close.worst if close else None
@@ -165,7 +170,7 @@ class Sweep:
         }
 
     def to_csv(self) -> str:
-        """A line for every point below the names of the columns; what was not measured is empty."""
+        """A header and a row for every point. Values that were not measured are empty."""
         sink = io.StringIO()
         rows = [self.row(point) for point in self.points]
         writer = csv.DictWriter(sink, list(rows[0]) if rows else ["keep"], lineterminator="\n")
@@ -174,7 +179,7 @@ class Sweep:
         return sink.getvalue()
 
     def to_json(self) -> str:
-        """The same and what is common to all points, as text that ends in a line break."""
+        """The rows of the CSV file and the values common to all points, as JSON text that ends in a line break."""
         table: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "version": self.version,

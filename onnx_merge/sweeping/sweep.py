@@ -1,4 +1,4 @@
-"""Many results of one model at falling sizes: what is found out about the model is found out once."""
+"""Run a sweep: analyse a model once, compress it to several sizes, and write the models and reports."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from onnx_merge.sweeping.result import Point, Sweep
 from passes.cost.cost import cost
 from passes.interface.runner import Progress, checking_graphs, silent
 
-TAKEN = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
-"""Options of a run that a sweep has no use for: it says itself how much goes, and writes its own reports."""
+REFUSED = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
+"""Options of a single run that a sweep refuses, because it chooses the sizes and writes its own reports."""
 
 
 def sweep(
@@ -48,23 +48,23 @@ def sweep(
     scheduler: str | None = SweepOptions.scheduler,
     **options: object,
 ) -> Sweep:
-    """Compress a model to several sizes, and write the models and how they compare to a folder.
+    """Compress a model to several sizes, and write the models and a comparison to a folder.
 
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    folder: where ``keep-0.30.onnx`` and so on, ``sweep.csv``, ``sweep.json`` and ``sweep.png`` go; made if need be.
-    start, stop, steps: shares of channels to keep, both ends included. Each is what ``keep`` is to `optimize`, which
-        gives the same model for it.
-    jobs: processes that make the models side by side; each has its share of the cores and of the memory limit, which
-        is for all of them together.
-    scheduler: address of a Dask scheduler whose workers make them instead.
-    options: see `Options`, but what says how much goes is taken.
+    folder: for ``keep-0.30.onnx`` and so on, ``sweep.csv``, ``sweep.json`` and ``sweep.png``; created if necessary.
+    start, stop, steps: shares of channels to keep, both ends included. For each, `optimize` with this ``keep`` gives
+        the same model.
+    jobs: processes that compress side by side. They share the cores and the memory limit, which is for all of them
+        together.
+    scheduler: address of a Dask scheduler whose workers compress instead.
+    options: see `Options`, except those that determine the size.
 
     Raises
     ------
-    UsageError, InputError: the options make no sense, or a file cannot be read.
-    NothingToDoError: no share gave a model that is as it should be.
+    UsageError, InputError: the options are invalid, or a file cannot be read.
+    NothingToDoError: no share gave an acceptable model.
     OnnxMergeError: a file cannot be written, or the cluster cannot be reached.
     """
     if "keep" in options:
@@ -78,7 +78,7 @@ def sweep(
 
 
 def no_success(found: Sweep) -> str:
-    """A line about a sweep of which nothing came."""
+    """The error message of a sweep without an acceptable model."""
     return f"none of {len(found.points)} shares gave a model: {found.points[-1].reason}"
 
 
@@ -93,10 +93,10 @@ def run(
     argv: Sequence[str] = (),
     protected: Sequence[Path] = (),
 ) -> Sweep:
-    """`sweep` for callers that show progress; where nothing came of it, that is in the points.
+    """`sweep` for callers that show progress. If no share gave a model, this is reported in the points, not raised.
 
-    ``keeps``: see `onnx_merge.sweeping.files.shares`; ``where`` the candidates are made is entered before the work
-    begins; ``argv`` and ``protected``: see `onnx_merge.compression.optimize.run`.
+    For ``keeps`` see `onnx_merge.sweeping.files.shares`. The executor ``where`` is entered before the work begins. For
+    ``argv`` and ``protected`` see `onnx_merge.compression.optimize.run`.
     """
     with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         return _run(model, folder, options, keeps, where, progress, argv, protected)
@@ -112,10 +112,10 @@ def _run(
     argv: Sequence[str],
     protected: Sequence[Path],
 ) -> Sweep:
-    for name in TAKEN:
+    for name in REFUSED:
         if getattr(options, name):
             raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
-    # Whoever asks for several sizes wants to see where they go bad: that is marked, and no reason to reject one.
+    # The default gate is off: a sweep is meant to show where quality drops, so such models are marked, not rejected.
     options = replace(options, keep=min(keeps), gate=False)
     files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
     files.check()
@@ -129,8 +129,9 @@ def _run(
             files.check(source.files)
             source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
         with stages("prepare"):
-            share = max(1, options.memory_limit // executor.processes)  # the limit is for all of them together
-            untimed = replace(options, benchmark=None, memory_limit=share)  # timed at the end, when nothing else runs
+            share = max(1, options.memory_limit // executor.processes)  # the limit is shared by all processes
+            # Latency is measured at the end, when no other process computes.
+            untimed = replace(options, benchmark=None, memory_limit=share)
             comparison = Comparison(source.model, untimed, provider)
             analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)
@@ -174,7 +175,7 @@ def _shown(results: Iterator[CandidateResult], progress: Progress, count: int) -
 
 
 def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[str, ...]]:
-    """Write a candidate's model, and say what is known of it, with notes."""
+    """Write a candidate's model. Returns its point, and notes for the user."""
     keep, verdict = result.candidate.keep, result.verdict
     if verdict is None or result.model is None:
         return Point(keep, "failed", result.reason, seconds=result.seconds), ()

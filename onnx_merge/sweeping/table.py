@@ -1,4 +1,4 @@
-"""A sweep as text for people: a line for each share kept, and the knee."""
+"""Format a sweep as text: a row for each share, and the knee."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TITLES: dict[Metric, str] = {
     "nsr": "noise/signal",
 }
 KNEE = "<- knee"
-WIDE = 24
-"""Of a metric's name, at most."""
+MAX_NAME_WIDTH = 24
+"""Maximum width of a metric's name."""
 
 
 def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
-    """The table as ``stream`` can show it; see `onnx_merge.report.console.printed`."""
+    """The table in the encoding of ``stream``; see `onnx_merge.report.console.printed`."""
     return printed(_parts(sweep, WHOLE if verbose else screen_width(stream)), stream, verbose)
 
 
@@ -86,11 +86,11 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
 
 def _title(sweep: Sweep, metric: Metric) -> str:
     found = sweep.measured
-    return shortened(found.name, WIDE) if metric == "metric" and found else TITLES[metric]
+    return shortened(found.name, MAX_NAME_WIDTH) if metric == "metric" and found else TITLES[metric]
 
 
 def quality_text(metric: Metric, value: float | None) -> str:
-    """A quality as people read it."""
+    """A quality, formatted."""
     if value is None:
         return "-"
     if metric == "metric":

@@ -136,8 +136,8 @@ def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
     path = file_of(rows(200, 1, 8, 8), tmp_path)
     comparison = Comparison(model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU)
     measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
-    (further,) = comparison.further(comparison.calibration())
-    feeds, what = further()
+    (load_more,) = comparison.more_samples(comparison.calibration())
+    feeds, what = load_more()
     assert what == "80 of the samples served" and len(measured) == 16
     assert not measured & {row.tobytes() for row in feeds["x"]}
 
@@ -191,8 +191,8 @@ def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monk
     options = Options.make({"keep": 0.5, "calib": path, "labels": tmp_path / "l.npz"})
     comparison = Comparison(model(1, 8, 8, hidden=96), options, CPU)
     measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
-    (further,) = comparison.further(comparison.calibration())
-    assert not measured & {row.tobytes() for row in further()[0]["x"]} and len(measured) > 100
+    (load_more,) = comparison.more_samples(comparison.calibration())
+    assert not measured & {row.tobytes() for row in load_more()[0]["x"]} and len(measured) > 100
 
 
 class TestLabels:

@@ -7,7 +7,7 @@ from onnx.numpy_helper import from_array
 
 from onnx_merge import optimize
 from onnx_merge.calibration.load import Calibration
-from onnx_merge.calibration.more_samples import more_given, more_made
+from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.runtime.session import CPU, TensorInfo
@@ -30,7 +30,7 @@ def images(*shape):
 
 
 def given(found, info, load=None):
-    (make,) = more_given(found, info, load)
+    (make,) = more_user_samples(found, info, load)
     return make()
 
 
@@ -45,7 +45,7 @@ def test_each_image_stands_beside_its_mirror_image(shape, wide):
 
 
 def test_what_is_no_image_has_no_mirror_image():
-    assert more_given(Calibration({"x": images(5, 4)}, "", True), [TensorInfo("x", F32, ("N", 4))], None) == []
+    assert more_user_samples(Calibration({"x": images(5, 4)}, "", True), [TensorInfo("x", F32, ("N", 4))], None) == []
 
 
 def test_more_of_the_users_come_before_mirror_images():
@@ -62,7 +62,7 @@ def test_more_of_the_users_come_before_mirror_images():
 
 
 def test_made_up_ones_differ_from_those_before():
-    makers = more_made(
+    makers = more_synthetic_samples(
         Calibration({"x": images(3, 4), "k": np.float32(2)}, "", False),
         lambda seed: Calibration({"x": np.full((3, 4), seed, np.float32), "k": np.float32(9)}, "", False),
     )
@@ -75,7 +75,7 @@ def test_made_up_ones_differ_from_those_before():
 @pytest.mark.parametrize(("options", "ways"), [({}, 2), ({"calib_samples": 64}, 0), ({"calib": images(9, 1, 8, 8)}, 1)])
 def test_as_many_as_asked_for(options, ways):
     comparison = Comparison(model(), Options.make({"keep": 0.5, **options}), CPU)
-    assert len(comparison.further(comparison.calibration())) == ways
+    assert len(comparison.more_samples(comparison.calibration())) == ways
 
 
 def test_a_run_says_so_and_gives_the_same_again(tmp_path):

@@ -5,7 +5,7 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import UsageError
-from onnx_merge.inputs.assignments import LIMIT, Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.assignments import MAX_RUNS, Assignments, find_assignments, require, sample_sizes
 from onnx_merge.runtime.session import Session
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -18,7 +18,7 @@ def model(body):
 def search(body, **kwargs):
     m = model(body)
     result = find_assignments(Session(m), model=m, **kwargs)
-    assert result.found and result.tried <= LIMIT, result
+    assert result.found and result.tried <= MAX_RUNS, result
     assert find_assignments(Session(m), model=m, **kwargs) == result
     return result
 

@@ -81,7 +81,7 @@ def test_a_turn_is_some_runs_of_which_the_first_does_not_count():
     assert log == ("|AAAA|BBBB|BBBB|AAAA" * 3)[: 5 * 10]
     assert rounds == [((2.0**-7,) * 3, (2.0**-6,) * 3)] * 5
     rounds, _ = measured(Machine(), {"A": 2.0**-12}, seconds=9)
-    assert len(rounds[0][0]) == interleaved_timing.TURN_RUNS
+    assert len(rounds[0][0]) == interleaved_timing.BURST_RUNS
     slow = iter([0.25] * WARM_UP + [0.5, 0.25, 0.25] * 5)
     rounds, _ = measured(Machine(), {"A": slow}, seconds=9, max_rounds=5)
     assert rounds[0] == ((0.5,),)  # of long runs, each counts
