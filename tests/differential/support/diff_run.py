@@ -57,8 +57,8 @@ def watched():
     """The results of `Compressor.compress` while this is open."""
     found, original = [], Compressor.compress
 
-    def compress(self, settings):
-        found.append(original(self, settings))
+    def compress(self, settings, *outer):
+        found.append(original(self, settings, *outer))
         return found[-1]
 
     Compressor.compress = compress
