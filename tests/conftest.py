@@ -1,4 +1,4 @@
-"""Assertions in helpers explain themselves wherever the helpers are imported first."""
+"""Registers helper modules for pytest's assertion rewriting, wherever they are imported first."""
 
 import pytest
 
