@@ -1,11 +1,11 @@
-"""Accuracy that each method keeps, over the multiply-adds that it leaves.
+"""Accuracy of each method over the multiply-adds that it leaves.
 
     python benchmarks/accuracy.py MODEL.onnx --labels TEST.npz [--keep 0.8 0.6 0.4] [--calib SAMPLES] [--only REGEX]
                                   [--plot OUT.png] [--json OUT.json] [options of onnx-merge]
 
-TEST.npz holds the model's input under its name, ready to feed, and `labels`. Options after these (`--no-coupled`,
-`--exclude REGEX`, ...) go to every run of ours. One line a result: method, keep, parameters and multiply-adds left,
-accuracy, seconds.
+TEST.npz holds the model's input under its name, ready to feed, and `labels`. Further options (`--no-coupled`,
+`--exclude REGEX`, ...) go to every run of onnx-merge. One line a result: method, keep, parameters and multiply-adds
+left, accuracy, seconds.
 
 prune               the l1 criterion alone
 merge               Neuron Merging: l1, removed channels go to the most similar kept one
@@ -15,12 +15,12 @@ ridge Z             GRAIL's step: on the original's activations, ridge from the 
 uniform synthetic   reconstruction without data, every group keeping the same share
 auto synthetic      the default: as many multiply-adds, spread over the groups
 uniform real        as uniform synthetic, with the samples of --calib
-auto real           as auto synthetic, with them
+auto real           as auto synthetic, with the samples of --calib
 onnxsim             simplify, then apply_structured_pruning, at the least sparsity with no more multiply-adds than
                     `prune`
 onnxsim + tune      and apply_pruning_finetune on the same samples
 
-`ridge Z` and `onnxsim + tune` see the samples of --calib, synthetic ones without it. The peer is left out where it is
+`ridge Z` and `onnxsim + tune` see the samples of --calib, or synthetic ones without it. onnxsim is left out if it is
 not installed.
 """
 

@@ -1,4 +1,4 @@
-"""How much of each model is found and removed, whether the result is right, and what is left whole and why.
+"""Coverage of a folder of models: how much is removed, whether the result is right, and what stays and why.
 
     python benchmarks/coverage.py FOLDER_OR_FILES... [--keep 0.6] [--only REGEX] [--json OUT.json] [--reasons 3]
                                   [--no-peer] [--peer-simplify] [--peer-timeout 120]
@@ -8,28 +8,26 @@ Every channel group keeps ceil(keep x C) channels (method merge, criterion l1, c
 valid      passes onnx.checker with full_check (without it, where the original fails it too), loads and runs in
            onnxruntime on the CPU, and its outputs have the shapes of the original's and are finite where those are.
 float32    distance from the unshrunk twin (see `passes.surgery.apply_plan`): max|a - b| / max|b| over each output, the
-           largest, on
-           random inputs, where a are the result's values and b the twin's. Exact is 1e-4 or less. Where the twin is
-           within 1e-2 of the original (a head of zeros, layer scales of 1e-6), nothing could be seen: then all is done
-           again on the model with random values for weights that are all equal, and a line says so.
+           largest, on random inputs; a are the result's values, b the twin's. Exact is 1e-4 or less. If the twin is
+           within 1e-2 of the original (a head of zeros, layer scales of 1e-6), the comparison shows nothing. Then it is
+           repeated on the model with random values for weights that are all equal, and a line says so.
 float64    the same with both models in float64, where float32 is over 1e-4; exact if this is 1e-4 or less.
-groups     channel groups found / shrunk / frozen. Some may be neither: too small to lose a channel at this share.
+groups     channel groups found / shrunk / frozen. A group too small to lose a channel at this share is neither.
 params,    parameters and multiply-adds left, as `passes.cost.cost` counts them, after / before; before is the
 MACs       canonicalised original, for us and for the peer.
 plan s     seconds of axis inference and planning, stages "infer" and "plan" of `passes.pipeline`.
-rest s     seconds of its other stages: normalising with shape inference, folding, surgery. Loading and checks are in
-           neither. The first model pays for loading compiled code.
+rest s     seconds of its other stages: canonicalisation with shape inference, folding, surgery. Neither column has
+           loading and checks. The first model's times include loading compiled code.
 
-Under the row stand the reasons for what is frozen, the most costly first, groups of one reason together, names of nodes
-left out. The cost is the share of the parameters (BatchNormalization folded) that stands on the frozen groups' axes:
-what the weights would lose if all channels of these groups went (see `passes.cost.footprint.Holdings`); of a weight
-behind a concat, the part for these channels. A weight between groups that are frozen for two reasons counts under both,
-so that shares do not add up.
+Below the row are the reasons for frozen groups, the most costly first. Groups with the same reason are taken together,
+and names of nodes are left out. The cost is the share of the parameters (BatchNormalization folded) that would go if
+all channels of these groups went (see `passes.cost.footprint.Holdings`). For a weight behind a concat, it is the part
+for these channels. A weight between groups that are frozen for two reasons counts under both, so shares do not add up.
 
 The peer is `onnxsim.apply_structured_pruning(model, sparsity=1 - keep)`, in a process of its own; with --peer-simplify
 on what `onnxsim.simplify` makes of the model, which finds the patterns that the pruning looks for. Its columns are the
-same (seconds: the calls alone, without loading and saving); "untouched" if it took nothing away, "invalid" if it is not
-valid as above, "timeout", "crash". In the medians, what is untouched counts as 1, and what is not valid is left out.
+same (seconds: the calls alone, without loading and saving). "untouched": nothing was removed. "invalid": not valid as
+above. Others: "timeout", "crash". In the medians an untouched model counts as 1, and an invalid one is left out.
 
 Exit code 0 if every model is valid and exact, else 1. A file that cannot be read, or whose model does not run in
 onnxruntime, fails with a line that says so.

@@ -1,4 +1,4 @@
-"""Whether results are right at every size: models whose batch, height, width and length are left open.
+"""Correctness of results at every size of dynamic dimensions: batch, height, width and length.
 
     python benchmarks/dynamic_sizes.py FOLDER_OR_FILES... [--keep 0.5] [--only REGEX]
 
@@ -6,7 +6,7 @@ The first axis of every input is declared dynamic, and so are the two axes of an
 where the model runs at other sizes of them than its own (an export that wrote a size into a Reshape does not). Every
 channel group keeps ceil(keep x C) channels (method merge). One row a model:
 
-sizes      at which original, result and unshrunk twin were run: odd, unequal, small.
+sizes      at which the original, the result and the unshrunk twin were run: odd, unequal and small ones.
 shrunk     channel groups that lost channels, of how many.
 error      distance of the result from the twin (see `passes.surgery.apply_plan`): max|a - b| / max|b|, the largest over
            outputs and sizes.

@@ -1,4 +1,4 @@
-"""Whether a model is sound and computes what another one does, for `coverage.py`.
+"""Checks for `coverage.py`: is a model valid, and does it compute what another one does?
 
 `relative_error` is max|a - b| / max|b| over each output, the largest over the outputs; b are the values to be met.
 Where float32 rounds too coarsely to tell, `float64_error` computes both models in float64.

@@ -1,4 +1,4 @@
-"""How much faster models get: share of the multiply-adds left against share of the latency left.
+"""Speed-up of models: share of the multiply-adds left against share of the latency left.
 
     python benchmarks/latency.py FOLDER_OR_FILES... [--targets 0.7,0.5] [--keeps 0.6] [--only REGEX] [--method prune]
                                  [--calib none] [--threads N] [--batch 1] [--seconds 10] [--provider auto]
@@ -6,8 +6,8 @@
 
 Each model is shrunk to each share of its multiply-adds (`--targets`) or of every group's channels (`--keeps`), once
 with widths aligned to the blocks of the provider's kernels and once with any widths (``align`` "auto" and 1). The
-original and both results run in turns in one process (`onnx_merge.latency.measure`). The default method looks at no
-sample: the latency does not depend on what the weights are, and those of the models may be random.
+original and both results run in turns in one process (`onnx_merge.latency.measure`). The default method needs no
+samples: latency does not depend on the values of the weights, so models may have random ones.
 
 MACs      multiply-adds left, as `passes.cost.cost` counts them, after / before; of the aligned result.
 ms        median latency of the original.

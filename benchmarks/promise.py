@@ -1,18 +1,18 @@
-"""How often a promise is broken, what it costs, and how near what is reported comes to what there is.
+"""How often is a promise broken, what does it cost, and how accurate is the reported share of changed classes?
 
     python benchmarks/promise.py MODEL.onnx --labels TEST.npz --calib SAMPLES --folder FOLDER
                                  [--keeps 0.9 0.8] [--held 512 2048] [--splits 500] [--max-drop 1] [--confidence P]
 
-TEST.npz holds the model's input under its name, ready to feed, and `labels`; --calib, of which nothing is in TEST.npz,
-is what layers are fitted to. Each size is compressed once (FOLDER/keep-0.90.onnx and its report beside it), and the
-classes that it gives are kept (FOLDER/keep-0.90.npy): whatever is there already is not made again.
+TEST.npz holds the model's input under its name, ready to feed, and `labels`. Layers are fitted to the samples of
+--calib, none of which may be in TEST.npz. Each size is compressed once (FOLDER/keep-0.90.onnx, with its report beside
+it), and its predicted classes are saved (FOLDER/keep-0.90.npy). Files that exist are not made again.
 
-First a line a size: what its report says of classes that change, with the interval of Clopper and Pearson at 0.95, and
-what share changes on all of TEST.npz.
+First table, one line a size: the reported share of changed classes with its Clopper-Pearson interval at 0.95, and the
+share on all of TEST.npz.
 
-Then, for accuracy and for agreement, random subsets of TEST.npz are held out, again and again, and a size is chosen on
-each: the smallest that is promised, and for comparison the smallest whose drop on the subset is small enough. A choice
-is broken where it loses more on all of TEST.npz.
+Second table, for accuracy and for agreement: random subsets of TEST.npz are held out repeatedly, and a size is chosen
+on each: the smallest that is promised, and for comparison the smallest whose drop on the subset is small enough. A
+choice is broken if it loses more on all of TEST.npz.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What a reconstruction costs: time in onnxruntime by purpose, in forward passes of the original, and the rest.
+"""Cost of a reconstruction: time in onnxruntime by purpose, in forward passes of the original, and other time.
 
     python benchmarks/reconstruction_cost.py MODEL.onnx [--keep 0.5] [--calib FILE] [--calib-samples N] [--exclude RE]
 
 Every group keeps the same share, residual streams stay whole. A forward pass is one of the original over the same
-samples, in the same batches. The rows: the original and the compressed model, run piece by piece; second moments of
-what layers read and are to give; the layers of units, run forth and back (these are the solver's steps); whole models,
-as checks run them. Loading counts. The memory is the process's peak.
+samples, in the same batches. The rows: the original and the compressed model, run segment by segment; second moments of
+the inputs and targets of layers; forward and backward passes of layer pairs (the solver's steps); whole models, as
+checks run them. Loading sessions is included. The memory is the process's peak.
 """
 
 from __future__ import annotations

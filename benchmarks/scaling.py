@@ -3,7 +3,7 @@
     python benchmarks/scaling.py [NODES...]
 
 The model is a chain of gated residual blocks whose sizes are computed in the graph: ten nodes a block, one coupled
-group over all of them and one inside each. Linear growth shows as the same microseconds a node in every row.
+group over all of them and one inside each. With linear growth, every row has the same microseconds per node.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """F1 of a detector's boxes, as a metric: `onnx-merge IN OUT --metric examples/detection_f1.py:f1 ...`.
 
-The boxes that a model finds are compared with labelled ones, or, where there are none, with those that the original
-finds. Two boxes match if their classes are the same and they overlap by more than half.
+The model's boxes are compared with labelled ones, or, without labels, with those of the original. Two boxes match if
+their classes are the same and they overlap by more than half.
 
 Labels are boxes (N, M, 5) in the units of the model's boxes: x1, y1, x2, y2, class. Where a sample has fewer than M,
 its other rows have the class -1.
 
-For another detector, change `decode`, and the two thresholds to those that it is used with.
+For another detector, change `decode`, and set the two thresholds to those of its deployment.
 """
 
 from __future__ import annotations

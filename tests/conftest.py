@@ -1,4 +1,4 @@
-"""Assertions in helpers explain themselves wherever helpers are imported first; passes have their graphs checked."""
+"""Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Cards dealt to seeds: in a row of seeds each card comes up equally often, and one seed says what it gets."""
+"""Deals features to seeds: in a row of seeds each feature comes up equally often, and a seed has its own features."""
 
 import random
 from functools import cache

@@ -1,4 +1,4 @@
-"""All that is done with one seed."""
+"""Runs all checks on the graph of one seed."""
 
 from dataclasses import dataclass
 

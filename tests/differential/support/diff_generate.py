@@ -1,4 +1,4 @@
-"""One integer -> one graph with the sizes at which it runs."""
+"""Generates a graph from one integer, and the sizes at which it runs."""
 
 import random
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Growers of ops that hold the axis fast on which they work: here that is never the axis of the channels."""
+"""Growers of ops with a fixed axis to work on; here that is never the axis of the channels."""
 
 from math import prod
 

@@ -1,4 +1,4 @@
-"""Makes a graph that shows a fault smaller, as long as it shows the fault, and prints it as ONNX text."""
+"""Reduces a graph that shows a fault as long as it still shows it, and prints it as ONNX text."""
 
 import time
 from dataclasses import replace

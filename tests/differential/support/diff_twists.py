@@ -1,4 +1,4 @@
-"""Changes of a grown model into forms that files have: functions, shared biases, odd names, other kinds of weights."""
+"""Rewrites a generated model in forms found in files: functions, shared biases, odd names, other kinds of weights."""
 
 import random
 

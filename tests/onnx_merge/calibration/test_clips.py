@@ -1,4 +1,4 @@
-"""Batches that are dynamic, but of clips: a multiple of 8 frames, or of 6."""
+"""Batches that are dynamic, but hold whole clips: a multiple of 8 frames, or of 6."""
 
 import numpy as np
 import onnx.parser

@@ -1,4 +1,4 @@
-"""Samples that outputs are measured on, and nothing is fitted to: whatever they hold, the result is the same model."""
+"""Held-out samples: nothing is fitted to them, so the result is the same model whatever they hold."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Samples to calibrate on: every kind of source, the same ones every time, and what is said where they do not fit."""
+"""Calibration samples: every kind of source, reproducible choice, and error messages for samples that do not fit."""
 
 import importlib
 import pickle

@@ -1,4 +1,4 @@
-"""Which samples are kept apart: how many, which, and the same ones every time."""
+"""The split into fitted and held-out samples: how many, which, and reproducibly."""
 
 import numpy as np
 import pytest

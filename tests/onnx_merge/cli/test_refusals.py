@@ -1,4 +1,4 @@
-"""What cannot be verified is not done, but for those who ask for it."""
+"""What cannot be verified is refused, unless the user asks for it."""
 
 import json
 

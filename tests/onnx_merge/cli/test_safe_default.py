@@ -1,4 +1,4 @@
-"""Where nobody says how much may go, what is safe is done, and which that is is said."""
+"""Without an option that says how much goes, the tool does what is safe, and says what it did."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The peak of a run stays under --memory-limit and what Python and the libraries take, whatever the model is like."""
+"""Peak memory of a run stays under --memory-limit plus the needs of Python and libraries, for many kinds of models."""
 
 import contextlib
 import importlib.util

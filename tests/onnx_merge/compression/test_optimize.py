@@ -1,4 +1,4 @@
-"""From Python: the whole way of a model, with what is written, what is not, and what is told."""
+"""`optimize` from Python: results, files written, files not written, and messages."""
 
 import dataclasses
 import errno

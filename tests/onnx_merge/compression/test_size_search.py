@@ -1,4 +1,4 @@
-"""The size at which a limit is just kept: by made-up measures, and by what a trained model loses."""
+"""The search for the smallest size within a limit: on synthetic measures, and on the loss of a trained model."""
 
 from pathlib import Path
 

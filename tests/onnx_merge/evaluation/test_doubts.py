@@ -1,4 +1,4 @@
-"""What samples leave unknown is said where the numbers are read."""
+"""Warnings about what the samples leave unknown."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""What samples show of a drop: by enumerating all that can happen, by numbers known beforehand, by simulation."""
+"""Statistical tests of a drop: against exhaustive enumeration, known values and simulation."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""What is measured of outputs of several kinds, as networks have them."""
+"""Comparison of outputs of several kinds: classes, boxes, maps and others."""
 
 import numpy as np
 import onnx.parser

@@ -1,4 +1,4 @@
-"""A drop that is promised of other samples: which size is taken, what is said of it, and what cannot be promised."""
+"""Promises about the drop on other samples: which size is chosen, what is reported, and what cannot be promised."""
 
 import io
 import json

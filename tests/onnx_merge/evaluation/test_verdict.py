@@ -1,4 +1,4 @@
-"""The word that follows from what the outputs lose."""
+"""The verdict that follows from the loss of the outputs."""
 
 from dataclasses import replace
 

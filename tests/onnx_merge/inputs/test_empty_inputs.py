@@ -1,4 +1,4 @@
-"""Inputs without axes and inputs that hold nothing: a run ends well, and says nothing untrue of them."""
+"""Inputs without axes and inputs of size 0: a run ends well, and reports nothing false about them."""
 
 import numpy as np
 import onnx

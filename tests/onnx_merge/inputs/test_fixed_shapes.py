@@ -1,4 +1,4 @@
-"""Shapes that the user gives: those to look at pin nothing, those to fix are declared in the result."""
+"""Shapes given by the user: --input-shape fixes nothing, --fix-shape is declared in the result."""
 
 import numpy as np
 import onnx

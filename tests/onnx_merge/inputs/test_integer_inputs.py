@@ -1,4 +1,4 @@
-"""What the nodes that read integers tell of their range, and that it is said where they tell nothing."""
+"""Ranges of integer inputs derived from the nodes that read them, and a note where there is none."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Inputs with a default, the whole way: they can still be given afterwards."""
+"""Inputs with a default value stay overridable through a whole run."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""The block of channels, from times that the tests make up."""
+"""The channel block, found from synthetic times."""
 
 from functools import partial
 

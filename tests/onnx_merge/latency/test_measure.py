@@ -1,4 +1,4 @@
-"""Latency side by side. No test looks at how long anything takes: the clock is one that the tests move."""
+"""Latency measured side by side, with a simulated clock: no test depends on real time."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""Sessions with one-line errors, and a search for CUDA that nobody hears."""
+"""Sessions with one-line errors, and a silent search for CUDA."""
 
 import subprocess
 import sys

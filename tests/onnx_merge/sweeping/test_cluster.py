@@ -1,4 +1,4 @@
-"""Sweeps on a Dask cluster whose processes are on this machine: the same models, whoever dies."""
+"""Sweeps on a local Dask cluster give the same models, even if workers die."""
 
 import contextlib
 import hashlib

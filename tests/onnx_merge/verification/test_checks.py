@@ -1,4 +1,4 @@
-"""What rounding and chance explain, and what they do not."""
+"""Limits of verification: what rounding and chance explain, and what they do not."""
 
 import numpy as np
 import pytest

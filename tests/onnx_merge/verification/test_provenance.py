@@ -1,4 +1,4 @@
-"""What a model says of itself in its metadata: what it was made from, how, and what was measured on what."""
+"""Metadata of a result: what it was made from, how, and what was measured on what."""
 
 import hashlib
 import json

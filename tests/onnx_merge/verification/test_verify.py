@@ -1,4 +1,4 @@
-"""A file keeps what it says of itself, which is measured again, or it does not."""
+"""`verify` measures a file again and accepts or rejects what its metadata state."""
 
 import contextlib
 import io

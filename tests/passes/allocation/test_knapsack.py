@@ -1,4 +1,4 @@
-"""A budget spread over groups, against all ways there are on small instances."""
+"""The budget spread over groups, against exhaustive search on small instances."""
 
 import itertools
 

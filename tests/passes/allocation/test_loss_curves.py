@@ -1,4 +1,4 @@
-"""Loss by width: through what was measured, never rising, nothing at full width; and its lower convex hull."""
+"""Loss as a function of width: interpolates measurements, never rises, is 0 at full width; its lower convex hull."""
 
 import itertools
 import math

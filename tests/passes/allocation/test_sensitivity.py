@@ -1,4 +1,4 @@
-"""What the outputs lose with one group cut: the same piece by piece as by whole runs of the cut model."""
+"""The loss of the outputs with one group cut: segment by segment it equals that of whole runs of the cut model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Weights that are no numbers keep the channels whole that they make and read, with the reason, and no others."""
+"""NaN and infinite weights freeze the channels that they make and read, with the reason, and no others."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What no group holds is named, and with what the groups hold it is all of the model."""
+"""Ungrouped layers are named; together with the groups they are the whole model."""
 
 import numpy as np
 import pytest

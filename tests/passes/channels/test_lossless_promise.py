@@ -1,4 +1,4 @@
-"""What a lossless compression removes is free on every input, and what is not mergeable says why."""
+"""Channels removed by a lossless compression are redundant on every input; others say why they cannot be merged."""
 
 import numpy as np
 import pytest

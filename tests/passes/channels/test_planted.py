@@ -1,4 +1,4 @@
-"""Planted copies merge losslessly: what was widened by scaled copies of channels gets its width and outputs back."""
+"""Planted scaled copies of channels merge losslessly: the model gets its width and its outputs back."""
 
 import numpy as np
 import pytest

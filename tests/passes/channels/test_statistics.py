@@ -1,4 +1,4 @@
-"""What samples show of channels rests on as many of them as are independent of each other."""
+"""Channel statistics are shrunk by the number of independent samples."""
 
 import numpy as np
 import pytest

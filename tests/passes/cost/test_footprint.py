@@ -1,4 +1,4 @@
-"""What a model costs at any widths: what the model cut to these widths costs, counted."""
+"""The cost at any widths equals the counted cost of the model cut to these widths."""
 
 import functools
 

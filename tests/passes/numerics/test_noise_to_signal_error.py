@@ -1,4 +1,4 @@
-"""How sure noise over signal is, from how the noise varies from sample to sample."""
+"""The standard error of noise over signal, from the variation of the noise between samples."""
 
 import numpy as np
 import pytest

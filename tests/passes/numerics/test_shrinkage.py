@@ -1,4 +1,4 @@
-"""Shrunk covariances: scikit-learn's formula, and what they foretell of fresh samples."""
+"""Shrunk covariances: scikit-learn's formula, and their prediction error on fresh samples."""
 
 import numpy as np
 import pytest

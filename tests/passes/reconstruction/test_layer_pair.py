@@ -1,4 +1,4 @@
-"""Which two layers make a unit, and what between them does not."""
+"""Which two layers are a pair, and which ops between them prevent that."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a unit's written models give, against finite differences of the same nodes in float64."""
+"""Values and gradients of a layer pair's ONNX models, against finite differences of the same nodes in float64."""
 
 from dataclasses import replace
 

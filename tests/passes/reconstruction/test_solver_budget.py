@@ -1,4 +1,4 @@
-"""On how many samples a unit is looked at."""
+"""The number of samples on which a layer pair is solved."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is held while layers are solved for: no more than was counted, and no more at once than is looked at."""
+"""Memory of the solver: no more than was counted, and no more at once than is in use."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""What a run over the samples gave the layers is kept for the solver, where there is room for it."""
+"""The layers' outputs in the original are kept for the solver if there is memory for them."""
 
 import pickle
 

@@ -1,4 +1,4 @@
-"""An attention in one node holds its scores within itself, and they are counted."""
+"""The attention scores inside a fused attention node are counted as memory."""
 
 import numpy as np
 import onnx

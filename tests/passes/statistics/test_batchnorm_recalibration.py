@@ -1,4 +1,4 @@
-"""Norms standardise by the samples whatever the type they compute in, and say so where they cannot."""
+"""BatchNormalization is recalibrated to the samples in every floating-point type, or a note says why not."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""Products of features with each other, computed in strips, are those of the whole."""
+"""Second moments computed in strips equal those computed at once."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Forms of ops on constants, over opsets and attributes: what folding is tried on."""
+"""Ops on constants over opsets and attributes: inputs for the tests of constant folding."""
 
 import numpy as np
 from netkit import ints

@@ -1,4 +1,4 @@
-"""Channels that a lossless compression can remove, planted into a network whose function they leave as it is."""
+"""Plants redundant channels into a network without changing its function."""
 
 import numpy as np
 from netkit import random_weight

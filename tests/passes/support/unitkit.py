@@ -1,4 +1,4 @@
-"""Nets of two layers with something between, the unit found in them, and the same nets in float64."""
+"""Networks with one layer pair, the pair found in them, and the same networks in float64."""
 
 import math
 from dataclasses import dataclass

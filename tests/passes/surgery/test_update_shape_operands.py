@@ -1,4 +1,4 @@
-"""Integers that the graph computes from sizes come out right when channels go, at every size."""
+"""Integers that the graph computes from sizes are right after channels are removed, at every size."""
 
 import onnx
 from netkit import check, difference, engine, ints, net, node_of, observer

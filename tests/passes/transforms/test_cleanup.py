@@ -1,4 +1,4 @@
-"""What nothing reads goes; shapes are recorded as they are."""
+"""Unread nodes and constants are removed; recorded shapes are updated."""
 
 import onnx
 from netkit import net

@@ -1,4 +1,4 @@
-"""Small constants that several nodes read tie nothing: each reader has its own, and equal ones are one again after."""
+"""Small constants read by several nodes are copied per reader and so tie nothing; equal ones are merged at the end."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a random network grows in: the tensors that may be read, lines of ONNX text, weights."""
+"""The state of a growing random network: readable tensors, lines of ONNX text, weights."""
 
 from dataclasses import dataclass, replace
 

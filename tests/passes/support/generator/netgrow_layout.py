@@ -1,4 +1,4 @@
-"""Growers of ops that move numbers about."""
+"""Growers of ops that rearrange elements."""
 
 from math import prod
 
