@@ -1,4 +1,4 @@
-"""Is the result a sound model with the original's interface, that runs wherever the original does?"""
+"""Checks that the result is a valid model with the original's interface and runs wherever the original runs."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def check_structure(
     base_dir: Path | None = None,
     session: Session | None = None,
 ) -> list[str]:
-    """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` does.
+    """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` runs.
 
-    At every assignment it must give outputs of the original's types and shapes, finite where the original's are. What
-    the original itself does not achieve is not asked of the result. ``assignments``: sizes at which the original runs;
-    by default they are looked for, with ``sizes`` as in `find_assignments`. ``base_dir`` is the folder of tensors that
-    either model left external; ``session``: the original, if it is loaded.
+    At every assignment its outputs must have the original's types and shapes and be finite where the original's are. If
+    the original itself fails a check, the result need not pass it. ``assignments``: input sizes at which the original
+    runs; by default they are searched for, with ``sizes`` as in `find_assignments`. ``base_dir``: folder of the
+    external tensors of either model. ``session``: the original, if it is loaded already.
 
     Returns
     -------
-    What could not be checked, and why: a line each, none if all could.
+    What could not be checked, and why: one line each, empty if everything was checked.
 
     Raises
     ------
-    StructureError: the result is unsound; the message says how.
+    StructureError: the result is invalid; the message says how.
     UsageError: ``sizes`` do not fit the model.
     """
     with _portable(result, base_dir) as source:
@@ -77,7 +77,7 @@ def check_structure(
 
 @contextlib.contextmanager
 def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes | str]:
-    """The model's bytes, or the path of a temporary file where it is too large."""
+    """Yield the model's bytes, or the path of a temporary file if the model is too large to serialise."""
     if not needs_external_data(model):
         yield model.SerializeToString()
         return
@@ -86,7 +86,7 @@ def _portable(model: onnx.ModelProto, base_dir: Path | None) -> Iterator[bytes |
 
 
 def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
-    """`onnx.checker` with strict shape inference; without it, where the original does not pass that either."""
+    """Run `onnx.checker` with strict shape inference, or without it if the original fails strict inference too."""
     try:
         check_valid(source)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -130,7 +130,7 @@ def _check_runs(
 
 
 def place(assignment: Assignment) -> str:
-    """An assignment for people: ``x:1,3,48,320``."""
+    """Format an assignment for messages: ``x:1,3,48,320``."""
     shapes = [f"{name}:{','.join(map(str, shape))}" for name, shape in assignment.items() if shape]
     return " ".join(shapes) or "the only size"
 
@@ -146,8 +146,8 @@ def _check_output(
 ) -> list[str]:
     """Compare an output's type, shape and finiteness.
 
-    ``loose``: its sizes may depend on values, as the number of detections does. Then only those count that are declared
-    as a number or as the size of an input, where the original keeps to its declaration.
+    ``loose``: its sizes may depend on values, as a number of detections does. Then only those dims are compared that
+    are declared as a number or as the size of an input, and only where the original follows its declaration.
     """
     notes: list[str] = []
     if expected.dtype != actual.dtype:
@@ -171,5 +171,5 @@ def _check_output(
 
 
 def is_float(array: Array) -> bool:
-    """Whether it holds floating-point numbers, those of ml_dtypes included."""
+    """Whether ``array`` holds floating-point numbers, including the types of ml_dtypes."""
     return array.dtype.kind == "f" or array.dtype == BFLOAT16

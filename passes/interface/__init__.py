@@ -1,1 +1,1 @@
-"""What the passes are handed and what they raise: the engine that runs models, and errors."""
+"""The interface of the passes to their callers: the engine that runs models, and errors."""
