@@ -1,4 +1,4 @@
-"""Where it shows what samples bring about inside a model: see `onnx_merge.evaluation.layer_activity`."""
+"""Selects the tensors of a model whose activity is examined: see `onnx_merge.evaluation.layer_activity`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ SWITCHES = {
     *("Relu", "PRelu", "LeakyRelu", "Elu", "Celu", "Selu", "ThresholdedRelu", "HardSwish", "Gelu", "Mish", "Swish"),
 }
 GATES = {"Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
-"""With their ends."""
+"""Gate op -> the two values at which it saturates."""
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Attention", "Einsum"}
 SUMS = {"Conv", "ConvTranspose", "Gemm", "BatchNormalization"}
-"""A Clip behind one of them is a ReLU6; behind others it may be a part of a HardSwish, which is open nearly always."""
+"""Ops after which a Clip is a ReLU6. After others it may be part of a HardSwish, which is nearly always open."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationUnit:
-    """``tensor``: what is looked at; ``kind``: switch, gate or norm."""
+    """``tensor``: the tensor to examine. ``kind``: switch, gate or norm."""
 
     node: onnx.NodeProto
     tensor: str
@@ -26,12 +26,12 @@ class ActivationUnit:
 
     @property
     def name(self) -> str:
-        """As messages have it."""
+        """The unit's name in messages."""
         return self.node.name or self.node.output[0]
 
 
 def units(model: onnx.ModelProto) -> list[ActivationUnit]:
-    """Activations before a layer with weights, and BatchNormalizations, in the order of the graph."""
+    """Return the activations before a layer with weights, and the BatchNormalizations, in graph order."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
