@@ -36,7 +36,7 @@ def units(model: onnx.ModelProto) -> list[ActivationUnit]:
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    inner: set[str] = set()  # tensors before a layer with weights
+    inner: set[str] = set()  # tensors from which a layer with weights can be reached
     for node in reversed(model.graph.node):
         if node.op_type in WEIGHTED or any(name in inner for name in node.output):
             inner.update(name for name in node.input if name)

@@ -110,8 +110,8 @@ class OutputMeter:
         noise, classes = self._noise.result(), self._classes
         found = classes.result() if classes is not None else None
         if classes is not None and found is not None and classes.kind == "logits":
-            # (N, C) numbers that are not class scores: features, quantities of different scales, or always in one
-            order.alike = classes.peaked() and noise.scales <= 1
+            # (N, C) numbers that are not class scores: features, quantities of different scales, or a constant order.
+            alike = classes.peaked() and noise.scales <= 1
             found = found if alike and found.reason is None else None
         if classes is None or found is None or classes.kind == "maps":
             spared = classes is not None and found is not None and classes.peaked() and found.changed <= CHANGED
