@@ -199,6 +199,6 @@ def _message(
     worst = max(moved, key=lambda name: moved[name])
     first = first_moved(original, result, draw.feeds, provider, draw.scale > 1)
     tensor, node, off = first or (worst, "", moved[worst])
-    told = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
+    location = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
     where = f"(output {worst!r}: {moved[worst]:.1e}) at {draw}"
-    return f"the result does not compute what the original does: {told} {where}; --exclude leaves layers whole"
+    return f"the result does not compute what the original does: {location} {where}; --exclude leaves layers whole"

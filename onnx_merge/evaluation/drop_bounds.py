@@ -182,18 +182,18 @@ def samples_needed(found: Loss, limit: float, alpha: float) -> int | None:
     return math.ceil(count)
 
 
-def fewest(nothing: Loss, limit: float, alpha: float) -> int:
+def fewest(no_loss: Loss, limit: float, alpha: float) -> int:
     """Return how many samples are needed to show that ``limit`` is kept if no sample loses anything.
 
-    ``nothing``: a loss of zero. For accuracy and agreement the number is ln(alpha) / ln(1 - limit / 100): 299 for one
+    ``no_loss``: a loss of zero. For accuracy and agreement the number is ln(alpha) / ln(1 - limit / 100): 299 for one
     point at confidence 0.95.
     """
     few, many = 0, 1
-    while not nothing.of(many).kept(limit, alpha):
+    while not no_loss.of(many).kept(limit, alpha):
         few, many = many, 2 * many
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if nothing.of(middle).kept(limit, alpha) else (middle, many)
+        few, many = (few, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, many)
     return many
 
 

@@ -147,9 +147,9 @@ def _gains_needed(wealth: float, samples: int, drop: float) -> NDArray[np.int64]
     low, high = np.full(len(losses), -1), samples - losses  # too few, enough
     while (high - low > 1).any():
         middle = np.maximum((low + high) // 2, 0)
-        enough = _log_wealth(losses, middle, samples, drop) >= wealth
+        sufficient = _log_wealth(losses, middle, samples, drop) >= wealth
         inside = high - low > 1
-        low, high = np.where(inside & ~enough, middle, low), np.where(inside & enough, middle, high)
+        low, high = np.where(inside & ~sufficient, middle, low), np.where(inside & sufficient, middle, high)
     return high
 
 

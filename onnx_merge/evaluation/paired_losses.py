@@ -27,12 +27,12 @@ MEAN = 1e-6
 class Paired:
     """A measure of loss by sample.
 
-    ``measure``: accuracy, agreement, or the name of a metric. ``nothing``: a loss of zero on all samples. ``lost``:
+    ``measure``: accuracy, agreement, or the name of a metric. ``no_loss``: a loss of zero on all samples. ``lost``:
     result -> its loss.
     """
 
     measure: str
-    nothing: Loss
+    no_loss: Loss
     lost: Callable[[Session], Loss]
 
 

@@ -10,7 +10,7 @@ SEQUENCES = {"SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceEr
 SHAPELESS = SEQUENCES | {"Optional", "ZipMap", "If", "Loop", "Scan", "SequenceAt"}
 
 
-def telling_shapes(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+def with_shape_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     """Return a copy of ``model`` whose only outputs are the shapes of the tensors ``names``, named by `shape_name`."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -23,4 +23,4 @@ def telling_shapes(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 def shape_name(name: str) -> str:
     """Return the name of the output that holds the shape of tensor ``name``."""
-    return f"{name}.shape.told"
+    return f"{name}.shape.probe"
