@@ -1,4 +1,4 @@
-"""Command-line arguments: parsers made from the definitions of options, and options apart from file names."""
+"""Builds argument parsers from the definitions of options, and separates options from file names."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from onnx_merge.errors import UsageError
 
 PROG = "onnx-merge"
 OPTIONS = options_of(Options)
-"""Of a compression, in the order of `--help`."""
+"""Sections of the options of a compression, in the order of `--help`."""
 CONFIG = options_of(ConfigOptions)
 Found = TypeVar("Found")
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises instead of printing the usage and leaving. ``help_position``: column of the help texts, at most."""
+    """A parser that raises errors instead of printing the usage and exiting. ``help_position``: column of the help
+    texts, at most."""
 
     def __init__(
         self,
@@ -43,15 +44,18 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Say in one line what is wrong with the arguments."""
+        """Raise an error of one line that says what is wrong with the arguments."""
         raise UsageError(re.sub(r"^argument (-\w/)?(\S+): ", r"\2: ", message) + "; see --help")
 
 
 def add_groups(
     parser: Parser, options: Sequence[Option], titles: Mapping[str, str] | None = None
 ) -> argparse._ArgumentGroup:
-    """Add ``options`` in the sections that their definitions name. The last section also gets ``--help``, and is
-    returned. ``titles``: section in the definition -> section of this command, where they differ."""
+    """Add ``options`` in the sections that their definitions name.
+
+    The last section also gets ``--help`` and is returned. ``titles``: section in the definition -> section of this
+    command, where they differ.
+    """
     others = titles or {}
     of_commands = dict.fromkeys(option.group for option in options if option.group not in GROUPS)
     for name in (*of_commands, *GROUPS):
@@ -65,8 +69,11 @@ def add_groups(
 
 
 def add_flat(parser: Parser, own: type, shared: Mapping[str, str]) -> None:
-    """Add the options of a command without sections: its ``own``, and the ``shared`` ones of a compression (field ->
-    help, empty for the definition's)."""
+    """Add the options of a command without sections.
+
+    ``own``: dataclass with its own options. ``shared``: options of a compression, as field -> help text; an empty text
+    stands for the definition's.
+    """
     for option in options_of(own):
         add_option(parser, option)
     for option in OPTIONS:
@@ -76,7 +83,7 @@ def add_flat(parser: Parser, own: type, shared: Mapping[str, str]) -> None:
 
 
 def add_option(group: argparse._ActionsContainer, option: Option, help: str = "") -> None:
-    """Add what an option's definition says; ``help`` takes the place of its line."""
+    """Add an option as its definition describes it; ``help`` replaces the definition's help line."""
     arguments = dict(option.kind.arguments)
     if option.negated:
         arguments["action"] = "store_false"
@@ -87,13 +94,13 @@ def add_option(group: argparse._ActionsContainer, option: Option, help: str = ""
 
 
 def taken(owner: type[Found], given: dict[str, Any]) -> Found:
-    """The options of a dataclass, taken out of those ``given``."""
+    """Remove the options of a dataclass from ``given`` and return them as an instance."""
     return owner(**{o.field: given.pop(o.field) for o in options_of(owner) if o.field in given})
 
 
 def split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """The options that ``parser`` knows, and the file names, which may stand anywhere."""
-    # The file names are what is left over: argparse's own would miss an output that follows an option.
+    """Return the options that ``parser`` knows and the file names. File names may stand anywhere."""
+    # File names are the arguments left over: argparse's positionals would miss an output that follows an option.
     end = arguments.index("--") if "--" in arguments else len(arguments)
     found, rest = parser.parse_known_args(_valueless(arguments[:end]))
     for word in rest:
@@ -108,7 +115,7 @@ def split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[st
 
 
 def _valueless(arguments: list[str]) -> list[str]:
-    """``arguments`` in which ``--benchmark`` takes only numbers and no file name that follows it."""
+    """Return ``arguments`` changed so that ``--benchmark`` takes only numbers, not a file name that follows it."""
     return [
         "--benchmark=auto" if word == "--benchmark" and not re.match(r"[\d,]+$", after) else word
         for word, after in zip(arguments, [*arguments[1:], ""], strict=False)

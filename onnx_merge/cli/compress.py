@@ -1,4 +1,4 @@
-"""`onnx-merge IN OUT [options]`. Only what `--help` needs is imported at the top."""
+"""The command `onnx-merge IN OUT [options]`. Only modules that `--help` needs are imported at the top."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
     Raises
     ------
-    OnnxMergeError: something failed; its class has the exit code.
+    OnnxMergeError: the run failed; the class of the error determines the exit code.
     """
     files, options, config = parse(arguments)
     if not files or (len(files) < 2 and not options.dry_run):
@@ -98,11 +98,11 @@ def main(arguments: list[str]) -> int:
 
 
 def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
-    """The file names, the options, and the configuration file.
+    """Return the file names, the options, and the configuration file.
 
     Raises
     ------
-    UsageError, InputError: the arguments make no sense, or the configuration file cannot be read.
+    UsageError, InputError: the arguments are invalid, or the configuration file cannot be read.
     """
     given, files = split(parser(), arguments)
     if len(files) > 2:
@@ -113,7 +113,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
 
 
 def parser() -> Parser:
-    """The parser of all options of a compression."""
+    """Return the parser of all options of a compression."""
     parser = Parser(
         prog=PROG,
         usage=f"{PROG} IN OUT [--keep R | --target-macs R | ...] [options]",

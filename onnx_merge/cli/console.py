@@ -1,4 +1,4 @@
-"""Standard output and standard error: results, progress and error messages."""
+"""Writes results, progress and error messages to standard output and standard error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx_merge.cli.arguments import PROG
 
 @contextlib.contextmanager
 def progress_shown(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Shows the stage on standard error, if that is a terminal."""
+    """Show the current stage on standard error, if that is a terminal."""
     if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield lambda stage: None
         return
@@ -23,23 +23,23 @@ def progress_shown(quiet: bool) -> Iterator[Callable[[str], None]]:
 
 
 def print_error(message: str, code: int) -> int:
-    """Write an error message to standard error; the exit ``code``."""
+    """Write an error message to standard error and return the exit ``code``."""
     if sys.stderr is not None:
         print(f"{PROG}: error: {message}", file=sys.stderr)
     return code
 
 
 def print_out(text: str) -> int:
-    """Write ``text`` to standard output at once; the exit code, 1 if that fails."""
-    if sys.stdout is None:  # closed by whoever started us
+    """Write ``text`` to standard output and flush it. Return the exit code: 1 if that fails."""
+    if sys.stdout is None:  # the parent process closed it
         return 0
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except OSError as error:
-        # The interpreter flushes once more when it ends.
+        # The interpreter flushes again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             return print_error(f"standard output cannot be written to: {error.strerror}", 1)
-        # `| head`: the reader has seen enough, and the work is done.
+        # As in `| head`: the reader closed the pipe, and the work is done.
     return 0

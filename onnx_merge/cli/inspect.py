@@ -1,4 +1,4 @@
-"""`onnx-merge inspect MODEL [options]`. Only what `--help` needs is imported at the top."""
+"""The command `onnx-merge inspect MODEL [options]`. Only modules that `--help` needs are imported at the top."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ changed.
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line ``arguments``, of which the first is the subcommand, and return the exit code.
+    """Run the command line ``arguments``, whose first one is the subcommand, and return the exit code.
 
     Raises
     ------
-    OnnxMergeError: something failed; its class has the exit code.
+    OnnxMergeError: the run failed; the class of the error determines the exit code.
     """
     found, files = split(_parser(), arguments[1:])
     own = taken(InspectOptions, found)

@@ -1,6 +1,6 @@
 """The command line: `python -m onnx_merge IN OUT [options]`, and the subcommands ``inspect``, ``sweep`` and ``verify``.
 
-This module chooses the command and turns whatever happens into an exit code and one line.
+This module selects the command. It turns every exception into an exit code and a message of one line.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     sweep.SWEEP: sweep.main,
     verify.VERIFY: verify.main,
 }
-"""By the first argument; a file of such a name is ``./inspect``."""
+"""Subcommands by the first argument. A file of the same name can be given as ``./inspect``."""
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line ``argv`` (the process's own by default) and return the exit code. Nothing is raised."""
-    if argv is None and not sys.warnoptions:  # a user can do nothing about what libraries warn of
+    """Run the command line ``argv`` (``sys.argv`` by default) and return the exit code. Nothing is raised."""
+    if argv is None and not sys.warnoptions:  # users cannot act on warnings of libraries
         warnings.simplefilter("ignore")
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(arguments[0], compress.main) if arguments else compress.main
     try:
         code = command(arguments)
-    except SystemExit as leaving:  # after --help and --version
+    except SystemExit as leaving:  # raised by --help and --version
         code = leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
         code = print_error("interrupted", INTERRUPTED)
@@ -48,4 +48,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             traceback.print_exc()
         code = print_error(internal_error(error), 1)
-    return print_out("") or code  # what argparse printed has not been flushed
+    return print_out("") or code  # flushes what argparse printed

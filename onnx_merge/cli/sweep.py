@@ -1,4 +1,5 @@
-"""`onnx-merge sweep MODEL -o FOLDER [options]`. Only what `--help` needs is imported at the top."""
+"""The command `onnx-merge sweep MODEL -o FOLDER [options]`. Only modules that `--help` needs are imported at the
+top."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ exit codes:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line ``arguments``, of which the first is the subcommand, and return the exit code."""
+    """Run the command line ``arguments``, whose first one is the subcommand, and return the exit code."""
     given, files = split(_parser(), arguments[1:])
     own, config = taken(SweepOptions, given), taken(ConfigOptions, given).config
     if not files:
@@ -59,7 +60,7 @@ def main(arguments: list[str]) -> int:
         raise UsageError(f"{SWEEP} takes one model, but {files[1]!r} was given too: is it the folder? name it with -o")
     if own.output is None:
         raise UsageError(f"name the folder for the models: {PROG} {SWEEP} {files[0]} -o FOLDER")
-    amount = {**given, "keep": 1.0}  # which shares are tried, `shares` checks
+    amount = {**given, "keep": 1.0}  # `shares` checks the shares that are tried
     options = Options.make(amount) if config is None else Options.from_toml(config, amount)
     with progress_shown(options.quiet) as progress:
         from onnx_merge.sweeping.executors import executor

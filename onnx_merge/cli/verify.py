@@ -1,4 +1,5 @@
-"""`onnx-merge verify OUT --against IN [options]`. Only what `--help` needs is imported at the top."""
+"""The command `onnx-merge verify OUT --against IN [options]`. Only modules that `--help` needs are imported at the
+top."""
 
 from __future__ import annotations
 
@@ -38,11 +39,11 @@ exit codes:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line ``arguments``, of which the first is the subcommand, and return the exit code.
+    """Run the command line ``arguments``, whose first one is the subcommand, and return the exit code.
 
     Raises
     ------
-    FidelityError: the file does not keep what it says.
+    FidelityError: the file does not keep the statements in its metadata.
     """
     given, files = split(_parser(), arguments[1:])
     own = taken(VerifyOptions, given)

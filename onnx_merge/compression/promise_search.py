@@ -27,7 +27,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
     """
     alpha, comparison = 1 - confidence, job.comparison
     found = paired(comparison)
-    count, least = found.nothing.samples, fewest(found.nothing, limit, alpha)
+    count, least = found.no_loss.samples, fewest(found.no_loss, limit, alpha)
     said = f"max-drop {limit:g} cannot be promised with confidence {confidence:g}"
     if comparison.in_sample:
         raise NotCompressibleError(f"{said}: no samples could be held out; {least} without a single change would do")

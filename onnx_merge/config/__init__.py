@@ -1,1 +1,1 @@
-"""Options: what a user can ask for, and how text becomes an option's value."""
+"""Definitions of all options, and conversion of text to their values."""

@@ -1,4 +1,4 @@
-"""Options that say how much goes."""
+"""Options that set how much is removed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from onnx_merge.config.limits import Limits
 from onnx_merge.config.value_kinds import FLAG, NUMBER
 
 BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
-"""Options of which one at most is given."""
+"""Options of which at most one may be given."""
 AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
-"""Options that say how much goes. Whoever gives one on the command line means it instead of what the file says."""
+"""Options that set how much is removed. One on the command line replaces all those of the configuration file."""
 TARGET = Limits(0, 1, above=True, hint="; 0.5 leaves half")
 
 
 @dataclass(frozen=True)
 class AmountOptions:
-    """How much goes."""
+    """How much is removed."""
 
     keep: float | None = field(
         default=None,

@@ -1,4 +1,4 @@
-"""Options that say which channels may go, how they are chosen, and what becomes of what they carried."""
+"""Options that set which channels may be removed, how they are chosen, and how their contribution is compensated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SELECT = ("auto", "l1", "l2", "gm", "reprune", "reprune-kernel")
 
 @dataclass(frozen=True)
 class ChannelOptions:
-    """Which channels go, and how."""
+    """Choice of channels and method of removal."""
 
     method: str = field(
         default="auto",

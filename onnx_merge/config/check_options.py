@@ -1,4 +1,4 @@
-"""Options that say how a result is compared with its original, and when it is refused."""
+"""Options that set how a result is compared with its original, and when it is refused."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.value_kinds import BATCHES, FLAG, METRIC, NUMBER, WHOLE
 
 CHECKED, MADE = 256, 64
-"""To compare outputs on, where nobody says how many: of the user's, and made up."""
+"""Numbers of samples on which outputs are compared by default: of the user's, and made-up ones."""
 
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """Comparison of outputs, limits on what is found, and the measurement of latency."""
+    """Comparison of outputs, limits of the loss, and measurement of latency."""
 
     check_n: int | None = field(
         default=None,
@@ -137,22 +137,22 @@ class CheckOptions:
 
     @property
     def checked(self) -> int:
-        """Samples of the user's to compare outputs on, at most."""
+        """Largest number of the user's samples on which outputs are compared."""
         return CHECKED if self.check_n is None else self.check_n
 
     @property
     def made(self) -> int:
-        """Made-up samples to compare outputs on, at most."""
+        """Largest number of made-up samples on which outputs are compared."""
         return MADE if self.check_n is None else self.check_n
 
     @property
     def metric_file(self) -> Path | None:
-        """The file that ``metric`` names, if it names one."""
+        """The file that ``metric`` names, or None."""
         path, _, _ = self.metric.rpartition(":") if isinstance(self.metric, str) else ("", "", "")
         return Path(path) if path else None
 
     @property
     def has_gate(self) -> bool:
-        """Whether the user set a limit that the result may miss."""
+        """Whether the user set a limit that the result can violate."""
         limits = (self.min_cosine, self.min_top1, self.max_nsr, self.max_kl, self.min_metric)
         return any(limit is not None for limit in limits)

@@ -1,4 +1,4 @@
-"""Options that only some commands have, and which options of a compression the other commands take."""
+"""Options of single commands, and the options of a compression that the other commands accept."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AS_JSON = option(
 
 @dataclass(frozen=True)
 class ConfigOptions:
-    """Of the commands that compress."""
+    """Options of the commands that compress."""
 
     config: str | None = field(
         default=None,
@@ -38,7 +38,7 @@ class ConfigOptions:
 
 @dataclass(frozen=True)
 class SweepOptions:
-    """Of ``onnx-merge sweep``, and of `onnx_merge.sweep`."""
+    """Options of ``onnx-merge sweep`` and of `onnx_merge.sweep`."""
 
     output: str | None = field(
         default=None,
@@ -68,7 +68,7 @@ class SweepOptions:
 
 @dataclass(frozen=True)
 class InspectOptions:
-    """Of ``onnx-merge inspect``."""
+    """Options of ``onnx-merge inspect``."""
 
     group: str | None = field(
         default=None,
@@ -79,7 +79,7 @@ class InspectOptions:
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Of ``onnx-merge verify``."""
+    """Options of ``onnx-merge verify``."""
 
     against: str | None = field(
         default=None,
@@ -99,7 +99,7 @@ OF_INSPECT = {
     "quiet": "",
     "verbose": "shorten nothing; tracebacks too",
 }
-"""Options of a compression that an inspection takes, with a line for `--help` where it is another one."""
+"""Options of a compression that an inspection accepts -> help line, if it differs from the definition's."""
 OF_VERIFY = {
     "calib": "samples without labels, as they were given",
     "labels": "samples with labels",
@@ -116,4 +116,4 @@ OF_VERIFY = {
     "quiet": "",
     "verbose": "shorten nothing; tracebacks too",
 }
-"""Options of a compression that a verification takes, in the same way."""
+"""Options of a compression that a verification accepts -> help line, if it differs from the definition's."""

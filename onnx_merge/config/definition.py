@@ -1,6 +1,6 @@
-"""Definition of an option: one dataclass field, whose metadata hold all that its name, type and default do not say.
+"""Definition of an option: a dataclass field with metadata.
 
-The command line, configuration files, checks of values and the reference page are made from it.
+The command line, configuration files, checks of values and the reference page are generated from the definitions.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from onnx_merge.config.value_kinds import FLAG, ValueKind
 from onnx_merge.errors import UsageError
 
 METADATA = "option"
-"""Key of a field's metadata."""
+"""Key of an option in its field's metadata."""
 HOW_MUCH, HOW, CHECKS, FILES = "how much", "how", "checks", "files and messages"
 GROUPS = (HOW_MUCH, HOW, CHECKS, FILES)
-"""Sections of `--help` and of the reference page, in their order."""
+"""Sections of `--help` and of the reference page, in this order."""
 
 
 @dataclass(frozen=True, eq=False)
 class Option:
-    """What a field's metadata hold, and the field's own name and default.
+    """Metadata of a field, and the field's own name and default.
 
     field: name in Python.
     group: title of the section of `--help` and of the reference page.
     kind: how values are converted.
-    metavar: placeholder of the value in `--help`; of a flag, empty.
-    help: a line for `--help`; ``{default}`` stands for ``shown``.
+    metavar: placeholder of the value in `--help`; empty for a flag.
+    help: line for `--help`; ``{default}`` is replaced by ``shown``.
     doc: Markdown for the reference page.
-    shown: the default as users read it; empty where saying it says nothing.
-    choices: the only values, if not empty.
-    limits: of numbers; None where there are none, or where they depend on other options.
+    shown: the default as displayed to users; empty if displaying it is of no use.
+    choices: the allowed values; empty if there is no such list.
+    limits: range of a number; None if there is none, or if it depends on other options.
     short: letter of the short flag; empty if there is none.
-    name: in files and, after two dashes, on the command line; a flag that is true by default is ``no-`` that.
+    name: name in files and, after two dashes, on the command line. A flag that is true by default is ``no-`` plus this.
     """
 
     field: str
@@ -53,26 +53,26 @@ class Option:
 
     @property
     def negated(self) -> bool:
-        """Whether the command line has the option's opposite."""
+        """Whether the command line has the flag that turns the option off."""
         return self.kind is FLAG and self.default is True
 
     @property
     def key(self) -> str:
-        """The name on the command line, without dashes in front; configuration files have it too."""
+        """Name on the command line without the leading dashes, and key in configuration files."""
         return f"no-{self.name}" if self.negated else self.name
 
     @property
     def flags(self) -> tuple[str, ...]:
-        """As they are typed."""
+        """Flags as typed on the command line."""
         return (f"-{self.short}",) * bool(self.short) + (f"--{self.key}",)
 
     @property
     def help_text(self) -> str:
-        """``help`` with the default in its place."""
+        """``help`` with the default filled in."""
         return self.help.replace("{default}", self.shown)
 
     def convert(self, label: str, value: object) -> Any:
-        """The field's value; None is one where it is the default. ``label`` names the option in messages.
+        """Convert to the field's type. None is accepted if it is the default. ``label``: the option's name in messages.
 
         Raises
         ------
@@ -81,11 +81,11 @@ class Option:
         return None if value is None and self.default is None else self.kind.convert(label, value)
 
     def check(self, value: Any) -> None:
-        """Refuse a converted value that is no choice or out of range.
+        """Refuse a converted value that is not among the choices or is out of range.
 
         Raises
         ------
-        UsageError: see above.
+        UsageError: the value is refused.
         """
         if self.limits is not None:
             for item in value if isinstance(value, tuple) else (value,):
@@ -108,8 +108,11 @@ def option(
     short: str = "",
     name: str = "",
 ) -> dict[str, Mapping[str, Any]]:
-    """Metadata of a field that is an option, see `Option`. By default ``metavar`` are the choices, ``shown`` is the
-    default where it is a number or a text, ``doc`` is ``help``, and the name is the field's with dashes."""
+    """Return the metadata of a field that is an option, see `Option`.
+
+    Defaults: ``metavar`` lists the choices, ``shown`` is the default value if it is a number or a text, ``doc`` equals
+    ``help``, and the name is that of the field with dashes.
+    """
     line = help.replace(" ({default})", "")
     doc = doc or f"{line[:1].upper()}{line[1:]}."
     given = {"group": group, "kind": kind, "metavar": metavar or "|".join(choices), "help": help, "doc": doc}
@@ -117,7 +120,7 @@ def option(
 
 
 def options_of(owner: type) -> tuple[Option, ...]:
-    """The options that are fields of a dataclass, in their order."""
+    """Return the options that are fields of a dataclass, in the order of the fields."""
     return tuple(_option(field) for field in fields(owner) if METADATA in field.metadata)
 
 
@@ -132,7 +135,7 @@ def _option(field: Field[Any]) -> Option:
 
 
 def converted(values: Mapping[str, object], options: Sequence[Option], where: str = "") -> dict[str, Any]:
-    """``values`` under the names of fields, in the fields' types. ``where`` begins error messages.
+    """Return ``values`` by field name, converted to the fields' types. ``where``: start of error messages.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The range that an option's number must be in, and the message for one that is not."""
+"""Range of an option's number, and the error message for a number outside."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from onnx_merge.errors import UsageError
 
 @dataclass(frozen=True)
 class Limits:
-    """From ``low`` to ``high``, or at least ``low``; ``above``: without ``low`` itself.
+    """From ``low`` to ``high``, or at least ``low``. ``above``: ``low`` itself is excluded.
 
-    wording: what a message says that it must be, if not that.
-    hint: ends the message.
+    wording: what the message says the number must be, if not the range.
+    hint: end of the message.
     """
 
     low: float
@@ -26,9 +26,9 @@ class Limits:
 
         Raises
         ------
-        UsageError: that, under the option's ``name``.
+        UsageError: the number is out of range; the message names the option ``name``.
         """
-        # In this form, nan is refused too.
+        # Written this way, the condition refuses nan too.
         if (self.low < value if self.above else self.low <= value) and (self.high is None or value <= self.high):
             return
         shown = value if isinstance(value, int) else f"{value:g}"

@@ -1,4 +1,4 @@
-"""Checks of options against each other: what contradicts, what is missing beside another, what is no expression."""
+"""Checks of options against each other: contradictions, missing companions, and invalid regular expressions."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ POINTS = Limits(0, 100, hint="; 1 is one point of accuracy")
 
 
 def check_together(options: Options) -> None:
-    """Refuse options that are wrong beside others; each alone is in its range.
+    """Refuse invalid combinations of options. Each value is already known to be in its range.
 
     Raises
     ------
-    UsageError: that, in one line.
+    UsageError: the options do not fit together; the message is one line.
     """
     _check_names(options)
     _check_amount(options)

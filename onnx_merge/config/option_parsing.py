@@ -1,7 +1,7 @@
-"""Conversion of values as people write them, on command lines, in files and in calls, to numbers, texts and paths.
+"""Converts values from command lines, files and Python calls to numbers, texts and paths.
 
-Every function takes the name that messages give the option, and the value, and raises `UsageError` where the value is
-of another kind.
+Every function takes the option's name for messages, and the value. It raises `UsageError` if the value is of another
+kind.
 """
 
 from __future__ import annotations
@@ -16,56 +16,57 @@ from pathlib import Path
 from onnx_merge.errors import UsageError
 
 CALIB_WORDS = ("auto", "synthetic", "none")
-"""What ``calib`` may be besides a source of samples."""
+"""Values of ``calib`` that are not a source of samples."""
 METRICS = ("accuracy", "top5", "neg-cross-entropy", "psnr", "r2")
-"""What ``metric`` may be besides a function."""
+"""Values of ``metric`` that are not a function."""
 UNITS = {"": 1, "B": 1, **{f"{p}B": 1000**k for k, p in enumerate("KMGT", 1)}}
 UNITS |= {f"{p}IB": 1024**k for k, p in enumerate("KMGT", 1)}
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """The end of a sentence about the unknown ``word``: a known one that looks like it, if there is one."""
+    """Return the end of a message about the unknown ``word``: a suggestion of a similar known word, or an empty
+    text."""
     close = difflib.get_close_matches(word, known, n=1)
     return f": did you mean {close[0]}?" if close else ""
 
 
 def to_flag(name: str, value: object) -> bool:
-    """A truth value."""
+    """Return a boolean."""
     if not isinstance(value, bool):
         raise UsageError(f"{name} must be true or false, not {value!r}")
     return value
 
 
 def to_number(name: str, value: object) -> float:
-    """A real number; no truth value is one."""
+    """Return a real number; booleans are refused."""
     if isinstance(value, bool) or not isinstance(value, Real):
         raise UsageError(f"{name} must be a number, not {value!r}")
     return float(value)
 
 
 def to_whole(name: str, value: object) -> int:
-    """A whole number; no truth value is one."""
+    """Return an integer; booleans are refused."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise UsageError(f"{name} must be a whole number, not {value!r}")
     return int(value)
 
 
 def to_text(name: str, value: object) -> str:
-    """A text."""
+    """Return a text."""
     if not isinstance(value, str):
         raise UsageError(f"{name} must be a text, not {value!r}")
     return value
 
 
 def to_path(name: str, value: object) -> Path:
-    """The path of a file."""
+    """Return the path of a file."""
     if not isinstance(value, (str, os.PathLike)) or not str(value):
         raise UsageError(f"{name} must be the name of a file, not {value!r}")
     return Path(value)
 
 
 def to_calib(name: str, value: object) -> object:
-    """Words and ``module.py:function`` stay texts, other texts are paths; what is no text comes from Python."""
+    """Return keywords and ``module.py:function`` as text, other texts as paths, and Python objects unchanged."""
     if isinstance(value, (bool, Real, bytes)) or (isinstance(value, str) and not value):
         raise UsageError(f"{name} must be the name of a file, or samples, not {value!r}")
     if isinstance(value, str):
@@ -74,7 +75,7 @@ def to_calib(name: str, value: object) -> object:
 
 
 def to_metric(name: str, value: object) -> object:
-    """A name, ``module.py:function``, or a function."""
+    """Return a name, ``module.py:function``, or a function."""
     if callable(value):
         return value
     if not isinstance(value, str):
@@ -89,7 +90,7 @@ def to_metric(name: str, value: object) -> object:
 
 
 def to_numbers(name: str, value: object) -> tuple[float, ...]:
-    """From numbers, or a text of them with commas in between."""
+    """Return numbers from a list of numbers or a comma-separated text."""
     if isinstance(value, str):
         try:
             return tuple(float(number) for number in value.split(","))
@@ -99,7 +100,7 @@ def to_numbers(name: str, value: object) -> tuple[float, ...]:
 
 
 def to_bytes(name: str, value: object) -> int:
-    """From a number of bytes, or a text with a unit."""
+    """Return a number of bytes from a number or a text with a unit."""
     if not isinstance(value, str):
         return to_whole(name, value)
     size = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
@@ -109,9 +110,9 @@ def to_bytes(name: str, value: object) -> int:
 
 
 def to_batches(name: str, value: object) -> tuple[int, ...] | None:
-    """From a truth value (see `Options.benchmark`), numbers, or a text of them with commas in between.
+    """Return batch sizes from a boolean (see `Options.benchmark`), numbers, or a comma-separated text.
 
-    The text ``auto`` is True: the command line has it for an option without a value.
+    The text ``auto`` becomes True: the command line passes it for an option without a value.
     """
     if isinstance(value, bool) or value == "auto":
         return () if value else None
@@ -119,14 +120,14 @@ def to_batches(name: str, value: object) -> tuple[int, ...] | None:
         if not re.fullmatch(r"\s*\d+\s*(,\s*\d+\s*)*", value, re.ASCII):
             raise UsageError(f"{name} must be batch sizes, such as 1,8,32, not {value!r}")
         value = [int(number) for number in value.split(",")]
-    sizes = dict.fromkeys(to_whole(name, item) for item in to_list(value))  # none of them twice
+    sizes = dict.fromkeys(to_whole(name, item) for item in to_list(value))  # without repetition
     if not sizes:
         raise UsageError(f"{name} must be true, false or batch sizes, such as 1,8,32, not an empty list")
     return tuple(sizes)
 
 
 def to_align(name: str, value: object) -> str | int:
-    """``auto``, or a number of channels."""
+    """Return ``auto`` or a number of channels."""
     if isinstance(value, str) and (value == "auto" or value.isdecimal()):
         return value if value == "auto" else int(value)
     if isinstance(value, bool) or not isinstance(value, Integral):
@@ -135,5 +136,5 @@ def to_align(name: str, value: object) -> str | int:
 
 
 def to_list(value: object) -> list[object]:
-    """A list or tuple as a list; anything else as a list of one."""
+    """Return a list or tuple as a list, and any other value as a list of one."""
     return list(value) if isinstance(value, (list, tuple)) else [value]

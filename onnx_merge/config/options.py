@@ -1,4 +1,4 @@
-"""What a user can ask for: all options of a compression, checked one by one and together."""
+"""All options of a compression, and checks of their values and combinations."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from onnx_merge.config.sample_options import SampleOptions
 from onnx_merge.errors import InputError, UsageError
 
 SAFE_DROP = 1.0
-"""Points that may be lost on the user's samples, where nobody says how much may go."""
+"""Loss in points on the user's samples that is accepted if no option says how much to remove."""
 
 
-# Fields have the order of these classes from the last to the first; a model's metadata list options in it.
+# Fields are ordered by these classes from the last to the first. A model's metadata list options in that order.
 @dataclass(frozen=True)
 class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOptions, AmountOptions):
-    """All options; `Options.make` also converts what command lines, files and callers give. What each means is in its
-    definition, and in docs/reference.md.
+    """All options. `Options.make` also converts values from command lines, files and callers.
+
+    The meaning of each option is in its definition and in docs/reference.md.
 
     Raises
     ------
@@ -35,17 +36,17 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
 
     @classmethod
     def make(cls, values: Mapping[str, object], where: str = "") -> Options:
-        """Options from values as people write them; names with ``-`` or ``_``. ``where`` begins error messages."""
+        """Convert values to options. Names may contain ``-`` or ``_``. ``where``: start of error messages."""
         return cls(**converted(values, options_of(cls), where))
 
     @classmethod
     def from_toml(cls, path: str | os.PathLike[str], overrides: Mapping[str, object] | None = None) -> Options:
-        """Options from a configuration file, its keys being the long names of the command line; ``overrides`` win.
+        """Read options from a configuration file, whose keys are the long names of the command line. ``overrides`` win.
 
         Raises
         ------
         InputError: the file cannot be read.
-        UsageError: it is not TOML, has an unknown key or a value of the wrong kind, or see `Options`.
+        UsageError: it is not TOML, has an unknown key or a value of the wrong kind, or an error of `Options`.
         """
         chosen = converted(overrides or {}, options_of(cls))
         from_file = converted(read_toml(path), options_of(cls), f"{path}: ")
@@ -65,28 +66,31 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
 
     @property
     def amount(self) -> float:
-        """The share that groups without one of their own keep; what nobody said is 1."""
+        """Share of channels kept in groups without a share of their own; 1 if not set."""
         return 1.0 if self.keep is None else self.keep
 
     @property
     def fits(self) -> bool:
-        """Whether layers are fitted to samples, if the model can be run on any."""
+        """Whether layers are fitted to samples, provided that the model can be run on some."""
         return self.reconstructs and not self.forbids_samples
 
     @property
     def fixed_files(self) -> tuple[Path, ...]:
-        """The files that hold values of inputs."""
+        """Files that hold values of inputs."""
         values = (value for _, value in self.fix_input if isinstance(value, (str, os.PathLike)))
         return tuple(Path(value) for value in values if os.fspath(value).lower().endswith(".npy"))
 
     @property
     def says_how_much(self) -> bool:
-        """Whether it was said how much may go."""
+        """Whether an option sets how much is removed."""
         return self.lossless or bool(self.keep_layer) or any(getattr(self, name) is not None for name in BUDGETS)
 
     def decided(self) -> tuple[Options, str]:
-        """These options, and nothing; where nobody said how much may go, with what is safe, and what that is: what
-        costs nothing, or, with samples of the user's, as much as loses `SAFE_DROP` points on them."""
+        """Return these options with a safe default for how much is removed, and the name of that default.
+
+        If an option sets the amount already, the options are unchanged and the name is empty. With samples of the
+        user's, the default is a loss of `SAFE_DROP` points on them; without, a lossless compression.
+        """
         if self.says_how_much:
             return self, ""
         if self.labels is None and (not self.has_samples or self.asks_for_made_up_samples):
@@ -95,30 +99,30 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
 
     @property
     def loses(self) -> bool:
-        """Whether channels are to go that carry something."""
+        """Whether channels that contribute to the outputs are to be removed."""
         targets = (self.amount, self.target_macs, self.target_params, self.target_latency)
         ratios = [*(t for t in targets if t is not None), *(ratio for _, ratio in self.keep_layer)]
         return not self.lossless and (min(ratios) < 1.0 or self.max_drop is not None)
 
     @property
     def reconstructs(self) -> bool:
-        """Whether layers are to be solved anew, on samples if there are any."""
+        """Whether the weights of layers are solved for again, on samples if there are any."""
         return self.loses and self.method in ("auto", "reconstruct")
 
     @property
     def asks_for_change(self) -> bool:
-        """Whether a result in which no channel goes is a failure."""
+        """Whether a result in which no channel was removed is a failure."""
         return self.lossless or self.loses
 
     @property
     def accepts_bad(self) -> bool:
-        """Whether a bad result is what was asked for; ``max_drop`` and ``min_metric`` say themselves how bad it may
-        be."""
+        """Whether the options accept a result with a bad verdict. ``max_drop`` and ``min_metric`` set their own limit
+        of how bad it may be."""
         return not self.gate or self.max_drop is not None or self.min_metric is not None
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
-    """The table that a configuration file holds.
+    """Return the table in a configuration file.
 
     Raises
     ------
@@ -134,4 +138,4 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
 
 
 OPTION_NAMES = tuple(option.name for option in options_of(Options))
-"""Long names, without the dashes in front."""
+"""Long names of the options, without the leading dashes."""

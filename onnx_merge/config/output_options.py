@@ -1,4 +1,4 @@
-"""Options of the files that are written and of what is printed."""
+"""Options of the files that are written and of the printed messages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Conversion of lists and of pairs as people write them: expressions, shares, shapes and values of inputs.
+"""Converts lists and pairs: regular expressions, shares by name, shapes, and values of inputs.
 
-The functions are as those in `onnx_merge.config.option_parsing`.
+The functions have the same interface as those in `onnx_merge.config.option_parsing`.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from onnx_merge.errors import UsageError
 
 
 def to_patterns(name: str, value: object) -> tuple[str, ...]:
-    """Regular expressions, or one."""
+    """Return regular expressions from a list or a single one."""
     return tuple(to_text(name, item) for item in to_list(value))
 
 
 def to_libraries(name: str, value: object) -> tuple[str, ...]:
-    """Names of files or packages, or one."""
+    """Return names of files or packages from a list or a single one."""
     return tuple(to_text(name, os.fspath(item) if isinstance(item, os.PathLike) else item) for item in to_list(value))
 
 
 def to_ratios(name: str, value: object) -> tuple[tuple[str, float], ...]:
-    """From a table, pairs, or texts REGEX=RATIO, which are split at the last ``=``."""
+    """Return shares by pattern from a table, pairs, or texts REGEX=RATIO, which are split at the last ``=``."""
     pairs: list[tuple[object, object]] = []
     for item in value.items() if isinstance(value, Mapping) else to_list(value):
         if isinstance(item, (list, tuple)) and len(item) == 2:
@@ -40,7 +40,7 @@ def to_ratios(name: str, value: object) -> tuple[tuple[str, float], ...]:
 
 
 def to_shapes(name: str, value: object) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """From a table, pairs, or texts NAME:1,3,224,224, which are split at the last ``:``."""
+    """Return shapes by name from a table, pairs, or texts NAME:1,3,224,224, which are split at the last ``:``."""
     shapes: dict[str, tuple[int, ...]] = {}
     for item in value.items() if isinstance(value, Mapping) else to_list(value):
         if isinstance(item, (list, tuple)) and len(item) == 2 and isinstance(item[1], (list, tuple)):
@@ -57,7 +57,7 @@ def to_shapes(name: str, value: object) -> tuple[tuple[str, tuple[int, ...]], ..
 
 
 def to_fixed_inputs(name: str, value: object) -> tuple[tuple[str, object], ...]:
-    """From a table, pairs, or texts NAME=VALUE, which are split at the first ``=``."""
+    """Return values by input name from a table, pairs, or texts NAME=VALUE, which are split at the first ``=``."""
     fixed: dict[str, object] = {}
     pairs = list(value.items()) if isinstance(value, Mapping) else to_list(value)
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str) and "=" not in value[0]:

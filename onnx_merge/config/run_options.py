@@ -1,4 +1,4 @@
-"""Options that say at which inputs and where a model runs."""
+"""Options that set the inputs with which a model runs, and where it runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx_merge.config.value_kinds import FIXED_INPUTS, FLAG, LIBRARIES, SHAPES,
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Inputs and surroundings of a model that runs."""
+    """Inputs and execution environment of a model."""
 
     input_shape: tuple[tuple[str, tuple[int, ...]], ...] = field(
         default=(),

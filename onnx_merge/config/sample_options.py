@@ -1,4 +1,4 @@
-"""Options that say which samples are used, and how many."""
+"""Options that set which samples are used, and how many."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from onnx_merge.config.limits import Limits
 from onnx_merge.config.value_kinds import BYTES, CALIB, FILE, NUMBERS, TEXT, WHOLE
 
 SAMPLES = 256
-"""To calibrate on, where nobody says how many."""
+"""Default number of calibration samples."""
 PIXELS = ": it is of pixels from 0 to 1"
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """Samples to calibrate on, and their size."""
+    """Calibration samples: source, number and preprocessing."""
 
     labels: Path | None = field(
         default=None,
@@ -110,27 +110,27 @@ class SampleOptions:
 
     @property
     def sample_count(self) -> int:
-        """Samples to calibrate on, at most, before there are mirror images."""
+        """Largest number of calibration samples, before mirror images are added."""
         return SAMPLES if self.calib_samples is None else self.calib_samples
 
     @property
     def has_samples(self) -> bool:
-        """Whether ``calib`` names samples."""
+        """Whether ``calib`` names a source of samples."""
         return self.calib is not None and not (isinstance(self.calib, str) and self.calib in ("auto", "none"))
 
     @property
     def forbids_samples(self) -> bool:
-        """Whether ``calib`` says that there are to be none."""
+        """Whether ``calib`` excludes the use of samples."""
         return isinstance(self.calib, str) and self.calib == "none"
 
     @property
     def asks_for_made_up_samples(self) -> bool:
-        """Whether ``calib`` says that samples are to be made up."""
+        """Whether ``calib`` requests made-up samples."""
         return isinstance(self.calib, str) and self.calib == "synthetic"
 
     @property
     def calib_file(self) -> Path | None:
-        """The file or folder that ``calib`` names, if it is one."""
+        """The file or folder that ``calib`` names, or None."""
         if isinstance(self.calib, str):
             path, _, name = self.calib.rpartition(":")
             return Path(path) if name and path else None

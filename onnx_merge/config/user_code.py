@@ -1,4 +1,4 @@
-"""Functions of the user in a file that an option names as ``FILE.py:FUNCTION``."""
+"""Loads functions of the user from a file that an option names as ``FILE.py:FUNCTION``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from typing import Any
 from onnx_merge.errors import InputError, OnnxMergeError, UserCodeError
 
 _ours: dict[str, ModuleType] = {}
-"""Modules that were loaded here, by their name in `sys.modules`."""
+"""Modules loaded by this file, by their name in `sys.modules`."""
 
 
 def split_function(source: str) -> tuple[Path, str] | None:
-    """(File, function) of ``path/module.py:function``; None if ``source`` is not of that form."""
+    """Split ``path/module.py:function`` into (file, function); None if ``source`` does not have that form."""
     path, _, name = source.rpartition(":")
     return (Path(path), name) if path.lower().endswith(".py") and name.isidentifier() else None
 
 
 def load_user_function(path: Path, name: str) -> Callable[..., Any]:
-    """The function ``name`` of the file ``path``, which is run as a module of `sys.modules`.
+    """Run the file ``path`` as a module in `sys.modules` and return its function ``name``.
 
-    Dataclasses look their module up there, and so does pickle, for what goes to worker processes. Whatever the file
-    raises is passed on: see `reported`.
+    Dataclasses look their module up in `sys.modules`, and so does pickle for objects sent to worker processes.
+    Exceptions of the file are passed on: see `reported`.
 
     Raises
     ------
@@ -38,7 +38,7 @@ def load_user_function(path: Path, name: str) -> Callable[..., Any]:
     with importable(path.parent):
         label = _module_name(path)
         spec = importlib.util.spec_from_file_location(label, path)
-        assert spec is not None and spec.loader is not None  # of a file with this suffix
+        assert spec is not None and spec.loader is not None  # a file with this suffix has both
         module = importlib.util.module_from_spec(spec)
         before = sys.modules.get(label)
         sys.modules[label] = _ours[label] = module
@@ -56,7 +56,7 @@ def load_user_function(path: Path, name: str) -> Callable[..., Any]:
 
 
 def _module_name(path: Path) -> str:
-    """The file's own name, by which worker processes can import it; another where a module has that name already."""
+    """Return the file's own name, by which worker processes can import it, or another one if that is in use already."""
     name, file = path.stem, path.resolve()
     known = sys.modules.get(name)
     if name.isidentifier() and (known is None or known is _ours.get(name)):
@@ -70,12 +70,13 @@ def _module_name(path: Path) -> str:
 
 @contextlib.contextmanager
 def reported(where: str, every: bool = False) -> Iterator[None]:
-    """Whatever a user's code raises in the block, leaving Python included, becomes an error of one line. ``every``:
-    also where it is an error of ours, which says nothing of where it was called.
+    """Convert every exception of user code in the block, including SystemExit, to an error of one line.
+
+    ``every``: errors of this package are converted too, because they do not say where they were called.
 
     Raises
     ------
-    UserCodeError: it raised something.
+    UserCodeError: the code raised an exception.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Kinds of values that options have: how each is converted, and what `argparse` makes of it on the command line."""
+"""Kinds of option values: how each is converted, and its arguments for `argparse`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx_merge.config import pair_parsing as lists
 class ValueKind:
     """``convert`` takes the option's name, for messages, and a value from Python, TOML or the command line.
 
-    ``arguments`` are those of `argparse.ArgumentParser.add_argument`; ``repeatable`` is for the documentation.
+    ``arguments`` are passed to `argparse.ArgumentParser.add_argument`. ``repeatable`` is used in the documentation.
     """
 
     convert: Callable[[str, object], Any]
@@ -23,7 +23,7 @@ class ValueKind:
 
 
 FLAG = ValueKind(single.to_flag, {"action": "store_true"})
-"""True or false; one that is true by default is ``--no-NAME`` on the command line."""
+"""A boolean. If it is true by default, the command line has ``--no-NAME``."""
 NUMBER = ValueKind(single.to_number, {"type": float})
 WHOLE = ValueKind(single.to_whole, {"type": int})
 TEXT = ValueKind(single.to_text)
@@ -33,7 +33,7 @@ METRIC = ValueKind(single.to_metric)
 NUMBERS = ValueKind(single.to_numbers)
 BYTES = ValueKind(single.to_bytes)
 BATCHES = ValueKind(single.to_batches, {"nargs": "?", "const": "auto"})
-"""Batch sizes; ``auto`` stands for an option without a value."""
+"""Batch sizes. An option without a value means ``auto``."""
 ALIGN = ValueKind(single.to_align)
 PATTERNS = ValueKind(lists.to_patterns, {"action": "extend", "nargs": "+"}, repeatable=True)
 LIBRARIES = ValueKind(lists.to_libraries, {"action": "append"}, repeatable=True)
@@ -41,4 +41,4 @@ RATIOS = ValueKind(lists.to_ratios, {"action": "append"}, repeatable=True)
 SHAPES = ValueKind(lists.to_shapes, {"action": "append"}, repeatable=True)
 FIXED_INPUTS = ValueKind(lists.to_fixed_inputs, {"action": "append"}, repeatable=True)
 JSON_FILE = ValueKind(single.to_text, {"nargs": "?", "const": "-"})
-"""The name of a file; ``-``, standard output, stands for an option without a value."""
+"""Name of a file. An option without a value means ``-``, standard output."""

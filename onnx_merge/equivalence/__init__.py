@@ -1,1 +1,1 @@
-"""Is the result a sound model that computes what the original does?"""
+"""Checks that the result is a valid model and computes what the original computes."""

@@ -1,10 +1,11 @@
-"""Decisions between near values: where a comparison may fall either way within the rounding of what is compared.
+"""Accepts different outcomes of discrete ops (ArgMax, Greater, ...) that rounding errors alone explain.
 
-Two models that compute the same up to rounding may still differ by a whole number: ArgMax takes another of two equal
-scores, Greater tells 0.49999999 from 0.5. That this is all is proven step by step. In the order of computation, each
-op that decides and whose outcome differs is run on what the *result* feeds it. If those numbers agree with the
-original's within the tolerance, and the op makes of them just what the result has, the roundings decided. The original
-is then made to decide as the result did, and whatever comes after has to agree.
+Two models that are equal up to rounding may still differ by a whole number. ArgMax picks the other of two equal scores;
+Greater separates 0.49999999 from 0.5. This module proves, op by op, that rounding is the only cause. It visits the
+discrete ops whose outcomes differ in the order of computation and runs each one on the inputs that it has in the
+*result*. Rounding is the cause if these inputs agree with the original's within the tolerance, and if the op computes
+from them exactly the outcome of the result. The original is then rerun with that outcome in place of its own, and
+everything after the op has to agree.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
 LIMIT = 24
-"""Decisions that are followed, at most."""
+"""Largest number of differing outcomes that are followed."""
 
 
 def only_decisions(
@@ -35,10 +36,11 @@ def only_decisions(
     provider: ProviderChoice,
     large: bool = False,
 ) -> dict[str, tuple[Array, Array]] | None:
-    """The outputs (of the original that decides as ``result`` does, of the result) by name, where they may be compared.
+    """Return each output by name as (of the original with the outcomes of ``result``, of the result), where comparable.
 
-    None if no decision differs, or one that does is no matter of rounding. ``large``: see `deviation`; where the
-    original decides on what overflowed, nothing is compared: infinity times a dead channel's weights is NaN.
+    None if no outcome differs, or if rounding does not explain one that does. ``large``: see `deviation`. If a
+    discrete op of the original reads values that overflowed, nothing is compared: infinity times the weights of a dead
+    channel is NaN.
     """
     made = {name for node in result.graph.node for name in node.output if name}
     nodes = (n for n in original.graph.node if facts_of(n.domain, n.op_type).decides)
@@ -67,13 +69,13 @@ def only_decisions(
             if any(deviation(outcome[n], after[n]) > 0 for n in flipped.output if n):
                 return None
             decided |= {n: after[n] for n in flipped.output if n}
-    except (OnnxMergeError, KeyError):  # what cannot be looked at proves nothing
+    except (OnnxMergeError, KeyError):  # a model that cannot be inspected proves nothing
         return None
     return None
 
 
 def _swallows_overflow(node: onnx.NodeProto, values: Mapping[str, Array]) -> bool:
-    """Whether ``node`` makes finite values, or none that are floats, of some that are not finite."""
+    """Whether ``node`` reads values that are not finite and its outputs are finite or not floats."""
 
     def overflows(name: str) -> bool:
         value = values.get(name)
@@ -88,7 +90,7 @@ def _first_flip(
     before: Mapping[str, Array],
     after: Mapping[str, Array],
 ) -> onnx.NodeProto | None:
-    """Where channels went there is nothing to compare: what comes after tells."""
+    """Return the first op whose outcome differs. Tensors that lost channels are skipped; later ops cover them."""
 
     def differs(name: str) -> bool:
         a, b = before[name], after[name]
@@ -106,10 +108,13 @@ def _agreeing(
     after: Mapping[str, Array],
     large: bool,
 ) -> dict[str, Array] | None:
-    """What the result feeds ``node``, if it is the original's, to the tolerance both in all and element by element."""
+    """Return the inputs of ``node`` in the result, if they match the original's within the tolerance.
+
+    They have to match as a whole and element by element; otherwise None.
+    """
     inputs: dict[str, Array] = {}
     for name in filter(None, node.input):
-        if name in feeds:  # known or not: defaults may be overridden
+        if name in feeds:  # even if it is an initializer: defaults may be overridden
             inputs[name] = feeds[name]
             continue
         if name in known:
@@ -119,7 +124,7 @@ def _agreeing(
         if deviation(a, b, large) > tolerance(a):
             return None
         if is_float(a) and a.size:
-            finite = np.isfinite(a) & np.isfinite(b)  # they agree on which these are, or overflow does not count
+            finite = np.isfinite(a) & np.isfinite(b)  # both are finite at the same places, or overflow is ignored
             x, y = a[finite].astype(np.float64), b[finite].astype(np.float64)
             if x.size and np.abs(x - y).max() > tolerance(a) * np.abs(x).max():
                 return None
@@ -130,7 +135,7 @@ def _agreeing(
 def _alone(
     node: onnx.NodeProto, original: onnx.ModelProto, inputs: Mapping[str, Array], provider: ProviderChoice
 ) -> dict[str, Array]:
-    """What ``node`` makes of ``inputs``."""
+    """Run ``node`` alone on ``inputs`` and return its outputs."""
     infos = [
         onnx.helper.make_tensor_value_info(n, onnx.helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for n, a in inputs.items()
@@ -143,7 +148,8 @@ def _alone(
 def _deciding_as(
     original: onnx.ModelProto, decided: Mapping[str, Array], names: list[str], feeds: Mapping[str, Array]
 ) -> tuple[onnx.ModelProto, list[str], dict[str, Array]]:
-    """The original with the tensors ``decided`` given, what of ``names`` it still computes, and what it is fed."""
+    """Return the original with the tensors ``decided`` as inputs, those of ``names`` it still computes, and its
+    feeds."""
     names = [n for n in dict.fromkeys(names) if n not in decided]
     if not decided:
         return original, names, dict(feeds)

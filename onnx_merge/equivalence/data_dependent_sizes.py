@@ -1,4 +1,4 @@
-"""Outputs whose sizes depend on what a model is fed, not on the shapes alone: a number of detections, say."""
+"""Finds tensors whose sizes depend on input values and not on input shapes alone, such as a number of detections."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from passes.axes.registry import facts_of
 
 
 def value_sized(model: onnx.ModelProto) -> set[str]:
-    """Tensors of the main graph whose sizes may depend on values of the inputs.
+    """Return the tensors of the main graph whose sizes may depend on input values.
 
-    Bodies of control flow and ops of other domains are not looked into: what they make of values may be of any size.
+    Control-flow bodies and ops of other domains are not analysed: whatever depends on values there may have any size.
     """
     constant = {t.name for t in model.graph.initializer}
     computed = {v.name for v in model.graph.input} - constant
-    """Tensors that depend on values of the inputs, which shapes do not."""
+    """Tensors that depend on input values. Shapes do not depend on them."""
     sized: set[str] = set()
     for node in model.graph.node:
         read = _reads(node)
@@ -40,7 +40,7 @@ def _standard(node: onnx.NodeProto) -> bool:
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
-    """Inputs, and what bodies take from outside."""
+    """Return the node's inputs and the outer tensors that its control-flow bodies read."""
     read = set(node.input)
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):

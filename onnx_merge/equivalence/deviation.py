@@ -1,4 +1,4 @@
-"""How far values of the result are from the original's, and which tensor is the first that moved."""
+"""Measures how far values of the result deviate from the original's, and finds the first tensor that deviates."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ TOLERANCES = {
     np.dtype(np.float16): 1e-2,
     BFLOAT16: 1e-2,
 }
-"""Of the difference's norm, relative to the original's. Anything else has to be equal."""
+"""Largest norm of the difference relative to the original's norm, by type. Other types have to be equal."""
 CLEARLY = 3
-"""Times the tolerance: inside a model, differences of near values may lose some digits."""
+"""Factor on the tolerance for tensors inside a model: differences of nearly equal values lose some digits."""
 AT_ONCE = 48
-"""Tensors inside a model that are looked at in one run: all of a large model's take much memory."""
+"""Tensors inside a model that one run returns: all tensors of a large model would take too much memory."""
 
 
 ROUNDING = {np.dtype(np.float64): 1e-15, np.dtype(np.float32): 1e-7, np.dtype(np.float16): 1e-3, BFLOAT16: 8e-3}
-"""Relative, of one number."""
+"""Relative tolerance of a single element."""
 
 
 def tolerance(expected: Array) -> float:
-    """How far values of this type may be off; see `deviation`."""
+    """Return the largest `deviation` that is accepted for values of this type."""
     return TOLERANCES.get(expected.dtype, 0.0)
 
 
 def deviation(expected: Array, actual: Array, large: bool = False) -> float:
-    """|actual - expected| / |expected| of floats; of anything else, the share of elements that differ.
+    """Return |actual - expected| / |expected| of floats; of other types, the share of elements that differ.
 
-    Infinite where types, shapes or the places of NaN and infinities differ. ``large``: the inputs were far larger than
-    a model's usually are. What overflows then does so anywhere, and is not compared.
+    Infinite where types, shapes or the positions of NaN and infinities differ. ``large``: the inputs were far larger
+    than usual inputs. Elements that overflow are then not compared, since any rounding decides which ones do.
     """
     if expected.dtype != actual.dtype or expected.shape != actual.shape:
         return float("inf")
@@ -72,11 +72,12 @@ def first_moved(
     provider: ProviderChoice,
     large: bool = False,
 ) -> tuple[str, str, float] | None:
-    """The first tensor, in the order of computation, that both models have at one shape and that is off by more than a
-    few times its tolerance, the node that makes it, and by how much; None if there is none, or it cannot be found.
-    ``large``: see `deviation`.
+    """Return (tensor, node that computes it, deviation) of the first tensor inside the models that deviates.
 
-    Tensors whose channels went, or whose name only one of the models has, are passed over.
+    A tensor deviates if it is off by more than a few times its tolerance. The order is that of computation. None if no
+    tensor deviates, or if the models cannot be run. ``large``: see `deviation`.
+
+    Tensors that lost channels, or whose name exists in only one of the models, are skipped.
     """
     made = {name for node in result.graph.node for name in node.output if name}
     common = [(n, node) for node in original.graph.node for n in node.output if n in made]
@@ -97,7 +98,7 @@ def first_moved(
 def values_of(
     model: onnx.ModelProto, names: list[str], feeds: Mapping[str, Array], provider: ProviderChoice
 ) -> dict[str, Array]:
-    """Values inside ``model``: those of ``names`` that are tensors.
+    """Return the values inside ``model`` of those ``names`` that are tensors.
 
     Raises
     ------
@@ -109,8 +110,10 @@ def values_of(
 
 
 def coarsest(model: onnx.ModelProto) -> float:
-    """The rounding of the narrowest float that weights or casts of ``model`` have: float32 outputs may be computed
-    in half precision."""
+    """Return the unit roundoff of the narrowest float type among the weights and casts of ``model``.
+
+    A float32 output may have been computed in half precision.
+    """
     kinds = {t.data_type for t in model.graph.initializer}
     kinds |= {a.i for n in model.graph.node if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
     narrow = {onnx.TensorProto.FLOAT16: np.dtype(np.float16), onnx.TensorProto.BFLOAT16: BFLOAT16}
@@ -118,7 +121,8 @@ def coarsest(model: onnx.ModelProto) -> float:
 
 
 def perturbed(feeds: Mapping[str, Array], seed: int, rounding: float = 0.0) -> Iterator[dict[str, Array]]:
-    """The same inputs, the floats off by about a rounding each, and by ``rounding`` at least."""
+    """Yield copies of the inputs whose floats are perturbed by about one rounding error, and by ``rounding`` at
+    least."""
     for k in range(3):
         rng = np.random.default_rng([seed, k])
         moved = dict(feeds)
@@ -130,9 +134,9 @@ def perturbed(feeds: Mapping[str, Array], seed: int, rounding: float = 0.0) -> I
 
 
 def reweighted(model: onnx.ModelProto, seed: int, rounding: float = 0.0) -> Iterator[onnx.ModelProto]:
-    """Copies of ``model`` whose layers' weights are off as inputs are by `perturbed`: whole numbers are never off.
+    """Yield copies of ``model`` whose layers' weights are perturbed as `perturbed` does with inputs; integers are kept.
 
-    Constants of other ops are left alone: what is compared with them may be meant exactly.
+    Constants of other ops are kept too: a threshold may be meant exactly.
     """
     held = {name for node in model.graph.node for k, name in enumerate(node.input) if is_weight(node, k)}
     for k in range(2):

@@ -1,4 +1,4 @@
-"""What a caller sees of a model: inputs, outputs, and what is said about the model as a whole. It stays, verbatim."""
+"""Checks that the result keeps the original's interface: inputs, outputs and the model's header, verbatim."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ def check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
 
 
 def fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """What a caller must feed: inputs without a default."""
+    """Return the inputs that a caller must feed: those without a default."""
     constants = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
     return [v for v in model.graph.input if v.name not in constants]
 
 
 def overridable(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
-    """Inputs with a default that a caller may override (see `passes.shapes.overridable_inputs`)."""
+    """Return the inputs with a default that a caller may override (see `passes.shapes.overridable_inputs`)."""
     names = inputs.overridable(model)
     return [v for v in model.graph.input if v.name in names]
 
 
 def dims(value: onnx.ValueInfoProto) -> list[int | str | None] | None:
-    """Declared dims, dynamic ones as their symbol or None; None where no shape is declared."""
+    """Return the declared dims, dynamic ones as their symbol or None. None where no shape is declared."""
     kind = value.type.tensor_type
     found = [d.dim_value if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim]
     return found if kind.HasField("shape") else None
@@ -75,7 +75,7 @@ def _element(value: onnx.ValueInfoProto) -> str:
 
 
 def _check_header(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
-    """Names, texts and metadata; versions of operator sets, of which some may no longer be needed, or others be."""
+    """Compare names, doc strings, metadata and opset versions. Opsets may be added, and unused ones dropped."""
     for what, old, new in (
         ("name of the graph", original.graph.name, result.graph.name),
         ("text of the graph", original.graph.doc_string, result.graph.doc_string),

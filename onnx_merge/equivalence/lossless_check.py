@@ -1,11 +1,12 @@
-"""Does a result that was to lose nothing compute what the original does? Found out before anything is written.
+"""Checks, before anything is written, that a result of a lossless run computes what the original computes.
 
-``--lossless`` and ``--keep 1`` are promises for every input. Samples prove no promise, but what breaks it shows on
-random inputs of several scales: near zero, usual, and far out, where thresholds and saturation matter.
+``--lossless`` and ``--keep 1`` promise equal outputs for every input. Samples cannot prove that, but an error shows on
+random inputs of several scales: near zero, usual, and very large, where thresholds and saturation matter.
 
-Where outputs differ by more than the tolerance, three things are no fault of the result: a model that draws random
-numbers; an ill-conditioned one, whose own outputs move as far when its inputs are rounded otherwise; and decisions
-between near values (see `onnx_merge.equivalence.comparison_flips`). They are looked into only then.
+Where outputs differ by more than the tolerance, three causes are no fault of the result. The model draws random
+numbers. The model is ill-conditioned: its own outputs change as much when its inputs are rounded differently. A
+discrete op decides between nearly equal values (see `onnx_merge.equivalence.comparison_flips`). These causes are
+examined only if outputs differ.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ from onnx_merge.runtime.session import CPU, ProviderChoice, Session, TensorInfo
 
 Array = NDArray[Any]
 SCALES = (1.0, 1e-3, 10.0, 100.0)
-"""Of standard normal inputs."""
+"""Scales of the standard normal inputs."""
 SMALL = 2**17
-"""Elements of the inputs up to which every assignment is run at every scale; of larger ones the smallest is."""
+"""Input size in elements up to which every assignment is run at every scale. Larger ones use the smallest only."""
 RANDOM = "outputs were not compared exactly: the original gives others each time it is run"
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One batch of inputs; ``scale``: what floats were multiplied with, and up to where unknown integers go."""
+    """One batch of inputs. ``scale``: factor on the floats, and upper limit of integers whose range is unknown."""
 
     feeds: dict[str, Array]
     scale: float
@@ -85,7 +86,7 @@ def check_unchanged(
     for draw in itertools.chain(usual, _overriding(original, inputs, assignments, seed)):
         try:
             expected = before.run(draw.feeds)
-        except OnnxMergeError:  # no witness
+        except OnnxMergeError:  # the models cannot be run this way
             continue
         try:
             actual = after.run(draw.feeds)
@@ -111,7 +112,7 @@ def check_unchanged(
 def draws(
     inputs: tuple[TensorInfo, ...], assignments: Assignments, bounds: Mapping[str, int], seed: int
 ) -> Iterator[Draw]:
-    """Inputs at every assignment and scale, large ones at some scales only."""
+    """Yield inputs at every assignment and scale; large inputs at some scales only."""
     counts = [sum(int(np.prod(shape)) for shape in a.values()) for a in assignments.found]
     for place_, (assignment, count) in enumerate(zip(assignments.found, counts, strict=True)):
         whole = count <= SMALL or count == min(counts)
@@ -125,7 +126,7 @@ def draws(
 def _overriding(
     original: onnx.ModelProto, inputs: tuple[TensorInfo, ...], assignments: Assignments, seed: int
 ) -> Iterator[Draw]:
-    """A draw in which inputs with a default are given other values, where they are floats and there are any."""
+    """Yield a draw in which inputs with a float default get other values, if there are any."""
     names = {v.name for v in overridable(original)}
     others: dict[str, Array] = {}
     for tensor in original.graph.initializer:
@@ -143,7 +144,7 @@ def _pairs(first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[
 
 
 def _moved(values: Mapping[str, tuple[Array, Array]], draw: Draw) -> dict[str, float]:
-    """Outputs that are farther off than they may be, and how far."""
+    """Return the outputs that deviate by more than their tolerance, and by how much."""
     found = {n: (tolerance(a), deviation(a, b, draw.scale > 1)) for n, (a, b) in values.items()}
     return {name: off for name, (limit, off) in found.items() if not off <= limit}
 
@@ -156,11 +157,12 @@ def _rounding(
     draw: Draw,
     provider: ProviderChoice,
 ) -> bool:
-    """Whether the original's own outputs move as far when what it computes is rounded otherwise.
+    """Whether the original's own outputs change as much when its computation is rounded differently.
 
-    Its inputs are moved by 1e-7 of themselves, by 1e-3 where it computes in half precision, its operators are fused,
-    which changes their order, and its layers' weights are moved too, which also reaches what whole numbers enter. The
-    tolerance widens to twice what that does, five draws being few. Of what is no float, nothing follows.
+    The inputs are perturbed by 1e-7 of their values, or by 1e-3 where the model computes in half precision. Operators
+    are fused, which changes their order of summation. The layers' weights are perturbed as well, which also affects
+    what is computed from integers. The tolerance becomes twice the largest change, because five draws are few. Outputs
+    that are not floats are never excused this way.
     """
     if not all(is_float(expected[name]) for name in moved):
         return False
@@ -178,7 +180,7 @@ def _rounding(
 def _otherwise(
     original: onnx.ModelProto, before: Session, draw: Draw, seed: int, provider: ProviderChoice
 ) -> Iterator[dict[str, Array]]:
-    """Outputs of the original where it is rounded otherwise."""
+    """Yield outputs of the original under different roundings."""
     rounding = coarsest(original)
     for feeds in perturbed(draw.feeds, seed, rounding):
         yield before.run(feeds)
@@ -197,6 +199,6 @@ def _message(
     worst = max(moved, key=lambda name: moved[name])
     first = first_moved(original, result, draw.feeds, provider, draw.scale > 1)
     tensor, node, off = first or (worst, "", moved[worst])
-    told = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
+    location = f"tensor {tensor!r}{f' of {node}' if node else ''} is the first that moved, by {off:.1e} of its norm"
     where = f"(output {worst!r}: {moved[worst]:.1e}) at {draw}"
-    return f"the result does not compute what the original does: {told} {where}; --exclude leaves layers whole"
+    return f"the result does not compute what the original does: {location} {where}; --exclude leaves layers whole"

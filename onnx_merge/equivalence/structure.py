@@ -1,4 +1,4 @@
-"""Is the result a sound model with the original's interface, that runs wherever the original does?"""
+"""Checks that the result is a valid model with the original's interface and runs wherever the original runs."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def check_structure(
     seed: int = 0,
     session: Session | None = None,
 ) -> list[str]:
-    """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` does.
+    """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` runs.
 
-    At every assignment it must give outputs of the original's types and shapes, finite where the original's are. What
-    the original itself does not achieve is not asked of the result. ``assignments``: sizes at which the original runs;
-    by default they are looked for, with ``sizes`` as in `find_assignments`. ``session``: the
-    original, if it is loaded.
+    At every assignment its outputs must have the original's types and shapes and be finite where the original's are. If
+    the original itself fails a check, the result need not pass it. ``assignments``: input sizes at which the original
+    runs; by default they are searched for, with ``sizes`` as in `find_assignments`. ``session``: the original, if it is
+    loaded already.
 
     Returns
     -------
-    What could not be checked, and why: a line each, none if all could.
+    What could not be checked, and why: one line each, empty if everything was checked.
 
     Raises
     ------
-    StructureError: the result is unsound; the message says how.
+    StructureError: the result is invalid; the message says how.
     UsageError: ``sizes`` do not fit the model.
     """
     with _portable(result) as source:
@@ -76,7 +76,7 @@ def check_structure(
 
 @contextlib.contextmanager
 def _portable(model: onnx.ModelProto) -> Iterator[bytes | str]:
-    """The model's bytes, or the path of a temporary file where it is too large."""
+    """Yield the model's bytes, or the path of a temporary file if the model is too large to serialise."""
     if not needs_external_data(model):
         yield model.SerializeToString()
         return
@@ -85,7 +85,7 @@ def _portable(model: onnx.ModelProto) -> Iterator[bytes | str]:
 
 
 def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
-    """`onnx.checker` with strict shape inference; without it, where the original does not pass that either."""
+    """Run `onnx.checker` with strict shape inference, or without it if the original fails strict inference too."""
     try:
         check_valid(source)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -129,7 +129,7 @@ def _check_runs(
 
 
 def place(assignment: Assignment) -> str:
-    """An assignment for people: ``x:1,3,48,320``."""
+    """Format an assignment for messages: ``x:1,3,48,320``."""
     shapes = [f"{name}:{','.join(map(str, shape))}" for name, shape in assignment.items() if shape]
     return " ".join(shapes) or "the only size"
 
@@ -145,8 +145,8 @@ def _check_output(
 ) -> list[str]:
     """Compare an output's type, shape and finiteness.
 
-    ``loose``: its sizes may depend on values, as the number of detections does. Then only those count that are declared
-    as a number or as the size of an input, where the original keeps to its declaration.
+    ``loose``: its sizes may depend on values, as a number of detections does. Then only those dims are compared that
+    are declared as a number or as the size of an input, and only where the original follows its declaration.
     """
     notes: list[str] = []
     if expected.dtype != actual.dtype:
@@ -170,5 +170,5 @@ def _check_output(
 
 
 def is_float(array: Array) -> bool:
-    """Whether it holds floating-point numbers, those of ml_dtypes included."""
+    """Whether ``array`` holds floating-point numbers, including the types of ml_dtypes."""
     return array.dtype.kind == "f" or array.dtype == BFLOAT16

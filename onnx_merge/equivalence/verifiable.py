@@ -1,5 +1,7 @@
-"""Refusals of what could not be verified in the end, before the work begins: one line, with the true reason and the
-remedy."""
+"""Refuses, before the work begins, a model whose result could not be verified at the end.
+
+Each refusal is one line with the true reason and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,13 @@ from onnx_merge.runtime.session import Session
 Array = NDArray[Any]
 UNVERIFIED = "--unverified goes on without comparing outputs"
 CHECKED = 8
-"""Samples on which the original is tried, at most."""
+"""Largest number of samples on which the original is tried."""
 NAMED = 3
-"""Operators that a message names."""
+"""Largest number of operators that a message names."""
 
 
 def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
-    """What to say of a model that does not load, or whose inputs are no arrays."""
+    """Return the error for a model that cannot be loaded, or whose inputs are not tensors."""
     foreign = foreign_operators(model)
     if not foreign:
         return InputError(f"{error.message}; {UNVERIFIED}")
@@ -40,11 +42,11 @@ def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
 def check_verifiable(
     session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize
 ) -> None:
-    """Run the original on a few of the samples (N, ...) that outputs are to be compared on.
+    """Run the original on a few of the samples (N, ...) on which outputs will be compared.
 
     Raises
     ------
-    InputError: it does not run on them, or gives nothing finite.
+    InputError: it does not run on them, or none of its outputs is finite.
     UnverifiedError: none of its outputs can be compared.
     """
     made_up = source == "random" or "synthetic" in source
@@ -60,7 +62,7 @@ def check_verifiable(
             raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {UNVERIFIED}") from error
         floats = [value for value in numeric if is_float(value) and value.size]
         if not numeric or any(np.isfinite(value.astype(np.float32)).any() for value in floats):
-            break  # a sample that gives something is enough
+            break  # one sample with a usable output is enough
     if not any(value.size for value in numeric):
         why = "they hold nothing" if numeric else "none of them is a tensor of numbers"
         raise UnverifiedError(f"outputs cannot be compared: {why}; {UNVERIFIED}")

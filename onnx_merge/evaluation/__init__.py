@@ -1,1 +1,1 @@
-"""What the result is worth: fidelity of its outputs, the verdict, gates, and bounds on what it loses."""
+"""Evaluation of a result: fidelity of its outputs, the verdict, limits, and confidence bounds on its loss."""

@@ -1,4 +1,4 @@
-"""Where it shows what samples bring about inside a model: see `onnx_merge.evaluation.layer_activity`."""
+"""Selects the tensors of a model whose activity is examined: see `onnx_merge.evaluation.layer_activity`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from passes.axes.op_facts import Activation
 from passes.axes.registry import facts_of
 
 SUMS = {"Conv", "ConvTranspose", "Gemm", "BatchNormalization"}
-"""A Clip behind one of them is a ReLU6; behind others it may be a part of a HardSwish, which is open nearly always."""
+"""Ops after which a Clip is a ReLU6. After others it may be part of a HardSwish, which is nearly always open."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActivationUnit:
-    """``tensor``: what is looked at; ``kind``: switch, gate or norm."""
+    """``tensor``: the tensor to examine. ``kind``: switch, gate or norm."""
 
     node: onnx.NodeProto
     tensor: str
@@ -23,17 +23,17 @@ class ActivationUnit:
 
     @property
     def name(self) -> str:
-        """As messages have it."""
+        """The unit's name in messages."""
         return self.node.name or self.node.output[0]
 
 
 def units(model: onnx.ModelProto) -> list[ActivationUnit]:
-    """Activations before a layer with weights, and BatchNormalizations, in the order of the graph."""
+    """Return the activations before a layer with weights, and the BatchNormalizations, in graph order."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    inner: set[str] = set()  # tensors before a layer with weights
+    inner: set[str] = set()  # tensors from which a layer with weights can be reached
     for node in reversed(model.graph.node):
         if facts_of("", node.op_type).macs is not None or any(name in inner for name in node.output):
             inner.update(name for name in node.input if name)

@@ -1,6 +1,7 @@
-"""What becomes of an output's classes: how many change, and how far distributions over them are from the original's.
+"""Measures how many samples change class, and the divergence between distributions over classes.
 
-Distributions are known by their values, whatever nodes made them: along one axis they, or their exponentials, sum to 1.
+Distributions are recognised by their values, whatever nodes computed them: along one axis the values, or their
+exponentials, sum to 1.
 """
 
 from __future__ import annotations
@@ -20,33 +21,40 @@ from onnx_merge.evaluation.thresholds import CHANGED
 Array = NDArray[Any]
 Kind = Literal["probabilities", "log-probabilities", "logits", "labels", "maps"]
 CONFIDENCE = 0.95
-"""Of the interval of the share that changes."""
+"""Confidence of the interval of the share of changed classes."""
 ONE_SIDED = 0.8
-"""Of the bounds that a verdict takes: at 95%, 32 samples without a change could not tell a good result."""
+"""Confidence of each one-sided bound that a verdict uses. At 95%, 32 samples without a change could not show that a
+result is good."""
 PEAKED = 1 / 3
-"""What a sample's scores tell of its class, in shares of what naming it would (log classes): numbers (N, C), or maps
-(N, C, H, W), that tell less are no scores of classes. Trained classifiers of 10 to 1,000 classes tell 0.84 to 0.95 on
-their data; rectified features of a spread of one or two, 0.05 to 0.28."""
+"""Smallest information that scores of classes carry about the class, as a share of log(number of classes).
+
+Outputs (N, C), or maps (N, C, H, W), with less information are not scores of classes. Trained classifiers of 10 to
+1,000 classes reach 0.84 to 0.95 on their data; rectified features with a spread of one or two reach 0.05 to 0.28.
+"""
 BLOCK = 2**20
-"""Values that are compared at a time, about."""
+"""Approximate number of values that are compared at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassChanges:
-    """``changed``: share of places that change class, between ``low`` and ``high`` at 95%; ``kl``: mean divergence of
-    the result's distributions from the original's, in nats; ``reason``: why the samples do not test it."""
+    """Change of one output's classes.
+
+    ``changed``: share of places that change class; ``low``, ``high``: its 95% interval. ``kl``: mean Kullback-Leibler
+    divergence of the result's distributions from the original's, in nats. ``reason``: why the samples do not test the
+    output, if they do not.
+    """
 
     kl: float | None
     changed: float
     low: float
     high: float
     likely: tuple[float, float]
-    """Bounds each of which holds at `ONE_SIDED`."""
+    """Lower and upper bound of the share, each at confidence `ONE_SIDED`."""
     reason: str | None
 
 
 def distribution(output: Array) -> tuple[Kind, int] | None:
-    """Whether an output (samples, ...) holds distributions, and along which axis."""
+    """Return the kind of distribution that an output (samples, ...) holds and its axis; None if it holds none."""
     if output.dtype.kind != "f" or output.size == 0:
         return None
     tolerance = 1e-3 if np.finfo(output.dtype).eps < 1e-4 else 3e-2
@@ -63,7 +71,7 @@ def distribution(output: Array) -> tuple[Kind, int] | None:
 
 @dataclass(slots=True)
 class ClassMeter:
-    """Adds up samples of one output, whose classes stand along ``axis``: `add` them, then ask for the `result`."""
+    """Accumulates samples of one output, whose classes lie along ``axis``: call `add`, then `result`."""
 
     kind: Kind
     axis: int = 1
@@ -71,12 +79,12 @@ class ClassMeter:
     _told: float = 0.0
     _classes: int = 2
     _before: list[Counter[int]] = field(default_factory=list)
-    """By sample: class -> number of places where the original has it."""
+    """For each sample: class -> number of places where the original predicts it."""
     _kept: list[Counter[int]] = field(default_factory=list)
-    """The same of those where the result has it too."""
+    """For each sample: class -> number of places where the original and the result predict it."""
 
     def add(self, exact: Array, now: Array) -> None:
-        """Samples of the output (n, ...) of the original and of the result, of one shape."""
+        """Add samples of the output (n, ...) of the original and of the result; both have one shape."""
         step = max(1, BLOCK * len(exact) // max(1, exact.size))
         for start in range(0, len(exact), step):
             a, b = (self._rows(values[start : start + step]) for values in (exact, now))
@@ -90,7 +98,7 @@ class ClassMeter:
                 self._kept.append(_counts(old[old == new]))
 
     def _rows(self, values: Array) -> Array:
-        """As (samples, places, classes)."""
+        """Reshape to (samples, places, classes)."""
         if self.kind == "labels":
             return values.reshape(len(values), -1, 1)
         values = np.moveaxis(values, self.axis, -1)
@@ -99,26 +107,27 @@ class ClassMeter:
     def _logs(self, values: Array) -> Array:
         values = values.astype(np.float64)
         if self.kind == "probabilities":
-            # What is rounded to 0 is not impossible.
+            # A probability that was rounded to 0 is not impossible.
             values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
         return np.asarray(log_softmax(values, axis=-1))
 
     def _diverge(self, before: Array, after: Array) -> None:
-        """Sum up, over samples, the means over their places of sum p log(p / q) and of sum p log(p C)."""
+        """Add, over the samples, the means over their places of sum p log(p / q) and of sum p log(p C)."""
         chances = np.exp(before)
         self._kl += float((chances * (before - after)).sum(-1).mean(1).sum())
         self._told += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
         self._classes = before.shape[-1]
 
     def peaked(self) -> bool:
-        """Whether the samples' scores tell classes apart, as a classifier's do."""
+        """Whether the samples' scores separate classes as a classifier's scores do."""
         return self._told >= PEAKED * len(self._before) * math.log(self._classes)
 
     def result(self) -> ClassChanges:
-        """What the samples so far say.
+        """Return the changes on the samples added so far.
 
-        Of several places of a sample (pixels, anchors, letters), those count at which the original or the result has
-        another class than the most frequent one: where almost all is background, the rest is what matters.
+        If samples have several places (pixels, anchors, letters), those places count at which the original or the
+        result predicts another class than the most frequent one. Where almost all places are background, the others
+        matter.
         """
         every: Counter[int] = sum(self._before, Counter())
         usual = every.most_common(1)[0][0]
@@ -145,10 +154,11 @@ def _counts(values: Array) -> Counter[int]:
 
 
 def _share(changed: NDArray[np.int64], counted: NDArray[np.int64]) -> tuple[float, float]:
-    """Share of the counted places that changed, by sample, and how many draws it stands for.
+    """Return the share of the counted places that changed, by sample, and the effective number of independent draws.
 
-    Places of one sample are alike, so that they do not count as drawn one by one: as many do as would make the share
-    vary as it does from sample to sample (Kish, Survey Sampling, 1965), but no fewer than there are samples.
+    Places of one sample are correlated and do not count as independent draws. The effective number is the one that
+    would explain the variation of the share from sample to sample (Kish, Survey Sampling, 1965), and at least the
+    number of samples.
     """
     total, samples = int(counted.sum()), int((counted > 0).sum())
     if total == 0:
@@ -162,8 +172,11 @@ def _share(changed: NDArray[np.int64], counted: NDArray[np.int64]) -> tuple[floa
 
 
 def bounds(found: float, drawn: float, tail: float) -> tuple[float, float]:
-    """The shares at which so many or more, and so many or fewer, of ``drawn`` would be found with probability ``tail``
-    (Clopper and Pearson, Biometrika 1934)."""
+    """Return the lower and the upper bound of a share that was ``found`` among ``drawn`` draws.
+
+    At these bounds, so many or more, and so many or fewer, are found with probability ``tail`` (Clopper and Pearson,
+    Biometrika 1934).
+    """
     low = float(beta.ppf(tail, found, drawn - found + 1)) if found > 0 else 0.0
     high = float(beta.ppf(1 - tail, found + 1, drawn - found)) if found < drawn else 1.0
     return low, high

@@ -1,4 +1,4 @@
-"""The outputs before and after on one set of samples: the user's labelled ones, the user's, or random ones."""
+"""Compares the outputs before and after on one set of samples: labelled or unlabelled ones of the user, or random."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ from onnx_merge.runtime.session import Session
 Array = NDArray[Any]
 
 FEW = 16
-"""Samples that show whether outputs are classes."""
+"""Number of samples used to determine whether outputs are classes."""
 
 
 @dataclass
 class Comparison(ModelSamples):
-    """A model, to be compared with results on the samples that it has for that. It raises what `ModelSamples` does."""
+    """A model and the samples on which results are compared with it. Raises the same errors as `ModelSamples`."""
 
     before: float | None = None
     """Accuracy of the model in percent, if there are labels."""
     measure: Measure | None = field(default=None, init=False)
-    """The metric that was asked for, on the samples."""
+    """The requested metric, evaluated on the samples."""
     compared_sha256: str | None = None
-    """Hash of the samples that outputs were compared on."""
+    """Hash of the samples on which outputs were compared."""
     fitted: int | None = None
-    """Samples that layers were fitted to (mirror images count); None if nothing was fitted to any."""
+    """Number of samples that layers were fitted to, mirror images included; None if no samples were used."""
 
     def __post_init__(self) -> None:
         check_measured(self.options)
@@ -48,7 +48,7 @@ class Comparison(ModelSamples):
         if self._session is None:
             return
         if self.samples and self.samples.labels is not None and options.labels:
-            # Beside a metric, labels may be others than classes.
+            # With a metric, labels need not be classes.
             with contextlib.suppress(*(() if options.metric is None else (InputError, UsageError))):
                 self.before = self._accuracy(self._session, self.samples.feeds, self.samples.labels)
         if options.metric is not None and self.samples is not None:
@@ -56,19 +56,21 @@ class Comparison(ModelSamples):
             self.measure = Measure(metric_of(options.metric), self.samples, self._session, batch)
 
     def on_all(self, result: Session) -> Fidelity:
-        """How close ``result`` comes on all samples."""
+        """Return the fidelity of ``result`` on all samples."""
         assert self.session is not None and self.samples is not None
         return self._fidelity(self.session, result, self.samples.feeds)
 
     def holds_classes(self) -> bool:
-        """Whether the model's outputs are classes, as a few samples show."""
+        """Whether the model's outputs are classes, judged from a few samples."""
         assert self.session is not None and self.samples is not None
         few = evenly_spaced(self.samples.feeds, FEW)
         return self._fidelity(self.session, self.session, few).changed is not None
 
     def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
-        """How close ``result`` comes, on samples that nothing was fitted to, if there are such, at most
-        `Options.checked`; None, and a note that says why, if outputs cannot be compared and ``unverified`` is given.
+        """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.
+
+        At most `Options.checked` samples are used. None, with a note that says why, if outputs cannot be compared and
+        ``unverified`` is set.
 
         Raises
         ------
@@ -87,7 +89,8 @@ class Comparison(ModelSamples):
                 raise
             except OnnxMergeError as error:
                 return None, self._uncompared(error)
-        for count in (self.options.made, self._batch):  # for models whose batch is called dynamic and is not
+        # the second is for models whose declared dynamic batch is fixed in fact
+        for count in (self.options.made, self._batch):
             try:
                 feeds = self._random(self.session, count)
                 self.compared_sha256 = sha256_of_arrays(feeds)
@@ -105,22 +108,24 @@ class Comparison(ModelSamples):
 
     @cached_property
     def scored_sha256(self) -> str | None:
-        """Hash of all samples, with their labels."""
+        """Hash of all samples and their labels."""
         if self.samples is None:
             return None
         labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
         return sha256_of_arrays({**self.samples.feeds, **labels})
 
     def accuracy(self, result: Session) -> Accuracy | None:
-        """Accuracy before and after, if there are labels."""
+        """Return the accuracy before and after, if there are labels."""
         if self.before is None or self.samples is None or self.samples.labels is None:
             return None
         after = self._accuracy(result, self.samples.feeds, self.samples.labels)
         return Accuracy(self.before, after, len(self.samples.labels))
 
     def metric(self, result: object, session: Session) -> Measured | None:
-        """The metric before and after, if one was asked for. What is known of ``result``, whose model ``session`` has
-        loaded, is not measured again."""
+        """Return the metric before and after, if one was requested.
+
+        ``session``: the loaded model of ``result``. Values known for ``result`` are not measured again.
+        """
         if self.measure is None or self.session is None:
             return None
         return self.measure.measured(result, session, self.session)

@@ -1,4 +1,4 @@
-"""What the samples at hand leave unknown about a model, said where its numbers are read."""
+"""Warnings about what the samples cannot show about a model, reported next to its numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ if TYPE_CHECKING:
 
 MADE_UP = "made up: how the model does on yours is not known; give --calib"
 LAYERS = 100
-"""That are looked at, at most."""
+"""Largest number of layers that are examined."""
 SHARE = 4
-"""What is computed in a model for one sample takes one part in so many of the memory, at most, as do its weights."""
+"""The activations of one sample may take at most 1 / `SHARE` of the memory, and so may the model's weights."""
 
 
 def doubts(comparison: Comparison) -> tuple[str, ...]:
-    """Lines about the samples on which ``comparison`` compares outputs, none if they are the user's and look like what
-    the model was trained on."""
+    """Return warnings about the samples on which ``comparison`` compares outputs, one line each.
+
+    Empty if the samples are the user's and look like the model's training data.
+    """
     options, model = comparison.options, comparison.model
     if comparison.session is None:
         return ()

@@ -1,9 +1,9 @@
-"""A promise about samples that nobody has seen: a model loses no more than so much, with so much confidence.
+"""Confidence bounds on the loss of a model on unseen samples.
 
-Sizes are tried from the largest down, and each is tested at the whole level until one fails: fixed-sequence testing, by
-which a size that loses more is taken with a probability of at most 1 - confidence (Angelopoulos, Bates, Candes, Jordan
-and Lei, "Learn then Test", 2021, section 4.2). Which sizes, and in which order, has to be settled before the held-out
-samples are looked at.
+Sizes are tried from the largest down, and each is tested at the full level until one fails. This is fixed-sequence
+testing: the probability of accepting a size that loses more is at most 1 - confidence (Angelopoulos, Bates, Candes,
+Jordan and Lei, "Learn then Test", 2021, section 4.2). The sizes and their order have to be fixed before the held-out
+samples are used.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from scipy.stats import norm
 from onnx_merge.evaluation.drop_tests import betting_p, change_bound, change_p, drop_bound, drop_rejected
 
 LADDER = tuple(round(0.95 - 0.05 * k, 2) for k in range(19))
-"""Shares of the multiply-adds that are tried, as long as the promise can be made."""
+"""Shares of the multiply-adds that are tried in this order, until the test fails."""
 MANY = 20_000
-"""Samples from which on the normal distribution tells how many it takes."""
+"""Number of samples above which the normal approximation determines how many are needed."""
 STEPS = 20
-"""Parts of what may be lost, in which a bound is told."""
+"""Number of steps between 0 and the limit at which a bound is evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is promised, and what it rests on."""
+    """A confidence bound, and the evidence for it."""
 
     max_drop: float
-    """What is lost at most, in the units of ``max_drop``: points, or those of a metric."""
+    """Upper bound of the loss, in the units of ``max_drop``: percentage points, or those of a metric."""
     confidence: float
-    """Probability, at least, that this holds on samples like those held out."""
+    """Lower bound of the probability that this holds on samples like the held-out ones."""
     samples: int
-    """That were held out."""
+    """Number of held-out samples."""
     sizes_tried: int
     bound: float
-    """Upper bound, at this confidence, of what this size loses, if it were the only one that had been tried."""
+    """Upper confidence bound of this size's loss, as if no other size had been tried."""
     measure: str
-    """What is lost: accuracy, agreement or a metric."""
+    """What the loss refers to: accuracy, agreement or a metric."""
 
 
 class Loss(Protocol):
-    """What a model lost on samples, and what can be said of others."""
+    """The loss of a model on samples, and statistical statements on its expected loss."""
 
     @property
     def samples(self) -> int:
@@ -53,25 +53,26 @@ class Loss(Protocol):
 
     @property
     def mean(self) -> float:
-        """Lost on these, in points or a metric's units."""
+        """Mean loss on these samples, in percentage points or a metric's units."""
 
     def kept(self, limit: float, alpha: float) -> bool:
-        """Whether it is shown, at level ``alpha``, that ``limit`` at most is lost on other samples."""
+        """Whether the expected loss is shown to be at most ``limit`` at level ``alpha``."""
 
     def bound(self, limit: float, alpha: float) -> float:
-        """A bound of what is lost on other samples, where ``limit`` is kept."""
+        """Return an upper confidence bound of the expected loss, if ``limit`` is kept."""
 
     @property
     def variance(self) -> float:
-        """From sample to sample, in the units of ``mean``."""
+        """Variance between samples, in the squared units of ``mean``."""
 
     def of(self, samples: int) -> Loss:
-        """The same of so many samples, of which as large a share is lost, or hardly more."""
+        """Return the same kind of loss on another number of samples, with the same share of losses or a slightly
+        larger one."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLoss:
-    """``losses`` were right before and are wrong after, ``gains`` the other way round."""
+    """Loss of accuracy. ``losses``: samples that became wrong. ``gains``: samples that became right."""
 
     losses: int
     gains: int
@@ -103,7 +104,7 @@ class AccuracyLoss:
 
 @dataclass(frozen=True, slots=True)
 class AgreementLoss:
-    """``changes`` of ``samples`` have another class."""
+    """Loss of agreement: ``changes`` of ``samples`` changed class."""
 
     changes: int
     samples: int
@@ -133,7 +134,7 @@ class AgreementLoss:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MeanLoss:
-    """What a metric that is a mean over samples falls by on each, (N,), ``largest`` at most."""
+    """Loss of a metric that is a mean over samples: the decrease on each sample (N,), at most ``largest``."""
 
     falls: NDArray[np.float64]
     largest: float
@@ -168,8 +169,10 @@ class MeanLoss:
 
 
 def samples_needed(found: Loss, limit: float, alpha: float) -> int | None:
-    """About how many samples would do to keep ``limit`` if others lose what those of ``found`` do: at first by the
-    normal distribution. None if no number would."""
+    """Return about how many samples would show ``limit`` to be kept, if further ones lose what those of ``found`` lose.
+
+    The search starts from the normal approximation. None if no number is enough.
+    """
     missing = limit - found.mean
     if missing <= 0:
         return None
@@ -179,20 +182,24 @@ def samples_needed(found: Loss, limit: float, alpha: float) -> int | None:
     return math.ceil(count)
 
 
-def fewest(nothing: Loss, limit: float, alpha: float) -> int:
-    """Samples that are needed to keep ``limit`` if not one of them loses anything, as ``nothing`` does. Of accuracy and
-    agreement it is ln(alpha) / ln(1 - limit / 100): 299 for one point at confidence 0.95."""
+def fewest(no_loss: Loss, limit: float, alpha: float) -> int:
+    """Return how many samples are needed to show that ``limit`` is kept if no sample loses anything.
+
+    ``no_loss``: a loss of zero. For accuracy and agreement the number is ln(alpha) / ln(1 - limit / 100): 299 for one
+    point at confidence 0.95.
+    """
     few, many = 0, 1
-    while not nothing.of(many).kept(limit, alpha):
+    while not no_loss.of(many).kept(limit, alpha):
         few, many = many, 2 * many
     while many - few > 1:
         middle = (few + many) // 2
-        few, many = (few, middle) if nothing.of(middle).kept(limit, alpha) else (middle, many)
+        few, many = (few, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, many)
     return many
 
 
 def last_kept(tried: Sequence[Loss], limit: float, alpha: float) -> int | None:
-    """Index of the last of ``tried``, from the largest size down, before the first that does not keep ``limit``."""
+    """Return the index of the last loss before the first that does not keep ``limit``. ``tried``: largest size
+    first."""
     found: int | None = None
     for index, loss in enumerate(tried):
         if not loss.kept(limit, alpha):

@@ -1,8 +1,8 @@
-"""Tests that a model loses no more than so much, from what it loses sample by sample.
+"""Statistical tests that a model's loss is below a limit, from its losses on single samples.
 
-Each p-value is of the hypothesis that more is lost: where at least ``drop`` is lost on average, it is at most ``alpha``
-with a probability of at most ``alpha``, for any number of samples, which are drawn independently of each other and of
-the models. Nothing is approximated by a normal distribution.
+The null hypothesis of each p-value is that at least ``drop`` is lost on average. Under it, the p-value is at most
+``alpha`` with a probability of at most ``alpha``, for any number of samples. Samples must be drawn independently of
+each other and of the models. No normal approximation is used.
 """
 
 from __future__ import annotations
@@ -18,42 +18,45 @@ from scipy.special import betainc, gammaln, logsumexp
 from scipy.stats import beta, binom
 
 BETS = 2.0 ** (-np.arange(16) / 2)
-"""Shares of the largest bet that nothing can ruin, which wealth is spread over. The best bet is about the mean that is
-missing from ``drop`` over the variance; one of these lets wealth grow at 96% of its rate at least."""
+"""Bets that the initial wealth is divided among, as shares of the largest bet that cannot lose everything.
+
+The best bet is about (``drop`` - mean loss) / variance. With one of these bets wealth grows at 96% of the best rate
+or faster.
+"""
 NARROW = 2e-3
-"""Relative width to which the largest probability is found; the upper end counts."""
+"""Relative accuracy of the maximal probability; the upper end of the interval is returned."""
 REACH = 7.0
-"""Standard deviations of the number of losses within which counts are looked at; all others count as they may."""
+"""Counts of losses within this many standard deviations are examined; all others are assumed to be the worst case."""
 TINY = 1e-9
-"""Differences of wealth that are rounding."""
+"""Differences of wealth below this are rounding errors."""
 
 
 def change_p(changes: int, samples: int, drop: float) -> float:
-    """Of a share of at least ``drop`` (0 to 1) of changes, where ``changes`` of ``samples`` changed: the binomial
-    probability of as few."""
+    """p-value of the hypothesis that a share of at least ``drop`` (0 to 1) changes, if ``changes`` of ``samples``
+    changed: the binomial probability of so few changes."""
     return float(binom.cdf(changes, samples, drop))
 
 
 def change_bound(changes: int, samples: int, alpha: float) -> float:
-    """The upper end of the one-sided interval of Clopper and Pearson (1934), from 0 to 1."""
+    """Return the upper end of the one-sided interval of Clopper and Pearson (1934) for the share of changes, 0 to 1."""
     return 1.0 if changes == samples else float(beta.ppf(1 - alpha, changes + 1, samples - changes))
 
 
 def betting_p(losses: NDArray[np.float64], drop: float, largest: float = 1.0) -> float:
-    """Of a mean loss of at least ``drop``, where samples lose ``losses`` (N,), ``largest`` at most: one over the wealth
-    of whoever bets on less being lost.
+    """p-value of the hypothesis that the mean loss is at least ``drop``, from the samples' losses (N,).
 
-    A bet of b multiplies wealth by 1 + b (drop - loss) for each sample, which is 1 at most on average if as much is
-    lost; so is the mean over several bets, and by Markov's inequality wealth of 1 / p has a probability of p at most
-    (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B 2024, section 4; with
-    fixed bets, so that the order of samples does not matter).
+    ``largest``: upper bound of a sample's loss. The p-value is 1 / wealth of a gambler who bets that less is lost. A
+    bet of b multiplies the wealth by 1 + b (drop - loss) for each sample. Under the hypothesis, the expectation of that
+    factor is at most 1, and so is that of the mean over several bets. By Markov's inequality, a wealth of 1 / p then
+    has a probability of at most p (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
+    JRSS B 2024, section 4). The bets are fixed, so that the order of the samples does not matter.
 
     Raises
     ------
     ValueError: a sample loses more than ``largest``.
     """
     if drop >= largest:
-        return 1.0  # as much cannot be lost, nor anything be learnt by a bet against it
+        return 1.0  # so large a drop is impossible, and a bet against it has no power
     if losses.size and losses.max() > largest:
         raise ValueError(f"a sample loses {losses.max():g}, more than {largest:g}")
     bets = BETS[:, None] / (largest - drop)
@@ -63,29 +66,32 @@ def betting_p(losses: NDArray[np.float64], drop: float, largest: float = 1.0) ->
 
 
 def drop_p(losses: int, gains: int, samples: int, drop: float) -> float:
-    """Of an accuracy that falls by at least ``drop`` (0 to 1): ``losses`` of ``samples`` were right before and are
-    wrong after, ``gains`` the other way round.
+    """p-value of the hypothesis that the accuracy falls by at least ``drop`` (0 to 1).
 
-    An exact test without conditions, as of Hsueh, Liu and Chen, "Unconditional exact tests for equivalence or
-    noninferiority for paired binary endpoints" (Biometrics 57, 2001): counts are ordered by how much they speak for a
-    smaller drop, here by the wealth of `betting_p`, and the probability of such as speak for it as strongly as these
-    is taken at the worst of the shares of gains that nobody knows.
+    ``losses`` of ``samples`` were right before and are wrong after; ``gains`` the other way round. The test is exact
+    and unconditional, after Hsueh, Liu and Chen, "Unconditional exact tests for equivalence or noninferiority for
+    paired binary endpoints" (Biometrics 57, 2001). Pairs of counts are ordered by their evidence for a smaller drop,
+    here the wealth of `betting_p`. The p-value is the probability of evidence at least as strong as the observed one.
+    The share of gains is unknown; the worst case is taken.
 
-    Wealth falls with losses and rises with gains, and so the probability does with their shares. Hence the worst case
-    has losses of just ``drop`` more than gains; and between two shares of gains the probability is at most that with
-    the losses of the lower and the gains of the higher one: the maximum is bounded, not searched for.
+    Wealth falls with losses and rises with gains, and so does the probability with their shares. Hence in the worst
+    case the share of losses exceeds that of gains by exactly ``drop``. For all shares of gains in an interval, the
+    probability is at most the one with the losses of its lower end and the gains of its upper end. So the maximum is
+    bounded, not searched for.
     """
     return _worst(int(losses), int(gains), int(samples), float(drop), None)
 
 
 def drop_rejected(losses: int, gains: int, samples: int, drop: float, alpha: float) -> bool:
-    """Whether `drop_p` is at most ``alpha``; quicker where it is far from it."""
+    """Whether `drop_p` is at most ``alpha``; faster if the two are far apart."""
     return _worst(int(losses), int(gains), int(samples), float(drop), float(alpha)) <= alpha
 
 
 def drop_bound(losses: int, gains: int, samples: int, alpha: float, limit: float, steps: int = 20) -> float:
-    """The least of ``limit``'s ``steps`` equal parts down to which each is too large a drop at level ``alpha``, where
-    ``limit`` itself is: see `drop_p`."""
+    """Return the smallest upper bound of the drop at level ``alpha``, as a multiple of ``limit`` / ``steps``.
+
+    ``limit`` itself has to be rejected as a drop at this level; so are all multiples down to the bound. See `drop_p`.
+    """
     for k in range(steps - 1, 0, -1):
         if not drop_rejected(losses, gains, samples, limit * k / steps, alpha):
             return limit * (k + 1) / steps
@@ -94,7 +100,7 @@ def drop_bound(losses: int, gains: int, samples: int, alpha: float, limit: float
 
 @lru_cache(maxsize=4096)
 def _worst(losses: int, gains: int, samples: int, drop: float, alpha: float | None) -> float:
-    """`drop_p`; with ``alpha``, any number that is on the same side of it."""
+    """Return `drop_p`. With ``alpha``, any number on the same side of ``alpha`` may be returned."""
     if not 0 < drop < 1 or not samples:
         return 1.0
     seen = float(_log_wealth(np.array([losses]), np.array([gains]), samples, drop)[0])
@@ -104,7 +110,7 @@ def _worst(losses: int, gains: int, samples: int, drop: float, alpha: float | No
     needed = _gains_needed(seen - TINY, samples, drop)
 
     def at_most(low: float, high: float) -> float:
-        """Probability, at most, where the share of gains lies in between."""
+        """Return an upper bound of the probability for shares of gains between ``low`` and ``high``."""
         return _probability(needed, samples, low + drop, high)
 
     ends = np.concatenate([[0.0], (1 - drop) / 2 * 2.0 ** np.arange(-12, 1)])
@@ -124,9 +130,9 @@ def _worst(losses: int, gains: int, samples: int, drop: float, alpha: float | No
 
 
 def _log_wealth(losses: NDArray[np.int64], gains: NDArray[np.int64], samples: int, drop: float) -> NDArray[np.float64]:
-    """Logarithm of the wealth by counts of losses and of gains, of one shape."""
+    """Return the logarithm of the wealth for arrays of losses and of gains of one shape."""
     bets = (BETS / (1 - drop))[:, None]
-    none = np.where(losses == 0, 0.0, losses)  # the largest bet is lost by one loss
+    none = np.where(losses == 0, 0.0, losses)  # with the largest bet, a single loss loses everything
     with np.errstate(divide="ignore", invalid="ignore"):
         lost = np.where(losses == 0, 0.0, none * np.log(np.maximum(1 - bets * (1 - drop), 0.0)))
     grown = lost + gains * np.log1p(bets * (1 + drop)) + (samples - losses - gains) * np.log1p(bets * drop)
@@ -135,21 +141,23 @@ def _log_wealth(losses: NDArray[np.int64], gains: NDArray[np.int64], samples: in
 
 
 def _gains_needed(wealth: float, samples: int, drop: float) -> NDArray[np.int64]:
-    """The fewest gains that make so much (as a logarithm), by the number of losses, as long as any do."""
+    """Return, for each number of losses, the fewest gains that reach the (log) ``wealth``, while any number does."""
     losses = np.arange(samples + 1)
     losses = losses[_log_wealth(losses, samples - losses, samples, drop) >= wealth]
     low, high = np.full(len(losses), -1), samples - losses  # too few, enough
     while (high - low > 1).any():
         middle = np.maximum((low + high) // 2, 0)
-        enough = _log_wealth(losses, middle, samples, drop) >= wealth
+        sufficient = _log_wealth(losses, middle, samples, drop) >= wealth
         inside = high - low > 1
-        low, high = np.where(inside & ~enough, middle, low), np.where(inside & enough, middle, high)
+        low, high = np.where(inside & ~sufficient, middle, low), np.where(inside & sufficient, middle, high)
     return high
 
 
 def _probability(needed: NDArray[np.int64], samples: int, loses: float, gains: float) -> float:
-    """That there are at least as many gains as ``needed`` for the losses, each sample being lost with the probability
-    ``loses`` and gained with ``gains``."""
+    """Probability that the gains reach ``needed`` for the number of losses.
+
+    Each sample is lost with probability ``loses`` and gained with probability ``gains``.
+    """
     spread = REACH * math.sqrt(samples * loses * (1 - loses) + REACH**2)
     first, last = (int(min(max(samples * loses + side * spread, 0), len(needed))) for side in (-1, 1))
     losses = np.arange(first, last)
@@ -166,6 +174,6 @@ def _probability(needed: NDArray[np.int64], samples: int, loses: float, gains: f
 
 
 def _at_least(count: Any, samples: Any, share: float) -> Any:
-    """The binomial probability of so many or more, by whole numbers of one shape."""
+    """Return the binomial probability of at least ``count`` of ``samples``; integers or arrays of one shape."""
     inside = betainc(np.maximum(count, 1), np.maximum(samples - count + 1, 1), share)
     return np.where(np.less_equal(count, 0), 1.0, np.where(np.greater(count, samples), 0.0, inside))

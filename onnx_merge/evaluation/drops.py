@@ -1,4 +1,4 @@
-"""What ``max_drop`` limits: what a result loses, in the units that fit the model and the samples."""
+"""Measures of the loss that ``max_drop`` limits, in the units that fit the model and the samples."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from onnx_merge.runtime.session import Session
 from passes.pipeline import Compressed
 
 POINTS = 0.2
-"""Below the largest drop of accuracy or agreement at which the search ends."""
+"""The search ends if the drop of accuracy or agreement is less than this far below the limit, in percentage points."""
 SHARE = 0.2
-"""The same of other measures, as a share of the largest drop."""
+"""The same for other measures, as a share of the limit."""
 
 
 @dataclass(frozen=True)
 class Drop:
-    """``of``: what a result loses; 0 is nothing."""
+    """A measure of loss. ``of``: result -> its loss, 0 for none."""
 
     of: Callable[[Compressed], float]
     what: str
-    """For messages, behind a number."""
+    """Text that follows the number in messages."""
     points: bool = True
-    """Whether it is in points, of which there are 100."""
+    """Whether the unit is the percentage point, so that the largest value is 100."""
 
     def close(self, limit: float) -> float:
-        """How far below ``limit`` a drop may be that needs no closer one."""
+        """Return how far below ``limit`` a drop may be for the search to end."""
         return POINTS if self.points else SHARE * limit
 
     def said(self, value: float) -> str:
-        """What is lost, for people."""
+        """Format a loss for messages."""
         return f"{value:.2f} {self.what}" if self.points else f"{value:.3g} {self.what}"
 
 
 def drop_measure(comparison: Comparison) -> Drop:
-    """The measure that the options ask for, on the samples that results are measured on.
+    """Return the measure that the options ask for, on the samples on which results are measured.
 
-    With a metric, how far it falls, in its own units. With labels, percentage points of accuracy. Without, percent of
-    the samples whose class changes; where an output holds no classes, percent of noise over signal (see
-    `passes.numerics.noise_to_signal`), of the output that lost most.
+    With a metric: its decrease, in its own units. With labels: percentage points of accuracy. Otherwise: percentage of
+    the samples whose class changes. If an output holds no classes: percentage of noise over signal (see
+    `passes.numerics.noise_to_signal`) of the output with the largest loss.
 
     Raises
     ------
     OnnxMergeError: the model cannot be run.
-    UsageError: nothing can be told from the outputs, or the original's metric is infinite.
+    UsageError: the outputs allow no comparison, or the original's metric is infinite.
     """
     original, samples = comparison.session, comparison.samples
     if original is None or samples is None:
@@ -71,7 +71,7 @@ def drop_measure(comparison: Comparison) -> Drop:
 
         def points(result: Compressed) -> float:
             found = comparison.accuracy(loaded(result))
-            assert found is not None  # as of the original
+            assert found is not None  # it was measured on the original too
             return before - found.after
 
         return Drop(points, "points are lost")
@@ -80,7 +80,7 @@ def drop_measure(comparison: Comparison) -> Drop:
 
 
 def _lost(close: Fidelity) -> float:
-    """Percent of the samples whose class changes, or of noise over signal where an output holds no classes."""
+    """Return the percentage of samples whose class changes, or noise over signal if an output holds no classes."""
     lost = close.nsr if close.changed is None else close.changed
     if lost is None:
         raise UsageError("max-drop cannot be measured: no output varies on the samples; give others, or a metric")

@@ -1,4 +1,4 @@
-"""How close are the outputs of the result to the original's?"""
+"""Measures how close the outputs of the result are to the original's."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def fidelity(
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
-    Float outputs count; where there are none, all of them. Top-1 agreement is that of the only output that holds
-    scores, (N, classes) or (N, classes, 1, 1); models with several such outputs, or none, have no top-1. ``fitted``,
+    Only float outputs are compared, or all outputs if none is float. Top-1 agreement is that of the only output with
+    scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1. ``fitted``,
     ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
@@ -59,7 +59,7 @@ def fidelity(
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
     if batch.most > batch.unit and samples > batch.unit and not all(meter.by_sample for meter in meters.values()):
-        # Of an output that has no axis of samples, one run is one sample: as many runs as samples show its spread.
+        # An output without a sample axis counts as one sample per run: only several runs show its spread.
         with contextlib.suppress(OnnxMergeError):
             meters, samples, agreement = _measured(before, after, feeds, replace(batch, most=batch.unit))
     return Fidelity(
@@ -79,7 +79,7 @@ def fidelity(
 def _measured(
     before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize
 ) -> tuple[dict[str, OutputMeter], int, float | None]:
-    """What every output came to, the number of samples, and the part of them that keeps its top class."""
+    """Return the meter of every output, the number of samples, and the share of samples that keep their top class."""
     meters: dict[str, OutputMeter] = {}
     agree = rows = samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, batch):
@@ -132,7 +132,7 @@ def accuracy(
 
 
 def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = ANY) -> NDArray[np.int64] | None:
-    """The class with the largest score of every sample (N,); None if the model is no classifier."""
+    """Return the class with the largest score of every sample, (N,). None if the model is no classifier."""
     found: list[NDArray[np.int64]] = []
     for chunk, size, valid in batches(feeds, model.inputs, batch):
         scores = _scores(model.run(chunk), size)
@@ -143,7 +143,7 @@ def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = A
 
 
 def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
-    """The one output that looks like class scores of ``size`` samples, as (size, classes)."""
+    """Return the only output that looks like class scores of ``size`` samples, as (size, classes); else None."""
     found = [v.reshape(v.shape[:2]) for v in outputs.values() if _is_scores(v, size)]
     return found[0] if len(found) == 1 else None
 

@@ -1,4 +1,4 @@
-"""The limits that a result is held to: the user's own, and on the user's own samples the verdict."""
+"""Applies limits to a result: the user's own ones and, on the user's own samples, the verdict."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from onnx_merge.evaluation.verdict import Fidelity
 
 
 def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """What the limits say about the result: nothing, or the error that the run ends with.
+    """Return the error with which the run ends, or None if the result is within all limits.
 
     Raises
     ------

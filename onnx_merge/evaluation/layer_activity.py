@@ -1,19 +1,19 @@
-"""Do samples bring about inside a model what its training data did? Found out from one look at a few of them.
+"""Detects samples that activate a model unlike its training data, by running it once on a few of them.
 
-In a trained network nearly every unit switches: a ReLU is open at some places and shut at others, a gate is somewhere
-between its ends. And BatchNormalization recorded how large its inputs were in training. Samples of another scale or
-kind than the training data leave most units of most layers on one side, or are many times as large or as small as what
-was recorded. What a compressed model does on them then says little.
+In a trained network nearly every unit switches: a ReLU is open at some places and closed at others, and a gate is
+somewhere between its two ends. BatchNormalization has recorded the statistics of its inputs in training. Samples of
+another scale or kind than the training data leave most units of most layers on one side, or differ from the recorded
+statistics by a large factor. The behaviour of a compressed model on such samples then says little.
 
 ==========================================  =====================================================================
-units                                       stuck where, over all samples and places,
+units                                       stuck if, over all samples and places,
 ==========================================  =====================================================================
-ReLU and its kin, SiLU, GELU, HardSwish     the input has one sign
+ReLU and similar, SiLU, GELU, HardSwish     the input has one sign
 Sigmoid, Tanh, HardSigmoid (gates)          the output is within `END` of an end
 ==========================================  =====================================================================
 
-Units behind which no layer with weights comes are answers, which may well be near their ends. Single layers of trained
-networks are nearly dead, whole networks are not: weight decay leaves 15 of 16 units of a layer shut.
+Units that no layer with weights follows are outputs, which may well be near their ends. Single layers of trained
+networks may be nearly dead, whole networks are not: weight decay can leave 15 of 16 units of a layer closed.
 """
 
 from __future__ import annotations
@@ -35,26 +35,32 @@ from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
 SAMPLES = 32
-"""That are looked at, at most."""
+"""Largest number of samples that are examined."""
 FEWEST, ELEMENTS = 4, 2**22
-"""As many samples as have so many elements, but no fewer: large images have many places."""
+"""Smallest number of samples, and the number of elements up to which more samples are used. Large images have many
+places, so that few of them are enough."""
 LEAST = 32
-"""Places, over all samples, at which a unit has to be seen."""
+"""Smallest number of places, over all samples, from which a unit is judged."""
 END = 0.0025
-"""Distance from its end at which a gate is saturated: a Sigmoid's at an input of 6."""
+"""Distance from an end at which a gate is saturated: that of a Sigmoid at an input of 6."""
 STUCK = 0.5
-"""Share of a layer's units: above, it is off. In the middle layer of ten trained networks it is 0 to 0.1."""
+"""Share of stuck units above which a layer is off. In the middle layer of ten trained networks it is 0 to 0.1."""
 MOST = 0.5
-"""Share of a network's layers: above, the network is off."""
+"""Share of a network's layers that are off, above which the network is off."""
 TIMES = 2.0
-"""By how much deviations may differ from those that BatchNormalization recorded, and means, in such deviations. In the
-middle layer of eight trained networks it is 1.03 to 1.12 times on their own data."""
+"""Largest accepted difference from the statistics recorded by BatchNormalization: a factor for standard deviations,
+and for means a number of recorded standard deviations. In the middle layer of eight trained networks it is 1.03 to 1.12
+on their own data."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerActivity:
-    """``off``: of an activation the share of units that are stuck; of a BatchNormalization how many times as large or
-    as small its inputs are as recorded, or how many recorded deviations away, in the median channel."""
+    """Activity of one layer.
+
+    ``off``: for an activation, the share of stuck units. For a BatchNormalization, the deviation from its recorded
+    statistics in the median channel: the factor between the spreads (1 or more), or the difference of the means in
+    recorded standard deviations.
+    """
 
     name: str
     op: str
@@ -62,7 +68,7 @@ class LayerActivity:
 
     @property
     def is_off(self) -> bool:
-        """Whether a trained network's would not be so on its data."""
+        """Whether a trained network's layer would not behave so on its own data."""
         return self.off >= (TIMES if self.op == "BatchNormalization" else STUCK)
 
     def __str__(self) -> str:
@@ -74,10 +80,10 @@ class LayerActivity:
 def layers(
     model: onnx.ModelProto, feeds: Mapping[str, Array], provider: ProviderChoice, most: int
 ) -> list[LayerActivity]:
-    """What ``feeds`` (N, ...) bring about in the activations and BatchNormalizations of the main graph.
+    """Return the activity of the activations and BatchNormalizations of the main graph on ``feeds`` (N, ...).
 
-    ``most``: layers that are looked at, spread evenly over the model: what they compute is held in memory for one
-    sample. None where the model cannot be run with more outputs.
+    ``most``: largest number of layers, spread evenly over the model. Their tensors are held in memory for one sample.
+    Empty if the model cannot be run with more outputs.
     """
     looked = units(model)
     if len(looked) > most:
@@ -103,7 +109,7 @@ def layers(
 
 
 def complaint(found: Sequence[LayerActivity]) -> str | None:
-    """A line about a network that is off, with the worst layer; None about any other."""
+    """Return a line about a network that is off, naming its worst layer; None about any other network."""
     for recorded in (True, False):
         kind = [layer for layer in found if (layer.op == "BatchNormalization") == recorded]
         off = [layer for layer in kind if layer.is_off]
@@ -115,8 +121,8 @@ def complaint(found: Sequence[LayerActivity]) -> str | None:
 
 
 class _Seen:
-    """What a tensor's channels (C,) were over all samples: extremes, or sums and squares where ``moments`` are wanted;
-    ``places`` each was seen at."""
+    """Statistics of a tensor's channels (C,) over all samples: extremes, or sums and sums of squares with ``moments``.
+    ``places``: number of places at which each channel was observed."""
 
     def __init__(self, moments: bool) -> None:
         self.places = 0
@@ -127,13 +133,13 @@ class _Seen:
         self.squares: Array = np.zeros(0)
 
     def add(self, value: Array, convolved: bool) -> None:
-        """``value``: (N, C, ...), or (N, ..., C) where it has rank 3 and the model convolves nothing."""
+        """Add ``value``: (N, C, ...), or (N, ..., C) if it has rank 3 and the model has no convolution."""
         if value.ndim < 2 or not value.size or value.dtype.kind != "f":
             return
         axis = 1 if value.ndim > 3 or (convolved and value.ndim == 3) else value.ndim - 1
         rows = np.moveaxis(value, axis, 0).reshape(value.shape[axis], -1).astype(np.float32, copy=False)
         if self.places and len(self.sums if self._moments else self.low) != len(rows):
-            return  # no channels: a size that varies
+            return  # the size varies, so that this axis holds no channels
         if self._moments:
             new = rows.sum(1, np.float64), np.square(rows).sum(1, np.float64)
             self.sums, self.squares = (self.sums + new[0], self.squares + new[1]) if self.places else new
@@ -167,7 +173,8 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
     centre = seen.sums / seen.places
     deviation = np.sqrt(np.maximum(seen.squares / seen.places - centre**2, 0))
     wanted = np.sqrt(np.maximum(variance, 0))
-    alive = wanted > 1e-3 * max(float(wanted.max()), 1e-12)  # of a dead channel, any trace is many times as large
+    # a dead channel has a variance near 0, relative to which any value is large
+    alive = wanted > 1e-3 * max(float(wanted.max()), 1e-12)
     if not alive.any():
         return None
     ratio = np.maximum(deviation[alive] / wanted[alive], 1e-3)
@@ -178,7 +185,8 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
 
 
 def few(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """At most `SAMPLES`, fewer large ones, spread evenly, since files are often sorted."""
+    """Return at most `SAMPLES` of the samples, fewer if they are large, evenly spaced because files are often
+    sorted."""
     count = min((len(a) for a in feeds.values() if a.ndim and len(a)), default=0)
     each = sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
     taken = min(count, SAMPLES, max(FEWEST, ELEMENTS // max(1, each)))

@@ -1,4 +1,4 @@
-"""The comparison of one output, batch by batch."""
+"""Compares one output of two models, batch by batch."""
 
 from __future__ import annotations
 
@@ -18,22 +18,25 @@ from passes.numerics.noise_to_signal import NoiseMeter
 
 Array = NDArray[Any]
 CLASSES = 512
-"""Of maps, at most: of more, the scores are not worth the time."""
+"""Largest number of classes of maps. For more, evaluating the scores takes too long."""
 IMPOSSIBLE = -6e4
-"""Score of a class that is masked out by -inf."""
+"""Score in place of -inf, with which models mask out classes."""
 
 
 @dataclass(slots=True)
 class Distance:
-    """Running cosines and relative error of one output."""
+    """Accumulated cosines and relative error of one output."""
 
     cosines: list[float] = field(default_factory=list)
     squares: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
     """Sums over all samples of (result - original)^2, original^2, result^2."""
 
     def add(self, a: Array, b: Array) -> None:
-        """Samples (n, ...), finite. Where sizes differ (a number of detections), the smaller one is filled up with
-        zeros: what is missing differs."""
+        """Add samples (n, ...), all finite.
+
+        If the sizes differ (a number of detections), the smaller one is padded with zeros, so that missing elements
+        count as differences.
+        """
         a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (a, b))
         width = max(a.shape[1], b.shape[1])
         a, b = (np.pad(x, ((0, 0), (0, width - x.shape[1]))) for x in (a, b))
@@ -45,31 +48,31 @@ class Distance:
         self.cosines += np.clip(cosines, -1, 1).tolist()
 
     def cosine(self) -> float:
-        """Mean over the samples."""
+        """Mean cosine over the samples."""
         return float(np.mean(self.cosines))
 
     def relative_l2(self) -> float:
-        """Relative to the result where the original is all zeros."""
+        """Norm of the error relative to the original's norm, or to the result's if the original is all zeros."""
         difference, original, result = self.squares.tolist()
         return math.sqrt(difference / (original or result or 1.0))
 
 
 @dataclass(slots=True)
 class OutputMeter:
-    """Adds up batches of one output. ``scores``: it is the only one of scores, (N, classes)."""
+    """Accumulates batches of one output. ``scores``: it is the only output with scores, (N, classes)."""
 
     name: str
     scores: bool
     by_sample: bool = True
-    """Whether its first axis is that of the samples."""
+    """Whether the first axis is the sample axis."""
     distance: Distance = field(default_factory=Distance)
     _noise: NoiseMeter = field(default_factory=NoiseMeter)
     _classes: ClassMeter | None = None
     _started: bool = False
 
     def add(self, expected: Array, actual: Array, size: int, valid: int) -> None:
-        """A batch of ``size`` samples, the first ``valid`` of which count; all of it is one where its first axis is no
-        batch.
+        """Add a batch of ``size`` samples, of which the first ``valid`` count. Without a sample axis, it counts as one
+        sample.
 
         Raises
         ------
@@ -90,7 +93,7 @@ class OutputMeter:
         self._noise.add(a, b)
 
     def _count(self, a: Array, b: Array, finite: NDArray[np.bool_]) -> None:
-        """Classes, as long as the output holds some."""
+        """Add the batch to the class statistics, as long as the output holds classes."""
         kind: tuple[Kind, int] | None = ("labels", 1)
         if is_float(a):
             a, b = np.where(finite, a, IMPOSSIBLE), np.where(finite, b, IMPOSSIBLE)
@@ -103,11 +106,11 @@ class OutputMeter:
             self._classes = None
 
     def result(self) -> OutputFidelity:
-        """What the samples so far say."""
+        """Return the fidelity on the samples added so far."""
         noise, classes = self._noise.result(), self._classes
         found = classes.result() if classes is not None else None
         if classes is not None and found is not None and classes.kind == "logits":
-            # (N, C) numbers that are no classes: features, or quantities of unlike scale, or always in one order.
+            # (N, C) numbers that are not class scores: features, quantities of different scales, or a constant order.
             alike = classes.peaked() and noise.scales <= 1
             found = found if alike and found.reason is None else None
         if classes is None or found is None or classes.kind == "maps":
@@ -137,7 +140,8 @@ class OutputMeter:
 
 
 def _maps(output: Array) -> tuple[Kind, int] | None:
-    """The axis of the classes if these are maps of scores: the first or the last after the samples."""
+    """Return kind and class axis if these are maps of scores: the class axis is the first after the samples, or the
+    last."""
     if output.ndim < 4:
         return None
     axis = 1 if output.shape[1] <= output.shape[-1] else output.ndim - 1

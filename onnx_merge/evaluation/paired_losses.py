@@ -1,4 +1,4 @@
-"""What a compressed model loses, sample by sample, on the samples that were held out."""
+"""Measures the loss of a compressed model on each of the held-out samples."""
 
 from __future__ import annotations
 
@@ -20,26 +20,30 @@ from onnx_merge.runtime.session import Session
 from passes.numerics.arrays import has_rows
 
 MEAN = 1e-6
-"""By how much of its range a metric may differ from the mean over samples: rounding."""
+"""Largest difference between a metric and its mean over samples that is rounding, relative to the metric's range."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """``measure``: accuracy, agreement, or the name of a metric; ``nothing``: what a result loses that loses nothing;
-    ``lost``: result -> what it loses."""
+    """A measure of loss by sample.
+
+    ``measure``: accuracy, agreement, or the name of a metric. ``no_loss``: a loss of zero on all samples. ``lost``:
+    result -> its loss.
+    """
 
     measure: str
-    nothing: Loss
+    no_loss: Loss
     lost: Callable[[Session], Loss]
 
 
 def paired(comparison: Comparison) -> Paired:
-    """What is measured: a metric, if there is one, accuracy where there are labels, else whether classes change.
+    """Return the measure: a metric if there is one, accuracy if there are labels, otherwise agreement of classes.
 
     Raises
     ------
     OnnxMergeError: the model cannot be run.
-    UsageError: the model has no classes; or what its outputs, or the metric, lose is no mean over samples with bounds.
+    UsageError: the model has no classes, or the loss of its outputs or of the metric is not a bounded mean over
+    samples.
     """
     original, samples = comparison.session, comparison.samples
     if original is None or samples is None:
@@ -69,7 +73,7 @@ def paired(comparison: Comparison) -> Paired:
 
 
 def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
-    """The same for a metric, which is asked about one sample at a time."""
+    """Return the measure for a metric, which is evaluated on one sample at a time."""
     metric, first = measure.metric, Predictor(original)
     bounds = metric.bounds
     if bounds is None:
@@ -101,6 +105,6 @@ def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
 
 
 def _row(samples: Samples, k: int) -> tuple[Mapping[str, Any], Any]:
-    """One sample with its label."""
+    """Return one sample and its label."""
     feeds = {n: a[k : k + 1] if has_rows(a) else a for n, a in samples.feeds.items()}
     return feeds, None if samples.labels is None else samples.labels[k : k + 1]

@@ -1,4 +1,4 @@
-"""How close a result's outputs are to the original's, and the word that follows from it."""
+"""Fidelity of a result's outputs, and the verdict that follows from it."""
 
 from __future__ import annotations
 
@@ -10,61 +10,65 @@ from onnx_merge.evaluation.thresholds import CHANGED, MADE_UP, NSR, NSR_BAD
 
 Word = Literal["good", "bad", "untested"]
 MOST = 1e6
-"""Losses beyond it are all alike."""
+"""Largest loss; larger ones are treated as equal to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class OutputFidelity:
-    """What became of one output. Of classes (distributions, scores, labels) ``changed`` decides, else ``nsr``."""
+    """Fidelity of one output. For classes (distributions, scores, labels) ``changed`` decides, otherwise ``nsr``."""
 
     name: str
     nsr: float | None = None
-    """Noise over signal, see `passes.numerics.noise_to_signal`; None where there is no signal, and for labels."""
+    """Noise over signal, see `passes.numerics.noise_to_signal`. None without a signal, and for labels."""
     kl: float | None = None
-    """Kullback-Leibler divergence of the result's distributions from the original's, mean over samples, in nats."""
+    """Kullback-Leibler divergence of the result's distributions from the original's: mean over samples, in nats."""
     changed: float | None = None
-    """Share that changes class, of the samples, or of their places that matter; see
+    """Share of the samples that change class, or of the places that count; see
     `onnx_merge.evaluation.class_changes`."""
     changed_low: float | None = None
     changed_high: float | None = None
-    """Bounds of that share at 95%."""
+    """Ends of the 95% interval of that share."""
     tested: bool = True
-    """Whether the samples show what becomes of it: if not, small numbers say nothing."""
+    """Whether the samples test the output: if not, a small loss has no meaning."""
     reason: str | None = None
-    """Why they do not."""
+    """Why the samples do not test the output."""
     likely: tuple[float, float] | None = None
-    """Bounds of the share, each of which holds at 80%: a verdict is given where one of them is on its side."""
+    """Lower and upper bound of the share, each at confidence 80%. A verdict needs one of them beyond the limit."""
     nsr_error: float | None = None
-    """Standard error of ``nsr``, relative to it."""
+    """Standard error of ``nsr``, relative to ``nsr``."""
     spared: bool = False
-    """Its values look like scores of classes, few of which change: noise alone does not make it bad."""
+    """Whether the values look like class scores, few of which change. Noise alone does then not make the output bad."""
     constant: bool = False
-    """It is the same for every sample, and stays so: no fault of the samples, where others vary."""
+    """Whether the output is the same for every sample, before and after. If other outputs vary, the samples are not the
+    cause."""
 
     @property
     def severity(self) -> float:
-        """The loss in units of what makes a result bad."""
+        """The loss divided by the limit above which a result is bad."""
         if self.changed is not None:
             return self.changed / CHANGED
         return min((self.nsr or 0.0) / NSR_BAD, MOST)
 
     @property
     def is_bad(self) -> bool:
-        """Whether it loses more than a good result may, beyond what chance makes of so many samples."""
+        """Whether the loss significantly exceeds the limit for this number of samples."""
         return self.exceeds(CHANGED, NSR_BAD)
 
     def exceeds(self, changed: float, nsr: float) -> bool:
-        """Whether more than ``changed`` change class, beyond what chance makes of so many samples, or, where it has no
-        classes, the noise over signal is above ``nsr``."""
+        """Whether the loss exceeds the given limits.
+
+        With classes: significantly more than the share ``changed`` changes class. Without: noise over signal is above
+        ``nsr``.
+        """
         if self.changed is not None:
-            # Of classes, changes are no less real where the samples show few of them.
+            # Changes of class count even if the samples show few classes.
             low = self.likely[0] if self.likely else self.changed
             return low > changed
         return self.tested and not self.spared and (self.nsr or 0.0) > nsr
 
     @property
     def doubt(self) -> str | None:
-        """Why it is not known to be good, in a few words; None if it is."""
+        """Why the output is not known to be good, in a few words; None if it is."""
         if not self.tested:
             return self.reason or "the samples do not test it"
         if self.changed is not None and self.likely and self.likely[1] > CHANGED:
@@ -76,81 +80,84 @@ class OutputFidelity:
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """How close the result's outputs are to the original's."""
+    """Fidelity of all outputs of a result to the original's."""
 
     cosine: float
     """Mean over samples and outputs of the cosine between the flattened outputs; 1 is best."""
     relative_l2: float
     """|result - original| / |original|, mean over outputs."""
     top1_agreement: float | None
-    """Part of the samples (0 to 1) with the same largest score; None for models that are no classifiers."""
+    """Share of the samples (0 to 1) that keep their top class; None for models that are no classifiers."""
     samples: int
     source: str
-    """Where the samples come from, as the report says it."""
+    """Description of the samples, as in the report."""
     provider: str
     outputs: tuple[OutputFidelity, ...] = ()
-    """The worst first."""
+    """The worst output first."""
     fitted: int | None = None
-    """Number of samples that the layers were fitted to, others than those measured on; None if there are none."""
+    """Number of samples that the layers were fitted to and that are not measured on; None if there are none."""
     in_sample: bool = False
-    """Whether those measured on are among those that the layers were fitted to."""
+    """Whether the measured samples are among those that the layers were fitted to."""
     real: bool = True
-    """Whether the samples are the user's; made-up ones say nothing good."""
+    """Whether the samples are the user's. Made-up samples cannot show that a result is good."""
     exact: bool = False
-    """Whether the result computes what the original does, up to rounding, by the way it was made."""
+    """Whether the result is equal to the original up to rounding by construction."""
 
     @property
     def worst(self) -> OutputFidelity | None:
-        """The output that decides."""
+        """The output that determines the verdict."""
         return self.outputs[0] if self.outputs else None
 
     @property
     def held_out(self) -> int:
-        """Samples measured on that nothing was fitted to."""
+        """Number of measured samples that no layer was fitted to."""
         return 0 if self.in_sample else self.samples
 
     @property
     def changed(self) -> float | None:
-        """The largest share that changes class; None where an output holds no classes."""
+        """Largest share that changes class; None if an output holds no classes."""
         shares = [output.changed for output in self.varying]
         return None if not shares or None in shares else max(share or 0.0 for share in shares)
 
     @property
     def nsr(self) -> float | None:
-        """The largest noise over signal: of outputs that the samples test, if there are some."""
+        """Largest noise over signal, of the outputs that the samples test if there are any."""
         found = [(output.tested, output.nsr) for output in self.varying if output.nsr is not None]
         return min(max(found)[1], MOST) if found else None
 
     @property
     def kl(self) -> float | None:
-        """The largest divergence of classes, in nats."""
+        """Largest divergence of class distributions, in nats."""
         return max((output.kl for output in self.outputs if output.kl is not None), default=None)
 
     @property
     def loss(self) -> float:
-        """The number that results are compared by, 0 is best: the share of classes changed; the noise over signal where
-        an output holds no classes; the squared relative error where no output varies over the samples."""
+        """The number by which results are compared; 0 is best.
+
+        It is the share of classes changed; noise over signal if an output holds no classes; the squared relative error
+        if no output varies over the samples.
+        """
         known = self.nsr if self.changed is None else self.changed
         return min(self.relative_l2**2, MOST) if known is None else known
 
     @property
     def varying(self) -> list[OutputFidelity]:
-        """Outputs but those that are the same for every sample; all where none varies."""
+        """Outputs that vary over the samples, or all outputs if none varies."""
         return [output for output in self.outputs if not output.constant] or list(self.outputs)
 
     @property
     def verdict(self) -> Word:
-        """One word: bad as soon as one output is, good if all are known to be."""
+        """The verdict as one word: bad if any output is bad, good if all are known to be good."""
         return judged(self)[0]
 
     @property
     def why(self) -> str:
-        """What the verdict rests on, in a few words."""
+        """Reason of the verdict, in a few words."""
         return judged(self)[1]
 
 
 def judged(close: Fidelity) -> tuple[Word, str]:
-    """The verdict, and why."""
+    """Return the verdict and its reason."""
     limits = (CHANGED, NSR_BAD) if close.real or close.exact else (MADE_UP, MADE_UP)
     bad = next((o for o in close.outputs if o.exceeds(*limits)), None)
     if bad is not None:
@@ -170,7 +177,7 @@ def judged(close: Fidelity) -> tuple[Word, str]:
 
 
 def in_order(outputs: Iterable[OutputFidelity]) -> tuple[OutputFidelity, ...]:
-    """The worst first: bad ones, then those that are not tested, then good ones; constants last."""
+    """Sort outputs: bad ones first, then those that are not tested, then good ones, constant ones last."""
     return tuple(sorted(outputs, key=lambda o: (o.constant, not o.is_bad, o.doubt is None, -o.severity)))
 
 

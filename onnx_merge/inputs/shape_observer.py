@@ -11,7 +11,7 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.feeds import feeds_at, index_bounds, resolve_shapes
 from onnx_merge.runtime.session import CPU, ProviderChoice, Session
 from passes.shapes.inference import Shape
-from passes.shapes.shape_probe import SHAPELESS, shape_name, telling_shapes
+from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
 
 
 @dataclass
@@ -51,10 +51,10 @@ class RunObserver:
         if self._loaded is None or self._loaded[0] is not model or self._loaded[1] != names:
             self._loaded = None
             try:
-                session = self._load(telling_shapes(model, names))
+                session = self._load(with_shape_outputs(model, names))
             except OnnxMergeError:  # some of the names are not tensors
                 others = {n for node in model.graph.node if node.op_type in SHAPELESS for n in node.output}
-                session = self._load(telling_shapes(model, [name for name in names if name not in others]))
+                session = self._load(with_shape_outputs(model, [name for name in names if name not in others]))
             self._loaded = model, names, session, index_bounds(model)
         return self._loaded[2:]
 

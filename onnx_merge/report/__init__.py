@@ -1,1 +1,1 @@
-"""What is reported of a run: JSON and terminal tables."""
+"""Reports of a run: JSON files and terminal tables."""

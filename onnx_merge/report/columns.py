@@ -1,4 +1,4 @@
-"""Tables of long texts, made to fit."""
+"""Fits tables with long texts to the width of the screen."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from rich.text import Text
 from onnx_merge.report.table import GAP, plain_table, shortened, without_repeats
 
 Columns = dict[str, list[str]]
-"""Cells by the title of their column."""
+"""Column title -> cells."""
 NUMBERS = ("size", "MACs", "params", "groups", "nodes", "axis")
 """Titles of columns that are never shortened."""
 LEAST = {"group": 25, "status": 46, "coupled": 20, "consumers": 20, "node": 25, "tensor": 20}
-"""Characters that the texts of a column can do with; of other columns, all they have."""
+"""Minimum width of each text column, in characters. Other columns always get the width of their content."""
 STUMP = 8
-"""Characters without which it says nothing."""
+"""Width in characters below which a column is useless."""
 
 
 def fitted_table(
     forms: Sequence[Columns], width: int, caption: str = "", styles: Sequence[str] | None = None
 ) -> Iterator[RenderableType]:
-    """A table no wider than ``width``, from the first of several forms of the same columns that fits.
+    """Yield a table no wider than ``width``, from the first of several forms of the same columns that fits.
 
-    If none does, the last columns of texts go until those left have what they can do with, and are shortened to that.
-    A line below says so. Empty columns are left out.
+    If no form fits, the last text columns are dropped until the others have their minimum width, and their texts are
+    shortened to it. A line below the table says so. Empty columns are left out.
     """
     columns = shown = {title: cells for title, cells in forms[0].items() if any(cells)}
     for form in forms if _total(shown) > width else ():
@@ -62,17 +62,20 @@ def _needed(columns: Columns) -> dict[str, int]:
 
 
 def _total(columns: Columns, most: Mapping[str, int] | None = None) -> int:
-    """Width of the table; ``most``: of some columns, however much they need."""
+    """Return the width of the table. ``most``: upper limits of the widths of some columns."""
     needed = _needed(columns)
     return sum(min(n, (most or {}).get(title, n)) for title, n in needed.items()) + GAP * (len(columns) - 1)
 
 
 def _widths(columns: Columns, width: int) -> dict[str, int]:
-    """What each column gets: the least that it can do with, then equal parts of the rest until it has what it needs."""
+    """Return the width of each column: its minimum, then equal shares of the remaining space up to its content's
+    width."""
     needed = _needed(columns)
     widths = {title: min(n, LEAST.get(title, n)) for title, n in needed.items()}
     spare = width - _total(columns, LEAST)
-    while spare < 0 and any(widths[title] > STUMP for title in _texts(columns)):  # narrower than is good for tables
+    while spare < 0 and any(
+        widths[title] > STUMP for title in _texts(columns)
+    ):  # the screen is too narrow for a readable table
         widths[max(_texts(columns), key=lambda title: widths[title])] -= 1
         spare += 1
     while spare > 0 and (short := [title for title in columns if widths[title] < needed[title]]):
@@ -83,8 +86,11 @@ def _widths(columns: Columns, width: int) -> dict[str, int]:
 
 
 def squeezed(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters: the folders of names become initials, from the left, as far as need be;
-    then the middle goes. ``/encoder/layer.0/self_attention/query/MatMul`` is ``/e/l.0/sa/query/MatMul``."""
+    """Shorten ``text`` to at most ``width`` characters.
+
+    Folders of names become initials, from the left, as many as necessary; then the middle is cut.
+    ``/encoder/layer.0/self_attention/query/MatMul`` becomes ``/e/l.0/sa/query/MatMul``.
+    """
     parts = re.split(r"(?<=/)", text)
     for position, part in enumerate(parts):
         if len(text) <= width:

@@ -1,4 +1,4 @@
-"""Tables and sentences as a stream can show them."""
+"""Renders tables and sentences for a terminal or a file."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 FILE_WIDTH = 120
-"""Columns, where the output is not a terminal: the same whoever runs it."""
+"""Width in columns if the output is not a terminal; fixed, so that the output does not depend on who runs it."""
 WHOLE = 10_000
-"""Columns of tables that are not cut."""
+"""Width in columns of tables that are not cut."""
 
 
 def screen_width(stream: TextIO) -> int:
-    """Columns of the terminal, `FILE_WIDTH` elsewhere."""
+    """Return the width of the terminal in columns, or `FILE_WIDTH` if the stream is none."""
     return shutil.get_terminal_size().columns if stream.isatty() else FILE_WIDTH
 
 
 def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = False) -> str:
-    """``parts`` as wide as the screen, without colours where that is no terminal; ``verbose``: tables are not cut."""
+    """Render ``parts`` to the screen's width, without colours if it is no terminal. ``verbose``: tables are not cut."""
     terminal, screen = stream.isatty(), screen_width(stream)
     # Rendered to memory first, so that a broken pipe or a narrow encoding is met in one place only, by the caller.
     sink = io.TextIOWrapper(io.BytesIO(), stream.encoding or "utf-8", "backslashreplace", newline="")
@@ -31,7 +31,7 @@ def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = Fal
         force_terminal=terminal,
         no_color=None if terminal else True,
         width=WHOLE if verbose else screen,
-        height=25,  # without one, a dumb terminal's width is not believed
+        height=25,  # without a height, rich ignores the width on a dumb terminal
         markup=False,
         highlight=False,
         emoji=False,
@@ -40,7 +40,7 @@ def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = Fal
     for part in parts:
         if isinstance(part, Text) and terminal:
             console.print(part, width=screen)
-        else:  # in files, sentences have one line
+        else:  # in files, sentences are not wrapped
             console.print(part, soft_wrap=isinstance(part, Text))
     sink.seek(0)
     return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())

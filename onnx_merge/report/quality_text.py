@@ -1,4 +1,4 @@
-"""How close the outputs are, as lines for people."""
+"""Formats the comparison of outputs as lines of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from onnx_merge.evaluation.verdict import Fidelity
 
 
 def outputs_text(close: Fidelity) -> str:
-    """The line on the outputs: what they lose, and on which samples."""
+    """Return the line on the outputs: the loss, and the samples on which it was measured."""
     words, worst = [], close.worst
     if close.nsr is not None:
         named = max(close.varying, key=lambda output: (output.nsr is not None, output.tested, output.nsr or 0.0))

@@ -1,4 +1,4 @@
-"""What came of a run, and its JSON form, whose keys are stable: pipelines read them."""
+"""The result of a run, and its JSON form. The JSON keys are stable, because pipelines read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx_merge.io.save import write_whole
 from onnx_merge.metrics.measure import Measured
 from passes.interface.reason import Reason, text
 
-if TYPE_CHECKING:  # the report of a run needs no compiler
+if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
     from onnx_merge.evaluation.drop_bounds import Promise
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # the report of a run needs no compiler
     from passes.planning.plan import GroupPlan
 
 SCHEMA_VERSION = 1
-"""Of the JSON reports, as ``report.schema.json`` describes them: rises where a key goes or means something else."""
+"""Version of the JSON reports, described by ``report.schema.json``. It rises if a key is removed or changes meaning."""
 Status = Literal["shrunk", "kept", "frozen", "excluded"]
 
 
@@ -32,14 +32,14 @@ class GroupResult:
     """What happened to one channel group."""
 
     name: str
-    """Of the first layer that produces the channels."""
+    """Name of the first layer that produces the channels."""
     size: int
     """Channels before."""
     kept: int
     """Channels after."""
     status: Status
     reason: Reason | None
-    """Why the group was left whole, or less was done than asked for."""
+    """Why the group was not compressed, or was compressed less than requested."""
     method: str
     """merge, prune, lossless, or none."""
     error: float | None
@@ -50,25 +50,25 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class AllocationResult:
-    """How a budget was spread over the groups."""
+    """How a budget was distributed over the groups."""
 
     method: str
     """auto or uniform."""
     block: int
-    """Channels that widths are multiples of."""
+    """Channel widths are multiples of this number."""
     strict: bool
-    """Whether that holds for narrow groups too."""
+    """Whether widths of narrow groups are aligned too."""
     reason: str
-    """Why this block."""
+    """Why this number was chosen."""
     predicted_loss: float | None
-    """Share of the outputs' variance, as measured group by group before layers are solved; None where not measured."""
+    """Share of the outputs' variance, measured group by group before layers are solved. None where not measured."""
     unaligned_loss: float | None
-    """The same with any widths: what alignment costs."""
+    """The same without alignment; the difference is what alignment costs."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """All that a run found out. ``seconds`` are by stage, in the order they ran, with their ``total``."""
+    """All findings of a run. ``seconds``: by stage, in the order of execution, and their ``total``."""
 
     version: str
     input: FileInfo
@@ -78,11 +78,11 @@ class Result:
     fidelity: Fidelity | None
     """None if the models could not be run; ``notes`` say why."""
     accuracy: Accuracy | None
-    """None without labels."""
+    """None if there are no labels."""
     allocation: AllocationResult | None
-    """None where no channel was to be lost."""
+    """None if the run was not supposed to lose channels."""
     ware: float | None
-    """Weighted average reconstruction error of the layers that were solved for (see
+    """Weighted mean of the reconstruction errors of the layers that were solved for (see
     `passes.surgery.apply_plan.Solution`)."""
     groups: tuple[GroupResult, ...]
     seconds: Mapping[str, float]
@@ -90,24 +90,24 @@ class Result:
     argv: tuple[str, ...]
     """Arguments of the command line; empty for a call from Python."""
     provider: str
-    """Where the models ran."""
+    """The provider on which the models ran."""
     unfolded: Mapping[str, Reason]
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     """What could not be checked, and why."""
     latency: tuple[Latency, ...] = ()
-    """One for each batch size at which it was measured; none if nobody asked, or it could not be (see ``notes``)."""
+    """One entry per measured batch size. Empty if it was not requested or not possible (see ``notes``)."""
     metric: Measured | None = None
-    """None if nobody asked for one."""
+    """None if no metric was requested."""
     promise: Promise | None = None
-    """With ``confidence``: what is promised of other samples."""
+    """With ``confidence``: the bound that holds for unseen samples."""
     chosen: str | None = None
-    """The option that was taken where none said how much may go."""
+    """The option that was chosen because no option said how much to remove."""
     doubts: tuple[str, ...] = ()
-    """What the samples leave unknown: a line each, about them."""
+    """What the samples cannot show about the model: one line each."""
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it: plain types, no NaN and no infinity (null instead)."""
+        """Return the report as JSON types only; null in place of NaN and infinities."""
         table: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "version": self.version,
@@ -148,12 +148,12 @@ class Result:
         return {key: finite(value) for key, value in table.items()}
 
     def to_json(self) -> str:
-        """The report, as text that ends in a line break."""
+        """Return the report as JSON text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def fidelity_table(close: Fidelity | None) -> dict[str, object]:
-    """As JSON has it; what was not compared was not tested."""
+    """Return the comparison as JSON types; outputs that were not compared count as not tested."""
     outputs: list[object] = [
         {
             "name": output.name,
@@ -184,13 +184,13 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
 
 
 def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:
-    """As JSON has it: the first batch size, and all of them under ``batches``."""
+    """Return the latency as JSON types: that of the first batch size, and all of them under ``batches``."""
     batches: list[object] = [latency.to_dict() for latency in measured]
     return {**measured[0].to_dict(), "batches": batches} if measured else None
 
 
 def cost_table(cost: Cost) -> dict[str, object]:
-    """As JSON has it."""
+    """Return the cost as JSON types."""
     return {
         "params": cost.params,
         "macs": cost.macs,
@@ -201,7 +201,7 @@ def cost_table(cost: Cost) -> dict[str, object]:
 
 
 def finite(value: object) -> object:
-    """``value`` with null for what JSON has no number for."""
+    """Return ``value`` with null in place of numbers that JSON cannot express."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -210,7 +210,7 @@ def finite(value: object) -> object:
 
 
 def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) -> tuple[GroupResult, ...]:
-    """One entry for each plan. ``excluded``: names of groups that the user took out."""
+    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded."""
     results = []
     for plan in plans:
         group = plan.group
@@ -238,18 +238,18 @@ def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) ->
 
 
 class Report(Protocol):
-    """What can be written as JSON."""
+    """A report that can be written as JSON."""
 
     def to_json(self) -> str:
-        """All of it."""
+        """Return the whole report as JSON text."""
 
 
 def write_report(report: Report, path: Path) -> None:
-    """Write a JSON report to ``path``: all of it or nothing.
+    """Write a JSON report to ``path`` atomically.
 
     Raises
     ------
     OnnxMergeError: the file cannot be written.
     """
-    content = report.to_json().encode("utf-8", "backslashreplace")  # names with lone surrogates
+    content = report.to_json().encode("utf-8", "backslashreplace")  # names may hold lone surrogates
     write_whole(content, path, "the report")

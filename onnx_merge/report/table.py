@@ -1,4 +1,4 @@
-"""What a run came to, as text for people: before and after, how close the outputs are, and every channel group."""
+"""Formats a run's result as text: cost before and after, closeness of the outputs, and every channel group."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from passes.interface.reason import text
 
 GAP = 3
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
-"""What the option does that is taken where none says how much may go."""
+"""What the option does that is chosen if no option says how much to remove."""
 POINTS = ("accuracy", "agreement")
-"""What is promised in points."""
+"""Measures whose bound is in percentage points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
 
 def render(result: Result, stream: TextIO, verbose: bool = False) -> str:
-    """The tables as ``stream`` can show them; see `onnx_merge.report.console.printed`."""
+    """Render the tables for ``stream``; see `onnx_merge.report.console.printed`."""
     return printed(_parts(result, screen_width(stream), verbose), stream, verbose)
 
 
@@ -50,7 +50,7 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
 
 
 def plain_table() -> Table:
-    """A table without rules but the one under its header."""
+    """Return an empty table whose only rule is the one below the header."""
     return Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
 
 
@@ -123,7 +123,7 @@ def _quality(result: Result) -> Iterator[Text]:
 
 
 def verdict_line(close: Fidelity | None, width: int) -> Text:
-    """The last line of a run's table, in one line of the screen."""
+    """Return the last line of a run's table, at most as long as one line of the screen."""
     word, why = (close.verdict, close.why) if close else ("untested", "unverified: the outputs were not compared")
     start = "verdict   "
     return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
@@ -138,7 +138,7 @@ def _alignment(found: AllocationResult) -> str:
 
 
 def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Iterator[RenderableType]:
-    """One line for each group; names and reasons are shortened to fit, unless the user wants all."""
+    """Yield one line per group. Names and reasons are shortened to fit, unless ``verbose``."""
     digits = len(f"{max(group.size for group in groups)}")
     channels = [f"{group.size:>{digits}} -> {group.kept:>{digits}}" for group in groups]
     methods = ["-" if group.method == "none" else group.method for group in groups]
@@ -160,10 +160,10 @@ def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Itera
 
 
 def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
-    """Pairs of name and reason, shortened so that both columns together are at most ``width`` wide.
+    """Shorten pairs of name and reason so that both columns together are at most ``width`` wide.
 
-    First what exporters say twice goes: ``/features/features.5/block/block.0/Conv`` is ``/features.5/block.0/Conv``. If
-    that is not enough, the middle is left out.
+    First, folders that exporters repeat are removed: ``/features/features.5/block/block.0/Conv`` becomes
+    ``/features.5/block.0/Conv``. If that is not enough, the middle of the text is cut.
     """
     longest_name, longest_reason = (max(map(len, column)) for column in zip(*texts, strict=True))
     if longest_name + longest_reason <= width:
@@ -176,7 +176,7 @@ def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
 
 
 def shortened(text: str, width: int) -> str:
-    """``text`` in at most ``width`` characters, without its middle if need be."""
+    """Return ``text`` cut in the middle to at most ``width`` characters."""
     if len(text) <= width:
         return text
     head = (width - 2) * 2 // 3
@@ -184,7 +184,7 @@ def shortened(text: str, width: int) -> str:
 
 
 def without_repeats(text: str) -> str:
-    """``text`` with folders left out of names that the next one repeats."""
+    """Return ``text`` without the folders of a name whose text the next folder repeats."""
     words = []
     for word in text.split(" "):
         parts = word.split("/")

@@ -1,1 +1,1 @@
-"""Provenance in a model's metadata, and the check that a model keeps what it says."""
+"""Provenance in a model's metadata, and verification of the measurements recorded there."""

@@ -1,10 +1,10 @@
-"""Whether a quantity that was found is what is stated, within what rounding and chance explain.
+"""Decides whether a measured quantity agrees with the stated one, within rounding and sampling error.
 
-On the samples of the statement, chance has no part: what is found may be off by what another provider, machine or
-conversion rounds otherwise. On others, the interval of what is found must reach the stated one: the stated interval
-is widened by the sampling error of the new samples. A file that keeps what it says is then refused about once in two
-hundred times for each quantity. The divergence is checked on the same samples only: a few samples make up most of it,
-so that no interval of it holds. What is better than stated is no fault.
+On the samples of the statement there is no sampling error: the measured value may differ by the rounding of another
+provider, machine or conversion. On other samples, the interval of the measured value must reach the stated interval,
+that is, the stated interval is widened by the sampling error of the new samples. A correct file is then refused about
+once in two hundred times for each quantity. The divergence is checked on the same samples only, because a few samples
+make up most of it and no interval of it is reliable. A value better than the stated one passes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ from onnx_merge.verification.findings import Check
 
 Table = Mapping[str, object]
 ROUNDING = 3e-4
-"""Amplitude relative to the outputs' spread by which they may differ where nothing is wrong: a float32 network of a
-hundred layers accumulates a few 1e-5, and Winograd's convolutions, which some providers use, ten times that."""
+"""Largest difference of outputs that rounding causes, as an amplitude relative to the outputs' spread.
+
+A float32 network of a hundred layers accumulates a few 1e-5; Winograd convolutions, which some providers use, ten
+times that."""
 LOGITS = 1e-3
-"""The same of the square root of a divergence: logits with a spread of several units, off by `ROUNDING` of it."""
+"""The same for the square root of a divergence: logits with a spread of several units, off by `ROUNDING` of it."""
 DIGITS = 1e-3
-"""Relative, of what is stated: it is rounded itself."""
+"""Relative rounding error of stated numbers."""
 FLIPS = 0.005
-"""Share of the samples whose class may be decided by rounding; one sample may be at least."""
+"""Share of the samples whose class rounding may change; one sample is always allowed."""
 LOSSES = ("nsr", "kl", "changed")
-"""Of an output; less is better."""
+"""Quantities of an output that measure loss; lower is better."""
 DROP = "accuracy drop"
 
 
 def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iterator[Check]:
-    """The checks of one output; tables as of `onnx_merge.verification.statement.output_table`. ``samples``: number of
-    those of the statement; ``same``: whether those of ``found`` are the same ones. What others than those do not test
-    is left out.
+    """Yield the checks of one output. Tables are as in `onnx_merge.verification.statement.output_table`.
+
+    ``samples``: number of samples of the statement. ``same``: whether ``found`` was measured on the same samples. If
+    it was measured on others, quantities that these do not test are skipped.
     """
     name = str(stated.get("name"))
     if stated.get("constant"):
@@ -57,7 +60,7 @@ def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iter
 
 
 def relative_error_check(stated: float, found: float) -> Check:
-    """Of outputs of which nothing better is known, on the same samples."""
+    """Check the relative error, for outputs without a better measure, on the same samples."""
     allowed = stated * (1 + DIGITS) + ROUNDING
     keeps = found <= allowed
     why = None if keeps else f"the relative error is {found:.3g}, but at most {allowed:.3g} would be as stated"
@@ -65,7 +68,7 @@ def relative_error_check(stated: float, found: float) -> Check:
 
 
 def accuracy_check(stated: Table, found: Table, same: bool) -> Check | None:
-    """Of the points of accuracy that are lost; tables as of `onnx_merge.verification.statement.accuracy_table`."""
+    """Check the drop of accuracy in points. Tables are as in `onnx_merge.verification.statement.accuracy_table`."""
     drops = [_difference(table) for table in (stated, found)]
     (value, low, high), (now, now_low, now_high) = (
         (drop, number(table, "drop_low"), number(table, "drop_high"))
@@ -85,8 +88,10 @@ def accuracy_check(stated: Table, found: Table, same: bool) -> Check | None:
 
 
 def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
-    """Of the most that was promised to be lost, on whatever samples, from what was found of the measure it is about:
-    refused where the interval of what is found lies above it."""
+    """Check the promised upper bound of the loss, on any samples, using the check of the measure that it refers to.
+
+    It fails if the interval of the measured loss lies above the bound.
+    """
     limit, measure = number(promise, "max_drop"), promise.get("measure")
     quantity = {"accuracy": DROP, "agreement": "changed"}.get(str(measure), f"{measure} drop")
     found = next((check for check in checks if check.quantity == quantity), None)
@@ -102,7 +107,7 @@ def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
 
 
 def rounded(quantity: str, stated: float, samples: int) -> float:
-    """The largest value that rounding makes of a ``stated`` one."""
+    """Return the largest value that rounding can produce from a ``stated`` one."""
     if quantity == "changed":
         return min(1.0, stated * (1 + DIGITS) + max(1.0, FLIPS * samples) / max(samples, 1))
     amplitude = math.sqrt(stated) * (1 + DIGITS) + (LOGITS if quantity == "kl" else ROUNDING)
@@ -110,7 +115,7 @@ def rounded(quantity: str, stated: float, samples: int) -> float:
 
 
 def widened(quantity: str, limit: float, found: float, low: float | None) -> float:
-    """The largest value like ``found`` whose interval, which begins at ``low``, reaches down to ``limit``."""
+    """Return the largest value like ``found`` whose interval, which begins at ``low``, contains ``limit``."""
     if low is None:
         return limit
     if quantity == "changed":
@@ -129,6 +134,6 @@ def _three(table: Table, quantity: str) -> tuple[float | None, float | None, flo
 
 
 def number(table: Table, key: str) -> float | None:
-    """The number under a key, if it is one."""
+    """Return the number stored under a key, or None."""
     value = table.get(key)
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""What a verification found: whether a model keeps what its metadata say, as a table with stable keys."""
+"""Result of a verification: whether a model agrees with its metadata, as a table with stable keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from onnx_merge.report.result import SCHEMA_VERSION, finite
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One quantity: what the file states, and what was found. Intervals hold at 95%; None where there are none."""
+    """One quantity: the stated and the measured value. Intervals are at 95%, or None."""
 
     quantity: str
     """input, nsr, kl, changed, constant, relative error, accuracy drop, or the metric's name with drop."""
     output: str | None = None
-    """Of the model, if the quantity is of one."""
+    """Name of the model's output, if the quantity belongs to one."""
     stated: float | None = None
     stated_low: float | None = None
     stated_high: float | None = None
@@ -24,44 +24,45 @@ class Check:
     found_low: float | None = None
     found_high: float | None = None
     allowed: float | None = None
-    """The largest that would have kept it."""
+    """Largest value that passes the check."""
     keeps: bool = True
     reason: str | None = None
-    """Why not."""
+    """Why the check failed."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """All that was found out; nothing was measured where the models are not those that belong together."""
+    """All findings. If the two models do not belong together, nothing is measured."""
 
     version: str
-    """Of what verified."""
+    """Version of the program that verified."""
     made_by: str
-    """Version of what made the file, as it says itself."""
+    """Version of the program that made the file, as its metadata say."""
     output: FileInfo
     against: FileInfo
     checks: tuple[Check, ...]
     samples: int = 0
-    """On which outputs were compared."""
+    """Number of samples on which outputs were compared."""
     source: str | None = None
-    """What the samples are."""
+    """Description of the samples."""
     same_samples: bool = False
-    """Whether they are those that the file speaks of, bit by bit: then only rounding may differ, else chance too."""
+    """Whether they are, bit by bit, the samples of the statement. Then only rounding may differ, otherwise chance
+    too."""
     provider: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def keeps(self) -> bool:
-        """Whether the file keeps what it says."""
+        """Whether the file agrees with its metadata."""
         return all(check.keeps for check in self.checks)
 
     @property
     def reason(self) -> str | None:
-        """What it does not keep, in one line."""
+        """The checks that failed, in one line."""
         return "; ".join(check.reason for check in self.checks if check.reason) or None
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON has it: plain types, no NaN and no infinity (null instead)."""
+        """Return the findings as JSON types only; null in place of NaN and infinities."""
         table: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "version": self.version,
@@ -80,5 +81,5 @@ class Verification:
         return {key: finite(value) for key, value in table.items()}
 
     def to_json(self) -> str:
-        """The report, as text that ends in a line break."""
+        """Return the report as JSON text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

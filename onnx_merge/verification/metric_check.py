@@ -1,4 +1,4 @@
-"""Whether a metric of the user's falls by no more than a file states."""
+"""Checks that a user's metric falls by no more than a file states."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from onnx_merge.verification.findings import Check
 from passes.numerics.arrays import has_rows
 
 PARTS = 8
-"""Into which samples are divided to see how the drop varies: a metric is a number of all, not of each."""
+"""Number of parts of the samples between which the variation of the drop is measured. A metric is one number for all
+samples, not one for each."""
 
 
 def metric_check(stated: Table, found: Measured, error: float | None, same: bool) -> Check | None:
-    """The check of how far a metric falls; ``error``: standard error of ``found``'s drop. None if nothing can be told.
+    """Check how far a metric falls. ``error``: standard error of the drop of ``found``. None if no check is possible.
 
-    On other samples, the statement's own error is that of ``found`` at its number of samples.
+    On other samples, the statement is assumed to have the standard error that ``found`` would have at its number of
+    samples.
     """
     value, now = _drop(number(stated, "before"), number(stated, "after")), _drop(found.before, found.after)
     samples = number(stated, "samples")
@@ -42,7 +44,7 @@ def metric_check(stated: Table, found: Measured, error: float | None, same: bool
 
 
 def drop_error(measure: Measure, result: Session, original: Session, samples: int) -> float | None:
-    """Standard error of the metric's drop, from its drops on `PARTS` parts of the samples; None if it has none."""
+    """Return the standard error of the metric's drop, from its drops on `PARTS` parts of the samples, or None."""
     if samples < 2 * PARTS:
         return None
     given, before = measure.samples, Predictor(original)
@@ -53,7 +55,7 @@ def drop_error(measure: Measure, result: Session, original: Session, samples: in
         labels = None if given.labels is None else given.labels[k::PARTS]
         try:
             drop = _drop(measure.metric(before, feeds, labels), measure.metric(after, feeds, labels))
-        except OnnxMergeError:  # a part may hold nothing that the metric is about
+        except OnnxMergeError:  # the metric may be undefined on a part
             return None
         if drop is None:
             return None
@@ -63,7 +65,8 @@ def drop_error(measure: Measure, result: Session, original: Session, samples: in
 
 
 def _drop(before: float | None, after: float | None) -> float | None:
-    """How far it falls; where the original's is infinite (as of what is compared with itself), from 0."""
+    """Return the decrease of a metric. If the original's is infinite (it is compared with itself), the decrease from
+    0."""
     if after is None or not math.isfinite(after):
         return None
     return (before if before is not None and math.isfinite(before) else 0.0) - after

@@ -1,6 +1,6 @@
-"""What a model says of itself: its metadata hold what it was made from, how, and what was measured on what.
+"""Reads and writes a model's provenance in its metadata: its input, the options, and the measurements.
 
-Nothing in them tells the time or a folder: the same run gives the same bytes, whoever runs it.
+The metadata hold neither times nor folders: the same run gives the same bytes for every user.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ import onnx
 from onnx_merge.errors import InputError
 
 PREFIX = "onnx_merge."
-"""Of the keys in ``metadata_props``."""
+"""Prefix of the keys in ``metadata_props``."""
 VERSION, INPUT, DATA, EARLIER = "version", "input_sha256", "input_data_sha256", "earlier_inputs"
 OPTIONS, MEASURED, PROMISE = "options", "measured", "promise"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """``options`` by their long names, ``measured`` and ``promise`` as in the report (see
+    """Provenance of a result. ``options``: by their long names. ``measured``, ``promise``: as in the report (see
     `onnx_merge.verification.statement`)."""
 
     version: str
-    """Of onnx_merge."""
+    """Version of onnx_merge."""
     input_sha256: str | None
-    """Of the .onnx file, or of the bytes that a model in memory serialises to; None over 2 GB, where there are none."""
+    """Hash of the .onnx file, or of a serialised model in memory. None above 2 GB, where a model cannot be
+    serialised."""
     data_sha256: str | None = None
-    """Of the input's external data; None where there are none."""
+    """Hash of the input's external data; None if there are none."""
     earlier: tuple[str, ...] = ()
-    """Hashes of what the input was made from, if it was a result itself, the first one first."""
+    """If the input was a result itself: hashes of the models it was made from, the first one first."""
     options: Mapping[str, object] = field(default_factory=dict)
     measured: Mapping[str, object] = field(default_factory=dict)
     promise: Mapping[str, object] | None = None
 
 
 def stamp(model: onnx.ModelProto, provenance: Provenance | None) -> None:
-    """Write ``provenance`` into the metadata of ``model``, in the place of an earlier one; None: that goes only."""
+    """Write ``provenance`` into the metadata of ``model``, replacing an earlier one. None only removes the earlier
+    one."""
     kept = [(p.key, p.value) for p in model.metadata_props if not p.key.startswith(PREFIX)]
     del model.metadata_props[:]
     entries = [] if provenance is None else _entries(provenance)
@@ -48,13 +50,13 @@ def stamp(model: onnx.ModelProto, provenance: Provenance | None) -> None:
 
 
 def lineage(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Hashes of what ``model`` was made from, if it is a result, the first one first.
+    """Return the hashes of the models that ``model`` was made from, if it is a result; the first one first.
 
-    What was measured on it held against its own input, so that nothing else of its metadata goes on.
+    Its measurements compare it with its own input. They do not hold for a model made from it and are not passed on.
     """
     try:
         found = read(model)
-    except InputError:  # damaged, which is no reason not to compress it
+    except InputError:  # a model with damaged metadata can still be compressed
         return ()
     if found is None or found.input_sha256 is None:
         return ()
@@ -62,11 +64,11 @@ def lineage(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def read(model: onnx.ModelProto) -> Provenance | None:
-    """What the metadata of ``model`` say; None if they say nothing.
+    """Return the provenance in the metadata of ``model``; None if there is none.
 
     Raises
     ------
-    InputError: they are damaged.
+    InputError: the metadata are damaged.
     """
     found = {p.key.removeprefix(PREFIX): p.value for p in model.metadata_props if p.key.startswith(PREFIX)}
     if VERSION not in found or MEASURED not in found:
@@ -97,7 +99,7 @@ def _entries(provenance: Provenance) -> list[tuple[str, str]]:
 
 
 def _text(value: object) -> str:
-    """JSON in ASCII: names may hold what UTF-8 has no bytes for."""
+    """Serialise to JSON in ASCII: names may hold surrogates that UTF-8 cannot encode."""
     return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 

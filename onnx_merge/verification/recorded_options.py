@@ -1,4 +1,4 @@
-"""Options as a model's metadata hold them: only what differs from the defaults, and no paths."""
+"""Converts options to and from a model's metadata, which hold only values other than the default, and no folders."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 UNRECORDED = frozenset(
     ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance", "gate")
 )
-"""Of the machine and of what is told: they are not what the model is made from."""
+"""Options of the machine and of the console output. The result does not depend on them."""
 MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))
-"""Options whose texts name things in the model, which may hold slashes."""
+"""Options whose texts name things in the model and may contain slashes."""
 FILES = frozenset(("labels", "calib", "metric", "custom_ops"))
-"""Options that name files, which are elsewhere when a model is verified."""
+"""Options that name files, which may be in other places when a model is verified."""
 FROM_PYTHON = "from Python"
 GATES = frozenset(("min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"))
-"""Options that refuse a result: what was measured is verified, not what was asked for."""
+"""Options that set limits for refusal. A verification checks the measurements, not these limits."""
 
 
 def recorded(options: Options) -> dict[str, object]:
-    """Options by their long names, as JSON has them. Files are their names without folders; those whose content is a
-    part of the model, and arrays, have their hash."""
+    """Return options by their long names, as JSON types.
+
+    Files are recorded by name without folder. Arrays, and files whose content becomes part of the model, are recorded
+    by hash.
+    """
     found: dict[str, object] = {}
     for field in fields(options):
         value, default = getattr(options, field.name), field.default
@@ -47,11 +50,11 @@ def recorded(options: Options) -> dict[str, object]:
 
 
 def restored(record: Mapping[str, object], given: Mapping[str, object]) -> Options:
-    """The options of ``record`` that say which samples are compared on and how, with ``given`` ones in their place.
+    """Return the options of ``record`` that determine the samples and the comparison; ``given`` options replace them.
 
     Raises
     ------
-    UsageError: another version recorded what this one does not know; or a file is needed that is not ``given``.
+    UsageError: another version recorded an option that this one does not know, or a needed file is not ``given``.
     """
     left = FILES | GATES
     values = {name: value for name, value in record.items() if name.replace("-", "_") not in left}
@@ -71,7 +74,7 @@ def _pairs(value: object) -> list[tuple[str, object]]:
 
 
 def _fixed(value: object) -> object:
-    """The value of an input that became a constant; of a file and an array, their hash."""
+    """Return the value of an input that became a constant; the hash of a file or an array."""
     if isinstance(value, np.ndarray):
         return {"sha256": sha256_of_arrays({"": value})}
     if isinstance(value, os.PathLike) or (isinstance(value, str) and value.lower().endswith(".npy")):
@@ -80,7 +83,7 @@ def _fixed(value: object) -> object:
 
 
 def _plain(value: object, text: Callable[[str], str]) -> object:
-    """``value`` as JSON has it; of objects that only Python has, that they are."""
+    """Return ``value`` as JSON types; a placeholder for objects that exist only in Python."""
     if value is None or isinstance(value, (bool, int, float, Mapping)):
         return value if not isinstance(value, Mapping) or "sha256" in value else FROM_PYTHON
     if isinstance(value, str):
@@ -91,5 +94,5 @@ def _plain(value: object, text: Callable[[str], str]) -> object:
 
 
 def base_name(path: str) -> str:
-    """The last part of a path of whatever system; of ``folder/module.py:function`` too."""
+    """Return the last part of a path of any operating system, also of ``folder/module.py:function``."""
     return re.split(r"[\\/]", path.rstrip("\\/"))[-1]

@@ -1,4 +1,4 @@
-"""What a file states of its outputs, measured again."""
+"""Measures again what a file's metadata state about its outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from onnx_merge.verification.statement import accuracy_table, output_table, with
 from passes.pipeline import Progress
 
 OTHERS = 4096
-"""Of samples other than those of the statement, at most, where nobody says how many."""
+"""Largest number of samples, other than those of the statement, if no option sets it."""
 
 
 def remeasured(
@@ -44,12 +44,13 @@ def remeasured(
     options: Options,
     progress: Progress,
 ) -> Verification:
-    """``found`` with what is measured on the samples of the statement ``measured``, if they are given, else on others;
-    there the ``promise`` must hold too.
+    """Return ``found`` with new measurements, on the samples of the statement ``measured`` if they are given.
+
+    On other samples, the ``promise`` is checked as well.
 
     Raises
     ------
-    UsageError: the samples show nothing of what is stated, or the models have different inputs.
+    UsageError: the samples test none of the stated quantities, or the models have different inputs.
     OnnxMergeError: a model cannot be run.
     """
     stated = _table(measured, "fidelity")
@@ -87,8 +88,10 @@ def remeasured(
 
 
 def _comparison(original: Source, options: Options, stated: Table) -> Comparison:
-    """The samples of the statement, divided as they were then; if those given are others, all of them: nothing was
-    fitted to any."""
+    """Return the comparison on the samples of the statement, divided as they were then.
+
+    If other samples are given, all of them are used, because no layer was fitted to them.
+    """
     source = with_fixed_inputs(with_fixed_shapes(original, options.fix_shape), options.fix_input)
     provider = available_provider(options.provider)
     found = Comparison(source.model, options, provider)
@@ -145,7 +148,7 @@ def _notes(measured: Table, options: Options) -> Iterator[str]:
 
 
 def _check_inputs(comparison: Comparison, result: Session) -> None:
-    """Refuse a file that takes other inputs than the original."""
+    """Refuse a file whose inputs differ from the original's."""
     before, after = (sorted(i.name for i in s.inputs) for s in (comparison.session, result) if s is not None)
     if before != after:
         raise UsageError(f"the file takes the inputs {after}, the original {before}: was it converted?")

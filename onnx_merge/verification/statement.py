@@ -1,4 +1,4 @@
-"""What a model states of itself: what was measured, and on what."""
+"""Builds the statement in a model's metadata: the measurements, and the samples they were made on."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 
 DIGITS = 4
-"""Of a number that is stated: the last of those that were measured depend on how many threads there were."""
+"""Significant digits of stated numbers. Further digits depend on the number of threads."""
 NOISE = 1e-9
-"""Below it, a share of variance is rounding, and is stated as 0."""
+"""Shares of variance below this are rounding errors and are stated as 0."""
 CONFIDENCE, SKEWED = 0.95, 0.99
-"""Of intervals: of shares, and of noise over signal."""
+"""Confidence of the intervals of shares and of noise over signal."""
 WIDEST = 10.0
-"""Of the logarithm of an interval: beyond it, the samples tell nothing."""
+"""Largest width of the logarithm of an interval. Beyond it, the samples carry no information."""
 
 
 def statement(
@@ -43,8 +43,10 @@ def statement(
     metric: Measured | None,
     promise: Promise | None,
 ) -> Provenance:
-    """The provenance of a result of ``source``; ``options`` are those of
-    `onnx_merge.verification.recorded_options.recorded`."""
+    """Return the provenance of a result of ``source``.
+
+    ``options``: as returned by `onnx_merge.verification.recorded_options.recorded`.
+    """
     measured: dict[str, object] = {"provider": comparison.provider.name}
     if close is not None:
         measured["fidelity"] = _fidelity(close, comparison)
@@ -86,7 +88,7 @@ def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
 
 
 def output_table(output: OutputFidelity, samples: int) -> dict[str, object]:
-    """The numbers of an output, rounded, with intervals: at 99% of ``nsr``, at 95% of ``changed``."""
+    """Return the rounded numbers of an output with their intervals: at 99% for ``nsr``, at 95% for ``changed``."""
     table: dict[str, object] = {"name": output.name, "tested": output.tested, "constant": output.constant}
     low, high = bounds(output.nsr, output.nsr_error, samples)
     numbers = {"nsr": output.nsr, "nsr_low": low, "nsr_high": high, "kl": output.kl, "changed": output.changed}
@@ -95,8 +97,11 @@ def output_table(output: OutputFidelity, samples: int) -> dict[str, object]:
 
 
 def bounds(value: float | None, error: float | None, samples: int) -> tuple[float | None, float | None]:
-    """Between which a positive mean over ``samples`` lies, given its relative standard ``error``: Student's interval
-    of its logarithm, since noise is skewed, and at 99%, since so much of it hangs on few samples that fewer hold it."""
+    """Return the interval of a positive mean over ``samples``, given its relative standard ``error``.
+
+    It is Student's interval of the logarithm, since noise is skewed. Its level is 99%, because a few samples contribute
+    most of the noise and the actual coverage is lower.
+    """
     if value is None or error is None or samples < 2:
         return None, None
     width = min(float(student.ppf(0.5 + SKEWED / 2, samples - 1)) * error, WIDEST)
@@ -104,7 +109,7 @@ def bounds(value: float | None, error: float | None, samples: int) -> tuple[floa
 
 
 def accuracy_table(accuracy: Accuracy, close: Fidelity | None) -> dict[str, object]:
-    """Percentages, and the interval at 95% of their difference in points."""
+    """Return the accuracies in percent, and the 95% interval of their difference in points."""
     drop = accuracy.before - accuracy.after
     width = drop_width(accuracy.samples, close)
     low, high = (None, None) if width is None else (drop - width, drop + width)
@@ -113,8 +118,10 @@ def accuracy_table(accuracy: Accuracy, close: Fidelity | None) -> dict[str, obje
 
 
 def drop_width(samples: int, close: Fidelity | None) -> float | None:
-    """Half the interval of a drop of accuracy, in points: a drop is a mean of differences by sample, which are 0 where
-    the class stays. Of the classes at most so many change as the upper bound of that share (Clopper and Pearson) says.
+    """Return half the width of the interval of a drop of accuracy, in points.
+
+    The drop is a mean of differences by sample, which are 0 where the class does not change. The share of changes is at
+    most its upper bound (Clopper and Pearson).
     """
     if close is None or close.top1_agreement is None:
         return None
@@ -126,13 +133,13 @@ def drop_width(samples: int, close: Fidelity | None) -> float | None:
 
 
 def rounded(value: float | None) -> float | None:
-    """``value`` to as many digits as are stated."""
+    """Round ``value`` to the number of digits that are stated."""
     if value is None or not math.isfinite(value):
         return None
     return 0.0 if abs(value) < NOISE else float(f"{value:.{DIGITS}g}")
 
 
 def without_folder(source: str) -> str:
-    """What the samples are, without the folder of their file: ``labels test.npz``."""
+    """Return the description of the samples without the folder of their file: ``labels test.npz``."""
     kind, space, path = source.partition(" ")
     return f"{kind}{space}{base_name(path)}" if space else base_name(source)

@@ -1,4 +1,4 @@
-"""What a verification found, as text for people."""
+"""Formats the findings of a verification as text."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from onnx_merge.report.table import GAP, plain_table, shortened
 from onnx_merge.verification.findings import Check, Verification
 
 LEAST = 16
-"""Columns that the names of quantities have at least."""
+"""Minimum width of the column of quantities, in characters."""
 WIDE = 100
-"""Columns from which on intervals are shown."""
+"""Screen width in columns from which on intervals are shown."""
 
 
 def render(found: Verification, stream: TextIO, verbose: bool = False) -> str:
-    """The table as ``stream`` can show it; see `onnx_merge.report.console.printed`."""
+    """Render the table for ``stream``; see `onnx_merge.report.console.printed`."""
     return printed(_parts(found, screen_width(stream), verbose), stream, verbose)
 
 
@@ -51,7 +51,7 @@ def _name(check: Check) -> str:
 
 
 def _numbers(check: Check, bounds: bool) -> tuple[str, str, str]:
-    """Stated, found and allowed, with intervals where there is room for ``bounds``."""
+    """Return the stated, found and allowed values as text; with ``bounds``, including the intervals."""
     if check.quantity == "input":
         return "this model" if check.keeps else "another model", "", ""
     if check.stated is None:

@@ -1,4 +1,4 @@
-"""Whether a compressed model keeps what its metadata say, by measuring again."""
+"""Verifies, by measuring again, that a compressed model agrees with its metadata."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from onnx_merge.verification.remeasure import remeasured
 from passes.pipeline import Progress, silent
 
 GIVEN = (*(name for name in OF_VERIFY if name not in ("quiet", "verbose")), "report")
-"""Options of a verification."""
+"""Options of a compression that a verification accepts."""
 
 
 def verify(output: Model, against: Model, **options: object) -> Verification:
-    """Measure again what a compressed model says of itself.
+    """Measure again what the metadata of a compressed model state.
 
     Parameters
     ----------
-    output: path of a model that `optimize` wrote, or the model in memory, as it is or converted since.
+    output: path of a model that `optimize` wrote, or the model in memory, unchanged or converted since.
     against: the model that it was made from.
     options: ``calib``, ``labels``, ``metric``, ``mean``, ``std``, ``layout``, ``input_shape``, ``fix_input``,
-        ``custom_ops``, ``check_n`` and ``provider``, see `Options`; what the file records of them holds for those that
-        are not given. ``report`` is where the verification goes as JSON, ``force`` replaces that file.
+        ``custom_ops``, ``check_n`` and ``provider``, see `Options`. Options that are not given have the values that the
+        file records. ``report`` is the path of a JSON report; ``force`` allows replacing that file.
 
     Returns
     -------
-    What was found; ``keeps`` is whether the model keeps what it says.
+    The findings; ``keeps`` is whether the model agrees with its metadata.
 
     Raises
     ------
-    UsageError, InputError: the options make no sense or do not fit, a file cannot be read, or ``output`` says nothing.
+    UsageError, InputError: the options are invalid or do not fit, a file cannot be read, or ``output`` states nothing.
     OnnxMergeError: a model cannot be run, or the report cannot be written.
     """
     return run(output, against, options)
 
 
 def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Progress = silent) -> Verification:
-    """`verify` for callers that show progress."""
+    """Like `verify`, for callers that show progress."""
     unknown = [name for name in given if name not in GIVEN]
     if unknown:
         raise UsageError(f"verify takes no {unknown[0]!r}: it takes {', '.join(GIVEN)}")
@@ -92,15 +92,15 @@ def _path(model: Model) -> Path:
 
 
 def _inputs(options: Options, against: Model) -> list[Path]:
-    """Files that the report must not replace."""
+    """Return the files that the report must not replace."""
     named = (_path(against), options.labels, options.calib_file, *options.fixed_files, *map(Path, options.custom_ops))
     return [path for path in named if path is not None]
 
 
 def _identity(provenance: Provenance, original: Source) -> Check:
-    """Whether the original is the model that the file was made from: its bytes, external data included."""
+    """Check that the original is the model that the file was made from: its bytes and external data."""
     reason = None
-    if provenance.input_sha256 is None:  # too large to have had bytes
+    if provenance.input_sha256 is None:  # the model was too large to be serialised
         pass
     elif provenance.input_sha256 != original.info.sha256:
         reason = "it was made from another model than the one given with --against"

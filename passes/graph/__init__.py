@@ -1,1 +1,1 @@
-"""What a graph is: a typed view of an ONNX model, the axis algebra, the op rules, and patches."""
+"""The graph of a model: a typed read-only view, patches that edit it, and local functions."""

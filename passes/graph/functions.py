@@ -1,8 +1,8 @@
-"""Calls of local functions, inlined; also of functions that import another opset than the model, where their ops mean
-the same at both.
+"""Inlines calls of local functions, including functions that import another opset version than the model.
 
-An op means the same at two versions if both have the same definition; or if the model's, the newer one, has the same
-inputs, outputs and attributes with the same defaults, and only takes more types. Functions with other ops stay calls.
+The latter are inlined only if their ops mean the same at both versions. That holds if both versions have the same
+definition. It also holds if the model's version is newer, has the same inputs, outputs and attributes with the same
+defaults, and only accepts more types. Functions with other ops remain calls.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import onnx.inliner
 
 STANDARD = ("", "ai.onnx")
 Key = tuple[str, str, str]
-"""Domain, name and overload."""
+"""Identifier of a function: domain, name and overload."""
 
 
 def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
-    """``model`` without calls of local functions, but those whose ops mean something else at the model's opset."""
+    """Return ``model`` with local functions inlined, except those whose ops have another meaning at the model's
+    opset."""
     if not model.functions:
         return model
     versions = _versions(model.opset_import)
@@ -51,7 +52,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _write_defaults(nodes: Iterable[onnx.NodeProto], functions: Mapping[Key, onnx.FunctionProto]) -> None:
-    """Give calls the attributes for which the function has a default: the inliner leaves defaults out."""
+    """Write attribute defaults of functions into their calls, because the inliner drops these defaults."""
     for node in _nodes(nodes):
         function = functions.get((node.domain, node.op_type, node.overload))
         given = {a.name for a in node.attribute}
@@ -60,7 +61,7 @@ def _write_defaults(nodes: Iterable[onnx.NodeProto], functions: Mapping[Key, onn
 
 
 def why_called(model: onnx.ModelProto, domain: str, op: str) -> str | None:
-    """Why calls of the local function ``op`` were not inlined; nothing where there is no such function."""
+    """Return why calls of the local function ``op`` were not inlined; an empty result if there is no such function."""
     versions = _versions(model.opset_import)
     functions = {_key(f): f for f in model.functions}
     for key, function in functions.items():
@@ -86,7 +87,7 @@ def _obstacle(
 
 
 def _same(op: str, domain: str, here: int, there: int) -> bool:
-    """Whether ``op`` of opset ``here`` means the same at ``there``."""
+    """Whether ``op`` of opset ``here`` has the same meaning at opset ``there``."""
     try:
         old, new = (onnx.defs.get_schema(op, version, domain) for version in (here, there))
     except onnx.defs.SchemaError:
@@ -105,7 +106,7 @@ def _signature(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
 
 
 def _reached(left: set[Key], functions: Mapping[Key, onnx.FunctionProto]) -> set[Key]:
-    """The functions ``left``, and those that they call."""
+    """Return the functions ``left`` and those that they call, directly or indirectly."""
     found, waiting = set(left), list(left)
     while waiting:
         for node in _nodes(functions[waiting.pop()].node):
@@ -117,7 +118,7 @@ def _reached(left: set[Key], functions: Mapping[Key, onnx.FunctionProto]) -> set
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """``nodes``, and those of the graphs inside them."""
+    """Yield ``nodes`` and those of their subgraphs."""
     for node in nodes:
         yield node
         for attribute in node.attribute:

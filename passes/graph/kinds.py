@@ -1,4 +1,4 @@
-"""Which tensors hold integers or booleans rather than floating-point numbers."""
+"""Finds tensors that hold integers or booleans instead of floating-point numbers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ INTEGERS = {
     "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger",
     "MatMulInteger", "QLinearConv", "QLinearMatMul",
 }  # fmt: skip
-"""Ops that give integers or booleans whatever they read."""
+"""Ops whose output is integer or boolean for any input type."""
 SECOND = {"TopK", "MaxPool", "Dropout", "Unique"}
-"""Ops whose second and further outputs are positions or a mask."""
+"""Ops whose outputs after the first are positions or a mask."""
 TYPED_BY = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1}
-"""Ops whose output has the type of another input than the first."""
+"""Ops whose output has the type of an input other than the first."""
 
 
 def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
-    """Names of the tensors of the main graph that hold integers or booleans, as far as their makers are known."""
+    """Return the names of integer and boolean tensors of the main graph, as far as the ops that compute them are
+    known."""
     found = {t.name for t in model.graph.initializer if t.data_type not in FLOATS}
     for value in model.graph.input:
         if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, *FLOATS):
@@ -32,7 +33,7 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
 
 
 def _gives_integers(node: onnx.NodeProto, found: set[str]) -> bool:
-    """Whether the node's first output holds integers or booleans, when ``found`` of its inputs do."""
+    """Whether the node's first output is integer or boolean, if those of its inputs in ``found`` are."""
     if node.op_type in INTEGERS:
         return True
     if node.op_type == "Cast":

@@ -1,7 +1,7 @@
 """A linked, typed, read-only view of an ONNX model.
 
-onnx-graphsurgeon parses nodes, attributes and captured tensors; edits do not go through it, because its exporter
-drops metadata, doc strings and value_info. They are collected in a `Patch` and applied to the protobuf.
+onnx-graphsurgeon parses nodes, attributes and captured tensors. Edits do not go through it, because its exporter drops
+metadata, doc strings and value_info. They are collected in a `Patch` and applied to the protobuf.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STANDARD_DOMAINS = STANDARD
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Node:
-    """A node of the main graph; ``index`` is its place in the protobuf, absent inputs and outputs are ``""``."""
+    """A node of the main graph. ``index``: its position in the protobuf. Absent inputs and outputs are ``""``."""
 
     index: int
     op: str
@@ -42,16 +42,15 @@ class Node:
     outputs: tuple[str, ...]
     attrs: Mapping[str, Any]
     captures: frozenset[str]
-    """Outer tensors that the node's subgraphs read."""
+    """Tensors of the main graph that the node's subgraphs read."""
 
 
 class Graph:
     """View of the main graph of ``model``.
 
-    ``assignments``, ``observer``, ``engine``: see `passes.shapes.inference`; or ``info``, where shapes are known
-    already.
-    ``initializers``: those whose values are known; those that callers may override are ``inputs``. ``engine`` computes
-    constants: without it only initializers are known.
+    ``assignments``, ``observer``: see `passes.shapes.inference`. ``info``: the shapes, if they are known already.
+    ``initializers``: those with a known value. Initializers that callers may override are ``inputs``. ``engine``:
+    computes shapes and constants; without it only initializers are known.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Graph:
         self._tried: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """To be sent to another process: what lies in ``model`` already does not go twice."""
+        """Pickle support for other processes: data that ``model`` already holds are not sent twice."""
         for node in self.nodes:
             for value in node.attrs.values():
                 _read_lazy(value)
@@ -98,7 +97,7 @@ class Graph:
         return {t.name: t for t in self.model.graph.initializer if t.name not in self.overridable}
 
     def _constants(self) -> frozenset[str]:
-        """Initializers, and tensors computed from nothing but constants."""
+        """Initializers, and tensors computed from constants only."""
         found = {*self.initializers, *(t.values.name for t in self.model.graph.sparse_initializer)}
         for node in self.nodes:
             random = node.op.startswith(("Random", "Multinomial", "Bernoulli"))
@@ -107,17 +106,17 @@ class Graph:
         return frozenset(found)
 
     def array(self, name: str) -> Array:
-        """Value of a constant, read or computed once; see `knows`."""
+        """Return the value of a constant, which is read or computed once; see `knows`."""
         if name not in self._arrays and not self.knows(name):
             raise KeyError(name)
         return self._arrays[name]
 
     def forget(self) -> None:
-        """Let go of values that were read: they are read again when they are asked for."""
+        """Free the values that were read. They are read again on demand."""
         self._arrays.clear()
 
     def knows(self, name: str) -> bool:
-        """Whether ``name`` is an initializer, or computed from nothing but initializers without growing large."""
+        """Whether ``name`` is an initializer, or computed from initializers only without becoming large."""
         if name in self.initializers and name not in self._arrays:
             self._arrays[name] = numpy_helper.to_array(self.initializers[name])
         elif name in self.constants and name in self.producer and name not in self._arrays.keys() | self._tried:
@@ -130,7 +129,7 @@ class Graph:
         return math.inf if shape is None else math.prod(shape)
 
     def _compute(self, names: list[str]) -> None:
-        """Compute constants, all in one go."""
+        """Compute constants in one run."""
         self._tried.update(names)
         tensors, nodes, protos = dict(self.initializers), [], self.model.graph.node
         made: set[str] = set()
@@ -152,7 +151,7 @@ class Graph:
             self._arrays |= compute(self.model, nodes, tensors, set(names), self._engine)
 
     def _makers(self, names: list[str]) -> list[Node]:
-        """The nodes that ``names`` are computed by, in graph order."""
+        """Return the nodes that ``names`` are computed by, in graph order."""
         found: dict[int, Node] = {}
         waiting = [self.producer[n] for n in names]
         while waiting:
@@ -169,7 +168,7 @@ class Graph:
         return size <= 8 * max(SMALL, sum(self._size(n) for n in node.inputs if n))
 
     def with_arrays(self, arrays: Mapping[str, Array]) -> Graph:
-        """The same graph with other values in some initializers."""
+        """Return the same graph with other values of some initializers."""
         other = copy.copy(self)
         other.model = copy_with_arrays(self.model, arrays)
         other.initializers = other._stored()
@@ -177,11 +176,12 @@ class Graph:
         return other
 
     def shape(self, name: str) -> Shape | None:
-        """Concrete shape of a tensor, or nothing where it cannot be known."""
+        """Return the concrete shape of a tensor; None if it is unknown."""
         return self.info.shapes.get(name)
 
     def value(self, name: str) -> Array | None:
-        """Value of a tensor if it is the same whatever the dynamic dims: a constant, or arithmetic on fixed shapes."""
+        """Return the value of a tensor that does not depend on dynamic dims: a constant, or arithmetic on fixed
+        shapes."""
         if name in self.initializers:
             return self.array(name)
         if name in self.info.varying:
@@ -192,7 +192,7 @@ class Graph:
         return self.info.values.get(name)
 
     def rewritten(self, model: onnx.ModelProto) -> Graph:
-        """The graph of ``model``, in which no tensor of this graph's has another shape: nothing is found out anew."""
+        """Return the graph of ``model`` with the shapes of this graph. No shape of its tensors may have changed."""
         shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
         values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if is_small(t)}
         values = {name: value for name, value in values.items() if name not in self.overridable}
@@ -201,7 +201,7 @@ class Graph:
         return Graph(model, engine=self._engine, info=info)
 
     def fresh_name(self, stem: str) -> str:
-        """A tensor name that is not in use, inside control-flow bodies neither."""
+        """Return a tensor name that is not in use, also not in control-flow bodies."""
         taken = self.info.shapes.keys() | self.initializers.keys() | self.producer.keys() | set(self.inputs)
         name, n = stem, 1
         while name in taken or name in self._inner:
@@ -210,14 +210,14 @@ class Graph:
 
 
 def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
-    """Nodes of the main graph, parsed by onnx-graphsurgeon from a copy that holds no weights."""
+    """Parse the nodes of the main graph with onnx-graphsurgeon, from a copy without weights."""
     bare = onnx.ModelProto(ir_version=model.ir_version)
     bare.opset_import.extend(model.opset_import)
     bare.graph.name = model.graph.name
     bare.graph.node.extend(model.graph.node)
     for node in bare.graph.node:
         binary = [a for a in node.attribute if not _is_text(a)]
-        for attribute in binary:  # engines and other opaque payloads of custom ops
+        for attribute in binary:  # binary attributes of custom ops, such as compiled engines
             node.attribute.remove(attribute)
     gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL
     parsed = gs.import_onnx(bare)
@@ -229,7 +229,7 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
             Node(
                 index=index,
                 op=node.op,
-                domain="" if node.domain in (None, "ai.onnx") else node.domain,  # the standard domain's two names
+                domain="" if node.domain in (None, "ai.onnx") else node.domain,  # both are names of the standard domain
                 label=labels[index],
                 inputs=tuple(t.name for t in node.inputs),
                 outputs=tuple(t.name for t in node.outputs),
@@ -241,10 +241,10 @@ def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
 
 
 def _labels(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """A label for each node that no other has: its name, or without one that of its first output.
+    """Return a unique label for each node: its name, or the name of its first output if it has none.
 
-    Names need not be unique, and may be those of tensors: where that leaves two nodes with one label, those that have
-    it as their name add their first output in brackets, one without a name adds its operator.
+    Names need not be unique, and a node may be named like a tensor. If two nodes would have one label, nodes with a
+    name add their first output in brackets, and nodes without a name add their operator.
     """
     firsts = [next((name for name in node.output if name), f"{node.op_type}_{k}") for k, node in enumerate(nodes)]
     names = Counter(node.name for node in nodes if node.name)
@@ -258,7 +258,7 @@ def _labels(nodes: Sequence[onnx.NodeProto]) -> list[str]:
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """``names`` without repetition: the second one and those after it get a number."""
+    """Return ``names`` made unique: repetitions get a number."""
     result: dict[str, None] = {}
     for name in names:
         new, n = name, 1
@@ -270,7 +270,7 @@ def numbered(names: Iterable[str]) -> list[str]:
 
 
 def _read_lazy(value: object) -> None:
-    """Read tensors in attributes, for which onnx-graphsurgeon keeps protobuf's containers, which cannot be pickled."""
+    """Read tensors in attributes. onnx-graphsurgeon keeps protobuf containers for them, which cannot be pickled."""
     if isinstance(value, gs.Constant):
         _ = value.values
     elif isinstance(value, gs.Graph):
@@ -289,7 +289,7 @@ def _is_text(attribute: onnx.AttributeProto) -> bool:
 
 
 def _captures(graph: gs.Graph) -> frozenset[str]:
-    """Names that ``graph`` or a graph inside it reads but does not define."""
+    """Return the names that ``graph`` and its subgraphs read but do not define."""
     read: set[str] = {t.name for t in graph.outputs}
     for node in graph.nodes:
         read.update(t.name for t in node.inputs)
@@ -302,7 +302,7 @@ def _captures(graph: gs.Graph) -> frozenset[str]:
 
 
 def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onnx.ModelProto:
-    """A copy of ``model`` with other values in some initializers."""
+    """Return a copy of ``model`` with other values of some initializers."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     for tensor in result.graph.initializer:
@@ -312,22 +312,23 @@ def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onn
 
 
 def with_array(tensor: onnx.TensorProto, array: Array | None) -> onnx.TensorProto:
-    """An initializer of the name and the doc string of ``tensor`` that holds ``array``; ``tensor`` itself for None."""
+    """Return an initializer with the name and doc string of ``tensor`` that holds ``array``; ``tensor`` itself for
+    None."""
     if array is None:
         return tensor
     result = numpy_helper.from_array(array, tensor.name)
-    if tensor.doc_string:  # to set an empty one would take two bytes
+    if tensor.doc_string:  # setting an empty doc string would add two bytes
         result.doc_string = tensor.doc_string
     return result
 
 
 def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """The graphs in a node's attributes."""
+    """Return the graphs in a node's attributes."""
     return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
 
 
 def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every tensor name that ``graph`` or a graph inside it reads or defines."""
+    """Yield every tensor name that ``graph`` and its subgraphs read or define."""
     yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
     for node in graph.node:
         yield from (*node.input, *node.output)

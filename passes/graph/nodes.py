@@ -1,4 +1,4 @@
-"""What nodes of a graph read, and leaving nodes and constants out."""
+"""Lists the tensors that nodes read, and removes nodes and constants from a graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 
 
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    """Let ``graph`` have only ``nodes``, some of its own."""
+    """Replace the nodes of ``graph`` by ``nodes``, a subset of them."""
     if len(nodes) < len(graph.node):
         copies = [onnx.NodeProto() for _ in nodes]
         for copy, node in zip(copies, nodes, strict=True):
@@ -18,7 +18,7 @@ def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 
 
 def node_reads(node: onnx.NodeProto) -> set[str]:
-    """Every tensor name that a node or a graph inside it reads."""
+    """Return every tensor name that a node and its subgraphs read."""
     read = set(node.input)
     for attribute in node.attribute:
         for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
@@ -28,7 +28,7 @@ def node_reads(node: onnx.NodeProto) -> set[str]:
 
 
 def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset()) -> None:
-    """Remove initializers that nothing reads, and the graph inputs that stood for them; those ``kept`` stay."""
+    """Remove initializers that no node reads, and graph inputs of the same name; those in ``kept`` stay."""
     read = {v.name for v in graph.output}.union(*(node_reads(node) for node in graph.node))
     unused = {t.name for t in graph.initializer if t.name not in read | kept}
     if unused:
@@ -38,7 +38,7 @@ def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset(
 
 
 def fresh(stem: str, taken: set[str]) -> str:
-    """``stem``, or the first of ``stem_1``, ``stem_2``, ... that is not ``taken``; it is from now on."""
+    """Return the first of ``stem``, ``stem_1``, ``stem_2``, ... that is not in ``taken``, and add it to ``taken``."""
     name, n = stem, 1
     while name in taken:
         name, n = f"{stem}_{n}", n + 1

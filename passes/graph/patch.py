@@ -1,4 +1,4 @@
-"""Edits to a model, collected and then applied to a copy of its protobuf in one go."""
+"""Collects edits to a model and applies them to a copy of its protobuf in one step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from passes.shapes.overridable_inputs import list_initializers, lists_all
 
 @dataclass
 class Patch:
-    """Edits to the model of ``graph``. Nothing changes before `apply`, which leaves the original untouched."""
+    """Edits to the model of ``graph``. `apply` performs them on a copy; the original stays unchanged."""
 
     graph: Graph
     arrays: dict[str, Array] = field(default_factory=dict)
@@ -30,35 +30,35 @@ class Patch:
     after: dict[int, list[onnx.NodeProto]] = field(default_factory=dict)
 
     def array(self, name: str) -> Array:
-        """Value of an initializer as the patch leaves it."""
+        """Return the value of an initializer after the edits so far."""
         for values in (self.arrays, self.added):
             if name in values:
                 return values[name]
         return self.graph.array(name)
 
     def set_array(self, name: str, value: Array) -> None:
-        """Give initializer ``name``, of the graph or added, a new value (cast to the type it had)."""
+        """Set a new value of initializer ``name``, of the graph or added, cast to its previous type."""
         values = self.added if name in self.added else self.arrays
         values[name] = np.asarray(value, order="C").astype(self.array(name).dtype, copy=False)
 
     def add_array(self, stem: str, value: Array) -> str:
-        """Add an initializer; its name, made from ``stem``."""
+        """Add an initializer and return its name, which is derived from ``stem``."""
         name, n = self.graph.fresh_name(stem), 1
         while name in self.added:
             name, n = self.graph.fresh_name(f"{stem}_{n}"), n + 1
-        self.added[name] = np.asarray(value, order="C")  # of no axes as well
+        self.added[name] = np.asarray(value, order="C")  # unlike np.ascontiguousarray, keeps arrays without axes
         return name
 
     def reroute(self, node: Node, k: int, name: str) -> None:
-        """Let input ``k`` of ``node`` read tensor ``name``."""
+        """Make input ``k`` of ``node`` read tensor ``name``."""
         self.inputs[node.index][k] = name
 
     def set_input_array(self, node: Node, k: int, value: Array) -> None:
-        """Let input ``k`` of ``node`` be a constant of its own."""
+        """Make input ``k`` of ``node`` read a new constant that no other node reads."""
         self.reroute(node, k, self.add_array(f"{node.label}.{node.op.lower()}_input{k}", value))
 
     def multiply_input(self, node: Node, k: int, factor: Array) -> None:
-        """Multiply what input ``k`` of ``node`` reads with a constant."""
+        """Multiply the tensor that input ``k`` of ``node`` reads by a constant."""
         read = self.inputs[node.index].get(k, node.inputs[k])
         product = self.graph.fresh_name(f"{read}.masked_{node.index}_{k}_{len(self.added)}")
         factors = [read, self.add_array(f"{product}.mask", factor)]
@@ -66,31 +66,31 @@ class Patch:
         self.reroute(node, k, product)
 
     def set_attribute(self, node: Node, name: str, value: Any) -> None:
-        """Set attribute ``name`` (``None`` removes it)."""
+        """Set attribute ``name``; ``None`` removes it."""
         self.attributes[node.index][name] = value
 
     def replace(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
-        """Put ``nodes`` in the place of ``node``."""
+        """Replace ``node`` by ``nodes``."""
         self.replaced[node.index] = nodes
 
     def insert_before(self, node: Node, nodes: Sequence[onnx.NodeProto]) -> None:
-        """Put ``nodes`` before ``node``."""
+        """Insert ``nodes`` before ``node``."""
         self.before.setdefault(node.index, []).extend(nodes)
 
     def insert_after(self, node: Node, nodes: Sequence[onnx.NodeProto], k: int, name: str) -> None:
-        """Put ``nodes`` behind ``node``, whose output ``k`` is called ``name`` from now on."""
+        """Insert ``nodes`` after ``node``, whose output ``k`` is renamed to ``name``."""
         self.after.setdefault(node.index, []).extend(nodes)
         self.outputs[node.index][k] = name
 
     def remove(self, node: Node, keep_output: bool = False) -> None:
-        """Remove ``node``; with ``keep_output`` the producer of its input 0 takes its output's name over."""
+        """Remove ``node``. With ``keep_output``, the producer of its input 0 takes over the name of its output."""
         self.replaced[node.index] = ()
         if keep_output:
             producer = self.graph.producer[node.inputs[0]]
             self.outputs[producer.index][producer.outputs.index(node.inputs[0])] = node.outputs[0]
 
     def apply(self) -> onnx.ModelProto:
-        """The patched copy of the model; unused initializers are left to `tidy`."""
+        """Return the patched copy of the model. Unused initializers are left for `tidy`."""
         source = self.graph.model
         result = copy_without_weights(source)
         graph = result.graph
@@ -104,7 +104,7 @@ class Patch:
         for tensor in source.graph.initializer:
             graph.initializer.append(with_array(tensor, self.arrays.get(tensor.name)))
         graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
-        for value in graph.input:  # initializers that are also inputs, as old exporters write them
+        for value in graph.input:  # old exporters list initializers as inputs too
             if value.name in self.arrays:
                 elem = value.type.tensor_type.elem_type
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem, self.arrays[value.name].shape))
@@ -129,7 +129,7 @@ class Patch:
 
 
 def copy_without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of ``model`` whose graph has no initializers; large ones are not copied to be thrown away."""
+    """Return a copy of ``model`` without initializers in its graph, without copying large ones first."""
     result = onnx.ModelProto()
     for descriptor, value in model.ListFields():
         if descriptor.name != "graph":

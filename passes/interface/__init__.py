@@ -1,1 +1,1 @@
-"""What passes have in common: their protocol, their runner, the engine that they are handed, and their errors."""
+"""What all passes share: their protocol and runner, the engine that runs models, reasons, and errors."""

@@ -1,4 +1,4 @@
-"""What runs models, as the passes see it: they import no runtime and are handed one."""
+"""The interface through which passes run models. Passes import no runtime; their caller supplies one."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]
-"""A loaded model: inputs -> outputs, by name."""
+"""A loaded model: a function from inputs to outputs, both by name."""
 
 
 class Engine(Protocol):
-    """Runs models, or pieces of one."""
+    """Loads and runs models or parts of a model."""
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model``.
 
         Raises
         ------
-        RunError: it cannot be loaded, or (later) not be run.
+        RunError: it cannot be loaded, or (later) cannot be run.
         """

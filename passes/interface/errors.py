@@ -1,14 +1,14 @@
-"""What a pass says when it cannot go on."""
+"""Exceptions that passes raise."""
 
 from __future__ import annotations
 
 
 class PassError(ValueError):
-    """A pass met a model or a request it cannot handle; the message is one line naming the place and the remedy."""
+    """A pass cannot handle the model or the request. The message is one line naming the place and the remedy."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure
-    """Raised inside an op rule: the op, as it stands here, is not understood, and its axes freeze with this detail.
+    """Raised inside an op rule that does not support an op in this form. Its axes freeze with this detail.
 
     ``place``: the tensor that the detail is about, see `passes.interface.reason.TENSOR`.
     """
@@ -19,4 +19,4 @@ class Refusal(Exception):  # noqa: N818 - an answer, not a failure
 
 
 class RunError(Exception):
-    """A model, or a piece of one, cannot be run."""
+    """A model, or a part of one, cannot be run."""

@@ -1,1 +1,1 @@
-"""Shapes of tensors: which sizes are dynamic, and the integers computed from them."""
+"""Shapes of tensors: inference, dynamic sizes, and integers computed from shapes."""

@@ -1,7 +1,8 @@
-"""What a model computes from shapes and small constants alone: the values, and from which axes each number comes.
+"""Evaluates the part of a model that depends only on shapes and small constants.
 
-Reshape targets, Slice bounds, Resize sizes and the like are often computed. The runtime computes them here, with
-nothing but the shapes of tensors to go on: those of the model, or those it is about to have.
+Reshape targets, Slice bounds, Resize sizes and similar integers are often computed in the graph. The runtime evaluates
+them here from the shapes of tensors alone: the current shapes of the model, or those it will have after a change. The
+module also records from which axes each integer comes.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ Shape = tuple[int, ...]
 Values = dict[str, NDArray[Any]]
 
 SMALL = 4096
-"""Elements up to which a computed tensor is evaluated."""
+"""Largest number of elements of a computed tensor that is evaluated."""
 PLAIN = {
     "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor",
     "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not",
     "Or", "Range", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Slice", "Split", "Sqrt", "Squeeze",
     "Sub", "Tile", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
-"""Arithmetic on shapes as exporters write it: what is tried where the runtime does not take all of it."""
+"""Ops that exporters commonly use for arithmetic on shapes. If the runtime rejects the whole part, only these are
+evaluated."""
 
 
 class ShapeArithmetic:
-    """The part of ``model`` that needs nothing but shapes; ``shapes``: of tensors, as far as they are known.
+    """The part of ``model`` that depends only on shapes. ``shapes``: of tensors, as far as they are known.
 
-    Without an engine there is none.
+    Without an engine it is empty.
     """
 
     def __init__(self, model: onnx.ModelProto, shapes: Mapping[str, Shape], engine: Engine | None) -> None:
@@ -47,9 +49,10 @@ class ShapeArithmetic:
         self._constants = {t.name: t for t in model.graph.initializer if is_small(t) and t.name not in given}
         self._candidates: list[onnx.NodeProto] = []
         self.roots: dict[str, tuple[str, slice]] = {}
-        """Output of a Shape or Size -> (tensor whose sizes it tells, which of them); a Size tells their product."""
+        """Output of a Shape or Size op -> (tensor whose sizes it returns, indices of these axes). Size returns their
+        product."""
         self.totals: set[str] = set()
-        """Those that are of a Size."""
+        """Outputs of Size ops."""
         known = set(self._constants)
         for node in model.graph.node:
             if node.domain not in STANDARD:
@@ -69,11 +72,11 @@ class ShapeArithmetic:
         self._loaded: Loaded | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """To be sent to another process, which loads it itself."""
+        """Pickle support for other processes, each of which loads the model itself."""
         return {**vars(self), "_loaded": None}
 
     def at(self, shapes: Mapping[str, Shape]) -> Values:
-        """Every value under these shapes: of the computed tensors, and of what `Shape` and `Size` give."""
+        """Return all values under these shapes: those of computed tensors, and the outputs of `Shape` and `Size`."""
         found: Values = {name: self._root(name, shapes[tensor]) for name, (tensor, _) in self.roots.items()}
         if not self.nodes or self._engine is None:
             return found
@@ -98,7 +101,7 @@ class ShapeArithmetic:
         return self._loaded({name: value for name, value in feeds.items() if name in read})
 
     def _plain(self) -> list[onnx.NodeProto]:
-        """The nodes that every runtime takes, and what they need."""
+        """Return the nodes that every runtime supports, and the nodes they depend on."""
         known = {*self._constants, *self.roots}
         nodes: list[onnx.NodeProto] = []
         for node in self._candidates:
@@ -123,7 +126,7 @@ class ShapeArithmetic:
 
 
 def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.NodeProto]:
-    """Those of the nodes that something of ``roots`` goes into, and those that they need besides."""
+    """Return the nodes that depend on any of ``roots``, and the other nodes that these need."""
     reached = set(roots)
     for node in nodes:
         if reached & set(node.input):
@@ -137,7 +140,7 @@ def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.Node
 
 
 def is_small(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor is small, and here."""
+    """Whether a tensor is small and its data are in the model."""
     return math.prod(tensor.dims) <= SMALL and not tensor.external_data
 
 

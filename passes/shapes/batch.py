@@ -1,4 +1,4 @@
-"""Whether samples go through a model side by side: a batch may be dynamic in name only."""
+"""Detects models whose batch is declared dynamic but which cannot process several samples independently."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from passes.shapes.declared import Assignment, Declared
 
 
 def batch_sizes(declared: Declared, assignments: Sequence[Assignment]) -> list[int]:
-    """The sizes of the first dynamic first axis."""
+    """Return the size of the first dynamic batch axis at each assignment."""
     name = next((n for n, dims in declared.items() if dims and isinstance(dims[0], str)), "")
     return [assignment[name][0] if name in assignment else 1 for assignment in assignments]
 
 
 def joins_samples(model: onnx.ModelProto, batches: Sequence[int], several: Sequence[Mapping[str, Shape]]) -> str | None:
-    """A Reshape that cannot hold its input, or moves the batch to another place, as `[1, 16, 96, -1]` does."""
+    """Return a Reshape that mixes samples, or None.
+
+    Such a Reshape cannot hold its input at another batch size, or moves the batch to another axis, as `[1, 16, 96, -1]`
+    does.
+    """
     other = next((k for k, batch in enumerate(batches) if batch != batches[0]), None)
     if other is None:
         return None
@@ -36,10 +40,10 @@ def joins_samples(model: onnx.ModelProto, batches: Sequence[int], several: Seque
 
 
 def _batch_place(one: Shape, two: Shape, batches: tuple[int, int]) -> tuple[int, float]:
-    """(indices before the axis that the batch stands on, what else that axis may hold before the batch)."""
+    """Return (product of the sizes before the batch axis, factor by which that axis is larger than the batch)."""
     first, second = batches
     found = [d for d, (a, b) in enumerate(zip(one, two, strict=False)) if a != b and a * second == b * first]
     if len(one) != len(two) or len(found) != 1:
         return 1, math.inf
-    # A batch of clips, N / 8 of them, stands where the batch stood: it takes less room there than all of N.
+    # A batch of N / 8 clips is smaller than the batch of N frames it replaces, hence at least 1.
     return math.prod(one[: found[0]]), max(1, one[found[0]] // first)

@@ -1,7 +1,7 @@
-"""What a model computes from constants alone, computed by the engine that runs models.
+"""Evaluates the part of a model that depends only on constants, with the engine that runs models.
 
-Many nodes go in one session. Where the engine cannot load or run them, halves are tried, down to single nodes: those
-that fail have no values, nor has what depends on them.
+Many nodes are run in one session. If the engine cannot load or run them, they are split into halves, down to single
+nodes. Nodes that fail have no values, and neither have the tensors that depend on them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ STANDARD = ("", "ai.onnx")
 RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 )
-"""Ops whose outputs are not the same every time."""
+"""Ops whose outputs differ from run to run."""
 GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad", "EyeLike"))
-"""Ops that may blow a small input up: their output's size is looked at first."""
+"""Ops whose output may be much larger than their input. Their output size is checked before they are run."""
 _INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 ARRAYS = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", *_INTEGERS)))
-"""Element types that an engine takes and gives as arrays, bit by bit."""
+"""Element types that an engine passes to and from arrays without changing a bit."""
 FED = 1024
-"""Elements from which on a constant is fed to the session, so that it is not copied into the model."""
+"""Number of elements from which a constant is fed as an input, which avoids copying it into the model."""
 FAILURES = 3
-"""Nodes of one op that may fail, each alone, until the op is not tried any more."""
+"""Number of nodes of one op that may fail on their own before the op is no longer tried."""
 
 Type = tuple[int, tuple[int, ...] | None]
-"""Element type and shape, or None if that is not known."""
+"""Element type and shape; None if the shape is unknown."""
 
 
 def computable(node: onnx.NodeProto) -> bool:
-    """Whether ``node`` gives the same tensors for the same inputs, every time and by itself."""
+    """Whether ``node`` is a deterministic function of its inputs alone."""
     return (
         node.domain in STANDARD
         and node.op_type not in RANDOM
@@ -49,7 +49,7 @@ def computable(node: onnx.NodeProto) -> bool:
 
 
 def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor that a Constant node holds; nothing for other nodes, sparse tensors and lists of strings."""
+    """Return the tensor of a Constant node; None for other nodes, sparse tensors and lists of strings."""
     if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
@@ -66,7 +66,7 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
 def types_of(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> dict[str, Type]:
-    """Types of what ``nodes`` make of constants, as far as ONNX can infer them; those of the constants they read."""
+    """Return the types of the outputs of ``nodes``, as far as ONNX infers them, and of the constants that they read."""
     piece = _segment(model, nodes, tensors)
     found: dict[str, Type] = {
         n: (tensors[n].data_type, tuple(tensors[n].dims)) for node in nodes for n in node.input if n in tensors
@@ -85,7 +85,7 @@ def types_of(
 
 
 def size_of(kind: Type) -> tuple[float, float]:
-    """(elements, bytes) of a tensor; infinite where its shape is not known."""
+    """Return (elements, bytes) of a tensor; infinite if its shape is unknown."""
     count = math.inf if kind[1] is None else math.prod(kind[1])
     return count, count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind[0])).itemsize
 
@@ -97,8 +97,10 @@ def compute(
     wanted: Collection[str],
     engine: Engine,
 ) -> dict[str, Array]:
-    """Those of the tensors ``wanted`` that ``nodes``, in graph order, make of the constants ``tensors``; and what else
-    was computed on the way, where not all could be."""
+    """Compute the tensors ``wanted`` from the constants ``tensors`` with ``nodes``, which are in graph order.
+
+    Tensors that cannot be computed are missing. If any is, intermediate results are returned too.
+    """
     found: dict[str, Array] = {}
     failed: Counter[str] = Counter()
 
@@ -140,7 +142,7 @@ def _run(
 def _segment(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> onnx.ModelProto:
-    """A model of ``nodes`` alone; the large constants are its inputs."""
+    """Return a model of ``nodes`` alone. Large constants are its inputs."""
     piece = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     piece.opset_import.extend(model.opset_import)
     graph = piece.graph

@@ -1,4 +1,4 @@
-"""What a model declares of its inputs' sizes, and concrete shapes that fit."""
+"""Input sizes that a model declares, and concrete shapes that match them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import onnx
 from passes.shapes.arithmetic import Shape
 
 Declared = Mapping[str, tuple[int | str, ...]]
-"""Input -> its dims; a dynamic one is the symbol that it shares with others, or one of its own."""
+"""Input -> dims. A dynamic dim is a symbol, which it may share with others, or a symbol of its own if it has no
+name."""
 Assignment = Mapping[str, Shape]
-"""Concrete shapes of a model's inputs."""
+"""Input -> concrete shape."""
 
 
 def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
-    """The dims of every input that has a tensor shape; dynamic ones as a symbol, those without a name as one of their
+    """Return the dims of every input with a tensor shape. Dynamic dims are symbols; unnamed ones get a symbol of their
     own."""
     constants = {t.name for t in model.graph.initializer}
     found: dict[str, tuple[int | str, ...]] = {}
@@ -25,7 +26,7 @@ def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
             continue
         dims: list[int | str] = []
         for axis, dim in enumerate(kind.shape.dim):
-            fixed = dim.HasField("dim_value") and dim.dim_value >= 0  # negative in some files: dynamic
+            fixed = dim.HasField("dim_value") and dim.dim_value >= 0  # some files mark dynamic dims by a negative size
             named = dim.dim_param if dim.dim_param not in ("", "?") else f"{value.name}[{axis}]"
             dims.append(dim.dim_value if fixed else named)
         found[value.name] = tuple(dims)
@@ -33,7 +34,10 @@ def declared_dims(model: onnx.ModelProto) -> dict[str, tuple[int | str, ...]]:
 
 
 def assignment_at(declared: Declared, stand_ins: tuple[int, int]) -> Assignment:
-    """A concrete shape for every input; dims that share a symbol share a size."""
+    """Return a concrete shape for every input. Dims that share a symbol share a size.
+
+    ``stand_ins``: size of a dynamic first axis, and of any other dynamic axis.
+    """
     by_symbol: dict[str, int] = {}
     return {
         name: tuple(
@@ -45,7 +49,7 @@ def assignment_at(declared: Declared, stand_ins: tuple[int, int]) -> Assignment:
 
 
 def one_sample(declared: Declared, assignment: Assignment) -> Assignment:
-    """The same with a dynamic first axis of one."""
+    """Return the assignment with every dynamic first axis set to one."""
     return {
         name: tuple(1 if new == 1 else n for new, n in zip(alone(declared, declared[name]), shape, strict=True))
         for name, shape in assignment.items()
@@ -54,17 +58,18 @@ def one_sample(declared: Declared, assignment: Assignment) -> Assignment:
 
 
 def alone(declared: Declared, dims: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """``dims`` with a dynamic first axis of one."""
+    """Return ``dims`` with every batch symbol set to one."""
     batch = batch_symbols(declared)
     return tuple(1 if dim in batch else dim for dim in dims)
 
 
 def batch_symbols(declared: Declared) -> set[int | str]:
-    """The symbols of dynamic first axes."""
+    """Return the symbols of dynamic first axes."""
     return {dims[0] for dims in declared.values() if dims and isinstance(dims[0], str)}
 
 
 def leaves_open(symbols: Declared, several: Sequence[Mapping[str, Shape]]) -> bool:
-    """Whether some symbol has one size in all that was looked at: that a dim does not vary says nothing of it then."""
+    """Whether some symbol has the same size at all assignments. A dim that does not vary may then still depend on
+    it."""
     places = [(name, axis, d) for name, dims in symbols.items() for axis, d in enumerate(dims) if isinstance(d, str)]
     return any(len({shapes[name][axis] for shapes in several}) == 1 for name, axis, _ in places)

@@ -1,13 +1,13 @@
-"""Shapes of every tensor, which of their dims are dynamic, and the values of small computed tensors.
+"""Infers the shapes of all tensors, which of their dims are dynamic, and the values of small computed tensors.
 
-A model with dynamic dims has many shapes. Everything is looked at under several *assignments*, concrete shapes of its
-inputs: what differs between two of them is dynamic, and so is what symbolic inference shows to depend on a dynamic dim
-(`passes.shapes.symbols`). A size is known at each assignment (`passes.shapes.sizes`), so that sizes which are equal by
-chance are not taken for one.
+A model with dynamic dims has many shapes. All tensors are examined under several *assignments*, which are concrete
+shapes of the inputs. A dim that differs between two assignments is dynamic. So is a dim that depends on a dynamic one
+by symbolic inference (`passes.shapes.symbols`). A size is known at each assignment (`passes.shapes.sizes`), so that
+sizes that are equal by chance at one of them are not taken to be the same.
 
-ONNX shape inference finds the shapes of models without dynamic dims, on a skeleton without large weights; what it does
-not find, and every shape of a model with dynamic dims, is read off runs, by an observer. What is computed from shapes
-is computed by the runtime (`passes.shapes.arithmetic`).
+ONNX shape inference finds the shapes of models without dynamic dims, on a skeleton without large weights. All other
+shapes, and every shape of a model with dynamic dims, are read from runs of the model by an observer. Integers computed
+from shapes are evaluated by the runtime (`passes.shapes.arithmetic`).
 """
 
 from __future__ import annotations
@@ -40,21 +40,24 @@ from passes.shapes.symbols import symbolic_dims
 __all__ = ["SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
 
 Observer = Callable[[onnx.ModelProto, Assignment, list[str]], Mapping[str, Shape]]
-"""(model, assignment, names of tensors) -> their shapes, found by running the model once; none where it does not run.
-"""
+"""(model, assignment, names of tensors) -> their shapes, from one run of the model. Empty if the model does not run."""
 
 STAND_INS = ((2, 64), (3, 128))
-"""Sizes of a dynamic first axis and of any other one, where nobody found assignments at which the model runs."""
+"""Default sizes of a dynamic first axis and of any other dynamic axis, for two assignments. They are used if no
+assignments are given at which the model is known to run."""
 ROUNDS = 8
-"""Of inference, each with the values that the one before made known."""
+"""Largest number of rounds of inference. Each round uses the values that the previous one made known."""
 
 
 @dataclass
 class ShapeInfo:
-    """``shapes``: every known shape, at the first assignment; ``sizes``: the same at all of them; ``dynamic``: (tensor,
-    axis) whose size may differ; ``values``: computed small tensors, at the first assignment; ``varying``: for those of
-    them that depend on a dynamic size, which of their elements do; ``origins``: the axes whose sizes each element of
-    what is computed from shapes comes from; ``arithmetic``: computes them."""
+    """Shapes and shape arithmetic of a model.
+
+    ``shapes``: every known shape, at the first assignment. ``sizes``: the same at all assignments. ``dynamic``:
+    (tensor, axis) whose size may vary. ``values``: small computed tensors, at the first assignment. ``varying``: for
+    computed tensors that depend on a dynamic size, which of their elements do. ``origins``: for each element computed
+    from shapes, the axes whose sizes it comes from. ``arithmetic``: evaluates the computed tensors.
+    """
 
     arithmetic: ShapeArithmetic
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -66,12 +69,12 @@ class ShapeInfo:
     count: int = 1
     """Number of assignments."""
     rigid: str | None = None
-    """The node that shows the first axis to be dynamic in name only, or "the batch" where nothing but one sample was
-    found to run; shapes are those of a batch of one then."""
+    """The node because of which the declared dynamic batch cannot vary, or "the batch" if the model was only found to
+    run on one sample. In both cases shapes are those of a batch of one. None if the batch can vary."""
 
 
 def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelProto:
-    """The model with large initializers turned into inputs, fixed input shapes and no recorded shapes."""
+    """Return the model with large initializers turned into inputs, with fixed input shapes and without value_info."""
     bones = onnx.ModelProto(ir_version=max(model.ir_version, 4))
     bones.opset_import.extend(model.opset_import)
     bones.functions.extend(model.functions)
@@ -80,7 +83,7 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
     graph.node.extend(model.graph.node)
     graph.sparse_initializer.extend(model.graph.sparse_initializer)
     for value in model.graph.output:
-        graph.output.add(name=value.name)  # of whatever type is inferred
+        graph.output.add(name=value.name)  # without a type, which inference adds
     defaults = overridable(model)
     constants = {t.name for t in model.graph.initializer} - defaults
     for value in model.graph.input:
@@ -107,7 +110,8 @@ def infer_shapes(
     observer: Observer | None = None,
     engine: Engine | None = None,
 ) -> ShapeInfo:
-    """Shapes of all tensors of the main graph at ``assignments``, stand-ins by default, and what varies in them."""
+    """Infer the shapes of all tensors of the main graph at ``assignments`` (by default `STAND_INS`), and what
+    varies."""
     declared = declared_dims(model)
     if not any(isinstance(d, str) for dims in declared.values() for d in dims):
         assignment = assignments[0] if assignments else assignment_at(declared, STAND_INS[0])
@@ -138,8 +142,10 @@ def _dynamic_shapes(
     observer: Observer | None,
     engine: Engine | None,
 ) -> tuple[list[dict[str, Shape]], str | None]:
-    """Shapes of all tensors at the assignments, and what shows that only one sample goes through at once, if it is so:
-    then at a batch of one."""
+    """Return the shapes of all tensors at the assignments, and the reason if the model takes one sample at a time only.
+
+    In that case the shapes are those of a batch of one. See `ShapeInfo.rigid`.
+    """
 
     def at_each(some: Sequence[Assignment]) -> list[dict[str, Shape]]:
         return [_shapes_at(model, assignment, observer, engine) for assignment in some]
@@ -155,14 +161,14 @@ def _dynamic_shapes(
     single = [one_sample(declared, assignment) for assignment in given]
     first = [v.name for v in model.graph.output][:1]
     if assignments and observer is not None and not observer(model, single[0], first):
-        return several, None  # one sample alone does not run
+        return several, None  # the model does not run on one sample
     return at_each(single), rigid
 
 
 def _shapes_at(
     model: onnx.ModelProto, assignment: Assignment, observer: Observer | None, engine: Engine | None
 ) -> dict[str, Shape]:
-    """Shapes of all tensors at an assignment: as a run shows them, or else as inference finds them."""
+    """Return the shapes of all tensors at an assignment: from a run, and from inference for the others."""
     shapes: dict[str, Shape] = {t.name: tuple(t.dims) for t in model.graph.initializer} | dict(assignment)
     names = [n for node in model.graph.node for n in node.output if n]
     if observer is not None:
@@ -175,8 +181,10 @@ def _shapes_at(
 def _fixed_shapes(
     model: onnx.ModelProto, assignment: Assignment, observer: Observer | None, engine: Engine | None
 ) -> list[dict[str, Shape]]:
-    """Shapes of all tensors of a model without dynamic dims; where inference does not find them all, as two runs show
-    them, since some may depend on the values of the inputs."""
+    """Return the shapes of all tensors of a model without dynamic dims.
+
+    If inference does not find all of them, they are read from two runs, because some may depend on input values.
+    """
     shapes = _inferred(model, assignment, engine)
     missing = [n for node in model.graph.node for n in node.output if n and n not in shapes]
     if not missing or observer is None:
@@ -185,7 +193,7 @@ def _fixed_shapes(
 
 
 def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None) -> dict[str, Shape]:
-    """Shapes by ONNX inference, in rounds: shapes make values known, and these make further shapes known."""
+    """Infer shapes with ONNX, in rounds: known shapes determine values, and these determine further shapes."""
     bones = skeleton(model, assignment)
     shapes: dict[str, Shape] = {}
     known: set[str] = set()
@@ -201,13 +209,13 @@ def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | N
 
 
 def inferred_shapes(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None = None) -> dict[str, Shape]:
-    """The shapes that inference finds at an assignment, without running the model: fewer where sizes contradict each
-    other."""
+    """Return the shapes that inference finds at an assignment, without running the model. If sizes contradict each
+    other, some shapes are missing."""
     return _inferred(model, assignment, engine)
 
 
 def _set_values(graph: onnx.GraphProto, values: Values) -> None:
-    """Put the values in the place of the nodes that make them, where they make nothing else."""
+    """Replace nodes whose outputs are all known by their values."""
     kept = [n for n in graph.node if not all(name in values for name in n.output if name)]
     outputs = {v.name for v in graph.output}
     made = {n for node in graph.node for n in node.output} - {n for node in kept for n in node.output} - outputs
@@ -218,11 +226,11 @@ def _set_values(graph: onnx.GraphProto, values: Values) -> None:
 
 
 def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
-    """Add the shapes that onnx infers in one go."""
+    """Add the shapes that one pass of ONNX inference finds."""
     try:
         inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
-        return  # what is unknown stays unknown
+        return  # shapes that cannot be inferred stay unknown
     for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
         kind = value.type.tensor_type
         if value.type.HasField("tensor_type") and kind.HasField("shape"):
@@ -233,12 +241,15 @@ def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
 
 
 SLIDING = ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "DeformConv", "RoiAlign", "LSTM", "GRU")
-"""Ops that need an element to go over: without one onnxruntime divides by its size, reads beyond its end, or aborts."""
+"""Ops that need at least one element per window. On an empty input onnxruntime divides by its size, reads out of
+bounds, or aborts."""
 
 
 def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:
-    """A tensor without elements that an op slides over at these sizes, as far as inference shows it; none where an
-    input is declared so."""
+    """Return a tensor without elements that a sliding-window op reads at these sizes, as far as inference shows it.
+
+    None if there is no such tensor, or if an input is declared without elements.
+    """
     if any(0 in dims for dims in declared_dims(model).values()):
         return None
     try:
@@ -254,7 +265,7 @@ def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:
 
 
 def _combined(several: Sequence[Mapping[str, Shape]], arithmetic: ShapeArithmetic) -> ShapeInfo:
-    """What is known at all assignments, and what differs between them; a tensor of several ranks has no sizes."""
+    """Combine the shapes at all assignments and mark the dims that differ. A tensor whose rank varies has no sizes."""
     info = ShapeInfo(arithmetic, dict(several[0]), count=len(several))
     for name, shape in several[0].items():
         others = [s[name] for s in several[1:] if len(s.get(name, ())) == len(shape) and name in s]
@@ -268,7 +279,7 @@ def _combined(several: Sequence[Mapping[str, Shape]], arithmetic: ShapeArithmeti
 
 
 def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
-    """The values of what is computed from shapes, where they come from, and which of them vary."""
+    """Add the values of tensors computed from shapes, their origins, and which of their elements vary."""
     info.arithmetic.roots = {
         n: (t, part) for n, (t, part) in info.arithmetic.roots.items() if all(t in shapes for shapes in several)
     }

@@ -1,4 +1,4 @@
-"""From which axes of which tensors each number comes that a model computes from shapes."""
+"""Traces each integer that a model computes from shapes back to the axes of tensors that it comes from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from passes.shapes.arithmetic import ShapeArithmetic, Values
 
 Place = tuple[str, int]
-"""An axis of a tensor."""
+"""An axis of a tensor: (tensor, axis)."""
 Origins = NDArray[np.object_]
-"""For each number of a tensor, the frozenset of places that it is computed from."""
+"""For each element of a tensor, the frozenset of axes that it is computed from."""
 NOWHERE: frozenset[Place] = frozenset()
 
 SIZED = {"ConstantOfShape": 0, "Expand": 1, "Reshape": 1, "Tile": 1}
-"""Ops of whose inputs only so many hold what the output holds; the others say how large it is."""
+"""Op -> number of inputs whose elements reach the output. Its other inputs only determine the output's shape."""
 ELEMENTWISE = {
     "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Div", "Equal", "Floor", "Greater", "GreaterOrEqual", "Identity",
     "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pow", "Reciprocal", "Relu", "Round",
@@ -28,8 +28,8 @@ _union = np.frompyfunc(lambda a, b: a | b, 2, 1)
 
 
 def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int], fixed: Set[str]) -> dict[str, Origins]:
-    """Origins of every value; ``ranks``: of the tensors whose shapes are read; ``fixed``: values whose own shape does
-    not vary."""
+    """Return the origins of every value. ``ranks``: of the tensors whose shapes are read. ``fixed``: values whose own
+    shape does not vary."""
     found: dict[str, Origins] = {}
     for name, (tensor, part) in arithmetic.roots.items():
         axes = range(ranks[tensor])
@@ -52,8 +52,11 @@ def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int],
 def _all(
     node: onnx.NodeProto, reads: Sequence[Origins | None], value: NDArray[Any], fixed: Set[str]
 ) -> frozenset[Place]:
-    """What any number of the node may come from: of features, or where there are as many at all sizes, not what only
-    says how many of them there are."""
+    """Return all axes that the elements of the node's output may come from.
+
+    Inputs that only determine the number of elements do not count, if the elements are floats (features) or if that
+    number is the same at all assignments.
+    """
     if node.op_type in ("Shape", "Size") and node.input[0] in fixed:
         return NOWHERE
     sized = value.dtype.kind == "f" or node.output[0] in fixed
@@ -62,7 +65,7 @@ def _all(
 
 
 def _moved(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
-    """Origins of the outputs where the op moves numbers about or works on each by itself; none where it does not."""
+    """Return the origins of the outputs of an op that moves elements or works elementwise; empty for other ops."""
     rule = _RULES.get(node.op_type)
     try:
         if node.op_type in ELEMENTWISE:
@@ -71,7 +74,7 @@ def _moved(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[O
                 whole = np.asarray(_union(whole, other), object)
             return [whole]
         return [] if rule is None else rule(node, reads, values)
-    except (ValueError, IndexError, KeyError, TypeError):  # a form of the op that is not known here
+    except (ValueError, IndexError, KeyError, TypeError):  # this form of the op is not supported
         return []
 
 
@@ -112,7 +115,7 @@ def _slice(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[O
     axes, steps = given[2] or list(range(len(starts))), given[3] or [1] * len(starts)
     part = [slice(None)] * reads[0].ndim
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        # An end before the first element, of a slice that runs backwards, has no other name in Python.
+        # Python expresses an end before the first element, of a slice with a negative step, only as None.
         part[axis] = slice(start, None if step < 0 and end < -reads[0].shape[axis] else end, step)
     return [reads[0][tuple(part)]]
 

@@ -1,4 +1,4 @@
-"""Initializers that are graph inputs too: which of them callers may override, and which are merely listed there."""
+"""Separates initializers that callers may override as graph inputs from those that are merely listed as inputs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import onnx
 
 
 def overridable(model: onnx.ModelProto) -> set[str]:
-    """Initializers that callers may override: their values are not known.
+    """Return the initializers that callers may override, whose values are therefore unknown.
 
-    From IR version 4 on an initializer that is also an input is a default. Where every initializer is listed, that is
-    an exporter's habit from before, and they are constants.
+    From IR version 4 on, an initializer that is also an input is a default value. If every initializer is listed, the
+    exporter follows the older convention, and they are constants.
     """
     stored, listed = _names(model.graph)
     return set() if lists_all(model) else stored & listed
@@ -25,12 +25,12 @@ def lists_all(model: onnx.ModelProto) -> bool:
     stored, listed = _names(model.graph)
     if not stored or not stored <= listed:
         return False
-    # A file whose weights stand in Constant nodes has its defaults alone among the initializers.
+    # If the weights are in Constant nodes, the only initializers may be the default values.
     return _elements(_held(model.graph.node)) <= _elements(model.graph.initializer)
 
 
 def list_initializers(graph: onnx.GraphProto) -> None:
-    """List every initializer among the inputs."""
+    """Add every initializer to the inputs."""
     listed = {v.name for v in graph.input}
     graph.input.extend(
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
@@ -44,7 +44,7 @@ def _names(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
 
 
 def _held(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
-    """Tensors in Constant nodes."""
+    """Return the tensors in Constant nodes."""
     return [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
 
 

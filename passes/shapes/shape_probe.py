@@ -1,4 +1,4 @@
-"""A model that tells the shapes of its tensors and gives nothing else, so that a run holds no more than it has to."""
+"""Builds a model that outputs the shapes of its tensors and nothing else, which keeps the memory of a run small."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import onnx
 from onnx import helper
 
 SEQUENCES = {"SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceMap", "SplitToSequence"}
-"""Ops whose outputs have no shape; so have those of `Optional` and `ZipMap`, and control flow may."""
+"""Ops on sequences, whose outputs have no shape. `Optional`, `ZipMap` and control flow may have such outputs too."""
 SHAPELESS = SEQUENCES | {"Optional", "ZipMap", "If", "Loop", "Scan", "SequenceAt"}
 
 
-def telling_shapes(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """A copy of ``model`` that gives the shapes of tensors ``names``, by `shape_name`, and nothing else."""
+def with_shape_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
+    """Return a copy of ``model`` whose only outputs are the shapes of the tensors ``names``, named by `shape_name`."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.output[:]
@@ -22,5 +22,5 @@ def telling_shapes(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
 
 
 def shape_name(name: str) -> str:
-    """What the shape of tensor ``name`` is called."""
-    return f"{name}.shape.told"
+    """Return the name of the output that holds the shape of tensor ``name``."""
+    return f"{name}.shape.probe"

@@ -1,8 +1,8 @@
 """Sizes that vary: one integer for each assignment of sizes to the model's dynamic dims.
 
-What holds of sizes at one assignment may be chance: 64 rows are as many as 64 channels. A size that differs between
-assignments is therefore a `Size`, and two sizes are equal if they are equal at every assignment. Arithmetic is done at
-each of them; sums, products and quotients that come out the same everywhere are plain integers again.
+Two sizes may be equal at one assignment by chance, such as 64 rows and 64 channels. A size that differs between
+assignments is therefore a `Size`, and two sizes are equal only if they are equal at every assignment. Arithmetic is
+done at each assignment. Sums, products and quotients that are the same at all of them become plain integers again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Operation = Callable[[int, int], int]
 
 
 class Size(int):
-    """A size that varies; as an integer, what it is at the first assignment. Make it with `size_of`."""
+    """A size that varies. As an integer it has its value at the first assignment. Create it with `size_of`."""
 
     at: tuple[int, ...]
 
@@ -62,7 +62,7 @@ class Size(int):
         return any(self.at)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Size) and self.at == other.at  # never a fixed one
+        return isinstance(other, Size) and self.at == other.at  # a size that varies never equals a fixed one
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -75,11 +75,11 @@ class Size(int):
 
 
 def size_of(at: Iterable[int]) -> int:
-    """The size with these values at the assignments: a plain integer if they are all the same."""
+    """Return the size with these values at the assignments: a plain integer if all are equal."""
     values = tuple(at)
     return int(values[0]) if len(set(values)) == 1 else Size(values)
 
 
 def at(size: int, k: int) -> int:
-    """What a size is at assignment ``k``."""
+    """Return the value of a size at assignment ``k``."""
     return size.at[k] if isinstance(size, Size) else int(size)

@@ -1,7 +1,7 @@
-"""Which dims depend on a dynamic one, by symbolic shape inference (onnx-shape-inference, expressions of SymPy).
+"""Finds dims that depend on a dynamic dim, by symbolic shape inference (onnx-shape-inference, SymPy expressions).
 
-Runs at a few assignments of sizes show which dims differ between them; that one which does not differ never will is
-shown by its expression only: min(H, 48) is 48 at all sizes tried, if these were large.
+Runs at a few assignments show which dims differ between them. Only its expression shows that a dim never varies:
+min(H, 48) is 48 at all tried sizes, if these are large.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 
 CUT = "cut"
-"""First letters of the symbols that stand for the lengths of slices; those of inputs' dims are others."""
+"""Prefix of the symbols that stand for the lengths of slices; symbols of input dims have other names."""
 _numbers = itertools.count()
 
 
@@ -26,10 +26,10 @@ Place = tuple[str, int]
 def symbolic_dims(
     skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]
 ) -> tuple[set[Place], set[Place]]:
-    """The dims in the main graph that depend on a symbol, and those of which the library cannot tell.
+    """Return the dims in the main graph that depend on a symbol, and those that the library cannot determine.
 
-    ``skeleton``: the model without large weights; ``shapes``: of its inputs, dynamic dims as a symbol. Where the
-    library fails there are none of either.
+    ``skeleton``: the model without large weights. ``shapes``: of its inputs, with symbols as dynamic dims. Both
+    results are empty if the library fails.
     """
     model = onnx.ModelProto()
     model.CopyFrom(skeleton)
@@ -39,7 +39,7 @@ def symbolic_dims(
         if dims is not None:
             del value.type.tensor_type.shape.dim[:]
             for dim in dims:
-                if isinstance(dim, str):  # names in files are no identifiers: "?", "p2o.DynamicDimension.0"
+                if isinstance(dim, str):  # names in files need not be identifiers: "?", "p2o.DynamicDimension.0"
                     value.type.tensor_type.shape.dim.add(dim_param=symbols.setdefault(dim, f"s{len(symbols)}"))
                 else:
                     value.type.tensor_type.shape.dim.add(dim_value=dim)
@@ -51,7 +51,8 @@ def symbolic_dims(
 
 @functools.cache
 def _library() -> Callable[[onnx.ModelProto], dict[str, list[frozenset[str]]]]:
-    """Model -> the symbols in each dim of each tensor. It is imported on first use, since it takes half a second."""
+    """Return a function: model -> the symbols in each dim of each tensor. The library is imported on first use, which
+    takes half a second."""
     import onnx_ir as ir
     from onnx_shape_inference import infer_symbolic_shapes, registry
 
@@ -59,7 +60,10 @@ def _library() -> Callable[[onnx.ModelProto], dict[str, list[frozenset[str]]]]:
     whole = registry.get("", "Slice", version=13)
 
     def slice_that_may_end_early(context: Any, node: ir.Node) -> None:
-        """The library takes a slice of the first 48 of H rows for 48 rows, whatever H is."""
+        """Infer the length of a slice that may end early.
+
+        The library infers 48 rows for a slice of the first 48 of H rows, whatever H is.
+        """
         whole(context, node)
         before, after = node.inputs[0], node.outputs[0]
         if before is not None and before.shape is not None and after.shape is not None:
@@ -77,7 +81,7 @@ def _library() -> Callable[[onnx.ModelProto], dict[str, list[frozenset[str]]]]:
         logger.setLevel(logging.CRITICAL)
         try:
             inferred = infer_symbolic_shapes(ir.from_proto(model), warn_on_missing=False, adopt_declared_symbols=False)
-        except Exception:  # noqa: BLE001 - the library's own failures: the runs stand alone then
+        except Exception:  # noqa: BLE001 - the library itself may fail; only the runs are used then
             return {}
         finally:
             logger.setLevel(level)

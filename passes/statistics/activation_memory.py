@@ -19,7 +19,7 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.shapes.inference import Shape
-from passes.shapes.shape_probe import SHAPELESS, shape_name, telling_shapes
+from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
 
 WIDTH = 4
 """Bytes that an element is taken for."""
@@ -53,7 +53,7 @@ def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: f
     names = [n for node in graph.nodes if node.op not in SHAPELESS for n in node.outputs if n]
     names = [n for n in names if n not in graph.constants]
     try:
-        found = engine(telling_shapes(graph.model, names))(feed)
+        found = engine(with_shape_outputs(graph.model, names))(feed)
     except RunError:
         return estimated
     shapes = {name: tuple(int(d) for d in found[shape_name(name)]) for name in names if shape_name(name) in found}
@@ -76,7 +76,7 @@ def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) 
     nodes = [node for node in model.graph.node if node.op_type not in SHAPELESS]
     names = [n for node in nodes for n in node.output if n and n not in constants]
     try:
-        found = engine(telling_shapes(model, names))(feed)
+        found = engine(with_shape_outputs(model, names))(feed)
     except RunError:
         return None
     shapes = {**{n: tuple(int(d) for d in found[shape_name(n)]) for n in names}, **_shapes(feed)}
