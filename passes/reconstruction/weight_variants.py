@@ -66,9 +66,11 @@ class WeightVariant:
     _knowledge: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
+    _cuts: Sequence[tuple[int, frozenset[str]]] = ()
+    """Where the model was cut when the targets were recorded. The last cut wants all of them."""
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process, which has samples' tensors of its own."""
+        """To be sent to another process. It records the targets again, with the same cuts and so the same rounding."""
         return {**vars(self), "_targets": None}
 
     @property
@@ -87,7 +89,12 @@ class WeightVariant:
 
     def original(self) -> SegmentedRun | Recording:
         """The model on its way from layer to layer, or what it gave there, where that was kept."""
-        return self._targets or SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
+        run = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
+        if self._targets is None and self._cuts:
+            for to, wanted in self._cuts:
+                run.advance(to, wanted)
+            self._targets = run.record(self._cuts[-1][1])
+        return self._targets or run
 
     def knowledge(self, groups: Sequence[ChannelGroup]) -> dict[str, ChannelStatistics]:
         """Group name -> what the samples show of it; of ``groups`` that were not asked for before, by one run."""
@@ -100,6 +107,7 @@ class WeightVariant:
             self._knowledge.update(found)
             if targets:
                 self._targets = flow.record(targets)
+                self._cuts = [*flow.cuts, (flow.at, frozenset(targets))]
             self._asked.update(group.name for group in new)
         return self._knowledge
 

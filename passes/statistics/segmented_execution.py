@@ -47,6 +47,8 @@ class SegmentedRun:
         self._last = {name: i for i, reads in enumerate(self._reads) for name in reads}
         self._maker = {name: i for i, node in enumerate(self._nodes) for name in node.output}
         self.at = 0
+        self.cuts: list[tuple[int, frozenset[str]]] = []
+        """What `advance` was called with: where a model is cut decides how its values are rounded."""
         self.arrays: dict[str, Array] = {}
         self.shifts: dict[tuple[str, int], Array] = {}
         self.live: list[dict[str, Array]] = [dict(feed) for feed in feeds]
@@ -90,6 +92,7 @@ class SegmentedRun:
 
     def advance(self, to: int, wanted: Collection[str] = ()) -> None:
         """Run the nodes from ``at`` to ``to``."""
+        self.cuts.append((to, frozenset(wanted)))
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
         run = self._engine(self._segment(self.at, to, keep)) if keep else None
