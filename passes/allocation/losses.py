@@ -1,4 +1,4 @@
-"""What is expected to be lost of a model with each width of each group: measured where there are samples."""
+"""Provides the loss curve of each group: measured if there are samples, else from the weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from passes.reconstruction.weight_variants import WeightVariant
 
 
 class Losses:
-    """Found once for every group. Without a ``view`` each layer that reads a group is taken to matter alike.
+    """Loss curves, computed once for every group.
 
-    ``count``: groups that may be asked about at all. What can be afforded goes by it, not by how many are asked about
-    at first, so that answers do not depend on the order of the questions.
+    ``variant``: the weights to measure with. Without one, all layers that read a group count equally.
+    ``count``: number of groups that may be measured in all. The effort for each group depends on it, and not on the
+    groups of the first call, so results do not depend on the order of calls.
     """
 
     def __init__(self, planner: Planner, view: WeightVariant | None, count: int) -> None:
@@ -47,7 +48,7 @@ class Losses:
             return None
 
     def rest(self) -> None:
-        """Let go of outputs, which can be computed again."""
+        """Free the stored outputs, which can be recomputed."""
         if self._sensitivity:
             self._sensitivity.rest()
 
@@ -58,6 +59,6 @@ class Losses:
             tuning = self._planner.settings.tuning.sensitivity
             self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count, tuning)
             return self._sensitivity.alone(self._planner.unbiased, groups)
-        except RunError as error:  # pieces of the model do not run by themselves
+        except RunError as error:  # a segment of the model does not run alone
             self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"
             return {}

@@ -1,4 +1,4 @@
-"""Makes the plans: which channels of a group stay at a given width, and what takes over from the others."""
+"""Makes the plan of a channel group at a given width."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
 
 Width = Callable[[ChannelGroup], int]
-"""Channels that stay in a group."""
+"""Number of channels to keep in a group."""
 
 
 def keep_ratio(ratio: float) -> Width:
@@ -35,19 +35,19 @@ def keep_ratio(ratio: float) -> Width:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Channels that are not free, the most telling first; ``lost`` (C + 1,): share of what the readers see of the group
-    that is lost with 0, 1, ... C channels left."""
+    """``order``: channels that are not redundant, the most important first; ``lost`` (C + 1,): share of the variance of
+    the readers' outputs that is lost with 0, 1, ... C channels left."""
 
     order: Array
     lost: Array
 
 
 class Planner:
-    """Plans groups at any width. What does not depend on the width is found once."""
+    """Plans groups at any width. What does not depend on the width is computed once."""
 
     def __init__(self, typing: Typing, settings: PlanSettings, whole: Planner | None = None) -> None:
-        """``whole``: the planner that knows all samples, where this one is not to know those that losses are measured
-        on."""
+        """``whole``: the planner with statistics of all samples. This one then leaves out the samples that losses are
+        measured on."""
         self.typing, self.settings, self._whole = typing, settings, whole
         self._signs: dict[str, Signature] = {} if whole is None else whole._signs
         self._freed: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._freed
@@ -59,11 +59,11 @@ class Planner:
 
     @cached_property
     def unbiased(self) -> Planner:
-        """One that knows nothing of the samples that losses are measured on, where that makes a difference."""
+        """A planner whose statistics leave out the samples that losses are measured on."""
         return Planner(self.typing, self.settings, self)
 
     def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, Reason], width: Width) -> list[GroupPlan]:
-        """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
+        """A plan for every group, in order. Plans of whole groups have a reason. ``excluded``: group name -> reason."""
         made = []
         for group in groups:
             reason = group.frozen or excluded.get(group.name)
@@ -72,7 +72,7 @@ class Planner:
         return made
 
     def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
-        """The plan that leaves ``width`` channels."""
+        """The plan that keeps ``width`` channels."""
         return self._planned(group, width, self._redundant(group))
 
     def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
@@ -100,7 +100,7 @@ class Planner:
         return plan
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
-        """The plan that removes what is free on every input and nothing else."""
+        """The plan that removes only channels that are redundant on every input."""
         exact = self._redundant(group, recorded=False)
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
@@ -110,8 +110,8 @@ class Planner:
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
         """The channels in the order of greedy column-subset selection, the first ``most`` of them (all by default).
 
-        By the covariance that samples show; else by the one that producers' weights make of white noise. Hidden units
-        of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
+        The covariance is that of the samples. Without samples it is that of the producers' outputs on white noise.
+        Hidden units of recurrent layers cannot be predicted from others. They are ordered by their contribution.
         """
         if self._whole is not None and not differs(self._whole._seen(group)):
             return self._whole.ranking(group, most)
@@ -133,8 +133,11 @@ class Planner:
         return known
 
     def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
-        """The order of what units give to all that reads them, their own layer included: the power that samples show,
-        or else their weights, times the power of what they are multiplied with."""
+        """Order hidden units by their contribution to all readers, their own layer included.
+
+        It is the power of a unit on samples times the squared norm of the weights that read it. Without samples the
+        squared norm of the unit's own weights takes the place of the power.
+        """
         seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
         power = np.square(rows).sum(axis=1)
         if seen and self._blind(group) is None:
@@ -157,7 +160,7 @@ class Planner:
         return self._signs[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
-        """Free channels; without what norms ``recorded``, which holds for inputs like those that they saw."""
+        """Redundant channels. ``recorded``: use statistics of norms, which hold for inputs like the training data only."""
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
         if key not in self._freed:
@@ -171,7 +174,7 @@ class Planner:
         return known if self._whole is None else apart(known)
 
     def _blind(self, group: ChannelGroup) -> Reason | None:
-        """Why samples say too little of a group's channels, or nothing."""
+        """Why a group has no statistics for all tensors that are read, or None."""
         read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
         missing = sorted(read - self._seen(group).keys())
         if not read:
@@ -179,7 +182,7 @@ class Planner:
         return planned(f"samples do not show them in {TENSOR}", place=missing[0]) if missing else None
 
     def _predict(self, plan: GroupPlan) -> None:
-        """Let the kept channels stand for the others as samples say they can."""
+        """Predict the removed channels from the kept ones by the statistics of the samples."""
         plan.method = "reconstruct"
         for name, channels in self._seen(plan.group).items():
             z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)

@@ -52,7 +52,7 @@ def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel
     if layer.transposed:
         source = _spread(build, layer, source, window.channels, kernel)
         pads, strides = _around(layer, kernel), [1] * rank
-    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # then the places of a channel form one row
+    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places become one row
     if any(pads):
         source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
