@@ -13,8 +13,11 @@ from passes.settings.compress import CompressSettings
 
 
 def body_settings(analysis: Analysis, settings: CompressSettings, scope: GroupScope) -> CompressSettings:
-    """Settings for the bodies of a model. Every group in a body keeps the same share. Bodies are merged by weights, since
-    there are no statistics of the tensors inside them."""
+    """Settings for the bodies of a model.
+
+    Every group in a body keeps the same share. Bodies are merged by weights, since there are no statistics of the
+    tensors inside them.
+    """
     keep = settings.keep
     if settings.target is not None:
         keep = _shares(analysis, settings, scope).inside_for(settings.target.ratio)

@@ -18,9 +18,9 @@ from passes.transforms.subgraphs import Body, rebuilt
 
 @dataclass
 class Compressed:
-    """``model``: the result; ``before``: the model with BatchNormalization; ``typing``: of the folded model; ``plans``: for
-    its groups; ``unfolded``: BatchNormalization nodes that were not folded -> reason; ``seconds``: time of each stage;
-    ``allocation``: of the budget; ``notes``: messages for the user."""
+    """``model``: the result; ``before``: the model with BatchNormalization; ``typing``: of the folded model; ``plans``:
+    for its groups; ``unfolded``: BatchNormalization nodes that were not folded -> reason; ``seconds``: time of each
+    stage; ``allocation``: of the budget; ``notes``: messages for the user."""
 
     model: onnx.ModelProto
     before: Graph
