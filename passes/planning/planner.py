@@ -160,7 +160,7 @@ class Planner:
         return self._signs[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
-        """Redundant channels. ``recorded``: use the norms' statistics, which hold only for data like the training data."""
+        """Redundant channels. ``recorded``: use the norms' statistics, which hold only for inputs like the training data."""
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
         if key not in self._freed:
