@@ -55,7 +55,7 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Way:
+class WidthChoice:
     """A candidate allocation: widths, and the block of which they are multiples."""
 
     block: int
@@ -167,47 +167,53 @@ class Allocator:
         Blocks that are not strict may be halved, to meet the goal or to reduce the loss.
         """
         asked, losses = self.settings.blocks, self.losses.of(pool.groups)
-        ways = [self._way(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))]
+        choices = [
+            self._choice(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))
+        ]
         if not asked.strict:
-            ways.append(Way(1, uniform_at(pool, goal, Blocks())))
-        reached = [way for way in ways if pool.misses(way.widths, goal) <= near]
+            choices.append(WidthChoice(1, uniform_at(pool, goal, Blocks())))
+        reached = [choice for choice in choices if pool.misses(choice.widths, goal) <= near]
         if not reached:
-            ways = [
-                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, blocks, self._tuning))
-                for way, blocks in ((way, replace(asked, size=way.block)) for way in ways)
+            choices = [
+                replace(choice, widths=adjusted(pool, goal, losses, choice.widths, near, blocks, self._tuning))
+                for choice, blocks in ((choice, replace(asked, size=choice.block)) for choice in choices)
             ]
-            reached = [min(ways, key=lambda way: pool.misses(way.widths, goal))]
-        way = self._best(pool, reached)
-        free = balanced(pool, goal, losses, Blocks(), self._tuning)
-        return Allocation(way.widths, way.block, asked.size, *(_loss(pool, losses, w) for w in (way.widths, free)))
+            reached = [min(choices, key=lambda choice: pool.misses(choice.widths, goal))]
+        choice = self._best(pool, reached)
+        unaligned = balanced(pool, goal, losses, Blocks(), self._tuning)
+        return Allocation(
+            choice.widths, choice.block, asked.size, *(_loss(pool, losses, w) for w in (choice.widths, unaligned))
+        )
 
-    def _way(self, pool: BudgetScope, goal: int, near: float, size: int) -> Way:
+    def _choice(self, pool: BudgetScope, goal: int, near: float, size: int) -> WidthChoice:
         """The widths with the least sum of the groups' own losses, for blocks of ``size``."""
         losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=size)
         widths = balanced(pool, goal, losses, blocks, self._tuning)
-        return Way(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
+        return WidthChoice(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
 
-    def _best(self, pool: BudgetScope, ways: Sequence[Way]) -> Way:
+    def _best(self, pool: BudgetScope, choices: Sequence[WidthChoice]) -> WidthChoice:
         """The candidate with the largest blocks among those whose loss is close to the least.
 
         The loss of the outputs is measured with all groups cut, before layers are solved. Where only noise is left of
         the outputs, the sum of the groups' own losses ranks the candidates better.
         """
-        if len(ways) == 1:
-            return ways[0]
+        if len(choices) == 1:
+            return choices[0]
         losses = self.losses.of(pool.groups)
-        scores = [self._together(pool, way.widths) for way in ways]
+        scores = [self._together(pool, choice.widths) for choice in choices]
         if min(scores) > self._tuning.comparable_noise:
-            scores = [_loss(pool, losses, way.widths) for way in ways]
+            scores = [_loss(pool, losses, choice.widths) for choice in choices]
         least = min(scores)
-        fair = [way for way, score in zip(ways, scores, strict=True) if score <= self._tolerance(way) * least]
-        return max(fair, key=lambda way: way.block)
+        fair = [
+            choice for choice, score in zip(choices, scores, strict=True) if score <= self._tolerance(choice) * least
+        ]
+        return max(fair, key=lambda choice: choice.block)
 
-    def _tolerance(self, way: Way) -> float:
-        return self._tuning.padded_tolerance if way.block == PADDED else self._tuning.block_tolerance
+    def _tolerance(self, choice: WidthChoice) -> float:
+        return self._tuning.padded_tolerance if choice.block == PADDED else self._tuning.block_tolerance
 
-    def _together(self, pool: BudgetScope, way: Mapping[Atom, int]) -> float:
-        everything = {**pool.fixed, **way}
+    def _together(self, pool: BudgetScope, choice: Mapping[Atom, int]) -> float:
+        everything = {**pool.fixed, **choice}
         loss = self.losses.together(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
         return math.inf if loss is None else loss
 

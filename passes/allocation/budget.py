@@ -71,11 +71,11 @@ def balanced(
 
     ``losses``: group name -> (C + 1,), the loss at each width.
     """
-    lanes = []
+    items = []
     for group in pool.groups:
         widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // tuning.width_choices))
-        lanes.append(KnapsackItem(group.atom, widths, losses[group.name]))
-    found = solve_knapsack(lanes, pool.footprint, goal - pool.extra, pool.fixed)
+        items.append(KnapsackItem(group.atom, widths, losses[group.name]))
+    found = solve_knapsack(items, pool.footprint, goal - pool.extra, pool.fixed)
     return {group.atom: found[group.atom] for group in pool.groups}
 
 
@@ -124,10 +124,10 @@ def adjusted(
     sets: list[tuple[tuple[Atom, int, float], ...]] = [(), *((change,) for own in choices for change in own)]
     if len(choices) <= tuning.paired_groups:
         sets += [pair for one, two in combinations(choices, 2) for pair in product(one, two)]
-    everything, spent = {**pool.fixed, **widths}, pool.cost(widths)
+    everything, total = {**pool.fixed, **widths}, pool.cost(widths)
 
     def score(changes: Sequence[tuple[Atom, int, float]]) -> tuple[float, float]:
-        cost = spent - pool.footprint.saved(everything, {atom: width for atom, width, _ in changes})
+        cost = total - pool.footprint.saved(everything, {atom: width for atom, width, _ in changes})
         return max(0.0, abs(cost - goal) - near * goal), sum(loss for _, _, loss in changes)
 
     best = min(sets, key=score)

@@ -21,8 +21,8 @@ class Losses:
     groups of the first call, so results do not depend on the order of calls.
     """
 
-    def __init__(self, planner: Planner, view: WeightVariant | None, count: int) -> None:
-        self._planner, self._view, self._count = planner, view, count
+    def __init__(self, planner: Planner, variant: WeightVariant | None, count: int) -> None:
+        self._planner, self._variant, self._count = planner, variant, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}
         self.unmeasured: str | None = None
@@ -53,11 +53,11 @@ class Losses:
             self._sensitivity.rest()
 
     def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
-        if self._view is None:
+        if self._variant is None:
             return {}
         try:
             tuning = self._planner.settings.tuning.sensitivity
-            self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count, tuning)
+            self._sensitivity = self._sensitivity or Sensitivity(self._variant, self._count, tuning)
             return self._sensitivity.alone(self._planner.unbiased, groups)
         except RunError as error:  # a segment of the model does not run alone
             self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"

@@ -28,22 +28,22 @@ class Sensitivity:
     would be underestimated.
     """
 
-    def __init__(self, view: WeightVariant, groups: int, tuning: SensitivityTuning = TUNING.sensitivity) -> None:
+    def __init__(self, variant: WeightVariant, groups: int, tuning: SensitivityTuning = TUNING.sensitivity) -> None:
         """``groups``: largest number of groups to measure."""
-        typing = view.typing
+        typing = variant.typing
         # on average half of the model comes after a group
-        each = max(1, groups) * max(1, cost(view.sized.graph).macs) / 2
+        each = max(1, groups) * max(1, cost(variant.sized.graph).macs) / 2
         affordable = tuning.multiply_adds / each
         every = affordable >= tuning.fewest_samples * len(tuning.shares)
         self.shares = tuning.shares if every else tuning.shares[1:2]
         wanted = min(tuning.most_samples, max(tuning.fewest_samples, int(affordable / len(self.shares))))
-        count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
-        self._feeds = [dict(feed) for feed in view.feeds[: min(count, view.apart)]]
+        count = max(1, math.ceil(wanted / samples_in(variant.feeds[0])))
+        self._feeds = [dict(feed) for feed in variant.feeds[: min(count, variant.apart)]]
         if len(self._feeds) == 1 and not typing.graph.info.rigid:
             unit = samples_together(typing.graph, self._feeds[0])
             some = max(1, wanted // unit) * unit
-            self._feeds = [{n: a[:some] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
-        self._view, self._tuning = view, tuning
+            self._feeds = [{n: a[:some] if _batched(variant, n) else a for n, a in self._feeds[0].items()}]
+        self._variant, self._tuning = variant, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
 
@@ -51,7 +51,7 @@ class Sensitivity:
     def exact(self) -> Outputs:
         """Outputs of the uncut model, stored until `rest`."""
         if not self._exact:
-            run = self._view.engine(self._view.typing.graph.model)
+            run = self._variant.engine(self._variant.typing.graph.model)
             self._exact = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
         return self._exact
 
@@ -61,8 +61,8 @@ class Sensitivity:
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
-        typing = self._view.typing
-        flow = SegmentedRun(typing.graph.model, self._feeds, self._view.engine)
+        typing = self._variant.typing
+        flow = SegmentedRun(typing.graph.model, self._feeds, self._variant.engine)
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
@@ -80,7 +80,7 @@ class Sensitivity:
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
-        run = self._view.engine(unshrunk_twin(self._view.typing, plans))
+        run = self._variant.engine(unshrunk_twin(self._variant.typing, plans))
         return self._loss([dict(run(feed)) for feed in self._feeds])
 
     def _loss(self, after: Outputs) -> float:
@@ -135,5 +135,5 @@ def _first_reader(group: ChannelGroup) -> int:
     return min(readers, default=group.steps[0].flow.record.node.index)
 
 
-def _batched(view: WeightVariant, name: str) -> bool:
-    return (name, 0) in view.typing.graph.info.dynamic
+def _batched(variant: WeightVariant, name: str) -> bool:
+    return (name, 0) in variant.typing.graph.info.dynamic

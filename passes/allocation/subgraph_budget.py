@@ -41,8 +41,8 @@ class Shares:
         low, high = 0, len(shares) - 1
         while low < high:  # the first share whose cost is at least the wanted one
             middle = (low + high) // 2
-            enough = self.inside(self.widths(shares[middle])) >= wanted
-            low, high = (low, middle) if enough else (middle + 1, high)
+            reached = self.inside(self.widths(shares[middle])) >= wanted
+            low, high = (low, middle) if reached else (middle + 1, high)
         near = [shares[i] for i in {max(0, low - 1), low}]
         return min(near, key=lambda share: abs(self.inside(self.widths(share)) - wanted))
 

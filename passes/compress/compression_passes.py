@@ -55,7 +55,7 @@ class Observe:
     def run(self, model: WorkingModel) -> PassResult:
         """See `passes.statistics.observer`. The variant stores the statistics."""
         scope = _scope(model, self.settings)
-        return PassResult(model.knowing(scope, Observed(self.variant.knowledge(scope.live))))
+        return PassResult(model.knowing(scope, Observed(self.variant.channel_statistics(scope.live))))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Planners:
         Settings that differ only in the budget share planner and losses.
         """
         key = (variant, settings.method, settings.select, settings.merge)
-        statistics = variant.knowledge(scope.live) if variant else {}
+        statistics = variant.channel_statistics(scope.live) if variant else {}
         if key not in self._planners:
             norms = self._analysis.folded.norms
             given = (settings.method, settings.select, settings.merge, norms, statistics)

@@ -55,5 +55,5 @@ class PlanSettings:
     select: str = "l1"
     merge: MergeSettings = MergeSettings()
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
-    knowledge: Mapping[str, ChannelStatistics] = field(default_factory=dict)
+    statistics: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     tuning: Tuning = TUNING

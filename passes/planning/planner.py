@@ -160,7 +160,7 @@ class Planner:
         return self._signs[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
-        """Redundant channels. ``recorded``: use the norms' statistics, which hold only for inputs like the training data."""
+        """Redundant channels. ``recorded``: use norm statistics, which hold only for inputs like the training data."""
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
         if key not in self._freed:
@@ -170,7 +170,7 @@ class Planner:
         return self._freed[key]
 
     def _seen(self, group: ChannelGroup) -> ChannelStatistics:
-        known = self.settings.knowledge.get(group.name, {})
+        known = self.settings.statistics.get(group.name, {})
         return known if self._whole is None else apart(known)
 
     def _blind(self, group: ChannelGroup) -> Reason | None:

@@ -41,14 +41,14 @@ from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution, apply_plans
 
 
-def solve_layers(view: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
+def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
     """Solve every layer, from the first one on that reads a group with removals that are not exact."""
-    typing = view.typing
+    typing = variant.typing
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
-    solver = _Solver(view, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
+    solver = _Solver(variant, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
     for position in range(first, len(every)):
         solver.solve(every[position], every[position:])
     return solver.solution
@@ -59,19 +59,19 @@ class _Solver:
 
     def __init__(
         self,
-        view: WeightVariant,
+        variant: WeightVariant,
         keep: Mapping[Atom, Array],
         compressed: onnx.ModelProto,
         units: Mapping[LinearLayer, LayerPair],
     ) -> None:
         self.solution = Solution()
-        self._typing, self._keep, self._engine, self._units = view.typing, keep, view.engine, units
-        self._original, self._compressed = view.original(), SegmentedRun(compressed, view.feeds, view.engine)
+        self._typing, self._keep, self._engine, self._units = variant.typing, keep, variant.engine, units
+        self._original, self._compressed = variant.original(), SegmentedRun(compressed, variant.feeds, variant.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._piece, self._joined, self._tuning = view.piece, view.joined, view.tuning
-        given = sum(map(samples_in, view.feeds))
-        self._samples = samples_for(view.sized, units.values(), keep, given, view.tuning.reconstruction)
+        self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
+        given = sum(map(samples_in, variant.feeds))
+        self._samples = samples_for(variant.sized, units.values(), keep, given, variant.tuning.reconstruction)
 
     def solve(self, layer: LinearLayer, ahead: Sequence[LinearLayer]) -> None:
         """Solve ``layer``. ``ahead``: this layer and all later ones."""
@@ -83,7 +83,7 @@ class _Solver:
         live = list(zip(self._original.live, self._compressed.live, strict=True))
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
         prior, tuning = self._weights(layer), self._tuning
-        weights, bias, error = regress(layer, prior, batches, self._engine, self._piece, tuning)
+        weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
         self._give(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], batches)

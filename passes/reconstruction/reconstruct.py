@@ -39,8 +39,8 @@ def attempts(variants: WeightVariants) -> list[Attempt]:
         return [Attempt(None, (variants.lacking,))]
     unfit = ("the statistics of BatchNormalization do not fit the samples: they were not used",)
     first, *others = found
-    astray = Attempt(None, ("samples lead the outputs astray: merged by weights",))
-    return [Attempt(first), *(Attempt(variant, unfit) for variant in others), astray]
+    by_weights = Attempt(None, ("samples lead the outputs astray: merged by weights",))
+    return [Attempt(first), *(Attempt(variant, unfit) for variant in others), by_weights]
 
 
 def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:

@@ -38,7 +38,7 @@ class CalibrationSamples:
     real: bool
     engine: Engine
     memory: int = 2 * 10**9
-    further: Sequence[MoreSamples] = ()
+    more_samples: Sequence[MoreSamples] = ()
 
     @property
     def count(self) -> int:
@@ -60,12 +60,12 @@ class WeightVariant:
     feeds: Feeds
     engine: Engine
     room: float = 0.0
-    piece: float = math.inf
+    moment_limit: float = math.inf
     counted: Graph | None = None
     joined: int = 1
     distinct: float = 1.0
     tuning: Tuning = TUNING
-    _knowledge: dict[str, ChannelStatistics] = field(default_factory=dict)
+    _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
 
@@ -93,7 +93,7 @@ class WeightVariant:
         """A run of the original model, or its recorded targets if they were kept."""
         return self._targets or SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
 
-    def knowledge(self, groups: Sequence[ChannelGroup]) -> dict[str, ChannelStatistics]:
+    def channel_statistics(self, groups: Sequence[ChannelGroup]) -> dict[str, ChannelStatistics]:
         """Group name -> channel statistics. One run computes them for those ``groups`` that have none yet."""
         new = [group for group in groups if group.name not in self._asked]
         if new:
@@ -101,11 +101,11 @@ class WeightVariant:
             targets = set() if self._asked else self._worth_keeping()
             batches = Batches([samples_in(feed) for feed in self.feeds], self.apart, self.distinct)
             found = observe_channels(self.typing, new, flow, batches, self.engine, targets, self.tuning)
-            self._knowledge.update(found)
+            self._statistics.update(found)
             if targets:
                 self._targets = flow.record(targets)
             self._asked.update(group.name for group in new)
-        return self._knowledge
+        return self._statistics
 
     def _worth_keeping(self) -> set[str]:
         """Names of all tensors that targets are computed from; empty if they do not fit in ``room``."""
@@ -164,8 +164,8 @@ class WeightVariants:
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
         free = _fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if free else 1
-        room, piece = budget.kept(used), budget.piece
-        given = (samples.engine, room, piece, self._counted, joined, self._distinct, self._tuning)
+        room, moment_limit = budget.kept(used), budget.moment_limit
+        given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._tuning)
         own = WeightVariant(self._typing, self.feeds, *given)
         if samples.real:
             return [own], ()
@@ -268,17 +268,17 @@ def _enlarged(
     ``typing``: with the shapes of samples.
     """
     count, notes = samples.count, tuple[str, ...]()
-    for further in samples.further:
+    for request in samples.more_samples:
         if 2 * samples.count > affordable or covers_features(typing, samples.count):
             break
-        feeds, what = further()
+        feeds, what = request()
         larger = replace(samples, feeds=feeds)
         if larger.count > samples.count:
             samples = larger
             notes = (
                 f"{what}: {count} show some layer fewer places than it has inputs (--calib-samples {count}: no more)",
             )
-    return replace(samples, further=()), notes
+    return replace(samples, more_samples=()), notes
 
 
 def _worth(graph: Graph, tuning: Tuning) -> int:

@@ -58,7 +58,7 @@ class Budget:
     tuning: MemoryTuning = TUNING.memory
 
     @property
-    def free(self) -> float:
+    def available(self) -> float:
         """Bytes left after the weights and the channel statistics."""
         return max(0.0, self.memory - self._fixed)
 
@@ -92,16 +92,16 @@ class Budget:
     def batch(self) -> int:
         """Batch size. It is 1 or even, so that an image and its mirror image are in the same batch."""
         most = self.tuning.batch if self.most is None else self.most
-        size = max(1, min(most, int(self.tuning.working_share * self.free / self.working)))
+        size = max(1, min(most, int(self.tuning.working_share * self.available / self.working)))
         return size - size % 2 if size > 1 else 1
 
     @property
     def samples(self) -> int:
         """Number of samples that fit; 0 if fewer than `MemoryTuning.fewest_samples` fit."""
-        count = (self.free - self.batch * self.working) / self.held
+        count = (self.available - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + self._given)
-            target, room = layer.unit.target, self.free - self._taken(layer)
+            target, room = layer.unit.target, self.available - self._taken(layer)
             # The joint refinement uses few samples. Targets are held for these only.
             count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= self.tuning.fewest_samples else 0
@@ -109,25 +109,25 @@ class Budget:
     def _taken(self, layer: Moment) -> float:
         """Bytes of a layer's matrices and of a batch. Where these do not fit, places are subsampled."""
         tuning = self.tuning
-        moments = min(self.piece, max(tuning.moment_bytes, self.batch * layer.working))
+        moments = min(self.moment_limit, max(tuning.moment_bytes, self.batch * layer.working))
         taken = layer.matrices(tuning) + max(moments, self.batch * layer.unit.working)
-        return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.free))
+        return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.available))
 
     @property
-    def piece(self) -> float:
+    def moment_limit(self) -> float:
         """Bytes that the computation of a layer's moments may take."""
-        return self.tuning.moment_share * self.free
+        return self.tuning.moment_share * self.available
 
     @property
     def normed(self) -> int:
         """Batch size that fits while BatchNormalization is computed as separate arithmetic nodes."""
-        return int(self.free / max(1.0, self.tuning.normed * self.each.live + self._given))
+        return int(self.available / max(1.0, self.tuning.normed * self.each.live + self._given))
 
     def kept(self, samples: int) -> float:
         """Bytes for recorded targets of so many samples. With these the run of the original model holds nothing."""
         held = max(layer.drifted for layer in self._layers) + self._given
-        left = self.free - self.batch * self.working - samples * held
-        return max(0.0, min(self.tuning.recorded_share * self.free, left))
+        left = self.available - self.batch * self.working - samples * held
+        return max(0.0, min(self.tuning.recorded_share * self.available, left))
 
     def needed(self, count: int = 1) -> int:
         """Bytes of memory with which ``count`` samples fit, or the fewest that are allowed if these are more."""
