@@ -97,8 +97,7 @@ _Part = tuple[int, int, int]
 def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Part]:
     """Split batches that would take more than ``most`` bytes.
 
-    While patches are joined, two copies of them exist. Three further copies of the input exist: transposed, padded and
-    sliced.
+    While patches are joined, two copies of them exist. The input has three more copies: transposed, padded and sliced.
     """
     total = sum(4 * e.bytes_read + 3 * e.bytes_made for e in extents) + 2 * patches
     parts = max(math.ceil(total / len(extents) / max(1.0, most)), 2 if len(extents) == 1 else 1)  # for two halves

@@ -114,7 +114,8 @@ class ReconstructionTuning:
     unit_operations: float = 3e11
     """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time."""
     difference_step: float = 1e-3
-    """Step of a finite difference, relative to 1 + |x|. Rounding and curvature then each cost about 1e-4 of the slope."""
+    """Step of a finite difference, relative to 1 + |x|. Rounding and curvature then each cost about 1e-4 of
+    a slope."""
 
 
 @dataclass(frozen=True)
