@@ -56,11 +56,11 @@ def solve_knapsack(items: Sequence[KnapsackItem], footprint: Footprint, goal: in
         total -= saved
         if steps[index] and price(index)[1]:
             heapq.heappush(queue, (price(index)[0], index))
-    _give_back(items, footprint, goal - total, widths)
+    _use_remainder(items, footprint, goal - total, widths)
     return widths
 
 
-def _give_back(items: Sequence[KnapsackItem], footprint: Footprint, room: int, widths: dict[Atom, int]) -> None:
+def _use_remainder(items: Sequence[KnapsackItem], footprint: Footprint, room: int, widths: dict[Atom, int]) -> None:
     """Widen groups while the budget allows it, the one with the largest gain first."""
     while room > 0:
         best: tuple[float, KnapsackItem, int, int] | None = None

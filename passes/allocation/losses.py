@@ -47,10 +47,10 @@ class Losses:
             self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Free the stored outputs, which can be recomputed."""
         if self._sensitivity:
-            self._sensitivity.rest()
+            self._sensitivity.release()
 
     def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         if self._variant is None:

@@ -49,13 +49,13 @@ class Sensitivity:
 
     @property
     def exact(self) -> Outputs:
-        """Outputs of the uncut model, stored until `rest`."""
+        """Outputs of the uncut model, stored until `release`."""
         if not self._exact:
             run = self._variant.engine(self._variant.typing.graph.model)
             self._exact = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
         return self._exact
 
-    def rest(self) -> None:
+    def release(self) -> None:
         """Free the stored outputs, which can be recomputed."""
         self._exact = []
 

@@ -83,7 +83,7 @@ class Allocate:
         scope, planners = _scope(model, self.settings), self.planners or Planners(model[Analysis])
         allocator = replace(planners.allocator(self.settings, self.variant, scope), beside=self.beside)
         allocation, losses = allocator.allocation(), allocator.losses
-        losses.rest()
+        losses.release()
         notes = (losses.unmeasured,) if losses.unmeasured else ()
         return PassResult(model.knowing(scope, allocation, allocator.planner), notes=notes)
 

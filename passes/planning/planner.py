@@ -49,8 +49,8 @@ class Planner:
         """``whole``: the planner with statistics of all samples. This one then leaves out the samples that losses are
         measured on."""
         self.typing, self.settings, self._whole = typing, settings, whole
-        self._signs: dict[str, Signature] = {} if whole is None else whole._signs
-        self._freed: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._freed
+        self._signatures: dict[str, Signature] = {} if whole is None else whole._signatures
+        self._redundancies: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._redundancies
         self._rankings: dict[str, Ranking] = {}
 
     @property
@@ -78,11 +78,11 @@ class Planner:
     def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
-        settings, sign = self.settings, self._sign(group)
+        settings, sign = self.settings, self._signature(group)
         gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
-        blind = self._blind(group) if settings.method == "reconstruct" else None
-        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and blind is None)):
+        missing = self._missing_statistics(group) if settings.method == "reconstruct" else None
+        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
             keep = candidates
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])
@@ -91,10 +91,10 @@ class Planner:
         plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
         if group.unmixable is not None:
             plan.method, plan.reason = "prune", planned("pruned only", group.unmixable)
-        elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
+        elif settings.method != "reconstruct" or missing is not None or width == len(candidates):
             compensate(self.typing, plan, sign, free, gone, settings)
-            if blind is not None and plan.method == "merge":
-                plan.reason = planned("merged only", blind)
+            if missing is not None and plan.method == "merge":
+                plan.reason = planned("merged only", missing)
         else:
             self._predict(plan)
         return plan
@@ -113,15 +113,15 @@ class Planner:
         The covariance is that of the samples. Without samples it is that of the producers' outputs on white noise.
         Hidden units of recurrent layers cannot be predicted from others. They are ordered by their contribution.
         """
-        if self._whole is not None and not differs(self._whole._seen(group)):
+        if self._whole is not None and not differs(self._whole._statistics(group)):
             return self._whole.ranking(group, most)
         known = self._rankings.get(group.name)
         free = self._redundant(group).order
         most = min(group.size if most is None else most, group.size - len(free))
         if known is None or len(known.order) < most:
-            seen = self._seen(group)
-            rows = self._sign(group).rows.values.astype(np.float64)
-            covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
+            seen = self._statistics(group)
+            rows = self._signature(group).rows.values.astype(np.float64)
+            covariance = joint_covariance(seen) if seen and self._missing_statistics(group) is None else rows @ rows.T
             candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
             if group.recurrent:
                 return self._by_weight(group, candidates)
@@ -138,9 +138,9 @@ class Planner:
         It is the power of a unit on samples times the squared norm of the weights that read it. Without samples the
         squared norm of the unit's own weights takes the place of the power.
         """
-        seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
+        seen, rows = self._statistics(group), self._signature(group).full.values.astype(np.float64)
         power = np.square(rows).sum(axis=1)
-        if seen and self._blind(group) is None:
+        if seen and self._missing_statistics(group) is None:
             power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
         weight = power * np.diag(readers_gram(self.typing, group, ()))
         order = candidates[np.argsort(-weight[candidates], kind="stable")]
@@ -154,29 +154,29 @@ class Planner:
     def _nonnegative(self) -> set[str]:
         return nonnegative_tensors(self.typing.graph)
 
-    def _sign(self, group: ChannelGroup) -> Signature:
-        if group.name not in self._signs:
-            self._signs[group.name] = signature(self.typing, group, self.settings.norms)
-        return self._signs[group.name]
+    def _signature(self, group: ChannelGroup) -> Signature:
+        if group.name not in self._signatures:
+            self._signatures[group.name] = signature(self.typing, group, self.settings.norms)
+        return self._signatures[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
         """Redundant channels. ``recorded``: use norm statistics, which hold only for inputs like the training data."""
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
-        if key not in self._freed:
-            sign = self._sign(group)
+        if key not in self._redundancies:
+            sign = self._signature(group)
             limits = self._tuning.redundancy
-            self._freed[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms, limits)
-        return self._freed[key]
+            self._redundancies[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms, limits)
+        return self._redundancies[key]
 
-    def _seen(self, group: ChannelGroup) -> ChannelStatistics:
+    def _statistics(self, group: ChannelGroup) -> ChannelStatistics:
         known = self.settings.statistics.get(group.name, {})
         return known if self._whole is None else apart(known)
 
-    def _blind(self, group: ChannelGroup) -> Reason | None:
+    def _missing_statistics(self, group: ChannelGroup) -> Reason | None:
         """Why a group has no statistics for all tensors that are read, or None."""
         read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
-        missing = sorted(read - self._seen(group).keys())
+        missing = sorted(read - self._statistics(group).keys())
         if not read:
             return planned("nothing reads them")
         return planned(f"samples do not show them in {TENSOR}", place=missing[0]) if missing else None
@@ -184,7 +184,7 @@ class Planner:
     def _predict(self, plan: GroupPlan) -> None:
         """Predict the removed channels from the kept ones by the statistics of the samples."""
         plan.method = "reconstruct"
-        for name, channels in self._seen(plan.group).items():
+        for name, channels in self._statistics(plan.group).items():
             z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
             plan.mixing[name] = sparse.csr_array(z)
             if reads_take_constants(self.typing, plan.group, name):

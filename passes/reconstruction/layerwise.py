@@ -78,13 +78,13 @@ class _Solver:
         self._original.reach(layer.output, [other.output for other in ahead])
         waiting = {self._units[other].first.data for other in ahead if other in self._units}
         self._compressed.before(layer.node.outputs[0], waiting)
-        if not self._alike(layer):
+        if not self._equal_groups(layer):
             return
         live = list(zip(self._original.live, self._compressed.live, strict=True))
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
         prior, tuning = self._weights(layer), self._tuning
         weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
-        self._give(layer, weights, bias)
+        self._store(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], batches)
         self.solution.errors[layer.node.label] = error
@@ -95,7 +95,7 @@ class _Solver:
 
         ``batches``: inputs and targets of the second layer.
         """
-        if not self._alike(unit.first):
+        if not self._equal_groups(unit.first):
             return 1.0
         first, second = (
             SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second)
@@ -119,7 +119,7 @@ class _Solver:
             self.solution.unrefined[unit.second.node.label] = planned(str(refusal))
             return 1.0
         for block in found:
-            self._give(block.layer, block.weights, block.bias)
+            self._store(block.layer, block.weights, block.bias)
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])
         return left
 
@@ -135,7 +135,7 @@ class _Solver:
             found.append(feed)
         return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}
 
-    def _alike(self, layer: LinearLayer) -> bool:
+    def _equal_groups(self, layer: LinearLayer) -> bool:
         """Whether all groups of a grouped convolution keep the same number of channels."""
         whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
         return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
@@ -174,7 +174,7 @@ class _Solver:
         width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
         return None if bias is None else np.broadcast_to(bias.ravel(), width)
 
-    def _give(self, layer: LinearLayer, weights: Array, bias: Array | None) -> None:
+    def _store(self, layer: LinearLayer, weights: Array, bias: Array | None) -> None:
         """Store solved values in the compressed model's run and, at full width, in the solution."""
         graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
