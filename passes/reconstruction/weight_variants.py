@@ -222,7 +222,7 @@ def _one_batch(count: int, unit: int, fixed: bool) -> Array:
 def _part(count: int, share: int) -> int:
     """One sample in ``share``, or half of them where they are very few.
 
-    Numbers above 1 are even for larger ``count``, since mirror images are next to their images.
+    The part is made even if it is above 1, since mirror images are next to their images.
     """
     part = count // share
     return part - part % 2 if part > 1 else max(1, count // 2)
