@@ -76,8 +76,8 @@ class Bench:
         typing, groups, samples = analysis.typing, analysis.groups, self.samples()
         excluded = exclusions(groups, settings)
         *_, own = WeightVariants(analysis.before, typing, samples)
-        knowledge = own.knowledge([g for g in groups if not g.frozen and g.name not in excluded])
-        plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=knowledge)
+        statistics = own.channel_statistics([g for g in groups if not g.frozen and g.name not in excluded])
+        plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, statistics=statistics)
         return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 
     def peer(self, tuned: bool) -> Method:

@@ -1,4 +1,4 @@
-"""The whole way of a model: normalise, fold, infer, then observe, allocate, plan, solve and shrink."""
+"""Runs the whole pipeline: normalise, fold, infer, then observe, allocate, plan, solve and shrink."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def compression_passes(
     planners: Planners | None = None,
     beside: int = 0,
 ) -> list[Pass]:
-    """From the channel groups to a plan for each, and new weights. `Shrink` carries them out.
+    """The passes from channel groups to plans and new weights. `Shrink` applies these.
 
-    ``variant``: the weights that samples go through, None to go by weights alone; ``planners``, ``beside``: see
+    ``variant``: the weights that samples run through, None to go by weights alone; ``planners``, ``beside``: see
     `Allocate`.
     """
     if settings.lossless:
@@ -49,12 +49,12 @@ def compression_passes(
 
 
 class Compressor:
-    """A model about which everything is found out once, whatever number of results is made of it.
+    """Compresses one model any number of times; the analysis is done once.
 
-    ``model`` stays as it is. ``samples``: what method ``reconstruct`` looks at; without them it merges. ``observer``
-    finds shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine`` runs pieces of
-    it that are constant, or depend on shapes alone; ``progress`` is told the stage; ``analysis``: of the same model, if
-    it is there already; ``tuning``: of all passes.
+    ``model`` is not changed. ``samples``: for method ``reconstruct``, which merges without them; ``observer``: finds
+    shapes by running the model at the ``assignments``, concrete shapes of its inputs; ``engine``: runs segments that
+    are constant or depend on shapes alone; ``progress``: called with the name of each stage; ``analysis``: of the same
+    model, None to analyse it here; ``tuning``: of all passes.
     """
 
     def __init__(
@@ -79,13 +79,12 @@ class Compressor:
 
     @property
     def fitted(self) -> int:
-        """Samples that layers are fitted to, mirror images among them; 0 where they are too few to fit to."""
+        """Number of samples that layers are fitted to, including mirror images; 0 if there are too few to fit."""
         feeds = [] if self.variants is None else self.variants.feeds
         return sum(map(samples_in, feeds)) if len(feeds) > 1 else 0
 
     def prepare(self, settings: CompressSettings) -> None:
-        """Find what results with these settings rest on, whatever share they keep: what samples show, the order of
-        channels, measured losses.
+        """Compute what does not depend on the share to keep: channel statistics, rankings and measured losses.
 
         Raises
         ------
@@ -101,11 +100,11 @@ class Compressor:
             for group in scope.live:
                 allocator.planner.plan(group, group.size - 1)
                 if settings.method == "reconstruct" and settings.select == "auto":
-                    allocator.planner.ranking(group)  # all of it: that of fewer channels is its beginning
+                    allocator.planner.ranking(group)  # the whole ranking; rankings of fewer channels are its beginning
 
     def compress(self, settings: CompressSettings, outer: GroupScope | None = None) -> Compressed:
-        """A compressed copy; where no channel goes, an unchanged one. ``outer``: the scope of the model around it, if
-        the model is a control-flow body.
+        """A compressed copy, unchanged if no channel can be removed. ``outer``: the scope of the enclosing model, if
+        this model is a control-flow body.
 
         Raises
         ------
@@ -170,6 +169,6 @@ def compress(
     engine: Engine | None = None,
     tuning: Tuning = TUNING,
 ) -> Compressed:
-    """One result of one `Compressor`."""
+    """Compress ``model`` once; see `Compressor`."""
     compressor = Compressor(model, settings.assignments, observer, progress, samples, engine, tuning=tuning)
     return compressor.compress(settings)

@@ -1,1 +1,1 @@
-"""How a budget is spread over channel groups."""
+"""Allocates widths: spreads a budget of parameters or multiply-adds over channel groups."""

@@ -1,8 +1,8 @@
-"""How many channels each group keeps.
+"""Decides the width of every channel group for a share to keep or a target.
 
-With allocation ``uniform`` every group keeps the same share. With ``auto`` as much of the cost goes, but where the
-outputs miss it least: the groups' losses are measured one by one, the budget is spread over them, and the result is
-held against the uniform one by what the outputs lose with all groups cut.
+With allocation ``uniform`` every group keeps the same share. With ``auto`` the same cost is removed where it loses the
+least: the loss of each group is measured alone, and the budget is spread by these losses. The result is compared with
+the uniform one by the loss of the outputs with all groups cut.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from passes.surgery.apply_plan import apply_plans
 
 
 class TargetError(PassError):
-    """A target that cannot be met; the message names the nearest that can, ``nearest`` where smaller ones than the
-    target can, too."""
+    """A target that cannot be met. The message names the nearest one that can.
+
+    ``nearest``: its ratio; None if even the smallest possible result is above the target.
+    """
 
     def __init__(self, message: str, nearest: float | None = None) -> None:
         super().__init__(message)
@@ -41,9 +43,9 @@ class TargetError(PassError):
 
 @dataclass(frozen=True)
 class Allocation:
-    """``widths``: of all groups that may shrink; ``block``: channels that the widths are multiples of, where a group
-    has as many; ``asked``: those that were asked for; ``loss`` of the outputs that is predicted, and ``free_loss``
-    that without blocks, None where nothing was predicted."""
+    """``widths``: of all groups that may shrink; ``block``: widths are multiples of it, where a group has as many
+    channels; ``asked``: the requested block; ``loss``: predicted loss of the outputs, ``free_loss``: the same without
+    blocks, both None where nothing was predicted."""
 
     widths: dict[Atom, int]
     block: int = 1
@@ -53,8 +55,8 @@ class Allocation:
 
 
 @dataclass(frozen=True)
-class Way:
-    """A way to spread a budget: widths, and the block that they are multiples of."""
+class WidthChoice:
+    """A candidate allocation: widths, and the block of which they are multiples."""
 
     block: int
     widths: dict[Atom, int]
@@ -62,8 +64,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Allocator:
-    """``live``: groups that may shrink; ``own``: group name -> the share that the user gave it alone; ``beside``: what
-    control-flow bodies cost in the result, in what the target counts."""
+    """``live``: groups that may shrink; ``own``: group name -> share that the user set for it; ``beside``: cost of the
+    control-flow bodies in the result, in the unit of the target (parameters or multiply-adds)."""
 
     analysis: Analysis
     live: Sequence[ChannelGroup]
@@ -78,7 +80,7 @@ class Allocator:
         return self.planner.settings.tuning.allocation
 
     def allocation(self) -> Allocation:
-        """The widths.
+        """Allocate the widths.
 
         Raises
         ------
@@ -95,11 +97,11 @@ class Allocator:
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
-        if target.ratio >= 1:  # nothing is to go
+        if target.ratio >= 1:  # nothing is to be removed
             return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
         allocation = self._at(pool, goal, target.near)
         recounts = self._tuning.parameter_recounts if target.kind == "params" else 0
-        for _ in range(recounts):  # what was folded is gone, and biases are new
+        for _ in range(recounts):  # folding removed some parameters, and new biases add some
             counted = self._params(pool, allocation)
             pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
             if pool.misses(allocation.widths, goal) <= target.near:
@@ -110,13 +112,13 @@ class Allocator:
         return self._with_fixed(pool, allocation)
 
     def prepare(self) -> None:
-        """Find the losses by which every budget is spread."""
+        """Measure the losses of all groups, which serve for every budget."""
         pool = self._pool()
         if self.settings.allocation != "uniform" and pool.groups:
             self.losses.of(pool.groups)
 
     def _missed(self, pool: BudgetScope, widths: Mapping[Atom, int], goal: int, whole: int) -> TargetError:
-        """That the target cannot be met, and what may help."""
+        """The error for a target that cannot be met, with the remedy."""
         target, blocks = self.settings.target, self.settings.blocks
         assert target is not None
         what = f"target-{target.kind} {target.ratio:g} cannot be met"
@@ -126,7 +128,7 @@ class Allocator:
         reached = pool.cost(widths)
         finest = blocks if blocks.strict else Blocks()
         narrowest = {g.atom: allowed_widths(pool.typing, g, finest)[0] for g in pool.groups}
-        least = reached == pool.cost(narrowest) and not self.beside  # bodies may have more to lose
+        least = reached == pool.cost(narrowest) and not self.beside  # bodies may shrink more
         what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
         if blocks.strict and blocks.size > 1:
             what += f" with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
@@ -137,7 +139,7 @@ class Allocator:
         return TargetError(what, None if least and reached > goal else reached / whole)
 
     def _pool(self) -> BudgetScope:
-        """What the user fixed, and what costs nothing that counts, is not in it."""
+        """The groups to spread the budget over, without those with a share set by the user and those at no cost."""
         target, typing = self.settings.target, self.analysis.typing
         counts = target is not None and target.kind == "params"
         footprint = params_footprint(typing, self.analysis.moved) if counts else macs_footprint(typing)
@@ -160,52 +162,58 @@ class Allocator:
         return self._spread(pool, goal, near)
 
     def _spread(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
-        """Widths whose cost is within ``near`` of ``goal``, else the nearest.
+        """Widths whose cost deviates from ``goal`` by at most ``near`` (relative), else the nearest.
 
-        Blocks that are not strict are halved until they allow it, and until they cost little.
+        Blocks that are not strict may be halved, to meet the goal or to reduce the loss.
         """
         asked, losses = self.settings.blocks, self.losses.of(pool.groups)
-        ways = [self._way(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))]
+        choices = [
+            self._choice(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))
+        ]
         if not asked.strict:
-            ways.append(Way(1, uniform_at(pool, goal, Blocks())))
-        reached = [way for way in ways if pool.misses(way.widths, goal) <= near]
+            choices.append(WidthChoice(1, uniform_at(pool, goal, Blocks())))
+        reached = [choice for choice in choices if pool.misses(choice.widths, goal) <= near]
         if not reached:
-            ways = [
-                replace(way, widths=adjusted(pool, goal, losses, way.widths, near, blocks, self._tuning))
-                for way, blocks in ((way, replace(asked, size=way.block)) for way in ways)
+            choices = [
+                replace(choice, widths=adjusted(pool, goal, losses, choice.widths, near, blocks, self._tuning))
+                for choice, blocks in ((choice, replace(asked, size=choice.block)) for choice in choices)
             ]
-            reached = [min(ways, key=lambda way: pool.misses(way.widths, goal))]
-        way = self._best(pool, reached)
-        free = balanced(pool, goal, losses, Blocks(), self._tuning)
-        return Allocation(way.widths, way.block, asked.size, *(_loss(pool, losses, w) for w in (way.widths, free)))
+            reached = [min(choices, key=lambda choice: pool.misses(choice.widths, goal))]
+        choice = self._best(pool, reached)
+        unaligned = balanced(pool, goal, losses, Blocks(), self._tuning)
+        return Allocation(
+            choice.widths, choice.block, asked.size, *(_loss(pool, losses, w) for w in (choice.widths, unaligned))
+        )
 
-    def _way(self, pool: BudgetScope, goal: int, near: float, size: int) -> Way:
-        """The widths that lose least by what the groups lose alone."""
+    def _choice(self, pool: BudgetScope, goal: int, near: float, size: int) -> WidthChoice:
+        """The widths with the least sum of the groups' own losses, for blocks of ``size``."""
         losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=size)
         widths = balanced(pool, goal, losses, blocks, self._tuning)
-        return Way(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
+        return WidthChoice(size, widths if blocks.strict else filled(pool, goal, losses, widths, near, PADDED))
 
-    def _best(self, pool: BudgetScope, ways: Sequence[Way]) -> Way:
-        """The way with the largest blocks among those with which the outputs lose little more than with the best.
+    def _best(self, pool: BudgetScope, choices: Sequence[WidthChoice]) -> WidthChoice:
+        """The candidate with the largest blocks among those whose loss is close to the least.
 
-        What they lose is measured with all groups cut. Where that leaves little but noise, before layers are solved for
-        it, what the groups lose one by one tells more.
+        The loss of the outputs is measured with all groups cut, before layers are solved. Where only noise is left of
+        the outputs, the sum of the groups' own losses ranks the candidates better.
         """
-        if len(ways) == 1:
-            return ways[0]
+        if len(choices) == 1:
+            return choices[0]
         losses = self.losses.of(pool.groups)
-        scores = [self._together(pool, way.widths) for way in ways]
+        scores = [self._together(pool, choice.widths) for choice in choices]
         if min(scores) > self._tuning.comparable_noise:
-            scores = [_loss(pool, losses, way.widths) for way in ways]
+            scores = [_loss(pool, losses, choice.widths) for choice in choices]
         least = min(scores)
-        fair = [way for way, score in zip(ways, scores, strict=True) if score <= self._tolerance(way) * least]
-        return max(fair, key=lambda way: way.block)
+        fair = [
+            choice for choice, score in zip(choices, scores, strict=True) if score <= self._tolerance(choice) * least
+        ]
+        return max(fair, key=lambda choice: choice.block)
 
-    def _tolerance(self, way: Way) -> float:
-        return self._tuning.padded_tolerance if way.block == PADDED else self._tuning.block_tolerance
+    def _tolerance(self, choice: WidthChoice) -> float:
+        return self._tuning.padded_tolerance if choice.block == PADDED else self._tuning.block_tolerance
 
-    def _together(self, pool: BudgetScope, way: Mapping[Atom, int]) -> float:
-        everything = {**pool.fixed, **way}
+    def _together(self, pool: BudgetScope, choice: Mapping[Atom, int]) -> float:
+        everything = {**pool.fixed, **choice}
         loss = self.losses.together(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
         return math.inf if loss is None else loss
 
@@ -226,7 +234,7 @@ class Allocator:
 
 
 def _parameters(model: onnx.ModelProto, counted: Mapping[str, int]) -> int:
-    """Parameters of a smaller model; ``counted``: constants that counted before (see `passes.cost.cost.parameters`)."""
+    """Parameters of a smaller model. ``counted``: constants that count (see `passes.cost.cost.parameters`)."""
     each = {t.name: counted.get(t.name, 0) if t.data_type in INTEGERS else 1 for t in model.graph.initializer}
     return sum(math.prod(t.dims) * each[t.name] for t in model.graph.initializer)
 

@@ -1,4 +1,4 @@
-"""A limit on what a model costs, and widths that keep to it: the same share everywhere, or as losses have it."""
+"""Computes widths that meet a cost budget: the same share in every group, or the least loss."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from passes.settings.tuning import TUNING, AllocationTuning
 
 @dataclass(frozen=True)
 class BudgetScope:
-    """Groups over which a budget is spread. ``fixed``: widths of others; ``footprint``: the cost that is limited;
-    ``extra``: what it does not count."""
+    """Groups over which a budget is spread. ``fixed``: widths of other groups; ``footprint``: the cost that is limited;
+    ``extra``: cost that the footprint does not include."""
 
     typing: Typing
     groups: Sequence[ChannelGroup]
@@ -30,16 +30,16 @@ class BudgetScope:
     extra: int = 0
 
     def cost(self, widths: Widths) -> int:
-        """Of the whole model."""
+        """Cost of the whole model at these widths."""
         return self.footprint.at({**self.fixed, **widths}) + self.extra
 
     def misses(self, widths: Widths, goal: int) -> float:
-        """By how much the cost misses the goal, relative to it."""
+        """Relative deviation of the cost from the goal."""
         return abs(self.cost(widths) - goal) / max(1, goal)
 
 
 def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
-    """ceil(ratio * C) channels of every group, and as many more as make the block whole."""
+    """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks."""
     widths = {}
     for group in pool.groups:
         wanted = max(1, math.ceil(ratio * group.size - 1e-9))
@@ -67,21 +67,24 @@ def balanced(
     blocks: Blocks,
     tuning: AllocationTuning = TUNING.allocation,
 ) -> dict[Atom, int]:
-    """Widths that cost at most ``goal``, or least, and lose least by ``losses``: group name -> (C + 1,)."""
-    lanes = []
+    """Widths of least loss that cost at most ``goal``, or of least cost if none do.
+
+    ``losses``: group name -> (C + 1,), the loss at each width.
+    """
+    items = []
     for group in pool.groups:
         widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // tuning.width_choices))
-        lanes.append(KnapsackItem(group.atom, widths, losses[group.name]))
-    found = solve_knapsack(lanes, pool.footprint, goal - pool.extra, pool.fixed)
+        items.append(KnapsackItem(group.atom, widths, losses[group.name]))
+    found = solve_knapsack(items, pool.footprint, goal - pool.extra, pool.fixed)
     return {group.atom: found[group.atom] for group in pool.groups}
 
 
 def filled(
     pool: BudgetScope, goal: int, losses: Mapping[str, Array], widths: dict[Atom, int], near: float, step: int
 ) -> dict[Atom, int]:
-    """``widths``; where they leave more than ``near`` of the goal unused, with one group wider than its block allows.
+    """``widths``, with one group wider where they leave more than the share ``near`` of the goal unused.
 
-    ``step``: channels between the widths that are tried.
+    This width need not be a multiple of the block. ``step``: step between the widths that are tried.
     """
     best, gap = widths, goal - pool.cost(widths)
     for group in sorted(pool.groups, key=lambda g: -float(losses[g.name][widths[g.atom]])):
@@ -106,8 +109,11 @@ def adjusted(
     blocks: Blocks,
     tuning: AllocationTuning = TUNING.allocation,
 ) -> dict[Atom, int]:
-    """``widths`` with one group, or two, a little wider or narrower: those within ``near`` of the goal that lose least,
-    else the nearest. In small models a channel may cost more than a target allows it to be missed by."""
+    """``widths`` with up to two groups a little wider or narrower.
+
+    Of the widths within ``near`` of the goal, those of least loss are chosen, else the nearest. In small models a
+    single channel may cost more than the allowed deviation.
+    """
     choices: list[list[tuple[Atom, int, float]]] = []
     for group in pool.groups:
         allowed, now = allowed_widths(pool.typing, group, blocks), widths[group.atom]
@@ -118,10 +124,10 @@ def adjusted(
     sets: list[tuple[tuple[Atom, int, float], ...]] = [(), *((change,) for own in choices for change in own)]
     if len(choices) <= tuning.paired_groups:
         sets += [pair for one, two in combinations(choices, 2) for pair in product(one, two)]
-    everything, spent = {**pool.fixed, **widths}, pool.cost(widths)
+    everything, total = {**pool.fixed, **widths}, pool.cost(widths)
 
     def score(changes: Sequence[tuple[Atom, int, float]]) -> tuple[float, float]:
-        cost = spent - pool.footprint.saved(everything, {atom: width for atom, width, _ in changes})
+        cost = total - pool.footprint.saved(everything, {atom: width for atom, width, _ in changes})
         return max(0.0, abs(cost - goal) - near * goal), sum(loss for _, _, loss in changes)
 
     best = min(sets, key=score)

@@ -1,11 +1,11 @@
-"""A budget spread over groups: at each step the channels go that cost least for what they save.
+"""Solves the knapsack problem of a budget: each greedy step removes the channels of least loss per cost saved.
 
 The greedy descent along the convex hulls of the losses is the Lagrangian solution of
 
     min over widths: sum of the groups' losses   such that   cost(widths) <= goal
 
-where the cost is a sum of the groups' shares; here it is a sum of products, so what a step saves is computed anew at
-the widths of the moment.
+if the cost is a sum over the groups. Here the cost is a sum of products of widths. The saving of each step is therefore
+recomputed at the current widths.
 """
 
 from __future__ import annotations
@@ -22,60 +22,60 @@ from passes.graph.model import Array
 
 @dataclass(frozen=True)
 class KnapsackItem:
-    """A group that may shrink: ``widths`` it can have, ascending, the last being all of its channels; ``loss`` (C + 1,)
-    at every width."""
+    """A group of C channels that may shrink. ``widths``: allowed widths, ascending, up to C; ``loss`` (C + 1,): loss at
+    every width."""
 
     atom: Atom
     widths: tuple[int, ...]
     loss: Array
 
 
-def solve_knapsack(lanes: Sequence[KnapsackItem], footprint: Footprint, goal: int, fixed: Widths) -> dict[Atom, int]:
-    """Widths whose cost is at most ``goal``, or the least that there is. ``fixed``: widths of other groups."""
-    widths = {**fixed, **{lane.atom: lane.widths[-1] for lane in lanes}}
-    spent = footprint.at(widths)
-    steps = [hull(lane.widths, lane.loss)[:-1] for lane in lanes]
+def solve_knapsack(items: Sequence[KnapsackItem], footprint: Footprint, goal: int, fixed: Widths) -> dict[Atom, int]:
+    """Widths whose cost is at most ``goal``, else the least possible. ``fixed``: widths of other groups."""
+    widths = {**fixed, **{item.atom: item.widths[-1] for item in items}}
+    total = footprint.at(widths)
+    steps = [hull(item.widths, item.loss)[:-1] for item in items]
     queue: list[tuple[float, int]] = []
 
     def price(index: int) -> tuple[float, int]:
-        """Loss for each unit of cost that the lane's next step saves, and what it saves."""
-        lane, width = lanes[index], steps[index][-1]
-        saved = footprint.saved(widths, {lane.atom: width})
-        return (float(lane.loss[width] - lane.loss[widths[lane.atom]]) / saved, saved) if saved > 0 else (0.0, 0)
+        """Loss per unit of cost saved by the item's next step, and the cost saved."""
+        item, width = items[index], steps[index][-1]
+        saved = footprint.saved(widths, {item.atom: width})
+        return (float(item.loss[width] - item.loss[widths[item.atom]]) / saved, saved) if saved > 0 else (0.0, 0)
 
-    for index in range(len(lanes)):
+    for index in range(len(items)):
         if steps[index] and price(index)[1]:
             heapq.heappush(queue, (price(index)[0], index))
-    while spent > goal and queue:
+    while total > goal and queue:
         _, index = heapq.heappop(queue)
         now, saved = price(index)
-        if queue and now > queue[0][0]:  # its neighbours have shrunk since: it saves less than it did
+        if queue and now > queue[0][0]:  # neighbours have shrunk since: the step saves less
             heapq.heappush(queue, (now, index))
             continue
-        widths[lanes[index].atom] = steps[index].pop()
-        spent -= saved
+        widths[items[index].atom] = steps[index].pop()
+        total -= saved
         if steps[index] and price(index)[1]:
             heapq.heappush(queue, (price(index)[0], index))
-    _give_back(lanes, footprint, goal - spent, widths)
+    _use_remainder(items, footprint, goal - total, widths)
     return widths
 
 
-def _give_back(lanes: Sequence[KnapsackItem], footprint: Footprint, room: int, widths: dict[Atom, int]) -> None:
-    """Widen groups while the cost allows it, the one first that gains most."""
+def _use_remainder(items: Sequence[KnapsackItem], footprint: Footprint, room: int, widths: dict[Atom, int]) -> None:
+    """Widen groups while the budget allows it, the one with the largest gain first."""
     while room > 0:
         best: tuple[float, KnapsackItem, int, int] | None = None
-        for lane in lanes:
-            now = widths[lane.atom]
-            wider = next((w for w in lane.widths if w > now), None)
+        for item in items:
+            now = widths[item.atom]
+            wider = next((w for w in item.widths if w > now), None)
             if wider is None:
                 continue
-            gain = float(lane.loss[now] - lane.loss[wider])
+            gain = float(item.loss[now] - item.loss[wider])
             if best is None or gain > best[0]:
-                cost = -footprint.saved(widths, {lane.atom: wider})
+                cost = -footprint.saved(widths, {item.atom: wider})
                 if 0 < cost <= room:
-                    best = (gain, lane, wider, cost)
+                    best = (gain, item, wider, cost)
         if best is None:
             return
-        _, lane, wider, cost = best
-        widths[lane.atom] = wider
+        _, item, wider, cost = best
+        widths[item.atom] = wider
         room -= cost

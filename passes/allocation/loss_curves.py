@@ -1,4 +1,4 @@
-"""How much a model is expected to lose with each number of channels in a group."""
+"""Predicts the loss of the outputs as a function of the width of one group."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from passes.settings.tuning import TUNING, AllocationTuning
 
 
 def predicted_loss(lost: Array, measured: Mapping[int, float], tuning: AllocationTuning = TUNING.allocation) -> Array:
-    """Loss (C + 1,) with 0, 1, ... C channels left, falling.
+    """Loss (C + 1,) with 0, 1, ... C channels left, decreasing.
 
-    ``lost`` (C + 1,): share of what the group's readers see that is lost, by the greedy selection. ``measured``: width
-    -> what was found to be lost of the outputs. In between, the loss is a power of the share.
+    ``lost`` (C + 1,): share of the variance of the readers' outputs that is lost, by the greedy selection.
+    ``measured``: width -> measured loss of the outputs. Between measured widths the loss is a power of the share.
     """
     if not measured:
         return np.asarray(np.minimum.accumulate(np.append(lost[:-1], 0.0)))
@@ -37,7 +37,7 @@ def predicted_loss(lost: Array, measured: Mapping[int, float], tuning: Allocatio
 
 
 def hull(widths: Sequence[int], loss: Array) -> list[int]:
-    """Those of ``widths`` at which the lower convex hull of ``loss`` (C + 1,) has its corners; all ascending."""
+    """The corners of the lower convex hull of ``loss`` (C + 1,) over ``widths``, ascending."""
     corners: list[int] = []
     for width in widths:
         while len(corners) > 1 and _bends_up(loss, corners[-2], corners[-1], width):

@@ -1,4 +1,4 @@
-"""What is expected to be lost of a model with each width of each group: measured where there are samples."""
+"""Provides the loss curve of each group: measured if there are samples, else from the weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from passes.reconstruction.weight_variants import WeightVariant
 
 
 class Losses:
-    """Found once for every group. Without a ``view`` each layer that reads a group is taken to matter alike.
+    """Loss curves, computed once for every group.
 
-    ``count``: groups that may be asked about at all. What can be afforded goes by it, not by how many are asked about
-    at first, so that answers do not depend on the order of the questions.
+    ``variant``: the weights to measure with. Without one, all layers that read a group count equally.
+    ``count``: number of groups that may be measured in all. The effort for each group depends on it, and not on the
+    groups of the first call, so results do not depend on the order of calls.
     """
 
-    def __init__(self, planner: Planner, view: WeightVariant | None, count: int) -> None:
-        self._planner, self._view, self._count = planner, view, count
+    def __init__(self, planner: Planner, variant: WeightVariant | None, count: int) -> None:
+        self._planner, self._variant, self._count = planner, variant, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}
         self.unmeasured: str | None = None
@@ -46,18 +47,18 @@ class Losses:
             self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
 
-    def rest(self) -> None:
-        """Let go of outputs, which can be computed again."""
+    def release(self) -> None:
+        """Free the stored outputs, which can be recomputed."""
         if self._sensitivity:
-            self._sensitivity.rest()
+            self._sensitivity.release()
 
     def _measured(self, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
-        if self._view is None:
+        if self._variant is None:
             return {}
         try:
             tuning = self._planner.settings.tuning.sensitivity
-            self._sensitivity = self._sensitivity or Sensitivity(self._view, self._count, tuning)
+            self._sensitivity = self._sensitivity or Sensitivity(self._variant, self._count, tuning)
             return self._sensitivity.alone(self._planner.unbiased, groups)
-        except RunError as error:  # pieces of the model do not run by themselves
+        except RunError as error:  # a segment of the model does not run alone
             self.unmeasured = f"the budget was spread without measuring what the outputs lose: {error}"
             return {}

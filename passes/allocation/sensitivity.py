@@ -1,4 +1,4 @@
-"""What the outputs lose when one group alone shrinks, measured."""
+"""Measures the loss of the outputs with groups cut, one at a time or together."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ Outputs = list[dict[str, Array]]
 
 
 class Sensitivity:
-    """Runs a view's model with some groups cut, up to the plans' own mixing: no layer is solved for it.
+    """Runs the model of a weight variant with groups cut. Weights are those of the plans; no layer is solved.
 
-    On samples that stand apart (`WeightVariant.apart`): what plans rest on the same samples would look better than it
-    is.
+    Losses are measured on samples that the plans do not use (`WeightVariant.apart`). On the plans' own samples the loss
+    would be underestimated.
     """
 
-    def __init__(self, view: WeightVariant, groups: int, tuning: SensitivityTuning = TUNING.sensitivity) -> None:
-        """``groups``: how many will be measured, at most."""
-        typing = view.typing
-        # on average half of the model lies behind a group
-        each = max(1, groups) * max(1, cost(view.sized.graph).macs) / 2
+    def __init__(self, variant: WeightVariant, groups: int, tuning: SensitivityTuning = TUNING.sensitivity) -> None:
+        """``groups``: largest number of groups to measure."""
+        typing = variant.typing
+        # on average half of the model comes after a group
+        each = max(1, groups) * max(1, cost(variant.sized.graph).macs) / 2
         affordable = tuning.multiply_adds / each
         every = affordable >= tuning.fewest_samples * len(tuning.shares)
         self.shares = tuning.shares if every else tuning.shares[1:2]
         wanted = min(tuning.most_samples, max(tuning.fewest_samples, int(affordable / len(self.shares))))
-        count = max(1, math.ceil(wanted / samples_in(view.feeds[0])))
-        self._feeds = [dict(feed) for feed in view.feeds[: min(count, view.apart)]]
+        count = max(1, math.ceil(wanted / samples_in(variant.feeds[0])))
+        self._feeds = [dict(feed) for feed in variant.feeds[: min(count, variant.apart)]]
         if len(self._feeds) == 1 and not typing.graph.info.rigid:
             unit = samples_together(typing.graph, self._feeds[0])
             some = max(1, wanted // unit) * unit
-            self._feeds = [{n: a[:some] if _batched(view, n) else a for n, a in self._feeds[0].items()}]
-        self._view, self._tuning = view, tuning
+            self._feeds = [{n: a[:some] if _batched(variant, n) else a for n, a in self._feeds[0].items()}]
+        self._variant, self._tuning = variant, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
 
     @property
     def exact(self) -> Outputs:
-        """What the model gives; kept until `rest`."""
+        """Outputs of the uncut model, stored until `release`."""
         if not self._exact:
-            run = self._view.engine(self._view.typing.graph.model)
+            run = self._variant.engine(self._variant.typing.graph.model)
             self._exact = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
         return self._exact
 
-    def rest(self) -> None:
-        """Let go of what can be computed again."""
+    def release(self) -> None:
+        """Free the stored outputs, which can be recomputed."""
         self._exact = []
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
-        """Group name -> width -> loss, for the groups one by one."""
-        typing = self._view.typing
-        flow = SegmentedRun(typing.graph.model, self._feeds, self._view.engine)
-        _ = self.exact  # at once: whether the model runs is known then
+        """Group name -> width -> loss with this group alone cut."""
+        typing = self._variant.typing
+        flow = SegmentedRun(typing.graph.model, self._feeds, self._variant.engine)
+        _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in order:
             group = groups[i]
-            flow.advance(max(flow.at, index), self._names)  # an output that is there already need not be made again
+            flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
             for share in self.shares:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
@@ -80,14 +80,14 @@ class Sensitivity:
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
-        run = self._view.engine(unshrunk_twin(self._view.typing, plans))
+        run = self._variant.engine(unshrunk_twin(self._variant.typing, plans))
         return self._loss([dict(run(feed)) for feed in self._feeds])
 
     def _loss(self, after: Outputs) -> float:
-        """Noise over signal in the outputs, averaged over them: (1 - r^2) / r^2 of the correlation r about the means.
+        """Noise over signal, averaged over the outputs: (1 - r^2) / r^2 with the correlation r.
 
-        Unlike the squared error over the variance it does not stop growing where nothing is left of an output, and the
-        noise that several groups make adds up.
+        Unlike the squared error over the variance it keeps growing when little is left of an output. The noise of
+        several groups adds up.
         """
         ratios = []
         for name in self._names:
@@ -98,7 +98,7 @@ class Sensitivity:
 
 
 def _noise(exact: Sequence[Array], now: Sequence[Array], tuning: SensitivityTuning) -> float | None:
-    """None where the exact values do not vary."""
+    """Noise over signal. None if the exact values are constant."""
     power = found = common = 0.0
     for a, b in _blocks(exact, now, tuning.block):
         a, b = a - a.mean(0), b - b.mean(0)
@@ -113,7 +113,7 @@ def _noise(exact: Sequence[Array], now: Sequence[Array], tuning: SensitivityTuni
 
 
 def _blocks(exact: Sequence[Array], now: Sequence[Array], most: int) -> Iterator[tuple[Array, Array]]:
-    """Both in float64, all samples of so many values that this takes little memory: ``most``, about."""
+    """Both as float64, in blocks of about ``most`` values of all samples, to save memory."""
     if sum(v.size for v in exact) <= most:
         yield _joined(exact), _joined(now)
         return
@@ -129,11 +129,11 @@ def _joined(values: Sequence[Array]) -> Array:
 
 
 def _first_reader(group: ChannelGroup) -> int:
-    """Index of the first node at which the group's channels are missed: it sums over them, or lies beside them."""
+    """Index of the first node that a removal affects: it reads or sums over the group's channels."""
     missed = (s for s in group.steps if s.consumed or s.contracted or s.slid or s.with_role(Role.CONSUMER))
     readers = [step.flow.record.node.index for step in missed]
     return min(readers, default=group.steps[0].flow.record.node.index)
 
 
-def _batched(view: WeightVariant, name: str) -> bool:
-    return (name, 0) in view.typing.graph.info.dynamic
+def _batched(variant: WeightVariant, name: str) -> bool:
+    return (name, 0) in variant.typing.graph.info.dynamic

@@ -1,7 +1,7 @@
-"""What control-flow bodies have of a budget: all groups in them keep the same share.
+"""Computes the part of a budget for control-flow bodies, in which all groups keep the same share.
 
-What is to be left of a body is the target's share of it; more or less only where the rest of the model cannot save or
-spend enough.
+A body keeps the target's share of its cost. It keeps more or less only where the rest of the model cannot reach the
+target alone.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from passes.settings.blocks import Blocks
 
 @dataclass(frozen=True)
 class Shares:
-    """Costs of the parts of a model at any share. ``kind``: macs or params; ``excluded``: names of groups that stay
-    whole; ``own``: group name -> the share that it has alone."""
+    """Costs of a model inside and outside its bodies, at any share. ``kind``: macs or params; ``excluded``: names of
+    groups that stay whole; ``own``: group name -> share that the user set for it."""
 
     analysis: Analysis
     kind: str
@@ -39,10 +39,10 @@ class Shares:
         shares = sorted({k / g.size for part in self.analysis.inside for g in part.analysis.every_group
                          for k in range(1, g.size + 1)} | {1.0})  # fmt: skip
         low, high = 0, len(shares) - 1
-        while low < high:  # the first share that costs at least that
+        while low < high:  # the first share whose cost is at least the wanted one
             middle = (low + high) // 2
-            enough = self.inside(self.widths(shares[middle])) >= wanted
-            low, high = (low, middle) if enough else (middle + 1, high)
+            reached = self.inside(self.widths(shares[middle])) >= wanted
+            low, high = (low, middle) if reached else (middle + 1, high)
         near = [shares[i] for i in {max(0, low - 1), low}]
         return min(near, key=lambda share: abs(self.inside(self.widths(share)) - wanted))
 
@@ -51,7 +51,7 @@ class Shares:
         return costs(self.analysis, self.kind, widths)[1]
 
     def widths(self, share: float) -> dict[Atom, int]:
-        """Channels of all groups that may shrink, in bodies and outside."""
+        """Widths at ``share`` of all groups that may shrink, inside and outside of bodies."""
         found: dict[Atom, int] = {}
         for part, _ in self.analysis.parts():
             live = [g for g in part.groups if not g.frozen and g.name not in self.excluded]
@@ -62,7 +62,7 @@ class Shares:
 
 
 def costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str] = frozenset()) -> tuple[int, int]:
-    """Cost of a model outside its control-flow bodies, and of these; ``elsewhere``: constants that do not count."""
+    """Cost outside and inside the control-flow bodies. ``elsewhere``: constants that do not count."""
     each = [sum(costs(one.analysis, kind, widths, one.body.shared)) for one in analysis.inside]
     if kind == "macs":
         return macs_footprint(analysis.typing).at(widths), together([one.body for one in analysis.inside], each)
@@ -70,7 +70,7 @@ def costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str] = f
 
 
 def parameters_of(model: onnx.ModelProto, shared: Set[str]) -> int:
-    """Floating-point constants of a body that stands alone, but those that are ``shared`` with others."""
+    """Parameters of a body, given as a model, without constants that it has ``shared`` with other graphs."""
     whole: int = weights_inside(onnx.NodeProto(attribute=[onnx.AttributeProto(name="body", g=model.graph)]))
     left = (t for t in model.graph.initializer if t.name in shared and t.data_type not in INTEGERS)
     return whole - sum(int(math.prod(t.dims)) for t in left)

@@ -1,4 +1,4 @@
-"""Widths that kernels work with at full speed: multiples of a block of channels."""
+"""Lists the allowed widths of a group: multiples of a block, at which kernels run at full speed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from passes.settings.blocks import Blocks
 
 
 def allowed_widths(typing: Typing, group: ChannelGroup, blocks: Blocks, finest: int = 1) -> tuple[int, ...]:
-    """Widths of a group at which the axes that it stands on are multiples of the block, and all of its channels.
+    """Widths at which every axis with the group's channels is a multiple of the block, and the full width.
 
-    Of (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: step between
-    the widths, at least.
+    With (g o) output channels of a grouped convolution, o need only be a multiple of block / g. ``finest``: smallest
+    step between the widths.
     """
     block = _whole_block(typing, group, blocks.of(group.size))
     step = block * math.ceil(finest / block)
@@ -23,7 +23,7 @@ def allowed_widths(typing: Typing, group: ChannelGroup, blocks: Blocks, finest: 
 
 
 def _whole_block(typing: Typing, group: ChannelGroup, block: int) -> int:
-    """Channels of the group that make whole blocks on every axis that they stand on."""
+    """Smallest number of the group's channels that makes whole blocks on every axis."""
     copies = {block}
     for step in group.steps:
         for name in step.produced:
@@ -33,7 +33,7 @@ def _whole_block(typing: Typing, group: ChannelGroup, block: int) -> int:
 
 
 def _copies(term: Term, atom: Atom) -> set[int]:
-    """How many times each of the atom's channels stands on an axis, in each of its places."""
+    """How many times each channel of the atom is repeated on an axis, for each occurrence of the atom."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return {1} if term is atom else set()

@@ -1,1 +1,1 @@
-"""From the channel groups of a model to a smaller model: the second half of the pipeline."""
+"""The second half of the pipeline: from channel groups to a smaller model."""

@@ -1,4 +1,4 @@
-"""Budgets of the control-flow bodies in a model."""
+"""Compresses control-flow bodies: their settings, their cost and the note on their method."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from passes.settings.compress import CompressSettings
 
 
 def body_settings(analysis: Analysis, settings: CompressSettings, scope: GroupScope) -> CompressSettings:
-    """Settings for the bodies of a model. Every group in them keeps the same share; they are merged by weights, since
-    samples do not show what a body computes."""
+    """Settings for the bodies of a model.
+
+    Every group in a body keeps the same share. Bodies are merged by weights, since there are no statistics of the
+    tensors inside them.
+    """
     keep = settings.keep
     if settings.target is not None:
         keep = _shares(analysis, settings, scope).inside_for(settings.target.ratio)
@@ -25,7 +28,7 @@ def body_settings(analysis: Analysis, settings: CompressSettings, scope: GroupSc
 def cost_of_bodies(
     analysis: Analysis, settings: CompressSettings, scope: GroupScope, inside: Sequence[CompressedBody]
 ) -> int:
-    """What the compressed bodies cost, in what the target counts: parameters or multiply-adds."""
+    """Cost of the compressed bodies in the unit of the target: parameters or multiply-adds."""
     if settings.target is None or not inside:
         return 0
     if settings.target.kind == "params":
@@ -35,7 +38,7 @@ def cost_of_bodies(
 
 
 def merged_inside(settings: CompressSettings, inside: Sequence[CompressedBody]) -> tuple[str, ...]:
-    """A note where bodies were merged by weights though layers were to be solved on samples."""
+    """A note if bodies were merged by weights although the method was reconstruct."""
     first = next((one.body.where for one in inside if one.shrinks), None)
     if settings.method != "reconstruct" or settings.lossless or first is None:
         return ()

@@ -1,4 +1,4 @@
-"""A compressed model, with all that was decided on the way."""
+"""Defines the result of a compression: the model, the plans and the notes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from passes.transforms.subgraphs import Body, rebuilt
 
 @dataclass
 class Compressed:
-    """``model``: the result; ``typing`` and ``plans``: how it came about; ``unfolded``: BatchNormalization left, with
-    reasons; ``allocation``: how a budget was spread; ``seconds``: by stage."""
+    """``model``: the result; ``before``: the model with BatchNormalization; ``typing``: of the folded model; ``plans``:
+    for its groups; ``unfolded``: BatchNormalization nodes that were not folded -> reason; ``seconds``: time of each
+    stage; ``allocation``: of the budget; ``notes``: messages for the user."""
 
     model: onnx.ModelProto
     before: Graph
@@ -31,7 +32,7 @@ class Compressed:
     allocation: Allocation | None = None
     notes: tuple[str, ...] = ()
     inside: tuple[CompressedBody, ...] = ()
-    """What became of control-flow bodies; ``plans`` are of the model outside them."""
+    """The compressed control-flow bodies; ``plans`` has only groups outside of them."""
 
     @property
     def every_plan(self) -> list[GroupPlan]:
@@ -40,7 +41,7 @@ class Compressed:
 
     @property
     def shrinks(self) -> bool:
-        """Whether any channel goes."""
+        """Whether any channel is removed."""
         return any(plan.shrinks for plan in self.every_plan)
 
     @property
@@ -49,7 +50,7 @@ class Compressed:
         return first_quantised(self.typing)
 
     def twin(self) -> onnx.ModelProto:
-        """The same function at the original shapes (see `passes.surgery.apply_plan`)."""
+        """The unshrunk twin: the same function at the original shapes (see `passes.surgery.apply_plan`)."""
         graph = self.typing.graph
         twins = [(one.body, one.put_back(one.compressed.twin(), graph)) for one in self.inside if one.shrinks]
         return unshrunk_twin(self.typing, self.plans, self.solution, twins)
@@ -57,18 +58,18 @@ class Compressed:
 
 @dataclass(frozen=True)
 class CompressedBody:
-    """A control-flow body, and what became of it."""
+    """A control-flow body and its compressed model."""
 
     body: Body
     compressed: Compressed
 
     @property
     def shrinks(self) -> bool:
-        """Whether any channel goes from it."""
+        """Whether any channel is removed from it."""
         return self.compressed.shrinks
 
     def put_back(self, model: onnx.ModelProto, graph: Graph) -> onnx.GraphProto:
-        """``model``, what became of the body, as a body of ``graph``."""
+        """``model``, a result for this body, as a subgraph of ``graph``."""
         attributes = graph.model.graph.node[self.body.node.index].attribute
         original = next(a.g for a in attributes if a.name == self.body.attribute)
         return rebuilt(self.body, original, model, graph)

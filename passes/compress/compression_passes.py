@@ -23,7 +23,7 @@ from passes.surgery.apply_plan import Solution, apply_plans
 
 @dataclass(frozen=True)
 class Observed:
-    """``statistics``: group name -> what samples show of its channels."""
+    """``statistics``: group name -> statistics of its channels on samples."""
 
     statistics: Mapping[str, ChannelStatistics]
 
@@ -53,17 +53,17 @@ class Observe:
     requires: ClassVar[tuple[type, ...]] = (Analysis,)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.statistics.observer`; the variant keeps what it has shown."""
+        """See `passes.statistics.observer`. The variant stores the statistics."""
         scope = _scope(model, self.settings)
-        return PassResult(model.knowing(scope, Observed(self.variant.knowledge(scope.live))))
+        return PassResult(model.knowing(scope, Observed(self.variant.channel_statistics(scope.live))))
 
 
 @dataclass(frozen=True)
 class Allocate:
     """Finds the `Allocation`, the width of every group, and the `Planner` that goes with it.
 
-    ``variant``: the weights that losses are measured with, by weights alone if there are none; ``planners``: those of
-    earlier runs on the same analysis; ``beside``: what control-flow bodies cost, in what the target counts.
+    ``variant``: the weights that losses are measured with, None to go by weights alone; ``planners``: those of earlier
+    runs on the same analysis; ``beside``: cost of control-flow bodies in the unit of the target.
     """
 
     settings: CompressSettings
@@ -83,14 +83,14 @@ class Allocate:
         scope, planners = _scope(model, self.settings), self.planners or Planners(model[Analysis])
         allocator = replace(planners.allocator(self.settings, self.variant, scope), beside=self.beside)
         allocation, losses = allocator.allocation(), allocator.losses
-        losses.rest()
+        losses.release()
         notes = (losses.unmeasured,) if losses.unmeasured else ()
         return PassResult(model.knowing(scope, allocation, allocator.planner), notes=notes)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Finds `Planned`: the channels that stay at the allocated widths, and what takes over from the others."""
+    """Finds `Planned`: the channels to keep at the allocated widths, and the compensation for the others."""
 
     name: ClassVar[str] = "plan"
     requires: ClassVar[tuple[type, ...]] = (Analysis, GroupScope, Allocation, Planner)
@@ -104,7 +104,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class PlanLossless:
-    """Finds `Planned`: only channels go that are dead, constant or parallel to others on every input."""
+    """Finds `Planned`: it removes only channels that are dead, constant or parallel to others on every input."""
 
     settings: CompressSettings
     planners: Planners | None = None
@@ -132,7 +132,7 @@ class Solve:
 
         Raises
         ------
-        RunError: a piece of the model cannot be run.
+        RunError: a segment of the model cannot be run.
         """
         typing = model[Analysis].typing
         done: Reconstruction = solve(self.variant, typing, model[Planned].plans)
@@ -143,14 +143,14 @@ class Solve:
 
 @dataclass(frozen=True)
 class Shrink:
-    """Carries out the plans; ``bodies``: control-flow bodies, and what became of them."""
+    """Applies the plans. ``bodies``: control-flow bodies with their compressed models."""
 
     bodies: Sequence[CompressedBody] = ()
     name: ClassVar[str] = "shrink"
     requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.surgery.apply_plan`; where no channel goes, the graph stays as it is."""
+        """See `passes.surgery.apply_plan`. The graph is unchanged if no channel is removed."""
         typing, plans = model[Analysis].typing, model[Planned].plans
         solved = model.get(Solved) or Solved(Solution())
         bodies = [(b.body, b.put_back(b.compressed.model, typing.graph)) for b in self.bodies if b.shrinks]

@@ -1,4 +1,4 @@
-"""Planners and measured losses, kept for other budgets."""
+"""Caches planners and measured losses for several budgets of one model."""
 
 from __future__ import annotations
 
@@ -22,10 +22,12 @@ class Planners:
         self._losses: dict[Planner, Losses] = {}
 
     def allocator(self, settings: CompressSettings, variant: WeightVariant | None, scope: GroupScope) -> Allocator:
-        """The allocator, with the planner and the losses of these settings. They keep what was found for others that
-        differ in the budget only."""
+        """The allocator with the planner and the losses of these settings.
+
+        Settings that differ only in the budget share planner and losses.
+        """
         key = (variant, settings.method, settings.select, settings.merge)
-        statistics = variant.knowledge(scope.live) if variant else {}
+        statistics = variant.channel_statistics(scope.live) if variant else {}
         if key not in self._planners:
             norms = self._analysis.folded.norms
             given = (settings.method, settings.select, settings.merge, norms, statistics)

@@ -1,4 +1,4 @@
-"""Which groups the settings let shrink, and which have a share of their own."""
+"""Determines which groups may shrink under the settings, and which have a share set by the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from passes.settings.compress import CompressSettings, exclusions, own_ratios
 @dataclass(frozen=True)
 class GroupScope:
     """``excluded``: group name -> why it stays whole; ``live``: groups that may shrink; ``own``: group name -> the
-    share that the user gave it alone; ``loses``: whether more is to go than what costs nothing."""
+    share that the user set for it; ``loses``: whether channels that are not redundant may be removed too."""
 
     excluded: Mapping[str, Reason]
     live: list[ChannelGroup]

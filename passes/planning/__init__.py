@@ -1,1 +1,1 @@
-"""Which channels of a group stay at a given width, and what takes over from the others."""
+"""Plans a group at a given width: the channels to keep, and how their readers compensate for the removed ones."""

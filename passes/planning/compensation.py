@@ -1,4 +1,4 @@
-"""Where the share of removed channels goes by weights alone: to exact partners, to similar channels, into constants."""
+"""Compensates removed channels by weights alone: merges them into kept channels and moves means into biases."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from passes.planning.plan import GroupPlan, PlanSettings
 def compensate(
     typing: Typing, plan: GroupPlan, sign: Signature, free: RedundantChannels, gone: Array, settings: PlanSettings
 ) -> None:
-    """Decide what takes over the removed channels' share: exact partners of the free ones, similar ones of the rest."""
+    """Choose the compensation: exact partners for redundant channels, similar kept channels for the others."""
     group = plan.group
     partner, scale = np.full(group.size, -1), np.ones(group.size)
     partner[gone], scale[gone] = free.partner[gone], free.scale[gone]
@@ -47,7 +47,7 @@ def compensate(
 
 
 def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
-    """Unset, in place, the partners whose factor does not survive the way, as a negative one behind a Relu."""
+    """Remove, in place, partners whose factor does not pass to the consumers, as a negative one through a Relu."""
     reference = np.where(partner >= 0, partner, np.arange(group.size))
     error = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).error
     partner[np.isinf(error)] = -1
@@ -55,7 +55,7 @@ def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale:
 
 
 def _restore_means(typing: Typing, plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
-    """Move what the consumers lose of the removed channels' means into the constants: c = E x - Z E x_K."""
+    """Add the lost part of the removed channels' means to the constants: c = E x - Z E x_K."""
     for name, z in plan.mixing.items():
         if name in samples and reads_take_constants(typing, plan.group, name):
             mean = samples[name].mean
@@ -65,19 +65,19 @@ def _restore_means(typing: Typing, plan: GroupPlan, lossy: Array, samples: Mappi
 
 
 def reads_take_constants(typing: Typing, group: ChannelGroup, name: str) -> bool:
-    """Whether every consumer that reads tensor ``name`` has a bias that can take a constant."""
+    """Whether every consumer of tensor ``name`` has a bias to which a constant can be added."""
     return all(takes_constants(typing, step) for step in group.steps if name in step.consumed)
 
 
 def removed_constants(free: RedundantChannels, gone: Array) -> dict[str, Array]:
-    """Tensor -> (C,) values of those constant channels that go."""
+    """Tensor -> (C,) values of the removed constant channels, zeros elsewhere."""
     mask = np.isin(np.arange(len(free.partner)), gone)
     values = {name: np.where(mask, value, 0.0) for name, value in free.constants.items()}
     return {name: value for name, value in values.items() if value.any()}
 
 
 def _mixing(typing: Typing, plan: GroupPlan, partner: Array, scale: Array) -> dict[str, sparse.csr_array]:
-    """Z for every tensor that consumers read: each merged channel in its partner's column, with the factor seen there.
+    """Z for every tensor that consumers read: each merged channel has its factor in the column of its partner.
 
     A partner may itself be merged into another: the factors multiply along the chain, which ends at a kept channel.
     """

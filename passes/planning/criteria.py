@@ -1,4 +1,4 @@
-"""Which channels stay: criteria on the weights of their producers, deterministic; ties go to the lower index."""
+"""Selects channels to keep by criteria on their producers' weights. Ties go to the lower index."""
 
 from __future__ import annotations
 

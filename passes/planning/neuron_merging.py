@@ -1,8 +1,9 @@
-"""MostSim: every removed channel goes to the kept channel most like it.
+"""Implements MostSim: every removed channel is merged into the most similar kept channel.
 
 Neuron Merging (Kim et al., NeurIPS 2020), Algorithm 1: the partner is the kept neuron with the highest cosine, the
-scale the ratio of norms. Fully connected rows count their bias as one more weight; convolutions blend cosine distance
-with bias distance by lambda. BatchNormalization is folded before, so that one ratio holds for weights and bias.
+scale the ratio of norms. Rows of fully connected layers include the bias as one more weight. For convolutions, lambda
+weights cosine distance against bias distance. BatchNormalization is folded before, so that weights and bias have one
+ratio.
 """
 
 from __future__ import annotations

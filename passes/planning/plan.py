@@ -1,4 +1,4 @@
-"""What is to happen to a channel group: which channels stay, and where the others' share goes."""
+"""Defines the plan of a channel group: the channels to keep and the compensation for the others."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from passes.transforms.fold_batchnorm import FoldedNorm
 
 @dataclass
 class GroupPlan:
-    """Channels ``keep`` (K,) of ``group`` stay. ``mixing``: tensor that a consumer reads -> Z (C, K), its new weights
-    being W Z; ``constants``: tensor -> (C,) values of removed constant channels, W c going into the consumer's bias."""
+    """Keep the channels ``keep`` (K,) of ``group``.
+
+    ``mixing``: tensor that a consumer reads -> Z (C, K); the consumer's new weights are W Z. ``constants``: tensor ->
+    (C,) values c of removed constant channels; W c is added to the consumer's bias.
+    """
 
     group: ChannelGroup
     keep: Array
@@ -29,11 +32,11 @@ class GroupPlan:
     method: str = "none"
     reason: Reason | None = None
     error: float | None = None
-    """Share of the variance of its readers' outputs that is lost, where samples show it."""
+    """Share of the variance of the readers' outputs that is lost; None if it was not measured on samples."""
 
     @property
     def shrinks(self) -> bool:
-        """Whether any channel goes."""
+        """Whether any channel is removed."""
         return len(self.keep) < self.group.size
 
     def selection(self) -> sparse.csr_array:
@@ -45,12 +48,12 @@ class GroupPlan:
 @dataclass(frozen=True)
 class PlanSettings:
     """``method``: reconstruct, merge or prune; ``select``: auto or a criterion of `passes.planning.criteria`;
-    ``norms``: weights -> the BatchNormalization that was folded into them; ``knowledge``: group name -> what samples
-    say of its channels, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans."""
+    ``norms``: weights -> the BatchNormalization that was folded into them; ``statistics``: group name -> statistics of
+    its channels on samples, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans."""
 
     method: str = "merge"
     select: str = "l1"
     merge: MergeSettings = MergeSettings()
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
-    knowledge: Mapping[str, ChannelStatistics] = field(default_factory=dict)
+    statistics: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     tuning: Tuning = TUNING

@@ -1,4 +1,4 @@
-"""Makes the plans: which channels of a group stay at a given width, and what takes over from the others."""
+"""Makes the plan of a channel group at a given width."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
 
 Width = Callable[[ChannelGroup], int]
-"""Channels that stay in a group."""
+"""Number of channels to keep in a group."""
 
 
 def keep_ratio(ratio: float) -> Width:
@@ -35,22 +35,22 @@ def keep_ratio(ratio: float) -> Width:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Channels that are not free, the most telling first; ``lost`` (C + 1,): share of what the readers see of the group
-    that is lost with 0, 1, ... C channels left."""
+    """``order``: channels that are not redundant, the most important first; ``lost`` (C + 1,): share of the variance of
+    the readers' outputs that is lost with 0, 1, ... C channels left."""
 
     order: Array
     lost: Array
 
 
 class Planner:
-    """Plans groups at any width. What does not depend on the width is found once."""
+    """Plans groups at any width. What does not depend on the width is computed once."""
 
     def __init__(self, typing: Typing, settings: PlanSettings, whole: Planner | None = None) -> None:
-        """``whole``: the planner that knows all samples, where this one is not to know those that losses are measured
-        on."""
+        """``whole``: the planner with statistics of all samples. This one then leaves out the samples that losses are
+        measured on."""
         self.typing, self.settings, self._whole = typing, settings, whole
-        self._signs: dict[str, Signature] = {} if whole is None else whole._signs
-        self._freed: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._freed
+        self._signatures: dict[str, Signature] = {} if whole is None else whole._signatures
+        self._redundancies: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._redundancies
         self._rankings: dict[str, Ranking] = {}
 
     @property
@@ -59,11 +59,11 @@ class Planner:
 
     @cached_property
     def unbiased(self) -> Planner:
-        """One that knows nothing of the samples that losses are measured on, where that makes a difference."""
+        """A planner whose statistics leave out the samples that losses are measured on."""
         return Planner(self.typing, self.settings, self)
 
     def plans(self, groups: Sequence[ChannelGroup], excluded: Mapping[str, Reason], width: Width) -> list[GroupPlan]:
-        """A plan for every group, in order; groups that stay whole say why. ``excluded``: group name -> reason."""
+        """A plan for every group, in order. Plans of whole groups have a reason. ``excluded``: group name -> reason."""
         made = []
         for group in groups:
             reason = group.frozen or excluded.get(group.name)
@@ -72,17 +72,17 @@ class Planner:
         return made
 
     def plan(self, group: ChannelGroup, width: int) -> GroupPlan:
-        """The plan that leaves ``width`` channels."""
+        """The plan that keeps ``width`` channels."""
         return self._planned(group, width, self._redundant(group))
 
     def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
-        settings, sign = self.settings, self._sign(group)
+        settings, sign = self.settings, self._signature(group)
         gone = np.array(free.order[: group.size - width], np.intp)
         candidates = np.setdiff1d(np.arange(group.size), gone)
-        blind = self._blind(group) if settings.method == "reconstruct" else None
-        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and blind is None)):
+        missing = self._missing_statistics(group) if settings.method == "reconstruct" else None
+        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
             keep = candidates
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])
@@ -91,16 +91,16 @@ class Planner:
         plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
         if group.unmixable is not None:
             plan.method, plan.reason = "prune", planned("pruned only", group.unmixable)
-        elif settings.method != "reconstruct" or blind is not None or width == len(candidates):
+        elif settings.method != "reconstruct" or missing is not None or width == len(candidates):
             compensate(self.typing, plan, sign, free, gone, settings)
-            if blind is not None and plan.method == "merge":
-                plan.reason = planned("merged only", blind)
+            if missing is not None and plan.method == "merge":
+                plan.reason = planned("merged only", missing)
         else:
             self._predict(plan)
         return plan
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
-        """The plan that removes what is free on every input and nothing else."""
+        """The plan that removes only channels that are redundant on every input."""
         exact = self._redundant(group, recorded=False)
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
@@ -110,18 +110,18 @@ class Planner:
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:
         """The channels in the order of greedy column-subset selection, the first ``most`` of them (all by default).
 
-        By the covariance that samples show; else by the one that producers' weights make of white noise. Hidden units
-        of recurrent layers, which none of the others can stand for, go in the order of what they weigh.
+        The covariance is that of the samples. Without samples it is that of the producers' outputs on white noise.
+        Hidden units of recurrent layers cannot be predicted from others. They are ordered by their contribution.
         """
-        if self._whole is not None and not differs(self._whole._seen(group)):
+        if self._whole is not None and not differs(self._whole._statistics(group)):
             return self._whole.ranking(group, most)
         known = self._rankings.get(group.name)
         free = self._redundant(group).order
         most = min(group.size if most is None else most, group.size - len(free))
         if known is None or len(known.order) < most:
-            seen = self._seen(group)
-            rows = self._sign(group).rows.values.astype(np.float64)
-            covariance = joint_covariance(seen) if seen and self._blind(group) is None else rows @ rows.T
+            seen = self._statistics(group)
+            rows = self._signature(group).rows.values.astype(np.float64)
+            covariance = joint_covariance(seen) if seen and self._missing_statistics(group) is None else rows @ rows.T
             candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
             if group.recurrent:
                 return self._by_weight(group, candidates)
@@ -133,11 +133,14 @@ class Planner:
         return known
 
     def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
-        """The order of what units give to all that reads them, their own layer included: the power that samples show,
-        or else their weights, times the power of what they are multiplied with."""
-        seen, rows = self._seen(group), self._sign(group).full.values.astype(np.float64)
+        """Order hidden units by their contribution to all readers, their own layer included.
+
+        It is the power of a unit on samples times the squared norm of the weights that read it. Without samples the
+        squared norm of the unit's own weights takes the place of the power.
+        """
+        seen, rows = self._statistics(group), self._signature(group).full.values.astype(np.float64)
         power = np.square(rows).sum(axis=1)
-        if seen and self._blind(group) is None:
+        if seen and self._missing_statistics(group) is None:
             power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
         weight = power * np.diag(readers_gram(self.typing, group, ()))
         order = candidates[np.argsort(-weight[candidates], kind="stable")]
@@ -151,37 +154,37 @@ class Planner:
     def _nonnegative(self) -> set[str]:
         return nonnegative_tensors(self.typing.graph)
 
-    def _sign(self, group: ChannelGroup) -> Signature:
-        if group.name not in self._signs:
-            self._signs[group.name] = signature(self.typing, group, self.settings.norms)
-        return self._signs[group.name]
+    def _signature(self, group: ChannelGroup) -> Signature:
+        if group.name not in self._signatures:
+            self._signatures[group.name] = signature(self.typing, group, self.settings.norms)
+        return self._signatures[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
-        """Free channels; without what norms ``recorded``, which holds for inputs like those that they saw."""
+        """Redundant channels. ``recorded``: use norm statistics, which hold only for inputs like the training data."""
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
-        if key not in self._freed:
-            sign = self._sign(group)
+        if key not in self._redundancies:
+            sign = self._signature(group)
             limits = self._tuning.redundancy
-            self._freed[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms, limits)
-        return self._freed[key]
+            self._redundancies[key] = redundant_channels(self.typing, group, sign, self._nonnegative, norms, limits)
+        return self._redundancies[key]
 
-    def _seen(self, group: ChannelGroup) -> ChannelStatistics:
-        known = self.settings.knowledge.get(group.name, {})
+    def _statistics(self, group: ChannelGroup) -> ChannelStatistics:
+        known = self.settings.statistics.get(group.name, {})
         return known if self._whole is None else apart(known)
 
-    def _blind(self, group: ChannelGroup) -> Reason | None:
-        """Why samples say too little of a group's channels, or nothing."""
+    def _missing_statistics(self, group: ChannelGroup) -> Reason | None:
+        """Why a group has no statistics for all tensors that are read, or None."""
         read = {name for step in group.steps for name in step.consumed if name not in self.typing.graph.constants}
-        missing = sorted(read - self._seen(group).keys())
+        missing = sorted(read - self._statistics(group).keys())
         if not read:
             return planned("nothing reads them")
         return planned(f"samples do not show them in {TENSOR}", place=missing[0]) if missing else None
 
     def _predict(self, plan: GroupPlan) -> None:
-        """Let the kept channels stand for the others as samples say they can."""
+        """Predict the removed channels from the kept ones by the statistics of the samples."""
         plan.method = "reconstruct"
-        for name, channels in self._seen(plan.group).items():
+        for name, channels in self._statistics(plan.group).items():
             z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
             plan.mixing[name] = sparse.csr_array(z)
             if reads_take_constants(self.typing, plan.group, name):

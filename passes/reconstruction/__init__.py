@@ -1,1 +1,1 @@
-"""New weights for the layers behind removed channels, solved on samples."""
+"""Solves new weights, on samples, for the layers that read removed channels."""

@@ -1,4 +1,4 @@
-"""The way from a layer to the next: which stages it has, if all of them are of known kinds."""
+"""Finds the differentiable stages between two layers: pointwise functions, depthwise convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from passes.statistics.linear_layers import geometry
 
 
 def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
-    """Stages from tensor ``start`` to ``end``, whose channels nobody else reads; nothing where there is another way or
-    an op of another kind. ``keep``: indices of ``atom`` that the stages' constants keep."""
+    """Stages from tensor ``start`` to ``end``.
+
+    None where a node outside the path reads its tensors, where there is a second path, or where an op has no stage.
+    ``keep``: indices of ``atom`` that the stages' constants keep.
+    """
     graph = typing.graph
     nodes = _between(graph, start, end)
     if nodes is None:
@@ -52,7 +55,7 @@ def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> lis
 
 
 def _between(graph: Graph, start: str, end: str) -> list[Node] | None:
-    """Nodes on the way, in order; nothing if anything that is not constant comes in from elsewhere or goes out."""
+    """Nodes of the path, in order. None if a tensor inside it is read elsewhere or comes from elsewhere."""
     found: dict[int, Node] = {}
     waiting = [end]
     while waiting:
@@ -75,15 +78,15 @@ def _between(graph: Graph, start: str, end: str) -> list[Node] | None:
 
 
 def _closed(graph: Graph, nodes: Sequence[Node], start: str, stages: Sequence[Stage]) -> bool:
-    """Whether every pointwise segment reads nothing but its source and constants that are no larger than a channel's
-    worth."""
+    """Whether every pointwise segment reads only its source and constants, and no constant broadcasts it to a larger
+    shape."""
     for stage in stages:
         if isinstance(stage, Pointwise):
             known = {stage.source, *stage.constants}
             for node in stage.nodes:
                 if any(n and n not in known for n in node.input):
                     return False
-                if graph.shape(node.output[0]) != graph.shape(stage.source):  # a constant spreads it
+                if graph.shape(node.output[0]) != graph.shape(stage.source):  # a constant broadcasts it
                     return False
                 known.update(node.output)
             if any(op.op_type == "Clip" for op in stage.nodes) and graph.opset < 11:
@@ -114,7 +117,7 @@ def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
         return None
     if int(attrs.get("group", 1)) != shape[1] or weights[0] != shape[1]:
         return None
-    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ in size
         return None
     strides, pads, dilations = geometry(node, len(shape) - 2)
     lost = [
@@ -127,7 +130,7 @@ def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
 
 
 def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
-    """The stage of a pool or of what flattens."""
+    """The stage of a pooling or flattening node. None if it is of another kind."""
     graph = typing.graph
     shape, out = graph.shape(node.inputs[0]), graph.shape(node.outputs[0])
     if node.domain or shape is None or out is None or len(shape) < 3 or out[:1] != shape[:1]:
@@ -137,7 +140,7 @@ def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
         return Flatten()
     if terms.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
         return None
-    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ there
+    if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ in size
         return None
     spatial = shape[2:]
     if facts.pool is None or facts.pool.kind not in ("mean", "max"):

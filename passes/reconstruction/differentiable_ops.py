@@ -1,4 +1,4 @@
-"""Stages between a layer and the next, written into a model: forward, and backward for a gradient."""
+"""Writes the stages between two layers into a model, with their forward, tangent and backward computations."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from passes.statistics.graph_builder import Builder
 
 
 class Stage(Protocol):
-    """A stage of the way. ``forward``: its output, and what the other two need of it; ``tangent``: what a change of its
-    input makes of its output; ``back``: the gradient at its input from that at its output."""
+    """A stage between two layers.
+
+    ``forward``: output, and a tensor that the other two methods need; ``tangent``: directional derivative of the output
+    (forward mode); ``back``: gradient at the input from the gradient at the output (reverse mode).
+    """
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, memory)."""
+        """(output, memory). ``memory``: what `tangent` and `back` need."""
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
-        """Change of the output."""
+        """Change of the output for the ``change`` of ``x``, to first order."""
 
     def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input ``x``."""
+        """Gradient at the input ``x`` for the ``gradient`` at the output."""
 
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Nodes that together are a function of each value of ``source``, with ``result``; ``constants`` by name."""
+    """Nodes that compute ``result`` from ``source`` elementwise. ``constants``: name -> array."""
 
     nodes: tuple[onnx.NodeProto, ...]
     source: str
@@ -66,23 +69,23 @@ class Pointwise:
 
 
 def _exact(node: onnx.NodeProto) -> Callable[[NodeBuilder, str], str] | None:
-    """What writes the derivative of ``node``, if its op states it."""
+    """The function that writes the derivative of ``node``. None if its op states none."""
     derivative = facts_of(node.domain, node.op_type).derivative
     return None if derivative is None else derivative.exact
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Windows that neither overlap nor leave anything out; all of a channel is one window where ``window`` is that."""
+    """Pooling over windows that tile the input. Global pooling has one ``window`` of the whole ``spatial`` size."""
 
     kind: str
     window: tuple[int, ...]
     spatial: tuple[int, ...]
     flat: bool = False
-    """Whether the axes that the window has emptied go."""
+    """Whether the spatial axes, then of size 1, are removed."""
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, which value of a window is its output)."""
+        """(output, mask of the maximum in each window)."""
         spread = self._spread(build, x)
         if self.kind == "mean":
             return self._joined(build, build.mean(spread, *self._inner)), ""
@@ -129,7 +132,7 @@ class Flatten:
     """(N, C, ...) -> (N, C ...)."""
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, nothing)."""
+        """(output, no memory)."""
         return build.op("Flatten", x, axis=1), ""
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
@@ -143,8 +146,10 @@ class Flatten:
 
 @dataclass(frozen=True, eq=False)
 class Depthwise:
-    """A convolution that filters every channel for itself: weights (C, 1, taps...), ``bias`` (C,); ``lost``: places at
-    the end of each axis that no window reaches."""
+    """A depthwise convolution: ``weights`` (C, 1, taps...), ``bias`` (C,).
+
+    ``lost``: places at the end of each axis that no window covers.
+    """
 
     weights: Array
     bias: Array

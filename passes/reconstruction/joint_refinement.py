@@ -1,7 +1,7 @@
-"""A unit's two layers solved together: the hidden channels that stay take the shape that serves the output best.
+"""Refines the two layers of a layer pair jointly, to minimise the error of the second layer's output.
 
-Solving layer by layer makes the kept channels what they were, and asks the next layer to do with them. Here both layers
-move, from there, toward the same output (see `passes.numerics.gauss_newton`).
+Layerwise regression fits the kept hidden channels to their original values, and then the next layer to these channels.
+Here both layers change, starting from that solution, to minimise one error (see `passes.numerics.gauss_newton`).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from passes.statistics.linear_layers import LinearLayer
 
 
 class RefusalError(Exception):
-    """Why a unit stays as it was solved layer by layer."""
+    """A unit keeps its layerwise solution; the message gives the reason."""
 
 
 @dataclass(frozen=True)
 class SolvedLayer:
-    """What becomes of a layer: its ``weights`` and ``bias``."""
+    """A layer with its present ``weights`` and ``bias``."""
 
     layer: LinearLayer
     weights: Array
@@ -36,17 +36,17 @@ class SolvedLayer:
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """Taps; none where it is dense."""
+        """Kernel shape; empty for a dense layer."""
         return tuple(self.weights.shape[2:]) if self.layer.convolves else ()
 
     def affine(self) -> Affine:
-        """The same as (O, D), D over (tap, channel)."""
+        """Weights as (O, D), D over (tap, channel), and the bias (O,)."""
         ordered = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1))
         rows = ordered.reshape(len(ordered), -1).astype(np.float64)
         return Affine(rows, np.zeros(len(rows)) if self.bias is None else self.bias.ravel().astype(np.float64))
 
     def with_(self, found: Affine) -> SolvedLayer:
-        """The same with other values."""
+        """The layer with the values of ``found``."""
         shape = np.moveaxis(self.weights, self.layer.weight_axes, (0, -1)).shape
         weights = np.moveaxis(found.weights.reshape(shape), (0, -1), self.layer.weight_axes)
         return replace(self, weights=np.ascontiguousarray(weights, self.weights.dtype), bias=found.bias)
@@ -62,10 +62,13 @@ def refine(
     opset: int,
     tuning: Tuning = TUNING,
 ) -> tuple[list[SolvedLayer], float]:
-    """Both layers with new values, and ||r||^2 afterwards over that before.
+    """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
-    ``hidden``: shape of what the second layer reads; ``share``: one batch in so many is looked at, two at least.
-    Raises `RefusalError` with the reason where they had better stay as they are.
+    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two.
+
+    Raises
+    ------
+    RefusalError: the refinement would take too long or cannot be computed; the message gives the reason.
     """
     start = [block.affine() for block in blocks]
     limits = tuning.reconstruction
@@ -78,7 +81,7 @@ def refine(
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
     try:
         metrics = model.metrics(start, (first, second), limits.damping)
-    except LinAlgError as error:  # activations beyond all bounds
+    except LinAlgError as error:  # activations are not finite, or overflow
         raise RefusalError("what they read has no covariance to speak of") from error
     curvature = partial(model.curvature, every=max(1, min(limits.curvature_share, len(part) // 2)))
     point, losses = descend(start, metrics, model.slope, curvature, limits.most_steps, tuning.numerics.gauss_newton)
@@ -86,7 +89,7 @@ def refine(
 
 
 def _algebra(first: Affine, second: Affine, steps: int) -> float:
-    """Operations: factors of covariances (D, D) and of S (K, K), and what each step solves with them."""
+    """Operations: factorisations of the covariances (D, D) and of S (K, K), and the solves of each step."""
     (hidden, features), (outputs, seen) = first.weights.shape, second.weights.shape
     factors = (features**3 + seen**3 + hidden**3) / 3
     solves = 2 * features**2 * hidden + 2 * seen**2 * outputs + 6 * hidden**2 * features
@@ -94,9 +97,9 @@ def _algebra(first: Affine, second: Affine, steps: int) -> float:
 
 
 def _stride(block: Affine, feeds: Sequence[Feed], name: str, axis: int, places: int) -> int:
-    """``places``: those for each feature that are looked at."""
+    """Stride between the places that are used. ``places``: how many are used for each feature."""
     stride = max(1, int(len(feeds) * _places(feeds[0][name], axis) // (places * block.weights.shape[1])))
-    return stride + (stride > 1 and stride % 2 == 0)  # an odd one meets every column of an image
+    return stride + (stride > 1 and stride % 2 == 0)  # an odd stride visits every column of an image
 
 
 def _places(sample: Array, channel: int) -> int:

@@ -1,4 +1,4 @@
-"""Two layers in a row whose hidden channels nobody else reads."""
+"""Finds layer pairs: two consecutive linear layers whose hidden channels no other layer reads."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from passes.statistics.linear_layers import LinearLayer
 
 @dataclass(frozen=True, eq=False)
 class LayerPair:
-    """``first`` and ``second`` with the ``stages`` between; ``rectified``: whether a Relu alone reads the second's
-    output or the sum that it goes into."""
+    """``first`` and ``second`` with the ``stages`` between them. ``rectified``: whether only Relu reads the output of
+    ``second``, or the sum that this output goes into."""
 
     first: LinearLayer
     second: LinearLayer
@@ -48,7 +48,7 @@ def find_layer_pairs(
 
 
 def _hidden(typing: Typing, layer: LinearLayer) -> Atom | None:
-    """The atom that a layer reads; nothing if it is several."""
+    """The atom on the layer's input channels. None if there are several."""
     term = terms.resolve(typing.axes[layer.data][layer.axis])
     if isinstance(term, Product) and term.factors and not layer.convolves:  # without factors: a single channel
         first, *rest = (terms.resolve(f) for f in term.factors)

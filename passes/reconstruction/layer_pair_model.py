@@ -1,10 +1,11 @@
-"""What a unit gives, and how that changes with its weights, computed by the runtime.
+"""Computes the residuals of a layer pair, their gradient and their curvature in the runtime.
 
     a = W_1 x + b_1    z = path(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu reads y + o:
                                                          r = y* - y where y* + o > 0, else -max(y + o, 0)
 
-y* is the target, o what is added behind the second layer. The second form counts what the Relu lets through, and is no
-less than the error behind it (compare Zhang et al., Accelerating very deep convolutional networks, TPAMI 2016, sec. 3).
+y* is the target. o is the sum of the other operands that are added to y. The second form counts what passes through the
+Relu. It is an upper bound of the error behind the Relu (compare Zhang et al., Accelerating very deep convolutional
+networks, TPAMI 2016, sec. 3).
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ from passes.statistics.moments import gram_strips, joined_gram
 UNIT = "unit"
 """Name of the models that are built here."""
 Feed = dict[str, Array]
-"""``x``: what the first layer reads, ``y``: the target, ``o``: what is added, where anything is."""
+"""``x``: input of the first layer; ``y``: target; ``o``: what is added to the output, if anything is."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """``kernels``: taps of the two layers, none where they are dense; ``hidden``: shape of what the second reads."""
+    """``kernels``: kernel shapes of both layers, empty for dense ones; ``hidden``: shape of the second one's input."""
 
     kernels: tuple[tuple[int, ...], tuple[int, ...]]
     hidden: tuple[int, ...]
@@ -42,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Forward:
-    """Names of a written unit's tensors; ``on``: which residuals count, all if there is none."""
+    """Names of the tensors of a unit. ``on``: mask of the residuals that count; None if all do."""
 
     steps: list[tuple[str, str]]
     hidden: str
@@ -51,7 +52,7 @@ class _Forward:
 
 
 class UnitModel:
-    """``unit`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as `patches` are."""
+    """``unit`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as in `patches`."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class UnitModel:
         return float(sums["loss"]), blocks
 
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
-        """||J change||^2, J the residuals' Jacobian; estimated on one batch in ``every``: it is but one number."""
+        """||J change||^2 with the residuals' Jacobian J. One batch in ``every`` suffices to estimate one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
         if "bend" not in self._loaded:
             self._loaded["bend"] = self._engine(self._bend_model(weights))
@@ -87,7 +88,7 @@ class UnitModel:
         return sum(float(found["bend"]) for found in self._run("bend", weights, every)) / share
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
-        """Metrics of both layers at ``point``, their features seen at every ``strides``-th place."""
+        """Metrics of both layers at ``point``, with features taken at every ``strides``-th place."""
         weights, features = self._named(point, "wb"), [p.weights.shape[1] for p in point]
         self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides, features))
         sums: Feed = {}
@@ -103,11 +104,11 @@ class UnitModel:
         return made
 
     def _outer(self, weights: Array, gates: Array) -> Array:
-        """(K, K): W_2^T W_2 of the hidden channels over all places they go to, as often as both are open together."""
+        """(K, K): W_2^T W_2 of the hidden channels, weighted by how often both pass their gradient together."""
         hidden = len(gates)
         if self._sizes.kernels[1]:
             rows = weights.reshape(-1, hidden)
-        else:  # flattened: places stand inside channels
+        else:  # flattened input: places vary within a channel
             rows = np.moveaxis(weights.reshape(len(weights), hidden, -1), 1, 2).reshape(-1, hidden)
         return np.asarray((rows.T @ rows) * gates / max(float(np.diag(gates).max()), 1e-30))
 
@@ -116,7 +117,7 @@ class UnitModel:
             yield self._loaded[what]({**feed, **weights})
 
     def _named(self, point: Sequence[Affine], names: str) -> Feed:
-        """Weights as the nodes take them, dense ones (O, I)."""
+        """Weights in the layout of the nodes, (O, I) for dense layers."""
         made: Feed = {}
         layers = (self._unit.first, self._unit.second)
         for k, (layer, affine, kernel) in enumerate(zip(layers, point, self._sizes.kernels, strict=True), 1):
@@ -188,7 +189,7 @@ class UnitModel:
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)
         at, gate = done.steps[0] if done.steps else (done.hidden, "")
-        if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # what has no slope is open
+        if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # no slope: always open
             gate = build.op("Expand", build.number(1), build.op("Shape", at))
         hidden = len(weights["b1"])
         gates = columns(build, self._unit.first, Window(1, hidden, strides[0]), gate, hidden)
@@ -196,7 +197,7 @@ class UnitModel:
         return build.model({**self._feeds[0], **weights}, outputs, UNIT)
 
     def _returned(self, build: Builder, gradient: str) -> str:
-        """The gradient at the second layer's input from that at its output."""
+        """The gradient at the second layer's input from the gradient at its output."""
         layer, kernel = self._unit.second, self._sizes.kernels[1]
         if not kernel:
             return build.op("MatMul", gradient, "w2")
@@ -233,7 +234,7 @@ def _cross(build: Builder, layer: LinearLayer, left: str, right: str, kernel: Se
 
 
 def _widths(layer: LinearLayer, weights: Array) -> tuple[int, int]:
-    """Outputs and inputs of weights as `UnitModel._named` gives them."""
+    """Numbers of outputs and inputs of weights in the layout of `UnitModel._named`."""
     first, second = weights.shape[:2]
     return (second, first) if layer.transposed else (first, second)
 

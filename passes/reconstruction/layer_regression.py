@@ -1,8 +1,8 @@
-"""One layer solved for by ridge regression, from the moments of what it reads and should give.
+"""Solves one layer by ridge regression from the moments of its inputs and targets.
 
     min over W', b':  sum over places ||y - W' p' - b'||^2 + ridge ||W' - prior||^2
 
-p' patches of what it reads, y its targets.
+p' are patches of the layer's input, y its targets.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def regress(
     most: float = math.inf,
     tuning: Tuning = TUNING,
 ) -> tuple[Array, Array | None, float]:
-    """Weights, shaped as the ``prior`` that the ridge pulls toward; bias; share of the targets' variance lost.
+    """Returns weights with the shape of ``prior``, bias or None, and the share of the targets' variance that is lost.
 
-    ``most``: bytes that are taken at once, about, while moments are computed.
+    ``prior``: weights toward which the ridge penalty shrinks; ``most``: approximate limit in bytes on the memory in use
+    while moments are computed.
     """
     out, into = layer.weight_axes
     ordered = np.moveaxis(prior, (out, into), (0, -1))  # O taps... I
@@ -47,7 +48,7 @@ def regress(
     stride = stride_of(features, places, limits)
     if features > min(limits.most_primal_features, math.sqrt(most / limits.primal_bytes)):
         stride = max(stride, -(-places // (features // 2)))
-    stride += stride > 1 and stride % 2 == 0  # an odd one meets every column of an image
+    stride += stride > 1 and stride % 2 == 0  # an odd stride visits every column of an image
     window = Window(groups, ordered.shape[-1], stride)
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
@@ -69,13 +70,13 @@ def regress(
 
 
 def stride_of(features: int, places: int, tuning: ReconstructionTuning = TUNING.reconstruction) -> int:
-    """Of so many places every one that far from the last is looked at."""
+    """Stride between the places that are used, for so many ``features`` and ``places``."""
     return max(1, places // max(tuning.regression_places * features, tuning.fewest_regression_places))
 
 
 @dataclass(frozen=True)
 class _Extent:
-    """Samples that a layer reads in a batch, and that it gives; bytes and elements of both."""
+    """Numbers of samples in a batch of inputs and of targets; their bytes; elements of the targets."""
 
     read: int
     made: int
@@ -90,12 +91,14 @@ class _Extent:
 
 
 _Part = tuple[int, int, int]
-"""A batch, and its samples from one to another."""
+"""Index of a batch, and the range of its samples: (batch, start, end)."""
 
 
 def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Part]:
-    """The same samples in more batches, where a batch would take more than ``most``: patches are there twice when they
-    are joined, and what is read three times, turned, padded and cut."""
+    """Split batches that would take more than ``most`` bytes.
+
+    While patches are joined, two copies of them exist. The input has three more copies: transposed, padded and sliced.
+    """
     total = sum(4 * e.bytes_read + 3 * e.bytes_made for e in extents) + 2 * patches
     parts = max(math.ceil(total / len(extents) / max(1.0, most)), 2 if len(extents) == 1 else 1)  # for two halves
     found: list[_Part] = []
@@ -107,15 +110,17 @@ def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Par
 
 
 def _larger(parts: Sequence[_Part], total: int, joined: int) -> list[Sequence[_Part]]:
-    """The same samples in fewer batches, two at least: each costs a matrix of moments. ``total``: bytes of what is read
-    and made, and of what the layer reads at once, everywhere on all samples; ``joined``: bytes for a batch, about."""
+    """Join small batches, since each batch costs a matrix of moments. At least two batches remain.
+
+    ``total``: bytes of inputs, targets and patches of all samples; ``joined``: approximate bytes of a joined batch.
+    """
     each = total // len(parts)
     step = min(max(1, joined // max(1, each)), max(1, len(parts) // 2))
     return [parts[i : i + step] for i in range(0, len(parts), step)]
 
 
 def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
-    """Made when it is asked for: all of them would double what is held."""
+    """The joined batch. It is computed at each access: all of them together would double the memory in use."""
     found: list[Batch] = []
     for k, start, end in parts:
         x, y = batches[k]

@@ -1,12 +1,13 @@
-"""New weights for the layers behind what was removed, one after the other.
+"""Solves new weights, layer by layer, for the layers that read removed channels.
 
-Each layer is solved on what it will read in the compressed model and aimed at what it gave in the original: at the sum
-that its output goes into, where the other addend has drifted, so that it mends what was lost before it.
+The inputs of each regression are the layer's inputs in the compressed model. The targets are its outputs in the
+original. Where the output goes into a sum whose other addend has changed, the sum is the target. The layer then also
+corrects the error of that addend.
 
-    y + (s - s')  is what  W' p' + b'  is to come close to
+    W' p' + b'  approximates  y + (s - s')
 
-p' what it reads in the compressed model; y its output, s the other addend in the original, s' in the compressed model.
-The prior of W' is W Z, what a prediction of the removed channels from the kept ones would give.
+p' is the layer's input in the compressed model, y its output in the original. s is the other addend in the original, s'
+in the compressed model. The prior of W' is W Z: Z predicts the removed channels from the kept ones.
 """
 
 from __future__ import annotations
@@ -40,65 +41,67 @@ from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution, apply_plans
 
 
-def solve_layers(view: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
-    """Solve every layer from the first on that reads a group which loses channels to more than exact merges."""
-    typing = view.typing
+def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
+    """Solve every layer, from the first one on that reads a group with removals that are not exact."""
+    typing = variant.typing
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
-    solver = _Solver(view, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
+    solver = _Solver(variant, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
     for position in range(first, len(every)):
         solver.solve(every[position], every[position:])
     return solver.solution
 
 
 class _Solver:
-    """The original and the ``compressed`` model on their way, and what was found so far."""
+    """Runs of the original and of the ``compressed`` model, and the solution so far."""
 
     def __init__(
         self,
-        view: WeightVariant,
+        variant: WeightVariant,
         keep: Mapping[Atom, Array],
         compressed: onnx.ModelProto,
         units: Mapping[LinearLayer, LayerPair],
     ) -> None:
         self.solution = Solution()
-        self._typing, self._keep, self._engine, self._units = view.typing, keep, view.engine, units
-        self._original, self._compressed = view.original(), SegmentedRun(compressed, view.feeds, view.engine)
+        self._typing, self._keep, self._engine, self._units = variant.typing, keep, variant.engine, units
+        self._original, self._compressed = variant.original(), SegmentedRun(compressed, variant.feeds, variant.engine)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
-        self._piece, self._joined, self._tuning = view.piece, view.joined, view.tuning
-        given = sum(map(samples_in, view.feeds))
-        self._samples = samples_for(view.sized, units.values(), keep, given, view.tuning.reconstruction)
+        self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
+        given = sum(map(samples_in, variant.feeds))
+        self._samples = samples_for(variant.sized, units.values(), keep, given, variant.tuning.reconstruction)
 
     def solve(self, layer: LinearLayer, ahead: Sequence[LinearLayer]) -> None:
-        """Solve ``layer``; ``ahead``: it and those after it."""
+        """Solve ``layer``. ``ahead``: this layer and all later ones."""
         self._original.reach(layer.output, [other.output for other in ahead])
         waiting = {self._units[other].first.data for other in ahead if other in self._units}
         self._compressed.before(layer.node.outputs[0], waiting)
-        if not self._alike(layer):
+        if not self._equal_groups(layer):
             return
         live = list(zip(self._original.live, self._compressed.live, strict=True))
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
         prior, tuning = self._weights(layer), self._tuning
-        weights, bias, error = regress(layer, prior, batches, self._engine, self._piece, tuning)
-        self._give(layer, weights, bias)
+        weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
+        self._store(layer, weights, bias)
         if layer in self._units:
             error *= self._refine(self._units[layer], batches)
         self.solution.errors[layer.node.label] = error
         self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
 
     def _refine(self, unit: LayerPair, batches: Sequence[Batch]) -> float:
-        """Solve both layers of a unit together; returns what is left of the residuals, a share. ``batches``: what the
-        second reads and is to give."""
-        if not self._alike(unit.first):
+        """Refine both layers of a unit jointly. Returns the share of the squared residuals that is left.
+
+        ``batches``: inputs and targets of the second layer.
+        """
+        if not self._equal_groups(unit.first):
             return 1.0
         first, second = (
             SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second)
         )
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
-            unit = replace(unit, rectified=False)  # what the Relu reads is not known yet
+            unit = replace(unit, rectified=False)  # the Relu's input is not computed yet
         live = self._compressed.live
         each = live[0][unit.first.data].nbytes + live[0][unit.second.data].nbytes + batches[0][1].nbytes
         memory = self._tuning.memory
@@ -116,12 +119,12 @@ class _Solver:
             self.solution.unrefined[unit.second.node.label] = planned(str(refusal))
             return 1.0
         for block in found:
-            self._give(block.layer, block.weights, block.bias)
+            self._store(block.layer, block.weights, block.bias)
         self._compressed.again(unit.second.data, unit.first.node.outputs[0])
         return left
 
     def _feed(self, unit: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
-        """What a unit is solved on, of the batches in ``part``."""
+        """Inputs of the joint refinement from the batches in ``part``."""
         found: list[Feed] = []
         for index in part:
             drifted = self._compressed.live[index]
@@ -132,8 +135,8 @@ class _Solver:
             found.append(feed)
         return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}
 
-    def _alike(self, layer: LinearLayer) -> bool:
-        """Whether all groups of a layer keep as many channels."""
+    def _equal_groups(self, layer: LinearLayer) -> bool:
+        """Whether all groups of a grouped convolution keep the same number of channels."""
         whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
         return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
 
@@ -148,19 +151,19 @@ class _Solver:
         return target
 
     def _kept(self, name: str, array: Array) -> Array:
-        """What is left of a tensor of the original."""
+        """A tensor of the original, at the kept channels."""
         for axis, term in enumerate(self._typing.axes[name]):
             if any(a in self._keep for a in terms.atoms(term)):
                 array = np.take(array, kept_indices(term, self._keep), axis)
         return array
 
     def _weights(self, layer: LinearLayer) -> Array:
-        """The solved ones, else what the plans alone make."""
+        """Solved weights; before that, those of the plans."""
         solved = self._compressed.arrays.get(layer.weight)
         return numpy_helper.to_array(self._constants[layer.weight]) if solved is None else solved
 
     def _bias(self, layer: LinearLayer) -> Array | None:
-        """The solved one, else what the plans alone make; nothing if there is none."""
+        """Solved bias; before that, the one of the plans. None if the layer has none."""
         if layer.shift is None:
             return None
         node, k = layer.shift
@@ -171,8 +174,8 @@ class _Solver:
         width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
         return None if bias is None else np.broadcast_to(bias.ravel(), width)
 
-    def _give(self, layer: LinearLayer, weights: Array, bias: Array | None) -> None:
-        """Put what was solved for into the model that runs and, at full width, into the solution."""
+    def _store(self, layer: LinearLayer, weights: Array, bias: Array | None) -> None:
+        """Store solved values in the compressed model's run and, at full width, in the solution."""
         graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
         self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
@@ -186,7 +189,7 @@ class _Solver:
             self.solution.biases[node.outputs[0], k] = whole.reshape(*lead, -1)
 
     def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
-        """What is ``kept`` of an array whose axes are of the given types, among zeros."""
+        """The array at full width: the ``kept`` entries, and zeros elsewhere. ``axes``: terms of its axes."""
         whole = np.zeros([terms.size(term) for term in axes], kept.dtype)
         whole[np.ix_(*(kept_indices(term, self._keep) for term in axes))] = kept
         return whole

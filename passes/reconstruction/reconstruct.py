@@ -1,4 +1,4 @@
-"""Layers solved on samples, the variants of the weights to try for that, and a check that the outputs stay near."""
+"""Reconstructs layers on samples: the weight variants to try, the solution, and a check for divergence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from passes.surgery.apply_plan import Solution, apply_plans
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What was planned and solved; ``notes``: what a reader should know of it."""
+    """Plans and their solution. ``notes``: messages for the user."""
 
     plans: list[GroupPlan]
     solution: Solution
@@ -26,26 +26,26 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Attempt:
-    """Weights to plan and solve with, None for planning by weights alone; ``notes``: why those before did not do."""
+    """``variant``: the weights to solve with, None to go by weights alone; ``notes``: why earlier ones failed."""
 
     variant: WeightVariant | None
     notes: tuple[str, ...] = ()
 
 
 def attempts(variants: WeightVariants) -> list[Attempt]:
-    """What to try in order, until a solution holds. The last, by weights alone, always does."""
+    """Attempts in the order to try, until a solution holds. The last one, by weights alone, always holds."""
     found = list(variants)
     if not found:
         return [Attempt(None, (variants.lacking,))]
     unfit = ("the statistics of BatchNormalization do not fit the samples: they were not used",)
     first, *others = found
-    astray = Attempt(None, ("samples lead the outputs astray: merged by weights",))
-    return [Attempt(first), *(Attempt(variant, unfit) for variant in others), astray]
+    by_weights = Attempt(None, ("samples lead the outputs astray: merged by weights",))
+    return [Attempt(first), *(Attempt(variant, unfit) for variant in others), by_weights]
 
 
 def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
-    """Plans and their solution from the activations of ``variant``, for the weights of ``typing``."""
-    recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but what reads them is solved
+    """Solve ``plans`` on the activations of ``variant``. The solution is for the weights of ``typing``."""
+    recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but readers are solved
     if not recurrent and not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
     seen = variant.typing
@@ -66,8 +66,11 @@ def _error_of(plan: GroupPlan, solution: Solution) -> float | None:
 
 
 def diverges(typing: Typing, done: Reconstruction, variant: WeightVariant) -> bool:
-    """Whether outputs leave the original's altogether, as they do where the norms' record is of other activations, or
-    where activations hardly vary, so that all there is to fit is rounding."""
+    """Whether the outputs diverge from the original's.
+
+    They do where recorded norm statistics do not fit the activations, or where activations are nearly constant and the
+    regression fits rounding errors.
+    """
     models = (typing.graph.model, apply_plans(typing, done.plans, done.solution))
     loaded = [variant.engine(model) for model in models]
     lost = power = 0.0

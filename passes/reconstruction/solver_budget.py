@@ -1,4 +1,4 @@
-"""How many steps a unit is solved by, and on how many samples: as many as its features are worth and time allows."""
+"""Sets the number of samples for the joint refinement of each unit, from its features and the time limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def samples_for(
     given: int,
     tuning: ReconstructionTuning = TUNING.reconstruction,
 ) -> dict[LayerPair, float]:
-    """Samples for each unit, of those that are ``given``."""
+    """Number of samples for each unit, of ``given`` samples."""
     wanted = {unit: min(given, _wanted(typing, unit, keep, tuning)) for unit in units}
     each = tuning.step_passes * tuning.typical_steps
     work = sum(each * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
@@ -36,7 +36,7 @@ def most_samples(
     keep: Mapping[Atom, Indices],
     tuning: ReconstructionTuning = TUNING.reconstruction,
 ) -> float:
-    """Samples that a unit may be worth, however many are given."""
+    """Largest number of samples that a unit uses, however many are given."""
     return max(tuning.fewest_unit_samples, _wanted(typing, unit, keep, tuning))
 
 
@@ -49,9 +49,9 @@ def _wanted(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices], tunin
 
 
 def _places(typing: Typing, layer: LinearLayer, name: str) -> float:
-    """Of a sample, in a tensor that the layer reads or makes."""
+    """Places of one sample in tensor ``name``, an input or output of the layer."""
     shape = typing.graph.shape(name)
-    if not shape:  # not known: all samples are worth a look
+    if not shape:  # unknown: assume the fewest places
         return 1.0
     return math.prod(shape) / shape[layer.axis] / samples_held(typing.graph)
 
@@ -62,7 +62,7 @@ def _features(typing: Typing, layer: LinearLayer, keep: Mapping[Atom, Indices]) 
 
 
 def _macs(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
-    """Multiply-adds of a sample in both layers, with the channels that stay."""
+    """Multiply-adds of both layers for one sample, with the kept channels."""
     total = 0.0
     for layer in (unit.first, unit.second):
         sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]

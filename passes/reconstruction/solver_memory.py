@@ -1,7 +1,8 @@
-"""What samples take while the layers are solved for, one after the other: see `passes.reconstruction.layerwise`.
+"""Estimates the memory that samples take during layerwise reconstruction (`passes.reconstruction.layerwise`).
 
-Two flows stand before a layer. The original's holds what the layer gives and what is still to be read; the compressed
-model's what the layer reads, what is still to be read, and what units wait for. Both count at full width.
+Two runs stop at each layer. The run of the original holds the layer's output and all tensors that later nodes read. The
+run of the compressed model holds the layer's input, all tensors that later nodes read, and the inputs of later units.
+Both are counted at full width.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from passes.statistics.sample_budget import Moment, Together
 
 
 def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[Moment, ...]:
-    """What solving for each layer takes on ``count`` samples. ``typing``: with shapes as they are on samples."""
+    """Memory of the solution of each layer on ``count`` samples. ``typing``: with the shapes of samples."""
     graph, rows = typing.graph, samples_held(typing.graph)
     layers = list(solvable_layers(typing).values())
     every = {atom for name in typing.axes for term in typing.axes[name] for atom in terms.atoms(term)}
@@ -41,10 +42,10 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         read, made = (WIDTH * math.prod(shape) / rows for shape in (data, output))
         stride = stride_of(features, int(places * count), tuning.reconstruction)
         patches = WIDTH * layer.groups * features * places / stride
-        taken = features if places * count >= features else 0  # else no products of features are taken
+        taken = features if places * count >= features else 0  # else the rows themselves are used
         working = 4 * read + 3 * made + 2 * patches
         moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
-        if layer in units:  # one batch in so many serves: up to twice as many samples as are wanted
+        if layer in units:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, units[layer], keep, tuning.reconstruction)
             moment = replace(moment, unit=Together(made, serve, tuning.memory.working * (read + made)))
         found.append(moment)
@@ -54,7 +55,7 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
 def _held(
     typing: Typing, layers: Sequence[LinearLayer], units: Mapping[LinearLayer, LayerPair]
 ) -> Iterator[tuple[int, int]]:
-    """Bytes that the original's flow and that of the compressed model hold when each layer is solved for."""
+    """For each layer, bytes that the run of the original and that of the compressed model hold at its solution."""
     graph = typing.graph
     made = {name: node.index for node in graph.nodes for name in node.outputs if name not in graph.constants}
     last = {name: node.index for node in graph.nodes for name in (*node.inputs, *node.captures)}

@@ -1,4 +1,4 @@
-"""The weights that samples go through, and what they show of the channels: found once, for any number of results."""
+"""Provides the weight variants on which statistics are taken, with their samples and channel statistics."""
 
 from __future__ import annotations
 
@@ -30,65 +30,69 @@ from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
 
 @dataclass(frozen=True)
 class CalibrationSamples:
-    """``feeds``: input -> (N, ...); ``real``: whether they are of the data that the model is for; ``engine`` runs
-    models; ``memory``: bytes that activations may take; ``further``: more samples where these are few, each twice as
+    """``feeds``: input name -> (N, ...); ``real``: whether they are real data and not made up; ``engine``: runs models;
+    ``memory``: bytes that activations may take; ``more_samples``: functions that return more samples, each twice as
     many as the one before."""
 
     feeds: Mapping[str, Array]
     real: bool
     engine: Engine
     memory: int = 2 * 10**9
-    further: Sequence[MoreSamples] = ()
+    more_samples: Sequence[MoreSamples] = ()
 
     @property
     def count(self) -> int:
-        """N."""
+        """Number of samples N."""
         return min((len(a) for a in self.feeds.values() if has_rows(a)), default=0)
 
 
 @dataclass(eq=False)
 class WeightVariant:
-    """``typing``: the folded model with the weights that ``feeds``, batches of inputs, go through; ``room``: bytes that
-    what is remembered of them may take; ``piece``: bytes that the moments of a layer may take; ``counted``: the same
-    model with shapes as they are on a sample, for counting only; ``joined``: batches that may be looked at together,
-    where they are small only for what the widest layer takes; ``distinct``: share of the samples that are no
-    repetitions of others."""
+    """A version of the folded model's weights, the samples that run through it, and their channel statistics.
+
+    ``typing``: the folded model with these weights; ``feeds``: batches of inputs; ``room``: bytes for recorded targets;
+    ``moment_limit``: bytes for the moments of a layer; ``counted``: the model with the shapes of a sample, for counting
+    only; ``joined``: number of batches that may be joined, where only the widest layer requires small ones;
+    ``distinct``: share of the samples that do not repeat others.
+    """
 
     typing: Typing
     feeds: Feeds
     engine: Engine
     room: float = 0.0
-    piece: float = math.inf
+    moment_limit: float = math.inf
     counted: Graph | None = None
     joined: int = 1
     distinct: float = 1.0
     tuning: Tuning = TUNING
-    _knowledge: dict[str, ChannelStatistics] = field(default_factory=dict)
+    _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
     _cuts: Sequence[tuple[int, frozenset[str]]] = ()
     """Where the model was cut when the targets were recorded. The last cut wants all of them."""
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process. It records the targets again, with the same cuts and so the same rounding."""
+        """State for another process, which records the targets again, with the same cuts and so the same rounding."""
         return {**vars(self), "_targets": None}
 
     @property
     def sized(self) -> Typing:
-        """``typing`` with shapes as they are on samples, for counting only."""
+        """``typing`` with the shapes of samples, for counting only."""
         return self.typing if self.counted is None else replace(self.typing, graph=self.counted)
 
     @property
     def apart(self) -> int:
-        """How many of the batches, the first ones, losses are measured on: a quarter of the samples, or as many as are
-        enough."""
+        """Number of first batches on which losses are measured.
+
+        They hold one sample in `SensitivityTuning.sample_share`, at most `SensitivityTuning.most_samples`.
+        """
         tuning = self.tuning.sensitivity
         most = math.ceil(tuning.most_samples / samples_in(self.feeds[0]))
         count = min(math.ceil(len(self.feeds) / tuning.sample_share), most)
         return max(1, count)
 
     def original(self) -> SegmentedRun | Recording:
-        """The model on its way from layer to layer, or what it gave there, where that was kept."""
+        """A run of the original model, or its recorded targets if they were kept."""
         run = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
         if self._targets is None and self._cuts:
             for to, wanted in self._cuts:
@@ -96,23 +100,23 @@ class WeightVariant:
             self._targets = run.record(self._cuts[-1][1])
         return self._targets or run
 
-    def knowledge(self, groups: Sequence[ChannelGroup]) -> dict[str, ChannelStatistics]:
-        """Group name -> what the samples show of it; of ``groups`` that were not asked for before, by one run."""
+    def channel_statistics(self, groups: Sequence[ChannelGroup]) -> dict[str, ChannelStatistics]:
+        """Group name -> channel statistics. One run computes them for those ``groups`` that have none yet."""
         new = [group for group in groups if group.name not in self._asked]
         if new:
             flow = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
             targets = set() if self._asked else self._worth_keeping()
             batches = Batches([samples_in(feed) for feed in self.feeds], self.apart, self.distinct)
             found = observe_channels(self.typing, new, flow, batches, self.engine, targets, self.tuning)
-            self._knowledge.update(found)
+            self._statistics.update(found)
             if targets:
                 self._targets = flow.record(targets)
                 self._cuts = [*flow.cuts, (flow.at, frozenset(targets))]
             self._asked.update(group.name for group in new)
-        return self._knowledge
+        return self._statistics
 
     def _worth_keeping(self) -> set[str]:
-        """What layers are aimed at, if there is room for all of it."""
+        """Names of all tensors that targets are computed from; empty if they do not fit in ``room``."""
         graph = self.sized.graph
         names = {name for layer in solvable_layers(self.typing).values() for name in (layer.output, *layer.others)}
         each = sum(WIDTH * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
@@ -120,7 +124,7 @@ class WeightVariant:
 
 
 class WeightVariants:
-    """``before`` is the model with its BatchNormalization, ``typing`` that of the folded one."""
+    """The weight variants of a model. ``before``: model with BatchNormalization; ``typing``: of the folded model."""
 
     def __init__(self, before: Graph, typing: Typing, samples: CalibrationSamples, tuning: Tuning = TUNING) -> None:
         self._tuning = tuning
@@ -135,7 +139,7 @@ class WeightVariants:
         self.feeds, few = batches(typing.graph, samples, self._budget, worth, tuning)
         self.notes = few + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
-        """Why there are no views, where there are none."""
+        """Why there are no variants, if there are none."""
         unit = samples_together(typing.graph, samples.feeds)
         if samples.count and self._budget.samples < unit:
             what = "a few samples take" if unit == 1 else f"a batch of {unit} samples takes"
@@ -147,12 +151,12 @@ class WeightVariants:
         self._found: list[WeightVariant] | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process: the samples themselves do not go where they have served."""
+        """State for another process. The samples are left out once the variants exist."""
         return {**vars(self), "_samples": self._samples if self._found is None else None}
 
     def __iter__(self) -> Iterator[WeightVariant]:
-        """The ways to look at the model, the most telling first; the last is the model's own. None if there are too
-        few samples."""
+        """The variants in the order of preference. The last one has the model's own weights. Empty if there are too few
+        samples."""
         if self._found is None:
             fewest = self._tuning.reconstruction.fewest_distinct
             several = self._distinct * sum(map(samples_in, self.feeds)) >= fewest
@@ -162,14 +166,14 @@ class WeightVariants:
         return iter(self._found)
 
     def _make(self) -> tuple[list[WeightVariant], tuple[str, ...]]:
-        """The variants, and why one is missing."""
+        """The variants, and a note if the recalibrated one is missing."""
         samples, budget = self._samples, self._budget
-        assert samples is not None  # as long as nothing is found
+        assert samples is not None  # they are dropped once variants exist
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
         free = _fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if free else 1
-        room, piece = budget.kept(used), budget.piece
-        given = (samples.engine, room, piece, self._counted, joined, self._distinct, self._tuning)
+        room, moment_limit = budget.kept(used), budget.moment_limit
+        given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._tuning)
         own = WeightVariant(self._typing, self.feeds, *given)
         if samples.real:
             return [own], ()
@@ -183,11 +187,10 @@ class WeightVariants:
 def batches(
     graph: Graph, samples: CalibrationSamples, budget: Budget, worth: int, tuning: Tuning = TUNING
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
-    """Samples cut into the batches that go through together, as many as fit into memory; ``worth``: made-up samples
-    that are worth their time.
+    """Cut samples into batches, as many as fit into memory, and return notes for the user.
 
-    Where a batch holds more than half of the samples, there is one: of samples spread over all of them, each repeated
-    if they are fewer.
+    ``worth``: largest number of made-up samples, which bounds their time. Where a batch holds more than half of the
+    samples, there is only one batch. Its samples are spread evenly over all samples, or repeated if there are fewer.
     """
     feeds, count = samples.feeds, samples.count
     fixed = _fixed_batch(graph, samples)
@@ -211,26 +214,34 @@ def batches(
 
 
 def _spread(count: int, used: int) -> Array:
-    """So many of ``count`` samples, spread over all."""
+    """Indices of ``used`` samples, spread evenly over ``count``."""
     return np.linspace(0, count - 1, used).astype(int) if used else np.zeros(0, int)
 
 
 def _one_batch(count: int, unit: int, fixed: bool) -> Array:
-    """Samples for one batch of ``unit`` of them: spread over all, or the first where the batch is not ``fixed`` but
-    holds clips. Fewer are repeated, one after the other, so that the halves of the batch share none or one."""
+    """Indices of the samples of a single batch of size ``unit``.
+
+    With a ``fixed`` batch they are spread evenly over all samples. Otherwise the batch holds clips and has the first
+    samples. If there are fewer, each is repeated next to itself, so that the halves of the batch share at most one.
+    """
     return np.arange(unit) * (count if fixed else min(count, unit)) // unit
 
 
 def _part(count: int, share: int) -> int:
-    """One of ``share`` of the samples, or half where they are very few; an even number, since mirror images stand next
-    to their images."""
+    """One sample in ``share``, or half of them where they are very few.
+
+    The part is made even if it is above 1, since mirror images are next to their images.
+    """
     part = count // share
     return part - part % 2 if part > 1 else max(1, count // 2)
 
 
 def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
-    """Samples of which batches are multiples: the batch where it is fixed; else as at all sizes at which the model was
-    seen to run, if they are several, for instance 8 where it takes clips of 8 frames."""
+    """The number of which batch sizes must be multiples.
+
+    It is the batch size where that is fixed. Otherwise it is the greatest common divisor of the batch sizes at which
+    the model was observed to run, for instance 8 for clips of 8 frames.
+    """
     name = next((n for n in feeds if has_rows(feeds[n])), None)
     if graph.info.rigid or name is None:
         return 1
@@ -241,7 +252,7 @@ def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
 
 
 def _fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
-    """Samples that must go through together; None where their number is free."""
+    """The fixed batch size; None if it is dynamic."""
     if graph.info.rigid:
         return 1
     dynamic, feeds = graph.info.dynamic, samples.feeds
@@ -249,7 +260,7 @@ def _fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
 
 
 def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
-    """``graph`` with the shapes that one of the samples has, or as many as its fixed batch holds."""
+    """``graph`` with the shapes for one sample, or for as many as a batch must hold."""
     if not samples.count:
         return graph
     rows = np.arange(samples_together(graph, samples.feeds)) % samples.count
@@ -260,23 +271,25 @@ def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
 def _enlarged(
     typing: Typing, samples: CalibrationSamples, affordable: int
 ) -> tuple[CalibrationSamples, tuple[str, ...]]:
-    """With as many samples as the layers have use for, if there are more and they can be afforded; and a note of it.
-    ``typing``: with shapes as they are on samples."""
+    """Request more samples until every layer is determined or ``affordable`` samples are reached. Returns a note too.
+
+    ``typing``: with the shapes of samples.
+    """
     count, notes = samples.count, tuple[str, ...]()
-    for further in samples.further:
+    for request in samples.more_samples:
         if 2 * samples.count > affordable or covers_features(typing, samples.count):
             break
-        feeds, what = further()
+        feeds, what = request()
         larger = replace(samples, feeds=feeds)
         if larger.count > samples.count:
             samples = larger
             notes = (
                 f"{what}: {count} show some layer fewer places than it has inputs (--calib-samples {count}: no more)",
             )
-    return replace(samples, further=()), notes
+    return replace(samples, more_samples=()), notes
 
 
 def _worth(graph: Graph, tuning: Tuning) -> int:
-    """Samples that are worth their time, where nobody gave them. ``graph``: with shapes as they are on samples."""
+    """Largest number of made-up samples, by their run time. ``graph``: with the shapes of samples."""
     limits = tuning.reconstruction
     return max(limits.fewest_made_up, int(limits.made_up_multiply_adds / max(1, cost(graph).macs)))

@@ -1,1 +1,1 @@
-"""What is to be done to a model."""
+"""Settings and tunables of the passes."""

@@ -1,4 +1,4 @@
-"""What to do to a model, and which of its groups that means."""
+"""Defines the settings of a compression, and applies their expressions to channel groups."""
 
 from __future__ import annotations
 
@@ -17,17 +17,16 @@ from passes.shapes.inference import Assignment
 
 @dataclass(frozen=True)
 class CompressSettings:
-    """What to do.
+    """Settings of one compression.
 
-    ``keep``: share of channels every group keeps, or ``target``: how much of the cost is to be left; ``allocation``:
-    uniform, or auto, which spreads what that leaves over the groups; ``blocks``: of channels that widths are to be
-    multiples of; ``lossless``: remove only what costs nothing; ``keep_layers``: (regular expression, share) pairs, the
-    first whose expression is found in the name of one of a group's producers wins; ``exclude``: expressions for groups
-    to leave whole; ``exclude_inputs``: for layers whose inputs are to stay; ``coupled``: whether groups that tie
-    several layers shrink; ``method``: reconstruct, merge or prune; ``select``: a criterion of
-    `passes.planning.criteria`;
-    ``draft``: whether the result is only to have the right shapes, so that layers need not be solved; ``assignments``:
-    concrete shapes of the inputs at which the model runs.
+    ``keep``: share of channels that every group keeps; ``target``: the cost to reach, instead of ``keep``;
+    ``allocation``: uniform, or auto, which spreads the same cost over the groups by their losses; ``blocks``: of which
+    widths are multiples; ``lossless``: remove only redundant channels; ``method``: reconstruct, merge or prune;
+    ``select``: auto or a criterion of `passes.planning.criteria`; ``coupled``: whether groups that tie several layers
+    may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``exclude``: regular
+    expressions for groups to leave whole; ``exclude_inputs``: for layers whose input channels stay; ``keep_layers``:
+    (regular expression, share) pairs, of which the first that is found in the name of one of a group's producers
+    applies; ``assignments``: concrete shapes of the inputs at which the model runs.
     """
 
     keep: float = 1.0
@@ -47,7 +46,12 @@ class CompressSettings:
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, Reason]:
-    """Groups to leave whole, with the reason."""
+    """Name of each group to leave whole -> reason.
+
+    Raises
+    ------
+    PassError: an expression matches no layer, or is not a regular expression.
+    """
     found: dict[str, Reason] = {}
     for expression in settings.exclude:
         matches = [g for g in groups if _matches(expression, g.producers)]
@@ -68,7 +72,12 @@ def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> di
 
 
 def own_ratios(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, float]:
-    """Group name -> the share that ``keep_layers`` give it."""
+    """Group name -> the share that ``keep_layers`` give it.
+
+    Raises
+    ------
+    PassError: an expression matches no layer, or is not a regular expression.
+    """
     ratios: dict[str, float] = {}
     for expression, ratio in settings.keep_layers:
         matches = [g for g in groups if _matches(expression, g.producers)]

@@ -1,4 +1,4 @@
-"""When a removed channel is merged into a kept one."""
+"""Defines the settings of Neuron Merging."""
 
 from __future__ import annotations
 

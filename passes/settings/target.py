@@ -1,4 +1,4 @@
-"""A limit on what a model costs."""
+"""Defines the target for the cost of a model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ NEAR = 0.01
 
 @dataclass(frozen=True)
 class Target:
-    """``kind``: macs or params; ``ratio``: the share of the model's that is to be left, above 0 and at most 1;
-    ``near``: relative deviation within which it is met."""
+    """``kind``: macs or params; ``ratio``: share of the model's cost to keep, above 0 and at most 1; ``near``: relative
+    deviation within which the target is met."""
 
     kind: str
     ratio: float

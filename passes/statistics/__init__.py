@@ -1,1 +1,1 @@
-"""Samples run through a model segment by segment: moments of what layers read, within a memory budget."""
+"""Runs calibration samples through a model in segments and collects moments of layer inputs within a memory budget."""

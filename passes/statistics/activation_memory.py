@@ -1,7 +1,7 @@
-"""What a model's tensors take in memory, on samples at their own sizes.
+"""Estimates the memory that a model's activations take for samples of a given size.
 
-Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are small ones; samples may be many times
-as large. So one sample goes through a copy of the model that gives the shape of every tensor and nothing else.
+Where sizes are dynamic, the concrete shapes of a `passes.graph.model.Graph` are small. Samples may be many times as
+large. One sample therefore runs through a copy of the model that outputs only the shape of every tensor.
 """
 
 from __future__ import annotations
@@ -22,16 +22,19 @@ from passes.shapes.inference import Shape
 from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
 
 WIDTH = 4
-"""Bytes that an element is taken for."""
+"""Bytes that each element is counted as."""
 HEADS = {"Attention": "q_num_heads", "MultiHeadAttention": "num_heads"}
-"""Ops that are attention in one node -> the attribute that tells how many heads queries of three axes have."""
+"""Fused attention ops -> the attribute with the number of heads of a query that has three axes."""
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes of one sample. ``live``: most that the tensors take that a node reads and makes, with those that later ones
-    read; ``held``: the same without what no later one reads; ``widest``: most that a node reads and makes; ``given``:
-    the inputs; ``outputs``: what the model gives."""
+    """Bytes of one sample.
+
+    ``live``: peak over the nodes: the node's inputs and outputs, and all tensors that later nodes read; ``held``: the
+    same without tensors that no later node reads; ``widest``: largest sum of the inputs and outputs of one node;
+    ``given``: the model's inputs; ``outputs``: the model's outputs.
+    """
 
     live: float
     held: float
@@ -41,11 +44,11 @@ class Activations:
 
 
 def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: float) -> Graph:
-    """``graph`` with shapes as they are on ``feed``, for counting only: values computed from shapes stay
-    those of the graph.
+    """``graph`` with the shapes that its tensors have on ``feed``. For counting only: values computed from shapes are
+    unchanged.
 
-    Where the model does not run so, or would take more than ``most`` bytes by the shapes that are known, they are those
-    of the graph, as many times larger as the feed is.
+    Shapes are scaled from those of the graph, by the size of the feed, where the model does not run on the feed, or
+    where the run would take more than ``most`` bytes by that estimate.
     """
     estimated = _scaled(graph, feed)
     if activations(estimated).live * samples_held(estimated) > most:
@@ -61,14 +64,14 @@ def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: f
 
 
 def activations(graph: Graph) -> Activations:
-    """What a sample takes at the concrete shapes of ``graph``."""
+    """Bytes of one sample at the concrete shapes of ``graph``."""
     nodes, shapes = _with_scores([(n.op, n.inputs, n.outputs, n.attrs) for n in graph.nodes], graph.info.shapes)
     return _activations(nodes, shapes, graph.constants, graph.inputs, graph.outputs, samples_held(graph))
 
 
 def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) -> Activations | None:
-    """What a sample like that of ``feed`` takes in ``model``; nothing where it does not run. What stands inside local
-    functions and the bodies of control flow is not seen."""
+    """Bytes of one sample like ``feed`` in ``model``. None where the model does not run on it. Tensors inside local
+    functions and control-flow bodies are not counted."""
     constants = {t.name for t in model.graph.initializer}
     for node in model.graph.node:
         if all(not n or n in constants for n in node.input):
@@ -92,7 +95,7 @@ def weight_bytes(graph: Graph) -> int:
 
 
 def _scaled(graph: Graph, feed: Mapping[str, Array]) -> Graph:
-    """With every tensor as many times larger as the input that grows most, along its first axis."""
+    """``graph`` with the first axis of every computed tensor scaled by the largest growth of any input."""
     known = graph.info.shapes
     pairs = [(a.size, math.prod(known[n])) for n, a in feed.items() if n in known]
     factor = max((size / max(1, stand_in) for size, stand_in in pairs), default=1.0)
@@ -112,14 +115,17 @@ def _shapes(feed: Mapping[str, Array]) -> dict[str, Shape]:
 
 
 Nodes = Sequence[tuple[Sequence[str], Sequence[str]]]
-"""Inputs and outputs of each."""
+"""Inputs and outputs of each node."""
 
 
 def _with_scores(
     nodes: Sequence[tuple[str, Sequence[str], Sequence[str], Mapping[str, Any]]], shapes: Mapping[str, Shape]
 ) -> tuple[Nodes, dict[str, Shape]]:
-    """Inputs and outputs of nodes, given with their op types and attributes; the scores of each query for each key,
-    which an attention in one node holds within itself, are an output that nobody reads."""
+    """Inputs and outputs of nodes, which are given with op types and attributes, and the shapes.
+
+    A fused attention node holds the scores of each query for each key internally. They are added as an output that no
+    node reads.
+    """
     found, inner = [], {}
     for index, (op, inputs, outputs, attributes) in enumerate(nodes):
         query, key = (shapes.get(name, ()) for name in (*inputs[:2], "", "")[:2])
@@ -147,7 +153,7 @@ def _activations(
 
 
 def _live(nodes: Nodes, sizes: Mapping[str, int]) -> Iterator[tuple[int, int]]:
-    """Bytes of the tensors that a node or a later one reads or makes; without what no later one reads."""
+    """For each node, bytes of the tensors alive while it runs, and of those that later nodes still read."""
     last = {name: index for index, (read, _) in enumerate(nodes) for name in read}
     ends: dict[int, int] = {}
     now = 0

@@ -1,11 +1,12 @@
-"""What BatchNormalization remembers of the training data, put to use on samples that are not like it.
+"""Recalibrates BatchNormalization to samples that differ from the training data.
 
-Each norm recorded the mean and variance of its input over the training data. While synthetic samples go through, every
-norm standardises by *their* mean and variance instead: its output then has the mean and spread that the data had,
-whatever the samples (the same statistics that data-free distillation matches: Yin et al., DeepInversion, CVPR 2020).
+Each norm recorded the mean and variance of its input over the training data. On synthetic samples every norm
+standardises by the mean and variance of *these samples* instead. Its output then has the mean and variance that it had
+on the training data, whatever the samples are. Data-free distillation matches the same statistics (Yin et al.,
+DeepInversion, CVPR 2020).
 
-`restandardised` gives the folded weights of that network. They differ from the model's own by an affine map of each
-output channel, which `transfer` undoes.
+`restandardised` returns the folded weights of that network. They differ from the model's own weights by an affine map
+of each output channel. `transfer` inverts this map.
 """
 
 from __future__ import annotations
@@ -28,24 +29,24 @@ from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
 
 SAMPLES = 2
-"""Samples below which a batch has no statistics."""
+"""Fewest samples from which batch statistics are computed."""
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-"""Types that norms compute in besides float32."""
+"""Types other than float32 that norms compute in."""
 HALF_MOST = float(np.finfo(np.float16).max)
-"""The largest number in float16, which a variance of numbers in it may well exceed."""
+"""The largest float16 number. The variance of float16 numbers may exceed it."""
 
 
 def restandardised(
     before: Graph, typing: Typing, feeds: Sequence[Mapping[str, Array]], engine: Engine, most: int = 256
 ) -> Typing | None:
-    """``typing`` with the weights of the network that standardises by the samples; nothing where there is no norm.
+    """``typing`` with the weights of the network that standardises by the samples. None where the model has no norm.
 
-    ``before`` is the model with its BatchNormalization, ``typing`` that of the folded one; ``most``: samples that go
-    through together.
+    ``before``: the model with its BatchNormalization; ``typing``: of the folded model; ``most``: the largest number of
+    samples in one batch.
 
     Raises
     ------
-    RunError: the norms cannot standardise by the samples, for the reason that it tells.
+    RunError: the norms cannot standardise by the samples; the message gives the reason.
     """
     norms = [n for n in before.nodes if n.op == "BatchNormalization" and not n.attrs.get("training_mode", 0)]
     norms = [n for n in norms if all(name in before.initializers for name in n.inputs[3:5])]
@@ -78,7 +79,7 @@ def restandardised(
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
     _free_batch(model)
-    found = engine(model)(joined)  # may fail at a Reshape that names the batch, for one
+    found = engine(model)(joined)  # may fail, for example at a Reshape with a fixed batch
     arrays: dict[str, Array] = {}
     for node in norms:
         for name, what in zip(node.inputs[3:5], ("mean", "variance"), strict=True):
@@ -94,7 +95,7 @@ def restandardised(
 
 
 def samples_in(feed: Mapping[str, Array]) -> int:
-    """Samples of a batch."""
+    """Number of samples in a batch."""
     return next((len(a) for a in feed.values() if has_rows(a)), 1)
 
 
@@ -106,24 +107,24 @@ def _free_batch(model: onnx.ModelProto) -> None:
 
 
 def _casts(graph: Graph) -> bool:
-    """Whether numbers may be of other types than float32: a norm's input of another than its parameters, even."""
+    """Whether types other than float32 occur. A norm's input may even have another type than its parameters."""
     return any(t.data_type in OTHERS for t in graph.initializers.values())
 
 
 @dataclass(frozen=True)
 class _WorkingTypes:
-    """A norm whose scale is of type ``scale`` computes with at least float32, whatever it reads and gives."""
+    """Types of a norm whose scale has type ``scale``. It computes in float32 or wider, whatever its input type."""
 
     scale: int
     opset: int
 
     @property
     def wide(self) -> int:
-        """The type that it computes in: squares of float16 overflow, and sums of them lose what is small."""
+        """The type of the computation. Squares overflow in float16, and sums of squares lose small terms."""
         return onnx.TensorProto.DOUBLE if self.scale == onnx.TensorProto.DOUBLE else onnx.TensorProto.FLOAT
 
     def back(self, source: str, like: str, target: str) -> onnx.NodeProto:
-        """``source`` in the type of ``like``, the norm's input: before opset 15 that of its parameters."""
+        """``source`` cast to the type of the norm's input ``like``; before opset 15, to that of its parameters."""
         if self.opset >= 15:
             return helper.make_node("CastLike", [source, like], [target])
         return helper.make_node("Cast", [source], [target], to=self.scale)
@@ -132,9 +133,9 @@ class _WorkingTypes:
 def _standardising(
     node: onnx.NodeProto, rank: int, opset: int, own: Shape, types: _WorkingTypes | None
 ) -> list[onnx.NodeProto]:
-    """The norm as arithmetic on its batch; its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
+    """The norm written as arithmetic on its batch. Its statistics are `OUTPUT.mean` and `OUTPUT.variance`.
 
-    ``own``: shape of its parameters: (C,), or with spatial=0 also the axes behind; ``types``: none if all is float32.
+    ``own``: shape of its parameters: (C,), with spatial=0 also the spatial axes; ``types``: None if all is float32.
     """
     x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
     if types is not None:
@@ -152,7 +153,7 @@ def _standardising(
 
 
 def _arithmetic(node: onnx.NodeProto, stem: str, rank: int, opset: int, own: Shape, elem: int) -> list[onnx.NodeProto]:
-    """`_standardising` in one type ``elem``; names of what is made on the way begin with ``stem``."""
+    """`_standardising` in one type ``elem``. Names of intermediate tensors begin with ``stem``."""
     x, scale, bias, out = node.input[0], node.input[1], node.input[2], node.output[0]
     epsilon = next((a.f for a in node.attribute if a.name == "epsilon"), 1e-5)
     axes = [d for d in range(rank) if not 1 <= d <= len(own)]
@@ -212,7 +213,7 @@ def _arithmetic(node: onnx.NodeProto, stem: str, rank: int, opset: int, own: Sha
 
 
 def transfer(solution: Solution, source: Typing, target: Typing) -> Solution:
-    """A solution for the weights of ``source`` as one for those of ``target``, an affine map of them.
+    """Map a solution for the weights of ``source`` to one for those of ``target``, an affine map of them.
 
     With W_t = r W_s on each output channel, new weights become r W', a new bias b' becomes r b' + (b_t - r b_s).
     """

@@ -1,4 +1,4 @@
-"""Small models written node by node."""
+"""Builds small ONNX models node by node."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ END = 2**31 - 1
 
 
 class Builder:
-    """Collects nodes and constants; tensors are known by the names that its methods return."""
+    """Collects nodes and constants. Its methods return the names of the tensors they create."""
 
     def __init__(self, opset: int = OPSET) -> None:
         self.opset = max(OPSET, opset)
@@ -24,27 +24,27 @@ class Builder:
         self.constants: list[onnx.TensorProto] = []
 
     def constant(self, value: Array) -> str:
-        """A constant."""
+        """Name of a new constant."""
         name = f"k{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def number(self, value: float) -> str:
-        """A float32."""
+        """Name of a float32 scalar."""
         return self.constant(np.array(value, np.float32))
 
     def ints(self, *values: int) -> str:
-        """A vector of int64."""
+        """Name of an int64 vector."""
         return self.constant(np.array(values, np.int64))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """The first output of a node."""
+        """Add a node; returns its first output."""
         name = f"t{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
     def copy(self, node: onnx.NodeProto, names: Mapping[str, str]) -> str:
-        """The first output of a node like ``node``, whose inputs go by other names here."""
+        """Add a copy of ``node``; returns its first output. ``names``: input of ``node`` -> name in this model."""
         new = onnx.NodeProto()
         new.CopyFrom(node)
         new.name = ""  # there may be several copies
@@ -60,7 +60,7 @@ class Builder:
         return self.op("ReduceMean", source, axes=list(axes), keepdims=keepdims)
 
     def sum(self, source: str, *axes: int) -> str:
-        """Sums over axes, which go."""
+        """Sums over axes, which are removed."""
         return self.op("ReduceSum", source, self.ints(*axes), keepdims=0)
 
     def total(self, source: str) -> str:
@@ -68,7 +68,7 @@ class Builder:
         return self.op("ReduceSum", source, keepdims=0)
 
     def model(self, inputs: Mapping[str, Array], outputs: Mapping[str, str], name: str) -> onnx.ModelProto:
-        """The model, called ``name``; ``inputs``: examples by name, ``outputs``: name outside -> name here."""
+        """The model, called ``name``. ``inputs``: name -> example array; ``outputs``: output name -> tensor name."""
         named = [helper.make_node("Identity", [source], [given]) for given, source in outputs.items()]
         ends = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), [None] * a.ndim)

@@ -1,4 +1,4 @@
-"""What a layer reads at once, as the columns of a matrix, written into a model."""
+"""Writes im2col into a model: the input patches of a layer as columns of a matrix."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from passes.statistics.linear_layers import LinearLayer, geometry, output_paddin
 
 @dataclass(frozen=True)
 class Window:
-    """What of its input a layer reads at once: ``channels`` K in each of its ``groups``; the taps of a convolution,
-    ``stride`` places apart being looked at of all that there are."""
+    """How patches are taken: ``channels`` K in each of the layer's ``groups``; every ``stride``-th place is used."""
 
     groups: int
     channels: int
@@ -31,7 +30,7 @@ def _places(build: Builder, source: str, window: Window, width: int) -> str:
 
 
 def _rows(build: Builder, window: Window, source: str, width: int) -> str:
-    """(N, ..., C) -> (1, C, M): the same where each place is a row."""
+    """(N, ..., C) -> (1, C, M): the same for tensors with channels last."""
     rows = build.op("Reshape", source, build.ints(-1, width))
     if window.stride > 1:
         rows = build.op("Slice", rows, build.ints(0), build.ints(END), build.ints(0), build.ints(window.stride))
@@ -39,13 +38,13 @@ def _rows(build: Builder, window: Window, source: str, width: int) -> str:
 
 
 def patches(build: Builder, layer: LinearLayer, window: Window, source: str, kernel: Sequence[int]) -> str:
-    """Patches (g, D, M) of what the layer reads, ``source``; D runs over (tap, channel)."""
+    """Patches (g, D, M) of the layer's input ``source``. D runs over (tap, channel)."""
     found = taps(build, layer, window, source, kernel)
     return found[0] if len(found) == 1 else build.op("Concat", *found, axis=1)
 
 
 def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel: Sequence[int]) -> list[str]:
-    """What each tap of a convolution sees of ``source``, each (g, K, M); other layers have one tap."""
+    """The part of ``source`` that each tap of a convolution reads, each (g, K, M). Other layers have one tap."""
     if not layer.convolves:
         return [_rows(build, window, source, window.channels)]
     rank = len(kernel)
@@ -53,7 +52,7 @@ def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel
     if layer.transposed:
         source = _spread(build, layer, source, window.channels, kernel)
         pads, strides = _around(layer, kernel), [1] * rank
-    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places are one row then
+    source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places become one row
     if any(pads):
         source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
     axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
@@ -68,8 +67,10 @@ def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel
 
 
 def _spread(build: Builder, layer: LinearLayer, source: str, channels: int, kernel: Sequence[int]) -> str:
-    """Zeros between the places, as many as a transposed convolution's strides skip: it then is a convolution with its
-    kernel reversed, place by place."""
+    """Insert zeros between places, as the strides of a transposed convolution require.
+
+    The layer is then an ordinary convolution of stride 1 with its kernel reversed.
+    """
     strides, _, _ = geometry(layer.node, len(kernel))
     if all(s == 1 for s in strides):
         return source
@@ -78,7 +79,7 @@ def _spread(build: Builder, layer: LinearLayer, source: str, channels: int, kern
 
 
 def _around(layer: LinearLayer, kernel: Sequence[int]) -> list[int]:
-    """Pads of that convolution; negative where places are cut off."""
+    """Pads of that convolution. Negative values crop."""
     rank = len(kernel)
     _, pads, dilations = geometry(layer.node, rank)
     reach = [d * (n - 1) for n, d in zip(kernel, dilations, strict=True)]
@@ -88,7 +89,7 @@ def _around(layer: LinearLayer, kernel: Sequence[int]) -> list[int]:
 
 
 def columns(build: Builder, layer: LinearLayer, window: Window, source: str, outputs: int) -> str:
-    """``source``, of the layer's outputs' shape, as (g, O, M)."""
+    """``source``, which has the shape of the layer's output, as (g, O, M)."""
     if layer.convolves:
         lines = build.op("Transpose", build.op("Reshape", source, build.ints(0, 0, -1)), perm=[1, 0, 2])
         return _places(build, lines, window, outputs // window.groups)

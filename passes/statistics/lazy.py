@@ -1,4 +1,4 @@
-"""Items that are made when they are asked for, and again each time: all of them at once would take too much memory."""
+"""A sequence whose items are computed at each access, where holding all of them would take too much memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Lazy(Sequence[T]):
-    """One item for each of ``makers``."""
+    """One item for each function in ``makers``, which is called at each access."""
 
     def __init__(self, makers: Sequence[Callable[[], T]]) -> None:
         self._makers = makers

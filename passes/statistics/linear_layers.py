@@ -1,4 +1,4 @@
-"""The layers that can be solved for: their weights, what they read, what their output is to come close to."""
+"""Finds the linear layers whose weights can be solved for: convolutions and matrix products with constant weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from passes.graph.model import Graph, Node
 
 @dataclass(frozen=True, eq=False)
 class LinearLayer:
-    """Y = W X + b. ``weight``: an initializer that nobody else reads; ``shift``: (node, input) that adds b, if any can.
+    """Y = W X + b.
 
-    ``output`` is Y with b; ``sum``: the Add that joins it with ``others``, what else is added there.
+    ``weight``: an initializer that no other node reads; ``shift``: (node, input index) that adds b, None if there is no
+    such input; ``output``: Y including b; ``sum``: output of the Add or Sum that reads Y, None if there is none;
+    ``others``: its other operands.
     """
 
     node: Node
@@ -26,22 +28,22 @@ class LinearLayer:
 
     @property
     def data(self) -> str:
-        """The tensor that it reads."""
+        """The input tensor."""
         return self.node.inputs[0]
 
     @property
     def convolves(self) -> bool:
-        """Whether it slides over places."""
+        """Whether the layer is a convolution."""
         return self._form.convolves
 
     @property
     def transposed(self) -> bool:
-        """Whether each input place is spread over outputs: its weights are (I, O, taps...)."""
+        """Whether it is a transposed convolution, with weights (I, O, taps...)."""
         return self.node.op == "ConvTranspose"
 
     @property
     def axis(self) -> int:
-        """Axis of ``data`` that the layer sums over, and of ``output`` that it makes."""
+        """The channel axis of ``data`` and of ``output``."""
         return 1 if self.convolves else -1
 
     @property
@@ -70,7 +72,7 @@ def geometry(node: Node, rank: int) -> tuple[list[int], list[int], list[int]]:
 
 
 def output_padding(node: Node, rank: int) -> list[int]:
-    """Places that a transposed convolution adds at the ends of its output."""
+    """Places that a transposed convolution adds at the end of each output axis."""
     return list(node.attrs.get("output_padding", ())) or [0] * rank
 
 
@@ -94,7 +96,7 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
     if not plain or graph.array(node.inputs[1]).dtype.kind != "f":
         return None
     if node.op == "Conv" and (shape[1] == 1 or node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID")):
-        return None  # a filter for each channel sums over none
+        return None  # a depthwise convolution does not sum over channels
     if node.op == "ConvTranspose" and not _plainly_transposed(node, len(shape) - 2):
         return None
     shift: tuple[Node, int] | None = (node, 2)
@@ -105,13 +107,13 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
     elif len(node.inputs) > 2 and node.inputs[2]:
         bias = graph.shape(node.inputs[2]) or ()
         if not graph.knows(node.inputs[2]) or (node.op == "Gemm" and len(bias) > 1 and bias[0] > 1):
-            return None  # it comes from the data or from callers, or is another for each sample
+            return None  # computed from data, given by a caller, or different for each sample
     joined, others = _joined(graph, output)
     return LinearLayer(node, node.inputs[1], shift, output, joined, others)
 
 
 def _plainly_transposed(node: Node, rank: int) -> bool:
-    """Whether its attributes alone say what it gives, and no output place is beyond the reach of all weights."""
+    """Whether attributes alone determine the output shape, and every output place depends on some weight."""
     automatic = "output_shape" in node.attrs or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
     strides, extra = geometry(node, rank)[0], output_padding(node, rank)
     return (
@@ -122,7 +124,7 @@ def _plainly_transposed(node: Node, rank: int) -> bool:
 
 
 def _added_constant(graph: Graph, name: str) -> tuple[Node, int] | None:
-    """The node behind a MatMul that adds a bias, and which of its inputs that is."""
+    """The Add after a MatMul that adds a bias, and the index of the bias among its inputs."""
     users = graph.users[name]
     if len(users) != 1 or users[0][0].op != "Add" or name in graph.outputs or name in graph.captured:
         return None
@@ -135,7 +137,7 @@ def _added_constant(graph: Graph, name: str) -> tuple[Node, int] | None:
 
 
 def _joined(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:
-    """The sum that nobody but one Add makes of ``name``, and its other operands of the same shape."""
+    """Output of the Add or Sum that alone reads ``name``, and its other operands, which have the same shape."""
     users = graph.users[name]
     if len(users) != 1 or users[0][0].op not in ("Add", "Sum") or name in graph.outputs or name in graph.captured:
         return None, ()

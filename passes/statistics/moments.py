@@ -1,6 +1,6 @@
-"""Second moments of what a layer reads and of what it is to give, computed by the runtime itself.
+"""Computes second moments of a layer's inputs and targets in the runtime.
 
-Model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1      (M places of a batch of samples)
+The model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, P 1   (M places of a batch of samples)
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from passes.statistics.linear_layers import LinearLayer
 MOMENTS = "moments"
 """Name of the models that are built here."""
 Batch = tuple[Array, Array]
-"""What a layer reads, and what it is to give."""
+"""Inputs of a layer, and its targets."""
 
 
 def _set_up(
     layer: LinearLayer, window: Window, weight: Array, batch: Batch
 ) -> tuple[Builder, dict[str, Array], str, str]:
-    """A builder with patches and targets in it, what a batch feeds it, and their names."""
+    """A builder with patches and targets, the inputs for one batch, and the names of patches and targets."""
     build = Builder()
     inputs = {"x": batch[0], "y": batch[1].astype(np.float32, copy=False)}
     p = patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
@@ -40,7 +40,7 @@ def _set_up(
 def gram_strips(
     build: Builder, p: str, features: int, name: str, tuning: StatisticsTuning = TUNING.statistics
 ) -> dict[str, str]:
-    """P P^T of ``p`` (g, D, M) as outputs for `joined_gram`: strips of rows, each from its diagonal on."""
+    """P P^T of ``p`` (g, D, M) as outputs for `joined_gram`: strips of rows, each starting at the diagonal."""
     cuts = _cuts(features, tuning)
     strips: dict[str, str] = {}
     for i, (start, end) in enumerate(zip(cuts, cuts[1:], strict=False)):
@@ -53,7 +53,7 @@ def gram_strips(
 def joined_gram(
     found: Mapping[str, Array], features: int, name: str, tuning: StatisticsTuning = TUNING.statistics
 ) -> Array:
-    """P P^T (g, D, D) from what a model with `gram_strips` of the same ``tuning`` has given."""
+    """P P^T (g, D, D) from the outputs of a model with `gram_strips` of the same ``tuning``."""
     cuts = _cuts(features, tuning)
     product = np.empty((len(found[f"{name}.0"]), features, features))
     for i, start in enumerate(cuts[:-1]):
@@ -64,14 +64,14 @@ def joined_gram(
 
 
 def _cuts(features: int, tuning: StatisticsTuning) -> list[int]:
-    """Where P P^T is cut into strips, if it is large."""
+    """Row indices at which a large P P^T is cut into strips."""
     strips = tuning.gram_strips if features >= tuning.strip_features else 1
     return [features * i // strips for i in range(strips + 1)]
 
 
 def halves_of(batches: Sequence[Batch]) -> list[int]:
-    """The half, 0 or 1, that each batch of samples belongs to. Samples next to each other, which may be an image and
-    its mirror image, belong to the same one."""
+    """The half, 0 or 1, of each batch of samples. Adjacent samples may be an image and its mirror image, so they are in
+    the same half."""
     together = 2 if len(batches) >= 4 and len(batches[0][0]) % 2 else 1
     return [at // together % 2 for at in range(len(batches))]
 
@@ -79,7 +79,7 @@ def halves_of(batches: Sequence[Batch]) -> list[int]:
 def layer_rows(
     layer: LinearLayer, window: Window, weight: Array, batches: Sequence[Batch], engine: Engine
 ) -> list[list[SampleRows]]:
-    """Samples themselves, (batch, group): for fewer places than features."""
+    """Patches and targets themselves, (batch, group), for fewer places than features."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     run = engine(build.model(inputs, {"p": p, "y_out": y}, MOMENTS))
     found: list[list[SampleRows]] = []
@@ -118,15 +118,17 @@ def layer_moments(
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new
-    if not halves[1]:  # a single batch, whose samples do not stand on its first axis
+    if not halves[1]:  # a single batch whose samples are not on its first axis
         halves[1] = [Moments(0.0, 0 * m.p, 0 * m.y, 0 * m.pp, 0 * m.yp, 0 * m.yy) for m in halves[0]]
     return halves
 
 
 @dataclass
 class ChannelSums:
-    """Sums over places of channels: ``count`` places, ``first`` (C,), ``second`` (C, C); ``means`` (n, C): of
-    each sample."""
+    """Sums over places: ``count`` places, ``first`` moments (C,), ``second`` moments (C, C).
+
+    ``means`` (n, C): channel means of each of n samples.
+    """
 
     count: float
     first: Array
@@ -146,8 +148,8 @@ def channel_sums(
     samples: Sequence[int],
     engine: Engine,
 ) -> Iterator[ChannelSums]:
-    """For each batch, of channels that stand in ``occurrences`` (start, outer, inner) on an axis of a tensor;
-    ``samples``: how many a batch holds."""
+    """Sums for each batch over the channels at ``occurrences`` (start, outer, inner) of a tensor's axis ``axis``.
+    ``samples``: number of samples in each batch."""
     loaded: dict[int, Loaded] = {}
     for x, held in zip(batches, samples, strict=True):
         if held not in loaded:
@@ -161,10 +163,11 @@ def channel_sums(
 def _channel_model(
     axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int
 ) -> onnx.ModelProto:
-    """x -> moments of its channels over all places, and their means over the places of each sample."""
+    """x -> moments of channels over all places, and means over the places of each sample."""
     build = Builder()
     others = [d for d in range(x.ndim) if d != axis]
-    along = next((d for d in others if x.shape[d] == samples), None)  # alone, or with others, each sample's together
+    # the axis of the samples alone, or one that they share with others, where each sample's entries are contiguous
+    along = next((d for d in others if x.shape[d] == samples), None)
     along = next((d for d in others if x.shape[d] % samples == 0), None) if along is None else along
     order = [d for d in others if d != along]
     front = [axis, *order] if along is None else [axis, along, *order]
@@ -182,7 +185,7 @@ def _channel_model(
 
 
 def _channels(build: Builder, rows: str, occurrences: Sequence[tuple[int, int, int]], size: int) -> str:
-    """(axis, M) -> (C, places M): each channel wherever it occurs."""
+    """(axis, M) -> (C, places M): every occurrence of each channel."""
     parts: list[str] = []
     for start, outer, inner in occurrences:
         ends = build.ints(start), build.ints(start + outer * size * inner)

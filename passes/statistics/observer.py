@@ -1,4 +1,4 @@
-"""Samples run through a model once, to see what the channels of its groups are like where they are read."""
+"""Collects the mean and covariance of each group's channels, at every tensor that consumers read, in one run."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from passes.statistics.segmented_execution import SegmentedRun
 
 @dataclass(frozen=True)
 class Batches:
-    """How the samples of a flow are batched: ``samples`` in each batch; losses are measured on the first ``apart``
-    batches; ``distinct``: share of the samples that are no repetitions of others."""
+    """How the samples of a run are batched: number of ``samples`` in each batch; ``apart``: the number of first batches
+    on which losses are measured; ``distinct``: share of the samples that do not repeat others."""
 
     samples: Sequence[int]
     apart: int
@@ -37,7 +37,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class _DividedSums:
-    """``apart``: of the samples that losses are measured on; ``rest``: of the others, if there are any."""
+    """``apart``: sums over the samples that losses are measured on; ``rest``: over the others, None without any."""
 
     apart: ChannelSums
     rest: ChannelSums | None
@@ -56,8 +56,14 @@ def observe_channels(
     kept: Collection[str] = (),
     tuning: Tuning = TUNING,
 ) -> dict[str, ChannelStatistics]:
-    """Group name -> knowledge of each tensor that a layer reads its channels from, by one run over the samples: that of
-    ``flow``, in which tensors that are ``kept`` stay."""
+    """Group name -> statistics of each tensor that a layer reads its channels from, from one run over the samples.
+
+    ``flow``: the run; it keeps the tensors in ``kept``.
+
+    Raises
+    ------
+    RunError: a tensor is not finite on the samples, or a segment of the model does not run.
+    """
     wanted: dict[str, list[ChannelGroup]] = {}
     for group in groups:
         for step in group.steps:
@@ -79,7 +85,7 @@ def observe_channels(
 
 
 class _Observer:
-    """Looks at the tensors that a ``flow`` comes by."""
+    """Computes statistics of the tensors of a segmented run ``flow``."""
 
     def __init__(self, typing: Typing, flow: SegmentedRun, batches: Batches, engine: Engine, tuning: Tuning) -> None:
         self._typing, self._flow, self._batches, self._engine = typing, flow, batches, engine
@@ -87,8 +93,10 @@ class _Observer:
         self._ample = tuning.statistics.ample_samples
 
     def sums(self, group: ChannelGroup, tensor: str, arrays: Iterable[Array]) -> _DividedSums | None:
-        """Nothing where the channels stand on several axes, or in a way that slices do not reach. ``arrays``: the
-        tensor in each batch."""
+        """Sums over the tensor's channels. None where they are on several axes, or where slices cannot select them.
+
+        ``arrays``: the tensor in each batch.
+        """
         axis, places = self._places(group, tensor)
         if not places:
             return None
@@ -102,7 +110,7 @@ class _Observer:
         return None if first is None else _DividedSums(first, rest)
 
     def before(self, group: ChannelGroup, tensor: str) -> _DividedSums | None:
-        """Of the map whose averages a tensor holds, where these are too few to tell of all channels."""
+        """Sums over the feature map before a pooling, where the pooled ``tensor`` has too few places. Else None."""
         axis, places = self._places(group, tensor)
         source = map_before(self._typing.graph, tensor) if places else None
         shape = self._typing.graph.shape(tensor)
@@ -115,7 +123,7 @@ class _Observer:
         return None if arrays is None else self.sums(group, source, arrays)
 
     def seen(self, sums: _DividedSums, before: _DividedSums | None, tensor: str) -> TensorStatistics:
-        """What the sums say. ``before``: of the map whose averages the tensor holds."""
+        """Statistics from sums. ``before``: sums over the feature map before the pooling, None without one."""
         distinct = self._batches.distinct
         whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
         spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
@@ -131,7 +139,7 @@ class _Observer:
         return TensorStatistics(whole.mean, whole.believed(spread, factor), whole.independent, without)
 
     def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
-        """The axis of a tensor on which a group's channels stand, and where; nowhere if it is no such one."""
+        """The axis of a tensor that has the group's channels, and their occurrences; none if it is not one axis."""
         types = self._typing.axes[tensor]
         axes = [d for d, term in enumerate(types) if group.atom in terms.atoms(term)]
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
@@ -139,7 +147,7 @@ class _Observer:
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Mean (C,) and covariance (C, C) as samples have them, and how many ``independent`` ones they rest on."""
+    """Sample mean (C,) and covariance (C, C), and the effective number of ``independent`` samples."""
 
     mean: Array
     covariance: Array
@@ -154,19 +162,22 @@ class _Estimate:
         return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))
 
     def of_share(self, distinct: float) -> _Estimate:
-        """The same where only this share of the samples is no repetition."""
+        """The same estimate where only the share ``distinct`` of the samples does not repeat others."""
         return replace(self, independent=max(1.0, distinct * self.independent)) if distinct < 1 else self
 
     def believed(self, before: _Estimate | None, factor: float = 1.0) -> Array:
-        """The covariance that fresh samples are expected to have. ``before``: of the map that was averaged; ``factor``:
-        of the formula's share of what the covariance is shrunk toward."""
+        """Shrinkage estimate of the covariance on new samples.
+
+        ``before``: estimate for the feature map before the pooling, which is then the shrinkage target; ``factor``:
+        multiplies the shrinkage intensity of the formula.
+        """
         if before is None:
             return shrunk(self.covariance, self.independent, factor)
         return shrunk_toward(self.covariance, self.independent, before.believed(None), factor)
 
 
 def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:
-    """(start, outer, inner) of each place of ``atom`` on an axis; none where one of them is no such block."""
+    """(start, outer, inner) of each occurrence of ``atom`` on an axis. Empty if one of them has not this form."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return [(0, 1, 1)] if term is atom else []

@@ -1,4 +1,4 @@
-"""What a pooling averages: a reader behind it sees few places of channels of which the map before shows many."""
+"""Finds the feature map before an average pooling: it has many more places per channel than the pooled tensor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ REARRANGING = (Moves.SAME, Moves.RESHAPED)
 
 
 def map_before(graph: Graph, tensor: str) -> str | None:
-    """The tensor whose averages ``tensor`` holds; nothing where it holds none."""
+    """The feature map whose average pooling gives ``tensor``, reshapes aside. None if there is none."""
     node = graph.producer.get(tensor)
     while node is not None and facts_of(node.domain, node.op).moves in REARRANGING:
         node = graph.producer.get(node.inputs[0])

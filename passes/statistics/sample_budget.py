@@ -1,4 +1,4 @@
-"""How many samples fit into memory, and how many of them go through together."""
+"""Computes how many samples fit into memory, and the batch size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from passes.statistics.activation_memory import Activations
 
 @dataclass(frozen=True)
 class Together:
-    """A layer solved once more with the one before: bytes of a sample's ``target``; most samples that ``serve``; bytes
-    that one takes meanwhile."""
+    """Memory of the joint refinement of a layer with the one before: bytes of a sample's ``target``; ``serve``: the
+    largest number of samples it uses; ``working``: bytes of intermediate results of a sample."""
 
     target: float
     serve: float
@@ -21,12 +21,12 @@ class Together:
 
 @dataclass(frozen=True)
 class Moment:
-    """When a layer is solved for.
+    """Memory at the time when one layer is solved.
 
-    ``original``, ``drifted``: bytes of a sample that the original's flow holds, and that of the compressed model;
-    ``working``: bytes that a sample takes while its moments are computed; ``channels`` that the layer reads,
-    ``features`` whose products are taken, as often as it has ``groups``; ``unit``: where it is solved once more with
-    the one before.
+    ``original``, ``drifted``: bytes of a sample that the run of the original model holds, and the run of the compressed
+    model; ``working``: bytes of a sample while moments are computed; ``channels``: input channels of the layer;
+    ``features``: features whose products are taken, in each of ``groups`` groups; ``unit``: joint refinement with the
+    layer before, zeros without one.
     """
 
     original: float
@@ -38,14 +38,17 @@ class Moment:
     unit: Together = Together(0.0, 0.0, 0.0)
 
     def matrices(self, tuning: MemoryTuning) -> float:
-        """Bytes of the matrices that solving for it, or predicting channels, takes."""
+        """Bytes of the matrices for the regression, or for the prediction of channels, whichever is more."""
         return max(tuning.gram_bytes * self.groups * self.features**2, tuning.covariance_bytes * self.channels**2)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Of ``memory`` bytes, for a model with ``weights`` bytes and samples with ``each``; ``layers``: of the model;
-    ``most``: samples that may go through together, `MemoryTuning.batch` where nothing else is said."""
+    """A memory budget of ``memory`` bytes.
+
+    ``weights``: bytes of the model's weights; ``each``: activations of one sample; ``layers``: memory of each layer's
+    solution; ``most``: largest batch size, `MemoryTuning.batch` if None.
+    """
 
     memory: int
     weights: int
@@ -55,8 +58,8 @@ class Budget:
     tuning: MemoryTuning = TUNING.memory
 
     @property
-    def free(self) -> float:
-        """Bytes that the weights leave, and what is known of channels."""
+    def available(self) -> float:
+        """Bytes left after the weights and the channel statistics."""
         return max(0.0, self.memory - self._fixed)
 
     @property
@@ -66,12 +69,12 @@ class Budget:
 
     @property
     def working(self) -> float:
-        """Bytes that a sample takes while it is computed with."""
+        """Bytes of a sample in the batch that is being computed."""
         return max(1.0, self.each.live + self.tuning.working * self.each.widest)
 
     @property
     def held(self) -> float:
-        """Bytes that a sample takes from its run to the end, at most."""
+        """Largest number of bytes that a sample takes between its run and the end."""
         solved = max((layer.original + layer.drifted for layer in self._layers), default=0.0)
         measured = self.each.held + self.tuning.compared_outputs * self.each.outputs
         return max(1.0, solved, measured) + self._given
@@ -87,47 +90,47 @@ class Budget:
 
     @property
     def batch(self) -> int:
-        """Samples that go through together; an even number, so that a mirror image goes with its image."""
+        """Batch size. It is 1 or even, so that an image and its mirror image are in the same batch."""
         most = self.tuning.batch if self.most is None else self.most
-        size = max(1, min(most, int(self.tuning.working_share * self.free / self.working)))
+        size = max(1, min(most, int(self.tuning.working_share * self.available / self.working)))
         return size - size % 2 if size > 1 else 1
 
     @property
     def samples(self) -> int:
-        """Samples that fit; 0 if too few do."""
-        count = (self.free - self.batch * self.working) / self.held
+        """Number of samples that fit; 0 if fewer than `MemoryTuning.fewest_samples` fit."""
+        count = (self.available - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + self._given)
-            target, room = layer.unit.target, self.free - self._taken(layer)
-            # Few serve: of the others there are no targets.
+            target, room = layer.unit.target, self.available - self._taken(layer)
+            # The joint refinement uses few samples. Targets are held for these only.
             count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= self.tuning.fewest_samples else 0
 
     def _taken(self, layer: Moment) -> float:
-        """Bytes of a layer's matrices and of a batch; where these are too much, places are thinned out."""
+        """Bytes of a layer's matrices and of a batch. Where these do not fit, places are subsampled."""
         tuning = self.tuning
-        moments = min(self.piece, max(tuning.moment_bytes, self.batch * layer.working))
+        moments = min(self.moment_limit, max(tuning.moment_bytes, self.batch * layer.working))
         taken = layer.matrices(tuning) + max(moments, self.batch * layer.unit.working)
-        return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.free))
+        return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.available))
 
     @property
-    def piece(self) -> float:
-        """Bytes that the moments of a layer may take while they are computed."""
-        return self.tuning.moment_share * self.free
+    def moment_limit(self) -> float:
+        """Bytes that the computation of a layer's moments may take."""
+        return self.tuning.moment_share * self.available
 
     @property
     def normed(self) -> int:
-        """Samples that can go through the norms as arithmetic together."""
-        return int(self.free / max(1.0, self.tuning.normed * self.each.live + self._given))
+        """Batch size that fits while BatchNormalization is computed as separate arithmetic nodes."""
+        return int(self.available / max(1.0, self.tuning.normed * self.each.live + self._given))
 
     def kept(self, samples: int) -> float:
-        """Bytes for what is remembered of so many samples: then the original's flow holds nothing."""
+        """Bytes for recorded targets of so many samples. With these the run of the original model holds nothing."""
         held = max(layer.drifted for layer in self._layers) + self._given
-        left = self.free - self.batch * self.working - samples * held
-        return max(0.0, min(self.tuning.recorded_share * self.free, left))
+        left = self.available - self.batch * self.working - samples * held
+        return max(0.0, min(self.tuning.recorded_share * self.available, left))
 
     def needed(self, count: int = 1) -> int:
-        """Bytes of memory with which the fewest samples would fit, or as many as ``count``."""
+        """Bytes of memory with which ``count`` samples fit, or the fewest that are allowed if these are more."""
         count = max(1, count)
         low, high = 0, max(1, self.memory)
         while replace(self, memory=high).samples < count:

@@ -1,4 +1,4 @@
-"""More samples, where those at hand show less of a layer's inputs than there is to know."""
+"""Decides whether the samples determine the weights of every layer, or more samples are needed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from passes.graph.model import Array
 from passes.statistics.linear_layers import solvable_layers
 
 MoreSamples = Callable[[], tuple[Mapping[str, Array], str]]
-"""Twice as many samples as before, those at hand among them, and a word on where they come from; fewer if there are
-none."""
+"""Returns twice as many samples, the present ones among them, and the name of their source. It returns fewer if there
+are no more."""
 
 
 def covers_features(typing: Typing, count: int) -> bool:
-    """Whether every layer meets as many places as it has features, or more, on ``count`` samples.
+    """Whether ``count`` samples give every layer at least as many places as it has features.
 
-    With fewer it is solved without error on the samples, and not on others.
+    With fewer places the regression is underdetermined: it has no error on these samples, but it does on others.
     """
     graph = typing.graph
     for layer in solvable_layers(typing).values():

@@ -1,7 +1,7 @@
-"""A model run piece by piece over all samples, so that weights may change on the way and nothing is computed twice.
+"""Runs a model in segments over all samples, so that weights can change between segments and nothing runs twice.
 
-What lies before the next layer has been run, and what is still to be read of it is kept: the *live* tensors, a dict for
-each batch of samples. Two flows, the original's and the compressed model's, advance side by side.
+All nodes before the next layer have run. The tensors that later nodes still read are kept: the *live* tensors, one dict
+for each batch of samples. Two runs advance side by side: that of the original and that of the compressed model.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from passes.graph.nodes import node_reads
 from passes.interface.engine import Engine
 
 SEGMENT = "segment"
-"""Name of the pieces of a model."""
+"""Name of the graph of a segment."""
 Feeds = Sequence[Mapping[str, Array]]
 """Inputs of a model by name, for each batch of samples."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Tensors that a flow has come by: ``live`` for each batch, all of them at once."""
+    """Recorded tensors of a run: ``live`` has all of them for each batch."""
 
     live: Feeds
 
     def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
-        """It is there already."""
+        """Do nothing: all tensors have been recorded."""
 
 
 class SegmentedRun:
     """``model`` run up to node ``at`` (exclusive) on ``feeds``, one dict of inputs for each batch.
 
-    ``arrays``: initializers with other values; ``shifts``: (tensor, input) -> a constant that stands at that input of
-    the node which makes the tensor.
+    ``arrays``: initializers with new values; ``shifts``: (tensor, input index) -> a constant that replaces this input
+    of the node that produces the tensor.
     """
 
     def __init__(self, model: onnx.ModelProto, feeds: Feeds, engine: Engine) -> None:
@@ -54,11 +54,11 @@ class SegmentedRun:
         self.live: list[dict[str, Array]] = [dict(feed) for feed in feeds]
 
     def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
-        """Run until ``tensor`` is there; it, tensors that are ``wanted``, and what later nodes read stay."""
+        """Run until ``tensor`` is computed. Keep it, the tensors in ``wanted``, and inputs of later nodes."""
         self.advance(max(self.at, self._maker.get(tensor, -1) + 1), {tensor, *wanted})
 
     def glance(self, tensor: str) -> Iterator[Array] | None:
-        """``tensor`` in each batch, of which nothing stays; nothing where it lies behind."""
+        """``tensor`` in each batch, without keeping it. None if the run has passed and dropped it."""
         if tensor in self.live[0]:
             return (live[tensor] for live in self.live)
         end = self._maker.get(tensor, -1) + 1
@@ -68,23 +68,23 @@ class SegmentedRun:
         return (run(live)[tensor] for live in self.live)
 
     def record(self, tensors: Collection[str]) -> Recording:
-        """Run until all of ``tensors`` are there, those that earlier calls of `reach` wanted among them."""
+        """Run until all ``tensors`` are computed. They may include tensors that earlier calls of `reach` kept."""
         for tensor in sorted(tensors, key=lambda name: self._maker.get(name, -1)):
             self.reach(tensor, tensors)
         return Recording([{name: live[name] for name in tensors} for live in self.live])
 
     def before(self, tensor: str, wanted: Collection[str] = ()) -> None:
-        """Run up to the node that makes ``tensor``; tensors that are ``wanted`` stay too."""
+        """Run up to the node that produces ``tensor`` (exclusive). The tensors in ``wanted`` are kept too."""
         self.advance(max(self.at, self._maker[tensor]), wanted)
 
     def again(self, tensor: str, since: str) -> None:
-        """Make ``tensor`` again, with what has changed from the node on that makes ``since``."""
+        """Recompute ``tensor`` from the node on that produces ``since``, with the present weights."""
         run = self._engine(self._segment(self._maker[since], self._maker[tensor] + 1, [tensor]))
         for live in self.live:
             live[tensor] = run(live)[tensor]
 
     def onward(self, model: onnx.ModelProto, outputs: Sequence[str]) -> list[dict[str, Array]]:
-        """``outputs`` of another model, which differs from this one only from here on, for each batch."""
+        """``outputs``, for each batch, of another model that differs from this one only after node ``at``."""
         other = SegmentedRun(model, self.live, self._engine)
         made = [name for name in outputs if name not in self.live[0]]
         run = self._engine(other._segment(0, len(other._nodes), made, self.live[0].keys()))
@@ -96,7 +96,7 @@ class SegmentedRun:
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
         run = self._engine(self._segment(self.at, to, keep)) if keep else None
-        for live in self.live:  # one after the other: what all have left behind and what all have made is never there
+        for live in self.live:  # batch by batch: old and new tensors of all batches are never held together
             found = run(live) if run else {}
             for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:
                 del live[name]
@@ -104,7 +104,7 @@ class SegmentedRun:
         self.at = to
 
     def _segment(self, start: int, to: int, outputs: Sequence[str], given: Collection[str] = ()) -> onnx.ModelProto:
-        """Nodes ``start`` to ``to`` as far as ``outputs`` need them; what is ``given`` is not made again."""
+        """The nodes from ``start`` to ``to`` that ``outputs`` need. Tensors in ``given`` are inputs, not recomputed."""
         segment = onnx.ModelProto(ir_version=self._model.ir_version)
         segment.opset_import.extend(self._model.opset_import)
         graph = segment.graph

@@ -59,10 +59,10 @@ def study_of(name="chain", model=None):
     """(study, groups that may shrink, their losses) as method reconstruct finds them."""
     model = model or model_of(name)
     study = Compressor(model, samples=samples_for(model))
-    view = next(iter(study.variants))
+    variant = next(iter(study.variants))
     live = [g for g in study.analysis.groups if not g.frozen]
-    planner = study.planners.allocator(chosen(), view, group_scope(study.analysis, chosen())).planner
-    return study, live, Losses(planner, view, len(live))
+    planner = study.planners.allocator(chosen(), variant, group_scope(study.analysis, chosen())).planner
+    return study, live, Losses(planner, variant, len(live))
 
 
 @pytest.mark.parametrize("name", NETS)

@@ -16,15 +16,17 @@ from passes.surgery.apply_plan import unshrunk_twin
 
 
 def known(model, count=8):
-    """(view of random samples in two batches, groups that may shrink, planner that knows what the samples show)."""
+    """(variant of random samples in two batches, groups that may shrink, planner that knows what the samples show)."""
     found = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if not group.frozen]
-    view = WeightVariant(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
+    variant = WeightVariant(found.typing, [feeds(model, count // 2, seed) for seed in (1, 2)], engine)
     norms = found.folded.norms
     return (
-        view,
+        variant,
         live,
-        Planner(found.typing, PlanSettings("reconstruct", "auto", norms=norms, knowledge=view.knowledge(live))),
+        Planner(
+            found.typing, PlanSettings("reconstruct", "auto", norms=norms, statistics=variant.channel_statistics(live))
+        ),
     )
 
 
@@ -33,8 +35,8 @@ RUNS = {name for name in ARCHITECTURES if not name.startswith(("qdq-float8", "qd
 
 @pytest.mark.parametrize("name", sorted(RUNS))
 def test_what_one_group_loses_is_what_the_whole_model_loses_without_it(name):
-    view, live, planner = known(ARCHITECTURES[name].model)
-    sensitivity = Sensitivity(view, len(live))
+    variant, live, planner = known(ARCHITECTURES[name].model)
+    sensitivity = Sensitivity(variant, len(live))
     for group_name, losses in sensitivity.alone(planner, live).items():
         for width, loss in losses.items():
             whole = sensitivity.together(planner, live, {group_name: width})
@@ -49,45 +51,45 @@ SIZES = dict(a_w=(6, 12), b_w=(12, 8), y_w=(8, 5), z_w=(12, 3))
 
 
 def test_it_is_noise_over_signal_averaged_over_the_outputs():
-    view, live, planner = known(net(CHAIN, **SIZES))
+    variant, live, planner = known(net(CHAIN, **SIZES))
     plans = [planner.plan(group, {"a": 9, "b": 4}[group.name]) for group in live]
-    models = (view.typing.graph.model, unshrunk_twin(view.typing, plans))
-    exact, now = ([engine(m)(feed) for feed in view.feeds[: view.apart]] for m in models)
+    models = (variant.typing.graph.model, unshrunk_twin(variant.typing, plans))
+    exact, now = ([engine(m)(feed) for feed in variant.feeds[: variant.apart]] for m in models)
     wanted = []
     for name in ("y", "z"):
         whole, cut = (np.concatenate([f[name] for f in found]).astype(np.float64) for found in (exact, now))
         whole, cut = whole - whole.mean(0), cut - cut.mean(0)
         explained = np.corrcoef(whole.ravel(), cut.ravel())[0, 1] ** 2
         wanted.append(1 / explained - 1)
-    together = Sensitivity(view, 2).together(planner, live, {"a": 9, "b": 4})
+    together = Sensitivity(variant, 2).together(planner, live, {"a": 9, "b": 4})
     assert together == pytest.approx(np.mean(wanted), rel=1e-6) and together > 0
-    assert Sensitivity(view, 2).together(planner, live, {}) == 0
+    assert Sensitivity(variant, 2).together(planner, live, {}) == 0
 
 
 def test_an_output_before_the_group_loses_nothing():
-    view, live, planner = known(net(CHAIN, **SIZES))
-    alone = Sensitivity(view, len(live)).alone(planner, live)
+    variant, live, planner = known(net(CHAIN, **SIZES))
+    alone = Sensitivity(variant, len(live)).alone(planner, live)
     assert set(alone["a"]) == {9, 6, 3, 2} and set(alone["b"]) == {6, 4, 2, 1}
     body = CHAIN.replace(", float[N,3] z", "").replace("z = Gemm(ar, z_w)", "")
-    view, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
-    without = Sensitivity(view, len(live)).alone(planner, live)["b"]
+    variant, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
+    without = Sensitivity(variant, len(live)).alone(planner, live)["b"]
     assert alone["b"] == pytest.approx({width: loss / 2 for width, loss in without.items()})
 
 
 def test_outputs_that_do_not_vary_do_not_count():
     """Whose share of nothing would be no number."""
-    view, live, planner = known(net(CHAIN, **{**SIZES, "z_w": np.zeros((12, 3), np.float32)}))
-    alone = Sensitivity(view, len(live)).alone(planner, live)
+    variant, live, planner = known(net(CHAIN, **{**SIZES, "z_w": np.zeros((12, 3), np.float32)}))
+    alone = Sensitivity(variant, len(live)).alone(planner, live)
     body = CHAIN.replace(", float[N,3] z", "").replace("z = Gemm(ar, z_w)", "")
-    view, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
-    assert alone["b"] == Sensitivity(view, len(live)).alone(planner, live)["b"]
+    variant, live, planner = known(net(body, **{n: s for n, s in SIZES.items() if n != "z_w"}))
+    assert alone["b"] == Sensitivity(variant, len(live)).alone(planner, live)["b"]
 
 
 def test_where_runs_are_dear_fewer_widths_and_samples_are_measured():
-    view, live, _ = known(net(CHAIN, **SIZES), count=256)
-    of = Sensitivity(view, len(live))
+    variant, live, _ = known(net(CHAIN, **SIZES), count=256)
+    of = Sensitivity(variant, len(live))
     assert of.shares == TUNING.sensitivity.shares and sum(len(f["x"]) for f in of._feeds) == 64
-    of = Sensitivity(view, len(live), SensitivityTuning(multiply_adds=1.0))
+    of = Sensitivity(variant, len(live), SensitivityTuning(multiply_adds=1.0))
     assert of.shares == (0.5,) and sum(len(f["x"]) for f in of._feeds) == 8
 
 
@@ -99,14 +101,14 @@ EARLY_SIZES = dict(a_w=(12, 6, 1, 1), early_w=(3, 12, 1, 1), b_w=(12, 12, 1, 1),
 
 
 def test_an_output_that_nothing_reads_is_not_made_again():
-    view, live, planner = known(net(EARLY, **EARLY_SIZES))
-    sensitivity = Sensitivity(view, len(live))
+    variant, live, planner = known(net(EARLY, **EARLY_SIZES))
+    sensitivity = Sensitivity(variant, len(live))
     found = sensitivity.alone(planner, live)
     assert found["c"][4] == pytest.approx(sensitivity.together(planner, live, {"c": 4}), rel=1e-6)
 
 
 def test_outputs_in_blocks_lose_the_same():
-    view, live, planner = known(net(EARLY, **EARLY_SIZES))
-    whole = Sensitivity(view, len(live)).together(planner, live, {"a": 5})
-    blocked = Sensitivity(view, len(live), SensitivityTuning(block=24))
+    variant, live, planner = known(net(EARLY, **EARLY_SIZES))
+    whole = Sensitivity(variant, len(live)).together(planner, live, {"a": 5})
+    blocked = Sensitivity(variant, len(live), SensitivityTuning(block=24))
     assert blocked.together(planner, live, {"a": 5}) == pytest.approx(whole, rel=1e-12)

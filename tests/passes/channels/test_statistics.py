@@ -23,35 +23,37 @@ ROWS = [(0, 1, 1)]
 
 
 def found(model, x, batch):
-    """(view, groups that may shrink, planner)."""
+    """(variant, groups that may shrink, planner)."""
     analysis = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in analysis.groups if not group.frozen]
-    view = WeightVariant(analysis.typing, [{"x": x[i : i + batch]} for i in range(0, len(x), batch)], engine)
-    settings = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, knowledge=view.knowledge(live))
-    return view, live, Planner(analysis.typing, settings)
+    variant = WeightVariant(analysis.typing, [{"x": x[i : i + batch]} for i in range(0, len(x), batch)], engine)
+    settings = PlanSettings(
+        "reconstruct", "auto", norms=analysis.folded.norms, statistics=variant.channel_statistics(live)
+    )
+    return variant, live, Planner(analysis.typing, settings)
 
 
 def images(count, seed=0):
     return np.random.default_rng(seed).standard_normal((count, 6, 4, 4)).astype(np.float32)
 
 
-def maps(view, x):
-    return np.maximum(np.einsum("oi,nihw->nohw", weights(view)[:, :, 0, 0], x), 0)
+def maps(variant, x):
+    return np.maximum(np.einsum("oi,nihw->nohw", weights(variant)[:, :, 0, 0], x), 0)
 
 
 def test_behind_a_pooling_a_sample_counts_once():
-    view, live, _ = found(net(POOLED, **SIZES), images(40), 10)
-    (seen,) = view.knowledge(live)["a"].values()
+    variant, live, _ = found(net(POOLED, **SIZES), images(40), 10)
+    (seen,) = variant.channel_statistics(live)["a"].values()
     assert 0.8 * 40 <= seen.independent <= 40
-    places = maps(view, images(40)).transpose(0, 2, 3, 1).reshape(40, 16, 24).astype(np.float64)
+    places = maps(variant, images(40)).transpose(0, 2, 3, 1).reshape(40, 16, 24).astype(np.float64)
     spread = np.cov(places.reshape(-1, 24).T, bias=True)
     before = shrunk(spread, independent_samples(np.trace(spread), 640, places.mean(1)))
     wanted = shrunk_toward(np.cov(places.mean(1).T, bias=True), seen.independent, before)
     np.testing.assert_allclose(seen.covariance, wanted, rtol=1e-4, atol=1e-6)
 
 
-def weights(view):
-    return view.typing.graph.array("a_w")
+def weights(variant):
+    return variant.typing.graph.array("a_w")
 
 
 def test_a_group_is_not_free_because_samples_are_few():
@@ -62,11 +64,11 @@ def test_a_group_is_not_free_because_samples_are_few():
 
 def test_samples_that_losses_are_measured_on_are_not_planned_by():
     x = images(40)
-    view, (group,), planner = found(net(POOLED, **SIZES), x, 10)
-    assert view.apart == 1
+    variant, (group,), planner = found(net(POOLED, **SIZES), x, 10)
+    assert variant.apart == 1
     other, (same,), rest = found(net(POOLED, **SIZES), x[10:], 10)
-    (seen,) = other.knowledge([same])["a"].values()
-    (without,) = (s.without for s in view.knowledge([group])["a"].values())
+    (seen,) = other.channel_statistics([same])["a"].values()
+    (without,) = (s.without for s in variant.channel_statistics([group])["a"].values())
     assert without.independent == pytest.approx(seen.independent)
     np.testing.assert_allclose(without.covariance, seen.covariance, rtol=1e-4, atol=1e-6)
     np.testing.assert_array_equal(planner.unbiased.plan(group, 9).keep, rest.plan(same, 9).keep)
@@ -76,17 +78,17 @@ def test_samples_that_losses_are_measured_on_are_not_planned_by():
 def test_where_samples_are_plenty_that_makes_no_difference():
     body = POOLED.replace("p = GlobalAveragePool(ar)", "p = Relu(ar)").replace("float[N,5] y", "float[N,5,4,4] y")
     body = body.replace("f = Flatten(p)  y = Gemm<transB=1>(f, y_w)", "y = Conv(p, y_w)")
-    view, (group,), planner = found(net(body, a_w=(4, 6, 1, 1), y_w=(5, 4, 1, 1)), images(40), 10)
-    (seen,) = view.knowledge([group])["a"].values()
+    variant, (group,), planner = found(net(body, a_w=(4, 6, 1, 1), y_w=(5, 4, 1, 1)), images(40), 10)
+    (seen,) = variant.channel_statistics([group])["a"].values()
     assert seen.independent >= 4 * TUNING.statistics.ample_samples and seen.without is None
     assert planner.unbiased.ranking(group) is planner.ranking(group)
 
 
 def test_what_is_predicted_to_be_lost_is_what_fresh_samples_lose():
     model = net(POOLED, **SIZES)
-    view, (group,), planner = found(model, images(48), 8)
-    predicted = Losses(planner, view, 1).of([group])["a"]
-    fresh = WeightVariant(view.typing, [{"x": images(400, 1)}, {"x": images(400, 2)}], engine)
+    variant, (group,), planner = found(model, images(48), 8)
+    predicted = Losses(planner, variant, 1).of([group])["a"]
+    fresh = WeightVariant(variant.typing, [{"x": images(400, 1)}, {"x": images(400, 2)}], engine)
     lost = Losses(planner, fresh, 1).of([group])["a"]
     for width in (12, 18):
         assert 0.5 < predicted[width] / lost[width] < 2
@@ -123,18 +125,18 @@ def test_losses_are_measured_on_a_quarter():
     model = net(POOLED, **SIZES)
     analysis = analyse(model, (), observer, Quiet(), engine)
     for count, batches, apart in ((512, 16, 2), (64, 4, 1), (24, 4, 1), (9, 5, 2)):
-        (view,) = WeightVariants(
+        (variant,) = WeightVariants(
             analysis.before, analysis.typing, CalibrationSamples({"x": images(count)}, True, engine)
         )
-        assert (len(view.feeds), view.apart) == (batches, apart)
+        assert (len(variant.feeds), variant.apart) == (batches, apart)
 
 
 def test_behind_a_pooling_the_map_before_tells_how_channels_vary_together():
     """Four samples of places without end that vary as they do: more of the truth than their averages alone."""
     model, few, many = net(POOLED, **SIZES), images(4), images(4000, 3)
-    view, (group,), _ = found(model, few, 2)
-    pooled = [maps(view, x).mean((2, 3)) for x in (few, many)]
-    (seen,) = view.knowledge([group])["a"].values()
+    variant, (group,), _ = found(model, few, 2)
+    pooled = [maps(variant, x).mean((2, 3)) for x in (few, many)]
+    (seen,) = variant.channel_statistics([group])["a"].values()
     true, alone = np.cov(pooled[1].T), shrunk(np.cov(pooled[0].T, bias=True), 4)
     scaled = [s * np.trace(true) / np.trace(s) for s in (seen.covariance, alone)]
     off = [np.linalg.norm(s - true) for s in scaled]
@@ -148,15 +150,15 @@ def test_a_map_that_stays_is_looked_at_where_it_is():
         a = Conv(x, a_w)  ar = Relu(a)  p = GlobalAveragePool(ar)  s = Conv(p, s_w)  g = Sigmoid(s)
         m = Mul(ar, g)  y = Conv(m, y_w)
     }"""
-    view, live, _ = found(net(body, a_w=(24, 6, 1, 1), s_w=(24, 24, 1, 1), y_w=(5, 24, 1, 1)), images(8), 2)
+    variant, live, _ = found(net(body, a_w=(24, 6, 1, 1), s_w=(24, 24, 1, 1), y_w=(5, 24, 1, 1)), images(8), 2)
     (group,) = live
-    known = view.knowledge(live)[group.name]
+    known = variant.channel_statistics(live)[group.name]
     assert set(known) == {"p", "m"} and known["p"].independent < known["m"].independent
 
 
 def test_a_glance_leaves_nothing_behind():
-    view, _, _ = found(net(POOLED, **SIZES), images(8), 4)
-    flow = SegmentedRun(view.typing.graph.model, view.feeds, engine)
+    variant, _, _ = found(net(POOLED, **SIZES), images(8), 4)
+    flow = SegmentedRun(variant.typing.graph.model, variant.feeds, engine)
     flow.reach("a")
     before = [set(live) for live in flow.live]
     seen = list(flow.glance("p"))

@@ -25,11 +25,11 @@ BYTES = 4 * (12 + 12 + 5) * 8 * 8
 
 
 def viewed(model, room):
-    """A view of eight samples in two batches that has been asked what they show."""
+    """A variant of eight samples in two batches that has been asked what they show."""
     found = analyse(model, (), observer, Quiet(), engine)
-    view = WeightVariant(found.typing, [feeds(model, 4, seed) for seed in (1, 2)], engine, room)
-    view.knowledge([group for group in found.groups if not group.frozen])
-    return view
+    variant = WeightVariant(found.typing, [feeds(model, 4, seed) for seed in (1, 2)], engine, room)
+    variant.channel_statistics([group for group in found.groups if not group.frozen])
+    return variant
 
 
 @pytest.mark.parametrize(("room", "kind"), [(8 * BYTES, Recording), (8 * BYTES - 1, SegmentedRun)])
@@ -51,16 +51,16 @@ def test_another_process_records_the_same_values(name):
 
 @pytest.mark.parametrize("name", ["residual", "grouped", "attention-separate", "nhwc"])
 def test_it_is_what_the_layers_gave(name):
-    view = viewed(ARCHITECTURES[name].model, np.inf)
-    kept = view.original()
+    variant = viewed(ARCHITECTURES[name].model, np.inf)
+    kept = variant.original()
     assert type(kept) is Recording
-    flow = SegmentedRun(view.typing.graph.model, view.feeds, engine)
-    for layer in solvable_layers(view.typing).values():
+    flow = SegmentedRun(variant.typing.graph.model, variant.feeds, engine)
+    for layer in solvable_layers(variant.typing).values():
         wanted = (layer.output, *layer.others)
         for exact, live in zip(flow.record(wanted).live, kept.live, strict=True):
             for tensor in wanted:
                 np.testing.assert_array_equal(exact[tensor], live[tensor])
-        flow = SegmentedRun(view.typing.graph.model, view.feeds, engine)
+        flow = SegmentedRun(variant.typing.graph.model, variant.feeds, engine)
 
 
 def test_the_result_is_the_same_without():
@@ -114,9 +114,9 @@ def seen_of_fixed_batch(count):
     ],
 )
 def test_which_samples_a_fixed_batch_takes(count, rows, distinct):
-    (view,) = seen_of_fixed_batch(count)
-    assert [feed["x"][:, 0, 0, 0].tolist() for feed in view.feeds] == rows
-    assert view.distinct == distinct
+    (variant,) = seen_of_fixed_batch(count)
+    assert [feed["x"][:, 0, 0, 0].tolist() for feed in variant.feeds] == rows
+    assert variant.distinct == distinct
 
 
 def test_one_sample_is_too_few_for_a_fixed_batch_too():
@@ -131,7 +131,7 @@ def test_repeated_samples_count_once():
     groups = [group for group in found.groups if not group.frozen]
     x = feeds(model, 4, 1)["x"]
     for each, distinct in ((x, 1.0), (np.repeat(x, 2, axis=0), 0.5)):
-        known = WeightVariant(found.typing, [{"x": each}], engine, distinct=distinct).knowledge(groups)
+        known = WeightVariant(found.typing, [{"x": each}], engine, distinct=distinct).channel_statistics(groups)
         seen.append([known[group.name][name] for group in groups for name in known[group.name]])
     for once, twice in zip(*seen, strict=True):
         assert twice.independent <= 1.01 * once.independent

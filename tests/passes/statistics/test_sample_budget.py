@@ -66,8 +66,8 @@ def test_all_that_is_held_fits(memory):
     found = budget(memory)
     assert 1 <= found.batch <= LIMITS.batch
     held = found.samples * found.held + found.batch * found.working
-    assert held <= found.free < memory
-    assert held + 2 * found.held > found.free or not found.samples
+    assert held <= found.available < memory
+    assert held + 2 * found.held > found.available or not found.samples
 
 
 def moment(held, channels, features, **more):
@@ -84,10 +84,10 @@ def test_the_memory_that_would_do_does(layers):
 def test_matrices_of_wide_layers_count():
     narrow, wide = (budget(10**9, layers=(moment(10**5, channels, 9 * channels),)) for channels in (16, 400))
     assert wide.samples < narrow.samples
-    assert wide.free == narrow.free - LIMITS.statistics_bytes * (400**2 - 16**2)
+    assert wide.available == narrow.available - LIMITS.statistics_bytes * (400**2 - 16**2)
     huge = budget(10**9, layers=(moment(10**5, 16, 10**5),))
     each = 10**5 + LIMITS.sample_copies * huge.each.given
-    assert huge.samples == pytest.approx((1 - LIMITS.matrix_share) * huge.free / each, rel=0.01)
+    assert huge.samples == pytest.approx((1 - LIMITS.matrix_share) * huge.available / each, rel=0.01)
 
 
 def test_targets_count_as_far_as_they_serve():
@@ -101,30 +101,30 @@ def test_targets_count_as_far_as_they_serve():
 
 def test_what_is_remembered_leaves_room_for_the_rest():
     found = budget(10**9, layers=(moment(10**6, 16, 144),))
-    assert found.kept(1) == LIMITS.recorded_share * found.free
+    assert found.kept(1) == LIMITS.recorded_share * found.available
     for count in (found.samples // 2, found.samples, 2 * found.samples):
         drifted = 0.75 * 10**6 + LIMITS.sample_copies * found.each.given
-        assert found.kept(count) <= max(0.0, found.free - found.batch * found.working - count * drifted)
+        assert found.kept(count) <= max(0.0, found.available - found.batch * found.working - count * drifted)
 
 
 def test_samples_larger_than_the_stand_in_count_as_they_are():
     found = opened()
-    views = WeightVariants(found.before, found.typing, CalibrationSamples(image(64), True, engine, memory=10**7))
-    served = sum(len(feed["x"]) for feed in views.feeds)
-    assert served < 64 and views.notes == (
+    variants = WeightVariants(found.before, found.typing, CalibrationSamples(image(64), True, engine, memory=10**7))
+    served = sum(len(feed["x"]) for feed in variants.feeds)
+    assert served < 64 and variants.notes == (
         f"reconstructed from {served} of 64 samples: more activations do not fit --memory-limit",
     )
 
 
 def test_where_no_few_samples_fit_it_says_what_would_do():
     found = opened()
-    views = WeightVariants(
+    variants = WeightVariants(
         found.before,
         found.typing,
         CalibrationSamples(image(64), True, engine, memory=3 * 10**5 + 64 * 12 * PLACES // 4),
     )
-    assert not list(views)
-    assert views.lacking.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")
+    assert not list(variants)
+    assert variants.lacking.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")
 
 
 def test_moments_of_smaller_pieces_are_the_same():

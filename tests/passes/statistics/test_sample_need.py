@@ -22,7 +22,7 @@ def feeds(count):
     return {"x": np.random.default_rng(count).standard_normal((count, 4, 2, 2)).astype(np.float32)}
 
 
-def further(*counts, asked):
+def more_samples(*counts, asked):
     def give(count):
         asked.append(count)
         return feeds(count), f"{count} of them served"
@@ -45,12 +45,12 @@ def test_a_batch_that_is_fixed_counts_as_its_samples(count, suffices):
     assert covers_features(Compressor(fixed).analysis.typing, count) == suffices
 
 
-def views(count, asked, *more, **options):
+def variants(count, asked, *more, **options):
     found = analysed()
     return WeightVariants(
         found.before,
         found.typing,
-        CalibrationSamples(feeds(count), True, engine, further=further(*more, asked=asked), **options),
+        CalibrationSamples(feeds(count), True, engine, more_samples=more_samples(*more, asked=asked), **options),
     )
 
 
@@ -60,7 +60,7 @@ def served(found):
 
 def test_more_are_asked_for_until_they_are_enough():
     asked = []
-    found = views(8, asked, 16, 32, 64)
+    found = variants(8, asked, 16, 32, 64)
     assert asked == [16, 32] and served(found) == 32
     assert found.notes == (
         "32 of them served: 8 show some layer fewer places than it has inputs (--calib-samples 8: no more)",
@@ -69,17 +69,17 @@ def test_more_are_asked_for_until_they_are_enough():
 
 def test_enough_stay_as_they_are():
     asked = []
-    found = views(40, asked, 80)
+    found = variants(40, asked, 80)
     assert not asked and served(found) == 40 and not found.notes
 
 
 def test_none_are_asked_for_that_do_not_fit():
     asked = []
-    assert served(views(8, asked, 16, 32, memory=93_500)) == 8
+    assert served(variants(8, asked, 16, 32, memory=93_500)) == 8
     assert not asked
 
 
 def test_no_word_of_more_where_there_are_none():
     asked = []
-    found = views(8, asked, 8)
+    found = variants(8, asked, 8)
     assert asked == [8] and served(found) == 8 and not found.notes
