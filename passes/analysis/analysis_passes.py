@@ -1,4 +1,4 @@
-"""The passes of the first half: normalise, fold BatchNormalization, infer axes and channel groups."""
+"""The analysis passes: normalise, fold BatchNormalization, infer axes and channel groups."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class InferChannels:
 
 
 def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
-    """What a body captures and others read too stays as it is, unless it is as little as a bias."""
+    """Freeze what a body captures and others read too, except small constants such as a bias."""
     for name, tensor in typing.graph.initializers.items():
         large = math.prod(tensor.dims) > max(tensor.dims, default=1)
         if large and (name in shared or original(tensor) in shared):
@@ -119,7 +119,7 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
 
 
 def _name_the_body(typing: Typing) -> None:
-    """The inputs and outputs of a body are no graph's inputs and outputs to a reader."""
+    """Word reasons for a body, whose inputs and outputs are not those of the model."""
     graph = typing.graph
     told = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
     told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
