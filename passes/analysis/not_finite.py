@@ -49,9 +49,7 @@ def _read(step: Step) -> Iterator[str]:
 def _fault(graph: Graph, name: str) -> str:
     """What is wrong with the values of a constant. None if all are finite, or if they are not known."""
     if name in graph.initializers:
-        array = numpy_helper.to_array(
-            graph.initializers[name]
-        )  # not by the graph, which would keep the array in memory
+        array = numpy_helper.to_array(graph.initializers[name])  # the graph would keep it in memory
     elif graph.knows(name):
         array = graph.array(name)
     else:

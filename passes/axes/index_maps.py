@@ -1,4 +1,4 @@
-"""What happens to an array when indices of an atom go: selection, mixing and unfolding along a composite axis."""
+"""Applies the removal of an atom's indices to an array: selection, mixing and unfolding along a composite axis."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
 
 
 def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
-    """Size of an axis of type ``term`` when atoms have the given sizes, and others their own."""
+    """Size of an axis of type ``term`` when some atoms have the given sizes and the others their own."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return widths.get(term, term.size)
@@ -53,7 +53,7 @@ def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
 def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:
     """Contract every occurrence of ``atom`` along ``axis`` with ``mixing`` (C x K): y[k] = sum over c of x[c] Z[c, k].
 
-    ``term`` is the type of the axis; other atoms in it are left alone.
+    ``term`` is the type of the axis. Other atoms in it are unchanged.
     """
     term = terms.resolve(term)
     if isinstance(term, Atom):
@@ -74,7 +74,7 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
 
 
 def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
-    """`mix` where the axis is the atom; float64 stays float64, anything narrower is mixed in float32."""
+    """`mix` where the axis is the atom itself. float64 stays float64; narrower types are mixed in float32."""
     before, after = array.shape[:axis], array.shape[axis + 1 :]
     stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
     mixed: Array
@@ -86,7 +86,7 @@ def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
 
 
 def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:
-    """All that ``array`` holds for each index of ``atom`` along ``axis``: an array of (C, D)."""
+    """All values of ``array`` for each index of ``atom`` along ``axis``: an array of (C, D)."""
     found = [p.reshape(p.shape[0], -1) for p in _occurrences(array, axis, term, atom)]
     return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
@@ -105,7 +105,7 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
 
 
 def along(term: Term, atom: Atom, values: Array) -> Array:
-    """``values`` (C,) of the atom's indices wherever they stand along an axis of type ``term``, 0 elsewhere."""
+    """``values`` (C,) of the atom's indices at each of their positions along an axis of type ``term``, 0 elsewhere."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return values if term is atom else np.zeros(term.size, values.dtype)

@@ -195,7 +195,7 @@ def _parallel(
         error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
         merged = (partner != own) & (error <= tolerance * 4)
         free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
-        open_ &= (partner != own) & ~merged  # the biases differ from the partner's: try the next one
+        open_ &= (partner != own) & ~merged  # no exact multiple of its partner: try the next one
     return [int(c) for c in np.flatnonzero(free.partner >= 0)]
 
 

@@ -20,7 +20,7 @@ from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
 
 Widths = Mapping[Atom, int]
-"""Group -> channels that stay. A group that is absent keeps all of them."""
+"""Atom -> number of its indices that stay. An atom that is absent keeps all of them."""
 
 
 class Footprint:

@@ -1,4 +1,4 @@
-"""Attention as one op, and rotary position embeddings (opset 23)."""
+"""Rules of attention ops and of rotary position embeddings (opset 23)."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ facts("Attention", known=OpFacts(macs=attention_loops))
 
 @rule("RotaryEmbedding")
 def rotary_embedding(op: Op) -> None:
-    """X: B h T (p e), cos, sin: S e -> Y as X; the p = 2 halves (or, interleaved, pairs) of a head turn together."""
+    """X: B h T (p e), cos, sin: S e -> Y as X. The p = 2 halves (or, interleaved, pairs) of a head are rotated
+    together."""
     if op.attr("rotary_embedding_dim", 0):
         raise Refusal("turns a part of each head")
     flat = len(op.shape(0)) == 3

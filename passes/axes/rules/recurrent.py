@@ -1,4 +1,4 @@
-"""Recurrent layers, and what stands around them."""
+"""Rules of recurrent layers and of the ops used with them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ facts("LSTM", known=replace(RECURRENT, states=(5, 6)))
 
 @rule("ReverseSequence")
 def reverse_sequence(op: Op) -> None:
-    """X: ..., lens: N -> Y as X, each sample's first steps turned round; features pass."""
+    """X: ..., lens: N -> Y as X, each sample's first steps in reverse order; features pass."""
     letters = same_axes(op)
     for name, default in (("time_axis", 0), ("batch_axis", 1)):
         op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")
