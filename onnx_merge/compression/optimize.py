@@ -1,6 +1,6 @@
-"""The whole way of a model: load, compress, check, compare, save, report.
+"""Runs the tool on a model: load, compress, check, compare, save, report.
 
-Everything that can be refused is refused before the work begins, and nothing is written until all checks are done.
+All refusals happen before the work begins. Nothing is written until all checks are done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from passes.interface.runner import Progress, checking_graphs
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run came to. ``failure``: the gate that the result missed."""
+    """The outcome of a run. ``failure``: the gate that the result missed."""
 
     model: onnx.ModelProto
     result: Result
@@ -158,7 +158,7 @@ def _run(
 
 
 def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:
-    """Write the model if there is a target. Also returns its bytes; ``size`` are those it would have."""
+    """Write the model if there is a target. Also returns its size in bytes. ``size``: the size that it would have."""
     if target is not None:
         saved = save_atomically(model, target)
         return FileInfo(str(target), saved.sha256), saved.size

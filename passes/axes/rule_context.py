@@ -248,8 +248,8 @@ class Op:
         self.record.dropped.append(term)
 
     def divides(self, groups: Term, inside: Term) -> None:
-        """State that the node processes ``groups`` separately, with channels ``inside`` each. They may be removed,
-        since no whole group can be replaced by another."""
+        """State that the node processes ``groups`` separately, with channels ``inside`` each. Where channels inside can
+        be removed, whole groups stay, since nothing replaces a whole group."""
         self.record.divided.append((groups, inside))
 
     def produces(self, term: Term) -> None:

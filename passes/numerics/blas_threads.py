@@ -22,7 +22,7 @@ def threads_alternating() -> AbstractContextManager[object]:
 
 
 def threads_for(unknowns: int) -> AbstractContextManager[object]:
-    """Limit by the number of unknowns of a system."""
+    """Limit for a linear system: all threads if it has many unknowns, else one."""
     return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else _one()
 
 

@@ -63,14 +63,16 @@ class StepMetric:
     ) -> None:
         self.count, self.biased = count, biased
         self.mean = total / count if biased else np.zeros_like(total)
-        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        # The sums have float32 precision. Where the mean is large, the centred squares have the same absolute error.
         gram = second - count * np.outer(self.mean, self.mean) + SINGLE * np.diag(np.diag(second))
         precision = np.float64 if len(gram) <= tuning.gauss_newton.double_features else np.float32
         self.ridge = damping * _floored(np.diag(gram), tuning)
         self._size = len(gram)
         with threads_for(self._size):
             system = (gram + np.diag(self.ridge)).astype(precision)
-            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in its order
+            self._inner = linalg.cho_factor(
+                system.T, lower=True, overwrite_a=True, check_finite=False
+            )  # in LAPACK's order
         self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer), tuning))
         self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
 
@@ -85,7 +87,7 @@ class StepMetric:
 
     def step(self, gradient: Affine) -> Affine:
         """S^-1 gradient G^-1."""
-        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # of another type, the factor is converted
+        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # else SciPy converts the factor
         with threads_for(self._size):
             weights = linalg.cho_solve(self._inner, right, check_finite=False).T
         bias = gradient.bias / self.count
@@ -131,7 +133,7 @@ def descend(
         goal = loss + _ridge(away, metrics)
         if not change and not np.isfinite(goal):
             break
-        if not goal < least:  # the quadratic model has gone too far: less of it, and afresh from there
+        if not goal < least:  # the quadratic step was too long: shorten it and restart the directions
             length, direction = length / tuning.backtrack, []
             point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]
             continue

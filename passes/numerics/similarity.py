@@ -1,4 +1,4 @@
-"""Which kept channel stands for a removed one, and which channels are copies of each other up to a scale."""
+"""Finds the kept channel that replaces a removed one, and channels that are copies of each other up to a scale."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from .norms import row_norms
 from .tuning import NUMERICS, MatchTuning
 
 
-# Serial: it runs right after a matrix product, whose threads are still spinning; two of ours would wait for them.
+# Serial: it runs right after a matrix product, whose threads still busy-wait. Two threads here would wait for them.
 @serial
 def _choose(
     similar: Single,
