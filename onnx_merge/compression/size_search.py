@@ -75,8 +75,8 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
         compressed = _shrunk(job, settings)
         return Trial(size, drop.of(compressed), compressed, settings)
 
-    enough = limit - drop.close(limit)
-    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: enough <= value <= limit)
+    lowest = limit - drop.close(limit)
+    tried = _bisect(attempt, limit, rising=False, start=0.5, stop=lambda value: lowest <= value <= limit)
     best = min((t for t in tried if t.value <= limit), key=lambda t: t.size, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
@@ -99,7 +99,7 @@ def _within_latency(job: Job, limit: float) -> SizeChoice:
         value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
         return Trial(size, value, drafted, settings)
 
-    tried = _bisect(attempt, limit, rising=True, start=limit, enough=lambda value: abs(value - limit) <= NEAR * limit)
+    tried = _bisect(attempt, limit, rising=True, start=limit, stop=lambda value: abs(value - limit) <= NEAR * limit)
     best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
@@ -143,7 +143,7 @@ def _least(trial: Trial | None, said: Callable[[float], str]) -> str:
 
 
 def _bisect(
-    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, enough: Callable[[float], bool]
+    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, stop: Callable[[float], bool]
 ) -> list[Trial]:
     """Trials that bracket the size at which the value crosses ``limit``. ``rising``: whether the value grows with
     size."""
@@ -161,7 +161,7 @@ def _bisect(
         else:
             tried.append(trial)
             ends[size] = trial.value
-            if enough(trial.value):
+            if stop(trial.value):
                 break
             low, high = (low, size) if (trial.value > limit) == rising else (size, high)
         size = (low + high) / 2

@@ -121,9 +121,9 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
 def _name_the_body(typing: Typing) -> None:
     """Word reasons for a body, whose inputs and outputs are not those of the model."""
     graph = typing.graph
-    told = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
-    told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
-    for name, said, meant in told:
+    wordings = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
+    wordings += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
+    for name, said, meant in wordings:
         for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
             if atom.reason == Reason("tensor", name, said):
                 atom.reason = Reason("tensor", name, meant)

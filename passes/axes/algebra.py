@@ -222,10 +222,10 @@ def _unify_sum_with_product(left: Sum, right: Product, by: Reason) -> None:
     outer, inner = right.factors[0], product(right.factors[1:])
     period = size(inner)
     if all(size(part) % period == 0 for part in left.parts):
-        pieces = [atom(size(part) // period) for part in left.parts]
-        unify(outer, total(pieces), by)
-        for part, piece in zip(left.parts, pieces, strict=True):
-            unify(part, product([piece, inner]), by)
+        outers = [atom(size(part) // period) for part in left.parts]
+        unify(outer, total(outers), by)
+        for part, outer_part in zip(left.parts, outers, strict=True):
+            unify(part, product([outer_part, inner]), by)
     elif not isinstance(size(outer), Size) and size(outer) <= MAX_COPIES:
         freeze(outer, by.saying("takes copies of other channels for concatenated ones"))
         _unify_sums(left.parts, [inner] * size(outer), by)

@@ -28,11 +28,11 @@ def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
         for factor in term.factors:
             kept = (kept[:, None] * terms.size(factor) + kept_indices(factor, keep)[None, :]).ravel()
         return kept
-    start, pieces = 0, []
+    start, parts = 0, []
     for part in term.parts:
-        pieces.append(start + kept_indices(part, keep))
+        parts.append(start + kept_indices(part, keep))
         start += terms.size(part)
-    return np.concatenate(pieces)
+    return np.concatenate(parts)
 
 
 def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
@@ -67,9 +67,9 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
             spread = mix(spread, axis + i, factor, atom, mixing)
         return spread.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :])
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
-    pieces = np.split(array, bounds, axis)
+    parts = np.split(array, bounds, axis)
     return np.concatenate(
-        [mix(piece, axis, part, atom, mixing) for piece, part in zip(pieces, term.parts, strict=True)], axis
+        [mix(section, axis, part, atom, mixing) for section, part in zip(parts, term.parts, strict=True)], axis
     )
 
 
@@ -100,8 +100,8 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
         spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
-    pieces = np.split(array, bounds, axis)
-    return [o for piece, part in zip(pieces, term.parts, strict=True) for o in _occurrences(piece, axis, part, atom)]
+    parts = np.split(array, bounds, axis)
+    return [o for section, part in zip(parts, term.parts, strict=True) for o in _occurrences(section, axis, part, atom)]
 
 
 def along(term: Term, atom: Atom, values: Array) -> Array:

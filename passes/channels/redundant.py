@@ -60,19 +60,21 @@ def redundant_channels(
     ``norms``: weights -> what a norm recorded of the channels that they produce. Without any, only channels that are
     redundant on every input are returned.
     """
-    free = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
+    redundant = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
     unread = _unread(typing, group)
     constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), free) & ~unread
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
         if norms:
-            recorded = _recorded(typing, group, nonnegative, norms, free, tuning) & ~unread & ~constant
-    free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
+            recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
+    redundant.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
-        free.order += _parallel(typing, group, sign, free, unread | constant | recorded, tuning.parallel_tolerance)
-    free.order += [*np.flatnonzero(recorded)]
-    free.order = [int(c) for c in free.order[: group.size - 1]]  # at least one channel stays
-    return free
+        redundant.order += _parallel(
+            typing, group, sign, redundant, unread | constant | recorded, tuning.parallel_tolerance
+        )
+    redundant.order += [*np.flatnonzero(recorded)]
+    redundant.order = [int(c) for c in redundant.order[: group.size - 1]]  # at least one channel stays
+    return redundant
 
 
 def _recorded(
@@ -80,15 +82,15 @@ def _recorded(
     group: ChannelGroup,
     nonnegative: set[str],
     norms: Mapping[str, FoldedNorm],
-    free: RedundantChannels,
+    redundant: RedundantChannels,
     tuning: RedundancyTuning,
 ) -> Array:
     """Channels that are negligible or constant on inputs like those that the norms saw."""
-    exact = free.constants
-    free.constants = {}
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), free)
+    exact = redundant.constants
+    redundant.constants = {}
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), redundant)
     for name, value in exact.items():
-        free.constants[name] = np.where(value != 0.0, value, free.constants.get(name, 0.0))
+        redundant.constants[name] = np.where(value != 0.0, value, redundant.constants.get(name, 0.0))
     return constant | _negligible(typing, group, norms, tuning.negligible_share)
 
 
@@ -133,7 +135,7 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
 
 
-def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], free: RedundantChannels) -> Array:
+def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
     """Channels that are constant at every consumer, if each consumer can add the constant to its bias."""
     found = np.ones(group.size, bool)
     values: dict[str, Array] = {}
@@ -149,7 +151,7 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], f
             values[step.read] = value
     if not values:
         return np.zeros(group.size, bool)
-    free.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
     return found
 
 
@@ -164,7 +166,7 @@ def takes_constants(typing: Typing, step: Step) -> bool:
 
 
 def _parallel(
-    typing: Typing, group: ChannelGroup, sign: Signature, free: RedundantChannels, taken: Array, tolerance: float
+    typing: Typing, group: ChannelGroup, sign: Signature, redundant: RedundantChannels, taken: Array, tolerance: float
 ) -> list[int]:
     """Channels that are multiples of an earlier channel, in their producers and in every node on the way to the
     consumers."""
@@ -194,9 +196,9 @@ def _parallel(
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
         error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
         merged = (partner != own) & (error <= tolerance * 4)
-        free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
+        redundant.partner[merged], redundant.scale[merged] = partner[merged], scale[merged]
         open_ &= (partner != own) & ~merged  # no exact multiple of its partner: try the next one
-    return [int(c) for c in np.flatnonzero(free.partner >= 0)]
+    return [int(c) for c in np.flatnonzero(redundant.partner >= 0)]
 
 
 def _mismatch(sign: Signature, partner: Array, scale: Array) -> Array:

@@ -70,9 +70,7 @@ class StepMetric:
         self._size = len(gram)
         with threads_for(self._size):
             system = (gram + np.diag(self.ridge)).astype(precision)
-            self._inner = linalg.cho_factor(
-                system.T, lower=True, overwrite_a=True, check_finite=False
-            )  # in LAPACK's order
+            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # LAPACK order
         self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer), tuning))
         self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
 

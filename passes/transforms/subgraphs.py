@@ -168,11 +168,11 @@ class _Types:
         given = [v for v in model.graph.input if v.name not in constants and v.type.tensor_type.HasField("shape")]
         found: list[Assignment] = []
         for k in range(self.graph.info.count):
-            free = INNER_SIZES[k % len(INNER_SIZES)]
+            inner = INNER_SIZES[k % len(INNER_SIZES)]
             sizes = {name: at(size, k) for name, size in named.items()}
             dims = {v.name: v.type.tensor_type.shape.dim for v in given}
             found.append(
-                {n: tuple(d.dim_value or sizes.get(d.dim_param, free) for d in own) for n, own in dims.items()}
+                {n: tuple(d.dim_value or sizes.get(d.dim_param, inner) for d in own) for n, own in dims.items()}
             )
         return tuple(found)
 
