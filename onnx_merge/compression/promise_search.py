@@ -1,4 +1,4 @@
-"""Searches the smallest size for which a promise can be made. Sizes are tried from the largest down."""
+"""Searches the smallest size for which a promise can be made, from the largest size down."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Inspection of a model: its channel groups, and what prevents their removal. The model is not changed."""
+"""Inspection of a model: its channel groups, and what prevents the removal of channels."""

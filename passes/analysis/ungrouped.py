@@ -1,7 +1,7 @@
-"""Lists what is in no channel group: nodes whose multiply-adds or weights depend on no group's channels, with the
-reason.
+"""Lists the layers in no channel group, with the reason.
 
-Together with the groups' part this is the whole model.
+These are nodes with multiply-adds or weights that depend on no group's channels. Together with the groups' part they
+are the whole model.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What an op rule sees and says: the `Op` of one node.
+"""Defines what an op rule reads and states: the `Op` of one node.
 
-A rule names *letters*, index sets local to the node, and puts them on the axes of its operands. Letters that stand on
-several axes tie them. From the places where a letter stands follows what the node does with it:
+A rule names *letters*, index sets local to the node, and puts them on the axes of its operands. A letter on several
+axes ties these axes. The places of a letter decide what the node does with it:
 
 =============================  ============================================================
 in a constant and the output   the node *produces* the channel

@@ -85,7 +85,7 @@ class StepMetric:
 
     def step(self, gradient: Affine) -> Affine:
         """S^-1 gradient G^-1."""
-        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # else SciPy converts the factor
+        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # else the factor is converted
         with threads_for(self._size):
             weights = linalg.cho_solve(self._inner, right, check_finite=False).T
         bias = gradient.bias / self.count

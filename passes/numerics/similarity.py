@@ -45,7 +45,7 @@ def _choose(
                     size += own_bias[i, k] ** 2 + theirs**2
                 scores[j] = np.sqrt(gap)
                 low, high, reach = min(low, scores[j]), max(high, scores[j]), max(reach, np.sqrt(size))
-        # Without the second test, biases that all agree would be told apart by their rounding, stretched to [0, 1].
+        # Without the second test, the rounding of equal biases would be scaled to [0, 1], and would decide.
         spread = high - low
         if spread > 0.0 and spread > equal * reach:
             for j in range(kept):
@@ -180,7 +180,7 @@ def parallel_classes(rows: ArrayLike | RowSet, tolerance: float) -> tuple[Index,
     Row i is scale_i > 0 times row leader_i, the lowest earlier leader for which no element of the two unit-normalised
     rows differs by more than ``tolerance``; a row without one is its own leader, at scale 1, and so is a row of zeros.
     A leader's leader is itself. The rows are read as float32: a tolerance below 1e-7 asks for more than they hold.
-    O(C^2) in practice, almost every pair is told apart by one element.
+    O(C^2) in practice, since one element distinguishes almost every pair.
 
     Raises ValueError for another number of dimensions, values that are not finite, a negative tolerance.
     """

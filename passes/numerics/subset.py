@@ -1,4 +1,4 @@
-"""Selects channels by column-subset selection: the others, as their readers see them, are reconstructed best.
+"""Selects the channels from which the others are reconstructed best, by column-subset selection.
 
 S is the covariance of the channels, and G := W^T W of the readers. Choosing channel c explains H_cc / S_cc of what the
 readers see, H = S G S. After the choice, S and H become
