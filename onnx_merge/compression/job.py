@@ -292,7 +292,7 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     Raises
     ------
     UsageError: the shapes that the user gave do not fit the model.
-    NothingToDoError: nothing can be removed, whatever samples show.
+    NothingToDoError: nothing can be removed, for any samples.
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)

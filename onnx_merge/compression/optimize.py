@@ -49,18 +49,19 @@ def optimize(
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
     output: path of the file to write.
-    options: see `Options`; for instance ``keep=0.6``. Where none says how much may go: what costs nothing
-        (``lossless``), or with samples of yours (``calib``, ``labels``) as much as loses a point (``max_drop=1``).
+    options: see `Options`; for instance ``keep=0.6``. If none sets the amount to remove, only redundant channels are
+        removed (``lossless``). With labelled samples of the user (``calib``, ``labels``) the accuracy may drop by one
+        point (``max_drop=1``).
 
     Returns
     -------
-    The compressed model, and all that was found out about it.
+    The compressed model, and the result with all figures about it.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
+    FidelityError: the error of the outputs exceeds a limit (``max_nsr``, ``max_kl``, ``min_top1``,
         ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
         ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.

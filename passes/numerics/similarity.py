@@ -34,7 +34,7 @@ def _choose(
     for i in range(count):
         scores = np.zeros(kept)
         low, high, reach = np.inf, 0.0, 0.0
-        # A row of norm zero scales to nothing wherever it goes: no bias distance tells its candidates apart.
+        # A row of norm zero has scale zero for every candidate, so no bias distance distinguishes them.
         if width > 0 and own_norm[i] > 0.0:
             for j in range(kept):
                 scale = own_norm[i] / kept_norm[j] if kept_norm[j] > 0.0 else 0.0

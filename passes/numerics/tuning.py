@@ -1,4 +1,4 @@
-"""Tunables of the numerical routines, each with what it trades and where it was settled."""
+"""Tunables of the numerical routines, each with its trade-off and the measurement that settled it."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class NoiseTuning:
     """Tunables of `passes.numerics.noise_to_signal`."""
 
     scale_gap: float = 3.0
-    """Ratio of spreads beyond which the next larger channels are of another scale: in one sum, what is smaller by this
-    would count for about a tenth. Settled on detectors with boxes in pixels: between 2.5 and 30 no figure moves by more
-    than a third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
+    """Ratio of spreads beyond which the next larger channels are of another scale. In one sum, channels smaller by this
+    ratio would count for about a tenth. Settled on detectors with boxes in pixels: between 2.5 and 30 no figure moves
+    by more than a third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
     longest_channels: int = 512
     """Largest size of an axis that can be one of channels. A longer axis is taken for one of places."""
     faint: float = 1e-3
