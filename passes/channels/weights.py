@@ -97,9 +97,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
         node = step.flow.record.node
         facts = facts_of(node.domain, node.op)
         for use in step.uses:
-            if step.prepares or not typing.graph.knows(
-                use.constant
-            ):  # the prepared weights are handled at their reader
+            if step.prepares or not typing.graph.knows(use.constant):  # prepared ones follow at the reader
                 continue
             if use.role is Role.PRODUCER and not step.is_offset(use):
                 divisor = np.ones(group.size)

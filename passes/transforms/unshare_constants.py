@@ -1,7 +1,6 @@
 """Gives each reader of a small constant a copy of its own, so that a shared constant does not tie channels.
 
-    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), as tools that merge equal constants leave
-    it)
+    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), from tools that merge equals)
     After:   y = Conv(x, w, zeros)  z = Conv(y, v, zeros_2)
 
 After the surgery, copies that are still equal become one tensor again, under the old name.
