@@ -1,1 +1,1 @@
-"""One run of the tool: load, compress, search for the size, check, save."""
+"""One run of the tool: loads, compresses, searches for the size, checks and saves."""

@@ -1,4 +1,4 @@
-"""Latency before and after a run of the tool, at the batch sizes that the user wants to know about."""
+"""Measures latency before and after a run of the tool, at the batch sizes that the user asks for."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def benchmark(
 ) -> tuple[tuple[Latency, ...], tuple[str, ...]]:
     """Latency of the comparison's model and of ``result``, for each batch size of ``options.benchmark``.
 
-    ``seconds`` are for one batch size. What cannot be measured is left out, and notes say why: by then the work is
-    done, and a benchmark is no reason to lose it.
+    ``seconds``: time for one batch size. A batch size that cannot be measured is left out, with a note that says why.
+    The compression is complete at that point, and a failed benchmark must not discard it.
 
     Returns
     -------
@@ -45,7 +45,8 @@ def benchmark(
 
 
 def fixed_batch(inputs: Sequence[TensorInfo]) -> int | None:
-    """The batch size of a model that takes no other: the first axis of its first input, if no input's is dynamic."""
+    """The only batch size of a model with fixed inputs: the first axis of its first input. None if an input's first
+    axis is dynamic."""
     firsts = [info.shape[0] for info in inputs if info.shape]
     sizes = [size for size in firsts if isinstance(size, int) and size > 0]
     if not firsts:  # of scalars only

@@ -1,4 +1,4 @@
-"""Why no channel of a model goes."""
+"""Explains why no channel of a model can be removed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ def explain_no_change(
     left: Sequence[Ungrouped] = (),
     block: int = 1,
 ) -> str:
-    """The most telling reason that no channel goes: the one that holds back most channels.
+    """The reason that holds back most channels.
 
-    ``lossless``: whether only what is free was to go; ``quantised``: a node that cannot be cut since it is quantised;
-    ``left``: layers whose channels are in no group; ``block``: of channels that widths were to be multiples of.
+    ``lossless``: whether only redundant channels were to be removed. ``quantised``: a node that cannot be cut since it
+    is quantised. ``left``: layers whose channels are in no group. ``block``: number of channels of which widths had to
+    be multiples.
     """
     held = [group for group in groups if group.status != "frozen"]
     if quantised is not None and not held:
@@ -47,7 +48,7 @@ def explain_no_change(
 
 
 def why_no_groups(left: Sequence[Ungrouped]) -> str:
-    """Why a model has no channel group; ``left``: its layers."""
+    """Why a model has no channel group. ``left``: its layers."""
     if not left:
         return "the model has no layer with weights whose channels could be removed"
     most = max(left, key=lambda layer: (layer.macs, layer.params))

@@ -1,4 +1,4 @@
-"""One model and what is asked of it: prepared once, compressed and judged as often as needed."""
+"""Compresses and evaluates one model as often as needed, with the analysis done once."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ from passes.transforms.canonicalize import canonicalize
 
 
 class SizeGapError(NotCompressibleError):
-    """No widths come near a size, but some are smaller: ``nearest`` of those that can be, a share of the original's."""
+    """No widths come near a size, but some are smaller. ``nearest``: the nearest possible size, a share of the
+    original's."""
 
     def __init__(self, message: str, nearest: float = 1.0) -> None:
         super().__init__(message)
@@ -60,7 +61,7 @@ class SizeGapError(NotCompressibleError):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a compressed model is worth; see the fields of `onnx_merge.report.result.Result`."""
+    """The evaluation of a compressed model. See the fields of `onnx_merge.report.result.Result`."""
 
     groups: tuple[GroupResult, ...]
     before: Cost
@@ -75,7 +76,7 @@ class Evaluation:
 
 @dataclass(eq=False)
 class Job:
-    """``settings`` are those that the options ask for; ``block``: the channels that widths are multiples of."""
+    """``settings``: those of the options. ``block``: the number of channels of which widths are multiples."""
 
     source: Source
     options: Options
@@ -84,15 +85,15 @@ class Job:
     comparison: Comparison
     progress: Progress = silent
     analysis: Analysis | None = None
-    """Of the model, if it is there already (see `analysed`)."""
+    """The analysis of the model, if already done (see `analysed`)."""
     block: ChannelBlock = field(init=False)
     settings: CompressSettings = field(init=False)
     promise: Promise | None = field(default=None, init=False)
-    """What is promised of the result, where it was asked for."""
+    """The promise about the result, if one was asked for."""
     recorded: dict[str, object] = field(init=False)
-    """The options, for the model's metadata: some cannot be sent to other processes."""
+    """The options, for the model's metadata. Some of them cannot be sent to other processes."""
     notes: tuple[str, ...] = field(default=(), init=False)
-    """About the samples that layers are solved on."""
+    """Notes on the samples that layers are solved on."""
     _study: Compressor | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class Job:
         )
 
     def _calibration(self) -> Calibration | None:
-        """What to reconstruct from, where that is asked for."""
+        """The source of samples for reconstruction, if that was asked for."""
         calibration = self.comparison.calibration() if self.options.reconstructs else None
         # Inputs that are declared empty hold no samples.
         return calibration if calibration is not None and len(calibration) else None
@@ -135,13 +136,13 @@ class Job:
         return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more)
 
     def __getstate__(self) -> dict[str, object]:
-        """To be sent to another process: what shows progress and tells the time belongs to this one."""
+        """The job in a form that can be sent to another process, without progress display and clock."""
         ours = {"progress": silent, "stages": Stages(silent), "_samples": None}
         return {**vars(self), **ours, "options": replace(self.options, calib=None)}
 
     def keeping(self, ratio: float) -> Job:
-        """The same with another share of channels to keep. It rests on what was found out here, and what it finds
-        itself, reasons to do less included, does not show here."""
+        """The same job with another share of channels to keep. It shares the results found so far. What it finds
+        itself, reasons to do less included, does not change this job."""
         job = copy.copy(self)
         job.options = replace(job.options, keep=ratio)
         job.settings = replace(self.settings, keep=ratio)
@@ -151,7 +152,7 @@ class Job:
 
     @property
     def study(self) -> Compressor:
-        """What is found out about the model, once."""
+        """The analysis of the model, computed once."""
         if self._study is None:
             self._study = Compressor(
                 self.source.model,
@@ -166,7 +167,7 @@ class Job:
         return self._study
 
     def prepare(self) -> None:
-        """Find all that results rest on, whatever share they keep.
+        """Compute everything that does not depend on the share of channels to keep.
 
         Raises
         ------
@@ -180,8 +181,8 @@ class Job:
             raise UsageError(str(error)) from error
 
     def _not_solved(self, error: RunError) -> OnnxMergeError:
-        """What to say where samples do not go through pieces of the model. Merging by weights instead would give a
-        result that is much worse than what was asked for."""
+        """The error where samples cannot be run through segments of the model. Merging by weights instead would give a
+        result that is much worse than the one asked for."""
         made_up = self._samples is not None and not self._samples.real
         remedy = "give --calib, or --method merge" if made_up else "give --method merge"
         return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}, which takes none")
@@ -193,7 +194,7 @@ class Job:
         ------
         UsageError: the settings do not fit the model.
         NothingToDoError: the target cannot be met.
-        OnnxMergeError: the samples cannot be run through pieces of the model.
+        OnnxMergeError: the samples cannot be run through segments of the model.
         """
         try:
             compressed = self.study.compress(settings)
@@ -211,7 +212,7 @@ class Job:
         return compressed
 
     def release(self, compressed: Compressed) -> None:
-        """Let go of all that ``compressed`` rested on: nothing more is compressed."""
+        """Free the memory of all that ``compressed`` was computed from. Nothing can be compressed afterwards."""
         self._study = self._samples = None
         self.comparison.release()
         for graph in (compressed.before, compressed.typing.graph):
@@ -219,7 +220,7 @@ class Job:
         trim()
 
     def allocation(self, compressed: Compressed) -> AllocationResult | None:
-        """How the budget was spread, for the report."""
+        """The distribution of the budget over groups, for the report."""
         found = compressed.allocation
         if found is None:
             return None
@@ -230,11 +231,11 @@ class Job:
         return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.free_loss)
 
     def judge(self, compressed: Compressed, settings: CompressSettings) -> Evaluation:
-        """Check the result, compare it with the original, and count.
+        """Check the result, compare it with the original, and count its cost.
 
         Raises
         ------
-        NothingToDoError: no channel went, although some should have.
+        NothingToDoError: no channel was removed, although some should have been.
         StructureError: the result is not sound.
         """
         options, comparison, provider = self.options, self.comparison, self.provider
@@ -291,7 +292,7 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     Raises
     ------
     UsageError: the shapes that the user gave do not fit the model.
-    NothingToDoError: nothing can be removed, whatever samples show.
+    NothingToDoError: nothing can be removed, for any samples.
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)

@@ -1,6 +1,6 @@
-"""The whole way of a model: load, compress, check, compare, save, report.
+"""Runs the tool on a model: load, compress, check, compare, save, report.
 
-Everything that can be refused is refused before the work begins, and nothing is written until all checks are done.
+All refusals happen before the work begins. Nothing is written until all checks are done.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from passes.interface.runner import Progress, checking_graphs
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What a run came to. ``failure``: the gate that the result missed."""
+    """The outcome of a run. ``failure``: the gate that the result missed."""
 
     model: onnx.ModelProto
     result: Result
@@ -49,18 +49,19 @@ def optimize(
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
     output: path of the file to write.
-    options: see `Options`; for instance ``keep=0.6``. Where none says how much may go: what costs nothing
-        (``lossless``), or with samples of yours (``calib``, ``labels``) as much as loses a point (``max_drop=1``).
+    options: see `Options`; for instance ``keep=0.6``. If none sets the amount to remove, only redundant channels are
+        removed (``lossless``). With labelled samples of the user (``calib``, ``labels``) the accuracy may drop by one
+        point (``max_drop=1``).
 
     Returns
     -------
-    The compressed model, and all that was found out about it.
+    The compressed model, and the result with all figures about it.
 
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
     NothingToDoError: nothing can be removed. Nothing is written.
-    FidelityError: the outputs are farther off than a limit allows (``max_nsr``, ``max_kl``, ``min_top1``,
+    FidelityError: the error of the outputs exceeds a limit (``max_nsr``, ``max_kl``, ``min_top1``,
         ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
         ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
     StructureError: the result is not sound (a bug). Nothing is written.
@@ -158,7 +159,7 @@ def _run(
 
 
 def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:
-    """Write the model if there is a target. Also returns its bytes; ``size`` are those it would have."""
+    """Write the model if there is a target. Also returns its size in bytes. ``size``: the size that it would have."""
     if target is not None:
         saved = save_atomically(model, target)
         return FileInfo(str(target), saved.sha256), saved.size

@@ -1,4 +1,4 @@
-"""The smallest size of which a promise can be made; sizes are tried from the largest down."""
+"""Searches the smallest size for which a promise can be made, from the largest size down."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
 
 ROUGH = 0.05
-"""How near to a size its widths have to come, relative to it."""
+"""Allowed deviation of the widths from a size, relative to it."""
 
 
 def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, CompressSettings, Promise]:
-    """The smallest size that keeps ``limit`` with ``confidence``, and what is promised of it.
+    """The smallest size that keeps ``limit`` with ``confidence``, and the promise about it.
 
     Raises
     ------
-    NothingToDoError: no size does, or the samples are too few to promise anything.
+    NothingToDoError: no size does, or the samples are too few for any promise.
     UsageError: the model has no classes whose drop could be measured.
     """
     alpha, comparison = 1 - confidence, job.comparison
@@ -40,7 +40,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
         settings = replace(job.settings, target=Target("macs", size, ROUGH))
         try:
             compressed = job.compress(settings)
-        except NotCompressibleError:  # widths do not come near: what can be told without looking at held-out samples
+        except NotCompressibleError:  # no widths come near the size, which is known without held-out samples
             continue
         if not compressed.shrinks:
             continue

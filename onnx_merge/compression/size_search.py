@@ -1,6 +1,6 @@
-"""The size at which a limit on something measured is just kept: accuracy lost, or latency.
+"""Searches the size at which a limit on accuracy loss or latency is just kept.
 
-Sizes are shares of the multiply-adds. What was found out about the model serves every trial.
+Sizes are shares of the multiply-adds. All trials share the analysis of the model.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
 
 TRIALS = 10
-"""At most."""
+"""Largest number of trials."""
 NEAR = 0.01
-"""Relative deviation from the latency at which it ends."""
+"""Relative deviation from the latency at which the search ends."""
 FINEST = 0.01
-"""Share of the multiply-adds below which two sizes are one."""
+"""Difference in the share of the multiply-adds below which two sizes are the same."""
 ROUGH = 0.05
-"""How near to a trial's size its widths have to come, relative to it."""
+"""Allowed deviation of the widths from a trial's size, relative to it."""
 SECONDS = 3.0
-"""What measuring a trial's latency may take."""
+"""Seconds for measuring a trial's latency."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """``size``: share of the multiply-adds that was asked for; ``value``: what was measured."""
+    """``size``: the share of the multiply-adds that was asked for. ``value``: the measured value."""
 
     size: float
     value: float
@@ -41,7 +41,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class SizeChoice:
-    """``settings`` make ``compressed``; ``notes``: how they were chosen."""
+    """``settings``: those that give ``compressed``. ``notes``: how they were chosen."""
 
     compressed: Compressed
     settings: CompressSettings
@@ -75,8 +75,8 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
         compressed = _shrunk(job, settings)
         return Trial(size, drop.of(compressed), compressed, settings)
 
-    enough = limit - drop.close(limit)
-    tried = _bisect(attempt, limit, rising=False, start=0.5, enough=lambda value: enough <= value <= limit)
+    lowest = limit - drop.close(limit)
+    tried = _bisect(attempt, limit, rising=False, start=0.5, stop=lambda value: lowest <= value <= limit)
     best = min((t for t in tried if t.value <= limit), key=lambda t: t.size, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
@@ -87,7 +87,7 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
 
 
 class NoChannelRemovedError(NotCompressibleError):
-    """No channel goes at a size that was tried: the original itself is as near to it."""
+    """No channel is removed at a size that was tried: the original is as near to it as any smaller model."""
 
 
 def _within_latency(job: Job, limit: float) -> SizeChoice:
@@ -99,7 +99,7 @@ def _within_latency(job: Job, limit: float) -> SizeChoice:
         value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
         return Trial(size, value, drafted, settings)
 
-    tried = _bisect(attempt, limit, rising=True, start=limit, enough=lambda value: abs(value - limit) <= NEAR * limit)
+    tried = _bisect(attempt, limit, rising=True, start=limit, stop=lambda value: abs(value - limit) <= NEAR * limit)
     best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
@@ -110,7 +110,7 @@ def _within_latency(job: Job, limit: float) -> SizeChoice:
 
 
 def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
-    """Settings, and the draft they make, as near to a size as widths come: no search ends nearer to a latency."""
+    """Settings and their draft, with widths as near to a size as possible: no search ends nearer to a latency."""
     near, rough = (replace(job.settings, target=Target("macs", size, by)) for by in (NEAR, ROUGH))
     try:
         return near, _shrunk(job, replace(near, draft=True))
@@ -120,13 +120,13 @@ def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
 
 def _shrunk(job: Job, settings: CompressSettings) -> Compressed:
     compressed = job.compress(settings)
-    if not compressed.shrinks:  # the original comes near enough to the size
+    if not compressed.shrinks:  # the original meets the size
         raise NoChannelRemovedError("no channel goes")
     return compressed
 
 
 def _attempt_near(attempt: Callable[[float], Trial], size: float) -> Trial:
-    """A trial of ``size``, or where no widths come near it, of the nearest size that some have."""
+    """A trial of ``size``. Where no widths come near it, a trial of the nearest possible size."""
     try:
         return attempt(size)
     except SizeGapError as gap:
@@ -143,16 +143,17 @@ def _least(trial: Trial | None, said: Callable[[float], str]) -> str:
 
 
 def _bisect(
-    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, enough: Callable[[float], bool]
+    attempt: Callable[[float], Trial], limit: float, *, rising: bool, start: float, stop: Callable[[float], bool]
 ) -> list[Trial]:
-    """Trials that close in on the size at which the value crosses ``limit``; ``rising``: whether it grows with size."""
+    """Trials that bracket the size at which the value crosses ``limit``. ``rising``: whether the value grows with
+    size."""
     tried: list[Trial] = []
     low, high, size = 0.0, 1.0, start
     ends: dict[float, float] = {1.0: 1.0 if rising else 0.0}  # the original's
     while len(tried) < TRIALS and high - low > FINEST:
         try:
             trial = _attempt_near(attempt, size)
-        except NoChannelRemovedError:  # nothing goes at this size: smaller ones may be reached
+        except NoChannelRemovedError:  # nothing is removed at this size: try smaller ones
             high = size
             ends[size] = ends[1.0]
         except NotCompressibleError:  # it cannot shrink that far
@@ -160,12 +161,12 @@ def _bisect(
         else:
             tried.append(trial)
             ends[size] = trial.value
-            if enough(trial.value):
+            if stop(trial.value):
                 break
             low, high = (low, size) if (trial.value > limit) == rising else (size, high)
         size = (low + high) / 2
         if low in ends and high in ends and ends[low] != ends[high]:
-            # Where a straight line crosses, well inside: the ends converge from both sides.
+            # Linear interpolation, kept away from the ends so that both of them converge.
             crossing = low + (high - low) * (limit - ends[low]) / (ends[high] - ends[low])
             size = min(max(crossing, low + 0.15 * (high - low)), high - 0.15 * (high - low))
     return tried

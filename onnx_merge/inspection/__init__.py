@@ -1,1 +1,1 @@
-"""What a model's channels are, and what holds them back; nothing is changed."""
+"""Inspection of a model: its channel groups, and what prevents the removal of channels."""

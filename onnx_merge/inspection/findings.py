@@ -1,4 +1,4 @@
-"""What was found out about a model's channels, and its JSON form, whose keys are stable: pipelines read them."""
+"""Defines the results of an inspection and their JSON form, whose keys are stable since pipelines read them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ STATUSES: tuple[Status, ...] = ("free", "prune-only", "frozen")
 @dataclass(frozen=True, slots=True)
 class Member:
     """One place of a group's channels. ``role``: producer, consumer, per-channel (of a constant), passes through or
-    contracted (of what is computed); ``tensor``: the constant, or else the tensor that the node writes or sums over;
-    the channels stand on its ``axis``, alone or with others; dynamic sizes of its ``shape`` are None."""
+    contracted (of computed tensors). ``tensor``: the constant, or else the tensor that the node writes or sums over.
+    The channels are on its ``axis``, alone or with others. Dynamic sizes of its ``shape`` are None."""
 
     node: str
     op: str
@@ -33,7 +33,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """Shares of the model's MACs and parameters that depend on the channels of so many groups, each counted once."""
+    """Shares of the model's MACs and parameters that depend on the channels of some groups, each counted once. The
+    number of groups is included."""
 
     groups: int
     macs_share: float
@@ -42,7 +43,7 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ReasonHolding:
-    """The same of the groups held back for one reason, which is told without the names of nodes and tensors."""
+    """The same of the groups that are held back for one reason, stated without names of nodes and tensors."""
 
     reason: Reason
     status: Status
@@ -53,13 +54,14 @@ class ReasonHolding:
 
 @dataclass(frozen=True, slots=True)
 class InspectedGroup:
-    """One channel group. ``macs`` and ``params`` depend on its channels (see `passes.cost.footprint.Holdings`); shares
+    """One channel group. ``macs`` and ``params`` depend on its channels (see `passes.cost.footprint.Holdings`). Shares
     are of the model after BatchNormalization is folded."""
 
     name: str
     size: int
     status: Status
-    """Frozen: nothing can be removed; prune-only: what is removed cannot be merged; free: both can be done."""
+    """Frozen: nothing can be removed. Prune-only: removed channels cannot be merged. Free: channels can be removed and
+    merged."""
     reason: Reason | None
     """Why it is not free."""
     coupled: Reason | None
@@ -78,8 +80,8 @@ class InspectedGroup:
 
 @dataclass(frozen=True, slots=True)
 class UngroupedLayer:
-    """A node that multiplies or holds weights in which no group's channels take part, or not in all of it. ``macs`` and
-    ``params``: of that part; shares as those of a group; ``reason``: why."""
+    """A node with multiply-adds or weights that depend on no group's channels. ``macs`` and ``params``: of that part
+    only. Shares: as those of a group. ``reason``: why it is in no group."""
 
     node: str
     op: str
@@ -92,7 +94,7 @@ class UngroupedLayer:
 
 @dataclass(frozen=True, slots=True)
 class InspectedModel:
-    """The model as `onnx_merge.report.result.Result` counts it before."""
+    """The model's figures, counted as `onnx_merge.report.result.Result` counts the original."""
 
     nodes: int
     opset: int
@@ -104,27 +106,27 @@ class InspectedModel:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that is known of a model's channels."""
+    """The result of an inspection of a model's channels."""
 
     version: str
     input: FileInfo
     model: InspectedModel
     groups: tuple[InspectedGroup, ...]
     summary: Mapping[str, Holding]
-    """By status; ``none`` is what no group holds: all of ``ungrouped``, and single numbers."""
+    """By status. ``none`` is the part in no group: all of ``ungrouped``, and single numbers."""
     reasons: tuple[ReasonHolding, ...]
     """Most costly first."""
     ungrouped: tuple[UngroupedLayer, ...]
     """In graph order."""
     ops_without_rule: Mapping[str, int]
-    """Op type -> number of its nodes; their axes are frozen, and the remedy is to add a rule."""
+    """Op type -> number of its nodes. Their axes are frozen, and the remedy is to add a rule."""
     unfolded: Mapping[str, Reason]
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
 
     def matching(self, expression: str) -> list[InspectedGroup]:
-        """Groups in whose name, or in the name of one of whose producers, a regular expression is found.
+        """Groups whose name, or the name of one of whose producers, matches a regular expression.
 
         Raises
         ------
@@ -138,12 +140,12 @@ class Inspection:
         return found
 
     def to_json(self) -> str:
-        """As text that ends in a line break and is plain ASCII: any stream can take it."""
+        """As plain ASCII text that ends in a line break, which any stream can write."""
         return json.dumps({"schema_version": SCHEMA_VERSION, **_plain(self)}, indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it: dataclasses as objects, reasons as text."""
+    """As JSON values: dataclasses as objects, reasons as text."""
     if isinstance(value, Reason):
         return str(value)
     if is_dataclass(value):
@@ -158,7 +160,7 @@ def pattern(expression: str) -> re.Pattern[str]:
 
     Raises
     ------
-    UsageError: it is none.
+    UsageError: the text is not a regular expression.
     """
     try:
         return re.compile(expression)

@@ -1,4 +1,4 @@
-"""What a model's channels are and what holds them back, found without changing anything."""
+"""Inspects a model: finds its channel groups and what prevents their removal, without changing the model."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
 
 
 def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> tuple[Assignment, ...]:
-    """Sizes at which the model runs; none where it has no dynamic dimensions, or does not run."""
+    """Sizes at which the model runs. None where it has no dynamic dimensions, or does not run."""
     if not dimensions(declared_inputs(model), model):
         return ()
     try:
@@ -204,7 +204,7 @@ def _members(typing: Typing, group: ChannelGroup) -> tuple[Member, ...]:
 
 
 def _places(typing: Typing, atom: Atom, step: Step) -> Iterator[tuple[str, str, int]]:
-    """(role, tensor, axis): the constants that the channels stand in; where there are none, what is computed."""
+    """(role, tensor, axis) of the constants that hold the channels; where there are none, of computed tensors."""
     roles = {use.role for use in step.uses}
     for use in step.uses:
         yield use.role.value, use.constant, use.axis
@@ -224,8 +224,8 @@ def _places(typing: Typing, atom: Atom, step: Step) -> Iterator[tuple[str, str, 
 
 
 def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int]:
-    """How often each of them occurs, with its domain where that is not the standard one; arithmetic on sizes, whose
-    results are known numbers, needs no rule, nor do nodes whose bodies are looked at."""
+    """Number of nodes of each op type without a rule, with its domain where that is not the standard one. Arithmetic on
+    sizes, whose results are known numbers, needs no rule. Neither do nodes whose bodies are inspected."""
     found: Counter[str] = Counter()
     for part, _ in parts:
         graph, known = part.typing.graph, {one.body.node.index for one in part.inside}

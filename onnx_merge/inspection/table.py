@@ -1,4 +1,4 @@
-"""An inspection as text for people: every channel group with what it holds, and what holds the model back."""
+"""Formats an inspection as text: every channel group with its costs, and the reasons that limit the model."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from onnx_merge.report.console import WHOLE, printed, screen_width
 
 STYLES: dict[Status, str] = {"free": "", "prune-only": "yellow", "frozen": "dim"}
 REASONS = 12
-"""Reasons shown, the most costly ones."""
+"""Number of reasons shown, the most costly ones."""
 
 
 def render(inspection: Inspection, stream: TextIO, verbose: bool = False, group: str | None = None) -> str:
-    """The tables as ``stream`` can show them; of the groups that the expression ``group`` matches, every member.
+    """The tables as ``stream`` can show them. All members are shown of the groups that the expression ``group``
+    matches.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def _overview(inspection: Inspection, width: int) -> Iterator[RenderableType]:
 
 
 def _groups(groups: Sequence[InspectedGroup], width: int) -> Iterator[RenderableType]:
-    """One row for each group. What a row has no room for is in its details."""
+    """One row for each group. The details hold what does not fit in a row."""
 
     def columns(names: int | None) -> dict[str, list[str]]:
         return {
@@ -70,7 +71,7 @@ def _groups(groups: Sequence[InspectedGroup], width: int) -> Iterator[Renderable
 
 
 def _blocks(groups: Sequence[InspectedGroup]) -> Iterator[RenderableType]:
-    """The same with nothing left out: too much for the columns of a table."""
+    """The same with nothing left out, which is too long for a table's columns."""
     for k, group in enumerate(groups):
         if k:
             yield Text()
@@ -94,7 +95,7 @@ def _percent(share: float) -> str:
 
 
 def _status(group: InspectedGroup, named: bool = True) -> str:
-    """``named``: with the names of nodes and tensors."""
+    """``named``: includes the names of nodes and tensors."""
     status = group.status.replace("-", " ")
     if group.reason is None:
         return status
@@ -102,7 +103,7 @@ def _status(group: InspectedGroup, named: bool = True) -> str:
 
 
 def _coupled(group: InspectedGroup, names: int | None) -> str:
-    """The other layers that make the channels, or where they stand beside others."""
+    """The other layers that produce the channels, or the tensor that joins them to others."""
     if len(group.producers) > 1:
         return f"with {_some(group.producers[1:], names)}"
     if group.coupled is None:
@@ -116,7 +117,7 @@ def _some(names: Sequence[str], count: int | None) -> str:
 
 
 def _summary(inspection: Inspection, width: int) -> Iterator[RenderableType]:
-    """What can shrink and what cannot, then why not."""
+    """The parts that can shrink and those that cannot, then the reasons."""
     words = {
         "free": "free: channels can be removed and merged",
         "prune-only": "prune only: removed channels cannot be merged",
@@ -149,7 +150,7 @@ def _holdings(title: str, rows: Sequence[tuple[str, Holding]], width: int) -> It
 
 
 def _ungrouped(inspection: Inspection, width: int) -> Iterator[RenderableType]:
-    """Layers in no group: all of them, or the most costly."""
+    """Layers in no group: all, or the most costly ones."""
     layers = inspection.ungrouped
     if not layers:
         return
@@ -169,7 +170,7 @@ def _ungrouped(inspection: Inspection, width: int) -> Iterator[RenderableType]:
 
 
 def _blocked(inspection: Inspection, width: int) -> Iterator[RenderableType]:
-    """What a rule or a fold would help with."""
+    """Nodes for which a rule or a fold is missing."""
     if inspection.ops_without_rule:
         yield Text()
         ops = inspection.ops_without_rule

@@ -1,1 +1,1 @@
-"""What is known of a model before anything is decided."""
+"""The analysis of a model: its channel groups, and the layers in no group."""

@@ -23,6 +23,6 @@ def analyse(
     stage: Stage,
     engine: Engine | None = None,
 ) -> Analysis:
-    """The channel groups of ``model``, which stays as it is; parameters are those of `analysis_passes`."""
+    """The channel groups of ``model``, which is not modified. Parameters are those of `analysis_passes`."""
     passes = analysis_passes(assignments, observer, engine)
     return run_passes(passes, WorkingModel(model), stage).model[Analysis]

@@ -1,4 +1,4 @@
-"""The passes of the first half: normalise, fold BatchNormalization, infer axes and channel groups."""
+"""The analysis passes: normalise, fold BatchNormalization, infer axes and channel groups."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def analysis_passes(
 ) -> list[Pass]:
     """The passes that find the channel groups of a model, the fact `Analysis`.
 
-    ``assignments``: concrete shapes of its inputs, at which ``observer`` runs it to find shapes; ``engine`` computes
-    its constants; ``body``: what it is, if it is part of another model.
+    ``assignments``: concrete shapes of its inputs, at which ``observer`` runs it to find shapes. ``engine``: computes
+    its constants. ``body``: the control-flow body that the model is, if it is part of another model.
     """
     return [Normalise(assignments, observer, engine), FoldBatchNormalization(), InferChannels(observer, engine, body)]
 
@@ -48,7 +48,7 @@ class Normalised:
 
 @dataclass(frozen=True)
 class Normalise:
-    """Finds `Normalised`: one form for what exporters write in several ways, and the shapes of all tensors."""
+    """Finds `Normalised`: the model in one form for what exporters write in several, and the shapes of all tensors."""
 
     assignments: Sequence[Assignment] = ()
     observer: Observer | None = None
@@ -57,7 +57,7 @@ class Normalise:
     requires: ClassVar[tuple[type, ...]] = ()
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.transforms.canonicalize`; constants with several readers have a copy for each."""
+        """See `passes.transforms.canonicalize`. Constants with several readers are copied for each."""
         normal = unshare(canonicalize(model.proto, self.engine))
         graph = Graph(normal, self.assignments, self.observer, self.engine)
         return PassResult(model.having(normal).knowing(Normalised(graph)), changed=True)
@@ -88,7 +88,7 @@ class InferChannels:
     requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.axes.inference` and `passes.axes.channel_groups`; reasons are those of groups that are frozen."""
+        """See `passes.axes.inference` and `passes.axes.channel_groups`. Reasons are those of frozen groups."""
         before, folded, body = model[Normalised].graph, model[Folded], self.body
         where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
         graph = before if folded.model is before.model else before.rewritten(folded.model)
@@ -109,7 +109,7 @@ class InferChannels:
 
 
 def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
-    """What a body captures and others read too stays as it is, unless it is as little as a bias."""
+    """Freeze what a body captures and others read too, except small constants such as a bias."""
     for name, tensor in typing.graph.initializers.items():
         large = math.prod(tensor.dims) > max(tensor.dims, default=1)
         if large and (name in shared or original(tensor) in shared):
@@ -119,11 +119,11 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
 
 
 def _name_the_body(typing: Typing) -> None:
-    """The inputs and outputs of a body are no graph's inputs and outputs to a reader."""
+    """Word reasons for a body, whose inputs and outputs are not those of the model."""
     graph = typing.graph
-    told = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
-    told += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
-    for name, said, meant in told:
+    wordings = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
+    wordings += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
+    for name, said, meant in wordings:
         for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
             if atom.reason == Reason("tensor", name, said):
                 atom.reason = Reason("tensor", name, meant)

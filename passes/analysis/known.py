@@ -1,4 +1,4 @@
-"""What is known of a model before anything is decided."""
+"""The results of the analysis of a model, on which all later decisions rest."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from passes.transforms.subgraphs import Body
 
 @dataclass(frozen=True)
 class Analysis:
-    """What is known of a model before anything is decided. ``before``: the normalised model; ``folded``: what became of
-    its BatchNormalization; ``typing`` and ``groups``: axes and channels of the folded model; ``inside``: the same of
+    """The results of the analysis. ``before``: the normalised model. ``folded``: the result of folding
+    BatchNormalization. ``typing`` and ``groups``: axes and channels of the folded model. ``inside``: the analyses of
     the bodies of its If, Loop and Scan nodes."""
 
     before: Graph
@@ -25,7 +25,7 @@ class Analysis:
     groups: list[ChannelGroup]
     inside: tuple[Inside, ...] = ()
     where: str = ""
-    """What the names of its layers begin with: nothing for the model itself."""
+    """Prefix of the names of its layers, empty for the model itself."""
 
     @property
     def unfolded(self) -> dict[str, Reason]:
@@ -39,11 +39,11 @@ class Analysis:
 
     @property
     def moved(self) -> frozenset[str]:
-        """Constants of the model that only a body reads, and that count there."""
+        """Constants of the model that only a body reads. They count there."""
         return frozenset(n for one in self.inside for n in one.body.captured - one.body.shared)
 
     def parts(self, without: Set[str] = frozenset()) -> Iterator[tuple[Analysis, frozenset[str]]]:
-        """The model and all bodies in it, each with its constants that count elsewhere: ``without``, and `moved`."""
+        """The model and all bodies in it, each with its constants that count in another: ``without``, and `moved`."""
         yield self, self.moved | without
         for one in self.inside:
             yield from one.analysis.parts(one.body.shared)
@@ -51,7 +51,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Inside:
-    """A body, and what is known of it."""
+    """A control-flow body, and its analysis."""
 
     body: Body
     analysis: Analysis

@@ -1,5 +1,7 @@
-"""Channels that weights with NaN or infinity make, or read, stay whole: nothing can be compared with these, nor
-weighed by them. The rest of the model shrinks all the same."""
+"""Freezes channels that are produced or read by weights with NaN or infinity.
+
+Such weights can be neither compared nor used as weights of an average. The rest of the model still shrinks.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +21,8 @@ LARGEST = float(np.finfo(np.float32).max)
 
 
 def freeze_what_is_not_finite(typing: Typing, groups: Sequence[ChannelGroup]) -> None:
-    """Freeze the groups of which a layer's weights, a reader's, or what is added to the channels, are not finite as
-    float32."""
+    """Freeze the groups where the weights of a producer or a consumer, or a constant added to the channels, are not
+    finite as float32."""
     found: dict[str, str] = {}
     for group in groups:
         for step in group.steps if group.frozen is None else ():
@@ -45,9 +47,9 @@ def _read(step: Step) -> Iterator[str]:
 
 
 def _fault(graph: Graph, name: str) -> str:
-    """What is wrong with the values of a constant; nothing if all are well, or they are not known."""
+    """What is wrong with the values of a constant. None if all are finite, or if they are not known."""
     if name in graph.initializers:
-        array = numpy_helper.to_array(graph.initializers[name])  # which the graph would hold on to
+        array = numpy_helper.to_array(graph.initializers[name])  # the graph would keep it in memory
     elif graph.knows(name):
         array = graph.array(name)
     else:
@@ -58,7 +60,7 @@ def _fault(graph: Graph, name: str) -> str:
 def _what(array: Array) -> str:
     if array.dtype.kind in "biuSUO" or not array.size:
         return ""
-    # The least and the largest number tell, and take no memory; NaN is both where there is one.
+    # The minimum and the maximum suffice, and take no memory. Both are NaN if any number is.
     low, high = float(np.min(array)), float(np.max(array))
     if np.isnan(low) or np.isnan(high):
         return "hold NaN"

@@ -1,6 +1,7 @@
-"""What no channel group holds: each node whose multiply-adds or weights depend on no group's channels, with the reason.
+"""Lists the layers in no channel group, with the reason.
 
-Together with what the groups hold that is all of a model: nothing is left over.
+These are nodes with multiply-adds or weights that depend on no group's channels. Together with the groups' part they
+are the whole model.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from passes.transforms.subgraphs import ATTRIBUTES, graphs_in
 
 @dataclass(frozen=True)
 class Ungrouped:
-    """A node of a graph, and its name in the model. ``macs``, ``params``: the multiply-adds and weights in which no
-    group's channels take part; ``reason``: why they do not."""
+    """A node of a graph, and its name in the model. ``macs``, ``params``: its multiply-adds and weights that depend on
+    no group's channels. ``reason``: why they do not."""
 
     node: Node
     label: str
@@ -57,11 +58,11 @@ def ungrouped(
     elsewhere: Set[str] = frozenset(),
     where: str = "",
 ) -> list[Ungrouped]:
-    """Every node that holds what no group does, in graph order; those that hold single numbers only (an epsilon, a
-    factor) too.
+    """Every node with a part in no group, in graph order, including nodes that hold single numbers only (an epsilon, a
+    factor).
 
-    ``known``: (node, attribute) of bodies that are looked at by themselves; ``elsewhere``: constants that count in
-    them; ``where``: what names begin with.
+    ``known``: (node, attribute) of bodies that are analysed by themselves. ``elsewhere``: constants that count in them.
+    ``where``: prefix of the names.
     """
     graph = typing.graph
     gone = dict.fromkeys((group.atom for group in groups), 0)
@@ -92,7 +93,7 @@ def _size(axes: Sequence[Term], gone: Mapping[Atom, int]) -> int:
 
 
 def _reader(typing: Typing, name: str) -> Node | None:
-    """The node that uses a constant: not what only prepares it."""
+    """The node that uses a constant, not a node that only prepares it."""
     graph = typing.graph
     for node, _ in graph.users[name]:
         made = [n for n in node.outputs if n]

@@ -1,1 +1,1 @@
-"""Axis inference: a term for each axis of each tensor, rules for each op, and the channel groups that follow."""
+"""Axis inference: a term for each axis of each tensor, a rule for each op, and the resulting channel groups."""

@@ -2,13 +2,13 @@
 
 An *atom* is an index set of known size. The axis of a tensor is a term over atoms:
 
-- ``Product(g, i)``: a row-major composite, as Reshape, Flatten and grouped Conv make it;
-- ``Sum(a, b)``: a concatenation, as Concat makes it and Split or Slice take it apart.
+- ``Product(g, i)``: a row-major composite, as Reshape, Flatten and grouped Conv make it.
+- ``Sum(a, b)``: a concatenation, as Concat makes it and Split or Slice divide it.
 
-Two axes that an op ties are *unified*: atom with atom is a union, atom with term a binding, and composite terms
-are refined until they align. What cannot be aligned is frozen with a reason, never guessed. Atoms of size one do
-not exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it. The size of an
-atom may vary with the model's dynamic dims (`passes.shapes.sizes`): what lines up does so at every assignment.
+Two axes that an op ties are *unified*. Atom with atom is a union, atom with term is a binding, and composite terms are
+refined until they align. Terms that cannot be aligned are frozen with a reason, never guessed. Atoms of size one do not
+exist: an axis of size one is ``ONE``, the empty product, and nothing can be removed from it. The size of an atom may
+vary with the model's dynamic dims (`passes.shapes.sizes`). Aligned terms then agree at every assignment.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from passes.interface.reason import Reason
 from passes.shapes.sizes import Size
 
 RESHAPE = Reason("operator", "", "", "a reshape")
-"""What ties two terms where no node is named."""
+"""The default name of what ties two terms, where no node is named."""
 MAX_COPIES = 256
-"""Largest product that is unrolled into a sum of copies of its inner factor."""
+"""Largest product that is expanded into a sum of copies of its inner factor."""
 
 
 class Atom:
-    """An index set (a union-find node). ``link`` is the term it was found equal to, ``reason`` why it is frozen."""
+    """An index set (a union-find node). ``link``: the term that it was found equal to. ``reason``: why it is frozen."""
 
     __slots__ = ("link", "reason", "size")
 
@@ -119,16 +119,16 @@ def atoms(term: Term) -> Iterator[Atom]:
 
 
 def freeze(term: Term, reason: Reason) -> None:
-    """Forbid the removal of any index of ``term``; the first reason given stays."""
+    """Forbid the removal of any index of ``term``. The first reason given is kept."""
     for a in atoms(term):
         if a.reason is None:
             a.reason = reason
 
 
 def unify(left: Term, right: Term, by: Reason = RESHAPE) -> None:
-    """Make two terms of equal size one index set, refining atoms where factors or parts do not line up.
+    """Unify two terms of equal size. Atoms are refined where factors or parts do not align.
 
-    ``by``: names what ties them, for the reason where that cannot be.
+    ``by``: names what ties them, for the reason where they cannot be unified.
     """
     left, right = resolve(left), resolve(right)
     if left is right or left == right:
@@ -217,14 +217,15 @@ def _pop_part(parts: list[Term]) -> Term:
 
 
 def _unify_sum_with_product(left: Sum, right: Product, by: Reason) -> None:
-    """An outer sum distributes over a product; else the product is a sum of copies of its inner factors."""
+    """Unify a product with a sum. An outer sum distributes over the product; else the product is a sum of copies of its
+    inner factors."""
     outer, inner = right.factors[0], product(right.factors[1:])
     period = size(inner)
     if all(size(part) % period == 0 for part in left.parts):
-        pieces = [atom(size(part) // period) for part in left.parts]
-        unify(outer, total(pieces), by)
-        for part, piece in zip(left.parts, pieces, strict=True):
-            unify(part, product([piece, inner]), by)
+        outers = [atom(size(part) // period) for part in left.parts]
+        unify(outer, total(outers), by)
+        for part, outer_part in zip(left.parts, outers, strict=True):
+            unify(part, product([outer_part, inner]), by)
     elif not isinstance(size(outer), Size) and size(outer) <= MAX_COPIES:
         freeze(outer, by.saying("takes copies of other channels for concatenated ones"))
         _unify_sums(left.parts, [inner] * size(outer), by)

@@ -1,4 +1,4 @@
-"""Channel groups: for each atom that a layer produces, every place where one of its indices would have to go."""
+"""Finds the channel groups: for each atom that a layer produces, every place from which an index must be removed."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from passes.interface.reason import Reason
 
 @dataclass
 class Step:
-    """One node's dealings with one group, in graph order."""
+    """What one node does with one group. Steps are in graph order."""
 
     flow: IndexFlow
     uses: list[Use] = field(default_factory=list)
     through: list[tuple[list[str], list[str]]] = field(default_factory=list)
     """(data tensors, output tensors) that the channel passes between."""
     consumed: list[str] = field(default_factory=list)
-    """Data tensors whose channels the node sums up with a constant."""
+    """Data tensors whose channels the node sums over with a constant."""
     produced: list[str] = field(default_factory=list)
-    """Output tensors whose channels the node makes."""
+    """Output tensors whose channels the node produces."""
     contracted: bool = False
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     slid: bool = False
-    """Whether the node mixes neighbouring channels and still gives each of them."""
+    """Whether the node mixes neighbouring channels and outputs as many."""
 
     @property
     def read(self) -> str:
-        """The first data tensor whose channels the node sums up; ``""`` if it only feeds back what it makes itself."""
+        """The first data tensor whose channels the node sums over; ``""`` if it reads only its own state."""
         return self.consumed[0] if self.consumed else ""
 
     @property
     def feeds_back(self) -> bool:
-        """Whether the node makes the channels and reads them itself, a step of the sequence later."""
+        """Whether the node produces the channels and reads them itself, at the next step of the sequence."""
         return bool(self.flow.record.fed_back) and bool(self.produced)
 
     @property
@@ -61,13 +61,13 @@ class ChannelGroup:
     atom: Atom
     steps: list[Step]
     name: str = ""
-    """Name of the first layer that produces the channels; numbered from the second group of that layer on."""
+    """Name of the first layer that produces the channels. From the second group of that layer on, a number follows."""
     where: str = ""
-    """Of the control-flow body that the layers stand in; their names begin with it."""
+    """Prefix of the names of the layers, from the control-flow body that they are in."""
     coupled: Reason | None = None
-    """Why the group ties several layers; nothing for a plain producer-consumer pair."""
+    """Why the group ties several layers. None for a plain producer-consumer pair."""
     unmixable: Reason | None = None
-    """Why nothing can be merged into the consumers; the channels can still be removed."""
+    """Why channels cannot be merged into the consumers. They can still be removed."""
 
     @property
     def size(self) -> int:
@@ -86,7 +86,8 @@ class ChannelGroup:
 
     @property
     def producers(self) -> list[str]:
-        """Nodes whose weights make the channels; where none does, those that make them by what they add."""
+        """Nodes whose weights produce the channels. Where there are none, nodes that produce them by an added
+        constant."""
         made = [step for step in self.steps if not step.prepares and step.with_role(Role.PRODUCER)]
         layers = [step for step in made if any(not step.is_offset(use) for use in step.with_role(Role.PRODUCER))]
         return self._labels(layers or made)
@@ -97,7 +98,7 @@ class ChannelGroup:
         return self._labels(step for step in self.steps if step.consumed or step.contracted)
 
     def consumer_uses(self) -> list[tuple[Step, Use]]:
-        """Constants that are multiplied with the channels and summed up."""
+        """Constants that multiply the channels and whose products are summed."""
         return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
 
     def _labels(self, steps: Iterable[Step]) -> list[str]:
@@ -105,8 +106,10 @@ class ChannelGroup:
 
 
 def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
-    """Groups of two channels or more that some layer's weights produce, in graph order, frozen ones included;
-    ``where``: what the names of their layers begin with."""
+    """Groups of two channels or more that some layer's weights produce, in graph order, including frozen ones.
+
+    ``where``: prefix of the names of their layers.
+    """
     groups: dict[Atom, ChannelGroup] = {}
     for flow in typing.flows:
         for a, step in _steps(flow, typing.graph.constants).items():
@@ -117,7 +120,7 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
         group.coupled = _coupling(group, summed)
         group.unmixable = _unmixable(group, typing)
     found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
-    # Of a recurrent layer's states not those that a sequence starts from.
+    # The initial states of a recurrent layer are not included.
     own = [[step.label for step in group.steps if step.feeds_back] for group in found]
     firsts = [f"{where}{o[0]}" if o else group.producers[0] for o, group in zip(own, found, strict=True)]
     for group, name in zip(found, numbered(firsts), strict=True):
@@ -126,7 +129,7 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
 
 
 def _is_input_side_only(group: ChannelGroup) -> bool:
-    """Kernel axes and the like: index sets that stand in constants but never in an output."""
+    """Index sets that occur in constants but never in an output, such as kernel axes."""
     return not any(step.with_role(Role.PRODUCER) for step in group.steps)
 
 
@@ -163,7 +166,7 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
 
 
 def _atoms_in_sums(typing: Typing) -> dict[Atom, str]:
-    """Atoms that stand beside others in a concatenated axis of some tensor, with that tensor's name."""
+    """Atoms that share a concatenated axis of some tensor with others -> that tensor's name."""
     found: dict[Atom, str] = {}
     for name, axes in typing.axes.items():
         for term in axes:
@@ -184,7 +187,8 @@ def _coupling(group: ChannelGroup, summed: dict[Atom, str]) -> Reason | None:
 
 
 def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
-    """A merge writes into the consumers' constants: they must be initializers, seen alike by every reader."""
+    """Why a merge cannot write into the consumers' constants: they must be initializers, with the same meaning for
+    every reader."""
     roles: dict[tuple[str, int], set[Role]] = {}
     for step in group.steps:
         if step.contracted:
@@ -210,7 +214,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
 
 
 def _origin(typing: Typing, constant: str) -> str:
-    """How a constant that is no initializer comes about; layout changes may follow where it is dequantised."""
+    """How a constant that is not an initializer is computed. Layout changes may follow where it is dequantised."""
     maker = typing.graph.producer.get(constant)
     while maker is not None and maker.op != "DequantizeLinear":
         maker = typing.graph.producer.get(maker.inputs[0]) if maker.inputs else None

@@ -1,4 +1,4 @@
-"""What happens to an array when indices of an atom go: selection, mixing and unfolding along a composite axis."""
+"""Applies the removal of an atom's indices to an array: selection, mixing and unfolding along a composite axis."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
         for factor in term.factors:
             kept = (kept[:, None] * terms.size(factor) + kept_indices(factor, keep)[None, :]).ravel()
         return kept
-    start, pieces = 0, []
+    start, parts = 0, []
     for part in term.parts:
-        pieces.append(start + kept_indices(part, keep))
+        parts.append(start + kept_indices(part, keep))
         start += terms.size(part)
-    return np.concatenate(pieces)
+    return np.concatenate(parts)
 
 
 def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
@@ -41,7 +41,7 @@ def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
 
 
 def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
-    """Size of an axis of type ``term`` when atoms have the given sizes, and others their own."""
+    """Size of an axis of type ``term`` when some atoms have the given sizes and the others their own."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return widths.get(term, term.size)
@@ -53,7 +53,7 @@ def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
 def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:
     """Contract every occurrence of ``atom`` along ``axis`` with ``mixing`` (C x K): y[k] = sum over c of x[c] Z[c, k].
 
-    ``term`` is the type of the axis; other atoms in it are left alone.
+    ``term`` is the type of the axis. Other atoms in it are unchanged.
     """
     term = terms.resolve(term)
     if isinstance(term, Atom):
@@ -67,14 +67,14 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
             spread = mix(spread, axis + i, factor, atom, mixing)
         return spread.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :])
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
-    pieces = np.split(array, bounds, axis)
+    parts = np.split(array, bounds, axis)
     return np.concatenate(
-        [mix(piece, axis, part, atom, mixing) for piece, part in zip(pieces, term.parts, strict=True)], axis
+        [mix(section, axis, part, atom, mixing) for section, part in zip(parts, term.parts, strict=True)], axis
     )
 
 
 def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
-    """`mix` where the axis is the atom; float64 stays float64, anything narrower is mixed in float32."""
+    """`mix` where the axis is the atom itself. float64 stays float64; narrower types are mixed in float32."""
     before, after = array.shape[:axis], array.shape[axis + 1 :]
     stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
     mixed: Array
@@ -86,7 +86,7 @@ def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
 
 
 def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:
-    """All that ``array`` holds for each index of ``atom`` along ``axis``: an array of (C, D)."""
+    """All values of ``array`` for each index of ``atom`` along ``axis``: an array of (C, D)."""
     found = [p.reshape(p.shape[0], -1) for p in _occurrences(array, axis, term, atom)]
     return found[0] if len(found) == 1 else np.concatenate(found, axis=1)
 
@@ -100,12 +100,12 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
         spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
     bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
-    pieces = np.split(array, bounds, axis)
-    return [o for piece, part in zip(pieces, term.parts, strict=True) for o in _occurrences(piece, axis, part, atom)]
+    parts = np.split(array, bounds, axis)
+    return [o for section, part in zip(parts, term.parts, strict=True) for o in _occurrences(section, axis, part, atom)]
 
 
 def along(term: Term, atom: Atom, values: Array) -> Array:
-    """``values`` (C,) of the atom's indices wherever they stand along an axis of type ``term``, 0 elsewhere."""
+    """``values`` (C,) of the atom's indices at each of their positions along an axis of type ``term``, 0 elsewhere."""
     term = terms.resolve(term)
     if isinstance(term, Atom):
         return values if term is atom else np.zeros(term.size, values.dtype)

@@ -1,4 +1,4 @@
-"""Axis inference: each axis of each tensor gets a term, nodes say how their axes relate, unification does the rest."""
+"""Infers the type of every axis: each gets a term, op rules state how a node's axes relate, and unification solves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from passes.shapes.sizes import Size
 
 
 class Role(Enum):
-    """What a node does with an index set that stands in one of its constants."""
+    """The role of an index set in one of a node's constants."""
 
     PRODUCER = "producer"
     CONSUMER = "consumer"
@@ -28,7 +28,7 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Use:
-    """``letter`` stands on axis ``axis`` of constant operand ``k`` (tensor ``constant``) in the given role."""
+    """``letter`` is on axis ``axis`` of constant operand ``k`` (tensor ``constant``) in the given role."""
 
     constant: str
     k: int
@@ -39,39 +39,39 @@ class Use:
 
 @dataclass
 class IndexFlow:
-    """What one node does with the index sets it touches; letters are local atoms, to be resolved when read."""
+    """What one node does with its index sets. Letters are local atoms, to be resolved when read."""
 
     record: Record
     uses: list[Use] = field(default_factory=list)
     through: dict[Atom, tuple[list[int], list[int]]] = field(default_factory=dict)
-    """letter -> (data inputs, outputs) it passes between."""
+    """letter -> (data inputs, outputs) between which it passes."""
     consumed: dict[Atom, list[int]] = field(default_factory=dict)
-    """letter -> data inputs whose sum over it the node forms with a constant."""
+    """letter -> data inputs over which the node sums it with a constant."""
     produced: dict[Atom, list[int]] = field(default_factory=dict)
-    """letter -> outputs in which the node makes it."""
+    """letter -> outputs in which the node produces it."""
     contracted: list[Atom] = field(default_factory=list)
-    """letters summed over between two data operands."""
+    """Letters summed over between two data operands."""
 
     @property
     def scaling(self) -> Scaling:
-        """How the node treats the scale of what passes through."""
+        """How a scale on the data passes through the node."""
         return self.record.scaling
 
 
 @dataclass
 class Typing:
-    """Terms of all axes and flows of all nodes."""
+    """Terms of all axes, and flows of all nodes."""
 
     graph: Graph
     axes: dict[str, list[Term]]
     flows: list[IndexFlow]
     resizes: list[tuple[IndexFlow, Resize]]
     refused: dict[int, Reason] = field(default_factory=dict)
-    """node index -> why its rule says nothing of its axes."""
+    """node index -> why its rule does not type its axes."""
 
 
 def infer(graph: Graph) -> Typing:
-    """Run the rule of every node and unify. Never fails: what is not understood is frozen with its reason."""
+    """Run the rule of every node and unify. Never fails: nodes that no rule describes are frozen with the reason."""
     axes = {name: _fresh_axes(graph, name) for name in graph.info.sizes}
     typing = Typing(graph, axes, [], [])
     for name in graph.inputs:
@@ -97,7 +97,7 @@ def infer(graph: Graph) -> Typing:
         except Refusal as refusal:
             _freeze_node(typing, op, op.why(str(refusal), refusal.place))
             continue
-        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:  # a form it never met
+        except (LookupError, ValueError, TypeError, AttributeError, ArithmeticError) as error:  # unexpected form
             _freeze_node(typing, op, op.why(f"rule failed: {type(error).__name__}: {error}"))
             continue
         typing.flows.append(flow)
@@ -111,7 +111,7 @@ def infer(graph: Graph) -> Typing:
 
 
 def _freeze_varying(typing: Typing) -> None:
-    """What has another size at another assignment is no set of channels."""
+    """Freeze axes whose size varies between assignments: they are not channels."""
     for name, axes in typing.axes.items():
         for axis, term in enumerate(axes):
             for a in terms.atoms(term):
@@ -120,7 +120,7 @@ def _freeze_varying(typing: Typing) -> None:
 
 
 def _freeze_divisions(typing: Typing) -> None:
-    """Where the channels inside the groups of a node can go, whole groups stay."""
+    """Freeze the groups of a node where the channels inside them can be removed: whole groups stay."""
     for flow in typing.flows:
         for groups, inside in flow.record.divided:
             if any(a.reason is None for a in terms.atoms(inside)):
@@ -130,7 +130,7 @@ def _freeze_divisions(typing: Typing) -> None:
 
 
 def _computes_numbers(graph: Graph, node: Node) -> bool:
-    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them is a channel."""
+    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them has channels."""
     info = graph.info
     return node.op not in ("Shape", "Size") and all(
         n in info.origins and info.values[n].dtype.kind in "iub" for n in node.outputs if n
@@ -138,7 +138,7 @@ def _computes_numbers(graph: Graph, node: Node) -> bool:
 
 
 def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Node, int, str]]:
-    """(node, input, tensor) where a number computed from a shape is used for something other than such arithmetic."""
+    """(node, input, tensor) where a number computed from a shape is used for something other than shape arithmetic."""
     info, initializers = typing.graph.info, typing.graph.initializers
     return [
         (node, k, name)
@@ -150,8 +150,8 @@ def shape_reads(typing: Typing, resized: set[tuple[int, int]]) -> list[tuple[Nod
 
 
 def _freeze_computed_reads(typing: Typing) -> None:
-    """What is computed from sizes, some of them dynamic, and is not a target that can be rewritten, freezes the axes
-    that it is computed from."""
+    """Freeze the axes from which a value is computed that depends on sizes, some of them dynamic, and is not a target
+    that can be rewritten."""
     info = typing.graph.info
     resized = {(flow.record.node.index, r.target) for flow, r in typing.resizes if isinstance(r.target, int)}
     reads = [(name, node.label, node.op) for node, _, name in shape_reads(typing, resized) if name in info.varying]
@@ -192,7 +192,7 @@ def _freeze_tensor(typing: Typing, name: str, reason: Reason) -> None:
 
 @dataclass
 class _Membership:
-    """Where one local atom stands: constant operands with their axis, data operands, outputs."""
+    """The places of one local atom: constant operands with their axis, data operands, outputs."""
 
     constants: list[tuple[int, int]] = field(default_factory=list)
     data: list[int] = field(default_factory=list)
@@ -200,7 +200,7 @@ class _Membership:
 
 
 def _finish(typing: Typing, op: Op) -> IndexFlow:
-    """Derive the roles from where the letters stand, then tie the letters to the axes of the tensors."""
+    """Derive the roles from the places of the letters. Then unify the letters with the axes of the tensors."""
     node, record = op.node, op.record
     members: dict[Atom, _Membership] = {}
     for place in record.places:

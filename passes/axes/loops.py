@@ -1,6 +1,6 @@
-"""The loops of a node: products of axes that count its multiply-adds at any widths.
+"""The loops of a node: products of axes from which its multiply-adds follow at any widths.
 
-In a loop nest (tensor, axis) stands for the size of that axis, an integer for itself.
+In a loop nest (tensor, axis) denotes the size of that axis, and an integer denotes itself.
 """
 
 from __future__ import annotations

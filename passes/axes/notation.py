@@ -1,4 +1,4 @@
-"""The notation of op rules: einops-like patterns such as ``N (g i) ..., (g o) i ..., (g o) -> N (g o) ...``."""
+"""Parses the notation of op rules: einops-like patterns such as ``N (g i) ..., (g o) i ..., (g o) -> N (g o) ...``."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _AXIS = re.compile(r"\(([\w\s]+)\)|(\.\.\.)|(\w+)")
 
 @dataclass(frozen=True)
 class Pattern:
-    """The axes of one operand: a tuple of letters each, or nothing for ``...``."""
+    """The axes of one operand: a tuple of letters each, or None for ``...``."""
 
     items: tuple[tuple[str, ...] | None, ...]
 
     def axes(self, rank: int) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """(axis, its letters) for an operand of ``rank`` axes; axes under ``...`` have none.
+        """(axis, its letters) for an operand of ``rank`` axes. Axes under ``...`` have none.
 
         Raises `Refusal` if the rank does not fit.
         """

@@ -1,7 +1,7 @@
-"""What is known of an op beside its axes: its values, its function, its derivative, its multiply-adds, its weights.
+"""Defines the facts of an op besides its axes: values, function, derivative, multiply-adds, weights.
 
-The file with an op's rule states its facts (`passes.axes.registry.facts`); analyses read them there. A fact that is
-absent is not claimed: an analysis then knows nothing of what the op makes.
+The file with an op's rule states its facts (`passes.axes.registry.facts`), and analyses read them there. An absent fact
+is not claimed: an analysis then assumes nothing about the op's output.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Range = tuple[float, float]
 
 
 class Joins(Enum):
-    """What an op with several data operands makes of their values."""
+    """How an op combines the values of several data operands."""
 
     SUM = "sum"
     DIFFERENCE = "difference"
@@ -29,26 +29,26 @@ class Joins(Enum):
     EXTREMUM = "extremum"
     """The largest or the smallest."""
     CHOICE = "choice"
-    """One of the two behind a condition."""
+    """One of the two, chosen by a condition."""
     CONCATENATION = "concatenation"
 
 
 class Moves(Enum):
-    """How the values of input 0 stand in the outputs, where these hold no others."""
+    """How the outputs contain the values of input 0, where they contain no others."""
 
     SAME = "same"
     RESHAPED = "reshaped"
     """In row-major order, on other axes."""
     PERMUTED = "permuted"
     PICKED = "picked"
-    """A part of them, at fixed places."""
+    """Some of them, at fixed places."""
     GATHERED = "gathered"
-    """Those at computed places, some perhaps several times."""
+    """Those at computed places, possibly with repeats."""
     REPEATED = "repeated"
     JOINED = "joined"
-    """Beside those of other inputs."""
+    """Joined to those of other inputs."""
     PADDED = "padded"
-    """With others at the borders."""
+    """Padded at the borders."""
     CONVERTED = "converted"
     """Rounded to another element type."""
     QUANTISED = "quantised"
@@ -56,14 +56,14 @@ class Moves(Enum):
 
 
 class PoolWindow(Enum):
-    """Which values a pooling op takes together."""
+    """The values that a pooling op combines."""
 
     ALL = "all"
     """All places of a channel."""
     AXES = "axes"
     """All along given axes."""
     KERNEL = "kernel"
-    """Those under a kernel that slides over the places."""
+    """Those under a sliding kernel."""
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,18 @@ class Pool:
 
 
 class Activation(Enum):
-    """The part that a function plays between two layers."""
+    """The role of a function between two layers."""
 
     SWITCH = "switch"
-    """Off for negative values, near the identity for positive ones."""
+    """Zero or small for negative values, near the identity for positive ones."""
     GATE = "gate"
     """Between the two ends of a bounded range."""
 
 
 @dataclass(frozen=True)
 class ScalarFunction:
-    """The op as a function of one value, (graph, node) -> function, or None in a form that is not known.
-    ``monotone``: it never decreases."""
+    """The op as a function of one value: (graph, node) -> function, or None where the form is not supported.
+    ``monotone``: the function never decreases."""
 
     of: Callable[[Graph, Node], Function | None]
     monotone: bool = False
@@ -104,8 +104,8 @@ class NodeBuilder(Protocol):
 
 @dataclass(frozen=True)
 class Derivative:
-    """The derivative of an op with respect to the one input that is no constant. ``exact`` (build, x) writes it into a
-    model; without it a central difference stands for it."""
+    """The derivative of an op with respect to its one input that is not constant. ``exact`` (build, x) writes it into a
+    model. Without it a central difference is used."""
 
     exact: Callable[[NodeBuilder, str], str] | None = None
 
@@ -115,8 +115,8 @@ NUMERIC = Derivative()
 
 @dataclass(frozen=True)
 class ChannelAffine:
-    """y = a x + t on each channel; both of shape (C,), float64. With parameters of their own for each place, both of
-    shape (C, ...)."""
+    """y = a x + t on each channel; both of shape (C,), float64. With parameters for each place, both have shape (C,
+    ...)."""
 
     a: Array
     t: Array
@@ -124,9 +124,9 @@ class ChannelAffine:
 
 @dataclass(frozen=True)
 class LinearForm:
-    """A layer Y = W X + b with the weights W in input 1. ``convolves``: its channels stand on axis 1 of data of any
-    rank, else on the last. ``output_axis``: the axis of W that holds the outputs, of one group; inputs hold the other
-    of the first two."""
+    """A layer Y = W X + b with the weights W in input 1. ``convolves``: its channels are on axis 1 of data of any rank,
+    else on the last axis. ``output_axis``: the axis of W with the outputs of one group. The inputs are on the other of
+    the first two."""
 
     convolves: bool
     output_axis: Callable[[Node], int]
@@ -134,15 +134,15 @@ class LinearForm:
 
 @dataclass(frozen=True, kw_only=True)
 class OpFacts:
-    """Facts about an op; None, False or () where nothing is claimed."""
+    """Facts about an op. None, False or () means that nothing is claimed."""
 
     range: Range | Callable[[Graph, Node], Range | None] | None = None
-    """Lowest and highest value that the op can give, whatever it reads."""
+    """Lowest and highest value of the op's output for every input."""
     keeps_sign: bool = False
-    """Data that are never negative give values that are never negative."""
+    """Nonnegative data give nonnegative values."""
     hull: bool | Callable[[Node], bool] = False
-    """Each value of a channel lies between the lowest and the highest of the channel's values in the data, and beside
-    them in constants: a value of theirs, or a mean of some."""
+    """Each output value of a channel lies between the lowest and the highest of the channel's values in the data and in
+    joined constants. It is one of these values, or a mean of some."""
     function: ScalarFunction | None = None
     derivative: Derivative | None = None
     joins: Joins | None = None
@@ -154,24 +154,24 @@ class OpFacts:
     """The op as an affine map of each channel."""
     linear: LinearForm | None = None
     weights: Collection[int] = ()
-    """Inputs that hold weights, or the rows of a table, where they are constant."""
+    """Inputs with weights, or with the rows of a table, where they are constant."""
     biases: Collection[int] = ()
     states: Collection[int] = ()
-    """Inputs that hold first states, zeros where they are absent."""
+    """Inputs with initial states, zero where they are absent."""
     sizing: Collection[int] = ()
-    """Inputs whose values say how large, or along which axes, the output is to be."""
+    """Inputs whose values determine the size of the output, or the axes of the operation."""
     counts: bool = False
-    """The output is as large as the values of the data make it."""
+    """The size of the output depends on the values of the data."""
     packed: int | None = None
-    """The input of which a byte holds several weights: 8 over attribute ``bits``, 4 without it."""
+    """The input of which a byte holds several weights: 8 divided by attribute ``bits``, or by 4 without it."""
     macs: Callable[[Loops], list[LoopNest]] | None = None
-    """Loops whose sizes' products add up to the multiply-adds; without any, the op counts as free."""
+    """Loops. The sum of their sizes' products is the multiply-adds. Without any, the op counts as zero."""
     activation: Activation | None = None
     decides: bool = False
-    """The op has thresholds: a change of its data that rounding makes may change its output by a whole step."""
+    """The op has thresholds: a rounding error in its data may change its output by a whole step."""
 
     def values(self, graph: Graph, node: Node) -> Range | None:
-        """Lowest and highest value that ``node`` can give, where that is known."""
+        """Lowest and highest value of ``node``'s output, where known."""
         return self.range(graph, node) if callable(self.range) else self.range
 
     def in_hull(self, node: Node) -> bool:
@@ -180,4 +180,4 @@ class OpFacts:
 
 
 ABSENT = OpFacts()
-"""No fact is claimed. What an op states starts from here, or from what its family has in common."""
+"""No facts. The facts of an op start from these, or from those of its family."""

@@ -1,4 +1,4 @@
-"""Nodes whose output's sizes or axes callers decide, by overriding a default."""
+"""Finds nodes whose output's sizes or axes callers can change, by overriding the default of an input."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from passes.shapes.overridable_inputs import overridable
 
 
 def overridden_sizes(model: onnx.ModelProto) -> dict[int, str]:
-    """Nodes of the main graph, by place, whose output's sizes or axes callers decide -> the tensor that says so."""
+    """Nodes of the main graph whose output's sizes or axes callers can change: node index -> the tensor that they
+    override."""
     decided = overridable(model)
     found: dict[int, str] = {}
     for index, node in enumerate(model.graph.node) if decided else ():

@@ -1,4 +1,4 @@
-"""The table of ops: one axis rule for each op type, registered by decorator, and beside it what else is known of it."""
+"""Registers the rule and the facts of each op type."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def rule(*ops: str, domain: str = "") -> Callable[[Rule], Rule]:
 
 
 def facts(*ops: str, known: OpFacts, domain: str = "") -> None:
-    """State what is ``known`` of every op type in ``ops``, beside their rule; `ABSENT` says that no fact is claimed."""
+    """Register the facts ``known`` of every op type in ``ops``. `ABSENT` claims no fact."""
     for op in ops:
         if (domain, op) in _FACTS:
             raise ValueError(f"{op} has its facts twice")
@@ -55,18 +55,18 @@ def rules() -> dict[Key, Rule]:
 
 
 def every_fact() -> dict[Key, OpFacts]:
-    """What is known of every op, also of those without a rule."""
+    """The facts of every op, also of ops without a rule."""
     _load()
     return _FACTS
 
 
 def find_rule(domain: str, op: str) -> Rule | None:
-    """The rule of an op, or nothing: then its axes freeze."""
+    """The rule of an op. None if there is none: its axes are then frozen."""
     return rules().get(_key(domain, op))
 
 
 def facts_of(domain: str, op: str) -> OpFacts:
-    """What is known of an op."""
+    """The facts of an op."""
     return every_fact().get(_key(domain, op), ABSENT)
 
 
@@ -80,5 +80,5 @@ def is_quantised(op: str) -> bool:
 
 
 def without_rule(op: str) -> str:
-    """Why the axes of an op that has no rule freeze."""
+    """Why the axes of an op without a rule are frozen."""
     return "is quantised: merge first, then quantise" if is_quantised(op) else "has no axis rule"

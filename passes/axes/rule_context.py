@@ -1,7 +1,7 @@
-"""What an op rule sees and says: the `Op` of one node.
+"""Defines what an op rule reads and states: the `Op` of one node.
 
-A rule names *letters*, index sets local to the node, and puts them on the axes of its operands. Letters that stand on
-several axes tie them. From the places where a letter stands follows what the node does with it:
+A rule names *letters*, index sets local to the node, and puts them on the axes of its operands. A letter on several
+axes ties these axes. The places of a letter decide what the node does with it:
 
 =============================  ============================================================
 in a constant and the output   the node *produces* the channel
@@ -30,7 +30,7 @@ from passes.shapes.sizes import Size
 
 
 class Scaling(IntEnum):
-    """How an op treats a scale on a channel of its data; smaller is weaker."""
+    """How a scale on a channel of the data passes through an op. A smaller value is a weaker property."""
 
     NONE = 0
     """f(s x) is not s f(x)."""
@@ -44,10 +44,10 @@ class Scaling(IntEnum):
 
 @dataclass(frozen=True)
 class Making:
-    """Of which constants a node makes a channel so that their scale is the channel's.
+    """The constants of a node that scale the channel that it makes.
 
-    The channel is s times as large if the one of the inputs ``factors`` that holds it, and every one of the inputs
-    ``terms``, is s times as large there.
+    The channel is scaled by s if two things are scaled by s: the one of the inputs ``factors`` that holds the channel,
+    and every one of the inputs ``terms``.
     """
 
     factors: frozenset[int]
@@ -66,21 +66,22 @@ class Place:
 
 @dataclass(frozen=True)
 class Resize:
-    """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` its index).
+    """Integers that follow the size of axes: an attribute (``target`` is its name) or an input (``target`` is its
+    index).
 
-    ``entries`` has one term, or one fixed integer, for each element; None for those that stay what they are.
+    ``entries`` has one term, or one fixed integer, for each element. None stands for elements that do not change.
     """
 
     target: str | int
     entries: tuple[Term | int | None, ...]
     scalar: bool = False
     pinned: float | None = None
-    """What the attribute is set to instead of the new size."""
+    """The value of the attribute in place of the new size."""
 
 
 @dataclass
 class Record:
-    """What a rule said of one node."""
+    """The statements of a rule about one node."""
 
     node: Node
     places: list[Place] = field(default_factory=list)
@@ -89,9 +90,9 @@ class Record:
     weights: frozenset[int] = frozenset()
     offsets: frozenset[int] = frozenset()
     making: Making | None = None
-    """Nothing: no scale of the node's constants is a scale of the channels that it makes."""
+    """None: scaling the node's constants does not scale the channels that it makes."""
     jumps: bool = False
-    """Whether next to no change of an input may be a large one of the output, as in Floor."""
+    """Whether a tiny change of an input may cause a large change of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
     started: list[Term] = field(default_factory=list)
@@ -100,7 +101,7 @@ class Record:
 
 
 class Op:
-    """One node as its rule sees it. Methods raise `Refusal` where the node is not what the rule expects."""
+    """One node as its rule sees it. Methods raise `Refusal` where the node is not as the rule expects."""
 
     def __init__(self, graph: Graph, node: Node) -> None:
         self.graph, self.node, self.record = graph, node, Record(node)
@@ -119,7 +120,7 @@ class Op:
         return self.has(k) and self.node.inputs[k] in self.graph.constants
 
     def shape(self, k: int) -> Shape:
-        """Shape of input ``k``; a dim that varies is a `Size`, equal to no fixed one."""
+        """Shape of input ``k``. A dim that varies is a `Size`, which equals no fixed one."""
         return self._shape(self.node.inputs[k], f"input {k}")
 
     def out_shape(self, k: int = 0) -> Shape:
@@ -137,7 +138,7 @@ class Op:
         return self.graph.value(self.node.inputs[k]) if self.has(k) else None
 
     def ints(self, k: int, attr: str | None = None) -> list[int]:
-        """Integers given by input ``k``, or by attribute ``attr`` in older opsets; refuses where they vary."""
+        """Integers from input ``k``, or from attribute ``attr`` in older opsets. Refuses where they vary."""
         if self.has(k):
             value = self.value(k)
             if value is None:
@@ -146,7 +147,7 @@ class Op:
         return [int(v) for v in (self.attr(attr) or ())] if attr else []
 
     def entries(self, k: int, attr: str | None = None) -> list[int | None]:
-        """The same, with None for each integer that varies; refuses where not even their number is known."""
+        """The same, with None for each integer that varies. Refuses where even their number is unknown."""
         name = self.node.inputs[k] if self.has(k) else ""
         if not name or self.value(k) is not None:
             return [*self.ints(k, attr)]
@@ -160,7 +161,7 @@ class Op:
         return [None] * shape[0]
 
     def _source(self, k: int) -> str:
-        """What input ``k``, which varies, is computed from."""
+        """The values that the varying input ``k`` is computed from."""
         return "sizes that vary" if self.node.inputs[k] in self.graph.info.origins else "the data"
 
     # -- saying ----------------------------------------------------------------------------------------------------
@@ -169,23 +170,23 @@ class Op:
         return terms.atom(size)
 
     def put(self, k: int, axis: int, term: Term) -> None:
-        """``term`` stands on axis ``axis`` of input ``k``."""
+        """Put ``term`` on axis ``axis`` of input ``k``."""
         self._put(Place(False, k, axis, term), self.shape(k))
 
     def put_all(self, k: int) -> list[Term]:
-        """A fresh letter on every axis of input ``k``; the letters."""
+        """Put a fresh letter on every axis of input ``k``. Returns the letters."""
         letters = [self.letter(n) for n in self.shape(k)]
         for axis, letter in enumerate(letters):
             self.put(k, axis, letter)
         return letters
 
     def put_out_all(self, axes: Sequence[Term], k: int = 0) -> None:
-        """``axes`` stand on the axes of output ``k``."""
+        """Put ``axes`` on the axes of output ``k``."""
         for axis, term in enumerate(axes):
             self.put_out(axis, term, k)
 
     def put_out(self, axis: int, term: Term, k: int = 0) -> None:
-        """``term`` stands on axis ``axis`` of output ``k``."""
+        """Put ``term`` on axis ``axis`` of output ``k``."""
         self._put(Place(True, k, axis, term), self.out_shape(k))
 
     def _put(self, place: Place, shape: Shape) -> None:
@@ -221,20 +222,20 @@ class Op:
         return letters
 
     def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
-        """How the op treats a channel's scale; which inputs multiply the data and which are added to it.
+        """State how a channel's scale passes, which inputs multiply the data, and which are added to it.
 
-        Integers pass no scale: they wrap around, and quotients of them are cut off.
+        Integers pass no scale: they wrap around, and their quotients are truncated.
         """
         self.record.scaling = Scaling.NONE if self.gives_integers else scaling
         self.record.weights, self.record.offsets = frozenset(weights), frozenset(offsets)
 
     def makes(self, factors: Sequence[int] = (), terms: Sequence[int] = ()) -> None:
-        """Which constants a channel that the op makes scales with, see `Making`; without a word of it, with none."""
+        """State which constants scale a channel that the op makes, see `Making`. Without this statement none do."""
         if not self.gives_integers:
             self.record.making = Making(frozenset(factors), frozenset(terms))
 
     def jumps(self) -> None:
-        """The op's output is no continuous function of its input: only what is exactly equal stays equal."""
+        """State that the output is no continuous function of the input: only exactly equal values stay equal."""
         self.record.jumps = True
 
     @property
@@ -243,47 +244,50 @@ class Op:
         return bool(self.node.outputs) and self.node.outputs[0] in self.graph.integers
 
     def drop(self, term: Term) -> None:
-        """The letters of ``term`` are left out on purpose (Slice, Split, Gather), not reduced."""
+        """State that the letters of ``term`` are omitted on purpose (Slice, Split, Gather), not reduced."""
         self.record.dropped.append(term)
 
     def divides(self, groups: Term, inside: Term) -> None:
-        """The node works on ``groups`` apart; channels ``inside`` each are to go, for nothing replaces a whole one."""
+        """State that the node processes ``groups`` separately, with channels ``inside`` each. Where channels inside can
+        be removed, whole groups stay, since nothing replaces a whole group."""
         self.record.divided.append((groups, inside))
 
     def produces(self, term: Term) -> None:
-        """The node's constants make the letters of ``term``, though some data has them too: what a recurrence starts
-        from."""
+        """State that the node's constants produce the letters of ``term``, although some data has them too: the initial
+        states of a recurrence."""
         self.record.started.append(term)
 
     def feeds_back(self, term: Term, made: Term) -> None:
-        """The node itself consumes, as ``term``, what it makes as ``made`` (a recurrence)."""
+        """State that the node itself consumes, as ``term``, what it produces as ``made`` (a recurrence)."""
         self.record.fed_back.append((term, made))
 
     def slides_over(self, term: Term) -> None:
-        """Each output index of ``term`` reads several of input 0: the node goes on to see all of them, zeros for those
-        that are gone (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled channels."""
+        """State that each output index of ``term`` reads several of input 0. The node keeps its full width, with zeros
+        for removed channels (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled
+        channels."""
         self.record.slid.append(term)
 
     def freeze(self, term: Term, detail: str) -> None:
-        """Nothing may be removed from ``term``; ``detail`` completes "<node> (<op>) ..."."""
+        """Freeze ``term``. ``detail`` completes "<node> (<op>) ..."."""
         terms.freeze(term, self.why(detail))
 
     def why(self, detail: str = "", place: str = "") -> Reason:
-        """The reason that the node, or what it ties, gives; ``place``: the tensor in ``detail``."""
+        """A reason that names the node, or what it ties. ``place``: the tensor in ``detail``."""
         return Reason("operator", self.node.label, detail, self.node.op, place)
 
     def resize_attr(self, name: str, term: Term) -> None:
-        """Integer attribute ``name`` is the size of ``term``."""
+        """State that integer attribute ``name`` is the size of ``term``."""
         self.record.resizes.append(Resize(name, (term,), scalar=True))
 
     def pin_attr(self, name: str, value: float, term: Term) -> None:
-        """Attribute ``name``, absent, means ``value``, which would follow the size of ``term`` but must not."""
+        """Fix attribute ``name``, which is absent, at ``value``: its default would follow the size of ``term``."""
         self.record.resizes.append(Resize(name, (term,), pinned=value))
 
     def resize_attrs(self, name: str, entries: Sequence[Term | int]) -> None:
-        """Integer list attribute ``name`` holds the sizes of ``entries``."""
+        """State that integer list attribute ``name`` holds the sizes of ``entries``."""
         self.record.resizes.append(Resize(name, tuple(entries)))
 
     def resize_input(self, k: int, entries: Sequence[Term | int | None]) -> None:
-        """Input ``k`` holds the sizes of ``entries``, constant or computed; None for what is no size of an axis."""
+        """State that input ``k`` holds the sizes of ``entries``, constant or computed. None: not the size of an
+        axis."""
         self.record.resizes.append(Resize(k, tuple(entries)))

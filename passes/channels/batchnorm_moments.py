@@ -1,8 +1,8 @@
-"""The mean of a channel over the training data, as BatchNormalization remembers it.
+"""Computes the mean of a channel over the training data from the parameters of BatchNormalization.
 
-A norm leaves each channel with mean ``beta`` and standard deviation ``|gamma|`` over the data it was trained on. Taking
-the channel for normal, the mean behind the activation follows by quadrature: E f(beta + |gamma| z). What a merge loses
-of that mean is a constant, and the consumer's bias can make it good without a single sample.
+After training, each channel of a norm's output has mean ``beta`` and standard deviation ``|gamma|`` over the training
+data. If the channel is assumed normal, the mean behind the activation follows by quadrature: E f(beta + |gamma| z). The
+change of that mean by a merge is a constant. The consumer's bias can correct it without any sample.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from passes.graph.model import Array
 from passes.transforms.fold_batchnorm import FoldedNorm
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
-"""Gauss-Hermite quadrature for the standard normal density, up to the sum of the weights."""
+"""Gauss-Hermite quadrature for the standard normal density. The weights are not divided by their sum."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """``values`` (C, Q) of each channel at the quadrature's nodes; ``source``: which normal variable the nodes stand
-    for, the producer that made it or, behind a sum, the node that added several."""
+    """``values`` (C, Q): each channel at the nodes of the quadrature. ``source``: the normal variable of the nodes,
+    named by the producer of the channel or, behind a sum, by the node that added several."""
 
     values: Array
     source: str
@@ -46,8 +46,8 @@ class Sample:
 def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Sample]:
     """Tensor -> distribution of the group's channels, for the tensors where it is known.
 
-    A sum of several layers (a residual) is taken for normal too, its terms for independent. Max pooling counts as
-    passing the mean on, which is a lower bound.
+    A sum of several layers (a residual) is assumed normal too, and its terms independent. Max pooling is assumed to
+    pass the mean on, which is a lower bound.
     """
     at: dict[str, Sample] = {}
     for step in group.steps:
@@ -59,7 +59,7 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
             known = [at[name] for name in data if name in at]
             passed = _passed(typing, group, step, known) if len(known) == len(data) else None
             for name in outputs:
-                if passed is None or name in written:  # standing there twice, the channel may have two means
+                if passed is None or name in written:  # a channel that occurs twice may have two means
                     at.pop(name, None)
                 else:
                     at[name] = passed
@@ -68,7 +68,7 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
 
 
 def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
-    """What the norm recorded of channels that ``step`` makes, or nothing where none was folded into it."""
+    """The statistics that the norm recorded for the channels of ``step``. None where no norm was folded into it."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
@@ -79,7 +79,7 @@ def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, F
 
 
 def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
-    """The distribution behind ``step``, or nothing where it does not follow from those before."""
+    """The distribution behind ``step``. None where it does not follow from the distributions before it."""
     first = known[0]
     match transfer(typing, group, step, len(known)):
         case Kept(beside=[]):  # beside constants, as in a Concat, the channel has another mean

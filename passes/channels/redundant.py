@@ -1,15 +1,18 @@
-"""Channels that cost nothing: what they carry is carried by others, or is no information at all.
+"""Finds redundant channels: those whose removal costs nothing.
 
-- *unread*: every consumer multiplies the channel with zeros;
-- *constant*: it has one value whatever the input is, which moves into the consumers' biases (*dead*: the value is 0);
-- *negligible*: on inputs like the training data, by what BatchNormalization recorded, what it adds to any sum is lost
-  in float32 rounding, as that of the many channels whose scale weight decay has brought next to zero;
-- *parallel*: it is an exact positive multiple of another channel, which takes its weights over.
+- *unread*: every consumer multiplies the channel by zeros.
+- *constant*: the channel has one value for every input. The value moves into the consumers' biases. (*dead*: the value
+  is 0.)
+- *negligible*: on inputs like the training data, the channel's contribution to every sum is lost in float32 rounding.
+  The statistics that BatchNormalization recorded show this. Many such channels have a scale that weight decay has
+  brought next to zero.
+- *parallel*: the channel is an exact positive multiple of another channel, which takes over its weights.
 
-They go first whatever the selection criterion. Unread and parallel channels, and those that weights alone show to be
-constant, change no output beyond rounding on any input: they are all that a lossless compression removes. What rests on
-the norm's record (negligible channels, and the bounds by `RedundancyTuning.recorded_deviations`) holds for inputs on
-the scale of the training data, not far from it; such channels go after the others, where loss is allowed.
+Redundant channels are removed first, whatever the selection criterion. Unread and parallel channels, and channels whose
+weights alone show that they are constant, change no output beyond rounding on any input. A lossless compression removes
+only these. Results that rest on the norm's statistics (negligible channels, and the bounds by
+`RedundancyTuning.recorded_deviations`) hold for inputs on the scale of the training data, not far from it. Such
+channels are removed after the others, and only where loss is allowed.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ from passes.transforms.fold_batchnorm import FoldedNorm
 
 @dataclass
 class RedundantChannels:
-    """``order``: free channels, those to remove first in front; ``partner`` (C,): the channel that takes one over, -1
-    for none; ``scale`` (C,): factor at the producers; ``constants``: tensor -> (C,) value of each constant channel."""
+    """``order``: redundant channels, in the order of removal. ``partner`` (C,): the channel that replaces each one, -1
+    for none. ``scale`` (C,): factor at the producers. ``constants``: tensor -> (C,) value of each constant channel."""
 
     order: list[int]
     partner: Array
@@ -52,24 +55,26 @@ def redundant_channels(
     norms: Mapping[str, FoldedNorm],
     tuning: RedundancyTuning = TUNING.redundancy,
 ) -> RedundantChannels:
-    """The group's free channels; nothing is free in a group whose consumers cannot be rewritten.
+    """The group's redundant channels. There are none in a group whose consumers cannot be rewritten.
 
-    ``norms``: weights -> what a norm recorded of the channels that they make. Without any, the channels are those that
-    are free on every input.
+    ``norms``: weights -> what a norm recorded of the channels that they produce. Without any, only channels that are
+    redundant on every input are returned.
     """
-    free = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
+    redundant = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
     unread = _unread(typing, group)
     constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
     if group.unmixable is None:
-        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), free) & ~unread
+        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
         if norms:
-            recorded = _recorded(typing, group, nonnegative, norms, free, tuning) & ~unread & ~constant
-    free.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
+            recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
+    redundant.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
-        free.order += _parallel(typing, group, sign, free, unread | constant | recorded, tuning.parallel_tolerance)
-    free.order += [*np.flatnonzero(recorded)]
-    free.order = [int(c) for c in free.order[: group.size - 1]]  # a group never empties
-    return free
+        redundant.order += _parallel(
+            typing, group, sign, redundant, unread | constant | recorded, tuning.parallel_tolerance
+        )
+    redundant.order += [*np.flatnonzero(recorded)]
+    redundant.order = [int(c) for c in redundant.order[: group.size - 1]]  # at least one channel stays
+    return redundant
 
 
 def _recorded(
@@ -77,15 +82,15 @@ def _recorded(
     group: ChannelGroup,
     nonnegative: set[str],
     norms: Mapping[str, FoldedNorm],
-    free: RedundantChannels,
+    redundant: RedundantChannels,
     tuning: RedundancyTuning,
 ) -> Array:
     """Channels that are negligible or constant on inputs like those that the norms saw."""
-    exact = free.constants
-    free.constants = {}
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), free)
+    exact = redundant.constants
+    redundant.constants = {}
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), redundant)
     for name, value in exact.items():
-        free.constants[name] = np.where(value != 0.0, value, free.constants.get(name, 0.0))
+        redundant.constants[name] = np.where(value != 0.0, value, redundant.constants.get(name, 0.0))
     return constant | _negligible(typing, group, norms, tuning.negligible_share)
 
 
@@ -103,8 +108,8 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
 
 
 def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm], least: float) -> Array:
-    """Channels whose root mean square times their weights' norm is less than the share ``least`` of the largest, at
-    every consumer."""
+    """Channels that are small at every consumer: their root mean square times their weights' norm is less than the
+    share ``least`` of the largest."""
     samples = recorded_samples(typing, group, norms)
     uses = group.consumer_uses()
     if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
@@ -113,14 +118,14 @@ def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedN
     for step, use in uses:
         sample = samples[step.read]
         size = np.sqrt(sample.mean**2 + sample.variance)
-        if np.any(size < least * size.max()):  # only then is a pass over the consumer's weights worth while
+        if np.any(size < least * size.max()):  # reading the consumer's weights is slow, so only where needed
             size = size * np.linalg.norm(unfolded(typing, group, use), axis=1)
         found &= size < least * size.max()
     return found
 
 
 def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
-    """Channels with a weight other than zero; a first look at one slice of the array settles almost all of them."""
+    """Channels with a nonzero weight. One slice of the array is tested first, since it settles almost all of them."""
     array, term = typing.graph.array(use.constant), typing.axes[use.constant][use.axis]
     other = 0 if use.axis else array.ndim - 1
     if array.ndim > 1 and array.shape[other] > 1:
@@ -130,8 +135,8 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
     return np.asarray(unfold(array, use.axis, term, group.atom).any(axis=1))
 
 
-def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], free: RedundantChannels) -> Array:
-    """Channels that are constant at every consumer, where each consumer can take the constant into its bias."""
+def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
+    """Channels that are constant at every consumer, if each consumer can add the constant to its bias."""
     found = np.ones(group.size, bool)
     values: dict[str, Array] = {}
     for step in group.steps:
@@ -146,29 +151,30 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], f
             values[step.read] = value
     if not values:
         return np.zeros(group.size, bool)
-    free.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
     return found
 
 
 def takes_constants(typing: Typing, step: Step) -> bool:
-    """Whether a consumer has a bias into which its response to a constant channel can move."""
+    """Whether a consumer has a bias that can take its response to a constant channel."""
     node = step.flow.record.node
     if node.op not in ("Conv", "Gemm") or any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
         return False
     biases = [name for name in node.inputs[2:] if name]
     rows = [(1, 1, *(typing.graph.shape(name) or ()))[-2] for name in biases]
-    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # not one for each sample
+    return all(typing.graph.knows(name) for name in biases) and max(rows, default=1) == 1  # does not vary by sample
 
 
 def _parallel(
-    typing: Typing, group: ChannelGroup, sign: Signature, free: RedundantChannels, taken: Array, tolerance: float
+    typing: Typing, group: ChannelGroup, sign: Signature, redundant: RedundantChannels, taken: Array, tolerance: float
 ) -> list[int]:
-    """Channels that are multiples of an earlier one, in their producers and in all that acts on them on the way."""
+    """Channels that are multiples of an earlier channel, in their producers and in every node on the way to the
+    consumers."""
     own = np.arange(group.size)
     if any(unscaled(step) for step in group.steps):
         return []
     rows = parallel_classes(sign.rows, tolerance)[0]
-    if np.array_equal(rows, own):  # no two channels are alike even before their biases are compared
+    if np.array_equal(rows, own):  # no two channels have parallel weights
         return []
     blocks: list[Array | RowSet] = [sign.made]
     for step in group.steps:
@@ -179,7 +185,7 @@ def _parallel(
                 blocks.append(unfolded(typing, group, use))
     label = np.stack([parallel_classes(block, tolerance)[0] for block in blocks], axis=1)
     norms = row_norms(sign.made)
-    open_ = (norms > 0) & ~taken  # what is gone already leads nobody
+    open_ = (norms > 0) & ~taken  # a removed channel replaces no other
     while open_.any():
         heads: dict[tuple[int, ...], int] = {}
         partner = own.copy()
@@ -190,14 +196,15 @@ def _parallel(
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
         error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
         merged = (partner != own) & (error <= tolerance * 4)
-        free.partner[merged], free.scale[merged] = partner[merged], scale[merged]
-        open_ &= (partner != own) & ~merged  # those that what is added on the way tells from their head try another
-    return [int(c) for c in np.flatnonzero(free.partner >= 0)]
+        redundant.partner[merged], redundant.scale[merged] = partner[merged], scale[merged]
+        open_ &= (partner != own) & ~merged  # no exact multiple of its partner: try the next one
+    return [int(c) for c in np.flatnonzero(redundant.partner >= 0)]
 
 
 def _mismatch(sign: Signature, partner: Array, scale: Array) -> Array:
-    """Largest deviation of a channel's weights from ``scale`` times its partner's in any one producer, (C,), relative
-    to those weights: beside a layer with large weights, one with small ones would not be looked at."""
+    """Largest relative deviation of a channel's weights from ``scale`` times its partner's, over all producers, (C,).
+    It is relative to the weights of each producer, so that a producer with small weights is tested as strictly as one
+    with large weights."""
     error = np.zeros(len(partner))
     others = np.flatnonzero(partner != np.arange(len(partner)))
     for producer in sign.producers if len(sign.producers) > 1 else ():

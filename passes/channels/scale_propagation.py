@@ -1,8 +1,9 @@
-"""How a scale on a channel travels from its producers to its consumers.
+"""Computes how a scale on a channel travels from its producers to its consumers.
 
-If the producers make channel i as s times channel j, then behind linear and positively homogeneous ops channel i is
-still a multiple of channel j, and what multiplies or shifts the two on the way decides by how much. `gains` follows
-that through a group, node by node, for one partner of each channel; the consumers then absorb the factor they see.
+Suppose that the producers make channel i as s times channel j. Behind linear and positively homogeneous ops, channel i
+is still a multiple of channel j. The constants that multiply the two channels, or are added to them, decide the factor.
+`gains` follows this factor through a group, node by node, for one partner of each channel. The consumers' weights are
+then multiplied by the factor that arrives there.
 """
 
 from __future__ import annotations
@@ -26,21 +27,21 @@ NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 ADDING = (Joins.SUM, Joins.DIFFERENCE, Joins.MEAN, Joins.EXTREMUM, Joins.CHOICE)
 """Joins of operands that must all have the channel's scale."""
 HALF = 2.0**-11
-"""Relative error of a rounding to float16; that to bfloat16 is larger still."""
+"""Relative error of rounding to float16. The error of bfloat16 is larger."""
 
 
 @dataclass
 class Gains:
-    """``at``: tensor -> (C,) factor of each channel over its partner; ``error`` (C,): largest relative deviation from
-    an exact multiple met on the way, infinite where no factor would be right."""
+    """``at``: tensor -> (C,) factor of each channel over its partner. ``error`` (C,): largest relative deviation from
+    an exact multiple on the way, infinite where no factor is right."""
 
     at: dict[str, Array] = field(default_factory=dict)
     error: Array = field(default_factory=lambda: np.zeros(0))
 
 
 def obstacle(group: ChannelGroup) -> Reason | None:
-    """The first node that makes the channels other than by a scale, or through which none passes, as a reason; nothing
-    if there is none."""
+    """The first node that passes no scale on, or whose constants do not scale its channels, as a reason. None if there
+    is no such node."""
     for step in group.steps:
         made = unscaled(step)
         if made is not None:
@@ -51,9 +52,9 @@ def obstacle(group: ChannelGroup) -> Reason | None:
 
 
 def unscaled(step: Step) -> Reason | None:
-    """Why no scale on a node's constants is a scale on the channels that it makes of them, or nothing.
+    """Why a scale on a node's constants is not a scale on the channels that it makes of them. None if it is one.
 
-    Where all channels are made alike, by no constant of their own, there is no such reason: see `gains`.
+    There is no such reason where all channels are made alike, by no constant of their own: see `gains`.
     """
     uses = step.with_role(Role.PRODUCER)
     if not step.produced or step.prepares or not uses:
@@ -74,8 +75,8 @@ def unscaled(step: Step) -> Reason | None:
 def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Gains:
     """Factors of channels over their partners when the producers make channel i as ``scale[i]`` times ``partner[i]``.
 
-    ``partner`` (C,) channel indices, ``scale`` (C,). What the producers' weights say of that is not looked at: whether
-    channels are multiples of each other there is for the caller to know.
+    ``partner`` (C,): channel indices. ``scale`` (C,). The producers' weights are not examined: the caller must know
+    whether channels are multiples of each other there.
     """
     result = Gains(error=np.zeros(group.size))
     jumping = False
@@ -94,18 +95,18 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
                     _note(result, _deviation(result.at[name][:, None], gain[:, None]))
                 result.at[name] = gain
                 written.add(name)
-    if jumping:  # the last bit may decide there
+    if jumping:  # rounding may change the output by a whole step
         result.error[~_identical(typing, group, partner)] = np.inf
     return result
 
 
 def _made(typing: Typing, group: ChannelGroup, step: Step, partner: Array, scale: Array, result: Gains) -> None:
-    """What ``step`` makes has the given scale, if its constants can have it."""
+    """Give the outputs of ``step`` the given scale, if its constants can have it."""
     node, making = step.flow.record.node, step.flow.record.making
     uses = step.with_role(Role.PRODUCER)
     others = partner != np.arange(group.size)
     for name in step.produced:
-        result.at[name] = scale if uses else np.ones(group.size)  # without constants all are made alike
+        result.at[name] = scale if uses else np.ones(group.size)  # without constants all channels are made alike
     if unscaled(step) is not None:
         result.error[others] = np.inf
     if making is None or not uses:
@@ -129,7 +130,7 @@ def _same(typing: Typing, group: ChannelGroup, use: Use, partner: Array, result:
 
 
 def _identical(typing: Typing, group: ChannelGroup, partner: Array) -> Array:
-    """Whether every constant holds exactly the same of a channel and its partner, (C,) bool."""
+    """Whether every constant has exactly the same values for a channel and its partner, (C,) bool."""
     result = Gains(error=np.zeros(group.size))
     for step in group.steps:
         for use in step.uses:
@@ -143,7 +144,7 @@ def _note(result: Gains, error: Array) -> None:
 
 
 def _deviation(values: Array, expected: Array) -> Array:
-    """Relative l2 distance of two (C, D) arrays, row by row; 0 for two rows of zeros."""
+    """Relative l2 distance of two (C, D) arrays, row by row. It is 0 for two rows of zeros."""
     values, expected = values.astype(np.float64), expected.astype(np.float64)
     size = np.maximum(np.linalg.norm(values, axis=1), np.linalg.norm(expected, axis=1))
     deviation: Array = np.linalg.norm(values - expected, axis=1) / np.maximum(size, TINY)
@@ -173,7 +174,7 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
     gain = gain * _weight_ratio(typing, group, step, partner, result)
     _check_offsets(typing, group, step, step.with_role(Role.CHANNEL), partner, gain, result)
     if record.node.op == "Cast" and record.node.attrs.get("to") in NARROW:
-        _note(result, np.where(np.frexp(gain)[0] == 0.5, 0.0, HALF))  # but for powers of two it rounds s x otherwise
+        _note(result, np.where(np.frexp(gain)[0] == 0.5, 0.0, HALF))  # only powers of two round nothing
     affine = facts_of(record.node.domain, record.node.op).affine
     if affine is not None and step.uses:
         shift = affine(typing.graph, record.node).t
@@ -183,7 +184,7 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
 
 
 def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
-    """Whether an additive node adds something that does not stand on the channel: no scale but one survives that."""
+    """Whether the node adds a value that does not depend on the channel. Then only a scale of one passes."""
     record, graph = step.flow.record, typing.graph
     if step.flow.scaling is Scaling.PRODUCT:
         return False
@@ -200,7 +201,7 @@ def _is_constant(typing: Typing, k: int, step: Step) -> bool:
 
 
 def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Array, result: Gains) -> Array:
-    """Ratio of what the node multiplies a channel and its partner with."""
+    """Ratio of the factors by which the node multiplies a channel and its partner."""
     record = step.flow.record
     facts = facts_of(record.node.domain, record.node.op)
     if facts.affine is not None and step.uses:
@@ -223,7 +224,7 @@ def _weight_ratio(typing: Typing, group: ChannelGroup, step: Step, partner: Arra
 
 
 def _ratio(values: Array, partner: Array, result: Gains) -> Array:
-    """Least-squares factor of each row over its partner's, noting how far it is from exact."""
+    """Least-squares factor of each row over its partner's row. Records how far it is from exact."""
     values = values.astype(np.float64)
     other = values[partner]
     power = (other * other).sum(axis=1)
@@ -235,7 +236,8 @@ def _ratio(values: Array, partner: Array, result: Gains) -> Array:
 def _check_offsets(
     typing: Typing, group: ChannelGroup, step: Step, uses: list[Use], partner: Array, gain: Array, result: Gains
 ) -> None:
-    """What is added to a channel must be the same multiple of what is added to its partner."""
+    """Records how far the value added to a channel is from the channel's factor times the value added to its
+    partner."""
     node = step.flow.record.node
     if facts_of(node.domain, node.op).affine is not None:
         return
@@ -247,7 +249,7 @@ def _check_offsets(
             values = unfolded(typing, group, use).astype(np.float64)
             error = _deviation(values, values[partner] * gain[:, None])
             near = np.flatnonzero((error > 1e-6) & (error < 1e-2))
-            if near.size:  # biases that rounding made of larger numbers: beside the weights it is what it was
+            if near.size:  # tiny biases are rounding errors of larger numbers: compare with the weights
                 size = np.abs(values[near]).max(axis=1, initial=0.0)
                 weights = _weights(typing, group, near)
                 error[near] *= np.where(weights > size, size / np.maximum(weights, TINY), 1.0)
@@ -255,7 +257,7 @@ def _check_offsets(
 
 
 def _weights(typing: Typing, group: ChannelGroup, channels: Array) -> Array:
-    """The largest norm of the weights that make each of ``channels``."""
+    """The largest norm of the weights that produce each of ``channels``."""
     largest = np.zeros(len(channels))
     for step in group.steps:
         for use in step.with_role(Role.PRODUCER):

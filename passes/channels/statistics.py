@@ -1,4 +1,4 @@
-"""What samples say of the channels of a group: their means and covariances where they are read."""
+"""Channel statistics from samples: means and covariances of a group's channels where they are read."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from passes.settings.tuning import TUNING
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Mean (C,) and covariance (C, C) of channels in one tensor, as fresh samples would have them; ``independent``: how
-    many independent samples they rest on; ``without``: what samples show that no losses are measured on, the same if
-    there is none."""
+    """Mean (C,) and covariance (C, C) of channels in one tensor, as expected on fresh samples. ``independent``: the
+    number of independent samples behind them. ``without``: the statistics without the samples that losses are measured
+    on; the same if there are none of these."""
 
     mean: Array
     covariance: Array
@@ -28,13 +28,13 @@ class TensorStatistics:
     without: TensorStatistics | None = None
 
     def prediction(self, keep: Array, ridge: float = TUNING.statistics.prediction_ridge) -> Array:
-        """Z (C, K) of x ~ Z x_K about the means; kept channels predict themselves. ``ridge``: see
+        """Z (C, K) of x ~ Z x_K about the means. Kept channels predict themselves. ``ridge``: see
         `passes.settings.tuning.StatisticsTuning.prediction_ridge`."""
         return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), ridge)
 
 
 ChannelStatistics = dict[str, TensorStatistics]
-"""Tensor -> what its channels are like."""
+"""Tensor -> statistics of its channels."""
 
 
 def joint_covariance(knowledge: ChannelStatistics) -> Array:
@@ -44,18 +44,18 @@ def joint_covariance(knowledge: ChannelStatistics) -> Array:
 
 
 def differs(known: ChannelStatistics) -> bool:
-    """Whether the samples that losses are measured on make a difference to what is known of a group."""
+    """Whether the statistics change without the samples that losses are measured on."""
     return any(seen.without is not None for seen in known.values())
 
 
 def apart(known: ChannelStatistics) -> ChannelStatistics:
-    """What is known of a group without the samples that losses are measured on."""
+    """The group's statistics without the samples that losses are measured on."""
     return {tensor: seen.without or seen for tensor, seen in known.items()}
 
 
 def readers_gram(typing: Typing, group: ChannelGroup, tensors: Collection[str]) -> Array:
-    """W^T W (C, C) of the weights that the channels meet in ``tensors``, in all that read them if none is named; the
-    identity where no weights are known."""
+    """W^T W (C, C) of the weights that read the channels in ``tensors``; in all tensors if none is named. The identity
+    where no weights are known."""
     gram = np.zeros((group.size, group.size))
     for step, use in group.consumer_uses():
         if (not tensors or step.read in tensors) and typing.graph.knows(use.constant):

@@ -1,8 +1,7 @@
-"""What one node makes of a channel's values, in the few forms that every analysis of values follows.
+"""The effect of one node on a channel's values, in the few forms that every analysis of values handles.
 
-The forms come from the op's facts (`passes.axes.op_facts`): an analysis says what each form does to what it knows of a
-channel, whether that is an interval (`passes.channels.value_bounds`) or a distribution
-(`passes.channels.batchnorm_moments`).
+The forms come from the op's facts (`passes.axes.op_facts`). An analysis states what each form does to an interval
+(`passes.channels.value_bounds`) or to a distribution (`passes.channels.batchnorm_moments`).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from passes.graph.model import Array
 
 @dataclass(frozen=True)
 class Kept:
-    """The channel's own values, or means of them, and those of the constants ``beside``; ``padded``: zeros count in the
+    """The channel's own values, or means of them, and those of the constants ``beside``. ``padded``: zeros count in the
     means."""
 
     beside: list[Use]
@@ -37,7 +36,7 @@ class Joined:
 
 @dataclass(frozen=True)
 class Scaled:
-    """a x + t with a and t (C,) float64; ``norm``: by a BatchNormalization, else by one constant."""
+    """a x + t with a and t (C,) float64. ``norm``: the op is a BatchNormalization, else it has one constant."""
 
     a: Array
     t: Array
@@ -46,7 +45,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A function of each value; ``monotone``: it never decreases."""
+    """A function of each value. ``monotone``: it never decreases."""
 
     function: Function
     monotone: bool
@@ -56,8 +55,8 @@ Transfer = Kept | Joined | Scaled | Mapped
 
 
 def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
-    """What ``step`` makes of a channel that reaches it in ``incoming`` data operands; nothing where its form is another
-    than these."""
+    """The form in which ``step`` transforms a channel that reaches it in ``incoming`` data operands. None if it has
+    none of these forms."""
     node, graph = step.flow.record.node, typing.graph
     facts = facts_of(node.domain, node.op)
     if any(use.constant not in graph.initializers or use.role is not Role.CHANNEL for use in step.uses):

@@ -1,9 +1,9 @@
-"""Bounds on the values of channels that hold whatever the input is.
+"""Computes bounds on the values of channels that hold for every input.
 
-A channel whose weights are all zero is constant; one whose inputs are never negative and whose weights are never
-positive lies below its bias. Behind a Relu such a channel may be constant zero: dead. Bounds are followed through the
-ops whose effect on an interval is plain; anything else makes a channel unbounded. What a folded BatchNormalization
-recorded of a channel's spread bounds it too, see `passes.settings.tuning.RedundancyTuning.recorded_deviations`.
+A channel whose weights are all zero is constant. A channel lies below its bias if its inputs are never negative and its
+weights are never positive. Behind a Relu such a channel may be constant zero: dead. Bounds are propagated through ops
+whose effect on an interval is known. Any other op makes a channel unbounded. The spread that a folded
+BatchNormalization recorded bounds a channel too, see `passes.settings.tuning.RedundancyTuning.recorded_deviations`.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ class Interval:
 
 
 def unbounded(channels: int) -> Interval:
-    """Nothing is known."""
+    """The unbounded interval of every channel."""
     return Interval(np.full(channels, -np.inf), np.full(channels, np.inf))
 
 
 def _hull(intervals: list[Interval]) -> Interval:
-    """The smallest interval that holds all of them, channel by channel."""
+    """For each channel, the smallest interval that contains all the given ones."""
     return Interval(np.min([i.low for i in intervals], axis=0), np.max([i.high for i in intervals], axis=0))
 
 
 def nonnegative_tensors(graph: Graph) -> set[str]:
-    """Tensors that never hold a negative value, by what is known of each op."""
+    """Tensors that never hold a negative value, by the facts of each op."""
     found = {name for name in graph.initializers if _is_small_and_nonnegative(graph, name)}
     for node in graph.nodes:
         facts = facts_of(node.domain, node.op)
@@ -89,7 +89,7 @@ def bounds(
         for data, outputs in step.through:
             incoming = [at.get(name, unbounded(group.size)) for name in data]
             passed = _passed(typing, group, step, incoming)
-            for name in outputs:  # the channel may stand there twice, in a concat of two readers of shared weights
+            for name in outputs:  # a concat of two readers of shared weights may hold the channel twice
                 at[name] = _hull([passed, at[name]]) if name in written else passed
             written.update(outputs)
     return at
@@ -129,7 +129,7 @@ def _recorded(
     made: Interval,
     tuning: RedundancyTuning,
 ) -> Interval:
-    """``made``, narrowed by what a folded norm recorded of the channel's spread."""
+    """``made``, narrowed by the spread that a folded norm recorded for the channel."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
@@ -137,13 +137,14 @@ def _recorded(
             reach = tuning.recorded_deviations * std
             low, high = (mean - reach).min(axis=1), (mean + reach).max(axis=1)
             low, high = np.maximum(made.low, low), np.minimum(made.high, high)
-            apart = low > high  # the record is not of these weights
+            apart = low > high  # the recorded statistics belong to other weights
             made = Interval(np.where(apart, made.low, low), np.where(apart, made.high, high))
     return made
 
 
 def _range(values: Array) -> tuple[Array, Array]:
-    """Smallest and largest of each row (C, D), exact wherever they have one sign: few rows need more than a glance."""
+    """Smallest and largest value of each row (C, D), exact where they have one sign. Some elements of a row settle most
+    rows."""
     glance = values[:, :: max(1, values.shape[1] // 32)]
     least, most = glance.min(axis=1), glance.max(axis=1)
     open_rows = np.flatnonzero((least >= 0) | (most <= 0))
@@ -166,7 +167,7 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
 
 
 def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
-    """What a constant that stands beside the data, as in a Concat, holds of each channel."""
+    """The values of each channel in a constant that is joined to the data, as in a Concat."""
     values = unfolded(typing, group, use).astype(np.float64)
     return Interval(values.min(axis=1), values.max(axis=1))
 

@@ -1,4 +1,4 @@
-"""What makes a channel: the weights and biases of every layer that produces it, as one row."""
+"""The signature of a channel: the weights and biases of every layer that produces it, as one row."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ TINY = 1e-30
 
 @dataclass(frozen=True)
 class Producer:
-    """Weights of one layer for each channel: ``values`` (C, D) with BatchNormalization folded in, ``divisor`` (C,) the
-    factor that folding multiplied them with, ``kernel``: weights of one input channel, in the order of D."""
+    """Weights of one layer for each channel. ``values`` (C, D): with BatchNormalization folded in. ``divisor`` (C,):
+    the factor by which folding multiplied them. ``kernel``: weights of one input channel, in the order of D."""
 
     values: Array
     divisor: Array
@@ -41,8 +41,8 @@ class Producer:
 
 @dataclass(frozen=True)
 class Signature:
-    """``rows`` (C, D): weights of the producers side by side; ``biases`` (C, B): what is added to the channel, by the
-    producers or on its way; ``dense``: whether every producer is fully connected, so that the bias counts as one more
+    """``rows`` (C, D): weights of the producers side by side. ``biases`` (C, B): values added to the channel, by the
+    producers or on its way. ``dense``: whether every producer is fully connected; the bias then counts as one more
     weight (Neuron Merging, sec. 3)."""
 
     rows: RowSet
@@ -50,7 +50,7 @@ class Signature:
     producers: list[Producer]
     dense: bool
     on_the_way: Array
-    """Which columns of the biases other nodes than the producers add, (B,) bool."""
+    """Which columns of the biases come from other nodes than the producers, (B,) bool."""
 
     @cached_property
     def full(self) -> RowSet:
@@ -80,12 +80,12 @@ class Signature:
 
 
 def unfolded(typing: Typing, group: ChannelGroup, use: Use) -> Array:
-    """All that a constant holds for each channel, (C, D)."""
+    """All values of a constant for each channel, (C, D)."""
     return unfold(typing.graph.array(use.constant), use.axis, typing.axes[use.constant][use.axis], group.atom)
 
 
 def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> Signature:
-    """Signature of a group's channels, from those of its constants whose values are known.
+    """Signature of a group's channels, from the group's constants whose values are known.
 
     ``norms``: weights -> the norm that was folded into them.
     """
@@ -97,7 +97,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
         node = step.flow.record.node
         facts = facts_of(node.domain, node.op)
         for use in step.uses:
-            if step.prepares or not typing.graph.knows(use.constant):  # what it prepares is seen at the reader
+            if step.prepares or not typing.graph.knows(use.constant):  # prepared ones follow at the reader
                 continue
             if use.role is Role.PRODUCER and not step.is_offset(use):
                 divisor = np.ones(group.size)
@@ -137,7 +137,7 @@ def along_channels(typing: Typing, group: ChannelGroup, use: Use, values: Array)
 
 
 def along_outputs(typing: Typing, group: ChannelGroup, step: Step, values: Array) -> Array:
-    """Values that stand beside the channels of a layer's output, for each channel of the group, (C, D)."""
+    """Values of constants joined to the channels of a layer's output, for each channel of the group, (C, D)."""
     axes = typing.axes[step.produced[0]]
     node = step.flow.record.node
     linear = facts_of(node.domain, node.op).linear

@@ -1,1 +1,1 @@
-"""What a model costs: parameters, multiply-adds and bytes, also as a function of its widths."""
+"""The cost of a model: parameters, multiply-adds and bytes, also as a function of its widths."""

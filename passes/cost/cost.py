@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-adds, bytes and nodes."""
+"""Computes the cost of a model: parameters, multiply-adds, bytes and nodes."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from passes.transforms.unshare_constants import original
 
 @dataclass(frozen=True)
 class Cost:
-    """``params``: weights and other floating-point constants, quantised weights too; ``macs``: multiply-adds of one
-    sample (dynamic sizes as in the first assignment, the batch at one); ``bytes``: of the serialised model; ``ops``:
-    how often each op type occurs."""
+    """``params``: weights and other floating-point constants, including quantised weights. ``macs``: multiply-adds of
+    one sample (dynamic sizes as in the first assignment, the batch at one). ``bytes``: size of the serialised model.
+    ``ops``: number of nodes of each op type."""
 
     params: int
     macs: int
@@ -38,7 +38,7 @@ class Cost:
 
 
 def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None = None) -> Cost:
-    """Cost of a model, with what stands in its control-flow bodies; ``observer`` and ``engine`` find shapes there."""
+    """Cost of a model, including its control-flow bodies. ``observer`` and ``engine`` find shapes there."""
     model = graph.model
     counted = parameters(graph).items()
     sparse = sum(int(np.prod(t.dims)) for t in sparse_values(model.graph) if t.data_type in FLOATS)
@@ -73,8 +73,8 @@ def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None)
 
 
 def together(bodies: Sequence[Body], macs: Sequence[int]) -> int:
-    """Multiply-adds of bodies that have ``macs`` each: of an If the larger branch; a body that runs several times
-    counts as often, where that is fixed."""
+    """Multiply-adds of bodies that have ``macs`` each. An If counts its larger branch. A body that runs several times
+    counts as often, where that number is fixed."""
     found: dict[int, int] = {}
     for body, one in zip(bodies, macs, strict=True):
         found[body.node.index] = max(found.get(body.node.index, 0), body.times * one)
@@ -82,7 +82,8 @@ def together(bodies: Sequence[Body], macs: Sequence[int]) -> int:
 
 
 def model_bytes(model: onnx.ModelProto) -> int:
-    """Serialised size with external data; over 2 GB, where protobuf has no word for it, to within some kilobytes."""
+    """Serialised size with external data. Over 2 GB, which protobuf cannot serialise, it is exact to within some
+    kilobytes."""
     tensors = model.graph.initializer
     external = sum(_tensor_bytes(t) for t in tensors if t.external_data)
     inside = sum(t.ByteSize() for t in tensors)
@@ -96,7 +97,7 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
 
 
 def batch(graph: Graph) -> int:
-    """Samples that the concrete shapes stand for: the size of a dynamic first axis, or one."""
+    """Number of samples in the concrete shapes: the size of a dynamic first axis, or one."""
     for name in graph.inputs:
         if (name, 0) in graph.info.dynamic and name not in graph.overridable:
             return graph.info.shapes[name][0]
@@ -104,19 +105,19 @@ def batch(graph: Graph) -> int:
 
 
 def samples_held(graph: Graph) -> int:
-    """Samples that go through at once at the concrete shapes, going by the inputs' first axes."""
+    """Number of samples that are processed at once at the concrete shapes, by the inputs' first axes."""
     fed = (name for name in graph.inputs if name not in graph.overridable)
     sizes = (graph.info.shapes[name][0] for name in fed if graph.info.shapes.get(name))
     return max(1, min(sizes, default=1))
 
 
 def node_macs(graph: Graph, node: Node) -> int:
-    """Multiply-adds of one node at the concrete shapes (see `passes.cost.multiplications`); other ops count as free."""
+    """Multiply-adds of one node at the concrete shapes (see `passes.cost.multiplications`). Other ops count as zero."""
     return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))
 
 
 CARRYING = {*Moves} - {Moves.REPEATED, Moves.PADDED}
-"""How ops hand weights on to the layer that reads them."""
+"""Ops that pass weights on to the layer that reads them, and how."""
 DEQUANTISING = ("DequantizeLinear", "GatherBlockQuantized")
 """Ops whose first input is a quantised weight where it is constant, or rows of a constant table."""
 INTEGERS = {
@@ -127,10 +128,10 @@ INTEGERS = {
 
 
 def parameters(graph: Graph) -> dict[str, int]:
-    """Constants that count as parameters -> values that each of their elements holds (two where bytes are packed).
+    """Constants that count as parameters -> number of values in each of their elements (two where bytes are packed).
 
-    Floating-point ones, and integers that a layer reads as its weights or biases, as they are or dequantised; sizes,
-    indices and zero points do not count.
+    These are floating-point constants, and integers that a layer reads as its weights or biases, directly or
+    dequantised. Sizes, indices and zero points do not count.
     """
     places = [(node, facts_of(node.domain, node.op).packed) for node in graph.nodes]
     packed = {node.inputs[k]: node for node, k in places if k is not None}

@@ -1,7 +1,7 @@
-"""What a model costs as a function of how many channels its groups have.
+"""Computes the cost of a model as a function of the widths of its groups.
 
-A node's multiply-adds are a sum of products of axes (`passes.cost.multiplications`), and the size of a constant is a
-product of them; each axis is as long as the channels that stand on it.
+A node's multiply-adds are a sum of products of axes (`passes.cost.multiplications`). The size of a constant is a
+product of axes. The length of each axis follows from the number of channels on it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
 
 Widths = Mapping[Atom, int]
-"""Channels that stay; of what is not in it, all."""
+"""Atom -> number of its indices that stay. An atom that is absent keeps all of them."""
 
 
 class Footprint:
@@ -40,12 +40,12 @@ class Footprint:
         return self._sum(range(len(self._products)), widths) // self._unit
 
     def saved(self, widths: Widths, changed: Widths) -> int:
-        """By how much the cost falls from ``widths`` when those of ``changed`` change too."""
+        """The decrease of the cost from ``widths`` when those of ``changed`` change too."""
         touched = {index for atom in changed for index in self._where.get(atom, ())}
         return (self._sum(touched, widths) - self._sum(touched, {**widths, **changed})) // self._unit
 
     def held(self, atoms: Iterable[Atom]) -> int:
-        """What depends on the channels of ``atoms``; what several of them do, counts once."""
+        """The cost that depends on the channels of ``atoms``. What depends on several of them counts once."""
         return self.saved({}, dict.fromkeys(atoms, 0))
 
     def _sum(self, indices: Collection[int], widths: Widths) -> int:
@@ -59,14 +59,12 @@ def macs_footprint(typing: Typing) -> Footprint:
 
 
 def params_footprint(typing: Typing, without: Set[str] = frozenset()) -> Footprint:
-    """Weights and other constants that count as parameters, but those ``without``; copies of one that are cut alike are
-    one."""
+    """Parameters, without the constants ``without``. Copies of one constant that are cut alike count once."""
     return Footprint(constant_sizes(typing, without).values())
 
 
 def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str, list[Term]]:
-    """Constants that count as parameters, but those ``without`` -> the axes whose sizes' product is how many they
-    are."""
+    """Parameters, without the constants ``without`` -> the axes whose sizes' product is the number of elements."""
     counted = parameters(typing.graph)
     own: dict[tuple[object, ...], tuple[str, list[Term]]] = {}
     for tensor in typing.graph.initializers.values():
@@ -79,7 +77,7 @@ def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str,
 
 
 def mac_sizes(typing: Typing, node: Node) -> list[list[Term]]:
-    """The axes of each product whose sum the multiply-adds of ``node`` are."""
+    """The axes of each product. The sum of the products is the multiply-adds of ``node``."""
     return [
         [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
         for product in mac_products(typing.graph, node)
@@ -97,21 +95,21 @@ class Held:
 
 
 class Holdings:
-    """What of a model's cost depends on channels: the multiply-adds in which they take part, the weights made for them.
+    """The part of a model's cost that depends on channels: their multiply-adds, and the weights made for them.
 
-    Without the channels each axis is as long as what else stands on it; by how much that makes a product smaller is
-    what they hold: all of a Conv that makes, reads or filters them, but of one that reads them among others (a concat)
-    their part only. What two groups hold together, such as a Conv from one to the other, counts for both.
+    Without the channels each axis is as long as the rest of it. The decrease of a product is the part that the channels
+    hold. It is the whole of a Conv that makes, reads or filters only these channels. It is a share of a Conv that reads
+    them among others (a concat). What two groups hold together, such as a Conv from one to the other, counts for both.
     """
 
     def __init__(self, typing: Typing, inside: Sequence[tuple[Typing, Set[str]]] = (), without: Set[str] = frozenset()):
-        """``inside``: control-flow bodies, all of which count; each, and ``typing``, without some constants."""
+        """``inside``: control-flow bodies, all of which count. ``typing`` and each body come without some constants."""
         parts = [(typing, without), *inside]
         self._macs = [macs_footprint(part) for part, _ in parts]
         self._params = [params_footprint(part, names) for part, names in parts]
 
     def of(self, atoms: Iterable[Atom]) -> Held:
-        """What the channels of ``atoms`` hold; what several of them do, counts once."""
+        """The cost held by the channels of ``atoms``. What several of them hold counts once."""
         atoms = list(atoms)
         macs, params = (sum(one.held(atoms) for one in each) for each in (self._macs, self._params))
         return Held(macs, params, *self.shares(macs, params))

@@ -1,7 +1,7 @@
-"""The multiply-adds of a node, and the inputs that hold its weights, by the facts that its op states.
+"""Finds the multiply-adds of a node, and the inputs that hold its weights, from the facts of its op.
 
-The multiply-adds are a sum of products of axes (`passes.axes.loops`), so that they are known at any widths
-(`passes.cost.footprint`). An op that states no loops counts as free.
+The multiply-adds are a sum of products of axes (`passes.axes.loops`), so they are known at any widths
+(`passes.cost.footprint`). An op without loops counts as zero.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from passes.graph.model import Graph, Node
 
 
 def multiplying(node: Node) -> OpFacts | None:
-    """What is known of the op of ``node``, if it is one that multiplies."""
+    """The facts of the op of ``node``, if the op multiplies."""
     facts = facts_of(node.domain, node.op)
     return facts if facts.macs is not None else None
 
 
 def mac_products(graph: Graph, node: Node) -> list[LoopNest]:
-    """Loops of the node whose sizes' products add up to its multiply-adds; none if it is free or a shape is unknown."""
+    """Loops of the node. The sum of their sizes' products is its multiply-adds. Empty if the op counts as zero or a
+    shape is unknown."""
     count = facts_of(node.domain, node.op).macs
     if count is None:
         return []

@@ -1,8 +1,8 @@
-"""Arrays in, arrays out: norms, similarities, clusters and elections over channels. Nothing here knows of ONNX.
+"""Numerical routines on arrays, independent of ONNX: norms, similarities, clustering, regression.
 
 Channels are rows: ``rows`` (C, D) holds for each of C channels the D weights that produce it. Every function takes any
-float array and computes on float32 rows with float64 sums, in an order that does not depend on the number of threads;
-``best_match`` alone leaves its similarities to BLAS, and takes what BLAS may round differently for a tie.
+float array. It computes on float32 rows with float64 sums, in an order that does not depend on the number of threads.
+Only ``best_match`` leaves its similarities to BLAS. It treats differences within BLAS's rounding as ties.
 """
 
 from .arrays import RowSet

@@ -1,6 +1,6 @@
-"""What the kernels accept: every wrapper in this folder passes its arguments through here.
+"""Checks and converts the arguments of the kernels in this folder.
 
-Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all of them become one.
+Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all arrays get the same.
 """
 
 from typing import Protocol, TypeAlias
@@ -14,7 +14,7 @@ Index: TypeAlias = NDArray[np.int64]
 
 
 class Rows(Protocol):
-    """An array, or what is read like one."""
+    """An array, or an object that converts to one."""
 
     @property
     def ndim(self) -> int:
@@ -25,7 +25,7 @@ class Rows(Protocol):
 
 
 def has_rows(values: Rows) -> bool:
-    """Whether the first axis of an input's values can hold samples: there is one, and it is not empty."""
+    """Whether the first axis of an input's values can be the sample axis: it exists and is not empty."""
     return values.ndim > 0 and len(values) > 0
 
 

@@ -1,7 +1,7 @@
-"""How many threads BLAS takes, in turns with onnxruntime, which wants the cores as well.
+"""Sets the number of BLAS threads, which alternate with those of onnxruntime.
 
-OpenBLAS's threads wait busily for the next product, for a tenth of a second, and whatever runs in that time has a core
-less. How long they wait is read from the environment while NumPy is loaded.
+After a product, OpenBLAS's threads busy-wait for the next one, for a tenth of a second. Anything that runs in that time
+has one core less. The waiting time is read from the environment while NumPy is loaded.
 """
 
 import functools
@@ -13,16 +13,16 @@ from threadpoolctl import ThreadpoolController
 from .tuning import NUMERICS
 
 WAIT = "OPENBLAS_THREAD_TIMEOUT"
-"""Variable that holds the binary logarithm of the clock cycles that they wait; `onnx_merge` sets it to 4, the least."""
+"""Variable with the binary logarithm of the waiting time in clock cycles. `onnx_merge` sets it to 4, the minimum."""
 
 
 def threads_alternating() -> AbstractContextManager[object]:
-    """For work between runs of onnxruntime: one thread, unless somebody has said how long threads wait."""
+    """Limit for work between runs of onnxruntime: one thread, unless the user has set the waiting time."""
     return nullcontext() if WAIT in os.environ else _one()
 
 
 def threads_for(unknowns: int) -> AbstractContextManager[object]:
-    """As many as a system of that many unknowns is worth."""
+    """Limit for a linear system: all threads if it has many unknowns, else one."""
     return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else _one()
 
 
@@ -33,5 +33,5 @@ def _one() -> AbstractContextManager[object]:
 
 @functools.cache
 def _pools() -> ThreadpoolController:
-    """Of the libraries that are loaded, as NumPy and SciPy are by the time anything is computed."""
+    """Controller of the loaded libraries. NumPy and SciPy are loaded before anything is computed."""
     return ThreadpoolController()

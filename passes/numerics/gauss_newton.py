@@ -1,11 +1,12 @@
-"""Least squares that are not linear, a few steps of them: conjugate gradients with Gauss-Newton step lengths.
+"""Solves nonlinear least squares by a few steps of conjugate gradients with Gauss-Newton step lengths.
 
     min over W_1, b_1, W_2, b_2 ...:  ||r||^2 + sum_k tr(S_k (W_k - W_k0) R_k (W_k - W_k0)^T)
 
-The residuals r come from elsewhere, as sums over samples. Each block W (O, D) acts on features with covariance G
-(D, D), and what it gives is weighed by S (O, O) in what comes of it: a step goes along S^-1 grad G^-1, the natural
-gradient of a layer (K-FAC: Martens and Grosse, ICML 2015), made conjugate to the one before (Polak and Ribiere), as far
-as a quadratic model of the residuals' change says (the same paper, sec. 6.4). No rate is to be chosen.
+The caller computes the residuals r as sums over samples. Each block W (O, D) acts on features with covariance G (D, D).
+The matrix S (O, O) weights its outputs by their effect on the residuals. A step follows S^-1 grad G^-1, the natural
+gradient of a layer (K-FAC: Martens and Grosse, ICML 2015), made conjugate to the step before (Polak and Ribiere). Its
+length minimises a quadratic model of the residuals' change (Martens and Grosse, sec. 6.4). There is no learning rate to
+choose.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Affine:
-    """Weights (O, D) and bias (O,), zeros where there is none; also their gradients and changes."""
+    """Weights (O, D) and bias (O,), zeros without a bias; also their gradients and changes."""
 
     weights: Array
     bias: Array
 
     def plus(self, other: Affine, factor: float = 1.0) -> Affine:
-        """The sum with ``factor`` times another."""
+        """The sum of this and ``factor`` times another."""
         return Affine(self.weights + factor * other.weights, self.bias + factor * other.bias)
 
     def dot(self, other: Affine) -> float:
@@ -42,12 +43,12 @@ class Affine:
 
 
 class StepMetric:
-    """How far a block may move: ``count`` places, sums of their features ``total`` (D,) and of the features' products
-    ``second`` (D, D), ``outer`` S (O, O) or nothing for ones; S and the covariance are damped by the share ``damping``
-    of their diagonals.
+    """The metric of a block. ``count``: number of places. ``total`` (D,): sums of the features. ``second`` (D, D): sums
+    of the features' products. ``outer``: S (O, O), or None for the identity. S and the covariance are damped by the
+    share ``damping`` of their diagonals.
 
-    ``biased``: whether the block has a bias; it then stands for the output at the features' mean, so that weights and
-    bias do not disturb each other.
+    ``biased``: whether the block has a bias. The bias is then parametrised as the output at the features' mean, so that
+    weights and bias are independent.
     """
 
     def __init__(
@@ -62,14 +63,14 @@ class StepMetric:
     ) -> None:
         self.count, self.biased = count, biased
         self.mean = total / count if biased else np.zeros_like(total)
-        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        # The sums have float32 precision. Where the mean is large, the centred squares have the same absolute error.
         gram = second - count * np.outer(self.mean, self.mean) + SINGLE * np.diag(np.diag(second))
         precision = np.float64 if len(gram) <= tuning.gauss_newton.double_features else np.float32
         self.ridge = damping * _floored(np.diag(gram), tuning)
         self._size = len(gram)
         with threads_for(self._size):
             system = (gram + np.diag(self.ridge)).astype(precision)
-            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in its order
+            self._inner = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # LAPACK order
         self.outer = None if outer is None else outer + np.diag(damping * _floored(np.diag(outer), tuning))
         self._outer = None if self.outer is None else linalg.cho_factor(self.outer, lower=True, check_finite=False)
 
@@ -84,7 +85,7 @@ class StepMetric:
 
     def step(self, gradient: Affine) -> Affine:
         """S^-1 gradient G^-1."""
-        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # of another type, the factor is converted
+        right = gradient.weights.T.astype(self._inner[0].dtype, copy=False)  # else the factor is converted
         with threads_for(self._size):
             weights = linalg.cho_solve(self._inner, right, check_finite=False).T
         bias = gradient.bias / self.count
@@ -117,7 +118,7 @@ def descend(
     steps: int,
     tuning: GaussNewtonTuning = NUMERICS.gauss_newton,
 ) -> tuple[list[Affine], list[float]]:
-    """The best point that ``steps`` steps come by, and ||r||^2 at each."""
+    """The best point within ``steps`` steps, and ||r||^2 at each."""
     point, best, losses = list(start), list(start), list[float]()
     least, length, power = np.inf, 0.0, 0.0
     direction: list[Affine] = []
@@ -130,7 +131,7 @@ def descend(
         goal = loss + _ridge(away, metrics)
         if not change and not np.isfinite(goal):
             break
-        if not goal < least:  # the quadratic model has gone too far: less of it, and afresh from there
+        if not goal < least:  # the quadratic step was too long: shorten it and restart the directions
             length, direction = length / tuning.backtrack, []
             point = [b.plus(c, length) for b, c in zip(best, change, strict=True)]
             continue

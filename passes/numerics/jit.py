@@ -1,10 +1,11 @@
-"""Numba's compiler, typed and set up once: ``@serial`` keeps a kernel's signature for mypy.
+"""Sets up Numba's compiler, with types: ``@serial`` keeps a kernel's signature for mypy.
 
-It compiles lazily, for the one signature the wrappers in this folder call them with, and caches the machine code on
-disk: the first run on a machine compiles, later ones load (some milliseconds a kernel). No ``fastmath``: NaN handling
-and the order of sums stay as written, so a result does not depend on the machine's vector width.
+Compilation is lazy, for the one signature with which the wrappers in this folder call a kernel. The machine code is
+cached on disk: the first run on a machine compiles, later runs load it (some milliseconds a kernel). ``fastmath`` is
+off: NaN handling and the order of sums stay as written, so a result does not depend on the machine's vector width.
 
-A kernel keeps to its own file: Numba's cache notices a change of the file a kernel is in, not of one it calls into.
+A kernel calls only kernels of its own file. Numba's cache notices a change of the file that a kernel is in, not of a
+file that it calls into.
 """
 
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numba
 P = ParamSpec("P")
 R = TypeVar("R")
 
-# What was compiled, in order of definition: the dispatchers, for tests and timing.
+# The dispatchers of all kernels in order of definition, for tests and timing.
 KERNELS: list[Any] = []
 
 

@@ -1,4 +1,4 @@
-"""Fold a scaling matrix into weights: the one pass over a consumer's weights that a merge costs."""
+"""Multiplies weights by a scaling matrix, in the single pass over a consumer's weights that a merge needs."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +9,7 @@ from .jit import serial
 from .tuning import NUMERICS, LinearAlgebraTuning
 
 
-# Serial: bound by memory, and it runs between matrix products, whose threads are still spinning.
+# Serial: it is bound by memory, and runs between matrix products, whose threads still busy-wait.
 @serial
 def _mix(weights: Single, starts: Index, columns: Index, values: Double, out: Single) -> None:
     outer, channels, inner = weights.shape

@@ -1,9 +1,9 @@
-"""Noise over signal of a network's outputs, about the mean of each of their elements over the samples.
+"""Measures noise over signal of a network's outputs, about each element's mean over the samples.
 
-Sum of (result - original)^2 over sum of (original - its mean over the samples)^2: what never varies (anchors, priors, a
-background score) has no signal, however large it is, and hides nothing. The answer that lost everything, the mean,
-has 1 whatever the network. Channels of unlike scale in one tensor, boxes in pixels beside scores in 0..1, are judged
-each by their own spread, and the worst of them counts.
+It is the sum of (result - original)^2 over the sum of (original - its mean over the samples)^2. Constant values
+(anchors, priors, a background score) have no signal, however large they are, and hide no error. A result that is always
+the mean has the value 1 for every network. Channels of different scale in one tensor, such as boxes in pixels and
+scores in 0..1, are measured each by their own spread. The worst of them counts.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """``nsr``: noise over signal of the worst channels that the samples test, or of all values if they test none; None
-    where there is no signal. ``reason``: why they do not test the output; ``constant``: it is the same for every
-    sample, and the result's is that too. ``scales``: groups of channels of like scale among those that vary."""
+    """``nsr``: noise over signal of the worst channels that the samples test, or of all values if the samples test
+    none; None where there is no signal. ``reason``: why the samples do not test the output. ``constant``: the output is
+    the same for every sample, both in the original and in the result. ``scales``: number of groups of channels of
+    similar scale among those that vary."""
 
     nsr: float | None
     reason: str | None = None
     constant: bool = False
     scales: int = 0
     error: float | None = None
-    """Standard error of ``nsr`` relative to it, as the noise varies from sample to sample; None if none test it."""
+    """Standard error of ``nsr`` relative to it, from the variation of the noise between samples. None if the samples
+    test no channel."""
 
 
 @dataclass(slots=True)
 class _Sums:
-    """Of the indices of one axis, over samples and all other axes: of (x - shift)^2 and (y - x)^2; smallest and largest
-    x."""
+    """For each index of one axis, over samples and all other axes: sums of (x - shift)^2 and (y - x)^2, smallest and
+    largest x."""
 
     squares: Double
     noise: Double
     low: Double
     high: Double
     each: list[Double] = field(default_factory=list)
-    """Of (y - x)^2, by sample: (samples, indices)."""
+    """Sums of (y - x)^2, by sample: (samples, indices)."""
 
     @classmethod
     def of(cls, size: int) -> _Sums:
@@ -54,8 +56,8 @@ class _Sums:
 
 @dataclass(frozen=True, slots=True)
 class _Channels:
-    """By index of an axis: sums of squares about the means (``power``) and about zero, of the noise, and extremes;
-    ``values``: number of values of each."""
+    """Statistics by index of an axis: sums of squares about the means (``power``) and about zero, of the noise, and
+    extremes. ``values``: number of values of each index."""
 
     power: Double
     level: Double
@@ -71,15 +73,16 @@ class _Channels:
         return np.sqrt(self.power / self.values)
 
     def steps(self) -> tuple[NDArray[np.intp], Double]:
-        """Indices from the smallest spread to the largest, without those that do not vary, and the ratios of each to
-        the one before."""
+        """Indices in ascending order of spread, without those that do not vary, and the ratio of each spread to the one
+        before."""
         order = np.argsort(self.power, kind="stable")
         order = order[self.power[order] > 0]
         spread = self.spread[order]
         return order, spread[1:] / spread[:-1]
 
     def scales(self, gap: float) -> Iterator[_Channels]:
-        """The same in groups of like scale, each as one channel; ``gap``: ratio of spreads between two groups."""
+        """The same statistics for groups of similar scale, each as one channel. ``gap``: ratio of spreads between two
+        groups."""
         order, ratios = self.steps()
         still = np.flatnonzero(self.power <= 0)
         for part in (still, *np.split(order, np.flatnonzero(ratios > gap) + 1)):
@@ -92,19 +95,19 @@ class _Channels:
 
 @dataclass(slots=True)
 class NoiseMeter:
-    """Adds up samples of one output: `add` them, then ask for the `result`. Keeps two arrays of the output's size."""
+    """Accumulates samples of one output: `add` them, then read the `result`. Stores two arrays of the output's size."""
 
     samples: int = 0
     tuning: NoiseTuning = NUMERICS.noise
     _shift: Array | None = None
-    """The first sample: sums of what is off it lose no digits to the level."""
+    """The first sample. Sums of deviations from it keep their precision where the values are large."""
     _sums: Double = field(default_factory=lambda: np.zeros(0))
     _axes: dict[int | None, _Sums] = field(default_factory=dict)
     _ragged: bool = False
 
     def add(self, exact: Array, now: Array) -> None:
-        """Samples of the output (n, ...) of the original and of the result, finite. Where sizes differ between
-        samples or models, no element has a mean, and the result says so."""
+        """Add samples of the output (n, ...) of the original and of the result, finite. Where sizes differ between
+        samples or models, no element has a mean, and the result states so."""
         exact, now = (a.reshape(len(a), -1) if a.ndim < 2 else a for a in (exact, now))
         if self._shift is None and len(exact):
             self._shift = exact[0].copy()
@@ -137,7 +140,7 @@ class NoiseMeter:
             np.maximum(sums.high, _along(axis, high, np.maximum), out=sums.high)
 
     def result(self) -> Noise:
-        """What the samples so far say."""
+        """The result for the samples so far."""
         if self._ragged:
             return Noise(None, "its size depends on the sample")
         if self._shift is None or self._shift.size == 0:
@@ -154,7 +157,7 @@ class NoiseMeter:
         count, sums, shift = self.samples, self._axes[axis], self._shift.astype(np.float64)
         power = np.maximum(sums.squares - _along(axis, np.square(self._sums) / count, np.add), 0)
         level = np.maximum(sums.squares + _along(axis, shift * (2 * self._sums + count * shift), np.add), 0)
-        # Of n samples, the squares about their own mean come short by one.
+        # Squares about the mean of n samples have n - 1 degrees of freedom.
         power *= count / (count - 1)
         values, each = count * shift.size // len(power), np.concatenate(sums.each)
         return _Channels(power, level, sums.noise, sums.low, sums.high, values, each)
@@ -175,8 +178,10 @@ def _along(axis: int | None, values: Double, join: np.ufunc) -> Double:
 
 
 def _judged(scales: list[_Channels], tuning: NoiseTuning, epsilon: float) -> Noise:
-    """The worst of groups of channels that the samples test; scores in 0..1 are to be among them, if there are any.
-    ``epsilon``: of the output's type."""
+    """The worst of the groups of channels that the samples test. Scores in 0..1 must be among them, if there are any.
+
+    ``epsilon``: of the output's type.
+    """
     tested: list[tuple[float, bool, Double]] = []
     reasons: dict[bool, str] = {}
     constant, count, power, noise = True, 0, 0.0, 0.0
@@ -186,7 +191,7 @@ def _judged(scales: list[_Channels], tuning: NoiseTuning, epsilon: float) -> Noi
         scores = channels.low[0] >= 0 and channels.high[0] <= 1
         power, noise = power + float(channels.power[0]), noise + float(channels.noise[0])
         varies = spread > tuning.rounding * epsilon * level
-        count += varies  # of the original alone: what kind of output it is does not depend on the result
+        count += varies  # of the original only: the kind of output does not depend on the result
         if not varies and off <= tuning.faint * level:
             continue
         constant = False

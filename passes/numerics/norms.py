@@ -1,4 +1,4 @@
-"""How large a channel is, and how far from all the others: the criteria that rank channels one by one."""
+"""Computes criteria that rank channels one by one: the norm, and the distance from all other channels."""
 
 from typing import Literal
 
@@ -61,9 +61,9 @@ def row_norms(rows: ArrayLike | RowSet, order: Literal[1, 2] = 2) -> Double:
 def median_distances(rows: ArrayLike, tuning: MatchTuning = NUMERICS.match) -> Double:
     """For each row the sum of its distances to all rows: ``rows`` (C, D), read as float32 -> (C,).
 
-    Entry i is sum_j ||r_i - r_j||_2. The smallest lie nearest the layer's geometric median: the other rows replace them
-    best. The same bits whatever the thread count. Raises ValueError as ``row_norms``. Source: He et al., Filter Pruning
-    via Geometric Median, CVPR 2019, eq. 6.
+    Entry i is sum_j ||r_i - r_j||_2. The rows with the smallest sums are nearest to the layer's geometric median, and
+    the other rows replace them best. The bits do not depend on the thread count. Raises ValueError as ``row_norms``.
+    Source: He et al., Filter Pruning via Geometric Median, CVPR 2019, eq. 6.
     """
     from scipy.spatial.distance import cdist, pdist, squareform  # here: its import takes a fifth of a second
 

@@ -1,4 +1,4 @@
-"""REPrune: which channels stay, by clustering them and electing representatives."""
+"""Selects channels by REPrune: clusters them and elects representatives."""
 
 import numpy as np
 from numpy.typing import ArrayLike

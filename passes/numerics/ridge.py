@@ -1,4 +1,4 @@
-"""Ridge regression toward a prior, its strength found by cross-validation on moments or on samples."""
+"""Solves ridge regression toward a prior, with a strength found by cross-validation on moments or on samples."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -33,14 +33,14 @@ class Moments:
     def centred(self) -> "Moments":
         """The same about the means, which ``p`` and ``y`` hold afterwards."""
         p, y, n = self.p / self.count, self.y / self.count, self.count
-        # The sums were taken in float32: where the mean is large, what is left of the square is no better than that.
+        # The sums have float32 precision. Where the mean is large, the centred squares have the same absolute error.
         lost = np.diag(SINGLE * np.diag(self.pp))
         return Moments(n, p, y, self.pp - n * np.outer(p, p) + lost, self.yp - n * np.outer(y, p), self.yy - n * y * y)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """``weights`` (O, D), ``intercept`` (O,); ``error``: what is left of the targets' variance, a share in 0..1;
+    """``weights`` (O, D), ``intercept`` (O,). ``error``: unexplained share of the targets' variance, in 0..1.
     ``strength``: of the ridge."""
 
     weights: Double
@@ -54,9 +54,10 @@ def fit(
 ) -> Fit:
     """Weights toward ``prior`` (O, D) that predict the targets of two sets of samples.
 
-    Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2  with m_d the second moment of feature d, or
-    `RidgeTuning.least_moment` of the mean of all where that is more; s is the one that predicts each set best from the
-    other. Without ``intercept`` b is zero. Where no s predicts better than the prior itself, the prior stays.
+    Minimises  sum ||y - W p - b||^2 + s sum_d m_d ||W_d - prior_d||^2.  Here m_d is the second moment of feature d, or
+    `RidgeTuning.least_moment` of the mean of all where that is more. The strength s is the one with which each set
+    predicts the other best. Without ``intercept`` b is zero. Where no s predicts better than the prior, the prior is
+    returned.
     """
     with threads_for(len(folds[0].p)):
         return _fit(folds, np.asarray(prior, np.float64), intercept, tuning)
@@ -75,7 +76,8 @@ def _fit(folds: tuple[Moments, Moments], prior: Double, intercept: bool, tuning:
 def _strength(
     folds: tuple[Moments, Moments], prior: Double, intercept: bool, tuning: RidgeTuning
 ) -> tuple[float, bool]:
-    """The strength that predicts each set best from the other, and whether it beats the prior; by some outputs."""
+    """The strength with which each set predicts the other best, and whether it beats the prior. Some outputs are
+    used."""
     if min(fold.count for fold in folds) < 2:
         return tuning.strengths[0], False
     seen = _some(len(prior), tuning)
@@ -93,20 +95,23 @@ def _strength(
 
 
 def _some(outputs: int, tuning: RidgeTuning) -> slice:
-    """The outputs by which a strength is found."""
+    """The outputs that are used to find a strength."""
     return slice(None, None, max(1, outputs // tuning.outputs))
 
 
 def _best(lost: Callable[[float], float], kept: float, power: float, tuning: RidgeTuning) -> tuple[float, bool]:
-    """The strength with the least ``lost``, the squared error on samples that were not fitted, and whether that is less
-    than what the prior leaves, ``kept``; ``power``: of the targets."""
+    """The strength with the least ``lost``, and whether that is less than ``kept``.
+
+    ``lost``: squared error on samples that were not fitted. ``kept``: squared error of the prior. ``power``: of the
+    targets.
+    """
     best, least = _lowest(lost, tuning.strengths)
     return best, kept > least + tuning.equal_losses * power
 
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
-    """The one of ``values`` with the least loss, and that loss; found downhill from the middle, since it falls, then
-    rises."""
+    """The one of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
+    falls, then rises."""
     found: dict[int, float] = {}
 
     def at(i: int) -> float:
@@ -121,7 +126,7 @@ def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[fl
 
 
 def sizes(second: Double, tuning: RidgeTuning = NUMERICS.ridge) -> Double:
-    """What a ridge of strength 1 is for features with these second moments (D,)."""
+    """The penalties of a ridge of strength 1 for features with these second moments (D,)."""
     return np.maximum(second, tuning.least_moment * float(second.mean()) if len(second) else 0.0)
 
 
@@ -130,13 +135,13 @@ def _raw(m: Moments) -> Moments:
 
 
 def _rest(m: Moments, prior: Double) -> Double:
-    """Cross moments (O, D) of the features with what the prior leaves of the targets."""
+    """Cross moments (O, D) of the features with the residuals of the prior."""
     return np.asarray(m.yp - prior @ m.pp)
 
 
 def _penalties(second: Double, strength: float, tuning: RidgeTuning) -> Double:
-    """What the ridge adds to the second moments ``second`` (D,) of the features."""
-    floor = 1e-6 * max(float(second.max(initial=0.0)), 1e-12)  # where nothing varies, and rounding
+    """The term that the ridge adds to the second moments ``second`` (D,) of the features."""
+    floor = 1e-6 * max(float(second.max(initial=0.0)), 1e-12)  # for constant features, and for rounding
     return np.asarray(strength * sizes(second, tuning) + floor)
 
 
@@ -144,7 +149,7 @@ def _solve(m: Moments, prior: Double, rest: Double, strength: float, tuning: Rid
     system = m.pp + np.diag(_penalties(np.diag(m.pp), strength, tuning))
     try:
         factor = linalg.cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)  # in LAPACK's order
-    except linalg.LinAlgError:  # rounding has left less than nothing of some direction: this strength says nothing
+    except linalg.LinAlgError:  # rounding made the system indefinite: this strength cannot be judged
         return prior
     change = linalg.cho_solve(factor, rest.T, check_finite=False)
     return np.asarray(prior + change.T)

@@ -1,12 +1,12 @@
-"""Covariances of few samples: how many independent ones they rest on, and what is to be believed of them.
+"""Estimates covariances from few samples: the number of independent samples, and shrinkage.
 
-A covariance S of n samples in C dimensions explains too much of itself: n points span n directions, and no more is seen
-to vary. Shrinking it toward a multiple of the identity,
+A covariance S of n samples in C dimensions overstates how well channels predict each other: n points span at most n
+directions, and S has no variance in any other. Shrinkage toward a multiple of the identity,
 
     (1 - r) S + r mu I,    mu = tr(S) / C,
 
-is the posterior mean of the covariance under a prior of that shape. What is lost where some channels are predicted from
-others is linear in the covariance, so that its expectation on fresh samples is what the shrunk covariance says.
+is the posterior mean of the covariance under a prior of that shape. The loss of predicting some channels from others is
+linear in the covariance. Its expectation on fresh samples therefore follows from the shrunk covariance.
 """
 
 from collections.abc import Callable
@@ -18,12 +18,12 @@ from .tuning import NUMERICS, ShrinkageTuning
 
 
 def independent_samples(variance: float, places: float, means: Double) -> float:
-    """How many independent samples tell as much of a mean as ``places`` places of n samples.
+    """Number of independent samples that give a mean as precisely as ``places`` places of n samples.
 
-    ``variance``: summed over channels, of all places; ``means`` (n, C): of each sample. Places of one sample are alike,
-    and so their mean varies more than that of as many independent ones: the ratio is the design effect of a cluster
-    sample (Kish, Survey Sampling, 1965, sec. 5.4). Samples next to each other may be alike as well, as an image and its
-    mirror image are: they are taken for clusters of two. The result lies between half of n and ``places``.
+    ``variance``: summed over channels, of all places. ``means`` (n, C): of each sample. Places of one sample are
+    correlated, so the sample's mean varies more than that of as many independent places. The ratio is the design effect
+    of a cluster sample (Kish, Survey Sampling, 1965, sec. 5.4). Adjacent samples may be correlated as well, as an image
+    and its mirror image are: they are treated as clusters of two. The result lies between half of n and ``places``.
     """
     count = len(means)
     away = means - means.mean(axis=0)
@@ -53,8 +53,8 @@ def oas(covariance: Double, count: float) -> float:
 def shrunk(
     covariance: Double, count: float, factor: float = 1.0, tuning: ShrinkageTuning = NUMERICS.shrinkage
 ) -> Double:
-    """A covariance (C, C) of ``count`` independent samples, shrunk by ``factor`` times the share of `oas`. Channels
-    that are constant stay so."""
+    """A covariance (C, C) of ``count`` independent samples, shrunk by ``factor`` times the share of `oas`. Constant
+    channels stay constant."""
     variances = np.diag(covariance)
     alive = variances > tuning.dead_variance * max(float(variances.max(initial=0.0)), 0.0)
     if not alive.any():
@@ -84,8 +84,8 @@ def shrunk_toward(covariance: Double, count: float, target: Double, factor: floa
 
 
 def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
-    """Z (C, K) of x ~ Z x_K about the means of channels with that covariance (C, C), that of the kept ones with
-    ``ridge`` times its diagonal more; kept channels predict themselves."""
+    """Z (C, K) of x ~ Z x_K about the means, for channels with that covariance (C, C). The diagonal of the kept
+    channels is increased by ``ridge`` times itself. Kept channels predict themselves."""
     inner = covariance[np.ix_(keep, keep)]
     floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
     inner = inner + np.diag(ridge * np.diag(inner) + floor)
@@ -97,9 +97,9 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
 def best_factor(
     believed: Callable[[float], Double], unseen: Double, ridge: float, tuning: ShrinkageTuning = NUMERICS.shrinkage
 ) -> float:
-    """The one of `ShrinkageTuning.factors` with which half of the channels, those that vary most, predict the others
-    best in samples that were not seen. ``believed``: factor -> covariance (C, C) by those that were; ``unseen``:
-    covariance of the others about the same means."""
+    """The one of `ShrinkageTuning.factors` with which the half of the channels with the most variance predicts the
+    others best on unseen samples. ``believed``: factor -> covariance (C, C) of the samples that were seen. ``unseen``:
+    covariance of the other samples about the same means."""
     order = np.argsort(-np.diag(believed(1.0)), kind="stable")
     keep, others = np.sort(order[: (len(order) + 1) // 2]), np.sort(order[(len(order) + 1) // 2 :])
     if not len(others):

@@ -1,4 +1,4 @@
-"""Which kept channel stands for a removed one, and which channels are copies of each other up to a scale."""
+"""Finds the kept channel that replaces a removed one, and channels that are copies of each other up to a scale."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,7 @@ from .norms import row_norms
 from .tuning import NUMERICS, MatchTuning
 
 
-# Serial: it runs right after a matrix product, whose threads are still spinning; two of ours would wait for them.
+# Serial: it runs right after a matrix product, whose threads still busy-wait. Two threads here would wait for them.
 @serial
 def _choose(
     similar: Single,
@@ -34,7 +34,7 @@ def _choose(
     for i in range(count):
         scores = np.zeros(kept)
         low, high, reach = np.inf, 0.0, 0.0
-        # A row of norm zero scales to nothing wherever it goes: no bias distance tells its candidates apart.
+        # A row of norm zero has scale zero for every candidate, so no bias distance distinguishes them.
         if width > 0 and own_norm[i] > 0.0:
             for j in range(kept):
                 scale = own_norm[i] / kept_norm[j] if kept_norm[j] > 0.0 else 0.0
@@ -45,7 +45,7 @@ def _choose(
                     size += own_bias[i, k] ** 2 + theirs**2
                 scores[j] = np.sqrt(gap)
                 low, high, reach = min(low, scores[j]), max(high, scores[j]), max(reach, np.sqrt(size))
-        # Without the second test, biases that all agree would be told apart by their rounding, stretched to [0, 1].
+        # Without the second test, the rounding of equal biases would be scaled to [0, 1], and would decide.
         spread = high - low
         if spread > 0.0 and spread > equal * reach:
             for j in range(kept):
@@ -180,7 +180,7 @@ def parallel_classes(rows: ArrayLike | RowSet, tolerance: float) -> tuple[Index,
     Row i is scale_i > 0 times row leader_i, the lowest earlier leader for which no element of the two unit-normalised
     rows differs by more than ``tolerance``; a row without one is its own leader, at scale 1, and so is a row of zeros.
     A leader's leader is itself. The rows are read as float32: a tolerance below 1e-7 asks for more than they hold.
-    O(C^2) in practice, almost every pair is told apart by one element.
+    O(C^2) in practice, since one element distinguishes almost every pair.
 
     Raises ValueError for another number of dimensions, values that are not finite, a negative tolerance.
     """

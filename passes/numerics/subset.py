@@ -1,7 +1,7 @@
-"""Column-subset selection: which channels let the others, as their readers see them, be reconstructed best.
+"""Selects the channels from which the others are reconstructed best, by column-subset selection.
 
-With the covariance S of the channels and the readers' W^T W =: G, choosing channel c explains H_cc / S_cc of what the
-readers see, H = S G S. What it leaves of both is
+S is the covariance of the channels, and G := W^T W of the readers. Choosing channel c explains H_cc / S_cc of what the
+readers see, H = S G S. After the choice, S and H become
 
     v = S_c / sqrt(S_cc),  h = H_c / sqrt(S_cc):    S - v v^T,    H - v h^T - h v^T + v v^T H_cc / S_cc
 """
@@ -17,12 +17,12 @@ from .tuning import NUMERICS, SubsetTuning
 def _greedy(
     cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, delayed: int, explained: float
 ) -> None:
-    """Picks among ``candidates`` (overwritten), one by one, into ``chosen`` (K,) and ``gains``; -1 from where none has
-    anything to add. ``cov`` and ``seen`` (C, C) are overwritten.
+    """Chooses among ``candidates`` (overwritten), one by one, into ``chosen`` (K,) and ``gains``. -1 follows where no
+    candidate adds anything. ``cov`` and ``seen`` (C, C) are overwritten.
 
-    The downdates of ``delayed`` picks wait for each other: what is picked next is brought up to date by itself; the
-    matrices, which are larger than a cache, go through memory once for all of them. A channel with at most the share
-    ``explained`` of its variance left is not picked.
+    The downdates of ``delayed`` choices are collected. The next candidate's row alone is brought up to date. The
+    matrices, which are larger than a cache, are then read once for all collected downdates. A channel with at most the
+    share ``explained`` of its variance left is not chosen.
     """
     size = cov.shape[0]
     start, variance, worth = np.empty(size), np.empty(size), np.empty(size)
@@ -91,6 +91,6 @@ def choose_columns(
     total = float(np.sum(weight * cov))
     chosen, gains = np.empty(keep, np.int64), np.zeros(keep)
     _greedy(cov, seen, candidates.copy(), chosen, gains, tuning.delayed_downdates, tuning.explained)
-    done = int(np.sum(chosen >= 0))  # nothing is left to explain: the first ones left do
+    done = int(np.sum(chosen >= 0))  # nothing is left to explain: take the first remaining ones
     chosen[done:] = np.setdiff1d(candidates, chosen[:done])[: keep - done]
     return chosen, np.cumsum(gains) / max(total, 1e-300)

@@ -1,4 +1,4 @@
-"""Tunables of the numerical routines, each with what it trades and where it was settled."""
+"""Tunables of the numerical routines, each with its trade-off and the measurement that settled it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RidgeTuning:
-    """Of `passes.numerics.ridge`."""
+    """Tunables of `passes.numerics.ridge`."""
 
     strengths: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0, 1000.0)
     """Strengths to choose from, relative to each feature's own second moment. A finer grid takes longer; on a ResNet-56
@@ -15,103 +15,105 @@ class RidgeTuning:
     outputs: int = 64
     """Outputs, evenly spaced, by which one strength is chosen for all: more of them cost time."""
     least_moment: float = 0.3
-    """Least second moment of a feature that the ridge goes by, relative to the mean of all. It gives up fit on the
-    samples, and keeps weights of features that hardly vary on them from growing without bound. Settled on a VGG-16,
-    where without it a few test images came out with logits in the thousands."""
+    """Least second moment of a feature in the ridge, relative to the mean of all. A larger value fits the samples less,
+    and keeps the weights of features that hardly vary on them bounded. Settled on a VGG-16: without it a few test
+    images got logits in the thousands."""
     equal_losses: float = 1e-12
-    """Share of the targets' power within which two losses are equal but for rounding."""
+    """Share of the targets' power within which two losses count as equal, for rounding."""
 
 
 @dataclass(frozen=True)
 class SubsetTuning:
-    """Of `passes.numerics.subset`."""
+    """Tunables of `passes.numerics.subset`."""
 
     most_greedy: int = 2048
-    """Channels up to which they are chosen greedily, in C^3 operations; of more each is judged alone."""
+    """Largest number of channels that are chosen greedily, in C^3 operations. Above it each channel is judged alone."""
     delayed_downdates: int = 16
-    """Choices whose downdates are applied together: more of them save passes over memory, and make each choice dearer.
-    It does not change what is chosen but for rounding."""
+    """Number of choices whose downdates are applied together. More of them save passes over memory, and make each
+    choice slower. The choices are the same except for rounding."""
     explained: float = 1e-9
-    """Share of its variance below which a channel is explained but for rounding, and has nothing to add."""
+    """Share of its variance below which the rest of a channel is rounding error, and the channel adds nothing."""
 
 
 @dataclass(frozen=True)
 class GaussNewtonTuning:
-    """Of `passes.numerics.gauss_newton`."""
+    """Tunables of `passes.numerics.gauss_newton`."""
 
     double_features: int = 1024
-    """Features up to which systems are solved in float64. Larger ones are solved in float32, in half the time: damped
-    as strongly as they are here, they gain nothing by more digits."""
+    """Largest number of features of a system that is solved in float64. Larger systems are solved in float32, in half
+    the time: they are damped so strongly that more precision gains nothing."""
     least_gain: float = 0.003
-    """Share of what is left of the loss that a step has to gain for another to follow: loss against time. Settled on
-    a ResNet-56 and a VGG-16, judged by CIFAR-10's test images (docs/reconstruction.md)."""
+    """Share of the remaining loss that a step must gain for another step to follow: loss against time. Settled on a
+    ResNet-56 and a VGG-16, judged by CIFAR-10's test images (docs/reconstruction.md)."""
     backtrack: float = 4.0
     """Factor by which a step that raised the loss is shortened."""
 
 
 @dataclass(frozen=True)
 class ShrinkageTuning:
-    """Of `passes.numerics.shrinkage`."""
+    """Tunables of `passes.numerics.shrinkage`."""
 
     dead_variance: float = 1e-9
     """Variance, relative to the largest, below which a channel counts as constant and is not shrunk."""
     factors: tuple[float, ...] = (10.0, 3.0, 1.0, 0.3, 0.1, 0.03)
-    """Factors on the share of the shrinkage formula, chosen from by cross-validation: the formula goes by the large
+    """Factors on the share of the shrinkage formula, chosen by cross-validation. The formula is dominated by the large
     directions of a covariance, the losses by the small ones. A finer grid takes longer."""
 
 
 @dataclass(frozen=True)
 class MatchTuning:
-    """Of what compares channels: `passes.numerics.similarity`, `passes.numerics.norms`, `passes.numerics.reprune`."""
+    """Tunables of channel comparison: `passes.numerics.similarity`, `passes.numerics.norms`,
+    `passes.numerics.reprune`."""
 
     equal_scores: float = 1e-6
-    """Scores closer than this are equal, and the first channel is taken: float32 dot products do not resolve it, and a
-    matrix product rounds equal columns differently at its tiles' edges. The same for distances of biases, relative to
-    the biases."""
+    """Scores closer than this are equal, and the first channel is taken. float32 dot products do not resolve smaller
+    differences, and a matrix product rounds equal columns differently at its tiles' edges. Distances of biases,
+    relative to the biases, have the same limit."""
     equal_distances: float = 1e-6
-    """Distances to a centre that agree this far, relative to the members' size, are equal. The members of a cluster of
-    two, and orthogonal ones of one size, are equally far from their centre; rounding must not elect."""
+    """Distances to a centre within this, relative to the members' size, are equal. The members of a cluster of two, and
+    orthogonal members of one size, are equally far from their centre. Rounding must not decide between them."""
     tile: int = 256
-    """Rows of a matrix of similarities or distances that exist at one time: memory against time."""
+    """Number of rows of a similarity or distance matrix in memory at one time: memory against time."""
     paired_rows: int = 4096
-    """Rows up to which each distance of two is computed once, and all exist at one time in 12 bytes for each pair; of
-    more, each is computed twice: time against memory."""
+    """Largest number of rows for which each pairwise distance is computed once. All distances are then in memory at one
+    time, at 12 bytes for each pair. Above it each distance is computed twice: time against memory."""
 
 
 @dataclass(frozen=True)
 class NoiseTuning:
-    """Of `passes.numerics.noise_to_signal`."""
+    """Tunables of `passes.numerics.noise_to_signal`."""
 
     scale_gap: float = 3.0
-    """Ratio of spreads beyond which the next larger channels are of another scale: in one sum, what is smaller by this
-    would count for about a tenth. Settled on detectors with boxes in pixels: between 2.5 and 30 no figure moves by more
-    than a third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
+    """Ratio of spreads beyond which the next larger channels are of another scale. In one sum, channels smaller by this
+    ratio would count for about a tenth. Settled on detectors with boxes in pixels: between 2.5 and 30 no figure moves
+    by more than a third (320n.onnx of the package nudenet, whose scores are smaller by 400)."""
     longest_channels: int = 512
-    """Indices of an axis that can be one of channels, at most; a longer one is taken for places."""
+    """Largest size of an axis that can be one of channels. A longer axis is taken for one of places."""
     faint: float = 1e-3
-    """Spread relative to the level (root mean square) below which the samples hardly move a value, and test nothing."""
+    """Spread relative to the level (root mean square) below which the samples hardly change a value, and do not test
+    it."""
     rounding: float = 4.0
-    """Spread relative to the level, in units of the last place, that is rounding: nothing varies."""
+    """Spread relative to the level, in units of the last place, that is rounding: the value is constant."""
     unlikely: float = 0.1
-    """Largest value up to which scores in 0..1 decide nothing: no sample shows anything."""
+    """Scores in 0..1 whose largest value is at most this decide nothing: no sample shows anything."""
     block: int = 2**20
-    """Values that are compared at a time, about: memory against time."""
+    """Approximate number of values that are compared at a time: memory against time."""
 
 
 @dataclass(frozen=True)
 class LinearAlgebraTuning:
-    """Of `passes.numerics.mixing` and `passes.numerics.blas_threads`: time alone."""
+    """Tunables of `passes.numerics.mixing` and `passes.numerics.blas_threads`. They affect the time only."""
 
     sparse_entries: int = 3
-    """Entries in a row of a scaling matrix, on average, up to which it is applied as a sparse one, as that of a merge
-    is; a prediction fills its rows, and a dense matrix product is then many times faster."""
+    """Average number of entries in a row of a scaling matrix up to which the matrix is applied as a sparse one. The
+    matrix of a merge is sparse. A prediction fills its rows, and a dense matrix product is then many times faster."""
     threaded_unknowns: int = 1024
-    """Unknowns from which on a linear system is worth more than one thread of BLAS."""
+    """Smallest number of unknowns of a linear system that uses more than one thread of BLAS."""
 
 
 @dataclass(frozen=True)
 class NumericsTuning:
-    """Of all numerical routines."""
+    """Tunables of all numerical routines."""
 
     ridge: RidgeTuning = RidgeTuning()
     subset: SubsetTuning = SubsetTuning()
@@ -123,4 +125,4 @@ class NumericsTuning:
 
 
 NUMERICS = NumericsTuning()
-"""What the routines go by where they are given nothing else."""
+"""The defaults of the routines."""

@@ -1,1 +1,1 @@
-"""A plan carried out: tensors cut, consumers mixed, integers that name sizes updated."""
+"""Applies a plan to a model: cuts tensors, mixes consumers' weights, updates integers that name sizes."""

@@ -1,8 +1,8 @@
-"""Carry out the plans: every tensor that holds a removed channel is cut, consumers are mixed, integers follow.
+"""Applies plans: cuts every tensor that holds a removed channel, mixes consumers' weights, updates integers.
 
-The *unshrunk twin* is the same surgery at the original shapes: consumers' new weights are scattered back to full width
-with zeros at the removed channels, producers keep all of theirs. Shrunk model and twin compute the same function; that
-they agree proves that nothing else mixed the channels.
+The *unshrunk twin* is the same surgery at the original shapes. Consumers' new weights are scattered back to full width,
+with zeros at the removed channels. Producers keep all of theirs. The shrunk model and its twin compute the same
+function. Their agreement proves that no other node mixed the channels.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
 
 @dataclass
 class Solution:
-    """Weights that were solved for, instead of those that the plans' mixing makes.
+    """Weights that were solved for, in place of those that the plans' mixing gives.
 
-    ``weights``: initializer -> its values at full width, zero where channels go; ``biases``: (tensor, input) -> the
-    constant at that input of the node that makes the tensor; ``errors``: layer -> share of its output's variance lost;
-    ``widths``: layer -> its output channels; ``unrefined``: layer -> why it was not solved together with the one
+    ``weights``: initializer -> its values at full width, zero at removed channels. ``biases``: (tensor, input) -> the
+    constant at that input of the node that makes the tensor. ``errors``: layer -> share of its output's variance lost.
+    ``widths``: layer -> its output channels. ``unrefined``: layer -> why it was not solved together with the layer
     before.
     """
 
@@ -54,14 +54,15 @@ class Solution:
 
     @property
     def ware(self) -> float | None:
-        """Weighted average reconstruction error over all layers, a layer counting by its output channels (Kim et al.,
-        Neuron Merging, NeurIPS 2020, sec. 4); here of squares, a share of variance. Nothing where none was solved."""
+        """Weighted average reconstruction error over all layers, each layer weighted by its output channels (Kim et
+        al., Neuron Merging, NeurIPS 2020, sec. 4). Here it is of squares, a share of variance. None where no layer was
+        solved."""
         total = sum(self.widths.values())
         return sum(error * self.widths[name] for name, error in self.errors.items()) / total if total else None
 
 
 Bodies = Sequence[tuple[Body, onnx.GraphProto]]
-"""Control-flow bodies, and what is to stand in their place."""
+"""Control-flow bodies, and their replacements."""
 
 
 def apply_plans(
@@ -109,7 +110,8 @@ def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
 
 
 def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> dict[str, list[Term]]:
-    """Removed constant channels: W c goes into the consumer's bias. Returns the axes of the biases written."""
+    """Move removed constant channels into biases: W c is added to the consumer's bias. Returns the axes of the biases
+    written."""
     written: dict[str, list[Term]] = {}
     for plan in plans:
         for step, use in plan.group.consumer_uses():
@@ -123,7 +125,7 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
 
 
 def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str, list[Term]]:
-    """Put the constants that were solved for in their places. Returns the axes of those written."""
+    """Replace constants by those that were solved for. Returns the axes of the constants written."""
     written: dict[str, list[Term]] = {}
     for (tensor, k), value in solution.biases.items():
         node = typing.graph.producer[tensor]
@@ -165,7 +167,7 @@ def _consumer_mixes(plans: Sequence[GroupPlan]) -> Mixes:
 def _rewrite(
     name: str, axes: Sequence[Term], keep: Mapping[Atom, Indices], mixes: Mixes, patch: Patch, twin: bool
 ) -> None:
-    """Cut the axes that only lost indices, then mix and cut those whose channels the tensor's readers sum over."""
+    """Cut the axes that only lost indices. Then mix and cut the axes whose channels the tensor's readers sum over."""
     array = patch.array(name)
     consumed = [axis for axis in range(len(axes)) if (name, axis) in mixes]
     for axis, term in enumerate(axes):
@@ -182,7 +184,7 @@ def _rewrite(
 
 
 def _mask_what_has_no_weights(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> None:
-    """In the twin, put zeros where no initializer holds them: in computed weights, and where activations multiply."""
+    """In the twin, set zeros where no initializer holds them: in computed weights, and where activations multiply."""
     for plan in plans:
         keep = {plan.group.atom: plan.keep}
         for step in plan.group.steps:

@@ -1,10 +1,13 @@
-"""A node that slides over channels keeps its full width: its input is spread before it, its output picked behind it.
+"""Restores the full width around a node whose filter slides along the channel axis.
+
+The input is expanded to full width before the node, and the kept channels are selected behind it.
 
     Before:  y = Conv(x)                                  x, y: N 1 C
-    After:   y = Gather(Conv(Gather(x, at) * mask), keep)  x, y: N 1 K;  zeros stand where channels went
+    After:   y = Gather(Conv(Gather(x, at) * mask), keep)  x, y: N 1 K;  removed channels are zero
 
-Such nodes are the gates that look at neighbouring channels (*ECA-Net*, Wang et al., CVPR 2020, eq. 5): their tensors
-have one number a channel, so that the detour costs next to nothing; a cut would show the filter other neighbours.
+Such nodes are gates that look at neighbouring channels (*ECA-Net*, Wang et al., CVPR 2020, eq. 5). Cutting their input
+would give the filter other neighbours. Their tensors have one number for each channel, so the additional ops cost
+almost nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from passes.graph.patch import Patch
 
 
 def restore_width(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch, twin: bool) -> None:
-    """Spread and pick around every such node of which an axis shrinks; in the twin, only put zeros in."""
+    """Restore the full width around every such node of which an axis shrinks. In the twin, only set zeros."""
     for flow in typing.flows:
         slid = {a for term in flow.record.slid for a in terms.atoms(term)} & keep.keys()
         node = flow.record.node
@@ -54,7 +57,7 @@ def _detour(patch: Patch, node: Node, axis: int, kept: Indices, width: int) -> N
 
 
 def _precision(typing: Typing, node: Node) -> np.dtype[Any]:
-    """The type that the node computes in: that of its weights, however they come about."""
+    """The element type in which the node computes: that of its weights, whether constant or computed."""
     graph, name = typing.graph, node.inputs[1]
     while not graph.knows(name):
         maker = graph.producer.get(name)

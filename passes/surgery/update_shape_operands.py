@@ -1,9 +1,9 @@
-"""Integers that name the size of an axis follow it: Reshape targets, Split sizes, Slice bounds, `group`, ...
+"""Updates integers that name the size of an axis: Reshape targets, Split sizes, Slice bounds, `group` and others.
 
-An input that holds such integers, constant or computed, keeps every entry that comes out right by itself: `-1`, `0`,
-and what the graph computes from shapes that shrink. Of the others only the entry is corrected: by a constant where the
-size does not vary, else by a factor or a difference that is the same at all assignments. A number that the graph
-computes from a shape for any other purpose (the square root of a width, say) is pinned to what it was.
+An input holds such integers as a constant, or computed. Every entry that is still right is kept: `-1`, `0`, and what
+the graph computes from shapes that shrink. Only the other entries are corrected. The correction is a constant where the
+size does not vary. Else it is a factor or a difference that is the same at all assignments. A number that the graph
+computes from a shape for any other purpose (the square root of a width, say) keeps its original value.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from passes.interface.reason import TENSOR, Reason
 from passes.shapes.sizes import at
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
-"""Entries of a target that take their size from elsewhere, by op."""
+"""Entries of a target that take their size from another input or entry, by op."""
 TRIAL = 2 / 3
-"""Share of its channels that an axis is tried with before it may shrink."""
+"""Share of its channels that an axis is tested with before it may shrink."""
 
 
 def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> None:
@@ -54,7 +54,8 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
 
 
 def freeze_what_cannot_follow(typing: Typing) -> None:
-    """Freeze the axes whose sizes enter computed integers in a way that no correction makes right, found by trying."""
+    """Freeze the axes whose sizes enter computed integers in a way that no correction can mend. Each axis is tested at
+    a smaller size."""
     computed = [(f, r) for f, r in typing.resizes if _is_computed(typing, f.record.node, r)]
     atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
     if not atoms:
@@ -74,7 +75,7 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
 
 @dataclass(frozen=True)
 class _Correction:
-    """entry * ``factor`` / ``divisor`` + ``shift``; a constant is 0 times the entry and itself."""
+    """entry * ``factor`` / ``divisor`` + ``shift``. A constant has the factor 0, and its value as the shift."""
 
     factor: int = 1
     divisor: int = 1
@@ -114,7 +115,7 @@ class _After:
         return [info.arithmetic.at({t: tuple(at(n, k) for n in own) for t, own in sizes.items()}) for k in runs]
 
     def corrections(self, node: Node, resize: Resize) -> list[_Correction] | None:
-        """What makes each entry of an input right; nothing where one cannot be made right."""
+        """The correction of each entry of an input. None where an entry cannot be corrected."""
         graph = self.typing.graph
         name = node.inputs[k] if (k := int(resize.target)) < len(node.inputs) else ""
         runs = range(graph.info.count)
@@ -134,8 +135,8 @@ class _After:
 
 
 def _correction(given: Sequence[int] | None, wanted: Sequence[int] | None, follows: bool) -> _Correction | None:
-    """What turns an entry's values ``given`` at the assignments into ``wanted``; one that ``follows`` takes its size
-    from elsewhere."""
+    """The correction that turns an entry's values ``given`` at the assignments into ``wanted``. An entry that
+    ``follows`` takes its size from another one."""
     if wanted is None:
         return AS_COMPUTED
     if follows or given == wanted:
@@ -160,7 +161,7 @@ def _is_computed(typing: Typing, node: Node, resize: Resize) -> bool:
 
 
 def _atoms(typing: Typing, flow: IndexFlow, resize: Resize) -> Iterable[Atom]:
-    """What the integers depend on. A bound of a Slice may count from the end: all of the axis counts."""
+    """The axes that the integers depend on. A bound of a Slice may count from the end: the whole axis counts."""
     node = flow.record.node
     found = [e for e in resize.entries if e is not None and not isinstance(e, int)]
     if node.op == "Slice":
@@ -171,11 +172,11 @@ def _atoms(typing: Typing, flow: IndexFlow, resize: Resize) -> Iterable[Atom]:
 
 
 def _correct(after: _After, node: Node, resize: Resize, patch: Patch) -> None:
-    """Let input ``resize.target`` be right."""
+    """Correct input ``resize.target``."""
     graph, k = after.typing.graph, int(resize.target)
     name = node.inputs[k] if k < len(node.inputs) else ""
     corrections = after.corrections(node, resize)
-    if corrections is None:  # `freeze_what_cannot_follow` should have left none of them
+    if corrections is None:  # `freeze_what_cannot_follow` should have frozen these axes
         remedy = "leave the layers around it whole with --exclude"
         raise PassError(f"{node.label} ({node.op}) takes a size from {name}, which cannot be corrected: {remedy}")
     if all(c is AS_COMPUTED for c in corrections):

@@ -1,1 +1,1 @@
-"""Passes that keep what a model computes: one form for what exporters write in several, constants folded."""
+"""Transforms that preserve what a model computes, such as normalisation and constant folding."""

@@ -1,4 +1,4 @@
-"""The bias of a Conv, ConvTranspose or Gemm, in a patch."""
+"""Reads and changes the bias of a Conv, ConvTranspose or Gemm in a patch."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from passes.graph.patch import Patch
 
 
 def bias_name(patch: Patch, layer: Node) -> str:
-    """Name of the bias as the patch leaves it, ``""`` without one."""
+    """Name of the bias after the patch, ``""`` if there is none."""
     return patch.inputs[layer.index].get(2, layer.inputs[2] if len(layer.inputs) > 2 else "")
 
 
 def set_bias(patch: Patch, layer: Node, value: Array) -> None:
-    """Give the layer the bias ``value`` of shape (C,); a Gemm's beta becomes 1."""
+    """Set the layer's bias to ``value`` of shape (C,). A Gemm's beta becomes 1."""
     if layer.op == "Gemm":
         patch.set_attribute(layer, "beta", None)
     patch.reroute(layer, 2, patch.add_array(f"{layer.label}.bias", value))

@@ -1,14 +1,14 @@
-"""Normalise: one form for what exporters write in several ways, so that later passes need not know them all.
+"""Normalises a model, so that later passes handle one form of what exporters write in several.
 
-- calls of local functions are inlined;
-- Constant nodes become initializers of the same name;
-- first states of recurrent layers that are zero are left out;
-- sparse weights become dense, where that takes little more room;
-- what is computed from initializers alone (layout changes, weight standardisation, scaled weights) is computed once,
-  by the engine that runs models, where that costs no second copy of a large weight and does not grow; quantised
-  weights stay as they are.
+- Calls of local functions are inlined.
+- Constant nodes become initializers of the same name.
+- Initial states of recurrent layers are removed where they are zero.
+- Sparse weights become dense, where that takes little more memory.
+- Values computed from initializers alone (layout changes, weight standardisation, scaled weights) are computed once, by
+  the engine that runs models. This is done only where it needs no second copy of a large weight and the result does not
+  grow. Quantised weights stay as they are.
 
-Weights and names are otherwise left as they are; the input model is not modified.
+Weights and names are otherwise unchanged. The input model is not modified.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["canonicalize", "drop_unused_initializers", "node_reads", "replace_no
 
 
 def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.ModelProto:
-    """A normalised copy of ``model``; without an ``engine`` its computed constants stay computed in the graph."""
+    """A normalised copy of ``model``. Without an ``engine``, no constants are computed."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     result = inlined(result)

@@ -1,4 +1,4 @@
-"""Tidy: drop what nothing reads any more, and record the shapes as they are now."""
+"""Removes dead nodes and unused initializers, and infers the shapes anew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cleanup(model: onnx.ModelProto) -> onnx.ModelProto:
     drop_dead_nodes(graph)
     drop_unused_initializers(graph, overridable(model))
     if model.ir_version < 4:
-        list_initializers(graph)  # had to be inputs too
+        list_initializers(graph)  # every initializer had to be an input too
     had_shapes = bool(graph.value_info)
     del graph.value_info[:]
     if had_shapes:
@@ -24,19 +24,19 @@ def cleanup(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _infer_value_info(model: onnx.ModelProto) -> None:
-    """Shapes by ONNX inference on a skeleton, so that large weights are not copied about."""
+    """Infer shapes with ONNX on a copy without large weights, so that these are not copied."""
     inferred = onnx.shape_inference.infer_shapes(skeleton(model, {}), data_prop=True)
     produced = {name for node in model.graph.node for name in node.output}
     for value in inferred.graph.value_info:
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param.startswith("unk__"):  # a symbol that inference made up says nothing to a reader
+            if dim.dim_param.startswith("unk__"):  # a symbol made up by inference carries no information
                 dim.ClearField("dim_param")
         if value.name in produced:
             model.graph.value_info.append(value)
 
 
 def drop_dead_nodes(graph: onnx.GraphProto) -> None:
-    """Remove nodes whose outputs nothing reads, in one walk from the outputs back."""
+    """Remove nodes whose outputs nothing reads, in one backward pass from the outputs."""
     read = {v.name for v in graph.output}
     kept: list[onnx.NodeProto] = []
     for node in reversed(graph.node):

@@ -1,9 +1,9 @@
-"""If nodes whose condition is a constant, replaced by the nodes of the branch that it decides for.
+"""Replaces If nodes with a constant condition by the nodes of the branch that runs.
 
 Before:  y = If(c) <then: t = Relu(x), else: u = Neg(x)>, c a constant     After:  y = Relu(x), where c is true
 
-The branch's outputs take the names of the If's outputs. Names that stand elsewhere in the model too are made unique;
-names that the branch reads from outside stay.
+The branch's outputs take the names of the If's outputs. Names that occur elsewhere in the model are made unique. Names
+that the branch reads from outside stay.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from passes.shapes.overridable_inputs import overridable
 
 
 def decide_branches(model: onnx.ModelProto) -> bool:
-    """Replace, in place, the If nodes of the main graph whose condition is a constant; whether there were any."""
+    """Replace, in place, the If nodes of the main graph whose condition is a constant. Returns whether there were
+    any."""
     count = 0
     while _decide_one(model):
         count += 1
@@ -71,7 +72,7 @@ def _is_decided(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> 
 
 
 def _inner(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in attributes of nodes of ``graph``, not those inside them."""
+    """The graphs in attributes of nodes of ``graph``, not the graphs nested in them."""
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
@@ -80,7 +81,7 @@ def _inner(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def _made(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor that ``graph`` or a graph inside it defines."""
+    """Every tensor that ``graph`` or a graph nested in it defines."""
     found = {n for node in graph.node for n in node.output if n}
     found |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     found |= {v.name for v in graph.input}
@@ -88,7 +89,7 @@ def _made(graph: onnx.GraphProto) -> set[str]:
 
 
 def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every tensor name that stands in ``graph`` or a graph inside it."""
+    """Every tensor name that occurs in ``graph`` or in a graph nested in it."""
     yield from (v.name for v in (*graph.input, *graph.output))
     yield from (t.name for t in graph.initializer)
     yield from (t.values.name for t in graph.sparse_initializer)
@@ -99,7 +100,7 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename tensors in ``graph`` and in the graphs inside it."""
+    """Rename tensors in ``graph`` and in the graphs nested in it."""
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
     for sparse in graph.sparse_initializer:

@@ -1,4 +1,7 @@
-"""Sparse weights as dense ones, where that takes little more room: channels can be cut from these only."""
+"""Converts sparse weights to dense ones, where that takes little more memory.
+
+Channels can be cut from dense weights only.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ import onnx
 from onnx import numpy_helper
 
 ROOM = 4
-"""Times the bytes of a sparse tensor, positions included, that the dense one may have."""
+"""Largest size of the dense tensor, relative to the bytes of the sparse one including positions."""
 
 
 def sparse_to_dense(graph: onnx.GraphProto) -> None:
-    """Turn sparse tensors of ``graph`` into dense ones; very sparse ones become, or stay, Constant nodes."""
+    """Convert sparse tensors of ``graph`` to dense ones. Very sparse tensors become, or stay, Constant nodes."""
     nodes: list[onnx.NodeProto] = []
     for sparse in graph.sparse_initializer:
         name = sparse.values.name
@@ -35,7 +38,7 @@ def sparse_to_dense(graph: onnx.GraphProto) -> None:
 
 
 def dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto | None:
-    """The dense tensor, or nothing where that is much larger or the type is not one of plain numbers.
+    """The dense tensor. None where it is much larger, or where the type is not a plain number type.
 
     Positions are (entries,), linear, or (entries, rank).
     """
@@ -55,7 +58,7 @@ def dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto | None:
 
 
 def sparse_values(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
-    """What the sparse tensors of ``graph`` store, positions aside."""
+    """The stored values of the sparse tensors of ``graph``, without positions."""
     attributes = [a for node in graph.node if node.op_type == "Constant" for a in node.attribute]
     held = [a.sparse_tensor for a in attributes if a.HasField("sparse_tensor")]
     return [sparse.values for sparse in (*graph.sparse_initializer, *held)]

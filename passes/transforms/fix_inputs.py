@@ -1,5 +1,7 @@
-"""Inputs as constants: what is computed from them is computed once, and the branches that they decide take the place of
-their If nodes."""
+"""Turns inputs into constants.
+
+Values computed from them are then computed once. The branches that they decide replace their If nodes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from passes.transforms.constant_branches import decide_branches
 
 
 def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Array], engine: Engine | None) -> onnx.ModelProto:
-    """A normalised copy of ``model`` in which inputs have the given values, of their type, and are inputs no more."""
+    """A normalised copy of ``model`` in which some inputs are constants of the given values, cast to the inputs'
+    types."""
     listed = lists_all(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""Fold BatchNormalization into the layer before or after it.
+"""Folds BatchNormalization into the layer before or after it.
 
 With a = scale / sqrt(variance + epsilon) and t = bias - mean * a, BatchNormalization is y = a x + t on each channel.
 
@@ -8,9 +8,9 @@ After:   x -> Conv(a W, a b + t) -> y
 Before:  x -> BatchNormalization -> Conv(W, b) -> y
 After:   x -> Conv(W a, b + W t) -> y          (t = 0, or no padding: padded zeros do not pass through the norm)
 
-Conditions: inference mode; constants are initializers that nobody else reads; between the two nodes lies nothing, and
-nobody else (another node, the graph's output, a control-flow body) reads the tensor between them; the norm has one
-factor for each channel.
+Conditions: The node is in inference mode. Its constants are initializers with no other reader. There is no node between
+the two. The tensor between them has no other reader (another node, the graph's output, a control-flow body). The norm
+has one factor for each channel.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from passes.transforms.cleanup import cleanup
 
 @dataclass(frozen=True)
 class FoldedNorm:
-    """What a norm that is folded into weights knew of each output channel, all (C,): the factor ``a`` that the weights
-    were multiplied with, and the mean and standard deviation of the norm's output over the training data, which are its
-    bias and the size of its scale."""
+    """Statistics of each output channel from a norm that was folded into weights, all (C,). They are the factor ``a``
+    by which the weights were multiplied, and the mean and standard deviation of the norm's output over the training
+    data. These two are the norm's bias and the absolute value of its scale."""
 
     a: Array
     mean: Array
@@ -43,8 +43,8 @@ class FoldedNorm:
 
 @dataclass(frozen=True)
 class Folded:
-    """``model``: the folded model, the graph's own if there was nothing to fold; ``left``: BatchNormalization node ->
-    why it stays; ``norms``: weights -> the norm that was folded into them."""
+    """``model``: the folded model, or the graph's own if there was nothing to fold. ``left``: BatchNormalization node
+    -> why it stays. ``norms``: weights -> the norm that was folded into them."""
 
     model: onnx.ModelProto
     left: dict[str, Reason]
@@ -74,7 +74,7 @@ def fold_batchnorm(graph: Graph) -> Folded:
 
 
 def _constants_reason(graph: Graph, node: Node) -> Reason | None:
-    """Why the norm is not a fixed affine map, or nothing."""
+    """Why the norm is not a fixed affine map. None if it is one."""
     if node.attrs.get("training_mode", 0) or len([n for n in node.outputs if n]) > 1:
         return Reason("norm", "", "it is in training mode")
     given = next((name for name in node.inputs[1:5] if name in graph.overridable), None)
@@ -90,7 +90,7 @@ def _constants_reason(graph: Graph, node: Node) -> Reason | None:
 
 
 def _private(graph: Graph, name: str, reader: Node) -> Reason | None:
-    """Why ``name`` is read by others than ``reader``, or nothing."""
+    """Why ``name`` has other readers than ``reader``. None if it has none."""
     others = [user.label for user, _ in graph.users[name] if user is not reader]
     if name in graph.outputs:
         return Reason("tensor", name, "is a graph output")
@@ -100,7 +100,7 @@ def _private(graph: Graph, name: str, reader: Node) -> Reason | None:
 
 
 def _layer_reason(graph: Graph, layer: Node) -> Reason | None:
-    """Why the weights of ``layer`` cannot be rewritten, or nothing."""
+    """Why the weights of ``layer`` cannot be rewritten. None if they can."""
     for name in (n for n in layer.inputs[1:] if n):
         if name in graph.overridable:
             return overridden(name)
@@ -142,7 +142,7 @@ def _scaled(weight: Array, axis: int, factor: Array) -> Array:
 
 
 def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str, FoldedNorm]) -> Reason | None:
-    """Record the fold into the layer before, or say why there is none."""
+    """Record the fold into the layer before the norm. Returns the reason if there is none."""
     layer = graph.producer.get(node.inputs[0])
     if layer is None or facts_of(layer.domain, layer.op).linear is None:
         return Reason("norm", node.inputs[0], "its input does not come from a layer with weights")
@@ -172,7 +172,7 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str
 
 
 def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> Reason | None:
-    """Record the fold into every layer behind, or say why there is none."""
+    """Record the fold into every layer behind the norm. Returns the reason if there is none."""
     output = node.outputs[0]
     readers = [user for user, _ in graph.users[output]]
     if output in graph.outputs or output in graph.captured:

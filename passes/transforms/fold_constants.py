@@ -1,9 +1,9 @@
-"""What is computed from initializers alone becomes an initializer.
+"""Replaces values that are computed from initializers alone by initializers.
 
 Before:  t = Transpose(w), y = MatMul(x, t)     After:  y = MatMul(x, t), t an initializer
 
-All that can be told the size of is computed in one session. Left alone are: what takes a second copy of a large weight,
-or grows; narrow weights; graph outputs; whatever the engine cannot run.
+All values of predictable size are computed in one session. Left unchanged are: values that need a second copy of a
+large weight, or grow; low-precision weights; graph outputs; whatever the engine cannot run.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, 
 from passes.shapes.inference import SMALL
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
-"""Ops whose narrow operand is what is to be stored."""
+"""Ops whose low-precision operand is the form to be stored."""
 FEW = 16
-"""Elements up to which a matrix may be there twice."""
+"""Largest number of elements of a matrix that may be stored twice."""
 SELECTING = {"NonZero", "Compress", "Unique"}
-"""Ops whose output's size depends on values, but not beyond their input's."""
+"""Ops whose output's size depends on values, but is at most the size of their input."""
 
 
 @dataclass
 class _Folding:
-    """``tensors``: constants by name; ``fixed``: graph outputs; ``private``: constants that only foldable nodes read,
-    so that none of them stays beside what is computed from it; ``done``: nodes that are decided upon."""
+    """``tensors``: constants by name. ``fixed``: graph outputs. ``private``: constants that only foldable nodes read,
+    so that none of them stays in addition to the computed result. ``done``: nodes that are already decided."""
 
     model: onnx.ModelProto
     tensors: dict[str, onnx.TensorProto]
@@ -59,7 +59,8 @@ class _Folding:
         )
 
     def next(self) -> list[int]:
-        """Nodes to compute now, by place: all but those whose outputs' sizes show only when others are computed."""
+        """Nodes to compute now, by index. Nodes are left for later if the sizes of their outputs depend on other values
+        yet to be computed."""
         nodes = self.model.graph.node
         candidates, constants = [], set(self.tensors)
         for index, node in enumerate(nodes):
@@ -92,7 +93,7 @@ class _Folding:
         return chosen
 
     def _fits(self, node: onnx.NodeProto, read: Sequence[Type], made: Sequence[Type]) -> bool:
-        """Whether what is made costs no second copy of a large weight, and does not grow."""
+        """Whether the result needs no second copy of a large weight, and does not grow."""
         sizes = [size_of(t) for t in read]
         names = [n for n in node.input if n]
         doubled = (t for n, t in zip(names, read, strict=True) if n not in self.private)
@@ -109,19 +110,20 @@ class _Folding:
 
 
 def _is_matrix(kind: Type) -> bool:
-    """Whether it may be the weights of a layer, be it a small one: what is tied to them is to stay tied."""
+    """Whether a tensor may be the weights of a layer, even of a small one. Tensors that share such weights must go on
+    sharing them."""
     shape = kind[1] or ()
     return kind[0] in FLOATS and math.prod(shape) > FEW and sum(n > 1 for n in shape) > 1
 
 
 def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:
-    """Whether it is one of the few growing ops that exporters compute shapes with."""
+    """Whether the node's op grows, but is one of the few with which exporters compute shapes."""
     counts = any(a.name == "value" and a.t.data_type == onnx.TensorProto.INT64 for a in node.attribute)
     return node.op_type == "ConstantOfShape" and counts and size_of(made[0])[0] <= SMALL
 
 
 def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -> None:
-    """Compute, in place, what hangs on initializers alone, but for the ``defaults`` among them."""
+    """Compute, in place, what depends on initializers alone, except on the ``defaults`` among them."""
     graph = model.graph
     given = {t.name: t for t in graph.initializer if t.name not in defaults}
     folding = _Folding(model, dict(given), {v.name for v in graph.output})
@@ -138,7 +140,7 @@ def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -
 
 
 def _replace_by_constants(graph: onnx.GraphProto, folding: _Folding, known: Set[str]) -> None:
-    """Let the tensors ``known`` be initializers, and drop what only they were computed from."""
+    """Make the tensors ``known`` initializers, and remove the nodes and initializers that only they needed."""
     kept: list[onnx.NodeProto] = []
     read: set[str] = {v.name for v in graph.output}
     for index in reversed(range(len(graph.node))):
@@ -148,6 +150,6 @@ def _replace_by_constants(graph: onnx.GraphProto, folding: _Folding, known: Set[
         if index not in folding.done or needed or not outputs:
             kept.append(node)
             read |= node_reads(node)
-            known = known - outputs  # a node that stays makes all of its outputs
+            known = known - outputs  # a node that stays computes all of its outputs
     replace_nodes(graph, kept[::-1])
     graph.initializer.extend(t for n, t in folding.tensors.items() if n in known and n in read)

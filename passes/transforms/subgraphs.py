@@ -1,12 +1,12 @@
-"""Bodies of If, Loop and Scan as models of their own, and back again.
+"""Converts bodies of If, Loop and Scan to models of their own, and back again.
 
     Before:  y = If(c) <then_branch: t = Gemm(x, w, b), ...>        (x, w and b of the outer graph)
     Model:   net (x) => (t) { t = Gemm(x, w, b) }                   w, b: initializers
 
-What a body is given, its formal inputs and what it captures, are the model's inputs, so that they stay whole, and so do
-its outputs. Constants that it captures are its own: a cut copy goes into the body, under another name, and the outer
-one goes if nothing else reads it. Weights that something else reads as well stay as they are (``shared``): a copy would
-cost what sharing saves.
+The inputs of the model are the body's formal inputs and the tensors that it captures. Inputs and outputs of the model
+keep all of their channels. Captured constants become initializers of the model. The cut copy of such a constant goes
+into the body under another name, and the outer constant is removed if nothing else reads it. Weights that something
+else reads as well stay as they are (``shared``): a copy would cost what sharing saves.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from passes.transforms.canonicalize import node_reads
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""
 INNER_SIZES = (2, 3, 5, 7)
-"""Sizes of what varies inside a body only, by assignment."""
+"""Sizes, by assignment, of dims that vary only inside a body."""
 SCAN_SINCE = 9
-"""Opset from which on Scan has the form that is read here."""
+"""First opset in which Scan has the form that is supported here."""
 
 
 @dataclass(frozen=True)
 class Body:
-    """``model``: the body of ``node`` in its attribute ``attribute``, standing alone; ``where``: what the names of its
-    layers begin with; ``captured``: constants of the outer graph in it, ``shared``: those that others read too;
-    ``assignments``: shapes of
-    its inputs; ``times``: how often it runs for one sample of the outer graph's, as far as that is fixed."""
+    """``model``: the body of ``node`` in its attribute ``attribute``, as a model of its own. ``where``: prefix of the
+    names of its layers. ``captured``: constants of the outer graph in it. ``shared``: those that others read too.
+    ``assignments``: shapes of its inputs. ``times``: how often it runs for one sample of the outer graph, where that is
+    fixed."""
 
     node: Node
     attribute: str
@@ -51,7 +51,7 @@ class Body:
 def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> list[Body]:
     """Every body of the main graph's nodes that holds or captures weights, in order.
 
-    ``where``: what names begin with there; ``shared``: constants of ``graph`` that are read outside it too.
+    ``where``: prefix of the names there. ``shared``: constants of ``graph`` that are read outside it too.
     """
     found: list[Body] = []
     given: _Types | None = None
@@ -80,7 +80,7 @@ def bodies_of(graph: Graph, where: str = "", shared: Set[str] = frozenset()) -> 
 
 
 def captured_names(graph: onnx.GraphProto) -> list[str]:
-    """Names that a body, or a body in it, reads but does not define, in order."""
+    """Names that a body, or a body nested in it, reads but does not define, in order."""
     defined = {v.name for v in graph.input} | {t.name for t in graph.initializer}
     defined |= {t.values.name for t in graph.sparse_initializer}
     found: dict[str, None] = {}
@@ -101,8 +101,10 @@ def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph: Graph) -> onnx.GraphProto:
-    """The body again, from a smaller ``model`` of it: with the inputs and outputs of the ``original``; ``graph`` is the
-    outer one, whose constants it reads where they are as they were."""
+    """Convert a smaller ``model`` of a body back to a body, with the inputs and outputs of the ``original``.
+
+    ``graph`` is the outer graph. The body reads constants from it where they did not change.
+    """
     result = onnx.GraphProto()
     result.CopyFrom(original)
     for cleared in ("node", "initializer", "sparse_initializer", "value_info"):
@@ -129,7 +131,7 @@ def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph
 
 @dataclass
 class _Types:
-    """Types of the tensors of an outer graph. ``sized``: sizes that vary -> their names."""
+    """Types of the tensors of an outer graph. ``sized``: sizes that vary -> their symbols."""
 
     graph: Graph
     kinds: dict[str, onnx.TypeProto] = field(default_factory=dict)
@@ -147,7 +149,7 @@ class _Types:
             self.kinds[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
 
     def dims(self, name: str) -> list[int | str] | None:
-        """Dims of a tensor, those that vary as symbols: one symbol for sizes that are the same."""
+        """Dims of a tensor. Varying dims are symbols, and equal sizes have the same symbol."""
         sizes, dynamic = self.graph.info.sizes.get(name), self.graph.info.dynamic
         if sizes is None:
             return None
@@ -166,17 +168,17 @@ class _Types:
         given = [v for v in model.graph.input if v.name not in constants and v.type.tensor_type.HasField("shape")]
         found: list[Assignment] = []
         for k in range(self.graph.info.count):
-            free = INNER_SIZES[k % len(INNER_SIZES)]
+            inner = INNER_SIZES[k % len(INNER_SIZES)]
             sizes = {name: at(size, k) for name, size in named.items()}
             dims = {v.name: v.type.tensor_type.shape.dim for v in given}
             found.append(
-                {n: tuple(d.dim_value or sizes.get(d.dim_param, free) for d in own) for n, own in dims.items()}
+                {n: tuple(d.dim_value or sizes.get(d.dim_param, inner) for d in own) for n, own in dims.items()}
             )
         return tuple(found)
 
     def samples(self, model: onnx.ModelProto) -> int:
-        """Samples of a body's that one of the outer graph's stands for: the outer one may have no dynamic first axis
-        to count them by."""
+        """Number of a body's samples for one of the outer graph's. The outer graph may have no dynamic first axis that
+        counts samples."""
         sizes = {name: int(size) for size, name in self.sized.items()}
         constants = {t.name for t in model.graph.initializer}
         inside = (v.type.tensor_type.shape.dim for v in model.graph.input if v.name not in constants)
@@ -194,7 +196,7 @@ class _Types:
 
 
 def _standalone(graph: Graph, node: Node, body: onnx.GraphProto, given: _Types) -> onnx.ModelProto | None:
-    """The body as a model; nothing where the type of what it reads is unknown."""
+    """The body as a model. None where the type of a captured tensor is unknown."""
     source = graph.model
     model = onnx.ModelProto(ir_version=max(source.ir_version, 4))
     model.opset_import.extend(source.opset_import)
@@ -236,7 +238,7 @@ def _made(node: Node) -> list[str]:
 def _formal(
     graph: Graph, node: Node, position: int, value: onnx.ValueInfoProto, given: _Types
 ) -> onnx.TypeProto | None:
-    """The type of a formal input, as declared; what is not declared is as the node is given it."""
+    """The type of a formal input. It is the declared type; what is not declared comes from the node's actual input."""
     declared = value.type.tensor_type
     if value.type.WhichOneof("value") not in (None, "tensor_type"):
         return value.type
@@ -259,7 +261,7 @@ def _formal(
 
 
 def _times(graph: Graph, node: Node) -> int:
-    """How often a body runs, where that does not vary; else one."""
+    """How often a body runs, where that number is fixed; else one."""
     if node.op == "Loop":
         count = graph.value(node.inputs[0]) if node.inputs and node.inputs[0] else None
         return max(1, int(count.ravel()[0])) if count is not None and count.size else 1
@@ -283,7 +285,7 @@ def _readers(graph: Graph) -> Counter[str]:
 
 
 def _has_weights(body: onnx.GraphProto, captured: list[onnx.TensorProto]) -> bool:
-    """Whether more than vectors of floating-point numbers is read in a body."""
+    """Whether a body reads floating-point constants other than vectors."""
     constants = [a.t for n in body.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     for tensor in (*body.initializer, *constants, *captured):
@@ -299,7 +301,7 @@ def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor name that a graph or a body in it reads or defines."""
+    """Every tensor name that a graph or a body nested in it reads or defines."""
     found = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
     for node in graph.node:
         found |= node_reads(node) | {*node.output}
@@ -309,7 +311,7 @@ def _names(graph: onnx.GraphProto) -> set[str]:
 
 
 def _rename(graph: onnx.GraphProto, new: Mapping[str, str]) -> None:
-    """Give tensors of ``graph`` new names wherever they are read, in bodies too."""
+    """Rename tensors of ``graph`` wherever they are read, also in bodies."""
     for items in (graph.initializer, graph.output):
         for item in items:
             item.name = new.get(item.name, item.name)

@@ -1,16 +1,16 @@
-"""Each reader of a small constant gets a copy of its own, so that what only shares a constant is tied to nothing.
+"""Gives each reader of a small constant a copy of its own, so that a shared constant does not tie channels.
 
-    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), as tools that merge equals leave it)
+    Before:  y = Conv(x, w, zeros)  z = Conv(y, v, zeros)       (zeros: (C,), from tools that merge equals)
     After:   y = Conv(x, w, zeros)  z = Conv(y, v, zeros_2)
 
 After the surgery, copies that are still equal become one tensor again, under the old name.
 
-Where the line is. A copy is made of a *vector* (at most one axis is longer than one): biases, per-channel scales,
-slopes, statistics; and of a small constant with more axes that only elementwise ops and norms read. The *weights* of a
+Which constants are copied: Every *vector* is (at most one axis is longer than one): biases, per-channel scales, slopes,
+statistics. A small constant with more axes is copied if only elementwise ops and norms read it. The *weights* of a
 layer (the filter of a Conv, the matrix of a Gemm or an LSTM, the table of a Gather) stay one tensor, whatever their
-size: a file that shares them means it, a copy would cost what sharing saved, and they are cut once, alike for every
-reader. Scalars tie nothing. What callers may override stays one tensor, and so does what is read by a control-flow body
-or is an output of the graph: there the copies go to the other readers.
+size. A model that shares them does so on purpose, and a copy would cost what sharing saved. They are cut once, alike
+for every reader. Scalars tie no channels. A constant that callers may override stays one tensor. A constant that is
+read by a control-flow body or is an output of the graph keeps its name there, and the copies go to the other readers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from passes.graph.nodes import fresh
 from passes.transforms.canonicalize import node_reads
 
 LONGEST = 2**16
-"""Elements of the longest vector that is copied."""
+"""Largest number of elements of a vector that is copied."""
 SMALL = 4096
-"""Elements of the largest constant of several axes that is copied."""
+"""Largest number of elements of a constant of several axes that is copied."""
 MARK = "\x00copy of "
-"""Begins the doc string of a copy: its original's name, a line break and its original's doc string follow."""
+"""Prefix of the doc string of a copy. The original's name, a line break and the original's doc string follow."""
 
 
 def is_weight(node: onnx.NodeProto, k: int) -> bool:
@@ -39,7 +39,7 @@ def is_weight(node: onnx.NodeProto, k: int) -> bool:
 
 
 def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Give every reader of a small constant in ``model`` its own, in place; the model."""
+    """Give every reader of a small constant in ``model`` its own copy, in place. Returns the model."""
     graph = model.graph
     readers: dict[str, list[tuple[int, int]]] = defaultdict(list)
     bodies: set[str] = {v.name for v in graph.output}
@@ -50,7 +50,7 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
             bodies |= node_reads(node) - set(node.input)
     given = {v.name for v in graph.input}
     names = {t.name for t in graph.initializer}
-    overridable = set() if names <= given else given  # where all are inputs, exporters wrote them so out of habit
+    overridable = set() if names <= given else given  # if all are inputs, this is exporter style
     moved: dict[str, list[tuple[int, int]]] = {}
     for tensor in graph.initializer:
         if tensor.name in overridable:
@@ -86,12 +86,12 @@ def _is_small(tensor: onnx.TensorProto, readers: list[onnx.NodeProto]) -> bool:
 
 
 def original(tensor: onnx.TensorProto) -> str:
-    """Name of the constant that ``tensor`` is a copy of; ``""`` if it is none."""
+    """Name of the constant that ``tensor`` is a copy of; ``""`` if it is not a copy."""
     return tensor.doc_string[len(MARK) :].partition("\n")[0] if tensor.doc_string.startswith(MARK) else ""
 
 
 def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let the copies in ``model`` that equal one another, or their original, be one tensor, in place; it."""
+    """Merge, in place, the copies in ``model`` that equal one another or their original. Returns the model."""
     graph = model.graph
     copies = [t for t in graph.initializer if original(t)]
     if not copies:
@@ -113,7 +113,7 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
         same = next((t for t in held[first] if _equal(t, copy)), None)
         if same is not None:
             names[copy.name] = names.get(same.name, same.name)
-        elif not held[first] and first not in read:  # nothing holds the old name any more
+        elif not held[first] and first not in read:  # the old name is unused
             names[copy.name] = first
         if same is None:
             held[first].append(copy)
@@ -128,7 +128,7 @@ def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], freed: set[str]) -> None:
-    """Let nodes read what ``names`` maps their inputs to; the first copy that maps to a ``freed`` name is called so."""
+    """Rename the inputs of nodes by ``names``. The first copy that maps to a ``freed`` name takes that name."""
     for node in graph.node:
         for k, name in enumerate(node.input):
             if name in names:

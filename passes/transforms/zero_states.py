@@ -1,9 +1,10 @@
-"""First states that are zero are left out: a recurrent layer without them starts from zeros.
+"""Removes zero initial states from recurrent layers, which start from zeros without them.
 
-Before:  LSTM(x, W, R, B, "", h0, c0)   h0, c0 = ConstantOfShape, or what layout ops make of such zeros
+Before:  LSTM(x, W, R, B, "", h0, c0)   h0, c0 = ConstantOfShape, or such zeros behind layout ops
 After:   LSTM(x, W, R, B)
 
-Exporters size such states by the batch, often one tensor for several layers, whose units would be tied by it.
+Exporters size such states by the batch. They often use one tensor for several layers, which would tie the layers'
+hidden units.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from passes.axes.registry import facts_of
 from passes.shapes.inference import SMALL
 
 PASSING = {*Moves} - {Moves.JOINED, Moves.PADDED, Moves.QUANTISED}
-"""How ops give zeros where input 0 is zeros."""
+"""Ops that give zeros where input 0 is zeros, and how."""
 STANDARD = ("", "ai.onnx")
 
 
 def drop_zero_states(graph: onnx.GraphProto, overridable: Set[str] = frozenset()) -> None:
-    """Take first states that are zero for sure from the recurrent layers of ``graph``, in place; ``overridable``:
-    initializers whose values callers may replace."""
+    """Remove initial states that are certainly zero from the recurrent layers of ``graph``, in place.
+
+    ``overridable``: initializers whose values callers may replace.
+    """
     makers = {name: node for node in graph.node for name in node.output if name}
     constants = {t.name: t for t in graph.initializer if t.name not in overridable}
     changed = False

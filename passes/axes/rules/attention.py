@@ -1,4 +1,4 @@
-"""Attention as one op, and rotary position embeddings (opset 23)."""
+"""Rules of attention ops and of rotary position embeddings (opset 23)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from passes.interface.errors import Refusal
 def attention(op: Op) -> None:
     """Q: B (n g) T d, K: B n S d, V: B n S e, mask: ... -> Y: B (n g) T e; or, of rank three, Q: B T (n g d), ...
 
-    n heads of K and V, each read by g of Q. The weights that a softmax makes of Q and K pass no scale; those of V do.
+    There are n heads of K and V, and g heads of Q read each of them. The softmax of Q and K passes no scale of these; a
+    scale of V passes.
     """
     if any(op.has(k) for k in (4, 5)) or any(op.node.outputs[1:3]):
         raise Refusal("keeps keys and values of earlier tokens")
@@ -64,7 +65,8 @@ facts("Attention", known=OpFacts(macs=attention_loops))
 
 @rule("RotaryEmbedding")
 def rotary_embedding(op: Op) -> None:
-    """X: B h T (p e), cos, sin: S e -> Y as X; the p = 2 halves (or, interleaved, pairs) of a head turn together."""
+    """X: B h T (p e), cos, sin: S e -> Y as X. The p = 2 halves (or, interleaved, pairs) of a head are rotated
+    together."""
     if op.attr("rotary_embedding_dim", 0):
         raise Refusal("turns a part of each head")
     flat = len(op.shape(0)) == 3

@@ -1,4 +1,4 @@
-"""Elementwise ops: operands broadcast from the right."""
+"""Rules of elementwise ops, whose operands broadcast from the right."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ facts("Mean", known=replace(BROADCAST, joins=Joins.MEAN))
 
 @rule("Mul")
 def multiplicative(op: Op) -> None:
-    """Scales of data operands multiply; constants are weights."""
+    """Scales of data operands multiply. Constants are weights."""
     broadcast(op)
     op.scales(Scaling.PRODUCT, weights=[k for k in range(len(op.node.inputs)) if op.is_constant(k)])
     op.makes(factors=[0, 1])
@@ -63,7 +63,7 @@ facts("Mul", known=replace(ARITHMETIC, joins=Joins.PRODUCT, keeps_sign=True))
 
 @rule("Div")
 def quotient(op: Op) -> None:
-    """Linear in the numerator where the denominator is constant; a constant numerator passes its scale on."""
+    """Linear in the numerator where the denominator is constant. A constant numerator passes its scale on."""
     broadcast(op)
     op.makes(factors=[0])
     if op.is_constant(1):
@@ -98,7 +98,7 @@ facts("Pow", known=ARITHMETIC)
     "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor",
 )  # fmt: skip
 def jumping_binary(op: Op) -> None:
-    """No scale passes, and where the operands are as good as equal the last bit decides."""
+    """No scale passes. Where the operands are almost equal, rounding decides."""
     broadcast(op)
     op.jumps()
 
@@ -109,7 +109,7 @@ facts("And", "Or", "Xor", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", k
 
 @rule("Where")
 def where(op: Op) -> None:
-    """Y = X where the condition holds, else the other; the condition does not depend on a channel's scale."""
+    """Y = X where the condition holds, else the other. The condition does not depend on a channel's scale."""
     broadcast(op)
     op.makes(terms=[k for k in (1, 2) if not (op.is_constant(k) and _is_zero(op.value(k)))])
     if op.is_constant(0):

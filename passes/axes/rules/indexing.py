@@ -1,4 +1,4 @@
-"""Ops that pick some of the values that they read: slices and gathers."""
+"""Rules of ops that select some of their input's values: slices and gathers."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from passes.axes.rules.layout import CARRIED, holds_input
 
 @rule("Slice")
 def slice_(op: Op) -> None:
-    """before + kept + after -> kept on each sliced axis; starts and ends follow.
+    """before + kept + after -> kept on each sliced axis. Starts and ends follow.
 
-    With a step s: (kept s) -> kept, where s divides the axis; any other axis sliced with a step freezes, and so does
-    one that is dynamic or whose bounds vary.
+    With a step s: (kept s) -> kept, where s divides the axis. Any other axis sliced with a step is frozen. So is an
+    axis that is dynamic or whose bounds vary.
     """
     shape, out = op.shape(0), op.out_shape()
     starts, ends = op.entries(1, "starts"), op.entries(2, "ends")
@@ -66,7 +66,7 @@ facts("Slice", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1, 2, 3, 4)))
 
 
 def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:
-    """Why nothing may be removed from an axis that a Slice takes a part of; nothing if it may."""
+    """Why nothing may be removed from an axis of which a Slice takes a part. None if something may."""
     dynamic = op.graph.info.dynamic
     if not known:
         return "takes a part of it whose bounds are computed"

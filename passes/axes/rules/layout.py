@@ -1,4 +1,4 @@
-"""Ops that give the values that they read other places: reshapes, transposes, concats, splits, copies."""
+"""Rules of ops that move values without changing them: reshapes, transposes, concats, splits, copies."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from passes.axes.rules.linear import place_broadcast
 from passes.interface.errors import Refusal
 
 CARRIED = OpFacts(hull=True, keeps_sign=True)
-"""The outputs hold values of the inputs."""
+"""The facts of an op whose outputs hold values of the inputs."""
 
 
 def holds_input(op: Op) -> None:
-    """The output holds elements of input 0 and nothing else: linear, in data and in a table of constants."""
+    """The output holds only elements of input 0. It is linear, in data and in a table of constants."""
     op.scales(Scaling.LINEAR)
     op.makes(factors=[0])
 
@@ -55,7 +55,7 @@ def flatten(op: Op) -> None:
 
 @rule("Squeeze", "Unsqueeze")
 def squeeze(op: Op) -> None:
-    """Axes of size one come and go; the others keep their order."""
+    """Axes of size one are added or removed. The others keep their order."""
     kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n != 1])
     op.put_out_all([next(kept) if n != 1 else terms.ONE for n in op.out_shape()])
     holds_input(op)
@@ -116,7 +116,7 @@ facts("Split", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1,)))
 
 @rule("Tile")
 def tile(op: Op) -> None:
-    """X: n... , repeats r... -> Y: (r n)...; the copies stay as many."""
+    """X: n... , repeats r... -> Y: (r n)... The number of copies does not change."""
     for axis, (n, r) in enumerate(zip(op.shape(0), op.entries(1), strict=True)):
         letter = op.letter(n)
         op.put(0, axis, letter)
@@ -154,7 +154,7 @@ facts("DepthToSpace", "SpaceToDepth", known=OpFacts(moves=Moves.PERMUTED))
 
 @rule("Shape", "Size")
 def shape_of(op: Op) -> None:
-    """Reads sizes only: the axes stay free, and what is computed from them is rewritten where it is used."""
+    """Reads sizes only: the axes can shrink, and values computed from the sizes are rewritten where they are used."""
     op.drop(terms.product(op.put_all(0)))
 
 
@@ -164,7 +164,7 @@ facts("ConstantOfShape", known=OpFacts(sizing=(0,)))
 
 @rule("Constant")
 def constant(op: Op) -> None:
-    """A value made by an attribute: cannot be cut here (`normalise` turns it into an initializer)."""
+    """A value from an attribute. It cannot be cut here (`normalise` turns it into an initializer)."""
     sparse = any(a.HasField("sparse_tensor") for a in op.graph.model.graph.node[op.node.index].attribute)
     reason = op.why("is stored sparse" if sparse else "is not an initializer")
     op.put_out_all([terms.atom(n, reason) for n in op.out_shape()])
@@ -181,7 +181,7 @@ def constant_of_shape(op: Op) -> None:
 
 @rule("Expand")
 def expand(op: Op) -> None:
-    """Broadcasts input 0; the target shape follows the output's axes."""
+    """Broadcasts input 0. The target shape follows the output's axes."""
     letters = [op.letter(n) for n in op.out_shape()]
     place_broadcast(op, 0, letters)
     op.put_out_all(letters)

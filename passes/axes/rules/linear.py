@@ -1,4 +1,4 @@
-"""Ops that sum over channels: convolutions, Gemm, MatMul."""
+"""Rules of ops that sum over channels: convolutions, Gemm, MatMul."""
 
 from __future__ import annotations
 
@@ -92,7 +92,8 @@ facts("DeformConv", known=OpFacts(weights=(1,), biases=(3,), macs=convolution_lo
 
 
 def _weighted(op: Op, bias: int) -> None:
-    """Linear in the data; weights and bias together make a channel. Weights from the data are a second factor."""
+    """Linear in the data. Weights and bias together make a channel. Weights computed from the data are a second
+    factor."""
     op.makes(factors=[1], terms=[bias])
     if op.is_constant(1):
         op.scales(Scaling.LINEAR, weights=[1], offsets=[bias])
@@ -162,7 +163,7 @@ facts(
 
 @rule("Einsum")
 def einsum(op: Op) -> None:
-    """The equation says it; axes under an ellipsis broadcast."""
+    """The equation gives the axes. Axes under an ellipsis broadcast."""
     operands, arrow, result = op.attr("equation").replace(" ", "").partition("->")
     names = [_subscripts(text, len(op.shape(k))) for k, text in enumerate(operands.split(","))]
     every = [name for own in names for name in own]
@@ -183,7 +184,7 @@ def einsum(op: Op) -> None:
 
 
 def _einsum_loops(s: Loops) -> list[LoopNest]:
-    """Every letter of the equation once (the operands multiplied in one go)."""
+    """Every letter of the equation once (all operands multiplied in one nest of loops)."""
     operands = s.node.attrs["equation"].replace(" ", "").partition("->")[0].split(",")
     if len(operands) < 2:
         return []
@@ -203,7 +204,7 @@ facts("Einsum", known=OpFacts(weights=range(len(string.ascii_letters)), macs=_ei
 
 
 def _subscripts(text: str, rank: int) -> list[str]:
-    """Names of an operand's axes; those under an ellipsis are counted from the right."""
+    """Names of an operand's axes. Those under an ellipsis are counted from the right."""
     before, dots, after = text.partition("...")
     spread = rank - len(before) - len(after)
     if spread < 0 or (spread and not dots):
@@ -212,7 +213,7 @@ def _subscripts(text: str, rank: int) -> list[str]:
 
 
 def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) -> None:
-    """Put the output's letters ``out`` on input ``k``, aligned from the right; axes of size one stay untied.
+    """Put the output's letters ``out`` on input ``k``, aligned from the right. Axes of size one stay untied.
 
     ``keep``: how many leading axes of the input take part (all by default).
     """
@@ -223,5 +224,5 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
         letter = out[len(out) - len(shape) + axis]
         if n == size(letter):
             op.put(k, axis, letter)
-        else:  # at some sizes only, where it is not one at all
+        else:  # of size one at some assignments only
             op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))

@@ -1,4 +1,4 @@
-"""Normalisations, softmax, quantisation."""
+"""Rules of normalisations, softmax and quantisation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ facts("InstanceNormalization", "GroupNormalization", known=ABSENT)
 
 @rule("LayerNormalization", "RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN")
 def layer_normalization(op: Op) -> None:
-    """Normalises over trailing (or given) axes: those freeze, the others pass."""
+    """Normalises over trailing (or given) axes. These are frozen, the others pass."""
     letters = same_axes(op)
     rank = len(letters)
     kind = op.node.op
@@ -95,7 +95,7 @@ facts("LpNormalization", "MeanVarianceNormalization", "LRN", known=ABSENT)
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(op: Op) -> None:
-    """The axis it sums over freezes; before opset 13 that is every axis from `axis` on."""
+    """The axis it sums over is frozen; before opset 13 that is every axis from `axis` on."""
     letters = same_axes(op)
     legacy = op.graph.opset < 13
     axis = op.attr("axis", 1 if legacy else -1) % len(letters)
@@ -112,7 +112,7 @@ facts("LogSoftmax", known=ABSENT)
 
 @rule("QuantizeLinear", "DequantizeLinear")
 def quantize(op: Op) -> None:
-    """X, scale, zero point -> Y; a per-channel scale stands on `axis`. A scale of the channel would change the grid."""
+    """X, scale, zero point -> Y. A per-channel scale is on `axis`. A scale of the channel would change the grid."""
     letters = same_axes(op)
     if op.attr("block_size", 0):
         raise Refusal("quantises in blocks: merge first, then quantise")

@@ -1,4 +1,4 @@
-"""Pooling, reductions, resampling, padding."""
+"""Rules of pooling, reductions, resampling and padding."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def pooling(op: Op) -> None:
 
 
 def _without_padding(node: Node) -> bool:
-    """Whether no zeros beside the data may count in a mean."""
+    """Whether a mean excludes the padded zeros."""
     return not (node.attrs.get("count_include_pad", 0) and (pads(node) or node.attrs.get("ceil_mode", 0)))
 
 
@@ -47,7 +47,7 @@ _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
 )  # fmt: skip
 def reduction(op: Op) -> None:
-    """Reduced axes freeze (or stay as ones with keepdims); the others pass."""
+    """Reduced axes are frozen (or stay as ones with keepdims). The others pass."""
     shape = op.shape(0)
     arg = op.node.op.startswith("Arg")
     axes = [op.attr("axis", 0)] if arg else op.ints(1, "axes")
@@ -74,7 +74,7 @@ facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
 
 @rule("CumSum", "TopK", "Trilu")
 def ordered(op: Op) -> None:
-    """What depends on the order along an axis freezes it; the others pass."""
+    """An axis is frozen if the result depends on the order along it. The others pass."""
     kind, shape = op.node.op, op.shape(0)
     letters = [op.letter(n) for n in shape]
     if kind == "Trilu":
@@ -101,7 +101,7 @@ facts("CumSum", "Trilu", known=OpFacts(sizing=(1,)))
 
 @rule("GridSample", "RoiAlign")
 def sampling(op: Op) -> None:
-    """X: N C ... -> Y: M C ...; where to sample is a parameter."""
+    """X: N C ... -> Y: M C ...; the sampling positions are a parameter."""
     op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
     op.scales(Scaling.HOMOGENEOUS)
     op.makes(factors=[0])
@@ -112,7 +112,7 @@ facts("GridSample", "RoiAlign", known=ABSENT)
 
 @rule("Resize", "Upsample")
 def resample(op: Op) -> None:
-    """Axes whose size does not change pass; the others are interpolated and freeze. Sizes follow the axes."""
+    """Axes whose size does not change pass. The others are interpolated and frozen. Sizes follow the axes."""
     if (
         op.has(1)
         and op.node.op == "Resize"
@@ -145,7 +145,8 @@ facts("Upsample", known=OpFacts(sizing=(1,)))
 
 @rule("Pad")
 def pad(op: Op) -> None:
-    """Padded axes freeze, unless constant zeros are appended: then the output is before + X + after, and may shrink."""
+    """Padded axes are frozen, unless constant zeros are appended. The output is then before + X + after, and may
+    shrink."""
     shape, out = op.shape(0), op.out_shape()
     borders = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))

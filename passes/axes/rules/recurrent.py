@@ -1,4 +1,4 @@
-"""Recurrent layers, and what stands around them."""
+"""Rules of recurrent layers and of the ops used with them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 def recurrent(op: Op) -> None:
     """X: T N i, W: d (z h) i, R: d (z h) k, B: d (y h), lens: N, states: d N h, P: d (p h) -> Y: T d N h, states.
 
-    With layout=1 the batch comes first: X: N T i, states: N d h, Y: N T d h. z gates, y = 2z; k are the hidden units h
-    of the step before, which the weights make whatever state they start from. What a unit remembers is no multiple of
-    another's, so that units can be removed but not merged.
+    With layout=1 the batch comes first: X: N T i, states: N d h, Y: N T d h. There are z gates, and y = 2z. The letter
+    k denotes the hidden units h of the previous step. The weights produce these units for any initial state. The state
+    of one unit is no multiple of another's, so units can be removed but not merged.
     """
     x, state, y = ("N T i", "N d h", "N T d h") if op.attr("layout", 0) else ("T N i", "d N h", "T d N h")
     states = f"{state}, {state}, d (p h)" if op.node.op == "LSTM" else state
@@ -51,7 +51,7 @@ facts("LSTM", known=replace(RECURRENT, states=(5, 6)))
 
 @rule("ReverseSequence")
 def reverse_sequence(op: Op) -> None:
-    """X: ..., lens: N -> Y as X, each sample's first steps turned round; features pass."""
+    """X: ..., lens: N -> Y as X, each sample's first steps in reverse order; features pass."""
     letters = same_axes(op)
     for name, default in (("time_axis", 0), ("batch_axis", 1)):
         op.freeze(letters[op.attr(name, default)], "turns it round, sample by sample")

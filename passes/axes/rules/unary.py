@@ -1,4 +1,4 @@
-"""Functions of one value, applied to each."""
+"""Rules of functions that are applied to each value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ POSITIVE = (0.0, np.inf)
 
 
 def _always(function: Function, monotone: bool = True) -> Scalar:
-    """The same function whatever the attributes are."""
+    """The same function for all attributes."""
     return Scalar(lambda graph, node: function, monotone)
 
 
@@ -40,7 +40,7 @@ facts("Neg", known=replace(SMOOTH, function=_always(np.negative, monotone=False)
 
 @rule("Dropout")
 def dropout(op: Op) -> None:
-    """Y = X at inference; the mask, all ones, scales with nothing."""
+    """Y = X at inference. The mask is all ones, and has no scale."""
     mode = op.value(2) if op.has(2) else np.asarray(False)
     if mode is None or np.any(mode):
         raise Refusal("may drop elements at random (training_mode)")
@@ -55,7 +55,7 @@ facts("Dropout", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True))
 
 @rule("Cast")
 def cast(op: Op) -> None:
-    """Linear where it ends in floating point; integers and booleans round or cut off what was scaled."""
+    """Linear where the result is floating-point. Integers and booleans round or truncate a scaled value."""
     same_axes(op)
     if op.attr("to") in FLOATS:
         op.scales(Scaling.LINEAR)
@@ -147,7 +147,7 @@ facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)
     "Sign", "Tan", "ThresholdedRelu",
 )  # fmt: skip
 def jumping_unary(op: Op) -> None:
-    """No scale passes, and next to a step, a pole or the end of the domain the last bit decides."""
+    """No scale passes. Near a step, a pole or the end of the domain, rounding decides."""
     same_axes(op)
     op.jumps()
 
@@ -159,7 +159,7 @@ facts("Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Log", "Not", "Tan", known
 
 @rule("Clip")
 def clip(op: Op) -> None:
-    """Y = min(max(X, low), high); homogeneous only as a Relu, with low 0 and no high."""
+    """Y = min(max(X, low), high). Homogeneous only as a Relu, with low 0 and no high."""
     same_axes(op)
     low = op.value(1) if op.has(1) else op.attr("min")
     unbounded = not op.has(2) and op.attr("max") is None
@@ -168,7 +168,7 @@ def clip(op: Op) -> None:
 
 
 def _clip_bounds(graph: Graph, node: Node) -> Range | None:
-    """Bounds of a Clip, infinite where there is none; nothing if one is computed from the data."""
+    """Bounds of a Clip, infinite where absent. None if one is computed from the data."""
     limits: list[float] = []
     for k, name, none in ((1, "min", -np.inf), (2, "max", np.inf)):
         if k < len(node.inputs) and node.inputs[k]:
@@ -191,7 +191,7 @@ facts("Clip", known=replace(SMOOTH, range=_clip_bounds, function=Scalar(_clip, m
 
 @rule("PRelu")
 def prelu(op: Op) -> None:
-    """Y = X for X >= 0, slope X below; the slope broadcasts to X and must be equal where channels are merged."""
+    """Y = X for X >= 0, slope X below. The slope broadcasts to X and must be equal where channels are merged."""
     broadcast(op)
     if op.is_constant(1):  # the product of a slope from the data and X would have both scales
         op.scales(Scaling.HOMOGENEOUS)

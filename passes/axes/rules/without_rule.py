@@ -1,6 +1,6 @@
-"""Facts of ops that have no axis rule: quantised and fused layers, converters, ops that decide or size their output.
+"""Facts of ops without an axis rule: quantised and fused layers, converters, ops of data-dependent output size.
 
-Quantised and fused layers do as many multiply-adds as those that they stand for.
+Quantised and fused layers do as many multiply-adds as the layers that they replace.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ PLAIN = dict(method="merge", align=1)
 SOLVED = dict(align=1, allocation="uniform", calib_samples=64)
 
 
-def bisect(value, limit, rising, start=None, enough=None):
+def bisect(value, limit, rising, start=None, stop=None):
     """Trials over sizes of which ``value`` is made up; None: the model cannot shrink that far."""
 
     def attempt(size):
@@ -42,7 +42,7 @@ def bisect(value, limit, rising, start=None, enough=None):
         return Trial(size, found, None, None)
 
     close = (lambda v: abs(v - limit) <= NEAR * limit) if rising else (lambda v: limit - POINTS <= v <= limit)
-    return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), enough=enough or close)
+    return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), stop=stop or close)
 
 
 @settings(deadline=None, max_examples=60)
@@ -82,7 +82,7 @@ def test_nothing_can_be_reached():
 @given(limit=st.floats(0, 30), step=st.floats(0.05, 0.95))
 def test_a_plateau_is_left_at_its_end(limit, step):
     """Nothing is lost down to ``step``, and too much below."""
-    tried = bisect(lambda size: 0.0 if size > step else 50.0, limit, False, enough=lambda value: False)
+    tried = bisect(lambda size: 0.0 if size > step else 50.0, limit, False, stop=lambda value: False)
     assert len(tried) <= TRIALS
     kept = [t.size for t in tried if t.value <= limit]
     assert min(kept, default=1.0) - step <= 0.15
@@ -94,14 +94,14 @@ def test_smaller_sizes_are_tried_where_the_first_removes_nothing():
             raise NoChannelRemovedError("no channel goes")
         return Trial(size, size, None, None)
 
-    tried = _bisect(attempt, 0.5, rising=True, start=0.9, enough=lambda value: abs(value - 0.5) <= 0.05)
+    tried = _bisect(attempt, 0.5, rising=True, start=0.9, stop=lambda value: abs(value - 0.5) <= 0.05)
     assert tried and abs(tried[-1].value - 0.5) <= 0.05
 
 
 def test_it_ends_as_soon_as_it_is_close_enough():
     assert [t.size for t in bisect(lambda size: size, 0.3, True)] == [0.3]
     assert [t.size for t in bisect(lambda size: 1.0, 1.1, False)] == [0.5]
-    assert len(bisect(lambda size: size, 0.3, True, start=0.9, enough=lambda value: False)) <= TRIALS
+    assert len(bisect(lambda size: size, 0.3, True, start=0.9, stop=lambda value: False)) <= TRIALS
 
 
 def share_of_macs(before, after):
