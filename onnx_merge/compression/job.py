@@ -28,7 +28,7 @@ from onnx_merge.latency.measure import Latency
 from onnx_merge.metrics.measure import Measured, metric_gate, together
 from onnx_merge.report.result import AllocationResult, GroupResult, group_results
 from onnx_merge.runtime.blame import checked_by_running
-from onnx_merge.runtime.free_memory import trim
+from onnx_merge.runtime.memory_trim import trim
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import ProviderChoice
 from onnx_merge.verification.provenance import stamp
@@ -228,7 +228,7 @@ class Job:
         if found.block < found.asked:
             reason += f"; blocks of {found.asked} would lose too much, or miss the target"
         strict = self.settings.blocks.strict
-        return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.free_loss)
+        return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.unaligned_loss)
 
     def judge(self, compressed: Compressed, settings: CompressSettings) -> Evaluation:
         """Check the result, compare it with the original, and count its cost.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.runtime.free_memory import defragment
+from onnx_merge.runtime.memory_trim import defragment
 from onnx_merge.runtime.session import CPU, Optimisation, ProviderChoice, loaded
 from passes.graph.model import Array
 from passes.interface.engine import Loaded

@@ -44,14 +44,14 @@ class TargetError(PassError):
 @dataclass(frozen=True)
 class Allocation:
     """``widths``: of all groups that may shrink; ``block``: widths are multiples of it, where a group has as many
-    channels; ``asked``: the requested block; ``loss``: predicted loss of the outputs, ``free_loss``: the same without
-    blocks, both None where nothing was predicted."""
+    channels; ``asked``: the requested block; ``loss``: predicted loss of the outputs, ``unaligned_loss``: the same
+    without blocks, both None where nothing was predicted."""
 
     widths: dict[Atom, int]
     block: int = 1
     asked: int = 1
     loss: float | None = None
-    free_loss: float | None = None
+    unaligned_loss: float | None = None
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_a_study_measures_alike_whatever_it_was_asked_first():
     study.compress(chosen(keep=0.5, exclude=("^[ab]$",), draft=True))
     again, fresh = study.compress(chosen(keep=0.5, draft=True)), drafted(model, tuning=tuning, keep=0.5)
     assert again.model == fresh.model
-    assert again.allocation.free_loss == fresh.allocation.free_loss
+    assert again.allocation.unaligned_loss == fresh.allocation.unaligned_loss
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_widths_do_not_fall_below_one_nor_rise_above_all():
 
 def test_the_prediction_is_reported():
     allocation = drafted(model_of(), keep=0.5).allocation
-    assert 0 < allocation.free_loss < 1 and 0 < allocation.loss < 1
+    assert 0 < allocation.unaligned_loss < 1 and 0 < allocation.loss < 1
     assert drafted(model_of(), keep=0.5, allocation="uniform").allocation.loss is None
     assert np.isfinite(array_of(drafted(model_of(), keep=0.5).model, "y_w")).all()
 
