@@ -38,7 +38,7 @@ from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators
 from passes.analysis.analyse import Analysis, analyse
 from passes.analysis.ungrouped import Ungrouped, every_ungrouped, first_quantised
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
@@ -220,7 +220,7 @@ def _places(typing: Typing, atom: Atom, step: Step) -> Iterator[tuple[str, str, 
     for role, names in bare:
         for name in names:
             axes = enumerate(typing.axes.get(name, ()))
-            yield from ((role, name, axis) for axis, term in axes if atom in terms.atoms(term))
+            yield from ((role, name, axis) for axis, term in axes if atom in algebra.atoms(term))
 
 
 def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
@@ -34,11 +34,11 @@ def _whole_block(typing: Typing, group: ChannelGroup, block: int) -> int:
 
 def _copies(term: Term, atom: Atom) -> set[int]:
     """How many times each channel of the atom is repeated on an axis, for each occurrence of the atom."""
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return {1} if term is atom else set()
     if isinstance(term, Product):
         inside = {c for f in term.factors for c in _copies(f, atom)}
-        others = math.prod(terms.size(f) for f in term.factors if atom not in terms.atoms(f))
+        others = math.prod(algebra.size(f) for f in term.factors if atom not in algebra.atoms(f))
         return {c * others for c in inside}
     return {c for part in term.parts for c in _copies(part, atom)}

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from passes.analysis.known import Analysis, Inside
 from passes.analysis.not_finite import freeze_what_is_not_finite
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.channel_groups import channel_groups
 from passes.axes.inference import Typing, infer
 from passes.graph.model import Graph
@@ -115,7 +115,7 @@ def _freeze_shared(typing: Typing, shared: Set[str]) -> None:
         if large and (name in shared or original(tensor) in shared):
             for term in typing.axes[name]:
                 detail = "is read outside its control-flow body too"
-                terms.freeze(term, Reason("tensor", original(tensor) or name, detail))
+                algebra.freeze(term, Reason("tensor", original(tensor) or name, detail))
 
 
 def _name_the_body(typing: Typing) -> None:
@@ -124,6 +124,6 @@ def _name_the_body(typing: Typing) -> None:
     wordings = [(n, "is a graph input", "comes from outside its control-flow body") for n in graph.inputs]
     wordings += [(n, "is a graph output", "is an output of its control-flow body") for n in graph.outputs]
     for name, said, meant in wordings:
-        for atom in (a for term in typing.axes.get(name, ()) for a in terms.atoms(term)):
+        for atom in (a for term in typing.axes.get(name, ()) for a in algebra.atoms(term)):
             if atom.reason == Reason("tensor", name, said):
                 atom.reason = Reason("tensor", name, meant)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from onnx import numpy_helper
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
 from passes.axes.registry import facts_of
@@ -32,7 +32,7 @@ def freeze_what_is_not_finite(typing: Typing, groups: Sequence[ChannelGroup]) ->
                 if found[name]:
                     node = step.flow.record.node
                     reason = Reason("operator", node.label, f"has weights that {found[name]}", node.op)
-                    terms.freeze(group.atom, reason)
+                    algebra.freeze(group.atom, reason)
 
 
 def _read(step: Step) -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import onnx
 
 from passes.analysis.analyse import Analysis
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import axis_size
@@ -122,13 +122,13 @@ def _reason(
         if not any(name in typing.graph.constants for name in weight_inputs(node)):
             return here.saying("multiplies activations: it has no weights of its own")
         made = [use.letter for use in uses if use.role is not Role.CONSUMER]
-        if not any(a for letter in made for a in terms.atoms(letter)):
-            if any(terms.size(letter) > 1 for letter in made):
+        if not any(a for letter in made for a in algebra.atoms(letter)):
+            if any(algebra.size(letter) > 1 for letter in made):
                 return here.saying("makes channels of which each is tied to a place of its own")
             return here.saying("makes a single channel of what no layer makes")
     letters = [*(use.letter for use in uses), *axes]
     nobodys = here.saying("works on channels that no layer's weights make")
-    reasons = (a.reason or nobodys for letter in letters for a in terms.atoms(letter) if a not in gone)
+    reasons = (a.reason or nobodys for letter in letters for a in algebra.atoms(letter) if a not in gone)
     return next(reasons, here.saying("has weights that stand on no channels"))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.inference import IndexFlow, Role, Typing, Use
 from passes.graph.model import numbered
@@ -140,7 +140,7 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
     prepares = all(name in constants for name in node.outputs if name)
 
     def step_of(letter: Atom) -> Iterator[Step]:
-        for a in dict.fromkeys(terms.atoms(letter)):
+        for a in dict.fromkeys(algebra.atoms(letter)):
             yield steps.setdefault(a, Step(flow, prepares=prepares))
 
     for use in flow.uses:
@@ -159,7 +159,7 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
         for step in step_of(letter):
             step.contracted = True
     for term in flow.record.slid:
-        for letter in terms.atoms(term):
+        for letter in algebra.atoms(term):
             for step in step_of(letter):
                 step.slid = True
     return steps
@@ -170,9 +170,9 @@ def _atoms_in_sums(typing: Typing) -> dict[Atom, str]:
     found: dict[Atom, str] = {}
     for name, axes in typing.axes.items():
         for term in axes:
-            resolved = terms.resolve(term)
-            if isinstance(resolved, terms.Sum):
-                for a in terms.atoms(resolved):
+            resolved = algebra.resolve(term)
+            if isinstance(resolved, algebra.Sum):
+                for a in algebra.atoms(resolved):
                     found.setdefault(a, name)
     return found
 
@@ -197,7 +197,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
             return Reason("layer", step.label, "multiplies two activations")
         if step.slid:
             return Reason("layer", step.label, "mixes neighbouring channels")
-        if any(group.atom in {*terms.atoms(made)} for _, made in step.flow.record.fed_back):
+        if any(group.atom in {*algebra.atoms(made)} for _, made in step.flow.record.fed_back):
             return Reason("layer", step.label, "feeds them back to itself")
         if len(step.with_role(Role.CONSUMER)) > 1:
             return Reason("layer", step.label, "multiplies them with two constants")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
 from passes.numerics import mix_columns
 
@@ -20,18 +20,18 @@ Indices = NDArray[np.intp]
 
 def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
     """Positions along an axis of type ``term`` that stay when each atom keeps the given indices, ascending."""
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return keep[term] if term in keep else np.arange(term.size)
     if isinstance(term, Product):
         kept = np.zeros(1, np.intp)
         for factor in term.factors:
-            kept = (kept[:, None] * terms.size(factor) + kept_indices(factor, keep)[None, :]).ravel()
+            kept = (kept[:, None] * algebra.size(factor) + kept_indices(factor, keep)[None, :]).ravel()
         return kept
     start, parts = 0, []
     for part in term.parts:
         parts.append(start + kept_indices(part, keep))
-        start += terms.size(part)
+        start += algebra.size(part)
     return np.concatenate(parts)
 
 
@@ -42,7 +42,7 @@ def kept_size(term: Term, keep: Mapping[Atom, Indices]) -> int:
 
 def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
     """Size of an axis of type ``term`` when some atoms have the given sizes and the others their own."""
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return widths.get(term, term.size)
     if isinstance(term, Product):
@@ -55,18 +55,18 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
 
     ``term`` is the type of the axis. Other atoms in it are unchanged.
     """
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         if term is not atom:
             return array
         return _mix_axis(array, axis, mixing)
     if isinstance(term, Product):
-        inner = [terms.size(f) for f in term.factors]
+        inner = [algebra.size(f) for f in term.factors]
         spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         for i, factor in enumerate(term.factors):
             spread = mix(spread, axis + i, factor, atom, mixing)
         return spread.reshape(*array.shape[:axis], -1, *array.shape[axis + 1 :])
-    bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
+    bounds = np.cumsum([algebra.size(p) for p in term.parts])[:-1]
     parts = np.split(array, bounds, axis)
     return np.concatenate(
         [mix(section, axis, part, atom, mixing) for section, part in zip(parts, term.parts, strict=True)], axis
@@ -92,27 +92,29 @@ def unfold(array: Array, axis: int, term: Term, atom: Atom) -> Array:
 
 
 def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]:
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return [np.moveaxis(array, axis, 0)] if term is atom else []
     if isinstance(term, Product):
-        inner = [terms.size(f) for f in term.factors]
+        inner = [algebra.size(f) for f in term.factors]
         spread = array.reshape((*array.shape[:axis], *inner, *array.shape[axis + 1 :]))
         return [o for i, f in enumerate(term.factors) for o in _occurrences(spread, axis + i, f, atom)]
-    bounds = np.cumsum([terms.size(p) for p in term.parts])[:-1]
+    bounds = np.cumsum([algebra.size(p) for p in term.parts])[:-1]
     parts = np.split(array, bounds, axis)
     return [o for section, part in zip(parts, term.parts, strict=True) for o in _occurrences(section, axis, part, atom)]
 
 
 def along(term: Term, atom: Atom, values: Array) -> Array:
     """``values`` (C,) of the atom's indices at each of their positions along an axis of type ``term``, 0 elsewhere."""
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return values if term is atom else np.zeros(term.size, values.dtype)
     if isinstance(term, Product):
-        found = np.zeros(terms.size(term), values.dtype)
+        found = np.zeros(algebra.size(term), values.dtype)
         for i, factor in enumerate(term.factors):
-            outer, inner = (np.ones(terms.size(terms.product(f))) for f in (term.factors[:i], term.factors[i + 1 :]))
+            outer, inner = (
+                np.ones(algebra.size(algebra.product(f))) for f in (term.factors[:i], term.factors[i + 1 :])
+            )
             found += np.kron(np.kron(outer, along(factor, atom, values)), inner)
         return found
     return np.concatenate([along(part, atom, values) for part in term.parts])

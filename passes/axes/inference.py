@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.overridden_sizes import overridden_sizes
 from passes.axes.registry import find_rule, without_rule
@@ -114,7 +114,7 @@ def _freeze_varying(typing: Typing) -> None:
     """Freeze axes whose size varies between assignments: they are not channels."""
     for name, axes in typing.axes.items():
         for axis, term in enumerate(axes):
-            for a in terms.atoms(term):
+            for a in algebra.atoms(term):
                 if isinstance(a.size, Size) and a.reason is None:
                     a.reason = _dynamic(name, axis)
 
@@ -123,10 +123,10 @@ def _freeze_divisions(typing: Typing) -> None:
     """Freeze the groups of a node where the channels inside them can be removed: whole groups stay."""
     for flow in typing.flows:
         for groups, inside in flow.record.divided:
-            if any(a.reason is None for a in terms.atoms(inside)):
+            if any(a.reason is None for a in algebra.atoms(inside)):
                 node = flow.record.node
                 detail = "loses channels inside its groups, not whole groups"
-                terms.freeze(groups, Reason("operator", node.label, detail, node.op))
+                algebra.freeze(groups, Reason("operator", node.label, detail, node.op))
 
 
 def _computes_numbers(graph: Graph, node: Node) -> bool:
@@ -158,7 +158,7 @@ def _freeze_computed_reads(typing: Typing) -> None:
     reads += [(name, "", "a control-flow body") for name in sorted(typing.graph.captured)]
     for name, user, op in reads + [(name, "", OUTPUT) for name in typing.graph.outputs]:
         for tensor, axis in places(typing, name):
-            terms.freeze(typing.axes[tensor][axis], Reason("size", user, "", op, axis_of(tensor, axis)))
+            algebra.freeze(typing.axes[tensor][axis], Reason("size", user, "", op, axis_of(tensor, axis)))
 
 
 def places(typing: Typing, name: str) -> list[Place]:
@@ -170,7 +170,7 @@ def places(typing: Typing, name: str) -> list[Place]:
 def _fresh_axes(graph: Graph, name: str) -> list[Term]:
     dynamic = graph.info.dynamic
     return [
-        terms.atom(n, _dynamic(name, axis) if (name, axis) in dynamic and type(n) is int else None)
+        algebra.atom(n, _dynamic(name, axis) if (name, axis) in dynamic and type(n) is int else None)
         for axis, n in enumerate(graph.info.sizes[name])
     ]
 
@@ -187,7 +187,7 @@ def _freeze_node(typing: Typing, op: Op, reason: Reason) -> None:
 
 def _freeze_tensor(typing: Typing, name: str, reason: Reason) -> None:
     for term in typing.axes.get(name, ()):
-        terms.freeze(term, reason)
+        algebra.freeze(term, reason)
 
 
 @dataclass
@@ -204,7 +204,7 @@ def _finish(typing: Typing, op: Op) -> IndexFlow:
     node, record = op.node, op.record
     members: dict[Atom, _Membership] = {}
     for place in record.places:
-        for a in terms.atoms(place.term):
+        for a in algebra.atoms(place.term):
             member = members.setdefault(a, _Membership())
             if place.output:
                 member.outputs.append(place.k)
@@ -216,10 +216,10 @@ def _finish(typing: Typing, op: Op) -> IndexFlow:
     touched: set[tuple[str, int]] = set()
     for place in record.places:
         name = (node.outputs if place.output else node.inputs)[place.k]
-        terms.unify(typing.axes[name][place.axis], place.term, op.why())
+        algebra.unify(typing.axes[name][place.axis], place.term, op.why())
         touched.add((name, place.axis))
     for term, made in record.fed_back:
-        terms.unify(term, made, op.why())
+        algebra.unify(term, made, op.why())
     for name in (*node.inputs, *node.outputs):
         for axis, term in enumerate(typing.axes.get(name, ())):
             if (name, axis) not in touched:
@@ -229,15 +229,15 @@ def _finish(typing: Typing, op: Op) -> IndexFlow:
 
 def _classify(op: Op, members: dict[Atom, _Membership]) -> IndexFlow:
     flow = IndexFlow(op.record)
-    dropped = {a for term in op.record.dropped for a in terms.atoms(term)}
-    made = {a for term in op.record.started for a in terms.atoms(term)}
-    fed_back = {a for term, _ in op.record.fed_back for a in terms.atoms(term)}
+    dropped = {a for term in op.record.dropped for a in algebra.atoms(term)}
+    made = {a for term in op.record.started for a in algebra.atoms(term)}
+    fed_back = {a for term, _ in op.record.fed_back for a in algebra.atoms(term)}
     sized = {
         a
         for r in op.record.resizes
         for e in r.entries
         if e is not None and not isinstance(e, int)
-        for a in terms.atoms(e)
+        for a in algebra.atoms(e)
     }
     for a, member in members.items():
         data, outputs, constants = member.data, member.outputs, member.constants

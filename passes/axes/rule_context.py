@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.notation import parse
 from passes.graph.model import Array, Graph, Node
@@ -167,7 +167,7 @@ class Op:
     # -- saying ----------------------------------------------------------------------------------------------------
     def letter(self, size: int) -> Term:
         """A fresh index set."""
-        return terms.atom(size)
+        return algebra.atom(size)
 
     def put(self, k: int, axis: int, term: Term) -> None:
         """Put ``term`` on axis ``axis`` of input ``k``."""
@@ -190,7 +190,7 @@ class Op:
         self._put(Place(True, k, axis, term), self.out_shape(k))
 
     def _put(self, place: Place, shape: Shape) -> None:
-        if place.axis >= len(shape) or terms.size(place.term) != shape[place.axis]:
+        if place.axis >= len(shape) or algebra.size(place.term) != shape[place.axis]:
             raise Refusal(f"axis {place.axis} of shape {list(shape)} is not what the op's definition says")
         self.record.places.append(place)
 
@@ -210,15 +210,15 @@ class Op:
         for shape, pattern, is_output, k in operands:
             for axis, names in pattern.axes(len(shape)):
                 if not names:
-                    self._put(Place(is_output, k, axis, terms.atom(shape[axis], self.why("mixes this axis"))), shape)
+                    self._put(Place(is_output, k, axis, algebra.atom(shape[axis], self.why("mixes this axis"))), shape)
                     continue
                 unknown = [n for n in names if n not in letters]
-                known = terms.size(terms.product(letters[n] for n in names if n in letters))
+                known = algebra.size(algebra.product(letters[n] for n in names if n in letters))
                 if len(unknown) > 1 or (unknown and shape[axis] % known):
                     raise Refusal(f"axis {axis} of shape {list(shape)} does not divide into {' '.join(names)}")
                 for n in unknown:
                     letters[n] = self.letter(shape[axis] // known)
-                self._put(Place(is_output, k, axis, terms.product(letters[n] for n in names)), shape)
+                self._put(Place(is_output, k, axis, algebra.product(letters[n] for n in names)), shape)
         return letters
 
     def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
@@ -269,7 +269,7 @@ class Op:
 
     def freeze(self, term: Term, detail: str) -> None:
         """Freeze ``term``. ``detail`` completes "<node> (<op>) ..."."""
-        terms.freeze(term, self.why(detail))
+        algebra.freeze(term, self.why(detail))
 
     def why(self, detail: str = "", place: str = "") -> Reason:
         """A reason that names the node, or what it ties. ``place``: the tensor in ``detail``."""

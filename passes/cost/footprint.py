@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
@@ -31,7 +31,7 @@ class Footprint:
         self._unit = unit
         self._where: dict[Atom, list[int]] = {}
         for index, axes in enumerate(self._products):
-            for atom in dict.fromkeys(a for term in axes for a in terms.atoms(term)):
+            for atom in dict.fromkeys(a for term in axes for a in algebra.atoms(term)):
                 self._where.setdefault(atom, []).append(index)
         self.total = self.at({})
 
@@ -72,14 +72,14 @@ def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str,
         each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
         if each and name not in without:
             axes = typing.axes.get(tensor.name, [])
-            own.setdefault((name, *map(terms.resolve, axes)), (tensor.name, [*axes, terms.atom(each)]))
+            own.setdefault((name, *map(algebra.resolve, axes)), (tensor.name, [*axes, algebra.atom(each)]))
     return dict(own.values())
 
 
 def mac_sizes(typing: Typing, node: Node) -> list[list[Term]]:
     """The axes of each product. The sum of the products is the multiply-adds of ``node``."""
     return [
-        [terms.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+        [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
         for product in mac_products(typing.graph, node)
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
@@ -138,7 +138,7 @@ def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:
     facts = facts_of(node.domain, node.op)
     if facts.moves is Moves.RESHAPED and len(out) == 2 and math.prod(out[1:]) == math.prod(shape[1:]):
         return Flatten()
-    if terms.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
+    if algebra.resolve(typing.axes[node.inputs[0]][1]) is not atom:  # rows of features, not channels of places
         return None
     if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ in size
         return None

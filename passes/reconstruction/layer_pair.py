@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Product
 from passes.axes.index_maps import Indices
 from passes.axes.inference import Typing
@@ -40,7 +40,7 @@ def find_layer_pairs(
             continue
         for output, first in makers.items():
             channel = typing.axes[output][first.axis]
-            if terms.resolve(channel) is atom and first is not second and _fits(typing, first):
+            if algebra.resolve(channel) is atom and first is not second and _fits(typing, first):
                 stages = path(typing, output, second.data, atom, keep[atom])
                 if stages is not None:
                     found[second] = LayerPair(first, second, tuple(stages), _rectified(typing.graph, second))
@@ -49,9 +49,9 @@ def find_layer_pairs(
 
 def _hidden(typing: Typing, layer: LinearLayer) -> Atom | None:
     """The atom on the layer's input channels. None if there are several."""
-    term = terms.resolve(typing.axes[layer.data][layer.axis])
+    term = algebra.resolve(typing.axes[layer.data][layer.axis])
     if isinstance(term, Product) and term.factors and not layer.convolves:  # without factors: a single channel
-        first, *rest = (terms.resolve(f) for f in term.factors)
+        first, *rest = (algebra.resolve(f) for f in term.factors)
         return first if isinstance(first, Atom) and first not in rest else None
     return term if isinstance(term, Atom) else None
 

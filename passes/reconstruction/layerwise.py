@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import kept_indices, kept_size
 from passes.axes.inference import Typing
@@ -153,7 +153,7 @@ class _Solver:
     def _kept(self, name: str, array: Array) -> Array:
         """A tensor of the original, at the kept channels."""
         for axis, term in enumerate(self._typing.axes[name]):
-            if any(a in self._keep for a in terms.atoms(term)):
+            if any(a in self._keep for a in algebra.atoms(term)):
                 array = np.take(array, kept_indices(term, self._keep), axis)
         return array
 
@@ -190,10 +190,10 @@ class _Solver:
 
     def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
         """The array at full width: the ``kept`` entries, and zeros elsewhere. ``axes``: terms of its axes."""
-        whole = np.zeros([terms.size(term) for term in axes], kept.dtype)
+        whole = np.zeros([algebra.size(term) for term in axes], kept.dtype)
         whole[np.ix_(*(kept_indices(term, self._keep) for term in axes))] = kept
         return whole
 
 
 def _reads(typing: Typing, layer: LinearLayer, atoms: set[Atom]) -> bool:
-    return any(a in atoms for a in terms.atoms(typing.axes[layer.data][layer.axis]))
+    return any(a in atoms for a in algebra.atoms(typing.axes[layer.data][layer.axis]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_size
 from passes.axes.inference import Typing
@@ -66,6 +66,6 @@ def _macs(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> floa
     total = 0.0
     for layer in (unit.first, unit.second):
         sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
-        left = math.prod(kept_size(term, keep) / terms.size(term) for term in sizes)
+        left = math.prod(kept_size(term, keep) / algebra.size(term) for term in sizes)
         total += left * node_macs(typing.graph, layer.node) / samples_held(typing.graph)
     return total

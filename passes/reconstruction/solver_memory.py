@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.inference import Typing
 from passes.cost.cost import samples_held
 from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
@@ -29,7 +29,7 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
     """Memory of the solution of each layer on ``count`` samples. ``typing``: with the shapes of samples."""
     graph, rows = typing.graph, samples_held(typing.graph)
     layers = list(solvable_layers(typing).values())
-    every = {atom for name in typing.axes for term in typing.axes[name] for atom in terms.atoms(term)}
+    every = {atom for name in typing.axes for term in typing.axes[name] for atom in algebra.atoms(term)}
     keep = {atom: np.arange(atom.size) for atom in every}
     units = find_layer_pairs(typing, layers, keep)
     found: list[Moment] = []

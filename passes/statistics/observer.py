@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
@@ -141,7 +141,7 @@ class _Observer:
     def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
         """The axis of a tensor that has the group's channels, and their occurrences; none if it is not one axis."""
         types = self._typing.axes[tensor]
-        axes = [d for d, term in enumerate(types) if group.atom in terms.atoms(term)]
+        axes = [d for d, term in enumerate(types) if group.atom in algebra.atoms(term)]
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
 
 
@@ -178,20 +178,20 @@ class _Estimate:
 
 def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:
     """(start, outer, inner) of each occurrence of ``atom`` on an axis. Empty if one of them has not this form."""
-    term = terms.resolve(term)
+    term = algebra.resolve(term)
     if isinstance(term, Atom):
         return [(0, 1, 1)] if term is atom else []
     if isinstance(term, Product):
         at = [i for i, factor in enumerate(term.factors) if factor is atom]
-        if len(at) != 1 or sum(a is atom for a in terms.atoms(term)) != 1:
+        if len(at) != 1 or sum(a is atom for a in algebra.atoms(term)) != 1:
             return []
-        outer, inner = (terms.size(terms.product(f)) for f in (term.factors[: at[0]], term.factors[at[0] + 1 :]))
+        outer, inner = (algebra.size(algebra.product(f)) for f in (term.factors[: at[0]], term.factors[at[0] + 1 :]))
         return [(0, outer, inner)]
     found, start = [], 0
     for part in term.parts:
         inside = occurrences(part, atom)
-        if not inside and atom in terms.atoms(part):
+        if not inside and atom in algebra.atoms(part):
             return []
         found += [(start + s, outer, inner) for s, outer, inner in inside]
-        start += terms.size(part)
+        start += algebra.size(part)
     return found

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from scipy import sparse
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import Indices, along, kept_indices, mix
 from passes.axes.inference import Role, Typing, Use
@@ -94,7 +94,7 @@ def _carry_out(
     for name, array in solution.weights.items():
         patch.set_array(name, array)
     for name, own in axes.items():
-        if any(a in keep for term in own for a in terms.atoms(term)):
+        if any(a in keep for term in own for a in algebra.atoms(term)):
             _rewrite(name, own, keep, mixes, patch, twin)
     restore_width(typing, keep, patch, twin)
     if twin:
@@ -132,7 +132,7 @@ def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str
         patch.set_input_array(node, k, value)
         linear = facts_of(node.domain, node.op).linear
         channel = 1 if linear is not None and linear.convolves else -1
-        own: list[Term] = [terms.ONE] * (value.ndim - 1)
+        own: list[Term] = [algebra.ONE] * (value.ndim - 1)
         written[patch.inputs[node.index][k]] = [*own, typing.axes[tensor][channel]]
     return written
 
@@ -171,10 +171,10 @@ def _rewrite(
     array = patch.array(name)
     consumed = [axis for axis in range(len(axes)) if (name, axis) in mixes]
     for axis, term in enumerate(axes):
-        if axis not in consumed and not twin and any(a in keep for a in terms.atoms(term)):
+        if axis not in consumed and not twin and any(a in keep for a in algebra.atoms(term)):
             array = np.take(array, kept_indices(term, keep), axis)
     for axis in consumed:
-        term = terms.resolve(axes[axis])
+        term = algebra.resolve(axes[axis])
         for plan, z in mixes[name, axis]:
             bare = term is plan.group.atom and not twin
             array = mix(array, axis, term, plan.group.atom, z if bare else _wide(plan, z))
@@ -192,9 +192,9 @@ def _mask_what_has_no_weights(typing: Typing, plans: Sequence[GroupPlan], patch:
             masked = {(use.k, use.axis) for use in step.with_role(Role.CONSUMER)}
             masked = {(k, axis) for k, axis in masked if node.inputs[k] not in typing.graph.initializers}
             if step.contracted:
-                summed = {a for letter in step.flow.contracted for a in terms.atoms(letter)}
-                places = [p for p in step.flow.record.places if not p.output and summed & {*terms.atoms(p.term)}]
-                masked |= {(p.k, p.axis) for p in places if plan.group.atom in {*terms.atoms(p.term)}}
+                summed = {a for letter in step.flow.contracted for a in algebra.atoms(letter)}
+                places = [p for p in step.flow.record.places if not p.output and summed & {*algebra.atoms(p.term)}]
+                masked |= {(p.k, p.axis) for p in places if plan.group.atom in {*algebra.atoms(p.term)}}
             for k, axis in sorted(masked):
                 mask = np.zeros(
                     typing.graph.info.shapes[node.inputs[k]][axis], _precision(typing, plan, node.inputs[k])

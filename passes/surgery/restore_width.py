@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
@@ -29,15 +29,15 @@ from passes.graph.patch import Patch
 def restore_width(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch, twin: bool) -> None:
     """Restore the full width around every such node of which an axis shrinks. In the twin, only set zeros."""
     for flow in typing.flows:
-        slid = {a for term in flow.record.slid for a in terms.atoms(term)} & keep.keys()
+        slid = {a for term in flow.record.slid for a in algebra.atoms(term)} & keep.keys()
         node = flow.record.node
         axes = typing.axes[node.inputs[0]] if slid else []
         for axis, term in enumerate(axes):
-            if slid & {*terms.atoms(term)}:
+            if slid & {*algebra.atoms(term)}:
                 kept = kept_indices(term, keep)
                 if not twin:
-                    _detour(patch, node, axis, kept, terms.size(term))
-                mask = np.zeros(terms.size(term), _precision(typing, node))
+                    _detour(patch, node, axis, kept, algebra.size(term))
+                mask = np.zeros(algebra.size(term), _precision(typing, node))
                 mask[kept] = 1
                 patch.multiply_input(node, 0, mask.reshape([-1 if d == axis else 1 for d in range(len(axes))]))
 

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices, kept_size
 from passes.axes.inference import IndexFlow, Typing, places, shape_reads
@@ -97,7 +97,7 @@ class _After:
     typing: Typing
     keep: Mapping[Atom, Indices]
 
-    def size(self, entry: terms.Term | int) -> int:
+    def size(self, entry: algebra.Term | int) -> int:
         """Size of an entry."""
         return entry if isinstance(entry, int) else kept_size(entry, self.keep)
 
@@ -168,7 +168,7 @@ def _atoms(typing: Typing, flow: IndexFlow, resize: Resize) -> Iterable[Atom]:
         found += typing.axes[node.inputs[0]]
     if _is_computed(typing, node, resize):
         found += [typing.axes[t][axis] for t, axis in places(typing, node.inputs[int(resize.target)])]
-    return (a for term in found for a in terms.atoms(term))
+    return (a for term in found for a in algebra.atoms(term))
 
 
 def _correct(after: _After, node: Node, resize: Resize, patch: Patch) -> None:
@@ -222,7 +222,7 @@ def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequenc
 
 def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, int]], patch: Patch) -> None:
     for node, k, name in shape_reads(typing, resized):
-        if any(a in keep for tensor, axis in places(typing, name) for a in terms.atoms(typing.axes[tensor][axis])):
+        if any(a in keep for tensor, axis in places(typing, name) for a in algebra.atoms(typing.axes[tensor][axis])):
             value = typing.graph.info.values[name]
             for axis, term in enumerate(typing.axes[name]):
                 value = np.take(value, kept_indices(term, keep), axis)

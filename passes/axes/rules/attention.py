@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import ABSENT, OpFacts
 from passes.axes.registry import facts, rule
@@ -28,7 +28,7 @@ def attention(op: Op) -> None:
     result = "B T (n g e)" if flat else "B (n g) T e"
     letters = op.pattern(f"{layout} -> {result}", n=heads, g=queries // heads)
     if op.attr("scale") is None:
-        op.pin_attr("scale", terms.size(letters["d"]) ** -0.5, letters["d"])
+        op.pin_attr("scale", algebra.size(letters["d"]) ** -0.5, letters["d"])
     for name in "TS":
         op.freeze(letters[name], "normalises over it" if name == "S" else "attends along it")
     if op.has(3):
@@ -38,10 +38,10 @@ def attention(op: Op) -> None:
             op.put(
                 3,
                 axis,
-                terms.product([letters["n"], letters["g"]]) if over_heads else terms.atom(n, op.why("masks it")),
+                algebra.product([letters["n"], letters["g"]]) if over_heads else algebra.atom(n, op.why("masks it")),
             )
     if flat:
-        op.resize_attr("q_num_heads", terms.product([letters["n"], letters["g"]]))
+        op.resize_attr("q_num_heads", algebra.product([letters["n"], letters["g"]]))
         op.resize_attr("kv_num_heads", letters["n"])
     op.scales(Scaling.NONE)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.op_facts import Moves, OpFacts
 from passes.axes.registry import facts, rule
@@ -37,21 +37,21 @@ def slice_(op: Op) -> None:
             continue
         start, step = min(max(first[i] + n if first[i] < 0 else first[i], 0), n), steps[i] or 1
         if known and step > 1 and n == out[axis] * step and 0 <= first[i] < step and last[i] >= n:
-            outer, phase = op.letter(out[axis]), terms.atom(step, op.why("takes every so-manyth of it"))
-            op.put(0, axis, terms.product([outer, phase]))
+            outer, phase = op.letter(out[axis]), algebra.atom(step, op.why("takes every so-manyth of it"))
+            op.put(0, axis, algebra.product([outer, phase]))
             op.put_out(axis, outer)
             continue
         why = _why_not_sliced(op, axis, known, step)
         if why is not None:
-            op.put(0, axis, terms.atom(n, op.why(why)))
-            op.put_out(axis, terms.atom(out[axis], op.why(why)))
+            op.put(0, axis, algebra.atom(n, op.why(why)))
+            op.put_out(axis, algebra.atom(out[axis], op.why(why)))
             continue
         before, kept, after = (op.letter(m) for m in (start, out[axis], n - start - out[axis]))
-        op.put(0, axis, terms.total([before, kept, after]))
+        op.put(0, axis, algebra.total([before, kept, after]))
         op.put_out(axis, kept)
         op.drop(before)
         op.drop(after)
-        entries[0][i], entries[1][i] = before, terms.total([before, kept])
+        entries[0][i], entries[1][i] = before, algebra.total([before, kept])
         followed = True
     if followed:
         for k, name, own in ((1, "starts", entries[0]), (2, "ends", entries[1])):
@@ -111,7 +111,7 @@ def gather_elements(op: Op) -> None:
         letter = op.letter(m)
         op.put(1, axis, letter)
         op.put_out(axis, letter)
-        op.put(0, axis, letter if n == m and axis != picked else terms.atom(n, op.why("picks indices from it")))
+        op.put(0, axis, letter if n == m and axis != picked else algebra.atom(n, op.why("picks indices from it")))
         if n != m or axis == picked:
             op.freeze(letter, "indexes with it")
     holds_input(op)

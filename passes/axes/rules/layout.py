@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.op_facts import ABSENT, Joins, Moves, OpFacts
 from passes.axes.registry import facts, rule
@@ -31,7 +31,7 @@ def reshape(op: Op) -> None:
         raise Refusal(f"cannot hold {list(shape)} in {list(out)}")
     letters = [op.letter(n) for n in out]
     op.put_out_all(letters)
-    terms.unify(terms.product(op.put_all(0)), terms.product(letters), op.why())
+    algebra.unify(algebra.product(op.put_all(0)), algebra.product(letters), op.why())
     if op.has(1):
         op.resize_input(1, letters)
     else:
@@ -49,7 +49,7 @@ def flatten(op: Op) -> None:
     letters = op.put_all(0)
     cut = op.attr("axis", 1)
     cut = cut + len(letters) if cut < 0 else cut
-    op.put_out_all([terms.product(letters[:cut]), terms.product(letters[cut:])])
+    op.put_out_all([algebra.product(letters[:cut]), algebra.product(letters[cut:])])
     holds_input(op)
 
 
@@ -57,7 +57,7 @@ def flatten(op: Op) -> None:
 def squeeze(op: Op) -> None:
     """Axes of size one are added or removed. The others keep their order."""
     kept = iter([t for t, n in zip(op.put_all(0), op.shape(0), strict=True) if n != 1])
-    op.put_out_all([next(kept) if n != 1 else terms.ONE for n in op.out_shape()])
+    op.put_out_all([next(kept) if n != 1 else algebra.ONE for n in op.out_shape()])
     holds_input(op)
 
 
@@ -84,7 +84,7 @@ def concat(op: Op) -> None:
         parts.append(part)
         for axis, letter in enumerate(letters):
             op.put(k, axis, part if axis == joined else letter)
-    op.put_out_all([*letters[:joined], terms.total(parts), *letters[joined + 1 :]])
+    op.put_out_all([*letters[:joined], algebra.total(parts), *letters[joined + 1 :]])
     constants = [k for k in range(len(op.node.inputs)) if op.is_constant(k)]
     op.scales(Scaling.LINEAR, offsets=constants)
     op.makes(factors=constants)
@@ -101,7 +101,7 @@ def split(op: Op) -> None:
     letters = [op.letter(n) for n in shape]
     parts = [op.letter(op.out_shape(k)[cut]) for k in range(len(op.node.outputs))]
     for axis, letter in enumerate(letters):
-        op.put(0, axis, terms.total(parts) if axis == cut else letter)
+        op.put(0, axis, algebra.total(parts) if axis == cut else letter)
     for k, part in enumerate(parts):
         op.put_out_all([*letters[:cut], part, *letters[cut + 1 :]], k)
     if op.graph.opset < 13:
@@ -121,7 +121,7 @@ def tile(op: Op) -> None:
         letter = op.letter(n)
         op.put(0, axis, letter)
         copies = r if r is not None else op.out_shape()[axis] // n
-        op.put_out(axis, terms.product([terms.atom(copies, op.why("repeats it")), letter]))
+        op.put_out(axis, algebra.product([algebra.atom(copies, op.why("repeats it")), letter]))
     holds_input(op)
 
 
@@ -155,7 +155,7 @@ facts("DepthToSpace", "SpaceToDepth", known=OpFacts(moves=Moves.PERMUTED))
 @rule("Shape", "Size")
 def shape_of(op: Op) -> None:
     """Reads sizes only: the axes can shrink, and values computed from the sizes are rewritten where they are used."""
-    op.drop(terms.product(op.put_all(0)))
+    op.drop(algebra.product(op.put_all(0)))
 
 
 facts("Shape", "Size", "Constant", known=ABSENT)
@@ -167,7 +167,7 @@ def constant(op: Op) -> None:
     """A value from an attribute. It cannot be cut here (`normalise` turns it into an initializer)."""
     sparse = any(a.HasField("sparse_tensor") for a in op.graph.model.graph.node[op.node.index].attribute)
     reason = op.why("is stored sparse" if sparse else "is not an initializer")
-    op.put_out_all([terms.atom(n, reason) for n in op.out_shape()])
+    op.put_out_all([algebra.atom(n, reason) for n in op.out_shape()])
 
 
 @rule("ConstantOfShape")

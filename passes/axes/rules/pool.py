@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.op_facts import ABSENT, Moves, OpFacts, Pool, PoolWindow
 from passes.axes.registry import facts, rule
@@ -54,7 +54,7 @@ def reduction(op: Op) -> None:
     if not axes and not op.attr("noop_with_empty_axes", 0):
         axes = list(range(len(shape)))
     reduced = {a % len(shape) for a in axes}
-    kept = [terms.ONE if axis in reduced else letter for axis, letter in enumerate(op.put_all(0))]
+    kept = [algebra.ONE if axis in reduced else letter for axis, letter in enumerate(op.put_all(0))]
     op.put_out_all(kept if op.attr("keepdims", 1) else [t for axis, t in enumerate(kept) if axis not in reduced])
     if op.node.op in ("ReduceMean", "ReduceSum"):
         op.scales(Scaling.LINEAR)
@@ -82,12 +82,12 @@ def ordered(op: Op) -> None:
     else:
         axes = op.ints(1) if kind == "CumSum" else [op.attr("axis", -1)]
     for a in axes:
-        letters[a] = terms.atom(shape[a], op.why("depends on its order"))
+        letters[a] = algebra.atom(shape[a], op.why("depends on its order"))
     for axis, letter in enumerate(letters):
         op.put(0, axis, letter)
         for k in range(len(op.node.outputs)):
             size = op.out_shape(k)[axis]
-            op.put_out(axis, letter if size == shape[axis] else terms.atom(size, op.why("depends on its order")), k)
+            op.put_out(axis, letter if size == shape[axis] else algebra.atom(size, op.why("depends on its order")), k)
     if kind == "TopK":
         op.jumps()
     else:
@@ -129,8 +129,8 @@ def resample(op: Op) -> None:
             op.put_out(axis, letter)
             entries.append(letter)
         else:
-            op.put(0, axis, terms.atom(n, op.why("interpolates it")))
-            op.put_out(axis, terms.atom(out[axis], op.why("interpolates it")))
+            op.put(0, axis, algebra.atom(n, op.why("interpolates it")))
+            op.put_out(axis, algebra.atom(out[axis], op.why("interpolates it")))
             entries.append(out[axis])
     if op.has(3):
         axes = op.attr("axes") or range(len(entries))
@@ -164,11 +164,11 @@ def pad(op: Op) -> None:
         elif zeros and low is not None and high is not None and low >= 0 and high >= 0 and axis == 1:
             letter, first, last = op.letter(n), op.letter(low), op.letter(high)
             op.put(0, axis, letter)
-            op.put_out(axis, terms.total([first, letter, last]))
+            op.put_out(axis, algebra.total([first, letter, last]))
             sizes[axis] = (first, last)
         else:
-            op.put(0, axis, terms.atom(n, op.why("pads it")))
-            op.put_out(axis, terms.atom(out[axis], op.why("pads it")))
+            op.put(0, axis, algebra.atom(n, op.why("pads it")))
+            op.put_out(axis, algebra.atom(out[axis], op.why("pads it")))
     if sizes:
         entries: list[Term | int | None] = [sizes[a][0] if a in sizes else before[a] for a in axes]
         entries += [sizes[a][1] if a in sizes else after[a] for a in axes]

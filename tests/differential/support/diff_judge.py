@@ -222,12 +222,12 @@ def _line(error):
 
 def shrunk_ops(outcome: Outcome) -> set[str]:
     """Op types that stand on an axis of which channels went."""
-    from passes.axes import algebra as terms
+    from passes.axes import algebra
 
     found = outcome.compressed
     if found is None or not found.shrinks:
         return set()
     gone = {plan.group.atom for plan in found.plans if plan.shrinks}
     axes = found.typing.axes
-    touched = {name for name, listed in axes.items() if any(a in gone for term in listed for a in terms.atoms(term))}
+    touched = {name for name, listed in axes.items() if any(a in gone for term in listed for a in algebra.atoms(term))}
     return {n.op for n in found.typing.graph.nodes if touched & {*n.inputs, *n.outputs}}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.linalg import block_diag
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
 from passes.axes.index_maps import along, kept_indices, kept_size, mix, unfold
 from passes.interface.reason import Reason
@@ -44,8 +44,8 @@ def matrix(term, a, z):
 def test_normal_forms():
     a, b, c = Atom(2), Atom(3), Atom(4)
     assert product([a, ONE, product([b, c])]) == Product((a, b, c))
-    assert product([a]) is a and product([]) == ONE == terms.atom(1)
-    assert total([a, terms.atom(0), total([b, c])]) == Sum((a, b, c)) and total([a]) is a
+    assert product([a]) is a and product([]) == ONE == algebra.atom(1)
+    assert total([a, algebra.atom(0), total([b, c])]) == Sum((a, b, c)) and total([a]) is a
     assert size(total([product([a, b]), ONE, c])) == 11
 
 
@@ -124,7 +124,7 @@ def test_copies_freeze_the_outer_factor_only():
 
 
 def test_too_many_copies_freeze():
-    outer = Atom(terms.MAX_COPIES + 2)
+    outer = Atom(algebra.MAX_COPIES + 2)
     left, right = total([Atom(1 + 3), Atom(6 * outer.size - 4)]), product([outer, Atom(6)])
     unify(left, right, Reason("operator", "c", "", "Add"))
     assert {str(x.reason) for x in (*atoms(left), *atoms(right))} == {"c (Add) cuts 1548 across copies of 6"}
@@ -160,7 +160,7 @@ def axes(draw, n, pool, depth=3):
         first = draw(st.integers(1, n - 1))
         return total([draw(axes(first, pool, depth - 1)), draw(axes(n - first, pool, depth - 1))])
     known = [a for a in pool if a.size == n]
-    found = draw(st.sampled_from(known)) if known and draw(st.booleans()) else terms.atom(n)
+    found = draw(st.sampled_from(known)) if known and draw(st.booleans()) else algebra.atom(n)
     pool.extend([found] if isinstance(found, Atom) else [])
     return found
 

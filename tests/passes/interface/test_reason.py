@@ -8,7 +8,7 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.analysis.ungrouped import every_ungrouped
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.channels.scale_propagation import obstacle
 from passes.interface.reason import INSIDE, KINDS, NODE, OUTPUT, TENSOR, Reason, axis_of, overridden, planned, text
 from passes.planning.plan import PlanSettings
@@ -59,7 +59,7 @@ CASES = [
     (Reason("excluded", "", "excluded by '^a$'"), "excluded by '^a$'"),
     (planned(f"samples do not show them in {TENSOR}", place="r"), "samples do not show them in r"),
     (planned("pruned only", Reason("scale", "/s", "", "Erf")), "pruned only: no scale passes through /s (Erf)"),
-    (terms.RESHAPE.saying("cuts 12 across 8"), "a reshape cuts 12 across 8"),
+    (algebra.RESHAPE.saying("cuts 12 across 8"), "a reshape cuts 12 across 8"),
 ]  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def every_reason(found):
     """All that is said of a model by the axes, the folding, the groups, the layers without one, and the plans."""
     for part, _ in found.parts():
         axes = part.typing.axes.values()
-        yield from (a.reason for terms_of in axes for term in terms_of for a in terms.atoms(term))
+        yield from (a.reason for terms_of in axes for term in terms_of for a in algebra.atoms(term))
         yield from part.typing.refused.values()
         yield from part.unfolded.values()
         for group in part.groups:

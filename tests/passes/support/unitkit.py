@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from passes.analysis.analyse import analyse
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.numerics.gauss_newton import Affine
 from passes.reconstruction.layer_pair import find_layer_pairs
 from passes.reconstruction.layer_pair_model import Sizes, UnitModel
@@ -48,7 +48,7 @@ def cut_units(model, kept):
     typing = typed(model)
     layers = solvable_layers(typing)
     axes = {layer.output: layer.axis for layer in layers.values()}
-    keep = {terms.resolve(typing.axes[name][axes[name]]): indices for name, indices in kept.items()}
+    keep = {algebra.resolve(typing.axes[name][axes[name]]): indices for name, indices in kept.items()}
     return typing, find_layer_pairs(typing, list(layers.values()), keep), keep
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from netkit import engine, net
 
-from passes.axes import algebra as terms
+from passes.axes import algebra
 from passes.axes.inference import infer
 from passes.graph.model import Graph
 from passes.interface.reason import text
@@ -68,10 +68,10 @@ def types(typing, names):
     letters = {}
 
     def show(term, inner=False):
-        term = terms.resolve(term)
-        if isinstance(term, terms.Atom):
+        term = algebra.resolve(term)
+        if isinstance(term, algebra.Atom):
             return "." if term.reason else letters.setdefault(term, chr(ord("A") + len(letters)))
-        if isinstance(term, terms.Sum):
+        if isinstance(term, algebra.Sum):
             text = "+".join(show(part, True) for part in term.parts)
             return f"({text})" if inner else text
         return f"({' '.join(show(f, True) for f in term.factors)})" if term.factors else "1"
@@ -80,7 +80,7 @@ def types(typing, names):
 
 
 def reasons(typing, name, axis):
-    return [text(a.reason) for a in terms.atoms(typing.axes[name][axis])]
+    return [text(a.reason) for a in algebra.atoms(typing.axes[name][axis])]
 
 
 def scaling_of(typing, op):
