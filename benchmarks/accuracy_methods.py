@@ -14,8 +14,9 @@ from onnx_merge.compression.optimize import run
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
-from onnx_merge.runtime.session import Session, available_provider
+from onnx_merge.runtime.session import Session
 from passes.analysis.analyse import analyse
 from passes.cost.cost import cost
 from passes.graph.model import Graph

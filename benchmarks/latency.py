@@ -43,8 +43,10 @@ from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.load import load_model
 from onnx_merge.latency.interleaved_timing import SECONDS
 from onnx_merge.latency.measure import Latencies, compare_latency
+from onnx_merge.runtime.probing import available_provider
+from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import FOLDING
-from onnx_merge.runtime.session import ProviderChoice, Session, available_provider
+from onnx_merge.runtime.session import Session
 from passes.cost.cost import node_macs
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize

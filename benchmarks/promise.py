@@ -32,7 +32,8 @@ from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss,
 from onnx_merge.evaluation.fidelity import top_classes
 from onnx_merge.inputs.feeds import load_samples
 from onnx_merge.io.model_source import load_source
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 
 Classes = NDArray[np.int64]
 KEEPS = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25)

@@ -22,8 +22,8 @@ import onnx
 
 import onnx_merge.compression.job
 from onnx_merge import optimize
+from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import SegmentRunner
-from onnx_merge.runtime.session import available_provider
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
 from passes.reconstruction.layer_pair_model import UNIT

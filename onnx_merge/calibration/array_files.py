@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Stored, by_input, conform, read_arrays
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

@@ -18,7 +18,7 @@ from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import input_range
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, describe, resolve_shapes
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 Array = NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

@@ -20,7 +20,7 @@ from onnx_merge.calibration.synthetic import has_images, synthetic_feeds
 from onnx_merge.config.user_code import split_function
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

@@ -27,7 +27,8 @@ from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.metrics.metric import metric_of
-from onnx_merge.runtime.session import Optimisation, ProviderChoice, Session, loaded
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Optimisation, Session, loaded
 from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.synthetic import channel_axis
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 

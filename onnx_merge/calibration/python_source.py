@@ -15,7 +15,7 @@ from onnx_merge.calibration.array_files import chosen_rows, fitting, joined, spa
 from onnx_merge.config.user_code import importable, load_user_function, reported
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Stored, by_input
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

@@ -19,7 +19,7 @@ from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, InputRange, input_range
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Sizes, resolve_shapes
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 Array = NDArray[Any]
 MIN_EDGE = 8

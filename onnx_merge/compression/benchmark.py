@@ -9,7 +9,7 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.latency.interleaved_timing import SECONDS
 from onnx_merge.latency.measure import Latency, Source, compare_latency
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 
 def benchmark(

@@ -29,8 +29,8 @@ from onnx_merge.metrics.measure import Measured, metric_gate, together
 from onnx_merge.report.result import AllocationResult, GroupResult, group_results
 from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.memory_trim import trim
+from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
-from onnx_merge.runtime.session import ProviderChoice
 from onnx_merge.verification.provenance import stamp
 from onnx_merge.verification.recorded_options import recorded
 from onnx_merge.verification.statement import statement

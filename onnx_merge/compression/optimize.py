@@ -27,7 +27,8 @@ from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.report.result import Result, write_report
-from onnx_merge.runtime.session import available_provider, custom_operators
+from onnx_merge.runtime.probing import available_provider
+from onnx_merge.runtime.session import custom_operators
 from passes.interface.runner import Progress, checking_graphs
 
 

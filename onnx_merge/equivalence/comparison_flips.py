@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.deviation import deviation, tolerance, values_of
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.runtime.session import ProviderChoice, Session
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Session
 from passes.axes.registry import facts_of
 
 Array = NDArray[Any]

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.shape_observer import exposing
-from onnx_merge.runtime.session import BFLOAT16, ProviderChoice, Session
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import BFLOAT16
 from passes.transforms.unshare_constants import is_weight
 
 Array = NDArray[Any]

@@ -31,7 +31,9 @@ from onnx_merge.errors import OnnxMergeError, StructureError
 from onnx_merge.inputs.assignments import Assignments
 from onnx_merge.inputs.dimensions import Assignment
 from onnx_merge.inputs.feeds import feeds_at, index_bounds
-from onnx_merge.runtime.session import CPU, ProviderChoice, Session, TensorInfo
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 Array = NDArray[Any]
 SCALES = (1.0, 1e-3, 10.0, 100.0)

@@ -21,7 +21,9 @@ from onnx_merge.inputs.dimensions import Assignment, sizes_of
 from onnx_merge.inputs.feeds import Sizes, feeds_at, index_bounds
 from onnx_merge.io.load import check_valid, checker_line
 from onnx_merge.io.save import needs_external_data, save_atomically
-from onnx_merge.runtime.session import BFLOAT16, CPU, ProviderChoice, Session
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import BFLOAT16
 
 Array = NDArray[Any]
 

@@ -16,7 +16,8 @@ from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageE
 from onnx_merge.evaluation.output_meter import OutputMeter
 from onnx_merge.evaluation.verdict import Fidelity, in_order
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
-from onnx_merge.runtime.session import CPU, ProviderChoice, Session
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
 
 Array = NDArray[Any]
 

@@ -30,7 +30,8 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.activation_units import ActivationUnit, units
 from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.batching import ONE, batches
-from onnx_merge.runtime.session import ProviderChoice, Session
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Session
 from passes.axes.registry import facts_of
 
 Array = NDArray[Any]

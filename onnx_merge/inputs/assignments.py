@@ -23,7 +23,8 @@ from onnx_merge.inputs.memory_fit import EDGES as FITTING
 from onnx_merge.inputs.memory_fit import resolve_open
 from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 from onnx_merge.runtime.segment_runner import FOLDING
-from onnx_merge.runtime.session import Session, TensorInfo
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.shapes.inference import empty_map
 
 MAX_RUNS = 500

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.inputs.dimensions import Dimension, shapes
 from onnx_merge.inputs.typical_sizes import stage
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.axes.op_facts import PoolWindow
 from passes.axes.registry import facts_of
 from passes.interface.engine import Engine

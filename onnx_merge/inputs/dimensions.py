@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 Role = Literal["batch", "channels", "edge", "length"]
 """What a dimension means: samples; colours or features, whose number the first layer fixes; rows or columns of an

@@ -18,7 +18,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.dimensions import symbol
 from onnx_merge.inputs.integer_inputs import index_bounds as index_bounds
 from onnx_merge.inputs.npz_rows import StoredArray, stored
-from onnx_merge.runtime.session import BFLOAT16, TensorInfo
+from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import IMAGE_SIZE, Sizes, index_bounds, random_feeds, resolve_shapes
 from onnx_merge.runtime.batching import BatchSize
+from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import SegmentRunner
-from onnx_merge.runtime.session import ProviderChoice, TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.statistics.activation_memory import WIDTH, Activations, measured
 from passes.statistics.sample_budget import Budget
 

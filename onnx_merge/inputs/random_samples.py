@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import Sizes, random_feeds
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 Array = NDArray[Any]
 MAX_BYTES = 256 * 2**20

@@ -9,7 +9,8 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.feeds import feeds_at, index_bounds, resolve_shapes
-from onnx_merge.runtime.session import CPU, ProviderChoice, Session
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
 from passes.shapes.inference import Shape
 from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
 

@@ -22,7 +22,8 @@ from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_te
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.latency.interleaved_timing import interleaved
-from onnx_merge.runtime.session import ProviderChoice, Session
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Session
 
 CUDA_BLOCK = 8
 """Tensor cores read 16 bytes of channels at a time: 8 of float16 or 4 of TF32, whose kernels also prefer multiples of

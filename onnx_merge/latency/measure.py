@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import UsageError
 from onnx_merge.latency.interleaved_timing import SECONDS, Clock, Round, interleaved
-from onnx_merge.runtime.session import CPU, ProviderChoice, Session, default_threads
+from onnx_merge.runtime.probing import default_threads
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

@@ -18,7 +18,7 @@ from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import UsageError
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.metrics.spread import Spread
-from onnx_merge.runtime.session import BFLOAT16
+from onnx_merge.runtime.tensor_info import BFLOAT16
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]

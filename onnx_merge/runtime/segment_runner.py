@@ -10,7 +10,8 @@ import onnx
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime.memory_trim import defragment
-from onnx_merge.runtime.session import CPU, Optimisation, ProviderChoice, loaded
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Optimisation, loaded
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
 from passes.interface.errors import RunError

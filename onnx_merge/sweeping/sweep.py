@@ -23,8 +23,9 @@ from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.save import save_atomically, write_whole
 from onnx_merge.metrics.metric import check_sendable
+from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import FOLDING
-from onnx_merge.runtime.session import available_provider, custom_operators
+from onnx_merge.runtime.session import custom_operators
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.executors import Executor, executor
 from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares

@@ -16,7 +16,8 @@ from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.hashes import sha256_of_arrays
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.metric import metric_of
-from onnx_merge.runtime.session import Session, available_provider
+from onnx_merge.runtime.probing import available_provider
+from onnx_merge.runtime.session import Session
 from onnx_merge.verification.checks import (
     DROP,
     Table,

@@ -16,7 +16,8 @@ import pytest
 
 from onnx_merge.cli import main as cli
 from onnx_merge.compression.optimize import optimize
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "detection_f1.py"

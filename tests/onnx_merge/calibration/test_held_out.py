@@ -15,7 +15,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.report.table import render
-from onnx_merge.runtime.session import CPU
+from onnx_merge.runtime.providers import CPU
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]> net (float[{batch},{shape}] x) => (float[{batch},6] y) {{
     f = Flatten(x)  a = Gemm<transB=1>(f, a_w)  r = Relu(a)  y = Gemm<transB=1>(r, y_w)

@@ -13,7 +13,8 @@ from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.runtime.session import CPU, TensorInfo
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 X = TensorInfo("x", np.dtype(np.float32), ("N", 4))
 IDS = TensorInfo("ids", np.dtype(np.int64), ("N", "T"))

@@ -10,7 +10,8 @@ from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.runtime.session import CPU, TensorInfo
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 F32 = np.dtype(np.float32)
 MODEL = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,1,8,8] x) => (float[N,6] y) {

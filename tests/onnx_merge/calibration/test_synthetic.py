@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.synthetic import synthetic_feeds
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.runtime.session import BFLOAT16, TensorInfo
+from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
 
 
 def info(shape, dtype=np.float32, name="x"):

@@ -17,7 +17,8 @@ from onnx_merge.inputs.assignments import find_assignments, sample_sizes
 from onnx_merge.inputs.feeds import read_arrays
 from onnx_merge.inputs.memory_fit import EDGES, fit_to_memory
 from onnx_merge.inputs.npz_rows import MIN_STORED_BYTES, StoredArray
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.sweep import run as run_sweep
 

@@ -19,7 +19,8 @@ from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drops import POINTS, Drop
 from onnx_merge.latency.channel_block import ChannelBlock
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize

@@ -10,7 +10,7 @@ import pytest
 from onnx_merge.calibration.load import load_calibration
 from onnx_merge.config.user_code import importable, load_user_function, split_function
 from onnx_merge.errors import InputError
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 pytestmark = pytest.mark.usefixtures("forgets_modules")
 VECTOR = [TensorInfo("x", np.dtype(np.float32), ("N", 4))]

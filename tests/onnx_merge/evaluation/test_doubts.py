@@ -14,7 +14,7 @@ from onnx_merge.cli.main import main
 from onnx_merge.evaluation.doubts import MADE_UP
 from onnx_merge.evaluation.layer_activity import LEAST, complaint, layers
 from onnx_merge.report.table import render
-from onnx_merge.runtime.session import CPU
+from onnx_merge.runtime.providers import CPU
 
 LIMITS = ", zero, six"
 FAST = {"keep": 0.5, "method": "merge", "gate": False}

@@ -13,7 +13,8 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drops import drop_measure
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 
 X = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
 REGRESSOR = ("float[N,6] x", "float[N,1] y", "y = MatMul(x, w)", {"w": (6, 1)})

@@ -8,7 +8,8 @@ from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageE
 from onnx_merge.evaluation.fidelity import accuracy, fidelity
 from onnx_merge.runtime import batching, session
 from onnx_merge.runtime.batching import BatchSize, batches
-from onnx_merge.runtime.session import Session, TensorInfo
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 

@@ -18,7 +18,8 @@ from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.drop_bounds import LADDER, AccuracyLoss, AgreementLoss, MeanLoss, fewest, samples_needed
 from onnx_merge.evaluation.paired_losses import Paired
 from onnx_merge.report.table import render
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize

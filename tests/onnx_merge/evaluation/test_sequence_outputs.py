@@ -8,7 +8,8 @@ import pytest
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.equivalence.structure import check_structure
 from onnx_merge.errors import FidelityError
-from onnx_merge.runtime.session import Session, TensorInfo
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 KEYS = {
     "string": 'classlabels_strings = ["eel", "cat", "dog"]',

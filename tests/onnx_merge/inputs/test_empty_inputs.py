@@ -11,7 +11,7 @@ from onnx_merge.calibration.synthetic import synthetic_feeds
 from onnx_merge.errors import OnnxMergeError, UnverifiedError
 from onnx_merge.inputs.feeds import conform, random_feeds
 from onnx_merge.runtime.batching import batches
-from onnx_merge.runtime.session import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 BODY = "a = MatMul(x, w)  r = Relu(a)  {}  y = MatMul(m, v)"
 CASES = {

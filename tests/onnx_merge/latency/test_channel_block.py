@@ -19,7 +19,8 @@ from onnx_merge.latency.channel_block import (
     time_widths,
 )
 from onnx_merge.latency.interleaved_timing import interleaved
-from onnx_merge.runtime.session import CPU, ProviderChoice, Session
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.session import Session
 
 WIDTHS = [64, 56, 60, 62]
 AVX512 = {"X86_V3", "X86_V4", "AVX512_ICL"}

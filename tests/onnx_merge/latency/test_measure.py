@@ -18,8 +18,11 @@ from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.latency import interleaved_timing, measure
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.latency.measure import Latency, compare_latency, latency_ratio, summary
-from onnx_merge.runtime import session
-from onnx_merge.runtime.session import CPU, Session, TensorInfo, default_threads
+from onnx_merge.runtime import probing
+from onnx_merge.runtime.probing import default_threads
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 KEYS = ["before_ms", "after_ms", "before_p90_ms", "after_p90_ms", "ratio", "provider", "threads", "batch", "runs"]
@@ -174,7 +177,7 @@ def test_sessions_use_the_threads(monkeypatch):
 def test_threads_are_counted_where_the_system_tells(monkeypatch, tmp_path):
     found = default_threads()
     assert found is None or found >= 1
-    monkeypatch.setattr(session, "Path", lambda *parts: tmp_path / "none")
+    monkeypatch.setattr(probing, "Path", lambda *parts: tmp_path / "none")
     assert default_threads.__wrapped__() is None
 
 

@@ -16,7 +16,8 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.metrics.metric import BuiltIn
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.batching import BatchSize
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 
 judge = pytest.importorskip("sklearn.metrics")
 ROWS, CLASSES = 45, 9

@@ -17,7 +17,8 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import FidelityError, InputError, UsageError, UserCodeError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.metrics.metric import UserMetric, check_sendable, metric_of
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping import candidates, executors
 from onnx_merge.sweeping import sweep as sweep_module
 from onnx_merge.sweeping.sweep import sweep

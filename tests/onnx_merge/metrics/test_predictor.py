@@ -7,7 +7,8 @@ import pytest
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.batching import BatchSize
-from onnx_merge.runtime.session import CPU, Session
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
 
 ROWS = np.arange(40, dtype=np.float32).reshape(10, 4)
 

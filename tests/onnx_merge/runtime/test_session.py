@@ -12,8 +12,13 @@ import pytest
 
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.io import save
+from onnx_merge.runtime import probing
 from onnx_merge.runtime import session as session_module
-from onnx_merge.runtime.session import ProviderChoice, Session, TensorInfo, available_provider
+from onnx_merge.runtime.onnxruntime_import import onnxruntime, silenced
+from onnx_merge.runtime.probing import available_provider
+from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -29,9 +34,9 @@ RESHAPE = "net (float[N,4] x) => (float[A,4] y) <int64[2] shape = {3,4}> { h = R
 @pytest.fixture
 def fresh_search():
     """The search for CUDA runs anew, and what it finds here is forgotten afterwards."""
-    session_module._cuda.cache_clear()
+    probing._cuda.cache_clear()
     yield
-    session_module._cuda.cache_clear()
+    probing._cuda.cache_clear()
 
 
 def test_importing_the_module_does_not_import_onnxruntime():
@@ -135,12 +140,12 @@ def test_a_model_that_does_not_load_is_one_line_and_prints_nothing(source, capfd
 
 def test_without_onnxruntime(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    session_module._onnxruntime.cache_clear()
+    onnxruntime.cache_clear()
     try:
         with pytest.raises(OnnxMergeError, match="reinstall"):
             Session(model(RELU))
     finally:
-        session_module._onnxruntime.cache_clear()
+        onnxruntime.cache_clear()
 
 
 def test_the_cpu_is_always_there():
@@ -148,7 +153,7 @@ def test_the_cpu_is_always_there():
 
 
 def test_no_device(monkeypatch, fresh_search, capfd):
-    monkeypatch.setattr(session_module, "_first_device", lambda: "")
+    monkeypatch.setattr(probing, "_first_device", lambda: "")
     assert available_provider("auto") == ProviderChoice("cpu", "no NVIDIA device")
     with pytest.raises(UsageError, match="no NVIDIA device"):
         available_provider("cuda")
@@ -156,21 +161,21 @@ def test_no_device(monkeypatch, fresh_search, capfd):
 
 
 def test_the_driver_is_asked_in_silence(capfd):
-    assert isinstance(session_module._first_device(), str)
+    assert isinstance(probing._first_device(), str)
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_device_whose_libraries_are_missing_is_found_out_in_silence(monkeypatch, fresh_search, capfd):
     """On a machine without CUDA, everything that onnxruntime says when it fails to load its provider is suppressed."""
-    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
     choice = available_provider("auto")
     assert choice.name == "cuda" or "Some GPU is here, but" in choice.reason
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_cpu_build_of_onnxruntime(monkeypatch, fresh_search):
-    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
-    monkeypatch.setattr(session_module._onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UsageError, match="install onnxruntime-gpu"):
         available_provider("cuda")
 
@@ -186,15 +191,15 @@ def test_a_working_device(monkeypatch, fresh_search):
         def run(self, feeds):
             return {"y": 2 * feeds["x"]}
 
-    monkeypatch.setattr(session_module, "_first_device", lambda: "Some GPU")
-    monkeypatch.setattr(session_module, "Session", Probe)
-    monkeypatch.setattr(session_module._onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(session_module._onnxruntime(), "preload_dlls", lambda: print("noise"))
+    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(probing, "Session", Probe)
+    monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime(), "preload_dlls", lambda: print("noise"))
     assert available_provider("auto") == available_provider("cuda") == ProviderChoice("cuda", "Some GPU")
 
 
 def test_silence_ends_where_it_should(capfd):
-    with session_module._silence():
+    with silenced():
         print("nothing")
         print("nothing", file=sys.stderr)
         subprocess.run("echo nothing; echo nothing >&2", shell=True, check=True)
