@@ -13,7 +13,7 @@ from diff_growth import WIDE, SeededGrowth, can, chain
 from diff_ort import FAILURES, copied, dynamic_dims, ends_the_process, feeds, required, start
 from diff_places import BATCH_KNOWN, HOLDING, SELDOM
 from diff_twists import twisted
-from netgrow import INPUTS, TOKENS, WORDS
+from netgrow import INPUTS, TOKENS, WORDS, loose_ends
 from netgrow_blocks import BLOCKS
 from netgrow_core import Tensor
 from netgrow_kinds import convolution, flattened, linear
@@ -150,12 +150,7 @@ def _begin(g, name, integers):
 
 def _end(g):
     """As `netgrow.end`, where also the layer before the last may be wide."""
-    loose = (g.ends() or g.tensors)[-6:]
-    outputs = []
-    if loose[0].places and g.chance(4):
-        x = loose[0]
-        y = linear(g, x, 5) if x.last else convolution(g, x, 5)
-        outputs.append(g.like(y, x, 5))
+    loose, outputs = loose_ends(g)
     rows = [_row(g, x) for x in loose]
     if len(rows) > 1 and g.chance(2):
         y = g.add("Sum", *(linear(g, x, 5) for x in rows))

@@ -125,14 +125,20 @@ def begin(g, name):
     return x
 
 
-def end(g):
-    """What nothing reads yet, and the last tensor of all, is read by a last layer; some of it by one of its own."""
+def loose_ends(g):
+    """What nothing reads yet, or the last tensors; and what a layer gives that reads the first of them, or nothing."""
     loose = (g.ends() or g.tensors)[-6:]
     outputs = []
     if loose[0].places and g.chance(4):
         x = loose[0]
         y = linear(g, x, 5) if x.last else convolution(g, x, 5)
         outputs.append(g.like(y, x, 5))
+    return loose, outputs
+
+
+def end(g):
+    """What nothing reads yet, and the last tensor of all, is read by a last layer; some of it by one of its own."""
+    loose, outputs = loose_ends(g)
     rows = [flattened(g, x) for x in loose]
     if len(rows) > 1 and not g.chance(3):
         y = g.add("Sum", *(linear(g, x, 5) for x in rows))
