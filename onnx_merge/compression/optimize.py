@@ -153,6 +153,7 @@ def _run(
         promise=job.promise,
         chosen=chosen or None,
         doubts=unknown,
+        formats=verdict.formats,
     )
     if options.report is not None:
         write_report(result, options.report)

@@ -200,8 +200,8 @@ def _timed(point: Point, folder: Path, timing: Comparison) -> tuple[Point, tuple
     """A point with its latency, and what could not be measured."""
     if point.file.path is None:
         return point, ()
-    latency, notes = benchmark(folder / point.file.path, timing)
-    return replace(point, latency=latency), notes
+    timed, notes = benchmark([folder / point.file.path], timing)
+    return replace(point, latency=tuple(each.pair() for each in timed)), notes
 
 
 def _write(found: Sweep, folder: Path) -> None:
