@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.benchmark import benchmark
+from onnx_merge.compression.channel_plan import read_plan
 from onnx_merge.compression.explain_no_change import explain_no_change
 from onnx_merge.compression.number_formats import Compared, Converter, converter, each_alone, rows
 from onnx_merge.compression.stage_times import Stages
@@ -112,6 +113,10 @@ class Job:
         if self._samples is None and options.loses and options.method == "reconstruct":
             why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
             self.notes = (*self.notes, f"merged by weights: {why}")
+        kept = None
+        if options.plan is not None:
+            assert self.analysis is not None  # only sweeps come without it, and they take no plan
+            kept = read_plan(options.plan, self.analysis.every_group)
         method = "reconstruct" if options.method == "auto" else options.method
         self.settings = CompressSettings(
             keep=options.amount,
@@ -127,6 +132,7 @@ class Job:
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
             assignments=self.comparison.assignments.witnesses,
+            kept=kept,
         )
 
     def _calibration(self) -> Calibration | None:

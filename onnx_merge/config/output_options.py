@@ -39,6 +39,16 @@ class OutputOptions:
             "Write all numbers to a file. Its keys are [below](#keys-of-the-json-reports).",
         ),
     )
+    save_plan: Path | None = field(
+        default=None,
+        metadata=option(
+            FILES,
+            FILE,
+            "JSON",
+            "write which channels stay, for --plan",
+            "Write which channels of every group stay, as `--plan` takes it.",
+        ),
+    )
     provenance: bool = field(
         default=True,
         metadata=option(

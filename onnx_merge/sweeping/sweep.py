@@ -34,7 +34,10 @@ from onnx_merge.sweeping.result import Point, Sweep
 from passes.cost.cost import cost
 from passes.interface.runner import Progress, checking_graphs, silent
 
-REFUSED = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
+REFUSED = (
+    *("target_macs", "target_params", "target_latency", "max_drop", "lossless", "plan"),
+    *("save_plan", "report", "dry_run"),
+)
 """Options of a single run that a sweep refuses, because it chooses the sizes and writes its own reports."""
 
 
