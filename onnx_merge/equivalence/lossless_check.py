@@ -32,7 +32,7 @@ from onnx_merge.inputs.assignments import Assignments
 from onnx_merge.inputs.dimensions import Assignment
 from onnx_merge.inputs.feeds import feeds_at, index_bounds
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import TensorInfo
 
 Array = NDArray[Any]
@@ -186,7 +186,7 @@ def _otherwise(
     rounding = coarsest(original)
     for feeds in perturbed(draw.feeds, seed, rounding):
         yield before.run(feeds)
-    yield Session(original, provider, optimisation="all").run(draw.feeds)
+    yield loaded(original, provider).run(draw.feeds)
     for model in reweighted(original, seed, rounding):
         yield Session(model, provider, optimisation="basic").run(draw.feeds)
 

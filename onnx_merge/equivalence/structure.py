@@ -22,7 +22,7 @@ from onnx_merge.inputs.feeds import Sizes, feeds_at, index_bounds
 from onnx_merge.io.load import check_valid, checker_line
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import BFLOAT16
 
 Array = NDArray[Any]
@@ -58,7 +58,7 @@ def check_structure(
         notes = _check_sound(original, source)
         check_interface(original, result)
         try:
-            before = session or Session(original, provider)
+            before = session or loaded(original, provider)
             _ = before.inputs
         except OnnxMergeError as error:
             return [*notes, f"not run, since the original does not load either: {error}"]
