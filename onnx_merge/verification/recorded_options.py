@@ -14,9 +14,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import UsageError
 from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 
-UNRECORDED = frozenset(
-    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "provenance", "gate")
-)
+UNRECORDED = frozenset(("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "provenance", "gate"))
 """Options of the machine and of the console output. The result does not depend on them. It does on the memory limit,
 which decides how many samples are read, and how large images are."""
 MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))
