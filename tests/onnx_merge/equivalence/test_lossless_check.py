@@ -126,6 +126,28 @@ def test_decisions_between_near_values_may_fall_either_way():
     assert check(original, result, Assignments(({"x": (400, 6)},))) == []
 
 
+ENDS = {
+    "Acos": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Asin": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Atanh": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Acosh": "t = Clip(x, one, two)  s = Div(t, k)",
+    "Sqrt": "t = Relu(x)  s = Sub(t, k)",
+    "Log": "t = Relu(x)  s = Sub(t, k)",
+}
+"""Op -> what puts some of its data ``s`` at an end of its domain, and beyond it by a larger ``k``."""
+
+
+@pytest.mark.parametrize("op", ENDS)
+def test_roundings_at_an_end_of_the_domain(op):
+    """They tell a number from NaN. What is no rounding is not excused."""
+    base, rounding = (np.float32(0), 1e-9) if "Sub" in ENDS[op] else (np.float32(1), 1.2e-7)
+    body = f"net (float[N,6] x) => (float[N,6] y) {{ {ENDS[op]}  y = {op}(s) }}"
+    ends = {n: np.float32(v) for n, v in {"minus": -1, "one": 1, "two": 2}.items() if n in ENDS[op]}
+    exact, near, far = (model(body, **ends, k=np.float32(base + off)) for off in (0, rounding, 0.01))
+    assert exact != near and check(exact, near) == []
+    assert "does not compute what the original does" in moved(exact, far)
+
+
 def test_what_follows_a_decision_is_still_compared():
     w, table = tied()
     original = model(SCORES, w=w, table=table, k=np.float32(1))
