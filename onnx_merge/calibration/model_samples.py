@@ -23,6 +23,7 @@ from onnx_merge.equivalence.verifiable import CHECKED, cannot_load, check_verifi
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
 from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.inputs.feeds import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes, rows_of
+from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
@@ -81,6 +82,7 @@ class ModelSamples:
     def __post_init__(self) -> None:
         options = self.options
         self.sizes = self.given
+        check_input_memory(self.model, self.given, options.memory_limit, ", or raise --memory-limit")
         self.fitting = MemoryFit(options.memory_limit, self.sizes)
         try:
             self._session = loaded(self.model, self.provider)

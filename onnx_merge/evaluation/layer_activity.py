@@ -31,7 +31,7 @@ from onnx_merge.evaluation.activation_units import ActivationUnit, units
 from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import loaded
 from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
@@ -96,7 +96,7 @@ def layers(
     one_dimensional = any(n.op_type == "Conv" for n in model.graph.node)
     seen = {mark: _Seen(mark[1]) for mark in wanted}
     try:
-        session = Session(exposing(model, tensors), provider)
+        session = loaded(exposing(model, tensors), provider)
         for chunk, _, valid in batches(few(feeds), session.inputs, ONE):
             values = session.run(chunk, tensors)
             for mark in wanted:

@@ -21,6 +21,7 @@ from onnx_merge.inputs.dimensions import Assignment, Dimension, dimensions, key_
 from onnx_merge.inputs.feeds import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.inputs.memory_fit import EDGES as FITTING
 from onnx_merge.inputs.memory_fit import resolve_open
+from onnx_merge.inputs.plain_runs import PlainRuns
 from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
@@ -144,40 +145,28 @@ def sample_sizes(
     search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
     # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes
     # are run, because a single one may be the only size at which the model runs.
+    plainly = PlainRuns(model, session, seed)
+
+    def runs(values: Mapping[str, int]) -> bool:
+        return search.runs(values) and plainly(values)
+
     small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
     if len(small[0]) > len(sizes) and all(
-        search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in small
+        runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in reversed(small)
     ):
         return sizes, ""
-    if search.runs(sizes_of(inputs, usual)):
+    if runs(sizes_of(inputs, usual)):
         return sizes, ""
     candidates = (
         {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
         for edges, length in zip(EDGES, LENGTHS, strict=True)
     )
-    typical = next((v for v in candidates if search.runs(v) and _runs_plainly(model, session, v, seed)), None)
+    typical = next((v for v in candidates if runs(v)), None)
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
     chosen = shapes(inputs, typical) if typical else largest
     made_at = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
     instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
     return dict(chosen), f"samples are made at {made_at}, since the model does not run at {instead}"
-
-
-def _runs_plainly(model: onnx.ModelProto, session: Session, values: Mapping[str, int], seed: int) -> bool:
-    """Whether the model runs without onnxruntime's optimisations.
-
-    These put -1 for the batch size in the target of a Reshape. Such a Reshape accepts lengths that do not fit, and a
-    compressed model with fewer channels accepts other lengths than the original.
-    """
-    try:
-        plain = Session(model, session.provider, optimisation="none")
-    except OnnxMergeError:  # unknown: onnxruntime cannot load the model unoptimised
-        return True
-    try:
-        plain.run(feeds_at(plain.inputs, shapes(plain.inputs, values), seed, index_bounds(model)))
-    except OnnxMergeError:
-        return False
-    return True
 
 
 def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "passes" / "support"
-sys.path += map(str, [HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))])
+sys.path += map(
+    str, [HERE, HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))]
+)
 
 
 @pytest.fixture(autouse=True)

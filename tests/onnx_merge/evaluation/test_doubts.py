@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from optimiser_breaks import network_the_optimiser_breaks
 from smallnet import network
 
 from onnx_merge import optimize, sweep
@@ -117,6 +118,11 @@ def test_saturated_gates(gate, shift, is_off):
     (layer,) = layers(model, feeds, CPU, 100)  # what is an answer may be near its ends
     assert layer.op == gate and (off(model, feeds) is not None) == is_off
     assert not layers(model, {"x": feeds["x"][: LEAST - 1]}, CPU, 100)  # seen too seldom
+
+
+def test_layers_of_a_model_that_optimisations_of_onnxruntime_break():
+    given = {"x": np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)}
+    assert [layer.op for layer in layers(network_the_optimiser_breaks(), given, CPU, 100)] == ["Relu", "Relu"]
 
 
 def test_outputs_that_do_not_move():

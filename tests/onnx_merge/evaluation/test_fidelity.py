@@ -3,6 +3,7 @@
 import numpy as np
 import onnx.parser
 import pytest
+from optimiser_breaks import network_the_optimiser_breaks
 
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.fidelity import accuracy, fidelity
@@ -171,3 +172,12 @@ def test_inputs_that_share_no_batch_are_one_run():
 
 def test_the_provider_is_reported():
     assert fidelity(linear(), linear(), feeds(2), session.CPU).provider == "cpu"
+
+
+def test_models_that_optimisations_of_onnxruntime_break():
+    """Both are loaded with as many as work."""
+    whole = network_the_optimiser_breaks()
+    given = {"x": np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)}
+    assert fidelity(whole, whole, given).cosine == pytest.approx(1)
+    with pytest.raises(UsageError, match="leave the labels out"):  # it runs, but its output is no scores
+        accuracy(whole, given, np.zeros(8, np.int64))

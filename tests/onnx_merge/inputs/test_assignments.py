@@ -301,6 +301,15 @@ def test_samples_have_sizes_at_which_the_model_runs_as_it_is_written():
     assert sizes["x"][1] == 5
 
 
+def test_and_images_too():
+    """The target (N, 16) becomes (-1, 16), which images of the usual sizes fit into by chance."""
+    m = model("""net (float[N,H,W,4] x) => (float[?,?] y) <int64[1] sixteen = {16}> {
+        n = Shape<start=0, end=1>(x)  t = Concat<axis=0>(n, sixteen)  r = Reshape(x, t)  y = Relu(r) }""")
+    session = Session(m)
+    sizes, _ = sample_sizes(session, Assignments(({"x": (2, 2, 2, 4)}, {"x": (1, 2, 2, 4)})), m, {})
+    assert sizes["x"][1:] == (2, 2, 4)
+
+
 def test_samples_where_edges_are_called_batches():
     """Nothing but names says that these dimensions hold samples."""
     m = model("net (float[N,4,batch_size,batch_size] x) => (float[?,4,3,3] y) { y = Add(x, w) }")
