@@ -20,10 +20,11 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import UsageError
-from onnx_merge.latency.interleaved_timing import SECONDS, Clock, Round, interleaved
+from onnx_merge.latency.interleaved_timing import Clock, Round, interleaved
 from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import TIMING
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -109,7 +110,7 @@ def compare_latency(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> Latencies:
     """Time ``models`` in interleaved runs on ``feeds``, one batch for all of them.
@@ -150,7 +151,7 @@ def latency_ratio(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> float:
     """The latency of ``after`` divided by that of ``before``; below 1 if it is faster. See `compare_latency`."""

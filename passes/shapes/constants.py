@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from passes.interface.engine import Array, Engine
 from passes.interface.errors import RunError
+from passes.shapes.tuning import SHAPES
 
 STANDARD = ("", "ai.onnx")
 RANDOM = frozenset(
@@ -27,10 +28,6 @@ GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Up
 _INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 ARRAYS = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", *_INTEGERS)))
 """Element types that an engine passes to and from arrays without changing a bit."""
-FED = 1024
-"""Number of elements from which a constant is fed as an input, which avoids copying it into the model."""
-FAILURES = 3
-"""Number of nodes of one op that may fail on their own before the op is no longer tried."""
 
 Type = tuple[int, tuple[int, ...] | None]
 """Element type and shape; None if the shape is unknown."""
@@ -108,7 +105,7 @@ def compute(
         at_hand = {n for n in (*tensors, *found)}
         runnable: list[onnx.NodeProto] = []
         for node in part:
-            if failed[node.op_type] < FAILURES and all(not n or n in at_hand for n in node.input):
+            if failed[node.op_type] < SHAPES.op_failures and all(not n or n in at_hand for n in node.input):
                 runnable.append(node)
                 at_hand.update(node.output)
         ends = [n for node in runnable for n in node.output if n and n in outside]
@@ -151,7 +148,7 @@ def _segment(
     made = {n for node in nodes for n in node.output}
     for name in dict.fromkeys(n for node in nodes for n in node.input if n in tensors and n not in made):
         tensor = tensors[name]
-        if math.prod(tensor.dims) >= FED and tensor.data_type in ARRAYS:
+        if math.prod(tensor.dims) >= SHAPES.fed_elements and tensor.data_type in ARRAYS:
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         else:
             graph.initializer.add().CopyFrom(tensor)

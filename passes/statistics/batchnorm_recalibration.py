@@ -23,13 +23,12 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
+from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
 from passes.statistics.linear_layers import solvable_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
 
-SAMPLES = 2
-"""Fewest samples from which batch statistics are computed."""
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 """Types other than float32 that norms compute in."""
 HALF_MOST = float(np.finfo(np.float16).max)
@@ -57,7 +56,7 @@ def restandardised(
         name: np.concatenate([f[name] for f in used])[:most] if has_rows(feeds[0][name]) else feeds[0][name]
         for name in feeds[0]
     }
-    if samples_in(joined) < SAMPLES:
+    if samples_in(joined) < TUNING.statistics.fewest_batch_samples:
         raise RunError("no two samples fit --memory-limit together")
     casts = _casts(before)
     model = onnx.ModelProto()

@@ -9,6 +9,7 @@ from onnx_merge.equivalence.structure import check_structure
 from onnx_merge.errors import StructureError, UsageError
 from onnx_merge.inputs.assignments import Assignments
 from onnx_merge.io import save
+from onnx_merge.tuning.inputs import MODEL_FILES
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -208,7 +209,7 @@ def test_sizes_are_the_users_fault():
 
 
 def test_large_results_are_checked_through_files(monkeypatch):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     assert check_structure(linear(), linear()) == []
     broken = linear()
     broken.graph.node[0].input[0] = "nothing"

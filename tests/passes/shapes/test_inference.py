@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from netkit import engine, ints, net, observer
 
-from passes.shapes.inference import STAND_INS
 from passes.shapes.inference import infer_shapes as infer_shapes_with
 from passes.shapes.sizes import Size
+from passes.shapes.tuning import SHAPES
 
 infer_shapes = partial(infer_shapes_with, engine=engine)
 
-BATCH, OTHER = STAND_INS[0]
+BATCH, OTHER = SHAPES.default_sizes[0]
 
 
 def test_symbols_get_a_size_and_the_same_one_everywhere():
