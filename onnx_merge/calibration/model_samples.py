@@ -153,9 +153,9 @@ class ModelSamples:
         assert self._session is not None
 
         def check(feeds: Mapping[str, Array], source: str) -> None:
-            few = evenly_spaced(feeds, EQUIVALENCE.tried_samples)
+            subset = evenly_spaced(feeds, EQUIVALENCE.tried_samples)
             assert self._session is not None
-            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
+            check_verifiable(self._session, subset, source, self.assignments, self.fitting.together(subset))
 
         if self.samples is not None:
             check(self.samples.feeds, self.source)

@@ -64,7 +64,7 @@ class ClassMeter:
     kind: Kind
     axis: int = 1
     _kl: float = 0.0
-    _told: float = 0.0
+    _information: float = 0.0
     _classes: int = 2
     _before: list[Counter[int]] = field(default_factory=list)
     """For each sample: class -> number of places where the original predicts it."""
@@ -103,12 +103,12 @@ class ClassMeter:
         """Add, over the samples, the means over their places of sum p log(p / q) and of sum p log(p C)."""
         chances = np.exp(before)
         self._kl += float((chances * (before - after)).sum(-1).mean(1).sum())
-        self._told += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
+        self._information += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
         self._classes = before.shape[-1]
 
     def peaked(self) -> bool:
         """Whether the samples' scores separate classes as a classifier's scores do."""
-        return self._told >= CLASS_CHANGES.least_information * len(self._before) * math.log(self._classes)
+        return self._information >= CLASS_CHANGES.least_information * len(self._before) * math.log(self._classes)
 
     def result(self) -> ClassChanges:
         """Return the changes on the samples added so far.

@@ -61,8 +61,8 @@ class Comparison(ModelSamples):
     def holds_classes(self) -> bool:
         """Whether the model's outputs are classes, judged from a few samples."""
         assert self.session is not None and self.samples is not None
-        few = evenly_spaced(self.samples.feeds, CLASS_CHANGES.deciding_samples)
-        return self._fidelity(self.session, self.session, few).changed is not None
+        subset = evenly_spaced(self.samples.feeds, CLASS_CHANGES.deciding_samples)
+        return self._fidelity(self.session, self.session, subset).changed is not None
 
     def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
         """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.

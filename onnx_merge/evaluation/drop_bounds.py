@@ -183,13 +183,13 @@ def fewest(no_loss: Loss, limit: float, alpha: float) -> int:
     ``no_loss``: a loss of zero. For accuracy and agreement the number is ln(alpha) / ln(1 - limit / 100): 299 for one
     point at confidence 0.95.
     """
-    few, many = 0, 1
-    while not no_loss.of(many).kept(limit, alpha):
-        few, many = many, 2 * many
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, many)
-    return many
+    low, high = 0, 1
+    while not no_loss.of(high).kept(limit, alpha):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, high)
+    return high
 
 
 def last_kept(tried: Sequence[Loss], limit: float, alpha: float) -> int | None:

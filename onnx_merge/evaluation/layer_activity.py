@@ -82,7 +82,7 @@ def layers(
     seen = {mark: _Seen(mark[1]) for mark in wanted}
     try:
         session = Session(exposing(model, tensors), provider)
-        for chunk, _, valid in batches(few(feeds), session.inputs, ONE):
+        for chunk, _, valid in batches(representative(feeds), session.inputs, ONE):
             values = session.run(chunk, tensors)
             for mark in wanted:
                 value = values[mark[0]]
@@ -170,7 +170,7 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
     )
 
 
-def few(feeds: Mapping[str, Array]) -> dict[str, Array]:
+def representative(feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return at most `LayerActivityTuning.samples` of the samples, fewer if they are large, evenly spaced because files
     are often sorted."""
     count = min((len(a) for a in feeds.values() if a.ndim and len(a)), default=0)

@@ -9,7 +9,7 @@ from typing import Literal
 from onnx_merge.evaluation.thresholds import THRESHOLDS
 
 Word = Literal["good", "bad", "untested"]
-MOST = 1e6
+MAX_LOSS = 1e6
 """Largest loss; larger ones are treated as equal to it."""
 
 
@@ -47,7 +47,7 @@ class OutputFidelity:
         """The loss divided by the limit above which a result is bad."""
         if self.changed is not None:
             return self.changed / THRESHOLDS.changed
-        return min((self.nsr or 0.0) / THRESHOLDS.bad_nsr, MOST)
+        return min((self.nsr or 0.0) / THRESHOLDS.bad_nsr, MAX_LOSS)
 
     @property
     def is_bad(self) -> bool:
@@ -123,7 +123,7 @@ class Fidelity:
     def nsr(self) -> float | None:
         """Largest noise over signal, of the outputs that the samples test if there are any."""
         found = [(output.tested, output.nsr) for output in self.varying if output.nsr is not None]
-        return min(max(found)[1], MOST) if found else None
+        return min(max(found)[1], MAX_LOSS) if found else None
 
     @property
     def kl(self) -> float | None:
@@ -138,7 +138,7 @@ class Fidelity:
         if no output varies over the samples.
         """
         known = self.nsr if self.changed is None else self.changed
-        return min(self.relative_l2**2, MOST) if known is None else known
+        return min(self.relative_l2**2, MAX_LOSS) if known is None else known
 
     @property
     def varying(self) -> list[OutputFidelity]:

@@ -64,13 +64,13 @@ def types_of(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> dict[str, Type]:
     """Return the types of the outputs of ``nodes``, as far as ONNX infers them, and of the constants that they read."""
-    piece = _segment(model, nodes, tensors)
+    segment = _segment(model, nodes, tensors)
     found: dict[str, Type] = {
         n: (tensors[n].data_type, tuple(tensors[n].dims)) for node in nodes for n in node.input if n in tensors
     }
-    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
+    segment.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
     try:
-        inferred = onnx.shape_inference.infer_shapes(piece, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(segment, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return found
     for value in (*inferred.graph.value_info, *inferred.graph.output):
@@ -128,11 +128,11 @@ def compute(
 
 
 def _run(
-    piece: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
+    segment: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
 ) -> dict[str, Array]:
-    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
-    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in piece.graph.input}
-    values = engine(piece)(feeds)
+    segment.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
+    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in segment.graph.input}
+    values = engine(segment)(feeds)
     return {n: np.asarray(values[n]) for n in ends if n in values and values[n].dtype.kind not in "OUS"}
 
 
@@ -140,9 +140,9 @@ def _segment(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> onnx.ModelProto:
     """Return a model of ``nodes`` alone. Large constants are its inputs."""
-    piece = onnx.ModelProto(ir_version=max(model.ir_version, 4))
-    piece.opset_import.extend(model.opset_import)
-    graph = piece.graph
+    segment = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    segment.opset_import.extend(model.opset_import)
+    graph = segment.graph
     graph.name = "constants"
     graph.node.extend(nodes)
     made = {n for node in nodes for n in node.output}
@@ -153,4 +153,4 @@ def _segment(
         else:
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = name
-    return piece
+    return segment

@@ -31,7 +31,7 @@ from passes.transforms.fold_batchnorm import fold_batchnorm
 
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 """Types other than float32 that norms compute in."""
-HALF_MOST = float(np.finfo(np.float16).max)
+HALF_MAX = float(np.finfo(np.float16).max)
 """The largest float16 number. The variance of float16 numbers may exceed it."""
 
 
@@ -77,7 +77,7 @@ def restandardised(
     names = [f"{node.outputs[0]}.{what}" for node in norms for what in ("mean", "variance")]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
-    _free_batch(model)
+    _make_batch_dynamic(model)
     found = engine(model)(joined)  # may fail, for example at a Reshape with a fixed batch
     arrays: dict[str, Array] = {}
     for node in norms:
@@ -85,7 +85,7 @@ def restandardised(
             old = before.array(name)
             arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape)
             if old.dtype == np.float16:
-                arrays[name] = arrays[name].clip(-HALF_MOST, HALF_MOST)
+                arrays[name] = arrays[name].clip(-HALF_MAX, HALF_MAX)
             arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(
@@ -98,7 +98,7 @@ def samples_in(feed: Mapping[str, Array]) -> int:
     return next((len(a) for a in feed.values() if has_rows(a)), 1)
 
 
-def _free_batch(model: onnx.ModelProto) -> None:
+def _make_batch_dynamic(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input,):
         kind = value.type.tensor_type
         if kind.HasField("shape") and len(kind.shape.dim):

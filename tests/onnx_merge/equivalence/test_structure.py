@@ -80,10 +80,10 @@ def _named(m):
 
 
 def test_texts_and_denotations_stay():
-    told = linear()
-    told.graph.input[0].type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
-    assert "input 'x' is not declared as in the original" in unsound(told, linear())
-    assert check_structure(told, told) == []
+    denoted = linear()
+    denoted.graph.input[0].type.tensor_type.shape.dim[0].denotation = "DATA_BATCH"
+    assert "input 'x' is not declared as in the original" in unsound(denoted, linear())
+    assert check_structure(denoted, denoted) == []
 
 
 def test_inputs_with_a_default_can_still_be_given():

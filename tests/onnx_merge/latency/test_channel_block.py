@@ -78,8 +78,8 @@ def test_without_doubt_the_times_decide():
 
     assert find_block(measure, AVX512) == ChannelBlock(8, "CPU kernels work in blocks of 8 channels (probed)")
     assert asked == WIDTHS
-    free = find_block(lambda widths: times(lambda width: (width / CHANNEL_BLOCK.width) ** 2), AVX512)
-    assert free == ChannelBlock(1, "CPU kernels work with any number of channels alike (probed)")
+    found = find_block(lambda widths: times(lambda width: (width / CHANNEL_BLOCK.width) ** 2), AVX512)
+    assert found == ChannelBlock(1, "CPU kernels work with any number of channels alike (probed)")
 
 
 def test_where_nothing_runs_the_cpu_decides():
