@@ -121,7 +121,7 @@ def compare_latency(
     Parameters
     ----------
     threads: within an operator; onnxruntime's choice by default.
-    seconds: after this time no new round begins; there are at least `MIN_ROUNDS` rounds in any case.
+    seconds: after this time no new round begins; there are at least `TimingTuning.fewest_rounds` rounds in any case.
     clock: returns the time in seconds.
 
     Raises
