@@ -1,8 +1,10 @@
 """Of several widths that meet a goal, those with the largest blocks win, if their loss is close to the least."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from passes.allocation.allocator import Allocator, WidthChoice
 from passes.allocation.budget import BudgetScope
@@ -55,3 +57,18 @@ def test_outputs_that_cannot_be_measured_count_as_lost():
 def test_a_single_candidate_is_not_measured():
     choices = [WidthChoice(8, {})]
     assert Allocator(None, [], {}, None, None, None)._best(POOL, choices) is choices[0]
+
+
+CASES = [("auto", [GROUP], 1), ("uniform", [GROUP], 0), ("auto", [], 0)]
+
+
+@pytest.mark.parametrize(("allocation", "groups", "calls"), CASES)
+def test_losses_are_measured_beforehand_only_where_budgets_are_spread_by_them(allocation, groups, calls):
+    class Scoped(Allocator):
+        def _pool(self):
+            return replace(POOL, groups=groups)
+
+    measured = []
+    losses = SimpleNamespace(of=measured.append)
+    Scoped(None, groups, {}, SimpleNamespace(allocation=allocation), None, losses).prepare()
+    assert measured == [groups] * calls

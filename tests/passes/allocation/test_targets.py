@@ -83,7 +83,7 @@ def test_a_model_without_multiply_adds(allocation):
 
 def test_what_blocks_keep_from_a_target_may_be_reached_without():
     for blocks in (Blocks(16), Blocks(8)):
-        with pytest.raises(TargetError, match="multiples of .*: --align 1 or auto may come nearer"):
+        with pytest.raises(TargetError, match="the least .* multiples of .*: --align 1 or auto may come nearer"):
             drafted(model_of(), target=Target("macs", 0.03), blocks=blocks)
 
 
@@ -121,6 +121,7 @@ def test_only_the_least_that_is_above_the_target_is_no_size_to_try(allocation):
     said = "cannot be met: the least that can be reached is 0.3333"
     assert refused(0.3, allocation=allocation) == (f"target-macs 0.3 {said}", None)
     assert refused(0.35, allocation=allocation) == (f"target-macs 0.35 {said}", pytest.approx(1 / 3))
+    assert refused(0.3, allocation="auto", blocks=Blocks(2, strict=False)) == (f"target-macs 0.3 {said}", None)
 
 
 @pytest.mark.parametrize("allocation", ["auto", "uniform"])
