@@ -46,7 +46,7 @@ def _faults(case, outcome):
         yield "internal error", said[:300]
     elif code == 5 and not _stumbles(outcome):
         yield "unsound result refused", said[:300]
-    elif code == 2 and not ("nothing but NaN" in said and _only_overflows(case.model)):
+    elif code == 2 and not ("nothing but NaN" in said and _gives_nothing(case.model)):
         yield "good model refused", said[:300]
     elif code == 3 or (code == 4 and outcome.way == "keep-one"):
         yield f"exit {code}", said[:300]
@@ -77,7 +77,7 @@ def _usual(model):
     return feeds(model, dict.fromkeys(dynamic_dims(model).values(), USUAL))
 
 
-def _only_overflows(model):
+def _gives_nothing(model):
     """Whether the model gives nothing finite at a usual size, where samples are made: sums of many places overflow."""
     found = start(model).run(None, _usual(model))
     return not any(np.isfinite(value).any() for value in found if value.dtype.kind == "f")
