@@ -34,12 +34,9 @@ from onnx_merge.inputs.feeds import feeds_at, index_bounds
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.checks import EQUIVALENCE
 
 Array = NDArray[Any]
-SCALES = (1.0, 1e-3, 10.0, 100.0)
-"""Scales of the standard normal inputs."""
-SMALL = 2**17
-"""Input size in elements up to which every assignment is run at every scale. Larger ones use the smallest only."""
 RANDOM = "outputs were not compared exactly: the original gives others each time it is run"
 
 
@@ -117,11 +114,11 @@ def draws(
     """Yield inputs at every assignment and scale; large inputs at some scales only."""
     counts = [sum(int(np.prod(shape)) for shape in a.values()) for a in assignments.found]
     for place_, (assignment, count) in enumerate(zip(assignments.found, counts, strict=True)):
-        whole = count <= SMALL or count == min(counts)
-        for number, scale in enumerate(SCALES):
-            if whole or number == place_ % len(SCALES):
+        whole = count <= EQUIVALENCE.small_input or count == min(counts)
+        for number, scale in enumerate(EQUIVALENCE.scales):
+            if whole or number == place_ % len(EQUIVALENCE.scales):
                 wide = {i.name: int(scale) for i in inputs if i.dtype.kind in "iu" and scale > 1}
-                own = seed + len(SCALES) * place_ + number
+                own = seed + len(EQUIVALENCE.scales) * place_ + number
                 yield Draw(feeds_at(inputs, assignment, own, {**wide, **bounds}, scale), scale, assignment)
 
 

@@ -26,22 +26,8 @@ from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targe
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 from passes.shapes.inference import empty_map
-
-MAX_RUNS = 500
-"""Maximum number of runs of a search. A model that runs at small sizes needs four."""
-
-SMALL_FIRST = 8
-"""Number of small sizes tried before the requirements of nodes are analysed, which takes longer than a run at a small
-size."""
-SMALL_BESIDE_GIVEN = 16
-"""Number of small sizes tried in addition to those that the user gave."""
-MAX_ELEMENTS = 2**22
-"""Maximum number of elements of all inputs. Volumes with typical image edges would not fit into memory."""
-
-
-MAX_WITNESSES = 4
-"""Maximum number of assignments at which shapes are inferred."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +48,14 @@ class Assignments:
 
     @property
     def witnesses(self) -> tuple[Assignment, ...]:
-        """The assignments at which shapes are inferred, at most `MAX_WITNESSES`.
+        """The assignments at which shapes are inferred, at most `InputSearchTuning.witnesses`.
 
         They are the user's, at which multiply-adds are counted; the first few; and the last, which has the smallest
         sizes.
         """
         first = () if self.asked is None else (self.asked,)
         others = tuple(a for a in self.found if a != self.asked)
-        room = MAX_WITNESSES - len(first)
+        room = INPUT_SEARCH.witnesses - len(first)
         return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
 
 
@@ -81,7 +67,7 @@ def find_assignments(
     known: Sequence[Assignment] = (),
     seed: int = 0,
     bounds: Mapping[str, int] | None = None,
-    limit: int = MAX_RUNS,
+    limit: int = INPUT_SEARCH.runs,
 ) -> Assignments:
     """Sizes at which ``session`` runs on random inputs.
 
@@ -116,7 +102,7 @@ def find_assignments(
         return Assignments((), search.problem, tried=search.tried)
     asked = shapes(inputs, base) if given else None
     if given:  # the model may also run at smaller sizes than the user's, which take less time
-        small = itertools.islice(_first(dims, {}, [], taken, iter(())), SMALL_BESIDE_GIVEN)
+        small = itertools.islice(_first(dims, {}, [], taken, iter(())), INPUT_SEARCH.small_beside_given)
         base = search.first(v for v in small if search.elements(v) < search.elements(base)) or base
     directions = tuple(targets(dims))
     for target in directions:
@@ -212,7 +198,7 @@ class _Search:
         self.tried = 0
         self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
         self._known: dict[tuple[int, ...], bool] = {}
-        self._largest = MAX_ELEMENTS
+        self._largest = INPUT_SEARCH.elements
         self._model = model
 
     def runs(self, values: Mapping[str, int]) -> bool:
@@ -313,7 +299,7 @@ def _first(
     seen: set[tuple[int, ...]] = set()
     ladder = stages(dims, taken)
     first = ({**stage(dims, 1, 2, 1), **k} for k in known)
-    for sizes in itertools.chain(first, itertools.islice(ladder, SMALL_FIRST), asked_for, ladder):
+    for sizes in itertools.chain(first, itertools.islice(ladder, INPUT_SEARCH.small_first), asked_for, ladder):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:

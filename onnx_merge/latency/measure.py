@@ -21,10 +21,11 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.latency.interleaved_timing import SECONDS, Clock, Round, interleaved
+from onnx_merge.latency.interleaved_timing import Clock, Round, interleaved
 from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import TIMING
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -110,7 +111,7 @@ def compare_latency(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> Latencies:
     """Time ``models`` in interleaved runs on ``feeds``, one batch for all of them.
@@ -122,7 +123,7 @@ def compare_latency(
     Parameters
     ----------
     threads: within an operator; onnxruntime's choice by default.
-    seconds: after this time no new round begins; there are at least `MIN_ROUNDS` rounds in any case.
+    seconds: after this time no new round begins; there are at least `TimingTuning.fewest_rounds` rounds in any case.
     clock: returns the time in seconds.
 
     Raises
@@ -162,7 +163,7 @@ def latency_ratio(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> float:
     """The latency of ``after`` divided by that of ``before``; below 1 if it is faster. See `compare_latency`."""

@@ -14,7 +14,7 @@ sys.path += map(
 
 
 @pytest.fixture(autouse=True)
-def _nothing_that_stays_is_collected():
+def _garbage_collector_skips_modules():
     """Each graph has memory collected, which looks at all modules otherwise: a fifth of the time."""
     gc.freeze()
     yield

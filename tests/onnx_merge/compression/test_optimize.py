@@ -435,8 +435,8 @@ def test_a_model_that_optimisations_of_onnxruntime_break(options):
     _, result = optimize(model, keep=0.5, **options)
     assert "onnxruntime loads the model with basic optimisations only" in result.notes
     assert result.fidelity is not None
-    told = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
-    assert {g.name: g.status == "frozen" for g in result.groups} == told and not told["a"] and not told["b"]
+    frozen = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
+    assert {g.name: g.status == "frozen" for g in result.groups} == frozen and not frozen["a"] and not frozen["b"]
 
 
 def test_and_its_latency_and_metadata():

@@ -5,8 +5,9 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import UsageError
-from onnx_merge.inputs.assignments import MAX_RUNS, Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -18,7 +19,7 @@ def model(body):
 def search(body, **kwargs):
     m = model(body)
     result = find_assignments(Session(m), model=m, **kwargs)
-    assert result.found and result.tried <= MAX_RUNS, result
+    assert result.found and result.tried <= INPUT_SEARCH.runs, result
     assert find_assignments(Session(m), model=m, **kwargs) == result
     return result
 
