@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from passes.axes import algebra
+from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import ABSENT, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.interface.errors import Refusal
 
@@ -82,3 +83,14 @@ def rotary_embedding(op: Op) -> None:
 
 
 facts("RotaryEmbedding", known=ABSENT)
+
+
+@gradient("RotaryEmbedding")
+def _rotary_back(back: Backward) -> None:
+    """The rotation by the opposite angles."""
+    if back.wants(1) or back.wants(2):
+        raise Refusal("has no gradient with respect to its angles")
+    names = ("interleaved", "num_heads", "rotary_embedding_dim")
+    given = {name: int(back.attr(name)) for name in names if back.attr(name) is not None}
+    rest = [back.x(3)] if back.has(3) else []
+    back.give(0, back.op("RotaryEmbedding", back.gradient, back.x(1), back.op("Neg", back.x(2)), *rest, **given))
