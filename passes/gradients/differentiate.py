@@ -168,7 +168,7 @@ class _Differentiation:
         made = model.graph
         made.name = NAME
         made.node.extend(self._cut.nodes.values())
-        made.node.extend(write.nodes)
+        made.node.extend(_needed(write.nodes, {*losses, *found.values()}))
         made.initializer.extend(self._cut.constants)
         made.initializer.extend(write.constants)
         made.sparse_initializer.extend(source.graph.sparse_initializer)
@@ -177,13 +177,25 @@ class _Differentiation:
         for loss in self._losses:
             inputs += [self._info(name, loss.tensor) for name in loss.inputs]
         made.input.extend({value.name: value for value in inputs}.values())
-        outputs = dict.fromkeys([*self._kept, *losses, *found.values()])
-        made.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        made.output.extend(self._info(name, name) for name in self._kept)
+        for loss, value in zip(self._losses, losses, strict=True):
+            made.output.append(helper.make_tensor_value_info(value, self._kind(loss.tensor), ()))
+        made.output.extend(self._info(given, name) for name, given in found.items())
         return model
 
     def _info(self, name: str, like: str) -> onnx.ValueInfoProto:
         shape = self._graph.shape(like)
         return helper.make_tensor_value_info(name, self._kind(like), None if shape is None else [None] * len(shape))
+
+
+def _needed(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
+    """Those of ``nodes`` that ``outputs`` are computed by."""
+    wanted, found = set(outputs), []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(node.input)
+            found.append(node)
+    return found[::-1]
 
 
 def _prefix(graph: Graph) -> str:
