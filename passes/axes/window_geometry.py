@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -145,23 +146,45 @@ def correlated(back: Backward, data: str, outer: str, geometry: WindowGeometry, 
     write, (group, outputs, inputs) = back.write, shape
     if not geometry.single and (inputs == 1 or write.opset < 10):
         return _by_convolution(back, data, outer, geometry, shape)
+    taps = math.prod(geometry.kernel)
+    places = None if None in geometry.places else math.prod(n or 0 for n in geometry.places)
+    few = places is not None and 2 * places * (outputs + inputs * taps) < outputs * inputs * taps
+    if few and group == 1:
+        found = _by_rows(back, data, outer, geometry)
+    else:
+        found = _by_samples(back, data, outer, geometry, shape)
+    return write.op("Reshape", found, write.ints(group * outputs, inputs, *geometry.kernel))
+
+
+def _by_rows(back: Backward, data: str, outer: str, geometry: WindowGeometry) -> str:
+    """(o, i taps), as one product over all samples and places: best where these are few beside the kernels."""
+    write, swap = back.write, [1, 0, *range(2, 2 + geometry.rank)]
+    sides = [write.op("Reshape", write.transpose(outer, swap), write.ints(0, -1))]
+    columns = write.transpose(data, swap)
+    if not geometry.single:
+        columns = write.op("Concat", *(write.unsqueeze(t, [1]) for t in taps_of(back, columns, geometry)), axis=1)
+    width = write.op("Concat", write.ints(-1), write.sizes(sides[0], [1]), axis=0)
+    sides.append(write.op("Reshape", columns, width))
+    return write.op("MatMul", sides[0], write.swapped(sides[1], 2))
+
+
+def _by_samples(back: Backward, data: str, outer: str, geometry: WindowGeometry, shape: Sequence[int]) -> str:
+    """(g, o, i taps) as the sum of products for each sample."""
+    write, (group, outputs, inputs) = back.write, shape
     rows = write.op("Reshape", outer, write.ints(0, group, outputs, -1))
     taps = [data] if geometry.single else taps_of(back, data, geometry)
     columns = [write.op("Reshape", tap, write.ints(0, group, inputs, -1)) for tap in taps]
-    if inputs <= FEW_CHANNELS and len(columns) > 1:
+    if inputs <= FEW_CHANNELS and len(taps) > 1:
         columns = [write.op("Concat", *columns, axis=2)]
     found = [write.sum(write.op("MatMul", rows, write.swapped(column, 4)), [0]) for column in columns]
-    if len(found) > 1:
-        found = [write.op("Concat", *found, axis=2)]  # (g, o, taps i)
-    count = len(taps)
-    if count > 1:
-        split = write.op("Reshape", found[0], write.ints(group * outputs, count, inputs))
-        found = [write.transpose(split, [0, 2, 1])]
-    return write.op("Reshape", found[0], write.ints(group * outputs, inputs, *geometry.kernel))
+    joined = found[0] if len(found) == 1 else write.op("Concat", *found, axis=2)  # (g, o, taps i)
+    if len(taps) == 1:
+        return joined
+    return write.transpose(write.op("Reshape", joined, write.ints(group * outputs, len(taps), inputs)), [0, 2, 1])
 
 
 def _by_convolution(back: Backward, data: str, outer: str, geometry: WindowGeometry, shape: Sequence[int]) -> str:
-    """The same as one convolution over samples: their axis takes the place of the input channels, the input channels of
+    """The gradient as one convolution over samples: their axis takes the place of the input channels, the channels of
     one group that of samples, and strides and dilations change places."""
     write, (group, _, inputs), rank = back.write, shape, geometry.rank
     space = range(3, 3 + rank)

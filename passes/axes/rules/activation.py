@@ -281,14 +281,13 @@ def _clip_back(back: Backward) -> None:
     """dX = dY where low <= x <= high."""
     if back.wants(1) or back.wants(2):
         raise Refusal("has no gradient with respect to its bounds")
-    found = back.gradient
-    for k, name, beyond in ((1, "min", "Less"), (2, "max", "Greater")):
-        held = back.x(k) if back.has(k) else None
-        if held is None and back.attr(name) is not None:
-            held = back.number(float(back.attr(name)))
-        if held is not None:
-            found = back.op("Mul", found, back.real(back.op("Not", back.op(beyond, back.x(), held))))
-    back.give(0, found)
+    if back.write.opset >= 11:
+        flags = [back.op("Equal", back.x(), back.y())]
+    else:  # Equal compares integers only
+        bounds = (("Less", "min"), ("Greater", "max"))
+        held = [(beyond, float(back.attr(name))) for beyond, name in bounds if back.attr(name) is not None]
+        flags = [back.op("Not", back.op(beyond, back.x(), back.number(bound))) for beyond, bound in held]
+    back.give(0, back.mul(back.gradient, *(back.real(flag) for flag in flags)))
 
 
 @gradient("PRelu")
