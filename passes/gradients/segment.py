@@ -54,6 +54,11 @@ def element_types(graph: Graph) -> dict[str, int]:
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type:
             found[value.name] = value.type.tensor_type.elem_type
+    for node in graph.nodes:  # ONNX does not infer some, such as those of functions
+        known = [found[n] for n in node.inputs if is_real(found.get(n, TensorProto.UNDEFINED))]
+        for name in node.outputs:
+            if known and name not in graph.integers:
+                found.setdefault(name, known[0])
     return {name: TensorProto.FLOAT if kind in HALF else kind for name, kind in found.items()}
 
 
