@@ -127,7 +127,7 @@ class _Differentiation:
         return not found.isdisjoint(self._ends)
 
     def _is_real(self, name: str) -> bool:
-        return name not in self._graph.integers and is_real(self._kind(name))
+        return is_real(self._kinds[name]) if name in self._kinds else name not in self._graph.integers
 
     def _kind(self, name: str) -> int:
         return self._kinds.get(name, onnx.TensorProto.FLOAT)
