@@ -217,6 +217,16 @@ def test_control_flow_has_no_gradient():
         gradient_model(graph, ["x"], seeded=["y"])
 
 
+@pytest.mark.parametrize("first", [1, -5])
+def test_a_part_that_starts_at_a_computed_place(first):
+    model, made = of("n = ReduceMax<keepdims=0>(i)  m = Unsqueeze(n, z)  y = Slice(x, m, hi, ax)",
+                     inputs="float[2,6] x, int64[2] i", z=ints(0), hi=ints(5), ax=ints(1),
+                     shapes={"n": (), "m": (1,), "y": (2, 4)})  # fmt: skip
+    values = {"x": np.ones((2, 6), np.float32), "i": ints(first, -9), made.seeds["y"]: np.ones((2, 4), np.float32)}
+    found = start(made.model)(values)[made.gradients["x"]]
+    np.testing.assert_array_equal(found, [[0, 1, 1, 1, 1, 0]] * 2)
+
+
 def test_dynamic_sizes():
     """Places that vary: the padding of a strided layer is found at run time."""
     model = net(

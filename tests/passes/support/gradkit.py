@@ -119,3 +119,7 @@ class Form:
         """In float32."""
         nodes = self.nodes.replace("<>", "")
         return net(f"net ({self.inputs}) => (float[] y) {{ {nodes} }}", opset or self.opset, 10, **self.weights)
+
+
+def two(name, nodes, function, a="2,3,4", b=(3, 4), opset=17):
+    return Form(name, f"float[{a}] x", nodes, {"k": b}, function, opset)
