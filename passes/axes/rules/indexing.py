@@ -159,12 +159,13 @@ def _slice_back(back: Backward) -> None:
 def _between_zeros(back: Backward, starts: str, axes: Sequence[int]) -> str:
     """dY between zeros, along ``axes`` from the computed ``starts`` on, which count from the end where negative."""
     write, rank = back.write, back.rank()
-    write.require("Max of integers", 12)
+    write.require("Pad with computed widths", 11)
     sizes, lengths = write.sizes(back.x(), axes), write.sizes(back.gradient, axes)
     starts = write.cast(starts, onnx.TensorProto.INT64)
     negative = write.cast(back.op("Less", starts, write.ints(0)), onnx.TensorProto.INT64)
     first = back.op("Add", starts, back.op("Mul", negative, sizes))
-    first = back.op("Min", back.op("Max", first, write.ints(0)), sizes)
+    if write.opset >= 12:  # before, Max and Min know no integers
+        first = back.op("Min", back.op("Max", first, write.ints(0)), sizes)
     last = back.op("Sub", back.op("Sub", sizes, lengths), first)
     at = write.ints(*(axes.index(d) if d in axes else len(axes) for d in range(rank)))
     ends = [back.op("Gather", back.op("Concat", n, write.ints(0), axis=0), at) for n in (first, last)]

@@ -18,6 +18,8 @@ POOLS = [
            lambda torch, x: torch.nn.functional.max_pool2d(x, 3, 2, 1), opset=12),
     pooled("max_dense_opset_11", "y = MaxPool<kernel_shape=[3,2]>(x)",
            lambda torch, x: torch.nn.functional.max_pool2d(x, (3, 2), 1), opset=11),
+    pooled("max_opset_9", "y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)",
+           lambda torch, x: torch.nn.functional.max_pool2d(x, 3, 2, 1), opset=9),
     pooled("max_ceil", "y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(x)",
            lambda torch, x: torch.nn.functional.max_pool2d(x, 2, ceil_mode=True)),
     pooled("mean_tiles", "y = AveragePool<kernel_shape=[3,4], strides=[3,4]>(x)",
