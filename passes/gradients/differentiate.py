@@ -17,7 +17,7 @@ from passes.axes.gradient_context import Backward
 from passes.axes.gradient_writer import GraphWriter, NewerOpsetError
 from passes.axes.registry import find_gradient
 from passes.gradients.errors import NoGradientError
-from passes.gradients.losses import Loss
+from passes.gradients.losses import ScalarLoss
 from passes.gradients.segment import GraphCut, cut, element_types, is_real
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
@@ -46,7 +46,7 @@ def gradient_model(
     wrt: Collection[str],
     *,
     seeded: Collection[str] = (),
-    losses: Sequence[Loss] = (),
+    losses: Sequence[ScalarLoss] = (),
     sources: Collection[str] = (),
     kept: Collection[str] = (),
 ) -> GradientModel:
@@ -75,7 +75,7 @@ class _Differentiation:
         graph: Graph,
         wrt: Collection[str],
         seeded: Collection[str],
-        losses: Sequence[Loss],
+        losses: Sequence[ScalarLoss],
         sources: Collection[str],
         kept: Collection[str],
     ) -> None:

@@ -12,7 +12,7 @@ import onnx
 from passes.axes.gradient_writer import GraphWriter
 
 
-class Loss(Protocol):
+class ScalarLoss(Protocol):
     """A scalar function of a ``tensor`` and of inputs."""
 
     @property
