@@ -130,7 +130,10 @@ def _max_pool_by_taps(back: Backward, geometry: WindowGeometry) -> None:
         back.op("Reshape", name, write.ints(0, channels, n, -1))
         for name, n in ((read, taps), (back.y(), 1), (back.gradient, 1))
     )
-    flags = back.real(back.op("Not", back.op("Less", each, best)))
+    different = back.op(
+        "Greater", back.op("Abs", back.op("Sub", each, best)), back.number(0)
+    )  # padded zeros may be larger
+    flags = back.real(back.op("Not", different))
     share = back.op("Div", outer, write.sum(flags, [2], keepdims=True))
     passed = write.shaped_like(back.op("Mul", flags, share), read)
     back.give(0, spread(back, passed, back.x(), kernels, geometry, channels))
