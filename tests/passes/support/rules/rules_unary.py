@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.unary`."""
+"""Cases of `passes.axes.rules.unary` and `activation`."""
 
 import numpy as np
 from makerkit import maker
