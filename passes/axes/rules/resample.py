@@ -192,6 +192,11 @@ def _resize_matrix(back: Backward, axis: int) -> str:
 def _pad_back(back: Backward) -> None:
     """The part of dY without the borders; where these repeat values of X, they are added to what they repeat."""
     rank, mode = back.rank(), back.attr("mode", "constant")
+    if mode == "constant" and back.has(1) and back.value(1) is None:
+        none = [""] if back.has(3) else []
+        opposite = back.op("Neg", back.x(1))
+        back.give(0, back.op("Pad", back.gradient, opposite, *none, *([back.x(3)] if none else [])))
+        return
     pads = back.ints(1, "pads" if back.graph.opset > 1 else "paddings", "widths")
     assert pads is not None
     axes = [a % rank for a in back.ints(3, "axes", "axes") or range(rank)]

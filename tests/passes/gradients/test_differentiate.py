@@ -227,6 +227,14 @@ def test_a_part_that_starts_at_a_computed_place(first):
     np.testing.assert_array_equal(found, [[0, 1, 1, 1, 1, 0]] * 2)
 
 
+def test_computed_widths_of_a_border():
+    model, made = of("y = Pad(x, p)", inputs="float[2,6] x, int64[4] p", shapes={"y": (3, 7)})
+    values = {"x": np.ones((2, 6), np.float32), "p": ints(1, -1, 0, 2)}
+    seed = np.arange(21, dtype=np.float32).reshape(3, 7)
+    found = start(made.model)({**values, made.seeds["y"]: seed})[made.gradients["x"]]
+    np.testing.assert_array_equal(found, np.pad(seed[1:, :5], ((0, 0), (1, 0))))
+
+
 def test_dynamic_sizes():
     """Places that vary: the padding of a strided layer is found at run time."""
     model = net(
