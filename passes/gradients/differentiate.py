@@ -106,25 +106,21 @@ class _Differentiation:
         return GradientModel(self._model(seeds, losses, found), found, seeds, losses)
 
     def _reached(self) -> set[str]:
-        """The tensors of real numbers that depend on one of ``wrt`` through such tensors."""
+        """The tensors of real numbers on a way from one of ``wrt`` to a differentiated output, through such tensors."""
         found = set(self._wrt)
         for index in self._cut.nodes:
             node = self._graph.nodes[index]
             if not found.isdisjoint((*node.inputs, *node.captures)):
                 found.update(n for n in node.outputs if n and self._is_real(n))
-        for name in self._wrt:
-            if not self._reaches(name):
-                raise NoGradientError(Reason("tensor", name, "has no gradient: no differentiated output depends on it"))
-        return found
-
-    def _reaches(self, name: str) -> bool:
-        """Whether a differentiated tensor depends on ``name`` through real numbers."""
-        found = {name}
-        for index in self._cut.nodes:
+        used = set(self._ends)
+        for index in reversed(self._cut.nodes):
             node = self._graph.nodes[index]
-            if not found.isdisjoint((*node.inputs, *node.captures)):
-                found.update(n for n in node.outputs if n and self._is_real(n))
-        return not found.isdisjoint(self._ends)
+            if not used.isdisjoint(node.outputs):
+                used.update(n for n in (*node.inputs, *node.captures) if n and self._is_real(n))
+        for name in self._wrt:
+            if name not in used:
+                raise NoGradientError(Reason("tensor", name, "has no gradient: no differentiated output depends on it"))
+        return found & used
 
     def _is_real(self, name: str) -> bool:
         return is_real(self._kinds[name]) if name in self._kinds else name not in self._graph.integers

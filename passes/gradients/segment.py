@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -47,8 +48,18 @@ def cut(graph: Graph, outputs: Collection[str], fed: Collection[str]) -> GraphCu
     return GraphCut(dict(sorted(found.items())), constants, inputs)
 
 
-def element_types(graph: Graph) -> dict[str, int]:
+def element_types(graph: Graph) -> Mapping[str, int]:
     """Element types of the tensors where ONNX knows them; float32 for half precision."""
+    if graph not in _TYPES:
+        _TYPES[graph] = _inferred_types(graph)
+    return _TYPES[graph]
+
+
+_TYPES: WeakKeyDictionary[Graph, Mapping[str, int]] = WeakKeyDictionary()
+"""Of graphs of which several parts are differentiated."""
+
+
+def _inferred_types(graph: Graph) -> dict[str, int]:
     found = {t.name: t.data_type for t in graph.model.graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(skeleton(graph.model, {}))
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
