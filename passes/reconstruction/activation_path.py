@@ -120,13 +120,9 @@ def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
     if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ in size
         return None
     strides, pads, dilations = geometry(node, len(shape) - 2)
-    lost = [
-        (n + pads[d] + pads[d + len(strides)] - (dilations[d] * (k - 1) + 1)) % strides[d]
-        for d, (n, k) in enumerate(zip(shape[2:], weights[2:], strict=True))
-    ]
     bias = graph.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(shape[1], np.float32)
     given = {"strides": strides, "pads": pads, "dilations": dilations}
-    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given, tuple(lost))
+    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given)
 
 
 def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:

@@ -1,8 +1,7 @@
-"""Writes the stages between two layers into a model, with their forward, tangent and backward computations."""
+"""Writes the stages between two layers into a model, with their forward and tangent computations."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,18 +18,15 @@ from passes.statistics.graph_builder import Builder
 class Stage(Protocol):
     """A stage between two layers.
 
-    ``forward``: output, and a tensor that the other two methods need; ``tangent``: directional derivative of the output
-    (forward mode); ``back``: gradient at the input from the gradient at the output (reverse mode).
+    ``forward``: output, and a tensor that the other method needs; ``tangent``: directional derivative of the output
+    (forward mode).
     """
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, memory). ``memory``: what `tangent` and `back` need."""
+        """(output, memory). ``memory``: what `tangent` needs."""
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output for the ``change`` of ``x``, to first order."""
-
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input ``x`` for the ``gradient`` at the output."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +60,6 @@ class Pointwise:
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output."""
         return build.op("Mul", change, memory)
-
-    back = tangent
 
 
 def _exact(node: onnx.NodeProto) -> Callable[[NodeBuilder, str], str] | None:
@@ -102,18 +96,6 @@ class Pooling:
             return self._joined(build, build.mean(spread, *self._inner))
         return self._joined(build, build.sum(build.op("Mul", spread, memory), *self._inner))
 
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        outer = [n // k for n, k in zip(self.spatial, self.window, strict=True)]
-        ones = build.op("Reshape", gradient, build.ints(0, 0, *(m for n in outer for m in (n, 1))))
-        if self.kind == "mean":
-            sizes = [m for n, k in zip(outer, self.window, strict=True) for m in (n, k)]
-            share = build.op("Mul", ones, build.number(1 / math.prod(self.window)))
-            wide = build.op("Expand", share, build.ints(1, 1, *sizes))
-        else:
-            wide = build.op("Mul", ones, memory)
-        return build.op("Reshape", wide, build.op("Shape", x))
-
     @property
     def _inner(self) -> list[int]:
         return [3 + 2 * d for d in range(len(self.window))]
@@ -139,22 +121,14 @@ class Flatten:
         """Change of the output."""
         return build.op("Flatten", change, axis=1)
 
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        return build.op("Reshape", gradient, build.op("Shape", x))
-
 
 @dataclass(frozen=True, eq=False)
 class Depthwise:
-    """A depthwise convolution: ``weights`` (C, 1, taps...), ``bias`` (C,).
-
-    ``lost``: places at the end of each axis that no window covers.
-    """
+    """A depthwise convolution: ``weights`` (C, 1, taps...), ``bias`` (C,)."""
 
     weights: Array
     bias: Array
     geometry: Mapping[str, Any]
-    lost: tuple[int, ...]
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
         """(output, weights)."""
@@ -165,8 +139,3 @@ class Depthwise:
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output."""
         return build.op("Conv", change, memory, **{**self.geometry, "group": len(self.weights)})
-
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        given = {**self.geometry, "group": len(self.weights), "output_padding": self.lost}
-        return build.op("ConvTranspose", gradient, memory, **given)
