@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import onnx
 
-from passes.axes.op_facts import NodeBuilder
-from passes.axes.registry import facts_of
-from passes.graph.model import Array
-from passes.settings.tuning import TUNING
+from passes.gradients.differentiate import GradientModel, gradient_model
+from passes.graph.model import Array, Graph
+from passes.shapes.inference import infer_shapes
 from passes.statistics.graph_builder import Builder
 
 
@@ -31,41 +30,38 @@ class Stage(Protocol):
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Nodes that compute ``result`` from ``source`` elementwise. ``constants``: name -> array."""
+    """Nodes that compute ``result`` from ``source`` elementwise. ``constants``: name -> array; ``shape``: of the
+    source, at some size of what varies."""
 
     nodes: tuple[onnx.NodeProto, ...]
     source: str
     result: str
     constants: Mapping[str, Array]
+    shape: tuple[int, ...]
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, slope)."""
-        names = {n: build.constant(a) for n, a in self.constants.items()}
-        exact = _exact(self.nodes[0]) if len(self.nodes) == 1 else None
-        if exact is not None:
-            slope = exact(build, x)
-            return self._value(build, x, names), slope
-        size = build.op("Add", build.op("Abs", x), build.number(1))
-        step = build.op("Mul", size, build.number(TUNING.reconstruction.difference_step))
-        ends = (self._value(build, build.op(sign, x, step), names) for sign in ("Add", "Sub"))
-        width = build.op("Add", step, step)
-        return self._value(build, x, names), build.op("Div", build.op("Sub", *ends), width)
+        """(output, slope): the gradient of the sum of the outputs, each of which depends on one value."""
+        made = self._gradient(build.opset)
+        ones = build.op("Expand", build.number(1), build.op("Shape", x))
+        names = build.inline(made.model, {self.source: x, made.seeds[self.result]: ones})
+        return names[self.result], names[made.gradients[self.source]]
 
-    def _value(self, build: Builder, x: str, names: Mapping[str, str]) -> str:
-        known = {**names, self.source: x}
-        for node in self.nodes:
-            known[node.output[0]] = build.copy(node, known)
-        return known[self.result]
+    def _gradient(self, opset: int) -> GradientModel:
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            "pointwise",
+            [onnx.helper.make_tensor_value_info(self.source, onnx.TensorProto.FLOAT, self.shape)],
+            [onnx.ValueInfoProto(name=self.result)],
+            [onnx.numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+        info = infer_shapes(model)
+        info.sizes |= dict.fromkeys((n for node in self.nodes for n in node.output), self.shape)
+        return gradient_model(Graph(model, info=info), [self.source], seeded=[self.result], kept=[self.result])
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output."""
         return build.op("Mul", change, memory)
-
-
-def _exact(node: onnx.NodeProto) -> Callable[[NodeBuilder, str], str] | None:
-    """The function that writes the derivative of ``node``. None if its op states none."""
-    derivative = facts_of(node.domain, node.op_type).derivative
-    return None if derivative is None else derivative.exact
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import Activation, Derivative, Function, NodeBuilder, OpFacts, Range
+from passes.axes.op_facts import Activation, Function, OpFacts, Range
 from passes.axes.op_facts import ScalarFunction as Scalar
 from passes.axes.registry import facts, gradient, rule, slope
 from passes.axes.rule_context import Op, Scaling
@@ -29,11 +28,6 @@ def homogeneous_activation(op: Op) -> None:
     op.scales(Scaling.HOMOGENEOUS)
 
 
-def _step(build: NodeBuilder, x: str) -> str:
-    """The derivative of Relu: 1 for x > 0, else 0."""
-    return build.op("Cast", build.op("Greater", x, build.number(0)), to=onnx.TensorProto.FLOAT)
-
-
 def _leaky_relu(graph: Graph, node: Node) -> Function | None:
     alpha = float(node.attrs.get("alpha", 0.01))
     return (lambda x: np.maximum(x, alpha * x)) if 0 <= alpha <= 1 else None
@@ -44,7 +38,7 @@ facts(
     known=OpFacts(
         range=POSITIVE,
         function=always(lambda x: np.maximum(x, 0.0)),
-        derivative=Derivative(_step),
+        pointwise=True,
         activation=Activation.SWITCH,
     ),
 )

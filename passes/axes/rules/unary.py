@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import ABSENT, NUMERIC, Function, Moves, OpFacts
+from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
 from passes.axes.op_facts import ScalarFunction as Scalar
 from passes.axes.registry import facts, gradient, no_gradient, rule, slope, zero_gradient
 from passes.axes.rule_context import Op, Scaling
@@ -16,7 +16,7 @@ from passes.axes.rules.elementwise import same_axes
 from passes.graph.kinds import FLOATS
 from passes.interface.errors import Refusal
 
-SMOOTH = OpFacts(derivative=NUMERIC)
+SMOOTH = OpFacts(pointwise=True)
 POSITIVE = (0.0, np.inf)
 
 
@@ -32,7 +32,7 @@ def linear_unary(op: Op) -> None:
     op.scales(Scaling.LINEAR)
 
 
-facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, derivative=NUMERIC))
+facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, pointwise=True))
 facts("Neg", known=replace(SMOOTH, function=always(np.negative, monotone=False)))
 
 
