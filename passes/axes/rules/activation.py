@@ -142,31 +142,33 @@ facts("PRelu", known=replace(SWITCH, broadcasts=True))
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
-def _above(back: Backward, bound: float) -> str:
-    """1 where x > ``bound``, else 0."""
-    return back.real(back.op("Greater", back.x(), back.number(bound)))
+def _above(back: Backward, source: str, bound: float) -> str:
+    """1 where ``source`` > ``bound``, else 0. Where x and y serve, y is better: onnxruntime then computes the function
+    together with the layer that makes x."""
+    return back.real(back.op("Greater", source, back.number(bound)))
 
 
-def _sides(back: Backward, below: str) -> str:
-    """1 where x > 0, else ``below``."""
-    up = _above(back, 0)
+def _sides(back: Backward, below: str, alpha: float) -> str:
+    """1 where x > 0, else ``below``. y has the sign of x where ``alpha``, its factor below 0, is none below 0."""
+    up = _above(back, back.y() if alpha >= 0 else back.x(), 0)
     return back.op("Add", up, back.op("Mul", back.op("Sub", back.number(1), up), below))
 
 
 @slope("Relu")
 def _relu_slope(back: Backward) -> str:
-    return _above(back, 0)
+    return _above(back, back.y(), 0)
 
 
 @slope("LeakyRelu")
 def _leaky_relu_slope(back: Backward) -> str:
     alpha = float(back.attr("alpha", 0.01))
-    return back.plus(back.times(_above(back, 0), 1 - alpha), alpha)
+    source = back.y() if alpha >= 0 else back.x()
+    return back.plus(back.times(_above(back, source, 0), 1 - alpha), alpha)
 
 
 @slope("ThresholdedRelu")
 def _thresholded_relu_slope(back: Backward) -> str:
-    return _above(back, float(back.attr("alpha", 1.0)))
+    return _above(back, back.x(), float(back.attr("alpha", 1.0)))
 
 
 @slope("Shrink")
@@ -179,24 +181,24 @@ def _shrink_slope(back: Backward) -> str:
 @slope("Elu")
 def _elu_slope(back: Backward) -> str:
     """Below 0: alpha exp(x) = y + alpha."""
-    return _sides(back, back.plus(back.y(), float(back.attr("alpha", 1.0))))
+    alpha = float(back.attr("alpha", 1.0))
+    return _sides(back, back.plus(back.y(), alpha), alpha)
 
 
 @slope("Celu")
 def _celu_slope(back: Backward) -> str:
     """Below 0: exp(x / alpha) = y / alpha + 1."""
-    return _sides(back, back.plus(back.times(back.y(), 1 / float(back.attr("alpha", 1.0))), 1))
+    alpha = float(back.attr("alpha", 1.0))
+    return _sides(back, back.plus(back.times(back.y(), 1 / alpha), 1), alpha)
 
 
 @slope("Selu")
 def _selu_slope(back: Backward) -> str:
     """gamma above 0; below: alpha gamma exp(x) = y + alpha gamma."""
-    alpha, gamma = (
-        float(back.attr("alpha", 1.67326319217681884765625)),
-        float(back.attr("gamma", 1.05070102214813232421875)),
-    )
+    alpha = float(back.attr("alpha", 1.67326319217681884765625))
+    gamma = float(back.attr("gamma", 1.05070102214813232421875))
     scaled = back.times(back.plus(back.y(), alpha * gamma), 1 / gamma)
-    return back.times(_sides(back, scaled), gamma)
+    return back.times(_sides(back, scaled, alpha * gamma), gamma)
 
 
 @slope("Sigmoid")
@@ -221,7 +223,7 @@ def _hard_sigmoid_slope(back: Backward) -> str:
 @slope("HardSwish")
 def _hard_swish_slope(back: Backward) -> str:
     """0 below -3, x / 3 + 1/2 up to 3, 1 above."""
-    low, high = _above(back, -3), _above(back, 3)
+    low, high = _above(back, back.x(), -3), _above(back, back.x(), 3)
     line = back.plus(back.times(back.x(), 1 / 3), 0.5)
     return back.op("Add", high, back.op("Mul", line, back.op("Sub", low, high)))
 
@@ -272,22 +274,24 @@ def _gelu_slope(back: Backward) -> str:
 
 @gradient("Clip")
 def _clip_back(back: Backward) -> None:
-    """dX = dY where low <= x <= high."""
+    """dX = dY where low < y < high."""
     if back.wants(1) or back.wants(2):
         raise Refusal("has no gradient with respect to its bounds")
-    if back.write.opset >= 11:
-        flags = [back.op("Equal", back.x(), back.y())]
-    else:  # Equal compares integers only
-        bounds = (("Less", "min"), ("Greater", "max"))
-        held = [(beyond, float(back.attr(name))) for beyond, name in bounds if back.attr(name) is not None]
-        flags = [back.op("Not", back.op(beyond, back.x(), back.number(bound))) for beyond, bound in held]
+    flags: list[str] = []
+    for k, name, inside in ((1, "min", "Greater"), (2, "max", "Less")):
+        if back.has(k):
+            flags.append(back.op(inside, back.y(), back.x(k)))
+        elif back.attr(name) is not None:
+            flags.append(back.op(inside, back.y(), back.number(float(back.attr(name)))))
+    if len(flags) == 2:
+        flags = [back.op("And", *flags)]
     back.give(0, back.mul(back.gradient, *(back.real(flag) for flag in flags)))
 
 
 @gradient("PRelu")
 def _prelu_back(back: Backward) -> None:
     """Where x <= 0: dX = dY slope, dslope = dY x."""
-    down = back.op("Sub", back.number(1), _above(back, 0))
+    down = back.op("Sub", back.number(1), _above(back, back.x(), 0))
     passed = back.op("Mul", back.gradient, down)
     if back.wants(0):
         rest = back.op("Sub", back.gradient, passed)

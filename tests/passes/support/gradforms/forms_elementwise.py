@@ -34,6 +34,8 @@ ELEMENTWISE = [
         Form(name, "float[3,5] x", f"y = {op}<{attributes}>(x)", {}, function, 20)
         for name, op, attributes, function in (
             ("leaky", "LeakyRelu", "alpha=0.3", lambda torch, x: torch.nn.functional.leaky_relu(x, 0.3)),
+            ("elu_falling", "Elu", "alpha=-0.5", lambda torch, x: torch.where(x > 0, x, -0.5 * x.expm1())),
+            ("leaky_falling", "LeakyRelu", "alpha=-0.25", lambda torch, x: torch.where(x > 0, x, -0.25 * x)),
             ("elu", "Elu", "alpha=0.7", lambda torch, x: torch.nn.functional.elu(x, 0.7)),
             ("celu", "Celu", "alpha=0.7", lambda torch, x: torch.nn.functional.celu(x, 0.7)),
             ("selu", "Selu", "", lambda torch, x: torch.nn.functional.selu(x)),
