@@ -205,5 +205,5 @@ class Tuning:
 
 TUNING = Tuning()
 """The default tunables. A `Compressor` with other tunables still reads these from here:
-`RedundancyTuning.constant_width`, `ShrinkageTuning.dead_variance`, `LinearAlgebraTuning`, `MatchTuning` in
-`passes.planning.criteria`, and `NoiseTuning`, by which results are judged."""
+`RedundancyTuning.constant_width`, `ShrinkageTuning.dead_variance`, `LinearAlgebraTuning`, `GradientTuning`,
+`MatchTuning` in `passes.planning.criteria`, and `NoiseTuning`, by which results are judged."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from passes.axes.convolution_adjoints import correlated, spread, spread_densely
 from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import LinearForm, OpFacts
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
-from passes.axes.window_geometry import WindowGeometry, correlated, spread, spread_densely, windows
+from passes.axes.window_geometry import WindowGeometry, windows
 from passes.graph.model import Node
 from passes.interface.errors import Refusal
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from passes.axes.convolution_adjoints import END, spread, spread_densely
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import OpFacts, Pool, PoolWindow
 from passes.axes.registry import facts, gradient, rule
@@ -15,7 +16,7 @@ from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.convolution import pads
 from passes.axes.rules.layout import CARRIED
 from passes.axes.rules.reduction import at_extremum, mean_share
-from passes.axes.window_geometry import END, WindowGeometry, counts, spread, spread_densely, windows
+from passes.axes.window_geometry import WindowGeometry, counts, windows
 from passes.graph.model import Array, Node
 from passes.interface.errors import Refusal
 
