@@ -82,8 +82,8 @@ def correlated(back: Backward, data: str, outer: str, geometry: WindowGeometry, 
         return _by_convolution(back, data, outer, geometry, shape)
     taps = math.prod(geometry.kernel)
     places = None if None in geometry.places else math.prod(n or 0 for n in geometry.places)
-    few = places is not None and 2 * places * (outputs + inputs * taps) < outputs * inputs * taps
-    if few and group == 1:
+    small = places is not None and 2 * places * (outputs + inputs * taps) < outputs * inputs * taps
+    if small and group == 1:
         found = _by_rows(back, data, outer, geometry)
     else:
         found = _by_samples(back, data, outer, geometry, shape)
@@ -131,7 +131,7 @@ def _by_samples(back: Backward, data: str, outer: str, geometry: WindowGeometry,
     rows = write.op("Reshape", outer, write.ints(0, group, outputs, -1))
     taps = [data] if geometry.single else taps_of(back, data, geometry)
     columns = [write.op("Reshape", tap, write.ints(0, group, inputs, -1)) for tap in taps]
-    if inputs <= NUMERICS.gradients.few_channels and len(taps) > 1:
+    if inputs <= NUMERICS.gradients.narrow_channels and len(taps) > 1:
         columns = [write.op("Concat", *columns, axis=2)]
     found = [write.sum(write.op("MatMul", rows, write.swapped(column, 4)), [0]) for column in columns]
     joined = found[0] if len(found) == 1 else write.op("Concat", *found, axis=2)  # (g, o, taps i)

@@ -158,7 +158,7 @@ class _Differentiation:
 
     def _model(self, seeds: Mapping[str, str], losses: Sequence[str], found: Mapping[str, str]) -> onnx.ModelProto:
         source, write = self._graph.model, self._write
-        model = onnx.ModelProto(ir_version=source.ir_version)
+        model = onnx.ModelProto(ir_version=max(source.ir_version, 4))  # before, constants had to be inputs too
         model.opset_import.extend(source.opset_import)
         model.functions.extend(source.functions)
         made = model.graph
@@ -167,7 +167,8 @@ class _Differentiation:
         made.node.extend(_needed(write.nodes, {*losses, *found.values()}))
         made.initializer.extend(self._cut.constants)
         made.initializer.extend(write.constants)
-        made.sparse_initializer.extend(source.graph.sparse_initializer)
+        read = {n for node in made.node for n in node.input}
+        made.sparse_initializer.extend(t for t in source.graph.sparse_initializer if t.values.name in read)
         inputs = [self._info(name, name) for name in self._cut.inputs]
         inputs += [self._info(seed, name) for name, seed in seeds.items()]
         for loss in self._losses:
@@ -180,8 +181,11 @@ class _Differentiation:
         return model
 
     def _info(self, name: str, like: str) -> onnx.ValueInfoProto:
+        """Input or output ``name``, of the type and rank of ``like``; sizes are given for constants only."""
         shape = self._graph.shape(like)
-        return helper.make_tensor_value_info(name, self._kind(like), None if shape is None else [None] * len(shape))
+        if shape is not None and like not in self._graph.initializers:
+            shape = (None,) * len(shape)
+        return helper.make_tensor_value_info(name, self._kind(like), shape)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:

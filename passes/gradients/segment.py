@@ -37,11 +37,11 @@ def cut(graph: Graph, outputs: Collection[str], fed: Collection[str]) -> GraphCu
     protos = graph.model.graph.node
     for index in reversed(range(len(protos))):
         if not wanted.isdisjoint(protos[index].output):
-            found[index] = _widened(protos[index])
+            found[index] = _in_single_precision(protos[index])
             wanted |= node_reads(protos[index]) - set(fed)
     made = {n for node in found.values() for n in node.output}
     stored = {t.name: t for t in graph.model.graph.initializer}
-    constants = [_wide(stored[n]) for n in sorted(wanted - made) if n in stored]
+    constants = [_single(stored[n]) for n in sorted(wanted - made) if n in stored]
     reads = set(outputs).union(*(node_reads(node) for node in found.values())) if found else set(outputs)
     order = [*graph.inputs, *fed]
     inputs = [n for n in dict.fromkeys(order) if n in reads and n not in made and (n in fed or n not in stored)]
@@ -78,18 +78,18 @@ def is_real(kind: int) -> bool:
     return kind in FLOATS
 
 
-def _wide(tensor: TensorProto) -> TensorProto:
+def _single(tensor: TensorProto) -> TensorProto:
     if tensor.data_type not in HALF:
         return tensor
     return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
 
 
-def _widened(node: onnx.NodeProto) -> onnx.NodeProto:
+def _in_single_precision(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     for attribute in copy.attribute:
         if attribute.HasField("t"):
-            attribute.t.CopyFrom(_wide(attribute.t))
+            attribute.t.CopyFrom(_single(attribute.t))
         elif attribute.name == "to" and attribute.i in HALF:
             attribute.i = TensorProto.FLOAT
     return copy

@@ -118,7 +118,7 @@ class GradientTuning:
 
     short_lines: int = 32
     """Widths up to which those of depthwise kernels are products of lines: more arithmetic, but in matrices."""
-    few_channels: int = 8
+    narrow_channels: int = 8
     """Input channels up to which the patches of all taps are multiplied at once: more copies, larger matrices."""
 
 

@@ -1,4 +1,4 @@
-"""Rules and gradients of activation functions of straight pieces, which are applied to each value."""
+"""Rules and gradients of piecewise linear activation functions."""
 
 from __future__ import annotations
 

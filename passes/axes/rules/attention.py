@@ -137,9 +137,9 @@ def _by_head(back: Backward, source: str, heads: int, shared: int) -> str:
         rest = write.op("Slice", write.shape(source), write.ints(2), write.ints(4))
         return back.op("Reshape", source, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
     split = back.op("Reshape", source, write.ints(0, 0, heads * shared, -1))  # B T (n g) d
-    turned = write.transpose(split, [0, 2, 1, 3])
-    rest = write.op("Slice", write.shape(turned), write.ints(2), write.ints(4))
-    return back.op("Reshape", turned, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
+    by_head = write.transpose(split, [0, 2, 1, 3])
+    rest = write.op("Slice", write.shape(by_head), write.ints(2), write.ints(4))
+    return back.op("Reshape", by_head, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
 
 
 def _joined(back: Backward, k: int, source: str) -> str:

@@ -153,11 +153,11 @@ def _gemm_back(back: Backward) -> None:
         return back.op("Gemm", a, b, *none, transA=turn_a, transB=turn_b, alpha=alpha)
 
     if back.wants(0):
-        turned = product(back.x(1), back.gradient, second, 1) if first else None
-        back.give(0, turned or product(back.gradient, back.x(1), 0, 1 - second))
+        transposed = product(back.x(1), back.gradient, second, 1) if first else None
+        back.give(0, transposed or product(back.gradient, back.x(1), 0, 1 - second))
     if back.wants(1):
-        turned = product(back.gradient, back.x(), 1, first) if second else None
-        back.give(1, turned or product(back.x(), back.gradient, 1 - first, 0))
+        transposed = product(back.gradient, back.x(), 1, first) if second else None
+        back.give(1, transposed or product(back.x(), back.gradient, 1 - first, 0))
     if back.wants(2):
         back.give_broadcast(2, back.times(back.gradient, float(back.attr("beta", 1.0))))
 

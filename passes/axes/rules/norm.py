@@ -222,8 +222,8 @@ def _lp_normalization_back(back: Backward) -> None:
     size = write.sum(back.op("Mul", x, x) if second else back.op("Abs", x), [axis], keepdims=True)
     norm = back.op("Sqrt", size) if second else size
     along = write.sum(back.op("Mul", back.gradient, back.y()), [axis], keepdims=True)
-    turned = back.op("Mul", back.y() if second else back.op("Sign", x), along)
-    back.give(0, back.op("Div", back.op("Sub", back.gradient, turned), norm))
+    inner = back.op("Mul", back.y() if second else back.op("Sign", x), along)
+    back.give(0, back.op("Div", back.op("Sub", back.gradient, inner), norm))
 
 
 @gradient("LRN")

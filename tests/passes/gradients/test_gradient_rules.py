@@ -27,7 +27,7 @@ SINGLE_PRECISION = {
     "Conv", "ConvTranspose", "Gelu", "Erf", "LRN", "GroupNormalization", "MeanVarianceNormalization", "Attention",
     "RotaryEmbedding", "GlobalLpPool",
 }  # fmt: skip
-"""Which nothing here computes in float64."""
+"""Which neither onnxruntime nor the reference computes in float64."""
 ABOVE_ZERO = {
     "Acos", "Asin", "Atanh", "Log", "Sqrt", "Pow", "LpPool", "ReduceLogSum",
 }  # fmt: skip
