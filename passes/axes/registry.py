@@ -1,13 +1,14 @@
-"""Registers the rule and the facts of each op type."""
+"""Registers the rule, the facts and the gradient of each op type."""
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 
+from passes.axes.gradient_context import Backward, Gradient, Slope, along
 from passes.axes.op_facts import ABSENT, OpFacts
 from passes.axes.rule_context import Op
 
@@ -16,6 +17,7 @@ Key = tuple[str, str]
 """(domain, op type); the standard domain is ``""``."""
 _RULES: dict[Key, Rule] = {}
 _FACTS: dict[Key, OpFacts] = {}
+_GRADIENTS: dict[Key, Gradient | str] = {}
 _QUANTISED = re.compile(r"Q[A-Z]|.*([Qq]uantize|Integer|NBits|Bnb4|FpQ4)")
 
 
@@ -40,6 +42,47 @@ def facts(*ops: str, known: OpFacts, domain: str = "") -> None:
         _FACTS[domain, op] = known
 
 
+def gradient(*ops: str, domain: str = "") -> Callable[[Gradient], Gradient]:
+    """Register the decorated function as the gradient of every op type in ``ops``."""
+
+    def register(function: Gradient) -> Gradient:
+        _register_gradient(ops, function, domain)
+        return function
+
+    return register
+
+
+def slope(*ops: str, domain: str = "") -> Callable[[Slope], Slope]:
+    """Register the decorated function as the derivative of ops that are functions of each value of input 0."""
+
+    def register(function: Slope) -> Slope:
+        _register_gradient(ops, along(function), domain)
+        return function
+
+    return register
+
+
+def zero_gradient(*ops: str, domain: str = "") -> None:
+    """State that the gradient of every op type in ``ops`` is zero: they are constant between their steps."""
+    _register_gradient(ops, _zero, domain)
+
+
+def no_gradient(*ops: str, why: str, domain: str = "") -> None:
+    """State that the op types in ``ops`` have no gradient. ``why`` follows the name of the node."""
+    _register_gradient(ops, why, domain)
+
+
+def _zero(back: Backward) -> None:
+    """Give no input a gradient."""
+
+
+def _register_gradient(ops: Iterable[str], found: Gradient | str, domain: str) -> None:
+    for op in ops:
+        if (domain, op) in _GRADIENTS:
+            raise ValueError(f"{op} has two gradients")
+        _GRADIENTS[domain, op] = found
+
+
 @cache
 def _load() -> None:
     """Import all modules of `passes.axes.rules`."""
@@ -58,6 +101,17 @@ def every_fact() -> dict[Key, OpFacts]:
     """The facts of every op, also of ops without a rule."""
     _load()
     return _FACTS
+
+
+def gradients() -> dict[Key, Gradient | str]:
+    """Every gradient, or why there is none."""
+    _load()
+    return _GRADIENTS
+
+
+def find_gradient(domain: str, op: str) -> Gradient | str:
+    """The gradient of an op, or why it has none, to follow the name of a node."""
+    return gradients().get(_key(domain, op), "has no gradient rule")
 
 
 def find_rule(domain: str, op: str) -> Rule | None:

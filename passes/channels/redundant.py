@@ -25,7 +25,7 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.rules.linear import pads
+from passes.axes.rules.convolution import pads
 from passes.channels.batchnorm_moments import recorded_samples
 from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, bounds

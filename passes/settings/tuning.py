@@ -117,9 +117,6 @@ class ReconstructionTuning:
     """Multiply-adds of all units of a model, beyond which they use fewer samples: exact solutions against time."""
     unit_operations: float = 3e11
     """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time."""
-    difference_step: float = 1e-3
-    """Step of a finite difference, relative to 1 + |x|. Rounding and curvature then each cost about 1e-4 of
-    a slope."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +234,6 @@ class Tuning:
 
 TUNING = Tuning()
 """The default tunables. A `Compressor` with other tunables still reads these from here:
-`RedundancyTuning.constant_width`, `ReconstructionTuning.difference_step`, `ShrinkageTuning.dead_variance`,
-`LinearAlgebraTuning`, `MatchTuning` in `passes.planning.criteria`, `ShapeTuning`, `TransformTuning`,
-`AllocationTuning.target_deviation`, `StatisticsTuning.fewest_batch_samples`, and `NoiseTuning`, by which results are
-judged."""
+`RedundancyTuning.constant_width`, `ShrinkageTuning.dead_variance`, `LinearAlgebraTuning`, `GradientTuning`,
+`MatchTuning` in `passes.planning.criteria`, `ShapeTuning`, `TransformTuning`, `AllocationTuning.target_deviation`,
+`StatisticsTuning.fewest_batch_samples`, and `NoiseTuning`, by which results are judged."""

@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 from passes.axes.registry import facts_of
-from passes.axes.rules.linear import pads
+from passes.axes.rules.convolution import pads
 from passes.axes.rules.norm import batchnorm_affine
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch

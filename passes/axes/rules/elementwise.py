@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from passes.axes.algebra import Term
-from passes.axes.op_facts import NUMERIC, Joins, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.gradient_context import Backward
+from passes.axes.op_facts import Joins, OpFacts
+from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
 from passes.graph.model import Array
 
 BROADCAST = OpFacts(broadcasts=True)
-ARITHMETIC = replace(BROADCAST, derivative=NUMERIC)
+ARITHMETIC = replace(BROADCAST, pointwise=True)
 
 
 def broadcast(op: Op) -> list[Term]:
@@ -121,3 +122,101 @@ facts("Where", known=replace(BROADCAST, joins=Joins.CHOICE))
 
 def _is_zero(value: Array | None) -> bool:
     return value is not None and not np.any(value)
+
+
+@gradient("Add", "Sum")
+def _sum_back(back: Backward) -> None:
+    """dX = dY for every operand."""
+    for k in back.asked:
+        back.give_broadcast(k, back.gradient)
+
+
+@gradient("Mean")
+def _mean_back(back: Backward) -> None:
+    """dX = dY / n for each of n operands."""
+    for k in back.asked:
+        back.give_broadcast(k, back.times(back.gradient, 1 / len(back.node.inputs)))
+
+
+@gradient("Sub")
+def _difference_back(back: Backward) -> None:
+    """dA = dY, dB = -dY."""
+    for k in back.asked:
+        back.give_broadcast(k, back.op("Neg", back.gradient) if k else back.gradient)
+
+
+@gradient("Mul")
+def _product_back(back: Backward) -> None:
+    """dA = dY B, dB = dY A."""
+    for k in back.asked:
+        back.give_broadcast(k, back.op("Mul", back.gradient, back.x(1 - k)))
+
+
+@gradient("Div")
+def _quotient_back(back: Backward) -> None:
+    """dA = dY / B, dB = -dY Y / B."""
+    share = back.op("Div", back.gradient, back.x(1))
+    if back.wants(0):
+        back.give_broadcast(0, share)
+    if back.wants(1):
+        back.give_broadcast(1, back.op("Neg", back.op("Mul", share, back.y())))
+
+
+@gradient("Max", "Min")
+def _extremum_back(back: Backward) -> None:
+    """dY goes to the operand that is the largest or smallest. Operands that are equal there share it."""
+    worse = "Less" if back.node.op == "Max" else "Greater"
+    flags = {k: back.real(back.op("Not", back.op(worse, back.x(k), back.y()))) for k in back.asked}
+    whole = back.gradient
+    if len(flags) > 1:
+        total = next(iter(flags.values()))
+        for flag in list(flags.values())[1:]:
+            total = back.op("Add", total, flag)
+        whole = back.op("Div", whole, back.op("Max", total, back.number(1)))
+    for k, flag in flags.items():
+        back.give_broadcast(k, back.op("Mul", whole, flag))
+
+
+@gradient("Pow")
+def _power_back(back: Backward) -> None:
+    """dA = dY B A^(B - 1), dB = dY Y log A, which is zero where A is."""
+    if back.wants(0):
+        exponent = back.value(1)
+        if exponent is not None and exponent.size == 1:
+            n = float(np.ravel(exponent)[0])
+            power = back.op("Pow", back.x(), back.number(n - 1)) if n != 2 else back.x()
+            slope = back.times(power, n)
+        else:
+            raised = back.real(back.x(1))
+            slope = back.op("Mul", raised, back.op("Pow", back.x(), back.plus(raised, -1)))
+        back.give_broadcast(0, back.op("Mul", back.gradient, slope))
+    if back.wants(1):
+        zero = back.op("Not", back.op("Greater", back.x(), back.number(0)))
+        logarithm = back.op("Log", back.op("Add", back.x(), back.real(zero)))
+        back.give_broadcast(1, back.mul(back.gradient, back.y(), logarithm))
+
+
+@gradient("Mod")
+def _remainder_back(back: Backward) -> None:
+    """Y = A - B n with a whole number n: dA = dY, dB = -dY n."""
+    if back.wants(0):
+        back.give_broadcast(0, back.gradient)
+    if back.wants(1):
+        whole = back.op("Div", back.op("Sub", back.y(), back.x()), back.x(1))
+        back.give_broadcast(1, back.op("Mul", back.gradient, whole))
+
+
+@gradient("Where")
+def _choice_back(back: Backward) -> None:
+    """dY goes to the operand that the condition chose."""
+    zero = back.number(0)
+    if back.wants(1):
+        back.give_broadcast(1, back.op("Where", back.x(), back.gradient, zero))
+    if back.wants(2):
+        back.give_broadcast(2, back.op("Where", back.x(), zero, back.gradient))
+
+
+no_gradient(
+    "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "BitShift", "BitwiseAnd",
+    "BitwiseOr", "BitwiseXor", why="gives no real numbers",
+)  # fmt: skip

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+
+import numpy as np
+import onnx
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
+from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import Moves, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op
 from passes.axes.rules.layout import CARRIED, holds_input
+from passes.interface.errors import Refusal
 
 
 @rule("Slice")
@@ -118,3 +124,109 @@ def gather_elements(op: Op) -> None:
 
 
 facts("GatherElements", known=OpFacts(moves=Moves.GATHERED, weights=(0,)))
+
+
+@gradient("Slice")
+def _slice_back(back: Backward) -> None:
+    """dY between zeros; with a step, zeros between its values too."""
+    rank = back.rank()
+    steps = back.ints(4, "steps", "steps") or []
+    axes = back.ints(3, "axes", "axes")
+    computed = back.has(1) and back.value(1) is None
+    starts = [] if computed else back.ints(1, "starts", "starts") or []
+    axes = axes or list(range(back.shape(1)[0] if back.has(1) else len(starts)))
+    axes = [a % rank for a in axes]
+    sizes, lengths = back.dims(), back.out_dims()
+    if computed or any(sizes[a] is None or lengths[a] is None for a in axes):
+        if any(step != 1 for step in steps):
+            raise Refusal("has no gradient where it takes a part by steps of a size that varies")
+        given = back.x(1) if back.has(1) else back.write.ints(*starts)
+        back.give(0, _between_zeros(back, given, axes))
+        return
+    before, after, found = [0] * rank, [0] * rank, back.gradient
+    for axis, start, step in zip(axes, starts, steps or [1] * len(axes), strict=True):
+        n, m = back.shape()[axis], back.out_shape()[axis]
+        first = min(max(start + n if start < 0 else start, 0), n - 1)
+        if step < 0:
+            found = back.write.reversed(found, axis, m)
+            first += (m - 1) * step
+        if abs(step) > 1:
+            found = _stretched(back, found, axis, abs(step), m)
+        before[axis], after[axis] = first, n - first - ((m - 1) * abs(step) + 1)
+    back.give(0, back.write.pad(found, before, after))
+
+
+def _between_zeros(back: Backward, starts: str, axes: Sequence[int]) -> str:
+    """dY between zeros, along ``axes`` from the computed ``starts`` on, which count from the end where negative."""
+    write, rank = back.write, back.rank()
+    write.require("Pad with computed widths", 11)
+    sizes, lengths = write.sizes(back.x(), axes), write.sizes(back.gradient, axes)
+    starts = write.cast(starts, onnx.TensorProto.INT64)
+    negative = write.cast(back.op("Less", starts, write.ints(0)), onnx.TensorProto.INT64)
+    first = back.op("Add", starts, back.op("Mul", negative, sizes))
+    if write.opset >= 12:  # before, Max and Min know no integers
+        first = back.op("Min", back.op("Max", first, write.ints(0)), sizes)
+    last = back.op("Sub", back.op("Sub", sizes, lengths), first)
+    at = write.ints(*(axes.index(d) if d in axes else len(axes) for d in range(rank)))
+    ends = [back.op("Gather", back.op("Concat", n, write.ints(0), axis=0), at) for n in (first, last)]
+    return back.op("Pad", back.gradient, back.op("Concat", *ends, axis=0))
+
+
+def _stretched(back: Backward, source: str, axis: int, step: int, size: int) -> str:
+    """``step`` - 1 zeros between the ``size`` values of ``axis``."""
+    write, rank = back.write, back.rank()
+    wide = write.unsqueeze(source, [axis + 1])
+    wide = write.pad(wide, [0] * (rank + 1), [step - 1 if d == axis + 1 else 0 for d in range(rank + 1)])
+    ends = [write.sizes(source, range(axis)), write.ints(size * step), write.sizes(source, range(axis + 1, rank))]
+    used = [ends[0]] * (axis > 0) + [ends[1]] + [ends[2]] * (axis + 1 < rank)
+    joined = back.op("Reshape", wide, back.op("Concat", *used, axis=0))
+    return write.slice(joined, [axis], [0], [(size - 1) * step + 1])
+
+
+@gradient("Gather")
+def _gather_back(back: Backward) -> None:
+    """Each value of dY is added where it was taken from."""
+    write, rank, axis = back.write, back.rank(), int(back.attr("axis", 0))
+    axis, count, size = axis % rank, len(back.shape(1)), back.dims()[axis % rank]
+    indices = back.value(1)
+    if indices is not None and size is not None:
+        at = np.ravel(indices) % size
+        if at.size and (np.diff(at) == 1).all():  # a part of the axis, as it stands there
+            part = back.gradient
+            if count != 1:
+                sizes = [write.sizes(back.x(), [d]) if d != axis else write.ints(at.size) for d in range(rank)]
+                part = back.op("Reshape", part, back.op("Concat", *sizes, axis=0))
+            after = [size - int(at[-1]) - 1 if d == axis else 0 for d in range(rank)]
+            back.give(0, write.pad(part, [int(at[0]) if d == axis else 0 for d in range(rank)], after))
+            return
+        if count == 1 and sorted(at) == list(range(size)):
+            back.give(0, back.op("Gather", back.gradient, write.ints(*np.argsort(at).tolist()), axis=axis))
+            return
+    front = [*range(axis, axis + count), *range(axis), *range(axis + count, rank - 1 + count)]
+    others = [d for d in range(rank) if d != axis]
+    moved = write.transpose(back.gradient, front)
+    rest = [write.sizes(back.x(), [d]) for d in others]
+    rows = back.op("Reshape", moved, back.op("Concat", write.ints(-1), *rest, axis=0))
+    added = _added_rows(back, rows, write.sizes(back.x(), [axis]), rest)
+    back.give(0, write.transpose(added, [[axis, *others].index(d) for d in range(rank)]))
+
+
+def _added_rows(back: Backward, rows: str, size: str, rest: Sequence[str]) -> str:
+    """(n, rest...): the sum of the ``rows`` of each index. ``size``: n."""
+    write = back.write
+    flat = back.op("Reshape", back.x(1), write.ints(-1))
+    if write.opset >= 16:
+        zeros = back.spread(back.number(0), back.op("Concat", size, *rest, axis=0))
+        return back.op("ScatterND", zeros, write.unsqueeze(flat, [1]), rows, reduction="add")
+    write.require("OneHot", 11)  # older ones refuse negative indices
+    hot = back.op("OneHot", flat, size, back.number([0, 1]), axis=0)
+    lines = back.op("Reshape", rows, back.op("Concat", write.sizes(rows, [0]), write.ints(-1), axis=0))
+    return back.op("Reshape", back.op("MatMul", hot, lines), back.op("Concat", size, *rest, axis=0))
+
+
+@gradient("GatherElements")
+def _gather_elements_back(back: Backward) -> None:
+    """Each value of dY is added where it was taken from."""
+    back.write.require("ScatterElements that adds", 16)
+    given = {"axis": int(back.attr("axis", 0)), "reduction": "add"}
+    back.give(0, back.op("ScatterElements", back.zeros_like(back.x()), back.x(1), back.gradient, **given))

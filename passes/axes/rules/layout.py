@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
+from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import ABSENT, Joins, Moves, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
 from passes.interface.errors import Refusal
@@ -190,3 +191,78 @@ def expand(op: Op) -> None:
 
 
 facts("Expand", known=replace(CARRIED, moves=Moves.REPEATED, sizing=(1,)))
+
+
+@gradient("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def _reshape_back(back: Backward) -> None:
+    """dX is dY in the shape of X."""
+    back.give(0, back.write.shaped_like(back.gradient, back.x()))
+
+
+@gradient("Transpose")
+def _transpose_back(back: Backward) -> None:
+    """The inverse permutation."""
+    perm = back.attr("perm") or [*reversed(range(back.rank()))]
+    back.give(0, back.write.transpose(back.gradient, [list(perm).index(axis) for axis in range(len(perm))]))
+
+
+@gradient("Concat")
+def _concat_back(back: Backward) -> None:
+    """Each operand's part of dY."""
+    axis = int(back.attr("axis", 1)) % len(back.out_shape())
+    sizes = [back.dims(k)[axis] for k in range(len(back.node.inputs))]
+    for k in back.asked:
+        before, size = sizes[:k], sizes[k]
+        if size is not None and None not in before:
+            start = sum(n for n in before if n is not None)
+            part = back.write.slice(back.gradient, [axis], [start], [start + size])
+        else:
+            start_at = back.write.ints(0)
+            for other in range(k):
+                start_at = back.op("Add", start_at, back.write.sizes(back.x(other), [axis]))
+            end_at = back.op("Add", start_at, back.write.sizes(back.x(k), [axis]))
+            part = back.write.slice_to(back.gradient, axis, start_at, end_at)
+        back.give(k, part)
+
+
+@gradient("Split")
+def _split_back(back: Backward) -> None:
+    """The gradients of all parts, zero where a part has none, joined again."""
+    parts = [back.gradients.get(k) or back.zeros_like(back.y(k)) for k in range(len(back.node.outputs))]
+    back.give(0, back.op("Concat", *parts, axis=int(back.attr("axis", 0))))
+
+
+@gradient("Tile")
+def _tile_back(back: Backward) -> None:
+    """The sum over all copies."""
+    write, rank = back.write, back.rank()
+    pairs = [write.unsqueeze(sizes, [1]) for sizes in (back.x(1), write.shape(back.x()))]
+    target = back.op("Reshape", back.op("Concat", *pairs, axis=1), write.ints(-1))  # r0 n0 r1 n1 ...
+    back.give(0, write.sum(back.op("Reshape", back.gradient, target), range(0, 2 * rank, 2)))
+
+
+@gradient("DepthToSpace")
+def _depth_to_space_back(back: Backward) -> None:
+    """SpaceToDepth, which puts the place in a block before the channel; with mode CRD it is behind."""
+    n, write = int(back.attr("blocksize")), back.write
+    found = back.op("SpaceToDepth", back.gradient, blocksize=n)
+    if back.attr("mode", "DCR") == "CRD":
+        split = back.op("Reshape", found, write.ints(0, n * n, back.out_shape()[1], -1))
+        found = write.shaped_like(write.transpose(split, [0, 2, 1, 3]), back.x())
+    back.give(0, found)
+
+
+@gradient("SpaceToDepth")
+def _space_to_depth_back(back: Backward) -> None:
+    """DepthToSpace."""
+    back.give(0, back.op("DepthToSpace", back.gradient, blocksize=int(back.attr("blocksize"))))
+
+
+@gradient("Expand")
+def _expand_back(back: Backward) -> None:
+    """The sum over all copies."""
+    back.give_broadcast(0, back.gradient)
+
+
+no_gradient("Shape", "Size", "ConstantOfShape", why="gives no real numbers that depend on its input's")
+no_gradient("Constant", why="has no input")

@@ -1,102 +1,16 @@
-"""Rules of ops that sum over channels: convolutions, Gemm, MatMul."""
+"""Rules and gradients of matrix products: Gemm, MatMul, Einsum."""
 
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
 
 from passes.axes.algebra import ONE, Term, atom, size
+from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import LinearForm, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op, Scaling
-from passes.graph.model import Node
 from passes.interface.errors import Refusal
-
-
-@rule("Conv")
-def conv(op: Op) -> None:
-    """X: N (g i) ..., W: (g o) i ..., B: (g o) -> Y: N (g o) ...
-
-    A single filter over a line of channels (the gate of ECA) has them on its one spatial axis: X: N 1 c -> Y: N 1 c.
-    """
-    if len(op.shape(1)) == 3 and op.shape(1)[:2] == (1, 1) and op.shape(0) == op.out_shape():
-        op.slides_over(op.pattern("N i c, o i k, o -> N o c")["c"])
-        return
-    letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
-    op.resize_attr("group", letters["g"])
-    op.divides(letters["g"], letters["i"])
-    _weighted(op, bias=2)
-
-
-def convolution_loops(weight: int) -> Callable[[Loops], list[LoopNest]]:
-    """Y: N (g o) ... times W: i k... (each output sums over one filter)."""
-    return lambda s: [s.output() + s.input(weight)[1:]]
-
-
-facts(
-    "Conv",
-    known=OpFacts(
-        linear=LinearForm(convolves=True, output_axis=lambda node: 0),
-        weights=(1,),
-        biases=(2,),
-        macs=convolution_loops(1),
-    ),
-)
-
-
-def pads(layer: Node) -> bool:
-    """Whether a convolution or a pooling op pads its input."""
-    auto = layer.attrs.get("auto_pad", "NOTSET")
-    return bool(any(layer.attrs.get("pads", ()))) or auto not in ("NOTSET", "VALID")
-
-
-@rule("ConvTranspose")
-def conv_transpose(op: Op) -> None:
-    """X: N (g i) ..., W: (g i) o ..., B: (g o) -> Y: N (g o) ..."""
-    letters = op.pattern("N (g i) ..., (g i) o ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
-    op.resize_attr("group", letters["g"])
-    op.divides(letters["g"], letters["i"])
-    _weighted(op, bias=2)
-
-
-def _transposed_loops(s: Loops) -> list[LoopNest]:
-    """X: N (g i) ... times W: o k... (each input is spread by one filter)."""
-    return [s.input(0) + s.input(1)[1:]]
-
-
-facts(
-    "ConvTranspose",
-    known=OpFacts(
-        linear=LinearForm(convolves=True, output_axis=lambda node: 1),
-        weights=(1,),
-        biases=(2,),
-        macs=_transposed_loops,
-    ),
-)
-
-
-@rule("DeformConv")
-def deformable_conv(op: Op) -> None:
-    """X: N (g i) ..., W: (g o) i ..., offset: N ..., B: (g o), mask: N ... -> Y: N (g o) ..."""
-    if op.attr("offset_group", 1) > 1:
-        raise Refusal("moves groups of channels by offsets of their own")
-    group = op.attr("group", 1)
-    letters = op.pattern("N (g i) ..., (g o) i ..., N ..., (g o), N ... -> N (g o) ...", g=group)
-    op.resize_attr("group", letters["g"])
-    op.divides(letters["g"], letters["i"])
-    _weighted(op, bias=3)
-
-
-facts("DeformConv", known=OpFacts(weights=(1,), biases=(3,), macs=convolution_loops(1)))
-
-
-def _weighted(op: Op, bias: int) -> None:
-    """Linear in the data. Weights and bias together make a channel. Weights computed from the data are a second
-    factor."""
-    op.makes(factors=[1], terms=[bias])
-    if op.is_constant(1):
-        op.scales(Scaling.LINEAR, weights=[1], offsets=[bias])
 
 
 @rule("Gemm")
@@ -229,3 +143,87 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
             # It is spread at the sizes where it is one. At others its indices are the letter's.
             op.freeze(letter, "spreads an axis to it at some sizes")
         op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))
+
+
+@gradient("Gemm")
+def _gemm_back(back: Backward) -> None:
+    """Y = alpha A B + beta C: dA = alpha dY B', dB = alpha A' dY, dC = beta dY, each transposed where the input is."""
+    first, second = (int(back.attr(name, 0)) for name in ("transA", "transB"))
+    alpha = float(back.attr("alpha", 1.0))
+
+    def product(a: str, b: str, turn_a: int, turn_b: int) -> str:
+        none = [back.number(0)] if back.graph.opset < 11 else []
+        return back.op("Gemm", a, b, *none, transA=turn_a, transB=turn_b, alpha=alpha)
+
+    if back.wants(0):
+        transposed = product(back.x(1), back.gradient, second, 1) if first else None
+        back.give(0, transposed or product(back.gradient, back.x(1), 0, 1 - second))
+    if back.wants(1):
+        transposed = product(back.gradient, back.x(), 1, first) if second else None
+        back.give(1, transposed or product(back.x(), back.gradient, 1 - first, 0))
+    if back.wants(2):
+        back.give_broadcast(2, back.times(back.gradient, float(back.attr("beta", 1.0))))
+
+
+@gradient("MatMul")
+def _matmul_back(back: Backward) -> None:
+    """dA = dY B', dB = A' dY, summed over the batch axes that were broadcast. Vectors are matrices of one row or
+    column."""
+    write, a, b, y = back.write, list(back.shape(0)), list(back.shape(1)), list(back.out_shape())
+    left, right, outer = back.x(0), back.x(1), back.gradient
+    row, column = len(a) == 1, len(b) == 1
+    if row:
+        left, a = write.unsqueeze(left, [0]), [1, *a]
+        at = len(y) if column else len(y) - 1
+        outer, y = write.unsqueeze(outer, [at]), [*y[:at], 1, *y[at:]]
+    if column:
+        right, b = write.unsqueeze(right, [1]), [*b, 1]
+        outer, y = write.unsqueeze(outer, [len(y)]), [*y, 1]
+    if back.wants(0):
+        found = back.op("MatMul", outer, write.swapped(right, len(b)))
+        found = back.reduced(found, tuple(a), (*y[:-2], *a[-2:]))
+        back.give(0, write.squeeze(found, [0]) if row else found)
+    if back.wants(1):
+        if len(b) == 2 and len(a) > 2:
+            rows, grads = (write.rows(n, len(a)) for n in (left, outer))
+            found = back.op("MatMul", write.swapped(rows, 2), grads)
+        else:
+            found = back.op("MatMul", write.swapped(left, len(a)), outer)
+            found = back.reduced(found, tuple(b), (*y[:-2], *b[-2:]))
+        back.give(1, write.squeeze(found, [1]) if column else found)
+
+
+@gradient("Einsum")
+def _einsum_back(back: Backward) -> None:
+    """The product of dY and the other operands, summed to the axes of the operand; what it alone was summed over is
+    repeated."""
+    operands, arrow, result = back.attr("equation").replace(" ", "").partition("->")
+    texts = operands.split(",")
+    names = [_subscripts(text, back.rank(k)) for k, text in enumerate(texts)]
+    every = [name for own in names for name in own]
+    if not arrow:
+        result = ("..." if "..." in operands else "") + "".join(
+            sorted(n for n in every if len(n) == 1 and every.count(n) == 1)
+        )
+    given = _subscripts(result, len(back.out_shape()))
+    if any(len(set(own)) < len(own) for own in (*names, given)):
+        raise Refusal("has no gradient where it takes a diagonal")
+    unused = iter(sorted(set(string.ascii_letters) - set(every)))
+    letters = {n: n if len(n) == 1 else next(unused) for n in dict.fromkeys([*every, *given])}
+    sizes = {n: s for n, s in zip(given, back.out_shape(), strict=True)}
+    for k, own in enumerate(names):
+        if not back.wants(k):
+            continue
+        others = [(back.x(i), names[i]) for i in range(len(names)) if i != k]
+        held = {*given, *(n for _, other in others for n in other)}
+        kept = [n for n in own if n in held]
+        terms = [(back.gradient, given), *others]
+        left = ",".join("".join(letters[n] for n in axes) for _, axes in terms)
+        right = "".join(letters[n] for n in kept)
+        found = back.op("Einsum", *(name for name, _ in terms), equation=f"{left}->{right}")
+        found = back.write.unsqueeze(found, [d for d, n in enumerate(own) if n not in held])
+        wide = tuple(n if len(name) == 1 else sizes.get(name, n) for name, n in zip(own, back.shape(k), strict=True))
+        full = tuple(w if name in held else 1 for name, w in zip(own, wide, strict=True))
+        narrow = tuple(n if name in held else 1 for name, n in zip(own, back.shape(k), strict=True))
+        found = back.reduced(found, narrow, full)
+        back.give(k, found if len(kept) == len(own) else back.write.spread_like(found, back.x(k)))

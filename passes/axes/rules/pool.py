@@ -1,19 +1,23 @@
-"""Rules of pooling, reductions, resampling and padding."""
+"""Rules and gradients of pooling."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 
-from passes.axes import algebra
-from passes.axes.algebra import Term
-from passes.axes.op_facts import ABSENT, Moves, OpFacts, Pool, PoolWindow
-from passes.axes.registry import facts, rule
+from passes.axes.convolution_adjoints import END, spread, spread_densely
+from passes.axes.gradient_context import Backward
+from passes.axes.op_facts import OpFacts, Pool, PoolWindow
+from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op, Scaling
+from passes.axes.rules.convolution import pads
 from passes.axes.rules.layout import CARRIED
-from passes.axes.rules.linear import pads
-from passes.graph.model import Node
+from passes.axes.rules.reduction import at_extremum, mean_share
+from passes.axes.window_geometry import WindowGeometry, counts, windows
+from passes.graph.model import Array, Node
 from passes.interface.errors import Refusal
 
 
@@ -39,144 +43,126 @@ facts("GlobalMaxPool", known=replace(CARRIED, pool=Pool("max", PoolWindow.ALL)))
 facts("GlobalLpPool", known=OpFacts(pool=Pool("norm", PoolWindow.ALL)))
 
 
-_HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+def _pooled(back: Backward) -> WindowGeometry:
+    return windows(back, back.attr("kernel_shape"), back.dims()[2:], back.out_dims()[2:])
 
 
-@rule(
-    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum",
-    "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
-)  # fmt: skip
-def reduction(op: Op) -> None:
-    """Reduced axes are frozen (or stay as ones with keepdims). The others pass."""
-    shape = op.shape(0)
-    arg = op.node.op.startswith("Arg")
-    axes = [op.attr("axis", 0)] if arg else op.ints(1, "axes")
-    if not axes and not op.attr("noop_with_empty_axes", 0):
-        axes = list(range(len(shape)))
-    reduced = {a % len(shape) for a in axes}
-    kept = [algebra.ONE if axis in reduced else letter for axis, letter in enumerate(op.put_all(0))]
-    op.put_out_all(kept if op.attr("keepdims", 1) else [t for axis, t in enumerate(kept) if axis not in reduced])
-    if op.node.op in ("ReduceMean", "ReduceSum"):
-        op.scales(Scaling.LINEAR)
-    elif op.node.op in _HOMOGENEOUS_REDUCTIONS:
-        op.scales(Scaling.HOMOGENEOUS)
+def _channels(back: Backward) -> int:
+    n = back.dims()[1]
+    if n is None:
+        raise Refusal("has no gradient where the number of channels varies")
+    return n
 
 
-facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES), sizing=(1,)))
-facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES), sizing=(1,)))
-facts("ReduceMin", known=replace(CARRIED, sizing=(1,)))
-facts(
-    "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
-    known=OpFacts(sizing=(1,)),
-)  # fmt: skip
-facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
+def _added(back: Backward, source: str, geometry: WindowGeometry) -> str:
+    """Each value of ``source``, of the shape of the output, added to every place of its window."""
+    channels = _channels(back)
+    ones = back.number(np.ones((channels, 1, *geometry.kernel)))
+    if geometry.dense:
+        return spread_densely(back, source, ones, geometry, (channels, 1, 1))
+    return spread(back, source, back.x(), ones, geometry, channels)
 
 
-@rule("CumSum", "TopK", "Trilu")
-def ordered(op: Op) -> None:
-    """An axis is frozen if the result depends on the order along it. The others pass."""
-    kind, shape = op.node.op, op.shape(0)
-    letters = [op.letter(n) for n in shape]
-    if kind == "Trilu":
-        axes = [len(shape) - 2, len(shape) - 1]
+@gradient("AveragePool")
+def _average_pool_back(back: Backward) -> None:
+    """dY over the number of values in its window, at each of them."""
+    geometry, padded = _pooled(back), bool(back.attr("count_include_pad", 0))
+    if not padded and not any((*geometry.begins, *geometry.ends)):
+        number: Array = np.asarray(math.prod(geometry.kernel))
+    elif padded and not back.attr("ceil_mode", 0):
+        number = np.asarray(math.prod(geometry.kernel))
     else:
-        axes = op.ints(1) if kind == "CumSum" else [op.attr("axis", -1)]
-    for a in axes:
-        letters[a] = algebra.atom(shape[a], op.why("depends on its order"))
-    for axis, letter in enumerate(letters):
-        op.put(0, axis, letter)
-        for k in range(len(op.node.outputs)):
-            size = op.out_shape(k)[axis]
-            op.put_out(axis, letter if size == shape[axis] else algebra.atom(size, op.why("depends on its order")), k)
-    if kind == "TopK":
-        op.jumps()
-    else:
-        op.scales(Scaling.LINEAR)
-        op.makes(factors=[0])
+        number = counts(geometry, padded, _ends(back, geometry))
+    number = number.ravel()[0] if (number == number.ravel()[0]).all() else number
+    back.give(0, _added(back, back.op("Mul", back.gradient, back.number(1 / number)), geometry))
 
 
-facts("TopK", known=OpFacts(decides=True, sizing=(1,)))
-facts("CumSum", "Trilu", known=OpFacts(sizing=(1,)))
+def _ends(back: Backward, geometry: WindowGeometry) -> list[int]:
+    """The zeros after the input that are counted: those of ``pads``, not those that ceil_mode adds."""
+    return [int(p) for p in (back.attr("pads") or [0] * 2 * geometry.rank)[geometry.rank :]]
 
 
-@rule("GridSample", "RoiAlign")
-def sampling(op: Op) -> None:
-    """X: N C ... -> Y: M C ...; the sampling positions are a parameter."""
-    op.pattern("N C ..., ... -> M C ..." if op.node.op == "RoiAlign" else "N C ..., N ... -> N C ...")
-    op.scales(Scaling.HOMOGENEOUS)
-    op.makes(factors=[0])
+@gradient("LpPool")
+def _lp_pool_back(back: Backward) -> None:
+    """y = (sum |x|^p)^(1/p): dX = sign(x) |x|^(p - 1) (the sum over windows of dY y^(1 - p))."""
+    p = int(back.attr("p", 2))
+    share = back.op("Div", back.gradient, back.op("Pow", back.y(), back.number(p - 1)))
+    back.give(0, back.op("Mul", _added(back, share, _pooled(back)), power_slope(back, p)))
 
 
-facts("GridSample", "RoiAlign", known=ABSENT)
+@gradient("MaxPool")
+def _max_pool_back(back: Backward) -> None:
+    """dY goes to the place of the largest value of its window, the first if several are equal."""
+    if back.attr("storage_order", 0):
+        raise Refusal("has no gradient where it counts places by columns")
+    write, geometry = back.write, _pooled(back)
+    if write.opset < 11:
+        _max_pool_by_taps(back, geometry)
+        return
+    indices = back.y(1)
+    flat = write.op("Reshape", back.zeros_like(back.x()), write.ints(-1))
+    if write.opset >= 16:
+        at, values = (write.op("Reshape", name, write.ints(-1)) for name in (indices, back.gradient))
+        back.give(0, write.shaped_like(back.op("ScatterElements", flat, at, values, reduction="add"), back.x()))
+        return
+    # windows so far apart that they do not overlap, and no place is written twice
+    steps = [(r + s) // s for r, s in zip(geometry.reach, geometry.strides, strict=True)]
+    axes = list(range(2, 2 + geometry.rank))
+    found: list[str] = []
+    for start in itertools.product(*(range(n) for n in steps)):
+        bounds = (write.ints(*start), write.ints(*[END] * len(axes)), write.ints(*axes), write.ints(*steps))
+        parts = [n if max(steps) == 1 else write.op("Slice", n, *bounds) for n in (indices, back.gradient)]
+        at, values = (write.op("Reshape", part, write.ints(-1)) for part in parts)
+        found.append(back.op("ScatterElements", flat, at, values))
+    back.give(0, write.shaped_like(found[0] if len(found) == 1 else back.op("Sum", *found), back.x()))
 
 
-@rule("Resize", "Upsample")
-def resample(op: Op) -> None:
-    """Axes whose size does not change pass. The others are interpolated and frozen. Sizes follow the axes."""
-    if (
-        op.has(1)
-        and op.node.op == "Resize"
-        and op.graph.opset > 10
-        and op.attr("coordinate_transformation_mode") == ("tf_crop_and_resize")
-    ):
-        raise Refusal("crops by coordinates")
-    out = op.out_shape()
-    entries: list[Term | int] = []
-    for axis, n in enumerate(op.shape(0)):
-        if n == out[axis]:
-            letter = op.letter(n)
-            op.put(0, axis, letter)
-            op.put_out(axis, letter)
-            entries.append(letter)
-        else:
-            op.put(0, axis, algebra.atom(n, op.why("interpolates it")))
-            op.put_out(axis, algebra.atom(out[axis], op.why("interpolates it")))
-            entries.append(out[axis])
-    if op.has(3):
-        axes = op.attr("axes") or range(len(entries))
-        op.resize_input(3, [entries[axis] for axis in axes])
-    op.scales(Scaling.LINEAR)
-    op.makes(factors=[0])
+def _max_pool_by_taps(back: Backward, geometry: WindowGeometry) -> None:
+    """The same without ScatterElements. A convolution lays what each tap reads side by side, and its adjoint brings
+    back dY where that is the largest value; equal ones share it."""
+    write, channels, taps = back.write, _channels(back), math.prod(geometry.kernel)
+    kernels = back.number(
+        np.tile(np.eye(taps).reshape(taps, 1, *geometry.kernel), (channels, *[1] * (geometry.rank + 1)))
+    )
+    given = {"strides": list(geometry.strides), "dilations": list(geometry.dilations)}
+    pads = [*geometry.begins, *(max(e, 0) for e in geometry.ends)]
+    read = back.op("Conv", back.x(), kernels, group=channels, pads=pads, **given)
+    each, best, outer = (
+        back.op("Reshape", name, write.ints(0, channels, n, -1))
+        for name, n in ((read, taps), (back.y(), 1), (back.gradient, 1))
+    )
+    different = back.op(
+        "Greater", back.op("Abs", back.op("Sub", each, best)), back.number(0)
+    )  # padded zeros may be larger
+    flags = back.real(back.op("Not", different))
+    share = back.op("Div", outer, write.sum(flags, [2], keepdims=True))
+    passed = write.shaped_like(back.op("Mul", flags, share), read)
+    back.give(0, spread(back, passed, back.x(), kernels, geometry, channels))
 
 
-facts("Resize", known=OpFacts(sizing=(1, 2, 3)))
-facts("Upsample", known=OpFacts(sizing=(1,)))
+@gradient("GlobalAveragePool")
+def _global_average_back(back: Backward) -> None:
+    """dY over the number of places, at each of them."""
+    back.give(0, back.write.spread_like(mean_share(back), back.x()))
 
 
-@rule("Pad")
-def pad(op: Op) -> None:
-    """Padded axes are frozen, unless constant zeros are appended. The output is then before + X + after, and may
-    shrink."""
-    shape, out = op.shape(0), op.out_shape()
-    borders = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
-    axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
-    before = dict(zip(axes, borders[: len(axes)], strict=True))
-    after = dict(zip(axes, borders[len(axes) :], strict=True))
-    fill = op.value(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
-    zeros = op.attr("mode", "constant") == "constant" and fill is not None and not np.any(fill)
-    sizes: dict[int, tuple[Term | int, Term | int]] = {}
-    for axis, n in enumerate(shape):
-        low, high = before.get(axis, 0), after.get(axis, 0)
-        if low == high == 0:
-            letter = op.letter(n)
-            op.put(0, axis, letter)
-            op.put_out(axis, letter)
-        elif zeros and low is not None and high is not None and low >= 0 and high >= 0 and axis == 1:
-            letter, first, last = op.letter(n), op.letter(low), op.letter(high)
-            op.put(0, axis, letter)
-            op.put_out(axis, algebra.total([first, letter, last]))
-            sizes[axis] = (first, last)
-        else:
-            op.put(0, axis, algebra.atom(n, op.why("pads it")))
-            op.put_out(axis, algebra.atom(out[axis], op.why("pads it")))
-    if sizes:
-        entries: list[Term | int | None] = [sizes[a][0] if a in sizes else before[a] for a in axes]
-        entries += [sizes[a][1] if a in sizes else after[a] for a in axes]
-        if op.has(1):
-            op.resize_input(1, entries)
-        else:
-            op.resize_attrs("pads", [e for e in entries if e is not None])
-    op.scales(Scaling.LINEAR if zeros else Scaling.NONE)
+@gradient("GlobalMaxPool")
+def _global_max_back(back: Backward) -> None:
+    """dY goes to the largest value; those that are equal share it."""
+    back.give(0, at_extremum(back, back.gradient, back.y(), list(range(2, back.rank()))))
 
 
-facts("Pad", known=OpFacts(moves=Moves.PADDED, sizing=(1, 3)))
+@gradient("GlobalLpPool")
+def _global_lp_back(back: Backward) -> None:
+    """y = (sum |x|^p)^(1/p): dX = dY sign(x) |x|^(p - 1) / y^(p - 1)."""
+    p = int(back.attr("p", 2))
+    share = back.op("Div", back.gradient, back.op("Pow", back.y(), back.number(p - 1)))
+    back.give(0, back.op("Mul", share, power_slope(back, p)))
+
+
+def power_slope(back: Backward, p: int) -> str:
+    """sign(x) |x|^(p - 1)."""
+    if p == 2:
+        return back.x()
+    sign = back.op("Sign", back.x())
+    return sign if p == 1 else back.op("Mul", sign, back.op("Pow", back.op("Abs", back.x()), back.number(p - 1)))

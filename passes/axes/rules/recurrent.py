@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import Moves, OpFacts
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
 
@@ -60,3 +61,13 @@ def reverse_sequence(op: Op) -> None:
 
 
 facts("ReverseSequence", known=OpFacts(moves=Moves.PERMUTED))
+
+
+no_gradient("RNN", "GRU", "LSTM", why="runs along time, and no rule gives its gradient")
+
+
+@gradient("ReverseSequence")
+def _reverse_sequence_back(back: Backward) -> None:
+    """The same steps in reverse order again."""
+    given = {name: int(back.attr(name, default)) for name, default in (("time_axis", 0), ("batch_axis", 1))}
+    back.give(0, back.op("ReverseSequence", back.gradient, back.x(1), **given))

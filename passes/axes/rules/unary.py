@@ -1,28 +1,26 @@
-"""Rules of functions that are applied to each value."""
+"""Rules and gradients of functions that are applied to each value; `activation` has those of networks."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
-from passes.axes.op_facts import ABSENT, NUMERIC, Activation, Derivative, Function, Moves, NodeBuilder, OpFacts, Range
+from passes.axes.gradient_context import Backward
+from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
 from passes.axes.op_facts import ScalarFunction as Scalar
-from passes.axes.registry import facts, rule
+from passes.axes.registry import facts, gradient, no_gradient, rule, slope, zero_gradient
 from passes.axes.rule_context import Op, Scaling
-from passes.axes.rules.elementwise import broadcast, same_axes
+from passes.axes.rules.elementwise import same_axes
 from passes.graph.kinds import FLOATS
-from passes.graph.model import Array, Graph, Node
 from passes.interface.errors import Refusal
 
-SMOOTH = OpFacts(derivative=NUMERIC)
-SWITCH = replace(SMOOTH, activation=Activation.SWITCH)
-GATE = replace(SMOOTH, activation=Activation.GATE)
+SMOOTH = OpFacts(pointwise=True)
 POSITIVE = (0.0, np.inf)
 
 
-def _always(function: Function, monotone: bool = True) -> Scalar:
+def always(function: Function, monotone: bool = True) -> Scalar:
     """The same function for all attributes."""
     return Scalar(lambda graph, node: function, monotone)
 
@@ -34,8 +32,8 @@ def linear_unary(op: Op) -> None:
     op.scales(Scaling.LINEAR)
 
 
-facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, derivative=NUMERIC))
-facts("Neg", known=replace(SMOOTH, function=_always(np.negative, monotone=False)))
+facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, pointwise=True))
+facts("Neg", known=replace(SMOOTH, function=always(np.negative, monotone=False)))
 
 
 @rule("Dropout")
@@ -66,85 +64,34 @@ def cast(op: Op) -> None:
 facts("Cast", known=OpFacts(moves=Moves.CONVERTED, keeps_sign=True, decides=True))
 
 
-@rule("Relu", "LeakyRelu", "Abs")
+@rule("Abs")
 def homogeneous_unary(op: Op) -> None:
     """f(s x) = s f(x) for s >= 0."""
     same_axes(op)
     op.scales(Scaling.HOMOGENEOUS)
 
 
-def _step(build: NodeBuilder, x: str) -> str:
-    """The derivative of Relu: 1 for x > 0, else 0."""
-    return build.op("Cast", build.op("Greater", x, build.number(0)), to=onnx.TensorProto.FLOAT)
-
-
-def _leaky_relu(graph: Graph, node: Node) -> Function | None:
-    alpha = float(node.attrs.get("alpha", 0.01))
-    return (lambda x: np.maximum(x, alpha * x)) if 0 <= alpha <= 1 else None
-
-
-facts(
-    "Relu",
-    known=OpFacts(
-        range=POSITIVE,
-        function=_always(lambda x: np.maximum(x, 0.0)),
-        derivative=Derivative(_step),
-        activation=Activation.SWITCH,
-    ),
-)
-facts("LeakyRelu", known=replace(SWITCH, function=Scalar(_leaky_relu, monotone=True)))
-facts("Abs", known=replace(SMOOTH, range=POSITIVE, function=_always(np.abs, monotone=False)))
+facts("Abs", known=replace(SMOOTH, range=POSITIVE, function=always(np.abs, monotone=False)))
 
 
 @rule(
-    "Asinh", "Atan", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Mish",
-    "Reciprocal", "Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Swish", "Tanh",
+    "Asinh", "Atan", "Cos", "Cosh", "Erf", "Exp", "Reciprocal", "Sin", "Sinh", "Sqrt",
 )  # fmt: skip
 def opaque_unary(op: Op) -> None:
     """No scale passes."""
     same_axes(op)
 
 
-def _sigmoid(x: Array) -> Array:
-    return 0.5 * (1.0 + np.tanh(0.5 * x))
-
-
-def _elu(graph: Graph, node: Node) -> Function | None:
-    alpha = float(node.attrs.get("alpha", 1.0))
-    return (lambda x: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))) if alpha >= 0 else None
-
-
-def _hard_sigmoid(graph: Graph, node: Node) -> Function | None:
-    alpha, beta = float(node.attrs.get("alpha", 0.2)), float(node.attrs.get("beta", 0.5))
-    return (lambda x: np.clip(alpha * x + beta, 0.0, 1.0)) if alpha >= 0 else None
-
-
-def _swish(graph: Graph, node: Node) -> Function | None:
-    alpha = float(node.attrs.get("alpha", 1.0))
-    return lambda x: x * _sigmoid(alpha * x)
-
-
-facts("Sigmoid", known=replace(GATE, range=(0.0, 1.0), function=_always(_sigmoid)))
-facts("HardSigmoid", known=replace(GATE, range=(0.0, 1.0), function=Scalar(_hard_sigmoid, monotone=True)))
-facts("Tanh", known=replace(GATE, range=(-1.0, 1.0), function=_always(np.tanh)))
-facts("Softplus", known=replace(SMOOTH, range=POSITIVE, function=_always(lambda x: np.logaddexp(0.0, x))))
 facts("Exp", known=replace(SMOOTH, range=POSITIVE))
-facts("Erf", "Softsign", known=replace(SMOOTH, range=(-1.0, 1.0)))
+facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0)))
 facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
-facts("Elu", known=replace(SWITCH, function=Scalar(_elu, monotone=True)))
-facts(
-    "HardSwish",
-    known=replace(SWITCH, function=_always(lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0), monotone=False)),
-)
-facts("Swish", known=replace(SWITCH, function=Scalar(_swish)))
-facts("Celu", "Gelu", "Mish", "Selu", known=SWITCH)
 facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)
 
 
 @rule(
-    "Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Ceil", "Floor", "IsInf", "IsNaN", "Log", "Not", "Round", "Shrink",
-    "Sign", "Tan", "ThresholdedRelu",
+    "Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Ceil", "Floor", "IsInf", "IsNaN", "Log", "Not", "Round", "Sign",
+    "Tan",
 )  # fmt: skip
 def jumping_unary(op: Op) -> None:
     """No scale passes. Near a step, a pole or the end of the domain, rounding decides."""
@@ -152,50 +99,94 @@ def jumping_unary(op: Op) -> None:
     op.jumps()
 
 
-facts("Ceil", "Floor", "IsInf", "IsNaN", "Round", "Shrink", "Sign", known=OpFacts(decides=True))
-facts("ThresholdedRelu", known=replace(SWITCH, decides=True))
+facts("Ceil", "Floor", "IsInf", "IsNaN", "Round", "Sign", known=OpFacts(decides=True))
 facts("Acos", "Acosh", "Asin", "Atanh", "Log", known=OpFacts(decides=True))
 facts("BitwiseNot", "Not", "Tan", known=ABSENT)
 
 
-@rule("Clip")
-def clip(op: Op) -> None:
-    """Y = min(max(X, low), high). Homogeneous only as a Relu, with low 0 and no high."""
-    same_axes(op)
-    low = op.value(1) if op.has(1) else op.attr("min")
-    unbounded = not op.has(2) and op.attr("max") is None
-    if unbounded and low is not None and float(np.asarray(low)) == 0.0:
-        op.scales(Scaling.HOMOGENEOUS)
+# -- gradients ---------------------------------------------------------------------------------------------------------
+zero_gradient("Ceil", "Floor", "Round", "Sign")
+no_gradient("BitwiseNot", "IsInf", "IsNaN", "Not", why="gives no real numbers")
 
 
-def _clip_bounds(graph: Graph, node: Node) -> Range | None:
-    """Bounds of a Clip, infinite where absent. None if one is computed from the data."""
-    limits: list[float] = []
-    for k, name, none in ((1, "min", -np.inf), (2, "max", np.inf)):
-        if k < len(node.inputs) and node.inputs[k]:
-            value = graph.value(node.inputs[k])
-            if value is None:
-                return None
-            limits.append(float(np.ravel(value)[0]))
-        else:
-            limits.append(float(node.attrs.get(name, none)))
-    return limits[0], limits[1]
+@gradient("Identity", "Dropout")
+def _pass_on(back: Backward) -> None:
+    """dX = dY."""
+    back.give(0, back.gradient)
 
 
-def _clip(graph: Graph, node: Node) -> Function | None:
-    limits = _clip_bounds(graph, node)
-    return None if limits is None else lambda x: np.clip(x, *limits)
+@gradient("Neg")
+def _neg_back(back: Backward) -> None:
+    """dX = -dY."""
+    back.give(0, back.op("Neg", back.gradient))
 
 
-facts("Clip", known=replace(SMOOTH, range=_clip_bounds, function=Scalar(_clip, monotone=True)))
+@gradient("Cast")
+def _cast_back(back: Backward) -> None:
+    """dX = dY, in the type of X."""
+    back.give(0, back.write.cast(back.gradient, back.kind_of(0)))
 
 
-@rule("PRelu")
-def prelu(op: Op) -> None:
-    """Y = X for X >= 0, slope X below. The slope broadcasts to X and must be equal where channels are merged."""
-    broadcast(op)
-    if op.is_constant(1):  # the product of a slope from the data and X would have both scales
-        op.scales(Scaling.HOMOGENEOUS)
+@gradient("Reciprocal")
+def _reciprocal_back(back: Backward) -> None:
+    """dX = -dY y^2."""
+    back.give(0, back.op("Neg", back.mul(back.gradient, back.y(), back.y())))
 
 
-facts("PRelu", known=replace(SWITCH, broadcasts=True))
+@slope("Abs")
+def _abs_slope(back: Backward) -> str:
+    return back.op("Sign", back.x())
+
+
+@slope("Exp")
+def _exp_slope(back: Backward) -> str:
+    return back.y()
+
+
+@slope("Log")
+def _log_slope(back: Backward) -> str:
+    return back.op("Reciprocal", back.x())
+
+
+@slope("Sqrt")
+def _sqrt_slope(back: Backward) -> str:
+    """1 / (2 y)."""
+    return back.op("Div", back.number(0.5), back.y())
+
+
+@slope("Erf")
+def _erf_slope(back: Backward) -> str:
+    """2 / sqrt(pi) exp(-x^2)."""
+    return back.times(back.op("Exp", back.op("Neg", back.mul(back.x(), back.x()))), 2 / math.sqrt(math.pi))
+
+
+@slope("Sin")
+def _sin_slope(back: Backward) -> str:
+    return back.op("Cos", back.x())
+
+
+@slope("Cos")
+def _cos_slope(back: Backward) -> str:
+    return back.op("Neg", back.op("Sin", back.x()))
+
+
+@slope("Tan")
+def _tan_slope(back: Backward) -> str:
+    """1 + y^2."""
+    return back.plus(back.mul(back.y(), back.y()), 1)
+
+
+@slope("Sinh", "Cosh")
+def _hyperbolic_slope(back: Backward) -> str:
+    return back.op("Cosh" if back.node.op == "Sinh" else "Sinh", back.x())
+
+
+@slope("Asin", "Acos", "Atan", "Asinh", "Acosh", "Atanh")
+def _inverse_slope(back: Backward) -> str:
+    """1 / sqrt(1 - x^2), its negative, 1 / (1 + x^2), 1 / sqrt(x^2 + 1), 1 / sqrt(x^2 - 1), 1 / (1 - x^2)."""
+    op, square = back.node.op, back.mul(back.x(), back.x())
+    if op in ("Asin", "Acos", "Atanh"):
+        square = back.op("Neg", square)
+    inner = back.plus(square, -1 if op == "Acosh" else 1)
+    found = back.op("Reciprocal", inner if op in ("Atan", "Atanh") else back.op("Sqrt", inner))
+    return back.op("Neg", found) if op == "Acos" else found

@@ -11,7 +11,8 @@ from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import Moves, OpFacts
 from passes.axes.registry import facts
 from passes.axes.rules.attention import attention_loops
-from passes.axes.rules.linear import convolution_loops, matrix_loops
+from passes.axes.rules.convolution import convolution_loops
+from passes.axes.rules.linear import matrix_loops
 from passes.axes.rules.recurrent import RECURRENT
 
 MICROSOFT = "com.microsoft"

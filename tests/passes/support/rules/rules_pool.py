@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.pool`."""
+"""Cases of `passes.axes.rules.pool`, `reduction` and `resample`."""
 
 import numpy as np
 from makerkit import maker

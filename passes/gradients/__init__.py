@@ -1,0 +1,1 @@
+"""Differentiates an ONNX graph into an ONNX graph (reverse mode)."""
