@@ -84,7 +84,7 @@ def opaque_unary(op: Op) -> None:
 
 facts("Exp", known=replace(SMOOTH, range=POSITIVE))
 facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0)))
-facts("Sqrt", known=OpFacts(range=POSITIVE))
+facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
 facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)
 
@@ -100,7 +100,8 @@ def jumping_unary(op: Op) -> None:
 
 
 facts("Ceil", "Floor", "IsInf", "IsNaN", "Round", "Sign", known=OpFacts(decides=True))
-facts("Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Log", "Not", "Tan", known=ABSENT)
+facts("Acos", "Acosh", "Asin", "Atanh", "Log", known=OpFacts(decides=True))
+facts("BitwiseNot", "Not", "Tan", known=ABSENT)
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
