@@ -182,10 +182,9 @@ class _Differentiation:
 
     def _info(self, name: str, like: str) -> onnx.ValueInfoProto:
         """Input or output ``name``, of the type and rank of ``like``; sizes are given for constants only."""
-        shape = self._graph.shape(like)
-        if shape is not None and like not in self._graph.initializers:
-            shape = (None,) * len(shape)
-        return helper.make_tensor_value_info(name, self._kind(like), shape)
+        shape, fixed = self._graph.shape(like), like in self._graph.initializers
+        dims = None if shape is None else [int(n) if fixed else None for n in shape]
+        return helper.make_tensor_value_info(name, self._kind(like), dims)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
