@@ -29,6 +29,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.report.result import Result, write_report
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
+from passes.cost.layer_widths import layer_widths
 from passes.interface.runner import Progress, checking_graphs
 
 
@@ -127,6 +128,7 @@ def _run(
         unknown = doubts(comparison)
     choice = find(job)
     compressed = choice.compressed
+    layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})
     job.release(compressed)
     verdict = job.judge(compressed, choice.settings)
     with stages("save"):
@@ -153,6 +155,9 @@ def _run(
         promise=job.promise,
         chosen=chosen or None,
         doubts=unknown,
+        layers=layers,
+        options=job.recorded,
+        samples_sha256=comparison.compared_sha256,
     )
     if options.report is not None:
         write_report(result, options.report)

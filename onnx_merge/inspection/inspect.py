@@ -22,6 +22,7 @@ from onnx_merge.inspection.findings import (
     STATUSES,
     Holding,
     InspectedGroup,
+    InspectedLayer,
     InspectedModel,
     Inspection,
     Member,
@@ -46,6 +47,7 @@ from passes.axes.registry import find_rule, is_quantised
 from passes.channels.scale_propagation import obstacle
 from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
+from passes.cost.layer_widths import layer_widths
 from passes.graph.model import STANDARD_DOMAINS
 from passes.interface.reason import Reason
 from passes.interface.runner import Progress, checking_graphs
@@ -112,6 +114,10 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         held = list(zip(groups, (group.atom for group in analysis.every_group), strict=True))
         left = every_ungrouped(analysis)
         layers = [layer for layer in left if layer.is_layer]
+        widths = tuple(
+            InspectedLayer(layer.name, layer.op, layer.size, layer.macs, layer.group)
+            for layer in layer_widths(analysis, {})
+        )
     inspection = Inspection(
         version=__version__,
         input=source.info,
@@ -125,6 +131,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         ops_without_rule=_ops_without_rule(parts),
         unfolded={k: reason for part, _ in parts for k, reason in part.unfolded.items()},
         notes=tuple(_notes(analysis, layers)),
+        layers=widths,
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
     if group is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -13,6 +13,8 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.io.save import write_whole
 from onnx_merge.metrics.measure import Measured
+from onnx_merge.report.environment import environment
+from onnx_merge.report.sample_differences import differences_table
 from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
@@ -20,6 +22,7 @@ if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
     from passes.cost.cost import Cost
+    from passes.cost.layer_widths import LayerWidth
     from passes.planning.plan import GroupPlan
 
 SCHEMA_VERSION = 1
@@ -46,6 +49,8 @@ class GroupResult:
     """Relative error of the reconstruction; None for methods that look at weights only."""
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
+    losses: tuple[tuple[int, float], ...] = ()
+    """(channels left, noise over signal of the outputs) with this group alone cut, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,14 @@ class Result:
     """The option that was chosen because no option said how much to remove."""
     doubts: tuple[str, ...] = ()
     """What the samples cannot show about the model: one line each."""
+    layers: tuple[LayerWidth, ...] = ()
+    """Layers in graph order, with their channels and multiply-adds before and after."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Options that differ from their defaults, by long name, without folders of files."""
+    samples_sha256: str | None = None
+    """Hash of the samples that outputs were compared on (see `onnx_merge.io.hashes.sha256_of_arrays`)."""
+    environment: Mapping[str, str] = field(default_factory=environment)
+    """Versions of the software, and the machine."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON types only; null in place of NaN and infinities."""
@@ -116,7 +129,7 @@ class Result:
             "before": cost_table(self.before),
             "after": cost_table(self.after),
             "fidelity": fidelity_table(self.fidelity),
-            "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "accuracy": asdict(self.accuracy) if self.accuracy else None,
             "metric": asdict(self.metric) if self.metric else None,
             "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
@@ -133,6 +146,7 @@ class Result:
                     "error": group.error,
                     "producers": list(group.producers),
                     "consumers": list(group.consumers),
+                    "losses": [{"channels": width, "nsr": loss} for width, loss in group.losses],
                 }
                 for group in self.groups
             ],
@@ -144,6 +158,10 @@ class Result:
             "notes": list(self.notes),
             "chosen": self.chosen,
             "doubts": list(self.doubts),
+            "layers": layer_tables(self.layers),
+            "options": dict(self.options),
+            "samples_sha256": self.samples_sha256,
+            "environment": dict(self.environment),
         }
         return {key: finite(value) for key, value in table.items()}
 
@@ -164,6 +182,7 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
             "changed_high": output.changed_high,
             "tested": output.tested,
             "reason": output.reason,
+            "class_changes": [{"from": old, "to": new, "count": count} for old, new, count in output.moves],
         }
         for output in (close.outputs if close else ())
     ]
@@ -180,7 +199,13 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
         "in_sample": close.in_sample if close else False,
         "real": close.real if close else False,
         "source": close.source if close else None,
+        "differences": differences_table(close),
     }
+
+
+def layer_tables(layers: Sequence[LayerWidth]) -> list[object]:
+    """Return the layers as JSON types."""
+    return [asdict(layer) for layer in layers]
 
 
 def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:
@@ -209,8 +234,13 @@ def finite(value: object) -> object:
     return [finite(item) for item in value] if isinstance(value, list) else value
 
 
-def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) -> tuple[GroupResult, ...]:
-    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded."""
+def group_results(
+    plans: Sequence[GroupPlan],
+    excluded: Mapping[str, Reason],
+    measured: Mapping[str, Mapping[int, float]] | None = None,
+) -> tuple[GroupResult, ...]:
+    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded. ``measured``:
+    group -> width -> loss of the outputs with this group alone cut."""
     results = []
     for plan in plans:
         group = plan.group
@@ -232,6 +262,7 @@ def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) ->
                 error=plan.error,
                 producers=tuple(group.producers),
                 consumers=tuple(group.consumers),
+                losses=tuple(sorted((measured or {}).get(group.name, {}).items())),
             )
         )
     return tuple(results)

@@ -25,13 +25,13 @@ KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
     "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
-    "chosen", "doubts",
+    "chosen", "doubts", "layers", "options", "samples_sha256", "environment",
 ]  # fmt: skip
 
 UNVERIFIED = "unverified: the outputs were not compared"
 FIDELITY = [
     "verdict", "why", "outputs", "cosine", "relative_l2", "top1_agreement", "samples", "held_out", "fitted",
-    "in_sample", "real", "source",
+    "in_sample", "real", "source", "differences",
 ]  # fmt: skip
 
 
