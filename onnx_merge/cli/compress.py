@@ -75,6 +75,8 @@ def main(arguments: list[str]) -> int:
         missing = "the output file" if files else "the input and the output file"
         hint = " before --exclude, which takes all words after it" if options.exclude else ""
         raise UsageError(f"name {missing}{hint}: {PROG} IN OUT --keep 0.6; see --help")
+    if options.html_samples and options.html is None:
+        raise UsageError("html-samples is for the page: give --html PAGE too")
     with progress_shown(options.quiet) as progress:
         from onnx_merge.compression.optimize import run
 

@@ -12,6 +12,8 @@ from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.html.inspection_page import inspection_page
+from onnx_merge.html.rendering import write_page
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment, dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
@@ -63,6 +65,7 @@ def inspect_model(
     fix_input: object = (),
     custom_ops: object = (),
     report: object = None,
+    html: object = None,
     force: bool = False,
 ) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
@@ -70,7 +73,8 @@ def inspect_model(
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, fix_shape, fix_input, custom_ops, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_shape, fix_input, custom_ops, report, html, force: see `Options`; the report is the inspection as
+        JSON.
 
     Raises
     ------
@@ -78,8 +82,8 @@ def inspect_model(
     OnnxMergeError: the report cannot be written.
     """
     shapes = {"input_shape": input_shape, "fix_shape": fix_shape}
-    given = {**shapes, "fix_input": fix_input, "custom_ops": custom_ops, "report": report, "force": force}
-    return run(model, Options.make(given))
+    given = {**shapes, "fix_input": fix_input, "custom_ops": custom_ops, "report": report, "html": html}
+    return run(model, Options.make({**given, "force": force}))
 
 
 def run(
@@ -138,6 +142,8 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         inspection.matching(group)
     if options.report is not None:
         write_report(inspection, options.report)
+    if options.html is not None:
+        write_page(inspection_page(inspection.to_dict()), options.html)
     return inspection
 
 

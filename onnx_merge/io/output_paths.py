@@ -59,7 +59,11 @@ class Destinations:
             # Replaced without --force: it is usually left from an earlier run, and can be made again.
             check_destination(source, self.rejected, True, inputs)
             written.append(self.rejected)
-        if options.report is not None:
-            if any(os.path.realpath(options.report) == os.path.realpath(path) for path in written):
-                raise UsageError(f"the report would replace the model {options.report}: choose another name")
-            check_destination(source, options.report, options.force, inputs)
+        for what, path in (("report", options.report), ("page", options.html)):
+            if path is None:
+                continue
+            if any(os.path.realpath(path) == os.path.realpath(model) for model in written):
+                raise UsageError(f"the {what} would replace the model {path}: choose another name")
+            check_destination(source, path, options.force, inputs)
+        if options.report and options.html and os.path.realpath(options.report) == os.path.realpath(options.html):
+            raise UsageError(f"the page would replace the report {options.report}: choose another name")

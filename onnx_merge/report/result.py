@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from onnx_merge.errors import UsageError
 from onnx_merge.evaluation.fidelity import Accuracy
+from onnx_merge.html.rendering import write_page
+from onnx_merge.html.run_page import run_card, run_page
 from onnx_merge.io.model_source import FileInfo
-from onnx_merge.io.save import write_whole
+from onnx_merge.io.save import check_destination, save_atomically, write_whole
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.environment import environment
 from onnx_merge.report.sample_differences import differences_table
 from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
+    import onnx
+
     from onnx_merge.evaluation.drop_bounds import Promise
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
@@ -118,6 +124,68 @@ class Result:
     """Hash of the samples that outputs were compared on (see `onnx_merge.io.hashes.sha256_of_arrays`)."""
     environment: Mapping[str, str] = field(default_factory=environment)
     """Versions of the software, and the machine."""
+    model: onnx.ModelProto | None = field(default=None, compare=False, repr=False)
+    """The compressed model."""
+    pictures: Mapping[int, str] = field(default_factory=dict, compare=False, repr=False)
+    """With ``html_samples``: pictures of the worst samples, as data URIs, by their index. No report holds them."""
+
+    @property
+    def report(self) -> dict[str, object]:
+        """The report as JSON types, see `to_dict`."""
+        return self.to_dict()
+
+    def html(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the report as an HTML page that loads nothing, atomically, and return its path.
+
+        Parameters
+        ----------
+        path: file to write.
+        force: whether a file that exists is replaced.
+
+        Raises
+        ------
+        UsageError: the file cannot be written to, or exists.
+        OnnxMergeError: writing fails.
+        """
+        target = self._target(path, force)
+        write_page(run_page(self.to_dict(), self.pictures), target)
+        return target
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the compressed model (``.onnx``), or the report as JSON (``.json``) or as a page (``.html``), by the
+        end of the file's name, atomically. Returns the path.
+
+        Parameters
+        ----------
+        path: file to write.
+        force: whether a file that exists is replaced.
+
+        Raises
+        ------
+        UsageError: the name ends in something else, or the file cannot be written to, or exists.
+        OnnxMergeError: writing fails.
+        """
+        ending = Path(path).suffix.lower()
+        if ending == ".html":
+            return self.html(path, force=force)
+        if ending not in (".onnx", ".json"):
+            raise UsageError(f"{path}: end the name in .onnx for the model, or in .json or .html for the report")
+        target = self._target(path, force)
+        if ending == ".json":
+            write_report(self, target)
+        elif self.model is None:
+            raise UsageError(f"{path} cannot be written: this result holds no model")
+        else:
+            save_atomically(self.model, target)
+        return target
+
+    def _target(self, path: str | os.PathLike[str], force: bool) -> Path:
+        check_destination(self.input.path or os.devnull, path, force)
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """The main figures and the groups, for notebooks."""
+        return run_card(self.to_dict())
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON types only; null in place of NaN and infinities."""

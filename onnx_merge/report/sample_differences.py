@@ -37,9 +37,7 @@ def differences_table(close: Fidelity | None) -> dict[str, object] | None:
         return None
     edges, counts = _histogram(values)
     worst: list[object] = [{"sample": k, "nsr": float(values[k]), **_classes(close, k)} for k in worst_samples(close)]
-    quantiles: dict[str, object] = {
-        f"{q:g}": float(value) for q, value in zip(QUANTILES, np.quantile(values, QUANTILES))
-    }
+    quantiles: dict[str, object] = {f"{q:g}": float(np.quantile(values, q)) for q in QUANTILES}
     return {"output": name, "quantiles": quantiles, "edges": edges, "counts": counts, "worst": worst}
 
 

@@ -15,7 +15,20 @@ from onnx_merge.errors import UsageError
 from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 
 UNRECORDED = frozenset(
-    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance", "gate")
+    (
+        "report",
+        "html",
+        "html_samples",
+        "dry_run",
+        "force",
+        "quiet",
+        "verbose",
+        "benchmark",
+        "threads",
+        "memory_limit",
+        "provenance",
+        "gate",
+    )
 )
 """Options of the machine and of the console output. The result does not depend on them."""
 MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))

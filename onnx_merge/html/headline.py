@@ -1,0 +1,137 @@
+"""What a run did and how good its result is, in sentences and in a few figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_merge.html.number_format import base_name, count, exact, milliseconds, number, percent, plural, signed, size
+
+Json = Mapping[str, Any]
+VERDICTS = {"good": "Good", "bad": "Bad", "untested": "Not tested"}
+MADE = {
+    "reconstruct": "the layers that read them were solved again on samples, to give what they gave before",
+    "merge": "what they carried was merged into those that stay",
+    "prune": "what they carried is gone",
+    "lossless": "they carried nothing, so that the outputs are the same",
+}
+"""Method -> what became of removed channels."""
+POINTS = ("accuracy", "agreement")
+"""Measures whose loss is in percentage points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A figure before and after. ``share``: after over before; None if that says nothing. ``note``: how it was
+    measured. ``exact``: all digits."""
+
+    label: str
+    before: str
+    after: str
+    share: float | None
+    note: str
+    exact: str = ""
+
+
+def sentence(report: Json) -> str:
+    """What was done, in one or two sentences."""
+    groups = report["groups"]
+    cut = [group for group in groups if group["kept"] < group["size"]]
+    if not cut:
+        return "No channel was removed: the model computes what it did."
+    gone, whole = sum(g["size"] - g["kept"] for g in cut), sum(g["size"] for g in groups)
+    methods = [group["method"] for group in cut]
+    method = max(dict.fromkeys(methods), key=methods.count)
+    left = [
+        f"{_left(report, 'macs')} of the multiply-adds",
+        f"{_left(report, 'params')} of the parameters",
+        f"{_left(report, 'bytes')} of the bytes",
+    ]
+    made = f"; {MADE[method]}" if method in MADE else ""
+    amount = f"{gone:,} of {plural(whole, 'channel')} were removed, from {len(cut):,} of {plural(len(groups), 'group')}"
+    return f"{amount}{made}. What is left: {left[0]}, {left[1]} and {left[2]}."
+
+
+def _left(report: Json, key: str) -> str:
+    before, after = report["before"][key], report["after"][key]
+    return percent(after / before) if before else "none"
+
+
+def measures(report: Json) -> list[Measure]:
+    """Size, multiply-adds, parameters, latency, and what the result is worth, as far as they were measured."""
+    return [*_costs(report), *_latency(report), *_quality(report)]
+
+
+def _costs(report: Json) -> Iterator[Measure]:
+    for label, key, shown in (
+        ("Size", "bytes", size),
+        ("Multiply-adds", "macs", count),
+        ("Parameters", "params", count),
+    ):
+        before, after = report["before"][key], report["after"][key]
+        digits = f"{exact(before)} \N{RIGHTWARDS ARROW} {exact(after)}"
+        note = "of one sample" if key == "macs" else ""
+        yield Measure(label, shown(before), shown(after), after / before if before else None, note, digits)
+
+
+def _latency(report: Json) -> Iterator[Measure]:
+    latency = report["latency"]
+    for one in latency["batches"] if latency else ():
+        threads = "" if one["threads"] is None else f", {plural(one['threads'], 'thread')}"
+        note = f"batch {one['batch']}, {one['provider']}{threads}; median of {plural(one['runs'], 'run')}"
+        tails = f"90th percentile {milliseconds(one['before_p90_ms'])} \N{RIGHTWARDS ARROW} "
+        tails += milliseconds(one["after_p90_ms"])
+        before, after = milliseconds(one["before_ms"]), milliseconds(one["after_ms"])
+        yield Measure("Latency", before, after, one["ratio"], note, tails)
+
+
+def _quality(report: Json) -> Iterator[Measure]:
+    metric, accuracy, fidelity = report["metric"], report["accuracy"], report["fidelity"]
+    if metric:
+        before, after = metric["before"], metric["after"]
+        lost = f"{signed(after - before, 4)}, " if before is not None and after is not None else ""
+        note = f"{lost}on {plural(metric['samples'], 'sample')}"
+        yield Measure(base_name(metric["name"]), number(before, 5), number(after, 5), None, note)
+    if accuracy and accuracy["before"] is not None and accuracy["after"] is not None:
+        before, after = accuracy["before"], accuracy["after"]
+        note = f"{signed(after - before)} points, on {plural(accuracy['samples'], 'labelled sample')}"
+        yield Measure("Top-1 accuracy", f"{before:.2f}%", f"{after:.2f}%", None, note)
+    worst = next((output for output in fidelity["outputs"] if output["changed"] is not None), None)
+    if worst:
+        bounds = f"{percent(worst['changed_low'])} to {percent(worst['changed_high'])} at 95% confidence"
+        yield Measure("Change of class", "", percent(worst["changed"]), None, bounds)
+    loudest = max((output["nsr"] for output in fidelity["outputs"] if output["nsr"] is not None), default=None)
+    if loudest is not None and not worst:
+        yield Measure("Noise over signal", "", number(loudest), None, "in the outputs; 0 is the same, 1 says nothing")
+
+
+def verdict_title(fidelity: Json) -> str:
+    """The verdict in one or two words."""
+    return VERDICTS[fidelity["verdict"]]
+
+
+def evidence(fidelity: Json) -> str:
+    """The samples that the verdict rests on, in a sentence."""
+    if not fidelity["samples"]:
+        return "The outputs were not compared with the original's."
+    kind = "" if fidelity["real"] else "made-up "
+    place = base_name((fidelity["source"] or "").partition(" ")[2])
+    of = f" of {place}" if place and fidelity["real"] else ""
+    text = f"Outputs were compared on {fidelity['samples']:,} {kind}samples{of}"
+    fitted = fidelity["fitted"]
+    if fidelity["in_sample"]:
+        return f"{text}, to which layers were fitted too."
+    if fitted is not None:
+        return f"{text}, held out: layers were fitted to {plural(fitted, 'other sample')}."
+    return f"{text}; no layer was fitted to samples."
+
+
+def promise_text(promise: Json | None) -> str:
+    """What is promised of samples that nobody has seen, in a sentence; ``""`` if nothing is."""
+    if promise is None:
+        return ""
+    points = "" if promise["measure"] not in POINTS else " point" if promise["max_drop"] == 1 else " points"
+    lost = f"at most {promise['max_drop']:g}{points} of {promise['measure']}"
+    confidence = f"with confidence {promise['confidence']:g}"
+    return f"Promised: {lost} are lost, {confidence}, on samples like the {promise['samples']:,} held out."

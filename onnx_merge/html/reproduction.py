@@ -1,0 +1,31 @@
+"""States how a run can be repeated."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+
+FROM_PYTHON = "from Python"
+
+
+def command(argv: Sequence[str]) -> str:
+    """The command as it would be typed in a shell; ``""`` for a call from Python."""
+    return shlex.join(["onnx-merge", *argv]) if argv else ""
+
+
+def call(options: Mapping[str, object], source: str, target: str) -> str:
+    """The call from Python with options by their long names. ``source``, ``target``: names of files, may be empty."""
+    arguments = [repr(source) if source else "model"]
+    if target:
+        arguments.append(repr(target))
+    arguments += [f"{_keyword(name)}={_value(value)}" for name, value in options.items()]
+    return f"onnx_merge.optimize({', '.join(arguments)})"
+
+
+def _keyword(name: str) -> str:
+    word = name.replace("-", "_")
+    return "lambda_" if word == "lambda" else word
+
+
+def _value(value: object) -> str:
+    return "..." if value == FROM_PYTHON else repr(value)
