@@ -12,7 +12,7 @@ LEVELS = ((0.01, "e1", "below 1%"), (0.05, "e2", "1 to 5%"), (0.2, "e3", "5 to 2
 """Upper limit of an error, the class that colours it, and its description."""
 WHOLE, UNMEASURED = "whole", "e0"
 """Classes of layers that keep all channels, and of those whose error is not known."""
-CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 88, 26, 3
+CURVE_WIDTH, CURVE_HEIGHT, MARGIN = 112, 34, 3
 DECADES = (-4.0, 1.0)
 """Common logarithms of noise over signal at the lower and the upper end of all loss curves."""
 
@@ -79,7 +79,7 @@ def network_chart(
     The height of a layer's outline grows with the square root of its channels, so that narrow layers stay visible. The
     filled part is the share of them that is kept.
     """
-    step = min(30.0, max(4.0, 1000 / max(1, len(layers))))
+    step = min(56.0, max(4.0, 1000 / max(1, len(layers))))
     thick, tall, low = round(step * 0.76, 2), 120.0, 54.0
     widest = max((layer["size"] for layer in layers), default=1) or 1
     costliest = max((layer["macs"] for layer in layers), default=1) or 1
@@ -137,13 +137,13 @@ def histogram(edges: Sequence[float], counts: Sequence[int]) -> Histogram | None
 
 
 def _ticks(low: float, high: float, width: float) -> list[tuple[float, str]]:
-    """Powers of ten between two positive numbers; where there are fewer than two of them, 1, 2 and 5 times these."""
+    """Powers of ten between two positive numbers; where there are fewer than three of them, 1, 2 and 5 times these."""
     start, end = math.log10(low), math.log10(high)
     for steps in ((1,), (1, 2, 5)):
         exponents = range(math.floor(start), math.ceil(end) + 1)
         values = [step * 10.0**exponent for exponent in exponents for step in steps]
         inside = [value for value in values if low * 0.999 <= value <= high * 1.001]
-        if len(inside) >= 2:
+        if len(inside) >= 3:
             break
     chosen = inside or [low, high]
     return [(round(width * (math.log10(value) - start) / (end - start), 1), f"{value:.2g}") for value in chosen]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Json = Mapping[str, Any]
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 420.0, 280.0, 62.0, 44.0, 18.0, 16.0
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 328.0, 250.0, 54.0, 34.0, 14.0, 18.0
 """Size of a chart and its margins in pixels."""
 TICKS = 4
 """Approximate number of marks on an axis."""

@@ -34,23 +34,29 @@ class Measure:
     exact: str = ""
 
 
-def sentence(report: Json) -> str:
-    """What was done, in one or two sentences."""
-    groups = report["groups"]
-    cut = [group for group in groups if group["kept"] < group["size"]]
+def headline(report: Json) -> str:
+    """What was done, in a sentence."""
+    cut = _cut(report)
     if not cut:
         return "No channel was removed: the model computes what it did."
-    gone, whole = sum(g["size"] - g["kept"] for g in cut), sum(g["size"] for g in groups)
+    gone, whole = sum(g["size"] - g["kept"] for g in cut), sum(g["size"] for g in report["groups"])
+    left = f"{_left(report, 'macs')} of the multiply-adds and {_left(report, 'bytes')} of the bytes are left"
+    return f"{gone:,} of {plural(whole, 'channel')} were removed: {left}."
+
+
+def manner(report: Json) -> str:
+    """How it was done, in a sentence; ``""`` if nothing was."""
+    cut = _cut(report)
+    if not cut:
+        return ""
     methods = [group["method"] for group in cut]
     method = max(dict.fromkeys(methods), key=methods.count)
-    left = [
-        f"{_left(report, 'macs')} of the multiply-adds",
-        f"{_left(report, 'params')} of the parameters",
-        f"{_left(report, 'bytes')} of the bytes",
-    ]
     made = f"; {MADE[method]}" if method in MADE else ""
-    amount = f"{gone:,} of {plural(whole, 'channel')} were removed, from {len(cut):,} of {plural(len(groups), 'group')}"
-    return f"{amount}{made}. What is left: {left[0]}, {left[1]} and {left[2]}."
+    return f"They went from {len(cut):,} of {plural(len(report['groups']), 'channel group')}{made}."
+
+
+def _cut(report: Json) -> list[Json]:
+    return [group for group in report["groups"] if group["kept"] < group["size"]]
 
 
 def _left(report: Json, key: str) -> str:
@@ -58,12 +64,13 @@ def _left(report: Json, key: str) -> str:
     return percent(after / before) if before else "none"
 
 
-def measures(report: Json) -> list[Measure]:
-    """Size, multiply-adds, parameters, latency, and what the result is worth, as far as they were measured."""
-    return [*_costs(report), *_latency(report), *_quality(report)]
+def costs(report: Json) -> Iterator[Measure]:
+    """Size, multiply-adds, parameters, and latency where it was measured."""
+    yield from _sizes(report)
+    yield from _latency(report)
 
 
-def _costs(report: Json) -> Iterator[Measure]:
+def _sizes(report: Json) -> Iterator[Measure]:
     for label, key, shown in (
         ("Size", "bytes", size),
         ("Multiply-adds", "macs", count),
@@ -86,7 +93,8 @@ def _latency(report: Json) -> Iterator[Measure]:
         yield Measure("Latency", before, after, one["ratio"], note, tails)
 
 
-def _quality(report: Json) -> Iterator[Measure]:
+def quality(report: Json) -> Iterator[Measure]:
+    """The user's metric, the accuracy, and how far the outputs are from the original's, where they were measured."""
     metric, accuracy, fidelity = report["metric"], report["accuracy"], report["fidelity"]
     if metric:
         before, after = metric["before"], metric["after"]

@@ -8,9 +8,24 @@ from collections.abc import Mapping, Sequence
 FROM_PYTHON = "from Python"
 
 
+LONGEST = 76
+"""Length of a command in characters above which it gets a line for each option."""
+
+
 def command(argv: Sequence[str]) -> str:
     """The command as it would be typed in a shell; ``""`` for a call from Python."""
-    return shlex.join(["onnx-merge", *argv]) if argv else ""
+    if not argv:
+        return ""
+    words = shlex.join(["onnx-merge", *argv])
+    if len(words) <= LONGEST:
+        return words
+    lines = ["onnx-merge"]
+    for word in argv:
+        if word.startswith("-") and word != "-":
+            lines.append(f"    {shlex.quote(word)}")
+        else:
+            lines[-1] += f" {shlex.quote(word)}"
+    return " \\\n".join(lines)
 
 
 def call(options: Mapping[str, object], source: str, target: str) -> str:
@@ -19,7 +34,10 @@ def call(options: Mapping[str, object], source: str, target: str) -> str:
     if target:
         arguments.append(repr(target))
     arguments += [f"{_keyword(name)}={_value(value)}" for name, value in options.items()]
-    return f"onnx_merge.optimize({', '.join(arguments)})"
+    words = f"onnx_merge.optimize({', '.join(arguments)})"
+    return (
+        words if len(words) <= LONGEST else "onnx_merge.optimize(\n" + "".join(f"    {a},\n" for a in arguments) + ")"
+    )
 
 
 def _keyword(name: str) -> str:

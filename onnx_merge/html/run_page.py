@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx_merge.html.charts import LEVELS, WHOLE, error_level, histogram, loss_curve, network_chart
-from onnx_merge.html.headline import Measure, evidence, measures, promise_text, sentence, verdict_title
+from onnx_merge.html.headline import costs, evidence, headline, manner, promise_text, quality, verdict_title
 from onnx_merge.html.number_format import base_name, count, percent, plural
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import call, command
@@ -52,12 +52,13 @@ def run_card(report: Json) -> str:
 
 
 def _common(report: Json) -> dict[str, object]:
-    found: list[Measure] = measures(report)
     return {
         "report": report,
         "title": base_name(report["output"]["path"]) or base_name(report["input"]["path"]) or "model in memory",
-        "sentence": sentence(report),
-        "measures": found,
+        "headline": headline(report),
+        "manner": manner(report),
+        "quality": list(quality(report)),
+        "costs": list(costs(report)),
         "fidelity": report["fidelity"],
         "verdict_title": verdict_title(report["fidelity"]),
         "evidence": evidence(report["fidelity"]),

@@ -12,11 +12,11 @@ from onnx_merge.html.reproduction import command
 
 Json = Mapping[str, Any]
 QUALITIES = {
-    "accuracy": "top-1 accuracy (%)",
-    "top1_agreement": "share of samples that keep their class",
-    "nsr": "noise over signal (less is better)",
+    "accuracy": ("top-1 accuracy", "Top-1 accuracy (%)"),
+    "top1_agreement": ("a share of samples that keep their class", "Samples that keep their class"),
+    "nsr": ("noise over signal", "Noise over signal (less is better)"),
 }
-"""Quality that points are compared by -> its description. The user's metric has its own name."""
+"""Quality that points are compared by -> its name in a sentence, and as a title. The user's metric has its own."""
 STATUSES = {"done": "done", "rejected": "missed a limit", "failed": "no model"}
 COSTS = (("macs_ratio", "multiply-adds"), ("bytes_ratio", "size of the file"), ("latency_ratio", "latency"))
 
@@ -25,17 +25,18 @@ def sweep_page(report: Json) -> str:
     """Return the page. ``report``: as `onnx_merge.sweeping.result.Sweep.to_dict` returns it."""
     quality = report["metric"]
     knee = next((point for point in report["points"] if point["knee"]), None)
-    words = report["metric_name"] if quality == "metric" else QUALITIES.get(quality, "")
+    own = base_name(report["metric_name"])
+    words, title = (own, own) if quality == "metric" else QUALITIES.get(quality, ("", ""))
     return rendered(
         "sweep.html",
         report=report,
         title=base_name(report["input"]["path"]) or "model in memory",
-        sentence=_sentence(report, knee, base_name(words) or words),
+        sentence=_sentence(report, knee, words),
         quality=quality,
-        quality_words=words,
+        quality_title=title,
         points=[{**point, "quality": _shown(point, quality)} for point in report["points"]],
         original=_original(report),
-        charts=_charts(report, words),
+        charts=_charts(report, title),
         statuses=STATUSES,
         timed=any(point["latency_ms"] is not None for point in report["points"]),
         command=command(report["argv"]),
@@ -54,13 +55,13 @@ def _sentence(report: Json, knee: Json | None, words: str) -> str:
     return f"{tried} sizes were made and compared. The knee is keep {knee['keep']:g}, with {left}{quality}{before}."
 
 
-def _charts(report: Json, words: str) -> list[FrontierChart]:
+def _charts(report: Json, title: str) -> list[FrontierChart]:
     quality = report["metric"]
     if quality is None:
         return []
     found = (
         frontier_chart(
-            f"{words} over {label}, relative to the original's",
+            f"{title} over {label}, relative to the original's",
             report["points"],
             cost,
             _original(report),
