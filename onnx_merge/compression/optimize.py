@@ -34,7 +34,7 @@ from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
-from passes.cost.layer_widths import layer_widths
+from passes.analysis.layer_widths import layer_widths
 from passes.interface.runner import Progress, checking_graphs
 
 

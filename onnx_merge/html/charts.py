@@ -145,5 +145,5 @@ def _ticks(low: float, high: float, width: float) -> list[tuple[float, str]]:
         inside = [value for value in values if low * 0.999 <= value <= high * 1.001]
         if len(inside) >= 3:
             break
-    chosen = inside or [low, high]
+    chosen = inside if len(inside) > 1 else [low, high]
     return [(round(width * (math.log10(value) - start) / (end - start), 1), f"{value:.2g}") for value in chosen]

@@ -22,7 +22,7 @@ POINTS = ("accuracy", "agreement")
 
 
 @dataclass(frozen=True, slots=True)
-class Measure:
+class Figure:
     """A figure before and after. ``share``: after over before; None if that says nothing. ``note``: how it was
     measured. ``exact``: all digits."""
 
@@ -64,13 +64,13 @@ def _left(report: Json, key: str) -> str:
     return percent(after / before) if before else "none"
 
 
-def costs(report: Json) -> Iterator[Measure]:
+def costs(report: Json) -> Iterator[Figure]:
     """Size, multiply-adds, parameters, and latency where it was measured."""
     yield from _sizes(report)
     yield from _latency(report)
 
 
-def _sizes(report: Json) -> Iterator[Measure]:
+def _sizes(report: Json) -> Iterator[Figure]:
     for label, key, shown in (
         ("Size", "bytes", size),
         ("Multiply-adds", "macs", count),
@@ -79,10 +79,10 @@ def _sizes(report: Json) -> Iterator[Measure]:
         before, after = report["before"][key], report["after"][key]
         digits = f"{exact(before)} \N{RIGHTWARDS ARROW} {exact(after)}"
         note = "of one sample" if key == "macs" else ""
-        yield Measure(label, shown(before), shown(after), after / before if before else None, note, digits)
+        yield Figure(label, shown(before), shown(after), after / before if before else None, note, digits)
 
 
-def _latency(report: Json) -> Iterator[Measure]:
+def _latency(report: Json) -> Iterator[Figure]:
     latency = report["latency"]
     for one in latency["batches"] if latency else ():
         threads = "" if one["threads"] is None else f", {plural(one['threads'], 'thread')}"
@@ -90,28 +90,28 @@ def _latency(report: Json) -> Iterator[Measure]:
         tails = f"90th percentile {milliseconds(one['before_p90_ms'])} \N{RIGHTWARDS ARROW} "
         tails += milliseconds(one["after_p90_ms"])
         before, after = milliseconds(one["before_ms"]), milliseconds(one["after_ms"])
-        yield Measure("Latency", before, after, one["ratio"], note, tails)
+        yield Figure("Latency", before, after, one["ratio"], note, tails)
 
 
-def quality(report: Json) -> Iterator[Measure]:
+def quality(report: Json) -> Iterator[Figure]:
     """The user's metric, the accuracy, and how far the outputs are from the original's, where they were measured."""
     metric, accuracy, fidelity = report["metric"], report["accuracy"], report["fidelity"]
     if metric:
         before, after = metric["before"], metric["after"]
         lost = f"{signed(after - before, 4)}, " if before is not None and after is not None else ""
         note = f"{lost}on {plural(metric['samples'], 'sample')}"
-        yield Measure(base_name(metric["name"]), number(before, 5), number(after, 5), None, note)
+        yield Figure(base_name(metric["name"]), number(before, 5), number(after, 5), None, note)
     if accuracy and accuracy["before"] is not None and accuracy["after"] is not None:
         before, after = accuracy["before"], accuracy["after"]
         note = f"{signed(after - before)} points, on {plural(accuracy['samples'], 'labelled sample')}"
-        yield Measure("Top-1 accuracy", f"{before:.2f}%", f"{after:.2f}%", None, note)
+        yield Figure("Top-1 accuracy", f"{before:.2f}%", f"{after:.2f}%", None, note)
     worst = next((output for output in fidelity["outputs"] if output["changed"] is not None), None)
     if worst:
         bounds = f"{percent(worst['changed_low'])} to {percent(worst['changed_high'])} at 95% confidence"
-        yield Measure("Change of class", "", percent(worst["changed"]), None, bounds)
+        yield Figure("Change of class", "", percent(worst["changed"]), None, bounds)
     loudest = max((output["nsr"] for output in fidelity["outputs"] if output["nsr"] is not None), default=None)
     if loudest is not None and not worst:
-        yield Measure("Noise over signal", "", number(loudest), None, "in the outputs; 0 is the same, 1 says nothing")
+        yield Figure("Noise over signal", "", number(loudest), None, "in the outputs; 0 is the same, 1 says nothing")
 
 
 def verdict_title(fidelity: Json) -> str:

@@ -40,6 +40,7 @@ from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators
 from passes.analysis.analyse import Analysis, analyse
+from passes.analysis.layer_widths import layer_widths
 from passes.analysis.ungrouped import Ungrouped, every_ungrouped, first_quantised
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -49,7 +50,6 @@ from passes.axes.registry import find_rule, is_quantised
 from passes.channels.scale_propagation import obstacle
 from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
-from passes.cost.layer_widths import layer_widths
 from passes.graph.model import STANDARD_DOMAINS
 from passes.interface.reason import Reason
 from passes.interface.runner import Progress, checking_graphs

@@ -27,8 +27,8 @@ if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
     from onnx_merge.evaluation.drop_bounds import Promise
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
+    from passes.analysis.layer_widths import LayerWidth
     from passes.cost.cost import Cost
-    from passes.cost.layer_widths import LayerWidth
     from passes.planning.plan import GroupPlan
 
 SCHEMA_VERSION = 1
