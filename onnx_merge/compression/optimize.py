@@ -160,6 +160,7 @@ def _run(
         promise=job.promise,
         chosen=chosen or None,
         doubts=unknown,
+        missed=verdict.failure.message if verdict.failure else None,
         layers=layers,
         options=job.recorded,
         samples_sha256=comparison.compared_sha256,

@@ -37,6 +37,7 @@ def inspection_page(report: Json) -> str:
         groups=[{**group, "id": ids[group["name"]]} for group in listed],
         left_out=len(groups) - len(listed),
         statuses=STATUSES,
+        chosen={status: words for status, words in STATUSES.items() if status in {*known.values()}},
         parts_of_it=_parts(report),
         words=ELSEWHERE,
         layers=[

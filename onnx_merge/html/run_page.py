@@ -30,7 +30,7 @@ def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
         "run.html",
         **_common(report),
         groups=[_group(k, group) for k, group in enumerate(report["groups"])],
-        statuses=STATUSES,
+        statuses=_present(report["groups"]),
         layers=_layers(report, errors),
         chart=_chart(report["layers"], report["groups"]),
         levels=LEVELS,
@@ -64,6 +64,12 @@ def _common(report: Json) -> dict[str, object]:
         "evidence": evidence(report["fidelity"]),
         "promise": promise_text(report["promise"]),
     }
+
+
+def _present(groups: Sequence[Json]) -> dict[str, str]:
+    """The statuses that groups have, with their words."""
+    found = {group["status"] for group in groups}
+    return {status: words for status, words in STATUSES.items() if status in found}
 
 
 def _group(index: int, group: Json) -> dict[str, object]:

@@ -116,6 +116,8 @@ class Result:
     """The option that was chosen because no option said how much to remove."""
     doubts: tuple[str, ...] = ()
     """What the samples cannot show about the model: one line each."""
+    missed: str | None = None
+    """The limit that the result missed, if it was rejected."""
     layers: tuple[LayerWidth, ...] = ()
     """Layers in graph order, with their channels and multiply-adds before and after."""
     options: Mapping[str, object] = field(default_factory=dict)
@@ -226,6 +228,7 @@ class Result:
             "notes": list(self.notes),
             "chosen": self.chosen,
             "doubts": list(self.doubts),
+            "missed": self.missed,
             "layers": layer_tables(self.layers),
             "options": dict(self.options),
             "samples_sha256": self.samples_sha256,
