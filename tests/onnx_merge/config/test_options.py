@@ -238,6 +238,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         max_kl = 0.2
         no-gate = true
         report = "r.json"
+        html = "p.html"
+        html-samples = true
         dry-run = true
         force = true
         quiet = true
