@@ -140,6 +140,6 @@ def promise_text(promise: Json | None) -> str:
     if promise is None:
         return ""
     points = "" if promise["measure"] not in POINTS else " point" if promise["max_drop"] == 1 else " points"
-    lost = f"at most {promise['max_drop']:g}{points} of {promise['measure']}"
+    lost = f"it loses at most {promise['max_drop']:g}{points} of {promise['measure']}"
     confidence = f"with confidence {promise['confidence']:g}"
-    return f"Promised: {lost} are lost, {confidence}, on samples like the {promise['samples']:,} held out."
+    return f"Promised: {lost}, {confidence}, on samples like the {promise['samples']:,} held out."

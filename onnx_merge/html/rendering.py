@@ -9,7 +9,6 @@ import importlib.resources
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 from onnx_merge.html import number_format
 from onnx_merge.io.save import write_whole
@@ -45,8 +44,8 @@ def _environment() -> jinja2.Environment:
     script = _source("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(
-        style=Markup(_source("page.css")),
-        script=Markup(script),
+        style=_source("page.css"),
+        script=script,
         # Only this script runs, and nothing is loaded: names in a model cannot add either.
         policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:",
     )

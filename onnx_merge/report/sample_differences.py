@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +13,8 @@ if TYPE_CHECKING:  # avoids importing scipy for a report
 
 WORST = 12
 """Number of samples that are listed, those whose outputs differ most."""
-BINS = 20
-"""Number of bars of the histogram."""
+MOST_BINS = 24
+"""Largest number of bars of the histogram. It has twice the cube root of the number of samples (Rice's rule)."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 DECADES = 8.0
 """Decades below the largest difference that the histogram covers. Smaller ones are in its first bar."""
@@ -64,6 +65,6 @@ def _histogram(values: NDArray[Any]) -> tuple[list[object], list[object]]:
     least = max(float(values.min()), most * 10**-DECADES)
     if least >= most:
         least = most / 10
-    edges = np.geomspace(least, most, BINS + 1)
+    edges = np.geomspace(least, most, min(MOST_BINS, math.ceil(2 * len(values) ** (1 / 3))) + 1)
     counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
     return [float(edge) for edge in edges], [int(count) for count in counts]

@@ -12,9 +12,13 @@ from smallnet import names, network
 from onnx_merge import inspect_model, optimize, sweep
 from onnx_merge.cli import main as cli
 from onnx_merge.errors import UsageError
+from onnx_merge.evaluation.drop_bounds import Promise
+from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.html.inspection_page import inspection_page
 from onnx_merge.html.run_page import run_card, run_page
 from onnx_merge.html.sweep_page import sweep_page
+from onnx_merge.latency.measure import Latency
+from onnx_merge.metrics.measure import Measured
 from passes.interface.reason import planned
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&lt;"
@@ -99,6 +103,25 @@ def test_nothing_was_measured(result):
     assert "No channel was removed" in found.text and "not compared" in found.text
 
 
+def test_what_was_measured_and_promised(result):
+    latency = Latency(2.0, 1.0, 2.5, 1.5, 0.5, "cpu", 2, 1, 30)
+    some = replace(
+        result,
+        latency=(latency, replace(latency, batch=8, after_ms=123.4)),
+        accuracy=Accuracy(99.0, 98.5, 500),
+        metric=Measured("folder/mine.py:f1", 0.75, -np.inf, 1200),
+        promise=Promise(1.0, 0.95, 500, 3, 0.4, "accuracy"),
+        missed="f1 is below 0.5",
+    )
+    text = Page(run_page(some.report)).text
+    assert "99.00% → 98.50%" in text and "−0.50 points, on 500 labelled samples" in text
+    assert "mine.py:f1" in text and "folder" not in text and "on 1,200 samples" in text
+    assert "2.00 ms → 1.00 ms" in text and "batch 8" in text and "123 ms" in text and "not measured" not in text
+    assert "it loses at most 1 point of accuracy, with confidence 0.95, on samples like the 500 held out" in text
+    assert "Nothing is promised" not in text and "Rejected. f1 is below 0.5" in text
+    assert "not measured" in Page(run_page(result.report)).text
+
+
 def test_infinite_and_missing_numbers(result):
     groups = tuple(replace(group, error=np.inf, losses=((0, np.inf), (3, 0.0))) for group in result.groups)
     Page(run_page(replace(result, groups=groups).report)).loads_nothing()
@@ -133,6 +156,16 @@ def test_a_sweep(here):
     for point in found.points:
         assert f"keep {point.keep:g}" in "".join(page.source) and point.file.path in page.text
     assert found.knee is None or f"The knee is keep {found.knee.keep:g}" in page.text
+
+
+def test_a_sweep_without_a_model(here):
+    report = sweep("in.onnx", "sizes", start=0.3, stop=0.9, steps=2).to_dict()
+    point = dict.fromkeys(report["points"][0]) | {"keep": 0.3, "frontier": False, "knee": False}
+    points = [point | {"status": "failed", "reason": HOSTILE}]
+    nothing = {"points": points, "metric": None, "metric_name": None, "knee": None, "frontier": []}
+    found = Page(sweep_page(report | nothing))
+    found.loads_nothing()
+    assert HOSTILE in found.text and "none stands out" in found.text
 
 
 def test_a_page_of_a_sweep_replaces_no_other_output(here):

@@ -12,7 +12,7 @@ from onnx_merge.evaluation.class_changes import MOVES, ClassMeter
 from onnx_merge.evaluation.fidelity import fidelity
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.report.environment import environment
-from onnx_merge.report.sample_differences import BINS, WORST, differences_table, worst_samples
+from onnx_merge.report.sample_differences import MOST_BINS, WORST, differences_table, worst_samples
 from passes.numerics.noise_to_signal import noise_over_signal
 
 RNG = np.random.default_rng(3)
@@ -62,8 +62,9 @@ def test_two_models_compared():
 def test_the_table():
     values = np.geomspace(1e-3, 1.0, 200)
     table = differences_table(close(RNG.permutation(values)))
-    assert sum(table["counts"]) == 200 and len(table["counts"]) == BINS and len(table["edges"]) == BINS + 1
-    assert set(table["counts"]) <= {9, 10, 11}  # the axis is logarithmic
+    assert sum(table["counts"]) == 200 and len(table["counts"]) == 12 and len(table["edges"]) == 13
+    assert set(table["counts"]) <= {16, 17}  # the axis is logarithmic
+    assert len(differences_table(close(np.geomspace(1e-3, 1.0, 9000)))["counts"]) == MOST_BINS
     assert table["quantiles"]["0"] == 1e-3 and table["quantiles"]["1"] == 1.0
     assert [one["nsr"] for one in table["worst"]] == sorted(values, reverse=True)[:WORST]
     assert all(one["before"] is None for one in table["worst"])
