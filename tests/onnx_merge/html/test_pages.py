@@ -116,10 +116,10 @@ def test_what_was_measured_and_promised(result):
     text = Page(run_page(some.report)).text
     assert "99.00% → 98.50%" in text and "−0.50 points, on 500 labelled samples" in text
     assert "mine.py:f1" in text and "folder" not in text and "on 1,200 samples" in text
-    assert "2.00 ms → 1.00 ms" in text and "batch 8" in text and "123 ms" in text and "not measured" not in text
+    assert "2.00 ms → 1.00 ms" in text and "batch 8" in text and "123 ms" in text and "--benchmark" not in text
     assert "it loses at most 1 point of accuracy, with confidence 0.95, on samples like the 500 held out" in text
     assert "Nothing is promised" not in text and "Rejected. f1 is below 0.5" in text
-    assert "not measured" in Page(run_page(result.report)).text
+    assert "--benchmark times both" in Page(run_page(result.report)).text
 
 
 def test_infinite_and_missing_numbers(result):
