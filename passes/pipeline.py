@@ -138,7 +138,7 @@ class Compressor:
             shrunk.model.get(Allocation),
             (*planned.notes, *merged_inside(settings, inside)),
             tuple(inside),
-            dict(measured.points) if measured else {},
+            measured=dict(measured.points) if measured else {},
         )
 
     def _planned(self, settings: CompressSettings, scope: GroupScope, beside: int) -> PassResult:

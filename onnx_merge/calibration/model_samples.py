@@ -289,11 +289,11 @@ class ModelSamples:
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
-    def _load(self, count: int, seed: int | None = None) -> Calibration:
+    def _load(self, count: int, seed: int | None = None, source: str | None = None) -> Calibration:
         assert self.session is not None  # samples are loaded only for models that run
         options = self.options
         return load_calibration(
-            options.calib,
+            options.calib if source is None else source,
             self.session.inputs,
             count=count,
             seed=options.seed if seed is None else seed,
@@ -365,5 +365,5 @@ class ModelSamples:
         seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
         count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
         if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
-            return self._load(count, seed).feeds
+            return self._load(count, seed, "synthetic").feeds  # also where the user wants none to calibrate on
         return random_samples(session.inputs, count, seed, sizes, index_bounds(self.model))

@@ -37,13 +37,14 @@ def check_structure(
     sizes: Sizes | None = None,
     seed: int = 0,
     session: Session | None = None,
+    newer_operators: bool = False,
 ) -> list[str]:
     """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` runs.
 
     At every assignment its outputs must have the original's types and shapes and be finite where the original's are. If
     the original itself fails a check, the result need not pass it. ``assignments``: input sizes at which the original
     runs; by default they are searched for, with ``sizes`` as in `find_assignments`. ``session``: the original, if it is
-    loaded already.
+    loaded already. ``newer_operators``: whether the result may use a newer opset, as models in other number formats do.
 
     Returns
     -------
@@ -56,7 +57,7 @@ def check_structure(
     """
     with _portable(result) as source:
         notes = _check_sound(original, source)
-        check_interface(original, result)
+        check_interface(original, result, newer_operators)
         try:
             before = session or Session(original, provider)
             _ = before.inputs

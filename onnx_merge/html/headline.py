@@ -52,7 +52,8 @@ def manner(report: Json) -> str:
     methods = [group["method"] for group in cut]
     method = max(dict.fromkeys(methods), key=methods.count)
     made = f"; {MADE[method]}" if method in MADE else ""
-    return f"They went from {len(cut):,} of {plural(len(report['groups']), 'channel group')}{made}."
+    then = f" The result was then converted to {report['options']['then']}." if report["options"].get("then") else ""
+    return f"They went from {len(cut):,} of {plural(len(report['groups']), 'channel group')}{made}.{then}"
 
 
 def _cut(report: Json) -> list[Json]:

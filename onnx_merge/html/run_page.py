@@ -40,6 +40,7 @@ def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
         differences=differences,
         histogram=histogram(differences["edges"], differences["counts"]) if differences else None,
         pictures=pictures or {},
+        batches=list(dict.fromkeys(batch for one in report["formats"] for batch in one["latency_ms"])),
         command=command(report["argv"]),
         call=call(report["options"], base_name(report["input"]["path"]), base_name(report["output"]["path"])),
     )

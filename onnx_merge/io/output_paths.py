@@ -49,7 +49,7 @@ class Destinations:
         options = self.options
         source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
         files = (*options.fixed_files, *map(Path, options.custom_ops))
-        named = (options.labels, options.calib_file, options.metric_file, *files)
+        named = (options.plan, options.labels, options.calib_file, options.metric_file, *files)
         inputs = [*external, *self.protected, *(path for path in named if path)]
         written: list[Path] = []
         if self.output is not None:
@@ -59,11 +59,10 @@ class Destinations:
             # Replaced without --force: it is usually left from an earlier run, and can be made again.
             check_destination(source, self.rejected, True, inputs)
             written.append(self.rejected)
-        for what, path in (("report", options.report), ("page", options.html)):
+        for what, path in (("report", options.report), ("plan", options.save_plan), ("page", options.html)):
             if path is None:
                 continue
-            if any(os.path.realpath(path) == os.path.realpath(model) for model in written):
-                raise UsageError(f"the {what} would replace the model {path}: choose another name")
+            if any(os.path.realpath(path) == os.path.realpath(other) for other in written):
+                raise UsageError(f"the {what} would replace another output, {path}: choose another name")
             check_destination(source, path, options.force, inputs)
-        if options.report and options.html and os.path.realpath(options.report) == os.path.realpath(options.html):
-            raise UsageError(f"the page would replace the report {options.report}: choose another name")
+            written.append(path)

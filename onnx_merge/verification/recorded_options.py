@@ -19,6 +19,7 @@ UNRECORDED = frozenset(
         "report",
         "html",
         "html_samples",
+        "save_plan",
         "dry_run",
         "force",
         "quiet",

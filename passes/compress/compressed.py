@@ -34,6 +34,8 @@ class Compressed:
     notes: tuple[str, ...] = ()
     inside: tuple[CompressedBody, ...] = ()
     """The compressed control-flow bodies; ``plans`` has only groups outside of them."""
+    unconverted: onnx.ModelProto | None = None
+    """The result in the number format of the original, if ``model`` is converted to another one."""
 
     measured: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     """Group name -> width -> measured loss of the outputs with this group alone cut."""

@@ -79,10 +79,13 @@ class Planner:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
         settings, sign = self.settings, self._signature(group)
-        gone = np.array(free.order[: group.size - width], np.intp)
+        given = settings.kept.get(group.name)
+        gone = np.array(free.order[: group.size - width], np.intp) if given is None else free.replaced(given)
         candidates = np.setdiff1d(np.arange(group.size), gone)
         missing = self._missing_statistics(group) if settings.method == "reconstruct" else None
-        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
+        if given is not None:
+            keep = np.sort(np.array(given, np.intp))
+        elif settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
             keep = candidates
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])

@@ -445,3 +445,8 @@ def test_a_model_that_optimisations_of_onnxruntime_break(options):
     assert result.fidelity is not None
     told = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
     assert {g.name: g.status == "frozen" for g in result.groups} == told and not told["a"] and not told["b"]
+
+
+def test_images_to_compare_on_are_made_up_where_none_are_to_be_fitted_to():
+    _, result = optimize(filled(CHAIN, SIZES), keep=0.5, method="merge", calib="none")
+    assert result.fidelity.samples > 0 and result.fidelity.fitted is None

@@ -19,6 +19,7 @@ from onnx_merge.html.run_page import run_card, run_page
 from onnx_merge.html.sweep_page import sweep_page
 from onnx_merge.latency.measure import Latency
 from onnx_merge.metrics.measure import Measured
+from onnx_merge.report.result import FormatResult
 from passes.interface.reason import planned
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'{{7*7}}&lt;"
@@ -122,6 +123,17 @@ def test_what_was_measured_and_promised(result):
     assert "--benchmark times both" in Page(run_page(result.report)).text
 
 
+def test_number_formats(result):
+    rows = (
+        FormatResult("original", 1000, None, None, None, {"1": 2.0}),
+        FormatResult("result", 250, 0.01, 0.02, 98.5, {"1": 0.5, "8": 3.0}),
+    )
+    page = Page(run_page(replace(result, formats=rows, options={"then": "int8"}).report))
+    assert "Latency, batch 1" in page.text and "Latency, batch 8" in page.text
+    assert "250 bytes 0.500 ms 3.00 ms 98.50% 2% 0.01" in page.text and "then converted to int8" in page.text
+    assert "formats" in page.ids
+
+
 def test_infinite_and_missing_numbers(result):
     groups = tuple(replace(group, error=np.inf, losses=((0, np.inf), (3, 0.0))) for group in result.groups)
     Page(run_page(replace(result, groups=groups).report)).loads_nothing()
@@ -190,8 +202,8 @@ def test_the_command_line(here, capsys):
     [
         (["in.onnx", "out.onnx", "--html", "none/p.html"], "does not exist"),
         (["in.onnx", "out.onnx", "--html", "in.onnx"], "the input itself"),
-        (["in.onnx", "out.onnx", "--html", "out.onnx"], "the page would replace the model out.onnx"),
-        (["in.onnx", "out.onnx", "--html", "a", "--report", "a"], "the page would replace the report a"),
+        (["in.onnx", "out.onnx", "--html", "out.onnx"], "the page would replace another output, out.onnx"),
+        (["in.onnx", "out.onnx", "--html", "a", "--report", "a"], "the page would replace another output, a"),
         (["in.onnx", "out.onnx", "--html", "old.html"], "old.html exists"),
         (["in.onnx", "out.onnx", "--html-samples"], "give --html PAGE too"),
         (["inspect", "in.onnx", "--html", "old.html"], "old.html exists"),

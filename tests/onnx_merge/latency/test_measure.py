@@ -267,7 +267,7 @@ def test_a_model_that_cannot_be_run():
     model.graph.node[1].domain = "unheard.of"
     model.opset_import.append(onnx.helper.make_opsetid("unheard.of", 1))
     comparison = Comparison(model, Options(keep=0.5, benchmark=(), unverified=True), CPU)
-    assert benchmark(network(), comparison) == ((), ("latency was not measured: the model cannot be run",))
+    assert benchmark([network()], comparison) == ((), ("latency was not measured: the model cannot be run",))
 
 
 def test_the_users_samples_are_fed_over_and_over(tmp_path):

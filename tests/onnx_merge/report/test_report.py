@@ -25,7 +25,7 @@ KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
     "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
-    "chosen", "doubts", "missed", "layers", "options", "samples_sha256", "environment",
+    "chosen", "doubts", "missed", "layers", "options", "samples_sha256", "environment", "formats",
 ]  # fmt: skip
 
 UNVERIFIED = "unverified: the outputs were not compared"
