@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.latency.interleaved_timing import SECONDS
 from onnx_merge.latency.measure import Latencies, Source, compare_latency
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.compression import TIMING
 
 
 def benchmark(
-    results: Sequence[Source], comparison: Comparison, *, seconds: float = SECONDS
+    results: Sequence[Source], comparison: Comparison, *, seconds: float = TIMING.seconds
 ) -> tuple[tuple[Latencies, ...], tuple[str, ...]]:
     """Latency of the comparison's model and of ``results``, for each batch size of ``options.benchmark``.
 

@@ -15,8 +15,8 @@ from onnx_merge.compression.number_formats import Compared, Converter, converter
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.equivalence.lossless_check import check_unchanged
-from onnx_merge.equivalence.structure import check_structure
-from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, UsageError
+from onnx_merge.equivalence.structure import LESS, check_structure
+from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -276,7 +276,10 @@ class Job:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):
             after = comparison.load(compressed.model) if comparison.session else None
-            close, uncompared = comparison.fidelity(after) if after else (None, ())
+            try:
+                close, uncompared = comparison.fidelity(after) if after else (None, ())
+            except StructureError as error:
+                raise StructureError(f"{error.message}; {LESS}") from error
             if close is not None and not options.loses and self._converter is None:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None

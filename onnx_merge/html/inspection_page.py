@@ -8,21 +8,20 @@ from typing import Any
 from onnx_merge.html.charts import network_chart
 from onnx_merge.html.number_format import base_name, count, percent, plural
 from onnx_merge.html.rendering import rendered
+from onnx_merge.tuning.pages import PAGES
 
 Json = Mapping[str, Any]
 STATUSES = {"free": "can be cut and merged", "prune-only": "can be cut, not merged", "frozen": "cannot be cut"}
 """Status of a group in the report -> its words."""
 ELSEWHERE = {**STATUSES, "none": "in no group"}
-MOST_GROUPS = 2000
-"""Number of groups that the table lists, the most costly ones, so that a page stays small."""
 
 
 def inspection_page(report: Json) -> str:
     """Return the page. ``report``: as `onnx_merge.inspection.findings.Inspection.to_dict` returns it."""
     groups = report["groups"]
     listed = groups
-    if len(groups) > MOST_GROUPS:
-        costly = sorted(range(len(groups)), key=lambda k: -groups[k]["macs_share"])[:MOST_GROUPS]
+    if len(groups) > PAGES.most_groups:
+        costly = sorted(range(len(groups)), key=lambda k: -groups[k]["macs_share"])[: PAGES.most_groups]
         listed = [groups[k] for k in sorted(costly)]
     ids = {group["name"]: f"g{k}" for k, group in enumerate(listed)}
     known = {group["name"]: group["status"] for group in groups}

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.tuning.pages import PAGES
+
 Array = NDArray[Any]
-LARGEST = 128
-"""Largest height and width of a picture in pixels. Larger images are reduced to it."""
-SMALLEST = 6
-"""Smallest height and width of what is shown as an image."""
 
 
 def pictures(feeds: Mapping[str, Array], samples: Iterable[int]) -> dict[int, str]:
@@ -42,11 +40,11 @@ def _pixels(sample: Array) -> NDArray[np.uint8] | None:
         sample = sample[..., None]
     if sample.ndim != 3:
         return None
-    if sample.shape[0] in (1, 3, 4) and min(sample.shape[1:]) >= SMALLEST:
+    if sample.shape[0] in (1, 3, 4) and min(sample.shape[1:]) >= PAGES.smallest_picture:
         sample = np.moveaxis(sample, 0, -1)
-    if sample.shape[-1] not in (1, 3, 4) or min(sample.shape[:2]) < SMALLEST:
+    if sample.shape[-1] not in (1, 3, 4) or min(sample.shape[:2]) < PAGES.smallest_picture:
         return None
-    step = max(1, -(-max(sample.shape[:2]) // LARGEST))
+    step = max(1, -(-max(sample.shape[:2]) // PAGES.largest_picture))
     values = np.nan_to_num(sample[::step, ::step, : 3 if sample.shape[-1] >= 3 else 1].astype(np.float64))
     low, high = values.min(), values.max()
     return np.asarray(np.round(255 * (values - low) / (high - low if high > low else 1)), np.uint8)

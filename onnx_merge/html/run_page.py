@@ -10,14 +10,13 @@ from onnx_merge.html.headline import costs, evidence, headline, manner, promise_
 from onnx_merge.html.number_format import base_name, count, percent, plural
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import call, command
+from onnx_merge.tuning.pages import PAGES
 
 Json = Mapping[str, Any]
 STATUSES = {"shrunk": "cut", "kept": "left whole", "frozen": "cannot be cut", "excluded": "excluded"}
 """Status of a group in the report -> its words."""
 METHODS = {"none": "", "reconstruct": "solved again", "lossless": "exact"}
 """Method in the report -> its words; others are shown as they are."""
-CHANGES = 12
-"""Number of pairs of classes that are shown."""
 
 
 def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
@@ -36,7 +35,9 @@ def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
         levels=LEVELS,
         curves=any(group["losses"] for group in report["groups"]),
         outputs=fidelity["outputs"],
-        changes=[(output["name"], output["class_changes"][:CHANGES]) for output in fidelity["outputs"]],
+        changes=[
+            (output["name"], output["class_changes"][: PAGES.most_class_changes]) for output in fidelity["outputs"]
+        ],
         differences=differences,
         histogram=histogram(differences["edges"], differences["counts"]) if differences else None,
         pictures=pictures or {},

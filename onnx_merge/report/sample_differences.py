@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.tuning.pages import SAMPLE_REPORT
+
 if TYPE_CHECKING:  # avoids importing scipy for a report
     from onnx_merge.evaluation.verdict import Fidelity
 
-WORST = 12
-"""Number of samples that are listed, those whose outputs differ most."""
-MOST_BINS = 24
-"""Largest number of bars of the histogram. It has twice the cube root of the number of samples (Rice's rule)."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-DECADES = 8.0
-"""Decades below the largest difference that the histogram covers. Smaller ones are in its first bar."""
 
 
 def worst_samples(close: Fidelity | None) -> list[int]:
@@ -25,7 +21,7 @@ def worst_samples(close: Fidelity | None) -> list[int]:
     values = None if close is None else _values(close)[1]
     if values is None:
         return []
-    return [int(k) for k in np.argsort(-values, kind="stable")[:WORST] if values[k] > 0]
+    return [int(k) for k in np.argsort(-values, kind="stable")[: SAMPLE_REPORT.worst] if values[k] > 0]
 
 
 def differences_table(close: Fidelity | None) -> dict[str, object] | None:
@@ -62,9 +58,9 @@ def _histogram(values: NDArray[Any]) -> tuple[list[object], list[object]]:
     most = float(values.max())
     if most <= 0:
         return [], []
-    least = max(float(values.min()), most * 10**-DECADES)
+    least = max(float(values.min()), most * 10**-SAMPLE_REPORT.decades)
     if least >= most:
         least = most / 10
-    edges = np.geomspace(least, most, min(MOST_BINS, math.ceil(2 * len(values) ** (1 / 3))) + 1)
+    edges = np.geomspace(least, most, min(SAMPLE_REPORT.most_bins, math.ceil(2 * len(values) ** (1 / 3))) + 1)
     counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
     return [float(edge) for edge in edges], [int(count) for count in counts]

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_merge.evaluation.verdict import Fidelity, Word
-from onnx_merge.report.console import WHOLE, printed, screen_width
+from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.quality_text import outputs_text
 from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, Result
 from passes.interface.reason import text
@@ -49,7 +49,7 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
         yield Text()
         yield from _groups(result.groups, width, verbose)
     yield Text()
-    yield verdict_line(result.fidelity, WHOLE if verbose else width)
+    yield verdict_line(result.fidelity, UNCUT_WIDTH if verbose else width)
 
 
 def plain_table() -> Table:

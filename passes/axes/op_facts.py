@@ -168,7 +168,8 @@ class OpFacts:
     """Loops. The sum of their sizes' products is the multiply-adds. Without any, the op counts as zero."""
     activation: Activation | None = None
     decides: bool = False
-    """The op has thresholds: a rounding error in its data may change its output by a whole step."""
+    """The op has thresholds, or an end of its domain: a rounding error in its data may change its output by a whole
+    step, or make it NaN or infinite."""
 
     def values(self, graph: Graph, node: Node) -> Range | None:
         """Lowest and highest value of ``node``'s output, where known."""

@@ -224,5 +224,8 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
         letter = out[len(out) - len(shape) + axis]
         if n == size(letter):
             op.put(k, axis, letter)
-        else:  # of size one at some assignments only
-            op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))
+            continue
+        if n != 1 or (op.node.inputs[k], axis) in op.graph.info.dynamic:
+            # It is spread at the sizes where it is one. At others its indices are the letter's.
+            op.freeze(letter, "spreads an axis to it at some sizes")
+        op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))

@@ -130,7 +130,7 @@ facts("Tanh", known=replace(GATE, range=(-1.0, 1.0), function=_always(np.tanh)))
 facts("Softplus", known=replace(SMOOTH, range=POSITIVE, function=_always(lambda x: np.logaddexp(0.0, x))))
 facts("Exp", known=replace(SMOOTH, range=POSITIVE))
 facts("Erf", "Softsign", known=replace(SMOOTH, range=(-1.0, 1.0)))
-facts("Sqrt", known=OpFacts(range=POSITIVE))
+facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
 facts("Elu", known=replace(SWITCH, function=Scalar(_elu, monotone=True)))
 facts(
@@ -154,7 +154,8 @@ def jumping_unary(op: Op) -> None:
 
 facts("Ceil", "Floor", "IsInf", "IsNaN", "Round", "Shrink", "Sign", known=OpFacts(decides=True))
 facts("ThresholdedRelu", known=replace(SWITCH, decides=True))
-facts("Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Log", "Not", "Tan", known=ABSENT)
+facts("Acos", "Acosh", "Asin", "Atanh", "Log", known=OpFacts(decides=True))
+facts("BitwiseNot", "Not", "Tan", known=ABSENT)
 
 
 @rule("Clip")

@@ -10,7 +10,7 @@ from pagekit import Page
 from PIL import Image
 
 from onnx_merge import optimize
-from onnx_merge.html.pictures import LARGEST, pictures, png
+from onnx_merge.html.pictures import PAGES, pictures, png
 from onnx_merge.html.run_page import run_page
 
 RNG = np.random.default_rng(0)
@@ -47,7 +47,7 @@ def test_what_is_no_image_has_no_picture(shape):
 
 
 def test_large_dull_and_missing_samples():
-    assert max(decoded(pictures({"x": np.zeros((1, 3, 700, 300))}, [0])[0]).shape) <= LARGEST
+    assert max(decoded(pictures({"x": np.zeros((1, 3, 700, 300))}, [0])[0]).shape) <= PAGES.largest_picture
     assert pictures({"ids": np.zeros((2, 8), np.int64), "x": np.full((2, 8, 8), np.nan)}, [1])[1]
     assert pictures({"x": np.zeros((2, 8, 8))}, [2]) == {} and pictures({"x": np.zeros((2, 8, 8))}, []) == {}
 

@@ -8,11 +8,11 @@ import onnx
 import pytest
 from smallnet import network
 
-from onnx_merge.evaluation.class_changes import MOVES, ClassMeter
+from onnx_merge.evaluation.class_changes import CLASS_CHANGES, ClassMeter
 from onnx_merge.evaluation.fidelity import fidelity
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.report.environment import environment
-from onnx_merge.report.sample_differences import MOST_BINS, WORST, differences_table, worst_samples
+from onnx_merge.report.sample_differences import SAMPLE_REPORT, differences_table, worst_samples
 from passes.numerics.noise_to_signal import noise_over_signal
 
 RNG = np.random.default_rng(3)
@@ -63,9 +63,9 @@ def test_the_table():
     table = differences_table(close(RNG.permutation(values)))
     assert sum(table["counts"]) == 200 and len(table["counts"]) == 12 and len(table["edges"]) == 13
     assert set(table["counts"]) <= {16, 17}  # the axis is logarithmic
-    assert len(differences_table(close(np.geomspace(1e-3, 1.0, 9000)))["counts"]) == MOST_BINS
+    assert len(differences_table(close(np.geomspace(1e-3, 1.0, 9000)))["counts"]) == SAMPLE_REPORT.most_bins
     assert table["quantiles"]["0"] == 1e-3 and table["quantiles"]["1"] == 1.0
-    assert [one["nsr"] for one in table["worst"]] == sorted(values, reverse=True)[:WORST]
+    assert [one["nsr"] for one in table["worst"]] == sorted(values, reverse=True)[: SAMPLE_REPORT.worst]
     assert all(one["before"] is None for one in table["worst"])
 
 
@@ -90,7 +90,9 @@ def test_classes_that_change_are_counted():
         meter.add(before[rows], after[rows])
     pairs = Counter((old, new) for old, new in zip(before.tolist(), after.tolist(), strict=True) if old != new)
     found = meter.result().moves
-    assert len(found) == MOVES and [n for *_, n in found] == [n for _, n in pairs.most_common(MOVES)]
+    assert len(found) == CLASS_CHANGES.most_pairs and [n for *_, n in found] == [
+        n for _, n in pairs.most_common(CLASS_CHANGES.most_pairs)
+    ]
     assert all(pairs[old, new] == n for old, new, n in found)
 
 
