@@ -12,7 +12,17 @@ from passes.analysis.analysis_passes import analysis_passes
 from passes.analysis.known import Analysis
 from passes.compress.bodies import body_settings, cost_of_bodies, merged_inside
 from passes.compress.compressed import Compressed, CompressedBody
-from passes.compress.compression_passes import Allocate, Observe, Plan, PlanLossless, Planned, Shrink, Solve, Solved
+from passes.compress.compression_passes import (
+    Allocate,
+    MeasuredLosses,
+    Observe,
+    Plan,
+    PlanLossless,
+    Planned,
+    Shrink,
+    Solve,
+    Solved,
+)
 from passes.compress.planners import Planners
 from passes.compress.scope import GroupScope, group_scope
 from passes.interface.engine import Engine
@@ -116,6 +126,7 @@ class Compressor:
         planned = self._planned(settings, scope, cost_of_bodies(self.analysis, settings, scope, inside))
         shrunk = run_passes([Shrink(inside)], planned.model, self._stage)
         solved = shrunk.model.get(Solved)
+        measured = shrunk.model.get(MeasuredLosses)
         return Compressed(
             shrunk.model.proto if shrunk.changed else _copy(self._model),
             self.analysis.before,
@@ -127,6 +138,7 @@ class Compressor:
             shrunk.model.get(Allocation),
             (*planned.notes, *merged_inside(settings, inside)),
             tuple(inside),
+            measured=dict(measured.points) if measured else {},
         )
 
     def _planned(self, settings: CompressSettings, scope: GroupScope, beside: int) -> PassResult:

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 from onnx_merge.cli.arguments import CONFIG, OPTIONS, PROG, Parser, add_groups, split
-from onnx_merge.cli.console import print_error, print_out, progress_shown
+from onnx_merge.cli.console import print_error, print_out
+from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import UsageError
@@ -75,6 +76,8 @@ def main(arguments: list[str]) -> int:
         missing = "the output file" if files else "the input and the output file"
         hint = " before --exclude, which takes all words after it" if options.exclude else ""
         raise UsageError(f"name {missing}{hint}: {PROG} IN OUT --keep 0.6; see --help")
+    if options.html_samples and options.html is None:
+        raise UsageError("html-samples is for the page: give --html PAGE too")
     with progress_shown(options.quiet) as progress:
         from onnx_merge.compression.optimize import run
 

@@ -1,25 +1,11 @@
-"""Writes results, progress and error messages to standard output and standard error."""
+"""Writes results and error messages to standard output and standard error."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
 
 from onnx_merge.cli.arguments import PROG
-
-
-@contextlib.contextmanager
-def progress_shown(quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Show the current stage on standard error, if that is a terminal."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty():
-        yield lambda stage: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("start") as status:
-        yield status.update
 
 
 def print_error(message: str, code: int) -> int:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from onnx_merge.cli import compress, inspect, sweep, verify
 from onnx_merge.cli.console import print_error, print_out
 from onnx_merge.errors import OnnxMergeError, UserCodeError, internal_error
+from onnx_merge.io.written_files import recording
 
 COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
     inspect.INSPECT: inspect.main,
@@ -28,12 +30,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(arguments[0], compress.main) if arguments else compress.main
+    with recording() as written:
+        return _run(command, arguments, written)
+
+
+def _run(command: Callable[[list[str]], int], arguments: list[str], written: Sequence[Path]) -> int:
     try:
         code = command(arguments)
     except SystemExit as leaving:  # raised by --help and --version
         code = leaving.code if isinstance(leaving.code, int) else 0
     except KeyboardInterrupt:
-        code = print_error("interrupted", INTERRUPTED)
+        code = print_error(f"interrupted: {_remains(written)}", INTERRUPTED)
     except OnnxMergeError as error:
         if {"-v", "--verbose"} & set(arguments) and isinstance(error, UserCodeError) and error.__cause__ is not None:
             import traceback
@@ -49,3 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         code = print_error(internal_error(error), 1)
     return print_out("") or code  # flushes what argparse printed
+
+
+def _remains(written: Sequence[Path]) -> str:
+    """What an interrupted command left."""
+    if not written:
+        return "nothing was written"
+    others = f" and {len(written) - 1} more before it" if len(written) > 1 else ""
+    return f"{written[-1]}{others} {'were' if others else 'was'} written, whole"

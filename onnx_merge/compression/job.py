@@ -254,7 +254,7 @@ class Job:
         """
         options, comparison, provider = self.options, self.comparison, self.provider
         excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
-        groups = group_results(compressed.every_plan, excluded)
+        groups = group_results(compressed.every_plan, excluded, compressed.measured)
         if options.asks_for_change and not compressed.shrinks:
             block = settings.blocks.size if settings.blocks.strict else 1
             raise NotCompressibleError(explain_no_change(options.lossless, groups, compressed.quantised, block=block))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,14 +22,20 @@ from onnx_merge.config.version import __version__
 from onnx_merge.errors import FidelityError, NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.doubts import doubts
+from onnx_merge.evaluation.verdict import Fidelity
+from onnx_merge.html.pictures import pictures
+from onnx_merge.html.rendering import write_page
+from onnx_merge.html.run_page import run_page
 from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
 from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.report.result import Result, write_report
+from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
+from passes.analysis.layer_widths import layer_widths
 from passes.interface.runner import Progress, checking_graphs
 
 
@@ -128,6 +134,7 @@ def _run(
         unknown = doubts(comparison)
     choice = find(job)
     compressed = choice.compressed
+    layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})
     job.release(compressed)
     verdict = job.judge(compressed, choice.settings)
     with stages("save"):
@@ -155,12 +162,25 @@ def _run(
         chosen=chosen or None,
         doubts=unknown,
         formats=verdict.formats,
+        missed=verdict.failure.message if verdict.failure else None,
+        layers=layers,
+        options=job.recorded,
+        samples_sha256=comparison.compared_sha256,
+        model=compressed.model,
+        pictures=_pictures(comparison, verdict.fidelity) if options.html_samples else {},
     )
     if options.report is not None:
         write_report(result, options.report)
     if options.save_plan is not None:
         write_plan(compressed.every_plan, source.info.sha256, __version__, options.save_plan)
+    if options.html is not None:
+        write_page(run_page(result.report, result.pictures), options.html)
     return Outcome(compressed.model, result, verdict.failure)
+
+
+def _pictures(comparison: Comparison, close: Fidelity | None) -> Mapping[int, str]:
+    """Pictures of the samples whose outputs differ most."""
+    return pictures(comparison.feeds_compared(), worst_samples(close)) if close is not None else {}
 
 
 def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:

@@ -88,14 +88,15 @@ class VerifyOptions:
     json: str | None = field(default=None, metadata=AS_JSON)
 
 
-NOT_OF_SWEEP = {option.field for option in options_of(AmountOptions)} | {"gate", "report", "dry_run"}
+NOT_OF_SWEEP = {option.field for option in options_of(AmountOptions)} | {"gate", "report", "dry_run", "html_samples"}
 """Options of a compression that a sweep sets itself."""
 OF_INSPECT = {
     "input_shape": "to look at, e.g. input:1,3,224,224",
     "fix_shape": "",
     "fix_input": "make an input a constant, e.g. rate=16000",
     "custom_ops": "",
-    "force": "replace FILE if it exists",
+    "html": "",
+    "force": "replace files that exist",
     "quiet": "",
     "verbose": "shorten nothing; tracebacks too",
 }

@@ -49,6 +49,28 @@ class OutputOptions:
             "Write which channels of every group stay, as `--plan` takes it.",
         ),
     )
+    html: Path | None = field(
+        default=None,
+        metadata=option(
+            FILES,
+            FILE,
+            "PAGE",
+            "write a report to open in a browser",
+            "Write a report as an HTML page that loads nothing from the network; "
+            "[html-report.md](html-report.md) explains it.",
+        ),
+    )
+    html_samples: bool = field(
+        default=False,
+        metadata=option(
+            FILES,
+            FLAG,
+            "",
+            "show the worst samples in it as pictures",
+            "Show the samples whose outputs differ most in the page, as pictures, where they are images. Without it, "
+            "nothing of the samples is in any report, since they may be private.",
+        ),
+    )
     provenance: bool = field(
         default=True,
         metadata=option(

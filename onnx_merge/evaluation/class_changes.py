@@ -39,6 +39,9 @@ class ClassChanges:
     likely: tuple[float, float]
     """Lower and upper bound of the share, each at confidence `ClassTuning.one_sided_confidence`."""
     reason: str | None
+    moves: tuple[tuple[int, int, int], ...] = ()
+    """(class before, class after, number of places), the most frequent first, at most `ClassTuning.most_pairs` of
+    them."""
 
 
 def distribution(output: Array) -> tuple[Kind, int] | None:
@@ -70,6 +73,8 @@ class ClassMeter:
     """For each sample: class -> number of places where the original predicts it."""
     _kept: list[Counter[int]] = field(default_factory=list)
     """For each sample: class -> number of places where the original and the result predict it."""
+    _moves: Counter[tuple[int, int]] = field(default_factory=Counter)
+    """(class before, class after) -> number of places, where they differ."""
 
     def add(self, exact: Array, now: Array) -> None:
         """Add samples of the output (n, ...) of the original and of the result; both have one shape."""
@@ -84,6 +89,7 @@ class ClassMeter:
             for old, new in zip(before, after, strict=True):
                 self._before.append(_counts(old))
                 self._kept.append(_counts(old[old == new]))
+                self._moves.update(_pairs(old[old != new], new[old != new]))
 
     def _rows(self, values: Array) -> Array:
         """Reshape to (samples, places, classes)."""
@@ -131,7 +137,8 @@ class ClassMeter:
         if shown <= THRESHOLDS.changed:
             reason = f"{100 * (1 - shown):.0f}% of the samples show one class only"
         kl = None if self.kind == "labels" else max(0.0, self._kl / len(places))
-        return ClassChanges(kl, share, low, high, likely, reason)
+        moves = tuple((old, new, count) for (old, new), count in self._moves.most_common(CLASS_CHANGES.most_pairs))
+        return ClassChanges(kl, share, low, high, likely, reason, moves)
 
 
 def _counts(values: Array) -> Counter[int]:
@@ -139,6 +146,17 @@ def _counts(values: Array) -> Counter[int]:
         found = np.bincount(values.astype(np.int64))
         return Counter({int(k): int(found[k]) for k in np.flatnonzero(found)})
     return Counter(dict(zip(*(a.tolist() for a in np.unique(values, return_counts=True)), strict=True)))
+
+
+def _pairs(before: Array, after: Array) -> Counter[tuple[int, int]]:
+    """(class before, class after) -> number of places."""
+    if before.size == 0:
+        return Counter()
+    classes, places = np.unique(np.concatenate([before, after]), return_inverse=True)
+    # one number for each pair, since sorting pairs takes ten times as long
+    pairs, counts = np.unique(places[: before.size] * len(classes) + places[before.size :], return_counts=True)
+    old, new = (classes[k].tolist() for k in np.divmod(pairs, len(classes)))
+    return Counter(dict(zip(zip(old, new, strict=True), counts.tolist(), strict=True)))
 
 
 def _share(changed: NDArray[np.int64], counted: NDArray[np.int64]) -> tuple[float, float]:

@@ -57,17 +57,17 @@ def fidelity(
     """
     before = original if isinstance(original, Session) else loaded(original, provider)
     after = result if isinstance(result, Session) else Session(result, provider, optimisation=before.optimisation)
-    meters, samples, agreement = _measured(before, after, feeds, batch)
+    meters, samples, classes = _measured(before, after, feeds, batch)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
     if batch.most > batch.unit and samples > batch.unit and not all(meter.by_sample for meter in meters.values()):
         # An output without a sample axis counts as one sample per run: only several runs show its spread.
         with contextlib.suppress(OnnxMergeError):
-            meters, samples, agreement = _measured(before, after, feeds, replace(batch, most=batch.unit))
+            meters, samples, classes = _measured(before, after, feeds, replace(batch, most=batch.unit))
     return Fidelity(
         cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
         relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),
-        top1_agreement=agreement,
+        top1_agreement=None if classes is None else float((classes[0] == classes[1]).mean()),
         samples=samples,
         source=source,
         provider=before.provider.name,
@@ -75,15 +75,17 @@ def fidelity(
         fitted=fitted,
         in_sample=in_sample,
         real=real,
+        classes=classes,
     )
 
 
 def _measured(
     before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize
-) -> tuple[dict[str, OutputMeter], int, float | None]:
-    """Return the meter of every output, the number of samples, and the share of samples that keep their top class."""
+) -> tuple[dict[str, OutputMeter], int, NDArray[np.int64] | None]:
+    """Return the meter of every output, the number of samples, and their top classes before and after, (2, samples)."""
     meters: dict[str, OutputMeter] = {}
-    agree = rows = samples = 0
+    classes: list[NDArray[np.int64]] = []
+    samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, batch):
         expected, actual = before.run(chunk), after.run(chunk)
         if expected.keys() - actual.keys():
@@ -94,11 +96,9 @@ def _measured(
             meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
             meter.add(expected[name], actual[name], size, valid)
         if scores is not None and new_scores is not None:
-            best = scores[:valid].argmax(1)
-            agree += int((best == new_scores[:valid].argmax(1)).sum())
-            rows += len(best)
+            classes.append(np.stack([scores[:valid].argmax(1), new_scores[:valid].argmax(1)]))
         samples += valid
-    return meters, samples, agree / rows if rows else None
+    return meters, samples, np.concatenate(classes, axis=1) if classes else None
 
 
 def accuracy(

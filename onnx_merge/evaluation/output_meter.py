@@ -123,6 +123,7 @@ class OutputMeter:
                 nsr_error=noise.error,
                 spared=spared and noise.scales <= 1,
                 constant=noise.constant,
+                by_sample=noise.by_sample,
             )
         return OutputFidelity(
             name=self.name,
@@ -136,6 +137,8 @@ class OutputMeter:
             likely=found.likely,
             nsr_error=noise.error,
             constant=noise.constant,
+            moves=found.moves,
+            by_sample=noise.by_sample,
         )
 
 

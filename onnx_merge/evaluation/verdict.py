@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from numpy.typing import NDArray
 
 from onnx_merge.evaluation.thresholds import THRESHOLDS
 
@@ -41,6 +43,10 @@ class OutputFidelity:
     constant: bool = False
     """Whether the output is the same for every sample, before and after. If other outputs vary, the samples are not the
     cause."""
+    moves: tuple[tuple[int, int, int], ...] = ()
+    """(class before, class after, number of places), the most frequent first, where classes change."""
+    by_sample: NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    """Noise over signal of each sample (samples,), whose mean is ``nsr``; None where the samples test no channel."""
 
     @property
     def severity(self) -> float:
@@ -102,6 +108,8 @@ class Fidelity:
     """Whether the samples are the user's. Made-up samples cannot show that a result is good."""
     exact: bool = False
     """Whether the result is equal to the original up to rounding by construction."""
+    classes: NDArray[Any] | None = field(default=None, compare=False, repr=False)
+    """Class of each sample before and after (2, samples); None for models that are no classifiers."""
 
     @property
     def worst(self) -> OutputFidelity | None:

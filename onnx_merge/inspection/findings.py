@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from onnx_merge.errors import UsageError
 from onnx_merge.io.model_source import FileInfo
+from onnx_merge.report.environment import environment
 from onnx_merge.report.result import SCHEMA_VERSION
 from passes.interface.reason import Reason
 
@@ -79,6 +80,18 @@ class InspectedGroup:
 
 
 @dataclass(frozen=True, slots=True)
+class InspectedLayer:
+    """A layer that multiplies by weights. ``size``: channels that it produces. ``macs``: of one sample. ``group``: the
+    first group that these channels belong to, None if they belong to none."""
+
+    name: str
+    op: str
+    size: int
+    macs: int
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class UngroupedLayer:
     """A node with multiply-adds or weights that depend on no group's channels. ``macs`` and ``params``: of that part
     only. Shares: as those of a group. ``reason``: why it is in no group."""
@@ -124,6 +137,10 @@ class Inspection:
     """BatchNormalization nodes that could not be folded into a layer -> why."""
     notes: tuple[str, ...]
     seconds: Mapping[str, float]
+    layers: tuple[InspectedLayer, ...] = ()
+    """In graph order."""
+    environment: Mapping[str, str] = field(default_factory=environment)
+    """Versions of the software, and the machine."""
 
     def matching(self, expression: str) -> list[InspectedGroup]:
         """Groups whose name, or the name of one of whose producers, matches a regular expression.
@@ -141,7 +158,11 @@ class Inspection:
 
     def to_json(self) -> str:
         """As plain ASCII text that ends in a line break, which any stream can write."""
-        return json.dumps({"schema_version": SCHEMA_VERSION, **_plain(self)}, indent=2, allow_nan=False) + "\n"
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON types."""
+        return {"schema_version": SCHEMA_VERSION, **_plain(self)}
 
 
 def _plain(value: Any) -> Any:

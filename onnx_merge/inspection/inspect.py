@@ -12,6 +12,8 @@ from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.html.inspection_page import inspection_page
+from onnx_merge.html.rendering import write_page
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment, dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
@@ -23,6 +25,7 @@ from onnx_merge.inspection.findings import (
     STATUSES,
     Holding,
     InspectedGroup,
+    InspectedLayer,
     InspectedModel,
     Inspection,
     Member,
@@ -38,6 +41,7 @@ from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators
 from passes.analysis.analyse import Analysis, analyse
+from passes.analysis.layer_widths import layer_widths
 from passes.analysis.ungrouped import Ungrouped, every_ungrouped, first_quantised
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -62,6 +66,7 @@ def inspect_model(
     fix_input: object = (),
     custom_ops: object = (),
     report: object = None,
+    html: object = None,
     force: bool = False,
 ) -> Inspection:
     """Find the channel groups of a model, the way that `optimize` would, and what each of them holds.
@@ -69,7 +74,8 @@ def inspect_model(
     Parameters
     ----------
     model: path of an ONNX file, or a model in memory; neither is changed.
-    input_shape, fix_shape, fix_input, custom_ops, report, force: see `Options`; the report is the inspection as JSON.
+    input_shape, fix_shape, fix_input, custom_ops, report, html, force: see `Options`; the report is the inspection as
+        JSON.
 
     Raises
     ------
@@ -77,8 +83,8 @@ def inspect_model(
     OnnxMergeError: the report cannot be written.
     """
     shapes = {"input_shape": input_shape, "fix_shape": fix_shape}
-    given = {**shapes, "fix_input": fix_input, "custom_ops": custom_ops, "report": report, "force": force}
-    return run(model, Options.make(given))
+    given = {**shapes, "fix_input": fix_input, "custom_ops": custom_ops, "report": report, "html": html}
+    return run(model, Options.make({**given, "force": force}))
 
 
 def run(
@@ -114,6 +120,10 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         held = list(zip(groups, (group.atom for group in analysis.every_group), strict=True))
         left = every_ungrouped(analysis)
         layers = [layer for layer in left if layer.is_layer]
+        widths = tuple(
+            InspectedLayer(layer.name, layer.op, layer.size, layer.macs, layer.group)
+            for layer in layer_widths(analysis, {})
+        )
     inspection = Inspection(
         version=__version__,
         input=source.info,
@@ -127,12 +137,15 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         ops_without_rule=_ops_without_rule(parts),
         unfolded={k: reason for part, _ in parts for k, reason in part.unfolded.items()},
         notes=tuple(_notes(analysis, layers)),
+        layers=widths,
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
     if group is not None:
         inspection.matching(group)
     if options.report is not None:
         write_report(inspection, options.report)
+    if options.html is not None:
+        write_page(inspection_page(inspection.to_dict()), options.html)
     return inspection
 
 

@@ -59,7 +59,7 @@ class Destinations:
             # Replaced without --force: it is usually left from an earlier run, and can be made again.
             check_destination(source, self.rejected, True, inputs)
             written.append(self.rejected)
-        for what, path in (("report", options.report), ("plan", options.save_plan)):
+        for what, path in (("report", options.report), ("plan", options.save_plan), ("page", options.html)):
             if path is None:
                 continue
             if any(os.path.realpath(path) == os.path.realpath(other) for other in written):

@@ -21,6 +21,7 @@ from onnx.external_data_helper import set_external_data
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.io.contents import tensor_bytes
 from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, protobuf
+from onnx_merge.io.written_files import record
 from onnx_merge.tuning.inputs import MODEL_FILES
 
 DIGITS, NAME_BYTES = 16, 200
@@ -125,6 +126,7 @@ def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
             data_is_new = not os.path.exists(data)
             os.replace(temporary_data, data)
         os.replace(temporary, target)
+        record(target)
         for file in before - {data}:
             with contextlib.suppress(OSError):  # the new model is complete without this
                 file.unlink(missing_ok=True)
@@ -156,6 +158,7 @@ def write_whole(content: bytes, path: PathLike, what: str) -> None:
         with new_file(temporary) as sink:
             sink.write(content)
         os.replace(temporary, target)
+        record(target)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from onnx_merge.errors import UsageError
 from onnx_merge.evaluation.fidelity import Accuracy
+from onnx_merge.html.rendering import write_page
+from onnx_merge.html.run_page import run_card, run_page
 from onnx_merge.io.model_source import FileInfo
-from onnx_merge.io.save import write_whole
+from onnx_merge.io.save import check_destination, save_atomically, write_whole
 from onnx_merge.metrics.measure import Measured
+from onnx_merge.report.environment import environment
+from onnx_merge.report.sample_differences import differences_table
 from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
+    import onnx
+
     from onnx_merge.evaluation.drop_bounds import Promise
     from onnx_merge.evaluation.verdict import Fidelity
     from onnx_merge.latency.measure import Latency
+    from passes.analysis.layer_widths import LayerWidth
     from passes.cost.cost import Cost
     from passes.planning.plan import GroupPlan
 
@@ -46,6 +55,8 @@ class GroupResult:
     """Relative error of the reconstruction; None for methods that look at weights only."""
     producers: tuple[str, ...]
     consumers: tuple[str, ...]
+    losses: tuple[tuple[int, float], ...] = ()
+    """(channels left, noise over signal of the outputs) with this group alone cut, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +135,78 @@ class Result:
     """What the samples cannot show about the model: one line each."""
     formats: tuple[FormatResult, ...] = ()
     """With ``then``: the original, the compressed and the converted models side by side."""
+    missed: str | None = None
+    """The limit that the result missed, if it was rejected."""
+    layers: tuple[LayerWidth, ...] = ()
+    """Layers in graph order, with their channels and multiply-adds before and after."""
+    options: Mapping[str, object] = field(default_factory=dict)
+    """Options that differ from their defaults, by long name, without folders of files."""
+    samples_sha256: str | None = None
+    """Hash of the samples that outputs were compared on (see `onnx_merge.io.hashes.sha256_of_arrays`)."""
+    environment: Mapping[str, str] = field(default_factory=environment)
+    """Versions of the software, and the machine."""
+    model: onnx.ModelProto | None = field(default=None, compare=False, repr=False)
+    """The compressed model."""
+    pictures: Mapping[int, str] = field(default_factory=dict, compare=False, repr=False)
+    """With ``html_samples``: pictures of the worst samples, as data URIs, by their index. No report holds them."""
+
+    @property
+    def report(self) -> dict[str, object]:
+        """The report as JSON types, see `to_dict`."""
+        return self.to_dict()
+
+    def html(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the report as an HTML page that loads nothing, atomically, and return its path.
+
+        Parameters
+        ----------
+        path: file to write.
+        force: whether a file that exists is replaced.
+
+        Raises
+        ------
+        UsageError: the file cannot be written to, or exists.
+        OnnxMergeError: writing fails.
+        """
+        target = self._target(path, force)
+        write_page(run_page(self.to_dict(), self.pictures), target)
+        return target
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> Path:
+        """Write the compressed model (``.onnx``), or the report as JSON (``.json``) or as a page (``.html``), by the
+        end of the file's name, atomically. Returns the path.
+
+        Parameters
+        ----------
+        path: file to write.
+        force: whether a file that exists is replaced.
+
+        Raises
+        ------
+        UsageError: the name ends in something else, or the file cannot be written to, or exists.
+        OnnxMergeError: writing fails.
+        """
+        ending = Path(path).suffix.lower()
+        if ending == ".html":
+            return self.html(path, force=force)
+        if ending not in (".onnx", ".json"):
+            raise UsageError(f"{path}: end the name in .onnx for the model, or in .json or .html for the report")
+        target = self._target(path, force)
+        if ending == ".json":
+            write_report(self, target)
+        elif self.model is None:
+            raise UsageError(f"{path} cannot be written: this result holds no model")
+        else:
+            save_atomically(self.model, target)
+        return target
+
+    def _target(self, path: str | os.PathLike[str], force: bool) -> Path:
+        check_destination(self.input.path or os.devnull, path, force)
+        return Path(path)
+
+    def _repr_html_(self) -> str:
+        """The main figures and the groups, for notebooks."""
+        return run_card(self.to_dict())
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON types only; null in place of NaN and infinities."""
@@ -135,7 +218,7 @@ class Result:
             "before": cost_table(self.before),
             "after": cost_table(self.after),
             "fidelity": fidelity_table(self.fidelity),
-            "accuracy": {"before": self.accuracy.before, "after": self.accuracy.after} if self.accuracy else None,
+            "accuracy": asdict(self.accuracy) if self.accuracy else None,
             "metric": asdict(self.metric) if self.metric else None,
             "promise": asdict(self.promise) if self.promise else None,
             "latency": latency_table(self.latency),
@@ -152,6 +235,7 @@ class Result:
                     "error": group.error,
                     "producers": list(group.producers),
                     "consumers": list(group.consumers),
+                    "losses": [{"channels": width, "nsr": loss} for width, loss in group.losses],
                 }
                 for group in self.groups
             ],
@@ -163,6 +247,11 @@ class Result:
             "notes": list(self.notes),
             "chosen": self.chosen,
             "doubts": list(self.doubts),
+            "missed": self.missed,
+            "layers": layer_tables(self.layers),
+            "options": dict(self.options),
+            "samples_sha256": self.samples_sha256,
+            "environment": dict(self.environment),
             "formats": [asdict(one) for one in self.formats],
         }
         return {key: finite(value) for key, value in table.items()}
@@ -184,6 +273,7 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
             "changed_high": output.changed_high,
             "tested": output.tested,
             "reason": output.reason,
+            "class_changes": [{"from": old, "to": new, "count": count} for old, new, count in output.moves],
         }
         for output in (close.outputs if close else ())
     ]
@@ -200,7 +290,13 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
         "in_sample": close.in_sample if close else False,
         "real": close.real if close else False,
         "source": close.source if close else None,
+        "differences": differences_table(close),
     }
+
+
+def layer_tables(layers: Sequence[LayerWidth]) -> list[object]:
+    """Return the layers as JSON types."""
+    return [asdict(layer) for layer in layers]
 
 
 def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:
@@ -229,8 +325,13 @@ def finite(value: object) -> object:
     return [finite(item) for item in value] if isinstance(value, list) else value
 
 
-def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) -> tuple[GroupResult, ...]:
-    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded."""
+def group_results(
+    plans: Sequence[GroupPlan],
+    excluded: Mapping[str, Reason],
+    measured: Mapping[str, Mapping[int, float]] | None = None,
+) -> tuple[GroupResult, ...]:
+    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded. ``measured``:
+    group -> width -> loss of the outputs with this group alone cut."""
     results = []
     for plan in plans:
         group = plan.group
@@ -252,6 +353,7 @@ def group_results(plans: Sequence[GroupPlan], excluded: Mapping[str, Reason]) ->
                 error=plan.error,
                 producers=tuple(group.producers),
                 consumers=tuple(group.consumers),
+                losses=tuple(sorted((measured or {}).get(group.name, {}).items())),
             )
         )
     return tuple(results)

@@ -85,6 +85,18 @@ class SweepFiles:
         else:
             path = self.source if isinstance(self.source, (str, os.PathLike)) else IN_MEMORY
             check_destination(path, self.folder)
+        self._check_page(external)
+
+    def _check_page(self, external: tuple[Path, ...]) -> None:
+        """Refuse a page that could not be written, or would replace another output."""
+        page = self.options.html
+        if page is None:
+            return
+        if self.folder.is_dir() or os.path.realpath(page.parent) != os.path.realpath(self.folder):
+            Destinations(self.source, None, self.options, self.protected).check(external)
+        for name in (*map(self._name, self.keeps), *REPORTS):
+            if os.path.realpath(page) == os.path.realpath(self.folder / name):
+                raise UsageError(f"the page would replace {page}: choose another name")
 
     @contextlib.contextmanager
     def made(self) -> Iterator[None]:

@@ -7,13 +7,14 @@ import io
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
+from onnx_merge.report.environment import environment
 from onnx_merge.report.result import SCHEMA_VERSION, cost_table, finite, latency_table
 from onnx_merge.sweeping.frontier import frontier, knee
 
@@ -79,6 +80,8 @@ class Sweep:
     argv: tuple[str, ...]
     provider: str
     notes: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=environment)
+    """Versions of the software, and the machine."""
 
     @property
     def metric(self) -> Metric | None:
@@ -178,8 +181,8 @@ class Sweep:
         writer.writerows({key: finite(value) for key, value in row.items()} for row in rows)
         return sink.getvalue()
 
-    def to_json(self) -> str:
-        """The rows of the CSV file and the values common to all points, as JSON text that ends in a line break."""
+    def to_dict(self) -> dict[str, object]:
+        """The rows of the CSV file and the values common to all points, as JSON types."""
         table: dict[str, object] = {
             "schema_version": SCHEMA_VERSION,
             "version": self.version,
@@ -200,8 +203,15 @@ class Sweep:
             "argv": list(self.argv),
             "provider": self.provider,
             "notes": list(self.notes),
+            "environment": dict(self.environment),
         }
-        return json.dumps(finite(table), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        found = finite(table)
+        assert isinstance(found, dict)
+        return found
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON text that ends in a line break."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _ratio(now: int, old: int) -> float | None:

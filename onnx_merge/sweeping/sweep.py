@@ -17,6 +17,8 @@ from onnx_merge.config.version import __version__
 from onnx_merge.errors import NotCompressibleError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.doubts import doubts
+from onnx_merge.html.rendering import write_page
+from onnx_merge.html.sweep_page import sweep_page
 from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
 from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.inputs.shape_observer import RunObserver
@@ -36,7 +38,7 @@ from passes.interface.runner import Progress, checking_graphs, silent
 
 REFUSED = (
     *("target_macs", "target_params", "target_latency", "max_drop", "lossless", "plan"),
-    *("save_plan", "report", "dry_run"),
+    *("save_plan", "report", "dry_run", "html_samples"),
 )
 """Options of a single run that a sweep refuses, because it chooses the sizes and writes its own reports."""
 
@@ -169,6 +171,8 @@ def _run(
             )
             if any(point.cost is not None for point in points):
                 _write(found, files.folder)
+            if options.html is not None:
+                write_page(sweep_page(found.to_dict()), options.html)
     return found
 
 

@@ -32,6 +32,8 @@ class ClassTuning:
     """Largest number of classes of maps. For more, evaluating the scores takes too long."""
     block: int = 2**20
     """Approximate number of values that are compared at a time: memory against time."""
+    most_pairs: int = 20
+    """Number of pairs of classes, before and after, that are reported: detail against the size of a report."""
 
 
 @dataclass(frozen=True)

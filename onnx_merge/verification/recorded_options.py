@@ -16,7 +16,7 @@ from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 
 UNRECORDED = frozenset(
     (
-        *("report", "save_plan", "dry_run", "force", "quiet", "verbose"),
+        *("report", "html", "html_samples", "save_plan", "dry_run", "force", "quiet", "verbose"),
         *("benchmark", "threads", "provenance", "gate"),
     )
 )

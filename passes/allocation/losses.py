@@ -25,6 +25,8 @@ class Losses:
         self._planner, self._variant, self._count = planner, variant, count
         self._sensitivity: Sensitivity | None = None
         self._found: dict[str, Array] = {}
+        self.points: dict[str, dict[int, float]] = {}
+        """Group name -> width -> measured loss of the outputs, of groups that were measured."""
         self.unmeasured: str | None = None
         """Why something was not measured, though there are samples."""
 
@@ -32,6 +34,7 @@ class Losses:
         """Group name -> loss (C + 1,) with 0, 1, ... C channels left."""
         new = [group for group in groups if group.name not in self._found]
         measured = self._measured(new) if new else {}
+        self.points.update(measured)
         for group in new:
             lost = self._planner.ranking(group).lost
             points = measured.get(group.name, {})

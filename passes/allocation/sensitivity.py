@@ -11,6 +11,7 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Role
 from passes.cost.cost import cost
 from passes.graph.model import Array
+from passes.interface.steps import steps
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.tuning import TUNING, SensitivityTuning
@@ -66,7 +67,7 @@ class Sensitivity:
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
-        for index, i in order:
+        for index, i in steps(order, lambda place: groups[place[1]].name):
             group = groups[i]
             flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
             for share in self.shares:

@@ -36,6 +36,13 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class MeasuredLosses:
+    """``points``: group name -> width -> measured loss of the outputs, noise over signal, with this group alone cut."""
+
+    points: Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
 class Solved:
     """``solution``: new weights; ``holds``: whether the outputs stay near the original's with them."""
 
@@ -85,7 +92,8 @@ class Allocate:
         allocation, losses = allocator.allocation(), allocator.losses
         losses.release()
         notes = (losses.unmeasured,) if losses.unmeasured else ()
-        return PassResult(model.knowing(scope, allocation, allocator.planner), notes=notes)
+        measured = MeasuredLosses(losses.points)
+        return PassResult(model.knowing(scope, allocation, allocator.planner, measured), notes=notes)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Noise:
     error: float | None = None
     """Standard error of ``nsr`` relative to it, from the variation of the noise between samples. None if the samples
     test no channel."""
+    by_sample: Double | None = field(default=None, compare=False, repr=False)
+    """Noise over signal of each sample (samples,), whose mean is ``nsr``; None where no channel is tested."""
 
 
 @dataclass(slots=True)
@@ -200,14 +202,15 @@ def _judged(scales: list[_Channels], tuning: NoiseTuning, epsilon: float) -> Noi
         elif spread < tuning.faint * level or spread == 0:
             reasons.setdefault(scores, f"it varies by {spread / level if level else 0:.1e} of its level")
         else:
-            tested.append((float(channels.noise[0] / channels.power[0]), scores, channels.each[:, 0]))
+            each = channels.each[:, 0] * (len(channels.each) / channels.power[0])
+            tested.append((float(channels.noise[0] / channels.power[0]), scores, each))
     whole = noise / power if power > 0 else None
     if not tested:
         reason = next(iter(reasons.values()), "it is the same for every sample")
         return Noise(whole, reason, constant, scales=count)
     missing = True in reasons and not any(scores for _, scores, _ in tested)
     ratio, _, each = max(tested, key=lambda found: found[0])
-    return Noise(ratio, reasons[True] if missing else None, scales=count, error=_relative_error(each))
+    return Noise(ratio, reasons[True] if missing else None, scales=count, error=_relative_error(each), by_sample=each)
 
 
 def _relative_error(values: Double) -> float:

@@ -26,6 +26,7 @@ from passes.axes.index_maps import kept_indices, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.reason import planned
+from passes.interface.steps import steps
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.joint_refinement import RefusalError, SolvedLayer, refine
 from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
@@ -49,7 +50,7 @@ def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
     solver = _Solver(variant, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
-    for position in range(first, len(every)):
+    for position in steps(range(first, len(every)), lambda position: every[position].node.label):
         solver.solve(every[position], every[position:])
     return solver.solution
 

@@ -18,6 +18,7 @@ from passes.cost.cost import samples_held
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
+from passes.interface.steps import steps
 from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.moments import ChannelSums, channel_sums
@@ -73,7 +74,7 @@ def observe_channels(
     observer = _Observer(typing, flow, batches, engine, tuning)
     order = {n: node.index for node in typing.graph.nodes for n in node.outputs}
     found: dict[str, ChannelStatistics] = {}
-    for tensor in sorted(wanted, key=lambda n: order.get(n, -1)):
+    for tensor in steps(sorted(wanted, key=lambda n: order.get(n, -1)), lambda tensor: wanted[tensor][0].name):
         before = {group.name: observer.before(group, tensor) for group in wanted[tensor]}
         flow.reach(tensor, kept)
         for group in wanted[tensor]:

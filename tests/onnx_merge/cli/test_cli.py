@@ -338,7 +338,7 @@ def test_an_unsound_result(here, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "interrupted: nothing was written"),
         (KeyError("w\n1"), 1, r"internal error: KeyError: 'w\n1'"),
         (AssertionError(), 1, "internal error: AssertionError:"),
         (MemoryError(), 1, "not enough memory"),
@@ -358,8 +358,24 @@ def test_an_interrupt_while_writing_leaves_nothing(here, capsys, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(save.os, "fsync", interrupted)
-    assert failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json") == (130, "interrupted")
+    interrupt = (130, "interrupted: nothing was written")
+    assert failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json") == interrupt
     assert names(here) == ["in.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("during", "left"),
+    [("write_report", "{}/out.onnx was written"), ("write_page", "{}/r.json and 1 more before it were written")],
+)
+def test_an_interrupt_names_what_was_written_before(here, capsys, monkeypatch, during, left):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(optimize, during, interrupted)
+    arguments = ("in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json", "--html", "p.html")
+    assert failure(capsys, *arguments) == (130, f"interrupted: {left.format(here.resolve())}, whole")
+    onnx.checker.check_model("out.onnx")
+    assert names(here) == ["in.onnx", "out.onnx", *(["r.json"] if during == "write_page" else [])]
 
 
 def test_a_traceback_only_for_those_who_ask(here, capsys, monkeypatch):

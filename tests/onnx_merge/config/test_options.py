@@ -245,6 +245,8 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         no-gate = true
         then = "int8"
         report = "r.json"
+        html = "p.html"
+        html-samples = true
         save-plan = "p.json"
         dry-run = true
         force = true

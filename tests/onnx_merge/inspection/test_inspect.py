@@ -278,7 +278,7 @@ def test_keys_of_the_json_are_stable(here, capsys):
     found = json.loads(shown(capsys, "in.onnx", "--json"), parse_constant=refuse)
     assert list(found) == [
         "schema_version", "version", "input", "model", "groups", "summary", "reasons", "ungrouped", "ops_without_rule",
-        "unfolded", "notes", "seconds",
+        "unfolded", "notes", "seconds", "layers", "environment",
     ]  # fmt: skip
     assert found["version"] == onnx_merge.__version__
     content = (here / "in.onnx").read_bytes()

@@ -25,13 +25,13 @@ KEYS = [
     "schema_version", "version", "input", "output", "before", "after", "fidelity", "accuracy", "metric", "promise",
     "latency", "allocation",
     "ware", "groups", "seconds", "seed", "argv", "provider", "unfolded", "notes",
-    "chosen", "doubts",
+    "chosen", "doubts", "missed", "layers", "options", "samples_sha256", "environment", "formats",
 ]  # fmt: skip
 
 UNVERIFIED = "unverified: the outputs were not compared"
 FIDELITY = [
     "verdict", "why", "outputs", "cosine", "relative_l2", "top1_agreement", "samples", "held_out", "fitted",
-    "in_sample", "real", "source",
+    "in_sample", "real", "source", "differences",
 ]  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def test_keys_are_stable():
     assert found["before"] == {"params": 1000, "macs": 2000, "bytes": 4000, "nodes": 10, "ops": {"Conv": 6, "Relu": 4}}
     assert list(found["after"]) == list(found["before"])
     assert list(found["fidelity"]) == FIDELITY
-    assert found["accuracy"] == {"before": 99.0, "after": 98.0} and found["ware"] == 0.125
+    assert found["accuracy"] == {"before": 99.0, "after": 98.0, "samples": 500} and found["ware"] == 0.125
     assert found["groups"][0] == {
         "name": "conv1",
         "size": 64,
@@ -99,6 +99,7 @@ def test_keys_are_stable():
         "error": None,
         "producers": ["conv1"],
         "consumers": ["conv2"],
+        "losses": [],
     }
     assert found["seconds"] == {"load": 0.1, "total": 0.2} and found["argv"] == ["in.onnx", "out.onnx"]
 
@@ -129,7 +130,7 @@ def test_there_is_no_nan_and_no_infinity():
         )
     )
     assert found["fidelity"]["cosine"] is None and found["fidelity"]["relative_l2"] is None
-    assert found["accuracy"] == {"before": None, "after": 1.0} and found["groups"][0]["error"] is None
+    assert found["accuracy"] == {"before": None, "after": 1.0, "samples": 1} and found["groups"][0]["error"] is None
 
 
 def test_a_real_run(tmp_path):

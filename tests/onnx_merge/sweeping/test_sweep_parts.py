@@ -33,7 +33,7 @@ COLUMNS = [
 KEYS = [
     "schema_version", "version", "input", "folder", "before", "metric", "metric_name", "knee", "frontier", "points",
     "seconds", "seed",
-    "argv", "provider", "notes",
+    "argv", "provider", "notes", "environment",
 ]  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages of runs, inspections and sweeps, made from their JSON reports."""

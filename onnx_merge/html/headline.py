@@ -1,0 +1,146 @@
+"""What a run did and how good its result is, in sentences and in a few figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from onnx_merge.html.number_format import base_name, count, exact, milliseconds, number, percent, plural, signed, size
+
+Json = Mapping[str, Any]
+VERDICTS = {"good": "Good", "bad": "Bad", "untested": "Not tested"}
+MADE = {
+    "reconstruct": "the layers that read them were solved again on samples, to give what they gave before",
+    "merge": "what they carried was merged into those that stay",
+    "prune": "what they carried is gone",
+    "lossless": "they carried nothing, so that the outputs are the same",
+}
+"""Method -> what became of removed channels."""
+POINTS = ("accuracy", "agreement")
+"""Measures whose loss is in percentage points."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure before and after. ``share``: after over before; None if that says nothing. ``note``: how it was
+    measured. ``exact``: all digits."""
+
+    label: str
+    before: str
+    after: str
+    share: float | None
+    note: str
+    exact: str = ""
+
+
+def headline(report: Json) -> str:
+    """What was done, in a sentence."""
+    cut = _cut(report)
+    if not cut:
+        return "No channel was removed: the model computes what it did."
+    gone, whole = sum(g["size"] - g["kept"] for g in cut), sum(g["size"] for g in report["groups"])
+    left = f"{_left(report, 'macs')} of the multiply-adds and {_left(report, 'bytes')} of the bytes are left"
+    return f"{gone:,} of {plural(whole, 'channel')} were removed: {left}."
+
+
+def manner(report: Json) -> str:
+    """How it was done, in a sentence; ``""`` if nothing was."""
+    cut = _cut(report)
+    if not cut:
+        return ""
+    methods = [group["method"] for group in cut]
+    method = max(dict.fromkeys(methods), key=methods.count)
+    made = f"; {MADE[method]}" if method in MADE else ""
+    then = f" The result was then converted to {report['options']['then']}." if report["options"].get("then") else ""
+    return f"They went from {len(cut):,} of {plural(len(report['groups']), 'channel group')}{made}.{then}"
+
+
+def _cut(report: Json) -> list[Json]:
+    return [group for group in report["groups"] if group["kept"] < group["size"]]
+
+
+def _left(report: Json, key: str) -> str:
+    before, after = report["before"][key], report["after"][key]
+    return percent(after / before) if before else "none"
+
+
+def costs(report: Json) -> Iterator[Figure]:
+    """Size, multiply-adds, parameters, and latency where it was measured."""
+    yield from _sizes(report)
+    yield from _latency(report)
+
+
+def _sizes(report: Json) -> Iterator[Figure]:
+    for label, key, shown in (
+        ("Size", "bytes", size),
+        ("Multiply-adds", "macs", count),
+        ("Parameters", "params", count),
+    ):
+        before, after = report["before"][key], report["after"][key]
+        digits = f"{exact(before)} \N{RIGHTWARDS ARROW} {exact(after)}"
+        note = "of one sample" if key == "macs" else ""
+        yield Figure(label, shown(before), shown(after), after / before if before else None, note, digits)
+
+
+def _latency(report: Json) -> Iterator[Figure]:
+    latency = report["latency"]
+    for one in latency["batches"] if latency else ():
+        threads = "" if one["threads"] is None else f", {plural(one['threads'], 'thread')}"
+        note = f"batch {one['batch']}, {one['provider']}{threads}; median of {plural(one['runs'], 'run')}"
+        tails = f"90th percentile {milliseconds(one['before_p90_ms'])} \N{RIGHTWARDS ARROW} "
+        tails += milliseconds(one["after_p90_ms"])
+        before, after = milliseconds(one["before_ms"]), milliseconds(one["after_ms"])
+        yield Figure("Latency", before, after, one["ratio"], note, tails)
+
+
+def quality(report: Json) -> Iterator[Figure]:
+    """The user's metric, the accuracy, and how far the outputs are from the original's, where they were measured."""
+    metric, accuracy, fidelity = report["metric"], report["accuracy"], report["fidelity"]
+    if metric:
+        before, after = metric["before"], metric["after"]
+        lost = f"{signed(after - before, 4)}, " if before is not None and after is not None else ""
+        note = f"{lost}on {plural(metric['samples'], 'sample')}"
+        yield Figure(base_name(metric["name"]), number(before, 5), number(after, 5), None, note)
+    if accuracy and accuracy["before"] is not None and accuracy["after"] is not None:
+        before, after = accuracy["before"], accuracy["after"]
+        note = f"{signed(after - before)} points, on {plural(accuracy['samples'], 'labelled sample')}"
+        yield Figure("Top-1 accuracy", f"{before:.2f}%", f"{after:.2f}%", None, note)
+    worst = next((output for output in fidelity["outputs"] if output["changed"] is not None), None)
+    if worst:
+        bounds = f"{percent(worst['changed_low'])} to {percent(worst['changed_high'])} at 95% confidence"
+        yield Figure("Change of class", "", percent(worst["changed"]), None, bounds)
+    loudest = max((output["nsr"] for output in fidelity["outputs"] if output["nsr"] is not None), default=None)
+    if loudest is not None and not worst:
+        yield Figure("Noise over signal", "", number(loudest), None, "in the outputs; 0 is the same, 1 says nothing")
+
+
+def verdict_title(fidelity: Json) -> str:
+    """The verdict in one or two words."""
+    return VERDICTS[fidelity["verdict"]]
+
+
+def evidence(fidelity: Json) -> str:
+    """The samples that the verdict rests on, in a sentence."""
+    if not fidelity["samples"]:
+        return "The outputs were not compared with the original's."
+    kind = "" if fidelity["real"] else "made-up "
+    place = base_name((fidelity["source"] or "").partition(" ")[2])
+    of = f" of {place}" if place and fidelity["real"] else ""
+    text = f"Outputs were compared on {fidelity['samples']:,} {kind}samples{of}"
+    fitted = fidelity["fitted"]
+    if fidelity["in_sample"]:
+        return f"{text}, to which layers were fitted too."
+    if fitted is not None:
+        return f"{text}, held out: layers were fitted to {plural(fitted, 'other sample')}."
+    return f"{text}; no layer was fitted to samples."
+
+
+def promise_text(promise: Json | None) -> str:
+    """What is promised of samples that nobody has seen, in a sentence; ``""`` if nothing is."""
+    if promise is None:
+        return ""
+    points = "" if promise["measure"] not in POINTS else " point" if promise["max_drop"] == 1 else " points"
+    lost = f"it loses at most {promise['max_drop']:g}{points} of {promise['measure']}"
+    confidence = f"with confidence {promise['confidence']:g}"
+    return f"Promised: {lost}, {confidence}, on samples like the {promise['samples']:,} held out."

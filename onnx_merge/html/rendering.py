@@ -1,0 +1,57 @@
+"""Renders templates to pages that load nothing from the network, and writes them."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+from pathlib import Path
+
+import jinja2
+
+from onnx_merge.html import number_format
+from onnx_merge.io.save import write_whole
+
+FILTERS = ("count", "size", "exact", "percent", "number", "signed", "milliseconds", "seconds", "plural", "base_name")
+
+
+def rendered(template: str, **context: object) -> str:
+    """Return the text of a template. Every value is escaped. ``context``: its variables."""
+    return _environment().get_template(template).render(**context)
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page to ``path`` atomically.
+
+    Raises
+    ------
+    OnnxMergeError: the file cannot be written.
+    """
+    write_whole(page.encode("utf-8", "backslashreplace"), path, "the page")  # names may hold lone surrogates
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_source),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update({name: getattr(number_format, name) for name in FILTERS})
+    script = _source("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(
+        style=_source("page.css"),
+        script=script,
+        # Only this script runs, and nothing is loaded: names in a model cannot add either.
+        policy=f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:",
+    )
+    return environment
+
+
+def _source(name: str) -> str:
+    """Return the text of a file in the folder of templates."""
+    return importlib.resources.files("onnx_merge.html").joinpath("templates", name).read_text("utf-8")

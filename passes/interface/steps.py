@@ -1,0 +1,33 @@
+"""Tells whoever shows progress how far a pass is in a loop over groups or layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Listener = Callable[[str, int, int], None]
+"""Is given the name of an item as it begins, the number of those before it, and the number of all."""
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+def steps(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
+    """Yield ``items``, and tell the listener of each by its ``name``."""
+    listener = _listener.get()
+    for done, item in enumerate(items):
+        if listener is not None:
+            listener(name(item), done, len(items))
+        yield item
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """``listener`` is told of all steps in the block."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
