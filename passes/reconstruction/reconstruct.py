@@ -9,6 +9,7 @@ import numpy as np
 from passes.axes.inference import Typing
 from passes.numerics.blas_threads import threads_alternating
 from passes.planning.plan import GroupPlan
+from passes.reconstruction.distillation import distil
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variants import WeightVariant, WeightVariants
 from passes.statistics.batchnorm_recalibration import samples_in, transfer
@@ -43,8 +44,9 @@ def attempts(variants: WeightVariants) -> list[Attempt]:
     return [Attempt(first), *(Attempt(variant, unfit) for variant in others), by_weights]
 
 
-def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
-    """Solve ``plans`` on the activations of ``variant``. The solution is for the weights of ``typing``."""
+def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan], effort: str = "low") -> Reconstruction:
+    """Solve ``plans`` on the activations of ``variant``. The solution is for the weights of ``typing``. ``effort``: see
+    `passes.reconstruction.distillation`."""
     recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but readers are solved
     if not recurrent and not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
@@ -56,6 +58,10 @@ def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Rec
     if solution.unrefined:
         count, (name, reason) = len(solution.unrefined), next(iter(solution.unrefined.items()))
         notes = (f"{count} layers were not solved together with those before, {name} first: {reason}",)
+    distilled = distil(variant, plans, solution, effort)
+    solution = distilled.solution
+    if distilled.reason is not None:
+        notes += (f"the layers were not refined together: {distilled.reason}",)
     return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
 
 

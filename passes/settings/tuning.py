@@ -119,6 +119,53 @@ class ReconstructionTuning:
 
 
 @dataclass(frozen=True)
+class DistillationTuning:
+    """How the layers of a compressed model are refined together to mimic the original (`passes.reconstruction`)."""
+
+    steps: tuple[int, int] = (300, 1500)
+    """Steps at medium and at high effort: loss against time."""
+    multiply_adds: tuple[float, float] = (4e12, 4e13)
+    """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
+    steps."""
+    passes: int = 4
+    """Cost of a step in passes of its samples through the original: one there, and three through the smaller model."""
+    batch: int = 16
+    """Samples of a step, if memory and time allow."""
+    fewest_steps: int = 20
+    """Steps below which nothing is refined: the rate would not have fallen before it rose."""
+    fewest_samples: int = 8
+    """Samples below which nothing is refined: the others could not judge it."""
+    fewest_batches: int = 4
+    """Batches that the samples make at least, one of them to judge."""
+    weighing_samples: int = 64
+    """Samples by which the channels are weighed."""
+    judged_share: int = 8
+    """One sample in so many is left out, and judges whether the refined weights are better."""
+    most_judged: int = 32
+    """Largest number of samples that judge: exact losses against time and samples to learn from."""
+    rate: float = 3e-3
+    """Largest step of a weight, relative to the root mean square of the weights of its layer."""
+    slower: float = 4.0
+    """Factor by which the rate is reduced where the loss has risen after a share `trial_share` of the steps."""
+    trial_share: float = 0.15
+    """Share of the steps after which the rate is judged."""
+    most_trials: int = 3
+    """Rates that are tried."""
+    judgements: int = 3
+    """How often the samples that are left out judge the weights after the trial."""
+    mixtures: tuple[float, ...] = (0.33, 0.67)
+    """Shares of the way from the first weights to the last at which the weights are judged too (Wortsman et al., Robust
+    fine-tuning of zero-shot models, CVPR 2022)."""
+    feature_weight: float = 3.0
+    """Weight of all layers' outputs together, where the outputs of the model have the weight 1."""
+    variance_floor: float = 0.1
+    """Variance that is added to that of each channel of a tensor before it divides the channel's error, relative to
+    their mean: channels that hardly vary would be mimicked as closely as the others."""
+    activation_copies: int = 4
+    """Memory of a step, as a multiple of all activations of its samples."""
+
+
+@dataclass(frozen=True)
 class StatisticsTuning:
     """Statistics of channels on samples (`passes.statistics.observer`, `passes.channels.statistics`)."""
 
@@ -200,6 +247,7 @@ class Tuning:
     allocation: AllocationTuning = AllocationTuning()
     sensitivity: SensitivityTuning = SensitivityTuning()
     reconstruction: ReconstructionTuning = ReconstructionTuning()
+    distillation: DistillationTuning = DistillationTuning()
     statistics: StatisticsTuning = StatisticsTuning()
     redundancy: RedundancyTuning = RedundancyTuning()
     memory: MemoryTuning = MemoryTuning()
