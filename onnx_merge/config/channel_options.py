@@ -47,9 +47,9 @@ class ChannelOptions:
             TEXT,
             "",
             "time spent on the weights that stay ({default})",
-            "Time spent on the weights that stay, where layers are solved on samples. `low`: one layer after the other; "
-            "`medium`: then all together, by gradient steps towards the original's outputs and features; `high`: more "
-            "steps.",
+            "Time spent on the weights that stay, where layers are solved on samples. `low`: one layer after the "
+            "other; `medium`: then all together, by gradient steps towards the original's outputs and features; "
+            "`high`: more steps.",
             choices=("low", "medium", "high"),
         ),
     )

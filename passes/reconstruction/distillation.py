@@ -121,11 +121,11 @@ class _Refinement:
         self._tuning = tuning
         self._scales = {}
         for one in pupil.layers:
-            weights = float(np.sqrt(np.square(pupil.values[one.weight]).mean()))
-            self._scales[one.weight] = weights
-            if one.bias:
-                spread = loss.spreads.get(one.layer.sum or "") or loss.spreads.get(one.layer.output) or weights
-                self._scales[one.bias] = spread
+            weights = pupil.values[one.weight]
+            self._scales[one.weight] = size = float(np.sqrt(np.square(weights).mean()))
+            if one.bias:  # about the spread of the output of independent inputs
+                inputs = weights.size / max(1, weights.shape[one.layer.weight_axes[0]])
+                self._scales[one.bias] = size * math.sqrt(inputs) * loss.spreads.get(one.layer.data, 1.0)
         self._start = loss.measured(judging, pupil.values)
         self._best: tuple[float, dict[str, Array]] = (self._start, pupil.values)
 

@@ -78,7 +78,8 @@ class ImitationLoss:
     def _weight(self, one: MimickedTensor, target: Array) -> Array:
         """Weights that broadcast to ``target``: twice the share, divided by the number of values of a channel."""
         line = self._weights[one.name] * (2 * one.share * target.shape[one.axis] / max(1, target.size))
-        return line.reshape([-1 if k == one.axis else 1 for k in range(target.ndim)]).astype(np.float32)
+        shape = [-1 if k == one.axis else 1 for k in range(target.ndim)]
+        return np.asarray(line.reshape(shape), np.float32)
 
     def _target(self, index: int) -> Mapping[str, Array]:
         """The mimicked tensors of the original at the kept channels. They are kept as long as there is room."""

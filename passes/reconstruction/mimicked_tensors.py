@@ -1,7 +1,7 @@
 """Chooses the tensors that a student mimics, and weighs their channels.
 
-They are the outputs of the model, and those of its layers: with few samples, the features between them say far more
-than the outputs alone (Wang et al., Compressing models with few samples: mimicking then replacing, ECCV 2022). The loss
+They are the outputs of the model, and what its layers read: with few samples, such features say far more than the
+outputs alone (Wang et al., Compressing models with few samples: mimicking then replacing, ECCV 2022). The loss
 of a tensor is its squared error, each channel divided by its variance over the samples:
 
     L = sum_c v_c e_c / sum_c v_c s_c,   v_c = 1 / (s_c + f mean(s))
@@ -11,7 +11,7 @@ e_c and s_c are mean squares of the error and of the deviation from the mean. L 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from passes.reconstruction.student import Student
 
 @dataclass(frozen=True)
 class MimickedTensor:
-    """``name``: of the tensor, in the original and in the student; ``axis``: that of its channels; ``share``: its weight
-    in the loss."""
+    """``name``: of the tensor, in the original and in the student; ``axis``: of its channels; ``share``: its weight in
+    the loss."""
 
     name: str
     axis: int
@@ -31,22 +31,31 @@ class MimickedTensor:
 
 
 def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array], feature_weight: float) -> list[MimickedTensor]:
-    """The float outputs of the model, of the shapes of ``outputs``, and what its layers give.
+    """The float outputs of the model, whose values are ``outputs``; what its layers read; and what the last ones give.
 
-    Where a layer's output goes into a sum, the sum is mimicked: the layer then also corrects the other addend.
+    What a layer reads comes after the activation: of values that it cuts off, none needs to be mimicked.
     """
-    ends = [name for name in pupil.typing.graph.outputs if outputs[name].dtype.kind == "f" and outputs[name].ndim]
+    graph = pupil.typing.graph
     made = {name for node in pupil.model.graph.node for name in node.output}
-    inner = {one.layer.sum or one.layer.output: one.layer.axis for one in pupil.layers}
-    inner = {name: axis for name, axis in inner.items() if name in made and name not in ends}
-    of_layers = {one.layer.output: one.layer.axis for one in pupil.layers}
-    found = [
-        MimickedTensor(name, of_layers.get(name, channel_axis(outputs[name])) % outputs[name].ndim, 1 / len(ends))
-        for name in ends
-    ]
-    ranks = {name: len(pupil.typing.graph.shape(name) or ()) for name in inner}
-    share = feature_weight / max(1, len(inner))
-    return [*found, *(MimickedTensor(name, axis % ranks[name], share) for name, axis in inner.items() if ranks[name])]
+    ends = [name for name in graph.outputs if name in made and outputs[name].dtype.kind == "f" and outputs[name].ndim]
+    read = {one.layer.data: one.layer.axis for one in pupil.layers}
+    given = {one.layer.output: one.layer.axis for one in pupil.layers}
+    last = {name: given[name] for name in _read_by_none(pupil, given)}
+    ranks = {name: len(graph.shape(name) or ()) for name in (*read, *last)}
+    inner = {n: k % ranks[n] for n, k in {**last, **read}.items() if n in made and n not in ends and ranks[n]}
+    of_ends = {name: given.get(name, channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
+    found = [MimickedTensor(name, axis, 1 / len(ends)) for name, axis in of_ends.items()]
+    return [*found, *(MimickedTensor(name, axis, feature_weight / len(inner)) for name, axis in inner.items())]
+
+
+def _read_by_none(pupil: Student, given: Collection[str]) -> list[str]:
+    """Those of the tensors ``given`` on which no layer depends."""
+    needed: set[str] = set()
+    read = {one.layer.data for one in pupil.layers}
+    for node in reversed(pupil.typing.graph.nodes):
+        if not needed.union(read).isdisjoint(node.outputs):
+            needed.update(node.inputs)
+    return [name for name in given if name not in needed and name not in read]
 
 
 def channel_axis(values: Array, longest: int = 512) -> int:
@@ -71,11 +80,11 @@ def variances(values: Sequence[Array], axis: int) -> Array:
     """
     if len({array.shape[1:] for array in values}) > 1:
         rows = np.concatenate([np.moveaxis(a, axis, -1).reshape(-1, a.shape[axis]) for a in values])
-        return rows.astype(np.float64).var(0)
+        return np.asarray(rows.astype(np.float64).var(0))
     count = sum(map(len, values))
-    mean = sum(array.sum(0, dtype=np.float64) for array in values) / max(1, count)
+    mean = np.sum([array.sum(0, dtype=np.float64) for array in values], 0) / max(1, count)
     others = tuple(k for k in range(values[0].ndim) if k != axis)
-    squares = sum(np.square(array - mean).sum(others) for array in values)
+    squares: Array = np.sum([np.square(array - mean).sum(others) for array in values], 0)
     places = values[0][:1].size // values[0].shape[axis]
     return np.asarray(squares / max(1, count * places))
 

@@ -143,8 +143,9 @@ class DistillationTuning:
     """One sample in so many is left out, and judges whether the refined weights are better."""
     most_judged: int = 32
     """Largest number of samples that judge: exact losses against time and samples to learn from."""
-    rate: float = 3e-3
-    """Largest step of a weight, relative to the root mean square of the weights of its layer."""
+    rate: float = 2e-2
+    """Largest step of a weight, relative to the root mean square of the weights of its layer. Settled on the digits
+    models at keep 0.5 and 0.3."""
     slower: float = 4.0
     """Factor by which the rate is reduced where the loss has risen after a share `trial_share` of the steps."""
     trial_share: float = 0.15
@@ -156,8 +157,9 @@ class DistillationTuning:
     mixtures: tuple[float, ...] = (0.33, 0.67)
     """Shares of the way from the first weights to the last at which the weights are judged too (Wortsman et al., Robust
     fine-tuning of zero-shot models, CVPR 2022)."""
-    feature_weight: float = 3.0
-    """Weight of all layers' outputs together, where the outputs of the model have the weight 1."""
+    feature_weight: float = 2.0
+    """Weight of all that layers read together, where the outputs of the model have the weight 1. Settled on the digits
+    models at keep 0.5 and 0.3: without features nothing is gained, and with 10 the outputs lose."""
     variance_floor: float = 0.1
     """Variance that is added to that of each channel of a tensor before it divides the channel's error, relative to
     their mean: channels that hardly vary would be mimicked as closely as the others."""
