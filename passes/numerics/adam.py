@@ -21,13 +21,13 @@ class Adam:
     """Moments of the gradients of ``values``, which `step` changes in place.
 
     ``values``: name -> float array of any shape; ``scales``: name -> size of a step at rate 1, in the unit of the
-    array; ``steps``: number of steps of the whole schedule.
+    array, of a shape that broadcasts to it; ``steps``: number of steps of the whole schedule.
     """
 
     def __init__(
         self,
         values: dict[str, Array],
-        scales: Mapping[str, float],
+        scales: Mapping[str, Array],
         rate: float,
         steps: int,
         tuning: AdamTuning = NUMERICS.adam,
@@ -49,8 +49,9 @@ class Adam:
         rate, tuning = self.rate, self._tuning
         self._taken += 1
         unbiased = math.sqrt(1.0 - tuning.square_decay**self._taken) / (1.0 - tuning.mean_decay**self._taken)
-        for name, value in self.values.items():
-            gradient, mean, square = gradients[name], self._mean[name], self._square[name]
-            mean += (1.0 - tuning.mean_decay) * (gradient - mean)
-            square += (1.0 - tuning.square_decay) * (np.square(gradient) - square)
-            value -= (rate * self._scales[name] * unbiased) * mean / (np.sqrt(square) + tuning.smallest)
+        with np.errstate(over="ignore", invalid="ignore"):  # where the loss diverges, the caller sees it
+            for name, value in self.values.items():
+                gradient, mean, square = gradients[name], self._mean[name], self._square[name]
+                mean += (1.0 - tuning.mean_decay) * (gradient - mean)
+                square += (1.0 - tuning.square_decay) * (np.square(gradient) - square)
+                value -= (rate * self._scales[name] * unbiased) * mean / (np.sqrt(square) + tuning.smallest)

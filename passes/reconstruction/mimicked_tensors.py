@@ -22,15 +22,16 @@ from passes.reconstruction.student import Student
 
 @dataclass(frozen=True)
 class MimickedTensor:
-    """``name``: of the tensor, in the original and in the student; ``axis``: of its channels; ``share``: its weight in
-    the loss."""
+    """``name``: of the tensor, in the original and in the student; ``axis``: of its channels; ``share``: its weight
+    among the outputs, or among the features; ``feature``: whether it is no output of the model."""
 
     name: str
     axis: int
     share: float
+    feature: bool
 
 
-def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array], feature_weight: float) -> list[MimickedTensor]:
+def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array]) -> list[MimickedTensor]:
     """The float outputs of the model, whose values are ``outputs``; what its layers read; and what the last ones give.
 
     What a layer reads comes after the activation: of values that it cuts off, none needs to be mimicked.
@@ -44,8 +45,8 @@ def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array], feature_weigh
     ranks = {name: len(graph.shape(name) or ()) for name in (*read, *last)}
     inner = {n: k % ranks[n] for n, k in {**last, **read}.items() if n in made and n not in ends and ranks[n]}
     of_ends = {name: given.get(name, channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
-    found = [MimickedTensor(name, axis, 1 / len(ends)) for name, axis in of_ends.items()]
-    return [*found, *(MimickedTensor(name, axis, feature_weight / len(inner)) for name, axis in inner.items())]
+    found = [MimickedTensor(name, axis, 1 / len(ends), False) for name, axis in of_ends.items()]
+    return [*found, *(MimickedTensor(name, axis, 1 / len(inner), True) for name, axis in inner.items())]
 
 
 def _read_by_none(pupil: Student, given: Collection[str]) -> list[str]:
