@@ -48,12 +48,13 @@ class Distillation:
 class Preparation:
     """``variant``: with the samples to learn from; ``judging``: batches of those that judge, to which nothing is
     fitted; ``steps``: their number, 0 if nothing is to be refined, for ``reason`` or because that was not asked for;
-    ``batch``: samples of a step."""
+    ``batch``: samples that run together; ``joined``: batches of a step."""
 
     variant: WeightVariant
     judging: Sequence[Mapping[str, Array]] = ()
     steps: int = 0
     batch: int = 1
+    joined: int = 1
     reason: Reason | None = None
 
 
@@ -64,7 +65,7 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         return Preparation(variant)
     if sum(map(samples_in, variant.feeds)) * variant.distinct < tuning.fewest_samples:
         return Preparation(variant, reason=planned("there are too few samples to judge it by"))
-    batch, steps = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
+    steps, batch, joined = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
     if not steps:
         return Preparation(variant, reason=planned("its steps would take too long, or do not fit the memory"))
     learned, judging = parted(variant, tuning.judged_share)
@@ -76,7 +77,7 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         reason = planned(str(error))
     if reason is not None:
         return Preparation(variant, reason=reason)
-    return Preparation(variant.with_feeds(learned), judging, steps, batch)
+    return Preparation(variant.with_feeds(learned), judging, steps, batch, joined)
 
 
 def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) -> Distillation:
@@ -92,7 +93,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     try:
         loss = ImitationLoss(pupil, feeds, weighing, variant.engine, variant.moment_limit, tuning)
         judging = range(len(batches), len(feeds))
-        values, ratio = Refinement(pupil, loss, learned, judging, tuning).result(chosen.steps)
+        values, ratio = Refinement(pupil, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))
     return Distillation(pupil.solution(solution, values), ratio) if ratio < 1 else Distillation()
@@ -112,21 +113,23 @@ def _obstacle(pupil: Student, feed: Mapping[str, Array], variant: WeightVariant)
     return None
 
 
-def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> tuple[int, int]:
-    """Samples of a step and number of steps that fit time and memory; no steps if none fit. ``level``: 0 at medium
-    effort, 1 at high."""
+def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> tuple[int, int, int]:
+    """Number of steps, samples that run together, and how often they do in a step, as time and memory allow; no steps
+    if they allow too few. ``level``: 0 at medium effort, 1 at high."""
     graph = variant.sized.graph
     names = [n for node in graph.nodes for n in node.outputs if n and n not in graph.constants]
     each = sum(WIDTH * math.prod(graph.shape(name) or (0,)) for name in names) / samples_held(graph)
     unit = samples_together(variant.typing.graph, variant.feeds[0])
-    room = min(tuning.batch, variant.moment_limit / max(1.0, tuning.activation_copies * each))
+    room = variant.moment_limit / max(1.0, tuning.activation_copies * each)
     passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
+    wanted = min(tuning.batch, max(tuning.smallest_batch, passes / tuning.steps[level]))
     used = sum(map(samples_in, variant.feeds))
-    most = min(room, used // tuning.fewest_batches, samples_in(variant.feeds[0]), passes / tuning.steps[level])
+    most = min(room, wanted, used // tuning.fewest_batches, samples_in(variant.feeds[0]))
     batch = max(1, int(most) // unit) * unit
-    steps = min(tuning.steps[level], int(passes / batch))
+    joined = max(1, int(min(wanted, used // 2)) // batch)
+    steps = min(tuning.steps[level], int(passes / (batch * joined)))
     fits = batch <= max(1, room) and tuning.fewest_batches * batch <= used
-    return batch, steps if fits and steps >= tuning.fewest_steps else 0
+    return steps if fits and steps >= tuning.fewest_steps else 0, batch, joined
 
 
 def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:

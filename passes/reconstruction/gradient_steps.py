@@ -26,7 +26,8 @@ class StepChoice:
 
 
 class Refinement:
-    """Steps of Adam from the weights of ``pupil``. ``learned``, ``judging``: batches of ``loss``."""
+    """Steps of Adam from the weights of ``pupil``. ``learned``, ``judging``: batches of ``loss``;
+    ``joined``: how many of the first a step learns from."""
 
     def __init__(
         self,
@@ -34,10 +35,11 @@ class Refinement:
         loss: ImitationLoss,
         learned: Sequence[int],
         judging: Sequence[int],
+        joined: int,
         tuning: DistillationTuning,
     ) -> None:
         self._first, self._loss, self._learned, self._judging = pupil.values, loss, learned, judging
-        self._tuning = tuning
+        self._joined, self._tuning = joined, tuning
         self._scales: dict[str, Array] = {}
         for one in pupil.layers:
             weights = pupil.values[one.weight]
@@ -91,10 +93,14 @@ class Refinement:
         rng = np.random.default_rng(0)
         judged = {steps * k // judgements for k in range(1, judgements + 1)}
         for step in range(1, steps + 1):
-            order = order or [int(index) for index in rng.permutation(indices)]
-            loss, gradients = self._loss.slope(order.pop(), adam.values, choice.feature_weight)
-            if not math.isfinite(loss):
-                return None
+            while len(order) < self._joined:
+                order = [*(int(index) for index in rng.permutation(indices)), *order]
+            gradients: dict[str, Array] = {}
+            for _ in range(self._joined):
+                loss, found = self._loss.slope(order.pop(), adam.values, choice.feature_weight)
+                if not math.isfinite(loss):
+                    return None
+                gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
             adam.step(gradients)
             if step in judged:
                 self._judge(adam.values)

@@ -131,8 +131,10 @@ class DistillationTuning:
     """Cost of a step of a run in passes of its samples through the original: three through the smaller model and one
     there, in two runs and a half."""
     batch: int = 16
-    """Samples of a step, if memory and time allow."""
-    fewest_steps: int = 20
+    """Samples of a step, if time allows."""
+    smallest_batch: int = 8
+    """Samples of a step below which there are fewer steps instead: the rate takes gradients of little noise."""
+    fewest_steps: int = 40
     """Steps below which nothing is refined: the rate would not have fallen before it rose."""
     fewest_samples: int = 16
     """Samples below which nothing is refined: the others could not judge it."""
@@ -143,9 +145,9 @@ class DistillationTuning:
     judged_share: int = 8
     """One sample in so many is left out, and judges whether the refined weights are better."""
     rates: tuple[float, ...] = (0.25, 0.06)
-    """Largest change of an output by a step, relative to its spread and to the root of the loss: the nearer the student,
-    the shorter its way. The second is tried where the first gains nothing. Settled on the digits models at keep 0.5 and
-    0.3, where 0.1 to 0.5 do equally well after 200 steps."""
+    """Largest change of an output by a step, relative to its spread and to the root of the loss: the nearer the
+    student, the shorter its way. The second is tried where the first gains nothing. Settled on the digits models at
+    keep 0.5 and 0.3, where 0.1 to 0.5 do equally well after 200 steps."""
     smallest_row: float = 0.1
     """Smallest size of an output's weights that steps are relative to, as a share of the size of the layer's."""
     feature_weights: tuple[float, ...] = (0.2, 2.0)
@@ -164,7 +166,7 @@ class DistillationTuning:
     variance_floor: float = 0.1
     """Variance that is added to that of each channel of a tensor before it divides the channel's error, relative to
     their mean: channels that hardly vary would be mimicked as closely as the others."""
-    activation_copies: int = 4
+    activation_copies: int = 2
     """Memory of a step, as a multiple of all activations of its samples."""
 
 

@@ -88,7 +88,7 @@ def test_it_comes_nearer_on_unseen_inputs(make, left):
 @pytest.mark.parametrize("make", [chain, decoder, residual, tokens])
 def test_the_refined_model_equals_its_twin(make):
     model = make()
-    result = refined(model, tuning=steps(20))
+    result = refined(model, tuning=steps(40))
     inputs = samples_for(model).feeds
     a, b = run(result.model, inputs), run(result.twin(), inputs)
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
@@ -115,7 +115,7 @@ def test_low_effort_refines_nothing():
 def test_it_is_never_worse(rate):
     """Steps that lead astray leave the layerwise solution on all samples, to the last bit."""
     model = chain()
-    low, tried = refined(model, "low"), refined(model, tuning=steps(30, rates=(rate,)))
+    low, tried = refined(model, "low"), refined(model, tuning=steps(40, rates=(rate,)))
     assert tried.model.SerializeToString() == low.model.SerializeToString()
 
 
@@ -128,7 +128,7 @@ def test_a_rate_that_is_too_high_is_reduced():
 
 def test_two_runs_give_the_same_bytes():
     model = residual()
-    one, two = (refined(model, tuning=steps(20)).model.SerializeToString() for _ in range(2))
+    one, two = (refined(model, tuning=steps(40)).model.SerializeToString() for _ in range(2))
     assert one == two
 
 
@@ -193,7 +193,7 @@ def test_a_fixed_batch_is_kept():
     rng = np.random.default_rng(0)
     samples = samples_for(model)
     samples.feeds["x"] = rng.standard_normal((64, 6, 8, 8)).astype(np.float32)
-    result = refined(model, samples=samples, tuning=steps(20))
+    result = refined(model, samples=samples, tuning=steps(40))
     assert not any(note.startswith(NOTE) for note in result.notes)
     assert array_of(result.model, "a_w").shape[0] == 6
     assert engine(result.model)({"x": samples.feeds["x"][:4]})["y"].shape == (4, 5, 8, 8)
