@@ -171,17 +171,17 @@ def _in_float64(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with float64 in place of every narrower float."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _widen_graph(result.graph)
+    _graph_in_double(result.graph)
     return result
 
 
-def _widen_graph(graph: onnx.GraphProto) -> None:
+def _graph_in_double(graph: onnx.GraphProto) -> None:
     del graph.value_info[:]  # it repeats the old types
     places = [(n, NEVER_DOUBLE[n.op_type]) for n in graph.node if n.op_type in NEVER_DOUBLE]
     kept = {node.input[k] for node, k in places if k < len(node.input)}
     for tensor in graph.initializer:
         if tensor.name not in kept:
-            _widen(tensor)
+            _tensor_in_double(tensor)
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.elem_type in NARROW:
             value.type.tensor_type.elem_type = TensorProto.DOUBLE
@@ -190,21 +190,21 @@ def _widen_graph(graph: onnx.GraphProto) -> None:
             node.attribute.append(onnx.helper.make_attribute("value", onnx.helper.make_tensor("", 1, [1], [0.0])))
         if node.op_type != "Constant" or node.output[0] not in kept:
             for attribute in node.attribute:
-                _widen_attribute(attribute)
+                _attribute_in_double(attribute)
 
 
-def _widen_attribute(attribute: onnx.AttributeProto) -> None:
+def _attribute_in_double(attribute: onnx.AttributeProto) -> None:
     if attribute.name in ("to", "dtype") and attribute.i in NARROW:  # of Cast, RandomNormal, EyeLike, ...
         attribute.i = TensorProto.DOUBLE
     elif attribute.name in ("value_float", "value_floats"):  # of Constant
         values = np.asarray(onnx.helper.get_attribute_value(attribute), np.float64)
         attribute.CopyFrom(onnx.helper.make_attribute("value", numpy_helper.from_array(values)))
     elif attribute.HasField("t"):
-        _widen(attribute.t)
+        _tensor_in_double(attribute.t)
     for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
-        _widen_graph(inner)
+        _graph_in_double(inner)
 
 
-def _widen(tensor: onnx.TensorProto) -> None:
+def _tensor_in_double(tensor: onnx.TensorProto) -> None:
     if tensor.data_type in NARROW:
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name))

@@ -41,12 +41,12 @@ from onnx_merge.errors import OnnxMergeError, one_line
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.load import load_model
-from onnx_merge.latency.interleaved_timing import SECONDS
 from onnx_merge.latency.measure import Latencies, compare_latency
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import TIMING
 from passes.cost.cost import node_macs
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize
@@ -185,7 +185,7 @@ def main() -> int:
     parser.add_argument("--calib", default="none")
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--batch", type=int, default=1, metavar="N")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for the runs of one row")
+    parser.add_argument("--seconds", type=float, default=TIMING.seconds, help="for the runs of one row")
     parser.add_argument("--provider", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -85,8 +85,8 @@ def main() -> None:
     one = sorted(passes)[1]
     samples = sum(len(next(iter(feed.values()))) for feed in fed)
     print(f"{samples} samples, a forward pass {one:.2f} s; in all {total:.1f} s, {peak / 1e9:.2f} GB")
-    for name, spent in seconds.most_common():
-        print(f"{PURPOSES.get(name, 'whole models'):24}{spent:8.2f} s{spent / one:7.1f} passes")
+    for name, elapsed in seconds.most_common():
+        print(f"{PURPOSES.get(name, 'whole models'):24}{elapsed:8.2f} s{elapsed / one:7.1f} passes")
     print(f"{'outside onnxruntime':24}{total - sum(seconds.values()):8.2f} s")
     print(*result.notes, sep="\n")
 

@@ -49,7 +49,7 @@ WAYS = {
 """Those that look at weights alone give the same model with samples and without, but not the same report."""
 GREAT, SMALL = 10.0, 0.3
 """Points of the task that no good model loses, and that make no model bad."""
-ENOUGH, SAME = 0.9, 0.98
+ACCEPTABLE_F1, SAME = 0.9, 0.98
 """F1 below which no model is good, and from which on none is bad."""
 
 
@@ -151,15 +151,15 @@ def _made(
                 if done.returncode:
                     yield add(key, failed=done.stderr.strip()[-300:], code=done.returncode)
                     continue
-                told = json.loads(report.read_text())
+                written = json.loads(report.read_text())
                 after = network.measured(smaller, folder)
                 yield add(
                     key,
-                    macs=told["after"]["macs"] / told["before"]["macs"],
+                    macs=written["after"]["macs"] / written["before"]["macs"],
                     measure=after,
                     loss=network.loss(before, after),
                     points=network.points(before, after),
-                    fidelity=told["fidelity"],
+                    fidelity=written["fidelity"],
                     seconds=round(time.monotonic() - start, 1),
                 )
 
@@ -170,8 +170,8 @@ def _uniform_macs(network: Network, folder: Path, keep: float, work: Path) -> fl
     words = [str(folder / network.model), "--keep", str(keep), "--allocation", "uniform", "--method", "prune"]
     words += [*network.options, "--dry-run", "--no-gate", "--report", str(report), "--force", "-q"]
     subprocess.run([sys.executable, "-m", "onnx_merge", *words], capture_output=True, check=True)
-    told = json.loads(report.read_text())
-    return float(told["after"]["macs"] / told["before"]["macs"])
+    written = json.loads(report.read_text())
+    return float(written["after"]["macs"] / written["before"]["macs"])
 
 
 def reported(fidelity: dict[str, Any]) -> float:
@@ -189,16 +189,16 @@ def partial_spearman(x: list[float], y: list[float], given: list[float]) -> floa
 
 def summary(lines: list[dict[str, Any]], networks: dict[str, Network]) -> Iterator[str]:
     """Text: the correlation, of all and of each network, and verdicts that the task contradicts."""
-    told = [line for line in lines if line.get("fidelity")]
+    compared = [line for line in lines if line.get("fidelity")]
     for name in [*networks, None]:
-        some = [line for line in told if name in (None, line["network"])]
+        some = [line for line in compared if name in (None, line["network"])]
         if len(some) > 3:
             values = ([reported(x["fidelity"]) for x in some], [x["loss"] for x in some], [x["macs"] for x in some])
             yield f"{name or 'all':24} {len(some):4} models, partial rank correlation {partial_spearman(*values):.3f}"
-    for line in told:
+    for line in compared:
         verdict, points = line["fidelity"]["verdict"], line["points"]
         f1 = line["measure"] if networks[line["network"]].scale == 1.0 else None
-        lost = (points is not None and points > GREAT and f1 is None) or (f1 is not None and f1 < ENOUGH)
+        lost = (points is not None and points > GREAT and f1 is None) or (f1 is not None and f1 < ACCEPTABLE_F1)
         fine = (points is not None and points <= SMALL and f1 is None) or (f1 is not None and f1 >= SAME)
         if (verdict == "good" and lost) or (verdict == "bad" and fine):
             yield f"contradicted: {_shown(line)}"
@@ -213,8 +213,10 @@ def _shown(line: dict[str, Any]) -> str:
         return f"{where}: exit {line['code']}: {line['failed']}"
     if "fidelity" not in line:
         return f"{where}: {line['measure']:.3f}"
-    told = line["fidelity"]
-    return f"{where}: MACs {line['macs']:.3f}, task {line['measure']:.3f}, {told['verdict']}, {reported(told):.4f}"
+    fidelity = line["fidelity"]
+    return (
+        f"{where}: MACs {line['macs']:.3f}, task {line['measure']:.3f}, {fidelity['verdict']}, {reported(fidelity):.4f}"
+    )
 
 
 if __name__ == "__main__":

@@ -10,21 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from onnx_merge.tuning.calibration import DEAD_LEAVES
 from passes.numerics.jit import serial
 
 Single = NDArray[np.float32]
-MAX_SUPERSAMPLED_EDGE = 256
-"""Images with at most this many pixels along the short side are drawn at twice their size and averaged down, which
-gives soft edges."""
-MIN_RADIUS = 1.5
-"""Radius of the smallest leaves, in pixels of the final image."""
-BLUR = (0.3, 0.8)
-"""Range of the standard deviation of the Gaussian blur, in pixels. It imitates lenses and the resizing of large
-images."""
-
-MAX_FLOAT64_BYTES = 2**25
-"""Size in bytes above which the standard deviation is computed image by image, to avoid a float64 copy of all
-images."""
 
 
 @serial
@@ -147,13 +136,13 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
     """
     images = np.empty((count, channels, height, width), np.float32)
     seeds = rng.integers(1, 2**63, count, np.uint64)
-    fine = min(height, width) <= MAX_SUPERSAMPLED_EDGE
-    _dead_leaves(images, seeds, 2 if fine else 1, MIN_RADIUS * (2 if fine else 1))
+    fine = min(height, width) <= DEAD_LEAVES.supersampled_edge
+    _dead_leaves(images, seeds, 2 if fine else 1, DEAD_LEAVES.smallest_radius * (2 if fine else 1))
     if channels == 4:  # the fourth channel is not a colour; it may be opacity
         images[:, 3] = images[:, :3].mean(1)
     contrast = np.clip(np.exp(rng.normal(-0.15, 0.3, count)), 0.4, 1.4)
     brightness = rng.normal(0.0, 0.5, count)
-    blur = rng.uniform(*BLUR, count)
+    blur = rng.uniform(*DEAD_LEAVES.blur, count)
     for n, image in enumerate(images):
         gaussian_filter(image, (0.0, blur[n], blur[n]), output=image)
         deviation = max(float(image.std()), 1e-3)
@@ -162,7 +151,7 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
         image += 0.02 * rng.standard_normal(image.shape, np.float32)  # sensor noise
         np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
     mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
-    if images.nbytes <= MAX_FLOAT64_BYTES:
+    if images.nbytes <= DEAD_LEAVES.double_bytes:
         deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)
     else:  # without a float64 copy of all images
         squares = sum(np.square(image - mean[0]).sum((1, 2)) for image in images)

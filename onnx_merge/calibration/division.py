@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from onnx_merge.calibration.load import Calibration
-from onnx_merge.calibration.splits import LEAST, found_in, held_count, held_rows, parted
+from onnx_merge.calibration.splits import found_in, held_count, held_rows, parted
 from onnx_merge.inputs.feeds import Samples
+from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows
 
 
@@ -61,7 +62,7 @@ def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, se
         return Division(loaded, labelled, what)
     fitted = divided(loaded, unit, count, seed).fitted.take(count)
     unseen = ~found_in(labelled.feeds, fitted.feeds)
-    if unseen.sum() < LEAST:
+    if unseen.sum() < SPLITS.fewest:
         return Division(loaded, labelled, f"{what}, which were fitted to as well", True)
     feeds = {n: a[unseen] if has_rows(a) else a for n, a in labelled.feeds.items()}
     return Division(fitted, Samples(feeds, labelled.labels[unseen]), f"{what} that were not fitted to")

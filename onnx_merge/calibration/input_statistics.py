@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
 from passes.shapes.overridable_inputs import overridable
@@ -18,8 +19,6 @@ from passes.shapes.overridable_inputs import overridable
 Array = NDArray[Any]
 PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
 """Mean and standard deviation of pixels in 0..1, over many photographs."""
-PATCHES = 20_000
-"""Number of random image patches from which the responses of the first convolution are estimated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,10 +191,11 @@ def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Arr
     rng = np.random.default_rng(0)
     count, _, height, width = images.shape
     spread = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-    n = rng.integers(0, count, PATCHES)[:, None, None]
-    y = rng.integers(0, height - spread[0], PATCHES)[:, None, None] + dilation[0] * np.arange(kernel[0])[:, None]
-    x = rng.integers(0, width - spread[1], PATCHES)[:, None, None] + dilation[1] * np.arange(kernel[1])
-    return images[n, :, y, x].transpose(0, 3, 1, 2).reshape(PATCHES, -1)
+    patches = SYNTHETIC.patches
+    n = rng.integers(0, count, patches)[:, None, None]
+    y = rng.integers(0, height - spread[0], patches)[:, None, None] + dilation[0] * np.arange(kernel[0])[:, None]
+    x = rng.integers(0, width - spread[1], patches)[:, None, None] + dilation[1] * np.arange(kernel[1])
+    return images[n, :, y, x].transpose(0, 3, 1, 2).reshape(patches, -1)
 
 
 class _Constants:

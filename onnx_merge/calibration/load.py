@@ -21,13 +21,11 @@ from onnx_merge.config.user_code import split_function
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 KINDS = "an .npz or .npy file, a folder of such files or of images, module.py:function, synthetic or none"
-SYNTHETIC_BYTES = 512 * 2**20
-"""Upper limit on the bytes of synthetic samples. At least eight samples are made all the same, if so many were
-requested."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +160,7 @@ def _synthetic(
     bounds = index_bounds(model) if model is not None else {}
     one = random_feeds(inputs, 1, seed, sizes, bounds)
     each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
-    fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC_BYTES) / each))))
+    fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC.bytes) / each))))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
     feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model)
     kind = "images" if has_images(inputs, sizes) else "samples"

@@ -16,19 +16,22 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
-from onnx_merge.calibration.splits import MEASURED, PROMISED, evenly_spaced, found_in, parted, to_load
+from onnx_merge.calibration.splits import MEASURED, evenly_spaced, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.config.options import Options
-from onnx_merge.equivalence.verifiable import CHECKED, cannot_load, check_verifiable
+from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
 from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.inputs.feeds import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes, rows_of
+from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded
+from onnx_merge.tuning.calibration import SPLITS
+from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 
@@ -81,6 +84,7 @@ class ModelSamples:
     def __post_init__(self) -> None:
         options = self.options
         self.sizes = self.given
+        check_input_memory(self.model, self.given, options.memory_limit, ", or raise --memory-limit")
         self.fitting = MemoryFit(options.memory_limit, self.sizes)
         try:
             self._session = loaded(self.model, self.provider)
@@ -151,9 +155,9 @@ class ModelSamples:
         assert self._session is not None
 
         def check(feeds: Mapping[str, Array], source: str) -> None:
-            few = evenly_spaced(feeds, CHECKED)
+            subset = evenly_spaced(feeds, EQUIVALENCE.tried_samples)
             assert self._session is not None
-            check_verifiable(self._session, few, source, self.assignments, self.fitting.together(few))
+            check_verifiable(self._session, subset, source, self.assignments, self.fitting.together(subset))
 
         if self.samples is not None:
             check(self.samples.feeds, self.source)
@@ -161,7 +165,7 @@ class ModelSamples:
                 check(self._loaded.feeds, f"calib {self._loaded.source}")
             return
         try:
-            check(self._random(self._session, min(CHECKED, self.options.made)), self.source)
+            check(self._random(self._session, min(EQUIVALENCE.tried_samples, self.options.made)), self.source)
         except InputError:  # the batch may be declared dynamic although the model accepts one size only
             check(self._random(self._session, self._batch), self.source)
 
@@ -258,7 +262,7 @@ class ModelSamples:
             return options.sample_count
         if not options.fits:
             promise = options.confidence is not None and not options.labels
-            return PROMISED if promise else max(options.sample_count, options.checked)
+            return SPLITS.guaranteed if promise else max(options.sample_count, options.checked)
         half = self._selects_by_drop and not options.labels
         return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
 
@@ -289,11 +293,11 @@ class ModelSamples:
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
-    def _load(self, count: int, seed: int | None = None) -> Calibration:
+    def _load(self, count: int, seed: int | None = None, source: str | None = None) -> Calibration:
         assert self.session is not None  # samples are loaded only for models that run
         options = self.options
         return load_calibration(
-            options.calib,
+            options.calib if source is None else source,
             self.session.inputs,
             count=count,
             seed=options.seed if seed is None else seed,
@@ -365,5 +369,5 @@ class ModelSamples:
         seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
         count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
         if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
-            return self._load(count, seed).feeds
+            return self._load(count, seed, "synthetic").feeds  # also where the user wants none to calibrate on
         return random_samples(session.inputs, count, seed, sizes, index_bounds(self.model))

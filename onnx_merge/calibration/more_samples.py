@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.synthetic import channel_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
 from passes.statistics.sample_need import MoreSamples
 
 Array = NDArray[Any]
-MULTIPLES = (2, 4)
-"""Sizes of the enlarged synthetic sets, as multiples of the first set."""
 
 
 def more_user_samples(
@@ -40,7 +39,7 @@ def more_user_samples(
 def more_synthetic_samples(found: Calibration, load: Callable[[int], Calibration]) -> list[MoreSamples]:
     """Loaders of two and four times as many samples as the synthetic samples ``found``. ``load`` makes as many for a
     given seed."""
-    return [partial(_made, found, load, times) for times in MULTIPLES]
+    return [partial(_made, found, load, times) for times in SYNTHETIC.multiples]
 
 
 def _given(

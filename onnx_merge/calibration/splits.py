@@ -15,29 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import rows_of
+from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-SHARE = 8
-"""One sample in this many is held out."""
-LEAST, MOST = 16, 256
-"""Minimum and maximum number of samples held out. By the Clopper-Pearson interval, 16 samples without a change bound
-the share of changed samples by 0.2, and 256 determine a share of classes to within 0.06."""
-PROMISED = 4096
-"""Number of samples to hold out for a guarantee at a confidence, if there are so many. To guarantee a drop of 1 point
-at confidence 0.95 for a model that loses half a point takes about 1,500."""
 MEASURED = 2**31
 """Offset of the seed of synthetic samples to measure on. Those to fit to use the seed itself and a few after it."""
 
 
 def share_apart(count: int) -> int:
     """The default number held out: an eighth of ``count``, but 16 to 256."""
-    return min(max(-(-count // SHARE), LEAST), MOST)
+    return min(max(-(-count // SPLITS.held_out_share), SPLITS.fewest), SPLITS.most)
 
 
 def to_load(count: int, *, half: bool = False, promise: bool = False) -> int:
     """The number of samples to load so that ``count`` can be fitted to."""
-    return count + (PROMISED if promise else count if half else share_apart(count))
+    return count + (SPLITS.guaranteed if promise else count if half else share_apart(count))
 
 
 def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> int:
@@ -55,9 +48,9 @@ def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> 
     if half:
         wanted, least = max(total // 2, surplus), 1
     elif surplus >= share_apart(count):
-        wanted, least = surplus, LEAST
-    elif total >= 2 * LEAST:
-        wanted, least = share_apart(total), LEAST
+        wanted, least = surplus, SPLITS.fewest
+    elif total >= 2 * SPLITS.fewest:
+        wanted, least = share_apart(total), SPLITS.fewest
     else:
         return 0
     held = min(-(-wanted // unit), runs - left) * unit

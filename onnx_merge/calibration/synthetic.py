@@ -20,12 +20,9 @@ from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN,
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Sizes, resolve_shapes
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.calibration import SYNTHETIC
 
 Array = NDArray[Any]
-MIN_EDGE = 8
-"""Minimum edge of an image in pixels; smaller planes are treated as feature maps."""
-CORRELATION = 0.5
-"""Correlation of neighbouring values along the longest axis of inputs that are not images."""
 
 
 def synthetic_feeds(
@@ -58,11 +55,11 @@ def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
         return None
     if len(shape) == 4:
         for axis, plane in ((1, shape[2:]), (3, shape[1:3])):
-            if shape[axis] in (1, 3, 4) and min(plane) >= MIN_EDGE:
+            if shape[axis] in (1, 3, 4) and min(plane) >= SYNTHETIC.smallest_edge:
                 return axis
     if len(shape) == 3 and isinstance(info.shape[0], int):  # no batch axis; one channel could also be a sequence
         for axis, plane in ((0, shape[1:]), (2, shape[:2])):
-            if shape[axis] in (3, 4) and min(plane) >= MIN_EDGE and max(plane) <= 8 * min(plane):
+            if shape[axis] in (3, 4) and min(plane) >= SYNTHETIC.smallest_edge and max(plane) <= 8 * min(plane):
                 return axis
     return None
 
@@ -95,10 +92,10 @@ def _values(
     if len(shape) > 2 and values.size:
         longest = 1 + int(np.argmax(shape[1:]))
         # A first-order autoregressive process; all values have variance 1.
-        new = values * np.float32(np.sqrt(1 - CORRELATION**2))
+        new = values * np.float32(np.sqrt(1 - SYNTHETIC.correlation**2))
         first = (slice(None),) * longest + (slice(0, 1),)
         new[first] = values[first]
-        values = lfilter([1.0], [1.0, -CORRELATION], new, axis=longest)
+        values = lfilter([1.0], [1.0, -SYNTHETIC.correlation], new, axis=longest)
     return values.astype(info.dtype)
 
 

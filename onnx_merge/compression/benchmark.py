@@ -7,15 +7,15 @@ from dataclasses import replace
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.latency.interleaved_timing import SECONDS
-from onnx_merge.latency.measure import Latency, Source, compare_latency
+from onnx_merge.latency.measure import Latencies, Source, compare_latency
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.compression import TIMING
 
 
 def benchmark(
-    result: Source, comparison: Comparison, *, seconds: float = SECONDS
-) -> tuple[tuple[Latency, ...], tuple[str, ...]]:
-    """Latency of the comparison's model and of ``result``, for each batch size of ``options.benchmark``.
+    results: Sequence[Source], comparison: Comparison, *, seconds: float = TIMING.seconds
+) -> tuple[tuple[Latencies, ...], tuple[str, ...]]:
+    """Latency of the comparison's model and of ``results``, for each batch size of ``options.benchmark``.
 
     ``seconds``: time for one batch size. A batch size that cannot be measured is left out, with a note that says why.
     The compression is complete at that point, and a failed benchmark must not discard it.
@@ -25,7 +25,7 @@ def benchmark(
     The latencies, and the notes.
     """
     options = comparison.options
-    measured, notes = list[Latency](), list[str]()
+    measured, notes = list[Latencies](), list[str]()
     if comparison.session is None:
         return (), ("latency was not measured: the model cannot be run",)
     asked = options.benchmark or ()
@@ -35,12 +35,12 @@ def benchmark(
         notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
     for size in sizes:
         try:
-            models, feeds = (comparison.model, result), comparison.batch(size)
+            models, feeds = (comparison.model, *results), comparison.batch(size)
             timed = compare_latency(models, feeds, comparison.provider, options.threads, seconds=seconds)
         except (OnnxMergeError, MemoryError) as error:
             notes.append(f"latency was not measured at batch size {size}: {error}")
         else:
-            measured.append(replace(timed.pair(), batch=size))
+            measured.append(replace(timed, batch=size))
     return tuple(measured), tuple(notes)
 
 

@@ -9,12 +9,14 @@ import numpy as np
 
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.benchmark import benchmark
+from onnx_merge.compression.channel_plan import read_plan
 from onnx_merge.compression.explain_no_change import explain_no_change
+from onnx_merge.compression.number_formats import Compared, Converter, converter, each_alone, rows
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.equivalence.lossless_check import check_unchanged
-from onnx_merge.equivalence.structure import check_structure
-from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, UsageError
+from onnx_merge.equivalence.structure import LESS, check_structure
+from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -24,9 +26,9 @@ from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
 from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
-from onnx_merge.latency.measure import Latency
+from onnx_merge.latency.measure import Latencies, Latency
 from onnx_merge.metrics.measure import Measured, metric_gate, together
-from onnx_merge.report.result import AllocationResult, GroupResult, group_results
+from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, group_results
 from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.memory_trim import trim
 from onnx_merge.runtime.providers import ProviderChoice
@@ -72,6 +74,7 @@ class Evaluation:
     failure: FidelityError | None
     notes: tuple[str, ...]
     metric: Measured | None = None
+    formats: tuple[FormatResult, ...] = ()
 
 
 @dataclass(eq=False)
@@ -95,6 +98,8 @@ class Job:
     notes: tuple[str, ...] = field(default=(), init=False)
     """Notes on the samples that layers are solved on."""
     _study: Compressor | None = field(default=None, init=False)
+    _converter: Converter | None = field(init=False)
+    """Converts results to another number format, if that was asked for."""
 
     def __post_init__(self) -> None:
         options = self.options
@@ -102,11 +107,16 @@ class Job:
         self.block = _block(options, self.provider)
         self._observer = RunObserver(self.provider, seed=options.seed)
         calibration = self._calibration()
+        self._converter = converter(self.comparison)
         self._samples = None if calibration is None else self._make_samples(calibration)
         self.notes = () if calibration is None else calibration.notes
         if self._samples is None and options.loses and options.method == "reconstruct":
             why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
             self.notes = (*self.notes, f"merged by weights: {why}")
+        kept = None
+        if options.plan is not None:
+            assert self.analysis is not None  # only sweeps come without it, and they take no plan
+            kept = read_plan(options.plan, self.analysis.every_group)
         method = "reconstruct" if options.method == "auto" else options.method
         self.settings = CompressSettings(
             keep=options.amount,
@@ -123,6 +133,7 @@ class Job:
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
             assignments=self.comparison.assignments.witnesses,
+            kept=kept,
         )
 
     def _calibration(self) -> Calibration | None:
@@ -189,7 +200,7 @@ class Job:
         return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}, which takes none")
 
     def compress(self, settings: CompressSettings) -> Compressed:
-        """Compress the model.
+        """Compress the model, and convert the result if that was asked for.
 
         Raises
         ------
@@ -210,7 +221,10 @@ class Job:
         self.stages.seconds.update(compressed.seconds)
         solves = settings.method == self.settings.method == "reconstruct"
         self.comparison.fitted = self.study.fitted or None if solves else None
-        return compressed
+        if self._converter is None:
+            return compressed
+        with self.stages("convert"):
+            return replace(compressed, model=self._converter(compressed.model), unconverted=compressed.model)
 
     def release(self, compressed: Compressed) -> None:
         """Free the memory of all that ``compressed`` was computed from. Nothing can be compressed afterwards."""
@@ -254,20 +268,26 @@ class Job:
                 assignments=comparison.assignments,
                 seed=options.seed,
                 session=comparison.session,
+                newer_operators=self._converter is not None,
             )
             if not options.loses:
-                notes += check_unchanged(
-                    original, compressed.model, comparison.assignments, provider, seed=options.seed
-                )
+                unconverted = compressed.unconverted or compressed.model
+                notes += check_unchanged(original, unconverted, comparison.assignments, provider, seed=options.seed)
             if rigid is not None:
                 notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         with self.stages("compare"):
             after = comparison.load(compressed.model) if comparison.session else None
-            close, uncompared = comparison.fidelity(after) if after else (None, ())
-            if close is not None and not options.loses:
+            try:
+                close, uncompared = comparison.fidelity(after) if after else (None, ())
+            except StructureError as error:
+                raise StructureError(f"{error.message}; {LESS}") from error
+            if close is not None and not options.loses and self._converter is None:
                 close = replace(close, exact=True)
             accuracy = comparison.accuracy(after) if after else None
             metric = comparison.metric(compressed, after) if after else None
+            alone, missing = list[Compared](), tuple[str, ...]()
+            if self._converter is not None and compressed.unconverted is not None:
+                alone, missing = each_alone(comparison, compressed.unconverted, self._converter)
         stated = None
         if options.provenance:
             found = (close, accuracy, metric, self.promise)
@@ -278,13 +298,26 @@ class Job:
             sizes = settings.assignments if compressed.inside else settings.assignments[:1]
             smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, self._observer, FOLDING)
             before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
-        latency, untimed = tuple[Latency, ...](), tuple[str, ...]()
+        timed, untimed = tuple[Latencies, ...](), tuple[str, ...]()
         if options.benchmark is not None:
             with self.stages("benchmark"):
-                latency, untimed = benchmark(compressed.model, comparison)
-        notes += [*compressed.notes, *comparison.notes, *self.notes, *uncompared, *untimed]
-        failure = together(gate(close, options), metric_gate(metric, options))
-        return Evaluation(groups, before, now, close, accuracy, latency, failure, tuple(dict.fromkeys(notes)), metric)
+                timed, untimed = benchmark([compressed.model, *(one.model for one in alone)], comparison)
+        formats = tuple[FormatResult, ...]()
+        if self._converter is not None:
+            formats = rows(comparison, Compared("result", compressed.model, close, accuracy), alone, timed)
+        notes += [*compressed.notes, *comparison.notes, *self.notes, *uncompared, *missing, *untimed]
+        return Evaluation(
+            groups,
+            before,
+            now,
+            close,
+            accuracy,
+            tuple(each.pair() for each in timed),
+            together(gate(close, options), metric_gate(metric, options)),
+            tuple(dict.fromkeys(notes)),
+            metric,
+            formats,
+        )
 
 
 def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_merge.compression.channel_plan import write_plan
 from onnx_merge.compression.job import Job, analysed
 from onnx_merge.compression.size_search import find
 from onnx_merge.compression.stage_times import Stages
@@ -153,9 +154,12 @@ def _run(
         promise=job.promise,
         chosen=chosen or None,
         doubts=unknown,
+        formats=verdict.formats,
     )
     if options.report is not None:
         write_report(result, options.report)
+    if options.save_plan is not None:
+        write_plan(compressed.every_plan, source.info.sha256, __version__, options.save_plan)
     return Outcome(compressed.model, result, verdict.failure)
 
 

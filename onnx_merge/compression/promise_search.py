@@ -6,15 +6,14 @@ from dataclasses import replace
 
 from onnx_merge.compression.job import Job
 from onnx_merge.errors import NotCompressibleError
-from onnx_merge.evaluation.drop_bounds import LADDER, Loss, Promise, fewest, samples_needed
+from onnx_merge.evaluation.drop_bounds import Loss, Promise, fewest, samples_needed
 from onnx_merge.evaluation.paired_losses import paired
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import SIZE_SEARCH
+from onnx_merge.tuning.evaluation import GUARANTEES
 from passes.pipeline import Compressed
 from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
-
-ROUGH = 0.05
-"""Allowed deviation of the widths from a size, relative to it."""
 
 
 def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, CompressSettings, Promise]:
@@ -36,8 +35,8 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
     best: tuple[Compressed, CompressSettings, Loss] | None = None
     tried = 0
     failed: Loss | None = None
-    for size in LADDER:
-        settings = replace(job.settings, target=Target("macs", size, ROUGH))
+    for size in GUARANTEES.sizes:
+        settings = replace(job.settings, target=Target("macs", size, SIZE_SEARCH.width_deviation))
         try:
             compressed = job.compress(settings)
         except NotCompressibleError:  # no widths come near the size, which is known without held-out samples

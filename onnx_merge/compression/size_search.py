@@ -13,20 +13,10 @@ from onnx_merge.compression.promise_search import promised
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.drops import drop_measure
 from onnx_merge.latency.measure import latency_ratio
+from onnx_merge.tuning.compression import SIZE_SEARCH
 from passes.pipeline import Compressed
 from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
-
-TRIALS = 10
-"""Largest number of trials."""
-NEAR = 0.01
-"""Relative deviation from the latency at which the search ends."""
-FINEST = 0.01
-"""Difference in the share of the multiply-adds below which two sizes are the same."""
-ROUGH = 0.05
-"""Allowed deviation of the widths from a trial's size, relative to it."""
-SECONDS = 3.0
-"""Seconds for measuring a trial's latency."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
     drop = drop_measure(job.comparison)
 
     def attempt(size: float) -> Trial:
-        settings = replace(job.settings, target=Target("macs", size, ROUGH))
+        settings = replace(job.settings, target=Target("macs", size, SIZE_SEARCH.width_deviation))
         compressed = _shrunk(job, settings)
         return Trial(size, drop.of(compressed), compressed, settings)
 
@@ -96,11 +86,12 @@ def _within_latency(job: Job, limit: float) -> SizeChoice:
     def attempt(size: float) -> Trial:
         settings, drafted = _drafted(job, size)
         models = (job.source.model, drafted.model)
-        value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SECONDS)
+        value = latency_ratio(*models, feeds, job.provider, job.options.threads, seconds=SIZE_SEARCH.seconds)
         return Trial(size, value, drafted, settings)
 
-    tried = _bisect(attempt, limit, rising=True, start=limit, stop=lambda value: abs(value - limit) <= NEAR * limit)
-    best = max((t for t in tried if t.value <= limit * (1 + NEAR)), key=lambda t: t.value, default=None)
+    near = SIZE_SEARCH.latency_deviation
+    tried = _bisect(attempt, limit, rising=True, start=limit, stop=lambda value: abs(value - limit) <= near * limit)
+    best = max((t for t in tried if t.value <= limit * (1 + near)), key=lambda t: t.value, default=None)
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
         why = _least(least, lambda value: f"{value:.3g} of it is the least")
@@ -111,7 +102,10 @@ def _within_latency(job: Job, limit: float) -> SizeChoice:
 
 def _drafted(job: Job, size: float) -> tuple[CompressSettings, Compressed]:
     """Settings and their draft, with widths as near to a size as possible: no search ends nearer to a latency."""
-    near, rough = (replace(job.settings, target=Target("macs", size, by)) for by in (NEAR, ROUGH))
+    near, rough = (
+        replace(job.settings, target=Target("macs", size, by))
+        for by in (SIZE_SEARCH.latency_deviation, SIZE_SEARCH.width_deviation)
+    )
     try:
         return near, _shrunk(job, replace(near, draft=True))
     except NotCompressibleError:
@@ -150,7 +144,7 @@ def _bisect(
     tried: list[Trial] = []
     low, high, size = 0.0, 1.0, start
     ends: dict[float, float] = {1.0: 1.0 if rising else 0.0}  # the original's
-    while len(tried) < TRIALS and high - low > FINEST:
+    while len(tried) < SIZE_SEARCH.trials and high - low > SIZE_SEARCH.resolution:
         try:
             trial = _attempt_near(attempt, size)
         except NoChannelRemovedError:  # nothing is removed at this size: try smaller ones

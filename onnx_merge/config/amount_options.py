@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from onnx_merge.config.definition import HOW_MUCH, option
 from onnx_merge.config.limits import Limits
-from onnx_merge.config.value_kinds import FLAG, NUMBER
+from onnx_merge.config.value_kinds import FILE, FLAG, NUMBER
 
-BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop")
+BUDGETS = ("keep", "target_macs", "target_params", "target_latency", "max_drop", "plan")
 """Options of which at most one may be given."""
 AMOUNTS = (*BUDGETS, "keep_layer", "lossless")
 """Options that set how much is removed. One on the command line replaces all those of the configuration file."""
@@ -26,8 +27,8 @@ class AmountOptions:
             NUMBER,
             "R",
             "share of the channels that every group keeps, 0 to 1",
-            "Leave the multiply-adds that remain when every group keeps ceil(R x C) of its C channels, spread by "
-            "`--allocation`. 1 writes the model as it is, and compares it.",
+            "Share of the channels to keep: ceil(R x C) of C in every group with `--allocation uniform`; with `auto` "
+            "other shares by group, which leave as many multiply-adds. 1 writes the model as it is, and compares it.",
             limits=Limits(0, 1, above=True, hint="; 0.6 keeps 60% of the channels"),
         ),
     )
@@ -90,6 +91,17 @@ class AmountOptions:
             "Angelopoulos et al. 2021). They are the `--labels`, but half of them where there are no others to fit "
             "layers to; or else half of `--calib`, or all that are not needed to fit to, of which up to 4,096 more are "
             "read. Too few samples: exit 4, saying how many would do.",
+        ),
+    )
+    plan: Path | None = field(
+        default=None,
+        metadata=option(
+            HOW_MUCH,
+            FILE,
+            "JSON",
+            "keep the channels that --save-plan wrote",
+            "Keep the channels that `--save-plan` wrote in an earlier run, on this model or another one of the same "
+            "architecture, such as the next checkpoint. Layers are solved anew.",
         ),
     )
     lossless: bool = field(

@@ -91,7 +91,7 @@ class Option:
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, (int, float)):
                     self.limits.check(self.name, item)
-        if self.choices and value not in self.choices:
+        if self.choices and value not in (*self.choices, self.default):
             raise UsageError(f"{self.name} must be one of {', '.join(self.choices)}, not {value!r}")
 
 

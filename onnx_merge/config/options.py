@@ -102,7 +102,7 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
         """Whether channels that contribute to the outputs are to be removed."""
         targets = (self.amount, self.target_macs, self.target_params, self.target_latency)
         ratios = [*(t for t in targets if t is not None), *(ratio for _, ratio in self.keep_layer)]
-        return not self.lossless and (min(ratios) < 1.0 or self.max_drop is not None)
+        return not self.lossless and (min(ratios) < 1.0 or self.max_drop is not None or self.plan is not None)
 
     @property
     def reconstructs(self) -> bool:

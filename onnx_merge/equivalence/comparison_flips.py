@@ -23,11 +23,10 @@ from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
-LIMIT = 24
-"""Largest number of differing outcomes that are followed."""
 
 
 def only_decisions(
@@ -55,7 +54,7 @@ def only_decisions(
     try:
         after = values_of(result, [n for n in names if n in made] + outputs, feeds, provider)
         decided: dict[str, Array] = {}
-        for _ in range(LIMIT):
+        for _ in range(EQUIVALENCE.flips):
             before = values_of(*_deciding_as(original, decided, [*names, *outputs], feeds), provider)
             if large and any(_swallows_overflow(node, before) for node in deciding):
                 return {}

@@ -16,22 +16,17 @@ from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import BFLOAT16
+from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.transforms.unshare_constants import is_weight
 
 Array = NDArray[Any]
 TOLERANCES = {
-    np.dtype(np.float64): 1e-8,
-    np.dtype(np.float32): 1e-5,
-    np.dtype(np.float16): 1e-2,
-    BFLOAT16: 1e-2,
+    np.dtype(np.float64): EQUIVALENCE.double_tolerance,
+    np.dtype(np.float32): EQUIVALENCE.single_tolerance,
+    np.dtype(np.float16): EQUIVALENCE.half_tolerance,
+    BFLOAT16: EQUIVALENCE.half_tolerance,
 }
 """Largest norm of the difference relative to the original's norm, by type. Other types have to be equal."""
-CLEARLY = 3
-"""Factor on the tolerance for tensors inside a model: differences of nearly equal values lose some digits."""
-AT_ONCE = 48
-"""Tensors inside a model that one run returns: all tensors of a large model would take too much memory."""
-
-
 ROUNDING = {np.dtype(np.float64): 1e-15, np.dtype(np.float32): 1e-7, np.dtype(np.float16): 1e-3, BFLOAT16: 8e-3}
 """Relative tolerance of a single element."""
 
@@ -83,16 +78,16 @@ def first_moved(
     """
     made = {name for node in result.graph.node for name in node.output if name}
     common = [(n, node) for node in original.graph.node for n in node.output if n in made]
-    for start in range(0, len(common), AT_ONCE):
-        names = [name for name, _ in common[start : start + AT_ONCE]]
+    for start in range(0, len(common), EQUIVALENCE.tensors_at_once):
+        names = [name for name, _ in common[start : start + EQUIVALENCE.tensors_at_once]]
         try:
             before, after = (values_of(model, names, feeds, provider) for model in (original, result))
         except OnnxMergeError:
             return None
-        for name, node in common[start : start + AT_ONCE]:
+        for name, node in common[start : start + EQUIVALENCE.tensors_at_once]:
             if name in before and name in after and before[name].shape == after[name].shape:
                 off = deviation(before[name], after[name], large)
-                if off > CLEARLY * tolerance(before[name]):
+                if off > EQUIVALENCE.inner_factor * tolerance(before[name]):
                     return name, node.name or node.op_type, off
     return None
 

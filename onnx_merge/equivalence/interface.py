@@ -10,11 +10,11 @@ from onnx_merge.errors import StructureError
 from passes.shapes import overridable_inputs as inputs
 
 
-def check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
+def check_interface(original: onnx.ModelProto, result: onnx.ModelProto, newer_operators: bool = False) -> None:
     """Check that ``result`` declares its inputs and outputs as ``original`` does, and that its header is the same.
 
     Inputs that must be fed, inputs with a default that a caller may override, and outputs are compared in order: names,
-    types, shapes, symbols, denotations.
+    types, shapes, symbols, denotations. ``newer_operators``: whether ``result`` may use a newer opset.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def check_interface(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
         if old.name not in defaults or old.name not in constants:
             raise StructureError(f"input {old.name!r}, which has a default, can no longer be given in the result")
         _check_value("input", old, defaults[old.name])
-    _check_header(original, result)
+    _check_header(original, result, newer_operators)
 
 
 def fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -74,7 +74,7 @@ def _element(value: onnx.ValueInfoProto) -> str:
     return " ".join(str(value.type).split())
 
 
-def _check_header(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
+def _check_header(original: onnx.ModelProto, result: onnx.ModelProto, newer: bool) -> None:
     """Compare names, doc strings, metadata and opset versions. Opsets may be added, and unused ones dropped."""
     for what, old, new in (
         ("name of the graph", original.graph.name, result.graph.name),
@@ -93,10 +93,10 @@ def _check_header(original: onnx.ModelProto, result: onnx.ModelProto) -> None:
             raise StructureError(f"the result lacks the metadata {sorted(key for key, _ in lost)}")
     versions = {o.domain: o.version for o in result.opset_import}
     for opset in original.opset_import:
-        if versions.get(opset.domain, opset.version) != opset.version:
+        found = versions.get(opset.domain, opset.version)
+        if found < opset.version or (found > opset.version and not newer):
             raise StructureError(
-                f"the result uses version {versions[opset.domain]} of the operators "
-                f"{opset.domain or 'ai.onnx'!r}, not {opset.version}"
+                f"the result uses version {found} of the operators {opset.domain or 'ai.onnx'!r}, not {opset.version}"
             )
 
 

@@ -32,14 +32,11 @@ from onnx_merge.inputs.assignments import Assignments
 from onnx_merge.inputs.dimensions import Assignment
 from onnx_merge.inputs.feeds import feeds_at, index_bounds
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.checks import EQUIVALENCE
 
 Array = NDArray[Any]
-SCALES = (1.0, 1e-3, 10.0, 100.0)
-"""Scales of the standard normal inputs."""
-SMALL = 2**17
-"""Input size in elements up to which every assignment is run at every scale. Larger ones use the smallest only."""
 RANDOM = "outputs were not compared exactly: the original gives others each time it is run"
 
 
@@ -100,7 +97,7 @@ def check_unchanged(
             continue
         if any(deviation(v, w) > tolerance(v) for v, w in _pairs(expected, before.run(draw.feeds))):
             return [RANDOM]
-        if _rounding(original, before, expected, moved, draw, provider):
+        if _rounding(original, before, expected, actual, moved, draw, provider):
             continue
         decided = only_decisions(original, result, draw.feeds, provider, draw.scale > 1)
         if decided is not None and not _moved(decided, draw):
@@ -117,11 +114,11 @@ def draws(
     """Yield inputs at every assignment and scale; large inputs at some scales only."""
     counts = [sum(int(np.prod(shape)) for shape in a.values()) for a in assignments.found]
     for place_, (assignment, count) in enumerate(zip(assignments.found, counts, strict=True)):
-        whole = count <= SMALL or count == min(counts)
-        for number, scale in enumerate(SCALES):
-            if whole or number == place_ % len(SCALES):
+        whole = count <= EQUIVALENCE.small_input or count == min(counts)
+        for number, scale in enumerate(EQUIVALENCE.scales):
+            if whole or number == place_ % len(EQUIVALENCE.scales):
                 wide = {i.name: int(scale) for i in inputs if i.dtype.kind in "iu" and scale > 1}
-                own = seed + len(SCALES) * place_ + number
+                own = seed + len(EQUIVALENCE.scales) * place_ + number
                 yield Draw(feeds_at(inputs, assignment, own, {**wide, **bounds}, scale), scale, assignment)
 
 
@@ -155,6 +152,7 @@ def _rounding(
     original: onnx.ModelProto,
     before: Session,
     expected: Mapping[str, Array],
+    actual: Mapping[str, Array],
     moved: Mapping[str, float],
     draw: Draw,
     provider: ProviderChoice,
@@ -164,19 +162,29 @@ def _rounding(
     The inputs are perturbed by 1e-7 of their values, or by 1e-3 where the model computes in half precision. Operators
     are fused, which changes their order of summation. The layers' weights are perturbed as well, which also affects
     what is computed from integers. The tolerance becomes twice the largest change, because five draws are few. Outputs
-    that are not floats are never excused this way.
+    that are not floats are never excused this way. If a rounding makes elements of the original NaN or infinite that
+    were finite, or the other way round, only elements that are finite in both models are compared.
     """
     if not all(is_float(expected[name]) for name in moved):
         return False
-    noise = dict.fromkeys(moved, 0.0)
+    noise, moved = dict.fromkeys(moved, 0.0), dict(moved)
     with contextlib.suppress(OnnxMergeError):
         for other in _otherwise(original, before, draw, len(moved), provider):
             for name in moved:
-                off = deviation(expected[name], other[name], draw.scale > 1)
-                noise[name] = max(noise[name], off if np.isfinite(off) else 0.0)
-            if all(off <= 2 * noise[name] for name, off in moved.items()):
+                change = deviation(expected[name], other[name], draw.scale > 1)
+                if np.isfinite(change):
+                    noise[name] = max(noise[name], change)
+                elif not np.isfinite(moved[name]) and expected[name].shape == actual[name].shape:
+                    moved[name] = _where_finite(expected[name], actual[name])
+            if all(off <= max(2 * noise[name], tolerance(expected[name])) for name, off in moved.items()):
                 return True
     return False
+
+
+def _where_finite(expected: Array, actual: Array) -> float:
+    """Return the deviation over the elements that are finite in both; infinite if there are none."""
+    finite = np.isfinite(expected) & np.isfinite(actual)
+    return deviation(expected[finite], actual[finite]) if finite.any() else float("inf")
 
 
 def _otherwise(
@@ -186,7 +194,7 @@ def _otherwise(
     rounding = coarsest(original)
     for feeds in perturbed(draw.feeds, seed, rounding):
         yield before.run(feeds)
-    yield Session(original, provider, optimisation="all").run(draw.feeds)
+    yield loaded(original, provider).run(draw.feeds)
     for model in reweighted(original, seed, rounding):
         yield Session(model, provider, optimisation="basic").run(draw.feeds)
 

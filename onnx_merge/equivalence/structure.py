@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.equivalence.data_dependent_sizes import value_sized
+from onnx_merge.equivalence.finiteness import first_not_finite
 from onnx_merge.equivalence.interface import check_interface, dims
 from onnx_merge.errors import OnnxMergeError, StructureError, UsageError
 from onnx_merge.inputs.assignments import Assignments, find_assignments
@@ -22,10 +23,12 @@ from onnx_merge.inputs.feeds import Sizes, feeds_at, index_bounds
 from onnx_merge.io.load import check_valid, checker_line
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import BFLOAT16
 
 Array = NDArray[Any]
+LESS = "--exclude leaves layers whole, and a larger --keep changes less"
+"""What helps where shrunk layers make numbers that a later op is not defined for."""
 
 
 def check_structure(
@@ -37,13 +40,14 @@ def check_structure(
     sizes: Sizes | None = None,
     seed: int = 0,
     session: Session | None = None,
+    newer_operators: bool = False,
 ) -> list[str]:
     """Check that ``result`` is valid, has the interface of ``original``, and runs wherever ``original`` runs.
 
     At every assignment its outputs must have the original's types and shapes and be finite where the original's are. If
     the original itself fails a check, the result need not pass it. ``assignments``: input sizes at which the original
     runs; by default they are searched for, with ``sizes`` as in `find_assignments`. ``session``: the original, if it is
-    loaded already.
+    loaded already. ``newer_operators``: whether the result may use a newer opset, as models in other number formats do.
 
     Returns
     -------
@@ -56,9 +60,9 @@ def check_structure(
     """
     with _portable(result) as source:
         notes = _check_sound(original, source)
-        check_interface(original, result)
+        check_interface(original, result, newer_operators)
         try:
-            before = session or Session(original, provider)
+            before = session or loaded(original, provider)
             _ = before.inputs
         except OnnxMergeError as error:
             return [*notes, f"not run, since the original does not load either: {error}"]
@@ -73,7 +77,7 @@ def check_structure(
                 raise
             except OnnxMergeError as error:
                 assignments = Assignments((), error.message)
-        return notes + _check_runs(original, before, after, assignments, seed)
+        return notes + _check_runs(original, result, before, after, assignments, seed)
 
 
 @contextlib.contextmanager
@@ -104,7 +108,12 @@ def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
 
 
 def _check_runs(
-    original: onnx.ModelProto, before: Session, after: Session, assignments: Assignments, seed: int
+    original: onnx.ModelProto,
+    result: onnx.ModelProto,
+    before: Session,
+    after: Session,
+    assignments: Assignments,
+    seed: int,
 ) -> list[str]:
     if not assignments.found:
         return [f"not run, since the original was not run at any size either: {assignments.problem}"]
@@ -127,6 +136,10 @@ def _check_runs(
         sizes = sizes_of(before.inputs, assignment)
         for name, value in expected.items():
             notes += _check_output(name, value, actual[name], declared[name], sizes, name in loose, at)
+            if not _is_finite_where(value, actual[name]):
+                node = first_not_finite(result, feeds, before.provider)
+                first = f", from {node} on" if node else ""
+                raise StructureError(f"output {name!r} is not finite {at}{first}, where the original's is; {LESS}")
     return notes
 
 
@@ -145,7 +158,7 @@ def _check_output(
     loose: bool,
     at: str,
 ) -> list[str]:
-    """Compare an output's type, shape and finiteness.
+    """Compare an output's type and shape.
 
     ``loose``: its sizes may depend on values, as a number of detections does. Then only those dims are compared that
     are declared as a number or as the size of an input, and only where the original follows its declaration.
@@ -165,10 +178,15 @@ def _check_output(
     finite = np.isfinite(expected)
     if not finite.all():
         notes.append(f"output {name!r} of the original is not finite {at}")
-    same = expected.shape == actual.shape
-    if not np.isfinite(actual)[finite if same else ...].all() and (same or finite.all()):
-        raise StructureError(f"output {name!r} is not finite {at}, where the original's is")
     return notes
+
+
+def _is_finite_where(expected: Array, actual: Array) -> bool:
+    """Whether ``actual`` is finite where ``expected`` is; also if their places cannot be compared."""
+    if not is_float(expected):
+        return True
+    finite, same = np.isfinite(expected), expected.shape == actual.shape
+    return bool(np.isfinite(actual)[finite if same else ...].all()) or not (same or finite.all())
 
 
 def is_float(array: Array) -> bool:

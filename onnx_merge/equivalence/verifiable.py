@@ -21,8 +21,6 @@ from onnx_merge.runtime.session import Session
 
 Array = NDArray[Any]
 UNVERIFIED = "--unverified goes on without comparing outputs"
-CHECKED = 8
-"""Largest number of samples on which the original is tried."""
 NAMED = 3
 """Largest number of operators that a message names."""
 

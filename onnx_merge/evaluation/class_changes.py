@@ -16,23 +16,11 @@ from numpy.typing import NDArray
 from scipy.special import log_softmax
 from scipy.stats import beta
 
-from onnx_merge.evaluation.thresholds import CHANGED
+from onnx_merge.evaluation.thresholds import THRESHOLDS
+from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Array = NDArray[Any]
 Kind = Literal["probabilities", "log-probabilities", "logits", "labels", "maps"]
-CONFIDENCE = 0.95
-"""Confidence of the interval of the share of changed classes."""
-ONE_SIDED = 0.8
-"""Confidence of each one-sided bound that a verdict uses. At 95%, 32 samples without a change could not show that a
-result is good."""
-PEAKED = 1 / 3
-"""Smallest information that scores of classes carry about the class, as a share of log(number of classes).
-
-Outputs (N, C), or maps (N, C, H, W), with less information are not scores of classes. Trained classifiers of 10 to
-1,000 classes reach 0.84 to 0.95 on their data; rectified features with a spread of one or two reach 0.05 to 0.28.
-"""
-BLOCK = 2**20
-"""Approximate number of values that are compared at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +37,7 @@ class ClassChanges:
     low: float
     high: float
     likely: tuple[float, float]
-    """Lower and upper bound of the share, each at confidence `ONE_SIDED`."""
+    """Lower and upper bound of the share, each at confidence `ClassTuning.one_sided_confidence`."""
     reason: str | None
 
 
@@ -76,7 +64,7 @@ class ClassMeter:
     kind: Kind
     axis: int = 1
     _kl: float = 0.0
-    _told: float = 0.0
+    _information: float = 0.0
     _classes: int = 2
     _before: list[Counter[int]] = field(default_factory=list)
     """For each sample: class -> number of places where the original predicts it."""
@@ -85,7 +73,7 @@ class ClassMeter:
 
     def add(self, exact: Array, now: Array) -> None:
         """Add samples of the output (n, ...) of the original and of the result; both have one shape."""
-        step = max(1, BLOCK * len(exact) // max(1, exact.size))
+        step = max(1, CLASS_CHANGES.block * len(exact) // max(1, exact.size))
         for start in range(0, len(exact), step):
             a, b = (self._rows(values[start : start + step]) for values in (exact, now))
             if self.kind == "labels":
@@ -115,12 +103,12 @@ class ClassMeter:
         """Add, over the samples, the means over their places of sum p log(p / q) and of sum p log(p C)."""
         chances = np.exp(before)
         self._kl += float((chances * (before - after)).sum(-1).mean(1).sum())
-        self._told += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
+        self._information += float(((chances * before).sum(-1) + math.log(before.shape[-1])).mean(1).sum())
         self._classes = before.shape[-1]
 
     def peaked(self) -> bool:
         """Whether the samples' scores separate classes as a classifier's scores do."""
-        return self._told >= PEAKED * len(self._before) * math.log(self._classes)
+        return self._information >= CLASS_CHANGES.least_information * len(self._before) * math.log(self._classes)
 
     def result(self) -> ClassChanges:
         """Return the changes on the samples added so far.
@@ -136,11 +124,11 @@ class ClassMeter:
         others = places - [c[usual] for c in self._before]
         counted = places - [c[usual] for c in self._kept] if places.max() > 1 else places
         share, drawn = _share(changed, counted)
-        low, high = bounds(share * drawn, drawn, (1 - CONFIDENCE) / 2)
-        likely = bounds(share * drawn, drawn, 1 - ONE_SIDED)
+        low, high = bounds(share * drawn, drawn, (1 - CLASS_CHANGES.confidence) / 2)
+        likely = bounds(share * drawn, drawn, 1 - CLASS_CHANGES.one_sided_confidence)
         shown = float((others > 0).mean())
         reason = None
-        if shown <= CHANGED:
+        if shown <= THRESHOLDS.changed:
             reason = f"{100 * (1 - shown):.0f}% of the samples show one class only"
         kl = None if self.kind == "labels" else max(0.0, self._kl / len(places))
         return ClassChanges(kl, share, low, high, likely, reason)

@@ -21,11 +21,9 @@ from onnx_merge.io.hashes import sha256_of_arrays
 from onnx_merge.metrics.measure import Measure, Measured, check_measured
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Array = NDArray[Any]
-
-FEW = 16
-"""Number of samples used to determine whether outputs are classes."""
 
 
 @dataclass
@@ -63,8 +61,8 @@ class Comparison(ModelSamples):
     def holds_classes(self) -> bool:
         """Whether the model's outputs are classes, judged from a few samples."""
         assert self.session is not None and self.samples is not None
-        few = evenly_spaced(self.samples.feeds, FEW)
-        return self._fidelity(self.session, self.session, few).changed is not None
+        subset = evenly_spaced(self.samples.feeds, CLASS_CHANGES.deciding_samples)
+        return self._fidelity(self.session, self.session, subset).changed is not None
 
     def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
         """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.

@@ -18,13 +18,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from onnx_merge.evaluation.drop_tests import betting_p, change_bound, change_p, drop_bound, drop_rejected
-
-LADDER = tuple(round(0.95 - 0.05 * k, 2) for k in range(19))
-"""Shares of the multiply-adds that are tried in this order, until the test fails."""
-MANY = 20_000
-"""Number of samples above which the normal approximation determines how many are needed."""
-STEPS = 20
-"""Number of steps between 0 and the limit at which a bound is evaluated."""
+from onnx_merge.tuning.evaluation import GUARANTEES
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +83,7 @@ class AccuracyLoss:
 
     def bound(self, limit: float, alpha: float) -> float:
         """See `Loss`."""
-        return 100 * drop_bound(self.losses, self.gains, self.samples, alpha, limit / 100, STEPS)
+        return 100 * drop_bound(self.losses, self.gains, self.samples, alpha, limit / 100, GUARANTEES.bound_steps)
 
     @property
     def variance(self) -> float:
@@ -155,8 +149,9 @@ class MeanLoss:
 
     def bound(self, limit: float, alpha: float) -> float:
         """See `Loss`."""
-        kept = (k for k in range(STEPS, 0, -1) if not self.kept(limit * (k - 1) / STEPS, alpha))
-        return limit * next(kept, 1) / STEPS
+        steps = GUARANTEES.bound_steps
+        kept = (k for k in range(steps, 0, -1) if not self.kept(limit * (k - 1) / steps, alpha))
+        return limit * next(kept, 1) / steps
 
     @property
     def variance(self) -> float:
@@ -177,7 +172,7 @@ def samples_needed(found: Loss, limit: float, alpha: float) -> int | None:
     if missing <= 0:
         return None
     count = max(found.samples + 1.0, float(norm.isf(alpha)) ** 2 * found.variance / missing**2)
-    while count < MANY and not found.of(math.ceil(count)).kept(limit, alpha):
+    while count < GUARANTEES.exact_samples and not found.of(math.ceil(count)).kept(limit, alpha):
         count *= 1.1
     return math.ceil(count)
 
@@ -188,13 +183,13 @@ def fewest(no_loss: Loss, limit: float, alpha: float) -> int:
     ``no_loss``: a loss of zero. For accuracy and agreement the number is ln(alpha) / ln(1 - limit / 100): 299 for one
     point at confidence 0.95.
     """
-    few, many = 0, 1
-    while not no_loss.of(many).kept(limit, alpha):
-        few, many = many, 2 * many
-    while many - few > 1:
-        middle = (few + many) // 2
-        few, many = (few, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, many)
-    return many
+    low, high = 0, 1
+    while not no_loss.of(high).kept(limit, alpha):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if no_loss.of(middle).kept(limit, alpha) else (middle, high)
+    return high
 
 
 def last_kept(tried: Sequence[Loss], limit: float, alpha: float) -> int | None:

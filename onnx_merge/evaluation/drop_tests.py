@@ -17,16 +17,14 @@ from numpy.typing import NDArray
 from scipy.special import betainc, gammaln, logsumexp
 from scipy.stats import beta, binom
 
-BETS = 2.0 ** (-np.arange(16) / 2)
+from onnx_merge.tuning.evaluation import GUARANTEES
+
+BETS = 2.0 ** (-np.arange(GUARANTEES.bets) / 2)
 """Bets that the initial wealth is divided among, as shares of the largest bet that cannot lose everything.
 
 The best bet is about (``drop`` - mean loss) / variance. With one of these bets wealth grows at 96% of the best rate
 or faster.
 """
-NARROW = 2e-3
-"""Relative accuracy of the maximal probability; the upper end of the interval is returned."""
-REACH = 7.0
-"""Counts of losses within this many standard deviations are examined; all others are assumed to be the worst case."""
 TINY = 1e-9
 """Differences of wealth below this are rounding errors."""
 
@@ -121,7 +119,8 @@ def _worst(losses: int, gains: int, samples: int, drop: float, alpha: float | No
         bound, low, high = cells[0]
         if alpha is not None and reached > alpha:
             return reached
-        if -bound <= (reached * (1 + NARROW) if alpha is None else max(alpha, reached * (1 + NARROW))):
+        near = reached * (1 + GUARANTEES.probability_accuracy)
+        if -bound <= (near if alpha is None else max(alpha, near)):
             return min(-bound, most)
         middle = (low + high) / 2
         reached = max(reached, at_most(middle, middle))
@@ -158,7 +157,7 @@ def _probability(needed: NDArray[np.int64], samples: int, loses: float, gains: f
 
     Each sample is lost with probability ``loses`` and gained with probability ``gains``.
     """
-    spread = REACH * math.sqrt(samples * loses * (1 - loses) + REACH**2)
+    spread = GUARANTEES.deviations * math.sqrt(samples * loses * (1 - loses) + GUARANTEES.deviations**2)
     first, last = (int(min(max(samples * loses + side * spread, 0), len(needed))) for side in (-1, 1))
     losses = np.arange(first, last)
     share = min(1.0, gains / (1 - loses)) if loses < 1 else 0.0

@@ -10,12 +10,8 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.verdict import Fidelity
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import SIZE_SEARCH
 from passes.pipeline import Compressed
-
-POINTS = 0.2
-"""The search ends if the drop of accuracy or agreement is less than this far below the limit, in percentage points."""
-SHARE = 0.2
-"""The same for other measures, as a share of the limit."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +26,7 @@ class Drop:
 
     def close(self, limit: float) -> float:
         """Return how far below ``limit`` a drop may be for the search to end."""
-        return POINTS if self.points else SHARE * limit
+        return SIZE_SEARCH.drop_points if self.points else SIZE_SEARCH.drop_share * limit
 
     def said(self, value: float) -> str:
         """Format a loss for messages."""

@@ -17,7 +17,7 @@ from onnx_merge.evaluation.output_meter import OutputMeter
 from onnx_merge.evaluation.verdict import Fidelity, in_order
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import Session, loaded
 
 Array = NDArray[Any]
 
@@ -55,7 +55,8 @@ def fidelity(
     InputError: there is nothing to compare.
     OnnxMergeError: a model cannot be loaded or run.
     """
-    before, after = _session(original, provider), _session(result, provider)
+    before = original if isinstance(original, Session) else loaded(original, provider)
+    after = result if isinstance(result, Session) else Session(result, provider, optimisation=before.optimisation)
     meters, samples, agreement = _measured(before, after, feeds, batch)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
@@ -114,7 +115,7 @@ def accuracy(
     ------
     UsageError: the model is no classifier, or the labels do not fit its classes or the samples.
     """
-    session = _session(model, provider)
+    session = model if isinstance(model, Session) else loaded(model, provider)
     right = position = 0
     for chunk, size, valid in batches(feeds, session.inputs, batch):
         scores = _scores(session.run(chunk), size)
@@ -151,7 +152,3 @@ def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
 
 def _is_scores(v: Array, size: int) -> bool:
     return is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])
-
-
-def _session(model: onnx.ModelProto | Session, provider: ProviderChoice) -> Session:
-    return model if isinstance(model, Session) else Session(model, provider)

@@ -9,7 +9,7 @@ statistics by a large factor. The behaviour of a compressed model on such sample
 units                                       stuck if, over all samples and places,
 ==========================================  =====================================================================
 ReLU and similar, SiLU, GELU, HardSwish     the input has one sign
-Sigmoid, Tanh, HardSigmoid (gates)          the output is within `END` of an end
+Sigmoid, Tanh, HardSigmoid (gates)          the output is within `LayerActivityTuning.saturation` of an end
 ==========================================  =====================================================================
 
 Units that no layer with weights follows are outputs, which may well be near their ends. Single layers of trained
@@ -31,27 +31,11 @@ from onnx_merge.evaluation.activation_units import ActivationUnit, units
 from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
-from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session import loaded
+from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 from passes.axes.registry import facts_of
 
 Array = NDArray[Any]
-SAMPLES = 32
-"""Largest number of samples that are examined."""
-FEWEST, ELEMENTS = 4, 2**22
-"""Smallest number of samples, and the number of elements up to which more samples are used. Large images have many
-places, so that few of them are enough."""
-LEAST = 32
-"""Smallest number of places, over all samples, from which a unit is judged."""
-END = 0.0025
-"""Distance from an end at which a gate is saturated: that of a Sigmoid at an input of 6."""
-STUCK = 0.5
-"""Share of stuck units above which a layer is off. In the middle layer of ten trained networks it is 0 to 0.1."""
-MOST = 0.5
-"""Share of a network's layers that are off, above which the network is off."""
-TIMES = 2.0
-"""Largest accepted difference from the statistics recorded by BatchNormalization: a factor for standard deviations,
-and for means a number of recorded standard deviations. In the middle layer of eight trained networks it is 1.03 to 1.12
-on their own data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +54,8 @@ class LayerActivity:
     @property
     def is_off(self) -> bool:
         """Whether a trained network's layer would not behave so on its own data."""
-        return self.off >= (TIMES if self.op == "BatchNormalization" else STUCK)
+        known = self.op == "BatchNormalization"
+        return self.off >= (LAYER_ACTIVITY.statistics_factor if known else LAYER_ACTIVITY.stuck_units)
 
     def __str__(self) -> str:
         if self.op == "BatchNormalization":
@@ -96,8 +81,8 @@ def layers(
     one_dimensional = any(n.op_type == "Conv" for n in model.graph.node)
     seen = {mark: _Seen(mark[1]) for mark in wanted}
     try:
-        session = Session(exposing(model, tensors), provider)
-        for chunk, _, valid in batches(few(feeds), session.inputs, ONE):
+        session = loaded(exposing(model, tensors), provider)
+        for chunk, _, valid in batches(representative(feeds), session.inputs, ONE):
             values = session.run(chunk, tensors)
             for mark in wanted:
                 value = values[mark[0]]
@@ -114,7 +99,7 @@ def complaint(found: Sequence[LayerActivity]) -> str | None:
     for recorded in (True, False):
         kind = [layer for layer in found if (layer.op == "BatchNormalization") == recorded]
         off = [layer for layer in kind if layer.is_off]
-        if kind and len(off) > MOST * len(kind):
+        if kind and len(off) > LAYER_ACTIVITY.inactive_layers * len(kind):
             worst = max(off, key=lambda layer: layer.off)
             where = f"in {len(off)} of {len(kind)} layers that were looked at" if len(kind) > 1 else "in its only layer"
             return f"inner layers are off what a trained network shows, {where}: {worst}"
@@ -153,7 +138,7 @@ class _Seen:
 
 
 def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.TensorProto]) -> LayerActivity | None:
-    if seen.places < LEAST:
+    if seen.places < LAYER_ACTIVITY.fewest_places:
         return None
     if unit.kind == "switch":
         return LayerActivity(unit.name, unit.node.op_type, float(np.mean((seen.low > 0) | (seen.high <= 0))))
@@ -161,7 +146,7 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
         ends = facts_of("", unit.node.op_type).range
         assert isinstance(ends, tuple)
         bottom, top = ends
-        near = END * (top - bottom)
+        near = LAYER_ACTIVITY.saturation * (top - bottom)
         return LayerActivity(
             unit.name, unit.node.op_type, float(np.mean((seen.high < bottom + near) | (seen.low > top - near)))
         )
@@ -185,11 +170,12 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
     )
 
 
-def few(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Return at most `SAMPLES` of the samples, fewer if they are large, evenly spaced because files are often
-    sorted."""
+def representative(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return at most `LayerActivityTuning.samples` of the samples, fewer if they are large, evenly spaced because files
+    are often sorted."""
     count = min((len(a) for a in feeds.values() if a.ndim and len(a)), default=0)
     each = sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
-    taken = min(count, SAMPLES, max(FEWEST, ELEMENTS // max(1, each)))
+    fitting = max(LAYER_ACTIVITY.fewest_samples, LAYER_ACTIVITY.elements // max(1, each))
+    taken = min(count, LAYER_ACTIVITY.samples, fitting)
     rows = np.unique(np.linspace(0, count - 1, taken).round().astype(int)) if count else np.zeros(0, int)
     return {name: a[rows] if a.ndim and len(a) >= count > 0 else a for name, a in feeds.items()}

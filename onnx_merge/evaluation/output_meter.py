@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import StructureError
 from onnx_merge.evaluation.class_changes import ClassMeter, Kind, distribution
-from onnx_merge.evaluation.thresholds import CHANGED
+from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.evaluation.verdict import OutputFidelity
+from onnx_merge.tuning.evaluation import CLASS_CHANGES
 from passes.numerics.noise_to_signal import NoiseMeter
 
 Array = NDArray[Any]
-CLASSES = 512
-"""Largest number of classes of maps. For more, evaluating the scores takes too long."""
 IMPOSSIBLE = -6e4
 """Score in place of -inf, with which models mask out classes."""
 
@@ -114,7 +113,8 @@ class OutputMeter:
             alike = classes.peaked() and noise.scales <= 1
             found = found if alike and found.reason is None else None
         if classes is None or found is None or classes.kind == "maps":
-            spared = classes is not None and found is not None and classes.peaked() and found.changed <= CHANGED
+            few_change = found is not None and found.changed <= THRESHOLDS.changed
+            spared = classes is not None and few_change and classes.peaked()
             return OutputFidelity(
                 self.name,
                 noise.nsr,
@@ -145,4 +145,4 @@ def _maps(output: Array) -> tuple[Kind, int] | None:
     if output.ndim < 4:
         return None
     axis = 1 if output.shape[1] <= output.shape[-1] else output.ndim - 1
-    return ("maps", axis) if 1 < output.shape[axis] <= CLASSES else None
+    return ("maps", axis) if 1 < output.shape[axis] <= CLASS_CHANGES.most_map_classes else None

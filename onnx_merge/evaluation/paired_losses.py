@@ -17,10 +17,8 @@ from onnx_merge.inputs.feeds import Samples, rows_of
 from onnx_merge.metrics.measure import Measure
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.evaluation import GUARANTEES
 from passes.numerics.arrays import has_rows
-
-MEAN = 1e-6
-"""Largest difference between a metric and its mean over samples that is rounding, relative to the metric's range."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,7 @@ def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
         return found
 
     before = each_of(first)
-    if not abs(before.mean() - measure.before) <= MEAN * (high - low):
+    if not abs(before.mean() - measure.before) <= GUARANTEES.mean_rounding * (high - low):
         raise UsageError(
             f"confidence needs a metric that is a mean over samples: {metric.name} is {measure.before:.6g}, but "
             f"{before.mean():.6g} on average over single samples"

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_merge.evaluation.thresholds import CHANGED, MADE_UP, NSR, NSR_BAD
+from onnx_merge.evaluation.thresholds import THRESHOLDS
 
 Word = Literal["good", "bad", "untested"]
-MOST = 1e6
+MAX_LOSS = 1e6
 """Largest loss; larger ones are treated as equal to it."""
 
 
@@ -46,13 +46,13 @@ class OutputFidelity:
     def severity(self) -> float:
         """The loss divided by the limit above which a result is bad."""
         if self.changed is not None:
-            return self.changed / CHANGED
-        return min((self.nsr or 0.0) / NSR_BAD, MOST)
+            return self.changed / THRESHOLDS.changed
+        return min((self.nsr or 0.0) / THRESHOLDS.bad_nsr, MAX_LOSS)
 
     @property
     def is_bad(self) -> bool:
         """Whether the loss significantly exceeds the limit for this number of samples."""
-        return self.exceeds(CHANGED, NSR_BAD)
+        return self.exceeds(THRESHOLDS.changed, THRESHOLDS.bad_nsr)
 
     def exceeds(self, changed: float, nsr: float) -> bool:
         """Whether the loss exceeds the given limits.
@@ -71,10 +71,10 @@ class OutputFidelity:
         """Why the output is not known to be good, in a few words; None if it is."""
         if not self.tested:
             return self.reason or "the samples do not test it"
-        if self.changed is not None and self.likely and self.likely[1] > CHANGED:
-            return f"too few samples to tell whether more than {CHANGED:.0%} change class"
-        if self.changed is None and (self.nsr or 0.0) > NSR:
-            return f"noise/signal {self.nsr:.2g}; above {NSR:g} it depends on the task; see --metric"
+        if self.changed is not None and self.likely and self.likely[1] > THRESHOLDS.changed:
+            return f"too few samples to tell whether more than {THRESHOLDS.changed:.0%} change class"
+        if self.changed is None and (self.nsr or 0.0) > THRESHOLDS.nsr:
+            return f"noise/signal {self.nsr:.2g}; above {THRESHOLDS.nsr:g} it depends on the task; see --metric"
         return None
 
 
@@ -123,7 +123,7 @@ class Fidelity:
     def nsr(self) -> float | None:
         """Largest noise over signal, of the outputs that the samples test if there are any."""
         found = [(output.tested, output.nsr) for output in self.varying if output.nsr is not None]
-        return min(max(found)[1], MOST) if found else None
+        return min(max(found)[1], MAX_LOSS) if found else None
 
     @property
     def kl(self) -> float | None:
@@ -138,7 +138,7 @@ class Fidelity:
         if no output varies over the samples.
         """
         known = self.nsr if self.changed is None else self.changed
-        return min(self.relative_l2**2, MOST) if known is None else known
+        return min(self.relative_l2**2, MAX_LOSS) if known is None else known
 
     @property
     def varying(self) -> list[OutputFidelity]:
@@ -158,7 +158,11 @@ class Fidelity:
 
 def judged(close: Fidelity) -> tuple[Word, str]:
     """Return the verdict and its reason."""
-    limits = (CHANGED, NSR_BAD) if close.real or close.exact else (MADE_UP, MADE_UP)
+    limits = (
+        (THRESHOLDS.changed, THRESHOLDS.bad_nsr)
+        if close.real or close.exact
+        else (THRESHOLDS.made_up, THRESHOLDS.made_up)
+    )
     bad = next((o for o in close.outputs if o.exceeds(*limits)), None)
     if bad is not None:
         return "bad", _loss_text(bad, close)
@@ -187,8 +191,9 @@ def _named(output: OutputFidelity, close: Fidelity) -> str:
 
 def _loss_text(output: OutputFidelity, close: Fidelity) -> str:
     if output.changed is not None:
-        text = f"{100 * output.changed:.1f}% change class, limit {CHANGED if close.real else MADE_UP:.0%}"
+        limit = THRESHOLDS.changed if close.real else THRESHOLDS.made_up
+        text = f"{100 * output.changed:.1f}% change class, limit {limit:.0%}"
     else:
-        limit = MADE_UP if not close.real else NSR_BAD if output.is_bad else NSR
+        limit = THRESHOLDS.made_up if not close.real else THRESHOLDS.bad_nsr if output.is_bad else THRESHOLDS.nsr
         text = f"noise/signal {output.nsr or 0:.3g}, limit {limit:g}"
     return f"{_named(output, close)}{text}"

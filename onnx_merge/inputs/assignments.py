@@ -21,26 +21,13 @@ from onnx_merge.inputs.dimensions import Assignment, Dimension, dimensions, key_
 from onnx_merge.inputs.feeds import Sizes, describe, feeds_at, index_bounds, resolve_shapes
 from onnx_merge.inputs.memory_fit import EDGES as FITTING
 from onnx_merge.inputs.memory_fit import resolve_open
+from onnx_merge.inputs.plain_runs import PlainRuns
 from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targets
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 from passes.shapes.inference import empty_map
-
-MAX_RUNS = 500
-"""Maximum number of runs of a search. A model that runs at small sizes needs four."""
-
-SMALL_FIRST = 8
-"""Number of small sizes tried before the requirements of nodes are analysed, which takes longer than a run at a small
-size."""
-SMALL_BESIDE_GIVEN = 16
-"""Number of small sizes tried in addition to those that the user gave."""
-MAX_ELEMENTS = 2**22
-"""Maximum number of elements of all inputs. Volumes with typical image edges would not fit into memory."""
-
-
-MAX_WITNESSES = 4
-"""Maximum number of assignments at which shapes are inferred."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +48,14 @@ class Assignments:
 
     @property
     def witnesses(self) -> tuple[Assignment, ...]:
-        """The assignments at which shapes are inferred, at most `MAX_WITNESSES`.
+        """The assignments at which shapes are inferred, at most `InputSearchTuning.witnesses`.
 
         They are the user's, at which multiply-adds are counted; the first few; and the last, which has the smallest
         sizes.
         """
         first = () if self.asked is None else (self.asked,)
         others = tuple(a for a in self.found if a != self.asked)
-        room = MAX_WITNESSES - len(first)
+        room = INPUT_SEARCH.witnesses - len(first)
         return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
 
 
@@ -80,7 +67,7 @@ def find_assignments(
     known: Sequence[Assignment] = (),
     seed: int = 0,
     bounds: Mapping[str, int] | None = None,
-    limit: int = MAX_RUNS,
+    limit: int = INPUT_SEARCH.runs,
 ) -> Assignments:
     """Sizes at which ``session`` runs on random inputs.
 
@@ -115,7 +102,7 @@ def find_assignments(
         return Assignments((), search.problem, tried=search.tried)
     asked = shapes(inputs, base) if given else None
     if given:  # the model may also run at smaller sizes than the user's, which take less time
-        small = itertools.islice(_first(dims, {}, [], taken, iter(())), SMALL_BESIDE_GIVEN)
+        small = itertools.islice(_first(dims, {}, [], taken, iter(())), INPUT_SEARCH.small_beside_given)
         base = search.first(v for v in small if search.elements(v) < search.elements(base)) or base
     directions = tuple(targets(dims))
     for target in directions:
@@ -144,40 +131,28 @@ def sample_sizes(
     search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
     # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes
     # are run, because a single one may be the only size at which the model runs.
+    plainly = PlainRuns(model, session, seed)
+
+    def runs(values: Mapping[str, int]) -> bool:
+        return search.runs(values) and plainly(values)
+
     small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
     if len(small[0]) > len(sizes) and all(
-        search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in small
+        runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in reversed(small)
     ):
         return sizes, ""
-    if search.runs(sizes_of(inputs, usual)):
+    if runs(sizes_of(inputs, usual)):
         return sizes, ""
     candidates = (
         {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
         for edges, length in zip(EDGES, LENGTHS, strict=True)
     )
-    typical = next((v for v in candidates if search.runs(v) and _runs_plainly(model, session, v, seed)), None)
+    typical = next((v for v in candidates if runs(v)), None)
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
     chosen = shapes(inputs, typical) if typical else largest
     made_at = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
     instead = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in usual.items() if shape)
     return dict(chosen), f"samples are made at {made_at}, since the model does not run at {instead}"
-
-
-def _runs_plainly(model: onnx.ModelProto, session: Session, values: Mapping[str, int], seed: int) -> bool:
-    """Whether the model runs without onnxruntime's optimisations.
-
-    These put -1 for the batch size in the target of a Reshape. Such a Reshape accepts lengths that do not fit, and a
-    compressed model with fewer channels accepts other lengths than the original.
-    """
-    try:
-        plain = Session(model, session.provider, optimisation="none")
-    except OnnxMergeError:  # unknown: onnxruntime cannot load the model unoptimised
-        return True
-    try:
-        plain.run(feeds_at(plain.inputs, shapes(plain.inputs, values), seed, index_bounds(model)))
-    except OnnxMergeError:
-        return False
-    return True
 
 
 def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:
@@ -223,7 +198,7 @@ class _Search:
         self.tried = 0
         self._session, self._dims, self._seed, self._bounds, self._limit = session, dims, seed, bounds, limit
         self._known: dict[tuple[int, ...], bool] = {}
-        self._largest = MAX_ELEMENTS
+        self._largest = INPUT_SEARCH.elements
         self._model = model
 
     def runs(self, values: Mapping[str, int]) -> bool:
@@ -324,7 +299,7 @@ def _first(
     seen: set[tuple[int, ...]] = set()
     ladder = stages(dims, taken)
     first = ({**stage(dims, 1, 2, 1), **k} for k in known)
-    for sizes in itertools.chain(first, itertools.islice(ladder, SMALL_FIRST), asked_for, ladder):
+    for sizes in itertools.chain(first, itertools.islice(ladder, INPUT_SEARCH.small_first), asked_for, ladder):
         values = {**sizes, **given}
         mark = tuple(values[d.key] for d in dims)
         if mark not in seen:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from onnx_merge.inputs.dimensions import Dimension, shapes
 from onnx_merge.inputs.typical_sizes import stage
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 from passes.axes.op_facts import PoolWindow
 from passes.axes.registry import facts_of
 from passes.interface.engine import Engine
@@ -38,15 +39,12 @@ Demand = Callable[[Shapes], int | None]
 
 START_SIZES = ((224, 224), 128), ((48, 320), 16000), ((64, 64), 512), ((240, 320), 1000)
 """Image edges and sequence lengths from which the search starts."""
-LARGEST = {"edge": 1024, "length": 4096, "batch": 64}
-MAX_SIGNAL = 2**18
-"""Maximum length of a signal with one or two channels."""
-MAX_STEPS = 8
-"""Maximum number of constraints that are met one after another."""
-MAX_INFERENCES = 200
-"""Maximum number of shape inferences."""
-MAX_CONSTANT = 2**16
-"""Maximum number of elements of constants whose values are read."""
+LARGEST = {
+    "edge": INPUT_SEARCH.largest_edge,
+    "length": INPUT_SEARCH.largest_length,
+    "batch": INPUT_SEARCH.largest_batch,
+}
+"""Largest size by the role of a dimension."""
 
 
 def demanded_sizes(
@@ -62,7 +60,7 @@ def demanded_sizes(
     def gaps(values: Mapping[str, int]) -> list[int | None]:
         mark = tuple(values[d.key] for d in dims)
         if mark not in known:
-            if len(known) == MAX_INFERENCES:
+            if len(known) == INPUT_SEARCH.inferences:
                 return [None] * len(wanted)
             found = inferred_shapes(model, shapes(inputs, values), engine)
             known[mark] = [demand(found) for demand in wanted]
@@ -73,7 +71,7 @@ def demanded_sizes(
         for choose in (_roundest, min, max):
             values = dict(start)
             unsolvable: set[int] = set()
-            for _ in range(MAX_STEPS):
+            for _ in range(INPUT_SEARCH.constraints):
                 unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in unsolvable]
                 if not unmet:
                     break
@@ -99,7 +97,7 @@ def _meet(
     groups = [[d for d in count if d.role == role] for role in ("edge", "length")]
     groups = [group for group in groups if len(group) > 1] + [[d] for d in count]
     for group in sorted(groups, key=lambda group: group[0].role == "batch"):
-        largest = MAX_SIGNAL if group[0].alone else LARGEST[group[0].role]
+        largest = INPUT_SEARCH.longest_signal if group[0].alone else LARGEST[group[0].role]
 
         def at(size: int, group: list[Dimension] = group) -> int:
             found = gap({**values, **dict.fromkeys((d.key for d in group), size)})
@@ -146,7 +144,11 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
 
     def values(name: str) -> NDArray[np.int64] | None:
         tensor = constants.get(name)
-        if tensor is None or math.prod(tensor.dims) > MAX_CONSTANT or tensor.data_location == onnx.TensorProto.EXTERNAL:
+        if (
+            tensor is None
+            or math.prod(tensor.dims) > INPUT_SEARCH.constant_elements
+            or tensor.data_location == onnx.TensorProto.EXTERNAL
+        ):
             return None
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             return None

@@ -24,6 +24,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_merge.tuning.inputs import INTEGER_INPUTS
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
 
@@ -38,12 +39,6 @@ UNCHANGING = ("Relu", "Abs")
 MERGING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
 """Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-RANGE_LENGTH = 16
-"""Assumed length of a Range whose end is not constant, since dynamic sizes are made up."""
-MAX_INTEGERS = 2**16
-"""Maximum number of elements of an integer constant whose values are read."""
-MAX_OTHERS = 4096
-"""Maximum number of elements of any other constant whose values are read."""
 INTEGERS = {
     number
     for name, number in onnx.TensorProto.DataType.items()
@@ -232,7 +227,9 @@ class _Follower:
                 self._note(self.hints, origins, max(tops) + 1)
             elif kind in COMPARING and (tops or scope.ranges & set(others)):
                 self._note(
-                    self.hints, origins, max([*tops, *([RANGE_LENGTH - 1] if scope.ranges & set(others) else [])]) + 2
+                    self.hints,
+                    origins,
+                    max([*tops, *([INTEGER_INPUTS.range_length - 1] if scope.ranges & set(others) else [])]) + 2,
                 )
             elif kind == "Min":
                 self._note(self.hints, origins, min(tops) + 1 if tops else None)
@@ -260,7 +257,9 @@ class _Follower:
 def _note_constant(name: str, tensor: onnx.TensorProto, scope: _Scope) -> None:
     scope.dims[name] = tuple(tensor.dims)
     numeric = tensor.data_type != onnx.TensorProto.STRING and tensor.data_location != onnx.TensorProto.EXTERNAL
-    if numeric and math.prod(tensor.dims) <= (MAX_INTEGERS if tensor.data_type in INTEGERS else MAX_OTHERS):
+    if numeric and math.prod(tensor.dims) <= (
+        INTEGER_INPUTS.integer_elements if tensor.data_type in INTEGERS else INTEGER_INPUTS.other_elements
+    ):
         scope.values[name] = numpy_helper.to_array(tensor)
 
 
@@ -277,7 +276,7 @@ def _note_range(node: onnx.NodeProto, scope: _Scope) -> None:
     ends = [scope.values.get(name) for name in node.input]
     if all(end is not None and end.size == 1 for end in ends):
         start, limit, step = (end.item() for end in ends if end is not None)
-        if step and abs((limit - start) / step) <= MAX_INTEGERS:
+        if step and abs((limit - start) / step) <= INTEGER_INPUTS.integer_elements:
             scope.values[node.output[0]] = np.arange(start, limit, step)
     else:
         scope.ranges.add(node.output[0])

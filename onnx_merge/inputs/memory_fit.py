@@ -15,21 +15,13 @@ from onnx_merge.runtime.batching import BatchSize
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import SegmentRunner
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.statistics.activation_memory import WIDTH, Activations, measured
 from passes.statistics.sample_budget import Budget
 
 Array = NDArray[Any]
-EDGES = (IMAGE_SIZE, 192, 160, 128, 96, 64)
-"""Candidate image edges in pixels, if nobody fixed them. Multiples of 32 suit networks that halve the resolution five
-times."""
-MIN_FITTING = 32
-"""Images are small enough if this many samples fit into memory."""
-SAMPLES_SHARE = 8
-"""The samples themselves take at most one part in this many of the memory limit."""
-BATCH_SHARE = 4
-"""One batch of a comparison takes at most one part in this many of the memory limit."""
-COMPARISON_BYTES = 16
-"""Bytes for each output element during a comparison: both outputs in float64, their difference, and its square."""
+EDGES = (IMAGE_SIZE, *SAMPLE_MEMORY.smaller_edges)
+"""Candidate image edges in pixels, if nobody fixed them."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +42,23 @@ class MemoryFit:
     @property
     def inputs(self) -> int:
         """Upper limit on the bytes of the samples."""
-        return self.memory // SAMPLES_SHARE
+        return self.memory // SAMPLE_MEMORY.samples_share
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
         if self.each is None:
             return BatchSize(unit=self.unit)
         given = WIDTH * sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
-        each = self.each.live + 2 * self.each.widest + COMPARISON_BYTES * self.each.outputs
+        each = self.each.live + 2 * self.each.widest + SAMPLE_MEMORY.comparison_bytes * self.each.outputs
         each *= max(1.0, given / max(1.0, self.each.given))
-        return BatchSize(max(1, int(self.memory / BATCH_SHARE / max(1.0, each))), self.unit)
+        return BatchSize(max(1, int(self.memory / SAMPLE_MEMORY.batch_share / max(1.0, each))), self.unit)
 
 
 def fit_to_memory(
     model: onnx.ModelProto, inputs: Sequence[TensorInfo], provider: ProviderChoice, sizes: Sizes, memory: int
 ) -> MemoryFit:
     """Measure the memory of a sample. If the model leaves the size of images open, take the largest edge at which
-    `MIN_FITTING` samples fit, or the smallest edge at which the model runs.
+    `SampleMemoryTuning.fitting_samples` samples fit, or the smallest edge at which the model runs.
 
     Raises
     ------
@@ -137,5 +129,5 @@ def _scaled(each: Activations, by: float) -> Activations:
 
 
 def _is_small(each: Activations, memory: int, weights: int) -> bool:
-    """Whether at least `MIN_FITTING` samples fit into ``memory`` bytes beside the weights."""
-    return Budget(memory, weights, each).samples >= MIN_FITTING
+    """Whether at least `SampleMemoryTuning.fitting_samples` samples fit into ``memory`` bytes beside the weights."""
+    return Budget(memory, weights, each).samples >= SAMPLE_MEMORY.fitting_samples

@@ -11,11 +11,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+
 Array = NDArray[Any]
-MIN_STORED_BYTES = 2**25
-"""Arrays of at least this many bytes stay in the file."""
-SKIP_BYTES = 2**20
-"""Bytes read at a time to skip to the next row."""
 
 
 class StoredArray:
@@ -53,7 +51,7 @@ def stored(path: Path, archive: Any, key: str) -> Array | StoredArray:
     """
     member = f"{key}.npy"
     names = {info.filename: info.file_size for info in archive.zip.infolist()}
-    if names.get(member, 0) >= MIN_STORED_BYTES:
+    if names.get(member, 0) >= SAMPLE_MEMORY.stored_bytes:
         with archive.zip.open(member) as file:
             version = np.lib.format.read_magic(file)
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(
@@ -70,4 +68,4 @@ def stored(path: Path, archive: Any, key: str) -> Array | StoredArray:
 
 def _skip(file: IO[bytes], count: int) -> None:
     while count > 0:
-        count -= len(file.read(min(count, SKIP_BYTES))) or count
+        count -= len(file.read(min(count, SAMPLE_MEMORY.skipped_bytes))) or count

@@ -11,17 +11,16 @@ from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import Sizes, random_feeds
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 
 Array = NDArray[Any]
-MAX_BYTES = 256 * 2**20
-"""Maximum number of bytes. 64 photographs fit; 64 medical volumes do not."""
 
 
 def fewer_large(inputs: Sequence[TensorInfo], count: int, most: int, sizes: Sizes, bounds: Mapping[str, int]) -> int:
-    """``count``, reduced if so many samples take more than ``most`` bytes or `MAX_BYTES`."""
+    """``count``, reduced if so many samples take more than ``most`` bytes or `SampleMemoryTuning.random_bytes`."""
     one = random_feeds(inputs, 1, 0, sizes, bounds)
     each = max(1, sum(array.nbytes for array in one.values()))
-    return max(1, min(count, min(MAX_BYTES, most) // each))
+    return max(1, min(count, min(SAMPLE_MEMORY.random_bytes, most) // each))
 
 
 def random_samples(

@@ -9,6 +9,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from onnx_merge.inputs.dimensions import Dimension, Role
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 
 ODD = (37, 29, 41, 31, 43, 53, 59, 61)
 """Edges, in the order in which dimensions receive them. They are primes, because few channel counts are."""
@@ -26,12 +27,6 @@ LENGTHS = (16, 48, 128, 77, 512, 1, 100, 400, 1000, 3000, 16000, 48000, 32, 64, 
 TINY = (2, 4, 3, 1, 6, 8, 5, 12, 7, 10)
 CLIPS = (5, 6, 7, *range(9, 16), 18, 20, 24, 25, 30, 32, 40, 48, 50, 64)
 """Batch sizes that hold one clip of frames, or the crops of one image."""
-NEIGHBOURS_BELOW = 16
-"""The neighbours of a size below this one are tried too."""
-MAX_EXHAUSTIVE = 100
-"""Every size up to this one is tried, since a model may be fixed to any of them."""
-MAX_LENGTH = 3000
-"""Maximum length, except for one-channel signals; attention over more positions would take too much memory."""
 
 
 def stages(dims: tuple[Dimension, ...], taken: set[int]) -> Iterator[dict[str, int]]:
@@ -66,7 +61,7 @@ def _tiny(dims: tuple[Dimension, ...]) -> Iterator[dict[str, int]]:
         for sizes in itertools.product(TINY, repeat=min(len(open_keys), 2)):
             values = stage(dims, 1, batch, 1)
             yield {**values, **dict.fromkeys(open_keys, sizes[-1]), open_keys[0]: sizes[0]}
-    for size in range(max(TINY) + 1, MAX_EXHAUSTIVE + 1 if open_keys else 0):
+    for size in range(max(TINY) + 1, INPUT_SEARCH.exhaustive + 1 if open_keys else 0):
         yield {**stage(dims, 1, 1, 1), **dict.fromkeys(open_keys, size)}
 
 
@@ -119,7 +114,7 @@ def stage(
             pool, place = pools[role], used.get(role, 0)
             used[role] = place + 1
             size = pool[place % len(pool)]
-            given[group] = min(size, MAX_LENGTH) if role == "length" and not d.alone else size
+            given[group] = min(size, INPUT_SEARCH.longest_sequence) if role == "length" and not d.alone else size
         values[d.key] = given[group]
     return values
 
@@ -163,7 +158,9 @@ def targets(dims: tuple[Dimension, ...]) -> Iterator[Callable[[Dimension, int], 
 
 def _near(size: int) -> list[int]:
     """Neighbours of a tiny size."""
-    return [n for n in (size - 1, size + 1, size + 2, size + 3) if n > 0] if size < NEIGHBOURS_BELOW else []
+    if size >= INPUT_SEARCH.neighbours_below:
+        return []
+    return [n for n in (size - 1, size + 1, size + 2, size + 3) if n > 0]
 
 
 def _power(size: int) -> int:

@@ -17,6 +17,7 @@ from onnx_merge.inputs.dimensions import Assignment, dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
 from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
 from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.inspection.findings import (
     STATUSES,
@@ -99,6 +100,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         destinations.check(source.files)
         source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
+        check_input_memory(source.model, dict(options.input_shape), options.memory_limit)
     with stages("sizes"):
         assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from onnx_merge.inspection.findings import Holding, InspectedGroup, Inspection, Status
 from onnx_merge.report.columns import fitted_table
-from onnx_merge.report.console import WHOLE, printed, screen_width
+from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 
 STYLES: dict[Status, str] = {"free": "", "prune-only": "yellow", "frozen": "dim"}
-REASONS = 12
+MAX_REASONS = 12
 """Number of reasons shown, the most costly ones."""
 
 
@@ -26,7 +26,7 @@ def render(inspection: Inspection, stream: TextIO, verbose: bool = False, group:
     ------
     UsageError: it matches none.
     """
-    width = WHOLE if verbose else screen_width(stream)
+    width = UNCUT_WIDTH if verbose else screen_width(stream)
     chosen = None if group is None else inspection.matching(group)
     parts = _overview(inspection, width) if chosen is None else _details(inspection, chosen, width)
     return printed(parts, stream, verbose)
@@ -44,7 +44,7 @@ def _overview(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note}", style="yellow") for note in inspection.notes)
     if inspection.groups:
         yield Text()
-        yield from _groups(inspection.groups, width) if width < WHOLE else _blocks(inspection.groups)
+        yield from _groups(inspection.groups, width) if width < UNCUT_WIDTH else _blocks(inspection.groups)
         yield Text()
         yield from _summary(inspection, width)
     yield from _ungrouped(inspection, width)
@@ -127,7 +127,7 @@ def _summary(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     rows = [(words[status], holding) for status, holding in inspection.summary.items()]
     rows = [(text, holding) for text, holding in rows if holding.groups or text in (words["free"], words["none"])]
     yield from _holdings("all groups", rows, width)
-    reasons = inspection.reasons if width >= WHOLE else inspection.reasons[:REASONS]
+    reasons = inspection.reasons if width >= UNCUT_WIDTH else inspection.reasons[:MAX_REASONS]
     if reasons:
         yield Text()
         rows = [
@@ -155,14 +155,14 @@ def _ungrouped(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     if not layers:
         return
     shown = layers
-    if width < WHOLE:
-        shown = tuple(sorted(layers, key=lambda layer: (-layer.macs_share, -layer.params_share))[:REASONS])
+    if width < UNCUT_WIDTH:
+        shown = tuple(sorted(layers, key=lambda layer: (-layer.macs_share, -layer.params_share))[:MAX_REASONS])
     yield Text()
     columns = {
         "layer in no group": [layer.node for layer in shown],
         "MACs": [_percent(layer.macs_share) for layer in shown],
         "params": [_percent(layer.params_share) for layer in shown],
-        "because": [str(layer.reason if width >= WHOLE else layer.reason.general) for layer in shown],
+        "because": [str(layer.reason if width >= UNCUT_WIDTH else layer.reason.general) for layer in shown],
     }
     yield from fitted_table([columns], width)
     if len(shown) < len(layers):
@@ -179,10 +179,10 @@ def _blocked(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     if inspection.unfolded:
         yield Text()
         rows = [(name, str(reason)) for name, reason in inspection.unfolded.items()]
-        if width < WHOLE:
+        if width < UNCUT_WIDTH:
             counted = Counter(reason.general for reason in inspection.unfolded.values())
             rows = [(f"{count}", str(reason)) for reason, count in counted.most_common()]
-        title = "BatchNormalization not folded" if width >= WHOLE else "nodes"
+        title = "BatchNormalization not folded" if width >= UNCUT_WIDTH else "nodes"
         columns = {title: [first for first, _ in rows], "BatchNormalization not folded, because": [r for _, r in rows]}
         yield from fitted_table([columns], width)
 

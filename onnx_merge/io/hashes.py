@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 2**20
+from onnx_merge.tuning.inputs import MODEL_FILES
 
 
 def sha256_of_files(files: Iterable[Path]) -> str:
@@ -18,7 +18,7 @@ def sha256_of_files(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as source:
-            while part := source.read(CHUNK):
+            while part := source.read(MODEL_FILES.hashed_bytes):
                 digest.update(part)
     return digest.hexdigest()
 

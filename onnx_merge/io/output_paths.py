@@ -49,7 +49,7 @@ class Destinations:
         options = self.options
         source = self.model if isinstance(self.model, (str, os.PathLike)) else IN_MEMORY
         files = (*options.fixed_files, *map(Path, options.custom_ops))
-        named = (options.labels, options.calib_file, options.metric_file, *files)
+        named = (options.plan, options.labels, options.calib_file, options.metric_file, *files)
         inputs = [*external, *self.protected, *(path for path in named if path)]
         written: list[Path] = []
         if self.output is not None:
@@ -59,7 +59,10 @@ class Destinations:
             # Replaced without --force: it is usually left from an earlier run, and can be made again.
             check_destination(source, self.rejected, True, inputs)
             written.append(self.rejected)
-        if options.report is not None:
-            if any(os.path.realpath(options.report) == os.path.realpath(path) for path in written):
-                raise UsageError(f"the report would replace the model {options.report}: choose another name")
-            check_destination(source, options.report, options.force, inputs)
+        for what, path in (("report", options.report), ("plan", options.save_plan)):
+            if path is None:
+                continue
+            if any(os.path.realpath(path) == os.path.realpath(other) for other in written):
+                raise UsageError(f"the {what} would replace another output, {path}: choose another name")
+            check_destination(source, path, options.force, inputs)
+            written.append(path)

@@ -21,11 +21,8 @@ from onnx.external_data_helper import set_external_data
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.io.contents import tensor_bytes
 from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, protobuf
+from onnx_merge.tuning.inputs import MODEL_FILES
 
-HEADROOM = 64 * 2**20
-"""Bytes reserved below the protobuf limit for nodes and names, whose exact size is not computed."""
-INLINE_BYTES = 1024
-"""Tensors smaller than this stay in the .onnx file, because shape inference reads them there."""
 DIGITS, NAME_BYTES = 16, 200
 """Length of the hash in the name of a data file, in hexadecimal digits; and of the model's name in it, in bytes."""
 ALIGNMENT = 4096
@@ -168,7 +165,7 @@ def write_whole(content: bytes, path: PathLike, what: str) -> None:
 
 def needs_external_data(model: onnx.ModelProto) -> bool:
     """Whether ``model`` is too large to be a single file."""
-    return sum(tensor_bytes(t) for t in all_tensors(model)) > PROTOBUF_LIMIT - HEADROOM
+    return sum(tensor_bytes(t) for t in all_tensors(model)) > PROTOBUF_LIMIT - MODEL_FILES.headroom
 
 
 def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProto, str]:
@@ -183,7 +180,7 @@ def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProt
     position = 0
     for tensor in model.graph.initializer:
         text = tensor.data_type == onnx.TensorProto.STRING
-        if text or tensor_bytes(tensor) < INLINE_BYTES:
+        if text or tensor_bytes(tensor) < MODEL_FILES.inline_bytes:
             bare.graph.initializer.add().CopyFrom(tensor)
             continue
         copy = onnx.TensorProto()

@@ -24,21 +24,12 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import CHANNEL_BLOCK
 
 CUDA_BLOCK = 8
 """Tensor cores read 16 bytes of channels at a time: 8 of float16 or 4 of TF32, whose kernels also prefer multiples of
 8. cuBLAS and cuDNN pad other widths, which costs a copy. (NVIDIA, Deep Learning Performance: Convolutional Layers
 User's Guide, "Channels In And Out"; not measured here.)"""
-BLOCKS = (16, 8, 4)
-"""Candidate block sizes, the largest first. If a CPU prefers none of them, its block is 1."""
-WIDTH = 64
-"""A multiple of all candidates. The width that tests a block b is WIDTH - b/2."""
-LAYERS, EDGE = 3, 28
-"""Depth and image edge of the stack of convolutions that is timed. They are large enough that the convolutions dominate
-the overhead of the calls."""
-SECONDS = 0.5
-TOLERANCE = 0.25
-"""Maximum distance from one of the two hypotheses to accept it; see `decide`."""
 
 Times = Mapping[int, Sequence[float]]
 """Width -> the shortest time of each round in seconds, with the same rounds for all widths."""
@@ -76,7 +67,7 @@ def find_block(measure: Callable[[Sequence[int]], Times], features: Iterable[str
     widths."""
     times: Times = {}
     with contextlib.suppress(OnnxMergeError):  # no model runs on this machine, so the block does not matter
-        times = measure([WIDTH, *(WIDTH - block // 2 for block in BLOCKS)])
+        times = measure([CHANNEL_BLOCK.width, *(CHANNEL_BLOCK.width - block // 2 for block in CHANNEL_BLOCK.blocks)])
     size = decide(times) if times else None
     if size is not None:
         what = f"in blocks of {size} channels" if size > 1 else "with any number of channels alike"
@@ -86,26 +77,26 @@ def find_block(measure: Callable[[Sequence[int]], Times], features: Iterable[str
 
 
 def decide(times: Times) -> int | None:
-    """The largest block b for which a width off the block, w = WIDTH - b/2, is not faster than WIDTH; 1 if there is
-    none; None if the times are inconclusive.
+    """The largest block b for which a width off the block, w = W - b/2, is not faster than W; 1 if there is none;
+    None if the times are inconclusive. W is `ChannelBlockTuning.width`.
 
     The time of w is compared with two hypotheses. If b is not the block, the time is proportional to the multiply-adds:
-    (w / WIDTH)^2 of the time of WIDTH. If b is the block, w is padded to WIDTH, which takes as long, or falls back to
+    (w / W)^2 of the time of W. If b is the block, w is padded to W, which takes as long, or falls back to
     another algorithm, which takes longer; then b/2 and smaller blocks are excluded too. A time between the hypotheses
     is inconclusive, and so is a disagreement between the two halves of the rounds. The search then stops, since the
     differences for smaller blocks are even smaller.
 
     The shortest time of each width is used, because noise only adds to it.
     """
-    for block in BLOCKS:
-        width = WIDTH - block // 2
-        proportional = (width / WIDTH) ** 2
-        halves = [min(times[width][k::2]) / min(times[WIDTH][k::2]) for k in (0, 1)]
-        # 0: the time is proportional to the multiply-adds; 1: it is that of WIDTH.
+    for block in CHANNEL_BLOCK.blocks:
+        width = CHANNEL_BLOCK.width - block // 2
+        proportional = (width / CHANNEL_BLOCK.width) ** 2
+        halves = [min(times[width][k::2]) / min(times[CHANNEL_BLOCK.width][k::2]) for k in (0, 1)]
+        # 0: the time is proportional to the multiply-adds; 1: it is that of W.
         scores = [(ratio - proportional) / (1 - proportional) for ratio in halves]
-        if min(scores) >= 1 - TOLERANCE:
+        if min(scores) >= 1 - CHANNEL_BLOCK.tolerance:
             return block
-        if max(scores) > TOLERANCE:
+        if max(scores) > CHANNEL_BLOCK.tolerance:
             return None
     return 1
 
@@ -139,18 +130,20 @@ def time_widths(widths: Sequence[int]) -> Times:
     calls = []
     for width in widths:
         session = Session(_stack(width), threads=1)
-        feeds = {"x": np.full((1, width, EDGE, EDGE), 0.5, np.float32)}
+        feeds = {"x": np.full((1, width, CHANNEL_BLOCK.edge, CHANNEL_BLOCK.edge), 0.5, np.float32)}
         calls.append(functools.partial(session.run, feeds))
-    rounds = interleaved(calls, seconds=SECONDS, settle=lambda: None)  # one thread leaves no others spinning
+    # One thread leaves no others spinning.
+    rounds = interleaved(calls, seconds=CHANNEL_BLOCK.seconds, settle=lambda: None)
     return {width: [min(times[k]) for times in rounds] for k, width in enumerate(widths)}
 
 
 def _stack(width: int) -> bytes:
     # The weights preserve the scale of activations, so that none become denormal.
     weight = np.full((width, width, 3, 3), 1 / (9 * width), np.float32)
-    names = ["x", *(f"h{k}" for k in range(1, LAYERS)), "y"]
+    names = ["x", *(f"h{k}" for k in range(1, CHANNEL_BLOCK.layers)), "y"]
     nodes = [make_node("Conv", [a, "w"], [b], pads=[1, 1, 1, 1]) for a, b in zip(names, names[1:], strict=False)]
-    ends = [make_tensor_value_info(n, TensorProto.FLOAT, [1, width, EDGE, EDGE]) for n in "xy"]
+    edge = CHANNEL_BLOCK.edge
+    ends = [make_tensor_value_info(n, TensorProto.FLOAT, [1, width, edge, edge]) for n in "xy"]
     graph = make_graph(nodes, "stack", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
     model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())

@@ -6,30 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from onnx_merge.errors import UsageError
+from onnx_merge.tuning.compression import TIMING
 
 Clock = Callable[[], float]
 Round = tuple[tuple[float, ...], ...]
 """For each model, the seconds of its runs in one round."""
 
-SECONDS = 10.0
-"""Default duration of a comparison, without the loading of the models."""
-MIN_ROUNDS, MAX_ROUNDS = 5, 30
-"""Number of rounds: at least 5, however long they take; 30 give a stable median if there is time."""
-WARM_UP_RUNS = 3
-"""Untimed runs of each model. The first allocates memory, the second still has cold caches; the last shows how long a
-run takes."""
-BURST_SECONDS, BURST_RUNS = 0.05, 10
-"""In a round, each model has a burst of consecutive runs: as many as fit into this time, at least 1 and at most 10."""
-IDLE_SECONDS, IDLE_SHARE, SETTLE_SECONDS = 0.02, 0.3, 0.2
-"""The process is idle if it uses less than `IDLE_SHARE` of one core for `IDLE_SECONDS`, several ticks of a coarse clock
-(some systems count process time in steps of 4 or 10 ms). `SETTLE_SECONDS` is the maximum wait for an idle process."""
-
 
 def interleaved(
     calls: Sequence[Callable[[], object]],
     *,
-    seconds: float = SECONDS,
-    max_rounds: int = MAX_ROUNDS,
+    seconds: float = TIMING.seconds,
+    max_rounds: int = TIMING.most_rounds,
     clock: Clock = time.perf_counter,
     settle: Callable[[], None] | None = None,
 ) -> list[Round]:
@@ -49,11 +37,11 @@ def interleaved(
         raise UsageError(f"the time to measure must be above 0 seconds, not {seconds:g}")
     rest = _settle if settle is None else settle
     end = clock() + seconds
-    longest = max([[_timed(call, clock) for _ in range(WARM_UP_RUNS)][-1] for call in calls], default=0.0)
-    runs = int(min(max(BURST_SECONDS / max(longest, 1e-9), 1), BURST_RUNS))
-    uncounted = 1 if longest < BURST_SECONDS else 0
+    longest = max([[_timed(call, clock) for _ in range(TIMING.warm_up_runs)][-1] for call in calls], default=0.0)
+    runs = int(min(max(TIMING.burst_seconds / max(longest, 1e-9), 1), TIMING.burst_runs))
+    uncounted = 1 if longest < TIMING.burst_seconds else 0
     rounds: list[Round] = []
-    while len(rounds) < MIN_ROUNDS or (len(rounds) < max_rounds and clock() < end):
+    while len(rounds) < TIMING.fewest_rounds or (len(rounds) < max_rounds and clock() < end):
         times: list[tuple[float, ...]] = [()] * len(calls)
         for place in range(len(calls)):
             k = (place + len(rounds)) % len(calls)
@@ -70,10 +58,10 @@ def _timed(call: Callable[[], object], clock: Clock) -> float:
 
 
 def _settle() -> None:
-    """Wait until no thread of this process computes, for at most `SETTLE_SECONDS`."""
-    end = time.perf_counter() + SETTLE_SECONDS
+    """Wait until no thread of this process computes, for at most `TimingTuning.settle_seconds`."""
+    end = time.perf_counter() + TIMING.settle_seconds
     while (start := time.perf_counter()) < end:
         used = time.process_time()
-        time.sleep(IDLE_SECONDS)
-        if time.process_time() - used < IDLE_SHARE * (time.perf_counter() - start):
+        time.sleep(TIMING.idle_seconds)
+        if time.process_time() - used < TIMING.idle_share * (time.perf_counter() - start):
             return

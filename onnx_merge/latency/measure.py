@@ -7,6 +7,7 @@ with runs that are close in time.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
 import time
@@ -19,11 +20,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.errors import UsageError
-from onnx_merge.latency.interleaved_timing import SECONDS, Clock, Round, interleaved
+from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.latency.interleaved_timing import Clock, Round, interleaved
 from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import TIMING
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -109,18 +111,19 @@ def compare_latency(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> Latencies:
     """Time ``models`` in interleaved runs on ``feeds``, one batch for all of them.
 
     A run is timed from NumPy inputs to NumPy outputs. On CUDA it includes the copies to the device and back, as a
-    caller of onnxruntime with arrays experiences them.
+    caller of onnxruntime with arrays experiences them. All models are optimised alike: fully, as in deployment, or with
+    onnxruntime's basic optimisations if the others break one of the models.
 
     Parameters
     ----------
     threads: within an operator; onnxruntime's choice by default.
-    seconds: after this time no new round begins; there are at least `MIN_ROUNDS` rounds in any case.
+    seconds: after this time no new round begins; there are at least `TimingTuning.fewest_rounds` rounds in any case.
     clock: returns the time in seconds.
 
     Raises
@@ -132,7 +135,7 @@ def compare_latency(
         raise UsageError("there is no model to measure: give at least one")
     if threads is not None and threads < 1:
         raise UsageError(f"threads must be at least 1, not {threads}")
-    sessions = [Session(model, provider, threads=threads, arena=True) for model in models]
+    sessions = _sessions(models, provider, threads)
     rounds = interleaved([partial(session.run, feeds) for session in sessions], seconds=seconds, clock=clock)
     return Latencies(
         models=summary(rounds),
@@ -143,6 +146,16 @@ def compare_latency(
     )
 
 
+def _sessions(models: Sequence[Source], provider: ProviderChoice, threads: int | None) -> list[Session]:
+    """Sessions of all models at one optimisation level."""
+    try:
+        return [Session(model, provider, threads=threads, arena=True) for model in models]
+    except OnnxMergeError:
+        with contextlib.suppress(OnnxMergeError):
+            return [Session(m, provider, threads=threads, arena=True, optimisation="basic") for m in models]
+        raise
+
+
 def latency_ratio(
     before: Source,
     after: Source,
@@ -150,7 +163,7 @@ def latency_ratio(
     provider: ProviderChoice = CPU,
     threads: int | None = None,
     *,
-    seconds: float = SECONDS,
+    seconds: float = TIMING.seconds,
     clock: Clock = time.perf_counter,
 ) -> float:
     """The latency of ``after`` divided by that of ``before``; below 1 if it is faster. See `compare_latency`."""

@@ -19,13 +19,12 @@ from onnx_merge.errors import UsageError
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.metrics.spread import Spread
 from onnx_merge.runtime.tensor_info import BFLOAT16
+from onnx_merge.tuning.evaluation import CLASS_CHANGES
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Double = NDArray[np.float64]
 Feeds = Mapping[str, Array]
-SUM_TOLERANCE = 1e-2
-"""Tolerance for the sum of a sample's probabilities, to allow for rounding in half precision."""
 
 
 def accuracy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
@@ -68,7 +67,9 @@ def neg_cross_entropy(predict: Predictor, samples: Feeds, labels: Array | None) 
     for scores, expected in _scored(predict, samples, labels, "neg-cross-entropy"):
         values = scores.astype(np.float64)
         probabilities &= bool(
-            (values >= 0).all() and (values <= 1).all() and (abs(values.sum(1) - 1) <= SUM_TOLERANCE).all()
+            (values >= 0).all()
+            and (values <= 1).all()
+            and (abs(values.sum(1) - 1) <= CLASS_CHANGES.sum_tolerance).all()
         )
         own = np.take_along_axis(values, expected[:, None], 1)[:, 0]
         most = values.max(1)

@@ -15,9 +15,9 @@ Columns = dict[str, list[str]]
 """Column title -> cells."""
 NUMBERS = ("size", "MACs", "params", "groups", "nodes", "axis")
 """Titles of columns that are never shortened."""
-LEAST = {"group": 25, "status": 46, "coupled": 20, "consumers": 20, "node": 25, "tensor": 20}
+MIN_WIDTHS = {"group": 25, "status": 46, "coupled": 20, "consumers": 20, "node": 25, "tensor": 20}
 """Minimum width of each text column, in characters. Other columns always get the width of their content."""
-STUMP = 8
+MIN_USEFUL_WIDTH = 8
 """Width in characters below which a column is useless."""
 
 
@@ -35,7 +35,7 @@ def fitted_table(
         if _total(shown) <= width:
             break
     left_out: list[str] = []
-    while _total(shown, LEAST) > width and len(_texts(shown)) > 2:
+    while _total(shown, MIN_WIDTHS) > width and len(_texts(shown)) > 2:
         left_out.insert(0, _texts(shown)[-1])
         del shown[left_out[0]]
     widths = _widths(shown, width)
@@ -61,20 +61,20 @@ def _needed(columns: Columns) -> dict[str, int]:
     return {title: max(len(title), *map(len, cells)) for title, cells in columns.items()}
 
 
-def _total(columns: Columns, most: Mapping[str, int] | None = None) -> int:
-    """Return the width of the table. ``most``: upper limits of the widths of some columns."""
+def _total(columns: Columns, limits: Mapping[str, int] | None = None) -> int:
+    """Return the width of the table. ``limits``: upper limits of the widths of some columns."""
     needed = _needed(columns)
-    return sum(min(n, (most or {}).get(title, n)) for title, n in needed.items()) + GAP * (len(columns) - 1)
+    return sum(min(n, (limits or {}).get(title, n)) for title, n in needed.items()) + GAP * (len(columns) - 1)
 
 
 def _widths(columns: Columns, width: int) -> dict[str, int]:
     """Return the width of each column: its minimum, then equal shares of the remaining space up to its content's
     width."""
     needed = _needed(columns)
-    widths = {title: min(n, LEAST.get(title, n)) for title, n in needed.items()}
-    spare = width - _total(columns, LEAST)
+    widths = {title: min(n, MIN_WIDTHS.get(title, n)) for title, n in needed.items()}
+    spare = width - _total(columns, MIN_WIDTHS)
     while spare < 0 and any(
-        widths[title] > STUMP for title in _texts(columns)
+        widths[title] > MIN_USEFUL_WIDTH for title in _texts(columns)
     ):  # the screen is too narrow for a readable table
         widths[max(_texts(columns), key=lambda title: widths[title])] -= 1
         spare += 1

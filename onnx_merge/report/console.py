@@ -12,7 +12,7 @@ from rich.text import Text
 
 FILE_WIDTH = 120
 """Width in columns if the output is not a terminal; fixed, so that the output does not depend on who runs it."""
-WHOLE = 10_000
+UNCUT_WIDTH = 10_000
 """Width in columns of tables that are not cut."""
 
 
@@ -30,7 +30,7 @@ def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = Fal
         file=sink,
         force_terminal=terminal,
         no_color=None if terminal else True,
-        width=WHOLE if verbose else screen,
+        width=UNCUT_WIDTH if verbose else screen,
         height=25,  # without a height, rich ignores the width on a dumb terminal
         markup=False,
         highlight=False,

@@ -66,6 +66,23 @@ class AllocationResult:
     """The same without alignment; the difference is what alignment costs."""
 
 
+@dataclass(frozen=True, slots=True)
+class FormatResult:
+    """A model that is compared where ``then`` was given: the original, each of the two steps alone, and the result."""
+
+    name: str
+    bytes: int
+    """Of the model as a file."""
+    nsr: float | None
+    """Noise over signal, as in `Fidelity`; None if not measured."""
+    changed: float | None
+    """Share of samples whose class changes; None without classes."""
+    accuracy: float | None
+    """In percent; None without labels."""
+    latency_ms: Mapping[str, float]
+    """Batch size -> median of the runs in milliseconds. Empty if it was not measured."""
+
+
 @dataclass(frozen=True)
 class Result:
     """All findings of a run. ``seconds``: by stage, in the order of execution, and their ``total``."""
@@ -105,6 +122,8 @@ class Result:
     """The option that was chosen because no option said how much to remove."""
     doubts: tuple[str, ...] = ()
     """What the samples cannot show about the model: one line each."""
+    formats: tuple[FormatResult, ...] = ()
+    """With ``then``: the original, the compressed and the converted models side by side."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the report as JSON types only; null in place of NaN and infinities."""
@@ -144,6 +163,7 @@ class Result:
             "notes": list(self.notes),
             "chosen": self.chosen,
             "doubts": list(self.doubts),
+            "formats": [asdict(one) for one in self.formats],
         }
         return {key: finite(value) for key, value in table.items()}
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_merge.evaluation.verdict import Fidelity, Word
-from onnx_merge.report.console import WHOLE, printed, screen_width
+from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.quality_text import outputs_text
-from onnx_merge.report.result import AllocationResult, GroupResult, Result
+from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, Result
 from passes.interface.reason import text
 
 GAP = 3
@@ -42,11 +42,14 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
         yield Text("note: nothing was written", style="yellow")
     yield _costs(result, verbose)
     yield from _quality(result)
+    if result.formats:
+        yield Text()
+        yield formats_table(result.formats)
     if result.groups:
         yield Text()
         yield from _groups(result.groups, width, verbose)
     yield Text()
-    yield verdict_line(result.fidelity, WHOLE if verbose else width)
+    yield verdict_line(result.fidelity, UNCUT_WIDTH if verbose else width)
 
 
 def plain_table() -> Table:
@@ -75,6 +78,27 @@ def _costs(result: Result, verbose: bool) -> Table:
         label, old_ms, new_ms = f"latency (batch {latency.batch})", latency.before_ms, latency.after_ms
         table.add_row(label, milliseconds(old_ms), milliseconds(new_ms), f"{latency.ratio:.3f}")
         table.add_row("  90th percentile", milliseconds(latency.before_p90_ms), milliseconds(latency.after_p90_ms), "")
+    return table
+
+
+def formats_table(formats: tuple[FormatResult, ...]) -> Table:
+    """Return the table of compression and conversion alone and together."""
+    table = plain_table()
+    table.add_column("model")
+    columns: list[tuple[str, list[str]]] = [("bytes", [f"{one.bytes:,}" for one in formats])]
+    first = formats[0]
+    for batch in first.latency_ms:
+        label = "latency" if len(first.latency_ms) == 1 else f"batch {batch}"
+        columns.append((label, [milliseconds(one.latency_ms[batch]) for one in formats]))
+    if any(one.accuracy is not None for one in formats):
+        columns.append(("accuracy", ["-" if one.accuracy is None else f"{one.accuracy:.2f}%" for one in formats]))
+    if any(one.changed is not None for one in formats):
+        columns.append(("changed", ["-" if one.changed is None else f"{100 * one.changed:.1f}%" for one in formats]))
+    columns.append(("noise", ["-" if one.nsr is None else f"{one.nsr:.3g}" for one in formats]))
+    for title, _ in columns:
+        table.add_column(title, justify="right", no_wrap=True)
+    for k, one in enumerate(formats):
+        table.add_row(one.name, *(cells[k] for _, cells in columns))
     return table
 
 

@@ -10,12 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import BATCHES, BatchTuning
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
-CHUNK_BYTES = 8 * 2**20
-"""Maximum bytes of the inputs of one run. Activations take about a hundred times as much memory."""
-CHUNK_SAMPLES = 128
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class BatchSize:
     """The batch size to use if the model leaves it open: at most ``most``, and a multiple of ``unit``, for instance of
     the frames of a video clip."""
 
-    most: int = CHUNK_SAMPLES
+    most: int = BATCHES.samples
     unit: int = 1
 
 
@@ -32,7 +30,7 @@ ONE = BatchSize(1)
 
 
 def batches(
-    feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], batch: BatchSize = ANY
+    feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], batch: BatchSize = ANY, tuning: BatchTuning = BATCHES
 ) -> Iterator[tuple[dict[str, Array], int, int]]:
     """Divide ``feeds`` into batches: (feeds of one run, batch size, number of valid samples, which come first).
 
@@ -47,7 +45,7 @@ def batches(
     count = counts.pop()
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
     unit = next(iter(fixed), batch.unit)
-    most = unit if fixed else min(batch.most, CHUNK_SAMPLES, CHUNK_BYTES // per_sample)
+    most = unit if fixed else min(batch.most, tuning.samples, tuning.bytes // per_sample)
     step = max(1, most // unit) * unit
     for start in range(0, count, step):
         valid = min(step, count - start)

@@ -203,7 +203,7 @@ class Session:
 
 
 def loaded(
-    model: onnx.ModelProto,
+    model: onnx.ModelProto | bytes | str | os.PathLike[str],
     provider: ProviderChoice = CPU,
     optimisation: Optimisation = "all",
     *,

@@ -13,21 +13,14 @@ from typing import Any
 from onnx_merge.compression.job import Job
 from onnx_merge.errors import OnnxMergeError, UsageError, one_line
 from onnx_merge.sweeping.candidates import Candidate, CandidateResult, pack, run_packed
+from onnx_merge.tuning.compression import CLUSTER, ClusterTuning
 
-SECONDS = 10
-"""Timeout in seconds for the scheduler to answer, and for the first worker to be available."""
-RETURN_SECONDS = 120
-"""Timeout in seconds for a new worker after all have failed."""
-ROUNDS = 5
-"""How often the job is sent, if all workers that hold it have failed."""
 LOGGERS = ("distributed", "distributed.client")
 """Dask's loggers that have a level of their own."""
-RETRIES = 2
-"""How often a candidate is retried that failed for an external reason."""
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Cluster]:
+def connected(address: str, tuning: ClusterTuning = CLUSTER) -> Iterator[Cluster]:
     """The workers of the Dask scheduler at ``address``, for the duration of the block.
 
     Raises
@@ -43,13 +36,13 @@ def connected(address: str) -> Iterator[Cluster]:
         raise UsageError(f"scheduler must be the address of a Dask scheduler, such as tcp://host:8786, not {address!r}")
     with _quiet():
         try:
-            client = dask.Client(address, timeout=SECONDS, set_as_default=False)
+            client = dask.Client(address, timeout=tuning.seconds, set_as_default=False)
         except (OSError, ValueError) as error:  # a TimeoutError is an OSError
-            why = f"the scheduler at {address} cannot be reached within {SECONDS} s: {one_line(str(error), 200)}"
+            why = f"the scheduler at {address} cannot be reached within {tuning.seconds} s: {one_line(str(error), 200)}"
             raise OnnxMergeError(why) from error
         with client:
-            cluster = Cluster(dask, client)
-            cluster.await_worker(SECONDS)
+            cluster = Cluster(dask, client, tuning)
+            cluster.await_worker(tuning.seconds)
             yield cluster
 
 
@@ -57,8 +50,8 @@ class Cluster:
     """Workers that compute candidates. Each candidate uses as many threads as the smallest worker has, so that the
     result does not depend on the worker."""
 
-    def __init__(self, dask: Any, client: Any) -> None:
-        self._dask, self._client = dask, client
+    def __init__(self, dask: Any, client: Any, tuning: ClusterTuning) -> None:
+        self._dask, self._client, self._tuning = dask, client, tuning
         self.processes = 1  # the workers do not share this machine's memory
         self.sends = True
 
@@ -75,9 +68,9 @@ class Cluster:
         # The largest first: they take longest, and smaller ones then balance the load.
         left = [Candidate(keep, min(sizes, default=1)) for keep in sorted(keeps, reverse=True)]
         reason = "all workers of the cluster died, again and again"
-        for _ in range(ROUNDS):
+        for _ in range(self._tuning.rounds):
             try:
-                self.await_worker(RETURN_SECONDS)
+                self.await_worker(self._tuning.return_seconds)
             except OnnxMergeError as error:  # the finished results are kept
                 reason = error.message
                 break
@@ -97,7 +90,9 @@ class Cluster:
             return
         run = uuid.uuid4().hex[:8]
         futures = {
-            self._client.submit(run_packed, everywhere, c, key=f"onnx_merge-{run}-{c.keep:g}", retries=RETRIES): c
+            self._client.submit(
+                run_packed, everywhere, c, key=f"onnx_merge-{run}-{c.keep:g}", retries=self._tuning.retries
+            ): c
             for c in candidates
         }
         for future in self._dask.as_completed(futures, loop=self._client.loop):

@@ -16,7 +16,7 @@ from onnx_merge.io.output_paths import IN_MEMORY, Destinations
 from onnx_merge.io.save import check_destination
 
 REPORTS = ("sweep.csv", "sweep.json", "sweep.png")
-PLACES, MOST_PLACES = 2, 6
+MIN_DECIMALS, MAX_DECIMALS = 2, 6
 """Minimum and maximum number of decimals of a share."""
 
 
@@ -37,7 +37,9 @@ def shares(start: float, stop: float, steps: int) -> tuple[float, ...]:
     if not start < stop:
         raise UsageError(f"from must be below to, but {start:g} is not below {stop:g}")
     exact = [start + (stop - start) * i / (steps - 1) for i in range(steps)]
-    for places in range(max(PLACES, *(min(_places(value), MOST_PLACES) for value in (start, stop))), MOST_PLACES + 1):
+    for places in range(
+        max(MIN_DECIMALS, *(min(_places(value), MAX_DECIMALS) for value in (start, stop))), MAX_DECIMALS + 1
+    ):
         rounded = tuple(round(value, places) for value in exact)
         if len(set(rounded)) == steps and rounded[0] > 0:
             return rounded
@@ -62,7 +64,7 @@ class SweepFiles:
         return target
 
     def _name(self, keep: float) -> str:
-        places = max(PLACES, *map(_places, self.keeps))
+        places = max(MIN_DECIMALS, *map(_places, self.keeps))
         return f"keep-{keep:.{places}f}.onnx"
 
     def _destinations(self, name: str) -> Destinations:

@@ -34,7 +34,10 @@ from onnx_merge.sweeping.result import Point, Sweep
 from passes.cost.cost import cost
 from passes.interface.runner import Progress, checking_graphs, silent
 
-REFUSED = ("target_macs", "target_params", "target_latency", "max_drop", "lossless", "report", "dry_run")
+REFUSED = (
+    *("target_macs", "target_params", "target_latency", "max_drop", "lossless", "plan"),
+    *("save_plan", "report", "dry_run"),
+)
 """Options of a single run that a sweep refuses, because it chooses the sizes and writes its own reports."""
 
 
@@ -200,8 +203,8 @@ def _timed(point: Point, folder: Path, timing: Comparison) -> tuple[Point, tuple
     """A point with its latency, and what could not be measured."""
     if point.file.path is None:
         return point, ()
-    latency, notes = benchmark(folder / point.file.path, timing)
-    return replace(point, latency=latency), notes
+    timed, notes = benchmark([folder / point.file.path], timing)
+    return replace(point, latency=tuple(each.pair() for each in timed)), notes
 
 
 def _write(found: Sweep, folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TextIO
 from rich.console import RenderableType
 from rich.text import Text
 
-from onnx_merge.report.console import WHOLE, printed, screen_width
+from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.table import GAP, milliseconds, plain_table, shortened
 from onnx_merge.sweeping.result import Metric, Point, Sweep
 
@@ -25,7 +25,7 @@ MAX_NAME_WIDTH = 24
 
 def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
     """The table in the encoding of ``stream``; see `onnx_merge.report.console.printed`."""
-    return printed(_parts(sweep, WHOLE if verbose else screen_width(stream)), stream, verbose)
+    return printed(_parts(sweep, UNCUT_WIDTH if verbose else screen_width(stream)), stream, verbose)
 
 
 def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:

@@ -12,20 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.findings import Check
 
 Table = Mapping[str, object]
-ROUNDING = 3e-4
-"""Largest difference of outputs that rounding causes, as an amplitude relative to the outputs' spread.
-
-A float32 network of a hundred layers accumulates a few 1e-5; Winograd convolutions, which some providers use, ten
-times that."""
-LOGITS = 1e-3
-"""The same for the square root of a divergence: logits with a spread of several units, off by `ROUNDING` of it."""
-DIGITS = 1e-3
-"""Relative rounding error of stated numbers."""
-FLIPS = 0.005
-"""Share of the samples whose class rounding may change; one sample is always allowed."""
 LOSSES = ("nsr", "kl", "changed")
 """Quantities of an output that measure loss; lower is better."""
 DROP = "accuracy drop"
@@ -61,7 +51,7 @@ def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iter
 
 def relative_error_check(stated: float, found: float) -> Check:
     """Check the relative error, for outputs without a better measure, on the same samples."""
-    allowed = stated * (1 + DIGITS) + ROUNDING
+    allowed = stated * (1 + VERIFICATION.stated_rounding) + VERIFICATION.rounding
     keeps = found <= allowed
     why = None if keeps else f"the relative error is {found:.3g}, but at most {allowed:.3g} would be as stated"
     return Check("relative error", None, stated, None, None, found, None, None, allowed, keeps, why)
@@ -77,7 +67,7 @@ def accuracy_check(stated: Table, found: Table, same: bool) -> Check | None:
     samples = number(stated, "samples")
     if value is None or now is None or not samples:
         return None
-    allowed = value + 100 * max(1.0, FLIPS * samples) / samples
+    allowed = value + 100 * max(1.0, VERIFICATION.flips * samples) / samples
     if not same:
         if high is None or now_low is None:
             return None
@@ -109,8 +99,10 @@ def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
 def rounded(quantity: str, stated: float, samples: int) -> float:
     """Return the largest value that rounding can produce from a ``stated`` one."""
     if quantity == "changed":
-        return min(1.0, stated * (1 + DIGITS) + max(1.0, FLIPS * samples) / max(samples, 1))
-    amplitude = math.sqrt(stated) * (1 + DIGITS) + (LOGITS if quantity == "kl" else ROUNDING)
+        flips = max(1.0, VERIFICATION.flips * samples) / max(samples, 1)
+        return min(1.0, stated * (1 + VERIFICATION.stated_rounding) + flips)
+    rounding = VERIFICATION.logit_rounding if quantity == "kl" else VERIFICATION.rounding
+    amplitude = math.sqrt(stated) * (1 + VERIFICATION.stated_rounding) + rounding
     return amplitude**2
 
 

@@ -10,13 +10,10 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.metrics.measure import Measure, Measured
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.session import Session
-from onnx_merge.verification.checks import FLIPS, Table, number
+from onnx_merge.tuning.checks import VERIFICATION
+from onnx_merge.verification.checks import Table, number
 from onnx_merge.verification.findings import Check
 from passes.numerics.arrays import has_rows
-
-PARTS = 8
-"""Number of parts of the samples between which the variation of the drop is measured. A metric is one number for all
-samples, not one for each."""
 
 
 def metric_check(stated: Table, found: Measured, error: float | None, same: bool) -> Check | None:
@@ -30,10 +27,10 @@ def metric_check(stated: Table, found: Measured, error: float | None, same: bool
     if value is None or now is None or not samples or not (same or error is not None):
         return None
     size = max(abs(v) for v in (found.before, found.after, 0.0) if math.isfinite(v))
-    allowed = value + max(1 / samples, FLIPS) * size
+    allowed = value + max(1 / samples, VERIFICATION.flips) * size
     ours = theirs = None
     if not same and error is not None:
-        ours = float(student.ppf(0.975, PARTS - 1)) * error
+        ours = float(student.ppf(0.975, VERIFICATION.metric_parts - 1)) * error
         theirs = ours * math.sqrt(found.samples / samples)
         allowed += ours + theirs
     keeps = now <= allowed
@@ -44,15 +41,16 @@ def metric_check(stated: Table, found: Measured, error: float | None, same: bool
 
 
 def drop_error(measure: Measure, result: Session, original: Session, samples: int) -> float | None:
-    """Return the standard error of the metric's drop, from its drops on `PARTS` parts of the samples, or None."""
-    if samples < 2 * PARTS:
+    """Return the standard error of the metric's drop, from its drops on parts of the samples, or None."""
+    parts = VERIFICATION.metric_parts
+    if samples < 2 * parts:
         return None
     given, before = measure.samples, Predictor(original)
     after = Predictor(result, original=before)
     drops = []
-    for k in range(PARTS):
-        feeds = {n: a[k::PARTS] if has_rows(a) else a for n, a in given.feeds.items()}
-        labels = None if given.labels is None else given.labels[k::PARTS]
+    for k in range(parts):
+        feeds = {n: a[k::parts] if has_rows(a) else a for n, a in given.feeds.items()}
+        labels = None if given.labels is None else given.labels[k::parts]
         try:
             drop = _drop(measure.metric(before, feeds, labels), measure.metric(after, feeds, labels))
         except OnnxMergeError:  # the metric may be undefined on a part
@@ -60,8 +58,8 @@ def drop_error(measure: Measure, result: Session, original: Session, samples: in
         if drop is None:
             return None
         drops.append(drop)
-    mean = math.fsum(drops) / PARTS
-    return math.sqrt(math.fsum((drop - mean) ** 2 for drop in drops) / (PARTS - 1) / PARTS)
+    mean = math.fsum(drops) / parts
+    return math.sqrt(math.fsum((drop - mean) ** 2 for drop in drops) / (parts - 1) / parts)
 
 
 def _drop(before: float | None, after: float | None) -> float | None:

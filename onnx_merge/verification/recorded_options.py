@@ -15,9 +15,13 @@ from onnx_merge.errors import UsageError
 from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 
 UNRECORDED = frozenset(
-    ("report", "dry_run", "force", "quiet", "verbose", "benchmark", "threads", "memory_limit", "provenance", "gate")
+    (
+        *("report", "save_plan", "dry_run", "force", "quiet", "verbose"),
+        *("benchmark", "threads", "provenance", "gate"),
+    )
 )
-"""Options of the machine and of the console output. The result does not depend on them."""
+"""Options of the machine and of the console output. The result does not depend on them. It does on the memory limit,
+which decides how many samples are read, and how large images are."""
 MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shape", "fix_shape"))
 """Options whose texts name things in the model and may contain slashes."""
 FILES = frozenset(("labels", "calib", "metric", "custom_ops"))

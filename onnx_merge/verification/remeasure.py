@@ -18,6 +18,7 @@ from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.checks import (
     DROP,
     Table,
@@ -31,9 +32,6 @@ from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.metric_check import drop_error, metric_check
 from onnx_merge.verification.statement import accuracy_table, output_table, without_folder
 from passes.pipeline import Progress
-
-OTHERS = 4096
-"""Largest number of samples, other than those of the statement, if no option sets it."""
 
 
 def remeasured(
@@ -101,7 +99,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
         return found
     if sha256_of_arrays(found.compared_feeds(found.samples)) == stated.get("sha256"):
         return found
-    count = options.check_n or OTHERS
+    count = options.check_n or VERIFICATION.other_samples
     others = replace(options, method="merge", max_drop=None, confidence=None, calib_samples=count, check_n=count)
     return Comparison(source.model, others, provider)
 

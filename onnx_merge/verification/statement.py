@@ -16,6 +16,7 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.result import finite
+from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.provenance import Provenance, lineage
 from onnx_merge.verification.recorded_options import base_name
 
@@ -28,10 +29,6 @@ DIGITS = 4
 """Significant digits of stated numbers. Further digits depend on the number of threads."""
 NOISE = 1e-9
 """Shares of variance below this are rounding errors and are stated as 0."""
-CONFIDENCE, SKEWED = 0.95, 0.99
-"""Confidence of the intervals of shares and of noise over signal."""
-WIDEST = 10.0
-"""Largest width of the logarithm of an interval. Beyond it, the samples carry no information."""
 
 
 def statement(
@@ -104,7 +101,8 @@ def bounds(value: float | None, error: float | None, samples: int) -> tuple[floa
     """
     if value is None or error is None or samples < 2:
         return None, None
-    width = min(float(student.ppf(0.5 + SKEWED / 2, samples - 1)) * error, WIDEST)
+    quantile = float(student.ppf(0.5 + VERIFICATION.nsr_confidence / 2, samples - 1))
+    width = min(quantile * error, VERIFICATION.widest_interval)
     return value * math.exp(-width), value * math.exp(width)
 
 
@@ -127,9 +125,11 @@ def drop_width(samples: int, close: Fidelity | None) -> float | None:
         return None
     changed = round((1 - close.top1_agreement) * close.samples)
     share = (
-        float(beta.ppf(0.5 + CONFIDENCE / 2, changed + 1, close.samples - changed)) if changed < close.samples else 1.0
+        float(beta.ppf(0.5 + VERIFICATION.confidence / 2, changed + 1, close.samples - changed))
+        if changed < close.samples
+        else 1.0
     )
-    return 100 * float(normal.ppf(0.5 + CONFIDENCE / 2)) * math.sqrt(share / samples)
+    return 100 * float(normal.ppf(0.5 + VERIFICATION.confidence / 2)) * math.sqrt(share / samples)
 
 
 def rounded(value: float | None) -> float | None:

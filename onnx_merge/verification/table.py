@@ -12,9 +12,9 @@ from onnx_merge.report.console import printed, screen_width
 from onnx_merge.report.table import GAP, plain_table, shortened
 from onnx_merge.verification.findings import Check, Verification
 
-LEAST = 16
+MIN_NAME_WIDTH = 16
 """Minimum width of the column of quantities, in characters."""
-WIDE = 100
+INTERVALS_WIDTH = 100
 """Screen width in columns from which on intervals are shown."""
 
 
@@ -31,11 +31,11 @@ def _parts(found: Verification, width: int, verbose: bool) -> Iterator[Renderabl
     for title in ("stated", "found", "allowed"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("keeps", no_wrap=True)
-    rows = [_numbers(check, verbose or width >= WIDE) for check in found.checks]
+    rows = [_numbers(check, verbose or width >= INTERVALS_WIDTH) for check in found.checks]
     taken = sum(max(map(len, column)) for column in zip(*rows, strict=True)) + len("keeps") + 4 * GAP
     for check, numbers in zip(found.checks, rows, strict=True):
         style = "" if check.keeps else "bold red"
-        name = _name(check) if verbose else shortened(_name(check), max(LEAST, width - taken))
+        name = _name(check) if verbose else shortened(_name(check), max(MIN_NAME_WIDTH, width - taken))
         table.add_row(name, *numbers, "yes" if check.keeps else "NO", style=style)
     yield table
     yield Text()

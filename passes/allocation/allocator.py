@@ -87,6 +87,8 @@ class Allocator:
         TargetError: no widths come within 1% of the target.
         """
         target, settings = self.settings.target, self.settings
+        if settings.kept is not None:
+            return Allocation({g.atom: len(settings.kept.get(g.name, range(g.size))) for g in self.live})
         pool = self._pool()
         if target is None:
             widths = uniform(pool, settings.keep, settings.blocks)
@@ -114,7 +116,7 @@ class Allocator:
     def prepare(self) -> None:
         """Measure the losses of all groups, which serve for every budget."""
         pool = self._pool()
-        if self.settings.allocation != "uniform" and pool.groups:
+        if self.settings.kept is None and self.settings.allocation != "uniform" and pool.groups:
             self.losses.of(pool.groups)
 
     def _missed(self, pool: BudgetScope, widths: Mapping[Atom, int], goal: int, whole: int) -> TargetError:

@@ -19,11 +19,10 @@ from dataclasses import dataclass
 
 from passes.interface.reason import Reason
 from passes.shapes.sizes import Size
+from passes.shapes.tuning import SHAPES
 
 RESHAPE = Reason("operator", "", "", "a reshape")
 """The default name of what ties two terms, where no node is named."""
-MAX_COPIES = 256
-"""Largest product that is expanded into a sum of copies of its inner factor."""
 
 
 class Atom:
@@ -226,7 +225,7 @@ def _unify_sum_with_product(left: Sum, right: Product, by: Reason) -> None:
         unify(outer, total(outers), by)
         for part, outer_part in zip(left.parts, outers, strict=True):
             unify(part, product([outer_part, inner]), by)
-    elif not isinstance(size(outer), Size) and size(outer) <= MAX_COPIES:
+    elif not isinstance(size(outer), Size) and size(outer) <= SHAPES.expanded_copies:
         freeze(outer, by.saying("takes copies of other channels for concatenated ones"))
         _unify_sums(left.parts, [inner] * size(outer), by)
     else:

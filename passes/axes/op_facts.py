@@ -1,4 +1,4 @@
-"""Defines the facts of an op besides its axes: values, function, derivative, multiply-adds, weights.
+"""Defines the facts of an op besides its axes: values, function, multiply-adds, weights.
 
 The file with an op's rule states its facts (`passes.axes.registry.facts`), and analyses read them there. An absent fact
 is not claimed: an analysis then assumes nothing about the op's output.
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Protocol
 
 from passes.axes.loops import LoopNest, Loops
 from passes.graph.model import Array, Graph, Node
@@ -92,27 +91,6 @@ class ScalarFunction:
     monotone: bool = False
 
 
-class NodeBuilder(Protocol):
-    """Writes nodes of a model, such as `passes.statistics.graph_builder.Builder`."""
-
-    def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Name of the first output of a new node."""
-
-    def number(self, value: float) -> str:
-        """Name of a float32 constant."""
-
-
-@dataclass(frozen=True)
-class Derivative:
-    """The derivative of an op with respect to its one input that is not constant. ``exact`` (build, x) writes it into a
-    model. Without it a central difference is used."""
-
-    exact: Callable[[NodeBuilder, str], str] | None = None
-
-
-NUMERIC = Derivative()
-
-
 @dataclass(frozen=True)
 class ChannelAffine:
     """y = a x + t on each channel; both of shape (C,), float64. With parameters for each place, both have shape (C,
@@ -144,7 +122,8 @@ class OpFacts:
     """Each output value of a channel lies between the lowest and the highest of the channel's values in the data and in
     joined constants. It is one of these values, or a mean of some."""
     function: ScalarFunction | None = None
-    derivative: Derivative | None = None
+    pointwise: bool = False
+    """Each output value depends on one value of each operand, which may be broadcast, and smoothly but at corners."""
     joins: Joins | None = None
     broadcasts: bool = False
     """Operands broadcast from the right."""
@@ -168,7 +147,8 @@ class OpFacts:
     """Loops. The sum of their sizes' products is the multiply-adds. Without any, the op counts as zero."""
     activation: Activation | None = None
     decides: bool = False
-    """The op has thresholds: a rounding error in its data may change its output by a whole step."""
+    """The op has thresholds, or an end of its domain: a rounding error in its data may change its output by a whole
+    step, or make it NaN or infinite."""
 
     def values(self, graph: Graph, node: Node) -> Range | None:
         """Lowest and highest value of ``node``'s output, where known."""

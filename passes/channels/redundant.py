@@ -17,7 +17,7 @@ channels are removed after the others, and only where loss is allowed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +45,11 @@ class RedundantChannels:
     partner: Array
     scale: Array
     constants: dict[str, Array] = field(default_factory=dict)
+
+    def replaced(self, keep: Sequence[int]) -> Array:
+        """The redundant channels that are not among ``keep`` and whose partner, if they have one, is."""
+        stays = {-1, *keep}
+        return np.array([c for c in self.order if c not in stays and int(self.partner[c]) in stays], np.intp)
 
 
 def redundant_channels(

@@ -37,9 +37,9 @@ ChannelStatistics = dict[str, TensorStatistics]
 """Tensor -> statistics of its channels."""
 
 
-def joint_covariance(knowledge: ChannelStatistics) -> Array:
+def joint_covariance(statistics: ChannelStatistics) -> Array:
     """Covariance (C, C) of the channels, summed over the tensors in which they are read."""
-    total = [seen.covariance for seen in knowledge.values()]
+    total = [seen.covariance for seen in statistics.values()]
     return np.asarray(sum(total[1:], total[0]), np.float64)
 
 

@@ -33,6 +33,8 @@ class Compressed:
     notes: tuple[str, ...] = ()
     inside: tuple[CompressedBody, ...] = ()
     """The compressed control-flow bodies; ``plans`` has only groups outside of them."""
+    unconverted: onnx.ModelProto | None = None
+    """The result in the number format of the original, if ``model`` is converted to another one."""
 
     @property
     def every_plan(self) -> list[GroupPlan]:

@@ -26,12 +26,13 @@ class Planners:
 
         Settings that differ only in the budget share planner and losses.
         """
-        key = (variant, settings.method, settings.select, settings.merge)
+        kept = settings.kept or {}
+        key = (variant, settings.method, settings.select, settings.merge, tuple(kept.items()))
         statistics = variant.channel_statistics(scope.live) if variant else {}
         if key not in self._planners:
             norms = self._analysis.folded.norms
             given = (settings.method, settings.select, settings.merge, norms, statistics)
-            plan_settings = PlanSettings(*given, self._tuning)
+            plan_settings = PlanSettings(*given, self._tuning, kept)
             planner = self._planners[key] = Planner(self._analysis.typing, plan_settings)
             count = sum(not group.frozen for group in self._analysis.groups)
             self._losses[planner] = Losses(planner, variant, count)

@@ -34,4 +34,5 @@ def group_scope(analysis: Analysis, settings: CompressSettings, outer: GroupScop
     own = own_ratios(groups, settings) if outer is None else outer.own
     live = [g for g in analysis.groups if not g.frozen and g.name not in excluded]
     ratios = (settings.keep, settings.target.ratio if settings.target else 1.0, *own.values())
-    return GroupScope(excluded, live, own, not settings.lossless and min(ratios) < 1.0)
+    loses = settings.kept is not None or min(ratios) < 1.0
+    return GroupScope(excluded, live, own, not settings.lossless and loses)

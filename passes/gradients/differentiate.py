@@ -17,7 +17,7 @@ from passes.axes.gradient_context import Backward
 from passes.axes.gradient_writer import GraphWriter, NewerOpsetError
 from passes.axes.registry import find_gradient
 from passes.gradients.errors import NoGradientError
-from passes.gradients.losses import Loss
+from passes.gradients.losses import ScalarLoss
 from passes.gradients.segment import GraphCut, cut, element_types, is_real
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
@@ -46,7 +46,7 @@ def gradient_model(
     wrt: Collection[str],
     *,
     seeded: Collection[str] = (),
-    losses: Sequence[Loss] = (),
+    losses: Sequence[ScalarLoss] = (),
     sources: Collection[str] = (),
     kept: Collection[str] = (),
 ) -> GradientModel:
@@ -75,7 +75,7 @@ class _Differentiation:
         graph: Graph,
         wrt: Collection[str],
         seeded: Collection[str],
-        losses: Sequence[Loss],
+        losses: Sequence[ScalarLoss],
         sources: Collection[str],
         kept: Collection[str],
     ) -> None:
@@ -106,28 +106,24 @@ class _Differentiation:
         return GradientModel(self._model(seeds, losses, found), found, seeds, losses)
 
     def _reached(self) -> set[str]:
-        """The tensors of real numbers that depend on one of ``wrt`` through such tensors."""
+        """The tensors of real numbers on a way from one of ``wrt`` to a differentiated output, through such tensors."""
         found = set(self._wrt)
         for index in self._cut.nodes:
             node = self._graph.nodes[index]
             if not found.isdisjoint((*node.inputs, *node.captures)):
                 found.update(n for n in node.outputs if n and self._is_real(n))
-        for name in self._wrt:
-            if not self._reaches(name):
-                raise NoGradientError(Reason("tensor", name, "has no gradient: no differentiated output depends on it"))
-        return found
-
-    def _reaches(self, name: str) -> bool:
-        """Whether a differentiated tensor depends on ``name`` through real numbers."""
-        found = {name}
-        for index in self._cut.nodes:
+        used = set(self._ends)
+        for index in reversed(self._cut.nodes):
             node = self._graph.nodes[index]
-            if not found.isdisjoint((*node.inputs, *node.captures)):
-                found.update(n for n in node.outputs if n and self._is_real(n))
-        return not found.isdisjoint(self._ends)
+            if not used.isdisjoint(node.outputs):
+                used.update(n for n in (*node.inputs, *node.captures) if n and self._is_real(n))
+        for name in self._wrt:
+            if name not in used:
+                raise NoGradientError(Reason("tensor", name, "has no gradient: no differentiated output depends on it"))
+        return found & used
 
     def _is_real(self, name: str) -> bool:
-        return name not in self._graph.integers and is_real(self._kind(name))
+        return is_real(self._kinds[name]) if name in self._kinds else name not in self._graph.integers
 
     def _kind(self, name: str) -> int:
         return self._kinds.get(name, onnx.TensorProto.FLOAT)
@@ -162,7 +158,7 @@ class _Differentiation:
 
     def _model(self, seeds: Mapping[str, str], losses: Sequence[str], found: Mapping[str, str]) -> onnx.ModelProto:
         source, write = self._graph.model, self._write
-        model = onnx.ModelProto(ir_version=source.ir_version)
+        model = onnx.ModelProto(ir_version=max(source.ir_version, 4))  # before, constants had to be inputs too
         model.opset_import.extend(source.opset_import)
         model.functions.extend(source.functions)
         made = model.graph
@@ -171,7 +167,8 @@ class _Differentiation:
         made.node.extend(_needed(write.nodes, {*losses, *found.values()}))
         made.initializer.extend(self._cut.constants)
         made.initializer.extend(write.constants)
-        made.sparse_initializer.extend(source.graph.sparse_initializer)
+        read = {n for node in made.node for n in node.input}
+        made.sparse_initializer.extend(t for t in source.graph.sparse_initializer if t.values.name in read)
         inputs = [self._info(name, name) for name in self._cut.inputs]
         inputs += [self._info(seed, name) for name, seed in seeds.items()]
         for loss in self._losses:
@@ -184,8 +181,10 @@ class _Differentiation:
         return model
 
     def _info(self, name: str, like: str) -> onnx.ValueInfoProto:
-        shape = self._graph.shape(like)
-        return helper.make_tensor_value_info(name, self._kind(like), None if shape is None else [None] * len(shape))
+        """Input or output ``name``, of the type and rank of ``like``; sizes are given for constants only."""
+        shape, fixed = self._graph.shape(like), like in self._graph.initializers
+        dims = None if shape is None else [int(n) if fixed else None for n in shape]
+        return helper.make_tensor_value_info(name, self._kind(like), dims)
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:

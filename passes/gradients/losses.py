@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import onnx
 from passes.axes.gradient_writer import GraphWriter
 
 
-class Loss(Protocol):
+class ScalarLoss(Protocol):
     """A scalar function of a ``tensor`` and of inputs."""
 
     @property
@@ -20,8 +20,8 @@ class Loss(Protocol):
         """The tensor that it judges."""
 
     @property
-    def inputs(self) -> Mapping[str, int | None]:
-        """The inputs that it adds to the model -> their rank; None for that of the tensor."""
+    def inputs(self) -> Sequence[str]:
+        """The inputs that it adds to the model. They have the type and the rank of the tensor."""
 
     def terms(self, write: GraphWriter, kind: int) -> tuple[str, str]:
         """(loss, its gradient with respect to the tensor), of element type ``kind``."""
@@ -30,16 +30,16 @@ class Loss(Protocol):
 @dataclass(frozen=True)
 class SquaredError:
     """L = 1/2 sum w (y - t)^2 for the tensor y. The target t is the input ``target``; the weights w, which broadcast to
-    y, are the input ``weight``, or 1 without one."""
+    y from the same rank, are the input ``weight``, or 1 without one."""
 
     tensor: str
     target: str
     weight: str | None = None
 
     @property
-    def inputs(self) -> Mapping[str, int | None]:
+    def inputs(self) -> Sequence[str]:
         """Target and weights."""
-        return {self.target: None, **({self.weight: None} if self.weight else {})}
+        return [self.target, *([self.weight] if self.weight else [])]
 
     def terms(self, write: GraphWriter, kind: int) -> tuple[str, str]:
         """(loss, w (y - t))."""
@@ -64,16 +64,16 @@ class KullbackLeibler:
     """Probabilities are counted as at least this."""
 
     @property
-    def inputs(self) -> Mapping[str, int | None]:
+    def inputs(self) -> Sequence[str]:
         """Target and weights."""
-        return {self.target: None, **({self.weight: None} if self.weight else {})}
+        return [self.target, *([self.weight] if self.weight else [])]
 
     def terms(self, write: GraphWriter, kind: int) -> tuple[str, str]:
         """(loss, w (p - t) or, of probabilities, - w t / p)."""
-        least = _number(write, kind, self.smallest)
-        logarithm = write.op("Log", write.op("Max", self.target, least))
+        floor = _number(write, kind, self.smallest)
+        logarithm = write.op("Log", write.op("Max", self.target, floor))
         if self.probabilities:
-            held = write.op("Max", self.tensor, least)
+            held = write.op("Max", self.tensor, floor)
             slope = write.op("Neg", write.op("Div", self.target, held))
             log_p = write.op("Log", held)
         else:

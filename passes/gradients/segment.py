@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import onnx
@@ -36,24 +37,39 @@ def cut(graph: Graph, outputs: Collection[str], fed: Collection[str]) -> GraphCu
     protos = graph.model.graph.node
     for index in reversed(range(len(protos))):
         if not wanted.isdisjoint(protos[index].output):
-            found[index] = _widened(protos[index])
+            found[index] = _in_single_precision(protos[index])
             wanted |= node_reads(protos[index]) - set(fed)
     made = {n for node in found.values() for n in node.output}
     stored = {t.name: t for t in graph.model.graph.initializer}
-    constants = [_wide(stored[n]) for n in sorted(wanted - made) if n in stored]
+    constants = [_single(stored[n]) for n in sorted(wanted - made) if n in stored]
     reads = set(outputs).union(*(node_reads(node) for node in found.values())) if found else set(outputs)
     order = [*graph.inputs, *fed]
     inputs = [n for n in dict.fromkeys(order) if n in reads and n not in made and (n in fed or n not in stored)]
     return GraphCut(dict(sorted(found.items())), constants, inputs)
 
 
-def element_types(graph: Graph) -> dict[str, int]:
+def element_types(graph: Graph) -> Mapping[str, int]:
     """Element types of the tensors where ONNX knows them; float32 for half precision."""
+    if graph not in _TYPES:
+        _TYPES[graph] = _inferred_types(graph)
+    return _TYPES[graph]
+
+
+_TYPES: WeakKeyDictionary[Graph, Mapping[str, int]] = WeakKeyDictionary()
+"""Of graphs of which several parts are differentiated."""
+
+
+def _inferred_types(graph: Graph) -> dict[str, int]:
     found = {t.name: t.data_type for t in graph.model.graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(skeleton(graph.model, {}))
     for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
         if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type:
             found[value.name] = value.type.tensor_type.elem_type
+    for node in graph.nodes:  # ONNX does not infer some, such as those of functions
+        known = [found[n] for n in node.inputs if is_real(found.get(n, TensorProto.UNDEFINED))]
+        for name in node.outputs:
+            if known and name not in graph.integers:
+                found.setdefault(name, known[0])
     return {name: TensorProto.FLOAT if kind in HALF else kind for name, kind in found.items()}
 
 
@@ -62,18 +78,18 @@ def is_real(kind: int) -> bool:
     return kind in FLOATS
 
 
-def _wide(tensor: TensorProto) -> TensorProto:
+def _single(tensor: TensorProto) -> TensorProto:
     if tensor.data_type not in HALF:
         return tensor
     return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
 
 
-def _widened(node: onnx.NodeProto) -> onnx.NodeProto:
+def _in_single_precision(node: onnx.NodeProto) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(node)
     for attribute in copy.attribute:
         if attribute.HasField("t"):
-            attribute.t.CopyFrom(_wide(attribute.t))
+            attribute.t.CopyFrom(_single(attribute.t))
         elif attribute.name == "to" and attribute.i in HALF:
             attribute.i = TensorProto.FLOAT
     return copy

@@ -21,10 +21,11 @@ from onnx import numpy_helper
 
 from passes.graph.kinds import integer_tensors
 from passes.interface.engine import Engine
-from passes.shapes.arithmetic import SMALL, is_small
+from passes.shapes.arithmetic import is_small
 from passes.shapes.constants import GROWING, STANDARD, computable, compute, constant_tensor
 from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 from passes.shapes.overridable_inputs import overridable
+from passes.shapes.tuning import SHAPES
 
 Array = NDArray[Any]
 STANDARD_DOMAINS = STANDARD
@@ -120,7 +121,7 @@ class Graph:
         if name in self.initializers and name not in self._arrays:
             self._arrays[name] = numpy_helper.to_array(self.initializers[name])
         elif name in self.constants and name in self.producer and name not in self._arrays.keys() | self._tried:
-            small = [n for n in self.constants if n in self.producer and self._size(n) <= SMALL]
+            small = [n for n in self.constants if n in self.producer and self._size(n) <= SHAPES.evaluated_elements]
             self._compute([name, *sorted(set(small) - self._tried)])
         return name in self._arrays
 
@@ -164,8 +165,8 @@ class Graph:
     def _stays_small(self, node: Node, name: str) -> bool:
         size = self._size(name)
         if node.op in GROWING:
-            return size <= SMALL
-        return size <= 8 * max(SMALL, sum(self._size(n) for n in node.inputs if n))
+            return size <= SHAPES.evaluated_elements
+        return size <= 8 * max(SHAPES.evaluated_elements, sum(self._size(n) for n in node.inputs if n))
 
     def with_arrays(self, arrays: Mapping[str, Array]) -> Graph:
         """Return the same graph with other values of some initializers."""
@@ -186,7 +187,7 @@ class Graph:
             return self.array(name)
         if name in self.info.varying:
             return None
-        small = math.prod(self.shape(name) or ()) <= SMALL
+        small = math.prod(self.shape(name) or ()) <= SHAPES.evaluated_elements
         if name not in self.info.values and name in self.constants and small and self.knows(name):
             return self.array(name)
         return self.info.values.get(name)

@@ -73,5 +73,5 @@ class Pass(Protocol):
         Raises
         ------
         PassError: the model or the request cannot be handled.
-        RunError: a piece of the model cannot be run.
+        RunError: a segment of the model cannot be run.
         """

@@ -126,6 +126,17 @@ class LinearAlgebraTuning:
 
 
 @dataclass(frozen=True)
+class GradientTuning:
+    """In which form gradients of convolutions are computed: time, by onnxruntime's CPU provider on layers of 7 x 7 to
+    112 x 112 places."""
+
+    short_lines: int = 32
+    """Widths up to which those of depthwise kernels are products of lines: more arithmetic, but in matrices."""
+    narrow_channels: int = 8
+    """Input channels up to which the patches of all taps are multiplied at once: more copies, larger matrices."""
+
+
+@dataclass(frozen=True)
 class NumericsTuning:
     """Tunables of all numerical routines."""
 
@@ -137,6 +148,7 @@ class NumericsTuning:
     match: MatchTuning = MatchTuning()
     noise: NoiseTuning = NoiseTuning()
     linear_algebra: LinearAlgebraTuning = LinearAlgebraTuning()
+    gradients: GradientTuning = GradientTuning()
 
 
 NUMERICS = NumericsTuning()

@@ -20,12 +20,12 @@ from passes.planning.plan import GroupPlan, PlanSettings
 
 
 def compensate(
-    typing: Typing, plan: GroupPlan, sign: Signature, free: RedundantChannels, gone: Array, settings: PlanSettings
+    typing: Typing, plan: GroupPlan, sign: Signature, redundant: RedundantChannels, gone: Array, settings: PlanSettings
 ) -> None:
     """Choose the compensation: exact partners for redundant channels, similar kept channels for the others."""
     group = plan.group
     partner, scale = np.full(group.size, -1), np.ones(group.size)
-    partner[gone], scale[gone] = free.partner[gone], free.scale[gone]
+    partner[gone], scale[gone] = redundant.partner[gone], redundant.scale[gone]
     lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
     plan.method = "prune" if lossy.size else "lossless"
     if settings.method != "prune" and lossy.size:
@@ -69,10 +69,10 @@ def reads_take_constants(typing: Typing, group: ChannelGroup, name: str) -> bool
     return all(takes_constants(typing, step) for step in group.steps if name in step.consumed)
 
 
-def removed_constants(free: RedundantChannels, gone: Array) -> dict[str, Array]:
+def removed_constants(redundant: RedundantChannels, gone: Array) -> dict[str, Array]:
     """Tensor -> (C,) values of the removed constant channels, zeros elsewhere."""
-    mask = np.isin(np.arange(len(free.partner)), gone)
-    values = {name: np.where(mask, value, 0.0) for name, value in free.constants.items()}
+    mask = np.isin(np.arange(len(redundant.partner)), gone)
+    values = {name: np.where(mask, value, 0.0) for name, value in redundant.constants.items()}
     return {name: value for name, value in values.items() if value.any()}
 
 

@@ -49,7 +49,8 @@ class GroupPlan:
 class PlanSettings:
     """``method``: reconstruct, merge or prune; ``select``: auto or a criterion of `passes.planning.criteria`;
     ``norms``: weights -> the BatchNormalization that was folded into them; ``statistics``: group name -> statistics of
-    its channels on samples, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans."""
+    its channels on samples, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans; ``kept``:
+    group name -> channels to keep, where they are given."""
 
     method: str = "merge"
     select: str = "l1"
@@ -57,3 +58,4 @@ class PlanSettings:
     norms: Mapping[str, FoldedNorm] = field(default_factory=dict)
     statistics: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     tuning: Tuning = TUNING
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)

@@ -75,24 +75,27 @@ class Planner:
         """The plan that keeps ``width`` channels."""
         return self._planned(group, width, self._redundant(group))
 
-    def _planned(self, group: ChannelGroup, width: int, free: RedundantChannels) -> GroupPlan:
+    def _planned(self, group: ChannelGroup, width: int, redundant: RedundantChannels) -> GroupPlan:
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
         settings, sign = self.settings, self._signature(group)
-        gone = np.array(free.order[: group.size - width], np.intp)
+        given = settings.kept.get(group.name)
+        gone = np.array(redundant.order[: group.size - width], np.intp) if given is None else redundant.replaced(given)
         candidates = np.setdiff1d(np.arange(group.size), gone)
         missing = self._missing_statistics(group) if settings.method == "reconstruct" else None
-        if settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
+        if given is not None:
+            keep = np.sort(np.array(given, np.intp))
+        elif settings.select == "auto" and (group.recurrent or (settings.method == "reconstruct" and missing is None)):
             keep = candidates
             if width < len(candidates):
                 keep = np.sort(self.ranking(group, width).order[:width])
         else:
             keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
-        plan = GroupPlan(group, keep, constants=removed_constants(free, gone))
+        plan = GroupPlan(group, keep, constants=removed_constants(redundant, gone))
         if group.unmixable is not None:
             plan.method, plan.reason = "prune", planned("pruned only", group.unmixable)
         elif settings.method != "reconstruct" or missing is not None or width == len(candidates):
-            compensate(self.typing, plan, sign, free, gone, settings)
+            compensate(self.typing, plan, sign, redundant, gone, settings)
             if missing is not None and plan.method == "merge":
                 plan.reason = planned("merged only", missing)
         else:
@@ -116,13 +119,13 @@ class Planner:
         if self._whole is not None and not differs(self._whole._statistics(group)):
             return self._whole.ranking(group, most)
         known = self._rankings.get(group.name)
-        free = self._redundant(group).order
-        most = min(group.size if most is None else most, group.size - len(free))
+        redundant = self._redundant(group).order
+        most = min(group.size if most is None else most, group.size - len(redundant))
         if known is None or len(known.order) < most:
             seen = self._statistics(group)
             rows = self._signature(group).rows.values.astype(np.float64)
             covariance = joint_covariance(seen) if seen and self._missing_statistics(group) is None else rows @ rows.T
-            candidates = np.setdiff1d(np.arange(group.size), np.array(free, np.intp))
+            candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
             if group.recurrent:
                 return self._by_weight(group, candidates)
             gram = readers_gram(self.typing, group, seen)

@@ -35,7 +35,7 @@ def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> lis
     at = start
     for node in nodes:
         reads = [n for n in node.inputs if n in inside]
-        if facts_of(node.domain, node.op).derivative is not None and len([n for n in node.outputs if n]) == 1:
+        if facts_of(node.domain, node.op).pointwise and len([n for n in node.outputs if n]) == 1:
             segment.append(node)
             continue
         if segment:
@@ -105,7 +105,8 @@ def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, kee
                     array = np.take(array, kept_indices(term, {atom: keep}), axis)
                 constants[name] = array
     protos = tuple(graph.model.graph.node[node.index] for node in segment)
-    return Pointwise(protos, at, segment[-1].outputs[0], constants)
+    shape = [len(kept_indices(term, {atom: keep})) for term in typing.axes[at]]
+    return Pointwise(protos, at, segment[-1].outputs[0], constants, tuple(shape))
 
 
 def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
@@ -120,13 +121,9 @@ def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:
     if any((node.inputs[0], axis) in graph.info.dynamic for axis in range(1, len(shape))):  # samples may differ in size
         return None
     strides, pads, dilations = geometry(node, len(shape) - 2)
-    lost = [
-        (n + pads[d] + pads[d + len(strides)] - (dilations[d] * (k - 1) + 1)) % strides[d]
-        for d, (n, k) in enumerate(zip(shape[2:], weights[2:], strict=True))
-    ]
     bias = graph.array(node.inputs[2]) if len(node.inputs) > 2 and node.inputs[2] else np.zeros(shape[1], np.float32)
     given = {"strides": strides, "pads": pads, "dilations": dilations}
-    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given, tuple(lost))
+    return Depthwise(graph.array(node.inputs[1])[keep], bias[keep], given)
 
 
 def _rearranging(typing: Typing, node: Node, atom: Atom) -> Stage | None:

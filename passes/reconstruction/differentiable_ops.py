@@ -1,77 +1,67 @@
-"""Writes the stages between two layers into a model, with their forward, tangent and backward computations."""
+"""Writes the stages between two layers into a model, with their forward and tangent computations."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import onnx
 
-from passes.axes.op_facts import NodeBuilder
-from passes.axes.registry import facts_of
-from passes.graph.model import Array
-from passes.settings.tuning import TUNING
+from passes.gradients.differentiate import GradientModel, gradient_model
+from passes.graph.model import Array, Graph
+from passes.shapes.inference import infer_shapes
 from passes.statistics.graph_builder import Builder
 
 
 class Stage(Protocol):
     """A stage between two layers.
 
-    ``forward``: output, and a tensor that the other two methods need; ``tangent``: directional derivative of the output
-    (forward mode); ``back``: gradient at the input from the gradient at the output (reverse mode).
+    ``forward``: output, and a tensor that the other method needs; ``tangent``: directional derivative of the output
+    (forward mode).
     """
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, memory). ``memory``: what `tangent` and `back` need."""
+        """(output, memory). ``memory``: what `tangent` needs."""
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output for the ``change`` of ``x``, to first order."""
 
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input ``x`` for the ``gradient`` at the output."""
-
 
 @dataclass(frozen=True)
 class Pointwise:
-    """Nodes that compute ``result`` from ``source`` elementwise. ``constants``: name -> array."""
+    """Nodes that compute ``result`` from ``source`` elementwise. ``constants``: name -> array; ``shape``: of the
+    source, at some size of what varies."""
 
     nodes: tuple[onnx.NodeProto, ...]
     source: str
     result: str
     constants: Mapping[str, Array]
+    shape: tuple[int, ...]
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
-        """(output, slope)."""
-        names = {n: build.constant(a) for n, a in self.constants.items()}
-        exact = _exact(self.nodes[0]) if len(self.nodes) == 1 else None
-        if exact is not None:
-            slope = exact(build, x)
-            return self._value(build, x, names), slope
-        size = build.op("Add", build.op("Abs", x), build.number(1))
-        step = build.op("Mul", size, build.number(TUNING.reconstruction.difference_step))
-        ends = (self._value(build, build.op(sign, x, step), names) for sign in ("Add", "Sub"))
-        width = build.op("Add", step, step)
-        return self._value(build, x, names), build.op("Div", build.op("Sub", *ends), width)
+        """(output, slope): the gradient of the sum of the outputs, each of which depends on one value."""
+        made = self._gradient(build.opset)
+        ones = build.op("Expand", build.number(1), build.op("Shape", x))
+        names = build.inline(made.model, {self.source: x, made.seeds[self.result]: ones})
+        return names[self.result], names[made.gradients[self.source]]
 
-    def _value(self, build: Builder, x: str, names: Mapping[str, str]) -> str:
-        known = {**names, self.source: x}
-        for node in self.nodes:
-            known[node.output[0]] = build.copy(node, known)
-        return known[self.result]
+    def _gradient(self, opset: int) -> GradientModel:
+        graph = onnx.helper.make_graph(
+            self.nodes,
+            "pointwise",
+            [onnx.helper.make_tensor_value_info(self.source, onnx.TensorProto.FLOAT, self.shape)],
+            [onnx.ValueInfoProto(name=self.result)],
+            [onnx.numpy_helper.from_array(array, name) for name, array in self.constants.items()],
+        )
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8)
+        info = infer_shapes(model)
+        info.sizes |= dict.fromkeys((n for node in self.nodes for n in node.output), self.shape)
+        return gradient_model(Graph(model, info=info), [self.source], seeded=[self.result], kept=[self.result])
 
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output."""
         return build.op("Mul", change, memory)
-
-    back = tangent
-
-
-def _exact(node: onnx.NodeProto) -> Callable[[NodeBuilder, str], str] | None:
-    """The function that writes the derivative of ``node``. None if its op states none."""
-    derivative = facts_of(node.domain, node.op_type).derivative
-    return None if derivative is None else derivative.exact
 
 
 @dataclass(frozen=True)
@@ -102,18 +92,6 @@ class Pooling:
             return self._joined(build, build.mean(spread, *self._inner))
         return self._joined(build, build.sum(build.op("Mul", spread, memory), *self._inner))
 
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        outer = [n // k for n, k in zip(self.spatial, self.window, strict=True)]
-        ones = build.op("Reshape", gradient, build.ints(0, 0, *(m for n in outer for m in (n, 1))))
-        if self.kind == "mean":
-            sizes = [m for n, k in zip(outer, self.window, strict=True) for m in (n, k)]
-            share = build.op("Mul", ones, build.number(1 / math.prod(self.window)))
-            wide = build.op("Expand", share, build.ints(1, 1, *sizes))
-        else:
-            wide = build.op("Mul", ones, memory)
-        return build.op("Reshape", wide, build.op("Shape", x))
-
     @property
     def _inner(self) -> list[int]:
         return [3 + 2 * d for d in range(len(self.window))]
@@ -139,22 +117,14 @@ class Flatten:
         """Change of the output."""
         return build.op("Flatten", change, axis=1)
 
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        return build.op("Reshape", gradient, build.op("Shape", x))
-
 
 @dataclass(frozen=True, eq=False)
 class Depthwise:
-    """A depthwise convolution: ``weights`` (C, 1, taps...), ``bias`` (C,).
-
-    ``lost``: places at the end of each axis that no window covers.
-    """
+    """A depthwise convolution: ``weights`` (C, 1, taps...), ``bias`` (C,)."""
 
     weights: Array
     bias: Array
     geometry: Mapping[str, Any]
-    lost: tuple[int, ...]
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
         """(output, weights)."""
@@ -165,8 +135,3 @@ class Depthwise:
     def tangent(self, build: Builder, x: str, memory: str, change: str) -> str:
         """Change of the output."""
         return build.op("Conv", change, memory, **{**self.geometry, "group": len(self.weights)})
-
-    def back(self, build: Builder, x: str, memory: str, gradient: str) -> str:
-        """Gradient at the input."""
-        given = {**self.geometry, "group": len(self.weights), "output_padding": self.lost}
-        return build.op("ConvTranspose", gradient, memory, **given)

@@ -16,15 +16,17 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from passes.graph.model import Array
+from passes.gradients.differentiate import GradientModel, gradient_model
+from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded
 from passes.numerics.gauss_newton import Affine, StepMetric
 from passes.reconstruction.differentiable_ops import Pointwise
 from passes.reconstruction.layer_pair import LayerPair
 from passes.settings.tuning import TUNING, Tuning
+from passes.shapes.inference import Assignment, Shape
 from passes.statistics.graph_builder import Builder
-from passes.statistics.im2col import Window, columns, patches, taps
-from passes.statistics.linear_layers import LinearLayer, geometry
+from passes.statistics.im2col import Window, columns, patches
+from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.moments import gram_strips, joined_gram
 
 UNIT = "unit"
@@ -66,16 +68,24 @@ class UnitModel:
         self._unit, self._sizes, self._feeds, self._engine, self._opset = unit, sizes, feeds, engine, opset
         self._tuning = tuning
         self._loaded: dict[str, Loaded] = {}
+        self._slope: GradientModel | None = None
 
     def slope(self, point: Sequence[Affine]) -> tuple[float, list[Affine]]:
         """||r||^2 and minus half its gradient."""
         weights = self._named(point, "wb")
-        if "slope" not in self._loaded:
-            self._loaded["slope"] = self._engine(self._slope_model(weights))
+        if self._slope is None:
+            self._slope = self._slope_model(weights)
+            self._loaded["slope"] = self._engine(self._slope.model)
+        given = self._slope.gradients
+        seed = {self._slope.seeds["loss"]: np.array(-0.5, np.float32)}
         sums: Feed = {}
-        for found in self._run("slope", weights):
+        for found in self._run("slope", {**weights, **seed}):
             sums = _added(sums, found)
-        blocks = [Affine(sums[f"g{k}"][0], sums[f"h{k}"]) for k in (1, 2)]
+        layers = (self._unit.first, self._unit.second)
+        blocks = [
+            Affine(_rows(layer, sums[given[f"w{k}"]], kernel), sums[given[f"b{k}"]])
+            for k, (layer, kernel) in enumerate(zip(layers, self._sizes.kernels, strict=True), 1)
+        ]
         return float(sums["loss"]), blocks
 
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
@@ -147,22 +157,23 @@ class UnitModel:
         on = build.op("Cast", build.op("Or", open_, build.op("Greater", given, zero)), to=onnx.TensorProto.FLOAT)
         return _Forward(steps, at, build.op("Where", open_, residual, shut), on)
 
-    def _slope_model(self, weights: Feed) -> onnx.ModelProto:
+    def _slope_model(self, weights: Feed) -> GradientModel:
         build = Builder(self._opset)
-        done = self._forward(build)
-        unit, (first, second) = self._unit, self._sizes.kernels
-        back = self._returned(build, done.residual)
-        for stage, (x, memory) in zip(reversed(unit.stages), reversed(done.steps), strict=True):
-            back = stage.back(build, x, memory, back)
-        r = done.residual
-        outputs = {
-            "loss": build.total(build.op("Mul", r, r)),
-            "g1": _cross(build, unit.first, back, "x", first, weights["w1"]),
-            "h1": build.sum(back, *_but_channels(unit.first, self._feeds[0]["x"].ndim)),
-            "g2": _cross(build, unit.second, r, done.hidden, second, weights["w2"]),
-            "h2": build.sum(r, *_but_channels(unit.second, self._feeds[0]["y"].ndim)),
-        }
-        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
+        r = self._forward(build).residual
+        given = {**self._feeds[0], **weights}
+        model = build.model(given, {"loss": build.total(build.op("Mul", r, r))}, UNIT)
+        for value in model.graph.input:
+            shape = given[value.name].shape
+            value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
+
+        def shapes(of: onnx.ModelProto, sizes: Assignment, names: Sequence[str]) -> dict[str, Shape]:
+            whole = onnx.ModelProto()
+            whole.CopyFrom(of)
+            whole.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n != "loss")
+            return {name: value.shape for name, value in self._engine(whole)(given).items()}
+
+        graph = Graph(model, observer=shapes, engine=self._engine)
+        return gradient_model(graph, list(weights), seeded=["loss"], kept=["loss"])
 
     def _bend_model(self, weights: Feed) -> onnx.ModelProto:
         build = Builder(self._opset)
@@ -196,22 +207,6 @@ class UnitModel:
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
         return build.model({**self._feeds[0], **weights}, outputs, UNIT)
 
-    def _returned(self, build: Builder, gradient: str) -> str:
-        """The gradient at the second layer's input from the gradient at its output."""
-        layer, kernel = self._unit.second, self._sizes.kernels[1]
-        if not kernel:
-            return build.op("MatMul", gradient, "w2")
-        strides, pads, dilations = geometry(layer.node, len(kernel))
-        if layer.transposed:
-            return build.op("Conv", gradient, "w2", strides=strides, pads=pads, dilations=dilations)
-        lost = [
-            (n + pads[d] + pads[d + len(kernel)] - (dilations[d] * (k - 1) + 1)) % strides[d]
-            for d, (n, k) in enumerate(zip(self._sizes.hidden[2:], kernel, strict=True))
-        ]
-        return build.op(
-            "ConvTranspose", gradient, "w2", strides=strides, pads=pads, dilations=dilations, output_padding=lost
-        )
-
 
 def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str) -> str:
     if layer.convolves:
@@ -221,26 +216,16 @@ def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str
     return build.op("Add", build.op("MatMul", x, build.op("Transpose", weights, perm=[1, 0])), bias)
 
 
-def _cross(build: Builder, layer: LinearLayer, left: str, right: str, kernel: Sequence[int], weights: Array) -> str:
-    """Sum over places of ``left`` (O) times the patches of ``right`` (D), (1, O, D)."""
-    outputs, inputs = _widths(layer, weights)
-    window = Window(1, inputs, 1)
-    rows = columns(build, layer, window, left, outputs)
-    parts = [
-        build.op("MatMul", rows, build.op("Transpose", tap, perm=[0, 2, 1]))
-        for tap in taps(build, layer, window, right, kernel)
-    ]
-    return parts[0] if len(parts) == 1 else build.op("Concat", *parts, axis=2)
+def _rows(layer: LinearLayer, weights: Array, kernel: Sequence[int]) -> Array:
+    """Weights in the layout of the nodes as (O, D)."""
+    rows = np.moveaxis(weights, layer.weight_axes, (0, -1)) if kernel else weights
+    return rows.reshape(len(rows), -1)
 
 
 def _widths(layer: LinearLayer, weights: Array) -> tuple[int, int]:
     """Numbers of outputs and inputs of weights in the layout of `UnitModel._named`."""
     first, second = weights.shape[:2]
     return (second, first) if layer.transposed else (first, second)
-
-
-def _but_channels(layer: LinearLayer, rank: int) -> list[int]:
-    return [d for d in range(rank) if d != layer.axis % rank]
 
 
 def _added(sums: Feed, found: Mapping[str, Array]) -> Feed:

@@ -141,8 +141,8 @@ class WeightVariants:
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning.memory)
         worth = _worth(self._counted, tuning)
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(self._budget.samples, worth))
-        self.feeds, few = batches(typing.graph, samples, self._budget, worth, tuning)
-        self.notes = few + notes
+        self.feeds, sampling = batches(typing.graph, samples, self._budget, worth, tuning)
+        self.notes = sampling + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no variants, if there are none."""
         unit = samples_together(typing.graph, samples.feeds)
@@ -175,8 +175,8 @@ class WeightVariants:
         samples, budget = self._samples, self._budget
         assert samples is not None  # they are dropped once variants exist
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
-        free = _fixed_batch(self._typing.graph, samples) is None
-        joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if free else 1
+        dynamic = _fixed_batch(self._typing.graph, samples) is None
+        joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), budget.moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._tuning)
         own = WeightVariant(self._typing, self.feeds, *given)

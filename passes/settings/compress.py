@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from passes.axes.channel_groups import ChannelGroup
@@ -27,7 +27,8 @@ class CompressSettings:
     high, the time spent on refining the layers together (`passes.reconstruction.distillation`); ``exclude``: regular
     expressions for groups to leave whole; ``exclude_inputs``: for layers whose input channels stay; ``keep_layers``:
     (regular expression, share) pairs, of which the first that is found in the name of one of a group's producers
-    applies; ``assignments``: concrete shapes of the inputs at which the model runs.
+    applies; ``assignments``: concrete shapes of the inputs at which the model runs; ``kept``: group name -> channels to
+    keep, instead of choosing any, with all of the other groups.
     """
 
     keep: float = 1.0
@@ -45,6 +46,7 @@ class CompressSettings:
     exclude_inputs: tuple[str, ...] = ()
     keep_layers: tuple[tuple[str, float], ...] = ()
     assignments: tuple[Assignment, ...] = ()
+    kept: Mapping[str, tuple[int, ...]] | None = None
 
 
 def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> dict[str, Reason]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-NEAR = 0.01
-"""Relative deviation within which a target is met."""
+from passes.settings.tuning import TUNING
 
 
 @dataclass(frozen=True)
@@ -15,4 +14,4 @@ class Target:
 
     kind: str
     ratio: float
-    near: float = NEAR
+    near: float = TUNING.allocation.target_deviation

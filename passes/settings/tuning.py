@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from passes.numerics.tuning import NUMERICS, NumericsTuning
+from passes.shapes.tuning import SHAPES, ShapeTuning
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class AllocationTuning:
     comparable_noise: float = 2.0
     """Noise over signal in the outputs, with all groups cut, up to which it ranks allocations. Beyond it the sum of the
     groups' own losses ranks them. Judged by test images: at small budgets only noise is left before layers are solved.
+    """
+    target_deviation: float = 0.01
+    """Relative deviation within which a target of the user's is met: exact size against sizes that no widths come near.
     """
     parameter_recounts: int = 3
     """Largest number of recounts of a result's parameters to find widths that fit: exact size against time."""
@@ -113,9 +117,6 @@ class ReconstructionTuning:
     """Multiply-adds of all units of a model, beyond which they use fewer samples: exact solutions against time."""
     unit_operations: float = 3e11
     """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time."""
-    difference_step: float = 1e-3
-    """Step of a finite difference, relative to 1 + |x|. Rounding and curvature then each cost about 1e-4 of
-    a slope."""
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,33 @@ class StatisticsTuning:
     prediction_ridge: float = 1e-2
     """Ridge of the prediction of removed channels, relative to the diagonal of the kept channels' covariance: fit on
     the samples against size of the weights. Once layers are solved it hardly matters (docs/reconstruction.md)."""
+    fewest_batch_samples: int = 2
+    """Fewest samples from which batch statistics are computed: those of a single one are its own."""
     gram_strips: int = 3
     """Number of strips of a symmetric product P P^T: three save a third of the work."""
     strip_features: int = 512
     """Number of features from which on strips are used. Below, the additional products cost more than they save."""
+
+
+@dataclass(frozen=True)
+class TransformTuning:
+    """Passes that keep what a model computes (`passes.transforms`), and cuts of tensors (`passes.surgery`)."""
+
+    dense_growth: int = 4
+    """Largest size of a dense tensor, relative to the bytes of the sparse one including positions: layers found against
+    the size of the file."""
+    small_matrix: int = 16
+    """Largest number of elements of a matrix that may be stored twice, so that both its readers can be cut: layers
+    found against the size of the file."""
+    copied_vector: int = 2**16
+    """Largest number of elements of a vector that is copied for each reader, for the same reason."""
+    copied_elements: int = 4096
+    """The same of a constant of several axes."""
+    body_sizes: tuple[int, ...] = (2, 3, 5, 7)
+    """Sizes, by assignment, of dims that vary only inside a body: small and prime to each other, so that sizes that
+    happen to be equal at one assignment differ at another."""
+    trial_share: float = 2 / 3
+    """Share of its channels that an axis is tested with before it may shrink."""
 
 
 @dataclass(frozen=True)
@@ -256,10 +280,13 @@ class Tuning:
     statistics: StatisticsTuning = StatisticsTuning()
     redundancy: RedundancyTuning = RedundancyTuning()
     memory: MemoryTuning = MemoryTuning()
+    transforms: TransformTuning = TransformTuning()
+    shapes: ShapeTuning = SHAPES
     numerics: NumericsTuning = NUMERICS
 
 
 TUNING = Tuning()
 """The default tunables. A `Compressor` with other tunables still reads these from here:
-`RedundancyTuning.constant_width`, `ReconstructionTuning.difference_step`, `ShrinkageTuning.dead_variance`,
-`LinearAlgebraTuning`, `MatchTuning` in `passes.planning.criteria`, and `NoiseTuning`, by which results are judged."""
+`RedundancyTuning.constant_width`, `ShrinkageTuning.dead_variance`, `LinearAlgebraTuning`, `GradientTuning`,
+`MatchTuning` in `passes.planning.criteria`, `ShapeTuning`, `TransformTuning`, `AllocationTuning.target_deviation`,
+`StatisticsTuning.fewest_batch_samples`, and `NoiseTuning`, by which results are judged."""

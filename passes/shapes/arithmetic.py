@@ -19,12 +19,11 @@ from passes.interface.engine import Engine, Loaded
 from passes.interface.errors import RunError
 from passes.shapes.constants import GROWING, STANDARD, computable
 from passes.shapes.overridable_inputs import overridable
+from passes.shapes.tuning import SHAPES
 
 Shape = tuple[int, ...]
 Values = dict[str, NDArray[Any]]
 
-SMALL = 4096
-"""Largest number of elements of a computed tensor that is evaluated."""
 PLAIN = {
     "Abs", "Add", "And", "Cast", "Ceil", "Concat", "ConstantOfShape", "Div", "Equal", "Expand", "Flatten", "Floor",
     "Gather", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not",
@@ -141,11 +140,11 @@ def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.Node
 
 def is_small(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor is small and its data are in the model."""
-    return math.prod(tensor.dims) <= SMALL and not tensor.external_data
+    return math.prod(tensor.dims) <= SHAPES.evaluated_elements and not tensor.external_data
 
 
 def _is_evaluable(node: onnx.NodeProto, known: set[str], shapes: Mapping[str, Shape]) -> bool:
     if not computable(node) or not all(not n or n in known for n in node.input):
         return False
     sizes = [math.prod(map(int, shapes[n])) for n in node.output if n in shapes]
-    return all(n <= SMALL for n in sizes) if sizes else node.op_type not in GROWING
+    return all(n <= SHAPES.evaluated_elements for n in sizes) if sizes else node.op_type not in GROWING

@@ -16,6 +16,7 @@ from onnx import TensorProto, numpy_helper
 
 from passes.interface.engine import Array, Engine
 from passes.interface.errors import RunError
+from passes.shapes.tuning import SHAPES
 
 STANDARD = ("", "ai.onnx")
 RANDOM = frozenset(
@@ -27,10 +28,6 @@ GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Up
 _INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
 ARRAYS = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", *_INTEGERS)))
 """Element types that an engine passes to and from arrays without changing a bit."""
-FED = 1024
-"""Number of elements from which a constant is fed as an input, which avoids copying it into the model."""
-FAILURES = 3
-"""Number of nodes of one op that may fail on their own before the op is no longer tried."""
 
 Type = tuple[int, tuple[int, ...] | None]
 """Element type and shape; None if the shape is unknown."""
@@ -67,13 +64,13 @@ def types_of(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> dict[str, Type]:
     """Return the types of the outputs of ``nodes``, as far as ONNX infers them, and of the constants that they read."""
-    piece = _segment(model, nodes, tensors)
+    segment = _segment(model, nodes, tensors)
     found: dict[str, Type] = {
         n: (tensors[n].data_type, tuple(tensors[n].dims)) for node in nodes for n in node.input if n in tensors
     }
-    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
+    segment.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
     try:
-        inferred = onnx.shape_inference.infer_shapes(piece, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(segment, data_prop=True)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
         return found
     for value in (*inferred.graph.value_info, *inferred.graph.output):
@@ -108,7 +105,7 @@ def compute(
         at_hand = {n for n in (*tensors, *found)}
         runnable: list[onnx.NodeProto] = []
         for node in part:
-            if failed[node.op_type] < FAILURES and all(not n or n in at_hand for n in node.input):
+            if failed[node.op_type] < SHAPES.op_failures and all(not n or n in at_hand for n in node.input):
                 runnable.append(node)
                 at_hand.update(node.output)
         ends = [n for node in runnable for n in node.output if n and n in outside]
@@ -131,11 +128,11 @@ def compute(
 
 
 def _run(
-    piece: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
+    segment: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
 ) -> dict[str, Array]:
-    piece.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
-    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in piece.graph.input}
-    values = engine(piece)(feeds)
+    segment.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
+    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in segment.graph.input}
+    values = engine(segment)(feeds)
     return {n: np.asarray(values[n]) for n in ends if n in values and values[n].dtype.kind not in "OUS"}
 
 
@@ -143,17 +140,17 @@ def _segment(
     model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto], tensors: Mapping[str, onnx.TensorProto]
 ) -> onnx.ModelProto:
     """Return a model of ``nodes`` alone. Large constants are its inputs."""
-    piece = onnx.ModelProto(ir_version=max(model.ir_version, 4))
-    piece.opset_import.extend(model.opset_import)
-    graph = piece.graph
+    segment = onnx.ModelProto(ir_version=max(model.ir_version, 4))
+    segment.opset_import.extend(model.opset_import)
+    graph = segment.graph
     graph.name = "constants"
     graph.node.extend(nodes)
     made = {n for node in nodes for n in node.output}
     for name in dict.fromkeys(n for node in nodes for n in node.input if n in tensors and n not in made):
         tensor = tensors[name]
-        if math.prod(tensor.dims) >= FED and tensor.data_type in ARRAYS:
+        if math.prod(tensor.dims) >= SHAPES.fed_elements and tensor.data_type in ARRAYS:
             graph.input.append(onnx.helper.make_tensor_value_info(name, tensor.data_type, tensor.dims))
         else:
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = name
-    return piece
+    return segment

@@ -20,7 +20,7 @@ import onnx
 from numpy.typing import NDArray
 
 from passes.interface.engine import Engine
-from passes.shapes.arithmetic import SMALL, Shape, ShapeArithmetic, Values, is_small
+from passes.shapes.arithmetic import Shape, ShapeArithmetic, Values, is_small
 from passes.shapes.batch import batch_sizes, joins_samples
 from passes.shapes.declared import (
     Assignment,
@@ -36,17 +36,12 @@ from passes.shapes.origins import Origins, trace
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.sizes import Size, size_of
 from passes.shapes.symbols import symbolic_dims
+from passes.shapes.tuning import SHAPES
 
-__all__ = ["SMALL", "Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
+__all__ = ["Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
 
 Observer = Callable[[onnx.ModelProto, Assignment, list[str]], Mapping[str, Shape]]
 """(model, assignment, names of tensors) -> their shapes, from one run of the model. Empty if the model does not run."""
-
-STAND_INS = ((2, 64), (3, 128))
-"""Default sizes of a dynamic first axis and of any other dynamic axis, for two assignments. They are used if no
-assignments are given at which the model is known to run."""
-ROUNDS = 8
-"""Largest number of rounds of inference. Each round uses the values that the previous one made known."""
 
 
 @dataclass
@@ -97,7 +92,7 @@ def skeleton(model: onnx.ModelProto, sizes: Mapping[str, Shape]) -> onnx.ModelPr
     for tensor in model.graph.initializer:
         if tensor.name in defaults:
             continue
-        if int(np.prod(tensor.dims)) <= SMALL:
+        if int(np.prod(tensor.dims)) <= SHAPES.evaluated_elements:
             graph.initializer.add().CopyFrom(tensor)
         else:
             graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
@@ -110,11 +105,11 @@ def infer_shapes(
     observer: Observer | None = None,
     engine: Engine | None = None,
 ) -> ShapeInfo:
-    """Infer the shapes of all tensors of the main graph at ``assignments`` (by default `STAND_INS`), and what
-    varies."""
+    """Infer the shapes of all tensors of the main graph at ``assignments`` (`ShapeTuning.default_sizes`, if none are
+    given), and what varies."""
     declared = declared_dims(model)
     if not any(isinstance(d, str) for dims in declared.values() for d in dims):
-        assignment = assignments[0] if assignments else assignment_at(declared, STAND_INS[0])
+        assignment = assignments[0] if assignments else assignment_at(declared, SHAPES.default_sizes[0])
         several, rigid = _fixed_shapes(model, assignment, observer, engine), None
     else:
         several, rigid = _dynamic_shapes(model, declared, assignments, observer, engine)
@@ -150,7 +145,7 @@ def _dynamic_shapes(
     def at_each(some: Sequence[Assignment]) -> list[dict[str, Shape]]:
         return [_shapes_at(model, assignment, observer, engine) for assignment in some]
 
-    given = assignments or [assignment_at(declared, stand_ins) for stand_ins in STAND_INS]
+    given = assignments or [assignment_at(declared, stand_ins) for stand_ins in SHAPES.default_sizes]
     batches = batch_sizes(declared, given)
     if assignments and set(batches) == {1} and batch_symbols(declared):
         return at_each(given), "the batch"
@@ -197,10 +192,11 @@ def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | N
     bones = skeleton(model, assignment)
     shapes: dict[str, Shape] = {}
     known: set[str] = set()
-    for _ in range(ROUNDS):
+    for _ in range(SHAPES.rounds):
         _run_inference(bones, shapes)
         values = ShapeArithmetic(model, shapes, engine).at(shapes)
-        new = {n: v for n, v in values.items() if n not in known and v.size <= SMALL and v.dtype != object}
+        small = {n: v for n, v in values.items() if v.size <= SHAPES.evaluated_elements}
+        new = {n: v for n, v in small.items() if n not in known and v.dtype != object}
         if not new or all(n in shapes for node in model.graph.node for n in node.output if n):
             break
         known |= new.keys()
@@ -284,7 +280,7 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
         n: (t, part) for n, (t, part) in info.arithmetic.roots.items() if all(t in shapes for shapes in several)
     }
     found = [info.arithmetic.at(shapes) for shapes in several]
-    info.values.update({n: v for n, v in found[0].items() if v.size <= SMALL})
+    info.values.update({n: v for n, v in found[0].items() if v.size <= SHAPES.evaluated_elements})
     info.shapes.update({n: v.shape for n, v in info.values.items() if n not in info.shapes})
     ranks = {tensor: len(info.shapes[tensor]) for tensor, _ in info.arithmetic.roots.values()}
     fixed = {n for n, v in info.values.items() if all(n in f and f[n].shape == v.shape for f in found[1:])}

@@ -23,16 +23,15 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
+from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
 
-SAMPLES = 2
-"""Fewest samples from which batch statistics are computed."""
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 """Types other than float32 that norms compute in."""
-HALF_MOST = float(np.finfo(np.float16).max)
+HALF_MAX = float(np.finfo(np.float16).max)
 """The largest float16 number. The variance of float16 numbers may exceed it."""
 
 
@@ -57,7 +56,7 @@ def restandardised(
         name: np.concatenate([f[name] for f in used])[:most] if has_rows(feeds[0][name]) else feeds[0][name]
         for name in feeds[0]
     }
-    if samples_in(joined) < SAMPLES:
+    if samples_in(joined) < TUNING.statistics.fewest_batch_samples:
         raise RunError("no two samples fit --memory-limit together")
     casts = _casts(before)
     model = onnx.ModelProto()
@@ -78,7 +77,7 @@ def restandardised(
     names = [f"{node.outputs[0]}.{what}" for node in norms for what in ("mean", "variance")]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
-    _free_batch(model)
+    _make_batch_dynamic(model)
     found = engine(model)(joined)  # may fail, for example at a Reshape with a fixed batch
     arrays: dict[str, Array] = {}
     for node in norms:
@@ -86,7 +85,7 @@ def restandardised(
             old = before.array(name)
             arrays[name] = found[f"{node.outputs[0]}.{what}"].reshape(old.shape)
             if old.dtype == np.float16:
-                arrays[name] = arrays[name].clip(-HALF_MOST, HALF_MOST)
+                arrays[name] = arrays[name].clip(-HALF_MAX, HALF_MAX)
             arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(
@@ -99,7 +98,7 @@ def samples_in(feed: Mapping[str, Array]) -> int:
     return next((len(a) for a in feed.values() if has_rows(a)), 1)
 
 
-def _free_batch(model: onnx.ModelProto) -> None:
+def _make_batch_dynamic(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input,):
         kind = value.type.tensor_type
         if kind.HasField("shape") and len(kind.shape.dim):

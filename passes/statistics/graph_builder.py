@@ -43,15 +43,20 @@ class Builder:
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name
 
-    def copy(self, node: onnx.NodeProto, names: Mapping[str, str]) -> str:
-        """Add a copy of ``node``; returns its first output. ``names``: input of ``node`` -> name in this model."""
-        new = onnx.NodeProto()
-        new.CopyFrom(node)
-        new.name = ""  # there may be several copies
-        new.input[:] = [names[n] if n else "" for n in node.input]
-        new.output[:] = [f"t{len(self.nodes)}"]
-        self.nodes.append(new)
-        return str(new.output[0])
+    def inline(self, model: onnx.ModelProto, names: Mapping[str, str]) -> Mapping[str, str]:
+        """Add the nodes of ``model``, whose inputs are ``names``; returns the names of all its tensors here."""
+        known = {"": "", **names}
+        for tensor in model.graph.initializer:
+            known[tensor.name] = self.constant(numpy_helper.to_array(tensor))
+        for node in model.graph.node:
+            new = onnx.NodeProto()
+            new.CopyFrom(node)
+            new.name = ""
+            new.input[:] = [known[n] for n in node.input]
+            new.output[:] = [f"t{len(self.nodes)}" + f"_{k}" * (k > 0) if n else "" for k, n in enumerate(node.output)]
+            known.update(zip(node.output, new.output, strict=True))
+            self.nodes.append(new)
+        return known
 
     def mean(self, source: str, *axes: int, keepdims: int = 0) -> str:
         """Means over axes."""

@@ -27,12 +27,11 @@ from passes.graph.model import Node
 from passes.graph.patch import Patch
 from passes.interface.errors import PassError
 from passes.interface.reason import TENSOR, Reason
+from passes.settings.tuning import TUNING
 from passes.shapes.sizes import at
 
 FOLLOWING = {"Reshape": (0, -1), "Expand": (1,)}
 """Entries of a target that take their size from another input or entry, by op."""
-TRIAL = 2 / 3
-"""Share of its channels that an axis is tested with before it may shrink."""
 
 
 def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> None:
@@ -60,7 +59,7 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
     atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
     if not atoms:
         return
-    after = _After(typing, {a: np.arange(math.ceil(TRIAL * a.size)) for a in atoms})
+    after = _After(typing, {a: np.arange(math.ceil(TUNING.transforms.trial_share * a.size)) for a in atoms})
     for flow, resize in computed:
         node = flow.record.node
         if after.concerns(flow, resize) and after.corrections(node, resize) is None:

@@ -9,6 +9,9 @@
   grow. Quantised weights stay as they are.
 
 Weights and names are otherwise unchanged. The input model is not modified.
+
+onnx-ir's passes, such as LiftConstantsToInitializersPass, are not used: reading a model into onnx-ir and writing it
+back drops sparse initializers and adds shapes of all initializers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Removes dead nodes and unused initializers, and infers the shapes anew."""
+"""Removes dead nodes and unused initializers, and infers the shapes anew.
+
+onnx-ir's RemoveUnusedNodesPass is not used: reading a model into onnx-ir and writing it back drops sparse initializers
+and adds shapes of all initializers.
+"""
 
 from __future__ import annotations
 

@@ -11,8 +11,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-ROOM = 4
-"""Largest size of the dense tensor, relative to the bytes of the sparse one including positions."""
+from passes.settings.tuning import TUNING
 
 
 def sparse_to_dense(graph: onnx.GraphProto) -> None:
@@ -47,7 +46,7 @@ def dense(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto | None:
     width = dtype.itemsize
     entries = math.prod(sparse.values.dims)
     stored = entries * width + math.prod(sparse.indices.dims) * 8
-    if dtype.kind not in "fiub" or size * width > ROOM * stored:
+    if dtype.kind not in "fiub" or size * width > TUNING.transforms.dense_growth * stored:
         return None
     indices = numpy_helper.to_array(sparse.indices) if entries else np.empty(0, np.int64)
     found = np.zeros(tuple(sparse.dims), dtype)

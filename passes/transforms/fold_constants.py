@@ -19,13 +19,12 @@ from onnx import numpy_helper
 from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.interface.engine import Array, Engine
+from passes.settings.tuning import TUNING
 from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, size_of, types_of
-from passes.shapes.inference import SMALL
+from passes.shapes.tuning import SHAPES
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose low-precision operand is the form to be stored."""
-FEW = 16
-"""Largest number of elements of a matrix that may be stored twice."""
 SELECTING = {"NonZero", "Compress", "Unique"}
 """Ops whose output's size depends on values, but is at most the size of their input."""
 
@@ -97,11 +96,11 @@ class _Folding:
         sizes = [size_of(t) for t in read]
         names = [n for n in node.input if n]
         doubled = (t for n, t in zip(names, read, strict=True) if n not in self.private)
-        if any(size_of(t)[0] > SMALL or _is_matrix(t) for t in doubled):
+        if any(size_of(t)[0] > SHAPES.evaluated_elements or _is_matrix(t) for t in doubled):
             return False
         if node.op_type in GROWING and not _makes_few_integers(node, made):
             return False
-        return sum(size_of(t)[1] for t in made) <= max(SMALL * 8, sum(size for _, size in sizes))
+        return sum(size_of(t)[1] for t in made) <= max(SHAPES.evaluated_elements * 8, sum(size for _, size in sizes))
 
     def read_elsewhere(self, chosen: Sequence[int]) -> set[str]:
         """Names that nodes other than the ``chosen`` read."""
@@ -113,13 +112,13 @@ def _is_matrix(kind: Type) -> bool:
     """Whether a tensor may be the weights of a layer, even of a small one. Tensors that share such weights must go on
     sharing them."""
     shape = kind[1] or ()
-    return kind[0] in FLOATS and math.prod(shape) > FEW and sum(n > 1 for n in shape) > 1
+    return kind[0] in FLOATS and math.prod(shape) > TUNING.transforms.small_matrix and sum(n > 1 for n in shape) > 1
 
 
 def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:
     """Whether the node's op grows, but is one of the few with which exporters compute shapes."""
     counts = any(a.name == "value" and a.t.data_type == onnx.TensorProto.INT64 for a in node.attribute)
-    return node.op_type == "ConstantOfShape" and counts and size_of(made[0])[0] <= SMALL
+    return node.op_type == "ConstantOfShape" and counts and size_of(made[0])[0] <= SHAPES.evaluated_elements
 
 
 def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -> None:

@@ -19,14 +19,13 @@ import onnx
 from onnx import numpy_helper
 
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
+from passes.settings.tuning import TUNING
 from passes.shapes.inference import Assignment, skeleton
 from passes.shapes.sizes import Size, at
 from passes.transforms.canonicalize import node_reads
 
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""
-INNER_SIZES = (2, 3, 5, 7)
-"""Sizes, by assignment, of dims that vary only inside a body."""
 SCAN_SINCE = 9
 """First opset in which Scan has the form that is supported here."""
 
@@ -168,7 +167,7 @@ class _Types:
         given = [v for v in model.graph.input if v.name not in constants and v.type.tensor_type.HasField("shape")]
         found: list[Assignment] = []
         for k in range(self.graph.info.count):
-            inner = INNER_SIZES[k % len(INNER_SIZES)]
+            inner = TUNING.transforms.body_sizes[k % len(TUNING.transforms.body_sizes)]
             sizes = {name: at(size, k) for name, size in named.items()}
             dims = {v.name: v.type.tensor_type.shape.dim for v in given}
             found.append(

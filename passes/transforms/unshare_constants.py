@@ -23,12 +23,9 @@ import onnx
 from passes.axes.registry import facts_of
 from passes.graph.model import _names_in
 from passes.graph.nodes import fresh
+from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import node_reads
 
-LONGEST = 2**16
-"""Largest number of elements of a vector that is copied."""
-SMALL = 4096
-"""Largest number of elements of a constant of several axes that is copied."""
 MARK = "\x00copy of "
 """Prefix of the doc string of a copy. The original's name, a line break and the original's doc string follow."""
 
@@ -80,9 +77,11 @@ def _is_small(tensor: onnx.TensorProto, readers: list[onnx.NodeProto]) -> bool:
     if size <= 1 or tensor.data_type == onnx.TensorProto.STRING:
         return False
     if size == max(dims):
-        return size <= LONGEST
+        return size <= TUNING.transforms.copied_vector
     facts = [facts_of(node.domain, node.op_type) for node in readers]
-    return size <= SMALL and all(known.broadcasts or known.affine is not None for known in facts)
+    return size <= TUNING.transforms.copied_elements and all(
+        known.broadcasts or known.affine is not None for known in facts
+    )
 
 
 def original(tensor: onnx.TensorProto) -> str:

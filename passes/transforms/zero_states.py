@@ -16,7 +16,7 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
-from passes.shapes.inference import SMALL
+from passes.shapes.tuning import SHAPES
 
 PASSING = {*Moves} - {Moves.JOINED, Moves.PADDED, Moves.QUANTISED}
 """Ops that give zeros where input 0 is zeros, and how."""
@@ -56,6 +56,6 @@ def _is_zero(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping
             return False
         name = node.input[0]
     tensor = constants.get(name)
-    if tensor is None or tensor.external_data or int(np.prod(tensor.dims)) > SMALL * 16:
+    if tensor is None or tensor.external_data or int(np.prod(tensor.dims)) > SHAPES.evaluated_elements * 16:
         return False
     return not np.any(onnx.numpy_helper.to_array(tensor))

@@ -8,11 +8,13 @@ import pytest
 
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "passes" / "support"
-sys.path += map(str, [HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))])
+sys.path += map(
+    str, [HERE, HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))]
+)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_that_stays_is_collected():
+def _garbage_collector_skips_modules():
     """Each graph has memory collected, which looks at all modules otherwise: a fifth of the time."""
     gc.freeze()
     yield

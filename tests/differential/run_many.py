@@ -3,11 +3,13 @@
     python tests/differential/run_many.py --seeds 0:20000 --jobs 2 --out seeds.jsonl [--checkout PATH] [--ways suite]
 
 One JSON line a seed goes to ``--out``: {"seed", "shrinks", "ops", "grown", "twists", "faults": [[way, kind, detail]]};
-a seed that is there already is not run again. ``--checkout``: the folder of which onnx_merge and passes are judged,
+a seed that is there already is not run again. Where onnxruntime ends the process on the original alone, that is no
+fault: the line holds {"crashes": true}. ``--checkout``: the folder of which onnx_merge and passes are judged,
 this one by default. ``--show SEED``: print that graph as ONNX text, made as small as its first fault allows.
 """
 
 import argparse
+import contextlib
 import gc
 import json
 import multiprocessing
@@ -55,7 +57,8 @@ def worker(checkout, pipe):
 
 
 def judged(tasks, checkout, jobs):
-    """The lines of ``tasks``, as they come. A process that ends is a fault of what it had in hand."""
+    """The lines of ``tasks``, as they come. A process that ends is a fault of what it had in hand, unless the original
+    alone ends one too."""
     context, tasks = multiprocessing.get_context("spawn"), iter(tasks)
     busy = {}
 
@@ -83,9 +86,33 @@ def judged(tasks, checkout, jobs):
                 yield pipe.recv()
             except EOFError:
                 process.join()
-                yield failed(task[0], "the process ended", f"exit code {process.exitcode}")
+                alone = context.Process(target=run_original, args=(checkout, task[0]), daemon=True)
+                alone.start()
+                alone.join()
+                line = failed(task[0], "the process ended", f"exit code {process.exitcode}")
+                yield line | {"faults": [], "crashes": True} if alone.exitcode < 0 else line
                 process = None
             give(process, pipe, done)
+
+
+def run_original(checkout, seed):
+    """Run the graph of a seed at each of its sizes and usual ones, at each level of onnxruntime's optimisations."""
+    prepare(checkout)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    import onnxruntime
+    from diff_generate import generate
+    from diff_ort import FAILURES, feeds, silent
+    from diff_refusals import usual
+
+    case = generate(seed)
+    levels = onnxruntime.GraphOptimizationLevel
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL):
+        options = silent()
+        options.graph_optimization_level = level
+        for inputs in [*(feeds(case.model, sizes) for sizes in case.sizes), *usual(case.model)]:
+            with contextlib.suppress(*FAILURES):
+                content = case.model.SerializeToString()
+                onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]).run(None, inputs)
 
 
 def failed(seed, kind, detail):
@@ -134,6 +161,8 @@ def summary(lines):
             kinds[way, kind].append(line["seed"])
     text = [f"{len(lines)} graphs, {sum(x['shrinks'] for x in lines) / count:.0%} shrink"]
     text += [f"{sum(bool(x['faults']) for x in lines)} with faults"]
+    crashes = [x["seed"] for x in lines if x.get("crashes")]
+    text += [f"{len(crashes)} on which onnxruntime ends the process: {' '.join(map(str, crashes)) or 'none'}"]
     for (way, kind), seeds in sorted(kinds.items(), key=lambda item: -len(item[1])):
         text.append(f"  {len(seeds):5} {way}: {kind}: {' '.join(map(str, sorted(seeds)[:EXAMPLES]))}")
     good = known() & {x["seed"] for x in lines if not x["faults"]}

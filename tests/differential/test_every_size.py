@@ -41,15 +41,15 @@ def opened(model, axes):
 def with_sizes(model):
     """The model with as many axes open as it runs with, and sizes at which it runs."""
     for axes in (AXES, ONLY_BATCH):
-        free = opened(model, axes)
+        dynamic = opened(model, axes)
         try:
-            found = find_assignments(Session(free), model=free)
+            found = find_assignments(Session(dynamic), model=dynamic)
         except InputError:
             pytest.skip("it takes strings")
         except OnnxMergeError:
             continue
         if len(found.found) > 1:
-            return free, found
+            return dynamic, found
     pytest.skip("it runs at one size only")
 
 

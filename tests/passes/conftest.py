@@ -4,4 +4,4 @@ import sys
 from pathlib import Path
 
 SUPPORT = Path(__file__).parent / "support"
-sys.path += map(str, [SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))])
+sys.path += map(str, [SUPPORT, *(SUPPORT / room for room in ("generator", "gradforms", "networks", "rules"))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import onnx
+
 from passes.axes import algebra
 from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
@@ -94,3 +96,75 @@ def _rotary_back(back: Backward) -> None:
     given = {name: int(back.attr(name)) for name in names if back.attr(name) is not None}
     rest = [back.x(3)] if back.has(3) else []
     back.give(0, back.op("RotaryEmbedding", back.gradient, back.x(1), back.op("Neg", back.x(2)), *rest, **given))
+
+
+LOWEST = -1e30
+"""A score that no softmax sees."""
+
+
+@gradient("Attention")
+def _attention_back(back: Backward) -> None:
+    """S = a Q K' + M, P = softmax(S), Y = P V for each head: dV = P' dY, dP = dY V', dS = P (dP - sum(dP P)),
+    dQ = a dS K, dK = a dS' Q. Heads of Q are (n g), and those of K and V n."""
+    if min(back.gradients) > 0 or back.attr("softcap", 0.0) or any(back.has(k) for k in (4, 5, 6)):
+        raise Refusal("has no gradient with its scores, a softcap, or keys and values of earlier tokens")
+    if back.wants(3):
+        raise Refusal("has no gradient with respect to its mask")
+    write, flat = back.write, back.rank() == 3
+    heads = int(back.attr("kv_num_heads") if flat else back.shape(1)[1])
+    shared = int(back.attr("q_num_heads") if flat else back.shape(0)[1]) // heads
+    query, outer = (_by_head(back, name, heads, shared) for name in (back.x(), back.gradient))
+    key, value = (_by_head(back, back.x(k), heads, 1) for k in (1, 2))
+    width = int(back.shape()[-1]) // (heads * shared if flat else 1)
+    factor = float(back.attr("scale") or width**-0.5)
+    scores = _masked(back, back.times(back.op("MatMul", query, write.swapped(key, 5)), factor), heads, shared)
+    share = back.op("Exp", write.log_softmax(scores, 4))
+    inner = back.op("Mul", share, back.op("MatMul", outer, write.swapped(value, 5)))
+    slope = back.op("Sub", inner, back.op("Mul", share, write.sum(inner, [4], keepdims=True)))
+    slope = back.times(slope, factor)
+    if back.wants(0):
+        back.give(0, _joined(back, 0, back.op("MatMul", slope, key)))
+    for k, left, right in ((1, slope, query), (2, share, outer)):
+        if back.wants(k):
+            each = back.op("MatMul", write.swapped(left, 5), right)
+            back.give(k, _joined(back, k, write.sum(each, [2], keepdims=True)))
+
+
+def _by_head(back: Backward, source: str, heads: int, shared: int) -> str:
+    """B (n g) T d, or B T (n g d), as B n g T d."""
+    write = back.write
+    if back.rank() == 4:
+        rest = write.op("Slice", write.shape(source), write.ints(2), write.ints(4))
+        return back.op("Reshape", source, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
+    split = back.op("Reshape", source, write.ints(0, 0, heads * shared, -1))  # B T (n g) d
+    by_head = write.transpose(split, [0, 2, 1, 3])
+    rest = write.op("Slice", write.shape(by_head), write.ints(2), write.ints(4))
+    return back.op("Reshape", by_head, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
+
+
+def _joined(back: Backward, k: int, source: str) -> str:
+    """B n g T d in the layout of input ``k``."""
+    write = back.write
+    if back.rank() == 4:
+        return write.shaped_like(source, back.x(k))
+    return write.shaped_like(write.transpose(source, [0, 3, 1, 2, 4]), back.x(k))
+
+
+def _masked(back: Backward, scores: str, heads: int, shared: int) -> str:
+    """Scores B n g T S where the mask lets them count, or with the mask added."""
+    write = back.write
+    if back.attr("is_causal", 0):
+        ones = back.spread(back.number(1), write.sizes(scores, [3, 4]))
+        past = write.cast(back.op("Trilu", ones, upper=0), onnx.TensorProto.BOOL)
+        scores = back.op("Where", past, scores, back.number(LOWEST))
+    if not back.has(3):
+        return scores
+    mask, shape = back.x(3), back.shape(3)
+    if len(shape) >= 3:  # T S broadcasts as it is
+        over_heads = shape[-3] != 1
+        sizes = write.ints(heads, shared) if over_heads else write.ints(1, 1)
+        lead, rest = write.sizes(mask, range(len(shape) - 3)), write.sizes(mask, range(len(shape) - 2, len(shape)))
+        mask = back.op("Reshape", mask, back.op("Concat", *([lead] if len(shape) > 3 else []), sizes, rest, axis=0))
+    if back.kind_of(3) == onnx.TensorProto.BOOL:
+        return back.op("Where", mask, scores, back.number(LOWEST))
+    return back.op("Add", scores, mask)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from passes.axes.convolution_adjoints import correlated, spread, spread_densely
 from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
 from passes.axes.op_facts import LinearForm, OpFacts
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
-from passes.axes.window_geometry import WindowGeometry, correlated, spread, spread_densely, windows
+from passes.axes.window_geometry import WindowGeometry, windows
 from passes.graph.model import Node
 from passes.interface.errors import Refusal
 
@@ -104,7 +105,8 @@ def _conv_back(back: Backward) -> None:
     """dX: the adjoint convolution; dW: the correlation of X and dY; dB: the sum of dY over samples and places."""
     shape, kernel = _channels(back, transposed=False), back.shape(1)[2:]
     geometry = windows(back, kernel, back.dims()[2:], back.out_dims()[2:])
-    if back.wants(0) and geometry.dense:
+    small = shape[1:] == (1, 1) or all(k == 1 for k in kernel)
+    if back.wants(0) and geometry.dense and (small or not back.wants(1)):  # kernels that are fed cost time to reverse
         back.give(0, spread_densely(back, back.gradient, back.x(1), geometry, shape))
     elif back.wants(0):
         back.give(0, spread(back, back.gradient, back.x(), back.x(1), geometry, shape[0]))

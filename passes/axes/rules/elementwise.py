@@ -8,14 +8,14 @@ import numpy as np
 
 from passes.axes.algebra import Term
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import NUMERIC, Joins, OpFacts
+from passes.axes.op_facts import Joins, OpFacts
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
 from passes.graph.model import Array
 
 BROADCAST = OpFacts(broadcasts=True)
-ARITHMETIC = replace(BROADCAST, derivative=NUMERIC)
+ARITHMETIC = replace(BROADCAST, pointwise=True)
 
 
 def broadcast(op: Op) -> list[Term]:

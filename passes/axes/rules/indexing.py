@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
@@ -128,39 +129,47 @@ facts("GatherElements", known=OpFacts(moves=Moves.GATHERED, weights=(0,)))
 @gradient("Slice")
 def _slice_back(back: Backward) -> None:
     """dY between zeros; with a step, zeros between its values too."""
-    starts, ends = back.ints(1, "starts", "bounds"), back.ints(2, "ends", "bounds")
-    assert starts is not None and ends is not None
-    axes = back.ints(3, "axes", "axes") or list(range(len(starts)))
-    steps = back.ints(4, "steps", "steps") or [1] * len(starts)
-    write, rank = back.write, back.rank()
-    before: list[int] = [0] * rank
-    after: list[int] = [0] * rank
-    found, computed = back.gradient, {}
-    for a, start, step in zip(axes, starts, steps, strict=True):
-        axis = a % rank
-        n, m = back.dims()[axis], back.out_dims()[axis]
-        if n is None or m is None:
-            if step != 1 or start < 0:
-                raise Refusal("has no gradient where it takes a part, counted from the end or by steps, of a size that "
-                              "varies")  # fmt: skip
-            before[axis], computed[axis] = start, write.sizes(back.x(), [axis])
-            continue
+    rank = back.rank()
+    steps = back.ints(4, "steps", "steps") or []
+    axes = back.ints(3, "axes", "axes")
+    computed = back.has(1) and back.value(1) is None
+    starts = [] if computed else back.ints(1, "starts", "starts") or []
+    axes = axes or list(range(back.shape(1)[0] if back.has(1) else len(starts)))
+    axes = [a % rank for a in axes]
+    sizes, lengths = back.dims(), back.out_dims()
+    if computed or any(sizes[a] is None or lengths[a] is None for a in axes):
+        if any(step != 1 for step in steps):
+            raise Refusal("has no gradient where it takes a part by steps of a size that varies")
+        given = back.x(1) if back.has(1) else back.write.ints(*starts)
+        back.give(0, _between_zeros(back, given, axes))
+        return
+    before, after, found = [0] * rank, [0] * rank, back.gradient
+    for axis, start, step in zip(axes, starts, steps or [1] * len(axes), strict=True):
+        n, m = back.shape()[axis], back.out_shape()[axis]
         first = min(max(start + n if start < 0 else start, 0), n - 1)
         if step < 0:
-            found = write.reversed(found, axis, m)
+            found = back.write.reversed(found, axis, m)
             first += (m - 1) * step
         if abs(step) > 1:
             found = _stretched(back, found, axis, abs(step), m)
         before[axis], after[axis] = first, n - first - ((m - 1) * abs(step) + 1)
-    if not computed:
-        back.give(0, write.pad(found, before, after))
-        return
+    back.give(0, back.write.pad(found, before, after))
+
+
+def _between_zeros(back: Backward, starts: str, axes: Sequence[int]) -> str:
+    """dY between zeros, along ``axes`` from the computed ``starts`` on, which count from the end where negative."""
+    write, rank = back.write, back.rank()
     write.require("Pad with computed widths", 11)
-    last = [write.ints(after[axis]) for axis in range(rank)]
-    for axis, size in computed.items():
-        rest = back.op("Sub", size, write.sizes(found, [axis]))
-        last[axis] = back.op("Sub", rest, write.ints(before[axis]))
-    back.give(0, back.op("Pad", found, back.op("Concat", write.ints(*before), *last, axis=0)))
+    sizes, lengths = write.sizes(back.x(), axes), write.sizes(back.gradient, axes)
+    starts = write.cast(starts, onnx.TensorProto.INT64)
+    negative = write.cast(back.op("Less", starts, write.ints(0)), onnx.TensorProto.INT64)
+    first = back.op("Add", starts, back.op("Mul", negative, sizes))
+    if write.opset >= 12:  # before, Max and Min know no integers
+        first = back.op("Min", back.op("Max", first, write.ints(0)), sizes)
+    last = back.op("Sub", back.op("Sub", sizes, lengths), first)
+    at = write.ints(*(axes.index(d) if d in axes else len(axes) for d in range(rank)))
+    ends = [back.op("Gather", back.op("Concat", n, write.ints(0), axis=0), at) for n in (first, last)]
+    return back.op("Pad", back.gradient, back.op("Concat", *ends, axis=0))
 
 
 def _stretched(back: Backward, source: str, axis: int, step: int, size: int) -> str:

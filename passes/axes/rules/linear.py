@@ -138,8 +138,11 @@ def place_broadcast(op: Op, k: int, out: list[Term], keep: int | None = None) ->
         letter = out[len(out) - len(shape) + axis]
         if n == size(letter):
             op.put(k, axis, letter)
-        else:  # of size one at some assignments only
-            op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))
+            continue
+        if n != 1 or (op.node.inputs[k], axis) in op.graph.info.dynamic:
+            # It is spread at the sizes where it is one. At others its indices are the letter's.
+            op.freeze(letter, "spreads an axis to it at some sizes")
+        op.put(k, axis, ONE if n == 1 else atom(n, op.why("spreads it at some sizes")))
 
 
 @gradient("Gemm")
@@ -153,11 +156,11 @@ def _gemm_back(back: Backward) -> None:
         return back.op("Gemm", a, b, *none, transA=turn_a, transB=turn_b, alpha=alpha)
 
     if back.wants(0):
-        turned = product(back.x(1), back.gradient, second, 1) if first else None
-        back.give(0, turned or product(back.gradient, back.x(1), 0, 1 - second))
+        transposed = product(back.x(1), back.gradient, second, 1) if first else None
+        back.give(0, transposed or product(back.gradient, back.x(1), 0, 1 - second))
     if back.wants(1):
-        turned = product(back.gradient, back.x(), 1, first) if second else None
-        back.give(1, turned or product(back.x(), back.gradient, 1 - first, 0))
+        transposed = product(back.gradient, back.x(), 1, first) if second else None
+        back.give(1, transposed or product(back.x(), back.gradient, 1 - first, 0))
     if back.wants(2):
         back.give_broadcast(2, back.times(back.gradient, float(back.attr("beta", 1.0))))
 

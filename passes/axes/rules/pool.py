@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from passes.axes.convolution_adjoints import END, spread, spread_densely
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import OpFacts, Pool, PoolWindow
 from passes.axes.registry import facts, gradient, rule
@@ -15,7 +16,7 @@ from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.convolution import pads
 from passes.axes.rules.layout import CARRIED
 from passes.axes.rules.reduction import at_extremum, mean_share
-from passes.axes.window_geometry import END, WindowGeometry, counts, spread, spread_densely, windows
+from passes.axes.window_geometry import WindowGeometry, counts, windows
 from passes.graph.model import Array, Node
 from passes.interface.errors import Refusal
 
@@ -95,13 +96,15 @@ def _max_pool_back(back: Backward) -> None:
     if back.attr("storage_order", 0):
         raise Refusal("has no gradient where it counts places by columns")
     write, geometry = back.write, _pooled(back)
+    if write.opset < 11:
+        _max_pool_by_taps(back, geometry)
+        return
     indices = back.y(1)
     flat = write.op("Reshape", back.zeros_like(back.x()), write.ints(-1))
     if write.opset >= 16:
         at, values = (write.op("Reshape", name, write.ints(-1)) for name in (indices, back.gradient))
         back.give(0, write.shaped_like(back.op("ScatterElements", flat, at, values, reduction="add"), back.x()))
         return
-    write.require("ScatterElements", 11)
     # windows so far apart that they do not overlap, and no place is written twice
     steps = [(r + s) // s for r, s in zip(geometry.reach, geometry.strides, strict=True)]
     axes = list(range(2, 2 + geometry.rank))
@@ -112,6 +115,29 @@ def _max_pool_back(back: Backward) -> None:
         at, values = (write.op("Reshape", part, write.ints(-1)) for part in parts)
         found.append(back.op("ScatterElements", flat, at, values))
     back.give(0, write.shaped_like(found[0] if len(found) == 1 else back.op("Sum", *found), back.x()))
+
+
+def _max_pool_by_taps(back: Backward, geometry: WindowGeometry) -> None:
+    """The same without ScatterElements. A convolution lays what each tap reads side by side, and its adjoint brings
+    back dY where that is the largest value; equal ones share it."""
+    write, channels, taps = back.write, _channels(back), math.prod(geometry.kernel)
+    kernels = back.number(
+        np.tile(np.eye(taps).reshape(taps, 1, *geometry.kernel), (channels, *[1] * (geometry.rank + 1)))
+    )
+    given = {"strides": list(geometry.strides), "dilations": list(geometry.dilations)}
+    pads = [*geometry.begins, *(max(e, 0) for e in geometry.ends)]
+    read = back.op("Conv", back.x(), kernels, group=channels, pads=pads, **given)
+    each, best, outer = (
+        back.op("Reshape", name, write.ints(0, channels, n, -1))
+        for name, n in ((read, taps), (back.y(), 1), (back.gradient, 1))
+    )
+    different = back.op(
+        "Greater", back.op("Abs", back.op("Sub", each, best)), back.number(0)
+    )  # padded zeros may be larger
+    flags = back.real(back.op("Not", different))
+    share = back.op("Div", outer, write.sum(flags, [2], keepdims=True))
+    passed = write.shaped_like(back.op("Mul", flags, share), read)
+    back.give(0, spread(back, passed, back.x(), kernels, geometry, channels))
 
 
 @gradient("GlobalAveragePool")

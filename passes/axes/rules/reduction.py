@@ -92,8 +92,8 @@ def mean_share(back: Backward) -> str:
     sizes = back.dims(), back.out_dims()
     if None not in sizes[0] and None not in sizes[1]:
         return back.times(back.gradient, math.prod(sizes[1]) / math.prod(sizes[0]))  # type: ignore[arg-type]
-    few, many = (back.real(back.op("Size", name)) for name in (back.y(), back.x()))
-    return back.op("Mul", back.gradient, back.op("Div", few, many))
+    outputs, inputs = (back.real(back.op("Size", name)) for name in (back.y(), back.x()))
+    return back.op("Mul", back.gradient, back.op("Div", outputs, inputs))
 
 
 def at_extremum(back: Backward, outer: str, best: str, axes: Sequence[int]) -> str:

@@ -175,15 +175,16 @@ def _resize_matrix(back: Backward, axis: int) -> str:
     computed = (back.node.op == "Upsample" and scale is None) or (back.has(2) and back.value(2) is None)
     if computed:
         raise Refusal("has no gradient where its scales are computed")
+    none = "" if back.graph.opset >= 13 else write.constant(np.zeros(0, np.float32))
     if back.node.op == "Upsample" or back.graph.opset < 11:
         scales = write.constant(np.array([1, 1, 1, scale], np.float32))
         spread = back.op(back.node.op, rows, scales, **given) if back.has(1) else back.op(
             back.node.op, rows, scales=[1.0, 1.0, 1.0, scale], **given)  # fmt: skip
     elif scale is not None:
-        spread = back.op("Resize", rows, "", write.constant(np.array([1, 1, 1, scale], np.float32)), **given)
+        spread = back.op("Resize", rows, none, write.constant(np.array([1, 1, 1, scale], np.float32)), **given)
     else:
         target = back.op("Concat", write.ints(1, 1), size, write.sizes(back.y(), [axis]), axis=0)
-        spread = back.op("Resize", rows, "", "", target, **given)
+        spread = back.op("Resize", rows, none, none, target, **given)
     return write.swapped(write.squeeze(spread, [0, 1]), 2)
 
 
@@ -191,6 +192,11 @@ def _resize_matrix(back: Backward, axis: int) -> str:
 def _pad_back(back: Backward) -> None:
     """The part of dY without the borders; where these repeat values of X, they are added to what they repeat."""
     rank, mode = back.rank(), back.attr("mode", "constant")
+    if mode == "constant" and back.has(1) and back.value(1) is None:
+        none = [""] if back.has(3) else []
+        opposite = back.op("Neg", back.x(1))
+        back.give(0, back.op("Pad", back.gradient, opposite, *none, *([back.x(3)] if none else [])))
+        return
     pads = back.ints(1, "pads" if back.graph.opset > 1 else "paddings", "widths")
     assert pads is not None
     axes = [a % rank for a in back.ints(3, "axes", "axes") or range(rank)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import ABSENT, NUMERIC, Function, Moves, OpFacts
+from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
 from passes.axes.op_facts import ScalarFunction as Scalar
 from passes.axes.registry import facts, gradient, no_gradient, rule, slope, zero_gradient
 from passes.axes.rule_context import Op, Scaling
@@ -16,7 +16,7 @@ from passes.axes.rules.elementwise import same_axes
 from passes.graph.kinds import FLOATS
 from passes.interface.errors import Refusal
 
-SMOOTH = OpFacts(derivative=NUMERIC)
+SMOOTH = OpFacts(pointwise=True)
 POSITIVE = (0.0, np.inf)
 
 
@@ -32,7 +32,7 @@ def linear_unary(op: Op) -> None:
     op.scales(Scaling.LINEAR)
 
 
-facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, derivative=NUMERIC))
+facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, pointwise=True))
 facts("Neg", known=replace(SMOOTH, function=always(np.negative, monotone=False)))
 
 
@@ -84,7 +84,7 @@ def opaque_unary(op: Op) -> None:
 
 facts("Exp", known=replace(SMOOTH, range=POSITIVE))
 facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0)))
-facts("Sqrt", known=OpFacts(range=POSITIVE))
+facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
 facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)
 
@@ -100,7 +100,8 @@ def jumping_unary(op: Op) -> None:
 
 
 facts("Ceil", "Floor", "IsInf", "IsNaN", "Round", "Sign", known=OpFacts(decides=True))
-facts("Acos", "Acosh", "Asin", "Atanh", "BitwiseNot", "Log", "Not", "Tan", known=ABSENT)
+facts("Acos", "Acosh", "Asin", "Atanh", "Log", known=OpFacts(decides=True))
+facts("BitwiseNot", "Not", "Tan", known=ABSENT)
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------

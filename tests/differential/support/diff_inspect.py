@@ -18,10 +18,10 @@ def inspected(case, outcomes) -> list[Fault]:
 
 
 def _differences(seen, outcome):
-    told = [(g.name, g.size) for g in seen.groups]
+    reported = [(g.name, g.size) for g in seen.groups]
     found = [(name, size) for name, size, *_ in outcome.groups]
-    if told != found:
-        yield "inspect names other groups", f"{sorted({*told} ^ {*found})[:6]}"
+    if reported != found:
+        yield "inspect names other groups", f"{sorted({*reported} ^ {*found})[:6]}"
         return
     for g, (name, size, kept, status, method) in zip(seen.groups, outcome.groups, strict=True):
         if (g.status == "frozen") != (status == "frozen"):

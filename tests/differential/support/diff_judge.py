@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from diff_generate import Case
-from diff_ort import FAILURES, copied, dynamic_dims, feeds, start
+from diff_ort import FAILURES, copied, feeds, start
+from diff_refusals import gives_nothing, leaves_the_domain, overflows
 from diff_run import DOCUMENTED, EXACT, Outcome
 from onnx import helper, numpy_helper
 
@@ -15,8 +16,6 @@ TWIN_TOLERANCE = {"float64": 1e-6, "float32": 3e-5, "float16": 1e-2}
 """The same against the twin, which is not promised to anybody but sums in another order only."""
 NOISE = {"float64": 2e-16, "float32": 1.2e-7, "float16": 1e-3}
 """A rounding of one number."""
-USUAL = 64
-"""Size of a dimension that is left open, where samples are made up."""
 AMPLIFIED = 50
 """Graphs may jump or be steep: an output may be off by this many times what roundings of all weights do to it."""
 
@@ -40,13 +39,13 @@ def judge(case: Case, outcome: Outcome) -> list[Fault]:
 
 def _faults(case, outcome):
     code, said = outcome.code, outcome.said
-    if code == 1 and "is not finite on the samples" in said and _undefined(case.model, _usual(case.model)):
+    if code == 1 and "is not finite on the samples" in said and overflows(case.model, said):
         return
     if "internal error" in said or "Traceback" in said or code not in DOCUMENTED:
         yield "internal error", said[:300]
-    elif code == 5 and not _stumbles(outcome):
+    elif code == 5 and not _stumbles(outcome) and not leaves_the_domain(case, outcome):
         yield "unsound result refused", said[:300]
-    elif code == 2 and not ("nothing but NaN" in said and _gives_nothing(case.model)):
+    elif code == 2 and not ("nothing but NaN" in said and gives_nothing(case.model)):
         yield "good model refused", said[:300]
     elif code == 3 or (code == 4 and outcome.way == "keep-one"):
         yield f"exit {code}", said[:300]
@@ -70,17 +69,6 @@ def _faults(case, outcome):
     if outcome.way != "keep-one" and outcome.compressed is not None and outcome.compressed.shrinks:
         yield from _twin(case, outcome, two)
     yield from _overridden(case, outcome, one, two)
-
-
-def _usual(model):
-    """Inputs of usual sizes, where samples are made."""
-    return feeds(model, dict.fromkeys(dynamic_dims(model).values(), USUAL))
-
-
-def _gives_nothing(model):
-    """Whether the model gives nothing finite at a usual size, where samples are made: sums of many places overflow."""
-    found = start(model).run(None, _usual(model))
-    return not any(np.isfinite(value).any() for value in found if value.dtype.kind == "f")
 
 
 def _stumbles(outcome):

@@ -13,12 +13,13 @@ FAILURES = tuple(
 
 
 def start(model):
-    options = _silent()
+    options = silent()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
-def _silent():
+def silent():
+    """Options of a session that prints nothing and has one thread."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1

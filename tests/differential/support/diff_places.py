@@ -118,17 +118,17 @@ def mean_variance_normalization(g):
         x = g.like(g.add("Tile", x, g.ints(1, 1, *places)), x, places=places)
     steps = np.arange(prod(x.places)).reshape(1, 1, *x.places) / 2
     spread = g.add("Add", x, g.array(steps.astype(DTYPES[g.precision])))
-    _bent(g, x, g.add("MeanVarianceNormalization", spread, axes=x.others))
+    _nonlinear(g, x, g.add("MeanVarianceNormalization", spread, axes=x.others))
 
 
 @own("InstanceNormalization")
 def instance_normalization(g):
     x = image(g)
     y = g.add("InstanceNormalization", x, g.weight(x.features, kind="s"), g.weight(x.features, kind="b"))
-    _bent(g, x, y)
+    _nonlinear(g, x, y)
 
 
-def _bent(g, x, y):
+def _nonlinear(g, x, y):
     """Something else than normalised numbers, whose mean is nothing but rounding."""
     g.like(g.add(g.pick(["Relu", "Sigmoid", "Elu", "Abs"]), y), x, degree=1)
 

@@ -154,5 +154,5 @@ def story(seed: int, ways=WAYS, seconds=SECONDS) -> str:
     first = found.faults[0]
     small = smaller(found.case, first.way, first.kind, seconds)
     left = [str(f) for f in examined(small, (first.way,) if first.way in WAYS else WAYS).faults]
-    told = "\n".join(dict.fromkeys([*map(str, found.faults), "smaller:", *left]))
-    return f"seed {seed}, sizes {list(small.sizes)}, {found.case.twists}\n{told}\n{text(small.model)}"
+    summary = "\n".join(dict.fromkeys([*map(str, found.faults), "smaller:", *left]))
+    return f"seed {seed}, sizes {list(small.sizes)}, {found.case.twists}\n{summary}\n{text(small.model)}"

@@ -15,6 +15,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.calibration import SyntheticTuning
 
 X = TensorInfo("x", np.dtype(np.float32), ("N", 4))
 IDS = TensorInfo("ids", np.dtype(np.int64), ("N", "T"))
@@ -199,7 +200,7 @@ def test_made_up_and_none(monkeypatch):
     assert np.array_equal(load(None, photo, seed=1).feeds["image"], load(None, photo, seed=1).feeds["image"])
     assert load(None).source == "synthetic samples"
     assert load("none").feeds == {} and len(load("none")) == 0
-    monkeypatch.setattr(load_module, "SYNTHETIC_BYTES", 9000)
+    monkeypatch.setattr(load_module, "SYNTHETIC", SyntheticTuning(bytes=9000))
     large = load("synthetic", image_input("N", 1, 16, 16), count=9)
     assert len(large) == 8 and large.notes == ("8 synthetic samples instead of 9: they are large",)
 

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_merge.calibration.splits import LEAST, MOST, found_in, held_count, held_rows, parted, share_apart, to_load
+from onnx_merge.calibration.splits import found_in, held_count, held_rows, parted, share_apart, to_load
+from onnx_merge.tuning.calibration import SPLITS
 
 COUNTS, UNITS = st.integers(1, 5000), st.sampled_from([1, 1, 1, 2, 3, 8, 32, 100])
 
@@ -36,9 +37,9 @@ def test_some_are_left_to_fit_to(total, count, unit, half):
     assert held % unit == 0 and 0 <= held < total
     if held:
         assert total // unit - held // unit >= min(2, unit)
-        assert half or held >= LEAST
+        assert half or held >= SPLITS.fewest
     if unit == 1 and not half and total <= count:
-        assert held == (share_apart(total) if total >= 2 * LEAST else 0) <= MOST
+        assert held == (share_apart(total) if total >= 2 * SPLITS.fewest else 0) <= SPLITS.most
     if unit == 1 and half and total > 1:
         assert held >= total // 2
 

@@ -177,7 +177,7 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--config", "none.toml"], "none.toml cannot be read"),
         (["--keep", "0.5", "--report", "no/r.json"], "does not exist: create it first"),
         (["--keep", "0.5", "--report", "in.onnx", "--force"], "is the input itself"),
-        (["--keep", "0.5", "--report", "./out.onnx"], "the report would replace the model"),
+        (["--keep", "0.5", "--report", "./out.onnx"], "the report would replace another output"),
         (["--keep", "0.5", "--lossless"], "either it or keep"),
         (["--keep", "0.5", "-q", "-v"], "contradict each other"),
         (["--keep", "0.5", "more.onnx"], "'more.onnx' was given too"),

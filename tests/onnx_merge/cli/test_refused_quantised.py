@@ -140,20 +140,20 @@ def test_other_reasons_come_first():
         optimize(model, lossless=True)
 
 
-def nothing_is_calibrated(*_, **__):
+def refuse_to_run(*_, **__):
     raise AssertionError("samples are calibrated on")
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_known_before_anything_is_calibrated(name, monkeypatch):
-    monkeypatch.setattr("onnx_merge.compression.optimize.Job", nothing_is_calibrated)
+    monkeypatch.setattr("onnx_merge.compression.optimize.Job", refuse_to_run)
     with pytest.raises(NotCompressibleError, match="is quantised: merge first, then quantise"):
         optimize(quantised(name), keep=0.5)
 
 
 @pytest.mark.parametrize("options", [{"keep": 0.5}, {"lossless": True}, {"target_macs": 0.5}, {"max_drop": 1}], ids=str)
 def test_so_is_every_other_reason_that_holds_for_all_groups(options, monkeypatch):
-    monkeypatch.setattr("onnx_merge.compression.optimize.Job", nothing_is_calibrated)
+    monkeypatch.setattr("onnx_merge.compression.optimize.Job", refuse_to_run)
     text = """<ir_version: 10, opset_import: ["" : 21]> net (float[N,6] x) => (float[N,4] y) {
         a = MatMul(x, w)  s = Softmax(a)  y = MatMul(s, v) }"""
     model = onnx.parser.parse_model(text)

@@ -16,11 +16,12 @@ from onnx_merge.config.options import Options
 from onnx_merge.inputs.assignments import find_assignments, sample_sizes
 from onnx_merge.inputs.feeds import read_arrays
 from onnx_merge.inputs.memory_fit import EDGES, fit_to_memory
-from onnx_merge.inputs.npz_rows import MIN_STORED_BYTES, StoredArray
+from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.sweep import run as run_sweep
+from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 
 LIMIT, LIBRARIES = 600, 500
 """Megabytes."""
@@ -104,7 +105,7 @@ def test_fewer_samples_are_compared_at_once_where_they_are_large():
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_of_a_large_file_only_the_rows_are_read_that_serve(tmp_path, save):
-    rows = MIN_STORED_BYTES // (4 * 1000) + 1
+    rows = SAMPLE_MEMORY.stored_bytes // (4 * 1000) + 1
     whole = np.arange(rows * 1000, dtype=np.float32).reshape(rows, 1000)
     save(tmp_path / "x.npz", x=whole, y=np.arange(rows))
     found = read_arrays(tmp_path / "x.npz")

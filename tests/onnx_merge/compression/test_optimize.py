@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from optimiser_breaks import network_the_optimiser_breaks
 
 import onnx_merge
 from onnx_merge.compression import optimize as optimize_module
@@ -426,22 +427,26 @@ def test_progress_names_the_stages(source):
     assert stages[0] == "load" and stages[-1] == "save" and "plan" in stages
 
 
-BROKEN = """<ir_version: 10, opset_import: ["" : 21]>
-net (float[N,6] x) => (float[?,?] y) <float s = {0.05}, int8 z = {2}, int64[2] t = {-1,2}> {
-    a = MatMul(x, a_w)  r = Relu(a)  b = MatMul(r, b_w)  u = Relu(b)  h = MatMul(u, h_w)
-    q = QuantizeLinear(h, s, z)  d = DequantizeLinear(q, s, z)  y = Reshape(d, t) }"""
-"""onnxruntime moves the DequantizeLinear behind the Reshape, with a zero point of another type."""
-
-
 @pytest.mark.parametrize("options", [{"method": "merge"}, {"calib_samples": 16}])
 def test_a_model_that_optimisations_of_onnxruntime_break(options):
-    model, rng = onnx.parser.parse_model(BROKEN), np.random.default_rng(0)
-    for name, shape in {"a_w": (6, 12), "b_w": (12, 12), "h_w": (12, 4)}.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), name))
+    model = network_the_optimiser_breaks()
     with pytest.raises(OnnxMergeError, match="cannot load the model"):
         Session(model)
     _, result = optimize(model, keep=0.5, **options)
     assert "onnxruntime loads the model with basic optimisations only" in result.notes
     assert result.fidelity is not None
-    told = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
-    assert {g.name: g.status == "frozen" for g in result.groups} == told and not told["a"] and not told["b"]
+    frozen = {g.name: g.status == "frozen" for g in onnx_merge.inspect_model(model).groups}
+    assert {g.name: g.status == "frozen" for g in result.groups} == frozen and not frozen["a"] and not frozen["b"]
+
+
+def test_and_its_latency_and_metadata():
+    model = network_the_optimiser_breaks()
+    made, result = optimize(model, keep=0.5, method="merge", benchmark=1)
+    (timed,) = result.latency
+    assert timed.before_ms > 0 and timed.after_ms > 0
+    assert onnx_merge.verify(made, model).keeps
+
+
+def test_images_to_compare_on_are_made_up_where_none_are_to_be_fitted_to():
+    _, result = optimize(filled(CHAIN, SIZES), keep=0.5, method="merge", calib="none")
+    assert result.fidelity.samples > 0 and result.fidelity.fitted is None

@@ -13,14 +13,15 @@ from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.splits import held_rows
 from onnx_merge.compression import job, size_search
 from onnx_merge.compression.optimize import optimize
-from onnx_merge.compression.size_search import FINEST, NEAR, TRIALS, NoChannelRemovedError, Trial, _bisect
+from onnx_merge.compression.size_search import NoChannelRemovedError, Trial, _bisect
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.evaluation.drops import POINTS, Drop
+from onnx_merge.evaluation.drops import Drop
 from onnx_merge.latency.channel_block import ChannelBlock
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import SIZE_SEARCH
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize
@@ -42,7 +43,11 @@ def bisect(value, limit, rising, start=None, stop=None):
             raise NotCompressibleError("it cannot shrink that far")
         return Trial(size, found, None, None)
 
-    close = (lambda v: abs(v - limit) <= NEAR * limit) if rising else (lambda v: limit - POINTS <= v <= limit)
+    close = (
+        (lambda v: abs(v - limit) <= SIZE_SEARCH.latency_deviation * limit)
+        if rising
+        else (lambda v: limit - SIZE_SEARCH.drop_points <= v <= limit)
+    )
     return _bisect(attempt, limit, rising=rising, start=start or (limit if rising else 0.5), stop=stop or close)
 
 
@@ -50,29 +55,39 @@ def bisect(value, limit, rising, start=None, stop=None):
 @given(limit=st.floats(0.05, 0.95), power=st.floats(0.3, 3))
 def test_a_rising_value_is_met(limit, power):
     tried = bisect(lambda size: size**power, limit, True)
-    assert len(tried) <= TRIALS
-    assert abs(tried[-1].value - limit) <= NEAR * limit or abs(tried[-1].size - limit ** (1 / power)) <= FINEST
+    assert len(tried) <= SIZE_SEARCH.trials
+    assert (
+        abs(tried[-1].value - limit) <= SIZE_SEARCH.latency_deviation * limit
+        or abs(tried[-1].size - limit ** (1 / power)) <= SIZE_SEARCH.resolution
+    )
 
 
 @settings(deadline=None, max_examples=60)
 @given(limit=st.floats(0.0, 50), power=st.floats(0.5, 4))
 def test_a_falling_value_is_met_from_below(limit, power):
     tried = bisect(lambda size: 100 * (1 - size) ** power, limit, False)
-    assert len(tried) <= TRIALS
+    assert len(tried) <= SIZE_SEARCH.trials
     best = min((t.size for t in tried if t.value <= limit), default=1.0)
     crossing = 1 - (limit / 100) ** (1 / power)
-    assert crossing <= best <= crossing + 2 * FINEST or limit - POINTS <= tried[-1].value <= limit
+    assert (
+        crossing <= best <= crossing + 2 * SIZE_SEARCH.resolution
+        or limit - SIZE_SEARCH.drop_points <= tried[-1].value <= limit
+    )
 
 
 @settings(deadline=None, max_examples=60)
 @given(least=st.floats(0.1, 0.9), limit=st.floats(0.05, 0.95))
 def test_sizes_that_cannot_be_reached(least, limit):
     tried = bisect(lambda size: size if size >= least else None, limit, True)
-    assert len(tried) <= TRIALS and all(t.size >= least for t in tried)
-    if limit > least + 2 * FINEST:
-        assert abs(tried[-1].value - limit) <= NEAR * limit
+    assert len(tried) <= SIZE_SEARCH.trials and all(t.size >= least for t in tried)
+    if limit > least + 2 * SIZE_SEARCH.resolution:
+        assert abs(tried[-1].value - limit) <= SIZE_SEARCH.latency_deviation * limit
     if tried:
-        assert min(t.size for t in tried) <= max(limit * (1 + NEAR), least + 2 * FINEST) + FINEST
+        assert (
+            min(t.size for t in tried)
+            <= max(limit * (1 + SIZE_SEARCH.latency_deviation), least + 2 * SIZE_SEARCH.resolution)
+            + SIZE_SEARCH.resolution
+        )
 
 
 def test_nothing_can_be_reached():
@@ -84,7 +99,7 @@ def test_nothing_can_be_reached():
 def test_a_plateau_is_left_at_its_end(limit, step):
     """Nothing is lost down to ``step``, and too much below."""
     tried = bisect(lambda size: 0.0 if size > step else 50.0, limit, False, stop=lambda value: False)
-    assert len(tried) <= TRIALS
+    assert len(tried) <= SIZE_SEARCH.trials
     kept = [t.size for t in tried if t.value <= limit]
     assert min(kept, default=1.0) - step <= 0.15
 
@@ -102,7 +117,7 @@ def test_smaller_sizes_are_tried_where_the_first_removes_nothing():
 def test_it_ends_as_soon_as_it_is_close_enough():
     assert [t.size for t in bisect(lambda size: size, 0.3, True)] == [0.3]
     assert [t.size for t in bisect(lambda size: 1.0, 1.1, False)] == [0.5]
-    assert len(bisect(lambda size: size, 0.3, True, start=0.9, stop=lambda value: False)) <= TRIALS
+    assert len(bisect(lambda size: size, 0.3, True, start=0.9, stop=lambda value: False)) <= SIZE_SEARCH.trials
 
 
 def share_of_macs(before, after):
@@ -187,7 +202,7 @@ def test_a_drop_that_cannot_be_kept_to(monkeypatch, tmp_path):
 def test_the_smallest_model_that_keeps_to_the_drop(monkeypatch):
     made_up(monkeypatch, lambda share: 10 * (1 - share))
     _, result = optimize(DIGITS, max_drop=5, calib=CALIB, **PLAIN)
-    assert 0.5 - 1e-9 <= result.after.macs / result.before.macs <= 0.5 + POINTS / 10
+    assert 0.5 - 1e-9 <= result.after.macs / result.before.macs <= 0.5 + SIZE_SEARCH.drop_points / 10
 
 
 @pytest.fixture
@@ -207,8 +222,10 @@ def proportional(monkeypatch):
 def test_a_latency_is_met(proportional, target):
     _, result = optimize(DIGITS, target_latency=target, **PLAIN)
     reached = 0.2 + 0.8 * result.after.macs / result.before.macs
-    assert reached == pytest.approx(target, rel=NEAR) and proportional[-1] == pytest.approx(reached)
-    assert len(proportional) <= TRIALS
+    assert reached == pytest.approx(target, rel=SIZE_SEARCH.latency_deviation) and proportional[-1] == pytest.approx(
+        reached
+    )
+    assert len(proportional) <= SIZE_SEARCH.trials
     assert any(f"{len(proportional)} sizes were timed" in note for note in result.notes)
 
 
@@ -223,7 +240,9 @@ def test_a_latency_is_met_where_kernels_like_blocks(proportional, monkeypatch, t
         array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     _, result = optimize(model, target_latency=target, method="merge")
-    assert 0.2 + 0.8 * result.after.macs / result.before.macs == pytest.approx(target, rel=NEAR)
+    assert 0.2 + 0.8 * result.after.macs / result.before.macs == pytest.approx(
+        target, rel=SIZE_SEARCH.latency_deviation
+    )
 
 
 def test_a_latency_that_cannot_be_met(proportional):

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,11 @@ def refused(**values):
     message = str(caught.value)
     assert "\n" not in message
     return message
+
+
+def amount(name, ratio=0.5):
+    """A value of an option that says how much goes."""
+    return "plan.json" if name == "plan" else ratio
 
 
 def toml(tmp_path, text):
@@ -112,20 +118,20 @@ def test_contradictions():
 
 @pytest.mark.parametrize(("one", "two"), list(itertools.combinations(BUDGETS, 2)))
 def test_only_one_budget(one, two, tmp_path):
-    message = refused(**{one: 0.5, two: 0.5})
+    message = refused(**{one: amount(one), two: amount(two)})
     assert message == f"{one} and {two} both say how much goes: give one of them".replace("_", "-")
-    path = toml(tmp_path, f"{one} = 0.5\n")
-    options = Options.from_toml(path, {two: 0.25})
-    assert getattr(options, one) is None and getattr(options, two) == 0.25
+    path = toml(tmp_path, f"{one} = {amount(one)!r}\n")
+    options = Options.from_toml(path, {two: amount(two, 0.25)})
+    assert getattr(options, one) is None and getattr(options, two) in (0.25, Path("plan.json"))
     with pytest.raises(UsageError, match="both say how much goes"):
-        Options.from_toml(toml(tmp_path, f"{one} = 0.5\n{two} = 0.5\n"))
+        Options.from_toml(toml(tmp_path, f"{one} = {amount(one)!r}\n{two} = {amount(two)!r}\n"))
 
 
 @pytest.mark.parametrize("name", BUDGETS)
 def test_a_budget_asks_for_change(name):
-    options = Options.make({name: 0.5})
+    options = Options.make({name: amount(name)})
     assert options.says_how_much and options.loses and options.reconstructs and options.asks_for_change
-    assert refused(lossless=True, **{name: 0.5}).endswith(f"give either it or {name.replace('_', '-')}")
+    assert refused(lossless=True, **{name: amount(name)}).endswith(f"give either it or {name.replace('_', '-')}")
 
 
 def test_a_budget_of_everything_does_not():
@@ -206,6 +212,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         method = "prune"
         select = "gm"
         allocation = "uniform"
+        effort = "high"
         align = 8
         exclude-inputs = "c"
         lambda = 0.7
@@ -237,7 +244,9 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         max-nsr = 0.1
         max_kl = 0.2
         no-gate = true
+        then = "int8"
         report = "r.json"
+        save-plan = "p.json"
         dry-run = true
         force = true
         quiet = true
@@ -274,7 +283,7 @@ def test_the_command_line_may_ask_for_another_kind_of_amount(tmp_path):
     assert Options.from_toml(path, {"lossless": True}) == Options(lossless=True)
     path = toml(tmp_path, "lossless = true\n")
     for name in BUDGETS:
-        assert Options.from_toml(path, {name: 0.5}) == Options.make({name: 0.5})
+        assert Options.from_toml(path, {name: amount(name)}) == Options.make({name: amount(name)})
     path = toml(tmp_path, "target-macs = 0.5\n[keep-layer]\na = 0.5\n")
     assert Options.from_toml(path, {"max-drop": 1}) == Options(max_drop=1.0, keep_layer=(("a", 0.5),))
     assert Options.from_toml(path, {"keep_layer": {"b": 0.5}}) == Options(target_macs=0.5, keep_layer=(("b", 0.5),))

@@ -126,6 +126,44 @@ def test_decisions_between_near_values_may_fall_either_way():
     assert check(original, result, Assignments(({"x": (400, 6)},))) == []
 
 
+ENDS = {
+    "Acos": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Asin": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Atanh": "t = Clip(x, minus, one)  s = Mul(t, k)",
+    "Acosh": "t = Clip(x, one, two)  s = Div(t, k)",
+    "Sqrt": "t = Relu(x)  s = Sub(t, k)",
+    "Log": "t = Relu(x)  s = Sub(t, k)",
+}
+"""Op -> what puts some of its data ``s`` at an end of its domain, and beyond it by a larger ``k``."""
+
+
+@pytest.mark.parametrize("op", ENDS)
+def test_roundings_at_an_end_of_the_domain(op):
+    """They tell a number from NaN. What is no rounding is not excused."""
+    base, rounding = (np.float32(0), 1e-9) if "Sub" in ENDS[op] else (np.float32(1), 1.2e-7)
+    body = f"net (float[N,6] x) => (float[N,6] y) {{ {ENDS[op]}  y = {op}(s) }}"
+    ends = {n: np.float32(v) for n, v in {"minus": -1, "one": 1, "two": 2}.items() if n in ENDS[op]}
+    exact, near, far = (model(body, **ends, k=np.float32(base + off)) for off in (0, rounding, 0.01))
+    assert exact != near and check(exact, near) == []
+    assert "does not compute what the original does" in moved(exact, far)
+
+
+def test_elements_that_any_rounding_makes_nan_are_not_compared():
+    """The root of a difference of nearly equal sums is NaN for some roundings; what is beside it is compared."""
+    body = """net (float[N,8] x) => (float[N,9] y) <float little = {0.00000001}> {
+        a = MatMul(x, w)  b = MatMul(x, v)  d = Sub(a, b)  r = Pow(d, half)  e = Mul(r, little)  c = MatMul(x, u)
+        y = Concat<axis = 1>(e, c) }"""
+    w, u, small = rng_weights(8, 4), rng_weights(8, 5, seed=1), np.float32(1e-7)
+    original = model(body, w=w, v=w * (1 + small), u=u, half=np.float32(0.3))
+    result = model(body, w=w * (1 + 2 * small), v=w, u=u, half=np.float32(0.3))
+    session, other = Session(original, optimisation="basic"), Session(result, optimisation="basic")
+    x = {"x": rng_weights(2, 8, seed=5)}
+    assert (np.isnan(session.run(x)["y"]) != np.isnan(other.run(x)["y"])).any()  # or nothing would be tested
+    assert check(original, result) == []
+    other = model(body, w=w * (1 + 2 * small), v=w, u=u * np.float32(1.3), half=np.float32(0.3))
+    assert "does not compute what the original does" in moved(original, other)
+
+
 def test_what_follows_a_decision_is_still_compared():
     w, table = tied()
     original = model(SCORES, w=w, table=table, k=np.float32(1))

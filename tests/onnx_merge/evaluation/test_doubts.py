@@ -7,14 +7,16 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from optimiser_breaks import network_the_optimiser_breaks
 from smallnet import network
 
 from onnx_merge import optimize, sweep
 from onnx_merge.cli.main import main
 from onnx_merge.evaluation.doubts import MADE_UP
-from onnx_merge.evaluation.layer_activity import LEAST, complaint, layers
+from onnx_merge.evaluation.layer_activity import complaint, layers
 from onnx_merge.report.table import render
 from onnx_merge.runtime.providers import CPU
+from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 
 LIMITS = ", zero, six"
 FAST = {"keep": 0.5, "method": "merge", "gate": False}
@@ -116,7 +118,12 @@ def test_saturated_gates(gate, shift, is_off):
     feeds = {"x": rng.standard_normal((64, 4)).astype(np.float32)}
     (layer,) = layers(model, feeds, CPU, 100)  # what is an answer may be near its ends
     assert layer.op == gate and (off(model, feeds) is not None) == is_off
-    assert not layers(model, {"x": feeds["x"][: LEAST - 1]}, CPU, 100)  # seen too seldom
+    assert not layers(model, {"x": feeds["x"][: LAYER_ACTIVITY.fewest_places - 1]}, CPU, 100)  # seen too seldom
+
+
+def test_layers_of_a_model_that_optimisations_of_onnxruntime_break():
+    given = {"x": np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)}
+    assert [layer.op for layer in layers(network_the_optimiser_breaks(), given, CPU, 100)] == ["Relu", "Relu"]
 
 
 def test_outputs_that_do_not_move():

@@ -3,13 +3,15 @@
 import numpy as np
 import onnx.parser
 import pytest
+from optimiser_breaks import network_the_optimiser_breaks
 
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.fidelity import accuracy, fidelity
-from onnx_merge.runtime import batching, session
-from onnx_merge.runtime.batching import BatchSize, batches
+from onnx_merge.runtime import session
+from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import BatchTuning
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -149,16 +151,17 @@ def info(shape, name="x"):
     return TensorInfo(name, np.dtype(np.float32), shape)
 
 
-def test_batches_are_bounded_in_bytes_and_samples(monkeypatch):
-    monkeypatch.setattr(batching, "CHUNK_BYTES", 80)
-    sizes = [(len(f["x"]), size, valid) for f, size, valid in batches(feeds(25), [info(("N", 2))])]
+def test_batches_are_bounded_in_bytes_and_samples():
+    def divided(count, batch=ANY, *, most):
+        divide = batches(feeds(count), [info(("N", 2))], batch, BatchTuning(bytes=most))
+        return [(len(f["x"]), size, valid) for f, size, valid in divide]
+
+    sizes = divided(25, most=80)
     assert sizes == [(10, 10, 10), (10, 10, 10), (5, 5, 5)]
-    clips = [(len(f["x"]), size, valid) for f, size, valid in batches(feeds(25), [info(("N", 2))], BatchSize(unit=4))]
+    clips = divided(25, BatchSize(unit=4), most=80)
     assert clips == [(8, 8, 8), (8, 8, 8), (8, 8, 8), (4, 4, 1)]  # of ten that fit, whole clips
-    monkeypatch.setattr(batching, "CHUNK_BYTES", 1)
-    assert sum(1 for _ in batches(feeds(25), [info(("N", 2))])) == 25
-    monkeypatch.setattr(batching, "CHUNK_BYTES", 10**9)
-    assert [v for _, _, v in batches(feeds(300), [info(("N", 2))])] == [128, 128, 44]
+    assert len(divided(25, most=1)) == 25
+    assert [valid for _, _, valid in divided(300, most=10**9)] == [128, 128, 44]
 
 
 def test_inputs_that_share_no_batch_are_one_run():
@@ -171,3 +174,12 @@ def test_inputs_that_share_no_batch_are_one_run():
 
 def test_the_provider_is_reported():
     assert fidelity(linear(), linear(), feeds(2), session.CPU).provider == "cpu"
+
+
+def test_models_that_optimisations_of_onnxruntime_break():
+    """Both are loaded with as many as work."""
+    whole = network_the_optimiser_breaks()
+    given = {"x": np.random.default_rng(0).standard_normal((8, 6)).astype(np.float32)}
+    assert fidelity(whole, whole, given).cosine == pytest.approx(1)
+    with pytest.raises(UsageError, match="leave the labels out"):  # it runs, but its output is no scores
+        accuracy(whole, given, np.zeros(8, np.int64))

@@ -15,11 +15,12 @@ from onnx_merge.compression import promise_search
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
-from onnx_merge.evaluation.drop_bounds import LADDER, AccuracyLoss, AgreementLoss, MeanLoss, fewest, samples_needed
+from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, MeanLoss, fewest, samples_needed
 from onnx_merge.evaluation.paired_losses import Paired
 from onnx_merge.report.table import render
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.evaluation import GUARANTEES, GuaranteeTuning
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.transforms.canonicalize import canonicalize
@@ -81,7 +82,7 @@ def test_no_size_passes(monkeypatch, tmp_path):
 
 
 def test_labelled_samples_are_divided_for_the_layers_and_for_the_promise(monkeypatch):
-    monkeypatch.setattr(promise_search, "LADDER", (0.8, 0.6, 0.4))
+    monkeypatch.setattr(promise_search, "GUARANTEES", GuaranteeTuning(sizes=(0.8, 0.6, 0.4)))
     model, result = optimize(
         DIGITS, max_drop=5, confidence=0.9, labels=LABELS, calib_samples=64, allocation="uniform", align=1, select="l1"
     )
@@ -216,4 +217,8 @@ def test_a_mean():
 
 
 def test_sizes_fall():
-    assert list(LADDER) == sorted(LADDER, reverse=True) and LADDER[0] < 1 and LADDER[-1] > 0
+    assert (
+        list(GUARANTEES.sizes) == sorted(GUARANTEES.sizes, reverse=True)
+        and GUARANTEES.sizes[0] < 1
+        and GUARANTEES.sizes[-1] > 0
+    )

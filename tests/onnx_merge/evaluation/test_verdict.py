@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from onnx_merge.evaluation.thresholds import CHANGED, NSR, NSR_BAD
+from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity, in_order
 
-FINE = OutputFidelity("fine", 0.5 * NSR)
-LOST = OutputFidelity("lost", 2 * NSR_BAD)
-BETWEEN = OutputFidelity("between", 2 * NSR)
+FINE = OutputFidelity("fine", 0.5 * THRESHOLDS.nsr)
+LOST = OutputFidelity("lost", 2 * THRESHOLDS.bad_nsr)
+BETWEEN = OutputFidelity("between", 2 * THRESHOLDS.nsr)
 STILL = OutputFidelity("still", None, tested=False, reason="it is the same for every sample", constant=True)
 FAINT = OutputFidelity("faint", 0.0, tested=False, reason="it varies by 1.0e-05 of its level")
 
@@ -72,12 +72,12 @@ def test_the_worst_stands_first():
 
 
 def test_one_number():
-    assert close(classes(0.03, 0.01, 0.07)).loss == 0.03 and close(FINE, LOST).loss == 2 * NSR_BAD
+    assert close(classes(0.03, 0.01, 0.07)).loss == 0.03 and close(FINE, LOST).loss == 2 * THRESHOLDS.bad_nsr
     assert close(classes(0.03, 0.01, 0.07), FINE).loss == 0.3  # where not all are classes, the noise of all
     assert close(classes(0.03, 0.01, 0.07), STILL).loss == 0.03
     assert close(STILL, relative_l2=0.5).loss == 0.25 and close().loss == pytest.approx(0.01)
     assert close(replace(LOST, nsr=1e30)).loss == 1e6
-    assert close(FINE, replace(LOST, tested=False, reason="x")).nsr == 0.5 * NSR  # tested ones first
+    assert close(FINE, replace(LOST, tested=False, reason="x")).nsr == 0.5 * THRESHOLDS.nsr  # tested ones first
     assert close(FINE).kl is None and close(classes(0.1, 0, 1)).kl == 0.1
 
 
@@ -86,6 +86,9 @@ def test_what_was_held_out():
 
 
 def test_the_limits_are_what_the_words_say():
-    words = [close(replace(FINE, nsr=value)).verdict for value in (NSR, NSR * 1.001, NSR_BAD, NSR_BAD * 1.001)]
+    words = [
+        close(replace(FINE, nsr=value)).verdict
+        for value in (THRESHOLDS.nsr, THRESHOLDS.nsr * 1.001, THRESHOLDS.bad_nsr, THRESHOLDS.bad_nsr * 1.001)
+    ]
     assert words == ["good", "untested", "untested", "bad"]
-    assert (CHANGED, NSR, NSR_BAD) == (0.10, 0.02, 0.1)
+    assert (THRESHOLDS.changed, THRESHOLDS.nsr, THRESHOLDS.bad_nsr) == (0.10, 0.02, 0.1)

@@ -5,8 +5,9 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import UsageError
-from onnx_merge.inputs.assignments import MAX_RUNS, Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.inputs import INPUT_SEARCH
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -18,7 +19,7 @@ def model(body):
 def search(body, **kwargs):
     m = model(body)
     result = find_assignments(Session(m), model=m, **kwargs)
-    assert result.found and result.tried <= MAX_RUNS, result
+    assert result.found and result.tried <= INPUT_SEARCH.runs, result
     assert find_assignments(Session(m), model=m, **kwargs) == result
     return result
 
@@ -299,6 +300,15 @@ def test_samples_have_sizes_at_which_the_model_runs_as_it_is_written():
     session = Session(m)
     sizes, _ = sample_sizes(session, Assignments(({"x": (2, 5, 4)}, {"x": (1, 5, 4)})), m, {})
     assert sizes["x"][1] == 5
+
+
+def test_and_images_too():
+    """The target (N, 16) becomes (-1, 16), which images of the usual sizes fit into by chance."""
+    m = model("""net (float[N,H,W,4] x) => (float[?,?] y) <int64[1] sixteen = {16}> {
+        n = Shape<start=0, end=1>(x)  t = Concat<axis=0>(n, sixteen)  r = Reshape(x, t)  y = Relu(r) }""")
+    session = Session(m)
+    sizes, _ = sample_sizes(session, Assignments(({"x": (2, 2, 2, 4)}, {"x": (1, 2, 2, 4)})), m, {})
+    assert sizes["x"][1:] == (2, 2, 4)
 
 
 def test_samples_where_edges_are_called_batches():

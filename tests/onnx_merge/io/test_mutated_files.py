@@ -260,6 +260,33 @@ def test_what_only_a_run_shows_is_no_internal_error(tmp_path, sound, capsys, fau
     assert (code == 0 and not found) or (code == 2 and len(found) == 1 and named(place, found[0]))
 
 
+@pytest.mark.parametrize("axis", [0, 1, 3])
+@pytest.mark.parametrize("size", [2**40, 2**62])
+def test_an_input_beyond_all_memory_is_refused_by_name(tmp_path, sound, capsys, axis, size):
+    """Before anything of its size is allocated."""
+    m = model()
+    m.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    onnx.save(m, tmp_path / "bad.onnx")
+    compress, inspect, *_ = commands(tmp_path / "bad.onnx", sound)
+    for arguments in (compress, [*compress, "--unverified"], inspect):
+        assert main(arguments) == 2
+        (line,) = lines(capsys)
+        assert f"input 'x' has size {size} along axis {axis}" in line
+
+
+def test_given_sizes_beyond_all_memory_are_refused(tmp_path, sound, capsys):
+    m = model()
+    for axis, name in enumerate("N_HW"):
+        if name != "_":
+            m.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.save(m, tmp_path / "large.onnx")
+    compress, inspect, *_ = commands(tmp_path / "large.onnx", sound)
+    for arguments in (compress, inspect):
+        assert main([*arguments, "--input-shape", "x:2,2,4000000,4000000"]) == 2
+        (line,) = lines(capsys)
+        assert "input 'x' has size 4000000" in line and "along axis 2" in line
+
+
 def test_a_norm_whose_sizes_differ_is_named_by_inspect(tmp_path, capsys):
     m = model()
     norm_with_short_variance(m)

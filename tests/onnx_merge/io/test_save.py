@@ -14,6 +14,7 @@ from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.io import save
 from onnx_merge.io.load import PROTOBUF_LIMIT, load_model
 from onnx_merge.io.save import check_destination, needs_external_data, save_atomically
+from onnx_merge.tuning.inputs import MODEL_FILES
 
 
 def model(rows=4, scale=1.0):
@@ -158,7 +159,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
     path = tmp_path / "out.onnx"
     path.write_bytes(b"old")
     if large:
-        monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+        monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
 
     def full(descriptor):
         raise OSError(code, os.strerror(code))
@@ -183,7 +184,7 @@ def test_a_write_that_fails_for_real(tmp_path, monkeypatch):
 @pytest.mark.parametrize("calls_before", [0, 1])
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.EIO, os.strerror(errno.EIO))])
 def test_an_interrupt_at_the_renaming_leaves_nothing(tmp_path, monkeypatch, calls_before, error):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)  # two files: the data is renamed first
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)  # two files: the data is renamed first
     replace, calls = os.replace, []
 
     def interrupted(*args):
@@ -199,7 +200,7 @@ def test_an_interrupt_at_the_renaming_leaves_nothing(tmp_path, monkeypatch, call
 
 
 def test_a_large_model_keeps_its_weights_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     original, path = model(rows=1000), tmp_path / "out.onnx"
     large = original.graph.initializer.add()
     large.CopyFrom(onnx.helper.make_tensor("unused", onnx.TensorProto.FLOAT, [600], np.arange(600.0)))
@@ -227,7 +228,7 @@ def values(path):
 @pytest.fixture
 def old(tmp_path, monkeypatch):
     """A large model that is there already."""
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     save_atomically(model(rows=400), tmp_path / "out.onnx")
     return tmp_path / "out.onnx"
 
@@ -284,7 +285,7 @@ def test_the_same_again_keeps_its_data(old):
 
 def test_data_without_a_hash_is_replaced_too(tmp_path, monkeypatch):
     """As earlier versions and other tools named it."""
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     path = tmp_path / "out.onnx"
     onnx.save(model(rows=400), path, save_as_external_data=True, location="out.onnx.data")
     save_atomically(model(rows=400), path)
@@ -299,7 +300,7 @@ def test_data_of_what_is_no_model_stays(old):
 
 
 def test_the_longest_name_has_room_for_data(tmp_path, monkeypatch):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     path = tmp_path / ("\u00e4" * 125 + ".onnx")
     save_atomically(model(rows=400), path)
     assert values(path).shape == (400, 2) and len(names(tmp_path)) == 2

@@ -9,7 +9,6 @@ import pytest
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.latency import channel_block
 from onnx_merge.latency.channel_block import (
-    WIDTH,
     ChannelBlock,
     block_of,
     cpu_features,
@@ -21,6 +20,7 @@ from onnx_merge.latency.channel_block import (
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.compression import CHANNEL_BLOCK
 
 WIDTHS = [64, 56, 60, 62]
 AVX512 = {"X86_V3", "X86_V4", "AVX512_ICL"}
@@ -29,7 +29,7 @@ AVX2 = {"X86_V2", "X86_V3", "AVX2"}
 
 def padded(width, block):
     """Time in which all channels of the blocks are computed."""
-    return (-(-width // block) * block / WIDTH) ** 2
+    return (-(-width // block) * block / CHANNEL_BLOCK.width) ** 2
 
 
 def times(of):
@@ -45,15 +45,15 @@ def test_widths_that_are_padded(block):
 
 def test_widths_for_which_another_algorithm_is_slower():
     assert decide(times(lambda width: 1.0 if width % 16 == 0 else 1.5)) == 16
-    assert decide(times(lambda width: (width / WIDTH) ** 2 if width % 8 == 0 else 1.2)) == 8
+    assert decide(times(lambda width: (width / CHANNEL_BLOCK.width) ** 2 if width % 8 == 0 else 1.2)) == 8
 
 
 def test_time_that_goes_with_the_multiply_adds():
-    assert decide(times(lambda width: (width / WIDTH) ** 2)) == 1
+    assert decide(times(lambda width: (width / CHANNEL_BLOCK.width) ** 2)) == 1
 
 
 def test_what_lies_between_is_in_doubt():
-    assert decide(times(lambda width: width / WIDTH)) is None
+    assert decide(times(lambda width: width / CHANNEL_BLOCK.width)) is None
 
 
 def test_halves_that_disagree_are_in_doubt():
@@ -63,7 +63,7 @@ def test_halves_that_disagree_are_in_doubt():
 
 
 def test_in_doubt_the_cpu_decides():
-    doubtful = times(lambda width: width / WIDTH)
+    doubtful = times(lambda width: width / CHANNEL_BLOCK.width)
     wide, narrow = (find_block(lambda widths: doubtful, features) for features in (AVX512, AVX2))
     assert wide == ChannelBlock(16, "CPU kernels work in blocks of 16 channels (by the CPU's instruction set)")
     assert narrow.size == 8
@@ -78,8 +78,8 @@ def test_without_doubt_the_times_decide():
 
     assert find_block(measure, AVX512) == ChannelBlock(8, "CPU kernels work in blocks of 8 channels (probed)")
     assert asked == WIDTHS
-    free = find_block(lambda widths: times(lambda width: (width / WIDTH) ** 2), AVX512)
-    assert free == ChannelBlock(1, "CPU kernels work with any number of channels alike (probed)")
+    found = find_block(lambda widths: times(lambda width: (width / CHANNEL_BLOCK.width) ** 2), AVX512)
+    assert found == ChannelBlock(1, "CPU kernels work with any number of channels alike (probed)")
 
 
 def test_where_nothing_runs_the_cpu_decides():

@@ -23,10 +23,11 @@ from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.compression import TIMING
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 KEYS = ["before_ms", "after_ms", "before_p90_ms", "after_p90_ms", "ratio", "provider", "threads", "batch", "runs"]
-WARM_UP = interleaved_timing.WARM_UP_RUNS
+WARM_UP = TIMING.warm_up_runs
 
 
 def network(batch="N"):
@@ -84,7 +85,7 @@ def test_a_turn_is_some_runs_of_which_the_first_does_not_count():
     assert log == ("|AAAA|BBBB|BBBB|AAAA" * 3)[: 5 * 10]
     assert rounds == [((2.0**-7,) * 3, (2.0**-6,) * 3)] * 5
     rounds, _ = measured(Machine(), {"A": 2.0**-12}, seconds=9)
-    assert len(rounds[0][0]) == interleaved_timing.BURST_RUNS
+    assert len(rounds[0][0]) == TIMING.burst_runs
     slow = iter([0.25] * WARM_UP + [0.5, 0.25, 0.25] * 5)
     rounds, _ = measured(Machine(), {"A": slow}, seconds=9, max_rounds=5)
     assert rounds[0] == ((0.5,),)  # of long runs, each counts
@@ -95,11 +96,11 @@ def test_a_turn_is_some_runs_of_which_the_first_does_not_count():
 
 def test_time_is_bounded_but_there_are_enough_runs():
     machine = Machine()
-    assert len(measured(machine, {"A": 60.0, "B": 60.0}, seconds=10)[0]) == interleaved_timing.MIN_ROUNDS
+    assert len(measured(machine, {"A": 60.0, "B": 60.0}, seconds=10)[0]) == TIMING.fewest_rounds
     machine = Machine()
     rounds, _ = measured(machine, {"A": 0.25, "B": 0.25}, seconds=10)
-    assert interleaved_timing.MIN_ROUNDS < len(rounds) < interleaved_timing.MAX_ROUNDS and machine.now <= 10.5
-    assert len(measured(Machine(), {"A": 0.002, "B": 0.002}, seconds=10)[0]) == interleaved_timing.MAX_ROUNDS
+    assert TIMING.fewest_rounds < len(rounds) < TIMING.most_rounds and machine.now <= 10.5
+    assert len(measured(Machine(), {"A": 0.002, "B": 0.002}, seconds=10)[0]) == TIMING.most_rounds
 
 
 def test_a_clock_that_stands_still():
@@ -113,7 +114,7 @@ def test_waiting_ends_also_where_something_goes_on_computing(monkeypatch):
     monkeypatch.setattr(interleaved_timing.time, "process_time", lambda: 2 * machine.now)
     monkeypatch.setattr(interleaved_timing.time, "sleep", machine.call("sleep", 2.0**-7))
     interleaved_timing._settle()
-    assert interleaved_timing.SETTLE_SECONDS <= machine.now < 2 * interleaved_timing.SETTLE_SECONDS
+    assert TIMING.settle_seconds <= machine.now < 2 * TIMING.settle_seconds
     monkeypatch.setattr(interleaved_timing.time, "process_time", lambda: 0.0)
     machine.log.clear()
     interleaved_timing._settle()
@@ -158,7 +159,7 @@ def test_the_ratio_survives_a_slow_machine_and_disturbed_runs():
 def test_real_models():
     model, feeds = network(), {"x": np.zeros((3, 16), np.float32)}
     timed = compare_latency([model, model.SerializeToString(), model], feeds, threads=1, seconds=0.01)
-    assert len(timed.models) == 3 and timed.runs >= interleaved_timing.MIN_ROUNDS
+    assert len(timed.models) == 3 and timed.runs >= TIMING.fewest_rounds
     assert (timed.batch, timed.threads, timed.provider) == (3, 1, "cpu")
     assert timed.models[0].ratio == 1.0
     assert all(0 < m.median_ms <= m.p90_ms and m.ratio > 0 for m in timed.models)
@@ -267,7 +268,7 @@ def test_a_model_that_cannot_be_run():
     model.graph.node[1].domain = "unheard.of"
     model.opset_import.append(onnx.helper.make_opsetid("unheard.of", 1))
     comparison = Comparison(model, Options(keep=0.5, benchmark=(), unverified=True), CPU)
-    assert benchmark(network(), comparison) == ((), ("latency was not measured: the model cannot be run",))
+    assert benchmark([network()], comparison) == ((), ("latency was not measured: the model cannot be run",))
 
 
 def test_the_users_samples_are_fed_over_and_over(tmp_path):

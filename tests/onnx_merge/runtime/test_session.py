@@ -19,6 +19,7 @@ from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.inputs import MODEL_FILES
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -57,7 +58,7 @@ def test_a_model_in_every_form(tmp_path, form):
 
 
 def test_large_models_go_through_a_file_that_goes_with_the_session(tmp_path, monkeypatch):
-    monkeypatch.setattr(save, "PROTOBUF_LIMIT", save.HEADROOM)
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
     monkeypatch.setattr(session_module.tempfile, "tempdir", str(tmp_path))
     m = model("net (float[N,400] x) => (float[N,2] y) { y = MatMul(x, w) }")
     m.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((400, 2), np.float32), "w"))

@@ -16,6 +16,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.sweeping import cluster, executors, sweep
 from onnx_merge.sweeping.files import shares
+from onnx_merge.tuning.compression import ClusterTuning
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.slow
@@ -91,9 +92,8 @@ def processes(tmp_path):
 
 
 @pytest.fixture
-def address(processes, monkeypatch):
+def address(processes):
     """The address of a scheduler with two workers."""
-    monkeypatch.setattr(cluster, "SECONDS", PATIENCE)
     found = processes.scheduler()
     for _ in range(2):
         processes.worker(found)
@@ -128,7 +128,7 @@ def test_a_worker_that_is_killed(tmp_path, processes, address, expected):
             os.kill(processes.workers[0].pid, signal.SIGKILL)
             killed.append(stage)
 
-    assert swept(tmp_path / "out", executors.executor(scheduler=address), kill) == expected
+    assert swept(tmp_path / "out", cluster.connected(address, ClusterTuning(seconds=PATIENCE)), kill) == expected
     assert killed
 
 
@@ -139,15 +139,12 @@ def test_all_workers_are_killed_and_one_comes_back(tmp_path, processes, address,
                 os.kill(worker.pid, signal.SIGKILL)
             processes.worker(address)
 
-    assert swept(tmp_path / "out", executors.executor(scheduler=address), kill) == expected
+    assert swept(tmp_path / "out", cluster.connected(address, ClusterTuning(seconds=PATIENCE)), kill) == expected
 
 
-def test_no_scheduler_and_no_workers(processes, monkeypatch):
-    monkeypatch.setattr(cluster, "SECONDS", 3)
+def test_no_scheduler_and_no_workers(processes):
     with pytest.raises(OnnxMergeError, match="cannot be reached within 3 s"):  # nobody listens there
-        executors.executor(scheduler="tcp://127.0.0.1:9").__enter__()
-    monkeypatch.setattr(cluster, "SECONDS", PATIENCE)
+        cluster.connected("tcp://127.0.0.1:9", ClusterTuning(seconds=3)).__enter__()
     address = processes.scheduler()
-    monkeypatch.setattr(cluster, "SECONDS", 3)
     with pytest.raises(OnnxMergeError, match="the cluster has had no worker for 3 s"):
-        executors.executor(scheduler=address).__enter__()
+        cluster.connected(address, ClusterTuning(seconds=3)).__enter__()

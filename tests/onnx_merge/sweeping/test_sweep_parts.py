@@ -74,7 +74,7 @@ def swept(*points, **changes):
     return replace(some, **changes)
 
 
-BENT = (
+KNEED = (
     point(0.3, 100, 60.0),
     point(0.4, 200, 90.0),
     point(0.5, 300, 95.0),
@@ -153,7 +153,7 @@ def test_the_folder_is_gone_if_nothing_is_in_it(tmp_path):
 
 def test_columns_and_keys_are_stable():
     failed = Point(0.2, "failed", "nothing, and why")
-    some = swept(failed, *BENT, point(0.8, 700, 99.0, latency=timed(1.0)))
+    some = swept(failed, *KNEED, point(0.8, 700, 99.0, latency=timed(1.0)))
     rows = list(csv.DictReader(io.StringIO(some.to_csv())))
     assert list(rows[0]) == COLUMNS and [row["keep"] for row in rows] == [
         "0.2",
@@ -219,12 +219,12 @@ def test_a_metric_goes_before_all_others():
 
 
 def test_what_missed_the_gate_is_not_on_the_frontier():
-    some = swept(*(replace(p, status="rejected", reason="too far off") for p in BENT[:2]), *BENT[2:])
+    some = swept(*(replace(p, status="rejected", reason="too far off") for p in KNEED[:2]), *KNEED[2:])
     assert [p.keep for p in some.frontier] == [0.5, 0.7] and some.knee is None
 
 
 def test_the_table_has_a_line_for_each_share():
-    some = swept(Point(0.2, "failed", "no channel is free"), *BENT, notes=("a note",))
+    some = swept(Point(0.2, "failed", "no channel is free"), *KNEED, notes=("a note",))
     lines = render(some, Pipe()).splitlines()
     assert lines[0] == "note: a note" and lines[1].split() == ["keep", "MACs", "params", "bytes", "accuracy", "verdict"]
     assert lines[3].split() == ["original", "1.000", "1.000", "1,000", "99.00%"]
@@ -240,7 +240,7 @@ def test_the_table_has_a_line_for_each_share():
 
 @pytest.mark.parametrize("status", ["done", "rejected"])
 def test_the_picture(status):
-    points = [replace(p, latency=timed(p.keep), status=status) for p in BENT]
+    points = [replace(p, latency=timed(p.keep), status=status) for p in KNEED]
     name = FileInfo("$x_{ 模型.onnx", None)
     with warnings.catch_warnings(record=True) as caught:
         content = draw(swept(*points, input=name))

@@ -183,7 +183,8 @@ def test_damaged_metadata_are_refused_in_one_line(key, value):
 
 
 def test_only_what_differs_from_the_defaults_is_recorded(tmp_path):
-    assert recorded(Options()) == {} == recorded(Options(force=True, quiet=True, threads=3, memory_limit=10**9))
+    assert recorded(Options()) == {} == recorded(Options(force=True, quiet=True, threads=3))
+    assert recorded(Options(memory_limit=10**9)) == {"memory-limit": 10**9}
     np.save(tmp_path / "v.npy", np.array([7]))
     given = {"exclude": ["/a/.*"], "keep_layer": {"/b/c": 0.5}, "input_shape": "x/y:1,2", "no-coupled": True}
     given |= {"lambda": 0.5, "fix_input": {"rate": 16000, "len": [1, 2], "v": str(tmp_path / "v.npy")}, "mean": "0.5"}

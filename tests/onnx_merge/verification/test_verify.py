@@ -203,6 +203,18 @@ def test_options_are_those_of_the_file(here):
         assert found.keeps and found.same_samples, options
 
 
+def test_the_memory_limit_is_that_of_the_file(here):
+    """It decides how many samples are read, and so which of them are held out."""
+    rng = np.random.default_rng(0)
+    np.savez(here / "c.npz", x=rng.standard_normal((4000, 16)).astype(np.float32))
+    limit = {"memory_limit": 8 * 1000 * 64}  # an eighth of it holds 1,000 rows of 64 bytes
+    options = {"keep": 0.7, "align": 1, "gate": False, "calib": "c.npz", "method": "merge", "check_n": 3000}
+    _, result = onnx_merge.optimize("in.onnx", "out.onnx", **options, **limit)
+    assert result.fidelity.samples == 1000 and any("do not fit --memory-limit" in note for note in result.notes)
+    found = onnx_merge.verify("out.onnx", "in.onnx", calib="c.npz")
+    assert found.keeps and found.same_samples and found.samples == 1000
+
+
 def test_accuracy_is_verified_where_there_are_labels(tmp_path):
     onnx_merge.optimize(DIGITS, tmp_path / "out.onnx", keep=0.5, labels=LABELS, method="merge", gate=False)
     found = onnx_merge.verify(tmp_path / "out.onnx", DIGITS, labels=LABELS)

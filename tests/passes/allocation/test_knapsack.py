@@ -122,10 +122,10 @@ def test_other_groups_stay_as_they_are_fixed():
 
 
 def test_a_group_that_costs_nothing_stays_whole():
-    a, free = Atom(4), Atom(4)
-    found = [KnapsackItem(g, (1, 2, 3, 4), np.arange(4, -1.0, -1)) for g in (a, free)]
-    assert solve_knapsack(found, Footprint([[a]]), 2, {}) == {a: 2, free: 4}
-    assert solve_knapsack(found, Footprint([[a]]), 0, {}) == {a: 1, free: 4}
+    a, costless = Atom(4), Atom(4)
+    found = [KnapsackItem(g, (1, 2, 3, 4), np.arange(4, -1.0, -1)) for g in (a, costless)]
+    assert solve_knapsack(found, Footprint([[a]]), 2, {}) == {a: 2, costless: 4}
+    assert solve_knapsack(found, Footprint([[a]]), 0, {}) == {a: 1, costless: 4}
     assert solve_knapsack([], Footprint([[a]]), 0, {}) == {}
 
 

@@ -83,7 +83,7 @@ def test_a_model_without_multiply_adds(allocation):
 
 def test_what_blocks_keep_from_a_target_may_be_reached_without():
     for blocks in (Blocks(16), Blocks(8)):
-        with pytest.raises(TargetError, match="multiples of .*: --align 1 or auto may come nearer"):
+        with pytest.raises(TargetError, match="the least .* multiples of .*: --align 1 or auto may come nearer"):
             drafted(model_of(), target=Target("macs", 0.03), blocks=blocks)
 
 
@@ -95,6 +95,33 @@ def test_one_group(allocation):
         found = kept(drafted(model, target=Target("macs", ratio), allocation=allocation))
         assert found == {"a": 100 * ratio}
     assert kept(drafted(model, keep=0.37)) == {"a": 37}
+
+
+THREE = net("net (float[N,6] x) => (float[N,5] y) { a = Gemm(x, a_w) r = Relu(a) y = Gemm(r, y_w) }",
+            a_w=(6, 3), y_w=(3, 5))  # fmt: skip
+"""One group: of its multiply-adds a third, two thirds or all can be left."""
+
+
+def refused(ratio, **settings):
+    with pytest.raises(TargetError) as caught:
+        drafted(THREE, target=Target("macs", ratio), **settings)
+    return str(caught.value), caught.value.nearest
+
+
+def test_a_target_between_two_widths_names_the_nearest():
+    said = "target-macs 0.6 cannot be met: the nearest that can be reached is 0.6667"
+    assert refused(0.6) == (said, pytest.approx(2 / 3))
+    assert refused(0.6, allocation="uniform") == (
+        f"{said} with the same share everywhere: --allocation auto may come nearer", pytest.approx(2 / 3),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("allocation", ["auto", "uniform"])
+def test_only_the_least_that_is_above_the_target_is_no_size_to_try(allocation):
+    said = "cannot be met: the least that can be reached is 0.3333"
+    assert refused(0.3, allocation=allocation) == (f"target-macs 0.3 {said}", None)
+    assert refused(0.35, allocation=allocation) == (f"target-macs 0.35 {said}", pytest.approx(1 / 3))
+    assert refused(0.3, allocation="auto", blocks=Blocks(2, strict=False)) == (f"target-macs 0.3 {said}", None)
 
 
 @pytest.mark.parametrize("allocation", ["auto", "uniform"])

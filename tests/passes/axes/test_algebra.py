@@ -13,6 +13,7 @@ from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
 from passes.axes.index_maps import along, kept_indices, kept_size, mix, unfold
 from passes.interface.reason import Reason
+from passes.shapes.tuning import SHAPES
 
 FROZEN = Reason("plan", "", "for a test")
 FIRST, SECOND, THIRD = (Reason("plan", "", f"the {which}") for which in ("first", "second", "third"))
@@ -124,7 +125,7 @@ def test_copies_freeze_the_outer_factor_only():
 
 
 def test_too_many_copies_freeze():
-    outer = Atom(algebra.MAX_COPIES + 2)
+    outer = Atom(SHAPES.expanded_copies + 2)
     left, right = total([Atom(1 + 3), Atom(6 * outer.size - 4)]), product([outer, Atom(6)])
     unify(left, right, Reason("operator", "c", "", "Add"))
     assert {str(x.reason) for x in (*atoms(left), *atoms(right))} == {"c (Add) cuts 1548 across copies of 6"}

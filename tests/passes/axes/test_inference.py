@@ -1,7 +1,7 @@
 """Inference never fails: what is not understood freezes with a reason that names the node."""
 
 import pytest
-from netkit import ints, net
+from netkit import engine, ints, net, observer
 from rulekit import reasons
 
 from passes.axes.channel_groups import channel_groups
@@ -39,3 +39,20 @@ def test_a_tie_that_cannot_be_names_its_node():
     typing = infer(Graph(net(body, a_w=(5, 24), y_w=(24, 3), slope=(4, 1), **shapes)))
     (found, *_) = reasons(typing, "a_w", 1)
     assert found.startswith(("p (Reshape) ", "d (Reshape) ", "s (Add) ")) and " cuts " in found
+
+
+SPREAD = """net (float[N,4,L] x) => (float[N,3] y) {
+    a = Conv(x, a_w) t = Transpose<perm=[0,2,1]>(a) p = Pow(t, each) f = Flatten(p) y = Gemm(f, y_w)
+}"""
+
+
+@pytest.mark.parametrize("lengths", [(5, 1), (1, 5), (1, 1)], ids=str)
+def test_an_axis_that_is_spread_at_some_sizes_holds_the_channels_at_others(lengths):
+    """``each`` says that there are five rows: its rows are no channels of its own, since ``x`` may have them."""
+    model = net(SPREAD, a_w=(6, 4, 1), each=(5, 6), y_w=(30, 3))
+    assignments = tuple({"x": (batch, 4, length)} for batch, length in zip((2, 3), lengths, strict=True))
+    typing = infer(Graph(model, assignments, observer, engine))
+    found = {reason for reason in reasons(typing, "each", 0)}
+    assert found == {"p (Pow) spreads an axis to it at some sizes"}
+    assert all(group.frozen for group in channel_groups(typing) if group.size == 5)
+    assert [group.frozen for group in channel_groups(typing) if group.size == 6] == [None]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from netkit import TOLERANCE, compressed, difference, net, shape_of
-from planted import copies, drawn, shares, widen
+from planted import copies, drawn, grown, shares
 
 from passes.interface.reason import text
 
@@ -39,8 +39,8 @@ def modes(small_width, wide_width):
 def test_gemm(factor, bias, mode):
     p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4,))
     source, scale = copies(8, factor)
-    wide = {**p, "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale)}
-    wide["v"] = widen(p["v"], 1, source, shares(source, scale))
+    wide = {**p, "w": grown(p["w"], 0, source, scale), "b": grown(p["b"], 0, source, scale)}
+    wide["v"] = grown(p["v"], 1, source, shares(source, scale))
     body = GEMM if bias else GEMM.replace("(x, w, b)", "(x, w)")
     if not bias:
         p.pop("b"), wide.pop("b")
@@ -53,22 +53,22 @@ def in_weights(p, source, scale):
     # (s x - s m) / sqrt(s^2 v + s^2 e) would need a scaled epsilon: the variance absorbs the difference.
     variance = scale**2 * (p["var"][source].astype(float) + EPSILON) - EPSILON
     return {
-        "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale),
-        "mean": widen(p["mean"], 0, source, scale), "var": variance.astype(np.float32),
-        "scale": widen(p["scale"], 0, source), "bias": widen(p["bias"], 0, source),
+        "w": grown(p["w"], 0, source, scale), "b": grown(p["b"], 0, source, scale),
+        "mean": grown(p["mean"], 0, source, scale), "var": variance.astype(np.float32),
+        "scale": grown(p["scale"], 0, source), "bias": grown(p["bias"], 0, source),
     }, np.ones(len(source))  # fmt: skip
 
 
 def in_affine(p, source, scale):
     """The scale sits in the norm's scale and bias."""
-    same = {name: widen(p[name], 0, source) for name in ("w", "b", "mean", "var")}
-    return {**same, "scale": widen(p["scale"], 0, source, scale), "bias": widen(p["bias"], 0, source, scale)}, scale
+    same = {name: grown(p[name], 0, source) for name in ("w", "b", "mean", "var")}
+    return {**same, "scale": grown(p["scale"], 0, source, scale), "bias": grown(p["bias"], 0, source, scale)}, scale
 
 
 def in_both(p, source, scale):
     """Half of it here, half of it there."""
     half, _ = in_weights(p, source, np.sqrt(scale))
-    half.update(scale=widen(p["scale"], 0, source, scale), bias=widen(p["bias"], 0, source, scale))
+    half.update(scale=grown(p["scale"], 0, source, scale), bias=grown(p["bias"], 0, source, scale))
     return half, scale
 
 
@@ -79,7 +79,7 @@ def test_conv_batchnorm(way, factor, mode):
     p = drawn(w=(8, 3, 3, 3), b=(8,), scale=(8,), bias=(8,), mean=(8,), var=(8,), v=(4, 8, 3, 3), c=(4,))
     source, scale = copies(8, factor, seed=2)
     producer, seen = way(p, source, scale)
-    wide = {**p, **producer, "v": widen(p["v"], 1, source, shares(source, seen))}
+    wide = {**p, **producer, "v": grown(p["v"], 1, source, shares(source, seen))}
     result = restores(net(CONV, **p), net(CONV, **wide), "w", 8, **modes(8, len(source))[mode])
     assert ways(result) == [(len(source), 8, "lossless")]
 
@@ -94,11 +94,11 @@ def test_norm_that_cannot_be_folded():
         w=(8, 3, 1, 1), b=(8,), scale=(8,), bias=(8,), mean=(8,), var=(8,), v=(4, 8, 3, 3), c=(4,), t_w=(4, 8, 3, 3)
     )
     source, scale = copies(8, 1.5, seed=3)
-    wide = {**p, "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale)}
-    wide.update(mean=widen(p["mean"], 0, source, scale), var=widen(p["var"], 0, source))  # a n scales as well
-    wide.update(scale=widen(p["scale"], 0, source), bias=widen(p["bias"], 0, source, scale))
+    wide = {**p, "w": grown(p["w"], 0, source, scale), "b": grown(p["b"], 0, source, scale)}
+    wide.update(mean=grown(p["mean"], 0, source, scale), var=grown(p["var"], 0, source))  # a n scales as well
+    wide.update(scale=grown(p["scale"], 0, source), bias=grown(p["bias"], 0, source, scale))
     wide.update(
-        v=widen(p["v"], 1, source, shares(source, scale)), t_w=widen(p["t_w"], 1, source, shares(source, scale))
+        v=grown(p["v"], 1, source, shares(source, scale)), t_w=grown(p["t_w"], 1, source, shares(source, scale))
     )
     result = restores(net(body, **p), net(body, **wide), "w", 8)
     assert result.unfolded, "the norm is still there"
@@ -115,9 +115,9 @@ def test_residual(mode):
         w=(8, 3, 1, 1), b=(8,), m_w=(6, 8, 3, 3), m_b=(6,), u_w=(8, 6, 3, 3), u_b=(8,), v=(4, 8, 1, 1), c=(4,)
     )  # fmt: skip
     source, scale = copies(8, 1.5, seed=4)
-    wide = {**p, **{name: widen(p[name], 0, source, scale) for name in ("w", "b", "u_w", "u_b")}}
-    wide["m_w"] = widen(p["m_w"], 1, source, shares(source, scale, seed=5))
-    wide["v"] = widen(p["v"], 1, source, shares(source, scale, seed=6))
+    wide = {**p, **{name: grown(p[name], 0, source, scale) for name in ("w", "b", "u_w", "u_b")}}
+    wide["m_w"] = grown(p["m_w"], 1, source, shares(source, scale, seed=5))
+    wide["v"] = grown(p["v"], 1, source, shares(source, scale, seed=6))
     settings = [{"lossless": True}, {"keep_layers": (("^a$", 8 / 12),)}][mode]
     result = restores(net(body, **p), net(body, **wide), "w", 8, **settings)
     assert ways(result) == [(12, 8, "lossless")] and result.plans[0].group.coupled
@@ -132,9 +132,9 @@ def test_depthwise():
     p = drawn(w=(8, 3, 1, 1), b=(8,), d_w=(8, 1, 3, 3), d_b=(8,), v=(4, 8, 1, 1), c=(4,))
     source, scale = copies(8, 2, seed=7)
     inner = np.where(np.arange(16) < 8, 1.0, np.linspace(0.5, 2.0, 16))
-    wide = {**p, "w": widen(p["w"], 0, source, scale), "b": widen(p["b"], 0, source, scale)}
-    wide.update(d_w=widen(p["d_w"], 0, source, inner), d_b=widen(p["d_b"], 0, source, inner * scale))
-    wide["v"] = widen(p["v"], 1, source, shares(source, scale * inner))
+    wide = {**p, "w": grown(p["w"], 0, source, scale), "b": grown(p["b"], 0, source, scale)}
+    wide.update(d_w=grown(p["d_w"], 0, source, inner), d_b=grown(p["d_b"], 0, source, inner * scale))
+    wide["v"] = grown(p["v"], 1, source, shares(source, scale * inner))
     small, large = (net(body.replace("GROUPS", str(n)), **q) for n, q in ((8, p), (16, wide)))
     result = restores(small, large, "w", 8)
     assert ways(result) == [(16, 8, "lossless")] and shape_of(result.model, "d_w") == (8, 1, 3, 3)
@@ -148,10 +148,10 @@ def test_concat():
     }"""
     p = drawn(w=(8, 3, 1, 1), b=(8,), e_w=(6, 3, 3, 3), e_b=(6,), v=(4, 14, 1, 1), c=(4,))
     one, two = copies(8, 1.5, seed=8), copies(6, 1.5, seed=9)
-    wide = {**p, "w": widen(p["w"], 0, *one), "b": widen(p["b"], 0, *one)}
-    wide.update(e_w=widen(p["e_w"], 0, *two), e_b=widen(p["e_b"], 0, *two))
+    wide = {**p, "w": grown(p["w"], 0, *one), "b": grown(p["b"], 0, *one)}
+    wide.update(e_w=grown(p["e_w"], 0, *two), e_b=grown(p["e_b"], 0, *two))
     columns = np.concatenate([one[0], two[0] + 8])
-    wide["v"] = widen(p["v"], 1, columns, np.concatenate([shares(*one), shares(*two)]))
+    wide["v"] = grown(p["v"], 1, columns, np.concatenate([shares(*one), shares(*two)]))
     result = restores(net(body, **p), net(body, **wide), "w", 8)
     assert ways(result) == [(12, 8, "lossless"), (9, 6, "lossless")]
 
@@ -161,8 +161,8 @@ def test_near_copies_stay():
     source, scale = copies(8, 2)
     near = np.ones(p["w"][source].shape)
     near[8:, 0] += 1e-3 * np.arange(1, 9)
-    wide = {**p, "w": widen(p["w"], 0, source, scale) * near.astype(np.float32), "b": widen(p["b"], 0, source, scale)}
-    wide["v"] = widen(p["v"], 1, source)
+    wide = {**p, "w": grown(p["w"], 0, source, scale) * near.astype(np.float32), "b": grown(p["b"], 0, source, scale)}
+    wide["v"] = grown(p["v"], 1, source)
     result = compressed(net(GEMM, **wide), lossless=True)
     assert not result.shrinks and text(result.plans[0].reason) == "no channel is free"
 
@@ -173,14 +173,14 @@ def test_scaled_copies_behind_what_passes_no_scale_stay(op):
     source, scale = copies(8, 2)
     wide = {
         **p,
-        "w": widen(p["w"], 0, source, scale),
-        "b": widen(p["b"], 0, source, scale),
-        "v": widen(p["v"], 1, source),
+        "w": grown(p["w"], 0, source, scale),
+        "b": grown(p["b"], 0, source, scale),
+        "v": grown(p["v"], 1, source),
     }
     wide.update(zero=np.array(0, np.float32), six=np.array(6, np.float32))
     body = GEMM.replace("Relu(a)", op if "(" in op else f"{op}(a)")
     assert not compressed(net(body, **wide), lossless=True).shrinks
-    same = {**wide, "w": widen(p["w"], 0, source), "b": widen(p["b"], 0, source)}  # scale 1 passes anything
+    same = {**wide, "w": grown(p["w"], 0, source), "b": grown(p["b"], 0, source)}  # scale 1 passes anything
     exact = net(body, **same)
     result = compressed(exact, lossless=True)
     assert shape_of(result.model, "w")[0] == 8 and difference(exact, result.model) <= TOLERANCE
@@ -192,9 +192,9 @@ def test_negative_scales_stay():
     source, scale = copies(8, 2)
     wide = {
         **p,
-        "w": widen(p["w"], 0, source, -scale),
-        "b": widen(p["b"], 0, source, -scale),
-        "v": widen(p["v"], 1, source),
+        "w": grown(p["w"], 0, source, -scale),
+        "b": grown(p["b"], 0, source, -scale),
+        "v": grown(p["v"], 1, source),
     }
     wide["w"][:8], wide["b"][:8] = p["w"], p["b"]
     wide = net(GEMM, **wide)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from netgrow import networks
 from netgrow_check import Tally, lossless_check, observer
 from netkit import net
-from scaledkit import MULTIPLE, loses_nothing, merges_exactly, planted_everywhere, plantings
+from scaledkit import MULTIPLE, merges_exactly, planted_everywhere, plantings, shrinks_losslessly
 
 from passes.axes.registry import rules
 
@@ -18,7 +18,7 @@ def planted(model, observed):
     """Check every planting; whether a multiple in all constants went losslessly, by group."""
     found = {}
     for group, what, other in plantings(model, observed):
-        gone = loses_nothing(other, observed)
+        gone = shrinks_losslessly(other, observed)
         if what == MULTIPLE:
             found[group.name] = gone
             merges_exactly(other, group.size, observed)

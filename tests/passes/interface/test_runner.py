@@ -44,7 +44,7 @@ def fails(error):
     return Step("fails", action)
 
 
-NOTHING = Step("nothing", PassResult)
+UNCHANGED = Step("nothing", PassResult)
 COUNT = Step("count", lambda m: PassResult(m.knowing(Count(len(m.proto.graph.node))), reasons={"y": "a"}, notes=("n",)))
 UNSOUND = "y = Relu(nowhere)"
 
@@ -54,7 +54,7 @@ def test_facts_reasons_and_notes_of_all_passes_are_returned():
     result = run_passes([COUNT, second], model("t = Relu(x) y = Relu(t)"))
     assert result.model[Count] == Count(2) and not result.changed
     assert result.reasons == {"y": "a", "z": "b"} and result.notes == ("n", "o")
-    assert run_passes([rewritten("y = Neg(x)"), NOTHING], model()).changed
+    assert run_passes([rewritten("y = Neg(x)"), UNCHANGED], model()).changed
 
 
 def test_what_is_given_stays_as_it_is():
@@ -69,7 +69,7 @@ def test_a_later_fact_replaces_the_earlier_of_its_type():
 
 def test_what_a_pass_requires_must_be_known():
     with pytest.raises(PassError, match="pass 'needy' requires Count: run the pass that finds it first"):
-        run_passes([NOTHING, Step("needy", PassResult, (Count,)), COUNT], model())
+        run_passes([UNCHANGED, Step("needy", PassResult, (Count,)), COUNT], model())
     with pytest.raises(PassError, match="Count of the model is not known"):
         model()[Count]
 
@@ -77,7 +77,7 @@ def test_what_a_pass_requires_must_be_known():
 @pytest.mark.parametrize("error", [PassError("no such layer"), RunError("too large"), KeyError("y")])
 def test_the_failing_pass_is_named_and_the_error_stays_what_it_is(error):
     with pytest.raises(type(error)) as caught:
-        run_passes([NOTHING, COUNT, fails(error)], model())
+        run_passes([UNCHANGED, COUNT, fails(error)], model())
     assert caught.value is error and error.__notes__ == ["in pass 'fails', after nothing, count"]
 
 
@@ -89,7 +89,7 @@ def test_the_first_pass_has_none_before_it():
 
 def test_a_pass_that_makes_an_invalid_graph_is_named():
     with pytest.raises(GraphCheckError, match="pass 'rewrite' made an invalid graph: .*nowhere"):
-        run_passes([NOTHING, rewritten(UNSOUND)], model())
+        run_passes([UNCHANGED, rewritten(UNSOUND)], model())
 
 
 def test_a_graph_that_was_invalid_before_is_no_fault_of_a_pass():
@@ -131,6 +131,6 @@ def test_a_block_inside_does_not_end_the_checks_of_the_one_around_it():
 def test_every_pass_is_a_stage():
     shown = []
     timer = StageTimer(shown.append)
-    run_passes([NOTHING, COUNT, NOTHING], model(), timer)
+    run_passes([UNCHANGED, COUNT, UNCHANGED], model(), timer)
     assert shown == ["nothing", "count", "nothing"] and list(timer.seconds) == ["nothing", "count"]
     assert pickle.loads(pickle.dumps(timer)).seconds == {}, "times belong to the process"

@@ -13,9 +13,9 @@ from passes.numerics.tuning import NUMERICS
 
 def after(imports, **given):
     """What the variable is in a process with these imports."""
-    free = {name: value for name, value in os.environ.items() if name != WAIT}
+    inherited = {name: value for name, value in os.environ.items() if name != WAIT}
     code = f"{imports}; import os; print(os.environ.get({WAIT!r}))"
-    done = subprocess.run([sys.executable, "-c", code], env={**free, **given}, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], env={**inherited, **given}, capture_output=True, text=True)
     return done.stdout.strip() or done.stderr
 
 

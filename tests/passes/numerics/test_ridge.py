@@ -56,8 +56,8 @@ def test_the_prior_stays_where_samples_tell_nothing():
     assert np.array_equal(fit(halves(p, p @ prior.T, moments), prior).weights, prior)
     unrelated = p @ prior.T + 10 * rng.standard_normal((40, 3))
     change = fit(halves(p, unrelated, moments), prior).weights - prior
-    free = np.linalg.lstsq(p - p.mean(0), unrelated - unrelated.mean(0), rcond=None)[0].T - prior
-    assert np.linalg.norm(change) < 0.7 * np.linalg.norm(free)
+    unregularised = np.linalg.lstsq(p - p.mean(0), unrelated - unrelated.mean(0), rcond=None)[0].T - prior
+    assert np.linalg.norm(change) < 0.7 * np.linalg.norm(unregularised)
 
 
 @pytest.mark.parametrize("noise", [0.01, 1.0, 10.0])

@@ -61,8 +61,8 @@ def test_flows_hold_what_was_counted(name, monkeypatch):
 
     monkeypatch.setattr(layerwise._Solver, "solve", recorded)
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
-    nothing_recorded = Tuning(memory=MemoryTuning(recorded_share=0.0))
-    compress(model, settings, samples=CalibrationSamples(inputs, True, engine), tuning=nothing_recorded)
+    unrecorded = Tuning(memory=MemoryTuning(recorded_share=0.0))
+    compress(model, settings, samples=CalibrationSamples(inputs, True, engine), tuning=unrecorded)
     assert max(shares) == 1.0
 
 

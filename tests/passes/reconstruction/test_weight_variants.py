@@ -24,7 +24,7 @@ BYTES = 4 * (12 + 12 + 5) * 8 * 8
 """Of a, b and y, for each sample."""
 
 
-def viewed(model, room):
+def variant_of(model, room):
     """A variant of eight samples in two batches that has been asked what they show."""
     found = analyse(model, (), observer, Quiet(), engine)
     variant = WeightVariant(found.typing, [feeds(model, 4, seed) for seed in (1, 2)], engine, room)
@@ -34,16 +34,16 @@ def viewed(model, room):
 
 @pytest.mark.parametrize(("room", "kind"), [(8 * BYTES, Recording), (8 * BYTES - 1, SegmentedRun)])
 def test_it_is_kept_where_there_is_room(room, kind):
-    assert type(viewed(net(CHAIN, **SIZES), room).original()) is kind
+    assert type(variant_of(net(CHAIN, **SIZES), room).original()) is kind
 
 
 @pytest.mark.parametrize("name", ["residual", "grouped", "attention-separate", "nhwc"])
 def test_another_process_records_the_same_values(name):
     """They are not sent, and are rounded as here."""
-    view = viewed(ARCHITECTURES[name].model, np.inf)
-    sent = pickle.loads(pickle.dumps(view))
+    variant = variant_of(ARCHITECTURES[name].model, np.inf)
+    sent = pickle.loads(pickle.dumps(variant))
     assert sent._targets is None
-    for here, there in zip(view.original().live, sent.original().live, strict=True):
+    for here, there in zip(variant.original().live, sent.original().live, strict=True):
         assert here.keys() == there.keys()
         for tensor, value in here.items():
             np.testing.assert_array_equal(there[tensor], value)
@@ -51,7 +51,7 @@ def test_another_process_records_the_same_values(name):
 
 @pytest.mark.parametrize("name", ["residual", "grouped", "attention-separate", "nhwc"])
 def test_it_is_what_the_layers_gave(name):
-    variant = viewed(ARCHITECTURES[name].model, np.inf)
+    variant = variant_of(ARCHITECTURES[name].model, np.inf)
     kept = variant.original()
     assert type(kept) is Recording
     flow = SegmentedRun(variant.typing.graph.model, variant.feeds, engine)

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 from allocatekit import compressed, model_of
 
-from passes.numerics import tuning as numerics_tuning
 from passes.numerics.tuning import GaussNewtonTuning, NumericsTuning, RidgeTuning, ShrinkageTuning, SubsetTuning
-from passes.settings import tuning as passes_tuning
 from passes.settings.tuning import (
     TUNING,
     AllocationTuning,
@@ -21,17 +19,25 @@ from passes.settings.tuning import (
     Tuning,
 )
 
+ROOT = Path(__file__).parents[3]
+TUNABLES = {
+    node.name: node
+    for package in ("onnx_merge", "passes")
+    for path in sorted((ROOT / package).rglob("*.py"))
+    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef) and node.name.endswith(("Tuning", "Thresholds"))
+}
 
-@pytest.mark.parametrize("module", [numerics_tuning, passes_tuning])
-def test_every_tunable_is_followed_by_a_sentence(module):
-    classes = [node for node in ast.parse(Path(module.__file__).read_text(encoding="utf-8")).body
-               if isinstance(node, ast.ClassDef)]  # fmt: skip
+
+def test_every_tunable_is_followed_by_a_sentence():
+    assert {"Tuning", "RidgeTuning", "ShapeTuning", "SizeSearchTuning", "VerdictThresholds"} <= TUNABLES.keys()
     silent = []
-    for node in classes:
+    for node in TUNABLES.values():
         assert ast.get_docstring(node)
+        assert [ast.unparse(decorator) for decorator in node.decorator_list] == ["dataclass(frozen=True)"]
         for field, after in zip(node.body, [*node.body[1:], None], strict=True):
-            told = isinstance(after, ast.Expr) and isinstance(getattr(after.value, "value", None), str)
-            if isinstance(field, ast.AnnAssign) and not told and not field.annotation.id.endswith("Tuning"):
+            documented = isinstance(after, ast.Expr) and isinstance(getattr(after.value, "value", None), str)
+            if isinstance(field, ast.AnnAssign) and not documented and not field.annotation.id.endswith("Tuning"):
                 silent.append(f"{node.name}.{field.target.id}")
     assert not silent
 

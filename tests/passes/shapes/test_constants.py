@@ -5,7 +5,7 @@ import pytest
 from netkit import engine, net
 
 from passes.graph.model import Graph
-from passes.shapes.inference import SMALL
+from passes.shapes.tuning import SHAPES
 
 
 def graph():
@@ -16,7 +16,8 @@ def graph():
                 f = custom.Foo(s)  g = Neg(f)  sum = ReduceSum<keepdims=0>(big)  a = MatMul(x, d)  b = Add(a, sum)
                 c = Add(b, g)  e = Add(c, r)  y = MatMul(e, t)
             }""",
-            q=np.int8([[1, 2, 3, 4]] * 4), s=np.float32([1, 2, 3, 4]), one=np.float32([1]), large=np.array([SMALL + 1]),
+            q=np.int8([[1, 2, 3, 4]] * 4), s=np.float32([1, 2, 3, 4]), one=np.float32([1]),
+            large=np.array([SHAPES.evaluated_elements + 1]),
         ),
         engine=engine,
     )  # fmt: skip
@@ -46,7 +47,7 @@ def test_a_session_for_all_that_is_small():
         loaded.append(model)
         return engine(model)
 
-    side = int(np.sqrt(SMALL)) + 1
+    side = int(np.sqrt(SHAPES.evaluated_elements)) + 1
     names = [f"d{k}" for k in range(20)]
     nodes = " ".join(f"{name} = DequantizeLinear<axis=0>(q, s)" for name in names)
     body = f"net (float[N,4] x) => (float[N,4] y) {{ {nodes} big = DequantizeLinear(w, one)  y = Relu(x) }}"

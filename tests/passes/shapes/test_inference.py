@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from netkit import engine, ints, net, observer
 
-from passes.shapes.inference import STAND_INS
 from passes.shapes.inference import infer_shapes as infer_shapes_with
 from passes.shapes.sizes import Size
+from passes.shapes.tuning import SHAPES
 
 infer_shapes = partial(infer_shapes_with, engine=engine)
 
-BATCH, OTHER = STAND_INS[0]
+BATCH, OTHER = SHAPES.default_sizes[0]
 
 
 def test_symbols_get_a_size_and_the_same_one_everywhere():
@@ -40,14 +40,14 @@ def test_given_shapes_are_taken():
     assert {a for n, a in info.dynamic if n == "x"} == {0, 2, 3}, "given for now, dynamic still"
 
 
-VIEW = """net (float[N,4,6] x) => (float[N,M] y) {
+RESHAPED = """net (float[N,4,6] x) => (float[N,M] y) {
     s = Shape(x)  n = Gather<axis=0>(s, zero)  m = Unsqueeze(n, at)  c = Gather<axis=0>(s, one)  d = Unsqueeze(c, at)
     k = Mul(d, six)  t = Concat<axis=0>(m, k)  y = Reshape(x, t)
 }"""
 
 
 def test_computed_targets_of_reshape():
-    info = infer_shapes(net(VIEW, zero=np.array(0), one=np.array(1), at=ints(0), six=ints(6)))
+    info = infer_shapes(net(RESHAPED, zero=np.array(0), one=np.array(1), at=ints(0), six=ints(6)))
     assert info.shapes["y"] == (BATCH, 24) and ("y", 1) not in info.dynamic
     np.testing.assert_array_equal(info.values["t"], [BATCH, 24])
     np.testing.assert_array_equal(info.values["k"], [24])

@@ -133,9 +133,9 @@ def test_moments_of_smaller_pieces_are_the_same():
     rng = np.random.default_rng(2)
     batches = [tuple(rng.standard_normal((4, n, 12, 12)).astype(np.float32) for n in (8, 12)) for _ in range(4)]
     prior = typing.graph.array(layer.weight)
-    whole, pieces = (regress(layer, prior, batches, engine, most) for most in (np.inf, 2.0e5))
-    np.testing.assert_allclose(pieces[0], whole[0], atol=0.05 * np.abs(whole[0]).max())
-    assert pieces[2] == pytest.approx(whole[2], rel=0.05)
+    whole, parts = (regress(layer, prior, batches, engine, most) for most in (np.inf, 2.0e5))
+    np.testing.assert_allclose(parts[0], whole[0], atol=0.05 * np.abs(whole[0]).max())
+    assert parts[2] == pytest.approx(whole[2], rel=0.05)
 
 
 def test_more_features_than_fit_are_solved_on_fewer_places():

@@ -23,7 +23,7 @@ def shares(source, scale, seed=1):
     return raw / np.bincount(source, raw)[source] / scale
 
 
-def widen(array, axis, source, factor=None):
+def grown(array, axis, source, factor=None):
     """``array`` with the channels ``source`` along ``axis``, each multiplied with its ``factor``."""
     wide = np.take(array, source, axis).astype(np.float64)
     if factor is not None:

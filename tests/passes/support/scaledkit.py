@@ -64,8 +64,8 @@ def _live(typing):
 def _plant(array, axis, term, atom, factor):
     """In place; integers take a whole factor, and flags what is left of it."""
     source, copy = (kept_indices(term, {atom: np.array([c])}) for c in (0, atom.size - 1))
-    view = np.moveaxis(array, axis, 0)
-    view[copy] = (view[source] * (factor if array.dtype.kind == "f" else round(factor))).astype(array.dtype)
+    rows = np.moveaxis(array, axis, 0)
+    rows[copy] = (rows[source] * (factor if array.dtype.kind == "f" else round(factor))).astype(array.dtype)
 
 
 def _runner(model):
@@ -90,7 +90,7 @@ def moved(model, other):
     return worst
 
 
-def loses_nothing(model, observed):
+def shrinks_losslessly(model, observed):
     """Whether a channel goes losslessly; if one does, the outputs stay."""
     result = compress(model, CompressSettings(lossless=True), lambda *_: observed)
     if result.shrinks:

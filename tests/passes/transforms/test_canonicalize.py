@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from passes.graph.nodes import drop_unused_initializers, node_reads
 from passes.interface.reason import text
-from passes.shapes.inference import SMALL
+from passes.shapes.tuning import SHAPES
 from passes.transforms.canonicalize import canonicalize
 
 
@@ -76,7 +76,7 @@ def test_a_large_weight_is_not_doubled():
     """Read as it is and transposed, a weight stays one; a vector, or a matrix of a few elements, may be two."""
     body = "net (float[N,{0}] x) => (float[N,{0}] y) {{ t = Transpose(w)  a = MatMul(x, w)  y = MatMul(a, t) }}"
     assert ops(normal(net(body.format(4), w=(4, 4)))) == ["MatMul", "MatMul"]
-    side = int(np.sqrt(SMALL))
+    side = int(np.sqrt(SHAPES.evaluated_elements))
     for n in (5, side + 1):
         assert ops(normal(net(body.format(n), w=(n, n)))) == ["Transpose", "MatMul", "MatMul"]
     once = body.replace("MatMul(x, w)", "Relu(x)").format(side + 1)
@@ -89,7 +89,7 @@ def test_computed_weights_are_computed_once():
         m = ReduceMean<axes=[1]>(w)  d = Sub(w, m)  q = Mul(d, d)  s = ReduceMean<axes=[1]>(q)  r = Sqrt(s)
         u = Div(d, r)  y = MatMul(x, u)
     }}"""
-    side = int(np.sqrt(SMALL)) + 1
+    side = int(np.sqrt(SHAPES.evaluated_elements)) + 1
     result = canonicalize(net(body.format(side), w=(side, side)), engine)
     assert ops(result) == ["MatMul"] and [t.name for t in result.graph.initializer] == ["u"]
     np.testing.assert_allclose(array_of(result, "u").std(axis=1), 1, rtol=1e-5)
@@ -97,7 +97,7 @@ def test_computed_weights_are_computed_once():
 
 def test_nothing_that_grows_is_computed_before_hand():
     """An outer product of two vectors would be stored as a matrix; a quantised weight as four times its bytes."""
-    side = int(np.sqrt(8 * SMALL)) + 1
+    side = int(np.sqrt(8 * SHAPES.evaluated_elements)) + 1
     grown = net(f"net (float[N,{side}] x) => (float[N,{side}] y) {{ k = Mul(a, b)  y = MatMul(x, k) }}",
                 a=(side, 1), b=(1, side))  # fmt: skip
     assert ops(normal(grown)) == ["Mul", "MatMul"]

@@ -11,8 +11,7 @@ from netkit import as_array, difference, engine, feeds, filled, ints, net, sessi
 from onnx import TensorProto, helper, numpy_helper
 
 from passes.interface.errors import RunError
-from passes.shapes.constants import FAILURES
-from passes.shapes.inference import SMALL
+from passes.shapes.tuning import SHAPES
 from passes.transforms.canonicalize import canonicalize
 
 RANDOM = ("RandomNormalLike", "Bernoulli", "Multinomial")
@@ -141,12 +140,12 @@ def test_an_op_that_always_fails_is_not_tried_for_ever():
     nodes = " ".join(f"f{k} = Neg(a) y{k} = Identity(f{k})" for k in range(64))
     model = model_of(nodes, [f"y{k}" for k in range(64)], 13)
     assert canonicalize(model, failing).graph.node == model.graph.node
-    assert len(tried) <= 6 + 4 * FAILURES
+    assert len(tried) <= 6 + 4 * SHAPES.op_failures
 
 
 def test_an_outer_product_is_not_even_tried():
     """A chain of small steps to a large tensor: its size is known before it is computed."""
-    side = SMALL
+    side = SHAPES.evaluated_elements
 
     def refusing(model):
         raise AssertionError("nothing is to be computed")

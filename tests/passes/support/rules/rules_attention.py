@@ -16,8 +16,8 @@ HEADS = (
     {"wq": (6, 8), "wk": (6, 8), "wv": (6, 10), "wo": (10, 4)},
 )
 """Rank four: three heads, which come with the input."""
-TURN = ("float[2,3,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
-FLAT_TURN = ("float[2,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
+ROTATION_RANK4 = ("float[2,3,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
+ROTATION_RANK3 = ("float[2,5,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (8, 4)})
 
 CASES = [
     fires(
@@ -40,7 +40,7 @@ CASES = [
     ),
     fires(
         "RotaryEmbedding",
-        TURN,
+        ROTATION_RANK4,
         "r = RotaryEmbedding(a, c, s)",
         "w: . (. A); c: . . A; s: . . A; v: (. A) .",
         "NONE",
@@ -50,7 +50,7 @@ CASES = [
     ),
     fires(
         "RotaryEmbedding",
-        FLAT_TURN,
+        ROTATION_RANK3,
         "r = RotaryEmbedding<num_heads=2, interleaved=1>(a, c, s)",
         "w: . (A B .); c: . . B; v: (A B .) .",
         "NONE",
@@ -60,7 +60,7 @@ CASES = [
     ),
     freezes(
         "RotaryEmbedding",
-        TURN,
+        ROTATION_RANK4,
         "r = RotaryEmbedding<rotary_embedding_dim=4>(a, c, s)",
         "w 1: r (RotaryEmbedding) turns a part of each head",
         23,

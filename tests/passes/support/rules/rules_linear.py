@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.linear`."""
+"""Cases of `passes.axes.rules.linear` and `convolution`."""
 
 from makerkit import K, maker
 from netkit import ints

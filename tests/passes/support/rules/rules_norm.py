@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.norm`."""
+"""Cases of `passes.axes.rules.norm` and `softmax`."""
 
 from rulekit import CONV, CONV_SHAPES, LAST, LAST_SHAPES, MIDDLE, fires, freezes
 

@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.pool`."""
+"""Cases of `passes.axes.rules.pool`, `reduction` and `resample`."""
 
 import numpy as np
 from makerkit import maker
@@ -14,13 +14,13 @@ REDUCTIONS = {
     "ReduceL1": "HOMOGENEOUS", "ReduceL2": "HOMOGENEOUS", "ReduceProd": "NONE", "ReduceLogSum": "NONE",
     "ReduceLogSumExp": "NONE", "ReduceSumSquare": "NONE",
 }  # fmt: skip
-FREE = "w: A . 1 1; v: . A 1 1"
+PER_CHANNEL = "w: A . 1 1; v: . A 1 1"
 
 CASES = []
 for op, scaling in POOLS.items():
     window = "" if op.startswith("Global") else "<kernel_shape=[1,1]>"
     CASES += [
-        fires(op, CONV, f"r = {op}{window}(a)", FREE, scaling),
+        fires(op, CONV, f"r = {op}{window}(a)", PER_CHANNEL, scaling),
         freezes(op, LAST, f"r = {op}{window}(a)", f"w 1: r ({op}) mixes this axis"),
     ]
 for op, scaling in REDUCTIONS.items():
@@ -41,8 +41,8 @@ CASES += [
     freezes("ReduceSum", LAST, "r = ReduceSum(a)", "w 1: r (ReduceSum) reduces over it"),
     freezes("ReduceSum", LAST, "i = Cast<to=7>(x)  r = ReduceSum(a, i)", "w 1: r (ReduceSum) its input 1 is computed",
             observed={"r": (2, 3, 5, 8), "y": (2, 3, 5, 4)}),
-    fires("Resize", CONV, "r = Resize(a, , s)", FREE, "LINEAR", s=np.float32([1, 1, 2, 2])),
-    fires("Resize", CONV, "r = Resize(a, , , z)", FREE, "LINEAR", z=ints(2, 8, 12, 12)),
+    fires("Resize", CONV, "r = Resize(a, , s)", PER_CHANNEL, "LINEAR", s=np.float32([1, 1, 2, 2])),
+    fires("Resize", CONV, "r = Resize(a, , , z)", PER_CHANNEL, "LINEAR", z=ints(2, 8, 12, 12)),
     freezes("Resize", LAST, "r = Resize(a, , s)", "w 1: r (Resize) interpolates it", s=np.float32([1, 1, 1, 2])),
     freezes("Resize", CONV, 'r = Resize<coordinate_transformation_mode="tf_crop_and_resize">(a, roi, s)',
             "w 0: r (Resize) crops by coordinates", s=np.float32([1, 1, 2, 2]), roi=(8,)),
@@ -50,17 +50,17 @@ CASES += [
     freezes("CumSum", LAST, "r = CumSum(a, one)", "w 1: r (CumSum) depends on its order", one=ints(-1)),
     fires("TopK", LAST, "r, i = TopK<axis=1>(a, one)", "w: . A; r: . 1 . A; i: . 1 . A; v: A .", "NONE", one=ints(1)),
     freezes("TopK", LAST, "r, i = TopK(a, two)", "w 1: r (TopK) depends on its order", two=ints(2), v=(2, 4)),
-    fires("Trilu", CONV, "r = Trilu(a)", FREE, "LINEAR", observed=CONV_SHAPES),
+    fires("Trilu", CONV, "r = Trilu(a)", PER_CHANNEL, "LINEAR", observed=CONV_SHAPES),
     freezes("Trilu", LAST, "r = Trilu(a)", "w 1: r (Trilu) depends on its order"),
-    fires("GridSample", CONV, "r = GridSample(a, g)", FREE, "HOMOGENEOUS", g=(2, 6, 6, 2)),
+    fires("GridSample", CONV, "r = GridSample(a, g)", PER_CHANNEL, "HOMOGENEOUS", g=(2, 6, 6, 2)),
     freezes("GridSample", LAST, "r = GridSample(a, g)", "w 1: r (GridSample) mixes this axis", g=(2, 5, 8, 2)),
-    fires("RoiAlign", CONV, "r = RoiAlign(a, g, at)", FREE, "HOMOGENEOUS", g=(2, 4), at=ints(0, 1)),
+    fires("RoiAlign", CONV, "r = RoiAlign(a, g, at)", PER_CHANNEL, "HOMOGENEOUS", g=(2, 4), at=ints(0, 1)),
     freezes("RoiAlign", ("float[2,8,6,6] x", "{}  y = Conv(r, v)", {"v": (4, 8, 1, 1)}), "r = RoiAlign(x, g, at)",
             "x 0: r (RoiAlign) reduces over it", g=(2, 4), at=ints(0, 1)),
-    fires("Upsample", CONV, "r = Upsample(a, s)", FREE, "LINEAR", 9, s=np.float32([1, 1, 2, 2])),
+    fires("Upsample", CONV, "r = Upsample(a, s)", PER_CHANNEL, "LINEAR", 9, s=np.float32([1, 1, 2, 2])),
     freezes("Upsample", LAST, "r = Upsample(a, s)", "w 1: r (Upsample) interpolates it", 9, s=np.float32([1, 1, 1, 2])),
     fires("Pad", CONV, "r = Pad(a, p)", "w: A . 1 1; r: . B+A+C . .", "LINEAR", **PADS),
-    fires("Pad", CONV, 'r = Pad<mode="edge">(a, p)', FREE, "NONE", p=ints(0, 0, 1, 1, 0, 0, 1, 1)),
+    fires("Pad", CONV, 'r = Pad<mode="edge">(a, p)', PER_CHANNEL, "NONE", p=ints(0, 0, 1, 1, 0, 0, 1, 1)),
     freezes("Pad", CONV, 'r = Pad<mode="edge">(a, p)', "w 0: r (Pad) pads it", **PADS),
     freezes("Pad", MIDDLE, "r = Pad(a, p, fill)", "w 0: r (Pad) pads it", p=ints(0, 1, 0, 0, 1, 0),
             fill=np.array(0.5, np.float32), v=(4, 10)),

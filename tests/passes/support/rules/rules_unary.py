@@ -1,4 +1,4 @@
-"""Cases of `passes.axes.rules.unary`."""
+"""Cases of `passes.axes.rules.unary`, `activation` and `smooth_activation`."""
 
 import numpy as np
 from makerkit import maker

@@ -1,0 +1,170 @@
+"""Converts a model to smaller number formats with onnxruntime's own tools: INT8 by samples, INT8 weights, float16."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx import version_converter
+
+from onnx_merge.errors import NotCompressibleError, OnnxMergeError
+from onnx_merge.io.save import needs_external_data, save_atomically
+from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
+from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
+from onnx_merge.runtime.tensor_info import TensorInfo
+from passes.shapes.overridable_inputs import overridable
+
+INT8, INT8_DYNAMIC, FLOAT16 = "int8", "int8-dynamic", "fp16"
+DYNAMIC_OPS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
+"""Ops whose weights are quantised without samples. Convolutions are not among them: onnxruntime quantises their data
+anew in every run, which is slower than float32."""
+PER_CHANNEL_OPSET = 13
+"""The first opset in which DequantizeLinear has a scale for each channel."""
+QUANTISED_OPS = frozenset(("DequantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeLinear", "MatMulInteger"))
+"""One of these is in every quantised model."""
+
+
+def convert(
+    model: onnx.ModelProto,
+    number_format: str,
+    feeds: Mapping[str, Array],
+    inputs: tuple[TensorInfo, ...] = (),
+    batch: BatchSize = ANY,
+) -> onnx.ModelProto:
+    """Return ``model`` in another number format; its inputs and outputs keep their types.
+
+    Parameters
+    ----------
+    number_format: one of `onnx_merge.config.output_options.NUMBER_FORMATS`. ``int8``: weights and activations, with
+        scales in QuantizeLinear and DequantizeLinear nodes, symmetric, one scale for each channel of a weight (from
+        opset 13 on, to which older models are converted). ``int8-dynamic``: weights of matrix products and LSTMs;
+        their data are quantised while the model runs. ``fp16``: weights and activations.
+    feeds: samples (N, ...) by input name whose activations set the scales; for ``int8`` only.
+    inputs: of the model; for ``int8`` only.
+
+    Raises
+    ------
+    NotCompressibleError: no node of the model can be converted.
+    OnnxMergeError: onnxruntime's tools cannot convert the model.
+    """
+    source = _without_weight_inputs(model)
+    try:
+        if number_format == FLOAT16:
+            made = _float16(source)
+        else:
+            with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder, _quiet():
+                read = batches(feeds, inputs, batch) if number_format == INT8 else None
+                made = _quantised(source, Path(folder), read)
+    except OnnxMergeError:
+        raise
+    except Exception as error:  # the tools raise what the nodes that they do not know make them raise
+        problem = f"onnxruntime's tools cannot convert the model to {number_format}"
+        raise OnnxMergeError(f"{problem}: {runtime_line(error)}; leave out --then") from error
+    _restore(made, source)
+    if number_format != FLOAT16 and not any(node.op_type in QUANTISED_OPS for node in made.graph.node):
+        raise NotCompressibleError(f"no node of the model can be converted to {number_format}")
+    return made
+
+
+def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy without the inputs that are weights, as old exporters declare them: the tools do not convert those.
+
+    Inputs with a default value stay.
+    """
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    weights = {t.name for t in model.graph.initializer} - overridable(model)
+    inputs = [value for value in copy.graph.input if value.name not in weights]
+    if len(inputs) < len(copy.graph.input):
+        copy.ir_version = max(copy.ir_version, 4)  # the first in which weights need not be inputs
+        del copy.graph.input[:]
+        copy.graph.input.extend(inputs)
+    return copy
+
+
+def _float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Convert in place."""
+    tools = _module("onnxruntime.transformers.float16")
+    with warnings.catch_warnings():  # of numbers that are too small or too large for float16, which it clips
+        warnings.simplefilter("ignore")
+        made = tools.convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=needs_external_data(model))
+    assert isinstance(made, onnx.ModelProto)
+    _module("onnxruntime.transformers.onnx_model").OnnxModel.graph_topological_sort(made.graph, is_deterministic=True)
+    return made
+
+
+def _quantised(
+    model: onnx.ModelProto, folder: Path, samples: Iterator[tuple[dict[str, Array], int, int]] | None
+) -> onnx.ModelProto:
+    """Quantise in ``folder``. The tools change a model in memory, so they get a file. ``samples``: None for dynamic."""
+    tools = _module("onnxruntime.quantization")
+    source, ready, target = (folder / f"{name}.onnx" for name in ("source", "ready", "quantised"))
+    per_channel = True
+    if _opset(model) < PER_CHANNEL_OPSET:
+        try:
+            model = version_converter.convert_version(model, PER_CHANNEL_OPSET)
+        except Exception:  # it does not know every op
+            per_channel = False
+    save_atomically(model, source)
+    large = needs_external_data(model)
+    # Norms are folded and constants computed, as the tools ask for.
+    tools.shape_inference.quant_pre_process(
+        source, ready, skip_optimization=large, skip_symbolic_shape=True, save_as_external_data=large
+    )
+    if samples is None:
+        tools.quantize_dynamic(ready, target, op_types_to_quantize=list(DYNAMIC_OPS), use_external_data_format=large)
+    else:
+        tools.quantize_static(ready, target, _Reader(samples), per_channel=per_channel, use_external_data_format=large)
+    return onnx.load(target)
+
+
+class _Reader:
+    """Hands samples to onnxruntime's calibration, one batch at a time."""
+
+    def __init__(self, samples: Iterator[tuple[dict[str, Array], int, int]]) -> None:
+        self._samples = samples
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next((feeds for feeds, _, _ in self._samples), None)
+
+
+def _restore(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Give the converted model the name, the declared inputs and outputs, and the metadata of ``model``."""
+    for ours, theirs in ((model.graph.input, made.graph.input), (model.graph.output, made.graph.output)):
+        del theirs[:]
+        theirs.extend(ours)
+    made.graph.name, made.producer_name = model.graph.name, model.producer_name
+    del made.metadata_props[:]
+    made.metadata_props.extend(model.metadata_props)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+
+
+def _module(name: str) -> Any:
+    onnxruntime()  # which reports a missing installation
+    with silenced():
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Suppress the advice that the tools log and print."""
+    root, before = logging.getLogger(), logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    handlers = list(root.handlers)
+    try:
+        with silenced(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+        root.handlers[:] = handlers  # logging without handlers adds one

@@ -1,0 +1,64 @@
+"""Tunables of samples: how they are made up and divided. Values without a measurement follow from what they bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DeadLeavesTuning:
+    """Dead-leaves images (`onnx_merge.calibration.dead_leaves`): likeness to photographs against time."""
+
+    supersampled_edge: int = 256
+    """Images with at most this many pixels along the short side are drawn at twice their size and averaged down, which
+    gives soft edges and takes four times as long."""
+    smallest_radius: float = 1.5
+    """Radius of the smallest leaves, in pixels of the final image. Smaller ones look like noise and take longer."""
+    blur: tuple[float, float] = (0.3, 0.8)
+    """Range of the standard deviation of the Gaussian blur, in pixels. It imitates lenses and the resizing of large
+    images."""
+    double_bytes: int = 2**25
+    """Size in bytes above which the standard deviation is computed image by image, to avoid a float64 copy of all
+    images: memory against time."""
+
+
+@dataclass(frozen=True)
+class SyntheticTuning:
+    """Synthetic samples of any kind (`onnx_merge.calibration.synthetic`)."""
+
+    bytes: int = 512 * 2**20
+    """Upper limit on the bytes of all samples: memory against statistics. At least eight samples are made all the same,
+    if so many were requested."""
+    multiples: tuple[int, ...] = (2, 4)
+    """Sizes of the enlarged sets for layers that need more samples, as multiples of the first set: statistics against
+    time."""
+    smallest_edge: int = 8
+    """Minimum edge of an image in pixels; smaller planes are treated as feature maps."""
+    correlation: float = 0.5
+    """Correlation of neighbouring values along the longest axis of inputs that are not images. Signals are correlated;
+    how much is not known."""
+    patches: int = 20_000
+    """Number of random image patches from which the responses of the first convolution are estimated: its accuracy
+    against time."""
+
+
+@dataclass(frozen=True)
+class SplitTuning:
+    """How many samples are held out (`onnx_merge.calibration.splits`): certainty of the verdict against samples to fit
+    layers to."""
+
+    held_out_share: int = 8
+    """One sample in this many is held out."""
+    fewest: int = 16
+    """Minimum number of samples held out. By the Clopper-Pearson interval, 16 samples without a change bound the share
+    of changed samples by 0.2."""
+    most: int = 256
+    """Maximum number of samples held out: 256 determine a share of classes to within 0.06."""
+    guaranteed: int = 4096
+    """Number of samples to hold out for a guarantee at a confidence, if there are so many. To guarantee a drop of 1
+    point at confidence 0.95 for a model that loses half a point takes about 1,500."""
+
+
+DEAD_LEAVES = DeadLeavesTuning()
+SYNTHETIC = SyntheticTuning()
+SPLITS = SplitTuning()

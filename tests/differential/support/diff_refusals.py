@@ -1,0 +1,78 @@
+"""Whether the reason of a refusal is true: numbers that are not finite, in the original or by shrunk channels."""
+
+import re
+
+import numpy as np
+from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
+from diff_run import options_of
+
+from onnx_merge.config.options import Options
+from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.inputs.feeds import feeds_at, index_bounds, rows_of
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.session import Session
+
+USUAL = (16, 64, 224)
+"""Sizes of a dimension that is left open, where samples are made up."""
+DRAWS = 4
+"""Random inputs of each size."""
+
+
+def usual(model):
+    """Inputs of usual sizes, at which samples are made."""
+    names = dynamic_dims(model).values()
+    return [feeds(model, dict.fromkeys(names, size), seed) for size in USUAL for seed in range(DRAWS)]
+
+
+def gives_nothing(model):
+    """Whether the model gives nothing finite at some usual size: sums of many places overflow."""
+    session = start(model)
+    return any(
+        not any(np.isfinite(value).any() for value in found if value.dtype.kind == "f")
+        for found in (_values(session, inputs) for inputs in usual(model))
+        if found
+    )
+
+
+def overflows(model, said):
+    """Whether a tensor that a refusal names is not finite at some usual size."""
+    named = [n for node in model.graph.node for n in node.output if n and f" {n} is not finite" in said]
+    if not named:
+        return False
+    other = copied(model)
+    del other.graph.output[:]
+    other.graph.output.add(name=named[0])
+    session = start(other)
+    return any(not np.isfinite(found[0]).all() for found in (_values(session, i) for i in usual(model)) if found)
+
+
+def leaves_the_domain(case, outcome):
+    """Whether a result was refused since it is not finite where the original is, and the twin is not either: shrunk
+    channels give an op numbers that it is not defined for, or the original alone is at the brink of it."""
+    said, model = outcome.said, case.model
+    if "is not finite" not in said or "where the original's is" not in said or outcome.compressed is None:
+        return False
+    one, two = start(model), start(outcome.compressed.twin())
+    places = re.findall(r"(\S+):(\d+(?:,\d+)*)", said.partition(" at ")[2])
+    drawn = [feeds(model, sizes, seed) for sizes in case.sizes for seed in range(DRAWS)]
+    if {name for name, _ in places} == {v.name for v in required(model)}:
+        shapes = {name: tuple(map(int, text.split(","))) for name, text in places}
+        drawn.insert(0, feeds_at(Session(model, optimisation="none").inputs, shapes, 0, index_bounds(model)))
+    if not places:  # on the samples
+        options = Options.make(options_of(outcome.way, case.seed))
+        compared = Comparison(model, options, CPU).feeds_compared()
+        drawn = [compared, *({n: a[k : k + 1] for n, a in compared.items()} for k in range(rows_of(compared)))]
+    for inputs in [*drawn, *usual(model)]:
+        exact, shrunk = _values(one, inputs), _values(two, inputs)
+        for a, b in zip(exact, shrunk, strict=False):
+            if a.dtype.kind == "f" and a.shape == b.shape and not np.isfinite(b).all():
+                return True
+    return False
+
+
+def _values(session, inputs):
+    """Outputs; none where the model does not run, as at sizes that it is not made for."""
+    try:
+        return session.run(None, inputs)
+    except FAILURES:
+        return []

@@ -1,0 +1,161 @@
+"""Results in other number formats: what the file holds, what is compared, and what is refused."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
+
+from onnx_merge import optimize
+from onnx_merge.cli.main import main
+from onnx_merge.errors import NotCompressibleError, UsageError
+from onnx_merge.runtime.number_formats import convert
+from onnx_merge.runtime.session import Session
+
+MODELS = Path(__file__).parents[3] / "models"
+CHAIN = """
+<ir_version: 3, opset_import: ["" : OPSET]>
+chain (INPUTS) => (float[BATCH,4] y) {
+    a = Conv<pads = [1,1,1,1]>(x, w1, b1)
+    b = Relu(a)
+    c = Conv<pads = [1,1,1,1]>(b, w2, b2)
+    d = Relu(c)
+    e = GlobalAveragePool(d)
+    f = Flatten(e)
+    y = Gemm<transB = 1>(f, w3, b3)
+}
+"""
+SIZES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (4, 12), "b3": (4,)}
+
+
+def chain(opset=17, batch="N", weights_are_inputs=False):
+    """A small classifier with random weights, in the form of old exporters where ``weights_are_inputs``."""
+    declared = [f"float[{','.join(map(str, size))}] {name}" for name, size in SIZES.items()] * weights_are_inputs
+    inputs = ", ".join([f"float[{batch},3,8,8] x", *declared])
+    text = CHAIN.replace("OPSET", str(opset)).replace("INPUTS", inputs).replace("BATCH", str(batch))
+    model = onnx.parser.parse_model(text if weights_are_inputs else text.replace("ir_version: 3", "ir_version: 8"))
+    rng = np.random.default_rng(0)
+    for name, size in SIZES.items():
+        weights = rng.standard_normal(size, np.float32) / np.float32(np.sqrt(np.prod(size[1:])))
+        model.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    return model
+
+
+def samples(count=64):
+    return np.random.default_rng(1).standard_normal((count, 3, 8, 8)).astype(np.float32)
+
+
+def kinds(model):
+    return Counter(onnx.TensorProto.DataType.Name(t.data_type) for t in model.graph.initializer)
+
+
+def noise(model, made, batch=64):
+    x = samples()
+    before, after = (
+        np.concatenate([Session(m).run({"x": x[i : i + batch]})["y"] for i in range(0, 64, batch)])
+        for m in (model, made)
+    )
+    return np.square(before - after).sum() / np.square(before - before.mean(0)).sum()
+
+
+@pytest.mark.parametrize(
+    ("opset", "batch", "old"),
+    [(17, "N", False), (11, "N", False), (9, 1, True)],
+    ids=["17", "11", "weights are inputs"],
+)
+@pytest.mark.parametrize("kind", ["int8", "int8-dynamic", "fp16"])
+def test_the_converted_model_has_the_interface_of_the_original_and_answers_as_it(kind, opset, batch, old):
+    model = chain(opset, batch, old)
+    session = Session(model)
+    made = convert(model, kind, {"x": samples()}, session.inputs)
+    assert [*made.graph.output] == [*model.graph.output]
+    assert [v for v in made.graph.input if v.name == "x"] == [v for v in model.graph.input if v.name == "x"]
+    assert [i.name for i in Session(made).inputs] == ["x"]
+    assert noise(model, made, batch if isinstance(batch, int) else 64) < (1e-4 if kind == "fp16" else 0.1)
+    held = kinds(made)
+    if kind == "fp16":
+        assert held["FLOAT"] == 0 and held["FLOAT16"] == len(SIZES)
+    elif kind == "int8":
+        assert held["INT8"] >= 3  # the weights of three layers
+    else:
+        assert held["INT8"] >= 1  # the one matrix product
+
+
+def test_scales_come_from_the_samples():
+    """Ten times as large samples, ten times as large a scale of the input."""
+    model = chain()
+    scales = []
+    for factor in (1, 10):
+        made = convert(model, "int8", {"x": factor * samples()}, Session(model).inputs)
+        first = next(n for n in made.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == "x")
+        arrays = {t.name: onnx.numpy_helper.to_array(t) for t in made.graph.initializer}
+        scales.append(float(arrays[first.input[1]]))
+    assert scales[1] == pytest.approx(10 * scales[0])
+
+
+def test_the_model_to_convert_is_not_changed():
+    model = chain()
+    before = model.SerializeToString(deterministic=True)
+    for kind in ("int8", "int8-dynamic", "fp16"):
+        convert(model, kind, {"x": samples()}, Session(model).inputs)
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_a_model_without_anything_to_convert_is_refused():
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N,4] x) => (float[N,4] y) { y = Exp(x) }'
+    )
+    with pytest.raises(NotCompressibleError, match="no node of the model can be converted to int8-dynamic"):
+        convert(model, "int8-dynamic", {})
+
+
+@pytest.mark.parametrize("kind", ["int8", "fp16"])
+def test_the_report_compares_both_steps_alone_and_together(tmp_path, kind):
+    out = tmp_path / "out.onnx"
+    options = {"keep": 0.6, "labels": MODELS / "digits_test.npz", "then": kind, "calib_samples": 64}
+    made, result = optimize(MODELS / "digits_cnn.onnx", out, calib=MODELS / "digits_calib.npz", **options)
+    original, compressed, converted, both = result.formats
+    assert [one.name for one in result.formats] == ["original", "compressed", kind, f"compressed + {kind}"]
+    assert both.bytes < min(compressed.bytes, converted.bytes) < original.bytes
+    assert result.after.bytes == out.stat().st_size
+    assert (original.accuracy, both.accuracy) == (result.accuracy.before, result.accuracy.after)
+    assert both.nsr == result.fidelity.nsr and both.changed == result.fidelity.changed
+    assert converted.nsr < compressed.nsr < 0.1
+    assert onnx.load(out) == made
+    assert kinds(made)["INT8" if kind == "int8" else "FLOAT16"]
+
+
+def test_lossless_is_checked_before_the_conversion():
+    model = chain()
+    for name in ("w1", "b1"):  # two channels that are equal
+        tensor = next(t for t in model.graph.initializer if t.name == name)
+        array = onnx.numpy_helper.to_array(tensor).copy()
+        array[1] = array[0]
+        tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
+    made, result = optimize(model, then="fp16", lossless=True)
+    assert {g.name: g.kept for g in result.groups}["a"] == 7
+    assert 0 < result.fidelity.nsr < 1e-4
+    assert kinds(made)["FLOAT16"]
+
+
+def test_without_samples_no_scales():
+    with pytest.raises(UsageError, match="then int8 sets scales on samples and there are none: give calib"):
+        optimize(chain(), keep=0.5, method="merge", calib="none", then="int8")
+
+
+def test_an_unknown_format_is_refused(here, capsys):
+    assert main(["in.onnx", "out.onnx", "--keep", "0.5", "--then", "int4"]) == 2
+    assert "then must be one of int8, int8-dynamic, fp16" in capsys.readouterr().err
+
+
+def test_the_table_on_the_screen_and_the_promise_of_the_file(tmp_path, capsys):
+    out = tmp_path / "out.onnx"
+    test = ["--labels", str(MODELS / "digits_test.npz"), "--calib", str(MODELS / "digits_calib.npz")]
+    model = str(MODELS / "digits_cnn.onnx")
+    arguments = [model, str(out), "--keep", "0.8", "--then", "int8", *test]
+    assert main([*arguments, "--benchmark"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n{name}" in shown for name in ("original  ", "compressed  ", "int8  ", "compressed + int8  "))
+    assert main(["verify", str(out), "--against", model, *test]) == 0

@@ -1,0 +1,61 @@
+"""Forms of ops that move values or pick some."""
+
+import numpy as np
+from gradkit import Form, two
+from netkit import ints
+
+LAYOUT = [
+    two("concat", "a = Neg(x)  y = Concat<axis=-1>(x, k, a)", lambda torch, x, k: torch.cat([x, k, -x], -1), "2,3,4",
+        (2, 3, 5)),
+    Form("split", "float[2,5,4] x", "a, b, c = Split<axis=1>(x, s)  y = Mul(a, c)", {"s": ints(2, 1, 2)},
+         lambda torch, x: x[:, :2] * x[:, 3:]),
+    Form("split_opset_11", "float[2,5,4] x", "a, b, c = Split<axis=1, split=[2,1,2]>(x)  y = Mul(a, c)", {},
+         lambda torch, x: x[:, :2] * x[:, 3:], 11),
+    Form("slice", "float[6,7] x", "y = Slice(x, lo, hi, ax, st)",
+         {"lo": ints(1, -1), "hi": ints(6, -8), "ax": ints(0, 1), "st": ints(2, -3)},
+         lambda torch, x: x[1:6:2].flip(1)[:, ::3]),
+    Form("slice_opset_9", "float[6,7] x", "y = Slice<axes=[1], starts=[-5], ends=[100]>(x)", {},
+         lambda torch, x: x[:, -5:], 9),
+    Form("gather_rows", "float[6,4] x", "y = Gather(x, i)", {"i": ints(3, 0, 3, -1)}, lambda torch, x: x[[3, 0, 3, 5]]),
+    Form("gather_rows_opset_12", "float[6,4] x", "y = Gather(x, i)", {"i": ints([3, 0], [3, -1])},
+         lambda torch, x: x[torch.tensor([[3, 0], [3, 5]])], 12),
+    Form("gather_one", "float[2,6,4] x", "y = Gather<axis=1>(x, i)", {"i": np.array(2)},
+         lambda torch, x: x[:, 2]),
+    Form("gather_run", "float[2,6,4] x", "y = Gather<axis=1>(x, i)", {"i": ints([2, 3, 4])}, lambda torch, x: x[:,
+         [[2, 3, 4]]]),
+    Form("gather_shuffle", "float[2,4,3] x", "y = Gather<axis=1>(x, i)", {"i": ints(2, 0, 3, 1)},
+         lambda torch, x: x[:, [2, 0, 3, 1]]),
+    Form("gather_axis", "float[2,4,3] x", "y = Gather<axis=1>(x, i)", {"i": ints([2, 0], [2, 1])},
+         lambda torch, x: x[:, [[2, 0], [2, 1]]]),
+    Form("gather_elements", "float[3,4] x", "y = GatherElements<axis=1>(x, i)", {"i": ints([0, 0], [3, 1], [2, 2])},
+         lambda torch, x: x.gather(1, torch.tensor([[0, 0], [3, 1], [2, 2]]))),
+    Form("reshape", "float[2,3,4] x", "a = Reshape(x, s)  y = Mul(a, a)", {"s": ints(0, -1)},
+         lambda torch, x: x.reshape(2, -1) ** 2),
+    Form("transpose", "float[2,3,4] x", "a = Transpose<perm=[2,0,1]>(x)  y = MatMul(a, k)", {"k": (3, 2)},
+         lambda torch, x, k: x.permute(2, 0, 1) @ k),
+    Form("squeeze", "float[2,1,4] x", "a = Squeeze(x, o)  u = Unsqueeze(a, z)  y = Exp(u)", {"o": ints(1),
+         "z": ints(0)},
+         lambda torch, x: x.squeeze(1)[None].exp()),
+    Form("expand", "float[3,1] x", "y = Expand(x, s)", {"s": ints(2, 3, 4)}, lambda torch, x: x.expand(2, 3, 4)),
+    Form("tile", "float[2,3] x", "y = Tile(x, s)", {"s": ints(2, 3)}, lambda torch, x: x.repeat(2, 3)),
+    Form("depth_to_space", "float[2,8,3,2] x", "y = DepthToSpace<blocksize=2>(x)", {},
+         lambda torch, x: x.reshape(2, 2, 2, 2, 3, 2).permute(0, 3, 4, 1, 5, 2).reshape(2, 2, 6, 4)),
+    Form("pixel_shuffle", "float[2,8,3,2] x", 'y = DepthToSpace<blocksize=2, mode="CRD">(x)', {},
+         lambda torch, x: torch.nn.functional.pixel_shuffle(x, 2)),
+    Form("space_to_depth", "float[2,2,4,6] x", "y = SpaceToDepth<blocksize=2>(x)", {},
+         lambda torch, x: x.reshape(2, 2, 2, 2, 3, 2).permute(0, 3, 5, 1, 2, 4).reshape(2, 8, 2, 3)),
+    Form("cumulative", "float[3,4] x", "y = CumSum<exclusive=1, reverse=1>(x, o)", {"o": np.array(1)},
+         lambda torch, x: x.flip(1).cumsum(1).flip(1) - x),
+    Form("triangle", "float[4,4] x", "y = Trilu<upper=0>(x, o)", {"o": np.array(-1)},
+         lambda torch, x: x.tril(-1)),
+    Form("top", "float[3,6] x", "y, i = TopK(x, n)", {"n": ints(2)}, lambda torch, x: x.topk(2).values),
+    *(
+        Form(f"pad_{mode}", "float[1,2,4,5] x", f'y = Pad<mode="{mode}">(x, p)', {"p": ints(0, 0, 1, 2, 0, 0, 2, 1)},
+             lambda torch, x, name=name: torch.nn.functional.pad(x, (2, 1, 1, 2), name))
+        for mode, name in (("constant", "constant"), ("reflect", "reflect"), ("edge", "replicate"))
+    ),
+    Form("crop", "float[2,4,5] x", "y = Pad(x, p)", {"p": ints(0, -1, 2, 0, -1, 0)},
+         lambda torch, x: torch.nn.functional.pad(x[:, 1:-1], (2, 0))),
+    Form("pad_opset_9", "float[2,4] x", "y = Pad<pads=[0,1,1,0]>(x)", {},
+         lambda torch, x: torch.nn.functional.pad(x, (1, 0, 0, 1)), 9),
+]  # fmt: skip
