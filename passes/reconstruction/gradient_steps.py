@@ -40,6 +40,7 @@ class Refinement:
     ) -> None:
         self._first, self._loss, self._learned, self._judging = pupil.values, loss, learned, judging
         self._joined, self._tuning = joined, tuning
+        self._layers = len(pupil.layers)
         self._scales: dict[str, Array] = {}
         for one in pupil.layers:
             weights = pupil.values[one.weight]
@@ -73,9 +74,11 @@ class Refinement:
     def _best_choice(self, steps: int) -> StepChoice | None:
         """The choice that led to the best weights. None if none are better than the first."""
         best = None
+        # Changes add up from layer to layer.
+        size = math.sqrt(min(1.0, self._start)) / self._layers
         for rate in self._tuning.rates:
             for weight in self._tuning.feature_weights:
-                choice, before = StepChoice(rate * math.sqrt(min(1.0, self._start)), weight), self._best[0]
+                choice, before = StepChoice(rate * size, weight), self._best[0]
                 last = self._descend(self._first, choice, steps, self._learned, self._tuning.judgements)
                 if last is not None:
                     self._judge_between(last)
@@ -87,7 +90,8 @@ class Refinement:
     def _descend(
         self, first: Values, choice: StepChoice, steps: int, indices: Sequence[int], judgements: int = 0
     ) -> Values | None:
-        """The last weights of a whole schedule over the batches ``indices``. None if the loss overflows."""
+        """The last weights of a whole schedule over the batches ``indices``. None if the loss overflows, or is far
+        above that of the first weights where it is judged."""
         adam = Adam({n: a.copy() for n, a in first.items()}, self._scales, choice.rate, steps)
         order: list[int] = []
         rng = np.random.default_rng(0)
@@ -102,8 +106,8 @@ class Refinement:
                     return None
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
             adam.step(gradients)
-            if step in judged:
-                self._judge(adam.values)
+            if step in judged and self._judge(adam.values) > self._tuning.hopeless * self._start:
+                return None
         return adam.values
 
     def _judge_between(self, last: Values) -> None:
