@@ -55,7 +55,7 @@ def compression_passes(
     if variant is None:
         return [Allocate(settings, None, planners, beside), Plan()]
     planned: list[Pass] = [Observe(settings, variant), Allocate(settings, variant, planners, beside), Plan()]
-    return planned if settings.draft else [*planned, Solve(variant)]
+    return planned if settings.draft else [*planned, Solve(variant, settings.effort)]
 
 
 class Compressor:

@@ -126,6 +126,7 @@ class Job:
             lossless=options.lossless,
             method="merge" if method == "reconstruct" and self._samples is None else method,
             select=options.select,
+            effort=options.effort,
             merge=MergeSettings(options.lambda_, options.threshold),
             coupled=options.coupled,
             exclude=options.exclude,

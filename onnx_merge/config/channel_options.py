@@ -40,6 +40,19 @@ class ChannelOptions:
             shown="auto: by reconstruction, else l1",
         ),
     )
+    effort: str = field(
+        default="medium",
+        metadata=option(
+            HOW,
+            TEXT,
+            "",
+            "time spent on the weights that stay ({default})",
+            "Time spent on the weights that stay, where layers are solved on samples. `low`: one layer after the "
+            "other; `medium`: then all together, by gradient steps towards the original's outputs and features; "
+            "`high`: more steps.",
+            choices=("low", "medium", "high"),
+        ),
+    )
     allocation: str = field(
         default="auto",
         metadata=option(

@@ -33,6 +33,7 @@ from onnx_merge.sweeping.executors import Executor, executor
 from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares
 from onnx_merge.sweeping.plot import draw
 from onnx_merge.sweeping.result import Point, Sweep
+from onnx_merge.verification.recorded_options import recorded
 from passes.cost.cost import cost
 from passes.interface.runner import Progress, checking_graphs, silent
 
@@ -141,6 +142,7 @@ def _run(
             comparison = Comparison(source.model, untimed, provider)
             analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)
+            job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
             unknown = doubts(comparison)
             job.prepare()
         with files.made():

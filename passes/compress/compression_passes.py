@@ -132,6 +132,7 @@ class Solve:
     """Finds `Solved`: new weights of the layers that read removed channels, from the activations of ``variant``."""
 
     variant: WeightVariant
+    effort: str = "low"
     name: ClassVar[str] = "reconstruct"
     requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
 
@@ -143,7 +144,7 @@ class Solve:
         RunError: a segment of the model cannot be run.
         """
         typing = model[Analysis].typing
-        done: Reconstruction = solve(self.variant, typing, model[Planned].plans)
+        done: Reconstruction = solve(self.variant, typing, model[Planned].plans, self.effort)
         solved = Solved(done.solution, not diverges(typing, done, self.variant))
         found = model.knowing(Planned(done.plans), solved)
         return PassResult(found, reasons=done.solution.unrefined, notes=done.notes)

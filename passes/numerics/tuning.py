@@ -50,6 +50,20 @@ class GaussNewtonTuning:
 
 
 @dataclass(frozen=True)
+class AdamTuning:
+    """Tunables of `passes.numerics.adam`."""
+
+    mean_decay: float = 0.9
+    """Decay of the mean of the gradients, as in the paper."""
+    square_decay: float = 0.99
+    """Decay of the mean of their squares. The paper has 0.999, for runs that are many times longer."""
+    smallest: float = 1e-12
+    """Root of a mean square to which each is raised: parts of an array without a gradient do not move."""
+    rising_share: float = 0.05
+    """Share of the steps over which the rate rises, while the mean squares rest on few gradients."""
+
+
+@dataclass(frozen=True)
 class ShrinkageTuning:
     """Tunables of `passes.numerics.shrinkage`."""
 
@@ -129,6 +143,7 @@ class NumericsTuning:
     ridge: RidgeTuning = RidgeTuning()
     subset: SubsetTuning = SubsetTuning()
     gauss_newton: GaussNewtonTuning = GaussNewtonTuning()
+    adam: AdamTuning = AdamTuning()
     shrinkage: ShrinkageTuning = ShrinkageTuning()
     match: MatchTuning = MatchTuning()
     noise: NoiseTuning = NoiseTuning()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from passes.axes.inference import Typing
+from passes.interface.reason import Reason
 from passes.numerics.blas_threads import threads_alternating
 from passes.planning.plan import GroupPlan
+from passes.reconstruction.distillation import distil, prepared
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variants import WeightVariant, WeightVariants
 from passes.statistics.batchnorm_recalibration import samples_in, transfer
@@ -43,20 +46,37 @@ def attempts(variants: WeightVariants) -> list[Attempt]:
     return [Attempt(first), *(Attempt(variant, unfit) for variant in others), by_weights]
 
 
-def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan]) -> Reconstruction:
-    """Solve ``plans`` on the activations of ``variant``. The solution is for the weights of ``typing``."""
+def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan], effort: str = "low") -> Reconstruction:
+    """Solve ``plans`` on the activations of ``variant``. The solution is for the weights of ``typing``. ``effort``: see
+    `passes.reconstruction.distillation`."""
     recurrent = any(plan.shrinks and plan.group.recurrent for plan in plans)  # pruned, but readers are solved
     if not recurrent and not any(plan.method == "reconstruct" for plan in plans):
         return Reconstruction(plans, Solution())
-    seen = variant.typing
-    with threads_alternating():
-        solution = solve_layers(variant, plans)
+    solution, reason = _solution(variant, plans, effort)
     plans = [replace(plan, error=_error_of(plan, solution)) for plan in plans]
     notes: tuple[str, ...] = ()
     if solution.unrefined:
-        count, (name, reason) = len(solution.unrefined), next(iter(solution.unrefined.items()))
-        notes = (f"{count} layers were not solved together with those before, {name} first: {reason}",)
+        count, (name, why) = len(solution.unrefined), next(iter(solution.unrefined.items()))
+        notes = (f"{count} layers were not solved together with those before, {name} first: {why}",)
+    if reason is not None:
+        notes += (f"the layers were not refined together: {reason}",)
+    seen = variant.typing
     return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
+
+
+def _solution(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) -> tuple[Solution, Reason | None]:
+    """The refined solution, or the layerwise one and why it was not refined. It is refined only if that makes it better
+    on samples that are left out; these are left out of the layerwise solution only where it is refined."""
+    chosen = prepared(variant, plans, effort)
+    with threads_alternating():
+        solution = solve_layers(chosen.variant, plans)
+    distilled = distil(chosen, plans, solution)
+    if distilled.solution is not None:
+        return distilled.solution, None
+    if chosen.variant is not variant:
+        with threads_alternating():
+            solution = solve_layers(variant, plans)
+    return solution, distilled.reason
 
 
 def _error_of(plan: GroupPlan, solution: Solution) -> float | None:

@@ -91,6 +91,11 @@ class WeightVariant:
         count = min(math.ceil(len(self.feeds) / tuning.sample_share), most)
         return max(1, count)
 
+    def with_feeds(self, feeds: Feeds) -> WeightVariant:
+        """The same variant with a part of the samples. The targets that were recorded for all of them are dropped."""
+        self._targets = None
+        return replace(self, feeds=feeds, _targets=None, _cuts=())
+
     def original(self) -> SegmentedRun | Recording:
         """A run of the original model, or its recorded targets if they were kept."""
         run = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)

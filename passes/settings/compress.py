@@ -23,7 +23,8 @@ class CompressSettings:
     ``allocation``: uniform, or auto, which spreads the same cost over the groups by their losses; ``blocks``: of which
     widths are multiples; ``lossless``: remove only redundant channels; ``method``: reconstruct, merge or prune;
     ``select``: auto or a criterion of `passes.planning.criteria`; ``coupled``: whether groups that tie several layers
-    may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``exclude``: regular
+    may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``effort``: low, medium or
+    high, the time spent on refining the layers together (`passes.reconstruction.distillation`); ``exclude``: regular
     expressions for groups to leave whole; ``exclude_inputs``: for layers whose input channels stay; ``keep_layers``:
     (regular expression, share) pairs, of which the first that is found in the name of one of a group's producers
     applies; ``assignments``: concrete shapes of the inputs at which the model runs; ``kept``: group name -> channels to
@@ -40,6 +41,7 @@ class CompressSettings:
     merge: MergeSettings = MergeSettings()
     coupled: bool = True
     draft: bool = False
+    effort: str = "low"
     exclude: tuple[str, ...] = ()
     exclude_inputs: tuple[str, ...] = ()
     keep_layers: tuple[tuple[str, float], ...] = ()

@@ -53,7 +53,7 @@ class SensitivityTuning:
     shares: tuple[float, ...] = (0.75, 0.5, 0.25, 0.1)
     """Shares of a group's channels at which its loss is measured. Only the second is used where runs are expensive.
     Judged by test images: without the last, the ResNet-56 lost 1.1 points at keep 0.35."""
-    fewest_samples: int = 8
+    fewest_samples: int = 16
     """Samples below which fewer widths are measured instead."""
     most_samples: int = 64
     """Largest number of samples that losses are measured on: exact losses against time."""
@@ -117,6 +117,60 @@ class ReconstructionTuning:
     """Multiply-adds of all units of a model, beyond which they use fewer samples: exact solutions against time."""
     unit_operations: float = 3e11
     """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time."""
+
+
+@dataclass(frozen=True)
+class DistillationTuning:
+    """How the layers of a compressed model are refined together to mimic the original (`passes.reconstruction`)."""
+
+    steps: tuple[int, int] = (200, 1000)
+    """Steps of a run at medium and at high effort: loss against time."""
+    multiply_adds: tuple[float, float] = (4e12, 4e13)
+    """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
+    steps."""
+    passes: int = 10
+    """Cost of a step of a run in passes of its samples through the original: three through the smaller model and one
+    there, in two runs and a half."""
+    batch: int = 16
+    """Samples of a step, if time allows."""
+    smallest_batch: int = 8
+    """Samples of a step below which there are fewer steps instead: the rate takes gradients of little noise."""
+    fewest_steps: int = 40
+    """Steps below which nothing is refined: the rate would not have fallen before it rose."""
+    fewest_samples: int = 16
+    """Samples below which nothing is refined: the others could not judge it."""
+    fewest_batches: int = 4
+    """Batches that the samples make at least, one of them to judge."""
+    weighing_samples: int = 64
+    """Samples by which the channels are weighed."""
+    judged_share: int = 8
+    """One sample in so many is left out, and judges whether the refined weights are better."""
+    rates: tuple[float, ...] = (2.0, 0.5, 0.12)
+    """Largest change of the outputs by a step, relative to their spread and to the root of the loss: the nearer the
+    student, the shorter its way. Each layer makes an equal part of it. The next is tried where those before gain
+    nothing. Settled on the digits models at keep 0.5 and 0.3, where 0.6 to 3 do equally well after 200 steps."""
+    hopeless: float = 1.5
+    """Loss, as a multiple of the first, at which a run is given up."""
+    smallest_row: float = 0.1
+    """Smallest size of an output's weights that steps are relative to, as a share of the size of the layer's."""
+    feature_weights: tuple[float, ...] = (0.2, 2.0)
+    """Weights of all that layers read together, where the outputs of the model have the weight 1; each has a run. Few
+    outputs say too little, and features tie the weights. Many outputs, as of a segmentation, say enough. Settled on the
+    digits models at keep 0.5 and 0.3, and on networks of random weights."""
+    judgements: int = 3
+    """How often the samples that are left out judge the weights during a run."""
+    mixtures: tuple[float, ...] = (0.33, 0.67)
+    """Shares of the way from the first weights to the last at which the weights are judged too (Wortsman et al., Robust
+    fine-tuning of zero-shot models, CVPR 2022)."""
+    last_share: float = 0.5
+    """Steps on all samples after these runs, as a share of the steps of one. Settled on the digits models."""
+    last_rate: float = 0.5
+    """Their rate, as a share of the rate before. Settled on the digits models."""
+    variance_floor: float = 0.1
+    """Variance that is added to that of each channel of a tensor before it divides the channel's error, relative to
+    their mean: channels that hardly vary would be mimicked as closely as the others."""
+    activation_copies: int = 2
+    """Memory of a step, as a multiple of all activations of its samples."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +278,7 @@ class Tuning:
     allocation: AllocationTuning = AllocationTuning()
     sensitivity: SensitivityTuning = SensitivityTuning()
     reconstruction: ReconstructionTuning = ReconstructionTuning()
+    distillation: DistillationTuning = DistillationTuning()
     statistics: StatisticsTuning = StatisticsTuning()
     redundancy: RedundancyTuning = RedundancyTuning()
     memory: MemoryTuning = MemoryTuning()

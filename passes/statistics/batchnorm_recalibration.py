@@ -25,7 +25,7 @@ from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
-from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
 
@@ -217,7 +217,7 @@ def transfer(solution: Solution, source: Typing, target: Typing) -> Solution:
     With W_t = r W_s on each output channel, new weights become r W', a new bias b' becomes r b' + (b_t - r b_s).
     """
     weights, biases = dict(solution.weights), dict(solution.biases)
-    for layer in solvable_layers(target).values():
+    for layer in weighted_layers(target):
         if layer.weight not in weights:
             continue
         out = layer.weight_axes[0]

@@ -212,6 +212,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         method = "prune"
         select = "gm"
         allocation = "uniform"
+        effort = "high"
         align = 8
         exclude-inputs = "c"
         lambda = 0.7

@@ -70,5 +70,5 @@ def test_losses_are_measured_beforehand_only_where_budgets_are_spread_by_them(al
 
     measured = []
     losses = SimpleNamespace(of=measured.append)
-    Scoped(None, groups, {}, SimpleNamespace(allocation=allocation), None, losses).prepare()
+    Scoped(None, groups, {}, SimpleNamespace(allocation=allocation, kept=None), None, losses).prepare()
     assert measured == [groups] * calls

@@ -1,0 +1,160 @@
+"""Refines all layers of the compressed model together, so that it mimics the original on the samples.
+
+Layers are solved one after the other, each for its own output. What the later ones make of its error is not known
+then. Here all weights move at once, down the gradient of one loss (`passes.reconstruction.mimicked_tensors`), without
+labels. A part of the samples is left out before layers are solved, and judges: the new weights are taken only if the
+loss of the outputs falls there. Otherwise the layers are solved again, on all samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from passes.cost.cost import cost, samples_held
+from passes.gradients.errors import NoGradientError
+from passes.graph.model import Array
+from passes.interface.errors import RunError
+from passes.interface.reason import Reason, planned
+from passes.numerics.arrays import has_rows
+from passes.planning.plan import GroupPlan
+from passes.reconstruction.gradient_steps import Refinement
+from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
+from passes.reconstruction.mimicked_tensors import mimicked_tensors
+from passes.reconstruction.student import Student, student
+from passes.reconstruction.weight_variants import WeightVariant, samples_together
+from passes.settings.tuning import DistillationTuning
+from passes.statistics.activation_memory import WIDTH
+from passes.statistics.batchnorm_recalibration import samples_in
+from passes.surgery.apply_plan import Solution
+
+EFFORTS = ("low", "medium", "high")
+"""How much time is spent on a result: nothing is refined at low effort."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """``solution``: with the refined weights, None if they are not better; ``ratio``: loss of the outputs on the
+    samples that judge, before these were learned from, over that of the layerwise solution; ``reason``: why nothing was
+    refined."""
+
+    solution: Solution | None = None
+    ratio: float = 1.0
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """``variant``: with the samples to learn from; ``judging``: batches of those that judge, to which nothing is
+    fitted; ``steps``: their number, 0 if nothing is to be refined, for ``reason`` or because that was not asked for;
+    ``batch``: samples that run together; ``joined``: batches of a step."""
+
+    variant: WeightVariant
+    judging: Sequence[Mapping[str, Array]] = ()
+    steps: int = 0
+    batch: int = 1
+    joined: int = 1
+    reason: Reason | None = None
+
+
+def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) -> Preparation:
+    """Part the samples of ``variant`` before anything is fitted to them, if ``plans`` can be refined."""
+    tuning = variant.tuning.distillation
+    if effort not in EFFORTS[1:]:
+        return Preparation(variant)
+    if sum(map(samples_in, variant.feeds)) * variant.distinct < tuning.fewest_samples:
+        return Preparation(variant, reason=planned("there are too few samples to judge it by"))
+    steps, batch, joined = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
+    if not steps:
+        return Preparation(variant, reason=planned("its steps would take too long, or do not fit the memory"))
+    learned, judging = parted(variant, tuning.judged_share)
+    if not learned or not judging:
+        return Preparation(variant, reason=planned("there are too few batches to judge it by"))
+    try:
+        reason = _obstacle(student(variant.typing, plans, Solution()), judging[0], variant)
+    except RunError as error:
+        reason = planned(str(error))
+    if reason is not None:
+        return Preparation(variant, reason=reason)
+    return Preparation(variant.with_feeds(learned), judging, steps, batch, joined)
+
+
+def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) -> Distillation:
+    """Refine ``solution``, which was fitted to the samples of ``chosen.variant``."""
+    variant, tuning = chosen.variant, chosen.variant.tuning.distillation
+    if not chosen.steps:
+        return Distillation(reason=chosen.reason)
+    pupil = student(variant.typing, plans, solution)
+    batches = [part for feed in variant.feeds for part in cut(feed, chosen.batch)]
+    learned = range(len(batches))
+    weighing = learned[: max(1, tuning.weighing_samples // chosen.batch)]
+    feeds = [*batches, *chosen.judging]
+    try:
+        loss = ImitationLoss(pupil, feeds, weighing, variant.engine, variant.moment_limit, tuning)
+        judging = range(len(batches), len(feeds))
+        values, ratio = Refinement(pupil, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
+    except RunError as error:
+        return Distillation(reason=planned(str(error)))
+    return Distillation(pupil.solution(solution, values), ratio) if ratio < 1 else Distillation()
+
+
+def _obstacle(pupil: Student, feed: Mapping[str, Array], variant: WeightVariant) -> Reason | None:
+    """Why the student cannot be refined, None if it can."""
+    if not pupil.layers:
+        return planned("no layer that lost channels has weights of float32")
+    tensors = mimicked_tensors(pupil, variant.engine(variant.typing.graph.model)(feed))
+    if all(one.feature for one in tensors):
+        return planned("no output holds real numbers")
+    try:
+        imitation_gradients(pupil, tensors, feed, variant.engine)
+    except NoGradientError as error:
+        return error.reason
+    return None
+
+
+def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> tuple[int, int, int]:
+    """Number of steps, samples that run together, and how often they do in a step, as time and memory allow; no steps
+    if they allow too few. ``level``: 0 at medium effort, 1 at high."""
+    graph = variant.sized.graph
+    names = [n for node in graph.nodes for n in node.outputs if n and n not in graph.constants]
+    each = sum(WIDTH * math.prod(graph.shape(name) or (0,)) for name in names) / samples_held(graph)
+    unit = samples_together(variant.typing.graph, variant.feeds[0])
+    room = variant.moment_limit / max(1.0, tuning.activation_copies * each)
+    passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
+    wanted = min(tuning.batch, max(tuning.smallest_batch, passes / tuning.steps[level]))
+    used = sum(map(samples_in, variant.feeds))
+    most = min(room, wanted, used // tuning.fewest_batches, samples_in(variant.feeds[0]))
+    batch = max(1, int(most) // unit) * unit
+    joined = max(1, int(min(wanted, used // 2)) // batch)
+    steps = min(tuning.steps[level], int(passes / (batch * joined)))
+    fits = batch <= max(1, room) and tuning.fewest_batches * batch <= used
+    return steps if fits and steps >= tuning.fewest_steps else 0, batch, joined
+
+
+def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:
+    """Batches to learn from, and those that judge: one sample in ``share``, the last ones of each batch, or one batch
+    in so many where batches are small. Mirror images stay with their images."""
+    learned: list[Mapping[str, Array]] = []
+    judging: list[Mapping[str, Array]] = []
+    unit = samples_together(variant.typing.graph, variant.feeds[0])
+    pair = math.lcm(2, unit)
+    for index, feed in enumerate(variant.feeds):
+        count = samples_in(feed)
+        taken = count // share // pair * pair
+        if taken:
+            learned.append(_rows(feed, 0, count - taken))
+            judging.append(_rows(feed, count - taken, count))
+        elif len(variant.feeds) > 1:
+            (judging if index % share == min(share, len(variant.feeds)) // 2 else learned).append(feed)
+    return learned, judging
+
+
+def cut(feed: Mapping[str, Array], batch: int) -> list[Mapping[str, Array]]:
+    """A batch in parts of ``batch`` samples; the rest is left out."""
+    count = samples_in(feed)
+    return [_rows(feed, start, start + batch) for start in range(0, count - count % batch or count, batch)]
+
+
+def _rows(feed: Mapping[str, Array], start: int, stop: int) -> Mapping[str, Array]:
+    return {name: array[start:stop] if has_rows(array) else array for name, array in feed.items()}

@@ -1,0 +1,131 @@
+"""The loss by which a student mimics the original, its gradient, and the targets from the original."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from passes.gradients.differentiate import GradientModel, gradient_model
+from passes.gradients.losses import SquaredError
+from passes.graph.model import Array, Graph
+from passes.interface.engine import Engine
+from passes.interface.errors import RunError
+from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
+from passes.reconstruction.student import Student, outputting
+from passes.settings.tuning import DistillationTuning
+from passes.shapes.inference import Assignment, Shape
+from passes.shapes.shape_probe import shape_name, with_shape_outputs
+
+
+class ImitationLoss:
+    """Loss and gradient of ``pupil`` on batches of samples, ``feeds``.
+
+    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept.
+
+    Raises
+    ------
+    NoGradientError: an op has no gradient.
+    RunError: the original or the gradients cannot be run.
+    """
+
+    def __init__(
+        self,
+        pupil: Student,
+        feeds: Sequence[Mapping[str, Array]],
+        weighing: Collection[int],
+        engine: Engine,
+        room: float,
+        tuning: DistillationTuning,
+    ) -> None:
+        self._pupil, self._feeds, self._engine, self._left = pupil, feeds, engine, room
+        graph = pupil.typing.graph
+        outputs = engine(graph.model)(feeds[0])
+        self.tensors = mimicked_tensors(pupil, outputs)
+        self._ends = [one for one in self.tensors if not one.feature]
+        teacher = onnx.ModelProto()
+        teacher.CopyFrom(graph.model)
+        self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
+        self._targets: dict[int, Mapping[str, Array]] = {}
+        made = [self._target(index) for index in weighing]
+        spreads = {one.name: variances([m[one.name] for m in made], one.axis) for one in self.tensors}
+        self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
+        """Standard deviation of each tensor, over all channels."""
+        self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
+        self._gradients = imitation_gradients(pupil, self.tensors, feeds[0], engine)
+        self._run = engine(self._gradients.model)
+
+    def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> tuple[float, dict[str, Array]]:
+        """Loss and gradients on one batch with ``values`` of the weights. ``feature_weight``: of all features together,
+        where the outputs have the weight 1."""
+        targets = self._target(index)
+        given = {_target_of(one): targets[one.name] for one in self.tensors}
+        weights = {
+            _weight_of(one): self._weight(one, targets[one.name], feature_weight if one.feature else 1.0)
+            for one in self.tensors
+        }
+        found = self._run({**self._feeds[index], **values, **given, **weights})
+        loss = sum(float(found[name]) for name in self._gradients.losses)
+        return loss, {name: found[made] for name, made in self._gradients.gradients.items()}
+
+    def measured(self, indices: Sequence[int], values: Mapping[str, Array]) -> float:
+        """The mean loss of the outputs alone on the batches ``indices``. Not finite where an output is not."""
+        run = self._engine(self._pupil.with_outputs([one.name for one in self._ends], values))
+        total = 0.0
+        for index in indices:
+            targets, made = self._target(index), run(self._feeds[index])
+            for one in self._ends:
+                with np.errstate(over="ignore", invalid="ignore"):  # of weights that diverge
+                    error = np.square(made[one.name] - targets[one.name], dtype=np.float64)
+                    total += 0.5 * float((error * self._weight(one, targets[one.name], 1.0)).sum())
+        return total / len(indices)
+
+    def _weight(self, one: MimickedTensor, target: Array, factor: float) -> Array:
+        """Weights that broadcast to ``target``: twice the share, divided by the number of values of a channel."""
+        line = self._weights[one.name] * (2 * factor * one.share * target.shape[one.axis] / max(1, target.size))
+        shape = [-1 if k == one.axis else 1 for k in range(target.ndim)]
+        return np.asarray(line.reshape(shape), np.float32)
+
+    def _target(self, index: int) -> Mapping[str, Array]:
+        """The mimicked tensors of the original at the kept channels. They are kept as long as there is room."""
+        if index in self._targets:
+            return self._targets[index]
+        made = self._teacher(self._feeds[index])
+        found = {name: np.ascontiguousarray(self._pupil.kept(name, array)) for name, array in made.items()}
+        size = sum(array.nbytes for array in found.values())
+        if size <= self._left:
+            self._targets[index], self._left = found, self._left - size
+        return found
+
+
+def imitation_gradients(
+    pupil: Student, tensors: Sequence[MimickedTensor], feed: Mapping[str, Array], engine: Engine
+) -> GradientModel:
+    """The model that computes the losses of ``tensors`` and the gradients with respect to the student's weights.
+
+    ``feed``: a batch on which the student runs.
+
+    Raises
+    ------
+    NoGradientError: an op has no gradient.
+    """
+
+    def observed(model: onnx.ModelProto, _: Assignment, names: list[str]) -> Mapping[str, Shape]:
+        try:
+            found = engine(with_shape_outputs(model, names))(feed)
+        except RunError:
+            return {}
+        return {name: tuple(int(n) for n in found[shape_name(name)]) for name in names}
+
+    view = Graph(pupil.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
+    losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
+    return gradient_model(view, list(pupil.values), losses=losses)
+
+
+def _target_of(one: MimickedTensor) -> str:
+    return f"{one.name}.mimicked"
+
+
+def _weight_of(one: MimickedTensor) -> str:
+    return f"{one.name}.weighed"

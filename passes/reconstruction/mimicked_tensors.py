@@ -1,0 +1,99 @@
+"""Chooses the tensors that a student mimics, and weighs their channels.
+
+They are the outputs of the model, and what its layers read: with few samples, such features say far more than the
+outputs alone (Wang et al., Compressing models with few samples: mimicking then replacing, ECCV 2022). The loss
+of a tensor is its squared error, each channel divided by its variance over the samples:
+
+    L = sum_c v_c e_c / sum_c v_c s_c,   v_c = 1 / (s_c + f mean(s))
+
+e_c and s_c are mean squares of the error and of the deviation from the mean. L is 1 for a student that gives the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.graph.model import Array
+from passes.reconstruction.student import Student
+
+
+@dataclass(frozen=True)
+class MimickedTensor:
+    """``name``: of the tensor, in the original and in the student; ``axis``: of its channels; ``share``: its weight
+    among the outputs, or among the features; ``feature``: whether it is no output of the model."""
+
+    name: str
+    axis: int
+    share: float
+    feature: bool
+
+
+def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array]) -> list[MimickedTensor]:
+    """The float outputs of the model, whose values are ``outputs``; what its layers read; and what the last ones give.
+
+    What a layer reads comes after the activation: of values that it cuts off, none needs to be mimicked.
+    """
+    graph = pupil.typing.graph
+    made = {name for node in pupil.model.graph.node for name in node.output}
+    ends = [name for name in graph.outputs if name in made and outputs[name].dtype.kind == "f" and outputs[name].ndim]
+    read = {one.layer.data: one.layer.axis for one in pupil.layers}
+    given = {one.layer.output: one.layer.axis for one in pupil.layers}
+    last = {name: given[name] for name in _read_by_none(pupil, given)}
+    ranks = {name: len(graph.shape(name) or ()) for name in (*read, *last)}
+    inner = {n: k % ranks[n] for n, k in {**last, **read}.items() if n in made and n not in ends and ranks[n]}
+    of_ends = {name: given.get(name, channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
+    found = [MimickedTensor(name, axis, 1 / len(ends), False) for name, axis in of_ends.items()]
+    return [*found, *(MimickedTensor(name, axis, 1 / len(inner), True) for name, axis in inner.items())]
+
+
+def _read_by_none(pupil: Student, given: Collection[str]) -> list[str]:
+    """Those of the tensors ``given`` on which no layer depends."""
+    needed: set[str] = set()
+    read = {one.layer.data for one in pupil.layers}
+    for node in reversed(pupil.typing.graph.nodes):
+        if not needed.union(read).isdisjoint(node.outputs):
+            needed.update(node.inputs)
+    return [name for name in given if name not in needed and name not in read]
+
+
+def channel_axis(values: Array, longest: int = 512) -> int:
+    """The axis of an output (N, ...) along which the spread differs most: the last one of a matrix."""
+    axes = [axis for axis in range(1, values.ndim) if 2 <= values.shape[axis] <= longest]
+    if values.ndim <= 2 or not axes:
+        return values.ndim - 1
+
+    def contrast(axis: int) -> float:
+        spread = variances([values], axis)
+        spread = spread[spread > 0]
+        return float(spread.max() / spread.min()) if len(spread) else 1.0
+
+    return max(axes, key=contrast)
+
+
+def variances(values: Sequence[Array], axis: int) -> Array:
+    """Variance (C,) of each channel about the mean of each of its elements over the samples, or over samples and
+    places where sizes differ.
+
+    ``values``: batches (n, ...) of one tensor.
+    """
+    if len({array.shape[1:] for array in values}) > 1:
+        rows = np.concatenate([np.moveaxis(a, axis, -1).reshape(-1, a.shape[axis]) for a in values])
+        return np.asarray(rows.astype(np.float64).var(0))
+    count = sum(map(len, values))
+    mean = np.sum([array.sum(0, dtype=np.float64) for array in values], 0) / max(1, count)
+    others = tuple(k for k in range(values[0].ndim) if k != axis)
+    squares: Array = np.sum([np.square(array - mean).sum(others) for array in values], 0)
+    places = values[0][:1].size // values[0].shape[axis]
+    return np.asarray(squares / max(1, count * places))
+
+
+def channel_weights(spread: Array, floor: float) -> Array:
+    """v_c / sum_c v_c s_c for the variances s_c (C,); zeros where nothing varies."""
+    mean = float(spread.mean())
+    if not 0 < mean < np.inf:
+        return np.zeros_like(spread)
+    inverse = 1 / (spread + floor * mean)
+    return np.asarray(inverse / float((inverse * spread).sum()))

@@ -1,0 +1,162 @@
+"""The compressed model as a student: each weight and bias of its layers is an initializer of its own.
+
+The original is the teacher (Hinton et al., Distilling the knowledge in a neural network, 2015). What the student has
+learned becomes a `Solution` again, at full width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from passes.axes import algebra
+from passes.axes.algebra import Atom, Term
+from passes.axes.index_maps import kept_indices, kept_size
+from passes.axes.inference import Typing
+from passes.graph.model import Array
+from passes.graph.nodes import fresh
+from passes.planning.plan import GroupPlan
+from passes.statistics.linear_layers import LinearLayer
+from passes.statistics.weighted_layers import weighted_layers
+from passes.surgery.apply_plan import Solution, apply_plans
+
+
+@dataclass(frozen=True)
+class StudentLayer:
+    """A layer of the original, and the initializers with its weights and its bias in the student. ``bias`` is empty
+    where the layer can have none."""
+
+    layer: LinearLayer
+    weight: str
+    bias: str
+
+
+@dataclass
+class Student:
+    """``model``: the compressed model; ``layers``: those from the first one on that has lost channels; ``keep``: kept
+    channels; ``values``: the weights and biases of ``layers``."""
+
+    model: onnx.ModelProto
+    typing: Typing
+    keep: Mapping[Atom, Array]
+    layers: list[StudentLayer] = field(default_factory=list)
+    values: dict[str, Array] = field(default_factory=dict)
+
+    def kept(self, name: str, array: Array) -> Array:
+        """A tensor of the original at the kept channels."""
+        for axis, term in enumerate(self.typing.axes[name]):
+            if any(a in self.keep for a in algebra.atoms(term)):
+                array = np.take(array, kept_indices(term, self.keep), axis)
+        return array
+
+    def with_outputs(self, names: Sequence[str], values: Mapping[str, Array]) -> onnx.ModelProto:
+        """The student with ``values`` of its weights. Its outputs are the tensors ``names``."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        for tensor in model.graph.initializer:
+            if tensor.name in values:
+                tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+        return outputting(model, names)
+
+    def solution(self, before: Solution, values: Mapping[str, Array]) -> Solution:
+        """``before`` with ``values`` of the layers."""
+        weights, biases = dict(before.weights), dict(before.biases)
+        axes = self.typing.axes
+        for one in self.layers:
+            layer = one.layer
+            weights[layer.weight] = self._spread(values[one.weight], axes[layer.weight])
+            if layer.shift is not None:
+                node, k = layer.shift
+                width = [axes[layer.output][layer.axis]]
+                lead = values[one.bias].shape[:-1]
+                whole = self._spread(values[one.bias].ravel(), width)
+                biases[node.outputs[0], k] = whole.reshape(*lead, -1)
+        return replace(before, weights=weights, biases=biases)
+
+    def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
+        """The array at full width: the ``kept`` entries, and zeros elsewhere."""
+        whole = np.zeros([algebra.size(term) for term in axes], kept.dtype)
+        whole[np.ix_(*(kept_indices(term, self.keep) for term in axes))] = kept
+        return whole
+
+
+def student(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -> Student:
+    """The student that ``plans`` and ``solution`` make of the model of ``typing``."""
+    keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
+    model = apply_plans(typing, plans, solution)
+    found = Student(model, typing, keep)
+    constants = {t.name: t for t in model.graph.initializer}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    taken = {*constants, *makers, *(v.name for v in model.graph.input)}
+    for layer in _from_first_cut(typing, keep):
+        node = makers.get(layer.node.outputs[0])
+        shifted = None if layer.shift is None else (makers.get(layer.shift[0].outputs[0]), layer.shift[1])
+        if node is None or node.op_type != layer.node.op or node.input[1] not in constants:
+            continue
+        weight = numpy_helper.to_array(constants[node.input[1]])
+        if weight.dtype != np.float32 or not _has_shape(typing, layer, weight, keep):
+            continue
+        bias = ""
+        if shifted is not None:
+            adds, k = shifted
+            value = None if adds is None else _bias(typing, layer, adds, k, constants, keep)
+            if adds is None or value is None:
+                continue
+            bias = fresh(f"{layer.weight}.bias", taken)
+            adds.input.extend([""] * (k + 1 - len(adds.input)))
+            adds.input[k] = bias
+            found.values[bias] = value
+        own = fresh(f"{layer.weight}.own", taken)
+        node.input[1] = own
+        found.values[own] = weight.copy()
+        found.layers.append(StudentLayer(layer, own, bias))
+    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in found.values.items())
+    return found
+
+
+def outputting(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """``model`` with the tensors ``names`` as its outputs, in place."""
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return model
+
+
+def _from_first_cut(typing: Typing, keep: Mapping[Atom, Array]) -> list[LinearLayer]:
+    """The layers from the first one on whose weights lose channels."""
+    layers = weighted_layers(typing)
+    cut = (
+        i for i, one in enumerate(layers) if any(a in keep for t in typing.axes[one.weight] for a in algebra.atoms(t))
+    )
+    return layers[next(cut, len(layers)) :]
+
+
+def _has_shape(typing: Typing, layer: LinearLayer, weight: Array, keep: Mapping[Atom, Array]) -> bool:
+    """Whether the weights are those at the kept channels: not where groups of a convolution keep unlike numbers."""
+    return weight.shape == tuple(kept_size(term, keep) for term in typing.axes[layer.weight])
+
+
+def _bias(
+    typing: Typing,
+    layer: LinearLayer,
+    node: onnx.NodeProto,
+    k: int,
+    constants: Mapping[str, onnx.TensorProto],
+    keep: Mapping[Atom, Array],
+) -> Array | None:
+    """The bias at input ``k`` of ``node``, zeros if it has none. None where it is no constant of one float for each
+    channel."""
+    width = kept_size(typing.axes[layer.output][layer.axis], keep)
+    name = node.input[k] if len(node.input) > k else ""
+    if not name:
+        return np.zeros(width, np.float32)
+    if name not in constants:
+        return None
+    value = numpy_helper.to_array(constants[name])
+    if value.dtype != np.float32 or value.size not in (1, width):
+        return None
+    lead = value.shape[:-1]
+    return np.ascontiguousarray(np.broadcast_to(value.reshape(*lead, -1), (*lead, width))).copy()

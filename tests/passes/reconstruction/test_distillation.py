@@ -1,0 +1,200 @@
+"""All layers refined together: nearer to the original on unseen inputs, never worse, exact surgery, reasons."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from netkit import array_of, engine, net
+
+from passes.pipeline import compress
+from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.settings.compress import CompressSettings
+from passes.settings.tuning import TUNING, DistillationTuning, Tuning
+
+SHORT = Tuning(distillation=DistillationTuning(steps=(200, 400)))
+NOTE = "the layers were not refined together"
+
+
+def refined(model, effort="medium", samples=None, tuning=SHORT, **settings):
+    settings = {"keep": 0.5, "method": "reconstruct", "select": "auto", "effort": effort, **settings}
+    return compress(model, CompressSettings(**settings), samples=samples or samples_for(model, 64), tuning=tuning)
+
+
+def steps(count, **changes):
+    return replace(TUNING, distillation=DistillationTuning(steps=(count, count), **changes))
+
+
+def samples_for(model, count=24, seed=0, real=True):
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
+    x = np.random.default_rng(seed).standard_normal([count, *shape[1:]]).astype(np.float32)
+    return CalibrationSamples({"x": x}, real, engine)
+
+
+def run(model, feeds):
+    return engine(model)(feeds)["y"]
+
+
+def chain():
+    body = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
+        a = Conv(x, a_w, a_b)  ar = Relu(a)  b = Conv<pads=[1,1,1,1]>(ar, b_w, b_b)  br = Relu(b)
+        y = Conv(br, y_w, y_b)
+    }"""
+    return net(body, a_w=(12, 6, 1, 1), a_b=(12,), b_w=(16, 12, 3, 3), b_b=(16,), y_w=(5, 16, 1, 1), y_b=(5,))
+
+
+def decoder():
+    body = """net (float[N,6,5,5] x) => (float[N,4,P,Q] y) {
+        a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)
+        b = ConvTranspose<strides=[2,2],pads=[1,1,1,1],output_padding=[1,1]>(ar, b_w, b_b)  br = Relu(b)
+        y = ConvTranspose<strides=[2,2],pads=[2,1,0,1]>(br, y_w, y_b)
+    }"""
+    return net(body, a_w=(12, 6, 3, 3), a_b=(12,), b_w=(12, 10, 3, 3), b_b=(10,), y_w=(10, 4, 2, 2), y_b=(4,))
+
+
+RESIDUAL = """net (float[N,6,8,8] x) => (float[N,5] y) {
+    a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)
+    b = Conv(ar, b_w, b_b)  br = Relu(b)  d = Conv<group=16,pads=[1,1,1,1]>(br, d_w, d_b)  dr = Clip(d, zero, six)
+    c = Conv(dr, c_w)  s = Add(ar, c)  p = GlobalAveragePool(s)  f = Flatten(p)  y = Gemm<transB=1>(f, y_w, y_b)
+}"""
+
+
+def residual():
+    """An inverted residual block: expansion, depthwise convolution, linear projection."""
+    return net(
+        RESIDUAL, a_w=(8, 6, 3, 3), a_b=(8,), b_w=(16, 8, 1, 1), b_b=(16,), d_w=(16, 1, 3, 3), d_b=(16,),
+        c_w=(8, 16, 1, 1), y_w=(5, 8), y_b=(5,), zero=np.array(0, np.float32), six=np.array(6, np.float32),
+    )  # fmt: skip
+
+
+def tokens():
+    """A linear layer as MatMul and Add, a norm, and an activation of two nodes."""
+    body = """net (float[N,7,12] x) => (float[N,7,4] y) {
+        a = MatMul(x, a_w)  ab = Add(a, a_b)  g = Sigmoid(ab)  h = Mul(ab, g)
+        b = MatMul(h, b_w)  bb = Add(b, b_b)  n = LayerNormalization(bb, n_s, n_b)  y = MatMul(n, y_w)
+    }"""
+    sizes = dict(a_w=(12, 20), a_b=(20,), b_w=(20, 10), b_b=(10,), n_s=(10,), n_b=(10,), y_w=(10, 4))
+    return net(body, **sizes)
+
+
+@pytest.mark.parametrize(("make", "left"), [(chain, 1.005), (decoder, 0.999), (residual, 0.95), (tokens, 0.95)])
+def test_it_comes_nearer_on_unseen_inputs(make, left):
+    """The layers of the chain are two pairs that were solved together: nothing much is left to gain there."""
+    model = make()
+    new = samples_for(model, 64, seed=1).feeds
+    before = run(model, new)
+    error = {e: np.linalg.norm(run(refined(model, e).model, new) - before) for e in ("low", "medium")}
+    assert error["medium"] < left * error["low"]
+
+
+@pytest.mark.parametrize("make", [chain, decoder, residual, tokens])
+def test_the_refined_model_equals_its_twin(make):
+    model = make()
+    result = refined(model, tuning=steps(40))
+    inputs = samples_for(model).feeds
+    a, b = run(result.model, inputs), run(result.twin(), inputs)
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+
+
+def test_depthwise_layers_are_refined_too():
+    model = residual()
+    plans = {effort: refined(model, effort).solution.weights for effort in ("low", "medium")}
+    assert "d_w" not in plans["low"] and "d_w" in plans["medium"]
+    assert {"b_w", "c_w", "y_w"} <= plans["medium"].keys()
+
+
+def test_low_effort_refines_nothing():
+    """The default of the settings is the layerwise solution."""
+    model = chain()
+    low = refined(model, "low")
+    plain = compress(
+        model, CompressSettings(keep=0.5, method="reconstruct", select="auto"), samples=samples_for(model, 64)
+    )
+    assert low.model.SerializeToString() == plain.model.SerializeToString()
+
+
+@pytest.mark.parametrize("rate", [1e4, 1e20])
+def test_it_is_never_worse(rate):
+    """Steps that lead astray leave the layerwise solution on all samples, to the last bit."""
+    model = chain()
+    low, tried = refined(model, "low"), refined(model, tuning=steps(40, rates=(rate,)))
+    assert tried.model.SerializeToString() == low.model.SerializeToString()
+
+
+def test_a_rate_that_is_too_high_is_reduced():
+    model, new = residual(), samples_for(residual(), 64, seed=1).feeds
+    before = run(model, new)
+    high, low = refined(model, tuning=steps(200, rates=(300.0, 2.0))), refined(model, "low")
+    assert np.linalg.norm(run(high.model, new) - before) < np.linalg.norm(run(low.model, new) - before)
+
+
+def test_two_runs_give_the_same_bytes():
+    model = residual()
+    one, two = (refined(model, tuning=steps(40)).model.SerializeToString() for _ in range(2))
+    assert one == two
+
+
+def test_what_has_no_gradient_is_named():
+    body = """net (float[N,6,12] x) => (float[N,1,6,5] y) {
+        a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  y = LSTM<hidden_size=5>(b, w, r)
+    }"""
+    model = net(body, a_w=(12, 16), b_w=(16, 8), w=(1, 20, 8), r=(1, 20, 5))
+    result = refined(model)
+    note = next(note for note in result.notes if note.startswith(NOTE))
+    assert "LSTM" in note
+    low = refined(model, "low")
+    assert result.model.SerializeToString() == low.model.SerializeToString()
+
+
+def test_few_samples_are_refused_with_a_reason():
+    result = refined(chain(), samples=samples_for(chain(), 6))
+    assert any(note.startswith(NOTE) and "too few samples" in note for note in result.notes)
+
+
+def test_a_model_that_takes_too_long_is_refused_with_a_reason():
+    result = refined(chain(), tuning=steps(60, multiply_adds=(1.0, 1.0)))
+    assert any(note.startswith(NOTE) and "too long" in note for note in result.notes)
+
+
+def test_weights_of_half_precision_stay():
+    body = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
+        h = Cast<to=10>(x)  a = Conv(h, a_w, a_b)  ar = Relu(a)  b = Conv(ar, b_w, b_b)  y = Cast<to=1>(b)
+    }"""
+    half = {"a_w": (12, 6, 1, 1), "a_b": (12,), "b_w": (5, 12, 1, 1), "b_b": (5,)}
+    rng = np.random.default_rng(0)
+    model = net(body, **{n: (0.3 * rng.standard_normal(s)).astype(np.float16) for n, s in half.items()})
+    result = refined(model)
+    assert any(note.startswith(NOTE) and "float32" in note for note in result.notes)
+
+
+NORMED = """net (float[N,6,8,8] x) => (float[N,5] y) {
+    a = Conv<pads=[1,1,1,1]>(x, a_w)  an = BatchNormalization(a, a_s, a_o, a_m, a_var)  ar = Relu(an)
+    d = Conv<group=12,pads=[1,1,1,1]>(ar, d_w)  dn = BatchNormalization(d, d_s, d_o, d_m, d_var)  dr = Relu(dn)
+    c = Conv(dr, c_w)  p = GlobalAveragePool(c)  f = Flatten(p)  y = Gemm<transB=1>(f, y_w, y_b)
+}"""
+
+
+def test_both_weight_variants_are_refined():
+    """On made-up samples the network standardises by their statistics. What is learned there is carried over."""
+    sizes = {f"{n}_{k}": (12,) for n in "ad" for k in ("s", "o", "m", "var")}
+    model = net(NORMED, a_w=(12, 6, 3, 3), d_w=(12, 1, 3, 3), c_w=(10, 12, 1, 1), y_w=(5, 10), y_b=(5,), **sizes)
+    made_up = samples_for(model, 64, real=False)
+    result = refined(model, samples=made_up, tuning=steps(100))
+    inputs = samples_for(model).feeds
+    a, b = run(result.model, inputs), run(result.twin(), inputs)
+    np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
+    assert not any(note.startswith(NOTE) for note in result.notes)
+    low = refined(model, "low", samples=made_up)
+    assert result.solution.weights.keys() > low.solution.weights.keys()
+
+
+def test_a_fixed_batch_is_kept():
+    model = chain()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 4
+    rng = np.random.default_rng(0)
+    samples = samples_for(model)
+    samples.feeds["x"] = rng.standard_normal((64, 6, 8, 8)).astype(np.float32)
+    result = refined(model, samples=samples, tuning=steps(40))
+    assert not any(note.startswith(NOTE) for note in result.notes)
+    assert array_of(result.model, "a_w").shape[0] == 6
+    assert engine(result.model)({"x": samples.feeds["x"][:4]})["y"].shape == (4, 5, 8, 8)
