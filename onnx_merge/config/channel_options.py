@@ -41,7 +41,7 @@ class ChannelOptions:
         ),
     )
     effort: str = field(
-        default="medium",
+        default="low",
         metadata=option(
             HOW,
             TEXT,
