@@ -10,8 +10,8 @@ import numpy as np
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.channel_plan import read_plan
+from onnx_merge.compression.conversion import Compared, Converter, converter, each_alone, rows
 from onnx_merge.compression.explain_no_change import explain_no_change
-from onnx_merge.compression.number_formats import Compared, Converter, converter, each_alone, rows
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.equivalence.lossless_check import check_unchanged

@@ -16,6 +16,8 @@ from onnx_merge.errors import UsageError
 
 METADATA = "option"
 """Key of an option in its field's metadata."""
+FROM_PYTHON = "from Python"
+"""Stands in records for a value that has no text."""
 HOW_MUCH, HOW, CHECKS, FILES = "how much", "how", "checks", "files and messages"
 GROUPS = (HOW_MUCH, HOW, CHECKS, FILES)
 """Sections of `--help` and of the reference page, in this order."""

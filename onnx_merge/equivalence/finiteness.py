@@ -14,10 +14,9 @@ from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import loaded
 from onnx_merge.runtime.tensor_info import BFLOAT16
+from onnx_merge.tuning.checks import EQUIVALENCE
 
 Array = NDArray[Any]
-AT_ONCE = 48
-"""Tensors that one run returns: all tensors of a large model would take too much memory."""
 
 
 def first_not_finite(model: onnx.ModelProto, feeds: Mapping[str, Array], provider: ProviderChoice) -> str:
@@ -28,8 +27,8 @@ def first_not_finite(model: onnx.ModelProto, feeds: Mapping[str, Array], provide
     nodes = [(node, [name for name in node.output if name]) for node in model.graph.node]
     names = [name for _, outputs in nodes for name in outputs]
     found: set[str] = set()
-    for start in range(0, len(names), AT_ONCE):
-        some = names[start : start + AT_ONCE]
+    for start in range(0, len(names), EQUIVALENCE.tensors_at_once):
+        some = names[start : start + EQUIVALENCE.tensors_at_once]
         try:
             session = loaded(exposing(model, some), provider)
             given = {o.name for o in session.outputs}

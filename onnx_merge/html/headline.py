@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_merge.html.number_format import base_name, count, exact, milliseconds, number, percent, plural, signed, size
+from onnx_merge.html.number_text import count, exact, milliseconds, number, percent, plural, signed, size
+from onnx_merge.io.base_name import base_name
 
 Json = Mapping[str, Any]
 VERDICTS = {"good": "Good", "bad": "Bad", "untested": "Not tested"}
@@ -140,7 +141,12 @@ def promise_text(promise: Json | None) -> str:
     """What is promised of samples that nobody has seen, in a sentence; ``""`` if nothing is."""
     if promise is None:
         return ""
-    points = "" if promise["measure"] not in POINTS else " point" if promise["max_drop"] == 1 else " points"
-    lost = f"it loses at most {promise['max_drop']:g}{points} of {promise['measure']}"
+    lost = f"it loses at most {promised_loss(promise['max_drop'], promise['measure'])}"
     confidence = f"with confidence {promise['confidence']:g}"
     return f"Promised: {lost}, {confidence}, on samples like the {promise['samples']:,} held out."
+
+
+def promised_loss(max_drop: float, measure: str) -> str:
+    """The loss that a promise allows, with its unit: ``1 point of accuracy``."""
+    points = "" if measure not in POINTS else " point" if max_drop == 1 else " points"
+    return f"{max_drop:g}{points} of {measure}"

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onnx_merge.html.charts import network_chart
-from onnx_merge.html.number_format import base_name, count, percent, plural
+from onnx_merge.html.number_text import count, percent, plural
 from onnx_merge.html.rendering import rendered
+from onnx_merge.io.base_name import base_name
 from onnx_merge.tuning.pages import PAGES
 
 Json = Mapping[str, Any]

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import jinja2
 
-from onnx_merge.html import number_format
+from onnx_merge.html import number_text
+from onnx_merge.io.base_name import base_name
 from onnx_merge.io.save import write_whole
 
-FILTERS = ("count", "size", "exact", "percent", "number", "signed", "milliseconds", "seconds", "plural", "base_name")
+FILTERS = ("count", "size", "exact", "percent", "number", "signed", "milliseconds", "seconds", "plural")
 
 
 def rendered(template: str, **context: object) -> str:
@@ -40,7 +41,7 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update({name: getattr(number_format, name) for name in FILTERS})
+    environment.filters.update({name: getattr(number_text, name) for name in FILTERS} | {"base_name": base_name})
     script = _source("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment.globals.update(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 
-FROM_PYTHON = "from Python"
-
+from onnx_merge.config.definition import FROM_PYTHON
 
 LONGEST = 76
 """Length of a command in characters above which it gets a line for each option."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from onnx_merge.html.charts import LEVELS, WHOLE, error_level, histogram, loss_curve, network_chart
 from onnx_merge.html.headline import costs, evidence, headline, manner, promise_text, quality, verdict_title
-from onnx_merge.html.number_format import base_name, count, percent, plural
+from onnx_merge.html.number_text import count, percent, plural
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import call, command
+from onnx_merge.io.base_name import base_name
 from onnx_merge.tuning.pages import PAGES
 
 Json = Mapping[str, Any]

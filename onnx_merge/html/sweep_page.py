@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnx_merge.html.frontier_chart import FrontierChart, frontier_chart
-from onnx_merge.html.number_format import NONE, base_name, number, percent
+from onnx_merge.html.number_text import NONE, number, percent
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import command
+from onnx_merge.io.base_name import base_name
 
 Json = Mapping[str, Any]
 QUALITIES = {

@@ -12,6 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_merge.evaluation.verdict import Fidelity, Word
+from onnx_merge.html.headline import promised_loss
+from onnx_merge.html.number_text import milliseconds
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.quality_text import outputs_text
 from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, Result
@@ -20,8 +22,6 @@ from passes.interface.reason import text
 GAP = 3
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}
 """What the option does that is chosen if no option says how much to remove."""
-POINTS = ("accuracy", "agreement")
-"""Measures whose bound is in percentage points."""
 STYLES = {"shrunk": "", "kept": "dim", "frozen": "dim", "excluded": "yellow"}
 VERDICTS: dict[Word, str] = {"good": "bold green", "bad": "bold red", "untested": "bold yellow"}
 
@@ -102,11 +102,6 @@ def formats_table(formats: tuple[FormatResult, ...]) -> Table:
     return table
 
 
-def milliseconds(value: float) -> str:
-    """Milliseconds with three significant digits, down to the microsecond."""
-    return f"{value:,.0f} ms" if value >= 100 else f"{value:.{1 if value >= 10 else 2 if value >= 1 else 3}f} ms"
-
-
 def _quality(result: Result) -> Iterator[Text]:
     yield Text()
     if result.latency:
@@ -129,8 +124,7 @@ def _quality(result: Result) -> Iterator[Text]:
         yield Text(f"metric    {found.name} {values} on {found.samples:,} samples", style="bold")
     if result.promise:
         promise = result.promise
-        points = "" if promise.measure not in POINTS else " point" if promise.max_drop == 1 else " points"
-        lost = f"{promise.max_drop:g}{points} of {promise.measure}"
+        lost = promised_loss(promise.max_drop, promise.measure)
         where = f"on samples like the {promise.samples:,} held out"
         yield Text(f"promise   loses at most {lost} with confidence {promise.confidence:g} {where}", style="bold")
     if result.chosen:

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 from onnx import version_converter
 
+from onnx_merge.config.output_options import NUMBER_FORMATS
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
@@ -21,7 +22,7 @@ from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, sil
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.shapes.overridable_inputs import overridable
 
-INT8, INT8_DYNAMIC, FLOAT16 = "int8", "int8-dynamic", "fp16"
+INT8, INT8_DYNAMIC, FLOAT16 = NUMBER_FORMATS
 DYNAMIC_OPS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
 """Ops whose weights are quantised without samples. Convolutions are not among them: onnxruntime quantises their data
 anew in every run, which is slower than float32."""

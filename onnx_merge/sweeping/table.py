@@ -8,8 +8,9 @@ from typing import TextIO
 from rich.console import RenderableType
 from rich.text import Text
 
+from onnx_merge.html.number_text import milliseconds
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
-from onnx_merge.report.table import GAP, milliseconds, plain_table, shortened
+from onnx_merge.report.table import GAP, plain_table, shortened
 from onnx_merge.sweeping.result import Metric, Point, Sweep
 
 TITLES: dict[Metric, str] = {

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
 import numpy as np
 
+from onnx_merge.config.definition import FROM_PYTHON
 from onnx_merge.config.options import Options
 from onnx_merge.errors import UsageError
+from onnx_merge.io.base_name import base_name
 from onnx_merge.io.hashes import sha256_of_arrays, sha256_of_files
 
 UNRECORDED = frozenset(
@@ -26,7 +27,6 @@ MODELS_NAMES = frozenset(("exclude", "exclude_inputs", "keep_layer", "input_shap
 """Options whose texts name things in the model and may contain slashes."""
 FILES = frozenset(("labels", "calib", "metric", "custom_ops"))
 """Options that name files, which may be in other places when a model is verified."""
-FROM_PYTHON = "from Python"
 GATES = frozenset(("min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric"))
 """Options that set limits for refusal. A verification checks the measurements, not these limits."""
 
@@ -95,8 +95,3 @@ def _plain(value: object, text: Callable[[str], str]) -> object:
     if isinstance(value, os.PathLike):
         return base_name(os.fspath(value))
     return [_plain(item, text) for item in value] if isinstance(value, tuple) else FROM_PYTHON
-
-
-def base_name(path: str) -> str:
-    """Return the last part of a path of any operating system, also of ``folder/module.py:function``."""
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1]

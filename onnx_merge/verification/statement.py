@@ -13,12 +13,12 @@ from scipy.stats import t as student
 
 from onnx_merge.config.version import __version__
 from onnx_merge.evaluation.fidelity import Accuracy
+from onnx_merge.io.base_name import base_name
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.result import finite
 from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.provenance import Provenance, lineage
-from onnx_merge.verification.recorded_options import base_name
 
 if TYPE_CHECKING:
     from onnx_merge.evaluation.comparison import Comparison

@@ -7,25 +7,28 @@ that are asked for (reverse mode: Griewank & Walther, Evaluating Derivatives, 20
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
 
 from passes.axes.gradient_writer import GraphWriter
+from passes.axes.node_view import NodeView
 from passes.graph.model import Array, Graph, Node
 from passes.interface.errors import Refusal
 from passes.shapes.inference import Shape
 from passes.shapes.sizes import Size
 
 
-class Backward:
+class Backward(NodeView):
     """The backward step of one node.
 
     ``gradients``: output index -> gradient with respect to it, for the outputs that have one. ``asked``: the inputs
     whose gradient is asked for. ``kinds``: the element type of a tensor. ``forward``: the node as it stands
     in the model that is written, which may be given more outputs.
     """
+
+    reason_prefix: ClassVar[str] = "has no gradient where "
 
     def __init__(
         self,
@@ -37,20 +40,13 @@ class Backward:
         kinds: Callable[[str], int],
         forward: onnx.NodeProto,
     ) -> None:
-        self.graph, self.node, self.write = graph, node, write
+        super().__init__(graph, node)
+        self.write = write
         self.gradients, self.asked, self._kinds, self._forward = gradients, asked, kinds, forward
         self.kind = kinds(node.outputs[min(gradients)])
         self.given: dict[int, str] = {}
 
     # -- reading ---------------------------------------------------------------------------------------------------
-    def attr(self, name: str, default: Any = None) -> Any:
-        """Attribute ``name`` as a Python value."""
-        return self.node.attrs.get(name, default)
-
-    def has(self, k: int) -> bool:
-        """Whether input ``k`` is given."""
-        return k < len(self.node.inputs) and self.node.inputs[k] != ""
-
     def wants(self, k: int) -> bool:
         """Whether the gradient with respect to input ``k`` is asked for."""
         return k in self.asked
@@ -79,20 +75,6 @@ class Backward:
             raise Refusal("has no gradient from its other outputs alone")
         return self.gradients[0]
 
-    def shape(self, k: int = 0) -> Shape:
-        """Shape of input ``k``. A dim that varies is a `Size`, which equals no fixed one."""
-        return self._shape(self.node.inputs[k], f"input {k}")
-
-    def out_shape(self, k: int = 0) -> Shape:
-        """Shape of output ``k``."""
-        return self._shape(self.node.outputs[k], f"output {k}")
-
-    def _shape(self, name: str, what: str) -> Shape:
-        shape = self.graph.info.sizes.get(name)
-        if shape is None:
-            raise Refusal(f"has no gradient where the shape of {what} is unknown")
-        return shape
-
     def rank(self, k: int = 0) -> int:
         """Number of axes of input ``k``."""
         return len(self.shape(k))
@@ -108,10 +90,6 @@ class Backward:
     def _fixed(self, name: str, shape: Shape) -> list[int | None]:
         dynamic = self.graph.info.dynamic
         return [None if isinstance(n, Size) or (name, d) in dynamic else int(n) for d, n in enumerate(shape)]
-
-    def value(self, k: int) -> Array | None:
-        """Value of input ``k`` where it is known and does not vary."""
-        return self.graph.value(self.node.inputs[k]) if self.has(k) else None
 
     def ints(self, k: int, attr: str, what: str) -> list[int] | None:
         """Integers of input ``k``, or of the attribute ``attr`` of older opsets. None if neither is given.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,6 +48,21 @@ def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
     if isinstance(term, Product):
         return math.prod(axis_size(f, widths) for f in term.factors)
     return sum(axis_size(p, widths) for p in term.parts)
+
+
+def at_kept(array: Array, terms: Sequence[Term], keep: Mapping[Atom, Indices]) -> Array:
+    """``array``, whose axes are of the types ``terms``, at the indices that stay."""
+    for axis, term in enumerate(terms):
+        if any(atom in keep for atom in algebra.atoms(term)):
+            array = np.take(array, kept_indices(term, keep), axis)
+    return array
+
+
+def at_full_size(kept: Array, terms: Sequence[Term], keep: Mapping[Atom, Indices]) -> Array:
+    """An array whose axes are of the types ``terms``: ``kept`` at the indices that stay, zeros elsewhere."""
+    whole = np.zeros([algebra.size(term) for term in terms], kept.dtype)
+    whole[np.ix_(*(kept_indices(term, keep) for term in terms))] = kept
+    return whole
 
 
 def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:

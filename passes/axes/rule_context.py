@@ -17,12 +17,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
+from passes.axes.node_view import NodeView
 from passes.axes.notation import parse
-from passes.graph.model import Array, Graph, Node
+from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 from passes.interface.reason import Reason
 from passes.shapes.inference import Shape
@@ -100,42 +100,17 @@ class Record:
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
 
-class Op:
+class Op(NodeView):
     """One node as its rule sees it. Methods raise `Refusal` where the node is not as the rule expects."""
 
     def __init__(self, graph: Graph, node: Node) -> None:
-        self.graph, self.node, self.record = graph, node, Record(node)
+        super().__init__(graph, node)
+        self.record = Record(node)
 
     # -- reading ---------------------------------------------------------------------------------------------------
-    def attr(self, name: str, default: Any = None) -> Any:
-        """Attribute ``name`` as a Python value."""
-        return self.node.attrs.get(name, default)
-
-    def has(self, k: int) -> bool:
-        """Whether input ``k`` is given."""
-        return k < len(self.node.inputs) and self.node.inputs[k] != ""
-
     def is_constant(self, k: int) -> bool:
         """Whether input ``k`` does not depend on the model's input."""
         return self.has(k) and self.node.inputs[k] in self.graph.constants
-
-    def shape(self, k: int) -> Shape:
-        """Shape of input ``k``. A dim that varies is a `Size`, which equals no fixed one."""
-        return self._shape(self.node.inputs[k], f"input {k}")
-
-    def out_shape(self, k: int = 0) -> Shape:
-        """Shape of output ``k``."""
-        return self._shape(self.node.outputs[k], f"output {k}")
-
-    def _shape(self, name: str, what: str) -> Shape:
-        shape = self.graph.info.sizes.get(name)
-        if shape is None:
-            raise Refusal(f"the shape of {what} is unknown")
-        return shape
-
-    def value(self, k: int) -> Array | None:
-        """Value of input ``k`` where it is known and does not vary."""
-        return self.graph.value(self.node.inputs[k]) if self.has(k) else None
 
     def ints(self, k: int, attr: str | None = None) -> list[int]:
         """Integers from input ``k``, or from attribute ``attr`` in older opsets. Refuses where they vary."""

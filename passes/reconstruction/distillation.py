@@ -22,7 +22,7 @@ from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
 from passes.reconstruction.mimicked_tensors import mimicked_tensors
-from passes.reconstruction.student import Student, student
+from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.tuning import DistillationTuning
 from passes.statistics.activation_memory import WIDTH
@@ -72,7 +72,7 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
     if not learned or not judging:
         return Preparation(variant, reason=planned("there are too few batches to judge it by"))
     try:
-        reason = _obstacle(student(variant.typing, plans, Solution()), judging[0], variant)
+        reason = _obstacle(student_of(variant.typing, plans, Solution()), judging[0], variant)
     except RunError as error:
         reason = planned(str(error))
     if reason is not None:
@@ -85,29 +85,29 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     variant, tuning = chosen.variant, chosen.variant.tuning.distillation
     if not chosen.steps:
         return Distillation(reason=chosen.reason)
-    pupil = student(variant.typing, plans, solution)
+    student = student_of(variant.typing, plans, solution)
     batches = [part for feed in variant.feeds for part in cut(feed, chosen.batch)]
     learned = range(len(batches))
     weighing = learned[: max(1, tuning.weighing_samples // chosen.batch)]
     feeds = [*batches, *chosen.judging]
     try:
-        loss = ImitationLoss(pupil, feeds, weighing, variant.engine, variant.moment_limit, tuning)
+        loss = ImitationLoss(student, feeds, weighing, variant.engine, variant.moment_limit, tuning)
         judging = range(len(batches), len(feeds))
-        values, ratio = Refinement(pupil, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
+        values, ratio = Refinement(student, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))
-    return Distillation(pupil.solution(solution, values), ratio) if ratio < 1 else Distillation()
+    return Distillation(student.solution(solution, values), ratio) if ratio < 1 else Distillation()
 
 
-def _obstacle(pupil: Student, feed: Mapping[str, Array], variant: WeightVariant) -> Reason | None:
+def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVariant) -> Reason | None:
     """Why the student cannot be refined, None if it can."""
-    if not pupil.layers:
+    if not student.layers:
         return planned("no layer that lost channels has weights of float32")
-    tensors = mimicked_tensors(pupil, variant.engine(variant.typing.graph.model)(feed))
+    tensors = mimicked_tensors(student, variant.engine(variant.typing.graph.model)(feed))
     if all(one.feature for one in tensors):
         return planned("no output holds real numbers")
     try:
-        imitation_gradients(pupil, tensors, feed, variant.engine)
+        imitation_gradients(student, tensors, feed, variant.engine)
     except NoGradientError as error:
         return error.reason
     return None

@@ -26,24 +26,24 @@ class StepChoice:
 
 
 class Refinement:
-    """Steps of Adam from the weights of ``pupil``. ``learned``, ``judging``: batches of ``loss``;
+    """Steps of Adam from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``;
     ``joined``: how many of the first a step learns from."""
 
     def __init__(
         self,
-        pupil: Student,
+        student: Student,
         loss: ImitationLoss,
         learned: Sequence[int],
         judging: Sequence[int],
         joined: int,
         tuning: DistillationTuning,
     ) -> None:
-        self._first, self._loss, self._learned, self._judging = pupil.values, loss, learned, judging
+        self._first, self._loss, self._learned, self._judging = student.values, loss, learned, judging
         self._joined, self._tuning = joined, tuning
-        self._layers = len(pupil.layers)
+        self._layers = len(student.layers)
         self._scales: dict[str, Array] = {}
-        for one in pupil.layers:
-            weights = pupil.values[one.weight]
+        for one in student.layers:
+            weights = student.values[one.weight]
             sizes = row_sizes(weights, one.layer.weight_axes[0], tuning.smallest_row)
             inputs = math.sqrt(weights.size / max(1, sizes.size))
             # The first steps of Adam add up over the inputs: they change an output by the rate, relative to its spread.
@@ -51,8 +51,8 @@ class Refinement:
             if one.bias:
                 spread = loss.spreads.get(one.layer.data, 1.0) * inputs * sizes.ravel()
                 self._scales[one.bias] = np.asarray(spread, weights.dtype)
-        self._start = loss.measured(judging, pupil.values)
-        self._best: tuple[float, Values] = (self._start, pupil.values)
+        self._start = loss.measured(judging, student.values)
+        self._best: tuple[float, Values] = (self._start, student.values)
 
     def result(self, steps: int) -> tuple[Values, float]:
         """The best weights, and their loss on the samples that judge over that of the first ones.

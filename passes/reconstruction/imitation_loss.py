@@ -20,7 +20,7 @@ from passes.shapes.shape_probe import shape_name, with_shape_outputs
 
 
 class ImitationLoss:
-    """Loss and gradient of ``pupil`` on batches of samples, ``feeds``.
+    """Loss and gradient of ``student`` on batches of samples, ``feeds``.
 
     ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept.
 
@@ -32,17 +32,17 @@ class ImitationLoss:
 
     def __init__(
         self,
-        pupil: Student,
+        student: Student,
         feeds: Sequence[Mapping[str, Array]],
         weighing: Collection[int],
         engine: Engine,
         room: float,
         tuning: DistillationTuning,
     ) -> None:
-        self._pupil, self._feeds, self._engine, self._left = pupil, feeds, engine, room
-        graph = pupil.typing.graph
+        self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
+        graph = student.typing.graph
         outputs = engine(graph.model)(feeds[0])
-        self.tensors = mimicked_tensors(pupil, outputs)
+        self.tensors = mimicked_tensors(student, outputs)
         self._ends = [one for one in self.tensors if not one.feature]
         teacher = onnx.ModelProto()
         teacher.CopyFrom(graph.model)
@@ -53,7 +53,7 @@ class ImitationLoss:
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
-        self._gradients = imitation_gradients(pupil, self.tensors, feeds[0], engine)
+        self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
 
     def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> tuple[float, dict[str, Array]]:
@@ -71,7 +71,7 @@ class ImitationLoss:
 
     def measured(self, indices: Sequence[int], values: Mapping[str, Array]) -> float:
         """The mean loss of the outputs alone on the batches ``indices``. Not finite where an output is not."""
-        run = self._engine(self._pupil.with_outputs([one.name for one in self._ends], values))
+        run = self._engine(self._student.with_outputs([one.name for one in self._ends], values))
         total = 0.0
         for index in indices:
             targets, made = self._target(index), run(self._feeds[index])
@@ -92,7 +92,7 @@ class ImitationLoss:
         if index in self._targets:
             return self._targets[index]
         made = self._teacher(self._feeds[index])
-        found = {name: np.ascontiguousarray(self._pupil.kept(name, array)) for name, array in made.items()}
+        found = {name: np.ascontiguousarray(self._student.kept(name, array)) for name, array in made.items()}
         size = sum(array.nbytes for array in found.values())
         if size <= self._left:
             self._targets[index], self._left = found, self._left - size
@@ -100,7 +100,7 @@ class ImitationLoss:
 
 
 def imitation_gradients(
-    pupil: Student, tensors: Sequence[MimickedTensor], feed: Mapping[str, Array], engine: Engine
+    student: Student, tensors: Sequence[MimickedTensor], feed: Mapping[str, Array], engine: Engine
 ) -> GradientModel:
     """The model that computes the losses of ``tensors`` and the gradients with respect to the student's weights.
 
@@ -118,9 +118,9 @@ def imitation_gradients(
             return {}
         return {name: tuple(int(n) for n in found[shape_name(name)]) for name in names}
 
-    view = Graph(pupil.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
+    view = Graph(student.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
     losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
-    return gradient_model(view, list(pupil.values), losses=losses)
+    return gradient_model(view, list(student.values), losses=losses)
 
 
 def _target_of(one: MimickedTensor) -> str:

@@ -21,8 +21,8 @@ import onnx
 from onnx import numpy_helper
 
 from passes.axes import algebra
-from passes.axes.algebra import Atom, Term
-from passes.axes.index_maps import kept_indices, kept_size
+from passes.axes.algebra import Atom
+from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.reason import planned
@@ -153,10 +153,7 @@ class _Solver:
 
     def _kept(self, name: str, array: Array) -> Array:
         """A tensor of the original, at the kept channels."""
-        for axis, term in enumerate(self._typing.axes[name]):
-            if any(a in self._keep for a in algebra.atoms(term)):
-                array = np.take(array, kept_indices(term, self._keep), axis)
-        return array
+        return at_kept(array, self._typing.axes[name], self._keep)
 
     def _weights(self, layer: LinearLayer) -> Array:
         """Solved weights; before that, those of the plans."""
@@ -180,20 +177,16 @@ class _Solver:
         graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
         self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
-        self.solution.weights[layer.weight] = self._spread(weights.astype(kind, copy=False), axes[layer.weight])
+        self.solution.weights[layer.weight] = at_full_size(
+            weights.astype(kind, copy=False), axes[layer.weight], self._keep
+        )
         if layer.shift is not None and bias is not None:
             node, k = layer.shift
             lead = graph.array(node.inputs[k]).shape[:-1] if len(node.inputs) > k and node.inputs[k] else ()
             line = bias.ravel().astype(kind)
-            whole = self._spread(line, [axes[layer.output][layer.axis]])
+            whole = at_full_size(line, [axes[layer.output][layer.axis]], self._keep)
             self._compressed.shifts[node.outputs[0], k] = line.reshape(*lead, -1)
             self.solution.biases[node.outputs[0], k] = whole.reshape(*lead, -1)
-
-    def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
-        """The array at full width: the ``kept`` entries, and zeros elsewhere. ``axes``: terms of its axes."""
-        whole = np.zeros([algebra.size(term) for term in axes], kept.dtype)
-        whole[np.ix_(*(kept_indices(term, self._keep) for term in axes))] = kept
-        return whole
 
 
 def _reads(typing: Typing, layer: LinearLayer, atoms: set[Atom]) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.graph.model import Array
+from passes.numerics.tuning import NUMERICS
 from passes.reconstruction.student import Student
 
 
@@ -31,17 +32,17 @@ class MimickedTensor:
     feature: bool
 
 
-def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array]) -> list[MimickedTensor]:
+def mimicked_tensors(student: Student, outputs: Mapping[str, Array]) -> list[MimickedTensor]:
     """The float outputs of the model, whose values are ``outputs``; what its layers read; and what the last ones give.
 
     What a layer reads comes after the activation: of values that it cuts off, none needs to be mimicked.
     """
-    graph = pupil.typing.graph
-    made = {name for node in pupil.model.graph.node for name in node.output}
+    graph = student.typing.graph
+    made = {name for node in student.model.graph.node for name in node.output}
     ends = [name for name in graph.outputs if name in made and outputs[name].dtype.kind == "f" and outputs[name].ndim]
-    read = {one.layer.data: one.layer.axis for one in pupil.layers}
-    given = {one.layer.output: one.layer.axis for one in pupil.layers}
-    last = {name: given[name] for name in _read_by_none(pupil, given)}
+    read = {one.layer.data: one.layer.axis for one in student.layers}
+    given = {one.layer.output: one.layer.axis for one in student.layers}
+    last = {name: given[name] for name in _read_by_none(student, given)}
     ranks = {name: len(graph.shape(name) or ()) for name in (*read, *last)}
     inner = {n: k % ranks[n] for n, k in {**last, **read}.items() if n in made and n not in ends and ranks[n]}
     of_ends = {name: given.get(name, channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
@@ -49,17 +50,17 @@ def mimicked_tensors(pupil: Student, outputs: Mapping[str, Array]) -> list[Mimic
     return [*found, *(MimickedTensor(name, axis, 1 / len(inner), True) for name, axis in inner.items())]
 
 
-def _read_by_none(pupil: Student, given: Collection[str]) -> list[str]:
+def _read_by_none(student: Student, given: Collection[str]) -> list[str]:
     """Those of the tensors ``given`` on which no layer depends."""
     needed: set[str] = set()
-    read = {one.layer.data for one in pupil.layers}
-    for node in reversed(pupil.typing.graph.nodes):
+    read = {one.layer.data for one in student.layers}
+    for node in reversed(student.typing.graph.nodes):
         if not needed.union(read).isdisjoint(node.outputs):
             needed.update(node.inputs)
     return [name for name in given if name not in needed and name not in read]
 
 
-def channel_axis(values: Array, longest: int = 512) -> int:
+def channel_axis(values: Array, longest: int = NUMERICS.noise.longest_channels) -> int:
     """The axis of an output (N, ...) along which the spread differs most: the last one of a matrix."""
     axes = [axis for axis in range(1, values.ndim) if 2 <= values.shape[axis] <= longest]
     if values.ndim <= 2 or not axes:

@@ -14,8 +14,8 @@ import onnx
 from onnx import numpy_helper
 
 from passes.axes import algebra
-from passes.axes.algebra import Atom, Term
-from passes.axes.index_maps import kept_indices, kept_size
+from passes.axes.algebra import Atom
+from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
@@ -48,10 +48,7 @@ class Student:
 
     def kept(self, name: str, array: Array) -> Array:
         """A tensor of the original at the kept channels."""
-        for axis, term in enumerate(self.typing.axes[name]):
-            if any(a in self.keep for a in algebra.atoms(term)):
-                array = np.take(array, kept_indices(term, self.keep), axis)
-        return array
+        return at_kept(array, self.typing.axes[name], self.keep)
 
     def with_outputs(self, names: Sequence[str], values: Mapping[str, Array]) -> onnx.ModelProto:
         """The student with ``values`` of its weights. Its outputs are the tensors ``names``."""
@@ -68,23 +65,17 @@ class Student:
         axes = self.typing.axes
         for one in self.layers:
             layer = one.layer
-            weights[layer.weight] = self._spread(values[one.weight], axes[layer.weight])
+            weights[layer.weight] = at_full_size(values[one.weight], axes[layer.weight], self.keep)
             if layer.shift is not None:
                 node, k = layer.shift
                 width = [axes[layer.output][layer.axis]]
                 lead = values[one.bias].shape[:-1]
-                whole = self._spread(values[one.bias].ravel(), width)
+                whole = at_full_size(values[one.bias].ravel(), width, self.keep)
                 biases[node.outputs[0], k] = whole.reshape(*lead, -1)
         return replace(before, weights=weights, biases=biases)
 
-    def _spread(self, kept: Array, axes: Sequence[Term]) -> Array:
-        """The array at full width: the ``kept`` entries, and zeros elsewhere."""
-        whole = np.zeros([algebra.size(term) for term in axes], kept.dtype)
-        whole[np.ix_(*(kept_indices(term, self.keep) for term in axes))] = kept
-        return whole
 
-
-def student(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -> Student:
+def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -> Student:
     """The student that ``plans`` and ``solution`` make of the model of ``typing``."""
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     model = apply_plans(typing, plans, solution)

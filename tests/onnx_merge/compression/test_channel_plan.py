@@ -7,32 +7,11 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from chainnet import SIZES, chain
 
 from onnx_merge import optimize
 from onnx_merge.cli.main import main
 from onnx_merge.errors import InputError, UsageError
-
-CHAIN = """
-<ir_version: 8, opset_import: ["" : 17]>
-chain (float[N,3,8,8] x) => (float[N,4] y) {
-    [first] a = Conv<pads = [1,1,1,1]>(x, w1, b1)
-    [relu] b = Relu(a)
-    [second] c = Conv<pads = [1,1,1,1]>(b, w2, b2)
-    d = Relu(c)
-    e = GlobalAveragePool(d)
-    f = Flatten(e)
-    [head] y = Gemm<transB = 1>(f, w3, b3)
-}
-"""
-SIZES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (4, 12), "b3": (4,)}
-
-
-def chain(seed=0, **sizes):
-    """The weights are another checkpoint's for another ``seed``."""
-    model, rng = onnx.parser.parse_model(CHAIN), np.random.default_rng(seed)
-    for name, size in (SIZES | sizes).items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
-    return model
 
 
 def arrays(model):

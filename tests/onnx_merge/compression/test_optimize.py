@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from chainnet import chain, filled
 from optimiser_breaks import network_the_optimiser_breaks
 
 import onnx_merge
@@ -28,32 +29,6 @@ from onnx_merge.io import load, save
 from onnx_merge.runtime.session import Session
 
 MODELS = Path(__file__).parents[3] / "models"
-CHAIN = """
-<ir_version: 8, opset_import: ["" : 17]>
-chain (float[N,3,8,8] x) => (float[N,4] y) {
-    [first] a = Conv<pads = [1,1,1,1]>(x, w1, b1)
-    [relu] b = Relu(a)
-    [second] c = Conv<pads = [1,1,1,1]>(b, w2, b2)
-    d = Relu(c)
-    e = GlobalAveragePool(d)
-    f = Flatten(e)
-    [head] y = Gemm<transB = 1>(f, w3, b3)
-}
-"""
-SIZES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (12, 8, 3, 3), "b2": (12,), "w3": (4, 12), "b3": (4,)}
-
-
-def filled(text, sizes, seed=0):
-    """A model in ONNX's text form, with random weights."""
-    model = onnx.parser.parse_model(text)
-    rng = np.random.default_rng(seed)
-    for name, size in sizes.items():
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
-    return model
-
-
-def chain():
-    return filled(CHAIN, SIZES)
 
 
 @pytest.fixture
@@ -448,5 +423,5 @@ def test_and_its_latency_and_metadata():
 
 
 def test_images_to_compare_on_are_made_up_where_none_are_to_be_fitted_to():
-    _, result = optimize(filled(CHAIN, SIZES), keep=0.5, method="merge", calib="none")
+    _, result = optimize(chain(), keep=0.5, method="merge", calib="none")
     assert result.fidelity.samples > 0 and result.fidelity.fitted is None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 NONE = "\N{EN DASH}"
 """Stands for a value that is not known."""
 MINUS = "\N{MINUS SIGN}"
@@ -75,11 +73,6 @@ def seconds(value: float | None) -> str:
 def plural(many: int, one: str, several: str = "") -> str:
     """A number with its noun: ``1 group``, ``5 groups``."""
     return f"{many:,} {one if many == 1 else several or f'{one}s'}"
-
-
-def base_name(path: str | None) -> str:
-    """Return the last part of a path of any operating system; ``""`` for none."""
-    return re.split(r"[\\/]", path.rstrip("\\/"))[-1] if path else ""
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], plain: str) -> str:
