@@ -7,13 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
+from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.config.command_options import ConfigOptions
 from onnx_merge.config.definition import GROUPS, Option, options_of
 from onnx_merge.config.option_parsing import did_you_mean
 from onnx_merge.config.options import Options
 from onnx_merge.errors import UsageError
 
-PROG = "onnx-merge"
 OPTIONS = options_of(Options)
 """Sections of the options of a compression, in the order of `--help`."""
 CONFIG = options_of(ConfigOptions)
@@ -42,6 +42,12 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             add_help=False,
         )
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print the help or the version as results are printed. Some versions of argparse raise where that fails, and
+        others do not."""
+        if code := print_out(message):
+            raise SystemExit(code)
 
     def error(self, message: str) -> NoReturn:
         """Raise an error of one line that says what is wrong with the arguments."""

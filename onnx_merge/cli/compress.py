@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from onnx_merge.cli.arguments import CONFIG, OPTIONS, PROG, Parser, add_groups, split
-from onnx_merge.cli.console import print_error, print_out
+from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split
+from onnx_merge.cli.console import PROG, print_error, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from onnx_merge.cli.arguments import PROG
+PROG = "onnx-merge"
 
 
 def print_error(message: str, code: int) -> int:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from onnx_merge.cli.arguments import PROG, Parser, add_flat, split, taken
-from onnx_merge.cli.console import print_out
+from onnx_merge.cli.arguments import Parser, add_flat, split, taken
+from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import OF_INSPECT, InspectOptions
 from onnx_merge.config.options import Options

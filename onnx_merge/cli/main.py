@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from onnx_merge.cli import compress, inspect, sweep, verify
-from onnx_merge.cli.console import print_error, print_out
+from onnx_merge.cli.console import print_error
 from onnx_merge.errors import OnnxMergeError, UserCodeError, internal_error
 from onnx_merge.io.written_files import recording
 
@@ -55,7 +55,7 @@ def _run(command: Callable[[list[str]], int], arguments: list[str], written: Seq
 
             traceback.print_exc()
         code = print_error(internal_error(error), 1)
-    return print_out("") or code  # flushes what argparse printed
+    return code
 
 
 def _remains(written: Sequence[Path]) -> str:

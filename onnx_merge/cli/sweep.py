@@ -6,8 +6,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from onnx_merge.cli.arguments import CONFIG, OPTIONS, PROG, Parser, add_groups, split, taken
-from onnx_merge.cli.console import print_out
+from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split, taken
+from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import NOT_OF_SWEEP, SIZES, ConfigOptions, SweepOptions
 from onnx_merge.config.definition import HOW_MUCH, options_of

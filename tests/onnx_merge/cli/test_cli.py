@@ -420,22 +420,31 @@ def test_layers_by_expression(here):
     assert [g["kept"] for g in json.loads((here / "r").read_text())["groups"]] == [32, 12, 4]
 
 
+BUFFERING = pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+"""Values of PYTHONUNBUFFERED, which images of containers often set: printing itself fails then, not the flush."""
+
+
+@BUFFERING
 @pytest.mark.skipif(sys.platform == "win32", reason="no such pipes")
-def test_a_reader_that_leaves(here):
+def test_a_reader_that_leaves(here, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     read, write = os.pipe()
     os.close(read)
     try:
         out = here / "out.onnx"
         done = process(here / "in.onnx", out, "--keep", "0.5", capture_output=False, stdout=write, stderr=-1)
         assert (done.returncode, done.stderr) == (0, "") and out.exists()
-        done = process("--help", capture_output=False, stdout=write, stderr=-1)
-        assert (done.returncode, done.stderr) == (0, "")
+        for argument in ("--help", "--version"):
+            done = process(argument, capture_output=False, stdout=write, stderr=-1)
+            assert (done.returncode, done.stderr) == (0, "")
     finally:
         os.close(write)
 
 
+@BUFFERING
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no such device")
-def test_standard_output_on_a_full_disk(here):
+def test_standard_output_on_a_full_disk(here, unbuffered, monkeypatch):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     with open("/dev/full", "w") as full:
         done = process("--help", capture_output=False, stdout=full, stderr=-1)
     assert done.returncode == 1
