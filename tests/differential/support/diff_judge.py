@@ -152,7 +152,8 @@ def steepness(model, inputs, name, exact, times=4):
         return np.inf
     worst = 0.0
     for seed in range(times):
-        rng, other = np.random.default_rng(seed), copied(model)
+        rng = np.random.default_rng(seed)
+        other = with_ties_broken(model, inputs, rng)
         for tensor in other.graph.initializer:
             array = numpy_helper.to_array(tensor)
             if array.dtype.kind == "f" and not tensor.name.endswith("k"):
@@ -164,6 +165,35 @@ def steepness(model, inputs, name, exact, times=4):
             continue
         worst = max(worst, distance(exact, value))
     return worst
+
+
+RANKING = {"Hardmax", "ArgMax", "ArgMin", "TopK"}
+"""Ops that take one of equal values: which one, the order of a sum decides that makes them."""
+
+
+def with_ties_broken(model, inputs, rng):
+    """A copy in which what these ops rank is rounded anew, number by number. Rounding weights moves equal values alike."""
+    other, made = copied(model), {name for node in model.graph.node for name in node.output}
+    ranked = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.op_type in RANKING and n.input[0] in made))
+    if not ranked:
+        return other
+    exposed = copied(model)
+    del exposed.graph.output[:]
+    exposed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ranked)
+    values = dict(zip(ranked, start(exposed).run(None, inputs), strict=True))
+    nodes = []
+    for node in model.graph.node:
+        node = onnx.NodeProto.FromString(node.SerializeToString())
+        if node.op_type in RANKING and node.input[0] in values and str(values[node.input[0]].dtype) in NOISE:
+            value, name = values[node.input[0]], node.input[0]
+            factor = _rounded(np.ones(value.shape, value.dtype), rng)
+            other.graph.initializer.append(numpy_helper.from_array(factor, f"{node.output[0]}/tie/k"))
+            nodes.append(helper.make_node("Mul", [name, f"{node.output[0]}/tie/k"], [f"{node.output[0]}/ranked"]))
+            node.input[0] = f"{node.output[0]}/ranked"
+        nodes.append(node)
+    del other.graph.node[:]
+    other.graph.node.extend(nodes)
+    return other
 
 
 def _undefined(model, inputs):
