@@ -4,7 +4,8 @@ import math
 import re
 
 import numpy as np
-from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
+import onnxruntime
+from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, silent, start
 from diff_run import options_of
 
 from onnx_merge.config.options import Options
@@ -32,6 +33,24 @@ def _elements(model, size):
     """Of the largest input, where open dimensions have this size."""
     shapes = [v.type.tensor_type.shape.dim for v in required(model)]
     return max((math.prod(d.dim_value if d.HasField("dim_value") else size for d in dims) for dims in shapes), default=0)
+
+
+def cannot_load(model, said):
+    """Whether a model was refused since onnxruntime loads it neither with its usual optimisations nor the basic ones."""
+    if "onnxruntime cannot load the model" not in said:
+        return False
+    levels = onnxruntime.GraphOptimizationLevel
+    return not any(_loads(model, level) for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_BASIC))
+
+
+def _loads(model, level):
+    options = silent()
+    options.graph_optimization_level = level
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except FAILURES:
+        return False
+    return True
 
 
 def gives_nothing(model):
