@@ -11,7 +11,7 @@ from diff_run import Outcome, run
 
 NOT_FINITE = "layers cannot be solved on the samples: b is not finite on the samples"
 LEFT = "output 'y' of the result is not finite where the original's is"
-MOVED = "the result does not compute what the original does: tensor 'y' of MatMul is the first that moved (output 'y': {})"
+MOVED = "the result does not compute what the original does: tensor 'y' is the first that moved (output 'y': {})"
 
 
 def model(body, opset=17):
@@ -65,23 +65,26 @@ def test_what_moved_further_than_by_roundings_is_a_fault():
 
 def test_ties_may_be_broken_otherwise():
     """All positions are equal: the order of a sum decides which is the largest."""
-    tied = case("net (float[N,4] x) => (float[N,1] y) { s = Softmax(x)  e = Mul(s, s)  a = Sub(e, e)  c = Exp(a)"
-                "  m = ArgMax<axis = 1>(c)  y = Cast<to = 1>(m) }")
+    tied = case(
+        "net (float[N,4] x) => (float[N,1] y) { s = Softmax(x)  e = Mul(s, s)  a = Sub(e, e)  c = Exp(a)"
+        "  m = ArgMax<axis = 1>(c)  y = Cast<to = 1>(m) }"
+    )
     assert rounds_as_far(tied, Outcome("lossless", 5, MOVED.format("1.0e+00")))
     apart = case("net (float[N,4] x) => (float[N,1] y) { m = ArgMax<axis = 1>(x)  y = Cast<to = 1>(m) }")
     assert not rounds_as_far(apart, Outcome("lossless", 5, MOVED.format("1.0e+00")))
 
 
 LAYERS = """net (float[N,4] x) => (float[N,2] y)
-    <float[4,2] a = {1,0, 0,1, 1,0, 0,1}, float[2,2] b = {%s}> { h = MatMul(x, a)  z = MatMul(h, b)  t = Tanh(z)  y = %s(t) }"""
+    <float[4,2] a = {1,0, 0,1, 1,0, 0,1}, float[2,2] b = {%s}> {
+    h = MatMul(x, a)  z = MatMul(h, b)  t = Tanh(z)  y = %s(t) }"""
 
 
-@pytest.mark.parametrize(("op", "told"), [("Tanh", False), ("Abs", False)])
-def test_a_result_that_is_finite_does_not_leave_the_domain(op, told):
+@pytest.mark.parametrize("op", ["Tanh", "Abs"])
+def test_a_result_that_is_finite_does_not_leave_the_domain(op):
     finite = case(LAYERS % ("1,2,3,4", op))
     merged = run(finite.model, "merge", 1)
     assert merged.compressed is not None
-    assert leaves_the_domain(finite, Outcome("merge", 5, LEFT, compressed=merged.compressed)) is told
+    assert not leaves_the_domain(finite, Outcome("merge", 5, LEFT, compressed=merged.compressed))
     found = judge(finite, Outcome("merge", 5, LEFT, compressed=merged.compressed))
     assert [f.kind for f in found] == ["unsound result refused"]
 

@@ -46,7 +46,7 @@ def _faults(case, outcome):
         yield "internal error", said[:300]
     elif code == 5 and not (_stumbles(outcome) or leaves_the_domain(case, outcome) or rounds_as_far(case, outcome)):
         yield "unsound result refused", said[:300]
-    elif code == 2 and not ("nothing but NaN" in said and gives_nothing(case.model)) and not cannot_load(case.model, said):
+    elif code == 2 and not (cannot_load(case.model, said) or ("nothing but NaN" in said and gives_nothing(case.model))):
         yield "good model refused", said[:300]
     elif code == 3 or (code == 4 and outcome.way == "keep-one"):
         yield f"exit {code}", said[:300]
@@ -188,7 +188,7 @@ RANKING = {"Hardmax", "ArgMax", "ArgMin", "TopK"}
 
 
 def with_ties_broken(model, inputs, rng):
-    """A copy in which what these ops rank is rounded anew, number by number. Rounding weights moves equal values alike."""
+    """A copy in which what these ops rank is rounded number by number: rounding weights moves equal values alike."""
     other, made = copied(model), {name for node in model.graph.node for name in node.output}
     ranked = list(dict.fromkeys(n.input[0] for n in model.graph.node if n.op_type in RANKING and n.input[0] in made))
     if not ranked:

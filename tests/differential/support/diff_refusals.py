@@ -23,20 +23,31 @@ LARGEST = 2**24
 
 
 def usual(model):
-    """Inputs of usual sizes, at which samples are made."""
-    names = dynamic_dims(model).values()
-    sizes = [size for size in USUAL if _elements(model, size) <= LARGEST]
-    return [feeds(model, dict.fromkeys(names, size), seed) for size in sizes for seed in range(DRAWS)]
+    """Inputs of usual sizes, at which samples are made: a few rows, where that is a dimension of its own."""
+    found = []
+    for size in USUAL:
+        sizes = _sizes(model, size)
+        if max((math.prod(shape) for shape in _shapes(model, sizes)), default=0) <= LARGEST:
+            found += [feeds(model, sizes, seed) for seed in range(DRAWS)]
+    return found
 
 
-def _elements(model, size):
-    """Of the largest input, where open dimensions have this size."""
-    shapes = [v.type.tensor_type.shape.dim for v in required(model)]
-    return max((math.prod(d.dim_value if d.HasField("dim_value") else size for d in dims) for dims in shapes), default=0)
+def _sizes(model, size):
+    """Name of each open dimension -> its size."""
+    dims = dynamic_dims(model)
+    edges = {name for (_, axis), name in dims.items() if axis}
+    return {name: size if name in edges else min(size, DRAWS) for name in dims.values()}
+
+
+def _shapes(model, sizes):
+    names = dynamic_dims(model)
+    for v in required(model):
+        dims = enumerate(v.type.tensor_type.shape.dim)
+        yield [d.dim_value if d.HasField("dim_value") else sizes[names[v.name, k]] for k, d in dims]
 
 
 def cannot_load(model, said):
-    """Whether a model was refused since onnxruntime loads it neither with its usual optimisations nor the basic ones."""
+    """Whether a refusal is true that says that onnxruntime loads it neither with its usual optimisations nor with basic ones."""
     if "onnxruntime cannot load the model" not in said:
         return False
     levels = onnxruntime.GraphOptimizationLevel
