@@ -47,7 +47,7 @@ def _shapes(model, sizes):
 
 
 def cannot_load(model, said):
-    """Whether a refusal is true that says that onnxruntime loads it neither with its usual optimisations nor with basic ones."""
+    """Whether it is true that onnxruntime loads a model neither with its usual optimisations nor with basic ones."""
     if "onnxruntime cannot load the model" not in said:
         return False
     levels = onnxruntime.GraphOptimizationLevel
