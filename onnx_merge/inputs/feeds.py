@@ -115,6 +115,8 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
     for name, size in sizes.items():
         if name not in known:
             raise UsageError(f"a size was given for {name!r}, but the model knows only: {', '.join(sorted(known))}")
+        if isinstance(size, Sequence):
+            _check_is_input(name, size, inputs)
         declared = next((i.shape for i in inputs if i.name == name), ())
         chosen = [size] if isinstance(size, int) else [n for n, d in zip_longest(size, declared) if n != 0 or d != 0]
         if min((n for n in chosen if n is not None), default=1) < 1:
@@ -131,6 +133,19 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
     if batch is not None:
         by_symbol.update({s: batch for i in inputs if i.shape and (s := symbol(i.shape[0]))})
     return {i.name: _resolve(i, batch, by_symbol, sizes.get(i.name)) for i in inputs}
+
+
+def _check_is_input(name: str, size: Sequence[int], inputs: Sequence[TensorInfo]) -> None:
+    """Refuse a whole shape for the name of a dimension, and say how its size is given."""
+    if any(i.name == name for i in inputs):
+        return
+    holder = next(i for i in inputs if name in i.shape)
+    by_symbol = {name: size[0]}
+    shape = ",".join(map(str, _resolve(holder, None, by_symbol, None)))
+    raise UsageError(
+        f"{name!r} is a dimension of input {holder.name!r} {describe(holder.shape)}, not an input: give the input's "
+        f"whole shape, for instance {holder.name}:{shape}"
+    )
 
 
 def _resolve(

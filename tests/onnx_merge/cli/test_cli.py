@@ -172,6 +172,8 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--align", "some"], "align must be auto or a whole number of channels, not 'some'"),
         (["--keep", "0.5", "--keep-layer", "absent=1"], "'absent' matches no layer"),
         (["--keep", "0.5", "--input-shape", "z:1,16"], "the model knows only: N, x"),
+        (["--keep", "0.5", "--input-shape", "N:4"], "'N' is a dimension of input 'x' (N, 16), not an input"),
+        (["--keep", "0.5", "--fix-shape", "N:4"], "'N' is a dimension of input 'x', not an input"),
         (["--keep", "0.5", "--input-shape", "x:1,15"], "input 'x' has shape (N, 16)"),
         (["--keep", "0.5", "--labels", "none.npz"], "none.npz does not exist"),
         (["--keep", "0.5", "--config", "none.toml"], "none.toml cannot be read"),

@@ -90,6 +90,7 @@ def test_a_symbol_has_one_size_in_all_inputs():
     [
         ({"z": 3}, "the model knows only: N, x"),
         ({"N": 0}, "sizes are positive"),
+        ({"N": (3,)}, r"'N' is a dimension of input 'x' \(N, 4\), not an input: .* for instance x:3,4$"),
         ({"x": (1, 0)}, "sizes are positive"),
         ({"x": (1, 5)}, "shape \\(N, 4\\)"),
         ({"x": (1, 4, 1)}, "does not fit"),
