@@ -205,7 +205,7 @@ class Job:
         Raises
         ------
         UsageError: the settings do not fit the model.
-        NothingToDoError: the target cannot be met.
+        NotCompressibleError: the target cannot be met.
         OnnxMergeError: the samples cannot be run through segments of the model.
         """
         try:
@@ -250,7 +250,7 @@ class Job:
 
         Raises
         ------
-        NothingToDoError: no channel was removed, although some should have been.
+        NotCompressibleError: no channel was removed, although some should have been.
         StructureError: the result is not sound.
         """
         options, comparison, provider = self.options, self.comparison, self.provider
@@ -326,7 +326,7 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
     Raises
     ------
     UsageError: the shapes that the user gave do not fit the model.
-    NothingToDoError: nothing can be removed, for any samples.
+    NotCompressibleError: nothing can be removed, for any samples.
     """
     resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
     observer = RunObserver(comparison.provider, seed=options.seed)

@@ -68,7 +68,7 @@ def optimize(
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
-    NothingToDoError: nothing can be removed. Nothing is written.
+    NotCompressibleError: nothing can be removed. Nothing is written.
     FidelityError: the error of the outputs exceeds a limit (``max_nsr``, ``max_kl``, ``min_top1``,
         ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
         ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.

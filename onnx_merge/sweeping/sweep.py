@@ -71,7 +71,7 @@ def sweep(
     Raises
     ------
     UsageError, InputError: the options are invalid, or a file cannot be read.
-    NothingToDoError: no share gave an acceptable model.
+    NotCompressibleError: no share gave an acceptable model.
     OnnxMergeError: a file cannot be written, or the cluster cannot be reached.
     """
     if "keep" in options:

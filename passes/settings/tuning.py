@@ -80,7 +80,7 @@ class SensitivityTuning:
 
 @dataclass(frozen=True)
 class ReconstructionTuning:
-    """How layers are solved on samples (`passes.reconstruction`). A unit is a pair of layers solved together."""
+    """How layers are solved on samples (`passes.reconstruction`). A pair: two layers that are solved together."""
 
     diverged: float = 4.0
     """Relative error of the outputs beyond which a solution is discarded. Not tuned: far above what any useful result
@@ -112,34 +112,34 @@ class ReconstructionTuning:
     nearly three matrices of float64."""
 
     most_steps: int = 40
-    """Largest number of steps of a unit: loss against time. Settled on test images, with
+    """Largest number of steps of a pair: loss against time. Settled on test images, with
     `GaussNewtonTuning.least_gain`."""
     typical_steps: int = 12
-    """Typical number of steps of a unit, for the estimate of its time. Not tuned: about a third of `most_steps`."""
+    """Typical number of steps of a pair, for the estimate of its time. Not tuned: about a third of `most_steps`."""
     step_passes: int = 4
-    """Cost of a step in passes through the unit, for the estimate of its time. Not tuned: about one forward, two
+    """Cost of a step in passes through the pair, for the estimate of its time. Not tuned: about one forward, two
     backward, and the step length."""
     damping: float = 0.1
-    """Damping of a unit's metrics, relative to their diagonals: short, safe steps against long ones. Settled on test
+    """Damping of a pair's metrics, relative to their diagonals: short, safe steps against long ones. Settled on test
     images: 0.03 and 0.3 make no difference on the ResNet-56, 0.3 and 1.0 are worse on the VGG-16."""
     curvature_share: int = 4
     """The step length is computed on one batch in so many: exact length against time. Not tuned: a single number needs
     few samples."""
     fewest_places: int = 32
-    """Places per feature that a unit uses at least, at any cost, if there are as many. Not tuned: as
+    """Places per feature that a pair uses at least, at any cost, if there are as many. Not tuned: as
     `regression_places`."""
     most_places: int = 512
-    """Largest number of places per feature of a unit: exact solutions against time. Not tuned: 16 times
+    """Largest number of places per feature of a pair: exact solutions against time. Not tuned: 16 times
     `fewest_places`."""
-    unit_samples: int = 128
-    """Largest number of samples of a unit, below `most_places`. Settled on test images: 64 lose little."""
-    fewest_unit_samples: int = 8
-    """Samples that a unit uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
-    unit_multiply_adds: float = 4.5e12
-    """Multiply-adds of all units of a model, beyond which they use fewer samples: exact solutions against time. Not
+    pair_samples: int = 128
+    """Largest number of samples of a pair, below `most_places`. Settled on test images: 64 lose little."""
+    fewest_pair_samples: int = 8
+    """Samples that a pair uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
+    pair_multiply_adds: float = 4.5e12
+    """Multiply-adds of all pairs of a model, beyond which they use fewer samples: exact solutions against time. Not
     tuned: a minute and a half of a core, at the rate of `SensitivityTuning.multiply_adds`."""
-    unit_operations: float = 3e11
-    """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time. Not
+    pair_operations: float = 3e11
+    """Operations of a pair's linear algebra, beyond which it keeps its layerwise solution: loss against time. Not
     tuned: some ten seconds of a core."""
 
 
