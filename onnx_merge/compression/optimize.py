@@ -14,7 +14,9 @@ from pathlib import Path
 import onnx
 
 from onnx_merge.compression.channel_plan import write_plan
-from onnx_merge.compression.job import Job, analysed
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.model_analysis import analysed
+from onnx_merge.compression.result_evaluation import evaluated
 from onnx_merge.compression.size_search import find
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
@@ -31,7 +33,8 @@ from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
-from onnx_merge.report.result import Result, write_report
+from onnx_merge.report.json_writer import write_report
+from onnx_merge.report.result import Result
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
@@ -136,7 +139,7 @@ def _run(
     compressed = choice.compressed
     layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})
     job.release(compressed)
-    verdict = job.judge(compressed, choice.settings)
+    verdict = evaluated(job, compressed, choice.settings)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)
     result = Result(
