@@ -75,7 +75,7 @@ class BuiltIn:
             labels = check_labels(labels, len(labels), f"metric {self.name}")
         value = BUILT_IN[self.name](predict, samples, labels)
         if math.isnan(value):
-            raise UsageError(f"metric {self.name} cannot be told: the outputs or the labels are not all finite")
+            raise UsageError(f"metric {self.name} cannot be computed: the outputs or the labels are not all finite")
         return value
 
 
