@@ -33,8 +33,7 @@ from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
-from onnx_merge.report.json_writer import write_report
-from onnx_merge.report.result import Result
+from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators

@@ -36,7 +36,7 @@ from onnx_merge.inspection.findings import (
 )
 from onnx_merge.io.model_source import Model, load_source
 from onnx_merge.io.output_paths import Destinations
-from onnx_merge.report.json_writer import write_report
+from onnx_merge.report.result import write_report
 from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators

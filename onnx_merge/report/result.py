@@ -7,14 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from onnx_merge.errors import UsageError
 from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.html.rendering import write_page
 from onnx_merge.html.run_page import run_card, run_page
 from onnx_merge.io.model_source import FileInfo
-from onnx_merge.io.save import check_destination, save_atomically
+from onnx_merge.io.save import check_destination, save_atomically, write_whole
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.environment import environment
 from onnx_merge.report.group_result import GroupResult
@@ -26,7 +26,6 @@ from onnx_merge.report.json_tables import (
     latency_table,
     layer_tables,
 )
-from onnx_merge.report.json_writer import write_report
 from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
@@ -239,3 +238,21 @@ class Result:
     def to_json(self) -> str:
         """Return the report as JSON text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class Report(Protocol):
+    """A report that can be written as JSON."""
+
+    def to_json(self) -> str:
+        """Return the whole report as JSON text."""
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write a JSON report to ``path`` atomically.
+
+    Raises
+    ------
+    OnnxMergeError: the file cannot be written.
+    """
+    content = report.to_json().encode("utf-8", "backslashreplace")  # names may hold lone surrogates
+    write_whole(content, path, "the report")

@@ -16,7 +16,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.io.model_source import Model, Source, load_source
 from onnx_merge.io.output_paths import IN_MEMORY
 from onnx_merge.io.save import check_destination
-from onnx_merge.report.json_writer import write_report
+from onnx_merge.report.result import write_report
 from onnx_merge.runtime.session import custom_operators
 from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.provenance import Provenance, read

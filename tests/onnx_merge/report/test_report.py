@@ -17,8 +17,7 @@ from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.group_result import GroupResult
-from onnx_merge.report.json_writer import write_report
-from onnx_merge.report.result import AllocationResult, Result
+from onnx_merge.report.result import AllocationResult, Result, write_report
 from onnx_merge.report.table import fitted, render, shortened, without_repeats
 from passes.cost.cost import Cost
 from passes.interface.reason import Reason, planned
