@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.user_code import importable, load_user_function, reported, split_function
 from onnx_merge.errors import UsageError, UserCodeError
-from onnx_merge.inputs.feeds import check_labels
+from onnx_merge.inputs.user_arrays import check_labels
 from onnx_merge.metrics.builtin import BUILT_IN
 from onnx_merge.metrics.predictor import Predictor
 
