@@ -21,7 +21,7 @@ import onnx_merge
 from onnx_merge.cli import compress
 from onnx_merge.cli import main as cli
 from onnx_merge.cli.arguments import Parser
-from onnx_merge.compression import job, optimize
+from onnx_merge.compression import optimize, result_evaluation
 from onnx_merge.compression.job import Job
 from onnx_merge.config.options import OPTION_NAMES
 from onnx_merge.errors import UsageError
@@ -332,7 +332,7 @@ def test_an_unsound_result(here, capsys, monkeypatch):
     def unsound(*args, **settings):
         raise onnx_merge.StructureError("the result is\nnot a valid model")
 
-    monkeypatch.setattr(job, "check_structure", unsound)
+    monkeypatch.setattr(result_evaluation, "check_structure", unsound)
     code, message = failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json")
     assert (code, message) == (5, "the result is not a valid model") and names(here) == ["in.onnx"]
 

@@ -5,7 +5,8 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.inputs.feeds import check_labels, conform, index_bounds, load_samples, random_feeds
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
+from onnx_merge.inputs.user_arrays import check_labels, conform, load_samples
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
 
 IMAGE = TensorInfo("image", np.dtype(np.float32), ("N", 3, 2, 2))
