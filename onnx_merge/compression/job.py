@@ -15,6 +15,7 @@ from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
+from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
 from onnx_merge.report.result import AllocationResult
 from onnx_merge.runtime.memory_trim import trim
@@ -109,7 +110,7 @@ class Job:
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
         more = self.comparison.more_samples(calibration)
         engine, memory = SegmentRunner(self.provider), self.options.memory_limit
-        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more)
+        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space())
 
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""

@@ -72,6 +72,9 @@ class SampleMemoryTuning:
     """Images are small enough if this many samples fit into memory."""
     samples_share: int = 8
     """The samples themselves take at most one part in this many of the memory limit."""
+    disk_share: int = 8
+    """Temporary files take at most one part in this many of the free disk space. Each process of a sweep has its own
+    files."""
     batch_share: int = 4
     """One batch of a comparison takes at most one part in this many of the memory limit."""
     comparison_bytes: int = 16

@@ -61,10 +61,12 @@ def refine(
     engine: Engine,
     opset: int,
     tuning: Tuning = TUNING,
+    in_memory: bool = True,
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
-    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two.
+    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two;
+    ``in_memory``: whether these fit into memory together, else each is made again for every step.
 
     Raises
     ------
@@ -75,7 +77,8 @@ def refine(
     if _algebra(start[0], start[1], limits.typical_steps) > limits.pair_operations:
         raise RefusalError("their linear algebra would take too long")
     axes = (pair.first.axis, pair.second.axis)
-    part = list(feeds[:: max(1, min(len(feeds) // 2, int(share)))])
+    part = feeds[:: max(1, min(len(feeds) // 2, int(share)))]
+    part = list(part) if in_memory else part
     model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)

@@ -38,7 +38,6 @@ from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
-from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution, apply_plans
 
 
@@ -67,10 +66,11 @@ class _Solver:
     ) -> None:
         self.solution = Solution()
         self._typing, self._keep, self._engine, self._units = variant.typing, keep, variant.engine, units
-        self._original, self._compressed = variant.original(), SegmentedRun(compressed, variant.feeds, variant.engine)
+        self._original, self._compressed = variant.original(), variant.run(compressed)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
+        self._in_memory = variant.folder is None
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, units.values(), keep, given, variant.tuning.reconstruction)
 
@@ -115,7 +115,8 @@ class _Solver:
         opset = self._typing.graph.opset
         try:
             share = given / samples
-            found, left = refine(pair, (first, second), feeds, hidden, share, self._engine, opset, self._tuning)
+            how = (self._engine, opset, self._tuning, self._in_memory)
+            found, left = refine(pair, (first, second), feeds, hidden, share, *how)
         except RefusalError as refusal:
             self.solution.unrefined[pair.second.node.label] = planned(str(refusal))
             return 1.0
