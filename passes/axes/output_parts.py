@@ -1,0 +1,84 @@
+"""Finds the parts that Concat nodes join in one tensor.
+
+A detector's boxes and scores may be outputs of their own, or one output that joins them along an axis, and its levels
+along another. What is measured by part does not depend on that. The parts of an axis are the parts of its type
+(`passes.axes.algebra`), however many reshapes, transposes and pointwise ops lie between the Concat and the tensor.
+Several axes that are joined have all combinations of their parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passes.axes import algebra
+from passes.axes.algebra import ONE, Atom, Product, Term
+from passes.axes.inference import Typing
+from passes.graph.model import Graph
+
+Labels = NDArray[np.intp]
+
+
+def joined_parts(typing: Typing, name: str, sizes: tuple[int, ...], sized: Graph) -> Labels:
+    """The part of each element of a sample, flattened: 0, 1, ... All zeros where nothing is joined, or no type fits.
+
+    Parts of the same index set are one part: corners that are the sum and the difference of the same centres and
+    sizes, for instance. So are neighbours of size one: coordinates that are stacked one by one.
+
+    ``sizes``: shape of a sample, without the axis of samples, which comes first; ``sized``: the same graph with the
+    shapes of a sample.
+    """
+    count = math.prod(sizes)
+    terms = typing.axes.get(name, ())[1:]
+    if len(terms) != len(sizes):
+        return np.zeros(count, np.intp)
+    varying = _sizes_of(typing, sized) if any(_varies(term) for term in terms) else {}
+    found, number = np.zeros(1, np.intp), 1
+    for term, size in zip(terms, sizes, strict=True):
+        labels, keys = _parts(algebra.resolve(term), varying)
+        if len(labels) != size:
+            labels, keys = np.zeros(size, np.intp), [()]
+        found, number = (found[:, None] * len(keys) + labels).ravel(), number * len(keys)
+    return found
+
+
+def _parts(term: Term, sizes: Mapping[Atom, int]) -> tuple[Labels, list[Hashable]]:
+    """The part of each index of a resolved ``term``, and a key of each part."""
+    if isinstance(term, Atom):
+        return np.zeros(sizes.get(term, term.size), np.intp), [term]
+    if isinstance(term, Product):
+        labels, keys = np.zeros(1, np.intp), list[Hashable]([()])
+        for factor in term.factors:
+            inner, more = _parts(factor, sizes)
+            labels = (labels[:, None] * len(more) + inner).ravel()
+            keys = [*product(keys, more)]
+        return labels, keys
+    index: dict[Hashable, int] = {}
+    pieces: list[Labels] = []
+    before: Term | None = None
+    singles = 0
+    for part in term.parts:
+        singles += part == ONE and before != ONE
+        inner, more = _parts(part, sizes)
+        own = [("single", singles)] if part == ONE else more
+        pieces.append(np.array([index.setdefault(key, len(index)) for key in own], np.intp)[inner])
+        before = part
+    return np.concatenate(pieces), [*index]
+
+
+def _varies(term: Term) -> bool:
+    return any(type(a.size) is not int for a in algebra.atoms(term))
+
+
+def _sizes_of(typing: Typing, sized: Graph) -> dict[Atom, int]:
+    """The size of each atom that is an axis by itself somewhere."""
+    found: dict[Atom, int] = {}
+    for name, terms in typing.axes.items():
+        for term, size in zip(map(algebra.resolve, terms), sized.shape(name) or (), strict=False):
+            if isinstance(term, Atom):
+                found[term] = size
+    return found
