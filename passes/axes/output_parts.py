@@ -18,25 +18,23 @@ from numpy.typing import NDArray
 from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Term
 from passes.axes.inference import Typing
-from passes.graph.model import Graph
 
 Labels = NDArray[np.intp]
 
 
-def joined_parts(typing: Typing, name: str, sizes: tuple[int, ...], sized: Graph) -> Labels:
+def joined_parts(typing: Typing, name: str, sizes: tuple[int, ...]) -> Labels:
     """The part of each element of a sample, flattened: 0, 1, ... All zeros where nothing is joined, or no type fits.
 
     Parts of the same index set are one part: corners that are the sum and the difference of the same centres and
     sizes, for instance. So are neighbours of size one: coordinates that are stacked one by one.
 
-    ``sizes``: shape of a sample, without the axis of samples, which comes first; ``sized``: the same graph with the
-    shapes of a sample.
+    ``typing``: with the shapes of a sample; ``sizes``: shape of tensor ``name`` without its first axis, of samples.
     """
     count = math.prod(sizes)
     terms = typing.axes.get(name, ())[1:]
     if len(terms) != len(sizes):
         return np.zeros(count, np.intp)
-    varying = _sizes_of(typing, sized) if any(_varies(term) for term in terms) else {}
+    varying = _sizes_of(typing) if any(_varies(term) for term in terms) else {}
     found, number = np.zeros(1, np.intp), 1
     for term, size in zip(terms, sizes, strict=True):
         labels, keys = _parts(algebra.resolve(term), varying)
@@ -74,11 +72,11 @@ def _varies(term: Term) -> bool:
     return any(type(a.size) is not int for a in algebra.atoms(term))
 
 
-def _sizes_of(typing: Typing, sized: Graph) -> dict[Atom, int]:
+def _sizes_of(typing: Typing) -> dict[Atom, int]:
     """The size of each atom that is an axis by itself somewhere."""
     found: dict[Atom, int] = {}
     for name, terms in typing.axes.items():
-        for term, size in zip(map(algebra.resolve, terms), sized.shape(name) or (), strict=False):
+        for term, size in zip(map(algebra.resolve, terms), typing.graph.shape(name) or (), strict=False):
             if isinstance(term, Atom):
                 found[term] = size
     return found

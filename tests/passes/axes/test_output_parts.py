@@ -1,5 +1,7 @@
 """Which elements of a tensor belong to one of the tensors that a Concat joined."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from netkit import engine, ints, net
@@ -13,7 +15,7 @@ def parts(model, sizes=None, name="y"):
     """Part of each element of output ``name``, in the shape of a sample."""
     graph = Graph(model, engine=engine)
     sizes = sizes or tuple(int(n) for n in graph.shape(name)[1:])
-    return joined_parts(infer(graph), name, sizes, graph).reshape(sizes)
+    return joined_parts(infer(graph), name, sizes).reshape(sizes)
 
 
 def test_a_tensor_that_nothing_joins_is_one_part():
@@ -81,7 +83,7 @@ def test_sizes_that_vary_are_those_of_the_samples(side):
     model = net(SPREAD, w=(2, 3, 1, 1), flat=ints(0, 2, -1))
     typing = infer(Graph(model, [{"x": (1, 3, 8, 8)}, {"x": (2, 3, 10, 10)}], engine=engine))
     sized = Graph(model, [{"x": (1, 3, side, side)}], engine=engine)
-    found = joined_parts(typing, "y", (2, side**2 * 5 // 4), sized).reshape(2, -1)
+    found = joined_parts(replace(typing, graph=sized), "y", (2, side**2 * 5 // 4)).reshape(2, -1)
     assert found.tolist() == [[0] * side**2 + [1] * (side // 2) ** 2] * 2
 
 
