@@ -8,7 +8,6 @@ Several axes that are joined have all combinations of their parts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 from itertools import product
 
@@ -23,25 +22,29 @@ Labels = NDArray[np.intp]
 
 
 def joined_parts(typing: Typing, name: str, sizes: tuple[int, ...]) -> Labels:
-    """The part of each element of a sample, flattened: 0, 1, ... All zeros where nothing is joined, or no type fits.
+    """The part of each element of a sample, flattened: 0, 1, ... Parameters are those of `parts_by_axis`."""
+    found = np.zeros(1, np.intp)
+    for labels in parts_by_axis(typing, name, sizes):
+        found = (found[:, None] * (int(labels.max(initial=0)) + 1) + labels).ravel()
+    return found
+
+
+def parts_by_axis(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[Labels]:
+    """For each axis of a sample the part of each index: 0, 1, ... All zeros where nothing is joined, or no type fits.
 
     Parts of the same index set are one part: corners that are the sum and the difference of the same centres and
     sizes, for instance. So are neighbours of size one: coordinates that are stacked one by one.
 
     ``typing``: with the shapes of a sample; ``sizes``: shape of tensor ``name`` without its first axis, of samples.
     """
-    count = math.prod(sizes)
     terms = typing.axes.get(name, ())[1:]
     if len(terms) != len(sizes):
-        return np.zeros(count, np.intp)
+        return [np.zeros(size, np.intp) for size in sizes]
     varying = _sizes_of(typing) if any(_varies(term) for term in terms) else {}
-    found, number = np.zeros(1, np.intp), 1
-    for term, size in zip(terms, sizes, strict=True):
-        labels, keys = _parts(algebra.resolve(term), varying)
-        if len(labels) != size:
-            labels, keys = np.zeros(size, np.intp), [()]
-        found, number = (found[:, None] * len(keys) + labels).ravel(), number * len(keys)
-    return found
+    found = [_parts(algebra.resolve(term), varying)[0] for term in terms]
+    return [
+        labels if len(labels) == size else np.zeros(size, np.intp) for labels, size in zip(found, sizes, strict=True)
+    ]
 
 
 def _parts(term: Term, sizes: Mapping[Atom, int]) -> tuple[Labels, list[Hashable]]:

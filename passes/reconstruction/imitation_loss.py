@@ -7,12 +7,14 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import onnx
 
+from passes.axes.inference import Typing
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
+from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
 from passes.settings.tuning import DistillationTuning
 from passes.shapes.inference import Assignment, Shape
@@ -22,7 +24,8 @@ from passes.shapes.shape_probe import shape_name, with_shape_outputs
 class ImitationLoss:
     """Loss and gradient of ``student`` on batches of samples, ``feeds``.
 
-    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept.
+    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept; ``sized``: the
+    typing of the original with the shapes of a sample.
 
     Raises
     ------
@@ -38,6 +41,7 @@ class ImitationLoss:
         engine: Engine,
         room: float,
         tuning: DistillationTuning,
+        sized: Typing | None = None,
     ) -> None:
         self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
         graph = student.typing.graph
@@ -53,6 +57,9 @@ class ImitationLoss:
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
+        values = {one.name: [m[one.name] for m in made] for one in self._ends}
+        axes = {one.name: one.axis for one in self._ends}
+        self._parts = output_weights(sized or student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
 
@@ -83,6 +90,8 @@ class ImitationLoss:
 
     def _weight(self, one: MimickedTensor, target: Array, factor: float) -> Array:
         """Weights that broadcast to ``target``: twice the share, divided by the number of values of a channel."""
+        if one.name in self._parts:
+            return np.asarray(self._parts[one.name] * (2 * factor / len(target)), np.float32)
         line = self._weights[one.name] * (2 * factor * one.share * target.shape[one.axis] / max(1, target.size))
         shape = [-1 if k == one.axis else 1 for k in range(target.ndim)]
         return np.asarray(line.reshape(shape), np.float32)
