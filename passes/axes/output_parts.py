@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Term
-from passes.axes.inference import Typing
+from passes.axes.inference import Role, Typing
 
 Labels = NDArray[np.intp]
 
@@ -33,12 +33,13 @@ def parts_by_axis(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[Lab
     """For each axis of a sample the part of each index: 0, 1, ... All zeros where nothing is joined, or no type fits.
 
     Parts of the same index set are one part: corners that are the sum and the difference of the same centres and
-    sizes, for instance. So are neighbours of size one: coordinates that are stacked one by one.
+    sizes, for instance. So are neighbours of size one: coordinates that are stacked one by one. What is joined in front
+    of a layer, such as a class token and patches, stays one part.
 
     ``typing``: with the shapes of a sample; ``sizes``: shape of tensor ``name`` without its first axis, of samples.
     """
     terms = typing.axes.get(name, ())[1:]
-    if len(terms) != len(sizes):
+    if len(terms) != len(sizes) or not _is_joined(typing, name):
         return [np.zeros(size, np.intp) for size in sizes]
     varying = _sizes_of(typing) if any(_varies(term) for term in terms) else {}
     found = [_parts(algebra.resolve(term), varying)[0] for term in terms]
@@ -69,6 +70,23 @@ def _parts(term: Term, sizes: Mapping[Atom, int]) -> tuple[Labels, list[Hashable
         pieces.append(np.array([index.setdefault(key, len(index)) for key in own], np.intp)[inner])
         before = part
     return np.concatenate(pieces), [*index]
+
+
+def _is_joined(typing: Typing, name: str) -> bool:
+    """Whether a Concat lies between the last layers that sum with weights and tensor ``name``."""
+    graph = typing.graph
+    layers = {flow.record.node.index for flow in typing.flows if any(u.role is Role.CONSUMER for u in flow.uses)}
+    seen: set[int] = set()
+    waiting = [name]
+    while waiting:
+        node = graph.producer.get(waiting.pop())
+        if node is None or node.index in seen or node.index in layers or node.outputs[0] in graph.integers:
+            continue
+        if node.op == "Concat":
+            return True
+        seen.add(node.index)
+        waiting += node.inputs
+    return False
 
 
 def _varies(term: Term) -> bool:

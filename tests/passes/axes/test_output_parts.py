@@ -72,6 +72,24 @@ def test_two_joined_axes_have_all_combinations():
             assert len(np.unique(found[rows, columns])) == 1
 
 
+def test_what_is_joined_in_front_of_a_layer_is_one_part():
+    """A class token and patches, in a network whose sizes are computed with a Concat too."""
+    body = """net (float[N,6,4] x) => (float[N,9,5] y) {
+        p = MatMul(x, p_w) t = Concat<axis=1>(first, p) a = MatMul(t, a_w) r = Relu(a)
+        n = Shape<start=0,end=1>(x) s = Concat<axis=0>(n, rest) y = Reshape(%s, s)
+    }"""
+    weights = dict(first=(2, 3, 4), p_w=(4, 4), a_w=(4, 5), rest=ints(9, 5))
+    model = net(body % "r", **weights)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    assert not parts(model).any()
+    joined = net(
+        (body % "q").replace("n = ", "q = Concat<axis=1>(r, r) n = ").replace("9", "18"),
+        **{**weights, "rest": ints(18, 5)},
+    )
+    joined.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    assert len(np.unique(parts(joined))) == 2
+
+
 SPREAD = """net (float[N,3,H,W] x) => (float[N,2,P] y) {
     s = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x)
     a = Conv(x, w) b = Conv(s, w) f = Reshape(a, flat) g = Reshape(b, flat) y = Concat<axis=2>(f, g)
