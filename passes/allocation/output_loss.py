@@ -33,10 +33,10 @@ def losses_of_parts(
     alike = all(a.shape == b.shape for a, b in zip(exact, now, strict=True))
     for where, a, b in _blocks(exact, now if alike else exact, tuning.block):
         index = parts[where]
-        level += np.bincount(index, np.square(a).sum(0), count)
-        a, b = a - a.mean(0), b - b.mean(0)
-        power += np.bincount(index, np.square(a).sum(0), count)
-        with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow
+        with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow, and masked scores are infinite
+            level += np.bincount(index, np.square(a).sum(0), count)
+            a, b = a - a.mean(0), b - b.mean(0)
+            power += np.bincount(index, np.square(a).sum(0), count)
             found += np.bincount(index, np.square(b).sum(0), count)
             common += np.bincount(index, (a * b).sum(0), count)
     rounding = NUMERICS.noise.rounding * float(np.finfo(exact[0].dtype).eps)

@@ -99,7 +99,7 @@ class Sensitivity:
     def _parts_of(self, name: str) -> Array:
         if name not in self._parts:
             sizes = self.exact[0][name].shape[1:]
-            self._parts[name] = joined_parts(self._variant.sized, name, sizes)
+            self._parts[name] = joined_parts(self._variant.typing, name, sizes)
         return self._parts[name]
 
 

@@ -91,7 +91,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     weighing = learned[: max(1, tuning.weighing_samples // chosen.batch)]
     feeds = [*batches, *chosen.judging]
     try:
-        loss = ImitationLoss(student, feeds, weighing, variant.engine, variant.moment_limit, tuning, variant.sized)
+        loss = ImitationLoss(student, feeds, weighing, variant.engine, variant.moment_limit, tuning)
         judging = range(len(batches), len(feeds))
         values, ratio = Refinement(student, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
     except RunError as error:

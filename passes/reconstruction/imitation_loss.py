@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import onnx
 
-from passes.axes.inference import Typing
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
 from passes.graph.model import Array, Graph
@@ -24,8 +23,7 @@ from passes.shapes.shape_probe import shape_name, with_shape_outputs
 class ImitationLoss:
     """Loss and gradient of ``student`` on batches of samples, ``feeds``.
 
-    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept; ``sized``: the
-    typing of the original with the shapes of a sample.
+    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept.
 
     Raises
     ------
@@ -41,7 +39,6 @@ class ImitationLoss:
         engine: Engine,
         room: float,
         tuning: DistillationTuning,
-        sized: Typing | None = None,
     ) -> None:
         self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
         graph = student.typing.graph
@@ -59,7 +56,7 @@ class ImitationLoss:
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
         values = {one.name: [m[one.name] for m in made] for one in self._ends}
         axes = {one.name: one.axis for one in self._ends}
-        self._parts = output_weights(sized or student.typing, values, axes, tuning.variance_floor)
+        self._parts = output_weights(student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
 

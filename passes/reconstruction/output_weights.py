@@ -24,7 +24,7 @@ def output_weights(
 
     The loss of a batch of n samples is sum w (y - t)^2 / n. It is 1 for a student that gives the mean of each element.
 
-    ``typing``: of the original, with the shapes of a sample; ``outputs``: name -> batches (n, ...) of the original's
+    ``typing``: of the original; ``outputs``: name -> batches (n, ...) of the original's
     values; ``axes``: name -> axis of its channels; ``floor``: as in `channel_weights`.
     """
     shapes = {name: {array.shape[1:] for array in values} for name, values in outputs.items()}

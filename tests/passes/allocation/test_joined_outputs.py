@@ -1,4 +1,4 @@
-"""Outputs that a Concat joins lose what they lose apart, whatever lies between the Concat and the output."""
+"""Outputs whose channels a Concat joins lose what they lose apart, whatever lies between the Concat and the output."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,12 @@ APART = """float[N,1,6,6] o1, float[N,4,6,6] b1, float[N,5,6,6] c1,
 SCORED = APART.replace(" o", " so").replace(" c", " sc")
 SCORES = "so1 = Sigmoid(o1) sc1 = Sigmoid(c1) so2 = Sigmoid(o2) sc2 = Sigmoid(c2)"
 KINDS = "k1 = Concat<axis=1>(o1, b1, c1) k2 = Concat<axis=1>(o2, b2, c2)"
+LEVELS = """
+    fo1 = Reshape(o1, one) fo2 = Reshape(o2, one) o = Concat<axis=2>(fo1, fo2)
+    fb1 = Reshape(b1, four) fb2 = Reshape(b2, four) b = Concat<axis=2>(fb1, fb2)
+    fc1 = Reshape(c1, five) fc2 = Reshape(c2, five) c = Concat<axis=2>(fc1, fc2)
+"""
+BY_KIND = "float[N,1,45] o, float[N,4,45] b, float[N,5,45] c"
 BOTH_KINDS = "float[N,10,6,6] k1, float[N,10,3,3] k2"
 JOINED = {
     "kinds": (APART, "", BOTH_KINDS, KINDS),
@@ -40,26 +46,13 @@ JOINED = {
         "s1 = Sigmoid(p1) s2 = Sigmoid(p2)",
     ),
     "levels": (
-        APART,
-        "",
+        BY_KIND,
+        LEVELS,
         "float[N,45,10] y",
         KINDS + "f1 = Reshape(k1, flat) f2 = Reshape(k2, flat) l = Concat<axis=2>(f1, f2)"
         "y = Transpose<perm=[0,2,1]>(l)",
     ),
-    "levels first": (
-        APART,
-        "",
-        "float[N,10,45] y",
-        "fo1 = Reshape(o1, one) fo2 = Reshape(o2, one) o = Concat<axis=2>(fo1, fo2)"
-        "fb1 = Reshape(b1, four) fb2 = Reshape(b2, four) b = Concat<axis=2>(fb1, fb2)"
-        "fc1 = Reshape(c1, five) fc2 = Reshape(c2, five) c = Concat<axis=2>(fc1, fc2) y = Concat<axis=1>(o, b, c)",
-    ),
-    "one axis": (
-        APART,
-        "",
-        "float[N,450] y",
-        KINDS + "f1 = Flatten(k1) f2 = Flatten(k2) y = Concat<axis=1>(f1, f2)",
-    ),
+    "levels first": (BY_KIND, LEVELS, "float[N,10,45] y", LEVELS + "y = Concat<axis=1>(o, b, c)"),
     "decoded": (
         APART.replace(" b", " db"),
         "m = Mul(b1, stride) db1 = Add(m, offset) e = Mul(b2, stride) db2 = Add(e, offset)",
