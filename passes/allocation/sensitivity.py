@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from passes.allocation.output_loss import losses_of_parts
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Role
+from passes.axes.output_parts import joined_parts
 from passes.cost.cost import cost
 from passes.graph.model import Array
 from passes.interface.steps import steps
@@ -46,6 +48,7 @@ class Sensitivity:
         self._variant, self._tuning = variant, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
+        self._parts: dict[str, Array] = {}
 
     @property
     def exact(self) -> Outputs:
@@ -84,48 +87,19 @@ class Sensitivity:
         return self._loss([dict(run(feed)) for feed in self._feeds])
 
     def _loss(self, after: Outputs) -> float:
-        """Noise over signal, averaged over the outputs: (1 - r^2) / r^2 with the correlation r.
-
-        Unlike the squared error over the variance it keeps growing when little is left of an output. The noise of
-        several groups adds up.
-        """
-        ratios = []
+        """Noise over signal, averaged over the parts of all outputs (see `losses_of_parts`)."""
+        ratios: list[float] = []
         for name in self._names:
             if self.exact[0][name].dtype.kind == "f":
-                ratio = _noise([f[name] for f in self.exact], [f[name] for f in after], self._tuning)
-                ratios += [] if ratio is None else [ratio]
+                exact, now = ([found[name] for found in batches] for batches in (self.exact, after))
+                ratios += losses_of_parts(exact, now, self._parts_of(name), self._tuning)
         return float(np.mean(ratios)) if ratios else 0.0
 
-
-def _noise(exact: Sequence[Array], now: Sequence[Array], tuning: SensitivityTuning) -> float | None:
-    """Noise over signal. None if the exact values are constant."""
-    power = found = common = 0.0
-    for a, b in _blocks(exact, now, tuning.block):
-        a, b = a - a.mean(0), b - b.mean(0)
-        power += float(np.square(a).sum())
-        found += float(np.square(b).sum())
-        common += float((a * b).sum())
-    if power == 0:
-        return None
-    common = common**2 / (power * found) if found > 0 and np.isfinite(found) else 0.0
-    explained = min(max(common, 1 / tuning.most_noise), 1.0)
-    return (1 - explained) / explained
-
-
-def _blocks(exact: Sequence[Array], now: Sequence[Array], most: int) -> Iterator[tuple[Array, Array]]:
-    """Both as float64, in blocks of about ``most`` values of all samples, to save memory."""
-    if sum(v.size for v in exact) <= most:
-        yield _joined(exact), _joined(now)
-        return
-    flat = [[np.atleast_1d(v).reshape(len(np.atleast_1d(v)), -1) for v in values] for values in (exact, now)]
-    width, step = flat[0][0].shape[1], max(1, most // sum(len(v) for v in flat[0]))
-    for start in range(0, width, step):
-        a, b = (_joined([v[:, start : start + step] for v in values]) for values in flat)
-        yield a, b
-
-
-def _joined(values: Sequence[Array]) -> Array:
-    return np.concatenate([np.atleast_1d(v).astype(np.float64) for v in values])
+    def _parts_of(self, name: str) -> Array:
+        if name not in self._parts:
+            sizes = self.exact[0][name].shape[1:]
+            self._parts[name] = joined_parts(self._variant.typing, name, sizes)
+        return self._parts[name]
 
 
 def _first_reader(group: ChannelGroup) -> int:

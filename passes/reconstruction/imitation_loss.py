@@ -13,6 +13,7 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
+from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
 from passes.settings.tuning import DistillationTuning
 from passes.shapes.inference import Assignment, Shape
@@ -53,6 +54,9 @@ class ImitationLoss:
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
+        values = {one.name: [m[one.name] for m in made] for one in self._ends}
+        axes = {one.name: one.axis for one in self._ends}
+        self._parts = output_weights(student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
 
@@ -83,6 +87,8 @@ class ImitationLoss:
 
     def _weight(self, one: MimickedTensor, target: Array, factor: float) -> Array:
         """Weights that broadcast to ``target``: twice the share, divided by the number of values of a channel."""
+        if one.name in self._parts:
+            return np.asarray(self._parts[one.name] * (2 * factor / len(target)), np.float32)
         line = self._weights[one.name] * (2 * factor * one.share * target.shape[one.axis] / max(1, target.size))
         shape = [-1 if k == one.axis else 1 for k in range(target.ndim)]
         return np.asarray(line.reshape(shape), np.float32)
