@@ -40,10 +40,11 @@ def draw(before: float, rows: Sequence[Mapping[str, Any]], target: Path) -> None
 
     timed = all(row["latency"] is not None for row in rows)
     across = "latency" if timed else "macs"
-    figure, axes = pyplot.subplots(figsize=(7.2, 4.2), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8.4, 4.0), layout="constrained")
     others = iter(OTHERS * len(rows))
     for name in dict.fromkeys(row["method"] for row in rows):
-        points = sorted((100 * row[across], row["accuracy"]) for row in rows if row["method"] == name)
+        of_method = sorted((row for row in rows if row["method"] == name), key=lambda row: row["keep"])
+        points = dict.fromkeys((100 * row[across], row["accuracy"]) for row in of_method)
         ours = "auto" in name
         axes.plot(
             *zip(*points, strict=True),
@@ -58,7 +59,7 @@ def draw(before: float, rows: Sequence[Mapping[str, Any]], target: Path) -> None
     axes.axhline(before, color="grey", lw=0.8, ls=":")
     axes.set_xlabel("latency, % of the original's" if timed else "multiply-adds, % of the original's")
     axes.set_ylabel("top-1 accuracy, %")
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=9, loc="outside right center")
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(target, dpi=140, metadata={"Software": ""})
