@@ -1,9 +1,9 @@
 """Draws accuracy over latency, or over multiply-adds where latency was not measured, a line for each method.
 
-    python benchmarks/draw_accuracy.py RESULTS.json OUT.png
+    python benchmarks/draw_accuracy.py RESULTS.json [OUT.png]
 
-RESULTS.json is what `benchmarks/accuracy.py --json` wrote; benchmarks/results/ holds those of the pictures in docs/.
-Needs matplotlib.
+Without OUT.png it prints the same as a table in Markdown, for docs/comparison.md. RESULTS.json is what
+`benchmarks/accuracy.py --json` wrote; benchmarks/results/ holds those of the pictures in docs/. Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -65,13 +65,28 @@ def draw(before: float, rows: Sequence[Mapping[str, Any]], target: Path) -> None
     figure.savefig(target, dpi=140, metadata={"Software": ""})
 
 
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each method, a column for each share kept: accuracy, and the latency left in brackets."""
+    keeps = sorted({row["keep"] for row in rows}, reverse=True)
+    found = {(row["method"], row["keep"]): row for row in rows}
+    lines = [f"| | {' | '.join(f'`--keep {keep:g}`' for keep in keeps)} |", f"|---|{'---:|' * len(keeps)}"]
+    for name in dict.fromkeys(row["method"] for row in rows):
+        cells = (found[name, keep] for keep in keeps)
+        texts = (f"{row['accuracy']:.1f} ({row['latency']:.2f})" for row in cells)
+        lines.append(f"| {LABELS.get(name, name)} | {' | '.join(texts)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
-    """Draw the file that the first argument names."""
-    if len(sys.argv) != 3:
+    """Draw the file that the first argument names, or print its table."""
+    if len(sys.argv) not in (2, 3):
         print(__doc__)
         return 2
-    table = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    draw(table["before"], table["rows"], Path(sys.argv[2]))
+    results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    if len(sys.argv) == 2:
+        print(table(results["rows"]), end="")
+    else:
+        draw(results["before"], results["rows"], Path(sys.argv[2]))
     return 0
 
 
