@@ -110,6 +110,16 @@ def test_the_blocks_of_a_page_run(folder, page):
                 assert not command, f"{page.name}: what is {line!r}?"
 
 
+def test_the_steps_of_the_action_run(folder):
+    (workflow,) = (text for kind, text in blocks(ROOT / "docs" / "deploy.md") if kind == "yaml")
+    commands = re.findall(r"run: onnx-merge (.*)", workflow)
+    assert len(commands) == 2
+    for command in commands:
+        assert cli.main(shlex.split(command)) == 0, command
+    uploaded = [line.strip() for line in workflow[workflow.index("path: |") :].splitlines()[1:]]
+    assert all(Path(name).exists() for name in uploaded if name)
+
+
 @pytest.mark.parametrize("page", [pytest.param(p, id=p.name) for p in PAGES])
 def test_python_is_python(page):
     for kind, text in blocks(page):
