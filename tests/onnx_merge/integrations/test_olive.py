@@ -50,6 +50,19 @@ def test_the_options_say_how_much_goes(here):
     assert report["fidelity"]["real"] is True
 
 
+def test_samples_from_olive(here):
+    from olive.data.registry import Registry
+
+    rows = np.random.default_rng(0).standard_normal((80, 16), np.float32)
+    Registry.register_dataset("rows_for_the_test")(lambda **given: [({"x": row}, 0) for row in rows])
+    data = {"name": "noise", "load_dataset_config": {"type": "rows_for_the_test"}}
+    options = {"report": "report.json", "align": 1, "gate": False}
+    made = workflow(keep=0.5, options=options, data_config="noise")
+    run_workflow({**made, "data_configs": [data]}, package_config=package_config())
+    fidelity = json.loads(Path("report.json").read_text())["fidelity"]
+    assert fidelity["real"] is True and fidelity["samples"] + fidelity["fitted"] == 80
+
+
 def test_the_package_configuration_of_the_command_line(here):
     write_package_config(Path("packages.json"))
     found = json.loads(Path("packages.json").read_text())["passes"]
