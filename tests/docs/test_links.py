@@ -37,3 +37,13 @@ def test_links_resolve(page):
         assert target.is_relative_to(ROOT), f"{page.name} links to {link}, outside the repository"
         if anchor:
             assert anchor in anchors(target), f"{page.name} links to {link}"
+
+
+def test_the_site_lists_every_page():
+    listed = re.findall(r"^ +- .*: ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_readme_is_short_and_has_one_picture():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.count("\n") <= 150 and text.count("![") == 1
