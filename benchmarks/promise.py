@@ -30,7 +30,7 @@ from scipy.stats import beta
 from onnx_merge import optimize
 from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss, last_kept
 from onnx_merge.evaluation.fidelity import top_classes
-from onnx_merge.inputs.feeds import load_samples
+from onnx_merge.inputs.user_arrays import load_samples
 from onnx_merge.io.model_source import load_source
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session

@@ -26,11 +26,11 @@ from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import SegmentRunner
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
-from passes.reconstruction.layer_pair_model import UNIT
+from passes.reconstruction.layer_pair_model import PAIR
 from passes.statistics.moments import MOMENTS
 from passes.statistics.segmented_execution import SEGMENT
 
-PURPOSES = {SEGMENT: "both models, in pieces", MOMENTS: "moments", UNIT: "units"}
+PURPOSES = {SEGMENT: "both models, in pieces", MOMENTS: "moments", PAIR: "layer pairs"}
 seconds: Counter[str] = Counter()
 fed: list[dict[str, Array]] = []
 

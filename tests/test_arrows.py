@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -95,6 +96,26 @@ def test_no_two_classes_share_a_name():
 
 def test_every_module_says_what_it_is_for():
     assert not [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+VAGUE = re.compile(
+    "absorb(ed)?|astray|bent|dear|enough|free|further|knowledge|nothing|pieces?|slow|spent|told|turns?|views?|widen(ed)?"
+)
+"""Words that say too little to name anything."""
+
+
+def test_names_are_standard_terms():
+    """Those of modules, classes, functions and constants."""
+    names = [(path, path.stem) for path in FILES]
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef):
+                names.append((path, node.name))
+            elif isinstance(node, ast.Name) and node.id.isupper():
+                names.append((path, node.id))
+    vague = [(path, name) for path, name in names if any(VAGUE.fullmatch(w.lower()) for w in WORD.findall(name))]
+    assert not vague
 
 
 def test_relative_imports_are_resolved(tmp_path, monkeypatch):

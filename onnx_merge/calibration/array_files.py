@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError
-from onnx_merge.inputs.feeds import Stored, by_input, conform, read_arrays
+from onnx_merge.inputs.user_arrays import Stored, by_input, conform, read_arrays
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.splits import found_in, held_count, held_rows, parted
-from onnx_merge.inputs.feeds import Samples
+from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows
 

@@ -22,11 +22,12 @@ from onnx_merge.config.options import Options
 from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
 from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
-from onnx_merge.inputs.feeds import Samples, Sizes, index_bounds, load_samples, random_feeds, resolve_shapes, rows_of
+from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds, resolve_shapes, rows_of
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
+from onnx_merge.inputs.user_arrays import Samples, load_samples
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded

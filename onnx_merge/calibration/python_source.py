@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.array_files import chosen_rows, fitting, joined, spaced, with_batch
 from onnx_merge.config.user_code import importable, load_user_function, reported
 from onnx_merge.errors import InputError
-from onnx_merge.inputs.feeds import Stored, by_input
+from onnx_merge.inputs.user_arrays import Stored, by_input
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 

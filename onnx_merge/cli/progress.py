@@ -48,10 +48,10 @@ class StageProgress:
         return _cut("  ".join([ends[0], *([name] if name else []), *ends[1:]]), width)
 
     def _left(self) -> list[str]:
-        spent = self.clock() - self._start
-        if not self._done or spent < PATIENCE:
+        elapsed = self.clock() - self._start
+        if not self._done or elapsed < PATIENCE:
             return []
-        seconds = spent / self._done * (self._total - self._done)
+        seconds = elapsed / self._done * (self._total - self._done)
         return [f"about {_duration(seconds)} left"]
 
 

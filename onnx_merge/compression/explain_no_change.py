@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from onnx_merge.report.result import GroupResult
+from onnx_merge.report.group_result import GroupResult
 from passes.analysis.ungrouped import Ungrouped
 from passes.interface.reason import text
 

@@ -1,55 +1,36 @@
-"""Compresses and evaluates one model as often as needed, with the analysis done once."""
+"""Compresses one model as often as needed, with the analysis done once."""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from onnx_merge.calibration.load import Calibration
-from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.channel_plan import read_plan
-from onnx_merge.compression.conversion import Compared, Converter, converter, each_alone, rows
-from onnx_merge.compression.explain_no_change import explain_no_change
+from onnx_merge.compression.conversion import Converter, converter
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
-from onnx_merge.equivalence.lossless_check import check_unchanged
-from onnx_merge.equivalence.structure import LESS, check_structure
-from onnx_merge.errors import FidelityError, NotCompressibleError, OnnxMergeError, StructureError, UsageError
+from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
-from onnx_merge.evaluation.fidelity import Accuracy
-from onnx_merge.evaluation.gates import gate
-from onnx_merge.evaluation.verdict import Fidelity
-from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
+from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
-from onnx_merge.latency.measure import Latencies, Latency
-from onnx_merge.metrics.measure import Measured, metric_gate, together
-from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, group_results
-from onnx_merge.runtime.blame import checked_by_running
+from onnx_merge.report.result import AllocationResult
 from onnx_merge.runtime.memory_trim import trim
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
-from onnx_merge.verification.provenance import stamp
 from onnx_merge.verification.recorded_options import recorded
-from onnx_merge.verification.statement import statement
 from passes.allocation.allocator import TargetError
-from passes.analysis.analyse import Analysis, analyse
-from passes.analysis.ungrouped import every_ungrouped, first_quantised
-from passes.cost.cost import Cost, cost
-from passes.graph.model import Graph
+from passes.analysis.analyse import Analysis
 from passes.interface.errors import PassError, RunError
 from passes.pipeline import Compressed, Compressor, Progress, silent
-from passes.planning.plan import GroupPlan
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.blocks import Blocks
-from passes.settings.compress import CompressSettings, exclusions
+from passes.settings.compress import CompressSettings
 from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
-from passes.transforms.canonicalize import canonicalize
 
 
 class SizeGapError(NotCompressibleError):
@@ -59,22 +40,6 @@ class SizeGapError(NotCompressibleError):
     def __init__(self, message: str, nearest: float = 1.0) -> None:
         super().__init__(message)
         self.nearest = nearest
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The evaluation of a compressed model. See the fields of `onnx_merge.report.result.Result`."""
-
-    groups: tuple[GroupResult, ...]
-    before: Cost
-    after: Cost
-    fidelity: Fidelity | None
-    accuracy: Accuracy | None
-    latency: tuple[Latency, ...]
-    failure: FidelityError | None
-    notes: tuple[str, ...]
-    metric: Measured | None = None
-    formats: tuple[FormatResult, ...] = ()
 
 
 @dataclass(eq=False)
@@ -88,7 +53,7 @@ class Job:
     comparison: Comparison
     progress: Progress = silent
     analysis: Analysis | None = None
-    """The analysis of the model, if already done (see `analysed`)."""
+    """The analysis of the model, if already done (see `onnx_merge.compression.model_analysis`)."""
     block: ChannelBlock = field(init=False)
     settings: CompressSettings = field(init=False)
     promise: Promise | None = field(default=None, init=False)
@@ -97,17 +62,17 @@ class Job:
     """The options, for the model's metadata. Some of them cannot be sent to other processes."""
     notes: tuple[str, ...] = field(default=(), init=False)
     """Notes on the samples that layers are solved on."""
-    _study: Compressor | None = field(default=None, init=False)
-    _converter: Converter | None = field(init=False)
+    _compressor: Compressor | None = field(default=None, init=False)
+    converter: Converter | None = field(init=False)
     """Converts results to another number format, if that was asked for."""
 
     def __post_init__(self) -> None:
         options = self.options
         self.recorded = recorded(options)
         self.block = _block(options, self.provider)
-        self._observer = RunObserver(self.provider, seed=options.seed)
+        self.observer = RunObserver(self.provider, seed=options.seed)
         calibration = self._calibration()
-        self._converter = converter(self.comparison)
+        self.converter = converter(self.comparison)
         self._samples = None if calibration is None else self._make_samples(calibration)
         self.notes = () if calibration is None else calibration.notes
         if self._samples is None and options.loses and options.method == "reconstruct":
@@ -145,7 +110,7 @@ class Job:
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
         more = self.comparison.more_samples(calibration)
         engine, memory = SegmentRunner(self.provider), self.options.memory_limit
-        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more)
+        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space())
 
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""
@@ -163,20 +128,20 @@ class Job:
         return job
 
     @property
-    def study(self) -> Compressor:
-        """The analysis of the model, computed once."""
-        if self._study is None:
-            self._study = Compressor(
+    def compressor(self) -> Compressor:
+        """The compressor of the model, whose analysis is done once."""
+        if self._compressor is None:
+            self._compressor = Compressor(
                 self.source.model,
                 self.settings.assignments,
-                self._observer,
+                self.observer,
                 self.progress,
                 self._samples,
                 FOLDING,
                 self.analysis,
             )
-            self.analysis = self._study.analysis
-        return self._study
+            self.analysis = self._compressor.analysis
+        return self._compressor
 
     def prepare(self) -> None:
         """Compute everything that does not depend on the share of channels to keep.
@@ -186,7 +151,7 @@ class Job:
         UsageError: the settings do not fit the model.
         """
         try:
-            self.study.prepare(self.settings)
+            self.compressor.prepare(self.settings)
         except RunError as error:
             raise self._not_solved(error) from error
         except PassError as error:
@@ -205,11 +170,11 @@ class Job:
         Raises
         ------
         UsageError: the settings do not fit the model.
-        NothingToDoError: the target cannot be met.
+        NotCompressibleError: the target cannot be met.
         OnnxMergeError: the samples cannot be run through segments of the model.
         """
         try:
-            compressed = self.study.compress(settings)
+            compressed = self.compressor.compress(settings)
         except RunError as error:
             raise self._not_solved(error) from error
         except TargetError as error:
@@ -220,15 +185,15 @@ class Job:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
         solves = settings.method == self.settings.method == "reconstruct"
-        self.comparison.fitted = self.study.fitted or None if solves else None
-        if self._converter is None:
+        self.comparison.fitted = self.compressor.fitted or None if solves else None
+        if self.converter is None:
             return compressed
         with self.stages("convert"):
-            return replace(compressed, model=self._converter(compressed.model), unconverted=compressed.model)
+            return replace(compressed, model=self.converter(compressed.model), unconverted=compressed.model)
 
     def release(self, compressed: Compressed) -> None:
         """Free the memory of all that ``compressed`` was computed from. Nothing can be compressed afterwards."""
-        self._study = self._samples = None
+        self._compressor = self._samples = None
         self.comparison.release()
         for graph in (compressed.before, compressed.typing.graph):
             graph.forget()
@@ -244,100 +209,6 @@ class Job:
             reason += f"; blocks of {found.asked} would lose too much, or miss the target"
         strict = self.settings.blocks.strict
         return AllocationResult(self.settings.allocation, found.block, strict, reason, found.loss, found.unaligned_loss)
-
-    def judge(self, compressed: Compressed, settings: CompressSettings) -> Evaluation:
-        """Check the result, compare it with the original, and count its cost.
-
-        Raises
-        ------
-        NothingToDoError: no channel was removed, although some should have been.
-        StructureError: the result is not sound.
-        """
-        options, comparison, provider = self.options, self.comparison, self.provider
-        excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
-        groups = group_results(compressed.every_plan, excluded, compressed.measured)
-        if options.asks_for_change and not compressed.shrinks:
-            block = settings.blocks.size if settings.blocks.strict else 1
-            raise NotCompressibleError(explain_no_change(options.lossless, groups, compressed.quantised, block=block))
-        original, rigid = self.source.model, compressed.before.info.rigid
-        with self.stages("check"):
-            notes = check_structure(
-                original,
-                compressed.model,
-                provider,
-                assignments=comparison.assignments,
-                seed=options.seed,
-                session=comparison.session,
-                newer_operators=self._converter is not None,
-            )
-            if not options.loses:
-                unconverted = compressed.unconverted or compressed.model
-                notes += check_unchanged(original, unconverted, comparison.assignments, provider, seed=options.seed)
-            if rigid is not None:
-                notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
-        with self.stages("compare"):
-            after = comparison.load(compressed.model) if comparison.session else None
-            try:
-                close, uncompared = comparison.fidelity(after) if after else (None, ())
-            except StructureError as error:
-                raise StructureError(f"{error.message}; {LESS}") from error
-            if close is not None and not options.loses and self._converter is None:
-                close = replace(close, exact=True)
-            accuracy = comparison.accuracy(after) if after else None
-            metric = comparison.metric(compressed, after) if after else None
-            alone, missing = list[Compared](), tuple[str, ...]()
-            if self._converter is not None and compressed.unconverted is not None:
-                alone, missing = each_alone(comparison, compressed.unconverted, self._converter)
-        stated = None
-        if options.provenance:
-            found = (close, accuracy, metric, self.promise)
-            stated = statement(self.source, self.recorded, comparison, *found)
-        stamp(compressed.model, stated)
-        with self.stages("count"):
-            # one shows the shapes; what of them varies, which bodies need to know, several show
-            sizes = settings.assignments if compressed.inside else settings.assignments[:1]
-            smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, self._observer, FOLDING)
-            before, now = (cost(graph, self._observer, FOLDING) for graph in (compressed.before, smaller))
-        timed, untimed = tuple[Latencies, ...](), tuple[str, ...]()
-        if options.benchmark is not None:
-            with self.stages("benchmark"):
-                timed, untimed = benchmark([compressed.model, *(one.model for one in alone)], comparison)
-        formats = tuple[FormatResult, ...]()
-        if self._converter is not None:
-            formats = rows(comparison, Compared("result", compressed.model, close, accuracy), alone, timed)
-        notes += [*compressed.notes, *comparison.notes, *self.notes, *uncompared, *missing, *untimed]
-        return Evaluation(
-            groups,
-            before,
-            now,
-            close,
-            accuracy,
-            tuple(each.pair() for each in timed),
-            together(gate(close, options), metric_gate(metric, options)),
-            tuple(dict.fromkeys(notes)),
-            metric,
-            formats,
-        )
-
-
-def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:
-    """The channel groups of the model, found before a sample is calibrated on.
-
-    Raises
-    ------
-    UsageError: the shapes that the user gave do not fit the model.
-    NothingToDoError: nothing can be removed, for any samples.
-    """
-    resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
-    observer = RunObserver(comparison.provider, seed=options.seed)
-    with checked_by_running(source.model):
-        analysis = analyse(source.model, comparison.assignments.witnesses, observer, stages, FOLDING)
-    if options.asks_for_change and all(group.frozen for group in analysis.every_group):
-        whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
-        left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
-        quantised = first_quantised(analysis.typing)
-        raise NotCompressibleError(explain_no_change(options.lossless, group_results(whole, {}), quantised, left))
-    return analysis
 
 
 def _block(options: Options, provider: ProviderChoice) -> ChannelBlock:

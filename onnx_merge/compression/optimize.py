@@ -14,7 +14,9 @@ from pathlib import Path
 import onnx
 
 from onnx_merge.compression.channel_plan import write_plan
-from onnx_merge.compression.job import Job, analysed
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.model_analysis import analysed
+from onnx_merge.compression.result_evaluation import evaluated
 from onnx_merge.compression.size_search import find
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
@@ -69,7 +71,7 @@ def optimize(
     Raises
     ------
     UsageError, InputError: the options make no sense, or a file cannot be read.
-    NothingToDoError: nothing can be removed. Nothing is written.
+    NotCompressibleError: nothing can be removed. Nothing is written.
     FidelityError: the error of the outputs exceeds a limit (``max_nsr``, ``max_kl``, ``min_top1``,
         ``min_cosine``), the metric is below ``min_metric``, or the outputs are bad on the user's own samples, unless
         ``gate`` is False; the model is saved under ``output``'s name with ``.rejected.onnx``.
@@ -138,7 +140,7 @@ def _run(
     compressed = choice.compressed
     layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})
     job.release(compressed)
-    verdict = job.judge(compressed, choice.settings)
+    verdict = evaluated(job, compressed, choice.settings)
     with stages("save"):
         written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)
     result = Result(

@@ -21,7 +21,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
 
     Raises
     ------
-    NothingToDoError: no size does, or the samples are too few for any promise.
+    NotCompressibleError: no size does, or the samples are too few for any promise.
     UsageError: the model has no classes whose drop could be measured.
     """
     alpha, comparison = 1 - confidence, job.comparison

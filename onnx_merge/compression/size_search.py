@@ -43,7 +43,7 @@ def find(job: Job) -> SizeChoice:
 
     Raises
     ------
-    NothingToDoError: no size keeps to the limit; see also `Job.compress`.
+    NotCompressibleError: no size keeps to the limit; see also `Job.compress`.
     UsageError: the model has no classes whose drop could be measured.
     """
     options = job.options

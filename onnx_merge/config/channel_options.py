@@ -72,8 +72,8 @@ class ChannelOptions:
             ALIGN,
             "auto|N",
             "channels that widths are multiples of (auto)",
-            "Widths are multiples of N. `auto`: of the block that the provider's kernels work in; of less in narrow "
-            "groups and where that would cost too much.",
+            "Widths are multiples of N. `auto`: multiples of the block of channels that the provider's kernels compute "
+            "together, or of a smaller block in narrow groups and where the larger one would lose too much.",
             shown="auto; 1 with uniform",
             limits=Limits(1, wording="at least 1 channel"),
         ),
@@ -85,7 +85,7 @@ class ChannelOptions:
             NUMBER,
             "X",
             "weight of cosine distance against bias distance ({default})",
-            "Of `--method merge`: weight of the cosine distance against the bias distance, 0 to 1.",
+            "For `--method merge`: weight of the cosine distance against the bias distance, 0 to 1.",
             limits=Limits(0, 1),
         ),
     )
@@ -96,7 +96,7 @@ class ChannelOptions:
             NUMBER,
             "X",
             "smallest cosine at which channels merge ({default})",
-            "Of `--method merge`: smallest cosine, -1 to 1, at which a channel is merged rather than dropped.",
+            "For `--method merge`: smallest cosine, -1 to 1, at which a channel is merged rather than dropped.",
             limits=Limits(-1, 1),
         ),
     )

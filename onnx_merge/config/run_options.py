@@ -85,8 +85,8 @@ class RunOptions:
             CHECKS,
             WHOLE,
             "N",
-            "of random samples ({default})",
-            "Of everything random; at least 0.",
+            "seed of random samples ({default})",
+            "Seed of all random choices; at least 0.",
             limits=Limits(0),
         ),
     )

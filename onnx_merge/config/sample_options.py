@@ -64,8 +64,8 @@ class SampleOptions:
             CHECKS,
             NUMBERS,
             "A,B,C",
-            "of image files, taken off pixels in 0..1 ({default})",
-            "Of a folder of images: what is taken off pixels in 0..1, for each channel or one for all.",
+            "of image files, subtracted from pixels ({default})",
+            "For a folder of images: mean that is subtracted from pixels in 0..1, one for each channel or one for all.",
             shown="0",
             limits=Limits(0, 1, hint=PIXELS),
         ),
@@ -77,7 +77,7 @@ class SampleOptions:
             NUMBERS,
             "A,B,C",
             "of image files: divides pixels after that ({default})",
-            "Of a folder of images: by what pixels are divided after that.",
+            "For a folder of images: standard deviation by which pixels are then divided.",
             shown="1",
             limits=Limits(0, 1, above=True, hint=PIXELS),
         ),
@@ -101,7 +101,8 @@ class SampleOptions:
             "SIZE",
             "beside some 500 MB of libraries ({default})",
             "Of a run at its peak, beside some 500 MB that Python and the libraries take; of a sweep, of all its "
-            "processes together. Bytes, or a text such as `500MB`. Fewer samples serve where more do not fit, or "
+            "processes together. Bytes, or a text such as `500MB`. Activations that do not fit are kept in temporary "
+            "files, in the folder of TMPDIR, while the disk has room. Fewer samples serve where more do not fit, or "
             "smaller images where nobody fixed their size; a note says so.",
             shown="2GB",
             limits=Limits(1, wording="a positive size, such as 2GB"),

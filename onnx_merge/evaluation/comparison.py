@@ -16,7 +16,7 @@ from onnx_merge.equivalence.verifiable import UNVERIFIED
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
 from onnx_merge.evaluation.fidelity import Accuracy, accuracy, fidelity
 from onnx_merge.evaluation.verdict import Fidelity
-from onnx_merge.inputs.feeds import check_labels
+from onnx_merge.inputs.user_arrays import check_labels
 from onnx_merge.io.hashes import sha256_of_arrays
 from onnx_merge.metrics.measure import Measure, Measured, check_measured
 from onnx_merge.metrics.metric import metric_of

@@ -57,7 +57,7 @@ def drop_measure(comparison: Comparison) -> Drop:
         name, before = measure.metric.name, measure.before
         if not math.isfinite(before):
             raise UsageError(
-                f"max-drop: the original's {name} is {before:g}, from which no drop can be told: use min-metric"
+                f"max-drop: the original's {name} is {before:g}, from which no drop can be computed: use min-metric"
             )
         return Drop(
             lambda result: before - measure.value(result, loaded(result), original), f"of {name} is lost", False

@@ -30,7 +30,7 @@ def _outputs(close: Fidelity, options: Options) -> list[str]:
         limit = f"--max-nsr {options.max_nsr:g}"
         if close.nsr is None:
             reason = close.worst.reason if close.worst else "nothing was compared"
-            missed.append(f"noise over signal cannot be told against {limit}: {reason}")
+            missed.append(f"noise over signal cannot be compared with {limit}: {reason}")
         elif not close.nsr <= options.max_nsr:
             missed.append(f"noise over signal is {close.nsr:.4g}, above {limit}")
     return missed

@@ -13,7 +13,8 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss, MeanLoss
 from onnx_merge.evaluation.fidelity import top_classes
-from onnx_merge.inputs.feeds import Samples, rows_of
+from onnx_merge.inputs.feeds import rows_of
+from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.metrics.measure import Measure
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.session import Session

@@ -15,7 +15,8 @@ class VerdictThresholds:
 
     Accuracy falls by at most the share that changes. Below this limit the drop is under ten points; above it, a larger
     drop cannot be excluded. It is also the smallest share of samples that must show another class than the most
-    frequent one. Otherwise a result that always gives the same answer would pass."""
+    frequent one. Otherwise a result that always gives the same answer would pass. Derived, not tuned.
+    """
     nsr: float = 0.02
     """Largest noise over signal of a good result's other outputs.
 
@@ -26,12 +27,15 @@ class VerdictThresholds:
     bad_nsr: float = 0.1
     """Noise over signal above which a result is bad. Between the two limits it depends on the task.
 
-    On the networks above, F1 is 0.98 or more up to a third of this limit, and below 0.9 beyond twice the limit."""
+    Settled on the networks above: F1 is 0.98 or more up to a third of this limit, and below 0.9 beyond twice the limit.
+    """
     made_up: float = 0.5
     """Limit in place of both others on made-up samples, on which models are less certain of the class than on real
     data.
 
-    If most of these samples change class, or most of the signal is lost, the result computes something else."""
+    If most of these samples change class, or most of the signal is lost, the result computes something else. Not tuned:
+    a half.
+    """
 
 
 THRESHOLDS = VerdictThresholds()

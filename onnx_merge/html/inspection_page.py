@@ -52,10 +52,10 @@ def _sentence(report: Json) -> str:
     groups = report["groups"]
     if not groups:
         return "The model has no channel groups: nothing can be removed."
-    free = report["summary"]["free"]
+    cut = report["summary"]["free"]
     many = plural(len(groups), "channel group")
-    shares = f"{percent(free['macs_share'])} of the multiply-adds and {percent(free['params_share'])} of the parameters"
-    text = f"{free['groups']:,} of {many} can be cut and merged; {shares} depend on their channels."
+    shares = f"{percent(cut['macs_share'])} of the multiply-adds and {percent(cut['params_share'])} of the parameters"
+    text = f"{cut['groups']:,} of {many} can be cut and merged; {shares} depend on their channels."
     pruned = report["summary"].get("prune-only", {"groups": 0, "macs_share": 0.0})
     if pruned["groups"]:
         text += f" {pruned['groups']:,} more can be cut, but not merged."

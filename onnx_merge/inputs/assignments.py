@@ -69,7 +69,7 @@ def find_assignments(
     bounds: Mapping[str, int] | None = None,
     limit: int = INPUT_SEARCH.runs,
 ) -> Assignments:
-    """Sizes at which ``session`` runs on random inputs.
+    """Sizes at which ``session`` runs on random inputs, and the model as it is written runs too.
 
     Parameters
     ----------
@@ -107,7 +107,8 @@ def find_assignments(
     directions = tuple(targets(dims))
     for target in directions:
         search.vary(base, target)
-    search.part(base, directions[1])
+    for target in reversed(directions):
+        search.part(base, target)
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried, asked)
@@ -131,23 +132,18 @@ def sample_sizes(
     search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
     # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes
     # are run, because a single one may be the only size at which the model runs.
-    plainly = PlainRuns(model, session, seed)
-
-    def runs(values: Mapping[str, int]) -> bool:
-        return search.runs(values) and plainly(values)
-
     small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
     if len(small[0]) > len(sizes) and all(
-        runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in reversed(small)
+        search.runs(sizes_of(inputs, resolve_shapes(inputs, batch, one))) for one in reversed(small)
     ):
         return sizes, ""
-    if runs(sizes_of(inputs, usual)):
+    if search.runs(sizes_of(inputs, usual)):
         return sizes, ""
     candidates = (
         {**stage(dims, 1, batch, 3, edges=edges, lengths=(length,)), **given}
         for edges, length in zip(EDGES, LENGTHS, strict=True)
     )
-    typical = next((v for v in candidates if runs(v)), None)
+    typical = next((v for v in candidates if search.runs(v)), None)
     largest = max(found.found, key=lambda a: sum(math.prod(shape) for shape in a.values()))
     chosen = shapes(inputs, typical) if typical else largest
     made_at = "; ".join(f"{name}:{','.join(map(str, shape))}" for name, shape in chosen.items() if shape)
@@ -200,6 +196,7 @@ class _Search:
         self._known: dict[tuple[int, ...], bool] = {}
         self._largest = INPUT_SEARCH.elements
         self._model = model
+        self._plainly = PlainRuns(model, session, seed) if model is not None else None
 
     def runs(self, values: Mapping[str, int]) -> bool:
         """Whether the model runs at these sizes. False without a run if the inputs would be too large or the limit of
@@ -219,8 +216,11 @@ class _Search:
                 return False
             try:
                 self._session.run(feeds_at(self._session.inputs, assignment, self._seed, self._bounds))
-                self._known[mark] = True
-                self.found.append(dict(values))
+                self._known[mark] = self._plainly is None or self._plainly(values)
+                if self._known[mark]:
+                    self.found.append(dict(values))
+                else:
+                    self.problem = self.problem or "it runs only where onnxruntime's optimisations rewrite a Reshape"
             except InputError:
                 raise
             except OnnxMergeError as error:

@@ -12,7 +12,8 @@ import numpy as np
 import onnx
 
 from onnx_merge.errors import UsageError
-from onnx_merge.inputs.feeds import describe, read_arrays
+from onnx_merge.inputs.feeds import describe
+from onnx_merge.inputs.user_arrays import read_arrays
 from onnx_merge.io.model_source import Source
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Array

@@ -32,7 +32,7 @@ def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]
     sizes: dict[str, int] = {}
     for name, shape in given:
         if name not in inputs:
-            raise UsageError(f"fix-shape: the model has no input {name!r}: it has {', '.join(sorted(inputs))}")
+            raise UsageError(_unknown(name, shape, inputs))
         _note(inputs[name], shape, sizes)
     for name, shape in given:
         kind = inputs[name].type.tensor_type
@@ -42,6 +42,17 @@ def with_fixed_shapes(source: Source, given: Sequence[tuple[str, tuple[int, ...]
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         _fix(value, sizes)
     return replace(source, model=model)
+
+
+def _unknown(name: str, shape: tuple[int, ...], inputs: Mapping[str, onnx.ValueInfoProto]) -> str:
+    """What is wrong with a name that is no input's; for the name of a dimension, how its size is given."""
+    for each in inputs.values():
+        dims = [d.dim_param or str(d.dim_value or "?") for d in each.type.tensor_type.shape.dim]
+        if name in dims and name:
+            whole = ",".join(str(shape[0]) if d == name else d for d in dims)
+            problem = f"fix-shape: {name!r} is a dimension of input {each.name!r}, not an input"
+            return f"{problem}: give the input's whole shape in numbers, {each.name}:{whole}"
+    return f"fix-shape: the model has no input {name!r}: it has {', '.join(sorted(inputs))}"
 
 
 def _require_shapes(model: onnx.ModelProto, given: set[str]) -> None:

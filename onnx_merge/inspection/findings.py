@@ -11,7 +11,7 @@ from typing import Any, Literal
 from onnx_merge.errors import UsageError
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.report.environment import environment
-from onnx_merge.report.result import SCHEMA_VERSION
+from onnx_merge.report.json_tables import SCHEMA_VERSION
 from passes.interface.reason import Reason
 
 Status = Literal["free", "prune-only", "frozen"]

@@ -8,7 +8,8 @@ from typing import Any
 
 from onnx_merge.config.options import Options
 from onnx_merge.errors import FidelityError, UsageError
-from onnx_merge.inputs.feeds import Samples, rows_of
+from onnx_merge.inputs.feeds import rows_of
+from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.metrics.metric import Metric
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.batching import BatchSize

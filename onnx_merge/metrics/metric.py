@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.user_code import importable, load_user_function, reported, split_function
 from onnx_merge.errors import UsageError, UserCodeError
-from onnx_merge.inputs.feeds import check_labels
+from onnx_merge.inputs.user_arrays import check_labels
 from onnx_merge.metrics.builtin import BUILT_IN
 from onnx_merge.metrics.predictor import Predictor
 
@@ -75,7 +75,7 @@ class BuiltIn:
             labels = check_labels(labels, len(labels), f"metric {self.name}")
         value = BUILT_IN[self.name](predict, samples, labels)
         if math.isnan(value):
-            raise UsageError(f"metric {self.name} cannot be told: the outputs or the labels are not all finite")
+            raise UsageError(f"metric {self.name} cannot be computed: the outputs or the labels are not all finite")
         return value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.inputs.feeds import by_input, conform
+from onnx_merge.inputs.user_arrays import by_input, conform
 from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches
 from onnx_merge.runtime.session import Session
 from passes.numerics.arrays import has_rows

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from onnx_merge.errors import UsageError
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -18,7 +17,15 @@ from onnx_merge.io.model_source import FileInfo
 from onnx_merge.io.save import check_destination, save_atomically, write_whole
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.environment import environment
-from onnx_merge.report.sample_differences import differences_table
+from onnx_merge.report.group_result import GroupResult
+from onnx_merge.report.json_tables import (
+    SCHEMA_VERSION,
+    cost_table,
+    fidelity_table,
+    finite,
+    latency_table,
+    layer_tables,
+)
 from passes.interface.reason import Reason, text
 
 if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
@@ -29,34 +36,6 @@ if TYPE_CHECKING:  # avoids importing the compiler (numba) for a report
     from onnx_merge.latency.measure import Latency
     from passes.analysis.layer_widths import LayerWidth
     from passes.cost.cost import Cost
-    from passes.planning.plan import GroupPlan
-
-SCHEMA_VERSION = 1
-"""Version of the JSON reports, described by ``report.schema.json``. It rises if a key is removed or changes meaning."""
-Status = Literal["shrunk", "kept", "frozen", "excluded"]
-
-
-@dataclass(frozen=True, slots=True)
-class GroupResult:
-    """What happened to one channel group."""
-
-    name: str
-    """Name of the first layer that produces the channels."""
-    size: int
-    """Channels before."""
-    kept: int
-    """Channels after."""
-    status: Status
-    reason: Reason | None
-    """Why the group was not compressed, or was compressed less than requested."""
-    method: str
-    """merge, prune, lossless, or none."""
-    error: float | None
-    """Relative error of the reconstruction; None for methods that look at weights only."""
-    producers: tuple[str, ...]
-    consumers: tuple[str, ...]
-    losses: tuple[tuple[int, float], ...] = ()
-    """(channels left, noise over signal of the outputs) with this group alone cut, where that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,104 +238,6 @@ class Result:
     def to_json(self) -> str:
         """Return the report as JSON text that ends in a line break."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def fidelity_table(close: Fidelity | None) -> dict[str, object]:
-    """Return the comparison as JSON types; outputs that were not compared count as not tested."""
-    outputs: list[object] = [
-        {
-            "name": output.name,
-            "nsr": output.nsr,
-            "kl": output.kl,
-            "changed": output.changed,
-            "changed_low": output.changed_low,
-            "changed_high": output.changed_high,
-            "tested": output.tested,
-            "reason": output.reason,
-            "class_changes": [{"from": old, "to": new, "count": count} for old, new, count in output.moves],
-        }
-        for output in (close.outputs if close else ())
-    ]
-    return {
-        "verdict": close.verdict if close else "untested",
-        "why": close.why if close else "unverified: the outputs were not compared",
-        "outputs": outputs,
-        "cosine": close.cosine if close else None,
-        "relative_l2": close.relative_l2 if close else None,
-        "top1_agreement": close.top1_agreement if close else None,
-        "samples": close.samples if close else 0,
-        "held_out": close.held_out if close else 0,
-        "fitted": close.fitted if close else None,
-        "in_sample": close.in_sample if close else False,
-        "real": close.real if close else False,
-        "source": close.source if close else None,
-        "differences": differences_table(close),
-    }
-
-
-def layer_tables(layers: Sequence[LayerWidth]) -> list[object]:
-    """Return the layers as JSON types."""
-    return [asdict(layer) for layer in layers]
-
-
-def latency_table(measured: Sequence[Latency]) -> dict[str, object] | None:
-    """Return the latency as JSON types: that of the first batch size, and all of them under ``batches``."""
-    batches: list[object] = [latency.to_dict() for latency in measured]
-    return {**measured[0].to_dict(), "batches": batches} if measured else None
-
-
-def cost_table(cost: Cost) -> dict[str, object]:
-    """Return the cost as JSON types."""
-    return {
-        "params": cost.params,
-        "macs": cost.macs,
-        "bytes": cost.bytes,
-        "nodes": cost.nodes,
-        "ops": dict(cost.ops),
-    }
-
-
-def finite(value: object) -> object:
-    """Return ``value`` with null in place of numbers that JSON cannot express."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return [finite(item) for item in value] if isinstance(value, list) else value
-
-
-def group_results(
-    plans: Sequence[GroupPlan],
-    excluded: Mapping[str, Reason],
-    measured: Mapping[str, Mapping[int, float]] | None = None,
-) -> tuple[GroupResult, ...]:
-    """Return one entry per plan. ``excluded``: group -> reason, for groups that the user excluded. ``measured``:
-    group -> width -> loss of the outputs with this group alone cut."""
-    results = []
-    for plan in plans:
-        group = plan.group
-        status: Status = "kept"
-        if plan.shrinks:
-            status = "shrunk"
-        elif group.frozen is not None:
-            status = "frozen"
-        elif group.name in excluded:
-            status = "excluded"
-        results.append(
-            GroupResult(
-                name=group.name,
-                size=group.size,
-                kept=len(plan.keep),
-                status=status,
-                reason=plan.reason,
-                method=plan.method,
-                error=plan.error,
-                producers=tuple(group.producers),
-                consumers=tuple(group.consumers),
-                losses=tuple(sorted((measured or {}).get(group.name, {}).items())),
-            )
-        )
-    return tuple(results)
 
 
 class Report(Protocol):

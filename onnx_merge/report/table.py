@@ -15,8 +15,9 @@ from onnx_merge.evaluation.verdict import Fidelity, Word
 from onnx_merge.html.headline import promised_loss
 from onnx_merge.html.number_text import milliseconds
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
+from onnx_merge.report.group_result import GroupResult
 from onnx_merge.report.quality_text import outputs_text
-from onnx_merge.report.result import AllocationResult, FormatResult, GroupResult, Result
+from onnx_merge.report.result import AllocationResult, FormatResult, Result
 from passes.interface.reason import text
 
 GAP = 3

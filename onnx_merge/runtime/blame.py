@@ -1,4 +1,4 @@
-"""Faults of a model that only show where its graph is worked on: what onnxruntime says against it is told instead."""
+"""Detects faults of a model that only show while its graph is processed, by whether onnxruntime refuses the model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from passes.interface.errors import PassError, RunError
 
 @contextlib.contextmanager
 def checked_by_running(model: onnx.ModelProto) -> Iterator[None]:
-    """Whatever fails in the block without a reason of its own is put down to ``model`` if onnxruntime refuses it.
+    """Report an unexpected failure in the block as a fault of ``model`` if onnxruntime cannot load it either.
 
     Raises
     ------
-    InputError: something failed, and onnxruntime cannot load the model.
+    InputError: the block failed, and onnxruntime cannot load the model; the message is onnxruntime's reason.
     """
     try:
         yield

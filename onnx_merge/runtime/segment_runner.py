@@ -45,7 +45,7 @@ class SegmentRunner:
 
         def run(feeds: Mapping[str, Array]) -> Mapping[str, Array]:
             try:
-                return session.run({name: a for name, a in feeds.items() if name in names})
+                return session.run({name: feeds[name] for name in feeds if name in names})
             except OnnxMergeError as error:
                 raise RunError(str(error)) from error
 

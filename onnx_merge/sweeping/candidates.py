@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_merge.compression.job import Evaluation, Job
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.result_evaluation import Evaluation, evaluated
 from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, internal_error
 from onnx_merge.io.save import needs_external_data
 from onnx_merge.plugins.entry_points import load_plugins
@@ -58,7 +59,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
         with custom_operators(job.options.custom_ops), limited(candidate.threads):
             own = job.keeping(candidate.keep)
             compressed = own.compress(own.settings)
-            verdict = own.judge(compressed, own.settings)
+            verdict = evaluated(own, compressed, own.settings)
     except OnnxMergeError as error:
         return CandidateResult(candidate, reason=error.message, seconds=time.perf_counter() - start)
     except MemoryError:

@@ -15,7 +15,7 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.environment import environment
-from onnx_merge.report.result import SCHEMA_VERSION, cost_table, finite, latency_table
+from onnx_merge.report.json_tables import SCHEMA_VERSION, cost_table, finite, latency_table
 from onnx_merge.sweeping.frontier import frontier, knee
 
 if TYPE_CHECKING:  # the table of a sweep does not need numba's compiler

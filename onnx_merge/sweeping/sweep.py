@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_merge.compression.benchmark import benchmark
-from onnx_merge.compression.job import Job, analysed
+from onnx_merge.compression.job import Job
+from onnx_merge.compression.model_analysis import analysed
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.command_options import SweepOptions
 from onnx_merge.config.options import Options
@@ -72,7 +73,7 @@ def sweep(
     Raises
     ------
     UsageError, InputError: the options are invalid, or a file cannot be read.
-    NothingToDoError: no share gave an acceptable model.
+    NotCompressibleError: no share gave an acceptable model.
     OnnxMergeError: a file cannot be written, or the cluster cannot be reached.
     """
     if "keep" in options:
@@ -160,7 +161,7 @@ def _run(
                     timed = [_timed(point, files.folder, timing) for point in points]
                     points = [point for point, _ in timed]
                     notes += [*timing.notes, *(note for _, some in timed for note in some)]
-            before = cost(job.study.analysis.before, RunObserver(provider), FOLDING)
+            before = cost(job.compressor.analysis.before, RunObserver(provider), FOLDING)
             found = Sweep(
                 version=__version__,
                 input=source.info,

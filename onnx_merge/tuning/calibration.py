@@ -11,15 +11,16 @@ class DeadLeavesTuning:
 
     supersampled_edge: int = 256
     """Images with at most this many pixels along the short side are drawn at twice their size and averaged down, which
-    gives soft edges and takes four times as long."""
+    gives soft edges and takes four times as long. Not tuned: larger images show single pixels little."""
     smallest_radius: float = 1.5
-    """Radius of the smallest leaves, in pixels of the final image. Smaller ones look like noise and take longer."""
+    """Radius of the smallest leaves, in pixels of the final image. Smaller ones look like noise and take longer. Not
+    tuned: three pixels across."""
     blur: tuple[float, float] = (0.3, 0.8)
     """Range of the standard deviation of the Gaussian blur, in pixels. It imitates lenses and the resizing of large
-    images."""
+    images. Not tuned: below a pixel, as in sharp photographs."""
     double_bytes: int = 2**25
     """Size in bytes above which the standard deviation is computed image by image, to avoid a float64 copy of all
-    images: memory against time."""
+    images: memory against time. Not tuned: the copy has twice these 32 MB."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,19 @@ class SyntheticTuning:
 
     bytes: int = 512 * 2**20
     """Upper limit on the bytes of all samples: memory against statistics. At least eight samples are made all the same,
-    if so many were requested."""
+    if so many were requested. Not tuned: half a gigabyte."""
     multiples: tuple[int, ...] = (2, 4)
     """Sizes of the enlarged sets for layers that need more samples, as multiples of the first set: statistics against
-    time."""
+    time. Not tuned: up to the 1,024 samples of which docs/reconstruction.md has the gain."""
     smallest_edge: int = 8
-    """Minimum edge of an image in pixels; smaller planes are treated as feature maps."""
+    """Minimum edge of an image in pixels; smaller planes are treated as feature maps. Not tuned: images are rarely
+    smaller, the last maps of a network often."""
     correlation: float = 0.5
-    """Correlation of neighbouring values along the longest axis of inputs that are not images. Signals are correlated;
-    how much is not known."""
+    """Correlation of neighbouring values along the longest axis of inputs that are not images. Not tuned: signals are
+    correlated; how much is not known."""
     patches: int = 20_000
     """Number of random image patches from which the responses of the first convolution are estimated: its accuracy
-    against time."""
+    against time. Not tuned: they give a standard deviation to within 0.5%."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,16 @@ class SplitTuning:
     layers to."""
 
     held_out_share: int = 8
-    """One sample in this many is held out."""
+    """One sample in this many is held out. Not tuned: 32 of 256 samples."""
     fewest: int = 16
     """Minimum number of samples held out. By the Clopper-Pearson interval, 16 samples without a change bound the share
-    of changed samples by 0.2."""
+    of changed samples by 0.2. Derived, not tuned."""
     most: int = 256
-    """Maximum number of samples held out: 256 determine a share of classes to within 0.06."""
+    """Maximum number of samples held out: 256 determine a share of classes to within 0.06. Derived, not tuned."""
     guaranteed: int = 4096
     """Number of samples to hold out for a guarantee at a confidence, if there are so many. To guarantee a drop of 1
-    point at confidence 0.95 for a model that loses half a point takes about 1,500."""
+    point at confidence 0.95 for a model that loses half a point takes about 1,500. Not tuned: twice that and some room.
+    """
 
 
 DEAD_LEAVES = DeadLeavesTuning()

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class InputSearchTuning:
-    """Sizes of dynamic dimensions at which a model runs (`onnx_merge.inputs.assignments` and the modules it uses)."""
+    """Sizes of dynamic dimensions at which a model runs (`onnx_merge.inputs.assignments` and the modules it uses). Not
+    tuned: bounds that usual models stay far below."""
 
     runs: int = 500
     """Maximum number of runs of a search. A model that runs at small sizes needs four."""
@@ -48,7 +49,8 @@ class InputSearchTuning:
 
 @dataclass(frozen=True)
 class IntegerInputTuning:
-    """Values that integer inputs may have (`onnx_merge.inputs.integer_inputs`)."""
+    """Values that integer inputs may have (`onnx_merge.inputs.integer_inputs`). Not tuned: bounds that usual models
+    stay far below."""
 
     range_length: int = 16
     """Assumed length of a Range whose end is not constant, since dynamic sizes are made up."""
@@ -61,7 +63,7 @@ class IntegerInputTuning:
 @dataclass(frozen=True)
 class SampleMemoryTuning:
     """Memory of samples (`onnx_merge.inputs.memory_fit`): low values exceed ``--memory-limit``, high ones leave samples
-    out."""
+    out. Not tuned: shares and counts that leave most of the memory to the activations."""
 
     smaller_edges: tuple[int, ...] = (192, 160, 128, 96, 64)
     """Candidate image edges in pixels below the default, if nobody fixed them. Multiples of 32 suit networks that halve
@@ -70,6 +72,9 @@ class SampleMemoryTuning:
     """Images are small enough if this many samples fit into memory."""
     samples_share: int = 8
     """The samples themselves take at most one part in this many of the memory limit."""
+    disk_share: int = 8
+    """Temporary files take at most one part in this many of the free disk space. Each process of a sweep has its own
+    files."""
     batch_share: int = 4
     """One batch of a comparison takes at most one part in this many of the memory limit."""
     comparison_bytes: int = 16
@@ -84,7 +89,8 @@ class SampleMemoryTuning:
 
 @dataclass(frozen=True)
 class BatchTuning:
-    """Size of a run (`onnx_merge.runtime.batching`): time against memory."""
+    """Size of a run (`onnx_merge.runtime.batching`): time against memory. Not tuned: a batch of 8 MB, at a hundred
+    times that, takes less than 1 GB."""
 
     bytes: int = 8 * 2**20
     """Maximum bytes of the inputs of one run. Activations take about a hundred times as much memory."""
@@ -94,7 +100,7 @@ class BatchTuning:
 
 @dataclass(frozen=True)
 class ModelFileTuning:
-    """How model files are written and read (`onnx_merge.io`)."""
+    """How model files are written and read (`onnx_merge.io`). Not tuned: bounds far from what usual models have."""
 
     headroom: int = 64 * 2**20
     """Bytes reserved below the protobuf limit for nodes and names, whose exact size is not computed."""

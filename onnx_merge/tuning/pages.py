@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SampleReportTuning:
-    """Differences by sample (`onnx_merge.report.sample_differences`)."""
+    """Differences by sample (`onnx_merge.report.sample_differences`). Not tuned: what fits a page."""
 
     worst: int = 12
     """Number of samples that are listed, those whose outputs differ most."""
@@ -22,7 +22,7 @@ class SampleReportTuning:
 
 @dataclass(frozen=True)
 class PageTuning:
-    """Pages (`onnx_merge.html`)."""
+    """Pages (`onnx_merge.html`). Not tuned: what fits a page, and what a browser shows without delay."""
 
     largest_picture: int = 128
     """Largest height and width of a picture in pixels. Larger images are reduced to it."""

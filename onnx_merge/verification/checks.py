@@ -2,7 +2,7 @@
 
 On the samples of the statement there is no sampling error: the measured value may differ by the rounding of another
 provider, machine or conversion. On other samples, the interval of the measured value must reach the stated interval,
-that is, the stated interval is widened by the sampling error of the new samples. A correct file is then refused about
+that is, the stated interval is enlarged by the sampling error of the new samples. A correct file is then refused about
 once in two hundred times for each quantity. The divergence is checked on the same samples only, because a few samples
 make up most of it and no interval of it is reliable. A value better than the stated one passes.
 """
@@ -43,7 +43,7 @@ def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iter
             continue
         allowed = rounded(quantity, value, samples)
         if not same:
-            allowed = widened(quantity, max(allowed, high or 0.0), now, now_low)
+            allowed = reaching(quantity, max(allowed, high or 0.0), now, now_low)
         keeps = now <= allowed
         why = None if keeps else f"{quantity} of {name} is {now:.3g}, but at most {allowed:.3g} would be as stated"
         yield Check(quantity, name, value, low, high, now, now_low, now_high, allowed, keeps, why)
@@ -106,7 +106,7 @@ def rounded(quantity: str, stated: float, samples: int) -> float:
     return amplitude**2
 
 
-def widened(quantity: str, limit: float, found: float, low: float | None) -> float:
+def reaching(quantity: str, limit: float, found: float, low: float | None) -> float:
     """Return the largest value like ``found`` whose interval, which begins at ``low``, contains ``limit``."""
     if low is None:
         return limit

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from onnx_merge.io.model_source import FileInfo
-from onnx_merge.report.result import SCHEMA_VERSION, finite
+from onnx_merge.report.json_tables import SCHEMA_VERSION, finite
 
 
 @dataclass(frozen=True, slots=True)

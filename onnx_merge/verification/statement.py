@@ -16,7 +16,7 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.base_name import base_name
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.measure import Measured
-from onnx_merge.report.result import finite
+from onnx_merge.report.json_tables import finite
 from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.provenance import Provenance, lineage
 

@@ -16,7 +16,6 @@ from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.tuning import TUNING, SensitivityTuning
 from passes.statistics.batchnorm_recalibration import samples_in
-from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
 
 Outputs = list[dict[str, Array]]
@@ -63,7 +62,7 @@ class Sensitivity:
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
         typing = self._variant.typing
-        flow = SegmentedRun(typing.graph.model, self._feeds, self._variant.engine)
+        flow = self._variant.run(typing.graph.model, self._feeds)
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.inference import IndexFlow, Role, Typing, Use
-from passes.graph.model import numbered
+from passes.graph.node_parsing import numbered
 from passes.interface.reason import Reason
 
 

@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 
 from passes.axes.gradient_writer import GraphWriter
-from passes.axes.node_view import NodeView
+from passes.axes.node_reader import NodeReader
 from passes.graph.model import Array, Graph, Node
 from passes.interface.errors import Refusal
 from passes.shapes.inference import Shape
 from passes.shapes.sizes import Size
 
 
-class Backward(NodeView):
+class Backward(NodeReader):
     """The backward step of one node.
 
     ``gradients``: output index -> gradient with respect to it, for the outputs that have one. ``asked``: the inputs

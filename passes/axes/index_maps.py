@@ -31,7 +31,7 @@ def kept_indices(term: Term, keep: Mapping[Atom, Indices]) -> Indices:
     start, parts = 0, []
     for part in term.parts:
         parts.append(start + kept_indices(part, keep))
-        start += algebra.size(part)
+        start += int(algebra.size(part))  # the first of the sizes of a dynamic part
     return np.concatenate(parts)
 
 

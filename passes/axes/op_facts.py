@@ -118,7 +118,7 @@ class OpFacts:
     """Lowest and highest value of the op's output for every input."""
     keeps_sign: bool = False
     """Nonnegative data give nonnegative values."""
-    hull: bool | Callable[[Node], bool] = False
+    convex_hull: bool | Callable[[Node], bool] = False
     """Each output value of a channel lies between the lowest and the highest of the channel's values in the data and in
     joined constants. It is one of these values, or a mean of some."""
     function: ScalarFunction | None = None
@@ -154,9 +154,9 @@ class OpFacts:
         """Lowest and highest value of ``node``'s output, where known."""
         return self.range(graph, node) if callable(self.range) else self.range
 
-    def in_hull(self, node: Node) -> bool:
-        """Whether ``hull`` holds for ``node``."""
-        return self.hull(node) if callable(self.hull) else self.hull
+    def in_convex_hull(self, node: Node) -> bool:
+        """Whether ``convex_hull`` holds for ``node``."""
+        return self.convex_hull(node) if callable(self.convex_hull) else self.convex_hull
 
 
 ABSENT = OpFacts()

@@ -20,7 +20,7 @@ from enum import IntEnum
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
-from passes.axes.node_view import NodeView
+from passes.axes.node_reader import NodeReader
 from passes.axes.notation import parse
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
@@ -100,7 +100,7 @@ class Record:
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
 
-class Op(NodeView):
+class Op(NodeReader):
     """One node as its rule sees it. Methods raise `Refusal` where the node is not as the rule expects."""
 
     def __init__(self, graph: Graph, node: Node) -> None:

@@ -61,8 +61,8 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     facts = facts_of(node.domain, node.op)
     if any(use.constant not in graph.initializers or use.role is not Role.CHANNEL for use in step.uses):
         return None
-    if facts.hull or (facts.pool is not None and facts.pool.kind == "mean"):
-        return Kept(step.uses, padded=not facts.in_hull(node))
+    if facts.convex_hull or (facts.pool is not None and facts.pool.kind == "mean"):
+        return Kept(step.uses, padded=not facts.in_convex_hull(node))
     if facts.affine is not None and step.uses:
         affine = facts.affine(graph, node)
         a, t = (along_channels(typing, group, step.uses[0], v) for v in (affine.a, affine.t))

@@ -1,25 +1,26 @@
 """A linked, typed, read-only view of an ONNX model.
 
-onnx-graphsurgeon parses nodes, attributes and captured tensors. Edits do not go through it, because its exporter drops
-metadata, doc strings and value_info. They are collected in a `Patch` and applied to the protobuf.
+Nodes are parsed by onnx-graphsurgeon (`passes.graph.node_parsing`). Edits do not go through it, because its exporter
+drops metadata, doc strings and value_info. They are collected in a `Patch` and applied to the protobuf.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import onnx
-import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from passes.graph.kinds import integer_tensors
+from passes.graph.node_parsing import Node, parse_nodes, read_lazy
+from passes.graph.nodes import names_in, subgraphs
 from passes.interface.engine import Engine
 from passes.shapes.arithmetic import is_small
 from passes.shapes.constants import GROWING, STANDARD, computable, compute, constant_tensor
@@ -27,23 +28,9 @@ from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infe
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
 
+__all__ = ["STANDARD_DOMAINS", "Array", "Graph", "Node", "copy_with_arrays", "with_array"]
 Array = NDArray[Any]
 STANDARD_DOMAINS = STANDARD
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Node:
-    """A node of the main graph. ``index``: its position in the protobuf. Absent inputs and outputs are ``""``."""
-
-    index: int
-    op: str
-    domain: str
-    label: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attrs: Mapping[str, Any]
-    captures: frozenset[str]
-    """Tensors of the main graph that the node's subgraphs read."""
 
 
 class Graph:
@@ -68,7 +55,7 @@ class Graph:
         self.opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
         self.initializers = self._stored()
         self.info = info or infer_shapes(model, assignments, observer, engine)
-        self.nodes = _parse_nodes(model)
+        self.nodes = parse_nodes(model)
         self.inputs = [v.name for v in model.graph.input if v.name not in self.initializers]
         self.outputs = [v.name for v in model.graph.output]
         self.producer: dict[str, Node] = {n: node for node in self.nodes for n in node.outputs if n}
@@ -79,7 +66,7 @@ class Graph:
         self.captured = frozenset().union(*(node.captures for node in self.nodes))
         self.constants = self._constants()
         self.integers = integer_tensors(model)
-        self._inner = frozenset(name for node in model.graph.node for g in _bodies(node) for name in _names_in(g))
+        self._inner = frozenset(name for node in model.graph.node for g in subgraphs(node) for name in names_in(g))
         self._arrays: dict[str, Array] = {}
         self._tried: set[str] = set()
 
@@ -87,7 +74,7 @@ class Graph:
         """Pickle support for other processes: data that ``model`` already holds are not sent twice."""
         for node in self.nodes:
             for value in node.attrs.values():
-                _read_lazy(value)
+                read_lazy(value)
         return {**vars(self), "initializers": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -210,98 +197,6 @@ class Graph:
         return name
 
 
-def _parse_nodes(model: onnx.ModelProto) -> list[Node]:
-    """Parse the nodes of the main graph with onnx-graphsurgeon, from a copy without weights."""
-    bare = onnx.ModelProto(ir_version=model.ir_version)
-    bare.opset_import.extend(model.opset_import)
-    bare.graph.name = model.graph.name
-    bare.graph.node.extend(model.graph.node)
-    for node in bare.graph.node:
-        binary = [a for a in node.attribute if not _is_text(a)]
-        for attribute in binary:  # binary attributes of custom ops, such as compiled engines
-            node.attribute.remove(attribute)
-    gs.logger.G_LOGGER.severity = gs.logger.G_LOGGER.CRITICAL
-    parsed = gs.import_onnx(bare)
-    labels = _labels(bare.graph.node)
-    nodes: list[Node] = []
-    for index, node in enumerate(parsed.nodes):
-        inner = [a for a in node.attrs.values() if isinstance(a, gs.Graph)]
-        nodes.append(
-            Node(
-                index=index,
-                op=node.op,
-                domain="" if node.domain in (None, "ai.onnx") else node.domain,  # both are names of the standard domain
-                label=labels[index],
-                inputs=tuple(t.name for t in node.inputs),
-                outputs=tuple(t.name for t in node.outputs),
-                attrs=node.attrs,
-                captures=frozenset().union(*(_captures(g) for g in inner)),
-            )
-        )
-    return nodes
-
-
-def _labels(nodes: Sequence[onnx.NodeProto]) -> list[str]:
-    """Return a unique label for each node: its name, or the name of its first output if it has none.
-
-    Names need not be unique, and a node may be named like a tensor. If two nodes would have one label, nodes with a
-    name add their first output in brackets, and nodes without a name add their operator.
-    """
-    firsts = [next((name for name in node.output if name), f"{node.op_type}_{k}") for k, node in enumerate(nodes)]
-    names = Counter(node.name for node in nodes if node.name)
-    found: list[str] = []
-    for node, first in zip(nodes, firsts, strict=True):
-        if node.name:
-            found.append(node.name if names[node.name] == 1 else f"{node.name} ({first})")
-        else:
-            found.append(first if first not in names else f"{first} ({node.op_type})")
-    return numbered(found)
-
-
-def numbered(names: Iterable[str]) -> list[str]:
-    """Return ``names`` made unique: repetitions get a number."""
-    result: dict[str, None] = {}
-    for name in names:
-        new, n = name, 1
-        while new in result:
-            n += 1
-            new = f"{name} #{n}"
-        result[new] = None
-    return list(result)
-
-
-def _read_lazy(value: object) -> None:
-    """Read tensors in attributes. onnx-graphsurgeon keeps protobuf containers for them, which cannot be pickled."""
-    if isinstance(value, gs.Constant):
-        _ = value.values
-    elif isinstance(value, gs.Graph):
-        for tensor in value.tensors().values():
-            _read_lazy(tensor)
-        for node in value.nodes:
-            for inner in node.attrs.values():
-                _read_lazy(inner)
-
-
-def _is_text(attribute: onnx.AttributeProto) -> bool:
-    try:
-        return all(isinstance(s.decode(), str) for s in (attribute.s, *attribute.strings))
-    except UnicodeDecodeError:
-        return False
-
-
-def _captures(graph: gs.Graph) -> frozenset[str]:
-    """Return the names that ``graph`` and its subgraphs read but do not define."""
-    read: set[str] = {t.name for t in graph.outputs}
-    for node in graph.nodes:
-        read.update(t.name for t in node.inputs)
-        for attribute in node.attrs.values():
-            if isinstance(attribute, gs.Graph):
-                read |= _captures(attribute)
-    defined = {t.name for node in graph.nodes for t in node.outputs} | {t.name for t in graph.inputs}
-    defined |= {name for name, t in graph.tensors().items() if isinstance(t, gs.Constant)}
-    return frozenset(read - defined - {""})
-
-
 def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onnx.ModelProto:
     """Return a copy of ``model`` with other values of some initializers."""
     result = onnx.ModelProto()
@@ -321,17 +216,3 @@ def with_array(tensor: onnx.TensorProto, array: Array | None) -> onnx.TensorProt
     if tensor.doc_string:  # setting an empty doc string would add two bytes
         result.doc_string = tensor.doc_string
     return result
-
-
-def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the graphs in a node's attributes."""
-    return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
-
-
-def _names_in(graph: onnx.GraphProto) -> Iterator[str]:
-    """Yield every tensor name that ``graph`` and its subgraphs read or define."""
-    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
-    for node in graph.node:
-        yield from (*node.input, *node.output)
-        for inner in _bodies(node):
-            yield from _names_in(inner)

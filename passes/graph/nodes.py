@@ -1,8 +1,8 @@
-"""Lists the tensors that nodes read, and removes nodes and constants from a graph."""
+"""Lists the tensors and subgraphs of nodes, and removes nodes and constants from a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 import onnx
 
@@ -44,3 +44,17 @@ def fresh(stem: str, taken: set[str]) -> str:
         name, n = f"{stem}_{n}", n + 1
     taken.add(name)
     return name
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the graphs in a node's attributes."""
+    return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
+
+
+def names_in(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield every tensor name that ``graph`` and its subgraphs read or define."""
+    yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for inner in subgraphs(node):
+            yield from names_in(inner)

@@ -1,4 +1,4 @@
-"""Tells whoever shows progress how far a pass is in a loop over groups or layers."""
+"""Reports the progress of loops over groups or layers to a listener."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def steps(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
-    """Yield ``items``, and tell the listener of each by its ``name``."""
+    """Yield ``items``, and report each to the listener by its ``name``."""
     listener = _listener.get()
     for done, item in enumerate(items):
         if listener is not None:
@@ -25,7 +25,7 @@ def steps(items: Sequence[Item], name: Callable[[Item], str]) -> Iterator[Item]:
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """``listener`` is told of all steps in the block."""
+    """Report all steps in the block to ``listener``."""
     token = _listener.set(listener)
     try:
         yield

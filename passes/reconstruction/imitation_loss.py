@@ -118,9 +118,9 @@ def imitation_gradients(
             return {}
         return {name: tuple(int(n) for n in found[shape_name(name)]) for name in names}
 
-    view = Graph(student.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
+    graph = Graph(student.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
     losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
-    return gradient_model(view, list(student.values), losses=losses)
+    return gradient_model(graph, list(student.values), losses=losses)
 
 
 def _target_of(one: MimickedTensor) -> str:

@@ -17,13 +17,13 @@ from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.numerics.gauss_newton import Affine, descend
 from passes.reconstruction.layer_pair import LayerPair
-from passes.reconstruction.layer_pair_model import Feed, Sizes, UnitModel
+from passes.reconstruction.layer_pair_model import Feed, LayerPairModel, Sizes
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.linear_layers import LinearLayer
 
 
 class RefusalError(Exception):
-    """A unit keeps its layerwise solution; the message gives the reason."""
+    """A layer pair keeps its layerwise solution; the message gives the reason."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class SolvedLayer:
 
 
 def refine(
-    unit: LayerPair,
+    pair: LayerPair,
     blocks: tuple[SolvedLayer, SolvedLayer],
     feeds: Sequence[Feed],
     hidden: tuple[int, ...],
@@ -61,10 +61,12 @@ def refine(
     engine: Engine,
     opset: int,
     tuning: Tuning = TUNING,
+    in_memory: bool = True,
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
-    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two.
+    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two;
+    ``in_memory``: whether these fit into memory together, else each is made again for every step.
 
     Raises
     ------
@@ -72,11 +74,12 @@ def refine(
     """
     start = [block.affine() for block in blocks]
     limits = tuning.reconstruction
-    if _algebra(start[0], start[1], limits.typical_steps) > limits.unit_operations:
+    if _algebra(start[0], start[1], limits.typical_steps) > limits.pair_operations:
         raise RefusalError("their linear algebra would take too long")
-    axes = (unit.first.axis, unit.second.axis)
-    part = list(feeds[:: max(1, min(len(feeds) // 2, int(share)))])
-    model = UnitModel(unit, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
+    axes = (pair.first.axis, pair.second.axis)
+    part = feeds[:: max(1, min(len(feeds) // 2, int(share)))]
+    part = list(part) if in_memory else part
+    model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
     try:

@@ -12,7 +12,7 @@ from passes.axes.algebra import Atom, Product
 from passes.axes.index_maps import Indices
 from passes.axes.inference import Typing
 from passes.graph.model import Graph
-from passes.reconstruction.activation_path import path
+from passes.reconstruction.activation_stages import stages_between
 from passes.reconstruction.differentiable_ops import Stage
 from passes.statistics.linear_layers import LinearLayer
 
@@ -31,7 +31,7 @@ class LayerPair:
 def find_layer_pairs(
     typing: Typing, layers: Sequence[LinearLayer], keep: Mapping[Atom, Indices]
 ) -> dict[LinearLayer, LayerPair]:
-    """Second layer -> unit, for the groups in ``keep``."""
+    """Second layer -> layer pair, for the groups in ``keep``."""
     makers = {layer.output: layer for layer in layers}
     found: dict[LinearLayer, LayerPair] = {}
     for second in layers:
@@ -41,7 +41,7 @@ def find_layer_pairs(
         for output, first in makers.items():
             channel = typing.axes[output][first.axis]
             if algebra.resolve(channel) is atom and first is not second and _fits(typing, first):
-                stages = path(typing, output, second.data, atom, keep[atom])
+                stages = stages_between(typing, output, second.data, atom, keep[atom])
                 if stages is not None:
                     found[second] = LayerPair(first, second, tuple(stages), _rectified(typing.graph, second))
     return found

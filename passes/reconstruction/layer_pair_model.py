@@ -1,6 +1,6 @@
 """Computes the residuals of a layer pair, their gradient and their curvature in the runtime.
 
-    a = W_1 x + b_1    z = path(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu reads y + o:
+    a = W_1 x + b_1    z = f(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu reads y + o:
                                                          r = y* - y where y* + o > 0, else -max(y + o, 0)
 
 y* is the target. o is the sum of the other operands that are added to y. The second form counts what passes through the
@@ -29,7 +29,7 @@ from passes.statistics.im2col import Window, columns, patches
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.moments import gram_strips, joined_gram
 
-UNIT = "unit"
+PAIR = "layer pair"
 """Name of the models that are built here."""
 Feed = dict[str, Array]
 """``x``: input of the first layer; ``y``: target; ``o``: what is added to the output, if anything is."""
@@ -45,7 +45,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Forward:
-    """Names of the tensors of a unit. ``on``: mask of the residuals that count; None if all do."""
+    """Names of the tensors of a pair. ``on``: mask of the residuals that count; None if all do."""
 
     steps: list[tuple[str, str]]
     hidden: str
@@ -53,19 +53,19 @@ class _Forward:
     on: str | None
 
 
-class UnitModel:
-    """``unit`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as in `patches`."""
+class LayerPairModel:
+    """``pair`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as in `patches`."""
 
     def __init__(
         self,
-        unit: LayerPair,
+        pair: LayerPair,
         sizes: Sizes,
         feeds: Sequence[Feed],
         engine: Engine,
         opset: int,
         tuning: Tuning = TUNING,
     ) -> None:
-        self._unit, self._sizes, self._feeds, self._engine, self._opset = unit, sizes, feeds, engine, opset
+        self._pair, self._sizes, self._feeds, self._engine, self._opset = pair, sizes, feeds, engine, opset
         self._tuning = tuning
         self._loaded: dict[str, Loaded] = {}
         self._slope: GradientModel | None = None
@@ -81,7 +81,7 @@ class UnitModel:
         sums: Feed = {}
         for found in self._run("slope", {**weights, **seed}):
             sums = _added(sums, found)
-        layers = (self._unit.first, self._unit.second)
+        layers = (self._pair.first, self._pair.second)
         blocks = [
             Affine(_rows(layer, sums[given[f"w{k}"]], kernel), sums[given[f"b{k}"]])
             for k, (layer, kernel) in enumerate(zip(layers, self._sizes.kernels, strict=True), 1)
@@ -91,11 +91,11 @@ class UnitModel:
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
         """||J change||^2 with the residuals' Jacobian J. One batch in ``every`` suffices to estimate one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
-        if "bend" not in self._loaded:
-            self._loaded["bend"] = self._engine(self._bend_model(weights))
+        if "curve" not in self._loaded:
+            self._loaded["curve"] = self._engine(self._bend_model(weights))
         seen = self._feeds[::every]
         share = sum(len(feed["y"]) for feed in seen) / sum(len(feed["y"]) for feed in self._feeds)
-        return sum(float(found["bend"]) for found in self._run("bend", weights, every)) / share
+        return sum(float(found["curve"]) for found in self._run("curve", weights, every)) / share
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
         """Metrics of both layers at ``point``, with features taken at every ``strides``-th place."""
@@ -105,7 +105,7 @@ class UnitModel:
         for found in self._run("metrics", weights):
             sums = _added(sums, found)
         made: list[StepMetric] = []
-        for k, layer in enumerate((self._unit.first, self._unit.second)):
+        for k, layer in enumerate((self._pair.first, self._pair.second)):
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
             count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
             second = joined_gram(sums, features[k], f"gram{k}", self._tuning.statistics)[0]
@@ -129,7 +129,7 @@ class UnitModel:
     def _named(self, point: Sequence[Affine], names: str) -> Feed:
         """Weights in the layout of the nodes, (O, I) for dense layers."""
         made: Feed = {}
-        layers = (self._unit.first, self._unit.second)
+        layers = (self._pair.first, self._pair.second)
         for k, (layer, affine, kernel) in enumerate(zip(layers, point, self._sizes.kernels, strict=True), 1):
             weights = affine.weights.astype(np.float32)
             if kernel:
@@ -139,15 +139,15 @@ class UnitModel:
         return made
 
     def _forward(self, build: Builder) -> _Forward:
-        at = _applied(build, self._unit.first, "x", "w1", "b1")
+        at = _applied(build, self._pair.first, "x", "w1", "b1")
         steps: list[tuple[str, str]] = []
-        for stage in self._unit.stages:
+        for stage in self._pair.stages:
             out, memory = stage.forward(build, at)
             steps.append((at, memory))
             at = out
-        y = _applied(build, self._unit.second, at, "w2", "b2")
+        y = _applied(build, self._pair.second, at, "w2", "b2")
         residual = build.op("Sub", "y", y)
-        if not self._unit.rectified:
+        if not self._pair.rectified:
             return _Forward(steps, at, residual, None)
         added = "o" in self._feeds[0]
         given, wanted = (build.op("Add", n, "o") if added else n for n in (y, "y"))
@@ -161,7 +161,7 @@ class UnitModel:
         build = Builder(self._opset)
         r = self._forward(build).residual
         given = {**self._feeds[0], **weights}
-        model = build.model(given, {"loss": build.total(build.op("Mul", r, r))}, UNIT)
+        model = build.model(given, {"loss": build.total(build.op("Mul", r, r))}, PAIR)
         for value in model.graph.input:
             shape = given[value.name].shape
             value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
@@ -178,21 +178,21 @@ class UnitModel:
     def _bend_model(self, weights: Feed) -> onnx.ModelProto:
         build = Builder(self._opset)
         done = self._forward(build)
-        change = _applied(build, self._unit.first, "x", "v1", "c1")
-        for stage, (x, memory) in zip(self._unit.stages, done.steps, strict=True):
+        change = _applied(build, self._pair.first, "x", "v1", "c1")
+        for stage, (x, memory) in zip(self._pair.stages, done.steps, strict=True):
             change = stage.tangent(build, x, memory, change)
-        second = self._unit.second
+        second = self._pair.second
         through = _applied(build, second, change, "w2", build.constant(np.zeros_like(weights["b2"])))
         total = build.op("Add", through, _applied(build, second, done.hidden, "v2", "c2"))
         if done.on is not None:
             total = build.op("Mul", total, done.on)
-        return build.model({**self._feeds[0], **weights}, {"bend": build.total(build.op("Mul", total, total))}, UNIT)
+        return build.model({**self._feeds[0], **weights}, {"curve": build.total(build.op("Mul", total, total))}, PAIR)
 
     def _metrics_model(self, weights: Feed, strides: tuple[int, int], features: Sequence[int]) -> onnx.ModelProto:
         build = Builder(self._opset)
         done = self._forward(build)
         outputs: dict[str, str] = {}
-        for k, (layer, source) in enumerate(((self._unit.first, "x"), (self._unit.second, done.hidden))):
+        for k, (layer, source) in enumerate(((self._pair.first, "x"), (self._pair.second, done.hidden))):
             window = Window(1, _widths(layer, weights[f"w{k + 1}"])[1], strides[k])
             p = patches(build, layer, window, source, self._sizes.kernels[k])
             outputs |= gram_strips(build, p, features[k], f"gram{k}", self._tuning.statistics)
@@ -200,12 +200,12 @@ class UnitModel:
             places = build.op("Gather", build.op("Shape", p), build.constant(np.array(2)))
             outputs[f"count{k}"] = build.op("Cast", places, to=onnx.TensorProto.DOUBLE)
         at, gate = done.steps[0] if done.steps else (done.hidden, "")
-        if not (self._unit.stages and isinstance(self._unit.stages[0], Pointwise)):  # no slope: always open
+        if not (self._pair.stages and isinstance(self._pair.stages[0], Pointwise)):  # no slope: always open
             gate = build.op("Expand", build.number(1), build.op("Shape", at))
         hidden = len(weights["b1"])
-        gates = columns(build, self._unit.first, Window(1, hidden, strides[0]), gate, hidden)
+        gates = columns(build, self._pair.first, Window(1, hidden, strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
-        return build.model({**self._feeds[0], **weights}, outputs, UNIT)
+        return build.model({**self._feeds[0], **weights}, outputs, PAIR)
 
 
 def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str) -> str:
@@ -223,7 +223,7 @@ def _rows(layer: LinearLayer, weights: Array, kernel: Sequence[int]) -> Array:
 
 
 def _widths(layer: LinearLayer, weights: Array) -> tuple[int, int]:
-    """Numbers of outputs and inputs of weights in the layout of `UnitModel._named`."""
+    """Numbers of outputs and inputs of weights in the layout of `LayerPairModel._named`."""
     first, second = weights.shape[:2]
     return (second, first) if layer.transposed else (first, second)
 

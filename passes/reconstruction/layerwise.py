@@ -38,7 +38,6 @@ from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
-from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution, apply_plans
 
 
@@ -67,10 +66,11 @@ class _Solver:
     ) -> None:
         self.solution = Solution()
         self._typing, self._keep, self._engine, self._units = variant.typing, keep, variant.engine, units
-        self._original, self._compressed = variant.original(), SegmentedRun(compressed, variant.feeds, variant.engine)
+        self._original, self._compressed = variant.original(), variant.run(compressed)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
+        self._in_memory = variant.folder is None
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, units.values(), keep, given, variant.tuning.reconstruction)
 
@@ -91,47 +91,48 @@ class _Solver:
         self.solution.errors[layer.node.label] = error
         self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
 
-    def _refine(self, unit: LayerPair, batches: Sequence[Batch]) -> float:
-        """Refine both layers of a unit jointly. Returns the share of the squared residuals that is left.
+    def _refine(self, pair: LayerPair, batches: Sequence[Batch]) -> float:
+        """Refine both layers of a pair jointly. Returns the share of the squared residuals that is left.
 
         ``batches``: inputs and targets of the second layer.
         """
-        if not self._equal_groups(unit.first):
+        if not self._equal_groups(pair.first):
             return 1.0
         first, second = (
-            SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (unit.first, unit.second)
+            SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (pair.first, pair.second)
         )
-        if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in unit.second.others):
-            unit = replace(unit, rectified=False)  # the Relu's input is not computed yet
+        if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in pair.second.others):
+            pair = replace(pair, rectified=False)  # the Relu's input is not computed yet
         live = self._compressed.live
-        each = live[0][unit.first.data].nbytes + live[0][unit.second.data].nbytes + batches[0][1].nbytes
+        each = live[0][pair.first.data].nbytes + live[0][pair.second.data].nbytes + batches[0][1].nbytes
         memory = self._tuning.memory
         count = max(1, min(self._joined, int(memory.moment_bytes / memory.working / max(1, each))))
         parts = [range(i, min(i + count, len(live))) for i in range(0, len(live), count)]
-        feeds = Lazy([partial(self._feed, unit, batches, part) for part in parts])
-        given = sum(len(drifted[unit.first.data]) for drifted in live)
-        hidden = self._compressed.live[0][unit.second.data].shape
-        samples = self._samples[self._units[unit.second]]
+        feeds = Lazy([partial(self._feed, pair, batches, part) for part in parts])
+        given = sum(len(drifted[pair.first.data]) for drifted in live)
+        hidden = self._compressed.live[0][pair.second.data].shape
+        samples = self._samples[self._units[pair.second]]
         opset = self._typing.graph.opset
         try:
             share = given / samples
-            found, left = refine(unit, (first, second), feeds, hidden, share, self._engine, opset, self._tuning)
+            how = (self._engine, opset, self._tuning, self._in_memory)
+            found, left = refine(pair, (first, second), feeds, hidden, share, *how)
         except RefusalError as refusal:
-            self.solution.unrefined[unit.second.node.label] = planned(str(refusal))
+            self.solution.unrefined[pair.second.node.label] = planned(str(refusal))
             return 1.0
         for block in found:
             self._store(block.layer, block.weights, block.bias)
-        self._compressed.again(unit.second.data, unit.first.node.outputs[0])
+        self._compressed.again(pair.second.data, pair.first.node.outputs[0])
         return left
 
-    def _feed(self, unit: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
+    def _feed(self, pair: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
         """Inputs of the joint refinement from the batches in ``part``."""
         found: list[Feed] = []
         for index in part:
             drifted = self._compressed.live[index]
-            feed = {"x": drifted[unit.first.data], "y": batches[index][1]}
-            others = [drifted[n] for n in unit.second.others if n in drifted]
-            if others and unit.rectified:
+            feed = {"x": drifted[pair.first.data], "y": batches[index][1]}
+            others = [drifted[n] for n in pair.second.others if n in drifted]
+            if others and pair.rectified:
                 feed["o"] = sum(others[1:], others[0])
             found.append(feed)
         return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}

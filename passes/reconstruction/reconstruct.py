@@ -42,7 +42,7 @@ def attempts(variants: WeightVariants) -> list[Attempt]:
         return [Attempt(None, (variants.lacking,))]
     unfit = ("the statistics of BatchNormalization do not fit the samples: they were not used",)
     first, *others = found
-    by_weights = Attempt(None, ("samples lead the outputs astray: merged by weights",))
+    by_weights = Attempt(None, ("the outputs diverge on the samples: merged by weights",))
     return [Attempt(first), *(Attempt(variant, unfit) for variant in others), by_weights]
 
 

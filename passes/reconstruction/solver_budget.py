@@ -1,4 +1,4 @@
-"""Sets the number of samples for the joint refinement of each unit, from its features and the time limit."""
+"""Sets the number of samples for the joint refinement of each layer pair, from its features and the time limit."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ from passes.statistics.linear_layers import LinearLayer
 
 def samples_for(
     typing: Typing,
-    units: Iterable[LayerPair],
+    pairs: Iterable[LayerPair],
     keep: Mapping[Atom, Indices],
     given: int,
     tuning: ReconstructionTuning = TUNING.reconstruction,
 ) -> dict[LayerPair, float]:
-    """Number of samples for each unit, of ``given`` samples."""
-    wanted = {unit: min(given, _wanted(typing, unit, keep, tuning)) for unit in units}
+    """Number of samples for each pair, of ``given`` samples."""
+    wanted = {pair: min(given, _wanted(typing, pair, keep, tuning)) for pair in pairs}
     each = tuning.step_passes * tuning.typical_steps
-    work = sum(each * _macs(typing, unit, keep) * samples for unit, samples in wanted.items())
-    share = min(1.0, tuning.unit_multiply_adds / max(1.0, work))
-    return {unit: max(tuning.fewest_unit_samples, samples * share) for unit, samples in wanted.items()}
+    work = sum(each * _macs(typing, pair, keep) * samples for pair, samples in wanted.items())
+    share = min(1.0, tuning.pair_multiply_adds / max(1.0, work))
+    return {pair: max(tuning.fewest_pair_samples, samples * share) for pair, samples in wanted.items()}
 
 
 def most_samples(
     typing: Typing,
-    unit: LayerPair,
+    pair: LayerPair,
     keep: Mapping[Atom, Indices],
     tuning: ReconstructionTuning = TUNING.reconstruction,
 ) -> float:
-    """Largest number of samples that a unit uses, however many are given."""
-    return max(tuning.fewest_unit_samples, _wanted(typing, unit, keep, tuning))
+    """Largest number of samples that a pair uses, however many are given."""
+    return max(tuning.fewest_pair_samples, _wanted(typing, pair, keep, tuning))
 
 
-def _wanted(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices], tuning: ReconstructionTuning) -> float:
-    ends = ((unit.first, unit.first.data), (unit.second, unit.second.output))
+def _wanted(typing: Typing, pair: LayerPair, keep: Mapping[Atom, Indices], tuning: ReconstructionTuning) -> float:
+    ends = ((pair.first, pair.first.data), (pair.second, pair.second.output))
     places = min(_places(typing, layer, name) for layer, name in ends)
     features = max(_features(typing, layer, keep) for layer, _ in ends)
-    most = min(tuning.unit_samples, tuning.most_places * features / places)
+    most = min(tuning.pair_samples, tuning.most_places * features / places)
     return max(tuning.fewest_places * features / places, most)
 
 
@@ -61,10 +61,10 @@ def _features(typing: Typing, layer: LinearLayer, keep: Mapping[Atom, Indices]) 
     return taps * int(kept_size(typing.axes[layer.data][layer.axis], keep))
 
 
-def _macs(typing: Typing, unit: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+def _macs(typing: Typing, pair: LayerPair, keep: Mapping[Atom, Indices]) -> float:
     """Multiply-adds of both layers for one sample, with the kept channels."""
     total = 0.0
-    for layer in (unit.first, unit.second):
+    for layer in (pair.first, pair.second):
         sizes = [typing.axes[layer.data][layer.axis], typing.axes[layer.output][layer.axis]]
         left = math.prod(kept_size(term, keep) / algebra.size(term) for term in sizes)
         total += left * node_macs(typing.graph, layer.node) / samples_held(typing.graph)

@@ -1,7 +1,7 @@
 """Estimates the memory that samples take during layerwise reconstruction (`passes.reconstruction.layerwise`).
 
 Two runs stop at each layer. The run of the original holds the layer's output and all tensors that later nodes read. The
-run of the compressed model holds the layer's input, all tensors that later nodes read, and the inputs of later units.
+run of the compressed model holds the layer's input, all tensors that later nodes read, and the inputs of later pairs.
 Both are counted at full width.
 """
 
@@ -31,9 +31,9 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
     layers = list(solvable_layers(typing).values())
     every = {atom for name in typing.axes for term in typing.axes[name] for atom in algebra.atoms(term)}
     keep = {atom: np.arange(atom.size) for atom in every}
-    units = find_layer_pairs(typing, layers, keep)
+    pairs = find_layer_pairs(typing, layers, keep)
     found: list[Moment] = []
-    for layer, (original, drifted) in zip(layers, _held(typing, layers, units), strict=True):
+    for layer, (original, drifted) in zip(layers, _held(typing, layers, pairs), strict=True):
         weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
         if not weights or not output or not data:
             continue
@@ -45,15 +45,15 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         taken = features if places * count >= features else 0  # else the rows themselves are used
         working = 4 * read + 3 * made + 2 * patches
         moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
-        if layer in units:  # whole batches are used: up to twice the wanted samples
-            serve = 2 * most_samples(typing, units[layer], keep, tuning.reconstruction)
+        if layer in pairs:  # whole batches are used: up to twice the wanted samples
+            serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
             moment = replace(moment, unit=Together(made, serve, tuning.memory.working * (read + made)))
         found.append(moment)
     return tuple(found)
 
 
 def _held(
-    typing: Typing, layers: Sequence[LinearLayer], units: Mapping[LinearLayer, LayerPair]
+    typing: Typing, layers: Sequence[LinearLayer], pairs: Mapping[LinearLayer, LayerPair]
 ) -> Iterator[tuple[int, int]]:
     """For each layer, bytes that the run of the original and that of the compressed model hold at its solution."""
     graph = typing.graph
@@ -62,7 +62,7 @@ def _held(
     sizes = {name: WIDTH * math.prod(graph.info.shapes.get(name, ())) for name in made}
     for position, layer in enumerate(layers):
         ahead = {other.output for other in layers[position:]}
-        waiting = {units[other].first.data for other in layers[position:] if other in units} | {layer.data}
+        waiting = {pairs[other].first.data for other in layers[position:] if other in pairs} | {layer.data}
         there, before = made.get(layer.output, -1), layer.node.index
         original = (n for n, at in made.items() if at <= there and (last.get(n, -1) > there or n in ahead))
         drifted = (n for n, at in made.items() if at < before and (last.get(n, -1) >= before or n in waiting))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import onnx
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
@@ -26,19 +27,21 @@ from passes.statistics.observer import Batches, observe_channels
 from passes.statistics.sample_budget import Budget
 from passes.statistics.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
+from passes.statistics.tensor_store import ScratchSpace
 
 
 @dataclass(frozen=True)
 class CalibrationSamples:
     """``feeds``: input name -> (N, ...); ``real``: whether they are real data and not made up; ``engine``: runs models;
     ``memory``: bytes that activations may take; ``more_samples``: functions that return more samples, each twice as
-    many as the one before."""
+    many as the one before; ``scratch``: disk space for the activations that do not fit."""
 
     feeds: Mapping[str, Array]
     real: bool
     engine: Engine
     memory: int = 2 * 10**9
     more_samples: Sequence[MoreSamples] = ()
+    scratch: ScratchSpace | None = None
 
     @property
     def count(self) -> int:
@@ -53,7 +56,8 @@ class WeightVariant:
     ``typing``: the folded model with these weights; ``feeds``: batches of inputs; ``room``: bytes for recorded targets;
     ``moment_limit``: bytes for the moments of a layer; ``counted``: the model with the shapes of a sample, for counting
     only; ``joined``: number of batches that may be joined, where only the widest layer requires small ones;
-    ``distinct``: share of the samples that do not repeat others.
+    ``distinct``: share of the samples that do not repeat others; ``folder``: where activations are kept in temporary
+    files, None if they fit into memory.
     """
 
     typing: Typing
@@ -64,6 +68,7 @@ class WeightVariant:
     counted: Graph | None = None
     joined: int = 1
     distinct: float = 1.0
+    folder: str | None = None
     tuning: Tuning = TUNING
     _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
@@ -96,9 +101,13 @@ class WeightVariant:
         self._targets = None
         return replace(self, feeds=feeds, _targets=None, _cuts=())
 
+    def run(self, model: onnx.ModelProto, feeds: Feeds | None = None) -> SegmentedRun:
+        """A run of ``model`` on ``feeds``, all samples if None."""
+        return SegmentedRun(model, self.feeds if feeds is None else feeds, self.engine, self.folder)
+
     def original(self) -> SegmentedRun | Recording:
         """A run of the original model, or its recorded targets if they were kept."""
-        run = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
+        run = self.run(self.typing.graph.model)
         if self._targets is None and self._cuts:
             for to, wanted in self._cuts:
                 run.advance(to, wanted)
@@ -109,7 +118,7 @@ class WeightVariant:
         """Group name -> channel statistics. One run computes them for those ``groups`` that have none yet."""
         new = [group for group in groups if group.name not in self._asked]
         if new:
-            flow = SegmentedRun(self.typing.graph.model, self.feeds, self.engine)
+            flow = self.run(self.typing.graph.model)
             targets = set() if self._asked else self._worth_keeping()
             batches = Batches([samples_in(feed) for feed in self.feeds], self.apart, self.distinct)
             found = observe_channels(self.typing, new, flow, batches, self.engine, targets, self.tuning)
@@ -138,18 +147,24 @@ class WeightVariants:
         moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
         most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning.memory)
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=tuning.memory)
         worth = _worth(self._counted, tuning)
-        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(self._budget.samples, worth))
-        self.feeds, sampling = batches(typing.graph, samples, self._budget, worth, tuning)
+        scratch, in_memory = samples.scratch, self._budget.samples
+        room = in_memory if scratch is None else max(in_memory, self._budget.samples_stored(scratch.room))
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(room, worth))
+        self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
+        used = sum(map(samples_in, self.feeds))
+        self._folder = scratch.folder if scratch is not None and used > in_memory else None
+        if self._folder is not None:
+            sampling += (f"what {used} samples make of the layers does not fit --memory-limit: it is kept on disk",)
         self.notes = sampling + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no variants, if there are none."""
         unit = samples_together(typing.graph, samples.feeds)
-        if samples.count and self._budget.samples < unit:
+        if samples.count and room < unit:
             what = "a few samples take" if unit == 1 else f"a batch of {unit} samples takes"
-            room = f"{math.ceil(self._budget.needed(unit) / 1e8) / 10:g}GB"
-            self.lacking = f"merged by weights: what {what} does not fit --memory-limit; {room} would do"
+            needed = f"{math.ceil(self._budget.needed(unit) / 1e8) / 10:g}GB"
+            self.lacking = f"merged by weights: what {what} does not fit --memory-limit; {needed} would do"
         self._distinct = min(1.0, samples.count / max(1, sum(map(samples_in, self.feeds))))
         self._before, self._typing = before, typing
         self._samples: CalibrationSamples | None = samples
@@ -178,7 +193,7 @@ class WeightVariants:
         dynamic = _fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), budget.moment_limit
-        given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._tuning)
+        given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
         own = WeightVariant(self._typing, self.feeds, *given)
         if samples.real:
             return [own], ()
@@ -190,19 +205,20 @@ class WeightVariants:
 
 
 def batches(
-    graph: Graph, samples: CalibrationSamples, budget: Budget, worth: int, tuning: Tuning = TUNING
+    graph: Graph, samples: CalibrationSamples, room: int, batch: int, worth: int, tuning: Tuning = TUNING
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
-    """Cut samples into batches, as many as fit into memory, and return notes for the user.
+    """Cut samples into batches, as many as fit, and return notes for the user.
 
-    ``worth``: largest number of made-up samples, which bounds their time. Where a batch holds more than half of the
-    samples, there is only one batch. Its samples are spread evenly over all samples, or repeated if there are fewer.
+    ``room``: number of samples that fit; ``batch``: largest size of a batch; ``worth``: largest number of made-up
+    samples, which bounds their time. Where a batch holds more than half of the samples, there is only one batch. Its
+    samples are spread evenly over all samples, or repeated if there are fewer.
     """
     feeds, count = samples.feeds, samples.count
     fixed = _fixed_batch(graph, samples)
-    room, worth = budget.samples, count if samples.real else worth
+    worth = count if samples.real else worth
     used = min(count, room, worth)
     unit = fixed or samples_together(graph, feeds)
-    size = fixed or max(1, min(budget.batch, _part(used, tuning.sensitivity.sample_share)) // unit) * unit
+    size = fixed or max(1, min(batch, _part(used, tuning.sensitivity.sample_share)) // unit) * unit
     single = bool(count) and used < 2 * unit <= 2 * room
     rows = _one_batch(count, unit, fixed is not None) if single else _spread(count, used)
     taken = len(rows) // unit * unit

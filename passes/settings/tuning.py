@@ -1,7 +1,8 @@
 """Defines the tunables of the passes, each with its trade-off and the data it was chosen on.
 
-"Judged by test images" means: accuracy and divergence of a ResNet-56 and a VGG-16 on CIFAR-10's test images, as
-docs/allocation.md and docs/reconstruction.md report them. Other values follow from the quantity that they bound.
+"Settled on" names the measurements that chose a value. "Not tuned" says that none did, and where the value's order of
+magnitude comes from. "Test images" are those of CIFAR-10, by which the accuracy and divergence of a ResNet-56 and a
+VGG-16 were judged (docs/allocation.md, docs/reconstruction.md). Figures there are no estimate for other models.
 """
 
 from __future__ import annotations
@@ -18,32 +19,38 @@ class AllocationTuning:
 
     rough_deviation: float = 0.05
     """Relative deviation from the cost that ``keep`` implies within which no smaller blocks are tried. Trades wide
-    blocks, which run faster, against the exact size."""
+    blocks, which run faster, against the exact size. Not tuned: 5% of the multiply-adds are 2.5% of the channels."""
     block_tolerance: float = 1.25
-    """Loss, as a multiple of the least, up to which the largest blocks win: speed against loss. Judged by test images.
+    """Loss, as a multiple of the least, up to which the largest blocks win: speed against loss. Settled on test images.
     """
     padded_tolerance: float = 1.3
     """The same for the smallest block that kernels pad at no cost (`passes.settings.blocks.PADDED`): widths off it run
-    slowly. Judged by test images, where 1.5 cost the ResNet-56 2.3 points without data."""
+    slowly. Settled on test images, where 1.5 cost the ResNet-56 2.3 points without data."""
     comparable_noise: float = 2.0
     """Noise over signal in the outputs, with all groups cut, up to which it ranks allocations. Beyond it the sum of the
-    groups' own losses ranks them. Judged by test images: at small budgets only noise is left before layers are solved.
+    groups' own losses ranks them. Settled on test images: at small budgets only noise is left before layers are solved.
     """
     target_deviation: float = 0.01
     """Relative deviation within which a target of the user's is met: exact size against sizes that no widths come near.
-    """
+    Not tuned: it is what ``--target-macs`` promises."""
     parameter_recounts: int = 3
-    """Largest number of recounts of a result's parameters to find widths that fit: exact size against time."""
+    """Largest number of recounts of a result's parameters to find widths that fit: exact size against time. Not tuned:
+    a recount corrects for biases, a small share of the parameters."""
     width_choices: int = 64
-    """Widths that are tried for each group of many channels: exact size against time."""
+    """Widths that are tried for each group of many channels: exact size against time. Not tuned: steps of 1/64 of a
+    group."""
     adjusted_widths: int = 4
-    """Widths on each side of a group's own that are tried to come nearer to a goal: exact size against time."""
+    """Widths on each side of a group's own that are tried to come nearer to a goal: exact size against time. Not tuned:
+    with 24 groups these are 276 pairs of groups, and 81 pairs of widths for each."""
     paired_groups: int = 24
-    """Number of groups up to which pairs of groups are adjusted together: exact size against time."""
+    """Number of groups up to which pairs of groups are adjusted together: exact size against time. Not tuned: see
+    `adjusted_widths`."""
     least_loss: float = 1e-9
-    """Share of the readers' variance below which a loss counts as zero. Its inverse bounds the loss of the outputs."""
+    """Share of the readers' variance below which a loss counts as zero. Its inverse bounds the loss of the outputs. Not
+    tuned: an amplitude of 3e-5, about the rounding of a deep float32 network."""
     steepest_power: float = 3.0
-    """Largest exponent of the lost share with which the outputs' loss is extrapolated beyond the measured widths."""
+    """Largest exponent of the lost share with which the outputs' loss is extrapolated beyond the measured widths. Not
+    tuned: it bounds an extrapolation."""
 
 
 @dataclass(frozen=True)
@@ -52,71 +59,88 @@ class SensitivityTuning:
 
     shares: tuple[float, ...] = (0.75, 0.5, 0.25, 0.1)
     """Shares of a group's channels at which its loss is measured. Only the second is used where runs are expensive.
-    Judged by test images: without the last, the ResNet-56 lost 1.1 points at keep 0.35."""
+    Settled on test images: without the last, the ResNet-56 lost 1.1 points at keep 0.35."""
     fewest_samples: int = 8
-    """Samples below which fewer widths are measured instead."""
+    """Samples below which fewer widths are measured instead. Not tuned: a correlation needs several samples."""
     most_samples: int = 64
-    """Largest number of samples that losses are measured on: exact losses against time."""
+    """Largest number of samples that losses are measured on: exact losses against time. Not tuned: a quarter of the 256
+    samples that are the default."""
     sample_share: int = 4
-    """Losses are measured on one sample in so many. The others provide the statistics for plans."""
+    """Losses are measured on one sample in so many. The others provide the statistics for plans. Not tuned: most
+    samples are left to the statistics."""
     multiply_adds: float = 4e11
-    """Approximate multiply-adds of all measurements together: exact losses against time."""
+    """Approximate multiply-adds of all measurements together: exact losses against time. Not tuned: some ten seconds of
+    a core at half of AVX-512's peak, 1e11 a second."""
     most_noise: float = 1e4
-    """Upper bound of noise over signal, at which an output counts as lost."""
+    """Upper bound of noise over signal, at which an output counts as lost. Not tuned: reached at a correlation of 0.01.
+    """
     block: int = 2**21
-    """Number of output values that are compared at once: time against memory."""
+    """Number of output values that are compared at once: time against memory. Not tuned: 16 MB of float64."""
 
 
 @dataclass(frozen=True)
 class ReconstructionTuning:
-    """How layers are solved on samples (`passes.reconstruction`). A unit is a pair of layers solved together."""
+    """How layers are solved on samples (`passes.reconstruction`). A pair: two layers that are solved together."""
 
     diverged: float = 4.0
-    """Relative error of the outputs beyond which a solution is discarded: far above what any useful result has."""
+    """Relative error of the outputs beyond which a solution is discarded. Not tuned: far above what any useful result
+    has."""
     made_up_multiply_adds: float = 4e11
-    """Multiply-adds of a run over made-up samples: large models get fewer samples, to save time."""
+    """Multiply-adds of a run over made-up samples: large models get fewer samples, to save time. Not tuned: as
+    `SensitivityTuning.multiply_adds`."""
     fewest_made_up: int = 32
-    """Made-up samples that even the largest models get."""
+    """Made-up samples that even the largest models get. Not tuned; docs/reconstruction.md has what so few cost a
+    ResNet-56."""
     fewest_distinct: int = 2
-    """Samples below which nothing is solved."""
+    """Samples below which nothing is solved. Not tuned: a single sample has no variance."""
 
     regression_places: int = 32
-    """Largest number of places per feature in a layer's regression: exact moments against time. More places changed
-    nothing for a ResNet-56 at keep 0.4."""
+    """Largest number of places per feature in a layer's regression: exact moments against time. Settled on test images:
+    more places changed nothing for a ResNet-56 at keep 0.4."""
     fewest_regression_places: int = 16384
-    """Places that the regression uses at least, however few features there are."""
+    """Places that the regression uses at least, however few features there are. Not tuned: few features take little
+    time."""
     joined_bytes: int = 2**25
-    """Approximate bytes of a joined batch of inputs, targets and patches: memory against time."""
+    """Approximate bytes of a joined batch of inputs, targets and patches: memory against time. Not tuned: 32 MB, little
+    beside the activations, and far more work than the call of a run."""
     most_primal_features: int = 6144
     """Number of features beyond which places are subsampled until there are fewer places than features. The system in
-    the places (dual form) is then solved, in less time and memory."""
+    the places (dual form) is then solved, in less time and memory. Not tuned: a matrix of 300 MB in float64, factorised
+    in 8e10 operations."""
     primal_bytes: int = 22
-    """Bytes of memory per pair of features. With less memory, the dual form is used at fewer features."""
+    """Bytes of memory per pair of features. With less memory, the dual form is used at fewer features. Not tuned:
+    nearly three matrices of float64."""
 
     most_steps: int = 40
-    """Largest number of steps of a unit: loss against time. Judged by test images, with
+    """Largest number of steps of a pair: loss against time. Settled on test images, with
     `GaussNewtonTuning.least_gain`."""
     typical_steps: int = 12
-    """Typical number of steps of a unit, for the estimate of its time."""
+    """Typical number of steps of a pair, for the estimate of its time. Not tuned: about a third of `most_steps`."""
     step_passes: int = 4
-    """Cost of a step in passes through the unit, for the estimate of its time."""
+    """Cost of a step in passes through the pair, for the estimate of its time. Not tuned: about one forward, two
+    backward, and the step length."""
     damping: float = 0.1
-    """Damping of a unit's metrics, relative to their diagonals: short, safe steps against long ones. By test images:
-    0.03 and 0.3 make no difference on the ResNet-56, 0.3 and 1.0 are worse on the VGG-16."""
+    """Damping of a pair's metrics, relative to their diagonals: short, safe steps against long ones. Settled on test
+    images: 0.03 and 0.3 make no difference on the ResNet-56, 0.3 and 1.0 are worse on the VGG-16."""
     curvature_share: int = 4
-    """The step length is computed on one batch in so many: it is a single number, and each batch costs time."""
+    """The step length is computed on one batch in so many: exact length against time. Not tuned: a single number needs
+    few samples."""
     fewest_places: int = 32
-    """Places per feature that a unit uses at least, at any cost, if there are as many."""
+    """Places per feature that a pair uses at least, at any cost, if there are as many. Not tuned: as
+    `regression_places`."""
     most_places: int = 512
-    """Largest number of places per feature of a unit: exact solutions against time."""
-    unit_samples: int = 128
-    """Largest number of samples of a unit, below `most_places`. Judged by test images: 64 lose little."""
-    fewest_unit_samples: int = 8
-    """Samples that a unit uses at least, at any cost."""
-    unit_multiply_adds: float = 4.5e12
-    """Multiply-adds of all units of a model, beyond which they use fewer samples: exact solutions against time."""
-    unit_operations: float = 3e11
-    """Operations of a unit's linear algebra, beyond which it keeps its layerwise solution: loss against time."""
+    """Largest number of places per feature of a pair: exact solutions against time. Not tuned: 16 times
+    `fewest_places`."""
+    pair_samples: int = 128
+    """Largest number of samples of a pair, below `most_places`. Settled on test images: 64 lose little."""
+    fewest_pair_samples: int = 8
+    """Samples that a pair uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
+    pair_multiply_adds: float = 4.5e12
+    """Multiply-adds of all pairs of a model, beyond which they use fewer samples: exact solutions against time. Not
+    tuned: a minute and a half of a core, at the rate of `SensitivityTuning.multiply_adds`."""
+    pair_operations: float = 3e11
+    """Operations of a pair's linear algebra, beyond which it keeps its layerwise solution: loss against time. Not
+    tuned: some ten seconds of a core."""
 
 
 @dataclass(frozen=True)
@@ -124,53 +148,60 @@ class DistillationTuning:
     """How the layers of a compressed model are refined together to mimic the original (`passes.reconstruction`)."""
 
     steps: tuple[int, int] = (200, 1000)
-    """Steps of a run at medium and at high effort: loss against time."""
+    """Steps of a run at medium and at high effort: loss against time. Not tuned: five times the time from one level to
+    the next."""
     multiply_adds: tuple[float, float] = (4e12, 4e13)
     """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
-    steps."""
+    steps. Not tuned: a minute and a half, and a quarter of an hour, of a core at half of AVX-512's peak."""
     passes: int = 10
     """Cost of a step of a run in passes of its samples through the original: three through the smaller model and one
-    there, in two runs and a half."""
+    there, in two runs and a half. Not tuned: counted."""
     batch: int = 16
-    """Samples of a step, if time allows."""
+    """Samples of a step, if time allows. Not tuned: a usual size of batches."""
     smallest_batch: int = 8
-    """Samples of a step below which there are fewer steps instead: the rate takes gradients of little noise."""
+    """Samples of a step below which there are fewer steps instead: the rate takes gradients of little noise. Not tuned:
+    half of `batch`."""
     fewest_steps: int = 40
-    """Steps below which nothing is refined: the rate would not have fallen before it rose."""
+    """Steps below which nothing is refined. Not tuned: in so few the rate could neither rise nor fall gradually."""
     fewest_samples: int = 16
-    """Samples below which nothing is refined: the others could not judge it."""
+    """Samples below which nothing is refined. Not tuned: of fewer, `judged_share` would leave a single one to judge."""
     fewest_batches: int = 4
-    """Batches that the samples make at least, one of them to judge."""
+    """Batches that the samples make at least, one of them to judge. Not tuned: three are left to learn from."""
     weighing_samples: int = 64
-    """Samples by which the channels are weighed."""
+    """Samples by which the channels are weighed. Not tuned: the variance of a channel needs few samples."""
     judged_share: int = 8
-    """One sample in so many is left out, and judges whether the refined weights are better."""
+    """One sample in so many is left out, and judges whether the refined weights are better. Not tuned: the share that
+    is held out for the comparison, too."""
     rates: tuple[float, ...] = (2.0, 0.5, 0.12)
     """Largest change of the outputs by a step, relative to their spread and to the root of the loss: the nearer the
     student, the shorter its way. Each layer makes an equal part of it. The next is tried where those before gain
     nothing. Settled on the digits models at keep 0.5 and 0.3, where 0.6 to 3 do equally well after 200 steps."""
     hopeless: float = 1.5
-    """Loss, as a multiple of the first, at which a run is given up."""
+    """Loss, as a multiple of the first, at which a run is given up. Not tuned: a loss that grows by half shows that the
+    rate is too large."""
     smallest_row: float = 0.1
-    """Smallest size of an output's weights that steps are relative to, as a share of the size of the layer's."""
+    """Smallest size of an output's weights that steps are relative to, as a share of the size of the layer's. Not
+    tuned: a tenth."""
     feature_weights: tuple[float, ...] = (0.2, 2.0)
     """Weights of all that layers read together, where the outputs of the model have the weight 1; each has a run. Few
     outputs say too little, and features tie the weights. Many outputs, as of a segmentation, say enough. Settled on the
     digits models at keep 0.5 and 0.3, and on networks of random weights."""
     judgements: int = 3
-    """How often the samples that are left out judge the weights during a run."""
+    """How often the samples that are left out judge the weights during a run. Not tuned: each is a run over the samples
+    that are left out."""
     mixtures: tuple[float, ...] = (0.33, 0.67)
     """Shares of the way from the first weights to the last at which the weights are judged too (Wortsman et al., Robust
-    fine-tuning of zero-shot models, CVPR 2022)."""
+    fine-tuning of zero-shot models, CVPR 2022). Not tuned: thirds of the way."""
     last_share: float = 0.5
     """Steps on all samples after these runs, as a share of the steps of one. Settled on the digits models."""
     last_rate: float = 0.5
     """Their rate, as a share of the rate before. Settled on the digits models."""
     variance_floor: float = 0.1
     """Variance that is added to that of each channel of a tensor before it divides the channel's error, relative to
-    their mean: channels that hardly vary would be mimicked as closely as the others."""
+    their mean: channels that hardly vary would be mimicked as closely as the others. Not tuned: a tenth of the mean."""
     activation_copies: int = 2
-    """Memory of a step, as a multiple of all activations of its samples."""
+    """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
+    gradients."""
 
 
 @dataclass(frozen=True)
@@ -180,16 +211,20 @@ class StatisticsTuning:
     ample_samples: int = 16
     """Independent samples per channel from which on statistics include the samples that losses are measured on. A
     covariance predicts its own samples little better than others: by 2 K / n for K channels and n samples, at most an
-    eighth here."""
+    eighth here. Derived, not tuned."""
     prediction_ridge: float = 1e-2
     """Ridge of the prediction of removed channels, relative to the diagonal of the kept channels' covariance: fit on
-    the samples against size of the weights. Once layers are solved it hardly matters (docs/reconstruction.md)."""
+    the samples against size of the weights. Not tuned: once layers are solved it hardly matters
+    (docs/reconstruction.md)."""
     fewest_batch_samples: int = 2
-    """Fewest samples from which batch statistics are computed: those of a single one are its own."""
+    """Fewest samples from which batch statistics are computed: those of a single one are its own. Derived, not tuned.
+    """
     gram_strips: int = 3
-    """Number of strips of a symmetric product P P^T: three save a third of the work."""
+    """Number of strips of a symmetric product P P^T: three save a third of the work. Not tuned: S strips take (S + 1) /
+    2S of the work, so that more save little more."""
     strip_features: int = 512
-    """Number of features from which on strips are used. Below, the additional products cost more than they save."""
+    """Number of features from which on strips are used. Below, the additional products cost more than they save. Not
+    tuned: the order of magnitude at which a product outweighs the call of a run."""
 
 
 @dataclass(frozen=True)
@@ -198,25 +233,27 @@ class TransformTuning:
 
     dense_growth: int = 4
     """Largest size of a dense tensor, relative to the bytes of the sparse one including positions: layers found against
-    the size of the file."""
+    the size of the file. Not tuned: float32 tensors with 64-bit positions become dense from one value in twelve on."""
     small_matrix: int = 16
     """Largest number of elements of a matrix that may be stored twice, so that both its readers can be cut: layers
-    found against the size of the file."""
+    found against the size of the file. Not tuned: 64 bytes, less than the node that reads them."""
     copied_vector: int = 2**16
-    """Largest number of elements of a vector that is copied for each reader, for the same reason."""
+    """Largest number of elements of a vector that is copied for each reader, for the same reason. Not tuned: 256 kB of
+    float32; axes of channels are shorter."""
     copied_elements: int = 4096
-    """The same of a constant of several axes."""
+    """The same of a constant of several axes. Not tuned: 16 kB of float32."""
     body_sizes: tuple[int, ...] = (2, 3, 5, 7)
     """Sizes, by assignment, of dims that vary only inside a body: small and prime to each other, so that sizes that
-    happen to be equal at one assignment differ at another."""
+    happen to be equal at one assignment differ at another. Not tuned: the smallest primes."""
     trial_share: float = 2 / 3
-    """Share of its channels that an axis is tested with before it may shrink."""
+    """Share of its channels that an axis is tested with before it may shrink. Not tuned: any share below one serves."""
 
 
 @dataclass(frozen=True)
 class RedundancyTuning:
     """Which channels are redundant (`passes.channels.redundant`, `passes.channels.value_bounds`): channels found
-    against deviation of the outputs. All values but the third are rounding errors of float32."""
+    against deviation of the outputs. Not tuned: all values but the third are rounding errors of float32, and the third
+    follows from an inequality."""
 
     parallel_tolerance: float = 1e-6
     """Largest relative deviation at which two float32 channels count as multiples of each other."""
@@ -231,8 +268,9 @@ class RedundancyTuning:
 
 @dataclass(frozen=True)
 class MemoryTuning:
-    """Memory estimates by which samples are fitted into ``--memory-limit`` (`passes.statistics.sample_budget`).
-    Low values exceed the limit, high values leave samples out."""
+    """Memory estimates by which samples are fitted into ``--memory-limit`` (`passes.statistics.sample_budget`). Low
+    values exceed the limit, high values leave samples out. Not tuned: multiples count the arrays that are alive
+    together, shares leave room for what is not counted."""
 
     batch: int = 32
     """Batch size of models with a dynamic batch: time against memory."""

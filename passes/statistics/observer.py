@@ -21,6 +21,7 @@ from passes.interface.errors import RunError
 from passes.interface.steps import steps
 from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
 from passes.settings.tuning import TUNING, Tuning
+from passes.statistics.lazy import Lazy
 from passes.statistics.moments import ChannelSums, channel_sums
 from passes.statistics.pooled import map_before
 from passes.statistics.segmented_execution import SegmentedRun
@@ -78,7 +79,7 @@ def observe_channels(
         before = {group.name: observer.before(group, tensor) for group in wanted[tensor]}
         flow.reach(tensor, kept)
         for group in wanted[tensor]:
-            arrays = [live[tensor] for live in flow.live]
+            arrays = Lazy([partial(live.__getitem__, tensor) for live in flow.live])
             sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
             if sums is not None:
                 found.setdefault(group.name, {})[tensor] = observer.seen(sums, before[group.name], tensor)

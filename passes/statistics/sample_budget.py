@@ -47,7 +47,8 @@ class Budget:
     """A memory budget of ``memory`` bytes.
 
     ``weights``: bytes of the model's weights; ``each``: activations of one sample; ``layers``: memory of each layer's
-    solution; ``most``: largest batch size, `MemoryTuning.batch` if None.
+    solution; ``most``: largest batch size, `MemoryTuning.batch` if None; ``compared``: largest number of samples whose
+    outputs are compared while losses are measured.
     """
 
     memory: int
@@ -55,6 +56,7 @@ class Budget:
     each: Activations
     layers: tuple[Moment, ...] = ()
     most: int | None = None
+    compared: int = TUNING.sensitivity.most_samples
     tuning: MemoryTuning = TUNING.memory
 
     @property
@@ -105,6 +107,21 @@ class Budget:
             # The joint refinement uses few samples. Targets are held for these only.
             count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
         return int(count) if count >= self.tuning.fewest_samples else 0
+
+    def samples_stored(self, room: float) -> int:
+        """Number of samples that fit if the activations of a run are in temporary files of ``room`` bytes, and only
+        those of one batch in memory; 0 if fewer than `MemoryTuning.fewest_samples` fit."""
+        tuning, each = self.tuning, self.each
+        held = max((layer.original + layer.drifted for layer in self._layers), default=0.0)
+        most = room / max(1.0, held, each.held)
+        given = max(1.0, self._given)
+        # The outputs of samples on which losses are measured are compared in memory.
+        compared = tuning.compared_outputs * each.outputs
+        free = self.available - self.batch * self.working
+        counts = [most, max(free / (given + compared), (free - compared * self.compared) / given)]
+        counts += [(self.available - self._taken(layer)) / given for layer in self.layers]
+        count = min(counts)
+        return int(count) if count >= tuning.fewest_samples else 0
 
     def _taken(self, layer: Moment) -> float:
         """Bytes of a layer's matrices and of a batch. Where these do not fit, places are subsampled."""

@@ -1,12 +1,13 @@
 """Runs a model in segments over all samples, so that weights can change between segments and nothing runs twice.
 
 All nodes before the next layer have run. The tensors that later nodes still read are kept: the *live* tensors, one dict
-for each batch of samples. Two runs advance side by side: that of the original and that of the compressed model.
+for each batch of samples, or a temporary file where they do not fit into memory. Two runs advance side by side: that of
+the original and that of the compressed model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -15,6 +16,7 @@ from onnx import numpy_helper
 from passes.graph.model import Array
 from passes.graph.nodes import node_reads
 from passes.interface.engine import Engine
+from passes.statistics.tensor_store import StoredTensors, TensorStore
 
 SEGMENT = "segment"
 """Name of the graph of a segment."""
@@ -36,10 +38,11 @@ class SegmentedRun:
     """``model`` run up to node ``at`` (exclusive) on ``feeds``, one dict of inputs for each batch.
 
     ``arrays``: initializers with new values; ``shifts``: (tensor, input index) -> a constant that replaces this input
-    of the node that produces the tensor.
+    of the node that produces the tensor; ``folder``: where live tensors are kept in a temporary file, None for in
+    memory.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Feeds, engine: Engine) -> None:
+    def __init__(self, model: onnx.ModelProto, feeds: Feeds, engine: Engine, folder: str | None = None) -> None:
         self._model, self._engine = model, engine
         self._nodes = list(model.graph.node)
         self._constants = {t.name: t for t in model.graph.initializer}
@@ -51,7 +54,10 @@ class SegmentedRun:
         """What `advance` was called with: where a model is cut decides how its values are rounded."""
         self.arrays: dict[str, Array] = {}
         self.shifts: dict[tuple[str, int], Array] = {}
-        self.live: list[dict[str, Array]] = [dict(feed) for feed in feeds]
+        store = None if folder is None else TensorStore(folder)
+        self.live: list[MutableMapping[str, Array]] = [
+            dict(feed) if store is None else StoredTensors(store, feed) for feed in feeds
+        ]
 
     def reach(self, tensor: str, wanted: Collection[str] = ()) -> None:
         """Run until ``tensor`` is computed. Keep it, the tensors in ``wanted``, and inputs of later nodes."""
@@ -85,7 +91,7 @@ class SegmentedRun:
 
     def onward(self, model: onnx.ModelProto, outputs: Sequence[str]) -> list[dict[str, Array]]:
         """``outputs``, for each batch, of another model that differs from this one only after node ``at``."""
-        other = SegmentedRun(model, self.live, self._engine)
+        other = SegmentedRun(model, self.live[:1], self._engine)
         made = [name for name in outputs if name not in self.live[0]]
         run = self._engine(other._segment(0, len(other._nodes), made, self.live[0].keys()))
         return [{**{n: live[n] for n in outputs if n in live}, **run(live)} for live in self.live]

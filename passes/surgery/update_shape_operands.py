@@ -59,7 +59,7 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
     atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
     if not atoms:
         return
-    after = _After(typing, {a: np.arange(math.ceil(TUNING.transforms.trial_share * a.size)) for a in atoms})
+    after = _After(typing, {a: np.arange(_trial_width(a.size)) for a in atoms})
     for flow, resize in computed:
         node = flow.record.node
         if after.concerns(flow, resize) and after.corrections(node, resize) is None:
@@ -70,6 +70,11 @@ def freeze_what_cannot_follow(typing: Typing) -> None:
             for a in _atoms(typing, flow, resize):
                 if a.reason is None:
                     a.reason = Reason("operator", node.label, detail, node.op, source)
+
+
+def _trial_width(size: int) -> int:
+    """A width below ``size``, of an axis of two as well."""
+    return max(1, min(math.ceil(TUNING.transforms.trial_share * size), size - 1))
 
 
 @dataclass(frozen=True)

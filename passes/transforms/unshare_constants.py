@@ -21,8 +21,7 @@ from collections import defaultdict
 import onnx
 
 from passes.axes.registry import facts_of
-from passes.graph.model import _names_in
-from passes.graph.nodes import fresh
+from passes.graph.nodes import fresh, names_in
 from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import node_reads
 
@@ -60,7 +59,7 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
             moved[tensor.name] = places if kept else places[1:]
     if not moved:
         return model
-    taken = {*_names_in(graph)}
+    taken = {*names_in(graph)}
     for tensor in list(graph.initializer):
         for number, (index, k) in enumerate(moved.get(tensor.name, ()), 2):
             copy = graph.initializer.add()

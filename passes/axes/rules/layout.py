@@ -14,7 +14,7 @@ from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
 from passes.interface.errors import Refusal
 
-CARRIED = OpFacts(hull=True, keeps_sign=True)
+CARRIED = OpFacts(convex_hull=True, keeps_sign=True)
 """The facts of an op whose outputs hold values of the inputs."""
 
 

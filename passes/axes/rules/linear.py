@@ -151,9 +151,9 @@ def _gemm_back(back: Backward) -> None:
     first, second = (int(back.attr(name, 0)) for name in ("transA", "transB"))
     alpha = float(back.attr("alpha", 1.0))
 
-    def product(a: str, b: str, turn_a: int, turn_b: int) -> str:
+    def product(a: str, b: str, transposed_a: int, transposed_b: int) -> str:
         none = [back.number(0)] if back.graph.opset < 11 else []
-        return back.op("Gemm", a, b, *none, transA=turn_a, transB=turn_b, alpha=alpha)
+        return back.op("Gemm", a, b, *none, transA=transposed_a, transB=transposed_b, alpha=alpha)
 
     if back.wants(0):
         transposed = product(back.x(1), back.gradient, second, 1) if first else None

@@ -35,7 +35,7 @@ def _without_padding(node: Node) -> bool:
     return not (node.attrs.get("count_include_pad", 0) and (pads(node) or node.attrs.get("ceil_mode", 0)))
 
 
-facts("AveragePool", known=OpFacts(pool=Pool("mean", PoolWindow.KERNEL), hull=_without_padding, keeps_sign=True))
+facts("AveragePool", known=OpFacts(pool=Pool("mean", PoolWindow.KERNEL), convex_hull=_without_padding, keeps_sign=True))
 facts("MaxPool", known=replace(CARRIED, pool=Pool("max", PoolWindow.KERNEL), decides=True))
 facts("LpPool", known=OpFacts(pool=Pool("norm", PoolWindow.KERNEL)))
 facts("GlobalAveragePool", known=replace(CARRIED, pool=Pool("mean", PoolWindow.ALL)))

@@ -32,7 +32,7 @@ def linear_unary(op: Op) -> None:
     op.scales(Scaling.LINEAR)
 
 
-facts("Identity", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True, pointwise=True))
+facts("Identity", known=OpFacts(moves=Moves.SAME, convex_hull=True, keeps_sign=True, pointwise=True))
 facts("Neg", known=replace(SMOOTH, function=always(np.negative, monotone=False)))
 
 
@@ -48,7 +48,7 @@ def dropout(op: Op) -> None:
         op.scales(Scaling.LINEAR)
 
 
-facts("Dropout", known=OpFacts(moves=Moves.SAME, hull=True, keeps_sign=True))
+facts("Dropout", known=OpFacts(moves=Moves.SAME, convex_hull=True, keeps_sign=True))
 
 
 @rule("Cast")

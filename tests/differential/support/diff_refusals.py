@@ -1,9 +1,11 @@
 """Whether the reason of a refusal is true: numbers that are not finite, in the original or by shrunk channels."""
 
+import math
 import re
 
 import numpy as np
-from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, start
+import onnxruntime
+from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, silent, start
 from diff_run import options_of
 
 from onnx_merge.config.options import Options
@@ -16,12 +18,50 @@ USUAL = (16, 64, 224)
 """Sizes of a dimension that is left open, where samples are made up."""
 DRAWS = 4
 """Random inputs of each size."""
+LARGEST = 2**24
+"""Elements of an input, at most: three open edges of 224 would take gigabytes."""
 
 
 def usual(model):
-    """Inputs of usual sizes, at which samples are made."""
-    names = dynamic_dims(model).values()
-    return [feeds(model, dict.fromkeys(names, size), seed) for size in USUAL for seed in range(DRAWS)]
+    """Inputs of usual sizes, at which samples are made: a few rows, where that is a dimension of its own."""
+    found = []
+    for size in USUAL:
+        sizes = _sizes(model, size)
+        if max((math.prod(shape) for shape in _shapes(model, sizes)), default=0) <= LARGEST:
+            found += [feeds(model, sizes, seed) for seed in range(DRAWS)]
+    return found
+
+
+def _sizes(model, size):
+    """Name of each open dimension -> its size."""
+    dims = dynamic_dims(model)
+    edges = {name for (_, axis), name in dims.items() if axis}
+    return {name: size if name in edges else min(size, DRAWS) for name in dims.values()}
+
+
+def _shapes(model, sizes):
+    names = dynamic_dims(model)
+    for v in required(model):
+        dims = enumerate(v.type.tensor_type.shape.dim)
+        yield [d.dim_value if d.HasField("dim_value") else sizes[names[v.name, k]] for k, d in dims]
+
+
+def cannot_load(model, said):
+    """Whether it is true that onnxruntime loads a model neither with its usual optimisations nor with basic ones."""
+    if "onnxruntime cannot load the model" not in said:
+        return False
+    levels = onnxruntime.GraphOptimizationLevel
+    return not any(_loads(model, level) for level in (levels.ORT_ENABLE_ALL, levels.ORT_ENABLE_BASIC))
+
+
+def _loads(model, level):
+    options = silent()
+    options.graph_optimization_level = level
+    try:
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except FAILURES:
+        return False
+    return True
 
 
 def gives_nothing(model):

@@ -21,7 +21,7 @@ import onnx_merge
 from onnx_merge.cli import compress
 from onnx_merge.cli import main as cli
 from onnx_merge.cli.arguments import Parser
-from onnx_merge.compression import job, optimize
+from onnx_merge.compression import optimize, result_evaluation
 from onnx_merge.compression.job import Job
 from onnx_merge.config.options import OPTION_NAMES
 from onnx_merge.errors import UsageError
@@ -172,6 +172,8 @@ def test_shares_that_make_no_sense(here, capsys, keep):
         (["--keep", "0.5", "--align", "some"], "align must be auto or a whole number of channels, not 'some'"),
         (["--keep", "0.5", "--keep-layer", "absent=1"], "'absent' matches no layer"),
         (["--keep", "0.5", "--input-shape", "z:1,16"], "the model knows only: N, x"),
+        (["--keep", "0.5", "--input-shape", "N:4"], "'N' is a dimension of input 'x' (N, 16), not an input"),
+        (["--keep", "0.5", "--fix-shape", "N:4"], "'N' is a dimension of input 'x', not an input"),
         (["--keep", "0.5", "--input-shape", "x:1,15"], "input 'x' has shape (N, 16)"),
         (["--keep", "0.5", "--labels", "none.npz"], "none.npz does not exist"),
         (["--keep", "0.5", "--config", "none.toml"], "none.toml cannot be read"),
@@ -330,7 +332,7 @@ def test_an_unsound_result(here, capsys, monkeypatch):
     def unsound(*args, **settings):
         raise onnx_merge.StructureError("the result is\nnot a valid model")
 
-    monkeypatch.setattr(job, "check_structure", unsound)
+    monkeypatch.setattr(result_evaluation, "check_structure", unsound)
     code, message = failure(capsys, "in.onnx", "out.onnx", "--keep", "0.5", "--report", "r.json")
     assert (code, message) == (5, "the result is not a valid model") and names(here) == ["in.onnx"]
 

@@ -14,9 +14,9 @@ from memorynets import CASES
 from onnx_merge.calibration.load import load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.inputs.assignments import find_assignments, sample_sizes
-from onnx_merge.inputs.feeds import read_arrays
 from onnx_merge.inputs.memory_fit import EDGES, fit_to_memory
 from onnx_merge.inputs.npz_rows import StoredArray
+from onnx_merge.inputs.user_arrays import read_arrays
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult

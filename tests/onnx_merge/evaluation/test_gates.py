@@ -32,7 +32,7 @@ UNKNOWN = replace(FINE, outputs=(OutputFidelity("y", tested=False, reason="one s
         (
             UNKNOWN,
             {"max_nsr": 0.1},
-            "noise over signal cannot be told against --max-nsr 0.1: one sample shows no spread",
+            "noise over signal cannot be compared with --max-nsr 0.1: one sample shows no spread",
         ),
         (BAD, {"max_kl": 0.1, "gate": False}, None),
         (BAD, {"max_kl": 0.05, "gate": False}, "the KL divergence of the outputs is 0.1, above --max-kl 0.05"),

@@ -332,3 +332,12 @@ def test_samples_have_a_usual_size_where_few_heights_run():
     sizes, note = sample_sizes(session, found, m, {})
     assert sizes["x"][2:] == (48, 320)
     assert note.startswith("samples are made at x:") and "does not run at x:" in note and "224,224" in note
+
+
+def test_sizes_at_which_only_an_optimised_model_runs_are_none():
+    """onnxruntime puts -1 for the computed width in the target, which then fits other heights too."""
+    body = KINDS["one height"][0]
+    assert {*sizes(search(body), "x", 2)} == {48}
+    m = model(body)
+    refused = find_assignments(Session(m), model=m, sizes={"x": (1, 3, 32, 48)})
+    assert not refused.found and "optimisations" in refused.problem

@@ -9,7 +9,8 @@ from onnx_merge import inspect_model, optimize
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.synthetic import synthetic_feeds
 from onnx_merge.errors import OnnxMergeError, UnverifiedError
-from onnx_merge.inputs.feeds import conform, random_feeds
+from onnx_merge.inputs.feeds import random_feeds
+from onnx_merge.inputs.user_arrays import conform
 from onnx_merge.runtime.batching import batches
 from onnx_merge.runtime.tensor_info import TensorInfo
 

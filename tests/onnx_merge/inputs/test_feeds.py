@@ -5,7 +5,8 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.inputs.feeds import check_labels, conform, index_bounds, load_samples, random_feeds
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
+from onnx_merge.inputs.user_arrays import check_labels, conform, load_samples
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
 
 IMAGE = TensorInfo("image", np.dtype(np.float32), ("N", 3, 2, 2))
@@ -90,6 +91,7 @@ def test_a_symbol_has_one_size_in_all_inputs():
     [
         ({"z": 3}, "the model knows only: N, x"),
         ({"N": 0}, "sizes are positive"),
+        ({"N": (3,)}, r"'N' is a dimension of input 'x' \(N, 4\), not an input: .* for instance x:3,4$"),
         ({"x": (1, 0)}, "sizes are positive"),
         ({"x": (1, 5)}, "shape \\(N, 4\\)"),
         ({"x": (1, 4, 1)}, "does not fit"),

@@ -59,6 +59,7 @@ def test_a_fixed_shape_is_declared_and_its_symbols_wherever_they_stand(dynamic):
     ("given", "problem"),
     [
         (("z", (1, 3, 4, 4)), "has no input 'z': it has x"),
+        (("H", (64,)), "'H' is a dimension of input 'x', not an input: .* x:N,3,64,W$"),
         (("x", (1, 3, 4)), r"shape \(N, 3, H, W\), which \(1, 3, 4\) does not fit"),
         (("x", (1, 4, 4, 4)), "does not fit"),
     ],

@@ -226,4 +226,4 @@ def test_what_targets_need(identity, scores):
     assert "needs more than 5 classes, but the model has 5" in refused(
         "top5", predictor(inputs="float[N,5] x", outputs="float[N,5] y"), scores[:, :5], np.zeros(ROWS, int)
     )
-    assert "cannot be told: the outputs or the labels" in refused("r2", predictor("y = Log(x)"), scores, scores)
+    assert "cannot be computed: the outputs or the labels" in refused("r2", predictor("y = Log(x)"), scores, scores)

@@ -162,7 +162,7 @@ def test_max_drop_is_in_its_units(here, samples, counting):
 
 def test_a_drop_from_infinity_is_refused(samples):
     x, _ = samples
-    with pytest.raises(UsageError, match="the original's psnr is inf, from which no drop can be told: use min-metric"):
+    with pytest.raises(UsageError, match="psnr is inf, from which no drop can be computed: use min-metric"):
         optimize(network(), max_drop=1, calib=x, metric="psnr", **PLAIN)
 
 

@@ -16,7 +16,8 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
-from onnx_merge.report.result import AllocationResult, GroupResult, Result, write_report
+from onnx_merge.report.group_result import GroupResult
+from onnx_merge.report.result import AllocationResult, Result, write_report
 from onnx_merge.report.table import fitted, render, shortened, without_repeats
 from passes.cost.cost import Cost
 from passes.interface.reason import Reason, planned

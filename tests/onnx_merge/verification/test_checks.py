@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from onnx_merge.evaluation.class_changes import bounds
-from onnx_merge.verification.checks import output_checks, promise_check, rounded, widened
+from onnx_merge.verification.checks import output_checks, promise_check, reaching, rounded
 from onnx_merge.verification.findings import Check
 
 OUTPUT = {
@@ -60,7 +60,7 @@ def test_on_others_the_intervals_must_meet():
     assert (
         check.allowed == pytest.approx(0.0125 * 0.016 / 0.0135) and "at most 0.0148 would be as stated" in check.reason
     )
-    assert widened("nsr", 0.01, 0.5, None) == 0.01
+    assert reaching("nsr", 0.01, 0.5, None) == 0.01
 
 
 def test_what_the_samples_do_not_test_is_checked_on_the_same_ones_only():

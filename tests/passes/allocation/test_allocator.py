@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 from allocatekit import NETS, chosen, compressed, costs, drafted, kept, left, model_of, samples_for
-from netkit import array_of, net, shape_of
+from netkit import array_of, ints, net, shape_of
 
 from passes.allocation.losses import Losses
 from passes.compress.scope import group_scope
@@ -35,13 +35,22 @@ def test_shares_that_the_user_gave_win():
     assert found["a #2"] == 12 and found["b"] < 40
 
 
-def test_a_group_that_costs_nothing_keeps_its_share():
-    """Channels that only an LSTM sees: it is not counted."""
+@pytest.mark.parametrize("allocation", ["auto", "uniform"])
+def test_a_group_without_multiply_adds(allocation):
+    """Channels of a table that a Slice leaves out. They keep the share that is asked for, and serve no target."""
+    text = """net (int64[N,3] x) => (float[N,3,5] y) {
+        e = Gather(table, x)  s = Slice(e, zero, end, axis)  y = MatMul(s, v)
+    }"""
+    model = net(text, table=(7, 12), zero=ints(0), end=ints(8), axis=ints(2), v=(8, 5))
+    for settings, widths in ((dict(keep=0.5), [4, 2]), (dict(target=Target("macs", 0.5)), [4, 4])):
+        result = compressed(model, samples=False, allocation=allocation, method="prune", **settings)
+        assert [len(plan.keep) for plan in result.plans if not plan.group.frozen] == widths
+
+
+def test_a_group_that_only_recurrent_layers_see():
     model = net("""net (float[S,2,4] x) => (float[S,1,2,3] y) {
-        a, h, c = LSTM<hidden_size=8>(x, a_w, a_r)  y = LSTM<hidden_size=3>(q, b_w, b_r)  q = Squeeze(a, one)
-    }""".replace("y = LSTM<hidden_size=3>(q, b_w, b_r)  q = Squeeze(a, one)",
-                 "q = Squeeze(a, one) y = LSTM<hidden_size=3>(q, b_w, b_r)"),
-                a_w=(1, 32, 4), a_r=(1, 32, 8), b_w=(1, 12, 8), b_r=(1, 12, 3), one=np.array([1]))  # fmt: skip
+        a, h, c = LSTM<hidden_size=8>(x, a_w, a_r)  q = Squeeze(a, one) y = LSTM<hidden_size=3>(q, b_w, b_r)
+    }""", a_w=(1, 32, 4), a_r=(1, 32, 8), b_w=(1, 12, 8), b_r=(1, 12, 3), one=ints(1))  # fmt: skip
     for allocation in ("auto", "uniform"):
         assert kept(compressed(model, samples=False, keep=0.5, allocation=allocation, method="prune")) == {"a": 4}
 

@@ -13,6 +13,7 @@ from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
 from passes.axes.index_maps import along, kept_indices, kept_size, mix, unfold
 from passes.interface.reason import Reason
+from passes.shapes.sizes import size_of
 from passes.shapes.tuning import SHAPES
 
 FROZEN = Reason("plan", "", "for a test")
@@ -187,6 +188,13 @@ def test_unified_axes_lose_the_same_indices(data):
     keep = keeps(data.draw, [*atoms(left), *atoms(right)])
     np.testing.assert_array_equal(kept_indices(left, keep), kept_indices(right, keep))
     assert kept_size(left, keep) == kept_size(right, keep) == len(kept_indices(left, keep))
+
+
+def test_channels_behind_a_dynamic_part_stand_where_they_do_at_the_first_size():
+    """A Concat along an axis of which one part has another length at each assignment."""
+    channels = Atom(4)
+    kept = kept_indices(Sum((Atom(size_of((2, 3))), channels)), {channels: np.array([1, 3])})
+    np.testing.assert_array_equal(kept, [0, 1, 3, 5])
 
 
 @given(st.data())

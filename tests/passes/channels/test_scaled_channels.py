@@ -3,7 +3,7 @@
 import copy
 
 import pytest
-from families import ALL_DATA, FIRING, MAKERS
+from families import ALL_DATA, FIRING, SCALE_CASES
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from netgrow import networks
@@ -34,9 +34,9 @@ def test_on_the_way(case):
     planted(net(body, case.opset, 10, **{**weights, **case.weights}), case.observed)
 
 
-@pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: maker.id)
-def test_where_they_are_made(maker):
-    assert any(planted(maker.model(), {}).values()) == maker.scales
+@pytest.mark.parametrize("case", SCALE_CASES, ids=lambda case: case.id)
+def test_where_they_are_made(case):
+    assert any(planted(case.model(), {}).values()) == case.scales
 
 
 SAME = st.sampled_from([1.0, 1.75]).map(lambda factor: [factor])
@@ -60,7 +60,7 @@ def test_in_random_networks():
 
 def test_every_rule_is_tested():
     """An op with a new rule needs an entry: what it makes of constants, or that it makes nothing of them."""
-    makers = {maker.op for maker in MAKERS} - {"Cast"}
-    assert not makers & ALL_DATA
-    assert makers | ALL_DATA | {"Cast"} == {op for _, op in rules()}
+    scaled = {case.op for case in SCALE_CASES} - {"Cast"}
+    assert not scaled & ALL_DATA
+    assert scaled | ALL_DATA | {"Cast"} == {op for _, op in rules()}
     assert {op for _, op in rules()} <= {case.op for case in FIRING}

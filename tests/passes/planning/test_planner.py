@@ -125,3 +125,32 @@ def test_hidden_units_are_ranked_by_what_they_give():
         assert [planner.plan(group, width).keep.tolist() for width in (2, 1)] == [[1, 2], [2]]
     lost = planner.ranking(group).lost
     assert lost[0] == 1 and lost[3] == 0 and (np.diff(lost) < 0).all()
+
+
+def test_hidden_units_are_ranked_by_their_power_on_samples():
+    """Of equal weights, where samples show all tensors that are read; by the weights alone where one is missing."""
+    body = """net (float[S,1,2] x) => (float[S,1,1,5] y, float[1,1,5] z) {
+        h, last = RNN<hidden_size=3>(x, w, r)  y = MatMul(h, v)  z = MatMul(last, u)
+    }"""
+    w = np.ones((1, 3, 2), np.float32) * np.float32([[[3], [1.5], [1]]])
+    v = np.ones((3, 5), np.float32)
+    found = analyse(net(body, w=w, r=np.zeros((1, 3, 3), np.float32), v=v, u=v), (), None, Quiet())
+    group = next(g for g in found.groups if g.recurrent and not g.frozen)
+    shown = TensorStatistics(np.array([0.1, 0.0, 1.0]), np.diag([0.01, 0.5, 0.0]))
+    for statistics, order in (({"h": shown, "last": shown}, [2, 1, 0]), ({"h": shown}, [0, 1, 2])):
+        planner = Planner(found.typing, PlanSettings("reconstruct", "auto", statistics={group.name: statistics}))
+        assert planner.ranking(group).order.tolist() == order
+
+
+def test_what_only_norms_recorded_is_redundant_where_loss_is_allowed():
+    """A channel whose recorded spread is lost in rounding goes first, but not without loss."""
+    body = """net (float[N,3] x) => (float[N,2] y) {
+        a = Gemm<transB=1>(x, w)  n = BatchNormalization(a, s, t, m, d)  r = Relu(n)  y = Gemm<transB=1>(r, v)
+    }"""
+    w, scale = np.float32([[1, 0, 0], [0, 9, 0], [0, 0, 1]]), np.float32([1, 1e-12, 1])
+    norm = dict(s=scale, t=np.float32([1, 0, 1]), m=np.zeros(3, np.float32), d=np.ones(3, np.float32))
+    found = analyse(net(body, w=w, v=(2, 3), **norm), (), None, Quiet())
+    group = next(g for g in found.groups if not g.frozen)
+    planner = Planner(found.typing, PlanSettings("prune", "l1", norms=found.folded.norms))
+    assert planner.plan(group, 2).method == "lossless" and planner.plan(group, 2).keep.tolist() == [0, 2]
+    assert not planner.lossless(group).shrinks

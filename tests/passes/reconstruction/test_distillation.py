@@ -114,7 +114,7 @@ def test_low_effort_refines_nothing():
 
 @pytest.mark.parametrize("rate", [1e4, 1e20])
 def test_it_is_never_worse(rate):
-    """Steps that lead astray leave the layerwise solution on all samples, to the last bit."""
+    """Steps that make the outputs worse leave the layerwise solution on all samples, to the last bit."""
     model = chain()
     low, tried = refined(model, "low"), refined(model, tuning=steps(40, rates=(rate,)))
     assert tried.model.SerializeToString() == low.model.SerializeToString()

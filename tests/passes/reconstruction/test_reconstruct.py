@@ -39,7 +39,7 @@ def tuned(**changes):
     return Tuning(reconstruction=ReconstructionTuning(**changes))
 
 
-LAYER_BY_LAYER = tuned(unit_operations=0.0)
+LAYER_BY_LAYER = tuned(pair_operations=0.0)
 
 
 def reconstruct(model, keep=0.5, samples=None, tuning=TUNING, **settings):
@@ -396,13 +396,13 @@ def test_a_record_that_is_of_other_activations_is_not_used():
     assert result.notes == ("the statistics of BatchNormalization do not fit the samples: they were not used",)
     assert np.linalg.norm(run(result.model, samples.feeds) - before) < 0.5 * np.linalg.norm(before)
     result = reconstruct(model, samples=samples, tuning=tuned(diverged=0.0))
-    assert result.notes[-1] == "samples lead the outputs astray: merged by weights"
+    assert result.notes[-1] == "the outputs diverge on the samples: merged by weights"
     assert not any(plan.method == "reconstruct" for plan in result.plans)
 
 
 def test_a_unit_that_is_too_wide_stays_as_it_was_solved():
     refined = reconstruct(chain()).solution.errors
-    result = reconstruct(chain(), tuning=tuned(unit_operations=1e3))
+    result = reconstruct(chain(), tuning=tuned(pair_operations=1e3))
     assert all(error > refined[layer] for layer, error in result.solution.errors.items())
     assert "were not solved together" in result.notes[0] and "would take too long" in result.notes[0]
 

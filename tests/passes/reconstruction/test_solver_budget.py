@@ -32,7 +32,7 @@ def samples(model, given, kept, tuning=LIMITS):
     ("side", "kept", "expected"),
     [
         (32, 16, LIMITS.most_places * 9 * 16 / 32**2),  # plenty of places already
-        (16, 32, LIMITS.unit_samples),
+        (16, 32, LIMITS.pair_samples),
         (4, 32, LIMITS.fewest_places * 9 * 32 / 4**2),
         (4, 8, LIMITS.fewest_places * 9 * 8 / 4**2),  # a unit that loses more channels needs fewer
         (2, 64 - 1, 1000),  # all there are
@@ -49,9 +49,9 @@ def test_a_batch_that_is_fixed_changes_nothing():
 def test_together_the_units_of_a_model_take_no_more_than_they_may():
     side, kept = 4, 32
     macs = side**2 * 9 * kept * (3 + 2)
-    hundred, none = (ReconstructionTuning(unit_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
+    hundred, none = (ReconstructionTuning(pair_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
     assert samples(conv_unit(side), 1000, kept, hundred) == pytest.approx(100)
-    assert samples(conv_unit(side), 1000, kept, none) == none.fewest_unit_samples
+    assert samples(conv_unit(side), 1000, kept, none) == none.fewest_pair_samples
 
 
 def test_each_unit_has_what_it_needs_where_all_together_may_take_it():
@@ -68,5 +68,5 @@ def test_each_unit_has_what_it_needs_where_all_together_may_take_it():
     typing, units, keep = cut_units(model, {"a": np.arange(16), "c": np.arange(20)})
     wide, narrow = LIMITS.most_places * 9 * 16 / 32**2, LIMITS.fewest_places * 20
     work = wide * 32**2 * 9 * 16 * (3 + 8) + narrow * 20 * (8 + 2)
-    tuning = ReconstructionTuning(unit_multiply_adds=1.001 * EACH * work)
+    tuning = ReconstructionTuning(pair_multiply_adds=1.001 * EACH * work)
     assert list(samples_for(typing, units.values(), keep, 2000, tuning).values()) == pytest.approx([wide, narrow])

@@ -1,6 +1,8 @@
 """Tunables: each says what it trades, and what a compressor is given reaches the code that goes by it."""
 
 import ast
+import itertools
+import re
 from dataclasses import FrozenInstanceError, fields, is_dataclass
 from pathlib import Path
 
@@ -40,6 +42,20 @@ def test_every_tunable_is_followed_by_a_sentence():
             if isinstance(field, ast.AnnAssign) and not documented and not field.annotation.id.endswith("Tuning"):
                 silent.append(f"{node.name}.{field.target.id}")
     assert not silent
+
+
+def sentences(node):
+    """Field -> what is said of it, in its own sentence and in that of its class."""
+    for field, after in itertools.pairwise(node.body):
+        if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr):
+            yield field.target.id, f"{ast.get_docstring(node)} {after.value.value}".lower()
+
+
+def test_every_tunable_says_where_its_value_comes_from():
+    said = {f"{node.name}.{field}": text for node in TUNABLES.values() for field, text in sentences(node)}
+    assert "RidgeTuning.strengths" in said
+    origins = re.compile(r"settled\s+on|not\s+tuned")
+    assert not [field for field, text in said.items() if not origins.search(text)]
 
 
 def sections(tuning):

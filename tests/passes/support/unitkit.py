@@ -13,7 +13,7 @@ from passes.analysis.analyse import analyse
 from passes.axes import algebra
 from passes.numerics.gauss_newton import Affine
 from passes.reconstruction.layer_pair import find_layer_pairs
-from passes.reconstruction.layer_pair_model import Sizes, UnitModel
+from passes.reconstruction.layer_pair_model import LayerPairModel, Sizes
 from passes.statistics.linear_layers import solvable_layers
 
 KEPT = np.array([0, 2, 3])
@@ -144,11 +144,11 @@ class Exact:
 
 @dataclass
 class Problem:
-    """A unit on random samples, toward random targets: as written by `UnitModel`, and exact."""
+    """A unit on random samples, toward random targets: as written by `LayerPairModel`, and exact."""
 
     unit: object
     exact: Exact
-    model: UnitModel
+    model: LayerPairModel
     y: np.ndarray
     o: np.ndarray | None
     start: list
@@ -185,7 +185,7 @@ def problem(case, unit, added=False, seed=0):
         at += size
     kernels = tuple(tuple(exact.weights[layer.weight].shape[2:]) if layer.convolves else () for layer in exact.layers)
     sizes = Sizes(kernels, typed(case.model()).graph.shape(unit.second.data))
-    return Problem(unit, exact, UnitModel(unit, sizes, feeds, engine, case.opset), y, o, start)
+    return Problem(unit, exact, LayerPairModel(unit, sizes, feeds, engine, case.opset), y, o, start)
 
 
 def random_like(point, rng, biased=(True, True)):

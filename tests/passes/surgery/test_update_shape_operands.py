@@ -1,5 +1,6 @@
 """Integers that the graph computes from sizes are right after channels are removed, at every size."""
 
+import numpy as np
 import onnx
 from netkit import check, difference, engine, ints, net, node_of, observer
 
@@ -48,3 +49,16 @@ def test_old_opsets_get_no_op_that_they_have_not():
     for tensor in model.graph.initializer:
         model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     shrunk(model, [(2, 3, 7), (3, 3, 5)])
+
+
+def test_axes_of_two_are_tested_too_before_they_may_shrink():
+    """Half of two channels is one, of one none: no number corrects what the length is divided by."""
+    body = """net (float[N,L,6] x) => (float[N,L,2] y, float[M] z) {
+        a = MatMul(x, a_w)  r = Relu(a)  y = MatMul(r, y_w)
+        s = Shape(r)  l = Slice(s, one, two)  c = Slice(s, two, three)  m = Mod(l, c)  k = Add(m, c)
+        z = Expand(first, k) }"""
+    numbers = {**NUMBERS, "one": ints(1), "first": np.ones(1, np.float32)}
+    model = net(body, a_w=(6, 2), y_w=(2, 2), **numbers)
+    assignments = tuple({"x": size} for size in [(2, 7, 6), (3, 4, 6), (1, 2, 6)])
+    result = compress(model, CompressSettings(keep=0.5, assignments=assignments), observer, engine=engine)
+    assert not result.shrinks

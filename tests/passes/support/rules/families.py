@@ -1,6 +1,6 @@
 """The test tables of the rules, one for each family of ops.
 
-Each has ``CASES`` (see `rulekit`), ``MAKERS`` (see `makerkit`) and ``ALL_DATA``: ops that make no channels of a
+Each has ``CASES`` (see `rulekit`), ``SCALE_CASES`` (see `scalekit`) and ``ALL_DATA``: ops that make no channels of a
 constant beside data. Their first operand holds the channels, or, in recurrent layers, what they make is no multiple of
 anything; the cases have them on the way of channels that others make.
 """
@@ -28,5 +28,5 @@ FAMILIES = (
 )
 CASES = [case for family in FAMILIES for case in family.CASES]
 FIRING = [case for case in CASES if case.fires]
-MAKERS = [maker for family in FAMILIES for maker in family.MAKERS]
+SCALE_CASES = [case for family in FAMILIES for case in family.SCALE_CASES]
 ALL_DATA = {op for family in FAMILIES for op in family.ALL_DATA.split()}

@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.attention`."""
 
-from makerkit import maker
 from netkit import ints
 from rulekit import fires, freezes
+from scalekit import scale
 
 FLAT = (
     "float[2,5,6] x",
@@ -69,8 +69,8 @@ CASES = [
     ),
 ]
 
-MAKERS = [
-    maker("Attention", "q = Unsqueeze(a, at)  d = Attention(q, q, k)  m = Squeeze(d, at)", False, "tokens",
+SCALE_CASES = [
+    scale("Attention", "q = Unsqueeze(a, at)  d = Attention(q, q, k)  m = Squeeze(d, at)", False, "tokens",
           k=(2, 1, 3, 8), at=ints(1)),
 ]  # fmt: skip
 ALL_DATA = """

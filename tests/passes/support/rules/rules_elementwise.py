@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.elementwise`."""
 
 import numpy as np
-from makerkit import BYTES, FLAGS, STEPS, ZERO, K, maker
 from rulekit import GEMM, fires, freezes, unknown
+from scalekit import BYTES, FLAGS, STEPS, ZERO, K, scale
 
 BINARY = {
     "LINEAR": "Add Sub Sum Mean",
@@ -52,35 +52,35 @@ CASES += [
     ),
 ]
 
-MAKERS = [
-    maker("Mul", "m = Mul(z, k)", True, k=K),
-    maker("Mul", "m = Mul(k, z)", True, k=K[None]),
-    maker("Div", "m = Div(k, z)", True, k=K),
-    maker("Div", "m = Div(z, k)", False, k=K),
-    *(maker(op, f"m = {op}(z, k)", False, k=K) for op in ("Add", "Sub", "Sum", "Mean", "Max", "Min")),
-    maker("Sub", "m = Sub(k, z)", False, k=K),
-    maker("Pow", "p = Abs(z)  m = Pow(p, k)", False, k=K),
-    maker("Pow", "p = Abs(k)  m = Pow(p, z)", False, k=K),
-    maker("Mod", "m = Mod<fmod=1>(z, k)", False, k=K),
+SCALE_CASES = [
+    scale("Mul", "m = Mul(z, k)", True, k=K),
+    scale("Mul", "m = Mul(k, z)", True, k=K[None]),
+    scale("Div", "m = Div(k, z)", True, k=K),
+    scale("Div", "m = Div(z, k)", False, k=K),
+    *(scale(op, f"m = {op}(z, k)", False, k=K) for op in ("Add", "Sub", "Sum", "Mean", "Max", "Min")),
+    scale("Sub", "m = Sub(k, z)", False, k=K),
+    scale("Pow", "p = Abs(z)  m = Pow(p, k)", False, k=K),
+    scale("Pow", "p = Abs(k)  m = Pow(p, z)", False, k=K),
+    scale("Mod", "m = Mod<fmod=1>(z, k)", False, k=K),
     *(
-        maker(op, f"c = {op}(z, k)  m = Cast<to=1>(c)", False, k=K)
+        scale(op, f"c = {op}(z, k)  m = Cast<to=1>(c)", False, k=K)
         for op in ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
     ),
-    maker("Equal", "i = Cast<to=6>(z)  c = Equal(i, k)  m = Cast<to=1>(c)", False, k=STEPS.astype(np.int32)),
+    scale("Equal", "i = Cast<to=6>(z)  c = Equal(i, k)  m = Cast<to=1>(c)", False, k=STEPS.astype(np.int32)),
     *(
-        maker(op, f"i = Cast<to=9>(z)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=FLAGS)
+        scale(op, f"i = Cast<to=9>(z)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=FLAGS)
         for op in ("And", "Or", "Xor")
     ),
     *(
-        maker(op.partition("<")[0], f"p = Abs(z)  i = Cast<to=2>(p)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=BYTES)
+        scale(op.partition("<")[0], f"p = Abs(z)  i = Cast<to=2>(p)  c = {op}(i, k)  m = Cast<to=1>(c)", False, k=BYTES)
         for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor", 'BitShift<direction="LEFT">')
     ),
-    maker("Mul", "p = Abs(z)  i = Cast<to=2>(p)  c = Mul(i, k)  m = Cast<to=1>(c)", False, k=BYTES * 20),
-    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", True, k=K, h=(8,), zero=ZERO),
-    maker("Where", "c = Greater(z, zero)  m = Where(c, zero, h)", True, h=(8,), zero=ZERO),
-    maker("Where", "c = Greater(z, zero)  m = Where(c, z, h)", False, h=(8,), zero=ZERO),
-    maker("Where", "c = Greater(z, zero)  m = Where(c, k, h)", False, k=np.array(0.5, np.float32), h=(8,), zero=ZERO),
-    maker("Where", "m = Where(k, z, zero)", False, k=FLAGS, zero=ZERO),
-    maker("Mul", "a = MatMul(x, w)  m = Mul(a, a)", True, "plain", w=(6, 8)),
+    scale("Mul", "p = Abs(z)  i = Cast<to=2>(p)  c = Mul(i, k)  m = Cast<to=1>(c)", False, k=BYTES * 20),
+    scale("Where", "c = Greater(z, zero)  m = Where(c, k, h)", True, k=K, h=(8,), zero=ZERO),
+    scale("Where", "c = Greater(z, zero)  m = Where(c, zero, h)", True, h=(8,), zero=ZERO),
+    scale("Where", "c = Greater(z, zero)  m = Where(c, z, h)", False, h=(8,), zero=ZERO),
+    scale("Where", "c = Greater(z, zero)  m = Where(c, k, h)", False, k=np.array(0.5, np.float32), h=(8,), zero=ZERO),
+    scale("Where", "m = Where(k, z, zero)", False, k=FLAGS, zero=ZERO),
+    scale("Mul", "a = MatMul(x, w)  m = Mul(a, a)", True, "plain", w=(6, 8)),
 ]  # fmt: skip
 ALL_DATA = ""

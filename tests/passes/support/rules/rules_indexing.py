@@ -1,9 +1,9 @@
 """Cases of `passes.axes.rules.indexing`."""
 
 import numpy as np
-from makerkit import maker
 from netkit import ints
 from rulekit import GEMM, LAST, MIDDLE, fires, freezes
+from scalekit import scale
 
 SLICED = {"lo": ints(2), "hi": ints(7), "ax": ints(-1), "st": ints(1)}
 
@@ -64,8 +64,8 @@ CASES = [
     ),
 ]
 
-MAKERS = [
-    maker("Gather", "f = Flatten<axis=0>(z)  i = Cast<to=9>(f)  j = Cast<to=7>(i)  g = Gather(k, j)  "
+SCALE_CASES = [
+    scale("Gather", "f = Flatten<axis=0>(z)  i = Cast<to=9>(f)  j = Cast<to=7>(i)  g = Gather(k, j)  "
           "m = Squeeze(g, at)", True, k=(2, 8), at=ints(0)),
 ]  # fmt: skip
 ALL_DATA = "GatherElements Slice"

@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.layout`."""
 
-from makerkit import K, maker
 from netkit import ints
 from rulekit import CONV, GEMM, LAST, LAST_SHAPES, MIDDLE, fires, freezes, unknown
+from scalekit import K, scale
 
 DYNAMIC = ("float[N,6] x", "a = Gemm(x, w)  {}", {"w": (6, 8)})
 BLOCKS = "r = DepthToSpace<blocksize=2{}>(a)"
@@ -155,11 +155,11 @@ CASES = [
     unknown("Expand", "r = Expand(u, s)", s=ints(2, 8)),
 ]
 
-MAKERS = [
-    maker("Expand", "s = Shape(a)  m = Expand(k, s)", True, k=K),
-    maker("Concat", "m = Concat<axis=1>(k, a)", True, "tokens", k=(2, 1, 8)),
-    maker("Concat", "q = Concat<axis=1>(k, a)  m = Relu(q)", True, "tokens", k=(2, 1, 8)),
-    maker("ConstantOfShape", "i = Cast<to=9>(z)  s = Shape(a)  c = ConstantOfShape(s)  m = Where(i, c, c)", False),
+SCALE_CASES = [
+    scale("Expand", "s = Shape(a)  m = Expand(k, s)", True, k=K),
+    scale("Concat", "m = Concat<axis=1>(k, a)", True, "tokens", k=(2, 1, 8)),
+    scale("Concat", "q = Concat<axis=1>(k, a)  m = Relu(q)", True, "tokens", k=(2, 1, 8)),
+    scale("ConstantOfShape", "i = Cast<to=9>(z)  s = Shape(a)  c = ConstantOfShape(s)  m = Where(i, c, c)", False),
 ]  # fmt: skip
 ALL_DATA = """
     Constant DepthToSpace Flatten Reshape Shape Size SpaceToDepth Split Squeeze Tile Transpose

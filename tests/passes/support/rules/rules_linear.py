@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.linear` and `convolution`."""
 
-from makerkit import K, maker
 from netkit import ints
 from rulekit import CONV, GEMM, LAST, MIDDLE, fires, freezes, unknown
+from scalekit import K, scale
 
 CASES = [
     fires(
@@ -119,27 +119,27 @@ CASES = [
     unknown("MatMul", "r = MatMul(u, g)", g=(8, 8)),
 ]
 
-MAKERS = [
-    maker("Gemm", "m = Gemm<alpha=0.5, beta=3.0>(x, w, b)", True, "plain", w=(6, 8), b=(8,)),
-    maker("Gemm", "m = Gemm<beta=0.0>(x, w, b)", True, "plain", w=(6, 8), b=(8,)),
-    maker("Gemm", "m = Gemm(x, w, b)", False, "plain", w=(6, 8), b=(1,)),
-    maker("Gemm", "m = Gemm(x, w, b)", True, "plain", w=(6, 8), b=(5, 8)),
-    maker("Gemm", "c = Gemm(x, w)  m = Gemm(x, h, c)", False, "plain", w=(6, 8), h=(6, 8)),
-    maker("Gemm", "t = Transpose(x)  n = Gemm<transA=1>(w, t, b)  m = Transpose(n)", True, "plain", w=(6, 8), b=(8, 1)),
-    maker("MatMul", "m = MatMul(x, w)", True, "plain", w=(6, 8)),
-    maker("Einsum", 'm = Einsum<equation="ni,ic->nc">(x, w)', True, "plain", w=(6, 8)),
-    maker("Einsum", 'm = Einsum<equation="ni,ic,c->nc">(x, w, k)', False, "plain", w=(6, 8), k=K),
-    maker("Einsum", 'a = MatMul(x, w)  m = Einsum<equation="nc,c->nc">(a, k)', True, "plain", w=(6, 8), k=K),
-    maker("Einsum", 'a = MatMul(x, w)  e = Einsum<equation="nc,co,c->no">(a, u, k)  m = Tanh(e)', False, "plain",
+SCALE_CASES = [
+    scale("Gemm", "m = Gemm<alpha=0.5, beta=3.0>(x, w, b)", True, "plain", w=(6, 8), b=(8,)),
+    scale("Gemm", "m = Gemm<beta=0.0>(x, w, b)", True, "plain", w=(6, 8), b=(8,)),
+    scale("Gemm", "m = Gemm(x, w, b)", False, "plain", w=(6, 8), b=(1,)),
+    scale("Gemm", "m = Gemm(x, w, b)", True, "plain", w=(6, 8), b=(5, 8)),
+    scale("Gemm", "c = Gemm(x, w)  m = Gemm(x, h, c)", False, "plain", w=(6, 8), h=(6, 8)),
+    scale("Gemm", "t = Transpose(x)  n = Gemm<transA=1>(w, t, b)  m = Transpose(n)", True, "plain", w=(6, 8), b=(8, 1)),
+    scale("MatMul", "m = MatMul(x, w)", True, "plain", w=(6, 8)),
+    scale("Einsum", 'm = Einsum<equation="ni,ic->nc">(x, w)', True, "plain", w=(6, 8)),
+    scale("Einsum", 'm = Einsum<equation="ni,ic,c->nc">(x, w, k)', False, "plain", w=(6, 8), k=K),
+    scale("Einsum", 'a = MatMul(x, w)  m = Einsum<equation="nc,c->nc">(a, k)', True, "plain", w=(6, 8), k=K),
+    scale("Einsum", 'a = MatMul(x, w)  e = Einsum<equation="nc,co,c->no">(a, u, k)  m = Tanh(e)', False, "plain",
           w=(6, 8), u=(8, 8), k=K),
-    maker("Einsum", 'a = MatMul(x, w)  e = Einsum<equation="nc,nc,co->no">(a, a, u)  m = Tanh(e)', False, "plain",
+    scale("Einsum", 'a = MatMul(x, w)  e = Einsum<equation="nc,nc,co->no">(a, a, u)  m = Tanh(e)', False, "plain",
           w=(6, 8), u=(8, 8)),
-    maker("Conv", "m = Conv<pads=[1,1,1,1]>(x, w, b)", True, "conv", w=(8, 3, 3, 3), b=(8,)),
-    maker("Conv", "d = ReduceMean<keepdims=0>(x, ax)  e = MatMul(d, k)  m = Conv(x, w, e)", False, "conv",
+    scale("Conv", "m = Conv<pads=[1,1,1,1]>(x, w, b)", True, "conv", w=(8, 3, 3, 3), b=(8,)),
+    scale("Conv", "d = ReduceMean<keepdims=0>(x, ax)  e = MatMul(d, k)  m = Conv(x, w, e)", False, "conv",
           w=(8, 3, 3, 3), k=(3, 8), ax=ints(0, 2, 3)),
-    maker("Conv", "a = Conv(x, w, b)  m = Conv<group=8>(a, k, c)", False, "conv", w=(8, 3, 3, 3), b=(8,),
+    scale("Conv", "a = Conv(x, w, b)  m = Conv<group=8>(a, k, c)", False, "conv", w=(8, 3, 3, 3), b=(8,),
           k=(8, 1, 1, 1), c=(8,)),
-    maker("ConvTranspose", "m = ConvTranspose<strides=[2,2]>(x, w, b)", True, "conv", w=(3, 8, 2, 2), b=(8,)),
-    maker("DeformConv", "m = DeformConv(x, w, o, b)", True, "conv", w=(8, 3, 1, 1), o=(2, 2, 6, 6), b=(8,)),
+    scale("ConvTranspose", "m = ConvTranspose<strides=[2,2]>(x, w, b)", True, "conv", w=(3, 8, 2, 2), b=(8,)),
+    scale("DeformConv", "m = DeformConv(x, w, o, b)", True, "conv", w=(8, 3, 1, 1), o=(2, 2, 6, 6), b=(8,)),
 ]  # fmt: skip
 ALL_DATA = ""

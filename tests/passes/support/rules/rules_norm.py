@@ -122,7 +122,7 @@ for op, (nodes, inner, outer) in OVER.items():
         freezes(op, LAST, nodes, f"w 1: r ({op}) normalises over it", 24, **outer),
     ]
 
-MAKERS = []
+SCALE_CASES = []
 ALL_DATA = """
     BatchNormalization DequantizeLinear GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization
     LogSoftmax LpNormalization MeanVarianceNormalization QuantizeLinear RMSNormalization Softmax

@@ -1,9 +1,9 @@
 """Cases of `passes.axes.rules.pool`, `reduction` and `resample`."""
 
 import numpy as np
-from makerkit import maker
 from netkit import ints
 from rulekit import CONV, CONV_SHAPES, LAST, MIDDLE, fires, freezes
+from scalekit import scale
 
 POOLS = {
     "MaxPool": "HOMOGENEOUS", "AveragePool": "LINEAR", "LpPool": "HOMOGENEOUS",
@@ -66,10 +66,10 @@ CASES += [
             fill=np.array(0.5, np.float32), v=(4, 10)),
 ]  # fmt: skip
 
-MAKERS = [
-    maker("GridSample", "g = Transpose<perm=[0,2,3,1]>(x)  h = Slice(g, lo, hi, ax)  m = GridSample(k, h)", True,
+SCALE_CASES = [
+    scale("GridSample", "g = Transpose<perm=[0,2,3,1]>(x)  h = Slice(g, lo, hi, ax)  m = GridSample(k, h)", True,
           "conv", k=(2, 8, 4, 4), lo=ints(0), hi=ints(2), ax=ints(3)),
-    maker("RoiAlign", "f = Flatten(x)  p = Slice(f, lo, hi, ax)  q = Tanh(p)  "
+    scale("RoiAlign", "f = Flatten(x)  p = Slice(f, lo, hi, ax)  q = Tanh(p)  "
           "m = RoiAlign<output_height=2, output_width=2>(k, q, at)", True, "conv", k=(2, 8, 4, 4), lo=ints(0),
           hi=ints(4), ax=ints(1), at=ints(0, 1)),
 ]  # fmt: skip

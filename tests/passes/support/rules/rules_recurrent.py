@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.recurrent`."""
 
-from makerkit import maker
 from netkit import ints
 from rulekit import fires, freezes
+from scalekit import scale
 
 SEQUENCE = ("float[5,2,6] x", "a = MatMul(x, w)  {}  y = MatMul(r, v)", {"w": (6, 8), "v": (10, 4)})
 """(5, 2, 8): a step of each sequence is made by a MatMul; what 10 hidden units give is read by one."""
@@ -78,8 +78,8 @@ for op, gates in GATES.items():
         ),
     ]
 
-MAKERS = [
-    maker("ReverseSequence", "p = ReduceMax<keepdims=0>(x, ax)  i = Cast<to=9>(p)  j = Cast<to=7>(i)  l = Add(j, one)  "
+SCALE_CASES = [
+    scale("ReverseSequence", "p = ReduceMax<keepdims=0>(x, ax)  i = Cast<to=9>(p)  j = Cast<to=7>(i)  l = Add(j, one)  "
           "n = ReverseSequence(k, l)  m = Add(n, a)", True, "tokens", k=(2, 3, 8), ax=ints(0, 2), one=ints(1)),
 ]  # fmt: skip
 ALL_DATA = """

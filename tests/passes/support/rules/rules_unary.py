@@ -1,8 +1,8 @@
 """Cases of `passes.axes.rules.unary`, `activation` and `smooth_activation`."""
 
 import numpy as np
-from makerkit import maker
 from rulekit import GEMM, fires, freezes, unknown
+from scalekit import scale
 
 UNARY = {
     "LINEAR": "Identity Dropout Neg",
@@ -42,10 +42,10 @@ CASES.append(
     )
 )
 
-MAKERS = [
-    maker("PRelu", "a = MatMul(x, w)  m = PRelu(a, a)", False, "plain", w=(6, 8)),
-    maker("Cast", "a = MatMul(x, w)  h = Cast<to=10>(a)  m = Cast<to=1>(h)", False, "plain", w=(6, 8)),
-    maker("Cast", "a = MatMul(x, w)  h = Cast<to=11>(a)  m = Cast<to=1>(h)", True, "plain", w=(6, 8)),
+SCALE_CASES = [
+    scale("PRelu", "a = MatMul(x, w)  m = PRelu(a, a)", False, "plain", w=(6, 8)),
+    scale("Cast", "a = MatMul(x, w)  h = Cast<to=10>(a)  m = Cast<to=1>(h)", False, "plain", w=(6, 8)),
+    scale("Cast", "a = MatMul(x, w)  h = Cast<to=11>(a)  m = Cast<to=1>(h)", True, "plain", w=(6, 8)),
 ]  # fmt: skip
 ALL_DATA = """
     Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu

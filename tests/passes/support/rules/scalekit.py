@@ -21,7 +21,7 @@ FRAMES = {
 
 
 @dataclass(frozen=True)
-class Maker:
+class ScaleCase:
     """``scales``: whether a multiple in all of the constants is one of the channel."""
 
     op: str
@@ -40,8 +40,8 @@ class Maker:
         return net(text.format(self.nodes), 23, 10, **{**weights, **self.weights})
 
 
-def maker(op, nodes, scales, frame="added", **weights):
-    return Maker(op, nodes, scales, frame, weights)
+def scale(op, nodes, scales, frame="added", **weights):
+    return ScaleCase(op, nodes, scales, frame, weights)
 
 
 K = np.float32([0.5, -1.25, 2.0, 0.75, -0.3, 1.5, 0.25, 1.0])

@@ -19,7 +19,7 @@ from passes.reconstruction.differentiable_ops import Depthwise, Flatten, Pointwi
 from passes.statistics.linear_layers import geometry
 
 
-def path(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
+def stages_between(typing: Typing, start: str, end: str, atom: Atom, keep: Indices) -> list[Stage] | None:
     """Stages from tensor ``start`` to ``end``.
 
     None where a node outside the path reads its tensors, where there is a second path, or where an op has no stage.

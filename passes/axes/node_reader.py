@@ -9,7 +9,7 @@ from passes.interface.errors import Refusal
 from passes.shapes.inference import Shape
 
 
-class NodeView:
+class NodeReader:
     """One node of a graph."""
 
     reason_prefix: ClassVar[str] = ""
