@@ -25,7 +25,7 @@ class Remedy:
 
 
 SIMPLIFY = "Fold what is constant first: `onnxslim IN OUT` or `onnxsim IN OUT`. Sizes that never vary: `--fix-shape`."
-NOTHING = "Nothing: that is how the network works."
+INHERENT = "Nothing: that is how the network works."
 REMEDIES = (
     Remedy(
         ("tensor",),
@@ -103,7 +103,7 @@ REMEDIES = (
         "normalises over it|attends along it|masks it|turns pairs of it|turns a part of each head",
         "n (LayerNormalization) normalises over it",
         "Each value depends on all channels of the axis: a LayerNorm's stream, the places of an attention.",
-        NOTHING + " Layers inside the block can still shrink, such as the hidden ones of an MLP.",
+        INHERENT + " Layers inside the block can still shrink, such as the hidden ones of an MLP.",
     ),
     Remedy(
         ("operator",),
@@ -114,7 +114,7 @@ REMEDIES = (
         "spreads (an axis to )?it at some sizes|computes numbers, not features",
         "t (TopK) depends on its order",
         "The op uses the places along the axis: their order, their number, or their neighbours.",
-        NOTHING,
+        INHERENT,
     ),
     Remedy(
         ("operator",),
@@ -147,7 +147,7 @@ REMEDIES = (
         "ties axes of .*|cuts .* across .*|takes copies of other channels for concatenated ones",
         "r (Reshape) cuts 3 across 8",
         "The op joins or splits axes in a way in which no channel stays one.",
-        NOTHING,
+        INHERENT,
     ),
     Remedy(
         ("operator",),
@@ -170,7 +170,7 @@ REMEDIES = (
         "multiplies them with two constants",
         "q multiplies two activations",
         "No layer's weights read these channels, so nothing can take them over. They can be removed.",
-        NOTHING,
+        INHERENT,
     ),
     Remedy(
         ("weights",),
@@ -184,7 +184,7 @@ REMEDIES = (
         "is read by several nodes|is read in two ways",
         "w is read by several nodes",
         "Layers share a weight, so that what suits one reader would change another. Channels can be removed.",
-        NOTHING,
+        INHERENT,
     ),
     Remedy(
         ("coupled",),
@@ -237,14 +237,14 @@ REMEDIES = (
         "works on channels that no layer's weights make|has weights that stand on no channels",
         "m (MatMul) multiplies activations: it has no weights of its own",
         "The layer is in no group: it makes no channels of its own.",
-        NOTHING,
+        INHERENT,
     ),
     Remedy(
         ("norm", "layer"),
         ".*",
         "its output is read by s (Softmax)",
         "A BatchNormalization is not folded into a layer. It stays, and its channels can go like others.",
-        NOTHING,
+        INHERENT,
     ),
 )
 """In the order in which they are looked up: the first that covers a reason is its remedy."""

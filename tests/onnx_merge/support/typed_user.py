@@ -31,14 +31,14 @@ from passes.axes.rule_context import Op
 from passes.interface.model_pass import PassResult, WorkingModel
 
 
-class Nothing:
+class Unchanged:
     """A pass."""
 
-    name = "nothing"
+    name = "unchanged"
     requires: tuple[type, ...] = ()
 
     def run(self, model: WorkingModel) -> PassResult:
-        """Do nothing."""
+        """Return the model as it is."""
         return PassResult(model)
 
 
@@ -50,7 +50,7 @@ def mine(op: Op) -> None:
 
 def compress(path: Path) -> tuple[onnx.ModelProto, Result]:
     """Compress a file, however little of it can go."""
-    register_pass(Nothing(), after="plan")
+    register_pass(Unchanged(), after="plan")
     try:
         return optimize(path, path.with_suffix(".smaller.onnx"), keep=0.6, exclude=["head"])
     except (UsageError, InputError, FidelityError, NotCompressibleError):
