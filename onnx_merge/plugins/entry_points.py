@@ -47,14 +47,14 @@ def check_known_elsewhere() -> None:
 
 
 def _load(one: EntryPoint) -> None:
-    from passes.axes.registry import all_or_nothing  # here, so that without plug-ins nothing heavy is imported
-    from passes.compress.custom_passes import all_or_none
+    from passes.axes.registry import rules_undone_on_error  # here, so that without plug-ins nothing heavy is imported
+    from passes.compress.custom_passes import passes_undone_on_error
 
     key = _key(one)
     if key in _failed:
         raise _failed[key]
     try:
-        with all_or_nothing(), all_or_none(), registering(_origin(one)):
+        with rules_undone_on_error(), passes_undone_on_error(), registering(_origin(one)):
             loaded: object = one.load()
             if callable(loaded):
                 loaded()

@@ -45,7 +45,7 @@ def register_rule(
         names = [f"{domain}:{op}" if domain else op for op in ops]
         guarded = _guarded_rule(function, current_origin())
         try:
-            with registry.all_or_nothing():
+            with registry.rules_undone_on_error():
                 registry.rule(*ops, domain=domain)(guarded)
                 if facts is not None:
                     registry.facts(*ops, known=facts, domain=domain)

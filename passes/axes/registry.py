@@ -111,7 +111,7 @@ def gradients() -> dict[Key, Gradient | str]:
 
 
 @contextmanager
-def all_or_nothing() -> Iterator[None]:
+def rules_undone_on_error() -> Iterator[None]:
     """What is registered in the block is kept only if the block raises nothing. Our own rules come first, so that a
     second rule of an op is blamed on the block."""
     _load()

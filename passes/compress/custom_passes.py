@@ -43,7 +43,7 @@ def custom_passes() -> tuple[CustomPass, ...]:
 
 
 @contextmanager
-def all_or_none() -> Iterator[None]:
+def passes_undone_on_error() -> Iterator[None]:
     """What is registered in the block is kept only if the block raises nothing."""
     before = list(_CUSTOM)
     try:
