@@ -19,7 +19,7 @@ from passes.interface.model_pass import PassResult, WorkingModel
 
 @dataclass(frozen=True)
 class MinimumWidth:
-    """Widens the groups that `allocate` made narrower than ``channels``."""
+    """Gives every group at least ``channels`` channels."""
 
     channels: int
     name = "minimum width"
@@ -30,9 +30,9 @@ class MinimumWidth:
         allocation = model[Allocation]
         lowest = {group.atom: min(self.channels, group.size) for group in model[Analysis].groups}
         widths = {atom: max(width, lowest[atom]) for atom, width in allocation.widths.items()}
-        widened = sum(widths[atom] != width for atom, width in allocation.widths.items())
-        note = f"{widened} groups keep {self.channels} channels, more than allocated"
-        return PassResult(model.knowing(replace(allocation, widths=widths)), notes=(note,) if widened else ())
+        raised = sum(widths[atom] != width for atom, width in allocation.widths.items())
+        note = f"{raised} groups keep {self.channels} channels, more than allocated"
+        return PassResult(model.knowing(replace(allocation, widths=widths)), notes=(note,) if raised else ())
 
 
 def register(channels: int = 24) -> None:
