@@ -1,11 +1,12 @@
 """Accuracy of each method over the multiply-adds that it leaves.
 
     python benchmarks/accuracy.py MODEL.onnx --labels TEST.npz [--keep 0.8 0.6 0.4] [--calib SAMPLES] [--only REGEX]
-                                  [--plot OUT.png] [--json OUT.json] [options of onnx-merge]
+                                  [--latency BATCH] [--json OUT.json] [--plot OUT.png] [options of onnx-merge]
 
 TEST.npz holds the model's input under its name, ready to feed, and `labels`. Further options (`--no-coupled`,
 `--exclude REGEX`, ...) go to every run of onnx-merge. One line a result: method, keep, parameters and multiply-adds
-left, accuracy, seconds.
+left, accuracy, seconds, and with --latency the latency left, on one thread, the original and the result in turns.
+`benchmarks/draw_accuracy.py` draws what --json wrote.
 
 prune               the l1 criterion alone
 merge               Neuron Merging: l1, removed channels go to the most similar kept one
@@ -35,9 +36,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
-from accuracy_methods import Bench, methods
+from accuracy_methods import Bench, methods, peers
+from draw_accuracy import draw
 
 from onnx_merge import OnnxMergeError
+from onnx_merge.report.environment import environment
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,8 @@ class Row:
     macs: float
     accuracy: float
     seconds: float
+    latency: float | None = None
+    """Share of the original's, with --latency."""
 
 
 def main() -> int:
@@ -60,6 +65,7 @@ def main() -> int:
     parser.add_argument("--keep", type=float, nargs="+", default=[0.8, 0.6, 0.4])
     parser.add_argument("--calib")
     parser.add_argument("--only", default="", metavar="REGEX")
+    parser.add_argument("--latency", type=int, metavar="BATCH", help="measure it with so many samples in a run")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     args, rest = parser.parse_known_args()
@@ -74,34 +80,27 @@ def main() -> int:
             start = time.perf_counter()
             model = method(keep)
             seconds = time.perf_counter() - start
-            row = Row(name, keep, *bench.left(model), bench.accuracy(model), seconds)
+            latency = bench.latency(model, args.latency) if args.latency else None
+            row = Row(name, keep, *bench.left(model), bench.accuracy(model), seconds, latency)
             shares = f"{keep:5.2f} {row.params:7.3f} {row.macs:7.3f}"
-            print(f"{name:17} {shares} {row.accuracy:8.2f}% {seconds:8.1f}", flush=True)
+            more = "" if latency is None else f" {latency:8.3f}"
+            print(f"{name:17} {shares} {row.accuracy:8.2f}% {seconds:8.1f}{more}", flush=True)
             rows.append(row)
     if args.json:
-        args.json.write_text(json.dumps({"before": bench.before, "rows": [asdict(row) for row in rows]}, indent=1))
+        table = {
+            "model": args.model.name,
+            "samples": args.labels.name,
+            "calib": args.calib,
+            "options": rest,
+            "batch": args.latency,
+            "environment": {**environment(), **peers()},
+            "before": bench.before,
+            "rows": [asdict(row) for row in rows],
+        }
+        args.json.write_text(json.dumps(table, indent=1) + "\n")
     if args.plot:
-        plot(rows, bench.before, args.plot)
+        draw(bench.before, [asdict(row) for row in rows], args.plot)
     return 0
-
-
-def plot(rows: list[Row], before: float, target: Path) -> None:
-    """Accuracy over multiply-adds, a line for each method."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for name in dict.fromkeys(row.method for row in rows):
-        points = sorted((100 * row.macs, row.accuracy) for row in rows if row.method == name)
-        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, label=name, lw=2 if "auto" in name else 1)
-    axes.axhline(before, color="grey", lw=0.8, ls=":")
-    axes.set_xlabel("multiply-adds left, %")
-    axes.set_ylabel("top-1 accuracy, %")
-    axes.legend(frameon=False, fontsize=8)
-    axes.grid(alpha=0.3)
-    figure.savefig(target, dpi=150)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,7 +14,9 @@ from onnx_merge.cli.compress import parse
 from onnx_merge.compression.optimize import run
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.latency.measure import compare_latency
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import Session
@@ -31,6 +34,8 @@ Method = Callable[[float], onnx.ModelProto]
 """Share of channels to keep -> model."""
 TRIES = 12
 """Halvings of the sparsity's range."""
+SECONDS = 4.0
+"""For the runs of one result and of the original."""
 UNIFORM = ("--allocation", "uniform")
 
 
@@ -61,6 +66,11 @@ class Bench:
         """Shares of parameters and multiply-adds."""
         now = cost(_graph(model))
         return now.params / self._cost.params, now.macs / self._cost.macs
+
+    def latency(self, model: onnx.ModelProto, batch: int) -> float:
+        """Share of the original's latency, on one thread."""
+        feeds = random_feeds(Session(self.model, self._provider).inputs, batch, upper=index_bounds(self.model))
+        return compare_latency([self.model, model], feeds, self._provider, 1, seconds=SECONDS).models[1].ratio
 
     def samples(self) -> CalibrationSamples:
         """What --calib gives, or synthetic samples."""
@@ -120,6 +130,11 @@ def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
     if importlib.util.find_spec("onnxsim"):
         yield "onnxsim", bench.peer(tuned=False)
         yield "onnxsim + tune", bench.peer(tuned=True)
+
+
+def peers() -> dict[str, str]:
+    """Versions of what ours is compared with."""
+    return {"onnxsim": importlib.metadata.version("onnxsim")} if importlib.util.find_spec("onnxsim") else {}
 
 
 def _graph(model: onnx.ModelProto) -> Graph:

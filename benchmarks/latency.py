@@ -13,6 +13,8 @@ MACs      multiply-adds left, as `passes.cost.cost` counts them, after / before;
 ms        median latency of the original.
 aligned   latency left, after / before, as `onnx_merge.latency.measure.Timed.ratio`; with 90th percentiles in the JSON.
 any       the same of the result whose widths are not aligned.
+openvino  the same of the aligned result in OpenVINO on the CPU, after / before there; "-" where openvino is not
+          installed, or does not run the model.
 conv      share of the original's multiply-adds in Conv nodes; from a half on, the model counts as a CNN.
 
 Below stand, for each share, the medians over all models and over CNNs, the worst model, and how many are slower than
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from openvino_latency import INSTALLED, openvino_ratios
 
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.errors import OnnxMergeError, one_line
@@ -69,6 +72,7 @@ class Row:
     ms: float | None = None
     p90_ms: dict[str, float] | None = None
     """Of the original too, under ``before``."""
+    openvino: float | None = None
     threads: int | None = None
     runs: int = 0
     failure: str | None = None
@@ -99,6 +103,7 @@ def measure(path: Path, amount: dict[str, float], args: argparse.Namespace, prov
             shrunk[column], result = optimize(original, **{k: v for k, v in options.items() if v is not None})
             macs[column] = result.after.macs / max(result.before.macs, 1)
         timed = _time([original, *shrunk.values()], args, provider)
+        row.openvino = _openvino([original, shrunk["aligned"]], args)
     except Exception as error:  # the other models go on
         said = str(error) if isinstance(error, OnnxMergeError) else f"{type(error).__name__}: {error}"
         return replace(row, failure=one_line(said))
@@ -115,6 +120,16 @@ def _time(models: Sequence[onnx.ModelProto], args: argparse.Namespace, provider:
     return compare_latency(models, feeds, provider, args.threads, seconds=args.seconds)
 
 
+def _openvino(models: Sequence[onnx.ModelProto], args: argparse.Namespace) -> float | None:
+    if not INSTALLED:
+        return None
+    feeds = random_feeds(Session(models[0]).inputs, args.batch, upper=index_bounds(models[0]))
+    try:
+        return openvino_ratios(models, feeds, args.threads, args.seconds)[1]
+    except RuntimeError:
+        return None
+
+
 def columns(row: Row) -> str:
     """A row after the model's name."""
     if row.failure is not None:
@@ -122,7 +137,7 @@ def columns(row: Row) -> str:
     macs, latency = row.macs or {}, row.latency or {}
     cells = [_cell(macs.get("aligned", macs.get("any"))), f"{row.ms:9.2f}" if row.ms is not None else f"{'-':>9}"]
     cells += [_cell(latency.get(column)) for column in ("aligned", "any")]
-    return f"{row.amount:16} {' '.join(cells)} {_cell(row.conv)}"
+    return f"{row.amount:16} {' '.join(cells)}  {_cell(row.openvino)} {_cell(row.conv)}"
 
 
 def _cell(value: float | None) -> str:
@@ -133,7 +148,9 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     """Medians, the worst, and how many got slower: by share and column."""
     figures: dict[str, Any] = {}
     for amount in dict.fromkeys(row.amount for row in rows):
+        inside = [row.openvino for row in rows if row.amount == amount and row.openvino is not None]
         figures[amount] = {"failed": sum(row.amount == amount and row.failure is not None for row in rows)}
+        figures[amount]["openvino"] = statistics.median(inside) if inside else None
         for column in ALIGNMENTS:
             found = [(row.latency[column], row) for row in rows if row.amount == amount and row.latency]
             if not found:
@@ -165,6 +182,8 @@ def report(figures: dict[str, Any]) -> str:
                     f"{f['models']} models,{_cell(f['latency_cnns'])} over {f['cnns']} CNNs; worst {f['worst']:.3f} "
                     f"({f['worst_model']}); {f['slower']} slower than the original"
                 )
+        if by_column["openvino"] is not None:
+            lines.append(f"{amount}, aligned widths in OpenVINO: median latency {by_column['openvino']:.3f}")
         if by_column["failed"]:
             lines.append(f"{amount}: {by_column['failed']} failed")
     return "\n".join(lines)
@@ -198,7 +217,7 @@ def main() -> int:
         parser.error("no model matches")
     provider = available_provider(args.provider)
     width = max(len("model"), *(len(file.stem) for file in files))
-    print(f"{'model':{width}} {'share':16} {'MACs':>7} {'ms':>9} {'aligned':>7} {'any':>7} {'conv':>7}")
+    print(f"{'model':{width}} {'share':16} {'MACs':>7} {'ms':>9} {'aligned':>7} {'any':>7} {'openvino':>8} {'conv':>7}")
     rows: list[Row] = []
     for path in files:
         for amount in amounts:

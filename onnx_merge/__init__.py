@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from onnx_merge.inspection.findings import Inspection
     from onnx_merge.inspection.inspect import inspect_model
+    from onnx_merge.plugins.registration import register_pass, register_rule
     from onnx_merge.report.result import Result
     from onnx_merge.sweeping.result import Point, Sweep
     from onnx_merge.sweeping.sweep import sweep
@@ -52,6 +53,8 @@ __all__ = [
     "__version__",
     "inspect_model",
     "optimize",
+    "register_pass",
+    "register_rule",
     "sweep",
     "verify",
 ]
@@ -66,6 +69,8 @@ _MODULES = {
     "Verification": "verification.findings",
     "inspect_model": "inspection.inspect",
     "optimize": "compression.optimize",
+    "register_pass": "plugins.registration",
+    "register_rule": "plugins.registration",
     "sweep": "sweeping.sweep",
     "verify": "verification.verify",
 }

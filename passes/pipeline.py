@@ -23,6 +23,7 @@ from passes.compress.compression_passes import (
     Solve,
     Solved,
 )
+from passes.compress.custom_passes import with_custom
 from passes.compress.planners import Planners
 from passes.compress.scope import GroupScope, group_scope
 from passes.interface.engine import Engine
@@ -45,17 +46,21 @@ def compression_passes(
     planners: Planners | None = None,
     beside: int = 0,
 ) -> list[Pass]:
-    """The passes from channel groups to plans and new weights. `Shrink` applies these.
+    """The passes from channel groups to plans and new weights, with registered ones among them (see
+    `passes.compress.custom_passes`). `Shrink` applies these.
 
     ``variant``: the weights that samples run through, None to go by weights alone; ``planners``, ``beside``: see
     `Allocate`.
     """
+    passes: list[Pass]
     if settings.lossless:
-        return [PlanLossless(settings, planners)]
-    if variant is None:
-        return [Allocate(settings, None, planners, beside), Plan()]
-    planned: list[Pass] = [Observe(settings, variant), Allocate(settings, variant, planners, beside), Plan()]
-    return planned if settings.draft else [*planned, Solve(variant, settings.effort)]
+        passes = [PlanLossless(settings, planners)]
+    elif variant is None:
+        passes = [Allocate(settings, None, planners, beside), Plan()]
+    else:
+        passes = [Observe(settings, variant), Allocate(settings, variant, planners, beside), Plan()]
+        passes += [] if settings.draft else [Solve(variant, settings.effort)]
+    return with_custom(passes, first="infer")
 
 
 class Compressor:
@@ -124,7 +129,7 @@ class Compressor:
         scope = group_scope(self.analysis, settings, outer)
         inside = self._compressed_bodies(settings, scope)
         planned = self._planned(settings, scope, cost_of_bodies(self.analysis, settings, scope, inside))
-        shrunk = run_passes([Shrink(inside)], planned.model, self._stage)
+        shrunk = run_passes(with_custom([Shrink(inside)]), planned.model, self._stage)
         solved = shrunk.model.get(Solved)
         measured = shrunk.model.get(MeasuredLosses)
         return Compressed(
@@ -136,7 +141,7 @@ class Compressor:
             dict(self._stage.seconds),
             solved.solution if solved else Solution(),
             shrunk.model.get(Allocation),
-            (*planned.notes, *merged_inside(settings, inside)),
+            (*planned.notes, *shrunk.notes, *merged_inside(settings, inside)),
             tuple(inside),
             measured=dict(measured.points) if measured else {},
         )

@@ -33,6 +33,7 @@ from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically
+from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
@@ -101,6 +102,7 @@ def run(
     ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
     """
     options, chosen = options.decided()
+    load_plugins()
     with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         try:
             return _run(model, output, options, progress, argv, protected, chosen)

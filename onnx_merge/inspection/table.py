@@ -42,6 +42,8 @@ def _head(inspection: Inspection) -> Text:
 def _overview(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     yield _head(inspection)
     yield from (Text(f"note: {note}", style="yellow") for note in inspection.notes)
+    if "plugins" in inspection.environment:
+        yield Text(f"plug-ins: {inspection.environment['plugins']}")
     if inspection.groups:
         yield Text()
         yield from _groups(inspection.groups, width) if width < UNCUT_WIDTH else _blocks(inspection.groups)

@@ -1,4 +1,5 @@
-"""`python -m onnx_merge.reference`, run in a checkout: writes docs/reference.md and the README's list of options."""
+"""`python -m onnx_merge.reference`, run in a checkout: writes docs/reference.md, docs/left-alone.md
+and the README's list of options."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The reference page, and the part of the README that is made from the same definitions."""
+"""The pages, and the part of the README that is made from the same definitions."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from onnx_merge.reference.key_tables import key_sections
 from onnx_merge.reference.option_tables import most_used, option_sections
+from onnx_merge.reference.remedies import remedies_page
 
 BEGIN, END = "<!-- options: written by python -m onnx_merge.reference -->\n", "<!-- end of options -->\n"
 HEAD = """\
@@ -54,4 +55,6 @@ def written(root: Path) -> dict[Path, str]:
     _, ended, after = rest.partition(END)
     if not (found and ended):
         raise ValueError(f"{readme} has no lines {BEGIN.strip()} and {END.strip()}")
-    return {root / "docs" / "reference.md": page(), readme: f"{before}{BEGIN}{most_used()}{END}{after}"}
+    pages = {"reference.md": page(), "left-alone.md": remedies_page()}
+    made = {root / "docs" / name: text for name, text in pages.items()}
+    return {**made, readme: f"{before}{BEGIN}{most_used()}{END}{after}"}

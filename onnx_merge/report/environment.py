@@ -7,13 +7,15 @@ import platform
 from pathlib import Path
 
 from onnx_merge.config.version import __version__
+from onnx_merge.plugins.record import summary
 
 LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "scipy")
 """Distributions whose versions are listed if they are installed."""
 
 
 def environment() -> dict[str, str]:
-    """Return versions of the software, the operating system and the processor; what is not known is left out."""
+    """Return versions of the software, the operating system and the processor, and the rules and passes of others that
+    take part. What is not known is left out."""
     found = {"onnx_merge": __version__, "python": platform.python_version()}
     for name in LIBRARIES:
         try:
@@ -22,6 +24,7 @@ def environment() -> dict[str, str]:
             continue
     found["system"] = f"{platform.system()} {platform.machine()}".strip()
     found["processor"] = _processor()
+    found["plugins"] = summary()
     return {key: value for key, value in found.items() if value}
 
 

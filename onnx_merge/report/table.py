@@ -132,6 +132,8 @@ def _quality(result: Result) -> Iterator[Text]:
         yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.allocation is not None and result.allocation.block > 1:
         yield Text(_alignment(result.allocation))
+    if "plugins" in result.environment:
+        yield Text(f"plug-ins  {result.environment['plugins']}")
     if result.ware is not None:
         yield Text(f"layers    {100 * result.ware:.3g}% of the variance of their outputs lost, on average")
     if result.fidelity:

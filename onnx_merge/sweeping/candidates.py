@@ -13,6 +13,7 @@ from onnx_merge.compression.job import Job
 from onnx_merge.compression.result_evaluation import Evaluation, evaluated
 from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, internal_error
 from onnx_merge.io.save import needs_external_data
+from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.runtime.session import custom_operators
 from onnx_merge.runtime.threads import limited
 
@@ -94,4 +95,5 @@ def run_packed(packed: bytes, candidate: Candidate) -> CandidateResult:
     what else ran in the process.
     """
     with _process_lock:
+        load_plugins()
         return run_candidate(pickle.loads(packed), candidate)

@@ -26,6 +26,7 @@ from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.save import save_atomically, write_whole
 from onnx_merge.metrics.metric import check_sendable
+from onnx_merge.plugins.entry_points import check_known_elsewhere, load_plugins
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import custom_operators
@@ -106,6 +107,7 @@ def run(
     For ``keeps`` see `onnx_merge.sweeping.files.shares`. The executor ``where`` is entered before the work begins. For
     ``argv`` and ``protected`` see `onnx_merge.compression.optimize.run`.
     """
+    load_plugins()
     with custom_operators(options.custom_ops), checking_graphs(options.verbose):
         return _run(model, folder, options, keeps, where, progress, argv, protected)
 
@@ -132,6 +134,7 @@ def _run(
     with where as executor:
         if executor.sends:
             check_sendable(options.metric)
+            check_known_elsewhere()
         with stages("load"):
             source = load_source(model)
             files.check(source.files)

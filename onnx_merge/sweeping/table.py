@@ -31,6 +31,8 @@ def render(sweep: Sweep, stream: TextIO, verbose: bool = False) -> str:
 
 def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note}", style="yellow") for note in sweep.notes)
+    if "plugins" in sweep.environment:
+        yield Text(f"plug-ins: {sweep.environment['plugins']}")
     metric, timed = sweep.metric, any(point.latency for point in sweep.points)
     table = plain_table()
     for title in (

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from passes.axes.gradient_context import Backward, Gradient, Slope, along
@@ -107,6 +108,22 @@ def gradients() -> dict[Key, Gradient | str]:
     """Every gradient, or why there is none."""
     _load()
     return _GRADIENTS
+
+
+@contextmanager
+def rules_undone_on_error() -> Iterator[None]:
+    """What is registered in the block is kept only if the block raises nothing. Our own rules come first, so that a
+    second rule of an op is blamed on the block."""
+    _load()
+    tables: tuple[dict[Key, object], ...] = (_RULES, _FACTS, _GRADIENTS)  # type: ignore[assignment]
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    except BaseException:
+        for table, kept in zip(tables, before, strict=True):
+            table.clear()
+            table.update(kept)
+        raise
 
 
 def find_gradient(domain: str, op: str) -> Gradient | str:

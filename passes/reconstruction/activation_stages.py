@@ -13,8 +13,8 @@ from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
 from passes.axes.op_facts import Moves, PoolWindow
-from passes.axes.registry import facts_of
-from passes.graph.model import Array, Graph, Node
+from passes.axes.registry import facts_of, find_gradient
+from passes.graph.model import STANDARD_DOMAINS, Array, Graph, Node
 from passes.reconstruction.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
 from passes.statistics.linear_layers import geometry
 
@@ -35,7 +35,7 @@ def stages_between(typing: Typing, start: str, end: str, atom: Atom, keep: Indic
     at = start
     for node in nodes:
         reads = [n for n in node.inputs if n in inside]
-        if facts_of(node.domain, node.op).pointwise and len([n for n in node.outputs if n]) == 1:
+        if _is_pointwise(node):
             segment.append(node)
             continue
         if segment:
@@ -52,6 +52,14 @@ def stages_between(typing: Typing, start: str, end: str, atom: Atom, keep: Indic
         stages.append(_pointwise(typing, segment, at, atom, keep))
         at = segment[-1].outputs[0]
     return stages if at == end and _closed(graph, nodes, start, stages) else None
+
+
+def _is_pointwise(node: Node) -> bool:
+    """Whether the node has a place in a `Pointwise` stage, whose models declare the standard operators only. An op of
+    others may come without a gradient."""
+    if node.domain not in STANDARD_DOMAINS or isinstance(find_gradient(node.domain, node.op), str):
+        return False
+    return facts_of(node.domain, node.op).pointwise and len([n for n in node.outputs if n]) == 1
 
 
 def _between(graph: Graph, start: str, end: str) -> list[Node] | None:

@@ -1,0 +1,1 @@
+"""Op rules and passes of others: registered by a call, or by installed packages through entry points."""
