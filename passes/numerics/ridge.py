@@ -111,16 +111,17 @@ def _best(lost: Callable[[float], float], kept: float, power: float, tuning: Rid
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
     """The one of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
-    falls, then rises."""
+    falls, then rises. A loss that is not a number counts as infinite: it compares with nothing, and ends no search."""
     found: dict[int, float] = {}
 
     def at(i: int) -> float:
         if i not in found:
-            found[i] = loss(values[i]) if 0 <= i < len(values) else np.inf
+            lost = loss(values[i])
+            found[i] = np.inf if np.isnan(lost) else lost
         return found[i]
 
     i = (len(values) - 1) // 2
-    while (lower := min((i - 1, i, i + 1), key=lambda j: (at(j), j))) != i:
+    while (lower := min(range(max(i - 1, 0), min(i + 2, len(values))), key=lambda j: (at(j), j))) != i:
         i = lower
     return values[i], at(i)
 
