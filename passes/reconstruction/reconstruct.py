@@ -118,7 +118,6 @@ def _of_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _is_no_tensor(kind: onnx.TypeProto) -> bool:
-    whole = kind.WhichOneof("value")
-    return whole == "optional_type" or (
-        whole == "sequence_type" and kind.sequence_type.elem_type.WhichOneof("value") == "tensor_type"
-    )
+    if kind.HasField("sequence_type"):  # sequences of maps are returned, as tensors
+        return bool(kind.sequence_type.elem_type.HasField("tensor_type"))
+    return bool(kind.HasField("optional_type"))

@@ -86,5 +86,5 @@ def test_layers_are_solved_beside_an_output_that_is_a_sequence_of_tensors():
     for name, size in {"w1": (6, 12), "w2": (12, 4)}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
     made, result = optimize(model, keep=0.5, calib_samples=32, check_n=4)
-    assert [g.kept for g in result.groups] == [6] and made.graph.output[1] == model.graph.output[1]
+    assert [g.kept for g in result.groups if g.kept < g.size] == [6] and made.graph.output[1] == model.graph.output[1]
     assert Session(made).run({"x": np.ones((3, 6), np.float32)})["y"].shape == (3, 4)
