@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,10 @@ from .tuning import NUMERICS, RidgeTuning
 
 SINGLE = 1e-6
 """Relative error of a sum of float32 products."""
+
+
+OVERFLOWS: dict[str, Any] = {"invalid": "ignore", "over": "ignore"}
+"""Where weights or samples are not finite, so are losses: the prior stays, and whoever checks the result sees it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def fit(
     predicts the other best. Without ``intercept`` b is zero. Where no s predicts better than the prior, the prior is
     returned.
     """
-    with threads_for(len(folds[0].p)):
+    with threads_for(len(folds[0].p)), np.errstate(**OVERFLOWS):
         return _fit(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 
@@ -173,7 +178,7 @@ def fit_rows(
     folds: tuple[SampleRows, SampleRows], prior: ArrayLike, intercept: bool = True, tuning: RidgeTuning = NUMERICS.ridge
 ) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
-    with threads_for(sum(len(f.p) for f in folds)):
+    with threads_for(sum(len(f.p) for f in folds)), np.errstate(**OVERFLOWS):
         return _fit_rows(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 
