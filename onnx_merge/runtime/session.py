@@ -36,6 +36,11 @@ CUDA_OPTIONS = {
 }
 
 
+CRASHING = ["MatmulTransposeFusion"]
+"""Optimisations of onnxruntime that end the process: this one on a batch transposed before a comparison that MatMul
+reads as numbers (seen in 1.31). A part cut out of a model may hold that where the whole model does not."""
+
+
 _limit: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
@@ -86,7 +91,9 @@ class Session:
         between sessions of the same level.
     spinning: whether threads wait actively between operators. This is faster, but slows other computations.
     arena: whether CPU memory comes from onnxruntime's arena, as in deployment. The arena never shrinks, and an output,
-        which is part of it, keeps all of it allocated. Without it, a run allocates only what its tensors need.
+        which is part of it, keeps all of it allocated. Without it, a run allocates only what its tensors need. Only
+        with it are the optimisations those of deployment to the last: otherwise the few that can end the process are
+        left out.
 
     Raises
     ------
@@ -123,7 +130,10 @@ class Session:
             providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
         try:
             # Without fallback, which prints, and would silently use another provider.
-            self._session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
+            left_out = [] if arena else CRASHING
+            self._session = ort.InferenceSession(
+                source, options, providers=providers, enable_fallback=0, disabled_optimizers=left_out
+            )
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot load the model: {runtime_line(error)}") from error
         self.provider, self.optimisation = provider, optimisation

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,6 +14,10 @@ from .tuning import NUMERICS, RidgeTuning
 
 SINGLE = 1e-6
 """Relative error of a sum of float32 products."""
+
+
+OVERFLOWS: dict[str, Any] = {"invalid": "ignore", "over": "ignore"}
+"""Where weights or samples are not finite, so are losses: the prior stays, and whoever checks the result sees it."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ def fit(
     predicts the other best. Without ``intercept`` b is zero. Where no s predicts better than the prior, the prior is
     returned.
     """
-    with threads_for(len(folds[0].p)):
+    with threads_for(len(folds[0].p)), np.errstate(**OVERFLOWS):
         return _fit(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 
@@ -111,16 +116,17 @@ def _best(lost: Callable[[float], float], kept: float, power: float, tuning: Rid
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
     """The one of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
-    falls, then rises."""
+    falls, then rises. A loss that is not a number counts as infinite: it compares with nothing, and ends no search."""
     found: dict[int, float] = {}
 
     def at(i: int) -> float:
         if i not in found:
-            found[i] = loss(values[i]) if 0 <= i < len(values) else np.inf
+            lost = loss(values[i])
+            found[i] = np.inf if np.isnan(lost) else lost
         return found[i]
 
     i = (len(values) - 1) // 2
-    while (lower := min((i - 1, i, i + 1), key=lambda j: (at(j), j))) != i:
+    while (lower := min(range(max(i - 1, 0), min(i + 2, len(values))), key=lambda j: (at(j), j))) != i:
         i = lower
     return values[i], at(i)
 
@@ -172,7 +178,7 @@ def fit_rows(
     folds: tuple[SampleRows, SampleRows], prior: ArrayLike, intercept: bool = True, tuning: RidgeTuning = NUMERICS.ridge
 ) -> Fit:
     """`fit` in its dual form, for fewer samples than features: systems of the samples' size."""
-    with threads_for(sum(len(f.p) for f in folds)):
+    with threads_for(sum(len(f.p) for f in folds)), np.errstate(**OVERFLOWS):
         return _fit_rows(folds, np.asarray(prior, np.float64), intercept, tuning)
 
 

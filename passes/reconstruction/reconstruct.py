@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import onnx
 
 from passes.axes.inference import Typing
 from passes.interface.reason import Reason
@@ -92,13 +93,31 @@ def diverges(typing: Typing, done: Reconstruction, variant: WeightVariant) -> bo
     regression fits rounding errors.
     """
     models = (typing.graph.model, apply_plans(typing, done.plans, done.solution))
-    loaded = [variant.engine(model) for model in models]
+    loaded = [variant.engine(_of_tensors(model)) for model in models]
     lost = power = 0.0
     for feed in variant.feeds[: max(1, variant.tuning.memory.batch // samples_in(variant.feeds[0]))]:
         before, after = (run(feed) for run in loaded)
         for name in typing.graph.outputs:
-            if before[name].dtype.kind == "f":
+            if name in before and before[name].dtype.kind == "f":
                 exact = before[name].astype(np.float64)
                 power += float(np.square(exact).sum())
                 lost += float(np.square(after[name] - exact).sum())
     return not lost <= variant.tuning.reconstruction.diverged**2 * power
+
+
+def _of_tensors(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model without outputs that are sequences of tensors or optional, which no engine returns."""
+    kept = [output for output in model.graph.output if not _is_no_tensor(output.type)]
+    if len(kept) == len(model.graph.output):
+        return model
+    copied = onnx.ModelProto()
+    copied.CopyFrom(model)
+    del copied.graph.output[:]
+    copied.graph.output.extend(kept)
+    return copied
+
+
+def _is_no_tensor(kind: onnx.TypeProto) -> bool:
+    if kind.HasField("sequence_type"):  # sequences of maps are returned, as tensors
+        return bool(kind.sequence_type.elem_type.HasField("tensor_type"))
+    return bool(kind.HasField("optional_type"))

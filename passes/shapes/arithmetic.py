@@ -7,8 +7,9 @@ module also records from which axes each integer comes.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -83,9 +84,23 @@ class ShapeArithmetic:
             return {**found, **self._run(found)}
         except RunError:
             if self.nodes is not self._candidates:
-                return found
+                return self._one_by_one(found)
         self.nodes, self._loaded = self._plain(), None
         return self.at(shapes)
+
+    def _one_by_one(self, found: Values) -> Values:
+        """Return ``found`` and the values of all nodes that run. Under the shapes that a model will have after a
+        change, a node that fills a table (an Expand of a constant that is not yet cut) need not run; what others
+        compute does not depend on it."""
+        assert self._engine is not None
+        found = dict(found)
+        for node in self.nodes:
+            read = {n: found[n] for n in node.input if n in found}
+            if all(not n or n in read or n in self._constants for n in node.input):
+                with contextlib.suppress(RunError):
+                    inputs = [onnx.helper.make_tensor_value_info(n, _elem_type(a), a.shape) for n, a in read.items()]
+                    found.update(self._engine(self._model([node], inputs))(read))
+        return found
 
     def _root(self, name: str, shape: Shape) -> NDArray[Any]:
         if name in self.totals:
@@ -95,7 +110,7 @@ class ShapeArithmetic:
     def _run(self, feeds: Values) -> Mapping[str, NDArray[Any]]:
         assert self._engine is not None
         if self._loaded is None:
-            self._loaded = self._engine(self._model())
+            self._loaded = self._engine(self._model(self.nodes, self._inputs()))
         read = {n for node in self.nodes for n in node.input}
         return self._loaded({name: value for name, value in feeds.items() if name in read})
 
@@ -109,18 +124,22 @@ class ShapeArithmetic:
                 known.update(node.output)
         return nodes
 
-    def _model(self) -> onnx.ModelProto:
+    def _inputs(self) -> list[onnx.ValueInfoProto]:
+        """Return those of the nodes together, which are outputs of Shape and Size."""
+        read = {n for node in self.nodes for n in node.input}
+        dims: dict[str, list[None]] = {name: [] if name in self.totals else [None] for name in self.roots.keys() & read}
+        return [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.INT64, d) for n, d in dims.items()]
+
+    def _model(self, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
         model = onnx.ModelProto()
         model.CopyFrom(self._header)
         graph = model.graph
         graph.name = "shape_arithmetic"
-        graph.node.extend(self.nodes)
-        read = {n for node in self.nodes for n in node.input}
+        graph.node.extend(nodes)
+        read = {n for node in nodes for n in node.input}
         graph.initializer.extend(t for name, t in self._constants.items() if name in read)
-        for name in self.roots.keys() & read:
-            dims = [] if name in self.totals else [None]
-            graph.input.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, dims))
-        graph.output.extend(onnx.ValueInfoProto(name=n) for node in self.nodes for n in node.output if n)
+        graph.input.extend(inputs)
+        graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
         return model
 
 
@@ -136,6 +155,10 @@ def _behind(nodes: list[onnx.NodeProto], roots: Iterable[str]) -> list[onnx.Node
             kept.append(node)
             reached.update(n for n in node.input if n)
     return kept[::-1]
+
+
+def _elem_type(array: NDArray[Any]) -> int:
+    return int(onnx.helper.np_dtype_to_tensor_dtype(array.dtype))
 
 
 def is_small(tensor: onnx.TensorProto) -> bool:

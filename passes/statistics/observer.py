@@ -158,7 +158,7 @@ class _Estimate:
     @classmethod
     def of(cls, sums: ChannelSums, tensor: str) -> _Estimate:
         if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
-            raise RunError(f"{tensor} is not finite on the samples")
+            raise RunError(f"{tensor} of the original is not finite on the samples")
         mean = sums.first / sums.count
         covariance = sums.second / sums.count - np.outer(mean, mean)
         return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))

@@ -40,7 +40,7 @@ def judge(case: Case, outcome: Outcome) -> list[Fault]:
 
 def _faults(case, outcome):
     code, said = outcome.code, outcome.said
-    if code == 1 and "is not finite on the samples" in said and overflows(case.model, said):
+    if code == 1 and "of the original is not finite on the samples" in said and overflows(case, outcome):
         return
     if "internal error" in said or "Traceback" in said or code not in DOCUMENTED:
         yield "internal error", said[:300]

@@ -75,3 +75,16 @@ def test_labels_give_the_accuracy_of_maps(tmp_path):
     np.savez(tmp_path / "samples.npz", X=x, labels=best)
     result = optimize(classifier(), keep=0.75, labels=tmp_path / "samples.npz")[1]
     assert result.accuracy.before == 100 and 50 < result.accuracy.after <= 100
+
+
+def test_layers_are_solved_beside_an_output_that_is_a_sequence_of_tensors():
+    """No sequence of tensors is compared; the other outputs are."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x) => (float[N,4] y, seq(float[N,4]) s) {
+        a = MatMul(x, w1)  r = Relu(a)  y = MatMul(r, w2)  s = SequenceConstruct(y, y) }"""
+    model = onnx.parser.parse_model(text)
+    rng = np.random.default_rng(0)
+    for name, size in {"w1": (6, 12), "w2": (12, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    made, result = optimize(model, keep=0.5, calib_samples=32, check_n=4)
+    assert [g.kept for g in result.groups if g.kept < g.size] == [6] and made.graph.output[1] == model.graph.output[1]
+    assert Session(made).run({"x": np.ones((3, 6), np.float32)})["y"].shape == (3, 4)

@@ -115,5 +115,7 @@ def test_values_that_are_not_finite():
         model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), tensor))
     notes = optimize(model, keep=0.5, method="merge")[1].notes
     assert any("the range of input k is unknown" in note for note in notes)
-    with pytest.raises(OnnxMergeError, match="d is not finite on the samples; give --calib, or --method merge"):
+    with pytest.raises(
+        OnnxMergeError, match="d of the original is not finite on the samples; give --calib, or --method merge"
+    ):
         optimize(model, keep=0.5)

@@ -207,3 +207,15 @@ def test_silence_ends_where_it_should(capfd):
     print("spoken")
     subprocess.run("echo spoken >&2", shell=True, check=True)
     assert capfd.readouterr() == ("spoken\n", "spoken\n")
+
+
+COMPARED = """net (float[T,N,4] x) => (float[N,T,5] y) <float[4,5] w = {1,2,3,4,5,6,7,8,9,1,2,3,4,5,6,7,8,9,1,2}> {
+    t = Transpose<perm=[1,0,2]>(x) e = Equal(t, t) f = Cast<to=1>(e) y = MatMul(f, w) }"""
+
+
+def test_a_transposed_comparison_that_a_matmul_reads_does_not_end_the_process(tmp_path):
+    onnx.save(model(COMPARED), tmp_path / "model.onnx")
+    code = f"from onnx_merge.runtime.session import Session; Session({str(tmp_path / 'model.onnx')!r})"
+    # onnxruntime itself ends the process, which must not be that of the tests.
+    done = subprocess.run([sys.executable, "-c", code], cwd=Path(session_module.__file__).parents[2])
+    assert done.returncode == 0

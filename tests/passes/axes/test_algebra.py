@@ -221,3 +221,10 @@ def test_arrays_follow_the_axis(data):
     for i in range(a.size):
         here = [p for p, entry in enumerate(entries) for b, j in entry if b is a and i == j]
         np.testing.assert_allclose(np.sort(rows[i]), np.sort(array[:, here].ravel()))
+
+
+def test_mixing_beyond_the_range_of_float16_is_infinite_without_a_warning():
+    a = Atom(2)
+    weights = np.full((1, 2), 60000, np.float16)
+    mixed = mix(weights, 1, a, a, sparse.csr_array(np.ones((2, 1), np.float32)))
+    assert mixed.dtype == np.float16 and np.isposinf(mixed).all()

@@ -140,6 +140,16 @@ def test_both_forms_go_downhill_from_the_middle(monkeypatch):
     assert one.strength == two.strength == STRENGTHS[2] and asked == [STRENGTHS, STRENGTHS]
 
 
+@pytest.mark.parametrize("kind", [moments, SampleRows])
+def test_the_prior_stays_where_nothing_is_a_number(kind):
+    """As where a layer reads what overflows in a smaller model: the search for a strength has an end."""
+    rng = np.random.default_rng(0)
+    p, y, prior = rng.standard_normal((40, 6)), rng.standard_normal((40, 3)), np.ones((3, 6))
+    p[3, 2] = np.nan
+    found = (fit if kind is moments else fit_rows)(halves(p, y, kind), prior)
+    np.testing.assert_array_equal(found.weights, prior)
+
+
 @pytest.mark.parametrize("rows", [10, 60])
 def test_rounding_is_no_gain_in_either_form(rows):
     """Where the prior predicts all but what rounding leaves, it stays as it is."""
@@ -225,3 +235,13 @@ def test_a_strength_is_found_on_some_of_many_outputs():
 def test_one_sample_tells_nothing():
     p, prior = np.ones((2, 3)), np.ones((1, 3))
     assert np.array_equal(fit(halves(p, 5 * np.ones((2, 1)), moments), prior).weights, prior)
+
+
+@pytest.mark.parametrize("kind", [moments, SampleRows])
+def test_a_prior_that_overflowed_stays(kind):
+    """Weights merged beyond float16's range are infinite: no warning, and the prior for others to judge."""
+    rng = np.random.default_rng(0)
+    p, y, prior = rng.standard_normal((40, 6)), rng.standard_normal((40, 3)), np.ones((3, 6))
+    prior[1, 2] = np.inf
+    found = (fit if kind is moments else fit_rows)(halves(p, y, kind), prior)
+    np.testing.assert_array_equal(found.weights, prior)

@@ -177,3 +177,16 @@ def test_the_padding_of_channels_is_known_though_that_of_rows_is_computed():
     info = infer_shapes(model, [{"x": (2, 4, 5, 7)}, {"x": (3, 4, 9, 6)}])
     assert info.values["k"].tolist() == [0, 0, 5, 7, 0, 0, 5, 7]
     assert info.varying["k"].tolist() == [False, False, True, True] * 2
+
+
+FILLED = """net (float[N,T,4] x) => (float[N,U,4] y) {
+    s = Shape(x)  n = Slice(s, v0, v1)  c = Slice(s, v2, v3)  t = Concat<axis=0>(n, v1, c)  e = Expand(table, t)
+    f = Add(c, c)  y = Concat<axis=1>(x, e)
+}"""
+
+
+def test_a_table_that_does_not_fit_a_change_yet_hides_no_number():
+    constants = {f"v{k}": ints(k) for k in range(4)}
+    info = infer_shapes(net(FILLED, table=np.arange(4, dtype=np.float32).reshape(1, 1, 4), **constants))
+    after = info.arithmetic.at({"x": (2, 3, 2)})
+    assert after["t"].tolist() == [2, 1, 2] and after["f"].tolist() == [4] and "e" not in after
