@@ -150,8 +150,10 @@ class WeightVariants:
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=tuning.memory)
         worth = _worth(self._counted, tuning)
         scratch, in_memory = samples.scratch, self._budget.samples
-        room = in_memory if scratch is None else max(in_memory, self._budget.samples_stored(scratch.room))
-        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(room, worth))
+        stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
+        # What is kept on disk takes longer: it is for all samples that the user gave, but only few made-up ones.
+        room = max(in_memory, stored if samples.real else min(stored, tuning.reconstruction.fewest_made_up))
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(in_memory, worth))
         self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None

@@ -15,6 +15,7 @@ from passes.pipeline import compress
 from passes.reconstruction import layerwise
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
 from passes.settings.compress import CompressSettings
+from passes.settings.tuning import ReconstructionTuning, Tuning
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace, StoredTensors, TensorStore
 
@@ -81,9 +82,9 @@ def test_runs_hold_the_same_tensors(name, tmp_path):
                 np.testing.assert_array_equal(other[tensor], value)
 
 
-def of(memory, scratch=None):
+def of(memory, scratch=None, real=True):
     x = np.random.default_rng(0).standard_normal((COUNT, 6, 40, 40)).astype(np.float32)
-    return CalibrationSamples({"x": x}, True, engine, memory, scratch=scratch)
+    return CalibrationSamples({"x": x}, real, engine, memory, scratch=scratch)
 
 
 def variants(analysis, samples):
@@ -104,6 +105,17 @@ def test_where_the_disk_has_little_room_fewer_samples_serve(tmp_path):
     found = analyse(net(CHAIN, **SIZES), {}, observer, Quiet())
     tight = variants(found, of(3 * 10**7, ScratchSpace(str(tmp_path), 16 * 4 * 80 * 40 * 40)))
     assert 4 <= sum(len(feed["x"]) for feed in tight.feeds) < COUNT
+
+
+def test_few_made_up_samples_are_kept_on_disk(tmp_path):
+    """More take longer, and are worth less than those of the user."""
+    found, disk = analyse(net(CHAIN, **SIZES), {}, observer, Quiet()), ScratchSpace(str(tmp_path), 1e9)
+    few = Tuning(reconstruction=ReconstructionTuning(fewest_made_up=16))
+    served = [
+        sum(len(feed["x"]) for feed in WeightVariants(found.before, found.typing, of(3 * 10**7, disk, real), few).feeds)
+        for real in (False, True)
+    ]
+    assert served == [16, COUNT]
 
 
 def test_results_are_the_same(tmp_path, monkeypatch):
