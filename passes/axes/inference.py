@@ -83,7 +83,7 @@ def infer(graph: Graph) -> Typing:
     for node in graph.nodes:
         op = Op(graph, node)
         if _computes_numbers(graph, node):
-            for name in node.outputs:
+            for name in (*node.inputs, *node.outputs):  # constants that it reads may be spread by others before
                 _freeze_tensor(typing, name, op.why("computes numbers, not features"))
             continue
         rule = find_rule(node.domain, node.op)

@@ -56,3 +56,21 @@ def test_an_axis_that_is_spread_at_some_sizes_holds_the_channels_at_others(lengt
     assert found == {"p (Pow) spreads an axis to it at some sizes"}
     assert all(group.frozen for group in channel_groups(typing) if group.size == 5)
     assert [group.frozen for group in channel_groups(typing) if group.size == 6] == [None]
+
+
+def test_a_table_that_numbers_are_made_of_holds_no_channels():
+    """``columns`` is spread over the rows and joined with the row numbers: nothing of it may go."""
+    body = """net (float[N,6] x) => (float[N,3] y) {
+        h = Gemm(x, h_w)  s = Shape<end=1>(h)  n = Squeeze(s)  r = Range(zero, n, one)  rows = Unsqueeze(r, last)
+        t = Concat<axis=0>(s, eight)  e = Expand(rows, t)  c = Expand(columns, t)
+        eu = Unsqueeze(e, last)  cu = Unsqueeze(c, last)  i = Concat<axis=-1>(eu, cu)
+        g = GatherND(h, i)  y = Gemm(g, y_w)
+    }"""
+    numbers = {name: ints(value) for name, value in dict(last=-1, eight=8).items()}
+    numbers |= {name: ints(value).reshape(()) for name, value in dict(zero=0, one=1).items()}
+    columns = ints(*range(8)).reshape(1, 8)
+    model = net(body, opset=18, h_w=(6, 8), y_w=(8, 3), columns=columns, **numbers)
+    typing = infer(Graph(model, ({"x": (2, 6)}, {"x": (3, 6)}), observer, engine))
+    assert "columns" not in {name for group in channel_groups(typing) if not group.frozen for name in group.producers}
+    (reason,) = set(reasons(typing, "columns", 1))
+    assert reason is not None and "computes numbers" in reason
