@@ -5,7 +5,7 @@ from collections import namedtuple
 import pytest
 
 from onnx_merge.io import scratch_space as module
-from onnx_merge.io.scratch_space import scratch_space
+from onnx_merge.io.scratch_space import OTHER, scratch_space
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 
 Usage = namedtuple("Usage", "total used free")
@@ -32,15 +32,15 @@ def system(monkeypatch, tmp_path):
 
 
 def test_a_share_of_what_is_free_is_used(system):
-    system(ROOT, "/tmp", {"/tmp": 800, "/var/tmp": 900})
+    system(ROOT, "/scratch", {"/scratch": 800, OTHER: 900})
     found = scratch_space()
-    assert found.folder == "/tmp" and found.room == 800 / SAMPLE_MEMORY.disk_share
+    assert found.folder == "/scratch" and found.room == 800 / SAMPLE_MEMORY.disk_share
 
 
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
 def test_a_folder_in_memory_is_passed_over(system, kind):
-    system(ROOT + f"tmpfs /tmp {kind} rw 0 0\n", "/tmp/inner", {"/tmp/inner": 800, "/var/tmp": 900})
-    assert scratch_space().folder == "/var/tmp"
+    system(ROOT + f"tmpfs /fast {kind} rw 0 0\n", "/fast/inner", {"/fast/inner": 800, OTHER: 900})
+    assert scratch_space().folder == OTHER
 
 
 def test_the_innermost_mount_counts(system):
@@ -49,11 +49,11 @@ def test_the_innermost_mount_counts(system):
 
 
 def test_without_room_there_is_none(system):
-    system(ROOT, "/tmp", {"/tmp": 0})
+    system(ROOT, "/scratch", {"/scratch": 0})
     assert scratch_space() is None
 
 
 def test_where_the_system_does_not_tell_the_folder_is_taken(system, monkeypatch, tmp_path):
-    system(ROOT, "/tmp", {"/tmp": 8})
+    system(ROOT, "/scratch", {"/scratch": 8})
     monkeypatch.setattr(module, "MOUNTS", tmp_path / "none")
-    assert scratch_space().folder == "/tmp"
+    assert scratch_space().folder == "/scratch"
