@@ -62,22 +62,22 @@ class _Solver:
         variant: WeightVariant,
         keep: Mapping[Atom, Array],
         compressed: onnx.ModelProto,
-        units: Mapping[LinearLayer, LayerPair],
+        pairs: Mapping[LinearLayer, LayerPair],
     ) -> None:
         self.solution = Solution()
-        self._typing, self._keep, self._engine, self._units = variant.typing, keep, variant.engine, units
+        self._typing, self._keep, self._engine, self._pairs = variant.typing, keep, variant.engine, pairs
         self._original, self._compressed = variant.original(), variant.run(compressed)
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
         self._in_memory = variant.folder is None
         given = sum(map(samples_in, variant.feeds))
-        self._samples = samples_for(variant.sized, units.values(), keep, given, variant.tuning.reconstruction)
+        self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
 
     def solve(self, layer: LinearLayer, ahead: Sequence[LinearLayer]) -> None:
         """Solve ``layer``. ``ahead``: this layer and all later ones."""
         self._original.reach(layer.output, [other.output for other in ahead])
-        waiting = {self._units[other].first.data for other in ahead if other in self._units}
+        waiting = {self._pairs[other].first.data for other in ahead if other in self._pairs}
         self._compressed.before(layer.node.outputs[0], waiting)
         if not self._equal_groups(layer):
             return
@@ -86,8 +86,8 @@ class _Solver:
         prior, tuning = self._weights(layer), self._tuning
         weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
         self._store(layer, weights, bias)
-        if layer in self._units:
-            error *= self._refine(self._units[layer], batches)
+        if layer in self._pairs:
+            error *= self._refine(self._pairs[layer], batches)
         self.solution.errors[layer.node.label] = error
         self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
 
@@ -111,12 +111,13 @@ class _Solver:
         feeds = Lazy([partial(self._feed, pair, batches, part) for part in parts])
         given = sum(len(drifted[pair.first.data]) for drifted in live)
         hidden = self._compressed.live[0][pair.second.data].shape
-        samples = self._samples[self._units[pair.second]]
+        samples = self._samples[self._pairs[pair.second]]
         opset = self._typing.graph.opset
         try:
             share = given / samples
-            how = (self._engine, opset, self._tuning, self._in_memory)
-            found, left = refine(pair, (first, second), feeds, hidden, share, *how)
+            found, left = refine(
+                pair, (first, second), feeds, hidden, share, self._engine, opset, self._tuning, self._in_memory
+            )
         except RefusalError as refusal:
             self.solution.unrefined[pair.second.node.label] = planned(str(refusal))
             return 1.0

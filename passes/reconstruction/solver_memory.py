@@ -47,7 +47,7 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
         if layer in pairs:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
-            moment = replace(moment, unit=Together(made, serve, tuning.memory.working * (read + made)))
+            moment = replace(moment, pair=Together(made, serve, tuning.memory.working * (read + made)))
         found.append(moment)
     return tuple(found)
 

@@ -25,7 +25,7 @@ class Moment:
 
     ``original``, ``drifted``: bytes of a sample that the run of the original model holds, and the run of the compressed
     model; ``working``: bytes of a sample while moments are computed; ``channels``: input channels of the layer;
-    ``features``: features whose products are taken, in each of ``groups`` groups; ``unit``: joint refinement with the
+    ``features``: features whose products are taken, in each of ``groups`` groups; ``pair``: joint refinement with the
     layer before, zeros without one.
     """
 
@@ -35,7 +35,7 @@ class Moment:
     channels: int
     features: int
     groups: int = 1
-    unit: Together = Together(0.0, 0.0, 0.0)
+    pair: Together = Together(0.0, 0.0, 0.0)
 
     def matrices(self, tuning: MemoryTuning) -> float:
         """Bytes of the matrices for the regression, or for the prediction of channels, whichever is more."""
@@ -103,9 +103,9 @@ class Budget:
         count = (self.available - self.batch * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + self._given)
-            target, room = layer.unit.target, self.available - self._taken(layer)
+            target, room = layer.pair.target, self.available - self._taken(layer)
             # The joint refinement uses few samples. Targets are held for these only.
-            count = min(count, max(room / (held + target), (room - target * (layer.unit.serve + self.batch)) / held))
+            count = min(count, max(room / (held + target), (room - target * (layer.pair.serve + self.batch)) / held))
         return int(count) if count >= self.tuning.fewest_samples else 0
 
     def samples_stored(self, room: float) -> int:
@@ -127,7 +127,7 @@ class Budget:
         """Bytes of a layer's matrices and of a batch. Where these do not fit, places are subsampled."""
         tuning = self.tuning
         moments = min(self.moment_limit, max(tuning.moment_bytes, self.batch * layer.working))
-        taken = layer.matrices(tuning) + max(moments, self.batch * layer.unit.working)
+        taken = layer.matrices(tuning) + max(moments, self.batch * layer.pair.working)
         return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.available))
 
     @property

@@ -4,6 +4,7 @@ import contextlib
 import io
 import re
 import tempfile
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,7 +77,9 @@ def run(model: onnx.ModelProto, way: str, seed: int) -> Outcome:
         except OnnxMergeError as error:
             return Outcome(way, error.exit_code, str(error), compressed=seen[-1] if seen else None)
         except Exception as error:
-            return Outcome(way, 1, f"internal error: {type(error).__name__}: {error}")
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(place.filename).name}:{place.lineno}"
+            return Outcome(way, 1, f"internal error: {type(error).__name__}: {error} ({where})")
     groups = tuple((g.name, g.size, g.kept, g.status, g.method) for g in result.groups)
     return Outcome(way, 0, model=made, groups=groups, compressed=seen[-1])
 

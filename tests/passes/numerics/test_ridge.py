@@ -140,16 +140,6 @@ def test_both_forms_go_downhill_from_the_middle(monkeypatch):
     assert one.strength == two.strength == STRENGTHS[2] and asked == [STRENGTHS, STRENGTHS]
 
 
-@pytest.mark.parametrize("kind", [moments, SampleRows])
-def test_the_prior_stays_where_nothing_is_a_number(kind):
-    """As where a layer reads what overflows in a smaller model: the search for a strength has an end."""
-    rng = np.random.default_rng(0)
-    p, y, prior = rng.standard_normal((40, 6)), rng.standard_normal((40, 3)), np.ones((3, 6))
-    p[3, 2] = np.nan
-    found = (fit if kind is moments else fit_rows)(halves(p, y, kind), prior)
-    np.testing.assert_array_equal(found.weights, prior)
-
-
 @pytest.mark.parametrize("rows", [10, 60])
 def test_rounding_is_no_gain_in_either_form(rows):
     """Where the prior predicts all but what rounding leaves, it stays as it is."""
@@ -238,10 +228,12 @@ def test_one_sample_tells_nothing():
 
 
 @pytest.mark.parametrize("kind", [moments, SampleRows])
-def test_a_prior_that_overflowed_stays(kind):
-    """Weights merged beyond float16's range are infinite: no warning, and the prior for others to judge."""
+@pytest.mark.parametrize("feature, weight", [(np.nan, 1.0), (0.5, np.inf)], ids=["sample", "prior"])
+def test_the_prior_stays_where_something_is_no_finite_number(kind, feature, weight):
+    """What a smaller model overflows in, or weights merged beyond float16's range: the search for a strength ends, no
+    warning is given, and others judge the prior."""
     rng = np.random.default_rng(0)
     p, y, prior = rng.standard_normal((40, 6)), rng.standard_normal((40, 3)), np.ones((3, 6))
-    prior[1, 2] = np.inf
+    p[3, 2], prior[1, 2] = feature, weight
     found = (fit if kind is moments else fit_rows)(halves(p, y, kind), prior)
     np.testing.assert_array_equal(found.weights, prior)

@@ -92,7 +92,7 @@ def test_matrices_of_wide_layers_count():
 
 def test_targets_count_as_far_as_they_serve():
     def of(target, serve):
-        return budget(10**9, layers=(moment(10**6, 16, 144, unit=Together(target, serve, 0.0)),)).samples
+        return budget(10**9, layers=(moment(10**6, 16, 144, pair=Together(target, serve, 0.0)),)).samples
 
     none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
     assert none > few > all_
