@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.calibration.array_files import spaced
-from onnx_merge.calibration.dead_leaves import dead_leaves
-from onnx_merge.calibration.input_statistics import input_range
+from onnx_merge.calibration.input_ranges import per_channel
+from onnx_merge.calibration.input_statistics import GIVEN, InputRange
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, describe, resolve_shapes
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.calibration import PIXEL_CONVENTIONS
 
 Array = NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -33,7 +33,7 @@ class ImageSettings:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     layout: str = "auto"
-    model: onnx.ModelProto | None = None
+    ranges: Callable[[], Mapping[str, InputRange]] = dict
     sizes: Sizes | None = None
     most: float = math.inf
 
@@ -64,11 +64,14 @@ def load_images(
     bytes_ = info.dtype == np.uint8
     if bytes_ and (settings.mean is not None or settings.std is not None):
         raise UsageError(f"input {info.name!r} takes bytes: mean and std do not apply")
-    mean, std = (_each(name, getattr(settings, name), channels, float(name == "std")) for name in ("mean", "std"))
+    mean, std = (per_channel(name, getattr(settings, name), channels, float(name == "std")) for name in ("mean", "std"))
+    black, white = -mean / std, (1 - mean) / std
     if settings.mean is None and settings.std is None and not bytes_:
-        scale = _scale(info, axis, channels, settings)
-        std = std / scale
-        notes.append(f"pixels go from 0 to {scale:g}, with no mean and std: if the model was trained with, give them")
+        black, white = _black_and_white(info, channels, settings)
+        notes.append(
+            f"pixels go from {black[0]:g} to {white[0]:g}, with no mean and std: "
+            "if the model was trained with, give them"
+        )
     pillow = _pillow()
     # Each image counts twice: the transposition from NHWC to NCHW makes a copy.
     wanted = min(count, len(paths))
@@ -78,7 +81,7 @@ def load_images(
     feed = np.empty((min(count, len(paths)), height, width, channels), np.uint8 if bytes_ else np.float32)
     for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
         pixels = _pixels(pillow, path, height, width, channels)
-        feed[k] = pixels if bytes_ else (pixels / np.float32(255) - mean) / std
+        feed[k] = pixels if bytes_ else black + (white - black) * (pixels / np.float32(255))
     if axis == 1:
         feed = np.ascontiguousarray(feed.transpose(0, 3, 1, 2))
     return {info.name: feed.astype(info.dtype, copy=False)}, tuple(notes)
@@ -103,22 +106,16 @@ def _image_input(inputs: Sequence[TensorInfo], settings: ImageSettings) -> tuple
     return info, axis, shape
 
 
-def _each(name: str, given: Sequence[float] | None, channels: int, default: float) -> Array:
-    values = np.array([default] if given is None else list(given), np.float32)
-    if values.shape not in ((1,), (channels,)):
-        raise UsageError(f"{name} has {len(values)} numbers, but the model's images have {channels} channels")
-    if not np.isfinite(values).all() or (name == "std" and values.min() <= 0):
-        raise UsageError(f"{name} must be {'positive' if name == 'std' else 'finite'} numbers, not {values.tolist()}")
-    return np.broadcast_to(values, (channels,))
-
-
-def _scale(info: TensorInfo, axis: int, channels: int, settings: ImageSettings) -> float:
-    """255 if the model shows that it takes pixels in 0..255, else 1."""
-    if settings.model is None:
-        return 1.0
-    images = dead_leaves(32, channels, 32, 32, np.random.default_rng(0))
-    known = input_range(settings.model, info.name, axis, 4, images)
-    return 255.0 if known is not None and known.high == 255.0 else 1.0
+def _black_and_white(info: TensorInfo, channels: int, settings: ImageSettings) -> tuple[Array, Array]:
+    """The values (C,) of black and white: those that the user gave, or of another scale that the model shows, else 0
+    and 1."""
+    known = settings.ranges().get(info.name)
+    if known is not None and known.limits is not None:
+        black, white = known.limits
+        given = known.basis == GIVEN
+        if given or np.all(white - black > PIXEL_CONVENTIONS.other_scale):
+            return black, white
+    return np.zeros(channels), np.ones(channels)
 
 
 def _pillow() -> Any:

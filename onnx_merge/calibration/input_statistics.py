@@ -17,6 +17,8 @@ from passes.axes.registry import facts_of
 from passes.shapes.overridable_inputs import overridable
 
 Array = NDArray[Any]
+GIVEN = "the options"
+"""Basis of statistics that the user gave."""
 PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
 """Mean and standard deviation of pixels in 0..1, over many photographs."""
 
@@ -25,14 +27,27 @@ PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26
 class InputRange:
     """Statistics of the input pixels.
 
-    ``mean`` and ``deviation`` (C,) are the mean and standard deviation of each channel. ``high`` is the upper limit if
-    the pixels are raw (255 or 1), else None. ``basis`` names the part of the model that shows them.
+    ``mean`` and ``deviation`` (C,) are the mean and standard deviation of each channel. ``limits`` are the values (C,)
+    of black and white, None if unknown. ``basis`` names what shows them.
     """
 
     mean: Array
     deviation: Array
-    high: float | None
+    limits: tuple[Array, Array] | None
     basis: str
+
+    @classmethod
+    def of_pixels(cls, black: Array, white: Array, basis: str) -> InputRange:
+        """The statistics of photographs, black being ``black`` (C,) and white being ``white`` (C,)."""
+        mean, deviation = black + PHOTO_MEAN * (white - black), PHOTO_DEVIATION * np.abs(white - black)
+        return cls(mean, deviation, (np.minimum(black, white), np.maximum(black, white)), basis)
+
+    @property
+    def raw(self) -> float | None:
+        """The value of white if the pixels are raw, so that black is 0: 255 or 1; else None."""
+        if self.limits is None or np.any(self.limits[0] != 0):
+            return None
+        return next((high for high in (255.0, 1.0) if np.all(self.limits[1] == high)), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +70,7 @@ def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images:
     first convolution are recorded: the input is then scaled and shifted so that these images give those responses.
     """
     channels = images.shape[1]
-    constants = _Constants(model)
+    constants = Constants(model)
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
         for tensor in node.input:
@@ -78,11 +93,11 @@ def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images:
             found = _before_convolution(node, readers[node.output[0]][0], constants, images)
         if found is not None and np.all(chain.factor != 0):
             mean, deviation = (found[0] - chain.shift) / chain.factor, found[1] / np.abs(chain.factor)
-            return InputRange(mean, deviation, _limit(mean, deviation), "statistics of the first BatchNormalization")
+            return InputRange(mean, deviation, _limits(mean, deviation), "statistics of the first BatchNormalization")
     return _of_normalisation(chain)
 
 
-def _step(chain: _Chain, node: onnx.NodeProto, constants: _Constants) -> _Chain | None:
+def _step(chain: _Chain, node: onnx.NodeProto, constants: Constants) -> _Chain | None:
     """``chain`` after ``node``; None if the node is not a scale and shift of each channel."""
     out = node.output[0] if node.output else ""
     facts = facts_of(node.domain, node.op_type)
@@ -135,20 +150,25 @@ def _of_normalisation(chain: _Chain) -> InputRange | None:
     mean = -shift / factor if 0.2 * high < middle < 0.8 * high else np.full(len(factor), PHOTO_MEAN * high)
     deviation = 1 / np.abs(factor)
     likely = (0.15 * high < deviation) & (deviation < 0.35 * high)
-    return InputRange(mean, np.where(likely, deviation, PHOTO_DEVIATION * high), high, "the model's own normalisation")
+    deviation = np.where(likely, deviation, PHOTO_DEVIATION * high)
+    return InputRange(mean, deviation, _up_to(high, len(factor)), "the model's own normalisation")
 
 
-def _limit(mean: Array, deviation: Array) -> float | None:
-    """The upper limit, 255 or 1, if these are statistics of raw pixels; else None."""
+def _limits(mean: Array, deviation: Array) -> tuple[Array, Array] | None:
+    """The values of black and white if these are statistics of raw pixels; else None."""
     for high in (255.0, 1.0):
         middling = np.all((0.2 * high < mean) & (mean < 0.8 * high))
         if middling and np.all((0.1 * high < deviation) & (deviation < 0.5 * high)):
-            return high
+            return _up_to(high, len(mean))
     return None
 
 
+def _up_to(high: float, channels: int) -> tuple[Array, Array]:
+    return np.zeros(channels), np.full(channels, high)
+
+
 def _before_convolution(
-    conv: onnx.NodeProto, norm: onnx.NodeProto, constants: _Constants, images: Array
+    conv: onnx.NodeProto, norm: onnx.NodeProto, constants: Constants, images: Array
 ) -> tuple[Array, Array] | None:
     """Mean and standard deviation (C,) of the input whose convolution responses have the recorded statistics of
     ``norm``.
@@ -198,7 +218,7 @@ def _patches(images: Array, kernel: tuple[int, ...], dilation: list[int]) -> Arr
     return images[n, :, y, x].transpose(0, 3, 1, 2).reshape(patches, -1)
 
 
-class _Constants:
+class Constants:
     """The values of constants: Constant nodes and initializers that callers cannot override, also behind Identity.
     Values are read on demand."""
 

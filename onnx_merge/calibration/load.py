@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.array_files import array_files, load_array_file, load_array_folder
 from onnx_merge.calibration.image_folder import ImageSettings, image_files, load_images
+from onnx_merge.calibration.input_ranges import shown_ranges
+from onnx_merge.calibration.input_statistics import InputRange
 from onnx_merge.calibration.python_source import is_pair, load_function, load_items
 from onnx_merge.calibration.synthetic import has_images, synthetic_feeds
 from onnx_merge.config.user_code import split_function
@@ -61,6 +64,7 @@ def load_calibration(
     std: Sequence[float] | None = None,
     layout: str = "auto",
     model: onnx.ModelProto | None = None,
+    ranges: Callable[[], Mapping[str, InputRange]] | None = None,
     sizes: Sizes | None = None,
     most: float = math.inf,
 ) -> Calibration:
@@ -84,6 +88,8 @@ def load_calibration(
     mean, std: of pixels in 0..1, for images; one value for each channel, or one for all.
     layout: of images: "nchw", "nhwc" or "auto", which takes the axis with 1, 3 or 4 channels.
     model: its normalisation and embeddings show what its inputs are like.
+    ranges: returns the statistics of pixels by input name, for images that are made up, and for image files without
+        ``mean`` and ``std``. Called only if there are such images. None: what ``model`` shows.
     sizes: of dynamic dimensions, by symbol or input, for synthetic samples and for cropping images.
     most: upper limit on the bytes of the samples; there are fewer samples if they would take more.
 
@@ -94,11 +100,13 @@ def load_calibration(
     """
     if count < 1:
         raise UsageError(f"calibration needs at least 1 sample, not {count}")
+    if ranges is None:
+        ranges = partial(shown_ranges, model, inputs, sizes or {}) if model is not None else dict
     if source is None or (isinstance(source, str) and source in ("auto", "synthetic")):
-        return _synthetic(inputs, count, seed, model, sizes, most)
+        return _synthetic(inputs, count, seed, model, ranges, sizes, most)
     if isinstance(source, str) and source == "none":
         return Calibration({}, "none", False)
-    return _given(source, inputs, count, ImageSettings(mean, std, layout, model, sizes, most))
+    return _given(source, inputs, count, ImageSettings(mean, std, layout, ranges, sizes, most))
 
 
 def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
@@ -154,6 +162,7 @@ def _synthetic(
     count: int,
     seed: int,
     model: onnx.ModelProto | None,
+    ranges: Callable[[], Mapping[str, InputRange]],
     sizes: Sizes | None,
     most: float,
 ) -> Calibration:
@@ -162,6 +171,7 @@ def _synthetic(
     each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
     fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC.bytes) / each))))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
-    feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model)
-    kind = "images" if has_images(inputs, sizes) else "samples"
+    images = has_images(inputs, sizes)
+    feeds = synthetic_feeds(inputs, fitting, seed, bounds, sizes, model, ranges() if images else None)
+    kind = "images" if images else "samples"
     return Calibration(feeds, f"synthetic {kind}", False, notes)

@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
+from onnx_merge.calibration.input_ranges import InputRanges, found_ranges, given_ranges
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.calibration.splits import MEASURED, evenly_spaced, found_in, parted, to_load
@@ -138,6 +140,8 @@ class ModelSamples:
             self.notes += self._continue_unverified(error)
             return
         self._hold_out()
+        if "_ranges" in vars(self):  # there are images without known pixel values
+            self.notes += self._ranges.notes
 
     @property
     def _allows_unverified(self) -> bool:
@@ -306,9 +310,20 @@ class ModelSamples:
             std=options.std,
             layout=options.layout,
             model=self.model,
+            ranges=lambda: self._ranges.known,
             sizes=self.fitting.sizes,
             most=self.fitting.inputs,
         )
+
+    @cached_property
+    def _ranges(self) -> InputRanges:
+        """The pixel values of images, as the user gave them or as the model shows them."""
+        assert self.session is not None
+        options, inputs, sizes = self.options, self.session.inputs, self.fitting.sizes
+        given = given_ranges(inputs, sizes, options.input_range, options.mean, options.std)
+        if given is not None:
+            return given
+        return found_ranges(self.model, inputs, sizes, self.provider, self.fitting.layers(self.model))
 
     def release(self) -> None:
         """Free the calibration samples once they are no longer needed. Samples that outputs are compared on are

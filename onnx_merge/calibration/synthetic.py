@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy.signal import lfilter
 
 from onnx_merge.calibration.dead_leaves import dead_leaves
-from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, InputRange, input_range
+from onnx_merge.calibration.input_statistics import InputRange, input_range
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Sizes, resolve_shapes
 from onnx_merge.runtime.tensor_info import TensorInfo
@@ -32,13 +32,15 @@ def synthetic_feeds(
     bounds: Mapping[str, int] | None = None,
     sizes: Sizes | None = None,
     model: onnx.ModelProto | None = None,
+    ranges: Mapping[str, InputRange] | None = None,
 ) -> dict[str, Array]:
     """``count`` samples (count, ...) for every input, also if the model's batch size is fixed.
 
-    Images have mean 0 and standard deviation 1, or the statistics that ``model`` shows (see
-    `onnx_merge.calibration.input_statistics`). For an image of rank 3, which has no batch axis, the samples are
-    concatenated along the first axis. A scalar input has one value. The values of an input depend on the seed, its name
-    and its shape, not on the other inputs. For ``bounds`` see `onnx_merge.inputs.feeds.index_bounds`.
+    Images have the statistics in ``ranges``, by input name, or those that ``model`` shows (see
+    `onnx_merge.calibration.input_statistics`), else mean 0 and standard deviation 1. For an image of rank 3, which has
+    no batch axis, the samples are concatenated along the first axis. A scalar input has one value. The values of an
+    input depend on the seed, its name and its shape, not on the other inputs. For ``bounds`` see
+    `onnx_merge.inputs.feeds.index_bounds`.
 
     Raises
     ------
@@ -46,7 +48,11 @@ def synthetic_feeds(
     InputError: an input takes strings.
     """
     shapes = resolve_shapes(inputs, count, sizes or {})
-    return {i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model) for i in inputs}
+    known = ranges or {}
+    return {
+        i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model, known.get(i.name))
+        for i in inputs
+    }
 
 
 def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
@@ -77,13 +83,14 @@ def _values(
     seed: int,
     upper: int | None,
     model: onnx.ModelProto | None,
+    known: InputRange | None,
 ) -> Array:
     if info.dtype == object:
         raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     axis = channel_axis(info, shape)
     if axis is not None:
-        return _images(info, shape, axis, count, rng, model)
+        return _images(info, shape, axis, count, rng, model, known)
     if shape and shape[0]:  # an input that is declared empty stays empty
         shape = (count, *shape[1:])
     if info.dtype.kind in "iub":
@@ -125,19 +132,21 @@ def _images(
     count: int,
     rng: np.random.Generator,
     model: onnx.ModelProto | None,
+    known: InputRange | None,
 ) -> Array:
     first = len(shape) - 3  # the image's first axis
     sizes = [size for a, size in enumerate(shape) if a >= first and a != axis]
     images = dead_leaves(count, shape[axis], sizes[0], sizes[1], rng)
-    known = input_range(model, info.name, axis, len(shape), images[:64]) if model is not None else None
+    if known is None and model is not None:
+        known = input_range(model, info.name, axis, len(shape), images[:64])
     if known is None and info.dtype == np.uint8:
-        photo = np.ones(shape[axis]) * 255
-        known = InputRange(PHOTO_MEAN * photo, PHOTO_DEVIATION * photo, 255.0, "the type of the input")
+        known = InputRange.of_pixels(np.zeros(shape[axis]), np.full(shape[axis], 255.0), "the type of the input")
     if known is not None:
         images *= known.deviation.astype(np.float32)[:, None, None]
         images += known.mean.astype(np.float32)[:, None, None]
-        if known.high is not None:
-            np.clip(images, 0, known.high, out=images)
+        if known.limits is not None:
+            low, high = (limit.astype(np.float32)[:, None, None] for limit in known.limits)
+            np.clip(images, low, high, out=images)
     if axis != first:
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     if len(shape) == 3:

@@ -70,8 +70,17 @@ def _check_samples(options: Options) -> None:
         raise UsageError("min-metric is a limit on metric: give that too, such as accuracy or FILE.py:FUNCTION")
     if options.min_metric is not None and math.isnan(options.min_metric):
         raise UsageError("min-metric must be a number, not nan")
+    if options.input_range is not None:
+        _check_input_range(options, options.input_range)
     if options.confidence is not None:
         _check_promise(options, options.confidence)
+
+
+def _check_input_range(options: Options, limits: tuple[float, ...]) -> None:
+    if options.mean is not None or options.std is not None:
+        raise UsageError("input-range and mean or std both say what pixels become: give one of them")
+    if len(limits) != 2 or not all(map(math.isfinite, limits)) or limits[0] == limits[1]:
+        raise UsageError(f"input-range must be the values of black and white, such as 0,255, not {list(limits)}")
 
 
 def _check_promise(options: Options, confidence: float) -> None:

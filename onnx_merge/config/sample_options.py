@@ -58,14 +58,27 @@ class SampleOptions:
             limits=Limits(1, wording="at least 1 sample"),
         ),
     )
+    input_range: tuple[float, ...] | None = field(
+        default=None,
+        metadata=option(
+            CHECKS,
+            NUMBERS,
+            "LOW,HIGH",
+            "values of black and white (found from the model)",
+            "The values of black and white pixels that the model takes, such as 0,255, for images that are made up and "
+            "for a folder of images. Without it and without `--mean` and `--std`: as the model shows them, by its own "
+            "normalisation, by recorded statistics, or by how its inner layers answer to images; a note says which.",
+        ),
+    )
     mean: tuple[float, ...] | None = field(
         default=None,
         metadata=option(
             CHECKS,
             NUMBERS,
             "A,B,C",
-            "of image files, subtracted from pixels ({default})",
-            "For a folder of images: mean that is subtracted from pixels in 0..1, one for each channel or one for all.",
+            "of images, subtracted from pixels in 0..1 ({default})",
+            "For a folder of images, and for images that are made up: mean that is subtracted from pixels in 0..1, "
+            "one for each channel or one for all.",
             shown="0",
             limits=Limits(0, 1, hint=PIXELS),
         ),
@@ -76,8 +89,8 @@ class SampleOptions:
             CHECKS,
             NUMBERS,
             "A,B,C",
-            "of image files: divides pixels after that ({default})",
-            "For a folder of images: standard deviation by which pixels are then divided.",
+            "of images: divides pixels after that ({default})",
+            "For the same images: standard deviation by which pixels are then divided.",
             shown="1",
             limits=Limits(0, 1, above=True, hint=PIXELS),
         ),

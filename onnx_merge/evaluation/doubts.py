@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from onnx_merge.evaluation.layer_activity import complaint, layers
-from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 
 if TYPE_CHECKING:
     from onnx_merge.evaluation.comparison import Comparison
@@ -18,15 +17,13 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
 
     Empty if the samples are the user's and look like the model's training data.
     """
-    options, model = comparison.options, comparison.model
+    model = comparison.model
     if comparison.session is None:
         return ()
     feeds = comparison.feeds_compared()
     found = [] if comparison.real else [MADE_UP]
-    room, each = options.memory_limit // LAYER_ACTIVITY.memory_share, comparison.fitting.each
-    if sum(tensor.ByteSize() for tensor in model.graph.initializer) <= room:
-        most = LAYER_ACTIVITY.layers if each is None else min(LAYER_ACTIVITY.layers, int(room / max(1.0, each.widest)))
-        off = complaint(layers(model, feeds, comparison.provider, most)) if most else None
-        remedy = "are they scaled as in training? see --mean and --std" if comparison.real else "give --calib"
-        found += [f"{off}: {remedy}"] if off else []
+    most = comparison.fitting.layers(model)
+    off = complaint(layers(model, feeds, comparison.provider, most)) if most else None
+    remedy = "are they scaled as in training? see --input-range, --mean and --std" if comparison.real else "give --calib"
+    found += [f"{off}: {remedy}"] if off else []
     return tuple(found)

@@ -15,6 +15,7 @@ from onnx_merge.runtime.batching import BatchSize
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import SegmentRunner
 from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.tuning.evaluation import LAYER_ACTIVITY, LayerActivityTuning
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.statistics.activation_memory import WIDTH, Activations, measured
 from passes.statistics.sample_budget import Budget
@@ -43,6 +44,14 @@ class MemoryFit:
     def inputs(self) -> int:
         """Upper limit on the bytes of the samples."""
         return self.memory // SAMPLE_MEMORY.samples_share
+
+    def layers(self, model: onnx.ModelProto, tuning: LayerActivityTuning = LAYER_ACTIVITY) -> int:
+        """The largest number of layers whose activations a run may return for one sample; 0 if the weights alone take
+        too much."""
+        room = self.memory // tuning.memory_share
+        if sum(tensor.ByteSize() for tensor in model.graph.initializer) > room:
+            return 0
+        return tuning.layers if self.each is None else min(tuning.layers, int(room / max(1.0, self.each.widest)))
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
