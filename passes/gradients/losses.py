@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from passes.axes.gradient_writer import GraphWriter
+from passes.graph.model import Array
 
 
 class ScalarLoss(Protocol):
@@ -83,6 +84,54 @@ class KullbackLeibler:
         if self.weight:
             each, slope = (write.op("Mul", v, self.weight) for v in (each, slope))
         return write.total(each), slope
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedStatistics:
+    """L = mean over channels of (mu - m)^2 / v + (log (s / v))^2 / 4: how far the mean mu and the variance s of a
+    tensor y (N, C, ...) over a batch are from the recorded ``mean`` m and ``variance`` v, both (C,) (Yin et al.,
+    DeepInversion, CVPR 2020, equation 4; here relative to v). The second term is near that of the standard deviation.
+
+    ``rank``: of the tensor. Channels whose variance is below ``dead`` times the largest one do not count. The variances
+    are increased by ``floor`` v.
+    """
+
+    tensor: str
+    mean: Array
+    variance: Array
+    rank: int
+    dead: float
+    floor: float
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """None: the recorded statistics are constants."""
+        return []
+
+    def terms(self, write: GraphWriter, kind: int) -> tuple[str, str]:
+        """(loss, its gradient): the mean and the variance each pass an equal part to every place."""
+        axes = [axis for axis in range(self.rank) if axis != 1]
+        live = self.variance > self.dead * self.variance.max(initial=0.0)
+        v = np.where(live, np.maximum(self.variance, 1e-30), 1.0)
+        share = live / max(1, live.sum())
+
+        def line(values: Array) -> str:
+            made = np.asarray(values).reshape(-1, *[1] * (self.rank - 2))
+            return write.constant(made.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)))
+
+        mu = write.mean(self.tensor, axes)
+        off = write.op("Sub", self.tensor, mu)
+        s = write.op("Add", write.mean(write.op("Mul", off, off), axes), line(self.floor * v))
+        shift = write.op("Sub", mu, line(self.mean))
+        ratio = write.op("Log", write.op("Mul", s, line(1 / ((1 + self.floor) * v))))
+        first = write.op("Mul", write.op("Mul", shift, shift), line(share / v))
+        second = write.op("Mul", write.op("Mul", ratio, ratio), line(share / 4))
+        places = write.op("Cast", write.op("Size", self.tensor), to=kind)
+        each = write.op("Div", _number(write, kind, len(v)), places)
+        by_mean = write.op("Mul", shift, line(2 * share / v))
+        by_variance = write.op("Mul", write.op("Div", write.op("Mul", ratio, line(share)), s), off)
+        slope = write.op("Mul", write.op("Add", by_mean, by_variance), each)
+        return write.op("Add", write.total(first), write.total(second)), slope
 
 
 def _number(write: GraphWriter, kind: int, value: float) -> str:

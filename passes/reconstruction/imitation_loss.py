@@ -9,15 +9,13 @@ import onnx
 
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
-from passes.graph.model import Array, Graph
+from passes.gradients.observed_graph import graph_at
+from passes.graph.model import Array
 from passes.interface.engine import Engine
-from passes.interface.errors import RunError
 from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
 from passes.settings.tuning import DistillationTuning
-from passes.shapes.inference import Assignment, Shape
-from passes.shapes.shape_probe import shape_name, with_shape_outputs
 
 
 class ImitationLoss:
@@ -116,15 +114,7 @@ def imitation_gradients(
     ------
     NoGradientError: an op has no gradient.
     """
-
-    def observed(model: onnx.ModelProto, _: Assignment, names: list[str]) -> Mapping[str, Shape]:
-        try:
-            found = engine(with_shape_outputs(model, names))(feed)
-        except RunError:
-            return {}
-        return {name: tuple(int(n) for n in found[shape_name(name)]) for name in names}
-
-    graph = Graph(student.model, [{name: array.shape for name, array in feed.items()}], observed, engine)
+    graph = graph_at(student.model, feed, engine)
     losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
     return gradient_model(graph, list(student.values), losses=losses)
 

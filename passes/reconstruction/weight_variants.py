@@ -23,6 +23,7 @@ from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
 from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.matched_samples import matched_samples
 from passes.statistics.observer import Batches, observe_channels
 from passes.statistics.sample_budget import Budget
 from passes.statistics.sample_need import MoreSamples, covers_features
@@ -197,13 +198,26 @@ class WeightVariants:
         room, moment_limit = budget.kept(used), budget.moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
         own = WeightVariant(self._typing, self.feeds, *given)
+        notes: tuple[str, ...] = ()
         if samples.real:
-            return [own], ()
+            return [own], notes
+        matched = matched_samples(
+            self._before, self._counted, self.feeds, samples.engine, moment_limit, self._tuning.matching
+        )
+        if matched is not None:
+            self.feeds = matched.feeds
+            first, last = matched.deviations
+            own = WeightVariant(self._typing, self.feeds, *given)
+            notes = (
+                f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off",
+            )
+            if last <= self._tuning.matching.matched:
+                return [own], notes
         try:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
         except RunError as error:
-            return [own], (f"the statistics of BatchNormalization were not used: {error}",)
-        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), ()
+            return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
+        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), notes
 
 
 def batches(

@@ -205,6 +205,40 @@ class DistillationTuning:
 
 
 @dataclass(frozen=True)
+class SampleMatchingTuning:
+    """How made-up samples are moved until recorded statistics hold (`passes.statistics.matched_samples`)."""
+
+    steps: int = 20
+    """Steps of a batch: samples like the training data against time."""
+    fewest_steps: int = 5
+    """Steps below which samples are left as they are, and the norms are recalibrated instead."""
+    multiply_adds: float = 2e12
+    """Multiply-adds of all steps. Not tuned: under a minute of a core at the rate of
+    `SensitivityTuning.multiply_adds`."""
+    passes: int = 3
+    """Cost of a step in passes of its samples. Not tuned: one forward, and backward about two."""
+    batch: int = 32
+    """Samples whose statistics are taken together. Not tuned: a usual size of batches in training."""
+    activation_copies: int = 2
+    """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
+    gradients."""
+    rate: float = 0.05
+    """Change of a value by the first step, relative to the deviation of the inputs."""
+    matched: float = 0.1
+    """Deviation up to which the moved samples serve as they are. Beyond it the norms are recalibrated to them, too. Not
+    tuned: means that are off by a third of a deviation."""
+    decay: float = 0.9
+    """Share of the gradients before in the mean that a step follows (Kingma & Ba, Adam, ICLR 2015). Not tuned: the
+    usual value."""
+    dead: float = 1e-3
+    """Recorded variance, relative to the largest one of the norm, below which a channel does not count. Not tuned: no
+    sample moves what never varied."""
+    floor: float = 1e-3
+    """Share of the recorded variance that is added to both variances, so that a constant channel has a gradient. Not
+    tuned: a thousandth."""
+
+
+@dataclass(frozen=True)
 class StatisticsTuning:
     """Statistics of channels on samples (`passes.statistics.observer`, `passes.channels.statistics`)."""
 
@@ -317,6 +351,7 @@ class Tuning:
     sensitivity: SensitivityTuning = SensitivityTuning()
     reconstruction: ReconstructionTuning = ReconstructionTuning()
     distillation: DistillationTuning = DistillationTuning()
+    matching: SampleMatchingTuning = SampleMatchingTuning()
     statistics: StatisticsTuning = StatisticsTuning()
     redundancy: RedundancyTuning = RedundancyTuning()
     memory: MemoryTuning = MemoryTuning()

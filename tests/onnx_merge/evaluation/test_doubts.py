@@ -153,7 +153,7 @@ def test_samples_of_the_users_are_not(way, tmp_path):
 def test_wrongly_scaled_samples_are_said():
     model = trained(255.0)
     (said,) = optimize(model, **FAST, calib=images(1.0))[1].doubts
-    assert said.endswith(": are they scaled as in training? see --mean and --std")
+    assert said.endswith(": are they scaled as in training? see --input-range, --mean and --std")
     assert optimize(model, **FAST, calib=images(255.0))[1].doubts == ()
     result = optimize(model, **FAST)[1]
     assert result.doubts[0] == MADE_UP and result.doubts[-1].endswith(": give --calib")

@@ -8,7 +8,7 @@ from netkit import engine, feeds, ints, net, observer
 
 from passes.gradients.differentiate import gradient_model
 from passes.gradients.errors import NoGradientError
-from passes.gradients.losses import KullbackLeibler, SquaredError
+from passes.gradients.losses import KullbackLeibler, RecordedStatistics, SquaredError
 from passes.graph.model import Graph
 
 
@@ -117,6 +117,16 @@ def test_divergence_of_probabilities():
     target = np.float32([[0.2, 0.8, 0], [0.1, 0.5, 0.4]])
     found, p = loss_of(model, KullbackLeibler("y", "t", axis=1, probabilities=True), {"t": target})
     np.testing.assert_allclose(found, np.sum(target * (np.log(np.maximum(target, 1e-12)) - np.log(p))), rtol=1e-4)
+
+
+@pytest.mark.parametrize("dead", [0.0, 0.3])
+def test_deviation_from_recorded_statistics(dead):
+    mean, variance = np.array([0.5, -1.0, 0.2]), np.array([2.0, 0.5, 0.1])
+    loss = RecordedStatistics("y", mean, variance, 2, dead, 1e-3)
+    found, y = loss_of(dense(), loss, {})
+    s = (y.var(0) + 1e-3 * variance) / (1.001 * variance)
+    each = np.square(y.mean(0) - mean) / variance + np.square(np.log(s)) / 4
+    np.testing.assert_allclose(found, each[variance > dead * 2].mean(), rtol=1e-4)
 
 
 def test_losses_and_seeds_add_up():

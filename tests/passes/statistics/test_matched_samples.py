@@ -1,0 +1,121 @@
+"""Made-up samples are moved until the statistics that BatchNormalization recorded hold."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from netkit import engine, net, random_weight
+from unitkit import Quiet
+
+from passes.analysis.analyse import analyse
+from passes.pipeline import compress
+from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.settings.compress import CompressSettings
+from passes.settings.tuning import TUNING
+from passes.statistics.matched_samples import matched_samples
+
+BODY = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
+    a = Conv(x, a_w)  an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)
+    b = Conv(ar, b_w)  bn = BatchNormalization(b, b_scale, b_bias, b_mean, b_var)  br = Relu(bn)
+    y = Conv(br, y_w, y_b)
+}"""
+SIZES = dict(a_w=(12, 6, 1, 1), b_w=(16, 12, 1, 1), y_w=(5, 16, 1, 1), y_b=(5,))
+PARAMETERS = dict(a_scale=(12,), a_bias=(12,), b_scale=(16,), b_bias=(16,))
+TRUE = (2 * np.random.default_rng(1).standard_normal((64, 6, 8, 8)) + 1).astype(np.float32)
+MADE = np.random.default_rng(0).standard_normal((32, 6, 8, 8)).astype(np.float32)
+
+
+def network(body=BODY):
+    """A network that recorded its statistics on TRUE."""
+    weights = {k: random_weight(k, shape) for k, shape in {**SIZES, **PARAMETERS}.items()}
+    weights["a_scale"], weights["b_scale"] = np.abs(weights["a_scale"]) + 0.5, np.abs(weights["b_scale"]) + 0.5
+    x = TRUE.transpose(1, 0, 2, 3).reshape(6, -1)
+    for name in "ab":
+        seen = weights[f"{name}_w"][:, :, 0, 0] @ x
+        mean, variance = seen.mean(1), seen.var(1)
+        weights |= {f"{name}_mean": mean, f"{name}_var": variance}
+        normed = (seen - mean[:, None]) / np.sqrt(variance[:, None] + 1e-5)
+        x = np.maximum(weights[f"{name}_scale"][:, None] * normed + weights[f"{name}_bias"][:, None], 0)
+    return net(body, 17, **{k: v.astype(np.float32) for k, v in weights.items()})
+
+
+def moved(model, feeds, run=engine, memory=1e9, **tuning):
+    analysis = analyse(model, (), None, Quiet(), engine)
+    limits = replace(TUNING.matching, **tuning)
+    return matched_samples(analysis.before, analysis.typing.graph, feeds, run, memory, limits)
+
+
+def test_deviations_fall():
+    found = moved(network(), [{"x": MADE[:24]}, {"x": MADE[24:]}], rate=0.2)
+    first, last = found.deviations
+    assert last < 0.3 * first
+    assert [feed["x"].shape for feed in found.feeds] == [(24, 6, 8, 8), (8, 6, 8, 8)]
+    assert all(feed["x"].dtype == np.float32 for feed in found.feeds)
+    assert abs(np.concatenate([f["x"] for f in found.feeds]).std() - 2) < abs(MADE.std() - 2)  # as in training
+
+
+def test_the_best_samples_are_kept():
+    """A rate that is far too large makes them worse."""
+    assert moved(network(), [{"x": MADE}], rate=100.0) is None
+
+
+def test_little_memory_makes_small_batches():
+    seen = []
+
+    def observed(model):
+        run = engine(model)
+
+        def counted(feeds):
+            seen.append(len(feeds["x"]))
+            return run(feeds)
+
+        return counted
+
+    found = moved(network(), [{"x": MADE}], observed, memory=8 * 4 * 2 * 64 * (2 * 12 + 2 * 16 + 5))
+    assert found.feeds[0]["x"].shape == MADE.shape and max(seen) == 8
+
+
+@pytest.mark.parametrize(
+    "limits", [{"multiply_adds": 1e3}, {"steps": 0, "fewest_steps": 1}], ids=["too long", "no steps"]
+)
+def test_nothing_is_moved_where_it_takes_too_long(limits):
+    assert moved(network(), [{"x": MADE}], **limits) is None
+
+
+@pytest.mark.parametrize(
+    "change", [("an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)", "ar = Relu(a)")]
+)
+def test_no_norm_or_no_gradient(change):
+    folded = BODY.replace(*change).replace(
+        "bn = BatchNormalization(b, b_scale, b_bias, b_mean, b_var)  br = Relu(bn)", "br = Relu(b)"
+    )
+    assert moved(network(folded), [{"x": MADE}]) is None
+    sorted_ = BODY.replace("ar = Relu(an)", "k = Constant<value_ints=[12]>()  ar, at = TopK<axis=1>(an, k)")
+    model = network(sorted_)
+    found = moved(model, [{"x": MADE}])  # the first norm can be matched, or nothing
+    assert found is None or found.deviations[1] < found.deviations[0]
+
+
+def compressed(model, real=False, tuning=TUNING):
+    settings = CompressSettings(keep=0.5, method="reconstruct", select="auto")
+    return compress(model, settings, samples=CalibrationSamples({"x": MADE}, real, engine), tuning=tuning)
+
+
+def test_a_run_uses_them_and_says_so():
+    model = network()
+    assert any("made-up samples were moved" in note for note in compressed(model).notes)
+    assert not any("moved" in note for note in compressed(model, real=True).notes)
+
+
+def error_on_true(result, model):
+    exact, now = (engine(m)({"x": TRUE})["y"] for m in (model, result.model))
+    return float(np.square(exact - now).sum() / np.square(exact - exact.mean((0, 2, 3), keepdims=True)).sum())
+
+
+def test_results_are_nearer_to_the_original_on_true_samples():
+    model, limits = network(), TUNING.matching
+    errors = [
+        error_on_true(compressed(model, tuning=replace(TUNING, matching=replace(limits, **given))), model)
+        for given in ({}, {"steps": 0, "fewest_steps": 1})
+    ]
+    assert errors[0] < 1.1 * errors[1]
