@@ -107,9 +107,7 @@ def chosen_rows(
     return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}
 
 
-def _copied(
-    array: Stored, rows: Sequence[int], info: TensorInfo, where: str, room: SampleRoom, total: float
-) -> Array:
+def _copied(array: Stored, rows: Sequence[int], info: TensorInfo, where: str, room: SampleRoom, total: float) -> Array:
     """The ``rows`` of one input in a file, read a few at a time."""
     found = room.empty((len(rows), *array.shape[1:]), info.dtype, total)
     chunks = list(row_chunks(len(rows), found))

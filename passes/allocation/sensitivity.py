@@ -37,7 +37,7 @@ class Sensitivity:
         each = max(1, groups) * max(1, cost(variant.sized.graph).macs) / 2
         affordable = tuning.multiply_adds / each
         every = affordable >= tuning.fewest_samples * len(tuning.shares)
-        self.shares = tuning.shares if every else tuning.shares[1:2]
+        self.shares = tuning.shares if every else tuning.shares[:1]
         wanted = min(tuning.most_samples, max(tuning.fewest_samples, int(affordable / len(self.shares))))
         count = max(1, math.ceil(wanted / samples_in(variant.feeds[0])))
         self._feeds = [dict(feed) for feed in variant.feeds[: min(count, variant.apart)]]
@@ -72,13 +72,21 @@ class Sensitivity:
         for index, i in steps(order, lambda place: groups[place[1]].name):
             group = groups[i]
             flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
+            losses: dict[int, float] = {}
             for share in self.shares:
+                if losses and not self._tells(share, next(iter(losses.values()))):
+                    continue
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
                 if plan.shrinks:
-                    after = flow.onward(unshrunk_twin(typing, [plan]), self._names)
-                    found.setdefault(group.name, {})[width] = self._loss(after)
+                    losses[width] = self._loss(flow.onward(unshrunk_twin(typing, [plan]), self._names))
+            if losses:
+                found[group.name] = losses
         return found
+
+    def _tells(self, share: float, first: float) -> bool:
+        """Whether the loss at ``share`` can matter, by the loss at the ``first`` share."""
+        return first > self._tuning.robust if share > self.shares[0] else first < self._tuning.fragile
 
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""

@@ -86,7 +86,7 @@ def refine(
         metrics = model.metrics(start, (first, second), limits.damping)
     except LinAlgError as error:  # activations are not finite, or overflow
         raise RefusalError("what they read has no covariance to speak of") from error
-    curvature = partial(model.curvature, every=max(1, min(limits.curvature_share, len(part) // 2)))
+    curvature = partial(model.curvature, every=limits.curvature_share)
     point, losses = descend(start, metrics, model.slope, curvature, limits.most_steps, tuning.numerics.gauss_newton)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 
