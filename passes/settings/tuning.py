@@ -118,11 +118,11 @@ class ReconstructionTuning:
     """Bytes of memory per pair of features. With less memory, the dual form is used at fewer features. Not tuned:
     nearly three matrices of float64."""
 
-    most_steps: int = 40
+    most_steps: int = 20
     """Largest number of steps of a pair: loss against time. Settled on test images, with
     `GaussNewtonTuning.least_gain`."""
-    typical_steps: int = 12
-    """Typical number of steps of a pair, for the estimate of its time. Not tuned: about a third of `most_steps`."""
+    typical_steps: int = 10
+    """Typical number of steps of a pair, for the estimate of its time. Not tuned: half of `most_steps`."""
     step_passes: int = 4
     """Cost of a step in passes through the pair, for the estimate of its time. Not tuned: about one forward, two
     backward, and the step length."""
@@ -132,9 +132,11 @@ class ReconstructionTuning:
     curvature_share: int = 4
     """The step length is computed on one sample in so many: exact length against time. Not tuned: a single number needs
     few samples."""
-    fewest_places: int = 32
-    """Places per feature that a pair uses at least, at any cost, if there are as many. Not tuned: as
-    `regression_places`."""
+    fewest_places: int = 16
+    """Places per feature that a pair uses at least, if there are as many and time allows. Not tuned: half of
+    `regression_places`, since a pair starts from what was solved on these."""
+    scarce_places: int = 8
+    """Places per feature that a pair uses at least, whatever `pair_passes`. Not tuned: half of `fewest_places`."""
     most_places: int = 512
     """Largest number of places per feature of a pair: exact solutions against time. Not tuned: 16 times
     `fewest_places`."""
@@ -143,6 +145,9 @@ class ReconstructionTuning:
     where 128 gain little."""
     fewest_pair_samples: int = 8
     """Samples that a pair uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
+    pair_passes: float = 12.0
+    """Cost of all pairs of a model in passes of the original over `pair_samples` samples, beyond which they use fewer
+    samples: exact solutions against time. Not tuned: as much as all else."""
     pair_multiply_adds: float = 4.5e12
     """Multiply-adds of all pairs of a model, beyond which they use fewer samples: exact solutions against time. Not
     tuned: a minute and a half of a core, at the rate of `SensitivityTuning.multiply_adds`."""
