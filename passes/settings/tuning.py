@@ -145,7 +145,7 @@ class ReconstructionTuning:
     where 128 gain little."""
     fewest_pair_samples: int = 8
     """Samples that a pair uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
-    pair_passes: float = 12.0
+    pair_passes: float = 16.0
     """Cost of all pairs of a model in passes of the original over `pair_samples` samples, beyond which they use fewer
     samples: exact solutions against time. Not tuned: as much as all else."""
     pair_multiply_adds: float = 4.5e12
