@@ -32,7 +32,7 @@ def samples_for(
     whole = cost(typing.graph).macs
     share = min(1.0, tuning.pair_passes * tuning.pair_samples * whole / work(wanted))
     for pair, samples in wanted.items():
-        fewest = min(samples, tuning.scarce_places * _per_place(typing, pair, keep))
+        fewest = min(samples, tuning.fewest_places * _per_place(typing, pair, keep))
         wanted[pair] = max(fewest, samples * share)
     share = min(1.0, tuning.pair_multiply_adds / work(wanted))
     return {pair: max(tuning.fewest_pair_samples, samples * share) for pair, samples in wanted.items()}

@@ -133,10 +133,8 @@ class ReconstructionTuning:
     """The step length is computed on one sample in so many: exact length against time. Not tuned: a single number needs
     few samples."""
     fewest_places: int = 16
-    """Places per feature that a pair uses at least, if there are as many and time allows. Not tuned: half of
-    `regression_places`, since a pair starts from what was solved on these."""
-    scarce_places: int = 8
-    """Places per feature that a pair uses at least, whatever `pair_passes`. Not tuned: half of `fewest_places`."""
+    """Places per feature that a pair uses at least, whatever `pair_passes`, if there are as many. Settled on a network
+    of random weights: 8 are worse than no pairs on fresh samples, 32 are hardly better."""
     most_places: int = 512
     """Largest number of places per feature of a pair: exact solutions against time. Not tuned: 16 times
     `fewest_places`."""

@@ -38,7 +38,8 @@ def thinned(groups: int, channels: int, stride: int, spatial: Sequence[int]) -> 
         steps.append(max(1, step))
         left /= size / -(-size // steps[-1]) if size else 1
     rest = max(1, int(left + 1e-9))
-    rest += rest > 1 and rest % 2 == 0
+    rest -= rest % 2 == 0
+    rest += 2 * (left > 1.5 * rest)  # rather too many places, but not twice as many
     return Window(groups, channels, rest, tuple(steps) if max(steps, default=1) > 1 else ())
 
 

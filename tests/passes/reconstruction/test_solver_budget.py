@@ -59,10 +59,10 @@ def test_together_the_units_of_a_model_take_no_more_than_they_may():
 def test_together_they_take_few_passes_of_the_original_but_never_too_few_places():
     side, kept = 16, 32
     share = (3 + 2) * kept / ((3 + 2) * 64)
-    few = replace(LIMITS, pair_passes=4.0)
-    assert samples(conv_unit(side), 1000, kept, few) == pytest.approx(4 * LIMITS.pair_samples / (EACH * share))
+    few = replace(LIMITS, pair_passes=8.0)
+    assert samples(conv_unit(side), 1000, kept, few) == pytest.approx(8 * LIMITS.pair_samples / (EACH * share))
     none = replace(LIMITS, pair_passes=0.0)
-    assert samples(conv_unit(4), 1000, kept, none) == pytest.approx(LIMITS.scarce_places * 9 * kept / 4**2)
+    assert samples(conv_unit(4), 1000, kept, none) == pytest.approx(LIMITS.fewest_places * 9 * kept / 4**2)
 
 
 def test_each_unit_has_what_it_needs_where_all_together_may_take_it():

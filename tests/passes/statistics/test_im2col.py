@@ -18,9 +18,9 @@ from passes.statistics.linear_layers import solvable_layers
         (1, (32, 32), Window(1, 4, 1)),
         (2, (32, 32), Window(1, 4, 3)),
         (16, (32, 32), Window(1, 4, 1, (3, 5))),
-        (100, (7, 7), Window(1, 4, 19, (3, 3))),
+        (100, (7, 7), Window(1, 4, 17, (3, 3))),
         (9, (1, 1), Window(1, 4, 9)),
-        (30, (), Window(1, 4, 31)),
+        (30, (), Window(1, 4, 29)),
         (10, (50,), Window(1, 4, 1, (9,))),
     ],
 )
