@@ -6,14 +6,23 @@ from onnx_merge.runtime import memory_trim
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 
 
+class Told:
+    """A function that tells of ``free`` bytes."""
+
+    def __init__(self, free):
+        self.fordblks = free
+
+    def __call__(self):
+        return self
+
+
 class Library:
     """A C library that holds ``free`` bytes; None for one that does not tell."""
 
     def __init__(self, free):
         self.trimmed = 0
         if free is not None:
-            self.mallinfo2 = lambda: type("Found", (), {"fordblks": free})()
-            self.mallinfo2 = type("Function", (), {"__call__": lambda _, found=self.mallinfo2: found()})()
+            self.mallinfo2 = Told(free)
 
     def malloc_trim(self, pad):
         self.trimmed += 1
