@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom, bytes_of_sample
 from onnx_merge.errors import InputError
+from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.inputs.user_arrays import Stored, by_input, conform, read_arrays
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
+from passes.statistics.sample_files import release_pages, row_chunks, rows_at
 
 Array = NDArray[Any]
 
@@ -23,24 +25,26 @@ def array_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".npz", ".npy"))
 
 
-def load_array_file(path: Path, inputs: Sequence[TensorInfo], count: int, most: float = math.inf) -> dict[str, Array]:
+def load_array_file(
+    path: Path, inputs: Sequence[TensorInfo], count: int, room: SampleRoom = UNLIMITED
+) -> dict[str, Array]:
     """At most ``count`` samples of an .npz or .npy file, evenly spaced: (N, ...) by input name.
 
-    There are fewer if ``count`` samples take more than ``most`` bytes.
+    There are fewer if ``room`` has no place for ``count`` samples.
 
     Raises
     ------
     InputError: the file cannot be read or does not fit.
     """
-    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}", most)
+    return chosen_rows(by_input(read_arrays(path), inputs, f"{path}"), inputs, count, f"{path}", room)
 
 
 def load_array_folder(
-    paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+    paths: Sequence[Path], inputs: Sequence[TensorInfo], count: int, room: SampleRoom = UNLIMITED
 ) -> dict[str, Array]:
     """At most ``count`` samples from files that hold one or several samples each, with or without the batch axis.
 
-    There are fewer if ``count`` samples take more than ``most`` bytes. They are evenly spaced over the files, and
+    There are fewer if ``room`` has no place for ``count`` samples. They are evenly spaced over the files, and
     within each file.
 
     Raises
@@ -48,15 +52,14 @@ def load_array_folder(
     InputError: a file cannot be read or does not fit.
     """
     first = with_batch(by_input(read_arrays(paths[0]), inputs, f"{paths[0]}"), inputs)
-    count = fitting(first, inputs, count, most)
+    count = fitting(first, inputs, count, room.most)
     files = [paths[k] for k in spaced(len(paths), count)]
     share = -(-count // len(files))
-    parts: list[dict[str, Array]] = []
+    gathered = GatheredSamples(inputs, "the files", room)
     for path in files:
         named = by_input(read_arrays(path), inputs, f"{path}")
-        parts.append(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"))
-    feeds = joined(parts, inputs, "the files")
-    return {n: a[spaced(len(a), count)] if has_rows(a) else a for n, a in feeds.items()}
+        gathered.add(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"), share * len(files))
+    return {n: rows_at(a, spaced(len(a), count)) if has_rows(a) else a for n, a in gathered.feeds().items()}
 
 
 def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
@@ -68,7 +71,7 @@ def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> di
 def fitting(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], count: int, most: float) -> int:
     """``count``, or the number of samples like those of ``arrays`` (N, ...) that fit into ``most`` bytes, if that is
     less. Sizes are counted in the inputs' types."""
-    each = sum(math.prod(arrays[i.name].shape[1:]) * i.dtype.itemsize for i in inputs if i.shape)
+    each = bytes_of_sample({n: a.shape for n, a in arrays.items()}, inputs)
     return max(1, int(min(count, most / max(1, each))))
 
 
@@ -77,11 +80,11 @@ def chosen_rows(
     inputs: Sequence[TensorInfo],
     count: int,
     where: str,
-    most: float = math.inf,
+    room: SampleRoom = UNLIMITED,
 ) -> dict[str, Array]:
     """At most ``count`` samples of ``arrays`` (N, ...), evenly spaced, in the inputs' types.
 
-    There are fewer if ``count`` samples take more than ``most`` bytes. ``where`` names the source in error messages.
+    There are fewer if ``room`` has no place for ``count`` samples. ``where`` names the source in error messages.
 
     Raises
     ------
@@ -90,33 +93,30 @@ def chosen_rows(
     counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
     if len(set(counts.values())) > 1:
         raise InputError(f"{where} has different numbers of samples: {counts}")
-    count = fitting(arrays, inputs, count, most)
+    count = fitting(arrays, inputs, count, room.most)
     rows = spaced(next(iter(counts.values()), 1), count)
+    total = len(rows) * bytes_of_sample({n: a.shape for n, a in arrays.items()}, inputs)
+    if counts and room.in_file(total):
+        return {
+            i.name: _copied(arrays[i.name], rows, i, where, room, total)
+            if i.name in counts
+            else conform(np.asarray(arrays[i.name]), i, where)
+            for i in inputs
+        }
     taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
     return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}
 
 
-def joined(parts: Sequence[dict[str, Array]], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
-    """The samples of all ``parts``, concatenated. Each dynamic dimension must have the same size in all of them.
-
-    Raises
-    ------
-    InputError: the shapes differ.
-    """
-    feeds: dict[str, Array] = {}
-    for info in inputs:
-        arrays = [part[info.name] for part in parts]
-        if sizes := [shape for shape in _shapes(arrays) if shape != arrays[0].shape[1:]]:
-            raise InputError(
-                f"{where}: {info.name!r} has samples of different shapes, {arrays[0].shape[1:]} and {sizes[0]}: "
-                "bring them to one size"
-            )
-        feeds[info.name] = np.concatenate(arrays) if info.shape else arrays[0]
-    return feeds
-
-
-def _shapes(arrays: Sequence[Array]) -> Iterator[tuple[int, ...]]:
-    yield from (array.shape[1:] for array in arrays)
+def _copied(array: Stored, rows: Sequence[int], info: TensorInfo, where: str, room: SampleRoom, total: float) -> Array:
+    """The ``rows`` of one input in a file, read a few at a time."""
+    found = room.empty((len(rows), *array.shape[1:]), info.dtype, total)
+    chunks = list(row_chunks(len(rows), found))
+    size = chunks[0].stop
+    parts = array.parts(rows, size) if isinstance(array, StoredArray) else (array[rows[c]] for c in chunks)
+    for chunk, part in zip(chunks, parts, strict=True):
+        found[chunk] = conform(part, info, where)
+        release_pages()
+    return found
 
 
 def spaced(total: int, count: int) -> list[int]:

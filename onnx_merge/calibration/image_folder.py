@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,19 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.input_ranges import per_channel
 from onnx_merge.calibration.input_statistics import GIVEN, InputRange
+from onnx_merge.calibration.sample_room import UNLIMITED, SampleRoom
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, describe, resolve_shapes
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import PIXEL_CONVENTIONS
+from passes.statistics.sample_files import release_pages
 
 Array = NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 """Number of channels -> Pillow's name of the colour mode."""
+PAGES_RELEASED = 8
+"""After so many images the memory is freed in which they were written to a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class ImageSettings:
     layout: str = "auto"
     ranges: Callable[[], Mapping[str, InputRange]] = dict
     sizes: Sizes | None = None
-    most: float = math.inf
+    room: SampleRoom = UNLIMITED
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -73,18 +76,19 @@ def load_images(
             "if the model was trained with, give them"
         )
     pillow = _pillow()
-    # Each image counts twice: the transposition from NHWC to NCHW makes a copy.
+    each = info.dtype.itemsize * height * width * channels
     wanted = min(count, len(paths))
-    count = max(1, int(min(wanted, settings.most / (2 * info.dtype.itemsize * height * width * channels))))
+    count = max(1, int(min(wanted, settings.room.most / each)))
     if count < wanted:
         notes.append(f"{count} images were read: more do not fit --memory-limit")
-    feed = np.empty((min(count, len(paths)), height, width, channels), np.uint8 if bytes_ else np.float32)
+    feed = settings.room.empty((count, *shape[1:]), info.dtype, count * each)
     for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
         pixels = _pixels(pillow, path, height, width, channels)
-        feed[k] = pixels if bytes_ else black + (white - black) * (pixels / np.float32(255))
-    if axis == 1:
-        feed = np.ascontiguousarray(feed.transpose(0, 3, 1, 2))
-    return {info.name: feed.astype(info.dtype, copy=False)}, tuple(notes)
+        image = pixels if bytes_ else black + (white - black) * (pixels / np.float32(255))
+        feed[k] = image.transpose(2, 0, 1) if axis == 1 else image
+        if k % PAGES_RELEASED == 0:
+            release_pages()
+    return {info.name: feed}, tuple(notes)
 
 
 def _image_input(inputs: Sequence[TensorInfo], settings: ImageSettings) -> tuple[TensorInfo, int, tuple[int, ...]]:

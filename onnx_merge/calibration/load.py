@@ -19,6 +19,7 @@ from onnx_merge.calibration.image_folder import ImageSettings, image_files, load
 from onnx_merge.calibration.input_ranges import shown_ranges
 from onnx_merge.calibration.input_statistics import InputRange
 from onnx_merge.calibration.python_source import is_pair, load_function, load_items
+from onnx_merge.calibration.sample_room import SampleRoom
 from onnx_merge.calibration.synthetic import has_images, synthetic_feeds
 from onnx_merge.config.user_code import split_function
 from onnx_merge.errors import InputError, UsageError
@@ -26,6 +27,8 @@ from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
+from passes.statistics.sample_files import rows_at
+from passes.statistics.tensor_store import ScratchSpace
 
 Array = NDArray[Any]
 KINDS = "an .npz or .npy file, a folder of such files or of images, module.py:function, synthetic or none"
@@ -51,7 +54,7 @@ class Calibration:
         if total <= count:
             return self
         rows = np.linspace(0, total - 1, count).round().astype(int)
-        return replace(self, feeds={n: a[rows] if has_rows(a) else a for n, a in self.feeds.items()})
+        return replace(self, feeds={n: rows_at(a, rows) if has_rows(a) else a for n, a in self.feeds.items()})
 
 
 def load_calibration(
@@ -67,6 +70,7 @@ def load_calibration(
     ranges: Callable[[], Mapping[str, InputRange]] | None = None,
     sizes: Sizes | None = None,
     most: float = math.inf,
+    scratch: ScratchSpace | None = None,
 ) -> Calibration:
     """At most ``count`` samples from ``source``, checked against ``inputs``. The result is deterministic.
 
@@ -91,7 +95,8 @@ def load_calibration(
     ranges: returns the statistics of pixels by input name, for images that are made up, and for image files without
         ``mean`` and ``std``. Called only if there are such images. None: what ``model`` shows.
     sizes: of dynamic dimensions, by symbol or input, for synthetic samples and for cropping images.
-    most: upper limit on the bytes of the samples; there are fewer samples if they would take more.
+    most: bytes that the samples may take in memory; there are fewer samples if they would take more.
+    scratch: disk space for temporary files, where samples of the user are kept that would take more.
 
     Raises
     ------
@@ -106,7 +111,8 @@ def load_calibration(
         return _synthetic(inputs, count, seed, model, ranges, sizes, most)
     if isinstance(source, str) and source == "none":
         return Calibration({}, "none", False)
-    return _given(source, inputs, count, ImageSettings(mean, std, layout, ranges, sizes, most))
+    room = SampleRoom(most, scratch)
+    return _given(source, inputs, count, ImageSettings(mean, std, layout, ranges, sizes, room))
 
 
 def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
@@ -115,17 +121,17 @@ def _given(source: object, inputs: Sequence[TensorInfo], count: int, images: Ima
     if not len(found) or not len(found) < count:
         return found
     each = sum(a.nbytes for a in found.feeds.values() if a.ndim) / len(found)
-    if each * (len(found) + 1) <= images.most:
+    if each * (len(found) + 1) <= images.room.most:
         return found
     return replace(found, notes=(*found.notes, f"{len(found)} samples were read: more do not fit --memory-limit"))
 
 
 def _read(source: object, inputs: Sequence[TensorInfo], count: int, images: ImageSettings) -> Calibration:
-    most = images.most
+    room = images.room
     if isinstance(source, (str, os.PathLike)):
         function = split_function(os.fspath(source))
         if function is not None:
-            feeds = load_function(*function, inputs, count, most)
+            feeds = load_function(*function, inputs, count, room)
             return Calibration(feeds, f"{function[0].name}:{function[1]}", True)
         return _from_path(Path(source), inputs, count, images)
     if is_pair(source) and isinstance(source[0], (str, os.PathLike)):
@@ -133,8 +139,8 @@ def _read(source: object, inputs: Sequence[TensorInfo], count: int, images: Imag
         if not folder.is_dir():
             raise InputError(f"{folder} is no folder: beside a function, give a folder or an iterable")
         files = sorted(path for path in folder.rglob("*") if path.is_file())
-        return Calibration(load_items((files, source[1]), inputs, count, f"{folder}", most), f"{folder.name}", True)
-    return Calibration(load_items(source, inputs, count, "calib", most), "arrays from Python", True)
+        return Calibration(load_items((files, source[1]), inputs, count, f"{folder}", room), f"{folder.name}", True)
+    return Calibration(load_items(source, inputs, count, "calib", room), "arrays from Python", True)
 
 
 def _from_path(path: Path, inputs: Sequence[TensorInfo], count: int, settings: ImageSettings) -> Calibration:
@@ -142,14 +148,14 @@ def _from_path(path: Path, inputs: Sequence[TensorInfo], count: int, settings: I
         if path.suffix.lower() not in (".npz", ".npy"):
             problem = "is no calibration data" if path.exists() else "does not exist"
             raise InputError(f"{path} {problem}: give {KINDS}")
-        return Calibration(load_array_file(path, inputs, count, settings.most), path.name, True)
+        return Calibration(load_array_file(path, inputs, count, settings.room), path.name, True)
     arrays, images = array_files(path), image_files(path)
     if arrays and images:
         raise InputError(
             f"{path} holds both arrays and images, such as {arrays[0].name} and {images[0].name}: part them"
         )
     if arrays:
-        feeds = load_array_folder(arrays, inputs, count, settings.most)
+        feeds = load_array_folder(arrays, inputs, count, settings.room)
         return Calibration(feeds, f"folder of {len(arrays)} array files", True)
     if not images:
         raise InputError(f"{path} holds no .npz or .npy files and no images (jpg, png, bmp, webp)")

@@ -30,6 +30,7 @@ from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.inputs.user_arrays import Samples, load_samples
+from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded
@@ -313,6 +314,7 @@ class ModelSamples:
             ranges=lambda: self._ranges.known,
             sizes=self.fitting.sizes,
             most=self.fitting.inputs,
+            scratch=scratch_space(),
         )
 
     @cached_property

@@ -19,6 +19,7 @@ from onnx_merge.calibration.synthetic import channel_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
+from passes.statistics.sample_files import file_array, folder_of, release_pages, row_chunks
 from passes.statistics.sample_need import MoreSamples
 
 Array = NDArray[Any]
@@ -57,9 +58,19 @@ def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -
     both: dict[str, Array] = {}
     for name, array in feeds.items():
         if array.ndim:
-            other = np.flip(array, widths[name]) if name in widths else array
-            array = np.stack([array, other], 1).reshape(-1, *array.shape[1:])
+            array = _doubled(array, widths.get(name))
         both[name] = array
+    return both
+
+
+def _doubled(array: Array, width: int | None) -> Array:
+    """Each row followed by its mirror image along axis ``width``, or by itself. In a file, if ``array`` is in one."""
+    folder, shape = folder_of(array), (2 * len(array), *array.shape[1:])
+    both = np.empty(shape, array.dtype) if folder is None else file_array(shape, array.dtype, folder)
+    for part in row_chunks(len(array), array):
+        both[2 * part.start : 2 * part.stop : 2] = array[part]
+        both[2 * part.start + 1 : 2 * part.stop : 2] = array[part] if width is None else np.flip(array[part], width)
+        release_pages()
     return both
 
 

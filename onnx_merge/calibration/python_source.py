@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.calibration.array_files import chosen_rows, fitting, joined, spaced, with_batch
+from onnx_merge.calibration.array_files import chosen_rows, fitting, spaced, with_batch
+from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom
 from onnx_merge.config.user_code import importable, load_user_function, reported
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.user_arrays import Stored, by_input
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 
@@ -27,7 +26,7 @@ def is_pair(source: object) -> TypeGuard[tuple[Any, Callable[[Any], Any]]]:
 
 
 def load_function(
-    path: Path, name: str, inputs: Sequence[TensorInfo], count: int, most: float = math.inf
+    path: Path, name: str, inputs: Sequence[TensorInfo], count: int, room: SampleRoom = UNLIMITED
 ) -> dict[str, Array]:
     """At most ``count`` samples from what ``name()`` in the file ``path`` returns or yields: see `load_items`.
 
@@ -39,13 +38,13 @@ def load_function(
     """
     where = f"{path}:{name}"
     with importable(path.parent), reported(where):
-        return load_items(load_user_function(path, name), inputs, count, where, most)
+        return load_items(load_user_function(path, name), inputs, count, where, room)
 
 
 def load_items(
-    source: object, inputs: Sequence[TensorInfo], count: int, where: str, most: float = math.inf
+    source: object, inputs: Sequence[TensorInfo], count: int, where: str, room: SampleRoom = UNLIMITED
 ) -> dict[str, Array]:
-    """At most ``count`` samples (N, ...) by input name; fewer if they would take more than ``most`` bytes.
+    """At most ``count`` samples (N, ...) by input name; fewer if ``room`` has no place for them.
 
     From a sequence they are taken evenly spaced; from any other iterable the first ones are taken. ``where`` names the
     source in error messages.
@@ -63,24 +62,22 @@ def load_items(
             if is_pair(source):
                 source, transform = source
         if isinstance(source, Mapping) or (hasattr(source, "__array__") and transform is _same):
-            return chosen_rows(with_batch(_named(source, inputs, where), inputs), inputs, count, where, most)
-        parts: list[dict[str, Array]] = []
-        rows = 0
-        for k, item in _items(source, count, where, parts):
+            return chosen_rows(with_batch(_named(source, inputs, where), inputs), inputs, count, where, room)
+        gathered = GatheredSamples(inputs, where, room)
+        for k, item in _items(source, count, where, gathered):
             at = f"{where}, sample {k}"
             named = with_batch(_named(transform(item), inputs, at), inputs)
-            count = min(count, fitting(named, inputs, count, most))
-            parts.append(chosen_rows(named, inputs, count - rows, at))
-            rows += next((len(a) for a in parts[-1].values() if has_rows(a)), 1)
-            if rows >= count:
+            count = min(count, fitting(named, inputs, count, room.most))
+            gathered.add(chosen_rows(named, inputs, count - gathered.count, at), count)
+            if gathered.count >= count:
                 break
-    if not parts:
+    if not gathered.count:
         raise InputError(f"{where} gave no samples")
-    return joined(parts, inputs, where)
+    return gathered.feeds()
 
 
-def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]]) -> Iterator[tuple[int, Any]]:
-    """The items and their indices. ``parts`` holds the samples of the items read so far; from it follows how many items
+def _items(source: Any, count: int, where: str, gathered: GatheredSamples) -> Iterator[tuple[int, Any]]:
+    """The items and their indices. ``gathered``: the samples of the items read so far; from it follows how many items
     of a sequence give ``count`` samples."""
     if hasattr(source, "get_next"):
         for k, item in enumerate(iter(source.get_next, None)):
@@ -90,8 +87,7 @@ def _items(source: Any, count: int, where: str, parts: Sequence[dict[str, Array]
     elif isinstance(source, Sequence) or hasattr(source, "__array__"):
         if len(source):
             yield 0, source[0]
-        each = next((len(array) for part in parts for array in part.values() if has_rows(array)), 1)
-        wanted = -(-count // each)
+        wanted = -(-count // max(1, gathered.count))
         for k in spaced(len(source), wanted)[1:]:
             yield k, source[k]
     else:

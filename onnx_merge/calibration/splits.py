@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.inputs.feeds import rows_of
 from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows
+from passes.statistics.sample_files import release_pages, rows_at
 
 Array = NDArray[Any]
 MEASURED = 2**31
@@ -77,7 +78,7 @@ def parted(feeds: Mapping[str, Array], rows: NDArray[np.int64]) -> tuple[dict[st
     are in both."""
     total = rows_of(feeds)
     others = np.delete(np.arange(total), rows)
-    first, second = ({n: a[k] if has_rows(a) else a for n, a in feeds.items()} for k in (others, rows))
+    first, second = ({n: rows_at(a, k) if has_rows(a) else a for n, a in feeds.items()} for k in (others, rows))
     return first, second
 
 
@@ -97,6 +98,7 @@ def _digests(feeds: Mapping[str, Array]) -> list[bytes]:
             digest.update(f"{row.shape}".encode())
             digest.update(repr(row.tolist()).encode() if row.dtype == object else np.ascontiguousarray(row).tobytes())
         found.append(digest.digest())
+        release_pages()
     return found
 
 
@@ -107,4 +109,4 @@ def evenly_spaced(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     if total <= count:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: array[rows] if has_rows(array) else array for name, array in feeds.items()}
+    return {name: rows_at(array, rows) if has_rows(array) else array for name, array in feeds.items()}

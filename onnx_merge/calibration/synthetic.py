@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
@@ -102,6 +101,8 @@ def _values(
         new = values * np.float32(np.sqrt(1 - SYNTHETIC.correlation**2))
         first = (slice(None),) * longest + (slice(0, 1),)
         new[first] = values[first]
+        from scipy.signal import lfilter  # here: its import takes half a second
+
         values = lfilter([1.0], [1.0, -SYNTHETIC.correlation], new, axis=longest)
     return values.astype(info.dtype)
 

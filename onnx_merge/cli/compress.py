@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split
-from onnx_merge.cli.console import PROG, print_error, print_out
+from onnx_merge.cli.console import PROG, print_error, print_out, tell
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
@@ -80,7 +80,10 @@ def main(arguments: list[str]) -> int:
         raise UsageError("html-samples is for the page: give --html PAGE too")
     with progress_shown(options.quiet) as progress:
         from onnx_merge.compression.optimize import run
+        from passes.numerics.jit import compiled_before
 
+        if not compiled_before():
+            tell("the kernels are compiled: the first run takes some seconds longer", options.quiet)
         outcome = run(
             files[0],
             files[1] if len(files) > 1 else None,

@@ -15,6 +15,12 @@ def print_error(message: str, code: int) -> int:
     return code
 
 
+def tell(message: str, quiet: bool) -> None:
+    """Write a message for a person who waits: to standard error, if that is a terminal."""
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
+        print(f"{PROG}: {message}", file=sys.stderr)
+
+
 def print_out(text: str) -> int:
     """Write ``text`` to standard output and flush it. Return the exit code: 1 if that fails."""
     if sys.stdout is None:  # the parent process closed it

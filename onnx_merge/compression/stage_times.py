@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from passes.pipeline import Progress
+from passes.interface.runner import Progress
 
 
 class Stages:

@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_softmax
-from scipy.stats import beta
+from scipy.special import betaincinv, log_softmax
 
 from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
@@ -183,6 +182,6 @@ def bounds(found: float, drawn: float, tail: float) -> tuple[float, float]:
     At these bounds, so many or more, and so many or fewer, are found with probability ``tail`` (Clopper and Pearson,
     Biometrika 1934).
     """
-    low = float(beta.ppf(tail, found, drawn - found + 1)) if found > 0 else 0.0
-    high = float(beta.ppf(1 - tail, found + 1, drawn - found)) if found < drawn else 1.0
+    low = float(betaincinv(found, drawn - found + 1, tail)) if found > 0 else 0.0
+    high = float(betaincinv(found + 1, drawn - found, 1 - tail)) if found < drawn else 1.0
     return low, high

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from onnx_merge.evaluation.drop_tests import betting_p, change_bound, change_p, drop_bound, drop_rejected
 from onnx_merge.tuning.evaluation import GUARANTEES
@@ -171,7 +171,7 @@ def samples_needed(found: Loss, limit: float, alpha: float) -> int | None:
     missing = limit - found.mean
     if missing <= 0:
         return None
-    count = max(found.samples + 1.0, float(norm.isf(alpha)) ** 2 * found.variance / missing**2)
+    count = max(found.samples + 1.0, float(ndtri(alpha)) ** 2 * found.variance / missing**2)
     while count < GUARANTEES.exact_samples and not found.of(math.ceil(count)).kept(limit, alpha):
         count *= 1.1
     return math.ceil(count)

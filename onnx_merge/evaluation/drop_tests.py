@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, gammaln, logsumexp
-from scipy.stats import beta, binom
+from scipy.special import bdtr, betainc, betaincinv, gammaln, logsumexp
 
 from onnx_merge.tuning.evaluation import GUARANTEES
 
@@ -32,12 +31,12 @@ TINY = 1e-9
 def change_p(changes: int, samples: int, drop: float) -> float:
     """p-value of the hypothesis that a share of at least ``drop`` (0 to 1) changes, if ``changes`` of ``samples``
     changed: the binomial probability of so few changes."""
-    return float(binom.cdf(changes, samples, drop))
+    return float(bdtr(changes, samples, drop))
 
 
 def change_bound(changes: int, samples: int, alpha: float) -> float:
     """Return the upper end of the one-sided interval of Clopper and Pearson (1934) for the share of changes, 0 to 1."""
-    return 1.0 if changes == samples else float(beta.ppf(1 - alpha, changes + 1, samples - changes))
+    return 1.0 if changes == samples else float(betaincinv(changes + 1, samples - changes, 1 - alpha))
 
 
 def betting_p(losses: NDArray[np.float64], drop: float, largest: float = 1.0) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,16 +28,22 @@ class StoredArray:
 
     def __getitem__(self, rows: Sequence[int]) -> Array:
         """The rows at the indices ``rows``, which must ascend."""
-        found: Array = np.empty((len(rows), *self.shape[1:]), self.dtype)
+        return next(self.parts(rows, max(1, len(rows))), np.empty((0, *self.shape[1:]), self.dtype))
+
+    def parts(self, rows: Sequence[int], count: int) -> Iterator[Array]:
+        """The same, at most ``count`` rows at a time. The file is read once."""
         each = self.dtype.itemsize * math.prod(self.shape[1:])
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
             at = -self._start
-            for k, row in enumerate(rows):
-                _skip(file, row * each - at)
-                content = file.read(each)
-                found[k] = np.frombuffer(content, self.dtype).reshape(self.shape[1:])
-                at = (row + 1) * each
-        return found
+            for start in range(0, len(rows), count):
+                some = rows[start : start + count]
+                found: Array = np.empty((len(some), *self.shape[1:]), self.dtype)
+                for k, row in enumerate(some):
+                    _skip(file, row * each - at)
+                    content = file.read(each)
+                    found[k] = np.frombuffer(content, self.dtype).reshape(self.shape[1:])
+                    at = (row + 1) * each
+                yield found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         whole = self[range(len(self))]

@@ -12,8 +12,6 @@ from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.html.inspection_page import inspection_page
-from onnx_merge.html.rendering import write_page
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment, dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
@@ -37,7 +35,6 @@ from onnx_merge.inspection.findings import (
 from onnx_merge.io.model_source import Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.plugins.entry_points import load_plugins
-from onnx_merge.report.result import write_report
 from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session, custom_operators
@@ -144,9 +141,15 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     )
     if group is not None:
         inspection.matching(group)
+    # Imported here: most runs print a table only, and should not wait for templates and statistics.
     if options.report is not None:
+        from onnx_merge.report.result import write_report
+
         write_report(inspection, options.report)
     if options.html is not None:
+        from onnx_merge.html.inspection_page import inspection_page
+        from onnx_merge.html.rendering import write_page
+
         write_page(inspection_page(inspection.to_dict()), options.html)
     return inspection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich import box
 from rich.console import RenderableType
@@ -17,8 +17,10 @@ from onnx_merge.html.number_text import milliseconds
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.group_result import GroupResult
 from onnx_merge.report.quality_text import outputs_text
-from onnx_merge.report.result import AllocationResult, FormatResult, Result
 from passes.interface.reason import text
+
+if TYPE_CHECKING:  # `inspect`, whose tables look alike, should not wait for statistics
+    from onnx_merge.report.result import AllocationResult, FormatResult, Result
 
 GAP = 3
 CHOSEN = {"lossless": "what costs nothing goes", "max-drop": "what loses more stays"}

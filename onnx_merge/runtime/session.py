@@ -25,6 +25,7 @@ from onnx_merge.runtime.custom_operators import library_path
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
+from passes.statistics.sample_files import release_pages
 
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]
@@ -193,6 +194,8 @@ class Session:
             return {n: rows_of_maps(v) if isinstance(v, list) else v for n, v in zip(names, values, strict=True)}
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {runtime_line(error)}") from error
+        finally:
+            release_pages()
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
         """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""

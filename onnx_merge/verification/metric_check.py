@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.metrics.measure import Measure, Measured
@@ -30,7 +30,7 @@ def metric_check(stated: Table, found: Measured, error: float | None, same: bool
     allowed = value + max(1 / samples, VERIFICATION.flips) * size
     ours = theirs = None
     if not same and error is not None:
-        ours = float(student.ppf(0.975, VERIFICATION.metric_parts - 1)) * error
+        ours = float(stdtrit(VERIFICATION.metric_parts - 1, 0.975)) * error
         theirs = ours * math.sqrt(found.samples / samples)
         allowed += ours + theirs
     keeps = now <= allowed

@@ -31,7 +31,7 @@ from onnx_merge.verification.checks import (
 from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.metric_check import drop_error, metric_check
 from onnx_merge.verification.statement import accuracy_table, output_table, without_folder
-from passes.pipeline import Progress
+from passes.interface.runner import Progress
 
 
 def remeasured(

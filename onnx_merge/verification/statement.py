@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from scipy.stats import beta
-from scipy.stats import norm as normal
-from scipy.stats import t as student
+from scipy.special import betaincinv, ndtri, stdtrit
 
 from onnx_merge.config.version import __version__
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -101,7 +99,7 @@ def bounds(value: float | None, error: float | None, samples: int) -> tuple[floa
     """
     if value is None or error is None or samples < 2:
         return None, None
-    quantile = float(student.ppf(0.5 + VERIFICATION.nsr_confidence / 2, samples - 1))
+    quantile = float(stdtrit(samples - 1, 0.5 + VERIFICATION.nsr_confidence / 2))
     width = min(quantile * error, VERIFICATION.widest_interval)
     return value * math.exp(-width), value * math.exp(width)
 
@@ -125,11 +123,11 @@ def drop_width(samples: int, close: Fidelity | None) -> float | None:
         return None
     changed = round((1 - close.top1_agreement) * close.samples)
     share = (
-        float(beta.ppf(0.5 + VERIFICATION.confidence / 2, changed + 1, close.samples - changed))
+        float(betaincinv(changed + 1, close.samples - changed, 0.5 + VERIFICATION.confidence / 2))
         if changed < close.samples
         else 1.0
     )
-    return 100 * float(normal.ppf(0.5 + VERIFICATION.confidence / 2)) * math.sqrt(share / samples)
+    return 100 * float(ndtri(0.5 + VERIFICATION.confidence / 2)) * math.sqrt(share / samples)
 
 
 def rounded(value: float | None) -> float | None:

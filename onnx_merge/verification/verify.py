@@ -23,7 +23,7 @@ from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.provenance import Provenance, read
 from onnx_merge.verification.recorded_options import restored
 from onnx_merge.verification.remeasure import remeasured
-from passes.pipeline import Progress, silent
+from passes.interface.runner import Progress, silent
 
 GIVEN = (*(name for name in OF_VERIFY if name not in ("quiet", "verbose")), "report")
 """Options of a compression that a verification accepts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,46 +15,87 @@ from passes.settings.tuning import SensitivityTuning
 def losses_of_parts(
     exact: Sequence[Array], now: Sequence[Array], parts: Array, tuning: SensitivityTuning
 ) -> list[float]:
-    """Noise over signal (1 - r^2) / r^2 of each part that varies over the samples, at most
-    `SensitivityTuning.most_noise`. Empty if the sizes of the output differ between batches.
+    """`ExactOutput.losses` of a single changed model."""
+    return ExactOutput(exact, parts, tuning).losses(now)
 
-    r is the correlation of the part's values before and after, about the mean of each element over the samples. Unlike
-    the squared error over the variance the ratio keeps growing when little is left of an output. The noise of several
-    groups adds up.
 
-    ``exact``, ``now``: batches (n, ...) of one output of the original and of the changed model; ``parts``: the part 0,
-    1, ... of each element of a sample, flattened.
+class ExactOutput:
+    """One output of the original, that of many changed models is compared with.
+
+    ``exact``: its batches (n, ...); ``parts``: the part 0, 1, ... of each element of a sample, flattened.
     """
-    exact, now = ([np.atleast_1d(v) for v in batches] for batches in (exact, now))
-    if len({v.shape[1:] for v in exact}) > 1:
-        return []
-    count = int(parts.max(initial=0)) + 1
-    level, power, found, common = (np.zeros(count) for _ in range(4))
-    alike = all(a.shape == b.shape for a, b in zip(exact, now, strict=True))
-    for where, a, b in _blocks(exact, now if alike else exact, tuning.block):
-        index = parts[where]
-        with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow, and masked scores are infinite
-            level += np.bincount(index, np.square(a).sum(0), count)
-            a, b = a - a.mean(0), b - b.mean(0)
-            power += np.bincount(index, np.square(a).sum(0), count)
-            found += np.bincount(index, np.square(b).sum(0), count)
-            common += np.bincount(index, (a * b).sum(0), count)
-    rounding = NUMERICS.noise.rounding * float(np.finfo(exact[0].dtype).eps)
-    varies = power > np.square(rounding) * level
-    explained = np.zeros(count)
-    valid = varies & (found > 0) & np.isfinite(found) & alike
-    explained[valid] = np.square(common[valid]) / (power[valid] * found[valid])
-    explained = np.clip(explained[varies], 1 / tuning.most_noise, 1.0)
-    return [float(x) for x in (1 - explained) / explained]
+
+    def __init__(self, exact: Sequence[Array], parts: Array, tuning: SensitivityTuning) -> None:
+        self._exact = [np.atleast_1d(v) for v in exact]
+        self._parts, self._tuning = parts, tuning
+        self._count = int(parts.max(initial=0)) + 1
+        self._blocks = _blocks(self._exact, tuning.block)
+        self._whole: Array | None = None
+        """Centred values, where they are one block."""
+        if not self._comparable:
+            return
+        level, power = np.zeros(self._count), np.zeros(self._count)
+        for where in self._blocks:
+            with np.errstate(invalid="ignore", over="ignore"):  # masked scores are infinite
+                a = _joined(self._exact, where)
+                level += np.bincount(parts[where], _squares(a), self._count)
+                a = a - a.mean(0)
+                power += np.bincount(parts[where], _squares(a), self._count)
+                self._whole = a if len(self._blocks) == 1 else None
+        rounding = NUMERICS.noise.rounding * float(np.finfo(self._exact[0].dtype).eps)
+        self._power, self._varies = power, power > np.square(rounding) * level
+
+    @property
+    def _comparable(self) -> bool:
+        return len({v.shape[1:] for v in self._exact}) == 1
+
+    def losses(self, now: Sequence[Array]) -> list[float]:
+        """Noise over signal (1 - r^2) / r^2 of each part that varies over the samples, at most
+        `SensitivityTuning.most_noise`. Empty if the sizes of the output differ between batches.
+
+        r is the correlation of the part's values before and after, about the mean of each element over the samples.
+        Unlike the squared error over the variance the ratio keeps growing when little is left of an output. The noise
+        of several groups adds up.
+
+        ``now``: batches (n, ...) of the changed model.
+        """
+        now = [np.atleast_1d(v) for v in now]
+        if not self._comparable:
+            return []
+        count, explained = self._count, np.zeros(self._count)
+        if all(a.shape == b.shape for a, b in zip(self._exact, now, strict=True)):
+            found, common = np.zeros(count), np.zeros(count)
+            for where in self._blocks:
+                with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow
+                    a, b = self._centred(where), _joined(now, where)
+                    b -= b.mean(0)
+                    found += np.bincount(self._parts[where], _squares(b), count)
+                    b *= a
+                    common += np.bincount(self._parts[where], b.sum(0), count)
+            valid = self._varies & (found > 0) & np.isfinite(found)
+            explained[valid] = np.square(common[valid]) / (self._power[valid] * found[valid])
+        explained = np.clip(explained[self._varies], 1 / self._tuning.most_noise, 1.0)
+        return [float(x) for x in (1 - explained) / explained]
+
+    def _centred(self, where: slice) -> Array:
+        if self._whole is not None:
+            return self._whole
+        a = _joined(self._exact, where)
+        return np.asarray(a - a.mean(0))
 
 
-def _blocks(exact: Sequence[Array], now: Sequence[Array], most: int) -> Iterator[tuple[slice, Array, Array]]:
-    """Slices of the elements of a sample with both values (N, elements) there, as float64, of about ``most`` values of
-    all samples, to save memory."""
-    flat = [[v.reshape(len(v), math.prod(v.shape[1:])) for v in batches] for batches in (exact, now)]
-    width, samples = flat[0][0].shape[1], sum(map(len, exact))
+def _blocks(batches: Sequence[Array], most: int) -> list[slice]:
+    """Slices of the elements of a sample, each of about ``most`` values of all samples, to save memory."""
+    width, samples = math.prod(batches[0].shape[1:]), sum(map(len, batches))
     step = max(1, most // max(1, samples))
-    for start in range(0, width, step):
-        where = slice(start, start + step)
-        a, b = (np.concatenate([v[:, where].astype(np.float64) for v in batches]) for batches in flat)
-        yield where, a, b
+    return [slice(start, start + step) for start in range(0, width, step)]
+
+
+def _joined(batches: Sequence[Array], where: slice) -> Array:
+    """Values (N, elements) of all samples, as float64."""
+    flat = [v.reshape(len(v), math.prod(v.shape[1:]))[:, where] for v in batches]
+    return np.concatenate(flat, dtype=np.float64)
+
+
+def _squares(values: Array) -> Array:
+    return np.asarray(np.square(values).sum(0))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from passes.allocation.output_loss import losses_of_parts
+from passes.allocation.output_loss import ExactOutput
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
@@ -37,7 +37,7 @@ class Sensitivity:
         each = max(1, groups) * max(1, cost(variant.sized.graph).macs) / 2
         affordable = tuning.multiply_adds / each
         every = affordable >= tuning.fewest_samples * len(tuning.shares)
-        self.shares = tuning.shares if every else tuning.shares[1:2]
+        self.shares = tuning.shares if every else tuning.shares[:1]
         wanted = min(tuning.most_samples, max(tuning.fewest_samples, int(affordable / len(self.shares))))
         count = max(1, math.ceil(wanted / samples_in(variant.feeds[0])))
         self._feeds = [dict(feed) for feed in variant.feeds[: min(count, variant.apart)]]
@@ -48,7 +48,7 @@ class Sensitivity:
         self._variant, self._tuning = variant, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
-        self._parts: dict[str, Array] = {}
+        self._compared: dict[str, ExactOutput] = {}
 
     @property
     def exact(self) -> Outputs:
@@ -60,7 +60,7 @@ class Sensitivity:
 
     def release(self) -> None:
         """Free the stored outputs, which can be recomputed."""
-        self._exact = []
+        self._exact, self._compared = [], {}
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
@@ -72,13 +72,21 @@ class Sensitivity:
         for index, i in steps(order, lambda place: groups[place[1]].name):
             group = groups[i]
             flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
+            losses: dict[int, float] = {}
             for share in self.shares:
+                if losses and not self._tells(share, next(iter(losses.values()))):
+                    continue
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
                 if plan.shrinks:
-                    after = flow.onward(unshrunk_twin(typing, [plan]), self._names)
-                    found.setdefault(group.name, {})[width] = self._loss(after)
+                    losses[width] = self._loss(flow.onward(unshrunk_twin(typing, [plan]), self._names))
+            if losses:
+                found[group.name] = losses
         return found
+
+    def _tells(self, share: float, first: float) -> bool:
+        """Whether the loss at ``share`` can matter, by the loss at the ``first`` share."""
+        return first > self._tuning.robust if share > self.shares[0] else first < self._tuning.fragile
 
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
@@ -87,19 +95,18 @@ class Sensitivity:
         return self._loss([dict(run(feed)) for feed in self._feeds])
 
     def _loss(self, after: Outputs) -> float:
-        """Noise over signal, averaged over the parts of all outputs (see `losses_of_parts`)."""
+        """Noise over signal, averaged over the parts of all outputs (see `ExactOutput`)."""
         ratios: list[float] = []
         for name in self._names:
             if self.exact[0][name].dtype.kind == "f":
-                exact, now = ([found[name] for found in batches] for batches in (self.exact, after))
-                ratios += losses_of_parts(exact, now, self._parts_of(name), self._tuning)
+                ratios += self._output(name).losses([found[name] for found in after])
         return float(np.mean(ratios)) if ratios else 0.0
 
-    def _parts_of(self, name: str) -> Array:
-        if name not in self._parts:
-            sizes = self.exact[0][name].shape[1:]
-            self._parts[name] = joined_parts(self._variant.typing, name, sizes)
-        return self._parts[name]
+    def _output(self, name: str) -> ExactOutput:
+        if name not in self._compared:
+            parts = joined_parts(self._variant.typing, name, self.exact[0][name].shape[1:])
+            self._compared[name] = ExactOutput([found[name] for found in self.exact], parts, self._tuning)
+        return self._compared[name]
 
 
 def _first_reader(group: ChannelGroup) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
-from passes.numerics import mix_columns
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -96,6 +97,8 @@ def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
     if array.dtype == np.float64:
         mixed = np.matmul(mixing.toarray().T, stack)
     else:
+        from passes.numerics.mixing import mix_columns  # here: `inspect` should not wait for the compiler
+
         mixed = mix_columns(stack.astype(np.float32, copy=False), mixing)
     with np.errstate(over="ignore"):  # beyond float16's range: infinity, which what is measured and checked shows
         mixed = mixed.astype(array.dtype, copy=False)

@@ -31,7 +31,9 @@ from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, bounds
 from passes.channels.weights import Signature, unfolded
 from passes.graph.model import Array
-from passes.numerics import RowSet, parallel_classes, row_norms
+from passes.numerics.arrays import RowSet
+from passes.numerics.norms import row_norms
+from passes.numerics.similarity import parallel_classes
 from passes.settings.tuning import TUNING, RedundancyTuning
 from passes.transforms.fold_batchnorm import FoldedNorm
 

@@ -16,7 +16,7 @@ from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.graph.model import Array
 from passes.interface.errors import PassError
-from passes.numerics import RowSet, row_norms
+from passes.numerics.arrays import RowSet
 from passes.transforms.fold_batchnorm import FoldedNorm
 
 TINY = 1e-30
@@ -71,6 +71,8 @@ class Signature:
 
     def trained_norms(self, order: Literal[1, 2]) -> Array:
         """The l1 or l2 norm of each row as it was trained, (C,)."""
+        from passes.numerics.norms import row_norms  # here: `inspect` should not wait for the compiler
+
         powers = np.zeros(len(self.biases))
         for producer in self.producers:
             norms = row_norms(self.rows if len(self.producers) == 1 else producer.values, order)

@@ -9,6 +9,7 @@ file that it calls into.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import numba
@@ -32,3 +33,10 @@ def serial(kernel: Callable[P, R]) -> Callable[P, R]:
         dispatcher = jit(**options)(kernel)
     KERNELS.append(dispatcher)
     return cast(Callable[P, R], dispatcher)
+
+
+def compiled_before() -> bool:
+    """Whether the machine code of all kernels that were imported is on disk, or none can be kept there."""
+    files = (getattr(getattr(kernel, "_cache", None), "_cache_file", None) for kernel in KERNELS)
+    indices = [path for path in (getattr(file, "_index_path", None) for file in files) if path]
+    return all(Path(path).exists() for path in indices)

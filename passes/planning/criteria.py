@@ -9,7 +9,8 @@ import numpy as np
 
 from passes.channels.weights import Signature
 from passes.graph.model import Array
-from passes.numerics import elect, elect_kernels, median_distances, row_norms
+from passes.numerics.norms import median_distances, row_norms
+from passes.numerics.reprune import elect, elect_kernels
 
 Criterion = Callable[[Signature, Array, int], Array]
 """(signature, candidates, keep) -> positions of the candidates that stay."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from passes.channels.weights import Signature
 from passes.graph.model import Array
-from passes.numerics import best_match
+from passes.numerics.similarity import best_match
 from passes.numerics.tuning import NUMERICS, MatchTuning
 from passes.settings.merge import MergeSettings
 

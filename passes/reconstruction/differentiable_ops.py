@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import onnx
@@ -38,10 +38,13 @@ class Pointwise:
     result: str
     constants: Mapping[str, Array]
     shape: tuple[int, ...]
+    _made: dict[int, GradientModel] = field(default_factory=dict, repr=False, compare=False)
 
     def forward(self, build: Builder, x: str) -> tuple[str, str]:
         """(output, slope): the gradient of the sum of the outputs, each of which depends on one value."""
-        made = self._gradient(build.opset)
+        if build.opset not in self._made:  # a pair has several models of it
+            self._made[build.opset] = self._gradient(build.opset)
+        made = self._made[build.opset]
         ones = build.op("Expand", build.number(1), build.op("Shape", x))
         names = build.inline(made.model, {self.source: x, made.seeds[self.result]: ones})
         return names[self.result], names[made.gradients[self.source]]

@@ -6,6 +6,7 @@ Here both layers change, starting from that solution, to minimise one error (see
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +20,7 @@ from passes.numerics.gauss_newton import Affine, descend
 from passes.reconstruction.layer_pair import LayerPair
 from passes.reconstruction.layer_pair_model import Feed, LayerPairModel, Sizes
 from passes.settings.tuning import TUNING, Tuning
+from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer
 
 
@@ -65,7 +67,7 @@ def refine(
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
-    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, at least two;
+    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, rounded up, at least two;
     ``in_memory``: whether these fit into memory together, else each is made again for every step.
 
     Raises
@@ -77,8 +79,9 @@ def refine(
     if _algebra(start[0], start[1], limits.typical_steps) > limits.pair_operations:
         raise RefusalError("their linear algebra would take too long")
     axes = (pair.first.axis, pair.second.axis)
-    part = feeds[:: max(1, min(len(feeds) // 2, int(share)))]
-    part = list(part) if in_memory else part
+    count = min(len(feeds), max(2, math.ceil(len(feeds) / max(1.0, share))))
+    used = [len(feeds) * i // count for i in range(count)]
+    part = [feeds[i] for i in used] if in_memory else Lazy([partial(feeds.__getitem__, i) for i in used])
     model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
@@ -86,7 +89,7 @@ def refine(
         metrics = model.metrics(start, (first, second), limits.damping)
     except LinAlgError as error:  # activations are not finite, or overflow
         raise RefusalError("what they read has no covariance to speak of") from error
-    curvature = partial(model.curvature, every=max(1, min(limits.curvature_share, len(part) // 2)))
+    curvature = partial(model.curvature, every=limits.curvature_share)
     point, losses = descend(start, metrics, model.slope, curvature, limits.most_steps, tuning.numerics.gauss_newton)
     return [b.with_(p) for b, p in zip(blocks, point, strict=True)], min(losses) / max(losses[0], 1e-300)
 

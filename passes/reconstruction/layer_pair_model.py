@@ -89,13 +89,14 @@ class LayerPairModel:
         return float(sums["loss"]), blocks
 
     def curvature(self, point: Sequence[Affine], change: Sequence[Affine], every: int = 1) -> float:
-        """||J change||^2 with the residuals' Jacobian J. One batch in ``every`` suffices to estimate one number."""
+        """||J change||^2 with the residuals' Jacobian J. One sample in ``every`` suffices to estimate one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
         if "curve" not in self._loaded:
             self._loaded["curve"] = self._engine(self._bend_model(weights))
-        seen = self._feeds[::every]
-        share = sum(len(feed["y"]) for feed in seen) / sum(len(feed["y"]) for feed in self._feeds)
-        return sum(float(found["curve"]) for found in self._run("curve", weights, every)) / share
+        batches = min(every, max(1, len(self._feeds) // 2))  # at least two of them, with fewer samples each
+        parts = [_first_rows(feed, every // batches) for feed in self._feeds[::batches]]
+        share = sum(len(feed["y"]) for feed in parts) / sum(len(feed["y"]) for feed in self._feeds)
+        return sum(float(self._loaded["curve"]({**feed, **weights})["curve"]) for feed in parts) / share
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
         """Metrics of both layers at ``point``, with features taken at every ``strides``-th place."""
@@ -122,8 +123,8 @@ class LayerPairModel:
             rows = np.moveaxis(weights.reshape(len(weights), hidden, -1), 1, 2).reshape(-1, hidden)
         return np.asarray((rows.T @ rows) * gates / max(float(np.diag(gates).max()), 1e-30))
 
-    def _run(self, what: str, weights: Mapping[str, Array], every: int = 1) -> Iterator[Mapping[str, Array]]:
-        for feed in self._feeds[::every]:
+    def _run(self, what: str, weights: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
+        for feed in self._feeds:
             yield self._loaded[what]({**feed, **weights})
 
     def _named(self, point: Sequence[Affine], names: str) -> Feed:
@@ -214,6 +215,13 @@ def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str
         given = {n: list(layer.node.attrs[n]) for n in names if n in layer.node.attrs}
         return build.op(layer.node.op, x, weights, bias, **given)
     return build.op("Add", build.op("MatMul", x, build.op("Transpose", weights, perm=[1, 0])), bias)
+
+
+def _first_rows(feed: Feed, every: int) -> Feed:
+    """The first samples, one in ``every``; all of them where the tensors do not have a row for each sample."""
+    counts = {len(array) for array in feed.values()}
+    rows = max(1, min(counts) // every)
+    return feed if len(counts) > 1 else {name: array[:rows] for name, array in feed.items()}
 
 
 def _rows(layer: LinearLayer, weights: Array, kernel: Sequence[int]) -> Array:

@@ -18,7 +18,7 @@ from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.numerics.ridge import SampleRows, fit, fit_rows
 from passes.settings.tuning import TUNING, ReconstructionTuning, Tuning
-from passes.statistics.im2col import Window
+from passes.statistics.im2col import thinned
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.moments import Batch, halves_of, layer_moments, layer_rows
@@ -49,7 +49,7 @@ def regress(
     if features > min(limits.most_primal_features, math.sqrt(most / limits.primal_bytes)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd stride visits every column of an image
-    window = Window(groups, ordered.shape[-1], stride)
+    window = thinned(groups, ordered.shape[-1], stride, batches[0][1].shape[2:] if layer.convolves else ())
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
     together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes)

@@ -9,7 +9,7 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_size
 from passes.axes.inference import Typing
-from passes.cost.cost import node_macs, samples_held
+from passes.cost.cost import cost, node_macs, samples_held
 from passes.reconstruction.layer_pair import LayerPair
 from passes.settings.tuning import TUNING, ReconstructionTuning
 from passes.statistics.linear_layers import LinearLayer
@@ -25,8 +25,16 @@ def samples_for(
     """Number of samples for each pair, of ``given`` samples."""
     wanted = {pair: min(given, _wanted(typing, pair, keep, tuning)) for pair in pairs}
     each = tuning.step_passes * tuning.typical_steps
-    work = sum(each * _macs(typing, pair, keep) * samples for pair, samples in wanted.items())
-    share = min(1.0, tuning.pair_multiply_adds / max(1.0, work))
+
+    def work(samples: Mapping[LayerPair, float]) -> float:
+        return max(1.0, sum(each * _macs(typing, pair, keep) * count for pair, count in samples.items()))
+
+    whole = cost(typing.graph).macs
+    share = min(1.0, tuning.pair_passes * tuning.pair_samples * whole / work(wanted))
+    for pair, samples in wanted.items():
+        fewest = min(samples, tuning.fewest_places * _per_place(typing, pair, keep))
+        wanted[pair] = max(fewest, samples * share)
+    share = min(1.0, tuning.pair_multiply_adds / work(wanted))
     return {pair: max(tuning.fewest_pair_samples, samples * share) for pair, samples in wanted.items()}
 
 
@@ -41,11 +49,15 @@ def most_samples(
 
 
 def _wanted(typing: Typing, pair: LayerPair, keep: Mapping[Atom, Indices], tuning: ReconstructionTuning) -> float:
+    each = _per_place(typing, pair, keep)
+    return max(tuning.fewest_places * each, min(tuning.pair_samples, tuning.most_places * each))
+
+
+def _per_place(typing: Typing, pair: LayerPair, keep: Mapping[Atom, Indices]) -> float:
+    """Number of samples that show one place for each feature."""
     ends = ((pair.first, pair.first.data), (pair.second, pair.second.output))
     places = min(_places(typing, layer, name) for layer, name in ends)
-    features = max(_features(typing, layer, keep) for layer, _ in ends)
-    most = min(tuning.pair_samples, tuning.most_places * features / places)
-    return max(tuning.fewest_places * features / places, most)
+    return max(_features(typing, layer, keep) for layer, _ in ends) / places
 
 
 def _places(typing: Typing, layer: LinearLayer, name: str) -> float:

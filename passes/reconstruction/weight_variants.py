@@ -26,6 +26,7 @@ from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.matched_samples import matched_samples
 from passes.statistics.observer import Batches, observe_channels
 from passes.statistics.sample_budget import Budget
+from passes.statistics.sample_files import folder_of, rows_at
 from passes.statistics.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace
@@ -144,9 +145,11 @@ class WeightVariants:
     def __init__(self, before: Graph, typing: Typing, samples: CalibrationSamples, tuning: Tuning = TUNING) -> None:
         self._tuning = tuning
         self._counted = _counted(typing.graph, samples)
-        given = sum(array.nbytes for array in samples.feeds.values())
+        given = sum(array.nbytes for array in samples.feeds.values() if folder_of(array) is None)
         moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
+        if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
+            each = replace(each, given=0.0)
         most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=tuning.memory)
         worth = _worth(self._counted, tuning)
@@ -245,7 +248,7 @@ def batches(
         notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit --memory-limit",)
     elif taken and count > worth:
         notes = (f"reconstructed from {taken} of {count} made-up samples: more take long for a model of this size",)
-    cut = feeds if len(rows) == count == used else {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}
+    cut = feeds if len(rows) == count == used else {n: rows_at(a, rows) if has_rows(a) else a for n, a in feeds.items()}
     starts = range(0, taken, size)
     return [{n: a[i : min(i + size, taken)] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
 

@@ -35,7 +35,7 @@ from passes.shapes.declared import (
 from passes.shapes.origins import Origins, trace
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.sizes import Size, size_of
-from passes.shapes.symbols import symbolic_dims
+from passes.shapes.symbols import runs_suffice, symbolic_dims
 from passes.shapes.tuning import SHAPES
 
 __all__ = ["Assignment", "Observer", "Shape", "ShapeInfo", "infer_shapes"]
@@ -118,7 +118,9 @@ def infer_shapes(
     info.dynamic |= {(n, k) for n, dims in declared.items() for k, d in enumerate(dims) if isinstance(d, str)}
     if any(isinstance(d, str) for dims in declared.values() for d in dims):
         symbols = declared if rigid is None else {n: alone(declared, dims) for n, dims in declared.items()}
-        depending, unknown = symbolic_dims(skeleton(model, {}), symbols)
+        tried = {shapes[n][0] for shapes in several for n, dims in symbols.items() if dims and isinstance(dims[0], str)}
+        shown = len(tried) > 1 and runs_suffice(model, symbols)
+        depending, unknown = (set(), set()) if shown else symbolic_dims(skeleton(model, {}), symbols)
         if leaves_open(symbols, several):
             depending |= unknown
         info.dynamic |= {(n, k) for n, k in depending if n in info.shapes}

@@ -22,6 +22,22 @@ _numbers = itertools.count()
 Place = tuple[str, int]
 """(tensor, axis)."""
 
+BATCHED = frozenset(
+    ("Conv", "ConvTranspose", "Gemm", "Flatten", "BatchNormalization", "Dropout", "Identity", "Constant")
+    + ("MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+    + ("Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Clip", "Softplus")
+    + ("Softsign", "Gelu", "Erf", "Exp", "Sqrt", "Abs", "Neg", "Softmax", "LogSoftmax", "Add", "Sub", "Mul", "Div")
+)
+"""Ops whose outputs' sizes are multiples of the batch, or do not depend on it, where the batch is the only symbol."""
+
+
+def runs_suffice(model: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]) -> bool:
+    """Whether runs at two batch sizes show every dim that varies, without symbolic inference: only first dims of inputs
+    are dynamic, and no op cuts a size off."""
+    if any(isinstance(dim, str) for dims in shapes.values() for dim in dims[1:]):
+        return False
+    return all(node.op_type in BATCHED and node.domain in ("", "ai.onnx") for node in model.graph.node)
+
 
 def symbolic_dims(
     skeleton: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]

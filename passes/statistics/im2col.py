@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,11 +15,32 @@ from passes.statistics.linear_layers import LinearLayer, geometry, output_paddin
 
 @dataclass(frozen=True)
 class Window:
-    """How patches are taken: ``channels`` K in each of the layer's ``groups``; every ``stride``-th place is used."""
+    """How patches are taken: ``channels`` K in each of the layer's ``groups``; ``steps``: between the places that are
+    used along each spatial axis, none for all; of these, every ``stride``-th is used."""
 
     groups: int
     channels: int
     stride: int
+    steps: tuple[int, ...] = ()
+
+
+def thinned(groups: int, channels: int, stride: int, spatial: Sequence[int]) -> Window:
+    """A window that uses about one place in ``stride``: along all spatial axes alike, as far as these are long enough.
+    What is not used is then not copied. ``spatial``: sizes of the layer's output.
+
+    Steps are odd, so that they visit every column of what is repeated in twos.
+    """
+    steps: list[int] = []
+    left = float(stride)
+    for axis, size in enumerate(spatial):
+        step = min(math.floor(left ** (1 / (len(spatial) - axis)) + 1e-9), max(1, size // 2))
+        step -= step % 2 == 0
+        steps.append(max(1, step))
+        left /= size / -(-size // steps[-1]) if size else 1
+    rest = max(1, int(left + 1e-9))
+    rest -= rest % 2 == 0
+    rest += 2 * (left > 1.5 * rest)  # rather too many places, but not twice as many
+    return Window(groups, channels, rest, tuple(steps) if max(steps, default=1) > 1 else ())
 
 
 def _places(build: Builder, source: str, window: Window, width: int) -> str:
@@ -55,7 +77,8 @@ def taps(build: Builder, layer: LinearLayer, window: Window, source: str, kernel
     source = build.op("Transpose", source, perm=[1, 0, *range(2, 2 + rank)])  # a channel's places become one row
     if any(pads):
         source = build.op("Pad", source, build.ints(0, 0, *pads[:rank], 0, 0, *pads[rank:]))
-    axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*strides)
+    wide = [s * n for s, n in zip(strides, window.steps or [1] * rank, strict=True)]
+    axes, steps = build.ints(*range(2, 2 + rank)), build.ints(*wide)
     found: list[str] = []
     for tap in itertools.product(*(range(n) for n in kernel)):
         at = [n - 1 - i for n, i in zip(kernel, tap, strict=True)] if layer.transposed else tap
@@ -91,6 +114,10 @@ def _around(layer: LinearLayer, kernel: Sequence[int]) -> list[int]:
 def columns(build: Builder, layer: LinearLayer, window: Window, source: str, outputs: int) -> str:
     """``source``, which has the shape of the layer's output, as (g, O, M)."""
     if layer.convolves:
+        if window.steps:
+            axes = range(2, 2 + len(window.steps))
+            ends = build.ints(*[0] * len(axes)), build.ints(*[END] * len(axes))
+            source = build.op("Slice", source, *ends, build.ints(*axes), build.ints(*window.steps))
         lines = build.op("Transpose", build.op("Reshape", source, build.ints(0, 0, -1)), perm=[1, 0, 2])
         return _places(build, lines, window, outputs // window.groups)
     return _rows(build, window, source, outputs)

@@ -5,7 +5,6 @@ The model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +16,7 @@ from passes.graph.model import Array
 from passes.interface.engine import Engine, Loaded
 from passes.numerics.ridge import Moments, SampleRows
 from passes.settings.tuning import TUNING, StatisticsTuning
-from passes.statistics.graph_builder import Builder
+from passes.statistics.graph_builder import END, Builder
 from passes.statistics.im2col import Window, columns, patches
 from passes.statistics.linear_layers import LinearLayer
 
@@ -147,24 +146,50 @@ def channel_sums(
     batches: Iterable[Array],
     samples: Sequence[int],
     engine: Engine,
+    tuning: StatisticsTuning = TUNING.statistics,
 ) -> Iterator[ChannelSums]:
     """Sums for each batch over the channels at ``occurrences`` (start, outer, inner) of a tensor's axis ``axis``.
-    ``samples``: number of samples in each batch."""
-    loaded: dict[int, Loaded] = {}
+    ``samples``: number of samples in each batch.
+
+    Of many places of a sample every few serve (`StatisticsTuning.channel_places`), but all for the samples' means.
+    """
+    loaded: dict[int, tuple[Loaded, int]] = {}
+    each = sum(o * i for _, o, i in occurrences)
     for x, held in zip(batches, samples, strict=True):
         if held not in loaded:
-            loaded[held] = engine(_channel_model(axis, occurrences, size, x, held))
-        out = loaded[held]({"x": x})
-        count = float(math.prod(x.shape) // x.shape[axis] * sum(o * i for _, o, i in occurrences))
+            stride = _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
+            loaded[held] = (engine(_channel_model(axis, occurrences, size, x, held, stride)), stride)
+        run, stride = loaded[held]
+        out = run({"x": x})
+        count = float(_places(axis, x, held, stride) * each)
         means = out["means"].astype(np.float64).T
         yield ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
 
 
+def _stride(axis: int, x: Array, samples: int, size: int, count: int, tuning: StatisticsTuning) -> int:
+    """Stride between the places of a sample that are used. ``size``: of axis ``axis`` as far as it has channels;
+    ``count``: number of all samples."""
+    if x.ndim < 3 or axis not in (1, x.ndim - 1) or len(x) != samples:
+        return 1
+    held = int(x.size // (x.shape[axis] * samples))
+    places = count * held
+    stride = max(1, places // max(tuning.channel_places * size, tuning.fewest_channel_places))
+    return min(stride + (stride > 1 and stride % 2 == 0), max(1, held))
+
+
+def _places(axis: int, x: Array, samples: int, stride: int) -> int:
+    """Number of places of a batch at every ``stride``-th place of a sample."""
+    places = int(x.size // x.shape[axis])
+    return places if stride == 1 else samples * -(-(places // samples) // stride)
+
+
 def _channel_model(
-    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int
+    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int, stride: int = 1
 ) -> onnx.ModelProto:
-    """x -> moments of channels over all places, and means over the places of each sample."""
+    """x -> moments of channels over every ``stride``-th place, and means over all places of each sample."""
     build = Builder()
+    if stride > 1:
+        return _strided_model(build, axis, occurrences, size, x, stride)
     others = [d for d in range(x.ndim) if d != axis]
     # the axis of the samples alone, or one that they share with others, where each sample's entries are contiguous
     along = next((d for d in others if x.shape[d] == samples), None)
@@ -180,6 +205,30 @@ def _channel_model(
         "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
         "mean": build.mean(joined, 1),
         "means": build.mean(places, 1),
+    }
+    return build.model({"x": x}, outputs, MOMENTS)
+
+
+def _strided_model(
+    build: Builder, axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, stride: int
+) -> onnx.ModelProto:
+    """The same for samples on the first axis, and channels on the second or on the last. What is not used is not
+    copied."""
+    ends = build.ints(0), build.ints(END)
+    if axis == 1:
+        flat = build.op("Reshape", build.op("Cast", "x", to=TensorProto.FLOAT), build.ints(0, 0, -1))
+        some = build.op("Slice", flat, *ends, build.ints(2), build.ints(stride))
+        turned, means = build.op("Transpose", some, perm=[1, 0, 2]), build.mean(flat, 2)
+    else:
+        flat = build.op("Reshape", build.op("Cast", "x", to=TensorProto.FLOAT), build.ints(len(x), -1, x.shape[-1]))
+        some = build.op("Slice", flat, *ends, build.ints(1), build.ints(stride))
+        turned, means = build.op("Transpose", some, perm=[2, 0, 1]), build.mean(flat, 1)
+    joined = _channels(build, build.op("Reshape", turned, build.ints(x.shape[axis], -1)), occurrences, size)
+    each = _channels(build, build.op("Transpose", means, perm=[1, 0]), occurrences, size)
+    outputs = {
+        "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
+        "mean": build.mean(joined, 1),
+        "means": build.mean(build.op("Reshape", each, build.ints(size, -1, len(x))), 1),
     }
     return build.model({"x": x}, outputs, MOMENTS)
 

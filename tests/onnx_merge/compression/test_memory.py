@@ -11,10 +11,13 @@ import onnx.parser
 import pytest
 from memorynets import CASES
 
+from onnx_merge.calibration import model_samples
 from onnx_merge.calibration.load import load_calibration
+from onnx_merge.calibration.splits import parted
+from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.inputs.assignments import find_assignments, sample_sizes
-from onnx_merge.inputs.memory_fit import EDGES, fit_to_memory
+from onnx_merge.inputs.memory_fit import EDGES, MemoryFit, fit_to_memory
 from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.inputs.user_arrays import read_arrays
 from onnx_merge.runtime.providers import CPU
@@ -22,6 +25,8 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.sweep import run as run_sweep
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+from passes.statistics.sample_files import folder_of
+from passes.statistics.tensor_store import ScratchSpace
 
 LIMIT, LIBRARIES = 600, 500
 """Megabytes."""
@@ -124,6 +129,80 @@ def test_as_many_of_the_users_samples_are_read_as_fit(tmp_path):
     assert len(found) == 5 and found.notes == ("5 samples were read: more do not fit --memory-limit",)
     few = load_calibration({"x": np.zeros((5, 3, 320, 320), np.float32)}, Session(model).inputs, most=50.0 * each)
     assert len(few) == 5 and not few.notes
+
+
+def _unlike(count, edge=320):
+    return np.random.default_rng(0).standard_normal((count, 3, edge, edge)).astype(np.float32)
+
+
+def _as_items(samples, folder):
+    return iter(samples)
+
+
+def _as_array(samples, folder):
+    return {"x": samples.astype(np.float64)}
+
+
+def _as_npz(samples, folder):
+    np.savez(folder / "x.npz", x=samples)
+    return folder / "x.npz"
+
+
+def _as_npy(samples, folder):
+    np.save(folder / "x.npy", samples)
+    return folder / "x.npy"
+
+
+def _as_folder(samples, folder):
+    (folder / "some").mkdir()
+    for k, sample in enumerate(samples):
+        np.save(folder / "some" / f"{k:02d}.npy", sample)
+    return folder / "some"
+
+
+@pytest.mark.parametrize("source", [_as_items, _as_array, _as_npz, _as_npy, _as_folder])
+def test_samples_that_do_not_fit_are_kept_in_a_file(tmp_path, source):
+    model, samples = CASES["classifier at 320 x 320"].model(), _unlike(30)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    inputs, each = Session(model).inputs, 4 * 3 * 320 * 320
+    given = dict(count=24, most=5.5 * each)
+    found = load_calibration(source(samples, tmp_path), inputs, **given, scratch=ScratchSpace(str(scratch), 1e9))
+    wanted = samples[:24] if source is _as_items else samples[np.linspace(0, 29, 24).round().astype(int)]
+    assert found.notes == () and np.array_equal(found.feeds["x"], wanted)
+    assert folder_of(found.feeds["x"]) == str(scratch)
+    assert folder_of(found.take(7).feeds["x"]) == str(scratch)
+    kept, apart = parted(found.feeds, np.array([3, 9]))
+    assert np.array_equal(kept["x"], np.delete(wanted, [3, 9], 0)) and np.array_equal(apart["x"], wanted[[3, 9]])
+    small = load_calibration({"x": samples[:5]}, inputs, **given, scratch=ScratchSpace(str(scratch), 1e9))
+    assert folder_of(small.feeds["x"]) is None
+    few = load_calibration({"x": samples}, inputs, **given, scratch=ScratchSpace(str(scratch), 8.5 * each))
+    assert len(few) == 8 and few.notes == ("8 samples were read: more do not fit --memory-limit",)
+
+
+def test_images_that_do_not_fit_are_kept_in_a_file(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    model, inputs = CASES["classifier at 320 x 320"].model(), Session(CASES["classifier at 320 x 320"].model()).inputs
+    (tmp_path / "images").mkdir()
+    for k in range(6):
+        pixels = np.random.default_rng(k).integers(0, 256, (320, 320, 3), np.uint8)
+        image.fromarray(pixels).save(tmp_path / "images" / f"{k}.png")
+    whole = load_calibration(tmp_path / "images", inputs, model=model)
+    scratch = ScratchSpace(str(tmp_path), 1e9)
+    found = load_calibration(tmp_path / "images", inputs, model=model, most=3e6, scratch=scratch)
+    assert folder_of(found.feeds["x"]) == str(tmp_path) and folder_of(whole.feeds["x"]) is None
+    assert found.notes == whole.notes and np.array_equal(found.feeds["x"], whole.feeds["x"])
+
+
+def test_samples_in_a_file_give_the_same_model(tmp_path, monkeypatch):
+    """All of them serve, whatever the limit, and mirror images and splits are those that memory gives."""
+    model, samples = CASES["classifier at 320 x 320"].model(), _unlike(40)
+    wanted, all_in_memory = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
+    monkeypatch.setattr(model_samples, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
+    monkeypatch.setattr(MemoryFit, "inputs", property(lambda self: 10**7))
+    found, in_file = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
+    assert found.SerializeToString() == wanted.SerializeToString()
+    assert in_file.notes == all_in_memory.notes
 
 
 def test_the_processes_of_a_sweep_share_the_limit(tmp_path):

@@ -450,6 +450,12 @@ def test_in_a_process_of_its_own():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
+    code = (
+        f"import sys, onnx_merge.cli.main as c; code = c.main(['inspect', {str(DIGITS)!r}]);"
+        "sys.exit(code or sorted({'jinja2', 'numba', 'scipy', 'sympy'} & set(sys.modules)) or 0)"
+    )
+    table = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (table.returncode, table.stderr) == (0, ""), "an import that a table does not need"
     for option in ("--group", "--json", "--input-shape", "--force", "--quiet", "--verbose", "--help"):
         assert option in done.stdout
 

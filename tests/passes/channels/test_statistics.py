@@ -11,7 +11,7 @@ from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
-from passes.settings.tuning import TUNING
+from passes.settings.tuning import TUNING, StatisticsTuning
 from passes.statistics.moments import channel_sums, halves_of
 from passes.statistics.segmented_execution import SegmentedRun
 
@@ -112,6 +112,25 @@ def test_means_are_of_samples_wherever_they_stand(shape, axis, rows, turn):
     np.testing.assert_allclose(sums.first / sums.count, each.reshape(-1, 3).mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize(("axis", "rows"), [(1, [(0, 1, 1)]), (3, [(0, 1, 1)]), (1, [(0, 2, 2)]), (1, [(3, 1, 1)])])
+def test_of_many_places_every_few_of_each_sample_serve(axis, rows):
+    """But all of them for the samples' means."""
+    channels = 12
+    x = np.random.default_rng(0).standard_normal((4, 7, 9, channels)).astype(np.float32)
+    given = x if axis == 3 else np.moveaxis(x, 3, 1)
+    tuning = StatisticsTuning(channel_places=0, fewest_channel_places=80)
+    (whole,), (some,) = (
+        list(channel_sums(axis, rows, 3, [given], [4], engine, t)) for t in (TUNING.statistics, tuning)
+    )
+    ((start, outer, inner),) = rows
+    flat = x.reshape(4, 63, channels)[:, ::3, start : start + 3 * outer * inner]
+    used = flat.reshape(-1, outer, 3, inner).swapaxes(1, 2).reshape(-1, 3, outer * inner).swapaxes(1, 2).reshape(-1, 3)
+    assert some.count == len(used) < whole.count
+    np.testing.assert_allclose(some.first, used.sum(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(some.second, used.T @ used, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(some.means, whole.means, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("each", "wanted"), [(1, [0, 0, 1, 1, 0, 0]), (2, [0, 1, 0, 1, 0, 1]), (3, [0, 0, 1, 1, 0, 0])]
 )
@@ -124,7 +143,7 @@ def test_an_image_and_its_mirror_image_are_in_one_half(each, wanted):
 def test_losses_are_measured_on_a_quarter():
     model = net(POOLED, **SIZES)
     analysis = analyse(model, (), observer, Quiet(), engine)
-    for count, batches, apart in ((512, 16, 2), (64, 4, 1), (24, 4, 1), (9, 5, 2)):
+    for count, batches, apart in ((512, 16, 1), (64, 4, 1), (24, 4, 1), (9, 5, 2)):
         (variant,) = WeightVariants(
             analysis.before, analysis.typing, CalibrationSamples({"x": images(count)}, True, engine)
         )

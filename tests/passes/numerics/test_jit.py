@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 import passes
-from passes import numerics
-from passes.numerics import jit
+from passes.numerics import jit, norms, reprune, similarity
 from passes.numerics.arrays import as_rows
 
 
@@ -47,12 +46,12 @@ def test_every_form_of_the_rows_gives_the_same_and_compiles_nothing_new(form):
 
     def results(x, biases):
         return [
-            numerics.row_norms(x),
-            numerics.median_distances(x),
-            *numerics.best_match(x, biases, [0, 1, 2], range(3, 12), 0.85),
-            *numerics.parallel_classes(x, 1e-6),
-            numerics.elect(x, 5),
-            numerics.elect_kernels(np.reshape(x, (12, 3, 2)), 5),
+            norms.row_norms(x),
+            norms.median_distances(x),
+            *similarity.best_match(x, biases, [0, 1, 2], range(3, 12), 0.85),
+            *similarity.parallel_classes(x, 1e-6),
+            reprune.elect(x, 5),
+            reprune.elect_kernels(np.reshape(x, (12, 3, 2)), 5),
         ]
 
     before = read_only(rows)
@@ -64,10 +63,10 @@ def test_every_form_of_the_rows_gives_the_same_and_compiles_nothing_new(form):
 
 SCRIPT = """
 import numpy as np
-from passes import numerics
+from passes.numerics import similarity
 from passes.numerics.jit import KERNELS
 rows = np.arange(12.0).reshape(4, 3)
-numerics.parallel_classes(rows, 1e-6)
+similarity.parallel_classes(rows, 1e-6)
 stats = [kernel.stats for kernel in KERNELS]
 print(sum(sum(s.cache_misses.values()) for s in stats), sum(sum(s.cache_hits.values()) for s in stats))
 """
@@ -87,9 +86,9 @@ def test_a_second_process_compiles_nothing(tmp_path):
 
 def test_threads_may_call_at_once():
     rows = np.random.default_rng(0).standard_normal((64, 64), dtype=np.float32)
-    want = numerics.row_norms(rows)
+    want = norms.row_norms(rows)
     with ThreadPoolExecutor(4) as pool:
-        for got in pool.map(numerics.row_norms, [rows] * 16):
+        for got in pool.map(norms.row_norms, [rows] * 16):
             assert (got == want).all()
 
 
@@ -104,3 +103,18 @@ def test_without_a_place_for_the_cache_kernels_still_compile(monkeypatch):
     monkeypatch.setattr(numba, "njit", njit)
     monkeypatch.setattr(jit, "KERNELS", [])
     assert jit.serial(lambda x: x + 1)(1) == 2
+
+
+def test_what_is_to_be_compiled_is_known_before(tmp_path, monkeypatch):
+    class Kernel:
+        def __init__(self, index):
+            self._cache = type("Cache", (), {"_cache_file": type("File", (), {"_index_path": str(index)})()})()
+
+    (tmp_path / "there").touch()
+    for kernels, known in (
+        ([], True),
+        ([object(), Kernel(tmp_path / "there")], True),
+        ([Kernel(tmp_path / "there"), Kernel(tmp_path / "absent")], False),
+    ):
+        monkeypatch.setattr(jit, "KERNELS", kernels)
+        assert jit.compiled_before() == known

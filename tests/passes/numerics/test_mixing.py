@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from passes.numerics import mix_columns
+from passes.numerics.mixing import mix_columns
 
 
 @pytest.mark.parametrize("density", [0.5, 1.0])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy.spatial.distance import cdist
 
-from passes.numerics import median_distances, row_norms
+from passes.numerics.norms import median_distances, row_norms
 from passes.numerics.tuning import MatchTuning
 
 # float32 rows, float64 sums: what is left is the order of the sums.

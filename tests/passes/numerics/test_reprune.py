@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from passes.numerics import elect, elect_kernels
-from passes.numerics.reprune import _cover
+from passes.numerics.reprune import _cover, elect, elect_kernels
 
 TIE = 1e-6
 

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from passes.numerics import best_match, parallel_classes
-from passes.numerics.similarity import _choose
+from passes.numerics.similarity import _choose, best_match, parallel_classes
 from passes.numerics.tuning import NUMERICS
 
 TIE = NUMERICS.match.equal_scores

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from netkit import engine, ints, net, observer
 
+from passes.shapes import inference
 from passes.shapes.inference import infer_shapes as infer_shapes_with
 from passes.shapes.sizes import Size
 from passes.shapes.tuning import SHAPES
@@ -31,6 +32,37 @@ def test_a_fixed_axis_is_not_dynamic():
 def test_what_dynamic_axes_are_flattened_into_is_dynamic():
     info = infer_shapes(net("net (float[N,3,H,2] x) => (float[N,M] y) { y = Flatten(x) }"))
     assert info.shapes["y"] == (BATCH, 6 * OTHER) and ("y", 1) in info.dynamic
+
+
+BATCHED = "net (float[N,3,8,8] x) => (float[N,5] y) { a = Conv(x, w)  b = MaxPool<kernel_shape=[2,2]>(a)  c = Relu(b)  "
+
+
+@pytest.mark.parametrize(
+    ("end", "needed"),
+    [
+        ("d = Flatten(c)  y = Gemm(d, v) }", False),
+        ("d = GlobalAveragePool(c)  e = Flatten(d)  y = Gemm(e, u) }", False),
+        ("d = Reshape(c, t)  y = Gemm(d, v) }", True),
+        ("e = Slice(c, z, t, z)  d = Flatten(e)  y = Gemm(d, v) }", True),
+    ],
+)
+def test_where_only_the_batch_varies_runs_show_what_symbolic_inference_would(end, needed, monkeypatch):
+    model = net(
+        BATCHED + end,
+        w=(4, 3, 1, 1),
+        v=(64, 5),
+        u=(4, 5),
+        t=ints(-1, 64)[:2] if "Reshape" in end else ints(9),
+        z=ints(0),
+    )
+    wanted = infer_shapes(model)
+    asked = []
+    monkeypatch.setattr(inference, "symbolic_dims", lambda *given: asked.append(1) or (set(), set()))
+    found = infer_shapes(model)
+    assert bool(asked) == needed and (needed or found.dynamic == wanted.dynamic)
+    monkeypatch.undo()
+    monkeypatch.setattr(inference, "runs_suffice", lambda *given: False)
+    assert infer_shapes(model).dynamic == wanted.dynamic
 
 
 def test_given_shapes_are_taken():
