@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+from passes.graph.stored_tensors import storing_weights
 from passes.statistics.tensor_store import ScratchSpace
 
 IN_MEMORY = ("tmpfs", "ramfs")
@@ -27,6 +30,15 @@ def scratch_space() -> ScratchSpace | None:
         if free and not _is_in_memory(folder):
             return ScratchSpace(folder, free / SAMPLE_MEMORY.disk_share)
     return None
+
+
+@contextmanager
+def weights_in_files() -> Iterator[None]:
+    """In the block, the weights of large models that are read, and of results, stay in files: see
+    `passes.graph.stored_tensors`. Without effect where there is no room for temporary files."""
+    space = scratch_space()
+    with storing_weights(space.folder if space else None, space.room if space else 0.0):
+        yield
 
 
 def _is_in_memory(folder: str) -> bool:

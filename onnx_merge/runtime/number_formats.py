@@ -20,6 +20,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
 from onnx_merge.runtime.tensor_info import TensorInfo
+from passes.graph.stored_tensors import in_memory
 from passes.shapes.overridable_inputs import overridable
 
 INT8, INT8_DYNAMIC, FLOAT16 = NUMBER_FORMATS
@@ -55,7 +56,7 @@ def convert(
     NotCompressibleError: no node of the model can be converted.
     OnnxMergeError: onnxruntime's tools cannot convert the model.
     """
-    source = _without_weight_inputs(model)
+    source = _without_weight_inputs(in_memory(model))
     try:
         if number_format == FLOAT16:
             made = _float16(source)

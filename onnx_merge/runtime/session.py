@@ -24,7 +24,9 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.custom_operators import library_path
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
 from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.stored_weights import StoredWeights, stored_weights
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
+from passes.graph.stored_tensors import MAPPED
 
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]
@@ -113,6 +115,7 @@ class Session:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
+        self._stored: StoredWeights | None = None
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
         options.intra_op_num_threads = threads or _limit.get() or 0
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
@@ -122,7 +125,7 @@ class Session:
             options.register_custom_ops_library(library)
         source: bytes | str
         if isinstance(model, onnx.ModelProto):
-            source = self._serialise(model)
+            source = self._serialise(model, options, provider)
         else:
             source = model if isinstance(model, bytes) else os.fspath(model)
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -140,8 +143,15 @@ class Session:
         declared = (*self._session.get_inputs(), *self._session.get_outputs())
         self._has_bfloat16 = any(t.type == "tensor(bfloat16)" for t in declared)
 
-    def _serialise(self, model: onnx.ModelProto) -> bytes | str:
-        """The model's bytes; for a model over 2 GB, the path of a temporary file that is deleted with the session."""
+    def _serialise(self, model: onnx.ModelProto, options: Any, provider: ProviderChoice) -> bytes | str:
+        """The model's bytes; for a model over 2 GB, the path of a temporary file that is deleted with the session.
+
+        Weights in files stay there: the model names them, and ``options`` get their pages.
+        """
+        self._stored = stored_weights(model)
+        if self._stored is not None:
+            self._stored.give_to(options, on_cpu=provider.name == "cpu")
+            return self._stored.content
         if not needs_external_data(model):
             content: bytes = model.SerializeToString()
             return content
@@ -193,6 +203,9 @@ class Session:
             return {n: rows_of_maps(v) if isinstance(v, list) else v for n, v in zip(names, values, strict=True)}
         except Exception as error:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {runtime_line(error)}") from error
+        finally:
+            if self._stored is not None:
+                MAPPED.note_read(self._stored.size)
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
         """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""

@@ -18,13 +18,13 @@ from functools import partial
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
+from passes.graph.stored_tensors import array_of, stored_array
 from passes.interface.reason import planned
 from passes.interface.steps import steps
 from passes.planning.plan import GroupPlan
@@ -160,7 +160,7 @@ class _Solver:
     def _weights(self, layer: LinearLayer) -> Array:
         """Solved weights; before that, those of the plans."""
         solved = self._compressed.arrays.get(layer.weight)
-        return numpy_helper.to_array(self._constants[layer.weight]) if solved is None else solved
+        return array_of(self._constants[layer.weight]) if solved is None else solved
 
     def _bias(self, layer: LinearLayer) -> Array | None:
         """Solved bias; before that, the one of the plans. None if the layer has none."""
@@ -169,7 +169,7 @@ class _Solver:
         node, k = layer.shift
         inputs = self._makers[node.outputs[0]].input
         name = inputs[k] if len(inputs) > k else ""
-        made = numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+        made = array_of(self._constants[name]) if name in self._constants else None
         bias = self._compressed.shifts.get((node.outputs[0], k), made)
         width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
         return None if bias is None else np.broadcast_to(bias.ravel(), width)
@@ -178,10 +178,9 @@ class _Solver:
         """Store solved values in the compressed model's run and, at full width, in the solution."""
         graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
-        self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
-        self.solution.weights[layer.weight] = at_full_size(
-            weights.astype(kind, copy=False), axes[layer.weight], self._keep
-        )
+        kept = stored_array(np.asarray(weights, order="C").astype(kind, copy=False))
+        self._compressed.arrays[layer.weight] = kept
+        self.solution.weights[layer.weight] = stored_array(at_full_size(kept, axes[layer.weight], self._keep))
         if layer.shift is not None and bias is not None:
             node, k = layer.shift
             lead = graph.array(node.inputs[k]).shape[:-1] if len(node.inputs) > k and node.inputs[k] else ()

@@ -20,6 +20,7 @@ from onnx import helper, numpy_helper
 
 from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
+from passes.graph.stored_tensors import array_of
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
@@ -88,9 +89,7 @@ def restandardised(
                 arrays[name] = arrays[name].clip(-HALF_MAX, HALF_MAX)
             arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
-    return replace(
-        typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
-    )
+    return replace(typing, graph=typing.graph.with_arrays({t.name: array_of(t) for t in folded.graph.initializer}))
 
 
 def samples_in(feed: Mapping[str, Array]) -> int:

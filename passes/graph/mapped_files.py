@@ -1,0 +1,100 @@
+"""Files that are mapped into memory, for the weights of large models.
+
+Every file is mapped once in a process, so that all graphs and sessions that read a weight share its pages. The
+operating system may take pages back at any time, since the file has what they hold.
+"""
+
+from __future__ import annotations
+
+import bisect
+import mmap
+from dataclasses import dataclass
+
+import numpy as np
+
+from passes.interface.engine import Array
+
+
+@dataclass(frozen=True)
+class Place:
+    """``length`` bytes from ``offset`` on in the file at ``path``."""
+
+    path: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Mapping:
+    """``size`` bytes of the file at ``path``, at ``address``."""
+
+    path: str
+    pages: mmap.mmap
+    address: int
+    size: int
+
+
+class MappedFiles:
+    """The mapped files of a process. ``resident``: bytes that are handed out before their pages are dropped."""
+
+    def __init__(self, resident: int) -> None:
+        self._resident = resident
+        self._by_path: dict[str, _Mapping] = {}
+        self._by_address: list[_Mapping] = []
+        self._read = 0
+
+    def array(self, place: Place, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+        """The values at ``place``, not copied. Nothing may be written to them.
+
+        Raises
+        ------
+        OSError, ValueError: the file cannot be mapped, or is too short.
+        """
+        self.note_read(place.length)
+        flat = np.frombuffer(self._mapping(place.path).pages, np.uint8, place.length, place.offset)
+        return flat.view(dtype).reshape(shape)
+
+    def place_of(self, array: Array) -> Place | None:
+        """Where a contiguous array lies in a mapped file; None if it does not."""
+        if not self._by_address or not array.size or not array.flags.c_contiguous:
+            return None
+        address = _address(array)
+        before = bisect.bisect_right(self._by_address, address, key=lambda mapping: mapping.address)
+        if not before:
+            return None
+        mapping = self._by_address[before - 1]
+        offset = address - mapping.address
+        return Place(mapping.path, offset, array.nbytes) if offset + array.nbytes <= mapping.size else None
+
+    def note_read(self, size: int) -> None:
+        """Count ``size`` bytes as read, and drop the pages of all files if these are many."""
+        self._read += size
+        if self._read > self._resident:
+            self.drop_pages()
+
+    def drop_pages(self) -> None:
+        """Give the memory of what was read back to the operating system. It is read again where it is used."""
+        self._read = 0
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for mapping in self._by_address:
+                mapping.pages.madvise(mmap.MADV_DONTNEED)
+
+    def close(self, path: str) -> None:
+        """Forget the file at ``path``. Arrays that lie in it stay valid."""
+        mapping = self._by_path.pop(path, None)
+        self._by_address = [other for other in self._by_address if other is not mapping]
+
+    def _mapping(self, path: str) -> _Mapping:
+        found = self._by_path.get(path)
+        if found is None:
+            with open(path, "rb") as file:
+                # Copied where written to: kernels ask for writable arrays, and would copy others as a whole.
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            found = _Mapping(path, pages, _address(np.frombuffer(pages, np.uint8, 1)), len(pages))
+            self._by_path[path] = found
+            bisect.insort(self._by_address, found, key=lambda mapping: mapping.address)
+        return found
+
+
+def _address(array: Array) -> int:
+    return int(array.__array_interface__["data"][0])
