@@ -78,7 +78,7 @@ def write_model(model: onnx.ModelProto, write: Written) -> None:
 def content_of(tensor: onnx.TensorProto) -> memoryview:
     """The bytes of a stored tensor, which are little-endian and not copied."""
     values = array_of(tensor)
-    return memoryview(values.reshape(-1).view(np.uint8))
+    return values.reshape(-1).view(np.uint8).data
 
 
 def _head(tensor: onnx.TensorProto) -> bytes:

@@ -85,6 +85,12 @@ def storing_possible() -> bool:
     return _writer.get() is not None
 
 
+def storing() -> bool:
+    """Whether new weights are stored."""
+    writer = _writer.get()
+    return writer is not None and writer.active
+
+
 def start_storing(size: int) -> bool:
     """Whether a model with ``size`` bytes of weights is large, and weights are stored from now on."""
     writer = _writer.get()
@@ -190,7 +196,7 @@ def can_be_stored(tensor: onnx.TensorProto) -> bool:
     if tensor.data_type not in _STORED_TYPES:
         return False
     itemsize = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return math.prod(tensor.dims) * itemsize >= STORED_WEIGHTS.tensor_bytes
+    return int(math.prod(tensor.dims)) * itemsize >= STORED_WEIGHTS.tensor_bytes
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:

@@ -16,6 +16,7 @@ from passes.axes.inference import Typing
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
+from passes.graph.stored_tensors import stored_array
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.interface.steps import steps
@@ -130,15 +131,16 @@ class _Observer:
         whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
         spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
         if sums.rest is None or whole.independent >= self._ample * len(whole.mean):
-            return TensorStatistics(whole.mean, whole.believed(spread), whole.independent)
+            return TensorStatistics(whole.mean, stored_array(whole.believed(spread)), whole.independent)
         rest = _Estimate.of(sums.rest, tensor)
         spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
         apart = _Estimate.of(sums.apart, tensor)
         off = apart.mean - rest.mean
         unseen, ridge = apart.covariance + np.outer(off, off), self._tuning.statistics.prediction_ridge
         factor = best_factor(partial(rest.believed, spread_rest), unseen, ridge, self._tuning.numerics.shrinkage)
-        without = TensorStatistics(rest.mean, rest.believed(spread_rest, factor).astype(np.float32), rest.independent)
-        return TensorStatistics(whole.mean, whole.believed(spread, factor), whole.independent, without)
+        unbiased = stored_array(rest.believed(spread_rest, factor).astype(np.float32))
+        without = TensorStatistics(rest.mean, unbiased, rest.independent)
+        return TensorStatistics(whole.mean, stored_array(whole.believed(spread, factor)), whole.independent, without)
 
     def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
         """The axis of a tensor that has the group's channels, and their occurrences; none if it is not one axis."""
