@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
 from passes.shapes.overridable_inputs import overridable
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 GIVEN = "the options"
@@ -241,4 +241,4 @@ class Constants:
             name = self._aliases[name]
         if name not in self._tensors:
             return None
-        return numpy_helper.to_array(self._tensors[name])
+        return array_of(self._tensors[name])

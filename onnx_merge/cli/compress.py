@@ -80,18 +80,20 @@ def main(arguments: list[str]) -> int:
         raise UsageError("html-samples is for the page: give --html PAGE too")
     with progress_shown(options.quiet) as progress:
         from onnx_merge.compression.optimize import run
+        from onnx_merge.io.scratch_space import weights_in_files
         from passes.numerics.jit import compiled_before
 
         if not compiled_before():
             tell("the kernels are compiled: the first run takes some seconds longer", options.quiet)
-        outcome = run(
-            files[0],
-            files[1] if len(files) > 1 else None,
-            options,
-            progress=progress,
-            argv=arguments,
-            protected=[config] if config else [],
-        )
+        with weights_in_files():
+            outcome = run(
+                files[0],
+                files[1] if len(files) > 1 else None,
+                options,
+                progress=progress,
+                argv=arguments,
+                protected=[config] if config else [],
+            )
     code = 0
     if not options.quiet and sys.stdout is not None:
         from onnx_merge.report.table import render

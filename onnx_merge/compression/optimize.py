@@ -5,7 +5,6 @@ All refusals happen before the work begins. Nothing is written until all checks 
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +31,8 @@ from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
 from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
-from onnx_merge.io.save import needs_external_data, save_atomically
+from onnx_merge.io.save import needs_external_data, save_atomically, sha256_of_model
+from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
@@ -40,6 +40,7 @@ from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
 from passes.analysis.layer_widths import layer_widths
 from passes.interface.runner import Progress, checking_graphs
+from passes.weights.stored_tensors import in_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,10 +81,12 @@ def optimize(
         written.
     OnnxMergeError: a file cannot be written, or a model cannot be run.
     """
-    outcome = run(model, output, Options.make(options))
-    if outcome.failure is not None:
-        raise outcome.failure
-    return outcome.model, outcome.result
+    with weights_in_files():
+        outcome = run(model, output, Options.make(options))
+        if outcome.failure is not None:
+            raise outcome.failure
+        made = in_memory(outcome.model)
+        return made, outcome.result if made is outcome.model else replace(outcome.result, model=made)
 
 
 def run(
@@ -99,7 +102,8 @@ def run(
 
     Where ``options`` do not say how much may go, `Options.decided` does.
 
-    ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name.
+    ``argv`` is for the report; ``protected`` are files not to be overwritten besides those that ``options`` name. In
+    a block of `weights_in_files`, the weights of a large model stay in files, and those of the result too.
     """
     options, chosen = options.decided()
     load_plugins()
@@ -142,7 +146,7 @@ def _run(
     job.release(compressed)
     verdict = evaluated(job, compressed, choice.settings)
     with stages("save"):
-        written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes)
+        written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes, options)
     result = Result(
         version=__version__,
         input=source.info,
@@ -187,11 +191,11 @@ def _pictures(comparison: Comparison, close: Fidelity | None) -> Mapping[int, st
     return pictures(comparison.feeds_compared(), worst_samples(close)) if close is not None else {}
 
 
-def _save(model: onnx.ModelProto, target: Path | None, size: int) -> tuple[FileInfo, int]:
+def _save(model: onnx.ModelProto, target: Path | None, size: int, options: Options) -> tuple[FileInfo, int]:
     """Write the model if there is a target. Also returns its size in bytes. ``size``: the size that it would have."""
     if target is not None:
-        saved = save_atomically(model, target)
+        saved = save_atomically(model, target, options.save_as_external_data)
         return FileInfo(str(target), saved.sha256), saved.size
     if needs_external_data(model):
         return FileInfo(None, None), size
-    return FileInfo(None, hashlib.sha256(model.SerializeToString()).hexdigest()), size
+    return FileInfo(None, sha256_of_model(model)), size

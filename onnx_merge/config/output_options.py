@@ -81,6 +81,17 @@ class OutputOptions:
             "Leave out of the file's metadata what it was made from, how, and what was measured on what.",
         ),
     )
+    save_as_external_data: bool = field(
+        default=False,
+        metadata=option(
+            FILES,
+            FLAG,
+            "",
+            "keep the weights in a file beside OUT",
+            "Keep the large weights in a file beside the model, as ONNX's external data. Models over 2 GB are always "
+            "written so.",
+        ),
+    )
     dry_run: bool = field(
         default=False,
         metadata=option(FILES, FLAG, "", "do everything but write the model"),

@@ -25,6 +25,7 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.axes.registry import facts_of
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 
@@ -118,7 +119,7 @@ def _agreeing(
             inputs[name] = feeds[name]
             continue
         if name in known:
-            inputs[name] = onnx.numpy_helper.to_array(known[name])
+            inputs[name] = array_of(known[name])
             continue
         a, b = before[name], after[name]
         if deviation(a, b, large) > tolerance(a):

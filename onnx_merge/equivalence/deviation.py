@@ -18,6 +18,7 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import BFLOAT16
 from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.transforms.unshare_constants import is_weight
+from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
 Array = NDArray[Any]
 TOLERANCES = {
@@ -138,10 +139,11 @@ def reweighted(model: onnx.ModelProto, seed: int, rounding: float = 0.0) -> Iter
     held = {name for node in model.graph.node for k, name in enumerate(node.input) if is_weight(node, k)}
     for k in range(2):
         rng = np.random.default_rng([seed, k])
-        moved = onnx.ModelProto.FromString(model.SerializeToString())
+        moved = onnx.ModelProto()
+        moved.CopyFrom(model)
         for tensor in moved.graph.initializer:
-            if tensor.name in held and is_float(array := onnx.numpy_helper.to_array(tensor)):
+            if tensor.name in held and is_float(array := array_of(tensor)):
                 off = 1 + max(ROUNDING.get(array.dtype, 0.0), rounding) * rng.choice(np.array([-1.0, 1.0]), array.shape)
                 other = np.asarray(array.astype(np.float64) * off).astype(array.dtype)
-                tensor.CopyFrom(onnx.numpy_helper.from_array(other, tensor.name))
+                tensor.CopyFrom(tensor_of(stored_array(other), tensor.name))
         yield moved

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 from numpy.typing import NDArray
 
 from onnx_merge.equivalence.comparison_flips import only_decisions
@@ -35,6 +34,7 @@ from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.checks import EQUIVALENCE
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 RANDOM = "outputs were not compared exactly: the original gives others each time it is run"
@@ -129,7 +129,7 @@ def _overriding(
     names = {v.name for v in overridable(original)}
     others: dict[str, Array] = {}
     for tensor in original.graph.initializer:
-        array = onnx.numpy_helper.to_array(tensor) if tensor.name in names else None
+        array = array_of(tensor) if tensor.name in names else None
         if array is not None and is_float(array):
             rng = np.random.default_rng([seed, zlib.crc32(tensor.name.encode())])
             others[tensor.name] = np.asarray(array * (1 + rng.random(array.shape)) + 0.25).astype(array.dtype)

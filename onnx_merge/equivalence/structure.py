@@ -25,6 +25,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import BFLOAT16
+from passes.weights.stored_tensors import without_values
 
 Array = NDArray[Any]
 LESS = "--exclude leaves layers whole, and a larger --keep changes less"
@@ -59,7 +60,7 @@ def check_structure(
     UsageError: ``sizes`` do not fit the model.
     """
     with _portable(result) as source:
-        notes = _check_sound(original, source)
+        notes = _check_sound(original, result, source)
         check_interface(original, result, newer_operators)
         try:
             before = session or loaded(original, provider)
@@ -81,8 +82,12 @@ def check_structure(
 
 
 @contextlib.contextmanager
-def _portable(model: onnx.ModelProto) -> Iterator[bytes | str]:
-    """Yield the model's bytes, or the path of a temporary file if the model is too large to serialise."""
+def _portable(model: onnx.ModelProto) -> Iterator[onnx.ModelProto | bytes | str]:
+    """Yield the model's bytes, or the path of a temporary file if the model is too large to serialise; the model itself
+    if its weights are in files."""
+    if without_values(model) is not model:
+        yield model
+        return
     if not needs_external_data(model):
         yield model.SerializeToString()
         return
@@ -90,8 +95,12 @@ def _portable(model: onnx.ModelProto) -> Iterator[bytes | str]:
         yield os.fspath(save_atomically(model, Path(folder, "model.onnx")).path)
 
 
-def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
+def _check_sound(
+    original: onnx.ModelProto, result: onnx.ModelProto, source: onnx.ModelProto | bytes | str
+) -> list[str]:
     """Run `onnx.checker` with strict shape inference, or without it if the original fails strict inference too."""
+    if isinstance(source, onnx.ModelProto):
+        source = without_values(result).SerializeToString()
     try:
         check_valid(source)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -100,7 +109,7 @@ def _check_sound(original: onnx.ModelProto, source: bytes | str) -> list[str]:
         onnx.checker.check_model(source, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         try:
-            onnx.checker.check_model(original, full_check=True)
+            onnx.checker.check_model(without_values(original), full_check=True)
         except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError):
             return [f"strict shape inference fails, as it does on the original: {checker_line(error)}"]
         raise StructureError(f"the shapes in the result contradict each other: {checker_line(error)}") from error

@@ -34,6 +34,7 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import loaded
 from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 from passes.axes.registry import facts_of
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 
@@ -153,7 +154,7 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
     recorded = [constants.get(name) for name in unit.node.input[3:5]]
     if recorded[0] is None or recorded[1] is None:
         return None
-    mean, variance = (onnx.numpy_helper.to_array(t).astype(np.float64) for t in recorded if t is not None)
+    mean, variance = (array_of(t).astype(np.float64) for t in recorded if t is not None)
     if mean.shape != seen.sums.shape:
         return None
     centre = seen.sums / seen.places

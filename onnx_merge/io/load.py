@@ -15,7 +15,10 @@ from onnx.external_data_helper import load_external_data_for_tensor
 
 from onnx_merge.errors import InputError, one_line
 from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
+from onnx_merge.io.hashes import sha256_of_files
+from onnx_merge.io.stored_weights import LeftOut, keep_in_files, point_to, read_model
 from passes.graph.functions import inlined
+from passes.weights.stored_tensors import is_stored, start_storing, without_values
 
 protobuf = importlib.import_module("google.protobuf.message")
 """Imported by name, because the package has no type stubs."""
@@ -64,7 +67,8 @@ class LoadedModel:
 def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Read, parse and check the ONNX file at ``path``.
 
-    External data is loaded into memory, also if the whole model then exceeds the 2 GB that protobuf can write.
+    External data is loaded into memory, also if the whole model then exceeds the 2 GB that protobuf can write. Where
+    weights are stored (`passes.weights.stored_tensors`), the large ones of large models stay in files instead.
 
     Raises
     ------
@@ -72,7 +76,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
         external data is missing, truncated, or outside the model's folder.
     """
     path = Path(path)
-    data = _read(path)
+    data, left_out = _read(path)
     model = _parse(data, path)
     try:
         check_text(model)
@@ -84,25 +88,30 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     for tensor in external:
         _check_external(tensor, folder, path)
     try:
+        point_to(model, left_out, path)
         # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
-        check_valid(os.fspath(path) if external else data)
+        inside = without_values(model).SerializeToString() if left_out else data
+        check_valid(os.fspath(path) if external else inside)
         check_types(model)
         check_tensors(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
     files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
+    if start_storing(max(path.stat().st_size, sum(map(tensor_bytes, all_tensors(model))))):
+        keep_in_files(model, folder)
     for tensor in external:
-        bring_in(tensor, folder)
+        if not is_stored(tensor):
+            bring_in(tensor, folder)
     return LoadedModel(
         model=model,
         path=path,
-        sha256=hashlib.sha256(data).hexdigest(),
-        size=len(data) + sum(file.stat().st_size for file in files),
+        sha256=sha256_of_files([path]) if left_out else hashlib.sha256(data).hexdigest(),
+        size=path.stat().st_size + sum(file.stat().st_size for file in files),
         external_files=files,
     )
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> tuple[bytes, LeftOut]:
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: give the .onnx file inside it")
@@ -110,14 +119,14 @@ def _read(path: Path) -> bytes:
             raise InputError(
                 f"{path} has {size / 1e9:.1f} GB, and an ONNX file cannot exceed 2 GB: save it with external data"
             )
-        data = path.read_bytes()
+        data, left_out = read_model(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the name and the folder ({Path.cwd()})") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from error
     if not data:
         raise InputError(f"{path} is empty: export or download the model again")
-    return data
+    return data, left_out
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:

@@ -9,10 +9,10 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import onnx
 from onnx import numpy_helper
@@ -21,8 +21,10 @@ from onnx.external_data_helper import set_external_data
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.io.contents import tensor_bytes
 from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, protobuf
+from onnx_merge.io.wire_format import content_of, write_model
 from onnx_merge.io.written_files import record
 from onnx_merge.tuning.inputs import MODEL_FILES
+from passes.weights.stored_tensors import bring_into_memory, is_stored
 
 DIGITS, NAME_BYTES = 16, 200
 """Length of the hash in the name of a data file, in hexadecimal digits; and of the model's name in it, in bytes."""
@@ -86,22 +88,22 @@ def check_destination(
         probe.unlink(missing_ok=True)
 
 
-def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
+def save_atomically(model: onnx.ModelProto, path: PathLike, external: bool = False) -> SavedModel:
     """Write ``model`` to ``path`` so that the file there is at any time the old one or the whole new one.
 
     The bytes are written to a temporary file in the same folder, flushed to the disk, and renamed. If anything goes
     wrong, an interrupt included, the temporary files are removed. A symbolic link at ``path`` is followed.
 
-    Models over 2 GB keep their large tensors in a file beside the model. Its name contains a hash of its content, so
-    that it replaces no data that the old model needs. Data that only the old model needed is removed last. ``model`` is
-    not changed.
+    Models over 2 GB, and others where ``external`` is set, keep their large tensors in a file beside the model. Its
+    name contains a hash of its content, so that it replaces no data that the old model needs. Data that only the old
+    model needed is removed last. ``model`` is not changed.
 
     Raises
     ------
     OnnxMergeError: the disk is full, or the file cannot be written for another reason.
     InputError: tensors of the model are in other files.
     """
-    if outside := external_tensors(model):
+    if outside := [tensor for tensor in external_tensors(model) if not is_stored(tensor)]:
         raise InputError(f"the data of tensor {outside[0].name!r} is in another file: load it first (load_model does)")
     target = Path(os.path.realpath(path))
     if os.path.exists(target) and not os.path.isfile(target):
@@ -112,15 +114,14 @@ def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
     data_is_new = False
     data_size = 0
     try:
-        if needs_external_data(model):
+        if external or needs_external_data(model):
             with new_file(temporary_data) as sink:
                 model, digest = _externalise(model, sink)
             data_size = temporary_data.stat().st_size
             data = _data_file(target, digest)
             _point_to(model, data.name)
-        content = model.SerializeToString()
         with new_file(temporary) as sink:
-            sink.write(content)
+            digest, size = _write(model, sink.write)
         before = _data_of(target)
         if data is not None:
             data_is_new = not os.path.exists(data)
@@ -142,7 +143,29 @@ def save_atomically(model: onnx.ModelProto, path: PathLike) -> SavedModel:
         if isinstance(error, protobuf.EncodeError):
             raise OnnxMergeError(f"{target} cannot be written: the graph without its weights exceeds 2 GB") from error
         raise
-    return SavedModel(target, hashlib.sha256(content).hexdigest(), len(content) + data_size)
+    return SavedModel(target, digest, size + data_size)
+
+
+def sha256_of_model(model: onnx.ModelProto) -> str:
+    """The SHA-256 of the file that ``model`` would be, which is at most 2 GB."""
+    return _write(model, lambda part: None)[0]
+
+
+def _write(model: onnx.ModelProto, write: Callable[[Any], object]) -> tuple[str, int]:
+    """Hand the bytes of ``model`` to ``write``. Returns their SHA-256 and number."""
+    digest, size = hashlib.sha256(), 0
+
+    def counted(part: Any) -> None:
+        nonlocal size
+        write(part)
+        digest.update(part)
+        size += len(part)
+
+    if any(map(is_stored, model.graph.initializer)):
+        write_model(model, counted)
+    else:
+        counted(model.SerializeToString())
+    return digest.hexdigest(), size
 
 
 def write_whole(content: bytes, path: PathLike, what: str) -> None:
@@ -185,20 +208,23 @@ def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProt
         text = tensor.data_type == onnx.TensorProto.STRING
         if text or tensor_bytes(tensor) < MODEL_FILES.inline_bytes:
             bare.graph.initializer.add().CopyFrom(tensor)
+            bring_into_memory(bare.graph.initializer[-1])
             continue
-        copy = onnx.TensorProto()
-        copy.CopyFrom(tensor)
-        if not copy.HasField("raw_data"):
-            copy.raw_data = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
-        content = copy.raw_data
+        content: Any
+        if is_stored(tensor):
+            content = content_of(tensor)
+        elif tensor.HasField("raw_data"):
+            content = tensor.raw_data
+        else:
+            content = numpy_helper.from_array(numpy_helper.to_array(tensor)).raw_data
         padding = -position % ALIGNMENT
         for part in (bytes(padding), content):
             sink.write(part)
             digest.update(part)
         entry = onnx.TensorProto(
-            name=copy.name, dims=copy.dims, data_type=copy.data_type, doc_string=copy.doc_string, raw_data=b""
+            name=tensor.name, dims=tensor.dims, data_type=tensor.data_type, doc_string=tensor.doc_string, raw_data=b""
         )
-        entry.metadata_props.extend(copy.metadata_props)
+        entry.metadata_props.extend(tensor.metadata_props)
         set_external_data(entry, "", position + padding, len(content))
         entry.ClearField("raw_data")
         bare.graph.initializer.append(entry)

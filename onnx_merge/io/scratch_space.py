@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.statistics.tensor_store import ScratchSpace
+from passes.weights.stored_tensors import storing_weights
 
 IN_MEMORY = ("tmpfs", "ramfs")
 """File systems whose files take memory."""
@@ -27,6 +30,15 @@ def scratch_space() -> ScratchSpace | None:
         if free and not _is_in_memory(folder):
             return ScratchSpace(folder, free / SAMPLE_MEMORY.disk_share)
     return None
+
+
+@contextmanager
+def weights_in_files() -> Iterator[None]:
+    """In the block, the weights of large models that are read, and of results, stay in files: see
+    `passes.weights.stored_tensors`. Without effect where there is no room for temporary files."""
+    space = scratch_space()
+    with storing_weights(space.folder if space else None, space.room if space else 0.0):
+        yield
 
 
 def _is_in_memory(folder: str) -> bool:

@@ -21,6 +21,7 @@ from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.shapes.overridable_inputs import overridable
+from passes.weights.stored_tensors import in_memory
 
 INT8, INT8_DYNAMIC, FLOAT16 = NUMBER_FORMATS
 DYNAMIC_OPS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
@@ -55,7 +56,7 @@ def convert(
     NotCompressibleError: no node of the model can be converted.
     OnnxMergeError: onnxruntime's tools cannot convert the model.
     """
-    source = _without_weight_inputs(model)
+    source = _without_weight_inputs(in_memory(model))
     try:
         if number_format == FLOAT16:
             made = _float16(source)

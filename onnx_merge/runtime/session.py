@@ -24,8 +24,10 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.custom_operators import library_path
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
 from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.stored_weights import stored_weights
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
 from passes.statistics.sample_files import release_pages
+from passes.weights.stored_tensors import MAPPED
 
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]
@@ -40,6 +42,10 @@ CUDA_OPTIONS = {
 CRASHING = ["MatmulTransposeFusion"]
 """Optimisations of onnxruntime that end the process: this one on a batch transposed before a comparison that MatMul
 reads as numbers (seen in 1.31). A part cut out of a model may hold that where the whole model does not."""
+
+
+COPYING = ["NchwcTransformer"]
+"""Optimisations of onnxruntime that copy all weights into another layout."""
 
 
 _limit: ContextVar[int | None] = ContextVar("threads", default=None)
@@ -122,7 +128,11 @@ class Session:
         for library in _libraries.get():
             options.register_custom_ops_library(library)
         source: bytes | str
-        if isinstance(model, onnx.ModelProto):
+        self._stored = stored_weights(model) if isinstance(model, onnx.ModelProto) else None
+        if self._stored is not None:
+            self._stored.give_to(options, on_cpu=provider.name == "cpu")
+            source = self._stored.content
+        elif isinstance(model, onnx.ModelProto):
             source = self._serialise(model)
         else:
             source = model if isinstance(model, bytes) else os.fspath(model)
@@ -132,6 +142,8 @@ class Session:
         try:
             # Without fallback, which prints, and would silently use another provider.
             left_out = [] if arena else CRASHING
+            if self._stored is not None:
+                left_out = [*left_out, *COPYING]
             self._session = ort.InferenceSession(
                 source, options, providers=providers, enable_fallback=0, disabled_optimizers=left_out
             )
@@ -196,6 +208,8 @@ class Session:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {runtime_line(error)}") from error
         finally:
             release_pages()
+            if self._stored is not None:
+                MAPPED.note_read(self._stored.size)
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
         """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""

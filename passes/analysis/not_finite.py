@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from onnx import numpy_helper
 
 from passes.axes import algebra
 from passes.axes.channel_groups import ChannelGroup, Step
@@ -16,6 +15,7 @@ from passes.axes.inference import Role, Typing
 from passes.axes.registry import facts_of
 from passes.graph.model import Array, Graph
 from passes.interface.reason import Reason
+from passes.weights.stored_tensors import array_of
 
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -49,7 +49,7 @@ def _read(step: Step) -> Iterator[str]:
 def _fault(graph: Graph, name: str) -> str:
     """What is wrong with the values of a constant. None if all are finite, or if they are not known."""
     if name in graph.initializers:
-        array = numpy_helper.to_array(graph.initializers[name])  # the graph would keep it in memory
+        array = array_of(graph.initializers[name])  # the graph would keep it in memory
     elif graph.knows(name):
         array = graph.array(name)
     else:

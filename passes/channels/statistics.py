@@ -62,3 +62,13 @@ def readers_gram(typing: Typing, group: ChannelGroup, tensors: Collection[str]) 
             rows = unfolded(typing, group, use).astype(np.float64)
             gram += rows @ rows.T
     return gram if gram.any() else np.eye(group.size)
+
+
+def readers_power(typing: Typing, group: ChannelGroup, tensors: Collection[str]) -> Array:
+    """The diagonal (C,) of `readers_gram`: the squared norms of the weights that read each channel."""
+    power = np.zeros(group.size)
+    for step, use in group.consumer_uses():
+        if (not tensors or step.read in tensors) and typing.graph.knows(use.constant):
+            rows = unfolded(typing, group, use)
+            power += np.einsum("cd,cd->c", rows, rows, dtype=np.float64)
+    return power if power.any() else np.ones(group.size)

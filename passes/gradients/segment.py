@@ -14,6 +14,7 @@ from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph
 from passes.graph.nodes import node_reads
 from passes.shapes.inference import skeleton
+from passes.weights.stored_tensors import array_of
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
@@ -81,7 +82,7 @@ def is_real(kind: int) -> bool:
 def _single(tensor: TensorProto) -> TensorProto:
     if tensor.data_type not in HALF:
         return tensor
-    return numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+    return numpy_helper.from_array(array_of(tensor).astype(np.float32), tensor.name)
 
 
 def _in_single_precision(node: onnx.NodeProto) -> onnx.NodeProto:

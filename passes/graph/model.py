@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
 from passes.graph.kinds import integer_tensors
 from passes.graph.node_parsing import Node, parse_nodes, read_lazy
@@ -27,6 +26,7 @@ from passes.shapes.constants import GROWING, STANDARD, computable, compute, cons
 from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
 __all__ = ["STANDARD_DOMAINS", "Array", "Graph", "Node", "copy_with_arrays", "with_array"]
 Array = NDArray[Any]
@@ -106,7 +106,7 @@ class Graph:
     def knows(self, name: str) -> bool:
         """Whether ``name`` is an initializer, or computed from initializers only without becoming large."""
         if name in self.initializers and name not in self._arrays:
-            self._arrays[name] = numpy_helper.to_array(self.initializers[name])
+            self._arrays[name] = array_of(self.initializers[name])
         elif name in self.constants and name in self.producer and name not in self._arrays.keys() | self._tried:
             small = [n for n in self.constants if n in self.producer and self._size(n) <= SHAPES.evaluated_elements]
             self._compute([name, *sorted(set(small) - self._tried)])
@@ -127,7 +127,7 @@ class Graph:
             if held is not None:
                 tensors[node.outputs[0]] = held
                 if node.outputs[0] in names:
-                    self._arrays[node.outputs[0]] = numpy_helper.to_array(held)
+                    self._arrays[node.outputs[0]] = array_of(held)
             elif (
                 computable(proto)
                 and all(not n or n in tensors or n in made for n in node.inputs)
@@ -182,7 +182,7 @@ class Graph:
     def rewritten(self, model: onnx.ModelProto) -> Graph:
         """Return the graph of ``model`` with the shapes of this graph. No shape of its tensors may have changed."""
         shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
-        values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if is_small(t)}
+        values = {t.name: array_of(t) for t in model.graph.initializer if is_small(t)}
         values = {name: value for name, value in values.items() if name not in self.overridable}
         info = replace(self.info, shapes={**self.info.shapes, **shapes}, sizes={**self.info.sizes, **shapes})
         info.values = {**{n: v for n, v in self.info.values.items() if n not in self.initializers}, **values}
@@ -212,7 +212,7 @@ def with_array(tensor: onnx.TensorProto, array: Array | None) -> onnx.TensorProt
     None."""
     if array is None:
         return tensor
-    result = numpy_helper.from_array(array, tensor.name)
+    result = tensor_of(stored_array(array), tensor.name)
     if tensor.doc_string:  # setting an empty doc string would add two bytes
         result.doc_string = tensor.doc_string
     return result

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from passes.graph.model import Array, Graph, Node, with_array
 from passes.shapes.overridable_inputs import list_initializers, lists_all
+from passes.weights.stored_tensors import stored_array, tensor_of
 
 
 @dataclass
@@ -39,14 +39,15 @@ class Patch:
     def set_array(self, name: str, value: Array) -> None:
         """Set a new value of initializer ``name``, of the graph or added, cast to its previous type."""
         values = self.added if name in self.added else self.arrays
-        values[name] = np.asarray(value, order="C").astype(self.array(name).dtype, copy=False)
+        values[name] = stored_array(np.asarray(value, order="C").astype(self.array(name).dtype, copy=False))
 
     def add_array(self, stem: str, value: Array) -> str:
         """Add an initializer and return its name, which is derived from ``stem``."""
         name, n = self.graph.fresh_name(stem), 1
         while name in self.added:
             name, n = self.graph.fresh_name(f"{stem}_{n}"), n + 1
-        self.added[name] = np.asarray(value, order="C")  # unlike np.ascontiguousarray, keeps arrays without axes
+        # Unlike np.ascontiguousarray, this keeps arrays without axes.
+        self.added[name] = stored_array(np.asarray(value, order="C"))
         return name
 
     def reroute(self, node: Node, k: int, name: str) -> None:
@@ -103,7 +104,7 @@ class Patch:
         graph.node.extend(nodes)
         for tensor in source.graph.initializer:
             graph.initializer.append(with_array(tensor, self.arrays.get(tensor.name)))
-        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in self.added.items())
+        graph.initializer.extend(tensor_of(value, name) for name, value in self.added.items())
         for value in graph.input:  # old exporters list initializers as inputs too
             if value.name in self.arrays:
                 elem = value.type.tensor_type.elem_type

@@ -104,7 +104,7 @@ def _check_requirements(one: Pass, model: WorkingModel) -> None:
 
 def _problem(model: onnx.ModelProto) -> str | None:
     """What makes a graph invalid; None where it is valid, or too large to check."""
-    if model.ByteSize() > LARGEST:
+    if model.ByteSize() > LARGEST or any(t.external_data for t in model.graph.initializer):
         return None
     checked = model
     if model.ir_version < 4:  # there, initializers had to be inputs too, which the last pass sees to

@@ -70,6 +70,18 @@ def _greedy(
         waiting = 0
 
 
+def choose_alone(variance: Double, weight: Double, candidates: Index) -> tuple[Index, Double]:
+    """Channels in the order of their variance as the readers see it, and the share of its sum that the channels so far
+    have: what `choose_columns` gives for many channels.
+
+    ``variance`` (C,) of the channels, ``weight`` (C,) the squared norm of the weights that read each. Returns the
+    ``candidates`` in order, and the shares.
+    """
+    power = variance * weight
+    chosen = np.asarray(candidates, np.int64)[np.argsort(-power[candidates], kind="stable")]
+    return chosen, np.cumsum(power[chosen]) / max(float(power.sum()), 1e-300)
+
+
 def choose_columns(
     covariance: Double, weight: Double, candidates: Index, keep: int, tuning: SubsetTuning = NUMERICS.subset
 ) -> tuple[Index, Double]:
@@ -83,9 +95,8 @@ def choose_columns(
     """
     candidates = np.asarray(candidates, np.int64)
     if len(covariance) > tuning.most_greedy:
-        power = np.diag(covariance) * np.diag(weight)
-        chosen = candidates[np.argsort(-power[candidates], kind="stable")[:keep]]
-        return chosen.astype(np.int64), np.cumsum(power[chosen]) / max(float(power.sum()), 1e-300)
+        order, explained = choose_alone(np.diag(covariance), np.diag(weight), candidates)
+        return order[:keep], explained[:keep]
     cov = np.array(covariance, np.float64)
     seen = np.ascontiguousarray(cov @ weight @ cov)
     total = float(np.sum(weight * cov))

@@ -13,16 +13,19 @@ from scipy import sparse
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.redundant import RedundantChannels, redundant_channels
-from passes.channels.statistics import ChannelStatistics, apart, differs, joint_covariance, readers_gram
+from passes.channels.statistics import ChannelStatistics, apart, differs, joint_covariance, readers_gram, readers_power
 from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
 from passes.interface.reason import TENSOR, Reason, planned
-from passes.numerics.subset import choose_columns
+from passes.numerics import row_norms
+from passes.numerics.subset import choose_alone, choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
+from passes.weights.stored_tensors import MAPPED, stored_array, storing
+from passes.weights.tuning import STORED_WEIGHTS
 
 Width = Callable[[ChannelGroup], int]
 """Number of channels to keep in a group."""
@@ -121,10 +124,14 @@ class Planner:
         known = self._rankings.get(group.name)
         redundant = self._redundant(group).order
         most = min(group.size if most is None else most, group.size - len(redundant))
+        if (known is None or len(known.order) < most) and group.size > self._tuning.numerics.subset.most_greedy:
+            known = self._rankings[group.name] = self._each_alone(group, redundant)
         if known is None or len(known.order) < most:
             seen = self._statistics(group)
-            rows = self._signature(group).rows.values.astype(np.float64)
-            covariance = joint_covariance(seen) if seen and self._missing_statistics(group) is None else rows @ rows.T
+            if seen and self._missing_statistics(group) is None:
+                covariance = joint_covariance(seen)
+            else:
+                covariance = _products(self._signature(group).rows.values)
             candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
             if group.recurrent:
                 return self._by_weight(group, candidates)
@@ -134,6 +141,23 @@ class Planner:
             lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
             known = self._rankings[group.name] = Ranking(order, lost)
         return known
+
+    def _each_alone(self, group: ChannelGroup, redundant: Sequence[int]) -> Ranking:
+        """The ranking of many channels, which are judged one by one: no matrix of all pairs of them is made."""
+        seen = self._statistics(group)
+        candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
+        if group.recurrent:
+            return self._by_weight(group, candidates)
+        if seen and self._missing_statistics(group) is None:
+            variance = np.zeros(group.size)
+            for one in seen.values():
+                variance += np.diag(one.covariance)
+        else:
+            variance = row_norms(self._signature(group).rows, 2) ** 2
+        order, explained = choose_alone(variance, readers_power(self.typing, group, seen), candidates)
+        lost = np.zeros(group.size + 1)
+        lost[: len(order) + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
+        return Ranking(order, lost)
 
     def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
         """Order hidden units by their contribution to all readers, their own layer included.
@@ -159,6 +183,8 @@ class Planner:
 
     def _signature(self, group: ChannelGroup) -> Signature:
         if group.name not in self._signatures:
+            if storing():
+                self._signatures.clear()  # together they are as large as the weights
             self._signatures[group.name] = signature(self.typing, group, self.settings.norms)
         return self._signatures[group.name]
 
@@ -189,6 +215,19 @@ class Planner:
         plan.method = "reconstruct"
         for name, channels in self._statistics(plan.group).items():
             z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
-            plan.mixing[name] = sparse.csr_array(z)
+            MAPPED.note_read(channels.covariance.nbytes)
+            mixing = plan.mixing[name] = sparse.csr_array(z)
+            mixing.data, mixing.indices = stored_array(mixing.data), stored_array(mixing.indices)
             if reads_take_constants(self.typing, plan.group, name):
                 plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
+
+
+def _products(rows: Array) -> Array:
+    """Products (C, C) of all pairs of rows (C, D) in float64; of stored weights in parts, which are all that is in
+    memory."""
+    step = max(1, STORED_WEIGHTS.resident_bytes // 8 // max(1, len(rows))) if storing() else max(1, rows.shape[1])
+    total = np.zeros((len(rows), len(rows)))
+    for start in range(0, rows.shape[1], step):
+        part = rows[:, start : start + step].astype(np.float64)
+        total += part @ part.T
+    return total

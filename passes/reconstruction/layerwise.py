@@ -18,7 +18,6 @@ from functools import partial
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -39,6 +38,7 @@ from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
 from passes.surgery.apply_plan import Solution, apply_plans
+from passes.weights.stored_tensors import array_of, stored_array
 
 
 def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:
@@ -160,7 +160,7 @@ class _Solver:
     def _weights(self, layer: LinearLayer) -> Array:
         """Solved weights; before that, those of the plans."""
         solved = self._compressed.arrays.get(layer.weight)
-        return numpy_helper.to_array(self._constants[layer.weight]) if solved is None else solved
+        return array_of(self._constants[layer.weight]) if solved is None else solved
 
     def _bias(self, layer: LinearLayer) -> Array | None:
         """Solved bias; before that, the one of the plans. None if the layer has none."""
@@ -169,7 +169,7 @@ class _Solver:
         node, k = layer.shift
         inputs = self._makers[node.outputs[0]].input
         name = inputs[k] if len(inputs) > k else ""
-        made = numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+        made = array_of(self._constants[name]) if name in self._constants else None
         bias = self._compressed.shifts.get((node.outputs[0], k), made)
         width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
         return None if bias is None else np.broadcast_to(bias.ravel(), width)
@@ -178,10 +178,9 @@ class _Solver:
         """Store solved values in the compressed model's run and, at full width, in the solution."""
         graph, axes = self._typing.graph, self._typing.axes
         kind = graph.array(layer.weight).dtype
-        self._compressed.arrays[layer.weight] = weights.astype(kind, copy=False)
-        self.solution.weights[layer.weight] = at_full_size(
-            weights.astype(kind, copy=False), axes[layer.weight], self._keep
-        )
+        kept = stored_array(np.asarray(weights, order="C").astype(kind, copy=False))
+        self._compressed.arrays[layer.weight] = kept
+        self.solution.weights[layer.weight] = stored_array(at_full_size(kept, axes[layer.weight], self._keep))
         if layer.shift is not None and bias is not None:
             node, k = layer.shift
             lead = graph.array(node.inputs[k]).shape[:-1] if len(node.inputs) > k and node.inputs[k] else ()

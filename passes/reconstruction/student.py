@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -23,6 +22,7 @@ from passes.planning.plan import GroupPlan
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution, apply_plans
+from passes.weights.stored_tensors import array_of, tensor_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Student:
         model.CopyFrom(self.model)
         for tensor in model.graph.initializer:
             if tensor.name in values:
-                tensor.CopyFrom(numpy_helper.from_array(values[tensor.name], tensor.name))
+                tensor.CopyFrom(tensor_of(values[tensor.name], tensor.name))
         return outputting(model, names)
 
     def solution(self, before: Solution, values: Mapping[str, Array]) -> Solution:
@@ -88,7 +88,7 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
         shifted = None if layer.shift is None else (makers.get(layer.shift[0].outputs[0]), layer.shift[1])
         if node is None or node.op_type != layer.node.op or node.input[1] not in constants:
             continue
-        weight = numpy_helper.to_array(constants[node.input[1]])
+        weight = array_of(constants[node.input[1]])
         if weight.dtype != np.float32 or not _has_shape(typing, layer, weight, keep):
             continue
         bias = ""
@@ -105,7 +105,7 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
         node.input[1] = own
         found.values[own] = weight.copy()
         found.layers.append(StudentLayer(layer, own, bias))
-    model.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in found.values.items())
+    model.graph.initializer.extend(tensor_of(value, name) for name, value in found.values.items())
     return found
 
 
@@ -146,7 +146,7 @@ def _bias(
         return np.zeros(width, np.float32)
     if name not in constants:
         return None
-    value = numpy_helper.to_array(constants[name])
+    value = array_of(constants[name])
     if value.dtype != np.float32 or value.size not in (1, width):
         return None
     lead = value.shape[:-1]

@@ -18,7 +18,7 @@ from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
 from passes.reconstruction.solver_memory import layer_moments
-from passes.settings.tuning import TUNING, Tuning
+from passes.settings.tuning import TUNING, MemoryTuning, Tuning
 from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
@@ -30,6 +30,7 @@ from passes.statistics.sample_files import folder_of, rows_at
 from passes.statistics.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace
+from passes.weights.stored_tensors import storing
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ class WeightVariants:
         if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
             each = replace(each, given=0.0)
         most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=tuning.memory)
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=_memory(tuning))
         worth = _worth(self._counted, tuning)
         scratch, in_memory = samples.scratch, self._budget.samples
         stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
@@ -221,6 +222,12 @@ class WeightVariants:
         except RunError as error:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
         return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), notes
+
+
+def _memory(tuning: Tuning) -> MemoryTuning:
+    """The tuning of the memory. Where weights are stored, matrices are too: only those of one group are in memory."""
+    kept = tuning.memory
+    return replace(kept, statistics_bytes=0, covariance_bytes=kept.stored_covariance_bytes) if storing() else kept
 
 
 def batches(

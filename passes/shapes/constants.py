@@ -17,6 +17,7 @@ from onnx import TensorProto, numpy_helper
 from passes.interface.engine import Array, Engine
 from passes.interface.errors import RunError
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import array_of
 
 STANDARD = ("", "ai.onnx")
 RANDOM = frozenset(
@@ -131,7 +132,7 @@ def _run(
     segment: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], ends: Sequence[str], engine: Engine
 ) -> dict[str, Array]:
     segment.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ends)
-    feeds = {v.name: numpy_helper.to_array(tensors[v.name]) for v in segment.graph.input}
+    feeds = {v.name: array_of(tensors[v.name]) for v in segment.graph.input}
     values = engine(segment)(feeds)
     return {n: np.asarray(values[n]) for n in ends if n in values and values[n].dtype.kind not in "OUS"}
 

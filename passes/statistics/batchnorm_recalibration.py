@@ -28,6 +28,7 @@ from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
+from passes.weights.stored_tensors import array_of
 
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 """Types other than float32 that norms compute in."""
@@ -88,9 +89,7 @@ def restandardised(
                 arrays[name] = arrays[name].clip(-HALF_MAX, HALF_MAX)
             arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
-    return replace(
-        typing, graph=typing.graph.with_arrays({t.name: numpy_helper.to_array(t) for t in folded.graph.initializer})
-    )
+    return replace(typing, graph=typing.graph.with_arrays({t.name: array_of(t) for t in folded.graph.initializer}))
 
 
 def samples_in(feed: Mapping[str, Array]) -> int:

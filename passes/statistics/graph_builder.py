@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from passes.graph.model import Array
+from passes.weights.stored_tensors import array_of, tensor_of
 
 OPSET = 17
 END = 2**31 - 1
@@ -26,7 +27,7 @@ class Builder:
     def constant(self, value: Array) -> str:
         """Name of a new constant."""
         name = f"k{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        self.constants.append(tensor_of(np.asarray(value), name))
         return name
 
     def number(self, value: float) -> str:
@@ -47,7 +48,7 @@ class Builder:
         """Add the nodes of ``model``, whose inputs are ``names``; returns the names of all its tensors here."""
         known = {"": "", **names}
         for tensor in model.graph.initializer:
-            known[tensor.name] = self.constant(numpy_helper.to_array(tensor))
+            known[tensor.name] = self.constant(array_of(tensor))
         for node in model.graph.node:
             new = onnx.NodeProto()
             new.CopyFrom(node)

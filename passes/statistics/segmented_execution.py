@@ -17,6 +17,7 @@ from passes.graph.model import Array
 from passes.graph.nodes import node_reads
 from passes.interface.engine import Engine
 from passes.statistics.tensor_store import StoredTensors, TensorStore
+from passes.weights.stored_tensors import tensor_of
 
 SEGMENT = "segment"
 """Name of the graph of a segment."""
@@ -125,7 +126,7 @@ class SegmentedRun:
         present = {t.name for t in graph.initializer}.union(*(node.output for node in nodes))
         for name in sorted(reads - present):
             if name in self.arrays:
-                graph.initializer.append(numpy_helper.from_array(self.arrays[name], name))
+                graph.initializer.append(tensor_of(self.arrays[name], name))
             elif name in self._constants:
                 graph.initializer.append(self._constants[name])
             elif name in self.live[0]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
@@ -22,6 +21,7 @@ from passes.interface.engine import Array, Engine
 from passes.settings.tuning import TUNING
 from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, size_of, types_of
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import stored_array, tensor_of
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose low-precision operand is the form to be stored."""
@@ -132,7 +132,7 @@ def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -
         found = compute(model, nodes, folding.tensors, folding.read_elsewhere(chosen), engine)
         folding.done.update(chosen)
         known |= found
-        folding.tensors |= {n: numpy_helper.from_array(np.asarray(a, order="C"), n) for n, a in found.items()}
+        folding.tensors |= {n: tensor_of(stored_array(np.asarray(a, order="C")), n) for n, a in found.items()}
     if known:
         _replace_by_constants(graph, folding, known.keys())
         drop_unused_initializers(graph, defaults)

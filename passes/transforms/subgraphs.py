@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 import onnx
-from onnx import numpy_helper
 
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Assignment, skeleton
 from passes.shapes.sizes import Size, at
 from passes.transforms.canonicalize import node_reads
+from passes.weights.stored_tensors import array_of, bring_into_memory
 
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""
@@ -114,6 +114,7 @@ def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph
     for tensor in model.graph.initializer:
         if tensor.name not in body.captured or not _equal(tensor, graph.initializers[tensor.name]):
             result.initializer.add().CopyFrom(tensor)
+            bring_into_memory(result.initializer[-1])
     defined = {t.name for t in result.initializer} | {n for node in result.node for n in node.output if n}
     taken = _names(graph.model.graph) | _names(model.graph)
     new: dict[str, str] = {}
@@ -296,7 +297,7 @@ def _has_weights(body: onnx.GraphProto, captured: list[onnx.TensorProto]) -> boo
 def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
     if (one.data_type, *one.dims) != (two.data_type, *two.dims):
         return False
-    return bool(numpy_helper.to_array(one).tobytes() == numpy_helper.to_array(two).tobytes())
+    return bool(array_of(one).tobytes() == array_of(two).tobytes())
 
 
 def _names(graph: onnx.GraphProto) -> set[str]:

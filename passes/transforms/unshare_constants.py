@@ -24,6 +24,7 @@ from passes.axes.registry import facts_of
 from passes.graph.nodes import fresh, names_in
 from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import node_reads
+from passes.weights.stored_tensors import array_of
 
 MARK = "\x00copy of "
 """Prefix of the doc string of a copy. The original's name, a line break and the original's doc string follow."""
@@ -122,7 +123,7 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
 def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
     if (one.data_type, *one.dims) != (two.data_type, *two.dims):
         return False
-    return bool(onnx.numpy_helper.to_array(one).tobytes() == onnx.numpy_helper.to_array(two).tobytes())
+    return bool(array_of(one).tobytes() == array_of(two).tobytes())
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], freed: set[str]) -> None:
