@@ -81,15 +81,7 @@ class Bench:
 
     def ridge(self, keep: float) -> onnx.ModelProto:
         """GRAIL's step."""
-        options = self.options(keep)
-        settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
-        analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
-        typing, groups, samples = analysis.typing, analysis.groups, self.samples()
-        excluded = exclusions(groups, settings)
-        *_, own = WeightVariants(analysis.before, typing, samples)
-        statistics = own.channel_statistics([g for g in groups if not g.frozen and g.name not in excluded])
-        plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, statistics=statistics)
-        return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
+        return ridge_step(self.model, self.options(keep), self.samples(), keep)
 
     def peer(self, tuned: bool) -> Method:
         """onnxsim's pruning, at the multiply-adds that ours leaves."""
@@ -114,6 +106,19 @@ class Bench:
             return onnxsim.apply_pruning_finetune(simple, found, calibration_data=feeds)
 
         return method
+
+
+def ridge_step(model: onnx.ModelProto, options: Options, samples: CalibrationSamples, keep: float) -> onnx.ModelProto:
+    """GRAIL's step: on the original's activations, ridge regression from the kept to all channels of each group, then
+    into the next layer. Every group keeps the share ``keep``."""
+    settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
+    analysis = analyse(model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
+    typing, groups = analysis.typing, analysis.groups
+    excluded = exclusions(groups, settings)
+    *_, own = WeightVariants(analysis.before, typing, samples)
+    statistics = own.channel_statistics([g for g in groups if not g.frozen and g.name not in excluded])
+    plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, statistics=statistics)
+    return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
 
 
 def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:
