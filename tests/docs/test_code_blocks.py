@@ -33,7 +33,7 @@ ELSEWHERE = {
 FRAGMENTS = ("adding-an-op.md",)
 """Pages whose blocks are parts of files: they have to be Python, no more."""
 NETWORK = re.compile(
-    r"\b(pip|docker|git clone|wget|curl|yolo|optimum-cli|pytest|mkdocs|olive) ?|import (torch|timm|keras)"
+    r"\b(pip|docker|git clone|wget|curl|yolo|optimum-cli|pytest|mkdocs|olive)\b|import (torch|timm|keras)"
 )
 """What a block has in it that needs a network, a library that no test may need, or minutes."""
 MODEL = """
