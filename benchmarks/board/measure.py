@@ -19,7 +19,7 @@ from onnx_merge.latency.measure import compare_latency
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 
-LATENCY_SECONDS = 3.0
+LATENCY_SECONDS = 4.0
 THREADS = 1
 
 Make = Callable[[], Task]
