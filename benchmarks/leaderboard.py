@@ -8,10 +8,12 @@ The first line of RESULTS.jsonl holds the versions and the machine, each other o
 not measured again, so a run that was stopped goes on, and a row is measured anew after its line was deleted. Made
 models are kept in CACHE/made. `--tasks digits` needs no CACHE: its models ship with the package.
 
-prune           l1 criterion, every group keeps 0.8 of its channels; its multiply-adds are the goal of the others
-merge           Neuron Merging, by weights
+All leave the multiply-adds that are left when every group keeps 0.8 of its channels.
+
+prune           l1 criterion, every group keeping the same share
+merge           Neuron Merging, by weights, every group keeping the same share
 reprune         the same, kept channels being REPrune's representatives
-ridge           GRAIL's step on the samples: ridge regression from the kept to all channels
+ridge           GRAIL's step on the samples: ridge regression from the kept to all channels, with the widths of prune
 onnxsim         simplify, then apply_structured_wanda_pruning on the samples
 onnxsim-tuned   and apply_pruning_finetune on the samples
 ours-no-data    the default on made-up samples

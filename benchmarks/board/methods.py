@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from passes.graph.model import Graph
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.transforms.canonicalize import canonicalize
 
-KEEP = 0.8
-"""Share of the channels that every group keeps with the uniform methods; the others leave as many multiply-adds."""
-UNIFORM = ("--keep", str(KEEP), "--allocation", "uniform", "--align", "1", "--calib", "none")
+GOAL = ("--keep", "0.8", "--allocation", "uniform", "--align", "1", "--method", "prune", "--calib", "none")
+"""What leaves the multiply-adds that all methods leave."""
+UNIFORM = ("--allocation", "uniform", "--calib", "none")
 TRIES = 10
 """Halvings of the range of onnxsim's sparsity."""
 GREATEST_SPARSITY = 0.95
@@ -63,13 +64,25 @@ class Maker:
         now, before = _cost(model), _cost(self.original)
         return now.params / before.params, now.macs / before.macs
 
-    def ours(self, *words: str) -> onnx.ModelProto:
-        """A run of onnx-merge."""
-        return run(self.original, None, _options(*words)).model
+    @property
+    def goal(self) -> float:
+        """Share of the multiply-adds to leave."""
+        path = self._folder / "goal.json"
+        if not path.exists():
+            result = run(self.original, None, _options(*GOAL)).result
+            path.write_text(json.dumps(result.after.macs / result.before.macs))
+        return float(json.loads(path.read_text()))
 
-    def at_equal_macs(self, calib: str) -> onnx.ModelProto:
-        """The default method, with the multiply-adds of the uniform methods."""
-        return self.ours("--target-macs", f"{self.shares(self.made('prune'))[1]:.6f}", "--calib", calib)
+    def ours(self, *words: str) -> onnx.ModelProto:
+        """A run of onnx-merge to the goal, with widths that suit the kernels."""
+        return run(self.original, None, _options("--target-macs", f"{self.goal:.6f}", *words)).model
+
+    def pruned(self) -> onnx.ModelProto:
+        """Channels of small l1 norm are removed. The widths are kept, for `ridge`."""
+        found = run(self.original, None, _options("--target-macs", f"{self.goal:.6f}", *UNIFORM, "--method", "prune"))
+        widths = {group.name: group.kept for group in found.result.groups}
+        (self._folder / "widths.json").write_text(json.dumps(widths))
+        return found.model
 
     def samples_file(self) -> str:
         """The samples to calibrate on as a file for --calib."""
@@ -79,15 +92,17 @@ class Maker:
         return str(path)
 
     def ridge(self) -> onnx.ModelProto:
-        """GRAIL's step."""
-        return ridge_step(self.original, _options(), CalibrationSamples(self.feeds, True, SegmentRunner(CPU)), KEEP)
+        """GRAIL's step, with the widths of `pruned`."""
+        self.made("prune")
+        widths = json.loads((self._folder / "widths.json").read_text())
+        samples = CalibrationSamples(self.feeds, True, SegmentRunner(CPU))
+        return ridge_step(self.original, _options(), samples, lambda group: widths.get(group.name, group.size))
 
     def peer(self) -> onnx.ModelProto:
         """onnxsim's structured Wanda pruning on the samples, at the sparsity that leaves as many multiply-adds."""
         import onnxsim
 
         simple, _ = onnxsim.simplify(self.original)  # it finds more of the patterns that it prunes
-        goal = self.shares(self.made("prune"))[1]
 
         def pruned(sparsity: float, batches: list[dict[str, np.ndarray]]) -> onnx.ModelProto:
             return onnxsim.apply_structured_wanda_pruning(simple, batches, sparsity=sparsity)
@@ -96,13 +111,13 @@ class Maker:
             return self.shares(pruned(sparsity, self.batches(1)[:1]))[1]  # widths do not depend on the samples
 
         least = left(GREATEST_SPARSITY)
-        if least > goal:
+        if least > self.goal:
             at = f"at sparsity {GREATEST_SPARSITY} its result has {least:.3f} of the multiply-adds"
-            raise ValueError(f"onnxsim finds too few layers that it can prune: {at}, and {goal:.3f} is wanted")
+            raise ValueError(f"onnxsim finds too few layers that it can prune: {at}, and {self.goal:.3f} is wanted")
         low, high = 0.0, GREATEST_SPARSITY
         for _ in range(TRIES):
             middle = (low + high) / 2
-            low, high = (middle, high) if left(middle) > goal else (low, middle)
+            low, high = (middle, high) if left(middle) > self.goal else (low, middle)
         return pruned(high, self.batches())
 
     def tuned_peer(self) -> onnx.ModelProto:
@@ -126,14 +141,14 @@ class Maker:
 
 METHODS: dict[str, Callable[[Maker], onnx.ModelProto]] = {
     "original": lambda maker: maker.original,
-    "prune": lambda maker: maker.ours(*UNIFORM, "--method", "prune"),
+    "prune": Maker.pruned,
     "merge": lambda maker: maker.ours(*UNIFORM, "--method", "merge"),
     "reprune": lambda maker: maker.ours(*UNIFORM, "--method", "merge", "--select", "reprune"),
     "ridge": Maker.ridge,
     "onnxsim": Maker.peer,
     "onnxsim-tuned": Maker.tuned_peer,
-    "ours-no-data": lambda maker: maker.at_equal_macs("synthetic"),
-    "ours": lambda maker: maker.at_equal_macs(maker.samples_file()),
+    "ours-no-data": lambda maker: maker.ours("--calib", "synthetic"),
+    "ours": lambda maker: maker.ours("--calib", maker.samples_file()),
     "int8": lambda maker: maker.converted("int8"),
     "int8-dynamic": lambda maker: maker.converted("int8-dynamic"),
     "fp16": lambda maker: maker.converted("fp16"),
