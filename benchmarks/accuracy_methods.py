@@ -24,7 +24,7 @@ from passes.analysis.analyse import analyse
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.planning.plan import PlanSettings
-from passes.planning.planner import Planner, keep_ratio
+from passes.planning.planner import Planner, Width, keep_ratio
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
 from passes.settings.compress import CompressSettings, exclusions
 from passes.surgery.apply_plan import apply_plans
@@ -81,15 +81,7 @@ class Bench:
 
     def ridge(self, keep: float) -> onnx.ModelProto:
         """GRAIL's step."""
-        options = self.options(keep)
-        settings = CompressSettings(keep=keep, exclude=options.exclude, coupled=options.coupled)
-        analysis = analyse(self.model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
-        typing, groups, samples = analysis.typing, analysis.groups, self.samples()
-        excluded = exclusions(groups, settings)
-        *_, own = WeightVariants(analysis.before, typing, samples)
-        statistics = own.channel_statistics([g for g in groups if not g.frozen and g.name not in excluded])
-        plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, statistics=statistics)
-        return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, keep_ratio(keep)))
+        return ridge_step(self.model, self.options(keep), self.samples(), keep_ratio(keep))
 
     def peer(self, tuned: bool) -> Method:
         """onnxsim's pruning, at the multiply-adds that ours leaves."""
@@ -114,6 +106,19 @@ class Bench:
             return onnxsim.apply_pruning_finetune(simple, found, calibration_data=feeds)
 
         return method
+
+
+def ridge_step(model: onnx.ModelProto, options: Options, samples: CalibrationSamples, width: Width) -> onnx.ModelProto:
+    """GRAIL's step: on the original's activations, ridge regression from the kept to all channels of each group, then
+    into the next layer. ``width``: channels that a group keeps."""
+    settings = CompressSettings(exclude=options.exclude, coupled=options.coupled)
+    analysis = analyse(model, (), RunObserver(), lambda stage: nullcontext(), FOLDING)
+    typing, groups = analysis.typing, analysis.groups
+    excluded = exclusions(groups, settings)
+    *_, own = WeightVariants(analysis.before, typing, samples)
+    statistics = own.channel_statistics([g for g in groups if not g.frozen and g.name not in excluded])
+    plan = PlanSettings("reconstruct", "auto", norms=analysis.folded.norms, statistics=statistics)
+    return apply_plans(typing, Planner(typing, plan).plans(groups, excluded, width))
 
 
 def methods(bench: Bench, real: bool) -> Iterator[tuple[str, Method]]:

@@ -6,7 +6,8 @@ their classes are the same and they overlap by more than half.
 Labels are boxes (N, M, 5) in the units of the model's boxes: x1, y1, x2, y2, class. Where a sample has fewer than M,
 its other rows have the class -1.
 
-For another detector, change `decode`, and set the two thresholds to those of its deployment.
+`decode` knows the outputs of YOLOX and of Ultralytics' YOLO from version 8 on. For another detector, change it, and set
+the two thresholds to those of its deployment.
 """
 
 from __future__ import annotations
@@ -44,12 +45,18 @@ def f1(predict: Callable[[Arrays], Arrays], samples: Arrays, labels: np.ndarray 
 def decode(outputs: Arrays) -> tuple[np.ndarray, np.ndarray]:
     """Boxes (N, M, 4) as x1, y1, x2, y2, and their scores (N, M, classes), before any of them goes.
 
-    This detector has one output (N, M, 5 + classes): the box's centre and size, whether it holds an object, and the
-    classes, the last two as probabilities.
+    The first output is (N, M, 5 + classes), YOLOX's: the box's centre and size, whether it holds an object, and the
+    classes, the last two as probabilities. Or it is (N, 4 + classes, M), Ultralytics': the same without the object.
+    There are more boxes than numbers of each, which tells them apart.
     """
     values = next(iter(outputs.values())).astype(np.float64)
+    if values.shape[1] < values.shape[2]:
+        values = values.transpose(0, 2, 1)
+        scores = values[..., 4:]
+    else:
+        scores = values[..., 4:5] * values[..., 5:]
     centre, size = values[..., :2], values[..., 2:4]
-    return np.concatenate([centre - size / 2, centre + size / 2], -1), values[..., 4:5] * values[..., 5:]
+    return np.concatenate([centre - size / 2, centre + size / 2], -1), scores
 
 
 def detections(predict: Callable[[Arrays], Arrays], samples: Arrays) -> Iterator[Boxes]:

@@ -88,7 +88,8 @@ def _latency(report: Json) -> Iterator[Figure]:
     latency = report["latency"]
     for one in latency["batches"] if latency else ():
         threads = "" if one["threads"] is None else f", {plural(one['threads'], 'thread')}"
-        note = f"batch {one['batch']}, {one['provider']}{threads}; median of {plural(one['runs'], 'run')}"
+        runs = f"medians of {plural(one['runs'], 'run')}; share: of runs side by side"
+        note = f"batch {one['batch']}, {one['provider']}{threads}; {runs}"
         tails = f"90th percentile {milliseconds(one['before_p90_ms'])} \N{RIGHTWARDS ARROW} "
         tails += milliseconds(one["after_p90_ms"])
         before, after = milliseconds(one["before_ms"]), milliseconds(one["after_ms"])
@@ -113,7 +114,8 @@ def quality(report: Json) -> Iterator[Figure]:
         yield Figure("Change of class", "", percent(worst["changed"]), None, bounds)
     loudest = max((output["nsr"] for output in fidelity["outputs"] if output["nsr"] is not None), default=None)
     if loudest is not None and not worst:
-        yield Figure("Noise over signal", "", number(loudest), None, "in the outputs; 0 is the same, 1 says nothing")
+        scale = "in the outputs; 0: the same, 1: no better than their mean"
+        yield Figure("Noise over signal", "", number(loudest), None, scale)
 
 
 def verdict_title(fidelity: Json) -> str:
@@ -135,6 +137,27 @@ def evidence(fidelity: Json) -> str:
     if fitted is not None:
         return f"{text}, held out: layers were fitted to {plural(fitted, 'other sample')}."
     return f"{text}; no layer was fitted to samples."
+
+
+def unmeasured_task(report: Json) -> str:
+    """What the figures do not show, in a sentence: the outputs were compared, not what they are used for; ``""`` if a
+    measure of that is among them."""
+    if report["metric"] or report["accuracy"] or not report["fidelity"]["samples"]:
+        return ""
+    return "What the model is used for was not measured: that takes --labels or --metric."
+
+
+def whole_groups_text(report: Json) -> str:
+    """Why groups that could be cut were left whole, in a sentence; ``""`` if none was."""
+    if not any(group["status"] == "kept" for group in report["groups"]):
+        return ""
+    allocation, reasons = report["allocation"], []
+    if report["options"].get("allocation", "auto") == "auto" and not report["options"].get("plan"):
+        reasons.append("cutting others costs the outputs less")
+    if allocation and allocation["block"] > 1:
+        reasons.append(f"widths are multiples of {allocation['block']}")
+    because = f": {', or '.join(reasons)}" if reasons else ""
+    return f"Groups left whole could be cut, but all their channels are kept at this size{because}."
 
 
 def promise_text(promise: Json | None) -> str:

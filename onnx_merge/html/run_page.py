@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx_merge.html.charts import LEVELS, WHOLE, error_level, histogram, loss_curve, network_chart
-from onnx_merge.html.headline import costs, evidence, headline, manner, promise_text, quality, verdict_title
+from onnx_merge.html.headline import (
+    costs,
+    evidence,
+    headline,
+    manner,
+    promise_text,
+    quality,
+    unmeasured_task,
+    verdict_title,
+    whole_groups_text,
+)
 from onnx_merge.html.number_text import count, percent, plural
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import call, command
@@ -31,6 +41,7 @@ def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
         **_common(report),
         groups=[_group(k, group) for k, group in enumerate(report["groups"])],
         statuses=_present(report["groups"]),
+        whole_groups=whole_groups_text(report),
         layers=_layers(report, errors),
         chart=_chart(report["layers"], report["groups"]),
         levels=LEVELS,
@@ -66,6 +77,7 @@ def _common(report: Json) -> dict[str, object]:
         "verdict_title": verdict_title(report["fidelity"]),
         "evidence": evidence(report["fidelity"]),
         "promise": promise_text(report["promise"]),
+        "unmeasured": unmeasured_task(report),
     }
 
 

@@ -20,6 +20,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
 from onnx_merge.runtime.tensor_info import TensorInfo
+from passes.graph.nodes import drop_unused_initializers, fresh, names_in
 from passes.shapes.overridable_inputs import overridable
 from passes.weights.stored_tensors import in_memory
 
@@ -120,11 +121,34 @@ def _quantised(
     tools.shape_inference.quant_pre_process(
         source, ready, skip_optimization=large, skip_symbolic_shape=True, save_as_external_data=large
     )
+    prepared = onnx.load(ready, load_external_data=False)
+    if not large and _flat_biases(prepared):
+        save_atomically(prepared, ready)
     if samples is None:
         tools.quantize_dynamic(ready, target, op_types_to_quantize=list(DYNAMIC_OPS), use_external_data_format=large)
     else:
         tools.quantize_static(ready, target, _Reader(samples), per_channel=per_channel, use_external_data_format=large)
     return onnx.load(target)
+
+
+def _flat_biases(model: onnx.ModelProto) -> bool:
+    """Make biases (1, N) of Gemm nodes biases (N,), which are the same to it: the tools refuse the others (seen in
+    onnxruntime 1.31), and their own optimisation makes them of MatMul and Add. Return whether there were any."""
+    taken, made = set(names_in(model.graph)), dict[str, str]()
+    wide = {t.name: t for t in model.graph.initializer if len(t.dims) == 2 and t.dims[0] == 1}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[2] not in wide:
+            continue
+        bias = node.input[2]
+        if bias not in made:
+            made[bias] = fresh(f"{bias}_flat", taken)
+            flat = model.graph.initializer.add()
+            flat.CopyFrom(wide[bias])
+            flat.name = made[bias]
+            del flat.dims[0]
+        node.input[2] = made[bias]
+    drop_unused_initializers(model.graph)
+    return bool(made)
 
 
 class _Reader:

@@ -1,9 +1,10 @@
 """Every code block of the README and of docs/ runs as it stands, except those that need a network or another machine.
 
-Blocks of one page run in order and in one folder. Whoever adds a block that cannot run here says why in `NOT_RUN`.
+Blocks of one page run in order and in one folder. A block that cannot run here gets a recipe in `network_blocks.py`.
 """
 
 import ast
+import importlib.util
 import re
 import shlex
 import shutil
@@ -22,9 +23,11 @@ from passes.axes import registry
 from passes.compress import custom_passes
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-RUN = ("bash", "python")
+_spec = importlib.util.spec_from_file_location("network_blocks", Path(__file__).with_name("network_blocks.py"))
+network_blocks = importlib.util.module_from_spec(_spec)
+sys.modules["network_blocks"] = network_blocks  # dataclasses look their module up
+_spec.loader.exec_module(network_blocks)
+PAGES, RUN, NETWORK, blocks = (getattr(network_blocks, name) for name in ("PAGES", "RUN", "NETWORK", "blocks"))
 ELSEWHERE = {
     "metric.md": "tests/examples/test_detection_f1.py",
     "pipeline.md": "tests/passes/test_pipeline_example.py",
@@ -32,10 +35,6 @@ ELSEWHERE = {
 """Pages whose blocks another test runs."""
 FRAGMENTS = ("adding-an-op.md",)
 """Pages whose blocks are parts of files: they have to be Python, no more."""
-NETWORK = re.compile(
-    r"\b(pip|docker|git clone|wget|curl|yolo|optimum-cli|pytest|mkdocs|olive) ?|import (torch|timm|keras)"
-)
-"""What a block has in it that needs a network, a library that no test may need, or minutes."""
 MODEL = """
 <ir_version: 8, opset_import: ["" : 17]>
 net (float[N,16] x) => (float[N,4] y) {
@@ -48,10 +47,6 @@ net (float[N,16] x) => (float[N,4] y) {
     [first] a = MatMul(x, w)  [act] b = com.microsoft.QuickGelu(a)  [head] y = MatMul(b, v)
 }
 """
-
-
-def blocks(page):
-    return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
 def runnable(page):
@@ -130,3 +125,9 @@ def test_python_is_python(page):
 @pytest.mark.parametrize("name", ELSEWHERE)
 def test_pages_that_run_elsewhere(name):
     assert name in (ROOT / ELSEWHERE[name]).read_text(encoding="utf-8")
+
+
+def test_the_other_blocks_have_a_recipe():
+    """`network_blocks.py` runs what is left out here, or says why not."""
+    found = [network_blocks.recipe_of(text) for _, _, text in network_blocks.network_blocks()]
+    assert {recipe.part for recipe in network_blocks.RECIPES} == {one.part for one in found if not isinstance(one, str)}

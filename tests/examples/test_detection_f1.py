@@ -129,13 +129,17 @@ def test_of_boxes_that_overlap_the_best_stays(example):
     assert kept.tolist() == [[0, 0, 4, 3.5], [0, 0, 4, 4]] and classes.tolist() == [0, 1]
 
 
-def test_f1_by_hand(example):
-    """Of three wanted boxes two are found, one of them twice, and one of the wrong class."""
+@pytest.mark.parametrize("layout", ["yolox", "ultralytics"])
+def test_f1_by_hand(example, layout):
+    """Of three wanted boxes two are found, one of them twice, and one of the wrong class; six have no score."""
     truth = np.array([[[0, 0, 4, 4, 0], [8, 8, 12, 12, 1], [4, 0, 8, 4, 0], [0, 0, 0, 0, -1]]], float)
+    boxes = np.array([[2, 2, 4, 4], [2.8, 3.4, 4, 4], [10, 10, 4, 4], [6, 2, 4, 4], *[[2, 2, 1, 1]] * 6])
+    object_, classes = np.array([1, 0.9, 1, 1, *[0] * 6])[:, None], np.array([[1, 0], [1, 0], *[[0, 1]] * 8])
 
     def predict(feeds):
-        rows = [[2, 2, 4, 4, 1, 1, 0], [2.8, 3.4, 4, 4, 0.9, 1, 0], [10, 10, 4, 4, 1, 0, 1], [6, 2, 4, 4, 1, 0, 1]]
-        return {"found": np.array([rows], np.float32)}
+        if layout == "yolox":
+            return {"found": np.concatenate([boxes, object_, classes], 1)[None]}
+        return {"found": np.concatenate([boxes, object_ * classes], 1).T[None]}
 
     assert example.f1(predict, {"image": np.zeros((1, 1))}, truth) == 2 * 2 / (3 + 4)
 

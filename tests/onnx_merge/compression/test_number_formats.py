@@ -71,6 +71,21 @@ def test_the_converted_model_has_the_interface_of_the_original_and_answers_as_it
         assert held["INT8"] >= 1  # the one matrix product
 
 
+@pytest.mark.parametrize("layer", ["Gemm(x, w, b)", "Add(p, b)"])
+def test_biases_with_two_axes_are_converted(layer):
+    """onnxruntime's tools fail at a Gemm with such a bias, and make one of MatMul and Add."""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N,8] x) => (float[N,6] y, float[N,6] z) {{
+        p = MatMul(x, w)  h = {layer}  y = Relu(h)  z = Gemm(x, v, b) }}"""
+    model, rng = onnx.parser.parse_model(text), np.random.default_rng(0)
+    for name, shape in (("w", (8, 6)), ("v", (8, 6)), ("b", (1, 6))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), name))
+    feeds = {"x": rng.standard_normal((64, 8), np.float32)}
+    made = convert(model, "int8", feeds, Session(model).inputs)
+    before, after = (Session(one).run(feeds) for one in (model, made))
+    for name in ("y", "z"):
+        assert np.abs(before[name] - after[name]).max() < 0.1 and kinds(made)["INT8"]
+
+
 def test_scales_come_from_the_samples():
     """Ten times as large samples, ten times as large a scale of the input."""
     model = chain()

@@ -119,8 +119,33 @@ def test_what_was_measured_and_promised(result):
     assert "mine.py:f1" in text and "folder" not in text and "on 1,200 samples" in text
     assert "2.00 ms → 1.00 ms" in text and "batch 8" in text and "123 ms" in text and "--benchmark" not in text
     assert "it loses at most 1 point of accuracy, with confidence 0.95, on samples like the 500 held out" in text
-    assert "Nothing is promised" not in text and "Rejected. f1 is below 0.5" in text
+    assert "Nothing is promised" not in text and "Rejected: f1 is below 0.5" in text
+    assert "was not measured" not in text and "share: of runs side by side" in text
     assert "--benchmark times both" in Page(run_page(result.report)).text
+
+
+def test_what_was_not_measured_is_said(result):
+    assert result.report["fidelity"]["samples"]
+    said = "What the model is used for was not measured: that takes --labels or --metric."
+    assert said in Page(run_page(result.report)).text
+    assert said not in Page(run_page(replace(result, fidelity=None).report)).text
+
+
+@pytest.mark.parametrize(
+    ("options", "reasons"),
+    [
+        ({}, ": cutting others costs the outputs less, or widths are multiples of 16."),
+        ({"allocation": "uniform"}, ": widths are multiples of 16."),
+        ({"plan": "plan.json"}, ": widths are multiples of 16."),
+    ],
+)
+def test_why_groups_are_left_whole(result, options, reasons):
+    assert "Groups left whole" not in Page(run_page(result.report)).text
+    report = replace(result, options=options).report
+    whole = [{**group, "status": "kept", "kept": group["size"]} for group in report["groups"]]
+    allocation = {"block": 16, "reason": "probed"}
+    text = Page(run_page({**report, "groups": whole, "allocation": allocation})).text
+    assert f"all their channels are kept at this size{reasons}" in text
 
 
 def test_number_formats(result):

@@ -1,0 +1,1 @@
+"""What the leaderboard consists of: tasks, methods, one measured row, the page."""
