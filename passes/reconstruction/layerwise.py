@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 import onnx
 from onnx import numpy_helper
+from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -27,7 +28,7 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.reason import planned
 from passes.interface.steps import steps
-from passes.planning.plan import GroupPlan
+from passes.planning.plan import GroupPlan, projections
 from passes.reconstruction.joint_refinement import RefusalError, SolvedLayer, refine
 from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
 from passes.reconstruction.layer_pair_model import Feed
@@ -48,7 +49,8 @@ def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
-    solver = _Solver(variant, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
+    pairs = find_layer_pairs(typing, every, keep)
+    solver = _Solver(variant, keep, apply_plans(typing, plans), pairs, projections(plans))
     for position in steps(range(first, len(every)), lambda position: every[position].node.label):
         solver.solve(every[position], every[position:])
     return solver.solution
@@ -63,6 +65,7 @@ class _Solver:
         keep: Mapping[Atom, Array],
         compressed: onnx.ModelProto,
         pairs: Mapping[LinearLayer, LayerPair],
+        projected: Mapping[Atom, sparse.csr_array],
     ) -> None:
         self.solution = Solution()
         self._typing, self._keep, self._engine, self._pairs = variant.typing, keep, variant.engine, pairs
@@ -70,7 +73,7 @@ class _Solver:
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
-        self._in_memory = variant.folder is None
+        self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
 
@@ -154,8 +157,8 @@ class _Solver:
         return target
 
     def _kept(self, name: str, array: Array) -> Array:
-        """A tensor of the original, at the kept channels."""
-        return at_kept(array, self._typing.axes[name], self._keep)
+        """A tensor of the original, at the kept channels, or what takes their place."""
+        return at_kept(array, self._typing.axes[name], self._keep, self._projected)
 
     def _weights(self, layer: LinearLayer) -> Array:
         """Solved weights; before that, those of the plans."""
