@@ -7,7 +7,8 @@ corrects the error of that addend.
     W' p' + b'  approximates  y + (s - s')
 
 p' is the layer's input in the compressed model, y its output in the original. s is the other addend in the original, s'
-in the compressed model. The prior of W' is W Z: Z predicts the removed channels from the kept ones.
+in the compressed model. Where a Concat is between y and the sum, s is the part of the addend that y is added to. The
+prior of W' is W Z: Z predicts the removed channels from the kept ones.
 """
 
 from __future__ import annotations
@@ -154,6 +155,13 @@ class _Solver:
         for name in layer.others:
             if name in exact and name in drifted:
                 target = target + (self._kept(name, exact[name]) - drifted[name])
+        for one in layer.around:
+            if one.name in exact and one.name in drifted:
+                axes = self._typing.axes
+                start = sum(int(kept_size(axes[name][one.axis], self._keep)) for name in one.before)
+                part = [slice(None)] * target.ndim
+                part[one.axis] = slice(start, start + target.shape[one.axis])
+                target = target + (self._kept(one.name, exact[one.name]) - drifted[one.name])[tuple(part)]
         return target
 
     def _kept(self, name: str, array: Array) -> Array:

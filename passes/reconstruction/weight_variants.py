@@ -132,7 +132,8 @@ class WeightVariant:
     def _worth_keeping(self) -> set[str]:
         """Names of all tensors that targets are computed from; empty if they do not fit in ``room``."""
         graph = self.sized.graph
-        names = {name for layer in solvable_layers(self.typing).values() for name in (layer.output, *layer.others)}
+        layers = solvable_layers(self.typing).values()
+        names = {name for layer in layers for name in (layer.output, *layer.others, *(a.name for a in layer.around))}
         each = sum(WIDTH * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
         return names if each * sum(map(samples_in, self.feeds)) <= self.room else set()
 
