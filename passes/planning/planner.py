@@ -18,11 +18,11 @@ from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
 from passes.interface.reason import TENSOR, Reason, planned
-from passes.numerics.projection import Principal, prediction_from, principal, projection
+from passes.numerics.projection import Principal
 from passes.numerics.subset import choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
-from passes.planning.linear_groups import is_linear
+from passes.planning.linear_groups import directions, is_linear, project
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
 
@@ -113,20 +113,9 @@ class Planner:
             seen, settings = self._statistics(group), self.settings
             wanted = settings.method == "reconstruct" and settings.select == "auto" and bool(seen)
             possible = wanted and self._missing_statistics(group) is None and is_linear(self.typing, group)
-            gram = readers_gram(self.typing, group, seen) if possible else None
-            found = None if gram is None else principal(self._moments(group), gram, self._tuning.numerics.projection)
-            self._principals[group.name] = found
+            tuning = self._tuning.numerics.projection
+            self._principals[group.name] = directions(self.typing, group, seen, tuning) if possible else None
         return self._principals[group.name]
-
-    def _moments(self, group: ChannelGroup) -> Array:
-        """Second moments (C, C) of the channels, summed over the tensors in which they are read: about their means
-        where readers can add a constant."""
-        return np.asarray(sum(self._moments_in(group, name) for name in self._statistics(group)), np.float64)
-
-    def _moments_in(self, group: ChannelGroup, name: str) -> Array:
-        found = self._statistics(group)[name]
-        moments = np.asarray(found.covariance, np.float64)
-        return moments if reads_take_constants(self.typing, group, name) else moments + np.outer(found.mean, found.mean)
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
         """The plan that removes only channels that are redundant on every input."""
@@ -158,8 +147,8 @@ class Planner:
             order, explained = choose_columns(covariance, gram, candidates, most, self._tuning.numerics.subset)
             lost = np.zeros(group.size + 1)
             lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
-            directions = self._principal(group)
-            lost = lost if directions is None else directions.lost
+            principal = self._principal(group)
+            lost = lost if principal is None else principal.lost
             known = self._rankings[group.name] = Ranking(order, lost)
         return known
 
@@ -217,16 +206,12 @@ class Planner:
         statistics of the samples."""
         plan.method = "reconstruct"
         seen, ridge = self._statistics(plan.group), self._tuning.statistics.prediction_ridge
-        directions = self._principal(plan.group)
-        if directions is not None:
-            plan.projection = projection(directions, self._moments(plan.group), plan.keep)
-            plan.constants = {}  # channels that are constant are among the mixed ones
+        principal = self._principal(plan.group)
+        if principal is not None:
+            project(self.typing, plan, seen, principal, ridge)
+            return
         for name, channels in seen.items():
-            if plan.projection is None:
-                z, mean = channels.prediction(plan.keep, ridge), channels.mean[plan.keep]
-            else:
-                z = prediction_from(plan.projection, self._moments_in(plan.group, name), ridge)
-                mean = plan.projection @ channels.mean
+            z = channels.prediction(plan.keep, ridge)
             plan.mixing[name] = sparse.csr_array(z)
             if reads_take_constants(self.typing, plan.group, name):
-                plan.constants[name] = channels.mean - z @ mean
+                plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
