@@ -154,7 +154,8 @@ class WeightVariants:
         stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
         # What is kept on disk takes longer: it is for all samples that the user gave, but only few made-up ones.
         room = max(in_memory, stored if samples.real else min(stored, tuning.reconstruction.fewest_made_up))
-        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(in_memory, worth))
+        affordable = min(in_memory, worth), room if samples.real else 0
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, *affordable, tuning)
         self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None
@@ -293,23 +294,26 @@ def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
 
 
 def _enlarged(
-    typing: Typing, samples: CalibrationSamples, affordable: int
+    typing: Typing, samples: CalibrationSamples, affordable: int, storable: int, tuning: Tuning
 ) -> tuple[CalibrationSamples, tuple[str, ...]]:
-    """Request more samples until every layer is determined or ``affordable`` samples are reached. Returns a note too.
+    """Request more samples until every layer is determined or ``affordable`` samples are reached, and once where there
+    are few, up to ``storable`` ones. Returns a note too.
 
     ``typing``: with the shapes of samples.
     """
     count, notes = samples.count, tuple[str, ...]()
+    few = count < tuning.reconstruction.few_samples
     for request in samples.more_samples:
-        if 2 * samples.count > affordable or covers_features(typing, samples.count):
+        determined = covers_features(typing, samples.count)
+        wanted = not determined and 2 * samples.count <= affordable
+        if not wanted and not (few and samples.count == count and 2 * count <= storable):
             break
         feeds, what = request()
         larger = replace(samples, feeds=feeds)
         if larger.count > samples.count:
             samples = larger
-            notes = (
-                f"{what}: {count} show some layer fewer places than it has inputs (--calib-samples {count}: no more)",
-            )
+            why = "are few" if determined else "show some layer fewer places than it has inputs"
+            notes = (f"{what}: {count} {why} (--calib-samples {count}: no more)",)
     return replace(samples, more_samples=()), notes
 
 
