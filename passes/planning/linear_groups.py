@@ -76,7 +76,10 @@ def _commutes(typing: Typing, step: Step) -> bool:
         written = bool(step.produced)
         return weighs and bool(step.uses) and not step.through and (not written or constants <= used)
     if facts.joins is Joins.SUM:
-        return constants <= used and all(step.is_offset(use) for use in step.uses)
+        # What is added to all channels alike, by broadcasting, is not mixed as they are.
+        offsets = {name for _, name in constants & used}
+        along = all(set(node.inputs) <= offsets.union(data) for data, _ in step.through)
+        return bool(step.through) and along and all(step.is_offset(use) for use in step.uses)
     if step.uses or not step.through:
         return False
     if facts.pool is not None:
