@@ -51,9 +51,9 @@ class SampleOptions:
             WHOLE,
             "N",
             "samples to calibrate on ({default}; see below)",
-            "Samples to calibrate on, at most. Without it: where a layer has more inputs than the samples show places, "
-            "and the model is small, twice as many of yours serve, or their mirror images too, or up to 1,024 made-up "
-            "ones; a note says so.",
+            "Samples to calibrate on, at most. Without it: where yours are fewer than 64, or where a layer has more "
+            "inputs than the samples show places and the model is small, twice as many of yours serve, or their mirror "
+            "images too, or up to 1,024 made-up ones; a note says so.",
             shown=str(SAMPLES),
             limits=Limits(1, wording="at least 1 sample"),
         ),

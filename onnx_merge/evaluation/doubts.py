@@ -24,6 +24,8 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
     found = [] if comparison.real else [MADE_UP]
     most = comparison.fitting.layers(model)
     off = complaint(layers(model, feeds, comparison.provider, most)) if most else None
-    remedy = "are they scaled as in training? see --input-range, --mean and --std" if comparison.real else "give --calib"
+    remedy = (
+        "are they scaled as in training? see --input-range, --mean and --std" if comparison.real else "give --calib"
+    )
     found += [f"{off}: {remedy}"] if off else []
     return tuple(found)

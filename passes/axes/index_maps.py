@@ -51,9 +51,18 @@ def axis_size(term: Term, widths: Mapping[Atom, int]) -> int:
     return sum(axis_size(p, widths) for p in term.parts)
 
 
-def at_kept(array: Array, terms: Sequence[Term], keep: Mapping[Atom, Indices]) -> Array:
-    """``array``, whose axes are of the types ``terms``, at the indices that stay."""
+def at_kept(
+    array: Array,
+    terms: Sequence[Term],
+    keep: Mapping[Atom, Indices],
+    projected: Mapping[Atom, sparse.csr_array] | None = None,
+) -> Array:
+    """``array``, whose axes are of the types ``terms``, at the indices that stay. ``projected``: (C, C) matrices that
+    are contracted with the indices before."""
     for axis, term in enumerate(terms):
+        for atom, matrix in (projected or {}).items():
+            if atom in algebra.atoms(term):
+                array = mix(array, axis, term, atom, matrix)
         if any(atom in keep for atom in algebra.atoms(term)):
             array = np.take(array, kept_indices(term, keep), axis)
     return array

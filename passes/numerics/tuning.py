@@ -25,6 +25,15 @@ class RidgeTuning:
 
 
 @dataclass(frozen=True)
+class ProjectionTuning:
+    """Tunables of `passes.numerics.projection`."""
+
+    smallest_weight: float = 1e-4
+    """Smallest eigenvalue of the readers' W^T W that counts, relative to the largest: what no layer reads still has a
+    place, and maps stay invertible. Not tuned: a hundredth of the largest amplitude."""
+
+
+@dataclass(frozen=True)
 class SubsetTuning:
     """Tunables of `passes.numerics.subset`."""
 
@@ -161,6 +170,7 @@ class NumericsTuning:
 
     ridge: RidgeTuning = RidgeTuning()
     subset: SubsetTuning = SubsetTuning()
+    projection: ProjectionTuning = ProjectionTuning()
     gauss_newton: GaussNewtonTuning = GaussNewtonTuning()
     adam: AdamTuning = AdamTuning()
     shrinkage: ShrinkageTuning = ShrinkageTuning()

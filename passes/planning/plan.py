@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import sparse
 
+from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
 from passes.channels.statistics import ChannelStatistics
 from passes.graph.model import Array
@@ -22,13 +23,15 @@ class GroupPlan:
     """Keep the channels ``keep`` (K,) of ``group``.
 
     ``mixing``: tensor that a consumer reads -> Z (C, K); the consumer's new weights are W Z. ``constants``: tensor ->
-    (C,) values c of removed constant channels; W c is added to the consumer's bias.
+    (C,) values c of removed constant channels; W c is added to the consumer's bias. ``projection``: A (K, C) where A x
+    takes the place of the channels that stay, None where they stay as they are; the producers' new weights are A W.
     """
 
     group: ChannelGroup
     keep: Array
     mixing: dict[str, sparse.csr_array] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
+    projection: Array | None = None
     method: str = "none"
     reason: Reason | None = None
     error: float | None = None
@@ -43,6 +46,17 @@ class GroupPlan:
         """The Z (C, K) of plain removal."""
         kept = np.arange(len(self.keep))
         return sparse.csr_array((np.ones(len(kept)), (self.keep, kept)), shape=(self.group.size, len(kept)))
+
+    def spread(self) -> sparse.csr_array | None:
+        """The projection as a matrix (C, C) to contract channels with: A^T at the places of the kept channels, zero
+        elsewhere. None without a projection."""
+        return None if self.projection is None else sparse.csr_array(self.projection.T @ self.selection().T)
+
+
+def projections(plans: Iterable[GroupPlan]) -> dict[Atom, sparse.csr_array]:
+    """Atom -> `GroupPlan.spread`, of the groups that shrink and are projected."""
+    found = ((plan.group.atom, plan.spread()) for plan in plans if plan.shrinks)
+    return {atom: matrix for atom, matrix in found if matrix is not None}
 
 
 @dataclass(frozen=True)

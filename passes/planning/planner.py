@@ -18,10 +18,11 @@ from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
 from passes.interface.reason import TENSOR, Reason, planned
-from passes.numerics import row_norms
+from passes.numerics.projection import Principal
 from passes.numerics.subset import choose_alone, choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
+from passes.planning.linear_groups import directions, is_linear, project
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
 from passes.weights.stored_tensors import MAPPED, stored_array, storing
@@ -55,6 +56,7 @@ class Planner:
         self._signatures: dict[str, Signature] = {} if whole is None else whole._signatures
         self._redundancies: dict[tuple[str, bool], RedundantChannels] = {} if whole is None else whole._redundancies
         self._rankings: dict[str, Ranking] = {}
+        self._principals: dict[str, Principal | None] = {}
 
     @property
     def _tuning(self) -> Tuning:
@@ -105,6 +107,19 @@ class Planner:
             self._predict(plan)
         return plan
 
+    def _principal(self, group: ChannelGroup) -> Principal | None:
+        """The most important directions of a group whose channels may be mixed by any matrix, None for others."""
+        if self._whole is not None and not differs(self._whole._statistics(group)):
+            return self._whole._principal(group)
+        if group.name not in self._principals:
+            seen, settings = self._statistics(group), self.settings
+            wanted = settings.method == "reconstruct" and settings.select == "auto" and bool(seen)
+            wanted = wanted and group.size <= self._tuning.numerics.subset.most_greedy
+            possible = wanted and self._missing_statistics(group) is None and is_linear(self.typing, group)
+            tuning = self._tuning.numerics.projection
+            self._principals[group.name] = directions(self.typing, group, seen, tuning) if possible else None
+        return self._principals[group.name]
+
     def lossless(self, group: ChannelGroup) -> GroupPlan:
         """The plan that removes only channels that are redundant on every input."""
         exact = self._redundant(group, recorded=False)
@@ -139,6 +154,8 @@ class Planner:
             order, explained = choose_columns(covariance, gram, candidates, most, self._tuning.numerics.subset)
             lost = np.zeros(group.size + 1)
             lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
+            principal = self._principal(group)
+            lost = lost if principal is None else principal.lost
             known = self._rankings[group.name] = Ranking(order, lost)
         return known
 
@@ -153,6 +170,8 @@ class Planner:
             for one in seen.values():
                 variance += np.diag(one.covariance)
         else:
+            from passes.numerics.norms import row_norms  # here: `inspect` should not wait for the compiler
+
             variance = row_norms(self._signature(group).rows, 2) ** 2
         order, explained = choose_alone(variance, readers_power(self.typing, group, seen), candidates)
         lost = np.zeros(group.size + 1)
@@ -211,10 +230,16 @@ class Planner:
         return planned(f"samples do not show them in {TENSOR}", place=missing[0]) if missing else None
 
     def _predict(self, plan: GroupPlan) -> None:
-        """Predict the removed channels from the kept ones by the statistics of the samples."""
+        """Predict the removed channels from the kept ones, or all of them from what takes the place of these, by the
+        statistics of the samples."""
         plan.method = "reconstruct"
-        for name, channels in self._statistics(plan.group).items():
-            z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
+        seen, ridge = self._statistics(plan.group), self._tuning.statistics.prediction_ridge
+        principal = self._principal(plan.group)
+        if principal is not None:
+            project(self.typing, plan, seen, principal, ridge)
+            return
+        for name, channels in seen.items():
+            z = channels.prediction(plan.keep, ridge)
             MAPPED.note_read(channels.covariance.nbytes)
             mixing = plan.mixing[name] = sparse.csr_array(z)
             mixing.data, mixing.indices = stored_array(mixing.data), stored_array(mixing.indices)

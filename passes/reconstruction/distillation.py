@@ -8,13 +8,15 @@ loss of the outputs falls there. Otherwise the layers are solved again, on all s
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from passes.cost.cost import cost, samples_held
 from passes.gradients.errors import NoGradientError
-from passes.graph.model import Array
+from passes.graph.model import Array, Graph
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
 from passes.numerics.arrays import has_rows
@@ -26,7 +28,9 @@ from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.tuning import DistillationTuning
 from passes.statistics.activation_memory import WIDTH
+from passes.statistics.augmentation import has_images, shifted
 from passes.statistics.batchnorm_recalibration import samples_in
+from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
 from passes.weights.stored_tensors import storing
 
@@ -68,9 +72,9 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         return Preparation(variant, reason=planned("there are too few samples to judge it by"))
     if storing():
         return Preparation(variant, reason=planned("the weights are large, and stay in files"))
-    steps, batch, joined = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
-    if not steps:
-        return Preparation(variant, reason=planned("its steps would take too long, or do not fit the memory"))
+    schedule = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
+    if schedule.obstacle:
+        return Preparation(variant, reason=planned(schedule.obstacle))
     learned, judging = parted(variant, tuning.judged_share)
     if not learned or not judging:
         return Preparation(variant, reason=planned("there are too few batches to judge it by"))
@@ -80,7 +84,7 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         reason = planned(str(error))
     if reason is not None:
         return Preparation(variant, reason=reason)
-    return Preparation(variant.with_feeds(learned), judging, steps, batch, joined)
+    return Preparation(variant.with_feeds(learned), judging, schedule.steps, schedule.batch, schedule.joined)
 
 
 def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) -> Distillation:
@@ -90,13 +94,20 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
         return Distillation(reason=chosen.reason)
     student = student_of(variant.typing, plans, solution)
     batches = [part for feed in variant.feeds for part in cut(feed, chosen.batch)]
-    learned = range(len(batches))
-    weighing = learned[: max(1, tuning.weighing_samples // chosen.batch)]
-    feeds = [*batches, *chosen.judging]
+    weighing = range(len(batches))[: max(1, tuning.weighing_samples // chosen.batch)]
+    makers: list[Callable[[], Mapping[str, Array]]] = [partial(_same, feed) for feed in [*batches, *chosen.judging]]
+    judging = range(len(batches), len(makers))
+    if has_images(batches[0], tuning.augmentation):
+        seeds = itertools.count()
+        copies = [feed for _ in range(tuning.copies) for feed in batches]
+        makers += [partial(shifted, feed, next(seeds), tuning.augmentation) for feed in copies]
+    learned = [index for index in range(len(makers)) if index not in judging]
+    feeds: Sequence[Mapping[str, Array]] = Lazy(makers)
     try:
         loss = ImitationLoss(student, feeds, weighing, variant.engine, variant.moment_limit, tuning)
-        judging = range(len(batches), len(feeds))
-        values, ratio = Refinement(student, loss, learned, judging, chosen.joined, tuning).result(chosen.steps)
+        weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
+        refinement = Refinement(student, loss, learned, judging, chosen.joined, weight, tuning)
+        values, ratio = refinement.result(chosen.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))
     return Distillation(student.solution(solution, values), ratio) if ratio < 1 else Distillation()
@@ -116,23 +127,46 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
     return None
 
 
-def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> tuple[int, int, int]:
-    """Number of steps, samples that run together, and how often they do in a step, as time and memory allow; no steps
-    if they allow too few. ``level``: 0 at medium effort, 1 at high."""
+@dataclass(frozen=True)
+class StepSchedule:
+    """``steps``: their number; ``batch``: samples that run together; ``joined``: how often they do in a step;
+    ``obstacle``: why time, memory or samples allow too few steps, empty if they do not."""
+
+    steps: int
+    batch: int
+    joined: int
+    obstacle: str = ""
+
+
+def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> StepSchedule:
+    """The steps that time, memory and the number of samples allow. ``level``: 0 at medium effort, 1 at high."""
     graph = variant.sized.graph
     names = [n for node in graph.nodes for n in node.outputs if n and n not in graph.constants]
     each = sum(WIDTH * math.prod(graph.shape(name) or (0,)) for name in names) / samples_held(graph)
     unit = samples_together(variant.typing.graph, variant.feeds[0])
     room = variant.moment_limit / max(1.0, tuning.activation_copies * each)
     passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
-    wanted = min(tuning.batch, max(tuning.smallest_batch, passes / tuning.steps[level]))
+    smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
+    wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
     used = sum(map(samples_in, variant.feeds))
     most = min(room, wanted, used // tuning.fewest_batches, samples_in(variant.feeds[0]))
     batch = max(1, int(most) // unit) * unit
     joined = max(1, int(min(wanted, used // 2)) // batch)
     steps = min(tuning.steps[level], int(passes / (batch * joined)))
-    fits = batch <= max(1, room) and tuning.fewest_batches * batch <= used
-    return steps if fits and steps >= tuning.fewest_steps else 0, batch, joined
+    if tuning.fewest_batches * batch > used:
+        return StepSchedule(0, batch, joined, "there are too few samples for its batches")
+    if batch > max(1, room):
+        return StepSchedule(0, batch, joined, "the samples of a step do not fit the memory")
+    obstacle = "" if steps >= tuning.fewest_steps else "its steps would take too long"
+    return StepSchedule(steps, batch, joined, obstacle)
+
+
+def _is_dense(graph: Graph, tuning: DistillationTuning) -> bool:
+    """Whether some output has many places: its values over the size of its smallest axis, which is taken for that of
+    the channels."""
+    shapes = [graph.shape(name) or () for name in graph.outputs]
+    found = [math.prod(shape[1:]) / min(shape[1:]) for shape in shapes if len(shape) > 2 and min(shape[1:]) > 0]
+    return max(found, default=1.0) >= tuning.dense_places
 
 
 def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:
@@ -157,6 +191,10 @@ def cut(feed: Mapping[str, Array], batch: int) -> list[Mapping[str, Array]]:
     """A batch in parts of ``batch`` samples; the rest is left out."""
     count = samples_in(feed)
     return [_rows(feed, start, start + batch) for start in range(0, count - count % batch or count, batch)]
+
+
+def _same(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+    return feed
 
 
 def _rows(feed: Mapping[str, Array], start: int, stop: int) -> Mapping[str, Array]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,17 +16,9 @@ from passes.settings.tuning import DistillationTuning
 Values = Mapping[str, Array]
 
 
-@dataclass(frozen=True)
-class StepChoice:
-    """``rate``: of the steps, relative to the weights; ``feature_weight``: see `ImitationLoss.slope`."""
-
-    rate: float
-    feature_weight: float
-
-
 class Refinement:
     """Steps of Adam from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``;
-    ``joined``: how many of the first a step learns from."""
+    ``joined``: how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slope`."""
 
     def __init__(
         self,
@@ -36,10 +27,11 @@ class Refinement:
         learned: Sequence[int],
         judging: Sequence[int],
         joined: int,
+        feature_weight: float,
         tuning: DistillationTuning,
     ) -> None:
         self._first, self._loss, self._learned, self._judging = student.values, loss, learned, judging
-        self._joined, self._tuning = joined, tuning
+        self._joined, self._feature_weight, self._tuning = joined, feature_weight, tuning
         self._layers = len(student.layers)
         self._scales: dict[str, Array] = {}
         for one in student.layers:
@@ -57,42 +49,37 @@ class Refinement:
     def result(self, steps: int) -> tuple[Values, float]:
         """The best weights, and their loss on the samples that judge over that of the first ones.
 
-        ``steps``: of a run. There is one for each weight of the features, then one that learns from the samples that
-        judged, too.
+        ``steps``: of a run. There is one, then a shorter one that learns from the samples that judged, too.
         """
-        best = self._best_choice(steps) if 0 < self._start < math.inf else None
+        rate = self._best_rate(steps) if 0 < self._start < math.inf else None
         found, values = self._best
-        if best is None:
+        if rate is None:
             return self._first, 1.0
-        slower = StepChoice(best.rate * self._tuning.last_rate, best.feature_weight)
         everything = [*self._learned, *self._judging]
-        last = self._descend(values, slower, max(1, int(self._tuning.last_share * steps)), everything)
+        count = max(1, int(self._tuning.last_share * steps))
+        last = self._descend(values, rate * self._tuning.last_rate, count, everything)
         if last is not None and self._loss.measured(self._judging, last) <= found:
             values = last
         return values, found / self._start
 
-    def _best_choice(self, steps: int) -> StepChoice | None:
-        """The choice that led to the best weights. None if none are better than the first."""
-        best = None
+    def _best_rate(self, steps: int) -> float | None:
+        """The first rate, relative to the weights, that leads to better weights. None if none does."""
         # Changes add up from layer to layer.
         size = math.sqrt(min(1.0, self._start)) / self._layers
         for rate in self._tuning.rates:
-            for weight in self._tuning.feature_weights:
-                choice, before = StepChoice(rate * size, weight), self._best[0]
-                last = self._descend(self._first, choice, steps, self._learned, self._tuning.judgements)
-                if last is not None:
-                    self._judge_between(last)
-                best = choice if self._best[0] < before else best
-            if best is not None:
-                break
-        return best
+            last = self._descend(self._first, rate * size, steps, self._learned, self._tuning.judgements)
+            if last is not None:
+                self._judge_between(last)
+            if self._best[0] < self._start:
+                return rate * size
+        return None
 
     def _descend(
-        self, first: Values, choice: StepChoice, steps: int, indices: Sequence[int], judgements: int = 0
+        self, first: Values, rate: float, steps: int, indices: Sequence[int], judgements: int = 0
     ) -> Values | None:
         """The last weights of a whole schedule over the batches ``indices``. None if the loss overflows, or is far
         above that of the first weights where it is judged."""
-        adam = Adam({n: a.copy() for n, a in first.items()}, self._scales, choice.rate, steps)
+        adam = Adam({n: a.copy() for n, a in first.items()}, self._scales, rate, steps)
         order: list[int] = []
         rng = np.random.default_rng(0)
         judged = {steps * k // judgements for k in range(1, judgements + 1)}
@@ -101,7 +88,7 @@ class Refinement:
                 order = [*(int(index) for index in rng.permutation(indices)), *order]
             gradients: dict[str, Array] = {}
             for _ in range(self._joined):
-                loss, found = self._loss.slope(order.pop(), adam.values, choice.feature_weight)
+                loss, found = self._loss.slope(order.pop(), adam.values, self._feature_weight)
                 if not math.isfinite(loss):
                     return None
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found

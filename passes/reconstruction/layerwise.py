@@ -7,7 +7,8 @@ corrects the error of that addend.
     W' p' + b'  approximates  y + (s - s')
 
 p' is the layer's input in the compressed model, y its output in the original. s is the other addend in the original, s'
-in the compressed model. The prior of W' is W Z: Z predicts the removed channels from the kept ones.
+in the compressed model. Where a Concat is between y and the sum, s is the part of the addend that y is added to. The
+prior of W' is W Z: Z predicts the removed channels from the kept ones.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 
 import numpy as np
 import onnx
+from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -26,7 +28,7 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.reason import planned
 from passes.interface.steps import steps
-from passes.planning.plan import GroupPlan
+from passes.planning.plan import GroupPlan, projections
 from passes.reconstruction.joint_refinement import RefusalError, SolvedLayer, refine
 from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
 from passes.reconstruction.layer_pair_model import Feed
@@ -48,7 +50,8 @@ def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
     every = list(solvable_layers(typing).values())
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
-    solver = _Solver(variant, keep, apply_plans(typing, plans), find_layer_pairs(typing, every, keep))
+    pairs = find_layer_pairs(typing, every, keep)
+    solver = _Solver(variant, keep, apply_plans(typing, plans), pairs, projections(plans))
     for position in steps(range(first, len(every)), lambda position: every[position].node.label):
         solver.solve(every[position], every[position:])
     return solver.solution
@@ -63,6 +66,7 @@ class _Solver:
         keep: Mapping[Atom, Array],
         compressed: onnx.ModelProto,
         pairs: Mapping[LinearLayer, LayerPair],
+        projected: Mapping[Atom, sparse.csr_array],
     ) -> None:
         self.solution = Solution()
         self._typing, self._keep, self._engine, self._pairs = variant.typing, keep, variant.engine, pairs
@@ -70,7 +74,7 @@ class _Solver:
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
-        self._in_memory = variant.folder is None
+        self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
 
@@ -151,11 +155,18 @@ class _Solver:
         for name in layer.others:
             if name in exact and name in drifted:
                 target = target + (self._kept(name, exact[name]) - drifted[name])
+        for one in layer.around:
+            if one.name in exact and one.name in drifted:
+                axes = self._typing.axes
+                start = sum(int(kept_size(axes[name][one.axis], self._keep)) for name in one.before)
+                part = [slice(None)] * target.ndim
+                part[one.axis] = slice(start, start + target.shape[one.axis])
+                target = target + (self._kept(one.name, exact[one.name]) - drifted[one.name])[tuple(part)]
         return target
 
     def _kept(self, name: str, array: Array) -> Array:
-        """A tensor of the original, at the kept channels."""
-        return at_kept(array, self._typing.axes[name], self._keep)
+        """A tensor of the original, at the kept channels, or what takes their place."""
+        return at_kept(array, self._typing.axes[name], self._keep, self._projected)
 
     def _weights(self, layer: LinearLayer) -> Array:
         """Solved weights; before that, those of the plans."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx
+from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -18,7 +19,7 @@ from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
-from passes.planning.plan import GroupPlan
+from passes.planning.plan import GroupPlan, projections
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution, apply_plans
@@ -38,17 +39,18 @@ class StudentLayer:
 @dataclass
 class Student:
     """``model``: the compressed model; ``layers``: those from the first one on that has lost channels; ``keep``: kept
-    channels; ``values``: the weights and biases of ``layers``."""
+    channels; ``projected``: see `passes.planning.plan.projections`; ``values``: weights and biases of ``layers``."""
 
     model: onnx.ModelProto
     typing: Typing
     keep: Mapping[Atom, Array]
+    projected: Mapping[Atom, sparse.csr_array] = field(default_factory=dict)
     layers: list[StudentLayer] = field(default_factory=list)
     values: dict[str, Array] = field(default_factory=dict)
 
     def kept(self, name: str, array: Array) -> Array:
-        """A tensor of the original at the kept channels."""
-        return at_kept(array, self.typing.axes[name], self.keep)
+        """A tensor of the original at the kept channels, or what takes their place."""
+        return at_kept(array, self.typing.axes[name], self.keep, self.projected)
 
     def with_outputs(self, names: Sequence[str], values: Mapping[str, Array]) -> onnx.ModelProto:
         """The student with ``values`` of its weights. Its outputs are the tensors ``names``."""
@@ -79,7 +81,7 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
     """The student that ``plans`` and ``solution`` make of the model of ``typing``."""
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     model = apply_plans(typing, plans, solution)
-    found = Student(model, typing, keep)
+    found = Student(model, typing, keep, projections(plans))
     constants = {t.name: t for t in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     taken = {*constants, *makers, *(v.name for v in model.graph.input)}

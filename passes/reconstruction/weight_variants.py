@@ -135,7 +135,8 @@ class WeightVariant:
     def _worth_keeping(self) -> set[str]:
         """Names of all tensors that targets are computed from; empty if they do not fit in ``room``."""
         graph = self.sized.graph
-        names = {name for layer in solvable_layers(self.typing).values() for name in (layer.output, *layer.others)}
+        layers = solvable_layers(self.typing).values()
+        names = {name for layer in layers for name in (layer.output, *layer.others, *(a.name for a in layer.around))}
         each = sum(WIDTH * math.prod(graph.shape(name) or (math.inf,)) for name in names) / samples_held(graph)
         return names if each * sum(map(samples_in, self.feeds)) <= self.room else set()
 
@@ -158,7 +159,8 @@ class WeightVariants:
         stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
         # What is kept on disk takes longer: it is for all samples that the user gave, but only few made-up ones.
         room = max(in_memory, stored if samples.real else min(stored, tuning.reconstruction.fewest_made_up))
-        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, min(in_memory, worth))
+        affordable = min(in_memory, worth), room if samples.real else 0
+        samples, notes = _enlarged(replace(typing, graph=self._counted), samples, *affordable, tuning)
         self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None
@@ -316,23 +318,26 @@ def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
 
 
 def _enlarged(
-    typing: Typing, samples: CalibrationSamples, affordable: int
+    typing: Typing, samples: CalibrationSamples, affordable: int, storable: int, tuning: Tuning
 ) -> tuple[CalibrationSamples, tuple[str, ...]]:
-    """Request more samples until every layer is determined or ``affordable`` samples are reached. Returns a note too.
+    """Request more samples until every layer is determined or ``affordable`` samples are reached, and once where there
+    are few, up to ``storable`` ones. Returns a note too.
 
     ``typing``: with the shapes of samples.
     """
     count, notes = samples.count, tuple[str, ...]()
+    few = count < tuning.reconstruction.few_samples
     for request in samples.more_samples:
-        if 2 * samples.count > affordable or covers_features(typing, samples.count):
+        determined = covers_features(typing, samples.count)
+        wanted = not determined and 2 * samples.count <= affordable
+        if not wanted and not (few and samples.count == count and 2 * count <= storable):
             break
         feeds, what = request()
         larger = replace(samples, feeds=feeds)
         if larger.count > samples.count:
             samples = larger
-            notes = (
-                f"{what}: {count} show some layer fewer places than it has inputs (--calib-samples {count}: no more)",
-            )
+            why = "are few" if determined else "show some layer fewer places than it has inputs"
+            notes = (f"{what}: {count} {why} (--calib-samples {count}: no more)",)
     return replace(samples, more_samples=()), notes
 
 

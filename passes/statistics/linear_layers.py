@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from passes.axes.inference import Typing
 from passes.axes.op_facts import LinearForm
 from passes.axes.registry import facts_of
 from passes.graph.model import Graph, Node
+from passes.statistics.residual_sums import ConcatenatedAddend, concatenated_addends
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +17,7 @@ class LinearLayer:
 
     ``weight``: an initializer that no other node reads; ``shift``: (node, input index) that adds b, None if there is no
     such input; ``output``: Y including b; ``sum``: output of the Add or Sum that reads Y, None if there is none;
-    ``others``: its other operands.
+    ``others``: its other operands; ``around``: addends of the sum behind a Concat that Y, or that sum, goes into.
     """
 
     node: Node
@@ -25,6 +26,7 @@ class LinearLayer:
     output: str
     sum: str | None = None
     others: tuple[str, ...] = ()
+    around: tuple[ConcatenatedAddend, ...] = ()
 
     @property
     def data(self) -> str:
@@ -109,7 +111,8 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
         if not graph.knows(node.inputs[2]) or (node.op == "Gemm" and len(bias) > 1 and bias[0] > 1):
             return None  # computed from data, given by a caller, or different for each sample
     joined, others = _joined(graph, output)
-    return LinearLayer(node, node.inputs[1], shift, output, joined, others)
+    found = LinearLayer(node, node.inputs[1], shift, output, joined, others)
+    return replace(found, around=concatenated_addends(graph, node, joined or output, found.axis))
 
 
 def _plainly_transposed(node: Node, rank: int) -> bool:

@@ -8,7 +8,7 @@ function. Their agreement proves that no other node mixed the channels.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,7 @@ from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
 from passes.interface.reason import Reason
-from passes.planning.plan import GroupPlan
+from passes.planning.plan import GroupPlan, projections
 from passes.surgery.restore_width import restore_width
 from passes.surgery.update_shape_operands import follow_sizes
 from passes.transforms.bias import add_bias, bias_name
@@ -89,13 +89,17 @@ def _carry_out(
         patch.set_attribute(body.node, body.attribute, graph)
     axes = {name: typing.axes[name] for name in typing.graph.initializers}
     axes.update(_shift_biases(typing, active, patch))
-    axes.update(_solved_biases(typing, solution, patch))
-    mixes = {place: mix for place, mix in _consumer_mixes(active).items() if place[0] not in solution.weights}
+    solved_biases = _solved_biases(typing, solution, patch)
+    axes.update(solved_biases)
+    solved = {*solution.weights, *solved_biases}
+    inside = {plan.group.atom for plan in active if twin and not _is_solved(plan, solution)}
+    mixes = {place: mix for place, mix in _consumer_mixes(active, inside).items() if place[0] not in solution.weights}
+    projected = {atom: matrix for atom, matrix in projections(active).items() if atom not in inside}
     for name, array in solution.weights.items():
         patch.set_array(name, array)
     for name, own in axes.items():
         if any(a in keep for term in own for a in algebra.atoms(term)):
-            _rewrite(name, own, keep, mixes, patch, twin)
+            _rewrite(name, own, keep, mixes, {} if name in solved else projected, patch, twin)
     restore_width(typing, keep, patch, twin)
     if twin:
         _mask_what_has_no_weights(typing, active, patch)
@@ -105,7 +109,9 @@ def _carry_out(
 
 
 def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
-    """Z (C, K) with its columns spread back to (C, C), zero at removed channels."""
+    """Z (C, K) with its columns spread back to (C, C), zero at removed channels. A Z of (C, C) as it is."""
+    if z.shape[1] == plan.group.size:
+        return z
     return sparse.csr_array((z.data, plan.keep[z.indices], z.indptr), (z.shape[0], plan.group.size))
 
 
@@ -152,26 +158,45 @@ def _response(typing: Typing, node: Node, use: Use, atom: Atom, values: Array) -
     return response
 
 
-def _consumer_mixes(plans: Sequence[GroupPlan]) -> Mixes:
-    """Z for each axis of an initializer that consumes a shrinking group."""
+def _is_solved(plan: GroupPlan, solution: Solution) -> bool:
+    """Whether some weights of the group were solved for, for the projected channels."""
+    return any(use.constant in solution.weights for step in plan.group.steps for use in step.uses)
+
+
+def _consumer_mixes(plans: Sequence[GroupPlan], inside: Collection[Atom]) -> Mixes:
+    """Z for each axis of an initializer that consumes a shrinking group; Z A (C, C) for the atoms ``inside``, whose
+    producers stay."""
     mixes: Mixes = defaultdict(list)
     for plan in plans:
         seen: set[tuple[str, int]] = set()
         for step, use in plan.group.consumer_uses():
             if (use.constant, use.axis) not in seen:  # shared weights are mixed once
                 seen.add((use.constant, use.axis))
-                mixes[use.constant, use.axis].append((plan, plan.mixing.get(step.read, plan.selection())))
+                z = plan.mixing.get(step.read, plan.selection())
+                if plan.projection is not None and plan.group.atom in inside:
+                    z = sparse.csr_array(z @ plan.projection)
+                mixes[use.constant, use.axis].append((plan, z))
     return mixes
 
 
 def _rewrite(
-    name: str, axes: Sequence[Term], keep: Mapping[Atom, Indices], mixes: Mixes, patch: Patch, twin: bool
+    name: str,
+    axes: Sequence[Term],
+    keep: Mapping[Atom, Indices],
+    mixes: Mixes,
+    projected: Mapping[Atom, sparse.csr_array],
+    patch: Patch,
+    twin: bool,
 ) -> None:
-    """Cut the axes that only lost indices. Then mix and cut the axes whose channels the tensor's readers sum over."""
+    """Project and cut the axes that only lost indices. Then mix and cut the axes whose channels the tensor's readers
+    sum over."""
     array = patch.array(name)
     consumed = [axis for axis in range(len(axes)) if (name, axis) in mixes]
     for axis, term in enumerate(axes):
-        if axis not in consumed and not twin and any(a in keep for a in algebra.atoms(term)):
+        atoms = {*algebra.atoms(term)} if axis not in consumed else set()
+        for atom in (atom for atom in projected if atom in atoms):
+            array = mix(array, axis, term, atom, projected[atom])
+        if not twin and any(a in keep for a in atoms):
             array = np.take(array, kept_indices(term, keep), axis)
     for axis in consumed:
         term = algebra.resolve(axes[axis])

@@ -45,12 +45,12 @@ def test_a_batch_that_is_fixed_counts_as_its_samples(count, suffices):
     assert covers_features(Compressor(fixed).analysis.typing, count) == suffices
 
 
-def variants(count, asked, *more, **options):
+def variants(count, asked, *more, real=True, **options):
     found = analysed()
     return WeightVariants(
         found.before,
         found.typing,
-        CalibrationSamples(feeds(count), True, engine, more_samples=more_samples(*more, asked=asked), **options),
+        CalibrationSamples(feeds(count), real, engine, more_samples=more_samples(*more, asked=asked), **options),
     )
 
 
@@ -69,8 +69,21 @@ def test_more_are_asked_for_until_they_are_enough():
 
 def test_enough_stay_as_they_are():
     asked = []
-    found = variants(40, asked, 80)
-    assert not asked and served(found) == 40 and not found.notes
+    found = variants(64, asked, 128)
+    assert not asked and served(found) == 64 and not found.notes
+
+
+def test_few_are_doubled_once():
+    asked = []
+    found = variants(40, asked, 80, 160)
+    assert asked == [80] and served(found) == 80
+    assert found.notes == ("80 of them served: 40 are few (--calib-samples 40: no more)",)
+
+
+def test_few_made_up_ones_that_determine_the_layers_stay():
+    asked = []
+    found = variants(40, asked, 80, real=False)
+    assert not asked and served(found) == 40
 
 
 def test_none_are_asked_for_that_do_not_fit():
