@@ -15,7 +15,7 @@ from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.inputs.user_arrays import Stored, by_input, conform, read_arrays
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_files import release_pages, row_chunks, rows_at
+from passes.samples.sample_files import release_pages, row_chunks, rows_at
 
 Array = NDArray[Any]
 

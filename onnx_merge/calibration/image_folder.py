@@ -19,7 +19,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, describe, resolve_shapes
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import PIXEL_CONVENTIONS
-from passes.statistics.sample_files import release_pages
+from passes.samples.sample_files import release_pages
 
 Array = NDArray[Any]
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

@@ -27,7 +27,7 @@ from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_files import rows_at
+from passes.samples.sample_files import rows_at
 from passes.statistics.tensor_store import ScratchSpace
 
 Array = NDArray[Any]

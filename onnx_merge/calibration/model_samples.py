@@ -37,7 +37,7 @@ from onnx_merge.runtime.session import Optimisation, Session, loaded
 from onnx_merge.tuning.calibration import SPLITS
 from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_need import MoreSamples
+from passes.samples.sample_need import MoreSamples
 
 Array = NDArray[Any]
 

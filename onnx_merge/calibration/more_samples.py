@@ -19,8 +19,8 @@ from onnx_merge.calibration.synthetic import channel_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_files import file_array, folder_of, release_pages, row_chunks
-from passes.statistics.sample_need import MoreSamples
+from passes.samples.sample_files import file_array, folder_of, release_pages, row_chunks
+from passes.samples.sample_need import MoreSamples
 
 Array = NDArray[Any]
 

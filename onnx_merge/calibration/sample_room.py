@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_files import file_array, release_pages
+from passes.samples.sample_files import file_array, release_pages
 from passes.statistics.tensor_store import ScratchSpace
 
 Array = NDArray[Any]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.inputs.feeds import rows_of
 from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows
-from passes.statistics.sample_files import release_pages, rows_at
+from passes.samples.sample_files import release_pages, rows_at
 
 Array = NDArray[Any]
 MEASURED = 2**31

@@ -28,7 +28,7 @@ from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.tuning import DistillationTuning
 from passes.statistics.activation_memory import WIDTH
-from passes.statistics.augmentation import has_images, shifted
+from passes.samples.augmentation import has_images, shifted
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution

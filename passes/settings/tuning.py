@@ -161,7 +161,7 @@ class ReconstructionTuning:
 
 @dataclass(frozen=True)
 class AugmentationTuning:
-    """Shifted copies of images (`passes.statistics.augmentation`)."""
+    """Shifted copies of images (`passes.samples.augmentation`)."""
 
     smallest_side: int = 12
     """Smallest side of an image that is shifted. Not tuned: a shift moves it by a place at least."""
@@ -246,7 +246,7 @@ class DistillationTuning:
 
 @dataclass(frozen=True)
 class SampleMatchingTuning:
-    """How made-up samples are moved until recorded statistics hold (`passes.statistics.matched_samples`)."""
+    """How made-up samples are moved until recorded statistics hold (`passes.samples.matched_samples`)."""
 
     steps: int = 40
     """Largest number of steps of a batch: samples like the training data against time. Settled on the deviations that

@@ -25,7 +25,7 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.sweep import run as run_sweep
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
-from passes.statistics.sample_files import folder_of
+from passes.samples.sample_files import folder_of
 from passes.statistics.tensor_store import ScratchSpace
 
 LIMIT, LIBRARIES = 600, 500

@@ -6,7 +6,7 @@ from netkit import engine, net
 
 from passes.pipeline import Compressor
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
-from passes.statistics.sample_need import covers_features
+from passes.samples.sample_need import covers_features
 
 WIDE = """net (float[N,4,2,2] x) => (float[N,3] y) {
     a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)  ar = Relu(a)  f = Flatten(ar)  y = Gemm<transB=1>(f, y_w, y_b)

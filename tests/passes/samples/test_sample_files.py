@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from passes.interface.errors import PassError
-from passes.statistics.sample_files import file_array, folder_of, release_pages, row_chunks, rows_at
+from passes.samples.sample_files import file_array, folder_of, release_pages, row_chunks, rows_at
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, np.uint8, np.int64])

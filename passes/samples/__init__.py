@@ -1,0 +1,1 @@
+"""Samples: augmented, matched to recorded statistics, kept in files, and how many are needed."""
