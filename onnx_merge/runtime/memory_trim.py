@@ -24,7 +24,7 @@ def defragment() -> None:
     """Return free pages between allocated ones, if they add up. They accumulate if large tensors are allocated and
     freed repeatedly. Pages that are returned cost time when they are needed again."""
     found = _libc()
-    if found is not None and _unused_bytes(found) >= SAMPLE_MEMORY.kept_unused_bytes:
+    if found is not None and _unused_bytes(found) >= SAMPLE_MEMORY.kept_free_bytes:
         found.malloc_trim(0)
 
 

@@ -18,16 +18,16 @@ from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
 from passes.reconstruction.solver_memory import layer_moments
+from passes.samples.matched_samples import matched_samples
+from passes.samples.sample_files import folder_of, rows_at
+from passes.samples.sample_need import MoreSamples, covers_features
 from passes.settings.tuning import TUNING, MemoryTuning, Tuning
 from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
 from passes.statistics.linear_layers import solvable_layers
-from passes.samples.matched_samples import matched_samples
 from passes.statistics.observer import Batches, observe_channels
 from passes.statistics.sample_budget import Budget
-from passes.samples.sample_files import folder_of, rows_at
-from passes.samples.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace
 from passes.weights.stored_tensors import storing

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from passes.settings.tuning import AugmentationTuning
 from passes.samples.augmentation import has_images, image_plane, shifted
+from passes.settings.tuning import AugmentationTuning
 
 TUNING = AugmentationTuning()
 

@@ -10,9 +10,9 @@ from unitkit import Quiet
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.matched_samples import matched_samples
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING
-from passes.samples.matched_samples import matched_samples
 
 BODY = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
     a = Conv(x, a_w)  an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)
