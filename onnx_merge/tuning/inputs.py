@@ -84,6 +84,9 @@ class SampleMemoryTuning:
     kept_free_bytes: int = 2**26
     """Freed memory that may stay with the process between two runs of models, for the next ones: memory against time.
     """
+    reused_bytes: int = 2**27
+    """Freed memory at the end of the heap that stays with the process during the runs of a model: memory against time.
+    """
     stored_bytes: int = 2**25
     """Arrays of at least this many bytes stay in the file: memory against time."""
     skipped_bytes: int = 2**20
