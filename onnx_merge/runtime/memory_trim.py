@@ -29,7 +29,7 @@ def defragment() -> None:
     """Return free pages between allocated ones, if they add up. They accumulate if large tensors are allocated and
     freed repeatedly. Pages that are returned cost time when they are needed again."""
     found = _libc()
-    if found is not None and _free_bytes(found) >= SAMPLE_MEMORY.kept_free_bytes:
+    if found is not None and _unused_bytes(found) >= SAMPLE_MEMORY.unused_bytes:
         found.malloc_trim(0)
 
 
@@ -53,7 +53,7 @@ class _Allocated(ctypes.Structure):
     ]
 
 
-def _free_bytes(library: Any) -> float:
+def _unused_bytes(library: Any) -> float:
     """Bytes that were freed, but not returned; infinity where the C library (before 2.33) does not tell."""
     if not hasattr(library, "mallinfo2"):
         return math.inf

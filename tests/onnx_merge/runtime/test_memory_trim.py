@@ -29,7 +29,7 @@ class Library:
 
 
 @pytest.mark.parametrize(
-    ("free", "wanted"), [(0, 0), (SAMPLE_MEMORY.kept_free_bytes - 1, 0), (SAMPLE_MEMORY.kept_free_bytes, 1), (None, 1)]
+    ("free", "wanted"), [(0, 0), (SAMPLE_MEMORY.unused_bytes - 1, 0), (SAMPLE_MEMORY.unused_bytes, 1), (None, 1)]
 )
 def test_pages_go_back_where_they_add_up(monkeypatch, free, wanted):
     library = Library(free)
@@ -43,5 +43,5 @@ def test_pages_go_back_where_they_add_up(monkeypatch, free, wanted):
 def test_this_systems_library_is_understood():
     library = memory_trim._libc()
     if library is not None:
-        assert memory_trim._free_bytes(library) >= 0
+        assert memory_trim._unused_bytes(library) >= 0
     memory_trim.defragment()
