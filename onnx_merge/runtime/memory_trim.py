@@ -11,6 +11,11 @@ from typing import Any
 
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Parameters of ``mallopt``, as in malloc.h of the GNU C library."""
+LARGEST_IN_HEAP = 2**25
+"""Bytes from which on the library always asks the system for memory."""
+
 
 def trim() -> None:
     """Collect garbage and return freed memory. Without effect if the C library has no function for it."""
@@ -24,7 +29,7 @@ def defragment() -> None:
     """Return free pages between allocated ones, if they add up. They accumulate if large tensors are allocated and
     freed repeatedly. Pages that are returned cost time when they are needed again."""
     found = _libc()
-    if found is not None and _unused_bytes(found) >= SAMPLE_MEMORY.kept_free_bytes:
+    if found is not None and _unused_bytes(found) >= SAMPLE_MEMORY.unused_bytes:
         found.malloc_trim(0)
 
 
@@ -62,6 +67,11 @@ def _libc() -> Any:
         return None
     try:
         library = ctypes.CDLL("libc.so.6")
-        return library if hasattr(library, "malloc_trim") else None
     except OSError:  # another C library
         return None
+    if not hasattr(library, "malloc_trim"):
+        return None
+    # Otherwise the tensors of each run are returned to the system, and their pages are cleared again for the next run.
+    library.mallopt(TRIM_THRESHOLD, SAMPLE_MEMORY.reused_bytes)
+    library.mallopt(MMAP_THRESHOLD, LARGEST_IN_HEAP)
+    return library

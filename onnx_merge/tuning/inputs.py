@@ -81,8 +81,11 @@ class SampleMemoryTuning:
     """Bytes for each output element during a comparison: both outputs in float64, their difference, and its square."""
     random_bytes: int = 256 * 2**20
     """Maximum number of bytes of random samples. 64 photographs fit; 64 medical volumes do not."""
-    kept_free_bytes: int = 2**26
+    unused_bytes: int = 2**26
     """Freed memory that may stay with the process between two runs of models, for the next ones: memory against time.
+    """
+    reused_bytes: int = 2**27
+    """Freed memory at the end of the heap that stays with the process during the runs of a model: memory against time.
     """
     stored_bytes: int = 2**25
     """Arrays of at least this many bytes stay in the file: memory against time."""

@@ -71,7 +71,7 @@ class SensitivityTuning:
     """Samples below which fewer widths are measured instead. Not tuned: a correlation needs several samples."""
     most_samples: int = 32
     """Largest number of samples that losses are measured on: exact losses against time. Not tuned: the losses of groups
-    differ by orders of magnitude, those measured on 32 and on 64 samples by a tenth."""
+    differ by orders of magnitude, and a correlation over many outputs needs few samples."""
     sample_share: int = 4
     """Losses are measured on one sample in so many. The others provide the statistics for plans. Not tuned: most
     samples are left to the statistics."""

@@ -29,7 +29,7 @@ class Library:
 
 
 @pytest.mark.parametrize(
-    ("free", "wanted"), [(0, 0), (SAMPLE_MEMORY.kept_free_bytes - 1, 0), (SAMPLE_MEMORY.kept_free_bytes, 1), (None, 1)]
+    ("free", "wanted"), [(0, 0), (SAMPLE_MEMORY.unused_bytes - 1, 0), (SAMPLE_MEMORY.unused_bytes, 1), (None, 1)]
 )
 def test_pages_go_back_where_they_add_up(monkeypatch, free, wanted):
     library = Library(free)
