@@ -32,7 +32,8 @@ class Planners:
         if key not in self._planners:
             norms = self._analysis.folded.norms
             given = (settings.method, settings.select, settings.merge, norms, statistics)
-            plan_settings = PlanSettings(*given, self._tuning, kept)
+            mixes = variant is None or not variant.recalibrated
+            plan_settings = PlanSettings(*given, self._tuning, kept, mixes)
             planner = self._planners[key] = Planner(self._analysis.typing, plan_settings)
             count = sum(not group.frozen for group in self._analysis.groups)
             self._losses[planner] = Losses(planner, variant, count)

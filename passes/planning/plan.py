@@ -64,7 +64,8 @@ class PlanSettings:
     """``method``: reconstruct, merge or prune; ``select``: auto or a criterion of `passes.planning.criteria`;
     ``norms``: weights -> the BatchNormalization that was folded into them; ``statistics``: group name -> statistics of
     its channels on samples, for method ``reconstruct``; ``tuning``: of all passes that make or use the plans; ``kept``:
-    group name -> channels to keep, where they are given."""
+    group name -> channels to keep, where they are given; ``mixes``: whether channels of linear groups may be mixed.
+    They may not where each channel of the solution is carried over to other weights by itself."""
 
     method: str = "merge"
     select: str = "l1"
@@ -73,3 +74,4 @@ class PlanSettings:
     statistics: Mapping[str, ChannelStatistics] = field(default_factory=dict)
     tuning: Tuning = TUNING
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    mixes: bool = True

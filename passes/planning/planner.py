@@ -113,7 +113,7 @@ class Planner:
             return self._whole._principal(group)
         if group.name not in self._principals:
             seen, settings = self._statistics(group), self.settings
-            wanted = settings.method == "reconstruct" and settings.select == "auto" and bool(seen)
+            wanted = settings.mixes and settings.method == "reconstruct" and settings.select == "auto" and bool(seen)
             wanted = wanted and group.size <= self._tuning.numerics.subset.most_greedy
             possible = wanted and self._missing_statistics(group) is None and is_linear(self.typing, group)
             tuning = self._tuning.numerics.projection

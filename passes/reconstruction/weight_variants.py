@@ -60,7 +60,8 @@ class WeightVariant:
     ``moment_limit``: bytes for the moments of a layer; ``counted``: the model with the shapes of a sample, for counting
     only; ``joined``: number of batches that may be joined, where only the widest layer requires small ones;
     ``distinct``: share of the samples that do not repeat others; ``folder``: where activations are kept in temporary
-    files, None if they fit into memory.
+    files, None if they fit into memory; ``recalibrated``: whether norms standardise by the samples. The solution is
+    then carried over to the model's own weights.
     """
 
     typing: Typing
@@ -73,6 +74,7 @@ class WeightVariant:
     distinct: float = 1.0
     folder: str | None = None
     tuning: Tuning = TUNING
+    recalibrated: bool = False
     _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _targets: Recording | None = None
@@ -223,7 +225,7 @@ class WeightVariants:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
         except RunError as error:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
-        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), notes
+        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given, recalibrated=True), own]), notes
 
 
 def _memory(tuning: Tuning) -> MemoryTuning:

@@ -40,10 +40,10 @@ def normal(model, count, seed=0):
     return {"x": np.random.default_rng(seed).standard_normal([count, *shape]).astype(np.float32)}
 
 
-def reconstruct(model, count=64, select="auto", **settings):
+def reconstruct(model, count=64, select="auto", real=True, **settings):
     """``model`` with half of the channels that layer a writes."""
-    chosen = CompressSettings(keep=1.0, keep_layers=(("^a$", 0.5),), method="reconstruct", select=select, **settings)
-    return compress(model, chosen, samples=CalibrationSamples(normal(model, count), True, engine))
+    chosen = CompressSettings(keep=1.0, keep_layers=(("^an?$", 0.5),), method="reconstruct", select=select, **settings)
+    return compress(model, chosen, samples=CalibrationSamples(normal(model, count), real, engine))
 
 
 def run(model, feeds):
@@ -115,3 +115,20 @@ def test_channels_that_something_else_meets_are_selected(body, sizes):
 def test_chosen_criteria_select_channels():
     result = reconstruct(fork(), select="l1")
     assert only(result, "a").shrinks and only(result, "a").projection is None
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_channels_stay_apart_where_norms_standardise_by_the_samples(real):
+    """Such a solution is carried over to the model's own weights channel by channel, each with its own factor."""
+    body = """net (float[N,6,6,6] x) => (float[N,4] y) {
+        a = Conv<pads=[1,1,1,1]>(x, a_w)  an = BatchNormalization(a, a_s, a_o, a_m, a_var)
+        b = Conv(an, b_w)  c = Conv(an, c_w)  br = Relu(b)  cr = Relu(c)  s = Concat<axis=1>(br, cr)
+        g = GlobalAveragePool(s)  f = Flatten(g)  y = Gemm<transB=1>(f, y_w)
+    }"""
+    norm = {f"a_{k}": (12,) for k in ("s", "o", "m")}
+    spread = np.float32(np.geomspace(0.1, 10, 12))  # recorded on data with other spreads than the samples have
+    model = net(body, a_w=(12, 6, 3, 3), a_var=spread, b_w=(8, 12, 1, 1), c_w=(8, 12, 1, 1), y_w=(4, 16), **norm)
+    result = reconstruct(model, real=real)
+    assert (only(result, "an").projection is not None) == real
+    small, twin = (run(m, normal(model, 64)) for m in (result.model, result.twin()))
+    np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
