@@ -57,7 +57,7 @@ class GaussNewtonTuning:
     """Largest number of features of a system that is solved in float64. Larger systems are solved in float32, in half
     the time: they are damped so strongly that more precision gains nothing. Not tuned: below, a factorisation takes
     less than a second."""
-    least_gain: float = 0.006
+    least_gain: float = 0.003
     """Share of the remaining loss that a step must gain for another step to follow: loss against time. Settled on test
     images (docs/reconstruction.md)."""
     backtrack: float = 4.0

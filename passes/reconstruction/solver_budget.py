@@ -9,7 +9,7 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_size
 from passes.axes.inference import Typing
-from passes.cost.cost import cost, node_macs, samples_held
+from passes.cost.cost import node_macs, samples_held
 from passes.reconstruction.layer_pair import LayerPair
 from passes.settings.tuning import TUNING, ReconstructionTuning
 from passes.statistics.linear_layers import LinearLayer
@@ -25,16 +25,8 @@ def samples_for(
     """Number of samples for each pair, of ``given`` samples."""
     wanted = {pair: min(given, _wanted(typing, pair, keep, tuning)) for pair in pairs}
     each = tuning.step_passes * tuning.typical_steps
-
-    def work(samples: Mapping[LayerPair, float]) -> float:
-        return max(1.0, sum(each * _macs(typing, pair, keep) * count for pair, count in samples.items()))
-
-    whole = cost(typing.graph).macs
-    share = min(1.0, tuning.pair_passes * tuning.pair_samples * whole / work(wanted))
-    for pair, samples in wanted.items():
-        fewest = min(samples, tuning.fewest_places * _per_place(typing, pair, keep))
-        wanted[pair] = max(fewest, samples * share)
-    share = min(1.0, tuning.pair_multiply_adds / work(wanted))
+    work = sum(each * _macs(typing, pair, keep) * samples for pair, samples in wanted.items())
+    share = min(1.0, tuning.pair_multiply_adds / max(1.0, work))
     return {pair: max(tuning.fewest_pair_samples, samples * share) for pair, samples in wanted.items()}
 
 

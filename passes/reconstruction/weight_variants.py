@@ -209,9 +209,10 @@ class WeightVariants:
         notes: tuple[str, ...] = ()
         if samples.real:
             return [own], notes
-        matched = matched_samples(
-            self._before, self._counted, self.feeds, samples.engine, moment_limit, self._tuning.matching
-        )
+        matched = None
+        if not storing():  # the weights of large models are not read three times a step
+            limits = self._tuning.matching
+            matched = matched_samples(self._before, self._counted, self.feeds, samples.engine, moment_limit, limits)
         if matched is not None:
             self.feeds = matched.feeds
             first, last = matched.deviations

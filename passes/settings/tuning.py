@@ -57,21 +57,21 @@ class AllocationTuning:
 class SensitivityTuning:
     """How the loss of the outputs is measured with groups cut (`passes.allocation.sensitivity`)."""
 
-    shares: tuple[float, ...] = (0.5, 0.75, 0.1)
+    shares: tuple[float, ...] = (0.5, 0.75, 0.25, 0.1)
     """Shares of a group's channels at which its loss is measured. Only the first is used where runs are expensive, and
     decides on the others: see `robust` and `fragile`. Settled on test images: without the last, the ResNet-56 lost 1.1
     points at keep 0.35."""
     robust: float = 0.003
     """Loss at the first share up to which no larger share is measured: such a group loses more channels. Not tuned: a
     correlation of the outputs of 0.9985."""
-    fragile: float = 0.3
+    fragile: float = 3.0
     """Loss at the first share from which on no smaller share is measured: such a group loses fewer. Not tuned: a
-    correlation of the outputs of 0.88."""
+    correlation of the outputs of 0.5, at which little is left of them."""
     fewest_samples: int = 8
     """Samples below which fewer widths are measured instead. Not tuned: a correlation needs several samples."""
-    most_samples: int = 32
-    """Largest number of samples that losses are measured on: exact losses against time. Not tuned: the losses of groups
-    differ by orders of magnitude, and a correlation over many outputs needs few samples."""
+    most_samples: int = 64
+    """Largest number of samples that losses are measured on: exact losses against time. Not tuned: a quarter of the 256
+    samples that are the default."""
     sample_share: int = 4
     """Losses are measured on one sample in so many. The others provide the statistics for plans. Not tuned: most
     samples are left to the statistics."""
@@ -123,11 +123,11 @@ class ReconstructionTuning:
     """Bytes of memory per pair of features. With less memory, the dual form is used at fewer features. Not tuned:
     nearly three matrices of float64."""
 
-    most_steps: int = 20
+    most_steps: int = 40
     """Largest number of steps of a pair: loss against time. Settled on test images, with
     `GaussNewtonTuning.least_gain`."""
-    typical_steps: int = 10
-    """Typical number of steps of a pair, for the estimate of its time. Not tuned: half of `most_steps`."""
+    typical_steps: int = 12
+    """Typical number of steps of a pair, for the estimate of its time. Not tuned: about a third of `most_steps`."""
     step_passes: int = 4
     """Cost of a step in passes through the pair, for the estimate of its time. Not tuned: about one forward, two
     backward, and the step length."""
@@ -137,20 +137,16 @@ class ReconstructionTuning:
     curvature_share: int = 4
     """The step length is computed on one sample in so many: exact length against time. Not tuned: a single number needs
     few samples."""
-    fewest_places: int = 16
-    """Places per feature that a pair uses at least, whatever `pair_passes`, if there are as many. Settled on a network
-    of random weights: 8 are worse than no pairs on fresh samples, 32 are hardly better."""
+    fewest_places: int = 32
+    """Places per feature that a pair uses at least, at any cost, if there are as many. Not tuned: as
+    `regression_places`."""
     most_places: int = 512
     """Largest number of places per feature of a pair: exact solutions against time. Not tuned: 16 times
     `fewest_places`."""
-    pair_samples: int = 64
-    """Largest number of samples of a pair, below `most_places`: exact solutions against time. Settled on test images,
-    where 128 gain little."""
+    pair_samples: int = 128
+    """Largest number of samples of a pair, below `most_places`. Settled on test images: 64 lose little."""
     fewest_pair_samples: int = 8
     """Samples that a pair uses at least, at any cost. Not tuned: as `SensitivityTuning.fewest_samples`."""
-    pair_passes: float = 16.0
-    """Cost of all pairs of a model in passes of the original over `pair_samples` samples, beyond which they use fewer
-    samples: exact solutions against time. Not tuned: as much as all else."""
     pair_multiply_adds: float = 4.5e12
     """Multiply-adds of all pairs of a model, beyond which they use fewer samples: exact solutions against time. Not
     tuned: a minute and a half of a core, at the rate of `SensitivityTuning.multiply_adds`."""
@@ -289,11 +285,11 @@ class StatisticsTuning:
     """Independent samples per channel from which on statistics include the samples that losses are measured on. A
     covariance predicts its own samples little better than others: by 2 K / n for K channels and n samples, at most an
     eighth here. Derived, not tuned."""
-    channel_places: int = 64
-    """Places of all samples per channel from which its moments are taken: exact moments against time. Not tuned: twice
-    `ReconstructionTuning.regression_places`."""
-    fewest_channel_places: int = 32768
-    """Places that moments of channels are taken from at least. Not tuned: twice
+    channel_places: int = 256
+    """Places of all samples per channel from which its moments are taken: exact moments against time. Not tuned: eight
+    times `ReconstructionTuning.regression_places`."""
+    fewest_channel_places: int = 131072
+    """Places that moments of channels are taken from at least. Not tuned: eight times
     `ReconstructionTuning.fewest_regression_places`."""
     prediction_ridge: float = 1e-2
     """Ridge of the prediction of removed channels, relative to the diagonal of the kept channels' covariance: fit on

@@ -10,7 +10,7 @@ from unitkit import cut_units
 from passes.reconstruction.solver_budget import samples_for
 from passes.settings.tuning import TUNING
 
-LIMITS = replace(TUNING.reconstruction, pair_passes=np.inf)
+LIMITS = TUNING.reconstruction
 EACH = LIMITS.step_passes * LIMITS.typical_steps
 """Passes through a unit until it is solved."""
 
@@ -54,15 +54,6 @@ def test_together_the_units_of_a_model_take_no_more_than_they_may():
     hundred, none = (replace(LIMITS, pair_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
     assert samples(conv_unit(side), 1000, kept, hundred) == pytest.approx(100)
     assert samples(conv_unit(side), 1000, kept, none) == none.fewest_pair_samples
-
-
-def test_together_they_take_few_passes_of_the_original_but_never_too_few_places():
-    side, kept = 16, 32
-    share = (3 + 2) * kept / ((3 + 2) * 64)
-    few = replace(LIMITS, pair_passes=8.0)
-    assert samples(conv_unit(side), 1000, kept, few) == pytest.approx(8 * LIMITS.pair_samples / (EACH * share))
-    none = replace(LIMITS, pair_passes=0.0)
-    assert samples(conv_unit(4), 1000, kept, none) == pytest.approx(LIMITS.fewest_places * 9 * kept / 4**2)
 
 
 def test_each_unit_has_what_it_needs_where_all_together_may_take_it():
