@@ -329,11 +329,11 @@ def _enlarged(
     ``typing``: with the shapes of samples.
     """
     count, notes = samples.count, tuple[str, ...]()
-    few = count < tuning.reconstruction.few_samples
+    scarce = count < tuning.reconstruction.doubling_limit
     for request in samples.more_samples:
         determined = covers_features(typing, samples.count)
         wanted = not determined and 2 * samples.count <= affordable
-        if not wanted and not (few and samples.count == count and 2 * count <= storable):
+        if not wanted and not (scarce and samples.count == count and 2 * count <= storable):
             break
         feeds, what = request()
         larger = replace(samples, feeds=feeds)

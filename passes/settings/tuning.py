@@ -98,7 +98,7 @@ class ReconstructionTuning:
     fewest_made_up: int = 32
     """Made-up samples that even the largest models get. Not tuned; docs/reconstruction.md has what so few cost a
     ResNet-56."""
-    few_samples: int = 64
+    doubling_limit: int = 64
     """Samples of the user below which twice as many serve, or their mirror images too: fewer images fit the layers too
     closely, at twice the time. Settled on a classifier of inverted residuals on 32 x 32 images: with mirror images the
     divergence on others is 0.049 instead of 0.056 of 16 images, 0.039 instead of 0.044 of 48, 0.033 instead of 0.034 of
