@@ -24,7 +24,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.custom_operators import library_path
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
 from onnx_merge.runtime.providers import CPU, ProviderChoice
-from onnx_merge.runtime.stored_weights import StoredWeights, stored_weights
+from onnx_merge.runtime.stored_weights import stored_weights
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
 from passes.graph.stored_tensors import MAPPED
 
@@ -41,6 +41,10 @@ CUDA_OPTIONS = {
 CRASHING = ["MatmulTransposeFusion"]
 """Optimisations of onnxruntime that end the process: this one on a batch transposed before a comparison that MatMul
 reads as numbers (seen in 1.31). A part cut out of a model may hold that where the whole model does not."""
+
+
+COPYING = ["NchwcTransformer"]
+"""Optimisations of onnxruntime that copy all weights into another layout."""
 
 
 _limit: ContextVar[int | None] = ContextVar("threads", default=None)
@@ -115,7 +119,6 @@ class Session:
         ort = onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = SILENT
-        self._stored: StoredWeights | None = None
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
         options.intra_op_num_threads = threads or _limit.get() or 0
         options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
@@ -124,8 +127,12 @@ class Session:
         for library in _libraries.get():
             options.register_custom_ops_library(library)
         source: bytes | str
-        if isinstance(model, onnx.ModelProto):
-            source = self._serialise(model, options, provider)
+        self._stored = stored_weights(model) if isinstance(model, onnx.ModelProto) else None
+        if self._stored is not None:
+            self._stored.give_to(options, on_cpu=provider.name == "cpu")
+            source = self._stored.content
+        elif isinstance(model, onnx.ModelProto):
+            source = self._serialise(model)
         else:
             source = model if isinstance(model, bytes) else os.fspath(model)
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -134,6 +141,8 @@ class Session:
         try:
             # Without fallback, which prints, and would silently use another provider.
             left_out = [] if arena else CRASHING
+            if self._stored is not None:
+                left_out = [*left_out, *COPYING]
             self._session = ort.InferenceSession(
                 source, options, providers=providers, enable_fallback=0, disabled_optimizers=left_out
             )
@@ -143,15 +152,8 @@ class Session:
         declared = (*self._session.get_inputs(), *self._session.get_outputs())
         self._has_bfloat16 = any(t.type == "tensor(bfloat16)" for t in declared)
 
-    def _serialise(self, model: onnx.ModelProto, options: Any, provider: ProviderChoice) -> bytes | str:
-        """The model's bytes; for a model over 2 GB, the path of a temporary file that is deleted with the session.
-
-        Weights in files stay there: the model names them, and ``options`` get their pages.
-        """
-        self._stored = stored_weights(model)
-        if self._stored is not None:
-            self._stored.give_to(options, on_cpu=provider.name == "cpu")
-            return self._stored.content
+    def _serialise(self, model: onnx.ModelProto) -> bytes | str:
+        """The model's bytes; for a model over 2 GB, the path of a temporary file that is deleted with the session."""
         if not needs_external_data(model):
             content: bytes = model.SerializeToString()
             return content

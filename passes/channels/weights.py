@@ -15,6 +15,7 @@ from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.graph.model import Array
+from passes.graph.stored_tensors import stored_array
 from passes.interface.errors import PassError
 from passes.numerics import RowSet, row_norms
 from passes.transforms.fold_batchnorm import FoldedNorm
@@ -55,7 +56,7 @@ class Signature:
     @cached_property
     def full(self) -> RowSet:
         """Rows with their biases appended, (C, D + B)."""
-        return RowSet(_beside([self.rows.values, self.biases], len(self.biases)))
+        return RowSet(stored_array(_beside([self.rows.values, self.biases], len(self.biases))))
 
     @property
     def made(self) -> RowSet:
@@ -115,7 +116,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
             biases.append(along_channels(typing, group, step.uses[0], facts.affine(typing.graph, node).t))
             on_the_way += [True] * biases[-1].shape[1]
     try:
-        rows = RowSet(_beside([p.values for p in producers], group.size))
+        rows = RowSet(stored_array(_beside([p.values for p in producers], group.size)))
     except ValueError as error:
         remedy = "repair the model, or leave the layer whole with --exclude"
         raise PassError(f"the weights of {group.name} cannot be compared: {error}; {remedy}") from error

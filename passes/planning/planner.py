@@ -18,6 +18,7 @@ from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
 from passes.graph.stored_tensors import stored_array, storing
+from passes.graph.tuning import STORED_WEIGHTS
 from passes.interface.reason import TENSOR, Reason, planned
 from passes.numerics import row_norms
 from passes.numerics.subset import choose_alone, choose_columns
@@ -127,8 +128,10 @@ class Planner:
             known = self._rankings[group.name] = self._each_alone(group, redundant)
         if known is None or len(known.order) < most:
             seen = self._statistics(group)
-            rows = self._signature(group).rows.values.astype(np.float64)
-            covariance = joint_covariance(seen) if seen and self._missing_statistics(group) is None else rows @ rows.T
+            if seen and self._missing_statistics(group) is None:
+                covariance = joint_covariance(seen)
+            else:
+                covariance = _products(self._signature(group).rows.values)
             candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
             if group.recurrent:
                 return self._by_weight(group, candidates)
@@ -216,3 +219,14 @@ class Planner:
             mixing.data, mixing.indices = stored_array(mixing.data), stored_array(mixing.indices)
             if reads_take_constants(self.typing, plan.group, name):
                 plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
+
+
+def _products(rows: Array) -> Array:
+    """Products (C, C) of all pairs of rows (C, D) in float64; of stored weights in parts, which are all that is in
+    memory."""
+    step = max(1, STORED_WEIGHTS.resident_bytes // 8 // max(1, len(rows))) if storing() else max(1, rows.shape[1])
+    total = np.zeros((len(rows), len(rows)))
+    for start in range(0, rows.shape[1], step):
+        part = rows[:, start : start + step].astype(np.float64)
+        total += part @ part.T
+    return total
