@@ -16,13 +16,12 @@ from passes.graph.stored_tensors import (
     array_of,
     can_be_stored,
     is_stored,
+    may_be_stored,
     place_of,
     store_at,
     stored_array,
-    storing_possible,
     tensor_of,
 )
-from passes.graph.tuning import STORED_WEIGHTS
 
 LeftOut = Mapping[int, tuple[int, int]]
 """Initializers, by index, whose values were not read -> (start, length) of the values in the model's file."""
@@ -38,8 +37,7 @@ def read_model(path: Path) -> tuple[bytes, LeftOut]:
     ------
     OSError: the file cannot be read.
     """
-    size = path.stat().st_size
-    if not storing_possible() or size < STORED_WEIGHTS.model_bytes:
+    if not may_be_stored(path.stat().st_size):
         return path.read_bytes(), {}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as pages:
         view = memoryview(pages)

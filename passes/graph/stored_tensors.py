@@ -22,7 +22,7 @@ from onnx import numpy_helper
 
 from passes.graph.kinds import FLOATS
 from passes.graph.mapped_files import MappedFiles, Place
-from passes.graph.tuning import STORED_WEIGHTS
+from passes.graph.tuning import STORED_WEIGHTS, StoredWeightsTuning
 from passes.interface.engine import Array
 
 MAPPED = MappedFiles(STORED_WEIGHTS.resident_bytes)
@@ -35,9 +35,9 @@ _STORED_TYPES = (*FLOATS, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 class _Writer:
     """Writes arrays to files in ``folder``, one for each."""
 
-    def __init__(self, folder: str, room: float) -> None:
+    def __init__(self, folder: str, room: float, tuning: StoredWeightsTuning) -> None:
         self._folder, self._room, self._numbers = folder, room, count()
-        self.active = False
+        self.tuning, self.active = tuning, False
 
     def write(self, array: Array) -> Array:
         """A copy of ``array`` in a mapped file; ``array`` itself where there is no room for it."""
@@ -60,7 +60,9 @@ _writer: ContextVar[_Writer | None] = ContextVar("writer", default=None)
 
 
 @contextmanager
-def storing_weights(folder: str | None, room: float) -> Iterator[None]:
+def storing_weights(
+    folder: str | os.PathLike[str] | None, room: float, tuning: StoredWeightsTuning = STORED_WEIGHTS
+) -> Iterator[None]:
     """In the block, weights of large models are kept in temporary files under ``folder``, up to ``room`` bytes of them.
 
     It takes effect with the first large model: see `start_storing`. Stored tensors are lost with the block: see
@@ -71,7 +73,7 @@ def storing_weights(folder: str | None, room: float) -> Iterator[None]:
         return
     with tempfile.TemporaryDirectory(prefix="onnx_merge-weights-", dir=folder, ignore_cleanup_errors=True) as made:
         own = os.path.realpath(made)
-        token = _writer.set(_Writer(own, room))
+        token = _writer.set(_Writer(own, room, tuning))
         try:
             yield
         finally:
@@ -80,9 +82,10 @@ def storing_weights(folder: str | None, room: float) -> Iterator[None]:
                 MAPPED.close(os.path.join(own, name))
 
 
-def storing_possible() -> bool:
-    """Whether this is in a block of `storing_weights`."""
-    return _writer.get() is not None
+def may_be_stored(size: int) -> bool:
+    """Whether a model with ``size`` bytes of weights is large, and this is in a block of `storing_weights`."""
+    writer = _writer.get()
+    return writer is not None and size >= writer.tuning.model_bytes
 
 
 def storing() -> bool:
@@ -92,18 +95,19 @@ def storing() -> bool:
 
 
 def start_storing(size: int) -> bool:
-    """Whether a model with ``size`` bytes of weights is large, and weights are stored from now on."""
+    """Store weights from now on, if a model with ``size`` bytes of weights is large. Returns whether it is."""
     writer = _writer.get()
-    if writer is not None and size >= STORED_WEIGHTS.model_bytes:
-        writer.active = True
-    return writer is not None and size >= STORED_WEIGHTS.model_bytes
+    if writer is None or size < writer.tuning.model_bytes:
+        return False
+    writer.active = True
+    return True
 
 
 def stored_array(array: Array, copied: bool = False) -> Array:
     """``array`` in a mapped file, where weights are stored and it is large; else ``array`` itself. What lies in a
     mapped file already is not ``copied`` unless that is asked for."""
     writer = _writer.get()
-    if writer is None or not writer.active or array.nbytes < STORED_WEIGHTS.tensor_bytes or array.dtype.hasobject:
+    if writer is None or not writer.active or array.nbytes < writer.tuning.tensor_bytes or array.dtype.hasobject:
         return array
     return writer.write(array) if copied or MAPPED.place_of(array) is None else array
 
@@ -192,11 +196,13 @@ def without_values(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def can_be_stored(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor is large, and of a type whose elements take whole bytes. Integers that name sizes are not."""
-    if tensor.data_type not in _STORED_TYPES:
+    """Whether a tensor is large, and of a type whose elements take whole bytes. Integers that name sizes are not. False
+    outside of `storing_weights`."""
+    writer = _writer.get()
+    if writer is None or tensor.data_type not in _STORED_TYPES:
         return False
     itemsize = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
-    return int(math.prod(tensor.dims)) * itemsize >= STORED_WEIGHTS.tensor_bytes
+    return int(math.prod(tensor.dims)) * itemsize >= writer.tuning.tensor_bytes
 
 
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
