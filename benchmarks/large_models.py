@@ -161,10 +161,7 @@ def measured(model: Path, output: Path, options: dict[str, object]) -> dict[str,
     def watch() -> None:
         while not ended.wait(0.05):
             peaks[stage] = max(peaks.get(stage, 0), resident())
-            S={l.split(':')[0]:int(l.split()[1])//1024 for l in open('/proc/self/status') if l.startswith(('RssAnon','RssFile'))}
-            k=stage; o=anon.get(k,(0,0)); anon[k]=(max(o[0],S['RssAnon']),max(o[1],S['RssFile']))
 
-    anon={}
     threading.Thread(target=watch, daemon=True).start()
     start = time.perf_counter()
     with weights_in_files():
@@ -176,7 +173,7 @@ def measured(model: Path, output: Path, options: dict[str, object]) -> dict[str,
         "seconds": time.perf_counter() - start,
         "peak": peaks[worst],
         "stage": worst,
-        "stages": peaks,"anon":anon,
+        "stages": peaks,
         "times": result.seconds,
         "after": result.after.bytes,
         "nsr": result.fidelity.nsr if result.fidelity else None,

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
-from passes.graph.stored_tensors import array_of
 from passes.shapes.overridable_inputs import overridable
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 PHOTO_MEAN, PHOTO_DEVIATION = 0.45, 0.26

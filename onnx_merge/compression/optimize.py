@@ -39,8 +39,8 @@ from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import custom_operators
 from passes.analysis.layer_widths import layer_widths
-from passes.graph.stored_tensors import in_memory
 from passes.interface.runner import Progress, checking_graphs
+from passes.weights.stored_tensors import in_memory
 
 
 @dataclass(frozen=True, eq=False)

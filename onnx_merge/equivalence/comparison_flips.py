@@ -25,7 +25,7 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.axes.registry import facts_of
-from passes.graph.stored_tensors import array_of
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 

@@ -17,8 +17,8 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import BFLOAT16
 from onnx_merge.tuning.checks import EQUIVALENCE
-from passes.graph.stored_tensors import array_of, stored_array, tensor_of
 from passes.transforms.unshare_constants import is_weight
+from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
 Array = NDArray[Any]
 TOLERANCES = {

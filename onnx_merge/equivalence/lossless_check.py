@@ -34,7 +34,7 @@ from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.checks import EQUIVALENCE
-from passes.graph.stored_tensors import array_of
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 RANDOM = "outputs were not compared exactly: the original gives others each time it is run"

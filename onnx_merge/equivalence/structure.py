@@ -25,7 +25,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.runtime.tensor_info import BFLOAT16
-from passes.graph.stored_tensors import without_values
+from passes.weights.stored_tensors import without_values
 
 Array = NDArray[Any]
 LESS = "--exclude leaves layers whole, and a larger --keep changes less"

@@ -34,7 +34,7 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import loaded
 from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 from passes.axes.registry import facts_of
-from passes.graph.stored_tensors import array_of
+from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
 

@@ -18,7 +18,7 @@ from onnx_merge.io.contents import check_tensor, check_tensors, check_text, chec
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.stored_weights import LeftOut, keep_in_files, point_to, read_model
 from passes.graph.functions import inlined
-from passes.graph.stored_tensors import is_stored, start_storing, without_values
+from passes.weights.stored_tensors import is_stored, start_storing, without_values
 
 protobuf = importlib.import_module("google.protobuf.message")
 """Imported by name, because the package has no type stubs."""
@@ -68,7 +68,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Read, parse and check the ONNX file at ``path``.
 
     External data is loaded into memory, also if the whole model then exceeds the 2 GB that protobuf can write. Where
-    weights are stored (`passes.graph.stored_tensors`), the large ones of large models stay in files instead.
+    weights are stored (`passes.weights.stored_tensors`), the large ones of large models stay in files instead.
 
     Raises
     ------

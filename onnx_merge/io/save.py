@@ -24,7 +24,7 @@ from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, pr
 from onnx_merge.io.wire_format import content_of, write_model
 from onnx_merge.io.written_files import record
 from onnx_merge.tuning.inputs import MODEL_FILES
-from passes.graph.stored_tensors import bring_into_memory, is_stored
+from passes.weights.stored_tensors import bring_into_memory, is_stored
 
 DIGITS, NAME_BYTES = 16, 200
 """Length of the hash in the name of a data file, in hexadecimal digits; and of the model's name in it, in bytes."""

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
-from passes.graph.stored_tensors import storing_weights
 from passes.statistics.tensor_store import ScratchSpace
+from passes.weights.stored_tensors import storing_weights
 
 IN_MEMORY = ("tmpfs", "ramfs")
 """File systems whose files take memory."""
@@ -35,7 +35,7 @@ def scratch_space() -> ScratchSpace | None:
 @contextmanager
 def weights_in_files() -> Iterator[None]:
     """In the block, the weights of large models that are read, and of results, stay in files: see
-    `passes.graph.stored_tensors`. Without effect where there is no room for temporary files."""
+    `passes.weights.stored_tensors`. Without effect where there is no room for temporary files."""
     space = scratch_space()
     with storing_weights(space.folder if space else None, space.room if space else 0.0):
         yield

@@ -11,8 +11,8 @@ import onnx
 
 from onnx_merge.io.contents import tensor_bytes
 from onnx_merge.io.wire_format import without_large_weights
-from passes.graph.mapped_files import Place
-from passes.graph.stored_tensors import (
+from passes.weights.mapped_files import FilePlace
+from passes.weights.stored_tensors import (
     array_of,
     can_be_stored,
     is_stored,
@@ -61,7 +61,7 @@ def point_to(model: onnx.ModelProto, left_out: LeftOut, path: Path) -> None:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or length != tensor_bytes(tensor):
             needed = f"its shape {list(tensor.dims)} asks for {tensor_bytes(tensor)}"
             raise ValueError(f"tensor {tensor.name!r} has {length} bytes, and {needed}")
-        store_at(tensor, Place(os.path.realpath(path), start, length))
+        store_at(tensor, FilePlace(os.path.realpath(path), start, length))
 
 
 def keep_in_files(model: onnx.ModelProto, folder: Path) -> None:
@@ -75,7 +75,7 @@ def keep_in_files(model: onnx.ModelProto, folder: Path) -> None:
         if not is_stored(tensor):
             entries = {entry.key: entry.value for entry in tensor.external_data}
             file = os.path.realpath(folder / entries["location"])
-            store_at(tensor, Place(file, int(entries.get("offset", 0)), tensor_bytes(tensor)))
+            store_at(tensor, FilePlace(file, int(entries.get("offset", 0)), tensor_bytes(tensor)))
         if place_of(tensor).offset % ALIGNMENT:
             copy = tensor_of(stored_array(array_of(tensor), copied=True), tensor.name)
             store_at(tensor, place_of(copy))

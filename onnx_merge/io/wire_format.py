@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from passes.graph.stored_tensors import array_of, can_be_stored, is_stored
+from passes.weights.stored_tensors import array_of, can_be_stored, is_stored
 
 GRAPH, INITIALIZER, RAW_DATA = 7, 5, 9
 """In ModelProto, GraphProto and TensorProto."""

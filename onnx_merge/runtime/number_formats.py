@@ -20,8 +20,8 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.graph.stored_tensors import in_memory
 from passes.shapes.overridable_inputs import overridable
+from passes.weights.stored_tensors import in_memory
 
 INT8, INT8_DYNAMIC, FLOAT16 = NUMBER_FORMATS
 DYNAMIC_OPS = ("MatMul", "Gemm", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")

@@ -26,7 +26,7 @@ from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.stored_weights import stored_weights
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
-from passes.graph.stored_tensors import MAPPED
+from passes.weights.stored_tensors import MAPPED
 
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 
 from onnx_merge.runtime.onnxruntime_import import onnxruntime
-from passes.graph.stored_tensors import array_of, is_stored, place_of
+from passes.weights.stored_tensors import array_of, is_stored, place_of
 
 FOLDER = "session.model_external_initializers_file_folder_path"
 PLAIN = frozenset(map(np.dtype, ("float16", "float32", "float64", "int8", "uint8")))

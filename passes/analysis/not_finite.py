@@ -14,8 +14,8 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing
 from passes.axes.registry import facts_of
 from passes.graph.model import Array, Graph
-from passes.graph.stored_tensors import array_of
 from passes.interface.reason import Reason
+from passes.weights.stored_tensors import array_of
 
 LARGEST = float(np.finfo(np.float32).max)
 

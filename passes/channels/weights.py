@@ -15,10 +15,10 @@ from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.graph.model import Array
-from passes.graph.stored_tensors import stored_array
 from passes.interface.errors import PassError
 from passes.numerics import RowSet, row_norms
 from passes.transforms.fold_batchnorm import FoldedNorm
+from passes.weights.stored_tensors import stored_array
 
 TINY = 1e-30
 

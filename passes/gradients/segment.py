@@ -13,8 +13,8 @@ from onnx import TensorProto, numpy_helper
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph
 from passes.graph.nodes import node_reads
-from passes.graph.stored_tensors import array_of
 from passes.shapes.inference import skeleton
+from passes.weights.stored_tensors import array_of
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 

@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from passes.graph.kinds import integer_tensors
 from passes.graph.node_parsing import Node, parse_nodes, read_lazy
 from passes.graph.nodes import names_in, subgraphs
-from passes.graph.stored_tensors import array_of, stored_array, tensor_of
 from passes.interface.engine import Engine
 from passes.shapes.arithmetic import is_small
 from passes.shapes.constants import GROWING, STANDARD, computable, compute, constant_tensor
 from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
 __all__ = ["STANDARD_DOMAINS", "Array", "Graph", "Node", "copy_with_arrays", "with_array"]
 Array = NDArray[Any]

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 
 from passes.graph.model import Array, Graph, Node, with_array
-from passes.graph.stored_tensors import stored_array, tensor_of
 from passes.shapes.overridable_inputs import list_initializers, lists_all
+from passes.weights.stored_tensors import stored_array, tensor_of
 
 
 @dataclass

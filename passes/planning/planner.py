@@ -17,8 +17,6 @@ from passes.channels.statistics import ChannelStatistics, apart, differs, joint_
 from passes.channels.value_bounds import nonnegative_tensors
 from passes.channels.weights import Signature, signature
 from passes.graph.model import Array
-from passes.graph.stored_tensors import stored_array, storing
-from passes.graph.tuning import STORED_WEIGHTS
 from passes.interface.reason import TENSOR, Reason, planned
 from passes.numerics import row_norms
 from passes.numerics.subset import choose_alone, choose_columns
@@ -26,6 +24,8 @@ from passes.planning.compensation import compensate, reads_take_constants, remov
 from passes.planning.criteria import select
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
+from passes.weights.stored_tensors import stored_array, storing
+from passes.weights.tuning import STORED_WEIGHTS
 
 Width = Callable[[ChannelGroup], int]
 """Number of channels to keep in a group."""

@@ -24,7 +24,6 @@ from passes.axes.algebra import Atom
 from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
-from passes.graph.stored_tensors import array_of, stored_array
 from passes.interface.reason import planned
 from passes.interface.steps import steps
 from passes.planning.plan import GroupPlan
@@ -39,6 +38,7 @@ from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
 from passes.surgery.apply_plan import Solution, apply_plans
+from passes.weights.stored_tensors import array_of, stored_array
 
 
 def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution:

@@ -18,11 +18,11 @@ from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
-from passes.graph.stored_tensors import array_of, tensor_of
 from passes.planning.plan import GroupPlan
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution, apply_plans
+from passes.weights.stored_tensors import array_of, tensor_of
 
 
 @dataclass(frozen=True)

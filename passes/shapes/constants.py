@@ -14,10 +14,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from passes.graph.stored_tensors import array_of
 from passes.interface.engine import Array, Engine
 from passes.interface.errors import RunError
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import array_of
 
 STANDARD = ("", "ai.onnx")
 RANDOM = frozenset(

@@ -20,7 +20,6 @@ from onnx import helper, numpy_helper
 
 from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
-from passes.graph.stored_tensors import array_of
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
@@ -29,6 +28,7 @@ from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.fold_batchnorm import fold_batchnorm
+from passes.weights.stored_tensors import array_of
 
 OTHERS = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 """Types other than float32 that norms compute in."""

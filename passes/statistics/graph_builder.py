@@ -10,7 +10,7 @@ import onnx
 from onnx import helper
 
 from passes.graph.model import Array
-from passes.graph.stored_tensors import array_of, tensor_of
+from passes.weights.stored_tensors import array_of, tensor_of
 
 OPSET = 17
 END = 2**31 - 1

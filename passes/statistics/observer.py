@@ -16,7 +16,6 @@ from passes.axes.inference import Typing
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
-from passes.graph.stored_tensors import stored_array
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.interface.steps import steps
@@ -26,6 +25,7 @@ from passes.statistics.lazy import Lazy
 from passes.statistics.moments import ChannelSums, channel_sums
 from passes.statistics.pooled import map_before
 from passes.statistics.segmented_execution import SegmentedRun
+from passes.weights.stored_tensors import stored_array
 
 
 @dataclass(frozen=True)

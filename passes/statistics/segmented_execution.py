@@ -15,9 +15,9 @@ from onnx import numpy_helper
 
 from passes.graph.model import Array
 from passes.graph.nodes import node_reads
-from passes.graph.stored_tensors import tensor_of
 from passes.interface.engine import Engine
 from passes.statistics.tensor_store import StoredTensors, TensorStore
+from passes.weights.stored_tensors import tensor_of
 
 SEGMENT = "segment"
 """Name of the graph of a segment."""

@@ -17,11 +17,11 @@ import onnx
 
 from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
-from passes.graph.stored_tensors import stored_array, tensor_of
 from passes.interface.engine import Array, Engine
 from passes.settings.tuning import TUNING
 from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, size_of, types_of
 from passes.shapes.tuning import SHAPES
+from passes.weights.stored_tensors import stored_array, tensor_of
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose low-precision operand is the form to be stored."""

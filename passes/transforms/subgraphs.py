@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 import onnx
 
 from passes.graph.model import STANDARD_DOMAINS, Graph, Node
-from passes.graph.stored_tensors import array_of, bring_into_memory
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Assignment, skeleton
 from passes.shapes.sizes import Size, at
 from passes.transforms.canonicalize import node_reads
+from passes.weights.stored_tensors import array_of, bring_into_memory
 
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""

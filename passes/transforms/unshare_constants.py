@@ -22,9 +22,9 @@ import onnx
 
 from passes.axes.registry import facts_of
 from passes.graph.nodes import fresh, names_in
-from passes.graph.stored_tensors import array_of
 from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import node_reads
+from passes.weights.stored_tensors import array_of
 
 MARK = "\x00copy of "
 """Prefix of the doc string of a copy. The original's name, a line break and the original's doc string follow."""

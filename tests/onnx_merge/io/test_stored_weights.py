@@ -11,8 +11,8 @@ from onnx_merge.errors import InputError
 from onnx_merge.io.load import load_model
 from onnx_merge.io.save import save_atomically, sha256_of_model
 from onnx_merge.io.wire_format import without_large_weights, write_model
-from passes.graph.stored_tensors import array_of, in_memory, is_stored, place_of, storing_weights
-from passes.graph.tuning import StoredWeightsTuning
+from passes.weights.stored_tensors import array_of, in_memory, is_stored, place_of, storing_weights
+from passes.weights.tuning import StoredWeightsTuning
 
 SMALL = StoredWeightsTuning(model_bytes=64, tensor_bytes=64)
 TEXT = """

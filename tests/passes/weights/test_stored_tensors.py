@@ -5,8 +5,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from passes.graph.mapped_files import MappedFiles, Place
-from passes.graph.stored_tensors import (
+from passes.weights.mapped_files import FilePlace, MappedFiles
+from passes.weights.stored_tensors import (
     MAPPED,
     array_of,
     bring_into_memory,
@@ -23,7 +23,7 @@ from passes.graph.stored_tensors import (
     tensor_of,
     without_values,
 )
-from passes.graph.tuning import StoredWeightsTuning
+from passes.weights.tuning import StoredWeightsTuning
 
 SMALL = StoredWeightsTuning(model_bytes=64, tensor_bytes=32)
 
@@ -79,7 +79,7 @@ def test_pages_are_dropped_after_as_many_bytes_as_the_tuning_says(tmp_path, monk
     files, dropped = MappedFiles(resident=600), []
     monkeypatch.setattr(files, "drop_pages", lambda: dropped.append(files._read))
     for _ in range(2):
-        files.array(Place(str(tmp_path / "w"), 0, 256), np.dtype(np.float32), (64,))
+        files.array(FilePlace(str(tmp_path / "w"), 0, 256), np.dtype(np.float32), (64,))
     assert not dropped
     files.note_read(256)
     assert dropped == [768]
@@ -89,9 +89,9 @@ def test_a_file_is_mapped_once(tmp_path):
     path = tmp_path / "w"
     path.write_bytes(values(64).tobytes())
     files = MappedFiles(resident=2**20)
-    first, second = (files.array(Place(str(path), at, 128), np.dtype(np.float32), (32,)) for at in (0, 64))
+    first, second = (files.array(FilePlace(str(path), at, 128), np.dtype(np.float32), (32,)) for at in (0, 64))
     assert np.shares_memory(first, second)
-    assert files.place_of(second) == Place(str(path), 64, 128)
+    assert files.place_of(second) == FilePlace(str(path), 64, 128)
     files.close(str(path))
     assert files.place_of(second) is None
     np.testing.assert_array_equal(second, values(64)[16:48])
@@ -169,5 +169,5 @@ def test_a_plain_tensor_is_left_alone(block):
 
 def test_a_tensor_with_other_external_data_is_not_stored():
     tensor = onnx.TensorProto(name="w", dims=[4], data_type=onnx.TensorProto.FLOAT)
-    store_at(tensor, Place("w.bin", 0, 16))
+    store_at(tensor, FilePlace("w.bin", 0, 16))
     assert not is_stored(tensor)

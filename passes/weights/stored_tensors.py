@@ -20,16 +20,18 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from passes.graph.kinds import FLOATS
-from passes.graph.mapped_files import MappedFiles, Place
-from passes.graph.tuning import STORED_WEIGHTS, StoredWeightsTuning
 from passes.interface.engine import Array
+from passes.weights.mapped_files import FilePlace, MappedFiles
+from passes.weights.tuning import STORED_WEIGHTS, StoredWeightsTuning
 
 MAPPED = MappedFiles(STORED_WEIGHTS.resident_bytes)
 """The mapped files of this process. A mapping is part of its address space, as this is."""
 
 
-_STORED_TYPES = (*FLOATS, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+_STORED_TYPES = frozenset(
+    map(onnx.TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "INT8", "UINT8"))
+)
+"""Types of weights whose elements take whole bytes."""
 
 
 class _Writer:
@@ -53,7 +55,7 @@ class _Writer:
             self._room = 0
             return array
         self._room -= data.nbytes
-        return MAPPED.array(Place(path, 0, data.nbytes), data.dtype, data.shape)
+        return MAPPED.array(FilePlace(path, 0, data.nbytes), data.dtype, data.shape)
 
 
 _writer: ContextVar[_Writer | None] = ContextVar("writer", default=None)
@@ -117,13 +119,13 @@ def is_stored(tensor: onnx.TensorProto) -> bool:
     return tensor.data_location == onnx.TensorProto.EXTERNAL and os.path.isabs(_entries(tensor).get("location", ""))
 
 
-def place_of(tensor: onnx.TensorProto) -> Place:
+def place_of(tensor: onnx.TensorProto) -> FilePlace:
     """Where the values of a stored tensor are."""
     entries = _entries(tensor)
-    return Place(entries["location"], int(entries["offset"]), int(entries["length"]))
+    return FilePlace(entries["location"], int(entries["offset"]), int(entries["length"]))
 
 
-def store_at(tensor: onnx.TensorProto, place: Place) -> None:
+def store_at(tensor: onnx.TensorProto, place: FilePlace) -> None:
     """Make ``tensor`` a stored one, with its values at ``place``."""
     for field in ("raw_data", "external_data"):
         tensor.ClearField(field)

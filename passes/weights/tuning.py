@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StoredWeightsTuning:
-    """When weights stay in files, and how much of them is in memory (`passes.graph.stored_tensors`)."""
+    """When weights stay in files, and how much of them is in memory (`passes.weights.stored_tensors`)."""
 
     model_bytes: int = 2**27
     """Bytes of weights from which a model's large tensors stay in their file. Below, a model is copied as a whole where

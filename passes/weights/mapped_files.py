@@ -16,7 +16,7 @@ from passes.interface.engine import Array
 
 
 @dataclass(frozen=True)
-class Place:
+class FilePlace:
     """``length`` bytes from ``offset`` on in the file at ``path``."""
 
     path: str
@@ -43,7 +43,7 @@ class MappedFiles:
         self._by_address: list[_Mapping] = []
         self._read = 0
 
-    def array(self, place: Place, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+    def array(self, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
         """The values at ``place``, not copied. Nothing may be written to them.
 
         Raises
@@ -54,7 +54,7 @@ class MappedFiles:
         flat = np.frombuffer(self._mapping(place.path).pages, np.uint8, place.length, place.offset)
         return flat.view(dtype).reshape(shape)
 
-    def place_of(self, array: Array) -> Place | None:
+    def place_of(self, array: Array) -> FilePlace | None:
         """Where a contiguous array lies in a mapped file; None if it does not."""
         if not self._by_address or not array.size or not array.flags.c_contiguous:
             return None
@@ -64,7 +64,7 @@ class MappedFiles:
             return None
         mapping = self._by_address[before - 1]
         offset = address - mapping.address
-        return Place(mapping.path, offset, array.nbytes) if offset + array.nbytes <= mapping.size else None
+        return FilePlace(mapping.path, offset, array.nbytes) if offset + array.nbytes <= mapping.size else None
 
     def note_read(self, size: int) -> None:
         """Count ``size`` bytes as read, and drop the pages of all files if these are many."""

@@ -1,0 +1,99 @@
+"""Large models go through the tool with their weights in files, and come out as they do from memory."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from smallnet import names, network
+
+from onnx_merge.cli.main import main
+from onnx_merge.compression.optimize import optimize, run
+from onnx_merge.config.options import Options
+from onnx_merge.io.save import save_atomically
+from passes.graph.model import Graph
+from passes.weights import stored_tensors
+from passes.weights.stored_tensors import is_stored, storing_weights
+from passes.weights.tuning import StoredWeightsTuning
+
+SMALL = StoredWeightsTuning(model_bytes=64, tensor_bytes=64, resident_bytes=2**12)
+MERGED = {"keep": 0.7, "method": "merge"}
+SOLVED = {"keep": 0.7, "method": "reconstruct", "calib_samples": 16}
+SPREAD = {"target_macs": 0.6, "method": "merge"}
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A model whose weights are external data."""
+    return save_atomically(network(), tmp_path / "in.onnx", external=True).path
+
+
+def weights(model):
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+@pytest.mark.parametrize("options", [MERGED, SOLVED, SPREAD])
+def test_the_result_is_that_of_the_same_model_in_memory(tmp_path, path, options):
+    exact, _ = optimize(path, **options)
+    (tmp_path / "scratch").mkdir()
+    with storing_weights(tmp_path / "scratch", 1e9, SMALL):
+        found, result = optimize(path, tmp_path / "out.onnx", **options)
+    assert not any(is_stored(t) for t in found.graph.initializer)
+    for name, value in weights(exact).items():
+        np.testing.assert_allclose(weights(found)[name], value, rtol=1e-4, atol=1e-4)
+    assert weights(onnx.load(tmp_path / "out.onnx")).keys() == weights(found).keys()
+    for name, value in weights(onnx.load(tmp_path / "out.onnx")).items():
+        np.testing.assert_array_equal(value, weights(found)[name])
+    assert result.after.params == sum(v.size for v in weights(found).values())
+    assert names(tmp_path / "scratch") == []
+
+
+@pytest.mark.parametrize("options", [MERGED, SOLVED])
+def test_no_stage_holds_the_weights_in_memory(tmp_path, path, monkeypatch, options):
+    """Weights that passes read are mapped, and no protobuf message has them."""
+    owned, held = set(), [0]
+    read = Graph.array
+
+    def noted(graph, name):
+        array = read(graph, name)
+        if array.flags.owndata and array.nbytes >= SMALL.tensor_bytes and name in graph.initializers:
+            owned.add(name)
+        held[0] = max(held[0], sum(len(t.raw_data) for t in graph.model.graph.initializer if t.dims[1:]))
+        return array
+
+    monkeypatch.setattr(Graph, "array", noted)
+    monkeypatch.setattr(stored_tensors, "bring_into_memory", None)  # nobody asks for it
+    (tmp_path / "scratch").mkdir()
+    with storing_weights(tmp_path / "scratch", 1e9, SMALL):
+        outcome = run(path, tmp_path / "out.onnx", Options.make(options))
+        assert all(is_stored(t) for t in outcome.model.graph.initializer if np.prod(t.dims) >= 32)
+    assert owned == set()
+    assert held == [0]
+
+
+def test_a_model_in_one_file_too(tmp_path):
+    onnx.save(network(), tmp_path / "in.onnx")
+    exact, _ = optimize(tmp_path / "in.onnx", **MERGED)
+    (tmp_path / "scratch").mkdir()
+    with storing_weights(tmp_path / "scratch", 1e9, SMALL):
+        found, _ = optimize(tmp_path / "in.onnx", tmp_path / "out.onnx", **MERGED)
+    for name, value in weights(exact).items():
+        np.testing.assert_array_equal(weights(found)[name], value)
+
+
+def test_small_models_are_not_stored(tmp_path, path):
+    with storing_weights(tmp_path, 1e9):
+        outcome = run(path, None, Options.make(MERGED))
+    assert not any(is_stored(t) for t in outcome.model.graph.initializer)
+
+
+def test_external_data_on_demand(tmp_path, capsys):
+    onnx.save(network(), tmp_path / "in.onnx")
+    arguments = [str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--keep", "0.7", "--method", "merge", "-q"]
+    assert main([*arguments, "--save-as-external-data"]) == 0
+    data = [name for name in names(tmp_path) if name.endswith(".data")]
+    assert len(data) == 1 and data[0].startswith("out.onnx.")
+    stored = onnx.load(tmp_path / "out.onnx")
+    assert main([*arguments, "--force"]) == 0
+    assert not [name for name in names(tmp_path) if name.endswith(".data")]  # it went with the model that needed it
+    for name, value in weights(onnx.load(tmp_path / "out.onnx")).items():
+        np.testing.assert_array_equal(value, weights(stored)[name])
