@@ -109,7 +109,7 @@ class _Observer:
             half = int(at >= self._batches.apart)
             part = parts[half]
             parts[half] = sums if part is None else part + sums
-        first, rest = parts
+        first, rest = (None if part is None else replace(part, second=stored_array(part.second)) for part in parts)
         return None if first is None else _DividedSums(first, rest)
 
     def before(self, group: ChannelGroup, tensor: str) -> _DividedSums | None:
@@ -136,7 +136,7 @@ class _Observer:
         spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
         apart = _Estimate.of(sums.apart, tensor)
         off = apart.mean - rest.mean
-        unseen, ridge = apart.covariance + np.outer(off, off), self._tuning.statistics.prediction_ridge
+        unseen, ridge = stored_array(apart.covariance + np.outer(off, off)), self._tuning.statistics.prediction_ridge
         factor = best_factor(partial(rest.believed, spread_rest), unseen, ridge, self._tuning.numerics.shrinkage)
         unbiased = stored_array(rest.believed(spread_rest, factor).astype(np.float32))
         without = TensorStatistics(rest.mean, unbiased, rest.independent)
@@ -162,8 +162,10 @@ class _Estimate:
         if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
             raise RunError(f"{tensor} of the original is not finite on the samples")
         mean = sums.first / sums.count
-        covariance = sums.second / sums.count - np.outer(mean, mean)
-        return cls(mean, covariance, independent_samples(float(np.trace(covariance)), sums.count, sums.means))
+        covariance = sums.second / sums.count
+        covariance -= np.outer(mean, mean)
+        independent = independent_samples(float(np.trace(covariance)), sums.count, sums.means)
+        return cls(mean, stored_array(covariance), independent)
 
     def of_share(self, distinct: float) -> _Estimate:
         """The same estimate where only the share ``distinct`` of the samples does not repeat others."""

@@ -7,7 +7,11 @@ operating system may take pages back at any time, since the file has what they h
 from __future__ import annotations
 
 import bisect
+import contextlib
 import mmap
+import os
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +30,14 @@ class FilePlace:
 
 @dataclass(frozen=True, eq=False)
 class _Mapping:
-    """``size`` bytes of the file at ``path``, at ``address``."""
+    """``size`` bytes of the file at ``path``, at ``address``; ``pages`` refers weakly to what arrays hold."""
 
     path: str
-    pages: mmap.mmap
+    pages: weakref.ref[mmap.mmap]
     address: int
     size: int
+    last: weakref.finalize[[str], mmap.mmap] | None = None
+    """Removes a temporary file with the last array that lies in it."""
 
 
 class MappedFiles:
@@ -41,6 +47,7 @@ class MappedFiles:
         self._resident = resident
         self._by_path: dict[str, _Mapping] = {}
         self._by_address: list[_Mapping] = []
+        self._kept: dict[str, mmap.mmap] = {}
         self._read = 0
 
     def array(self, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
@@ -51,8 +58,34 @@ class MappedFiles:
         OSError, ValueError: the file cannot be mapped, or is too short.
         """
         self.note_read(place.length)
-        flat = np.frombuffer(self._mapping(place.path).pages, np.uint8, place.length, place.offset)
-        return flat.view(dtype).reshape(shape)
+        pages = self._kept.get(place.path)
+        if pages is None:
+            pages = self._kept[place.path] = self._pages(place.path)
+        return _view(pages, place, dtype, shape)
+
+    def temporary(
+        self, path: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], gone: Callable[[], None]
+    ) -> Array:
+        """The values that are the whole file at ``path``, which is removed with the last array that lies in it, unless
+        `keep` comes first. ``gone`` is called then."""
+
+        def remove(path: str) -> None:
+            self.close(path)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+            gone()
+
+        pages = self._pages(path, remove)
+        return _view(pages, FilePlace(path, 0, len(pages)), dtype, shape)
+
+    def keep(self, path: str) -> None:
+        """Keep the file at ``path``, since more than arrays refers to it: it is not temporary any more."""
+        mapping = self._by_path.get(path)
+        pages = mapping.pages() if mapping is not None else None
+        if mapping is not None and pages is not None:
+            self._kept[path] = pages
+            if mapping.last is not None:
+                mapping.last.detach()
 
     def place_of(self, array: Array) -> FilePlace | None:
         """Where a contiguous array lies in a mapped file; None if it does not."""
@@ -77,23 +110,35 @@ class MappedFiles:
         self._read = 0
         if hasattr(mmap, "MADV_DONTNEED"):
             for mapping in self._by_address:
-                mapping.pages.madvise(mmap.MADV_DONTNEED)
+                pages = mapping.pages()
+                if pages is not None:
+                    pages.madvise(mmap.MADV_DONTNEED)
 
     def close(self, path: str) -> None:
         """Forget the file at ``path``. Arrays that lie in it stay valid."""
         mapping = self._by_path.pop(path, None)
+        self._kept.pop(path, None)
         self._by_address = [other for other in self._by_address if other is not mapping]
+        if mapping is not None and mapping.last is not None:
+            mapping.last.detach()
 
-    def _mapping(self, path: str) -> _Mapping:
-        found = self._by_path.get(path)
-        if found is None:
-            with open(path, "rb") as file:
-                # Copied where written to: kernels ask for writable arrays, and would copy others as a whole.
-                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            found = _Mapping(path, pages, _address(np.frombuffer(pages, np.uint8, 1)), len(pages))
-            self._by_path[path] = found
-            bisect.insort(self._by_address, found, key=lambda mapping: mapping.address)
-        return found
+    def _pages(self, path: str, remove: Callable[[str], None] | None = None) -> mmap.mmap:
+        mapping = self._by_path.get(path)
+        known = mapping.pages() if mapping is not None else None
+        if known is not None:
+            return known
+        with open(path, "rb") as file:
+            # Copied where written to: kernels ask for writable arrays, and would copy others as a whole.
+            pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        last = None if remove is None else weakref.finalize(pages, remove, path)
+        found = _Mapping(path, weakref.ref(pages), _address(np.frombuffer(pages, np.uint8, 1)), len(pages), last)
+        self._by_path[path] = found
+        bisect.insort(self._by_address, found, key=lambda mapping: mapping.address)
+        return pages
+
+
+def _view(pages: mmap.mmap, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+    return np.frombuffer(pages, np.uint8, place.length, place.offset).view(dtype).reshape(shape)
 
 
 def _address(array: Array) -> int:

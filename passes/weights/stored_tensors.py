@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -55,7 +56,10 @@ class _Writer:
             self._room = 0
             return array
         self._room -= data.nbytes
-        return MAPPED.array(FilePlace(path, 0, data.nbytes), data.dtype, data.shape)
+        return MAPPED.temporary(path, data.dtype, data.shape, partial(self._regain, data.nbytes))
+
+    def _regain(self, size: int) -> None:
+        self._room += size
 
 
 _writer: ContextVar[_Writer | None] = ContextVar("writer", default=None)
@@ -152,6 +156,7 @@ def tensor_of(array: Array, name: str) -> onnx.TensorProto:
     place = MAPPED.place_of(array)
     if place is None:
         return numpy_helper.from_array(array, name)
+    MAPPED.keep(place.path)  # the tensor names the file
     kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
     tensor = onnx.TensorProto(name=name, dims=array.shape, data_type=kind)
     store_at(tensor, place)

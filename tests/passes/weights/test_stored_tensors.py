@@ -97,6 +97,24 @@ def test_a_file_is_mapped_once(tmp_path):
     np.testing.assert_array_equal(second, values(64)[16:48])
 
 
+def test_a_file_goes_with_the_last_array_in_it(tmp_path):
+    def files():
+        return [path for path in tmp_path.rglob("*") if path.is_file()]
+
+    with storing_weights(tmp_path, 500, SMALL):
+        start_storing(64)
+        array = stored_array(values(10, 10))
+        part = array[2:]
+        assert len(files()) == 1
+        del array
+        assert len(files()) == 1
+        del part
+        assert files() == []
+        tensor = tensor_of(stored_array(values(10, 10)), "w")  # there is room again
+        assert len(files()) == 1
+        np.testing.assert_array_equal(array_of(tensor), values(10, 10))
+
+
 def test_small_arrays_and_texts_stay_in_memory(block):
     for array in (values(2), np.array(["a" * 99] * 9, object)):
         assert stored_array(array) is array
