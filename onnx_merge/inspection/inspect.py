@@ -36,6 +36,7 @@ from onnx_merge.inspection.findings import (
 )
 from onnx_merge.io.model_source import Model, load_source
 from onnx_merge.io.output_paths import Destinations
+from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import write_report
 from onnx_merge.runtime.blame import checked_by_running
@@ -95,7 +96,7 @@ def run(
     if group is not None:
         pattern(group)
     load_plugins()
-    with custom_operators(options.custom_ops), checking_graphs(options.verbose):
+    with weights_in_files(), custom_operators(options.custom_ops), checking_graphs(options.verbose):
         return _run(model, options, group, progress)
 
 

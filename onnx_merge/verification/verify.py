@@ -16,6 +16,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.io.model_source import Model, Source, load_source
 from onnx_merge.io.output_paths import IN_MEMORY
 from onnx_merge.io.save import check_destination
+from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import write_report
 from onnx_merge.runtime.session import custom_operators
@@ -59,7 +60,7 @@ def run(output: Model, against: Model, given: Mapping[str, Any], *, progress: Pr
         raise UsageError(f"verify takes no {unknown[0]!r}: it takes {', '.join(GIVEN)}")
     asked = Options.make({name: value for name, value in given.items() if value is not None})
     load_plugins()
-    with custom_operators(asked.custom_ops):
+    with weights_in_files(), custom_operators(asked.custom_ops):
         return _run(output, against, given, asked, progress)
 
 

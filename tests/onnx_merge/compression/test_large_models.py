@@ -9,7 +9,9 @@ from smallnet import names, network
 from onnx_merge.cli.main import main
 from onnx_merge.compression.optimize import optimize, run
 from onnx_merge.config.options import Options
+from onnx_merge.inspection.inspect import inspect_model
 from onnx_merge.io.save import save_atomically
+from onnx_merge.verification.verify import verify
 from passes.graph.model import Graph
 from passes.weights import stored_tensors
 from passes.weights.stored_tensors import is_stored, storing_weights
@@ -29,6 +31,24 @@ def path(tmp_path):
 
 def weights(model):
     return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def network_with_a_dead_channel():
+    model = network()
+    for tensor in model.graph.initializer[:2]:
+        array = numpy_helper.to_array(tensor).copy()
+        array[3] = 0
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model
+
+
+def test_a_lossless_result_is_checked(tmp_path):
+    path = save_atomically(network_with_a_dead_channel(), tmp_path / "in.onnx", external=True).path
+    (tmp_path / "scratch").mkdir()
+    with storing_weights(tmp_path / "scratch", 1e9, SMALL):
+        found, result = optimize(path, lossless=True)
+    assert weights(found)["w1"].shape == (31, 16)
+    assert result.fidelity.exact
 
 
 @pytest.mark.parametrize("options", [MERGED, SOLVED, SPREAD])
@@ -97,3 +117,13 @@ def test_external_data_on_demand(tmp_path, capsys):
     assert not [name for name in names(tmp_path) if name.endswith(".data")]  # it went with the model that needed it
     for name, value in weights(onnx.load(tmp_path / "out.onnx")).items():
         np.testing.assert_array_equal(value, weights(stored)[name])
+
+
+def test_what_is_stated_of_a_large_model_is_confirmed_and_it_can_be_inspected(tmp_path, path):
+    with storing_weights(tmp_path, 1e9, SMALL):
+        run(path, tmp_path / "out.onnx", Options.make(MERGED))
+        assert verify(tmp_path / "out.onnx", path).keeps
+        stored = inspect_model(path).to_dict()
+    plain = inspect_model(path).to_dict()
+    assert verify(tmp_path / "out.onnx", path).keeps
+    assert {**stored, "seconds": None} == {**plain, "seconds": None}

@@ -249,6 +249,7 @@ def test_every_option_can_stand_in_a_file(tmp_path):
         html = "p.html"
         html-samples = true
         save-plan = "p.json"
+        save-as-external-data = true
         dry-run = true
         force = true
         quiet = true
