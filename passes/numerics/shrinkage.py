@@ -88,8 +88,13 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     channels is increased by ``ridge`` times itself. Kept channels predict themselves."""
     inner = covariance[np.ix_(keep, keep)]
     floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
-    inner = inner + np.diag(ridge * np.diag(inner) + floor)
-    z = np.linalg.solve(inner, covariance[keep]).T
+    inner[np.diag_indices(len(keep))] += ridge * np.diag(inner) + floor
+    if len(covariance) > NUMERICS.subset.most_greedy:  # of many channels the removed ones alone
+        others = np.setdiff1d(np.arange(len(covariance)), keep)
+        z: Double = np.zeros((len(covariance), len(keep)))
+        z[others] = np.linalg.solve(inner, covariance[np.ix_(keep, others)]).T
+    else:
+        z = np.linalg.solve(inner, covariance[keep]).T
     z[keep] = np.eye(len(keep))
     return np.asarray(z)
 

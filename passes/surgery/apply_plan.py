@@ -106,7 +106,7 @@ def _carry_out(
 
 def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
     """Z (C, K) with its columns spread back to (C, C), zero at removed channels."""
-    return sparse.csr_array(z @ plan.selection().T)
+    return sparse.csr_array((z.data, plan.keep[z.indices], z.indptr), (z.shape[0], plan.group.size))
 
 
 def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> dict[str, list[Term]]:

@@ -1,5 +1,7 @@
 """Shrunk covariances: scikit-learn's formula, and their prediction error on fresh samples."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,12 @@ def test_kept_channels_predict_themselves_and_others_as_regression_does():
     away = x - x.mean(axis=0)
     wanted = np.linalg.lstsq(away[:, [0, 2, 5]], away, rcond=None)[0].T
     np.testing.assert_allclose(z, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_of_many_channels_the_removed_ones_alone_are_solved_for(monkeypatch):
+    x = np.random.default_rng(5).standard_normal((40, 12))
+    keep = np.array([0, 2, 3, 7, 11])
+    expected = prediction(covariance(x), keep, 1e-3)
+    few = replace(NUMERICS, subset=replace(NUMERICS.subset, most_greedy=11))
+    monkeypatch.setattr("passes.numerics.shrinkage.NUMERICS", few)
+    np.testing.assert_allclose(prediction(covariance(x), keep, 1e-3), expected, rtol=1e-12)
