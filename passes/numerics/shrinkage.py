@@ -91,10 +91,10 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     inner[np.diag_indices(len(keep))] += ridge * np.diag(inner) + floor
     if len(covariance) > NUMERICS.subset.most_greedy:  # of many channels the removed ones alone
         others = np.setdiff1d(np.arange(len(covariance)), keep)
-        z: Double = np.zeros((len(covariance), len(keep)))
+        z = np.zeros((len(covariance), len(keep)))
         z[others] = np.linalg.solve(inner, covariance[np.ix_(keep, others)]).T
     else:
-        z = np.linalg.solve(inner, covariance[keep]).T
+        z = np.asarray(np.linalg.solve(inner, covariance[keep]).T, np.float64)
     z[keep] = np.eye(len(keep))
     return np.asarray(z)
 

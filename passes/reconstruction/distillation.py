@@ -28,6 +28,7 @@ from passes.settings.tuning import DistillationTuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.surgery.apply_plan import Solution
+from passes.weights.stored_tensors import storing
 
 EFFORTS = ("low", "medium", "high")
 """How much time is spent on a result: nothing is refined at low effort."""
@@ -65,6 +66,8 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         return Preparation(variant)
     if sum(map(samples_in, variant.feeds)) * variant.distinct < tuning.fewest_samples:
         return Preparation(variant, reason=planned("there are too few samples to judge it by"))
+    if storing():
+        return Preparation(variant, reason=planned("the weights are large, and stay in files"))
     steps, batch, joined = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
     if not steps:
         return Preparation(variant, reason=planned("its steps would take too long, or do not fit the memory"))
