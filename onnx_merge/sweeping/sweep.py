@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.save import save_atomically, write_whole
+from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.metrics.metric import check_sendable
 from onnx_merge.plugins.entry_points import check_known_elsewhere, load_plugins
 from onnx_merge.runtime.probing import available_provider
@@ -131,7 +132,8 @@ def _run(
     files.check()
     provider = available_provider(options.provider)
     stages = Stages(progress)
-    with where as executor:
+    # Other processes need not see the temporary files of this one.
+    with where as executor, nullcontext() if executor.sends else weights_in_files():
         if executor.sends:
             check_sendable(options.metric)
             check_known_elsewhere()
@@ -193,7 +195,7 @@ def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[s
     keep, verdict = result.candidate.keep, result.verdict
     if verdict is None or result.model is None:
         return Point(keep, "failed", result.reason, seconds=result.seconds), ()
-    saved = save_atomically(result.model, files.model(keep, verdict.failure))
+    saved = save_atomically(result.model, files.model(keep, verdict.failure), files.options.save_as_external_data)
     point = Point(
         keep,
         "rejected" if verdict.failure else "done",
