@@ -18,7 +18,7 @@ from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
 from passes.reconstruction.solver_memory import layer_moments
-from passes.settings.tuning import TUNING, Tuning
+from passes.settings.tuning import TUNING, MemoryTuning, Tuning
 from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
@@ -28,6 +28,7 @@ from passes.statistics.sample_budget import Budget
 from passes.statistics.sample_need import MoreSamples, covers_features
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace
+from passes.weights.stored_tensors import storing
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ class WeightVariants:
         moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
         most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=tuning.memory)
+        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=_memory(tuning))
         worth = _worth(self._counted, tuning)
         scratch, in_memory = samples.scratch, self._budget.samples
         stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
@@ -204,6 +205,12 @@ class WeightVariants:
         except RunError as error:
             return [own], (f"the statistics of BatchNormalization were not used: {error}",)
         return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given), own]), ()
+
+
+def _memory(tuning: Tuning) -> MemoryTuning:
+    """The tuning of the memory. Where weights are stored, matrices are too: only those of one group are in memory."""
+    kept = tuning.memory
+    return replace(kept, statistics_bytes=0, covariance_bytes=kept.stored_covariance_bytes) if storing() else kept
 
 
 def batches(

@@ -76,6 +76,7 @@ class MappedFiles:
             gone()
 
         pages = self._pages(path, remove)
+        self.note_read(len(pages))
         return _view(pages, FilePlace(path, 0, len(pages)), dtype, shape)
 
     def keep(self, path: str) -> None:
