@@ -24,7 +24,7 @@ from passes.planning.compensation import compensate, reads_take_constants, remov
 from passes.planning.criteria import select
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
-from passes.weights.stored_tensors import stored_array, storing
+from passes.weights.stored_tensors import MAPPED, stored_array, storing
 from passes.weights.tuning import STORED_WEIGHTS
 
 Width = Callable[[ChannelGroup], int]
@@ -215,6 +215,7 @@ class Planner:
         plan.method = "reconstruct"
         for name, channels in self._statistics(plan.group).items():
             z = channels.prediction(plan.keep, self._tuning.statistics.prediction_ridge)
+            MAPPED.note_read(channels.covariance.nbytes)
             mixing = plan.mixing[name] = sparse.csr_array(z)
             mixing.data, mixing.indices = stored_array(mixing.data), stored_array(mixing.indices)
             if reads_take_constants(self.typing, plan.group, name):

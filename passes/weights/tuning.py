@@ -16,9 +16,9 @@ class StoredWeightsTuning:
     tensor_bytes: int = 2**18
     """Bytes from which a tensor of such a model is stored, and mapped. Not tuned: 64 pages; the smaller ones together
     are a small share of a large model."""
-    resident_bytes: int = 2**28
+    resident_bytes: int = 2**27
     """Bytes that are handed out before the pages of all mapped files are dropped. Pages that are dropped and used again
-    are mapped anew, which takes some microseconds for each 64 kB. Not tuned: the largest layers of usual models fit."""
+    are mapped anew, which takes some microseconds for each 64 kB. Not tuned: a share of what the program takes."""
 
 
 STORED_WEIGHTS = StoredWeightsTuning()
