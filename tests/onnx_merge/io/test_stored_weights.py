@@ -8,9 +8,11 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_merge.errors import InputError
+from onnx_merge.io import save
 from onnx_merge.io.load import load_model
 from onnx_merge.io.save import save_atomically, sha256_of_model
 from onnx_merge.io.wire_format import without_large_weights, write_model
+from onnx_merge.tuning.inputs import MODEL_FILES
 from passes.weights.stored_tensors import array_of, in_memory, is_stored, place_of, storing_weights
 from passes.weights.tuning import StoredWeightsTuning
 
@@ -207,3 +209,14 @@ def test_external_data_can_be_asked_for(tmp_path, stored):
         assert saved.size == saved.path.stat().st_size + 4800
     assert onnx.load(saved.path).graph.initializer[1:] == big.graph.initializer[1:]
     np.testing.assert_array_equal(numpy_helper.to_array(onnx.load(saved.path).graph.initializer[0]), np.ones((4, 300)))
+
+
+def test_a_result_over_the_limit_of_protobuf_has_external_data(tmp_path, block, monkeypatch):
+    big = model()
+    big.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.ones((4, 300), np.float32), "w"))
+    stored = load_model(written(tmp_path, big)).model
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom)
+    saved = save_atomically(stored, tmp_path / "out.onnx")
+    assert [path.stat().st_size for path in tmp_path.glob("out.onnx.*.data")] == [4800]
+    for one, other in zip(onnx.load(saved.path).graph.initializer, big.graph.initializer, strict=True):
+        np.testing.assert_array_equal(numpy_helper.to_array(one), numpy_helper.to_array(other))
