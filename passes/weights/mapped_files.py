@@ -10,6 +10,7 @@ import bisect
 import contextlib
 import mmap
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class MappedFiles:
         self._by_address: list[_Mapping] = []
         self._kept: dict[str, mmap.mmap] = {}
         self._read = 0
+        self._lock = threading.RLock()  # a thread that collects garbage may remove files while it maps one
 
     def array(self, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
         """The values at ``place``, not copied. Nothing may be written to them.
@@ -90,15 +92,17 @@ class MappedFiles:
 
     def place_of(self, array: Array) -> FilePlace | None:
         """Where a contiguous array lies in a mapped file; None if it does not."""
-        if not self._by_address or not array.size or not array.flags.c_contiguous:
+        known = self._by_address
+        if not known or not array.size or not array.flags.c_contiguous:
             return None
         address = _address(array)
-        before = bisect.bisect_right(self._by_address, address, key=lambda mapping: mapping.address)
+        before = bisect.bisect_right(known, address, key=lambda mapping: mapping.address)
         if not before:
             return None
-        mapping = self._by_address[before - 1]
+        mapping = known[before - 1]
         offset = address - mapping.address
-        return FilePlace(mapping.path, offset, array.nbytes) if offset + array.nbytes <= mapping.size else None
+        held = mapping.pages() is not None and offset + array.nbytes <= mapping.size
+        return FilePlace(mapping.path, offset, array.nbytes) if held else None
 
     def note_read(self, size: int) -> None:
         """Count ``size`` bytes as read, and drop the pages of all files if these are many."""
@@ -117,24 +121,27 @@ class MappedFiles:
 
     def close(self, path: str) -> None:
         """Forget the file at ``path``. Arrays that lie in it stay valid."""
-        mapping = self._by_path.pop(path, None)
-        self._kept.pop(path, None)
-        self._by_address = [other for other in self._by_address if other is not mapping]
+        with self._lock:
+            mapping = self._by_path.pop(path, None)
+            self._kept.pop(path, None)
+            self._by_address = [other for other in self._by_address if other is not mapping]
         if mapping is not None and mapping.last is not None:
             mapping.last.detach()
 
     def _pages(self, path: str, remove: Callable[[str], None] | None = None) -> mmap.mmap:
-        mapping = self._by_path.get(path)
-        known = mapping.pages() if mapping is not None else None
-        if known is not None:
-            return known
+        with self._lock:
+            mapping = self._by_path.get(path)
+            known = mapping.pages() if mapping is not None else None
+            return known if known is not None else self._mapped(path, remove)
+
+    def _mapped(self, path: str, remove: Callable[[str], None] | None) -> mmap.mmap:
         with open(path, "rb") as file:
             # Copied where written to: kernels ask for writable arrays, and would copy others as a whole.
             pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         last = None if remove is None else weakref.finalize(pages, remove, path)
         found = _Mapping(path, weakref.ref(pages), _address(np.frombuffer(pages, np.uint8, 1)), len(pages), last)
         self._by_path[path] = found
-        bisect.insort(self._by_address, found, key=lambda mapping: mapping.address)
+        self._by_address = sorted(self._by_path.values(), key=lambda mapping: mapping.address)
         return pages
 
 
