@@ -18,6 +18,7 @@ from onnx_merge.report.result import FormatResult
 from onnx_merge.runtime.batching import ANY, BatchSize
 from onnx_merge.runtime.number_formats import INT8, convert
 from onnx_merge.runtime.tensor_info import TensorInfo
+from passes.cost.cost import model_bytes
 
 Array = NDArray[Any]
 
@@ -68,7 +69,7 @@ class Compared:
         close, accuracy = self.fidelity, self.accuracy.after if self.accuracy else None
         nsr, changed = (close.nsr, close.changed) if close else (None, None)
         latency = {str(batch): ms for batch, ms in timed.items()}
-        return FormatResult(self.name, self.model.ByteSize(), nsr, changed, accuracy, latency)
+        return FormatResult(self.name, model_bytes(self.model), nsr, changed, accuracy, latency)
 
 
 def each_alone(

@@ -127,3 +127,15 @@ def test_what_is_stated_of_a_large_model_is_confirmed_and_it_can_be_inspected(tm
     plain = inspect_model(path).to_dict()
     assert verify(tmp_path / "out.onnx", path).keeps
     assert {**stored, "seconds": None} == {**plain, "seconds": None}
+
+
+def test_the_result_is_converted_to_another_number_format(tmp_path, path):
+    (tmp_path / "scratch").mkdir()
+    plain, exact = optimize(path, **MERGED, then="fp16")
+    with storing_weights(tmp_path / "scratch", 1e9, SMALL):
+        found, result = optimize(path, **MERGED, then="fp16")
+    assert weights(found)["w1"].dtype == np.float16
+    for name, value in weights(plain).items():
+        np.testing.assert_array_equal(weights(found)[name], value)
+    sizes = [[row.bytes for row in each.formats] for each in (exact, result)]
+    np.testing.assert_allclose(*sizes, rtol=0.3)  # names of temporary files count too
