@@ -63,7 +63,7 @@ class MappedFiles:
         pages = self._kept.get(place.path)
         if pages is None:
             pages = self._kept[place.path] = self._pages(place.path)
-        return _view(pages, place, dtype, shape)
+        return _array_at(pages, place, dtype, shape)
 
     def temporary(
         self, path: str, dtype: np.dtype[np.generic], shape: tuple[int, ...], gone: Callable[[], None]
@@ -79,7 +79,7 @@ class MappedFiles:
 
         pages = self._pages(path, remove)
         self.note_read(len(pages))
-        return _view(pages, FilePlace(path, 0, len(pages)), dtype, shape)
+        return _array_at(pages, FilePlace(path, 0, len(pages)), dtype, shape)
 
     def keep(self, path: str) -> None:
         """Keep the file at ``path``, since more than arrays refers to it: it is not temporary any more."""
@@ -145,7 +145,7 @@ class MappedFiles:
         return pages
 
 
-def _view(pages: mmap.mmap, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
+def _array_at(pages: mmap.mmap, place: FilePlace, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array:
     return np.frombuffer(pages, np.uint8, place.length, place.offset).view(dtype).reshape(shape)
 
 
