@@ -1,5 +1,7 @@
 """Large models go through the tool with their weights in files, and come out as they do from memory."""
 
+import tracemalloc
+
 import numpy as np
 import onnx
 import pytest
@@ -139,3 +141,32 @@ def test_the_result_is_converted_to_another_number_format(tmp_path, path):
         np.testing.assert_array_equal(weights(found)[name], value)
     sizes = [[row.bytes for row in each.formats] for each in (exact, result)]
     np.testing.assert_allclose(*sizes, rtol=0.3)  # names of temporary files count too
+
+
+def test_python_never_allocates_as_much_as_the_weights(tmp_path):
+    """Counted by tracemalloc, which sees NumPy's arrays and no mapped files."""
+    width, layers = 512, 10
+    rng = np.random.default_rng(0)
+    nodes = [f"h{i + 1} = MatMul(h{i}, w{i}) r{i + 1} = Relu(h{i + 1})" for i in range(layers)]
+    text = " ".join(nodes).replace("MatMul(h", "MatMul(r").replace("(r0", "(x")
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"net (float[N,{width}] x) => (float[N,{width}] r{layers}) {{ {text} }}"
+    )
+    for i in range(layers):
+        weight = rng.standard_normal((width, width), np.float32) * np.float32((2 / width) ** 0.5)
+        model.graph.initializer.append(numpy_helper.from_array(weight, f"w{i}"))
+    save_atomically(model, tmp_path / "in.onnx", external=True)
+    del model
+    tuning = StoredWeightsTuning(model_bytes=2**20, tensor_bytes=2**14)
+    options = Options.make({**MERGED, "calib_samples": 16, "check_n": 16, "allocation": "uniform"})
+    with storing_weights(tmp_path, 1e9, SMALL):  # what is imported and compiled once does not count
+        run(save_atomically(network(), tmp_path / "small.onnx", external=True).path, None, options)
+    with storing_weights(tmp_path, 1e9, tuning):
+        tracemalloc.start()
+        try:
+            run(tmp_path / "in.onnx", tmp_path / "out.onnx", options)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert peak < 0.4 * 4 * layers * width**2
