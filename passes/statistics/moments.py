@@ -138,6 +138,13 @@ class ChannelSums:
         means = np.concatenate([self.means, other.means])
         return ChannelSums(self.count + other.count, self.first + other.first, self.second + other.second, means)
 
+    def add(self, other: ChannelSums) -> None:
+        """Add other sums in place."""
+        self.count += other.count
+        self.first += other.first
+        self.second += other.second
+        self.means = np.concatenate([self.means, other.means])
+
 
 def channel_sums(
     axis: int,
@@ -163,7 +170,10 @@ def channel_sums(
         out = run({"x": x})
         count = float(_places(axis, x, held, stride) * each)
         means = out["means"].astype(np.float64).T
-        yield ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+        sums = ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+        del out  # of wide layers each matrix counts
+        yield sums
+        del sums
 
 
 def _stride(axis: int, x: Array, samples: int, size: int, count: int, tuning: StatisticsTuning) -> int:

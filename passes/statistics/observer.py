@@ -110,8 +110,12 @@ class _Observer:
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]
-            parts[half] = sums if part is None else part + sums
-        first, rest = (None if part is None else replace(part, second=stored_array(part.second)) for part in parts)
+            if part is None:
+                parts = [None if made is None else _stored(made) for made in parts]
+                parts[half] = sums
+            else:
+                part.add(sums)
+        first, rest = (None if part is None else _stored(part) for part in parts)
         return None if first is None else _DividedSums(first, rest)
 
     def before(self, group: ChannelGroup, tensor: str) -> _DividedSums | None:
@@ -149,6 +153,10 @@ class _Observer:
         types = self._typing.axes[tensor]
         axes = [d for d, term in enumerate(types) if group.atom in algebra.atoms(term)]
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
+
+
+def _stored(sums: ChannelSums) -> ChannelSums:
+    return replace(sums, second=stored_array(sums.second))
 
 
 @dataclass(frozen=True)
