@@ -17,6 +17,7 @@ from onnx_merge.runtime.segment_runner import SegmentRunner
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.evaluation import LAYER_ACTIVITY, LayerActivityTuning
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+from passes.cost.cost import model_bytes
 from passes.statistics.activation_memory import WIDTH, Activations, measured
 from passes.statistics.sample_budget import Budget
 
@@ -49,7 +50,7 @@ class MemoryFit:
         """The largest number of layers whose activations a run may return for one sample; 0 if the weights alone take
         too much."""
         room = self.memory // tuning.memory_share
-        if sum(tensor.ByteSize() for tensor in model.graph.initializer) > room:
+        if model_bytes(model) > room:
             return 0
         return tuning.layers if self.each is None else min(tuning.layers, int(room / max(1.0, self.each.widest)))
 
