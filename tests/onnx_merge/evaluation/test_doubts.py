@@ -155,7 +155,8 @@ def test_wrongly_scaled_samples_are_said():
     (said,) = optimize(model, **FAST, calib=images(1.0))[1].doubts
     assert said.endswith(": are they scaled as in training? see --input-range, --mean and --std")
     assert optimize(model, **FAST, calib=images(255.0))[1].doubts == ()
-    result = optimize(model, **FAST)[1]
+    assert optimize(model, **FAST)[1].doubts == (MADE_UP,)  # the range is found
+    result = optimize(model, **FAST, input_range=(0, 1))[1]
     assert result.doubts[0] == MADE_UP and result.doubts[-1].endswith(": give --calib")
     assert all(f"samples   {line}"[:60] in render(result, io.StringIO(), True) for line in result.doubts)
 
