@@ -42,7 +42,8 @@ class MatchedSamples:
 def matched_samples(
     before: Graph, counted: Graph, feeds: Sequence[Feed], engine: Engine, memory: float, tuning: SampleMatchingTuning
 ) -> MatchedSamples | None:
-    """The samples ``feeds``, moved. None if the model has no norm or no gradient, or if that would take too long.
+    """The samples ``feeds``, moved. None if the model has no norm or no gradient, if that would take too long, or
+    if it gains little, as where the statistics belong to other weights.
 
     ``before``: the model with its BatchNormalization; ``counted``: with the shapes of a sample, for counting only;
     ``memory``: bytes of a step.
@@ -73,7 +74,7 @@ def matched_samples(
             at += 1
         joined.append({n: np.concatenate([p[n] for p in parts]) if n in moved else a for n, a in feed.items()})
     first, last = (float(np.mean([one[1][k] for one in found])) for k in range(2))
-    return MatchedSamples(joined, (first, last)) if last < first else None
+    return MatchedSamples(joined, (first, last)) if last <= tuning.least_gain * first else None
 
 
 def _statistics_gradients(

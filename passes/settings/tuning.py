@@ -263,6 +263,8 @@ class SampleMatchingTuning:
     rate: float = 0.05
     """Change of a value by the first step, relative to the deviation of the inputs. Settled as `steps`: 0.1 leaves
     more."""
+    least_gain: float = 0.5
+    """Deviation that is left, relative to the first, above which the samples stay as they are. Not tuned: half."""
     matched: float = 0.1
     """Deviation up to which the moved samples serve as they are. Beyond it the norms are recalibrated to them, too. Not
     tuned: means that are off by a third of a deviation."""

@@ -1,14 +1,12 @@
 """The number of samples on which a layer pair is solved."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from netkit import net
 from unitkit import cut_units
 
 from passes.reconstruction.solver_budget import samples_for
-from passes.settings.tuning import TUNING
+from passes.settings.tuning import TUNING, ReconstructionTuning
 
 LIMITS = TUNING.reconstruction
 EACH = LIMITS.step_passes * LIMITS.typical_steps
@@ -33,7 +31,7 @@ def samples(model, given, kept, tuning=LIMITS):
 @pytest.mark.parametrize(
     ("side", "kept", "expected"),
     [
-        (32, 8, LIMITS.most_places * 9 * 8 / 32**2),  # plenty of places already
+        (32, 16, LIMITS.most_places * 9 * 16 / 32**2),  # plenty of places already
         (16, 32, LIMITS.pair_samples),
         (4, 32, LIMITS.fewest_places * 9 * 32 / 4**2),
         (4, 8, LIMITS.fewest_places * 9 * 8 / 4**2),  # a unit that loses more channels needs fewer
@@ -51,7 +49,7 @@ def test_a_batch_that_is_fixed_changes_nothing():
 def test_together_the_units_of_a_model_take_no_more_than_they_may():
     side, kept = 4, 32
     macs = side**2 * 9 * kept * (3 + 2)
-    hundred, none = (replace(LIMITS, pair_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
+    hundred, none = (ReconstructionTuning(pair_multiply_adds=work) for work in (100 * EACH * macs, 1.0))
     assert samples(conv_unit(side), 1000, kept, hundred) == pytest.approx(100)
     assert samples(conv_unit(side), 1000, kept, none) == none.fewest_pair_samples
 
@@ -68,7 +66,7 @@ def test_each_unit_has_what_it_needs_where_all_together_may_take_it():
         **dict(c_w=(40, 8), c_b=(40,), y_w=(2, 40), y_b=(2,)),
     )
     typing, units, keep = cut_units(model, {"a": np.arange(16), "c": np.arange(20)})
-    wide, narrow = LIMITS.pair_samples, LIMITS.fewest_places * 20
+    wide, narrow = LIMITS.most_places * 9 * 16 / 32**2, LIMITS.fewest_places * 20
     work = wide * 32**2 * 9 * 16 * (3 + 8) + narrow * 20 * (8 + 2)
-    tuning = replace(LIMITS, pair_multiply_adds=1.001 * EACH * work)
+    tuning = ReconstructionTuning(pair_multiply_adds=1.001 * EACH * work)
     assert list(samples_for(typing, units.values(), keep, 2000, tuning).values()) == pytest.approx([wide, narrow])
