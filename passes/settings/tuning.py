@@ -261,8 +261,8 @@ class SampleMatchingTuning:
     """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
     gradients."""
     rate: float = 0.05
-    """Change of a value by the first step, relative to the deviation of the inputs. Settled as `steps`: 0.1 leaves
-    more."""
+    """Change of a value by the first step, relative to the deviation of the inputs. Settled on the same networks as
+    `steps`: 0.1 leaves more."""
     least_gain: float = 0.5
     """Deviation that is left, relative to the first, above which the samples stay as they are. Not tuned: half."""
     matched: float = 0.1
