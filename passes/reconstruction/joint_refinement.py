@@ -67,7 +67,7 @@ def refine(
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
-    ``hidden``: shape of the second layer's input; ``share``: one batch in ``share`` is used, rounded up, at least two;
+    ``hidden``: shape of the second layer's input; ``share``: one batch in so many (rounded down) is used, at least two;
     ``in_memory``: whether these fit into memory together, else each is made again for every step.
 
     Raises
@@ -79,7 +79,7 @@ def refine(
     if _algebra(start[0], start[1], limits.typical_steps) > limits.pair_operations:
         raise RefusalError("their linear algebra would take too long")
     axes = (pair.first.axis, pair.second.axis)
-    count = min(len(feeds), max(2, math.ceil(len(feeds) / max(1.0, share))))
+    count = min(len(feeds), max(2, math.ceil(len(feeds) / max(1, int(share)))))
     used = [len(feeds) * i // count for i in range(count)]
     part = [feeds[i] for i in used] if in_memory else Lazy([partial(feeds.__getitem__, i) for i in used])
     model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
