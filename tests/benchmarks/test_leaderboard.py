@@ -59,7 +59,8 @@ def test_what_goes_wrong_is_in_the_row(task, folder, monkeypatch):
     assert measure.as_line(found) == {"task": "digits_mlp", "method": "broken", "failure": found.failure}
 
 
-def test_a_process_that_ends_is_in_the_row(folder):
+def test_a_process_that_ends_is_in_the_row(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))  # where the process finds this module
     found = measure.measured("t", ends_its_process, "prune", folder, 60)
     assert found.failure == "its process ended with status 9"
 
