@@ -24,9 +24,9 @@ from passes.cost.footprint import macs_footprint, params_footprint
 from passes.graph.model import Array
 from passes.interface.errors import PassError
 from passes.planning.planner import Planner
+from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import PADDED, Blocks
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import AllocationTuning
 from passes.surgery.apply_plan import apply_plans
 
 

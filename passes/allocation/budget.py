@@ -14,8 +14,9 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.cost.footprint import Footprint, Widths
 from passes.graph.model import Array
+from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import Blocks
-from passes.settings.tuning import TUNING, AllocationTuning
+from passes.settings.tuning import TUNING
 
 
 @dataclass(frozen=True)

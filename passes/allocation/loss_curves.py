@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from passes.graph.model import Array
-from passes.settings.tuning import TUNING, AllocationTuning
+from passes.settings.allocation_tuning import AllocationTuning
+from passes.settings.tuning import TUNING
 
 
 def predicted_loss(lost: Array, measured: Mapping[int, float], tuning: AllocationTuning = TUNING.allocation) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from passes.graph.model import Array
 from passes.numerics.tuning import NUMERICS
-from passes.settings.tuning import SensitivityTuning
+from passes.settings.allocation_tuning import SensitivityTuning
 
 
 def losses_of_parts(

@@ -16,7 +16,8 @@ from passes.graph.model import Array
 from passes.interface.steps import steps
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
-from passes.settings.tuning import TUNING, SensitivityTuning
+from passes.settings.allocation_tuning import SensitivityTuning
+from passes.settings.tuning import TUNING
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.surgery.apply_plan import unshrunk_twin
 

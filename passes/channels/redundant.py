@@ -34,7 +34,8 @@ from passes.graph.model import Array
 from passes.numerics.arrays import RowSet
 from passes.numerics.norms import row_norms
 from passes.numerics.similarity import parallel_classes
-from passes.settings.tuning import TUNING, RedundancyTuning
+from passes.settings.transform_tuning import RedundancyTuning
+from passes.settings.tuning import TUNING
 from passes.transforms.fold_batchnorm import FoldedNorm
 
 

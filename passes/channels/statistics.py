@@ -29,7 +29,7 @@ class TensorStatistics:
 
     def prediction(self, keep: Array, ridge: float = TUNING.statistics.prediction_ridge) -> Array:
         """Z (C, K) of x ~ Z x_K about the means. Kept channels predict themselves. ``ridge``: see
-        `passes.settings.tuning.StatisticsTuning.prediction_ridge`."""
+        `passes.settings.statistics_tuning.StatisticsTuning.prediction_ridge`."""
         return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), ridge)
 
 

@@ -3,7 +3,7 @@
 A channel whose weights are all zero is constant. A channel lies below its bias if its inputs are never negative and its
 weights are never positive. Behind a Relu such a channel may be constant zero: dead. Bounds are propagated through ops
 whose effect on an interval is known. Any other op makes a channel unbounded. The spread that a folded
-BatchNormalization recorded bounds a channel too, see `passes.settings.tuning.RedundancyTuning.recorded_deviations`.
+BatchNormalization recorded bounds a channel too, see `RedundancyTuning.recorded_deviations`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from passes.axes.registry import facts_of
 from passes.channels.transfer import Joined, Kept, Mapped, Scaled, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
-from passes.settings.tuning import TUNING, RedundancyTuning
+from passes.settings.transform_tuning import RedundancyTuning
+from passes.settings.tuning import TUNING
 from passes.transforms.fold_batchnorm import FoldedNorm
 
 

@@ -27,7 +27,7 @@ from passes.reconstruction.mimicked_tensors import mimicked_tensors
 from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.samples.augmentation import has_images, shifted
-from passes.settings.tuning import DistillationTuning
+from passes.settings.distillation_tuning import DistillationTuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy

@@ -11,7 +11,7 @@ from passes.graph.model import Array
 from passes.numerics.adam import Adam
 from passes.reconstruction.imitation_loss import ImitationLoss
 from passes.reconstruction.student import Student
-from passes.settings.tuning import DistillationTuning
+from passes.settings.distillation_tuning import DistillationTuning
 
 Values = Mapping[str, Array]
 

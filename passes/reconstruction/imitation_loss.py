@@ -15,7 +15,7 @@ from passes.interface.engine import Engine
 from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
-from passes.settings.tuning import DistillationTuning
+from passes.settings.distillation_tuning import DistillationTuning
 
 
 class ImitationLoss:

@@ -17,7 +17,8 @@ import numpy as np
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.numerics.ridge import SampleRows, fit, fit_rows
-from passes.settings.tuning import TUNING, ReconstructionTuning, Tuning
+from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.im2col import thinned
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer

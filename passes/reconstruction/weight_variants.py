@@ -21,7 +21,8 @@ from passes.reconstruction.solver_memory import layer_moments
 from passes.samples.matched_samples import matched_samples
 from passes.samples.sample_files import folder_of, rows_at
 from passes.samples.sample_need import MoreSamples, covers_features
-from passes.settings.tuning import TUNING, MemoryTuning, Tuning
+from passes.settings.statistics_tuning import MemoryTuning
+from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from passes.graph.model import Array
-from passes.settings.tuning import AugmentationTuning
+from passes.settings.sample_tuning import AugmentationTuning
 
 
 def image_plane(array: Array, tuning: AugmentationTuning) -> int | None:

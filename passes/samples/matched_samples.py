@@ -23,7 +23,7 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
-from passes.settings.tuning import SampleMatchingTuning
+from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.batchnorm_recalibration import samples_in
 

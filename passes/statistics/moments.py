@@ -15,7 +15,8 @@ from onnx import TensorProto
 from passes.graph.model import Array
 from passes.interface.engine import Engine, Loaded
 from passes.numerics.ridge import Moments, SampleRows
-from passes.settings.tuning import TUNING, StatisticsTuning
+from passes.settings.statistics_tuning import StatisticsTuning
+from passes.settings.tuning import TUNING
 from passes.statistics.graph_builder import END, Builder
 from passes.statistics.im2col import Window, columns, patches
 from passes.statistics.linear_layers import LinearLayer

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from passes.settings.tuning import TUNING, MemoryTuning
+from passes.settings.statistics_tuning import MemoryTuning
+from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import Activations
 
 

@@ -11,9 +11,10 @@ from passes.allocation.losses import Losses
 from passes.compress.scope import group_scope
 from passes.interface.errors import RunError
 from passes.pipeline import Compressor
+from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.blocks import Blocks
 from passes.settings.target import Target
-from passes.settings.tuning import SensitivityTuning, Tuning
+from passes.settings.tuning import Tuning
 
 
 @pytest.mark.parametrize("name", NETS)

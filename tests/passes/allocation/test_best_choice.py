@@ -8,7 +8,8 @@ import pytest
 
 from passes.allocation.allocator import Allocator, WidthChoice
 from passes.allocation.budget import BudgetScope
-from passes.settings.tuning import AllocationTuning, Tuning
+from passes.settings.allocation_tuning import AllocationTuning
+from passes.settings.tuning import Tuning
 
 GROUP = SimpleNamespace(name="g", atom="g", size=16)
 POOL = BudgetScope(None, [GROUP], {}, None, 0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from passes.allocation.output_loss import losses_of_parts
-from passes.settings.tuning import SensitivityTuning
+from passes.settings.allocation_tuning import SensitivityTuning
 
 TUNING = SensitivityTuning()
 EXACT = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32) * np.float32([1, 1, 90, 90, 90, 90])

@@ -11,7 +11,8 @@ from passes.analysis.analyse import analyse
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant
-from passes.settings.tuning import TUNING, SensitivityTuning
+from passes.settings.allocation_tuning import SensitivityTuning
+from passes.settings.tuning import TUNING
 from passes.surgery.apply_plan import unshrunk_twin
 
 EVERY = SensitivityTuning(robust=-1.0, fragile=np.inf)

@@ -11,7 +11,8 @@ from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
-from passes.settings.tuning import TUNING, StatisticsTuning
+from passes.settings.statistics_tuning import StatisticsTuning
+from passes.settings.tuning import TUNING
 from passes.statistics.moments import channel_sums, halves_of
 from passes.statistics.segmented_execution import SegmentedRun
 

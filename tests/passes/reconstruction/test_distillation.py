@@ -9,7 +9,8 @@ from netkit import array_of, engine, net
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import TUNING, DistillationTuning, Tuning
+from passes.settings.distillation_tuning import DistillationTuning
+from passes.settings.tuning import TUNING, Tuning
 
 SHORT = Tuning(distillation=DistillationTuning(steps=(200, 400)))
 NOTE = "the layers were not refined together"

@@ -10,7 +10,7 @@ from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.imitation_loss import ImitationLoss
 from passes.reconstruction.student import student_of
-from passes.settings.tuning import DistillationTuning
+from passes.settings.distillation_tuning import DistillationTuning
 from passes.surgery.apply_plan import Solution
 
 TRUNK = """a = Conv(x, a_w)  ar = Relu(a)  b = Conv(ar, b_w)  br = Relu(b)

@@ -12,7 +12,8 @@ from passes.pipeline import compress
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import TUNING, ReconstructionTuning, Tuning
+from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.batchnorm_recalibration import restandardised, transfer
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.segmented_execution import SegmentedRun

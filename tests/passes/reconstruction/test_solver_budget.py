@@ -6,7 +6,8 @@ from netkit import net
 from unitkit import cut_units
 
 from passes.reconstruction.solver_budget import samples_for
-from passes.settings.tuning import TUNING, ReconstructionTuning
+from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.tuning import TUNING
 
 LIMITS = TUNING.reconstruction
 EACH = LIMITS.step_passes * LIMITS.typical_steps

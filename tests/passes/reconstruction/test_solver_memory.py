@@ -14,7 +14,8 @@ from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.solver_memory import layer_moments
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import MemoryTuning, Tuning
+from passes.settings.statistics_tuning import MemoryTuning
+from passes.settings.tuning import Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.segmented_execution import SegmentedRun

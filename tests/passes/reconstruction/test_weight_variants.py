@@ -12,7 +12,8 @@ from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import MemoryTuning, Tuning
+from passes.settings.statistics_tuning import MemoryTuning
+from passes.settings.tuning import Tuning
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.segmented_execution import Recording, SegmentedRun
 

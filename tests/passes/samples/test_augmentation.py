@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from passes.samples.augmentation import has_images, image_plane, shifted
-from passes.settings.tuning import AugmentationTuning
+from passes.settings.sample_tuning import AugmentationTuning
 
 TUNING = AugmentationTuning()
 

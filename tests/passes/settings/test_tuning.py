@@ -10,16 +10,11 @@ import pytest
 from allocatekit import compressed, model_of
 
 from passes.numerics.tuning import GaussNewtonTuning, NumericsTuning, RidgeTuning, ShrinkageTuning, SubsetTuning
-from passes.settings.tuning import (
-    TUNING,
-    AllocationTuning,
-    MemoryTuning,
-    ReconstructionTuning,
-    RedundancyTuning,
-    SensitivityTuning,
-    StatisticsTuning,
-    Tuning,
-)
+from passes.settings.allocation_tuning import AllocationTuning, SensitivityTuning
+from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.statistics_tuning import MemoryTuning, StatisticsTuning
+from passes.settings.transform_tuning import RedundancyTuning
+from passes.settings.tuning import TUNING, Tuning
 
 ROOT = Path(__file__).parents[3]
 TUNABLES = {

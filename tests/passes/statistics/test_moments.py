@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from netkit import engine
 
-from passes.settings.tuning import StatisticsTuning
+from passes.settings.statistics_tuning import StatisticsTuning
 from passes.statistics.graph_builder import Builder
 from passes.statistics.moments import gram_strips, joined_gram
 

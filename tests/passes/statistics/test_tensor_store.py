@@ -15,7 +15,8 @@ from passes.pipeline import compress
 from passes.reconstruction import layerwise
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
 from passes.settings.compress import CompressSettings
-from passes.settings.tuning import ReconstructionTuning, Tuning
+from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.tuning import Tuning
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.statistics.tensor_store import ScratchSpace, StoredTensors, TensorStore
 
