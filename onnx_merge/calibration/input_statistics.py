@@ -42,13 +42,6 @@ class InputRange:
         mean, deviation = black + PHOTO_MEAN * (white - black), PHOTO_DEVIATION * np.abs(white - black)
         return cls(mean, deviation, (np.minimum(black, white), np.maximum(black, white)), basis)
 
-    @property
-    def raw(self) -> float | None:
-        """The value of white if the pixels are raw, so that black is 0: 255 or 1; else None."""
-        if self.limits is None or np.any(self.limits[0] != 0):
-            return None
-        return next((high for high in (255.0, 1.0) if np.all(self.limits[1] == high)), None)
-
 
 @dataclass(frozen=True, eq=False)
 class _Chain:

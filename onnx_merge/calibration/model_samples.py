@@ -141,7 +141,7 @@ class ModelSamples:
             self.notes += self._continue_unverified(error)
             return
         self._hold_out()
-        if "_ranges" in vars(self):  # there are images without known pixel values
+        if "_ranges" in vars(self):  # images were made, or read without mean and std
             self.notes += self._ranges.notes
 
     @property
@@ -325,7 +325,7 @@ class ModelSamples:
         given = given_ranges(inputs, sizes, options.input_range, options.mean, options.std)
         if given is not None:
             return given
-        return found_ranges(self.model, inputs, sizes, self.provider, self.fitting.layers(self.model))
+        return found_ranges(self.model, inputs, sizes, self.provider, self.fitting.examined_layers(self.model))
 
     def release(self) -> None:
         """Free the calibration samples once they are no longer needed. Samples that outputs are compared on are

@@ -20,7 +20,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_merge.calibration.input_statistics import Constants, InputRange
+from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, Constants, InputRange
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.shape_observer import exposing
 from onnx_merge.runtime.batching import ONE, batches
@@ -40,26 +40,33 @@ class PixelConvention:
     black: float
     white: float
 
+    @property
+    def span(self) -> float:
+        """From black to white."""
+        return self.white - self.black
+
     def of(self, channels: int) -> InputRange:
         """The statistics of photographs in this convention."""
         black, white = np.full(channels, self.black), np.full(channels, self.white)
         return InputRange.of_pixels(black, white, "how inner layers answer to made-up images")
 
 
-STANDARDISED = PixelConvention("mean 0 and standard deviation 1", -0.45 / 0.26, 0.55 / 0.26)
+STANDARDISED = PixelConvention(
+    "mean 0 and standard deviation 1", -PHOTO_MEAN / PHOTO_DEVIATION, (1 - PHOTO_MEAN) / PHOTO_DEVIATION
+)
 CONVENTIONS = (
     STANDARDISED,
     PixelConvention("0 to 1", 0.0, 1.0),
     PixelConvention("-1 to 1", -1.0, 1.0),
     PixelConvention("0 to 255", 0.0, 255.0),
-    PixelConvention("0 to 255 less the mean", -0.45 * 255, 0.55 * 255),
+    PixelConvention("0 to 255 less the mean", -PHOTO_MEAN * 255, (1 - PHOTO_MEAN) * 255),
 )
 """The usual conventions. Standardised pixels include those by ImageNet's mean and deviation. The last is Caffe's."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Answers:
-    """The answers of a layer before its activation: a ``tensor`` with the channels along ``axis``, to which ``bias``
+class _Response:
+    """The response of a layer before its activation: a ``tensor`` with the channels along ``axis``, to which ``bias``
     (C,) was added; or what a BatchNormalization reads, with the ``recorded`` mean and variance (C,)."""
 
     tensor: str
@@ -97,17 +104,14 @@ def likely_convention(
         return None
     first = next(iter(scores))
     best = min(scores, key=lambda one: scores[one] + (one is not first) * tuning.tie)
-    span = best.white - best.black
     others = [
-        score
-        for one, score in scores.items()
-        if max(span, one.white - one.black) > tuning.other_scale * min(span, one.white - one.black)
+        score for one, score in scores.items() if abs(math.log(one.span / best.span)) > math.log(tuning.other_scale)
     ]
     return best, scores[best] + tuning.clear < min(others, default=np.inf)
 
 
 def _scores(
-    session: Session, layers: Sequence[_Answers], feeds: Mapping[str, Array], tuning: PixelConventionTuning
+    session: Session, layers: Sequence[_Response], feeds: Mapping[str, Array], tuning: PixelConventionTuning
 ) -> list[float]:
     """The scores of those layers that can be judged on the samples ``feeds`` (N, ...)."""
     seen: dict[str, _Moments] = {}
@@ -121,7 +125,7 @@ def _scores(
     return [one for one in found if one is not None]
 
 
-def _layers(model: onnx.ModelProto) -> list[_Answers]:
+def _layers(model: onnx.ModelProto) -> list[_Response]:
     """BatchNormalizations with recorded statistics; without any, layers with weights and a bias. Empty if most
     layers have no bias."""
     constants = Constants(model)
@@ -129,14 +133,14 @@ def _layers(model: onnx.ModelProto) -> list[_Answers]:
     for node in model.graph.node:
         for name in node.input:
             readers.setdefault(name, []).append(node)
-    norms: list[_Answers] = []
-    biased: list[_Answers] = []
+    norms: list[_Response] = []
+    biased: list[_Response] = []
     weighted = 0
     for node in model.graph.node:
         if node.op_type == "BatchNormalization" and len(node.input) == 5:
             mean, variance = (constants.get(name) for name in node.input[3:5])
             if mean is not None and variance is not None and mean.ndim == 1:
-                norms.append(_Answers(node.input[0], 1, recorded=(mean, variance)))
+                norms.append(_Response(node.input[0], 1, recorded=(mean, variance)))
         elif facts_of(node.domain, node.op_type).macs is not None and constants.get(node.input[1]) is not None:
             weighted += 1
             biased += _biased(node, readers, constants)
@@ -145,8 +149,8 @@ def _layers(model: onnx.ModelProto) -> list[_Answers]:
 
 def _biased(
     node: onnx.NodeProto, readers: Mapping[str, Sequence[onnx.NodeProto]], constants: Constants
-) -> list[_Answers]:
-    """The answers of a layer with its bias, which may be added by the next node. Empty without one."""
+) -> list[_Response]:
+    """The response of a layer with its bias, which may be added by the next node. Empty without one."""
     axis = 1 if node.op_type in ("Conv", "ConvTranspose") else -1
     bias = constants.get(node.input[2]) if len(node.input) > 2 and node.input[2] else None
     tensor, after = node.output[0], readers.get(node.output[0], ())
@@ -155,7 +159,7 @@ def _biased(
         bias, tensor = (added[0] if added else None), after[0].output[0]
     if bias is None or not bias.size or bias.size != max(bias.shape, default=0):
         return []
-    return [_Answers(tensor, axis, bias.reshape(-1).astype(np.float64))]
+    return [_Response(tensor, axis, bias.reshape(-1).astype(np.float64))]
 
 
 @dataclass
@@ -180,7 +184,7 @@ class _Moments:
         return _Moments(self.sums + other.sums, self.squares + other.squares, self.places + other.places)
 
 
-def _score(layer: _Answers, seen: _Moments, tuning: PixelConventionTuning) -> float | None:
+def _score(layer: _Response, seen: _Moments, tuning: PixelConventionTuning) -> float | None:
     """How unlike a trained network's the answers of a layer are, 0 or more; None if they cannot be judged."""
     wanted = layer.bias if layer.recorded is None else layer.recorded[0]
     assert wanted is not None

@@ -22,7 +22,7 @@ def doubts(comparison: Comparison) -> tuple[str, ...]:
         return ()
     feeds = comparison.feeds_compared()
     found = [] if comparison.real else [MADE_UP]
-    most = comparison.fitting.layers(model)
+    most = comparison.fitting.examined_layers(model)
     off = complaint(layers(model, feeds, comparison.provider, most)) if most else None
     remedy = (
         "are they scaled as in training? see --input-range, --mean and --std" if comparison.real else "give --calib"

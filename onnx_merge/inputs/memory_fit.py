@@ -46,7 +46,7 @@ class MemoryFit:
         """Upper limit on the bytes of the samples."""
         return self.memory // SAMPLE_MEMORY.samples_share
 
-    def layers(self, model: onnx.ModelProto, tuning: LayerActivityTuning = LAYER_ACTIVITY) -> int:
+    def examined_layers(self, model: onnx.ModelProto, tuning: LayerActivityTuning = LAYER_ACTIVITY) -> int:
         """The largest number of layers whose activations a run may return for one sample; 0 if the weights alone take
         too much."""
         room = self.memory // tuning.memory_share

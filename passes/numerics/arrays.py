@@ -3,7 +3,8 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all arrays get the same.
 """
 
-from typing import Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,6 +36,11 @@ class RowSet:
     def __init__(self, values: ArrayLike) -> None:
         self.values = as_rows(values)
         self.norms: dict[int, Double] = {}
+
+
+def rows_between(feed: Mapping[str, NDArray[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """The samples from ``start`` to ``stop`` of a batch: rows of its arrays (N, ...), others as they are."""
+    return {name: array[start:stop] if has_rows(array) else array for name, array in feed.items()}
 
 
 def as_rows(values: ArrayLike | RowSet, ndim: int = 2) -> Single:

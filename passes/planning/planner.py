@@ -113,11 +113,12 @@ class Planner:
             return self._whole._principal(group)
         if group.name not in self._principals:
             seen, settings = self._statistics(group), self.settings
-            wanted = settings.mixes and settings.method == "reconstruct" and settings.select == "auto" and bool(seen)
-            wanted = wanted and group.size <= self._tuning.numerics.subset.most_greedy
-            possible = wanted and self._missing_statistics(group) is None and is_linear(self.typing, group)
-            tuning = self._tuning.numerics.projection
-            self._principals[group.name] = directions(self.typing, group, seen, tuning) if possible else None
+            numerics = self._tuning.numerics
+            wanted = settings.mixes and settings.method == "reconstruct" and settings.select == "auto"
+            known = bool(seen) and group.size <= numerics.subset.most_greedy and self._missing_statistics(group) is None
+            possible = wanted and known and is_linear(self.typing, group)
+            found = directions(self.typing, group, seen, numerics.projection) if possible else None
+            self._principals[group.name] = found
         return self._principals[group.name]
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:

@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from passes.cost.cost import cost, samples_held
+from passes.cost.cost import cost
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Array, Graph
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import rows_between
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
@@ -28,7 +28,7 @@ from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.samples.augmentation import has_images, shifted
 from passes.settings.distillation_tuning import DistillationTuning
-from passes.statistics.activation_memory import WIDTH
+from passes.statistics.activation_memory import every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
@@ -141,10 +141,8 @@ class StepSchedule:
 def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> StepSchedule:
     """The steps that time, memory and the number of samples allow. ``level``: 0 at medium effort, 1 at high."""
     graph = variant.sized.graph
-    names = [n for node in graph.nodes for n in node.outputs if n and n not in graph.constants]
-    each = sum(WIDTH * math.prod(graph.shape(name) or (0,)) for name in names) / samples_held(graph)
     unit = samples_together(variant.typing.graph, variant.feeds[0])
-    room = variant.moment_limit / max(1.0, tuning.activation_copies * each)
+    room = variant.moment_limit / max(1.0, tuning.activation_copies * every_activation(graph))
     passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
     smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
@@ -180,8 +178,8 @@ def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]
         count = samples_in(feed)
         taken = count // share // pair * pair
         if taken:
-            learned.append(_rows(feed, 0, count - taken))
-            judging.append(_rows(feed, count - taken, count))
+            learned.append(rows_between(feed, 0, count - taken))
+            judging.append(rows_between(feed, count - taken, count))
         elif len(variant.feeds) > 1:
             (judging if index % share == min(share, len(variant.feeds)) // 2 else learned).append(feed)
     return learned, judging
@@ -190,12 +188,8 @@ def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]
 def cut(feed: Mapping[str, Array], batch: int) -> list[Mapping[str, Array]]:
     """A batch in parts of ``batch`` samples; the rest is left out."""
     count = samples_in(feed)
-    return [_rows(feed, start, start + batch) for start in range(0, count - count % batch or count, batch)]
+    return [rows_between(feed, start, start + batch) for start in range(0, count - count % batch or count, batch)]
 
 
 def _same(feed: Mapping[str, Array]) -> Mapping[str, Array]:
     return feed
-
-
-def _rows(feed: Mapping[str, Array], start: int, stop: int) -> Mapping[str, Array]:
-    return {name: array[start:stop] if has_rows(array) else array for name, array in feed.items()}

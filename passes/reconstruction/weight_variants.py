@@ -198,7 +198,7 @@ class WeightVariants:
         return iter(self._found)
 
     def _make(self) -> tuple[list[WeightVariant], tuple[str, ...]]:
-        """The variants, and a note if the recalibrated one is missing."""
+        """The variants, and notes: that samples were moved, and why the recalibrated variant is missing."""
         samples, budget = self._samples, self._budget
         assert samples is not None  # they are dropped once variants exist
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
@@ -206,28 +206,29 @@ class WeightVariants:
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), budget.moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
+        left, notes = (0.0, ()) if samples.real else self._matched(samples.engine, moment_limit)
         own = WeightVariant(self._typing, self.feeds, *given)
-        notes: tuple[str, ...] = ()
-        if samples.real:
+        if left <= self._tuning.matching.matched:
             return [own], notes
-        matched = None
-        if not storing():  # the weights of large models are not read three times a step
-            limits = self._tuning.matching
-            matched = matched_samples(self._before, self._counted, self.feeds, samples.engine, moment_limit, limits)
-        if matched is not None:
-            self.feeds = matched.feeds
-            first, last = matched.deviations
-            own = WeightVariant(self._typing, self.feeds, *given)
-            notes = (
-                f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off",
-            )
-            if last <= self._tuning.matching.matched:
-                return [own], notes
         try:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
         except RunError as error:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
         return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given, recalibrated=True), own]), notes
+
+    def _matched(self, engine: Engine, memory: float) -> tuple[float, tuple[str, ...]]:
+        """Move the made-up samples to the recorded statistics, within ``memory`` bytes. Returns what is left of the
+        deviation, infinity where they stay as they are, and notes."""
+        if storing():  # the weights of large models are not read three times a step
+            return math.inf, ()
+        limits = self._tuning.matching
+        found = matched_samples(self._before, self._counted, self.feeds, engine, memory, limits)
+        if found is None:
+            return math.inf, ()
+        self.feeds, (first, last) = found.feeds, found.deviations
+        return last, (
+            f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off",
+        )
 
 
 def _memory(tuning: Tuning) -> MemoryTuning:

@@ -8,13 +8,14 @@ correlations of neighbouring pixels, and which a few steps therefore leave diver
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from passes.cost.cost import cost, samples_held
+from passes.cost.cost import cost
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.errors import NoGradientError
 from passes.gradients.losses import RecordedStatistics
@@ -22,9 +23,9 @@ from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import has_rows, rows_between
 from passes.settings.sample_tuning import SampleMatchingTuning
-from passes.statistics.activation_memory import WIDTH
+from passes.statistics.activation_memory import every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
 
 Feed = dict[str, Array]
@@ -56,25 +57,21 @@ def matched_samples(
         return None
     fixed = any((name, 0) not in before.info.dynamic for name in moved) or before.info.rigid
     size = samples_in(feeds[0]) if fixed else _batch(counted, memory, tuning)
-    batches = [part for feed in feeds for part in _parts(feed, size)]
+    made: list[Feed] = []
+    deviations: list[tuple[float, float]] = []
     try:
-        model = _statistics_gradients(before, moved, batches[0], engine, tuning)
+        model = _statistics_gradients(before, moved, _parts(feeds[0], size)[0], engine, tuning)
         if model is None:
             return None
         run = engine(model.model)
-        found = [_moved(run, model, batch, moved, steps, tuning) for batch in batches]
+        for feed in feeds:
+            found = [_moved(run, model, part, moved, steps, tuning) for part in _parts(feed, size)]
+            made.append({**feed, **{name: np.concatenate([part[name] for part, _ in found]) for name in moved}})
+            deviations += [deviation for _, deviation in found]
     except (NoGradientError, RunError):
         return None
-    joined: list[Feed] = []
-    at = 0
-    for feed in feeds:  # in the batches that they came in
-        parts: list[Feed] = []
-        while sum(map(samples_in, parts)) < samples_in(feed):
-            parts.append(found[at][0])
-            at += 1
-        joined.append({n: np.concatenate([p[n] for p in parts]) if n in moved else a for n, a in feed.items()})
-    first, last = (float(np.mean([one[1][k] for one in found])) for k in range(2))
-    return MatchedSamples(joined, (first, last)) if last <= tuning.least_gain * first else None
+    first, last = (float(value) for value in np.mean(deviations, axis=0))
+    return MatchedSamples(made, (first, last)) if last <= tuning.least_gain * first else None
 
 
 def _statistics_gradients(
@@ -98,7 +95,7 @@ def _statistics_gradients(
 def _moved(
     run: Loaded, model: GradientModel, batch: Feed, names: Sequence[str], steps: int, tuning: SampleMatchingTuning
 ) -> tuple[Feed, tuple[float, float]]:
-    """The batch with the least deviation on the way, and the deviations before and after."""
+    """The inputs ``names`` with the least deviation on the way, and the deviations before and after."""
     now = {name: batch[name].astype(np.float32) for name in names}
     best, losses = dict(now), list[float]()
     sizes = {name: float(array.std()) or 1.0 for name, array in now.items()}
@@ -129,13 +126,13 @@ def _moved(
 
 def _batch(counted: Graph, memory: float, tuning: SampleMatchingTuning) -> int:
     """Samples that run together, forward and backward. Statistics are over a batch."""
-    names = [n for node in counted.nodes for n in node.outputs if n and n not in counted.constants]
-    each = sum(WIDTH * math.prod(counted.shape(name) or (0,)) for name in names) / samples_held(counted)
-    return max(1, min(tuning.batch, int(memory / max(1.0, tuning.activation_copies * each))))
+    each = tuning.activation_copies * every_activation(counted)
+    return max(1, min(tuning.batch, int(memory / max(1.0, each))))
 
 
 def _parts(feed: Feed, size: int) -> list[Feed]:
+    """A batch in parts of about equal numbers of samples, at most ``size``."""
     count = samples_in(feed)
     number = -(-count // size)
     edges = [count * k // number for k in range(number + 1)]
-    return [{n: a[i:j] if has_rows(a) else a for n, a in feed.items()} for i, j in zip(edges, edges[1:], strict=False)]
+    return [rows_between(feed, *ends) for ends in itertools.pairwise(edges)]

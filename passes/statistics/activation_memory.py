@@ -89,6 +89,13 @@ def measured(model: onnx.ModelProto, feed: Mapping[str, Array], engine: Engine) 
     return _activations(pairs, shapes, constants, list(feed), ends, 1)
 
 
+def every_activation(graph: Graph) -> float:
+    """Bytes of all activations of a sample together, as a backward pass keeps them. ``graph``: with the shapes of
+    samples."""
+    names = [n for node in graph.nodes for n in node.outputs if n and n not in graph.constants]
+    return sum(WIDTH * math.prod(graph.shape(name) or (0,)) for name in names) / samples_held(graph)
+
+
 def weight_bytes(graph: Graph) -> int:
     """Bytes of all constants."""
     return sum(t.ByteSize() for t in graph.initializers.values())

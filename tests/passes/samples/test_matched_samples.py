@@ -82,11 +82,9 @@ def test_nothing_is_moved_where_it_takes_too_long(limits):
     assert moved(network(), [{"x": MADE}], **limits) is None
 
 
-@pytest.mark.parametrize(
-    "change", [("an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)", "ar = Relu(a)")]
-)
-def test_no_norm_or_no_gradient(change):
-    folded = BODY.replace(*change).replace(
+def test_no_norm_or_no_gradient():
+    first = "an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)"
+    folded = BODY.replace(first, "ar = Relu(a)").replace(
         "bn = BatchNormalization(b, b_scale, b_bias, b_mean, b_var)  br = Relu(bn)", "br = Relu(b)"
     )
     assert moved(network(folded), [{"x": MADE}]) is None
