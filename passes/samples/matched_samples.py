@@ -71,7 +71,8 @@ def matched_samples(
     except (NoGradientError, RunError):
         return None
     first, last = (float(value) for value in np.mean(deviations, axis=0))
-    return MatchedSamples(made, (first, last)) if last <= tuning.least_gain * first else None
+    gained = math.isfinite(last) and last <= tuning.least_gain * first
+    return MatchedSamples(made, (first, last)) if gained else None
 
 
 def _statistics_gradients(

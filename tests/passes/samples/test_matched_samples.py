@@ -117,3 +117,13 @@ def test_results_are_nearer_to_the_original_on_true_samples():
         for given in ({}, {"steps": 0, "fewest_steps": 1})
     ]
     assert errors[0] < 1.1 * errors[1]
+
+
+def test_samples_that_overflow_stay():
+    """A network may have no finite statistics on them from the first step on."""
+
+    def overflowing(model):
+        run = engine(model)
+        return lambda feeds: {n: np.full_like(v, np.inf) if v.dtype.kind == "f" else v for n, v in run(feeds).items()}
+
+    assert moved(network(), [{"x": MADE}], overflowing) is None
