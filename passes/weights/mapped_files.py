@@ -128,6 +128,13 @@ class MappedFiles:
         if mapping is not None and mapping.last is not None:
             mapping.last.detach()
 
+    def close_lasting(self) -> None:
+        """Forget all files that are not temporary: the next run may find others at their paths. A run that still reads
+        them maps them again."""
+        for mapping in list(self._by_path.values()):
+            if mapping.last is None:
+                self.close(mapping.path)
+
     def _pages(self, path: str, remove: Callable[[str], None] | None = None) -> mmap.mmap:
         with self._lock:
             mapping = self._by_path.get(path)

@@ -86,6 +86,7 @@ def storing_weights(
             _writer.reset(token)
             for name in os.listdir(own):
                 MAPPED.close(os.path.join(own, name))
+            MAPPED.close_lasting()
 
 
 def may_be_stored(size: int) -> bool:

@@ -64,6 +64,24 @@ def external(tmp_path, name="m.onnx", offset=0):
     return written(tmp_path, found, name)
 
 
+@pytest.mark.parametrize("make", [lambda folder: written(folder, model()), external])
+def test_a_file_that_was_replaced_is_read_anew(tmp_path, make):
+    """By the next run in the same process."""
+    (tmp_path / "scratch").mkdir()
+    path = make(tmp_path)
+    weights = path if make is not external else tmp_path / "w.bin"
+    for sign in (1, -1):
+        with storing_weights(tmp_path / "scratch", 1e6, SMALL):
+            found = [array_of(tensor).copy() for tensor in load_model(path).model.graph.initializer[:2]]
+        wanted = [numpy_helper.to_array(tensor) for tensor in model().graph.initializer[:2]]
+        assert all(np.array_equal(a, sign * b) for a, b in zip(found, wanted, strict=True))
+        data = weights.read_bytes()
+        for array in wanted:
+            data = data.replace(array.tobytes(), (-array).tobytes())
+        (tmp_path / "new").write_bytes(data)
+        (tmp_path / "new").replace(weights)
+
+
 @pytest.mark.parametrize("make", [lambda folder: written(folder, model()), external, lambda f: external(f, offset=3)])
 def test_weights_stay_in_files(tmp_path, block, make):
     path = make(tmp_path)
