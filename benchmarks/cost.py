@@ -64,7 +64,7 @@ class Row:
 def pass_seconds(path: Path, calib: str | None) -> float:
     """Wall seconds of the original over `SAMPLES` samples, at the fastest batch size."""
     source = load_source(path)
-    session = Session(source.model, threads=THREADS, arena=True)
+    session = Session(source.model, threads=THREADS, deployed=True)
     found = load_calibration(calib, session.inputs, count=SAMPLES, model=source.model)
     count = max(1, len(found))
     rows = np.arange(SAMPLES) % count  # where there are fewer, they are run again

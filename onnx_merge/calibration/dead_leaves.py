@@ -6,10 +6,14 @@ The radii have a density of r^-3, so that no scale is preferred. The spectrum fa
 
 from __future__ import annotations
 
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from onnx_merge.runtime.threads import usable_cores
 from onnx_merge.tuning.calibration import DEAD_LEAVES
 from passes.numerics.jit import serial
 
@@ -137,19 +141,33 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
     images = np.empty((count, channels, height, width), np.float32)
     seeds = rng.integers(1, 2**63, count, np.uint64)
     fine = min(height, width) <= DEAD_LEAVES.supersampled_edge
-    _dead_leaves(images, seeds, 2 if fine else 1, DEAD_LEAVES.smallest_radius * (2 if fine else 1))
-    if channels == 4:  # the fourth channel is not a colour; it may be opacity
-        images[:, 3] = images[:, :3].mean(1)
     contrast = np.clip(np.exp(rng.normal(-0.15, 0.3, count)), 0.4, 1.4)
     brightness = rng.normal(0.0, 0.5, count)
     blur = rng.uniform(*DEAD_LEAVES.blur, count)
-    for n, image in enumerate(images):
-        gaussian_filter(image, (0.0, blur[n], blur[n]), output=image)
-        deviation = max(float(image.std()), 1e-3)
-        image *= contrast[n] / deviation
-        image += brightness[n] - float(image.mean())
-        image += 0.02 * rng.standard_normal(image.shape, np.float32)  # sensor noise
-        np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
+
+    def draw(start: int, noise: Single) -> None:
+        part = slice(start, start + len(noise))
+        own = images[part]
+        _dead_leaves(own, seeds[part], 2 if fine else 1, DEAD_LEAVES.smallest_radius * (2 if fine else 1))
+        if channels == 4:  # the fourth channel is not a colour; it may be opacity
+            own[:, 3] = own[:, :3].mean(1)
+        for n, image in enumerate(own, start):
+            gaussian_filter(image, (0.0, blur[n], blur[n]), output=image)
+            deviation = max(float(image.std()), 1e-3)
+            image *= contrast[n] / deviation
+            image += brightness[n] - float(image.mean())
+            image += 0.02 * noise[n - start]  # of the sensor
+            np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
+
+    cores, waiting = usable_cores(), deque[Future[None]]()
+    with ThreadPoolExecutor(cores) as pool:
+        for start in range(0, count, DEAD_LEAVES.together):
+            shape = (min(DEAD_LEAVES.together, count - start), *images.shape[1:])
+            waiting.append(pool.submit(draw, start, rng.standard_normal(shape, np.float32)))
+            if len(waiting) > 2 * cores:  # the noise takes memory
+                waiting.popleft().result()
+        for one in waiting:
+            one.result()
     mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
     if images.nbytes <= DEAD_LEAVES.double_bytes:
         deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)

@@ -32,10 +32,13 @@ from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.inputs.user_arrays import Samples, load_samples
 from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.metrics.metric import metric_of
-from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.batching import batches
+from onnx_merge.runtime.devices.faster_provider import faster_provider
+from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded
 from onnx_merge.tuning.calibration import SPLITS
 from onnx_merge.tuning.checks import EQUIVALENCE
+from onnx_merge.tuning.runtime import DEVICE
 from passes.numerics.arrays import has_rows
 from passes.samples.sample_need import MoreSamples
 
@@ -86,7 +89,9 @@ class ModelSamples:
     _session: Session | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        options = self.options
+        options, candidate = self.options, self.provider
+        if options.provider == "auto":
+            self.provider = CPU  # until there are samples to try both on
         self.sizes = self.given
         check_input_memory(self.model, self.given, options.memory_limit, ", or raise --memory-limit")
         self.fitting = MemoryFit(options.memory_limit, self.sizes)
@@ -141,8 +146,21 @@ class ModelSamples:
             self.notes += self._continue_unverified(error)
             return
         self._hold_out()
+        if options.provider == "auto" and candidate.on_device:
+            self._take_faster(candidate)
         if "_ranges" in vars(self):  # images were made, or read without mean and std
             self.notes += self._ranges.notes
+
+    def _take_faster(self, candidate: ProviderChoice) -> None:
+        """Run on ``candidate`` from here on, if a run of the tool is faster there."""
+        with contextlib.suppress(OnnxMergeError):
+            assert self._session is not None
+            some = self.batch(DEVICE.timed_samples)
+            feeds, size, _ = next(batches(some, self._session.inputs, self.fitting.together(some)))
+            self.provider, note = faster_provider(self.model, feeds, size, candidate, self.optimisation)
+            self.notes += (note,)
+            if self.provider.on_device:
+                self._session = self.load(self.model)
 
     @property
     def _allows_unverified(self) -> bool:

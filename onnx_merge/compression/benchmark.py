@@ -10,6 +10,7 @@ from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.latency.measure import Latencies, Source, compare_latency
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.compression import TIMING
+from onnx_merge.tuning.runtime import DEVICE
 
 
 def benchmark(
@@ -30,7 +31,8 @@ def benchmark(
         return (), ("latency was not measured: the model cannot be run",)
     asked = options.benchmark or ()
     fixed = fixed_batch(comparison.session.inputs)
-    sizes = (asked or (1,)) if fixed is None else (fixed,)
+    default = DEVICE.latency_batches if comparison.provider.on_device else (1,)
+    sizes = (asked or default) if fixed is None else (fixed,)
     if others := [str(size) for size in asked if size not in sizes]:
         notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
     for size in sizes:

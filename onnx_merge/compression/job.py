@@ -18,9 +18,10 @@ from onnx_merge.io.model_source import Source
 from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
 from onnx_merge.report.result import AllocationResult
+from onnx_merge.runtime.devices.device_runner import engine_of, room_for_activations
 from onnx_merge.runtime.memory_trim import trim
 from onnx_merge.runtime.providers import ProviderChoice
-from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
+from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.verification.recorded_options import recorded
 from passes.allocation.allocator import TargetError
 from passes.analysis.analyse import Analysis
@@ -109,7 +110,7 @@ class Job:
 
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
         more = self.comparison.more_samples(calibration)
-        engine, memory = SegmentRunner(self.provider), self.options.memory_limit
+        engine, memory = engine_of(self.provider), room_for_activations(self.provider, self.options.memory_limit)
         return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space())
 
     def __getstate__(self) -> dict[str, object]:
@@ -216,7 +217,9 @@ def _block(options: Options, provider: ProviderChoice) -> ChannelBlock:
     align = options.align if options.align is not None else ("auto" if options.allocation == "auto" else 1)
     if align != "auto":
         return ChannelBlock(int(align), "asked for")
-    return preferred_block(provider) if options.loses else ChannelBlock(1, "nothing is lost")
+    return (
+        preferred_block(provider, half=options.then == "fp16") if options.loses else ChannelBlock(1, "nothing is lost")
+    )
 
 
 def _target(options: Options) -> Target | None:

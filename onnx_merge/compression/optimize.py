@@ -37,7 +37,7 @@ from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
-from onnx_merge.runtime.session import custom_operators
+from onnx_merge.runtime.session_settings import custom_operators
 from passes.analysis.layer_widths import layer_widths
 from passes.interface.runner import Progress, checking_graphs
 from passes.weights.stored_tensors import in_memory
@@ -138,7 +138,7 @@ def _run(
     with stages("prepare"):
         comparison = Comparison(source.model, options, provider)
         analysis = analysed(source, options, comparison, stages)
-        job = Job(source, options, provider, stages, comparison, progress, analysis)
+        job = Job(source, options, comparison.provider, stages, comparison, progress, analysis)
         unknown = doubts(comparison)
     choice = find(job)
     compressed = choice.compressed
@@ -162,7 +162,7 @@ def _run(
         seconds=stages.total(),
         seed=options.seed,
         argv=tuple(argv),
-        provider=provider.name,
+        provider=comparison.provider.name,
         unfolded=compressed.unfolded,
         notes=(*verdict.notes, *choice.notes),
         metric=verdict.metric,

@@ -38,7 +38,8 @@ from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
-from onnx_merge.runtime.session import Session, custom_operators
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session_settings import custom_operators
 from passes.analysis.analyse import Analysis, analyse
 from passes.analysis.layer_widths import layer_widths
 from passes.analysis.ungrouped import Ungrouped, every_ungrouped, first_quantised

@@ -3,8 +3,9 @@
 On x86, onnxruntime computes convolutions in a layout with channels in blocks as wide as a vector register (NCHWc, in
 MLAS): 16 for AVX-512, 8 otherwise. A width that is not a multiple of the block is padded to one. If it is not a
 multiple of 4 either, the convolution falls back to a slower algorithm: 56 channels take as long as 64, and 62 take
-longer. Kernels change between versions, so the block is measured. The instruction set of the CPU decides only if the
-measurement is inconclusive.
+longer. On a GPU, tiles of the tensor cores' kernels are as wide as 32 or 64 channels. Kernels change between versions,
+so the block is measured where models run. What is known of the hardware decides only if the measurement is
+inconclusive.
 """
 
 from __future__ import annotations
@@ -15,21 +16,31 @@ import platform
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
-from onnx import TensorProto, numpy_helper
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx import numpy_helper
+from onnx.helper import (
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_value_info,
+    np_dtype_to_tensor_dtype,
+)
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.latency.interleaved_timing import interleaved
-from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.onnxruntime_import import onnxruntime
+from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
-from onnx_merge.tuning.compression import CHANNEL_BLOCK
+from onnx_merge.tuning.compression import CHANNEL_BLOCK, GPU_CHANNEL_BLOCK, ChannelBlockTuning
 
-CUDA_BLOCK = 8
+GPU_BLOCK = 8
 """Tensor cores read 16 bytes of channels at a time: 8 of float16 or 4 of TF32, whose kernels also prefer multiples of
 8. cuBLAS and cuDNN pad other widths, which costs a copy. (NVIDIA, Deep Learning Performance: Convolutional Layers
-User's Guide, "Channels In And Out"; not measured here.)"""
+User's Guide, "Channels In And Out".)"""
 
 Times = Mapping[int, Sequence[float]]
 """Width -> the shortest time of each round in seconds, with the same rounds for all widths."""
@@ -48,13 +59,10 @@ class ChannelBlock:
 def preferred_block(provider: ProviderChoice, half: bool = False) -> ChannelBlock:
     """The channel block of the convolutions of ``provider``; with ``half``, for float16 weights.
 
-    On the CPU it is measured once in a process, which takes about half a second. There float16 makes no difference,
-    because onnxruntime computes it in float32.
+    It is measured once in a process: for half a second on the CPU, for a few on a GPU. On the CPU float16 makes no
+    difference, because onnxruntime computes it in float32.
     """
-    if provider.name == "cuda":
-        kind = "float16" if half else "TF32 and float16"
-        return ChannelBlock(CUDA_BLOCK, f"tensor cores work in blocks of {CUDA_BLOCK} channels ({kind})")
-    return _cpu_block()
+    return _gpu_block(provider, half) if provider.on_device else _cpu_block()
 
 
 @functools.cache
@@ -62,12 +70,36 @@ def _cpu_block() -> ChannelBlock:
     return find_block(time_widths, cpu_features())
 
 
+@functools.cache
+def _gpu_block(provider: ProviderChoice, half: bool) -> ChannelBlock:
+    tuning = GPU_CHANNEL_BLOCK
+    return find_gpu_block(partial(time_widths, provider=provider, half=half, tuning=tuning), half)
+
+
+def find_gpu_block(measure: Callable[[Sequence[int]], Times], half: bool = False) -> ChannelBlock:
+    """The largest block of which a width in the middle takes as long as the next multiple; `GPU_BLOCK` if there is
+    none. ``measure`` returns the times of widths. A time between the hypotheses of `decide` is no sign of a block."""
+    tuning, kind = GPU_CHANNEL_BLOCK, "float16" if half else "TF32"
+    times: Times = {}
+    with contextlib.suppress(OnnxMergeError):
+        times = measure(widths_to_time(tuning))
+    for block in tuning.blocks if times else ():
+        if min(_scores(times, block, tuning)) >= 1 - tuning.tolerance:
+            return ChannelBlock(block, f"GPU kernels work in blocks of {block} channels (probed, {kind})")
+    return ChannelBlock(GPU_BLOCK, f"tensor cores work in blocks of {GPU_BLOCK} channels ({kind})")
+
+
+def widths_to_time(tuning: ChannelBlockTuning) -> list[int]:
+    """The width W that all blocks divide, and for each block b a width off it: W - b/2."""
+    return [tuning.width, *(tuning.width - block // 2 for block in tuning.blocks)]
+
+
 def find_block(measure: Callable[[Sequence[int]], Times], features: Iterable[str]) -> ChannelBlock:
     """The CPU's block by `decide`; by its ``features`` if the times are inconclusive. ``measure`` returns the times of
     widths."""
     times: Times = {}
     with contextlib.suppress(OnnxMergeError):  # no model runs on this machine, so the block does not matter
-        times = measure([CHANNEL_BLOCK.width, *(CHANNEL_BLOCK.width - block // 2 for block in CHANNEL_BLOCK.blocks)])
+        times = measure(widths_to_time(CHANNEL_BLOCK))
     size = decide(times) if times else None
     if size is not None:
         what = f"in blocks of {size} channels" if size > 1 else "with any number of channels alike"
@@ -89,16 +121,21 @@ def decide(times: Times) -> int | None:
     The shortest time of each width is used, because noise only adds to it.
     """
     for block in CHANNEL_BLOCK.blocks:
-        width = CHANNEL_BLOCK.width - block // 2
-        proportional = (width / CHANNEL_BLOCK.width) ** 2
-        halves = [min(times[width][k::2]) / min(times[CHANNEL_BLOCK.width][k::2]) for k in (0, 1)]
-        # 0: the time is proportional to the multiply-adds; 1: it is that of W.
-        scores = [(ratio - proportional) / (1 - proportional) for ratio in halves]
+        scores = _scores(times, block, CHANNEL_BLOCK)
         if min(scores) >= 1 - CHANNEL_BLOCK.tolerance:
             return block
         if max(scores) > CHANNEL_BLOCK.tolerance:
             return None
     return 1
+
+
+def _scores(times: Times, block: int, tuning: ChannelBlockTuning) -> list[float]:
+    """Of both halves of the rounds: 0 if the time off the block is proportional to the multiply-adds, 1 if it is that
+    of W."""
+    width = tuning.width - block // 2
+    proportional = (width / tuning.width) ** 2
+    halves = [min(times[width][k::2]) / min(times[tuning.width][k::2]) for k in (0, 1)]
+    return [(ratio - proportional) / (1 - proportional) for ratio in halves]
 
 
 def block_of(features: Iterable[str]) -> int:
@@ -119,31 +156,38 @@ def cpu_features() -> frozenset[str]:
     return frozenset(found or ({"ASIMD"} if platform.machine().lower() in ("arm64", "aarch64") else ()))
 
 
-def time_widths(widths: Sequence[int]) -> Times:
+def time_widths(
+    widths: Sequence[int],
+    provider: ProviderChoice = CPU,
+    half: bool = False,
+    tuning: ChannelBlockTuning = CHANNEL_BLOCK,
+) -> Times:
     """`Times` of a stack of 3x3 convolutions of each width, interleaved, on one thread; a second thread would only add
-    noise.
+    noise. On a GPU, inputs and outputs stay there.
 
     Raises
     ------
     OnnxMergeError: onnxruntime cannot run the stack.
     """
+    device, kind = ("cuda" if provider.on_device else "cpu"), np.float16 if half else np.float32
     calls = []
     for width in widths:
-        session = Session(_stack(width), threads=1)
-        feeds = {"x": np.full((1, width, CHANNEL_BLOCK.edge, CHANNEL_BLOCK.edge), 0.5, np.float32)}
-        calls.append(functools.partial(session.run, feeds))
+        session = Session(_stack(width, kind, tuning), provider, threads=1, deployed=provider.on_device)
+        x = np.full((tuning.batch, width, tuning.edge, tuning.edge), 0.5, kind)
+        feeds = {"x": onnxruntime().OrtValue.ortvalue_from_numpy(x, device, 0)}
+        calls.append(partial(session.run_on_device, feeds, device))
     # One thread leaves no others spinning.
-    rounds = interleaved(calls, seconds=CHANNEL_BLOCK.seconds, settle=lambda: None)
+    rounds = interleaved(calls, seconds=tuning.seconds, settle=lambda: None)
     return {width: [min(times[k]) for times in rounds] for k, width in enumerate(widths)}
 
 
-def _stack(width: int) -> bytes:
+def _stack(width: int, kind: type[np.floating[Any]], tuning: ChannelBlockTuning) -> bytes:
     # The weights preserve the scale of activations, so that none become denormal.
-    weight = np.full((width, width, 3, 3), 1 / (9 * width), np.float32)
-    names = ["x", *(f"h{k}" for k in range(1, CHANNEL_BLOCK.layers)), "y"]
+    weight = np.full((width, width, 3, 3), 1 / (9 * width), kind)
+    names = ["x", *(f"h{k}" for k in range(1, tuning.layers)), "y"]
     nodes = [make_node("Conv", [a, "w"], [b], pads=[1, 1, 1, 1]) for a, b in zip(names, names[1:], strict=False)]
-    edge = CHANNEL_BLOCK.edge
-    ends = [make_tensor_value_info(n, TensorProto.FLOAT, [1, width, edge, edge]) for n in "xy"]
+    element = np_dtype_to_tensor_dtype(np.dtype(kind))
+    ends = [make_tensor_value_info(n, element, [tuning.batch, width, tuning.edge, tuning.edge]) for n in "xy"]
     graph = make_graph(nodes, "stack", ends[:1], ends[1:], [numpy_helper.from_array(weight, "w")])
     model = make_model(graph, opset_imports=[make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())

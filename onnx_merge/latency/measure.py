@@ -149,10 +149,10 @@ def compare_latency(
 def _sessions(models: Sequence[Source], provider: ProviderChoice, threads: int | None) -> list[Session]:
     """Sessions of all models at one optimisation level."""
     try:
-        return [Session(model, provider, threads=threads, arena=True) for model in models]
+        return [Session(model, provider, threads=threads, deployed=True) for model in models]
     except OnnxMergeError:
         with contextlib.suppress(OnnxMergeError):
-            return [Session(m, provider, threads=threads, arena=True, optimisation="basic") for m in models]
+            return [Session(m, provider, threads=threads, deployed=True, optimisation="basic") for m in models]
         raise
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -13,25 +11,28 @@ import onnx
 import onnx.parser
 
 from onnx_merge.errors import OnnxMergeError, UsageError
+from onnx_merge.runtime.devices.cuda_driver import first_device
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, silenced
-from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.providers import CPU, ProviderChoice, ProviderName
 from onnx_merge.runtime.session import Session
 
 
-def available_provider(requested: Literal["auto", "cpu", "cuda"] = "auto") -> ProviderChoice:
+def available_provider(requested: Literal["auto"] | ProviderName = "auto") -> ProviderChoice:
     """The provider to run on. Whether CUDA works is tested once, without output on standard error.
 
     Raises
     ------
-    UsageError: CUDA was requested and does not work on this machine.
+    UsageError: CUDA or TensorRT was requested and does not work on this machine.
     """
     if requested == "cpu":
         return CPU
-    works, reason = _cuda()
+    works, reason = _works("cuda")
+    if requested == "tensorrt" and works:
+        works, reason = _works("tensorrt")
     if works:
-        return ProviderChoice("cuda", reason)
-    if requested == "cuda":
-        raise UsageError(f"CUDA does not work here: {reason}; use --provider auto or cpu")
+        return ProviderChoice("cuda" if requested == "auto" else requested, reason)
+    if requested != "auto":
+        raise UsageError(f"{_NAMES[requested]} does not work here: {reason}; use --provider auto or cpu")
     return ProviderChoice("cpu", reason)
 
 
@@ -61,10 +62,14 @@ def _probe() -> onnx.ModelProto:
     )
 
 
+_NAMES = {"cuda": "CUDA", "tensorrt": "TensorRT"}
+_REMEDY = {"cuda": " (pip install onnx_merge[gpu])", "tensorrt": " (pip install tensorrt-cu12 or tensorrt-cu13)"}
+
+
 @functools.cache
-def _cuda() -> tuple[bool, str]:
-    """Whether a model with a convolution runs on CUDA, and the device or the reason why not."""
-    device = _first_device()
+def _works(name: Literal["cuda", "tensorrt"]) -> tuple[bool, str]:
+    """Whether a model with a convolution runs on the provider, and the device or the reason why not."""
+    device = first_device()
     if not device:
         return False, "no NVIDIA device"
     ort = onnxruntime()
@@ -74,27 +79,13 @@ def _cuda() -> tuple[bool, str]:
     with silenced():
         ort.preload_dlls()
         try:
-            session = Session(_probe(), ProviderChoice("cuda", "probe"))
-            on_device = session._session.get_providers()[0] == "CUDAExecutionProvider"
+            session = Session(_probe(), ProviderChoice(name, "probe"), deployed=name == "tensorrt")
+            on_device = session.provider_used == f"{'Tensorrt' if name == 'tensorrt' else 'CUDA'}ExecutionProvider"
             works = on_device and bool(np.allclose(session.run({"x": x})["y"], 2 * x))
-            problem = "onnxruntime could not load its CUDA provider"
+            problem = f"onnxruntime could not load its {_NAMES[name]} provider"
         except OnnxMergeError as error:
             works, problem = False, str(error)
     if works:
         return True, device
-    return False, f"{device} is here, but {problem}: are CUDA and cuDNN installed (pip install onnx_merge[gpu])?"
-
-
-def _first_device() -> str:
-    """The name of the first NVIDIA device, empty if there is none. The driver is asked, since onnxruntime would print
-    errors."""
-    try:
-        cuda = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:  # no driver
-        return ""
-    count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(128)
-    if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return ""
-    if cuda.cuDeviceGet(ctypes.byref(device), 0) or cuda.cuDeviceGetName(name, 128, device):
-        return "an NVIDIA device"
-    return name.value.decode(errors="replace")
+    needed = "is TensorRT" if name == "tensorrt" else "are CUDA and cuDNN"
+    return False, f"{device} is here, but {problem}: {needed} installed{_REMEDY[name]}?"

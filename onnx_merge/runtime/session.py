@@ -10,7 +10,6 @@ import shutil
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +18,11 @@ import onnx
 import onnx.parser
 from numpy.typing import NDArray
 
-from onnx_merge.errors import InputError, OnnxMergeError
+from onnx_merge.errors import OnnxMergeError
 from onnx_merge.io.save import needs_external_data, save_atomically
-from onnx_merge.runtime.custom_operators import library_path
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line
-from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.runtime.providers import CPU, ProviderChoice, execution_providers
+from onnx_merge.runtime.session_settings import session_options
 from onnx_merge.runtime.stored_weights import stored_weights
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, maps_info, rows_of_maps, tensor_info
 from passes.samples.sample_files import release_pages
@@ -31,14 +30,6 @@ from passes.weights.stored_tensors import MAPPED
 
 Array = NDArray[Any]
 Optimisation = Literal["none", "basic", "extended", "all"]
-SILENT = 4
-"""onnxruntime's log level "fatal": errors are raised, not printed."""
-CUDA_OPTIONS = {
-    "use_tf32": "0",  # its 10-bit mantissa has larger errors than the differences that we measure
-    "cudnn_conv_algo_search": "HEURISTIC",  # the default times every algorithm at every new shape
-}
-
-
 CRASHING = ["MatmulTransposeFusion"]
 """Optimisations of onnxruntime that end the process: this one on a batch transposed before a comparison that MatMul
 reads as numbers (seen in 1.31). A part cut out of a model may hold that where the whole model does not."""
@@ -46,43 +37,6 @@ reads as numbers (seen in 1.31). A part cut out of a model may hold that where t
 
 COPYING = ["NchwcTransformer"]
 """Optimisations of onnxruntime that copy all weights into another layout."""
-
-
-_limit: ContextVar[int | None] = ContextVar("threads", default=None)
-
-
-@contextlib.contextmanager
-def threads_limited(threads: int | None) -> Iterator[None]:
-    """In the block, new sessions have this many threads within an operator, unless they are given another number."""
-    token = _limit.set(threads)
-    try:
-        yield
-    finally:
-        _limit.reset(token)
-
-
-_libraries: ContextVar[tuple[str, ...]] = ContextVar("libraries", default=())
-
-
-@contextlib.contextmanager
-def custom_operators(libraries: Sequence[str]) -> Iterator[None]:
-    """In the block, new sessions load the operators of ``libraries``; see `library_path`.
-
-    Raises
-    ------
-    InputError: one of them is not an operator library.
-    """
-    token = _libraries.set(tuple(map(library_path, libraries)))
-    try:
-        for path in _libraries.get():
-            try:
-                onnxruntime().SessionOptions().register_custom_ops_library(path)
-            except Exception as error:
-                problem = f"{path} of --custom-ops is no library of operators that onnxruntime can load"
-                raise InputError(f"{problem}: {runtime_line(error)}") from error
-        yield
-    finally:
-        _libraries.reset(token)
 
 
 class Session:
@@ -97,10 +51,10 @@ class Session:
     optimisation: onnxruntime's graph optimisation level. Levels differ in rounding, so outputs are compared only
         between sessions of the same level.
     spinning: whether threads wait actively between operators. This is faster, but slows other computations.
-    arena: whether CPU memory comes from onnxruntime's arena, as in deployment. The arena never shrinks, and an output,
-        which is part of it, keeps all of it allocated. Without it, a run allocates only what its tensors need. Only
-        with it are the optimisations those of deployment to the last: otherwise the few that can end the process are
-        left out.
+    deployed: whether the session is set up as in deployment, to measure latency. CPU memory then comes from
+        onnxruntime's arena, which never shrinks: an output, which is part of it, keeps all of it allocated. The few
+        optimisations that can end the process are not left out, CUDA uses TF32 and cuDNN's default search, and
+        TensorRT runs what it can where it is the provider.
 
     Raises
     ------
@@ -115,18 +69,14 @@ class Session:
         threads: int | None = None,
         optimisation: Optimisation = "all",
         spinning: bool = True,
-        arena: bool = False,
+        deployed: bool = False,
     ) -> None:
         ort = onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = SILENT
+        options = session_options(threads)
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
-        options.intra_op_num_threads = threads or _limit.get() or 0
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = arena
+        options.enable_cpu_mem_arena = options.enable_mem_pattern = deployed
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        for library in _libraries.get():
-            options.register_custom_ops_library(library)
         source: bytes | str
         self._stored = stored_weights(model) if isinstance(model, onnx.ModelProto) else None
         if self._stored is not None:
@@ -136,12 +86,10 @@ class Session:
             source = self._serialise(model)
         else:
             source = model if isinstance(model, bytes) else os.fspath(model)
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if provider.name == "cuda":
-            providers.insert(0, ("CUDAExecutionProvider", CUDA_OPTIONS))
+        providers = execution_providers(provider, deployed)
         try:
             # Without fallback, which prints, and would silently use another provider.
-            left_out = [] if arena else CRASHING
+            left_out = [] if deployed else CRASHING
             if self._stored is not None:
                 left_out = [*left_out, *COPYING]
             self._session = ort.InferenceSession(
@@ -185,6 +133,12 @@ class Session:
         declared = self._session.get_outputs()
         return tuple(o for o in (tensor_info(d) or maps_info(d) for d in declared) if o is not None)
 
+    @property
+    def provider_used(self) -> str:
+        """onnxruntime's name of the provider that comes first. It leaves out those that it cannot load."""
+        found: str = self._session.get_providers()[0]
+        return found
+
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Values of ``outputs`` for one batch of inputs; by default of all tensors among the outputs, in the model's
         order.
@@ -210,6 +164,25 @@ class Session:
             release_pages()
             if self._stored is not None:
                 MAPPED.note_read(self._stored.size)
+
+    def run_on_device(self, feeds: Mapping[str, Any], device: str) -> list[Any]:
+        """All outputs for OrtValues ``feeds``, as OrtValues: those of real numbers stay on ``device``.
+
+        Raises
+        ------
+        OnnxMergeError: an operator fails.
+        """
+        binding = self._session.io_binding()
+        try:
+            for name, value in feeds.items():
+                binding.bind_ortvalue_input(name, value)
+            for declared in self._session.get_outputs():
+                real = declared.type in ("tensor(float)", "tensor(float16)")
+                binding.bind_output(declared.name, device if real else "cpu")
+            self._session.run_with_iobinding(binding)
+            return list(binding.get_outputs())
+        except Exception as error:
+            raise OnnxMergeError(f"onnxruntime cannot run the model: {runtime_line(error)}") from error
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
         """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""

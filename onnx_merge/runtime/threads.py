@@ -6,7 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 
-from onnx_merge.runtime.session import threads_limited
+from onnx_merge.runtime.session_settings import threads_limited
 
 
 def share_of_cores(processes: int) -> int:

@@ -14,7 +14,7 @@ from onnx_merge.compression.result_evaluation import Evaluation, evaluated
 from onnx_merge.errors import FidelityError, OnnxMergeError, UsageError, internal_error
 from onnx_merge.io.save import needs_external_data
 from onnx_merge.plugins.entry_points import load_plugins
-from onnx_merge.runtime.session import custom_operators
+from onnx_merge.runtime.session_settings import custom_operators
 from onnx_merge.runtime.threads import limited
 
 _process_lock = threading.Lock()

@@ -30,7 +30,7 @@ from onnx_merge.metrics.metric import check_sendable
 from onnx_merge.plugins.entry_points import check_known_elsewhere, load_plugins
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import FOLDING
-from onnx_merge.runtime.session import custom_operators
+from onnx_merge.runtime.session_settings import custom_operators
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.executors import Executor, executor
 from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares
@@ -146,6 +146,7 @@ def _run(
             # Latency is measured at the end, when no other process computes.
             untimed = replace(options, benchmark=None, memory_limit=share)
             comparison = Comparison(source.model, untimed, provider)
+            provider = comparison.provider
             analysis = analysed(source, options, comparison, stages)
             job = Job(source, untimed, provider, stages, comparison, progress, analysis)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number

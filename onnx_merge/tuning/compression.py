@@ -76,6 +76,8 @@ class ChannelBlockTuning:
     calls, small enough to be quick. Derived, not tuned."""
     edge: int = 28
     """Image edge of the stack, in pixels, for the same reason. Not tuned."""
+    batch: int = 1
+    """Images in a run of the stack. A GPU is only busy with many. Derived, not tuned."""
     seconds: float = 0.5
     """Duration of the measurement: certainty against time. Not tuned: short beside any run of the tool."""
     tolerance: float = 0.25
@@ -102,4 +104,5 @@ class ClusterTuning:
 SIZE_SEARCH = SizeSearchTuning()
 TIMING = TimingTuning()
 CHANNEL_BLOCK = ChannelBlockTuning()
+GPU_CHANNEL_BLOCK = ChannelBlockTuning(blocks=(64, 32, 16, 8), width=256, layers=4, batch=32, seconds=1.0)
 CLUSTER = ClusterTuning()

@@ -19,7 +19,7 @@ from onnx_merge.io.save import check_destination
 from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.plugins.entry_points import load_plugins
 from onnx_merge.report.result import write_report
-from onnx_merge.runtime.session import custom_operators
+from onnx_merge.runtime.session_settings import custom_operators
 from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.provenance import Provenance, read
 from onnx_merge.verification.recorded_options import restored

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnx
 
 from passes.allocation.output_loss import ExactOutput
 from passes.axes.channel_groups import ChannelGroup
@@ -13,6 +14,7 @@ from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
 from passes.cost.cost import cost
 from passes.graph.model import Array
+from passes.interface.engine import placed, reuses_sessions
 from passes.interface.steps import steps
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
@@ -46,6 +48,7 @@ class Sensitivity:
             unit = samples_together(typing.graph, self._feeds[0])
             some = max(1, wanted // unit) * unit
             self._feeds = [{n: a[:some] if _batched(variant, n) else a for n, a in self._feeds[0].items()}]
+        self._feeds = [placed(variant.engine, feed) for feed in self._feeds]
         self._variant, self._tuning = variant, tuning
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
@@ -55,8 +58,8 @@ class Sensitivity:
     def exact(self) -> Outputs:
         """Outputs of the uncut model, stored until `release`."""
         if not self._exact:
-            run = self._variant.engine(self._variant.typing.graph.model)
-            self._exact = [{n: found[n] for n in self._names} for found in map(run, self._feeds)]
+            outputs = self._outputs(self._variant.typing.graph.model)
+            self._exact = [{n: found[n] for n in self._names} for found in outputs]
         return self._exact
 
     def release(self) -> None:
@@ -65,14 +68,15 @@ class Sensitivity:
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
-        typing = self._variant.typing
+        typing, whole = self._variant.typing, reuses_sessions(self._variant.engine)
         flow = self._variant.run(typing.graph.model, self._feeds)
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
         for index, i in steps(order, lambda place: groups[place[1]].name):
             group = groups[i]
-            flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
+            if not whole:
+                flow.advance(max(flow.at, index), self._names)  # keep outputs that are already computed
             losses: dict[int, float] = {}
             for share in self.shares:
                 if losses and not self._tells(share, next(iter(losses.values()))):
@@ -80,7 +84,8 @@ class Sensitivity:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
                 if plan.shrinks:
-                    losses[width] = self._loss(flow.onward(unshrunk_twin(typing, [plan]), self._names))
+                    twin = unshrunk_twin(typing, [plan])
+                    losses[width] = self._loss(self._outputs(twin) if whole else flow.onward(twin, self._names))
             if losses:
                 found[group.name] = losses
         return found
@@ -92,8 +97,11 @@ class Sensitivity:
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
-        run = self._variant.engine(unshrunk_twin(self._variant.typing, plans))
-        return self._loss([dict(run(feed)) for feed in self._feeds])
+        return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans)))
+
+    def _outputs(self, model: onnx.ModelProto) -> Outputs:
+        run = self._variant.engine(model)
+        return [dict(run(feed)) for feed in self._feeds]
 
     def _loss(self, after: Outputs) -> float:
         """Noise over signal, averaged over the parts of all outputs (see `ExactOutput`)."""

@@ -23,3 +23,16 @@ class Engine(Protocol):
         ------
         RunError: it cannot be loaded, or (later) cannot be run.
         """
+
+
+def reuses_sessions(engine: Engine) -> bool:
+    """Whether ``engine`` keeps loaded models by their structure, because loading takes long: on a GPU. There, a model
+    that was loaded before is run from its inputs on rather than a part of it that was not."""
+    return bool(getattr(engine, "reuses", False))
+
+
+def placed(engine: Engine, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """``feed`` where ``engine`` runs models: what many runs read is copied there once."""
+    place = getattr(engine, "placed", None)
+    found: dict[str, Array] = dict(feed) if place is None else place(feed)
+    return found

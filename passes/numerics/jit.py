@@ -25,7 +25,8 @@ def serial(kernel: Callable[P, R]) -> Callable[P, R]:
     """Compile ``kernel`` for one thread; other kernels may call it."""
     # error_model: a division by zero gives inf as in NumPy. Python's model puts a branch that raises in every loop that
     # divides; the kernels test for zero norms themselves.
-    options = {"error_model": "numpy"}
+    # nogil: kernels touch arrays alone, so that threads may run several of them.
+    options = {"error_model": "numpy", "nogil": True}
     jit: Any = numba.njit  # typed in some releases only
     try:
         dispatcher = jit(cache=True, **options)(kernel)

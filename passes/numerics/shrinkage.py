@@ -12,6 +12,7 @@ linear in the covariance. Its expectation on fresh samples therefore follows fro
 from collections.abc import Callable
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from .arrays import Double, Index
 from .tuning import NUMERICS, ShrinkageTuning
@@ -86,17 +87,23 @@ def shrunk_toward(covariance: Double, count: float, target: Double, factor: floa
 def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     """Z (C, K) of x ~ Z x_K about the means, for channels with that covariance (C, C). The diagonal of the kept
     channels is increased by ``ridge`` times itself. Kept channels predict themselves."""
-    inner = covariance[np.ix_(keep, keep)]
+    others = np.setdiff1d(np.arange(len(covariance)), keep)
+    z = np.zeros((len(covariance), len(keep)))
+    z[keep] = np.eye(len(keep))
+    if len(others):
+        z[others] = _predicted(covariance, np.asarray(keep), others, ridge)
+    return z
+
+
+def _predicted(covariance: Double, keep: Index, others: Index, ridge: float) -> Double:
+    """The rows of `prediction` for the channels ``others``."""
+    inner, cross = covariance[np.ix_(keep, keep)], covariance[np.ix_(keep, others)]
     floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
     inner[np.diag_indices(len(keep))] += ridge * np.diag(inner) + floor
-    if len(covariance) > NUMERICS.subset.most_greedy:  # of many channels the removed ones alone
-        others = np.setdiff1d(np.arange(len(covariance)), keep)
-        z = np.zeros((len(covariance), len(keep)))
-        z[others] = np.linalg.solve(inner, covariance[np.ix_(keep, others)]).T
-    else:
-        z = np.asarray(np.linalg.solve(inner, covariance[keep]).T, np.float64)
-    z[keep] = np.eye(len(keep))
-    return np.asarray(z)
+    try:
+        return np.asarray(cho_solve(cho_factor(inner, lower=True, check_finite=False), cross, check_finite=False).T)
+    except np.linalg.LinAlgError:  # rounding has made it indefinite
+        return np.asarray(np.linalg.solve(inner, cross).T)
 
 
 def best_factor(
@@ -112,7 +119,7 @@ def best_factor(
     cross, inner = unseen[np.ix_(others, keep)], unseen[np.ix_(keep, keep)]
 
     def lost(factor: float) -> float:
-        z = prediction(believed(factor), keep, ridge)[others]
+        z = _predicted(believed(factor), keep, others, ridge)
         return float(np.sum(z * (z @ inner)) - 2 * np.sum(z * cross))
 
     return min(sorted(tuning.factors, key=lambda f: abs(np.log(f))), key=lost)  # of equal ones that nearest to 1

@@ -11,7 +11,7 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
-from passes.interface.engine import Engine
+from passes.interface.engine import Engine, placed
 from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
@@ -38,9 +38,10 @@ class ImitationLoss:
         room: float,
         tuning: DistillationTuning,
     ) -> None:
-        self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
+        self._student, self._engine, self._left = student, engine, room
+        self._feeds = [placed(engine, feed) for feed in feeds]
         graph = student.typing.graph
-        outputs = engine(graph.model)(feeds[0])
+        outputs = engine(graph.model)(self._feeds[0])
         self.tensors = mimicked_tensors(student, outputs)
         self._ends = [one for one in self.tensors if not one.feature]
         teacher = onnx.ModelProto()

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.linalg import LinAlgError
 
 from passes.graph.model import Array
-from passes.interface.engine import Engine
+from passes.interface.engine import Engine, placed
 from passes.numerics.gauss_newton import Affine, descend
 from passes.reconstruction.layer_pair import LayerPair
 from passes.reconstruction.layer_pair_model import Feed, LayerPairModel, Sizes
@@ -81,7 +81,9 @@ def refine(
     axes = (pair.first.axis, pair.second.axis)
     count = min(len(feeds), max(2, math.ceil(len(feeds) / max(1, int(share)))))
     used = [len(feeds) * i // count for i in range(count)]
-    part = [feeds[i] for i in used] if in_memory else Lazy([partial(feeds.__getitem__, i) for i in used])
+    part = (
+        [placed(engine, feeds[i]) for i in used] if in_memory else Lazy([partial(feeds.__getitem__, i) for i in used])
+    )
     model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)

@@ -232,7 +232,7 @@ def test_a_latency_is_met(proportional, target):
 @pytest.mark.parametrize("target", [0.4, 0.5, 0.6, 0.7, 0.8])
 def test_a_latency_is_met_where_kernels_like_blocks(proportional, monkeypatch, target):
     """Multiples of the block come near enough to most sizes, but it is the latency that is asked for."""
-    monkeypatch.setattr(job, "preferred_block", lambda *_: ChannelBlock(16, "made up"))
+    monkeypatch.setattr(job, "preferred_block", lambda *_, **__: ChannelBlock(16, "made up"))
     text = """<ir_version: 8, opset_import: ["" : 17]> g (float[N,64] x) => (float[N,10] y) {
         a = MatMul(x, u)  b = Relu(a)  c = MatMul(b, v)  d = Relu(c)  y = MatMul(d, w) }"""
     model = onnx.parser.parse_model(text)

@@ -14,13 +14,15 @@ from onnx_merge.latency.channel_block import (
     cpu_features,
     decide,
     find_block,
+    find_gpu_block,
     preferred_block,
     time_widths,
+    widths_to_time,
 )
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
-from onnx_merge.tuning.compression import CHANNEL_BLOCK
+from onnx_merge.tuning.compression import CHANNEL_BLOCK, GPU_CHANNEL_BLOCK
 
 WIDTHS = [64, 56, 60, 62]
 AVX512 = {"X86_V3", "X86_V4", "AVX512_ICL"}
@@ -95,11 +97,34 @@ def test_instruction_sets():
     assert all(isinstance(name, str) for name in cpu_features()) and cpu_features()
 
 
-def test_cuda_is_not_measured(monkeypatch):
-    monkeypatch.setattr(channel_block, "time_widths", None)
-    cuda = ProviderChoice("cuda", "asked for")
-    assert preferred_block(cuda).size == preferred_block(cuda, half=True).size == 8
-    assert preferred_block(cuda, half=True).reason == "tensor cores work in blocks of 8 channels (float16)"
+GPU_WIDTHS = [256, 224, 240, 248, 252]
+
+
+def gpu_times(of):
+    return {width: [of(width)] * 10 for width in GPU_WIDTHS}
+
+
+@pytest.mark.parametrize("block", [64, 32, 16])
+def test_a_gpu_is_measured(block):
+    found = find_gpu_block(lambda widths: gpu_times(lambda w: (-(-w // block) * block / 256) ** 2))
+    assert found == ChannelBlock(block, f"GPU kernels work in blocks of {block} channels (probed, TF32)")
+
+
+def test_times_as_on_a_gpu():
+    """Microseconds seen with TF32 at batch 32: 224 lies between, 240 takes as long as 256."""
+    seen = {256: 1146, 224: 1015, 240: 1154, 248: 1185, 252: 1428}
+    assert find_gpu_block(lambda widths: gpu_times(seen.__getitem__)).size == 32
+
+
+def test_where_a_gpu_shows_no_block():
+    even = find_gpu_block(lambda widths: gpu_times(lambda w: (w / 256) ** 2), half=True)
+    assert even == ChannelBlock(8, "tensor cores work in blocks of 8 channels (float16)")
+
+    def fails(widths):
+        raise OnnxMergeError("no memory")
+
+    assert find_gpu_block(fails).size == 8
+    assert widths_to_time(GPU_CHANNEL_BLOCK) == GPU_WIDTHS
 
 
 def test_it_is_measured_once(monkeypatch):
@@ -122,6 +147,7 @@ def test_the_stack_runs(monkeypatch):
     monkeypatch.setattr(channel_block, "interleaved", partial(interleaved, max_rounds=5))
     found = time_widths([8, 6])
     assert list(found) == [8, 6] and all(len(v) == 5 and min(v) > 0 for v in found.values())
-    onnx.checker.check_model(onnx.ModelProto.FromString(channel_block._stack(6)), full_check=True)
-    values = Session(channel_block._stack(6)).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
+    stack = channel_block._stack(6, np.float32, CHANNEL_BLOCK)
+    onnx.checker.check_model(onnx.ModelProto.FromString(stack), full_check=True)
+    values = Session(stack).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
     np.testing.assert_allclose(values[..., 4:-4, 4:-4], 1, rtol=1e-5)

@@ -171,7 +171,7 @@ def test_sessions_use_the_threads(monkeypatch):
     monkeypatch.setattr(measure, "Session", lambda m, p, **settings: made.append((p, settings)) or Session(m, p))
     feeds = {"x": np.zeros((1, 16), np.float32)}
     compare_latency([network(), network()], feeds, CPU, 2, seconds=0.01)
-    assert made == [(CPU, {"threads": 2, "arena": True})] * 2
+    assert made == [(CPU, {"threads": 2, "deployed": True})] * 2
     assert compare_latency([network()], feeds, CPU, seconds=0.01).threads == default_threads()
 
 

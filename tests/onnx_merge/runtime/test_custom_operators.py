@@ -18,7 +18,8 @@ from onnx_merge.io.model_source import load_source
 from onnx_merge.runtime import session
 from onnx_merge.runtime.custom_operators import foreign_operators, library_path
 from onnx_merge.runtime.providers import CPU
-from onnx_merge.runtime.session import Session, custom_operators
+from onnx_merge.runtime.session import Session
+from onnx_merge.runtime.session_settings import custom_operators
 from onnx_merge.sweeping.candidates import Candidate, pack, run_packed
 
 STUB = """

@@ -85,7 +85,7 @@ def test_what_cannot_be_solved_on_the_samples_is_no_merge(monkeypatch):
     arrays = {"w": rng.standard_normal((6, 12), np.float32), "v": rng.standard_normal((12, 5), np.float32)}
     text = "net (float[N,6] x) => (float[N,5] y) { a = MatMul(x, w)  r = Relu(a)  y = MatMul(r, v) }"
     model = model_of(text, **arrays)
-    monkeypatch.setattr(job, "SegmentRunner", lambda provider: fails)
+    monkeypatch.setattr(job, "engine_of", lambda provider: fails)
     options = {"keep": 0.5, "calib_samples": 8, "allocation": "uniform"}
     with pytest.raises(OnnxMergeError, match="no piece runs; give --calib, or --method merge") as caught:
         optimize(model, **options)

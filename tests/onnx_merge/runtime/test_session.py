@@ -16,7 +16,7 @@ from onnx_merge.runtime import probing
 from onnx_merge.runtime import session as session_module
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, silenced
 from onnx_merge.runtime.probing import available_provider
-from onnx_merge.runtime.providers import ProviderChoice
+from onnx_merge.runtime.providers import CPU, ProviderChoice, execution_providers
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.inputs import MODEL_FILES
@@ -35,9 +35,9 @@ RESHAPE = "net (float[N,4] x) => (float[A,4] y) <int64[2] shape = {3,4}> { h = R
 @pytest.fixture
 def fresh_search():
     """The search for CUDA runs anew, and what it finds here is forgotten afterwards."""
-    probing._cuda.cache_clear()
+    probing._works.cache_clear()
     yield
-    probing._cuda.cache_clear()
+    probing._works.cache_clear()
 
 
 def test_importing_the_module_does_not_import_onnxruntime():
@@ -154,49 +154,68 @@ def test_the_cpu_is_always_there():
 
 
 def test_no_device(monkeypatch, fresh_search, capfd):
-    monkeypatch.setattr(probing, "_first_device", lambda: "")
+    monkeypatch.setattr(probing, "first_device", lambda: "")
     assert available_provider("auto") == ProviderChoice("cpu", "no NVIDIA device")
     with pytest.raises(UsageError, match="no NVIDIA device"):
         available_provider("cuda")
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_driver_is_asked_in_silence(capfd):
-    assert isinstance(probing._first_device(), str)
-    assert capfd.readouterr() == ("", "")
-
-
 def test_a_device_whose_libraries_are_missing_is_found_out_in_silence(monkeypatch, fresh_search, capfd):
     """On a machine without CUDA, everything that onnxruntime says when it fails to load its provider is suppressed."""
-    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(probing, "first_device", lambda: "Some GPU")
     choice = available_provider("auto")
     assert choice.name == "cuda" or "Some GPU is here, but" in choice.reason
     assert capfd.readouterr() == ("", "")
 
 
 def test_the_cpu_build_of_onnxruntime(monkeypatch, fresh_search):
-    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(probing, "first_device", lambda: "Some GPU")
     monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["CPUExecutionProvider"])
     with pytest.raises(UsageError, match="install onnxruntime-gpu"):
         available_provider("cuda")
 
 
-def test_a_working_device(monkeypatch, fresh_search):
-    class Probe:
-        def __init__(self, model, provider):
-            self._session = self
+@pytest.fixture
+def some_gpu(monkeypatch, fresh_search):
+    """A machine on which CUDA works, and TensorRT where ``installed`` has it."""
+    installed = {"TensorrtExecutionProvider"}
 
-        def get_providers(self):
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    class Probe:
+        def __init__(self, model, provider, *, deployed):
+            wanted = [p if isinstance(p, str) else p[0] for p in execution_providers(provider, deployed)]
+            self.provider_used = next(p for p in wanted if p in installed or p == "CUDAExecutionProvider")
 
         def run(self, feeds):
             return {"y": 2 * feeds["x"]}
 
-    monkeypatch.setattr(probing, "_first_device", lambda: "Some GPU")
+    monkeypatch.setattr(probing, "first_device", lambda: "Some GPU")
     monkeypatch.setattr(probing, "Session", Probe)
     monkeypatch.setattr(onnxruntime(), "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime(), "preload_dlls", lambda: print("noise"))
+    return installed
+
+
+def test_a_working_device(some_gpu):
     assert available_provider("auto") == available_provider("cuda") == ProviderChoice("cuda", "Some GPU")
+    assert available_provider("tensorrt") == ProviderChoice("tensorrt", "Some GPU")
+
+
+def test_a_device_without_tensorrt(some_gpu):
+    some_gpu.clear()
+    assert available_provider("auto").name == "cuda"
+    with pytest.raises(UsageError, match="TensorRT does not work here: Some GPU is here, but .*TensorRT installed"):
+        available_provider("tensorrt")
+
+
+def test_numbers_are_computed_without_tf32_and_latency_is_measured_as_users_run():
+    cuda, tensorrt = ProviderChoice("cuda", ""), ProviderChoice("tensorrt", "")
+    for choice in (cuda, tensorrt):
+        (name, options), last = execution_providers(choice, deployed=False)
+        assert (name, options["use_tf32"], last) == ("CUDAExecutionProvider", "0", "CPUExecutionProvider")
+    assert execution_providers(cuda, deployed=True) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    assert execution_providers(tensorrt, deployed=True)[0] == "TensorrtExecutionProvider"
+    assert execution_providers(CPU, True) == execution_providers(CPU, False) == ["CPUExecutionProvider"]
 
 
 def test_silence_ends_where_it_should(capfd):

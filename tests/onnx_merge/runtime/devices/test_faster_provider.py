@@ -1,0 +1,99 @@
+"""The provider is the one on which a run takes less time, as a batch on both shows."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnx_merge import optimize
+from onnx_merge.calibration import model_samples
+from onnx_merge.compression import optimize as optimize_module
+from onnx_merge.errors import OnnxMergeError
+from onnx_merge.runtime.devices import cuda_driver, device_runner, faster_provider
+from onnx_merge.runtime.devices.device_runner import room_for_activations
+from onnx_merge.runtime.devices.faster_provider import estimate
+from onnx_merge.runtime.providers import CPU, ProviderChoice
+from onnx_merge.tuning.runtime import DEVICE
+
+GPU = ProviderChoice("cuda", "Some GPU")
+DENSE = onnx.parser.parse_model(
+    '<ir_version: 8, opset_import: ["" : 17]> net (float[N,4] x) => (float[N,4] y) { y = Relu(x) }'
+)
+PAIR = onnx.parser.parse_model(
+    '<ir_version: 8, opset_import: ["" : 17]> net (float[N,4] x) => (float[N,3] y) {'
+    " h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, v) }"
+)
+PAIR.graph.initializer.extend(
+    numpy_helper.from_array(np.random.default_rng(0).normal(size=shape).astype(np.float32), name)
+    for name, shape in (("w", (4, 16)), ("v", (16, 3)))
+)
+FEEDS = {"x": np.ones((32, 4), np.float32)}
+
+
+def chosen(monkeypatch, times):
+    """The choice where a batch takes the (load, run) seconds of ``times`` by provider."""
+
+    def measured(model, feeds, provider, optimisation):
+        if isinstance(times[provider.name], Exception):
+            raise times[provider.name]
+        return times[provider.name]
+
+    monkeypatch.setattr(faster_provider, "_times", measured)
+    return faster_provider.faster_provider(DENSE, FEEDS, 32, GPU)
+
+
+def test_a_large_model_runs_on_the_gpu(monkeypatch):
+    found, note = chosen(monkeypatch, {"cuda": (1.0, 0.01), "cpu": (0.1, 0.2)})
+    assert found is GPU
+    assert note == (
+        "runs on CUDA (Some GPU): 32 samples took 0.01 s there and 0.2 s on the CPU, loading the model 1 s there and "
+        "0.1 s on the CPU"
+    )
+
+
+def test_a_small_model_runs_on_the_cpu(monkeypatch):
+    found, note = chosen(monkeypatch, {"cuda": (0.2, 0.001), "cpu": (0.01, 0.002)})
+    assert found is CPU and note.startswith("runs on the CPU, not on CUDA (Some GPU): 32 samples took 0.001 s there")
+
+
+def test_a_model_that_fails_on_the_gpu_runs_on_the_cpu(monkeypatch):
+    found, note = chosen(monkeypatch, {"cuda": OnnxMergeError("no kernel"), "cpu": (0.1, 0.1)})
+    assert found is CPU and note == "runs on the CPU: CUDA (Some GPU) cannot run the model: no kernel"
+
+
+def test_smaller_batches_count_as_often_as_they_run():
+    assert estimate(0.0, 0.1, 1) == pytest.approx(DEVICE.timed_samples * estimate(0.0, 0.1, DEVICE.timed_samples))
+
+
+def test_times_are_those_of_a_model():
+    load, run = faster_provider._times(DENSE, FEEDS, CPU, "all")
+    assert load >= 0 < run
+
+
+def test_a_run_says_which_it_took(monkeypatch):
+    asked = []
+
+    def faster(model, feeds, size, candidate, optimisation):
+        asked.append((len(feeds["x"]), size, candidate))
+        return CPU, "runs on the CPU, not on CUDA"
+
+    monkeypatch.setattr(optimize_module, "available_provider", lambda requested: GPU if requested == "auto" else CPU)
+    monkeypatch.setattr(model_samples, "faster_provider", faster)
+    _, auto = optimize(PAIR, keep=0.5, method="merge", gate=False)
+    assert auto.provider == "cpu" and "runs on the CPU, not on CUDA" in auto.notes and asked == [(32, 32, GPU)]
+    _, asked_for = optimize(PAIR, keep=0.5, method="merge", gate=False, provider="cpu")
+    assert asked_for.provider == "cpu" and not any("CUDA" in note for note in asked_for.notes) and len(asked) == 1
+
+
+def test_activations_may_take_a_share_of_the_memory_of_the_gpu(monkeypatch):
+    monkeypatch.setattr(device_runner, "available_memory", lambda: 10**11)
+    assert room_for_activations(CPU, 2 * 10**9) == 2 * 10**9
+    assert room_for_activations(GPU, 2 * 10**9) == int(DEVICE.memory_share * 10**11)
+    monkeypatch.setattr(device_runner, "available_memory", lambda: 0)
+    assert room_for_activations(GPU, 2 * 10**9) == 2 * 10**9
+
+
+def test_the_driver_is_asked_in_silence(capfd):
+    assert isinstance(cuda_driver.first_device(), str) and cuda_driver.available_memory() >= 0
+    assert bool(cuda_driver.first_device()) == bool(cuda_driver.available_memory())
+    assert capfd.readouterr() == ("", "")
