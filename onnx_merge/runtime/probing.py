@@ -11,7 +11,7 @@ import onnx
 import onnx.parser
 
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.runtime.devices.cuda_driver import first_device
+from onnx_merge.runtime.cuda_driver import first_device
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, silenced
 from onnx_merge.runtime.providers import CPU, ProviderChoice, ProviderName
 from onnx_merge.runtime.session import Session

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.runtime.devices.cuda_driver import available_memory
+from onnx_merge.runtime.cuda_driver import available_memory
 from onnx_merge.runtime.devices.device_tensor import DeviceTensor
 from onnx_merge.runtime.devices.reusable_model import ReusableModel, reusable
 from onnx_merge.runtime.onnxruntime_import import onnxruntime

@@ -9,7 +9,8 @@ from onnx_merge import optimize
 from onnx_merge.calibration import model_samples
 from onnx_merge.compression import optimize as optimize_module
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.runtime.devices import cuda_driver, device_runner, faster_provider
+from onnx_merge.runtime import cuda_driver
+from onnx_merge.runtime.devices import device_runner, faster_provider
 from onnx_merge.runtime.devices.device_runner import room_for_activations
 from onnx_merge.runtime.devices.faster_provider import estimate
 from onnx_merge.runtime.providers import CPU, ProviderChoice
