@@ -37,7 +37,7 @@ from onnx_merge.runtime.number_formats import convert
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import Session
 
-BLOCKS = (1, 8, 32, 64)
+BLOCKS = (8, 32, 64)
 BATCHES = (1, 8, 64)
 FORMATS = {"float32": {"NVIDIA_TF32_OVERRIDE": "0"}, "TF32": {}, "float16": {}}
 """Number format -> environment of the process that measures it."""
