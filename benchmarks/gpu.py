@@ -36,6 +36,7 @@ from onnx_merge.runtime.devices.faster_provider import faster_provider
 from onnx_merge.runtime.number_formats import convert
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session import Session
+from onnx_merge.tuning.runtime import DEVICE
 
 BLOCKS = (8, 32, 64)
 BATCHES = (1, 8, 64)
@@ -115,9 +116,9 @@ def runs(model: Path, folder: Path, keep: float) -> dict[str, Any]:
         x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
         outputs.append(next(iter(session.run({session.inputs[0].name: x}).values())))
     cuda, cpu = outputs
-    shape = [d if isinstance(d, int) else 32 for d in session.inputs[0].shape]
+    shape = [d if isinstance(d, int) else DEVICE.timed_samples for d in session.inputs[0].shape]
     feeds = {session.inputs[0].name: np.zeros(shape, np.float32)}
-    row["auto"] = faster_provider(onnx.load(model), feeds, 32, available_provider("cuda"))[0].name
+    row["auto"] = faster_provider(onnx.load(model), feeds, shape[0], available_provider("cuda"))[0].name
     row["same widths"] = sum(a == b for a, b in zip(*widths, strict=True)) / max(1, len(widths[0]))
     row["apart"] = float(np.square(cuda - cpu).sum() / np.square(cpu - cpu.mean(0)).sum())
     return row

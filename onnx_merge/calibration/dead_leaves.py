@@ -160,11 +160,12 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
             np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
 
     cores, waiting = usable_cores(), deque[Future[None]]()
+    together = max(1, DEAD_LEAVES.noise_bytes // (4 * channels * height * width))
     with ThreadPoolExecutor(cores) as pool:
-        for start in range(0, count, DEAD_LEAVES.together):
-            shape = (min(DEAD_LEAVES.together, count - start), *images.shape[1:])
+        for start in range(0, count, together):
+            shape = (min(together, count - start), *images.shape[1:])
             waiting.append(pool.submit(draw, start, rng.standard_normal(shape, np.float32)))
-            if len(waiting) > 2 * cores:  # the noise takes memory
+            if len(waiting) > cores:  # the noise takes memory
                 waiting.popleft().result()
         for one in waiting:
             one.result()

@@ -96,7 +96,7 @@ class ModelSamples:
         check_input_memory(self.model, self.given, options.memory_limit, ", or raise --memory-limit")
         self.fitting = MemoryFit(options.memory_limit, self.sizes)
         try:
-            self._session = loaded(self.model, self.provider)
+            self._session = self._first_session(candidate)
             inputs = self._session.inputs
         except OnnxMergeError as error:
             if not self._allows_unverified:
@@ -146,21 +146,39 @@ class ModelSamples:
             self.notes += self._continue_unverified(error)
             return
         self._hold_out()
-        if options.provider == "auto" and candidate.on_device:
+        if candidate.on_device and not self.provider.on_device:
             self._take_faster(candidate)
         if "_ranges" in vars(self):  # images were made, or read without mean and std
             self.notes += self._ranges.notes
 
+    def _first_session(self, candidate: ProviderChoice) -> Session:
+        """A session to look for sizes and samples with: on the CPU, or on ``candidate`` for models that run only
+        there."""
+        try:
+            return loaded(self.model, self.provider)
+        except OnnxMergeError:
+            if self.provider.on_device or not candidate.on_device:
+                raise
+            with contextlib.suppress(OnnxMergeError):
+                found = loaded(self.model, candidate)
+                self.provider = candidate
+                where = f"{candidate.name.upper()} ({candidate.reason})"
+                self.notes += (f"runs on {where}: onnxruntime cannot load it for the CPU",)
+                return found
+            raise
+
     def _take_faster(self, candidate: ProviderChoice) -> None:
         """Run on ``candidate`` from here on, if a run of the tool is faster there."""
-        with contextlib.suppress(OnnxMergeError):
-            assert self._session is not None
+        assert self._session is not None
+        try:
             some = self.batch(DEVICE.timed_samples)
             feeds, size, _ = next(batches(some, self._session.inputs, self.fitting.together(some)))
+            self._session = None  # the weights of a large model are not in memory three times
             self.provider, note = faster_provider(self.model, feeds, size, candidate, self.optimisation)
-            self.notes += (note,)
-            if self.provider.on_device:
-                self._session = self.load(self.model)
+        except OnnxMergeError as error:
+            note = f"runs on the CPU: a batch could not be timed on both providers: {error}"
+        self.notes += (note,)
+        self._session = self._session or self.load(self.model)
 
     @property
     def _allows_unverified(self) -> bool:

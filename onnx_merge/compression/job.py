@@ -18,7 +18,7 @@ from onnx_merge.io.model_source import Source
 from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.latency.channel_block import ChannelBlock, preferred_block
 from onnx_merge.report.result import AllocationResult
-from onnx_merge.runtime.devices.device_runner import engine_of, room_for_activations
+from onnx_merge.runtime.devices.device_runner import engine_of, room_on_device
 from onnx_merge.runtime.memory_trim import trim
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import FOLDING
@@ -55,6 +55,8 @@ class Job:
     progress: Progress = silent
     analysis: Analysis | None = None
     """The analysis of the model, if already done (see `onnx_merge.compression.model_analysis`)."""
+    processes: int = 1
+    """Processes that compress side by side, and share the memory of a GPU."""
     block: ChannelBlock = field(init=False)
     settings: CompressSettings = field(init=False)
     promise: Promise | None = field(default=None, init=False)
@@ -110,8 +112,9 @@ class Job:
 
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
         more = self.comparison.more_samples(calibration)
-        engine, memory = engine_of(self.provider), room_for_activations(self.provider, self.options.memory_limit)
-        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space())
+        engine, memory = engine_of(self.provider), self.options.memory_limit
+        room = room_on_device(self.provider, self.processes)
+        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space(), room)
 
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""

@@ -15,7 +15,7 @@ import functools
 import platform
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -72,8 +72,8 @@ def _cpu_block() -> ChannelBlock:
 
 @functools.cache
 def _gpu_block(provider: ProviderChoice, half: bool) -> ChannelBlock:
-    tuning = GPU_CHANNEL_BLOCK
-    return find_gpu_block(partial(time_widths, provider=provider, half=half, tuning=tuning), half)
+    cuda = replace(provider, name="cuda")  # TensorRT takes long to build five models
+    return find_gpu_block(partial(time_widths, provider=cuda, half=half, tuning=GPU_CHANNEL_BLOCK), half)
 
 
 def find_gpu_block(measure: Callable[[Sequence[int]], Times], half: bool = False) -> ChannelBlock:

@@ -133,6 +133,13 @@ class Session:
         declared = self._session.get_outputs()
         return tuple(o for o in (tensor_info(d) or maps_info(d) for d in declared) if o is not None)
 
+    @functools.cached_property
+    def takes_values(self) -> bool:
+        """Whether all inputs and outputs are tensors that NumPy's arrays are made of: no strings, no bfloat16."""
+        declared = (*self._session.get_inputs(), *self._session.get_outputs())
+        infos = [tensor_info(one) for one in declared]
+        return all(i is not None and not i.dtype.hasobject and i.dtype != BFLOAT16 for i in infos)
+
     @property
     def provider_used(self) -> str:
         """onnxruntime's name of the provider that comes first. It leaves out those that it cannot load."""

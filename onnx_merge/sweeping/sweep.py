@@ -148,7 +148,7 @@ def _run(
             comparison = Comparison(source.model, untimed, provider)
             provider = comparison.provider
             analysis = analysed(source, options, comparison, stages)
-            job = Job(source, untimed, provider, stages, comparison, progress, analysis)
+            job = Job(source, untimed, provider, stages, comparison, progress, analysis, executor.processes)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
             unknown = doubts(comparison)
             job.prepare()

@@ -18,8 +18,8 @@ class DeadLeavesTuning:
     blur: tuple[float, float] = (0.3, 0.8)
     """Range of the standard deviation of the Gaussian blur, in pixels. It imitates lenses and the resizing of large
     images. Not tuned: below a pixel, as in sharp photographs."""
-    together: int = 8
-    """Images that a thread draws at a time. They do not depend on it. Not tuned."""
+    noise_bytes: int = 2**20
+    """Bytes of the images that a thread draws at a time, at least one. They do not depend on it. Not tuned."""
     double_bytes: int = 2**25
     """Size in bytes above which the standard deviation is computed image by image, to avoid a float64 copy of all
     images: memory against time. Not tuned: the copy has twice these 32 MB."""

@@ -101,7 +101,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
         return found
     count = options.check_n or VERIFICATION.other_samples
     others = replace(options, method="merge", max_drop=None, confidence=None, calib_samples=count, check_n=count)
-    return Comparison(source.model, others, provider)
+    return Comparison(source.model, replace(others, provider=found.provider.name), found.provider)
 
 
 def _checks(measured: Table, comparison: Comparison, close: Fidelity, result: Session) -> Iterator[Check]:

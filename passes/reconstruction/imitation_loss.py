@@ -38,10 +38,9 @@ class ImitationLoss:
         room: float,
         tuning: DistillationTuning,
     ) -> None:
-        self._student, self._engine, self._left = student, engine, room
-        self._feeds = [placed(engine, feed) for feed in feeds]
+        self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
         graph = student.typing.graph
-        outputs = engine(graph.model)(self._feeds[0])
+        outputs = engine(graph.model)(feeds[0])
         self.tensors = mimicked_tensors(student, outputs)
         self._ends = [one for one in self.tensors if not one.feature]
         teacher = onnx.ModelProto()
@@ -100,6 +99,7 @@ class ImitationLoss:
         found = {name: np.ascontiguousarray(self._student.kept(name, array)) for name, array in made.items()}
         size = sum(array.nbytes for array in found.values())
         if size <= self._left:
+            found = placed(self._engine, found)
             self._targets[index], self._left = found, self._left - size
         return found
 

@@ -38,7 +38,8 @@ from passes.weights.stored_tensors import storing
 class CalibrationSamples:
     """``feeds``: input name -> (N, ...); ``real``: whether they are real data and not made up; ``engine``: runs models;
     ``memory``: bytes that activations may take; ``more_samples``: functions that return more samples, each twice as
-    many as the one before; ``scratch``: disk space for the activations that do not fit."""
+    many as the one before; ``scratch``: disk space for the activations that do not fit; ``on_device``: bytes of a
+    device's own memory that activations may take there, 0 where they are in the host's."""
 
     feeds: Mapping[str, Array]
     real: bool
@@ -46,6 +47,7 @@ class CalibrationSamples:
     memory: int = 2 * 10**9
     more_samples: Sequence[MoreSamples] = ()
     scratch: ScratchSpace | None = None
+    on_device: int = 0
 
     @property
     def count(self) -> int:
@@ -157,6 +159,9 @@ class WeightVariants:
             each = replace(each, given=0.0)
         most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=_memory(tuning))
+        self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
+        if samples.on_device > samples.memory:
+            self._budget = replace(self._budget, memory=samples.on_device)
         worth = _worth(self._counted, tuning)
         scratch, in_memory = samples.scratch, self._budget.samples
         stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
@@ -204,7 +209,7 @@ class WeightVariants:
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
         dynamic = _fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
-        room, moment_limit = budget.kept(used), budget.moment_limit
+        room, moment_limit = budget.kept(used), self._moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
         left, notes = (0.0, ()) if samples.real else self._matched(samples.engine, moment_limit)
         own = WeightVariant(self._typing, self.feeds, *given)

@@ -114,7 +114,7 @@ def _moved(
             break
         rate = tuning.rate * math.cos(math.pi / 2 * (step - 1) / steps)
         for name, array in now.items():
-            slope = found[model.gradients[name]]
+            slope = np.asarray(found[model.gradients[name]])
             first[name] = tuning.decay * first[name] + (1 - tuning.decay) * slope
             power = np.square(slope, dtype=np.float64).mean(tuple(range(1, slope.ndim)), keepdims=True)
             second[name] = np.asarray(tuning.decay * second[name] + (1 - tuning.decay) * power)

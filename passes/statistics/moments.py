@@ -57,7 +57,7 @@ def joined_gram(
     cuts = _cuts(features, tuning)
     product = np.empty((len(found[f"{name}.0"]), features, features))
     for i, start in enumerate(cuts[:-1]):
-        strip = found[f"{name}.{i}"]
+        strip = np.asarray(found[f"{name}.{i}"])
         product[:, start : cuts[i + 1], start:] = strip
         product[:, start:, start : cuts[i + 1]] = strip.swapaxes(1, 2)
     return product

@@ -19,7 +19,6 @@ from onnx_merge.runtime.onnxruntime_import import onnxruntime
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import SegmentRunner
 from onnx_merge.runtime.session import Session, loaded
-from onnx_merge.runtime.tensor_info import DTYPES
 from onnx_merge.tuning.runtime import DEVICE
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
@@ -69,8 +68,7 @@ class DeviceRunner:
         if shared is None:
             return self._plainly(model)
         session = self._session(shared)
-        known = {declared.name: declared for declared in session.outputs}
-        if len(known) < len(shared.outputs) or not all(_plain(i.dtype) for i in (*session.inputs, *session.outputs)):
+        if not session.takes_values:
             return self._plainly(model)
         weights = {name: self._put(array) for name, array in shared.weights.items()}
         kinds = [declared.dtype for declared in session.outputs]
@@ -79,35 +77,41 @@ class DeviceRunner:
             given = {own: self._put(feeds[name]) for name, own in shared.inputs.items() if name in feeds}
             found = self._run(shared, _rows(feeds), {**weights, **given})
             self.traffic.runs += 1
-            return {n: self._result(v, kind) for n, v, kind in zip(shared.outputs, found, kinds, strict=True)}
+            results = zip(shared.outputs, found, kinds, strict=True)
+            return {n: feeds[n] if n in shared.inputs else self._result(v, kind) for n, v, kind in results}
 
         return run
 
     def placed(self, feed: Mapping[str, Array]) -> dict[str, Any]:
-        """``feed`` with arrays of real numbers on the device."""
-        return {name: self._result(self._put(a), a.dtype) if a.dtype in REAL else a for name, a in feed.items()}
+        """``feed`` with its large arrays of real numbers on the device."""
+        large = {n for n, a in feed.items() if a.dtype in REAL and a.nbytes > DEVICE.small_bytes}
+        return {n: DeviceTensor(self._put(a), a.dtype, self) if n in large else a for n, a in feed.items()}
 
     def _plainly(self, model: onnx.ModelProto) -> Loaded:
+        """A session of ``model`` alone, whose inputs and outputs are arrays."""
         self.traffic.sessions += 1
-        return SegmentRunner(self.provider)(model)
+        run = SegmentRunner(self.provider)(model)
+
+        def on_host(feeds: Mapping[str, Any]) -> Mapping[str, Array]:
+            return run({n: np.asarray(a) if isinstance(a, DeviceTensor) else a for n, a in feeds.items()})
+
+        return on_host
 
     def _session(self, shared: ReusableModel, rows: int | None = None) -> Session:
         """The session for batches of ``rows`` samples, whose plans would be lost with every change; any if None."""
         found = self._sessions.setdefault(shared.content, {})
         self._sessions.move_to_end(shared.content)
-        if rows is None and found:
+        if found and (rows is None or (rows not in found and len(found) >= DEVICE.batch_sizes)):
             return next(iter(found.values()))
         if rows not in found:
             found[rows] = found.pop(None) if None in found else self._load(shared)
-            if len(found) > DEVICE.batch_sizes:
-                del found[next(iter(found))]
         while sum(map(len, self._sessions.values())) > DEVICE.most_sessions and len(self._sessions) > 1:
             self._sessions.popitem(last=False)
         return found[rows]
 
     def _load(self, shared: ReusableModel) -> Session:
         try:
-            made = loaded(shared.content, self.provider, spinning=False)
+            made = loaded(shared.model, self.provider, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         self.traffic.sessions += 1
@@ -140,7 +144,7 @@ class DeviceRunner:
     def _result(self, value: Any, dtype: np.dtype[Any]) -> Any:
         """A tensor as a `DeviceTensor` where it stays on the device; small ones and those of integers as arrays."""
         if dtype not in REAL:
-            return value.numpy()
+            return np.array(value.numpy())
         tensor = DeviceTensor(value, dtype, self)
         return tensor if tensor.nbytes > DEVICE.small_bytes else tensor.host()
 
@@ -160,16 +164,11 @@ def _rows(feeds: Mapping[str, Array]) -> int:
     return len(largest) if largest is not None and largest.ndim else 0
 
 
-def _plain(dtype: np.dtype[Any]) -> bool:
-    """Whether NumPy's arrays of the type are onnxruntime's tensors: not for strings and bfloat16."""
-    return dtype in DTYPES.values() and not dtype.hasobject and dtype.name != "bfloat16"
-
-
 def engine_of(provider: ProviderChoice) -> DeviceRunner | SegmentRunner:
     """The engine that runs subgraphs on ``provider``."""
     return DeviceRunner(provider) if provider.on_device else SegmentRunner(provider)
 
 
-def room_for_activations(provider: ProviderChoice, limit: int) -> int:
-    """Bytes that activations may take where they are: ``limit`` in the host's memory, a share of a device's own."""
-    return max(limit, int(DEVICE.memory_share * available_memory())) if provider.on_device else limit
+def room_on_device(provider: ProviderChoice, processes: int = 1) -> int:
+    """Bytes of a device's own memory that the activations of one of ``processes`` may take; 0 on the CPU."""
+    return int(DEVICE.memory_share * available_memory() / processes) if provider.on_device else 0

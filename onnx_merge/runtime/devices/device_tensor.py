@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -56,20 +56,31 @@ class DeviceTensor(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return self.shape[0]
 
+    def __bool__(self) -> bool:
+        return bool(self.host())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.host())
+
     def host(self) -> Array:
         """A copy in the memory of the host."""
         self._device.copied(self.nbytes)
-        found: Array = self.value.numpy()
-        return found
+        return np.array(self.value.numpy()) if self.value.device_name() == "cpu" else np.asarray(self.value.numpy())
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
-        """The tensor itself if it is of the type already, otherwise a copy on the host."""
+        """The tensor itself, which nothing changes, if it is of the type already; otherwise a copy on the host."""
         return self if np.dtype(dtype) == self.dtype else self.host().astype(dtype)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process gets an array."""
+        return np.asarray, (self.host(),)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         return self.host() if dtype is None else self.host().astype(dtype, copy=False)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if any(isinstance(one, DeviceTensor) for one in options.get("out", ())):
+            return NotImplemented  # a tensor is never changed
         kind = "Add" if ufunc is np.add else "Sub" if ufunc is np.subtract else None
         if kind and method == "__call__" and not options and all(self._resembles(one) for one in inputs):
             return self._compute(kind, dict(zip("ab", inputs, strict=True)))
@@ -78,9 +89,10 @@ class DeviceTensor(NDArrayOperatorsMixin):
     def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
         if function is np.take and not kwargs and len(args) == 3:
             tensor, indices, axis = args
-            if isinstance(tensor, DeviceTensor) and isinstance(axis, int):
-                return self._compute("Gather", {"a": tensor, "i": np.asarray(indices, np.int64)}, axis=axis)
-        if function is np.concatenate and not kwargs and len(args) == 1:
+            places = np.asarray(indices)
+            if isinstance(tensor, DeviceTensor) and isinstance(axis, int) and _within(places, tensor.shape[axis]):
+                return self._compute("Gather", {"a": tensor, "i": places.astype(np.int64)}, axis=axis)
+        if function is np.concatenate and not kwargs and len(args) == 1 and isinstance(args[0], list | tuple):
             parts = list(args[0])
             if all(isinstance(one, DeviceTensor) and one.dtype == self.dtype for one in parts):
                 return self._compute("Concat", {f"a{k}": one for k, one in enumerate(parts)}, axis=0)
@@ -88,7 +100,7 @@ class DeviceTensor(NDArrayOperatorsMixin):
 
     def __getitem__(self, key: Any) -> Any:
         slices = list(key) if isinstance(key, tuple) else [key]
-        if not all(isinstance(one, slice) and one.step is None for one in slices):
+        if len(slices) > self.ndim or not all(isinstance(one, slice) and one.step is None for one in slices):
             return self.host()[key]
         ranges = [one.indices(size) for one, size in zip(slices, self.shape, strict=False)]
         if len(slices) == len(ranges) and all(r[:2] == (0, n) for r, n in zip(ranges, self.shape, strict=False)):
@@ -111,6 +123,11 @@ class DeviceTensor(NDArrayOperatorsMixin):
         graph = helper.make_graph([node], "on the device", ends, [onnx.ValueInfoProto(name="y")])
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
         return self._device.compute(model, feeds)
+
+
+def _within(places: Array, size: int) -> bool:
+    """Whether ``places`` are indices of an axis of ``size``."""
+    return places.dtype.kind in "iu" and (not places.size or -size <= places.min() <= places.max() < size)
 
 
 def _on_host(value: Any) -> Any:

@@ -31,7 +31,8 @@ def faster_provider(
     except OnnxMergeError as error:
         return CPU, f"runs on the CPU: {where} cannot run the model: {error}"
     host = _times(model, feeds, CPU, optimisation)
-    found = candidate if estimate(*device, size) < estimate(*host, size) else CPU
+    slower = ProviderChoice("cpu", f"faster than {where}")
+    found = candidate if estimate(*device, size) < estimate(*host, size) else slower
     loaded, ran = (f"{a:.2g} s there and {b:.2g} s on the CPU" for a, b in zip(device, host, strict=True))
     note = f"{size} sample{'s' * (size > 1)} took {ran}, loading the model {loaded}"
     return found, f"runs on {where if found is candidate else f'the CPU, not on {where}'}: {note}"
@@ -40,7 +41,7 @@ def faster_provider(
 def estimate(load: float, batch: float, size: int) -> float:
     """Seconds that a run of the tool spends on models that take ``load`` seconds to load, and ``batch`` to run on
     ``size`` samples."""
-    return DEVICE.loads * load + DEVICE.batches * batch * DEVICE.timed_samples / size
+    return DEVICE.loads * load + DEVICE.samples * batch / size
 
 
 def _times(

@@ -45,10 +45,11 @@ BIAS = 2
 
 @dataclass(frozen=True, eq=False)
 class ReusableModel:
-    """``content``: the serialised model, equal for all that differ in names and weights only; ``weights``: its inputs
-    that were constants; ``inputs``: name in the original -> name in it; ``outputs``: names in the original, in order.
-    """
+    """``model``: the same for all that differ in names and weights only, and so is ``content``, the serialised one;
+    ``weights``: its inputs that were constants; ``inputs``: name in the original -> name in it; ``outputs``: names in
+    the original, in order."""
 
+    model: onnx.ModelProto
     content: bytes
     weights: Mapping[str, Array]
     inputs: Mapping[str, str]
@@ -56,22 +57,24 @@ class ReusableModel:
 
 
 def reusable(model: onnx.ModelProto) -> ReusableModel | None:
-    """``model`` in a form that others share. None for a model with nested graphs or functions, whose names stay."""
+    """``model`` in a form that others share. None for a model with nested graphs or functions, whose names stay, and
+    for one that reads a tensor before it is computed."""
     graph = model.graph
     nested = any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
     if nested or model.functions or graph.sparse_initializer:
         return None
-    writer = _StructureWriter(model)
-    for node in graph.node:
-        writer.add(node)
-    outputs = tuple(o.name for o in graph.output)
-    for name in outputs:
-        writer.read(name)
+    writer, outputs = _StructureWriter(model), tuple(o.name for o in graph.output)
+    try:
+        for node in graph.node:
+            writer.add(node)
+        for name in outputs:
+            writer.read(name)
+    except KeyError:
+        return None
     shared = writer.model
     shared.graph.output.extend(onnx.ValueInfoProto(name=writer.names[name]) for name in outputs)
-    inputs = {value.name: writer.names[value.name] for value in graph.input if value.name in writer.names}
-    inputs = {name: own for name, own in inputs.items() if own not in writer.weights}
-    return ReusableModel(shared.SerializeToString(deterministic=True), writer.weights, inputs, outputs)
+    content = shared.SerializeToString(deterministic=True)
+    return ReusableModel(shared, content, writer.weights, writer.inputs, outputs)
 
 
 class _StructureWriter:
@@ -88,6 +91,7 @@ class _StructureWriter:
         for value in model.graph.input:
             if value.name not in self._constants:
                 self._named(self.model.graph.input.add(), value)
+        self.inputs = {name: own for name, own in self.names.items() if name}
 
     def add(self, node: onnx.NodeProto) -> None:
         """Add a copy of ``node``."""

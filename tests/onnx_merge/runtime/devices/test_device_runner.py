@@ -20,6 +20,8 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.runtime import DEVICE
 from passes.interface.engine import placed, reuses_sessions
 from passes.interface.errors import RunError
+from passes.weights.mapped_files import FilePlace
+from passes.weights.stored_tensors import store_at
 
 SAMPLES = 64
 
@@ -103,6 +105,95 @@ def test_nested_graphs_run_as_they_are():
     assert engine(model_of(text))({"c": np.array(False), "x": x})["y"].tolist() == [1, -2]
 
 
+def stays(engine, array):
+    """``array`` as a tensor on the device."""
+    return placed(engine, {"x": array})["x"]
+
+
+def test_models_that_run_as_they_are_take_tensors_of_the_device():
+    text = """net (bool c, float[N,300] x) => (float[N,300] y) {
+      y = If (c) <then_branch = t () => (float[2] a) { a = Relu(x) }, else_branch = e () => (float[2] b) { b = Neg(x) }>
+    }"""
+    engine, x = runner(), np.random.default_rng(0).normal(size=(SAMPLES, 300)).astype(np.float32)
+    assert np.array_equal(engine(model_of(text))({"c": np.array(False), "x": stays(engine, x)})["y"], -x)
+    cast = "net (float[N,300] x) => (bfloat16[N,300] y) { y = Cast<to = 16>(x) }"
+    assert engine(model_of(cast))({"x": stays(engine, x)})["y"].shape == x.shape
+
+
+def test_sequences_of_maps_are_run_as_they_are():
+    zipmap = onnx.helper.make_node("ZipMap", ["y"], ["z"], domain="ai.onnx.ml", classlabels_strings=["a", "b"])
+    model = model_of("net (float[N,2] x) => (float[N,2] y) { y = Softmax(x) }")
+    model.graph.node.append(zipmap)
+    del model.graph.output[:]
+    maps = onnx.helper.make_map_type_proto(onnx.TensorProto.STRING, onnx.helper.make_tensor_type_proto(1, []))
+    model.graph.output.append(onnx.helper.make_value_info("z", onnx.helper.make_sequence_type_proto(maps)))
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    found = runner()(model)({"x": np.zeros((3, 2), np.float32)})["z"]
+    np.testing.assert_allclose(found, np.full((3, 2), 0.5))
+
+
+def test_an_input_that_is_an_output_comes_back_as_it_was_given():
+    text = "net (int64[N] i, float[N] x) => (int64[N] i, float[N] x, float[N] y) { y = Relu(x) }"
+    feeds = {"i": np.arange(3), "x": np.ones(3, np.float32)}
+    found = runner()(model_of(text))(feeds)
+    assert found["i"] is feeds["i"] and found["x"] is feeds["x"] and found["y"].tolist() == [1, 1, 1]
+
+
+def test_tensors_that_are_read_before_they_are_computed():
+    """onnxruntime sorts the nodes."""
+    model = model_of("net (float[N] x) => (float[N] y) { h = Relu(x)  y = Neg(h) }")
+    first = onnx.NodeProto()
+    first.CopyFrom(model.graph.node[0])
+    del model.graph.node[0]
+    model.graph.node.append(first)
+    assert reusable(model) is None
+    assert runner()(model)({"x": np.ones(2, np.float32)})["y"].tolist() == [-1, -1]
+    with pytest.raises(RunError):
+        runner()(model_of("net (float[N] x) => (float[N] y) { h = Relu(x) }"))
+
+
+def test_stored_weights_that_stay_constants(tmp_path):
+    """Those of an LSTM."""
+    text = "net (float[L,N,8] x) => (float[L,1,N,16] y) { y, h, c = LSTM<hidden_size = 16>(x, w, r) }"
+    model = model_of(text, w=(1, 64, 8), r=(1, 64, 16))
+    x = {"x": np.random.default_rng(0).normal(size=(4, 2, 8)).astype(np.float32)}
+    expected = SegmentRunner(CPU)(model)(x)["y"]
+    path = tmp_path / "weights"
+    path.write_bytes(b"".join(tensor.raw_data for tensor in model.graph.initializer))
+    start = 0
+    for tensor in model.graph.initializer:
+        size = len(tensor.raw_data)
+        store_at(tensor, FilePlace(str(path), start, size))
+        start += size
+    np.testing.assert_allclose(runner()(model)(x)["y"], expected, atol=1e-6)
+
+
+def test_more_sizes_of_a_batch_than_sessions_are_kept_for():
+    engine = runner()
+    run = engine(dense())
+    for rows in (1, 2, 3, 4, 5, 6) * 2:
+        assert run({"x": np.ones((rows, 16), np.float32)})["y"].shape == (rows, 300)
+    assert engine.traffic.sessions == DEVICE.batch_sizes
+
+
+def test_tensors_that_are_iterated_over_are_copied_once():
+    engine = runner()
+    there = stays(engine, np.ones((50, 1000), np.float32))
+    assert len(list(there)) == 50 and engine.traffic.to_host == there.nbytes
+
+
+def test_what_arrays_refuse_is_refused():
+    there = stays(runner(), np.ones((200, 100), np.float32))
+    with pytest.raises(TypeError):
+        there += there
+    with pytest.raises(IndexError):
+        there[:, :, :]
+    with pytest.raises(IndexError):
+        np.take(there, [300], 1)
+    with pytest.raises(ValueError, match="truth value"):
+        bool(there)
+
+
 def test_tensors_stay_on_the_device_until_numpy_reads_them():
     engine, x = runner(), np.random.default_rng(0).normal(size=(SAMPLES, 16)).astype(np.float32)
     hidden = engine(dense())({"x": x})["y"]
@@ -120,14 +211,10 @@ def test_tensors_stay_on_the_device_until_numpy_reads_them():
     assert engine.traffic.to_host > 0
 
 
-def on_device(engine, array):
-    return placed(engine, {"x": array})["x"]
-
-
 def test_what_numpy_computes_of_tensors_on_the_device_stays_there():
     rng, engine = np.random.default_rng(0), runner()
     a, b = (rng.normal(size=(200, 64, 4, 4)).astype(np.float32) for _ in range(2))
-    da, db, kept = on_device(engine, a), on_device(engine, b), np.arange(3, 40)
+    da, db, kept = stays(engine, a), stays(engine, b), np.arange(3, 40)
     found = {
         "add": (da + db, a + b),
         "subtract": (da - db, a - b),
@@ -146,7 +233,7 @@ def test_what_numpy_computes_of_tensors_on_the_device_stays_there():
 def test_all_else_is_computed_on_the_host():
     rng, engine = np.random.default_rng(0), runner()
     a = rng.normal(size=(200, 64, 4)).astype(np.float32)
-    da = on_device(engine, a)
+    da = stays(engine, a)
     for tensor, expected in (
         (2 * da, 2 * a),
         (da + a, a + a),
@@ -167,6 +254,12 @@ def test_all_else_is_computed_on_the_host():
     ):
         assert isinstance(tensor, np.ndarray | np.generic) and tensor.dtype == expected.dtype
         assert np.array_equal(tensor, expected)
+
+
+def test_another_process_gets_an_array():
+    there = stays(runner(), np.arange(10.0, dtype=np.float32))
+    found = pickle.loads(pickle.dumps(there))
+    assert isinstance(found, np.ndarray) and np.array_equal(found, there)
 
 
 def test_small_results_come_back_at_once():
@@ -230,13 +323,12 @@ def compressed(monkeypatch, model, engine, **options):
     return optimize(model, keep=0.5, provider="cpu", gate=False, **options)[1]
 
 
-@pytest.mark.parametrize("method", ["reconstruct", "merge"])
-def test_a_run_ends_as_on_the_cpu(monkeypatch, method):
+@pytest.mark.parametrize("options", [{}, {"method": "merge", "calib": None}, {"effort": "medium"}])
+def test_a_run_ends_as_on_the_cpu(monkeypatch, options):
     model = residual_network(2)
-    x = {"x": np.random.default_rng(0).normal(size=(48, 3, 8, 8)).astype(np.float32)}
-    calib = {} if method == "merge" else {"calib": x}
+    x = {"x": np.random.default_rng(0).normal(size=(128, 3, 8, 8)).astype(np.float32)}
     here, there = (
-        compressed(monkeypatch, model, engine, method=method, **calib) for engine in (SegmentRunner(CPU), runner())
+        compressed(monkeypatch, model, engine, **{"calib": x, **options}) for engine in (SegmentRunner(CPU), runner())
     )
     assert [(g.name, g.kept) for g in here.groups] == [(g.name, g.kept) for g in there.groups]
     a, b = (Session(one.model).run(x)["y"] for one in (here, there))

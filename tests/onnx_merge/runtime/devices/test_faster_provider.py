@@ -8,10 +8,11 @@ from onnx import numpy_helper
 from onnx_merge import optimize
 from onnx_merge.calibration import model_samples
 from onnx_merge.compression import optimize as optimize_module
+from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime import cuda_driver
 from onnx_merge.runtime.devices import device_runner, faster_provider
-from onnx_merge.runtime.devices.device_runner import room_for_activations
+from onnx_merge.runtime.devices.device_runner import room_on_device
 from onnx_merge.runtime.devices.faster_provider import estimate
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.tuning.runtime import DEVICE
@@ -54,7 +55,8 @@ def test_a_large_model_runs_on_the_gpu(monkeypatch):
 
 def test_a_small_model_runs_on_the_cpu(monkeypatch):
     found, note = chosen(monkeypatch, {"cuda": (0.2, 0.001), "cpu": (0.01, 0.002)})
-    assert found is CPU and note.startswith("runs on the CPU, not on CUDA (Some GPU): 32 samples took 0.001 s there")
+    assert found == ProviderChoice("cpu", "faster than CUDA (Some GPU)")
+    assert note.startswith("runs on the CPU, not on CUDA (Some GPU): 32 samples took 0.001 s there")
 
 
 def test_a_model_that_fails_on_the_gpu_runs_on_the_cpu(monkeypatch):
@@ -63,7 +65,7 @@ def test_a_model_that_fails_on_the_gpu_runs_on_the_cpu(monkeypatch):
 
 
 def test_smaller_batches_count_as_often_as_they_run():
-    assert estimate(0.0, 0.1, 1) == pytest.approx(DEVICE.timed_samples * estimate(0.0, 0.1, DEVICE.timed_samples))
+    assert estimate(0.0, 0.1, 1) == pytest.approx(16 * estimate(0.0, 0.1, 16))
 
 
 def test_times_are_those_of_a_model():
@@ -81,17 +83,46 @@ def test_a_run_says_which_it_took(monkeypatch):
     monkeypatch.setattr(optimize_module, "available_provider", lambda requested: GPU if requested == "auto" else CPU)
     monkeypatch.setattr(model_samples, "faster_provider", faster)
     _, auto = optimize(PAIR, keep=0.5, method="merge", gate=False)
-    assert auto.provider == "cpu" and "runs on the CPU, not on CUDA" in auto.notes and asked == [(32, 32, GPU)]
+    assert (
+        auto.provider == "cpu"
+        and "runs on the CPU, not on CUDA" in auto.notes
+        and asked == [(DEVICE.timed_samples, DEVICE.timed_samples, GPU)]
+    )
     _, asked_for = optimize(PAIR, keep=0.5, method="merge", gate=False, provider="cpu")
     assert asked_for.provider == "cpu" and not any("CUDA" in note for note in asked_for.notes) and len(asked) == 1
 
 
 def test_activations_may_take_a_share_of_the_memory_of_the_gpu(monkeypatch):
     monkeypatch.setattr(device_runner, "available_memory", lambda: 10**11)
-    assert room_for_activations(CPU, 2 * 10**9) == 2 * 10**9
-    assert room_for_activations(GPU, 2 * 10**9) == int(DEVICE.memory_share * 10**11)
-    monkeypatch.setattr(device_runner, "available_memory", lambda: 0)
-    assert room_for_activations(GPU, 2 * 10**9) == 2 * 10**9
+    assert room_on_device(CPU) == 0
+    assert room_on_device(GPU) == int(DEVICE.memory_share * 10**11)
+    assert room_on_device(GPU, 4) == int(DEVICE.memory_share * 10**11 / 4)
+
+
+def test_a_model_that_only_the_gpu_runs_is_loaded_there(monkeypatch):
+    """Here the candidate is the CPU by another name, and the CPU fails."""
+    real, tried = model_samples.loaded, []
+
+    def fails_on_cpu(model, provider, *rest, **more):
+        tried.append(provider.name)
+        if provider.name == "cpu":
+            raise OnnxMergeError("no kernel for Conv of doubles")
+        return real(model, CPU, *rest, **more)
+
+    monkeypatch.setattr(model_samples, "loaded", fails_on_cpu)
+    samples = model_samples.ModelSamples(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
+    assert tried == ["cpu", "cuda"] and samples.provider is GPU
+    assert "runs on CUDA (Some GPU): onnxruntime cannot load it for the CPU" in samples.notes
+
+
+def test_a_batch_that_cannot_be_timed_leaves_the_run_on_the_cpu(monkeypatch):
+    def fails(*_):
+        raise OnnxMergeError("no memory")
+
+    monkeypatch.setattr(model_samples, "faster_provider", fails)
+    samples = model_samples.ModelSamples(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
+    assert samples.provider is CPU and samples.session is not None
+    assert "runs on the CPU: a batch could not be timed on both providers: no memory" in samples.notes
 
 
 def test_the_driver_is_asked_in_silence(capfd):
