@@ -18,7 +18,8 @@ def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
         return None
     missed = [*_outputs(close, options), *_classes(close, options)]
     if close.verdict == "bad" and close.real and not options.accepts_bad:
-        missed.append(f"the outputs are not what they were: {close.why}; --no-gate writes the model all the same")
+        more = "--effort medium may mend it, " if options.reconstructs and options.effort == "low" else ""
+        missed.append(f"the outputs are not what they were: {close.why}; {more}--no-gate writes the model all the same")
     return FidelityError(" and ".join(missed)) if missed else None
 
 

@@ -21,7 +21,17 @@ UNKNOWN = replace(FINE, outputs=(OutputFidelity("y", tested=False, reason="one s
 @pytest.mark.parametrize(
     ("close", "options", "message"),
     [
-        (BAD, {}, "the outputs are not what they were: 20.0% change class, limit 10%; --no-gate writes"),
+        (BAD, {}, "were: 20.0% change class, limit 10%; --effort medium may mend it, --no-gate writes"),
+        (
+            BAD,
+            {"effort": "medium"},
+            "the outputs are not what they were: 20.0% change class, limit 10%; --no-gate writes",
+        ),
+        (
+            BAD,
+            {"method": "merge"},
+            "the outputs are not what they were: 20.0% change class, limit 10%; --no-gate writes",
+        ),
         (BAD, {"gate": False}, None),
         (BAD, {"max_drop": 25}, None),  # says itself how bad it may be
         (replace(BAD, real=False), {}, None),
