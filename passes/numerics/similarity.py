@@ -65,6 +65,16 @@ def _choose(
                 break
 
 
+def _choose_alike(
+    similar: Single, own_size: Double, kept_size: Double, equal: float, out: Index, cosine: Double
+) -> None:
+    """`_choose` by the cosines alone, which NumPy compares faster. ``similar`` is overwritten."""
+    similar *= (1.0 / kept_size).astype(np.float32)
+    least = (similar.max(axis=1) - equal * own_size).astype(np.float32)  # of a size of infinity: any
+    np.argmax(similar >= least[:, None], axis=1, out=out)
+    cosine[:] = similar[np.arange(len(out)), out] / own_size
+
+
 def best_match(
     rows: ArrayLike | RowSet,
     biases: ArrayLike,
@@ -109,10 +119,14 @@ def best_match(
     weight = float(lam) if bias.shape[1] else 1.0
     partner = np.empty(gone.size, np.int64)
     cosine = np.empty(gone.size)
-    for start in range(0, gone.size, tuning.tile):
-        part = slice(start, start + tuning.tile)
+    step = max(tuning.tile, tuning.pairs // max(1, keep.size))
+    for start in range(0, gone.size, step):
+        part = slice(start, start + step)
         own = gone[part]
         similar = (_units(single[own], norms[own]) if rescale else single[own]) @ targets
+        if not bias.shape[1]:
+            _choose_alike(similar, sizes[own], sizes[keep], tuning.equal_scores, partner[part], cosine[part])
+            continue
         _choose(
             similar, sizes[own], sizes[keep], bias[own], bias[keep], norms[own], norms[keep], weight,
             tuning.equal_scores, partner[part], cosine[part],

@@ -110,6 +110,8 @@ class MatchTuning:
     tile: int = 256
     """Number of rows of a similarity or distance matrix in memory at one time: memory against time. Not tuned: 2 MB for
     2,048 channels."""
+    pairs: int = 2**22
+    """Cosines in memory at one time, if they are of at least `tile` rows: memory against time. Not tuned: 16 MB."""
     paired_rows: int = 4096
     """Largest number of rows for which each pairwise distance is computed once. All distances are then in memory at one
     time, at 12 bytes for each pair. Above it each distance is computed twice: time against memory. Not tuned: 200 MB.
