@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.latency import channel_block
+from onnx_merge.latency import channel_block, width_times
 from onnx_merge.latency.channel_block import (
     ChannelBlock,
     block_of,
@@ -16,10 +16,10 @@ from onnx_merge.latency.channel_block import (
     find_block,
     find_gpu_block,
     preferred_block,
-    time_widths,
     widths_to_time,
 )
 from onnx_merge.latency.interleaved_timing import interleaved
+from onnx_merge.latency.width_times import stack, time_widths
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.compression import CHANNEL_BLOCK, GPU_CHANNEL_BLOCK
@@ -144,10 +144,10 @@ def test_it_is_measured_once(monkeypatch):
 
 
 def test_the_stack_runs(monkeypatch):
-    monkeypatch.setattr(channel_block, "interleaved", partial(interleaved, max_rounds=5))
+    monkeypatch.setattr(width_times, "interleaved", partial(interleaved, max_rounds=5))
     found = time_widths([8, 6])
     assert list(found) == [8, 6] and all(len(v) == 5 and min(v) > 0 for v in found.values())
-    stack = channel_block._stack(6, np.float32, CHANNEL_BLOCK)
-    onnx.checker.check_model(onnx.ModelProto.FromString(stack), full_check=True)
-    values = Session(stack).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
+    content = stack(6, np.float32, CHANNEL_BLOCK)
+    onnx.checker.check_model(onnx.ModelProto.FromString(content), full_check=True)
+    values = Session(content).run({"x": np.ones((1, 6, 28, 28), np.float32)})["y"]
     np.testing.assert_allclose(values[..., 4:-4, 4:-4], 1, rtol=1e-5)
