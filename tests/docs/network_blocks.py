@@ -42,11 +42,11 @@ def samples():
         ids = rng.integers(5, 190, (1, 16))
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 """
-BERT = """from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-config = BertConfig(vocab_size=200, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=256)
-BertForSequenceClassification(config).save_pretrained("bert")
+BERT = """from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
+config = DistilBertConfig(vocab_size=200, dim=64, n_layers=2, n_heads=4, hidden_dim=256)
+DistilBertForSequenceClassification(config).save_pretrained("bert")
 open("bert/vocab.txt", "w").write("\\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(195))]))
-BertTokenizer("bert/vocab.txt").save_pretrained("bert")
+DistilBertTokenizer("bert/vocab.txt").save_pretrained("bert")
 """
 TORCH = """from torch import nn
 network = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(),
