@@ -52,7 +52,9 @@ TORCH = """from torch import nn
 network = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, 2), nn.ReLU(),
     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))
 """
-KERAS = """import keras
+KERAS = """import os
+os.environ["KERAS_BACKEND"] = "torch"
+import keras
 keras.Sequential([keras.Input((32, 32, 3)), keras.layers.Conv2D(16, 3, activation="relu"), keras.layers.Flatten(),
     keras.layers.Dense(10)]).save("model.keras")
 """
