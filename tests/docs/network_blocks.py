@@ -42,7 +42,7 @@ def samples():
         ids = rng.integers(5, 190, (1, 16))
         yield {"input_ids": ids, "attention_mask": np.ones_like(ids)}
 """
-BERT = """from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
+DISTILBERT = """from transformers import DistilBertConfig, DistilBertForSequenceClassification, DistilBertTokenizer
 config = DistilBertConfig(vocab_size=200, dim=64, n_layers=2, n_heads=4, hidden_dim=256)
 DistilBertForSequenceClassification(config).save_pretrained("bert")
 open("bert/vocab.txt", "w").write("\\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(195))]))
@@ -133,7 +133,7 @@ RECIPES = (
     Recipe(
         "optimum-cli",
         ("optimum-onnx", "transformers"),
-        BERT,
+        DISTILBERT,
         models,
         (("distilbert-base-uncased-finetuned-sst-2-english", "bert --task text-classification"), *NO_GATE),
     ),

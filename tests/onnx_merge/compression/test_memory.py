@@ -11,7 +11,7 @@ import onnx.parser
 import pytest
 from memorynets import CASES
 
-from onnx_merge.calibration import model_samples
+from onnx_merge.calibration import sample_sets
 from onnx_merge.calibration.load import load_calibration
 from onnx_merge.calibration.splits import parted
 from onnx_merge.compression.optimize import optimize
@@ -198,7 +198,7 @@ def test_samples_in_a_file_give_the_same_model(tmp_path, monkeypatch):
     """All of them serve, whatever the limit, and mirror images and splits are those that memory gives."""
     model, samples = CASES["classifier at 320 x 320"].model(), _unlike(40)
     wanted, all_in_memory = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
-    monkeypatch.setattr(model_samples, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
+    monkeypatch.setattr(sample_sets, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
     monkeypatch.setattr(MemoryFit, "inputs", property(lambda self: 10**7))
     found, in_file = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
     assert found.SerializeToString() == wanted.SerializeToString()

@@ -11,7 +11,7 @@ import pytest
 from smallnet import network
 
 import onnx_merge
-from onnx_merge.calibration import model_samples
+from onnx_merge.calibration import sample_sets
 from onnx_merge.cli import main as cli
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.verification import provenance
@@ -206,7 +206,7 @@ def test_options_are_those_of_the_file(here):
 
 def test_the_memory_limit_is_that_of_the_file(here, monkeypatch):
     """Without room on disk it decides how many samples are read, and so which of them are held out."""
-    monkeypatch.setattr(model_samples, "scratch_space", lambda: None)
+    monkeypatch.setattr(sample_sets, "scratch_space", lambda: None)
     rng = np.random.default_rng(0)
     np.savez(here / "c.npz", x=rng.standard_normal((4000, 16)).astype(np.float32))
     limit = {"memory_limit": 8 * 1000 * 64}  # an eighth of it holds 1,000 rows of 64 bytes
