@@ -220,9 +220,9 @@ def _block(options: Options, provider: ProviderChoice) -> ChannelBlock:
     align = options.align if options.align is not None else ("auto" if options.allocation == "auto" else 1)
     if align != "auto":
         return ChannelBlock(int(align), "asked for")
-    return (
-        preferred_block(provider, half=options.then == "fp16") if options.loses else ChannelBlock(1, "nothing is lost")
-    )
+    if not options.loses:
+        return ChannelBlock(1, "nothing is lost")
+    return preferred_block(provider, half=options.then == "fp16")
 
 
 def _target(options: Options) -> Target | None:

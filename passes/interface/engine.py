@@ -26,8 +26,8 @@ class Engine(Protocol):
 
 
 def reuses_sessions(engine: Engine) -> bool:
-    """Whether ``engine`` keeps loaded models by their structure, because loading takes long: on a GPU. There, a model
-    that was loaded before is run from its inputs on rather than a part of it that was not."""
+    """Whether ``engine`` keeps loaded models by their structure, because loading takes longer than running, as on a
+    GPU. There, a model that was loaded before is run as a whole rather than a part of it that was not."""
     return bool(getattr(engine, "reuses", False))
 
 

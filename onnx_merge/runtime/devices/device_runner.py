@@ -41,7 +41,7 @@ class Traffic:
 
 @dataclass
 class DeviceRunner:
-    """An engine like `SegmentRunner`, for providers to which loading a model and copying tensors is dear.
+    """An engine like `SegmentRunner`, for providers where loading and copying take longer than running.
 
     ``device``: onnxruntime's name of where tensors stay, "cpu" in tests of this class without a GPU.
     """
@@ -117,18 +117,16 @@ class DeviceRunner:
         self.traffic.sessions += 1
         return made
 
-    def _run(self, shared: ReusableModel, rows: int, feeds: Mapping[str, Any]) -> list[Any]:
+    def _run(self, shared: ReusableModel, rows: int, feeds: Mapping[str, Any], again: bool = True) -> list[Any]:
+        """``again``: whether it is tried once more where memory is short, without the sessions so far."""
         try:
             return self._session(shared, rows).run_on_device(feeds, self.device)
         except OnnxMergeError as error:
-            if not any(what in str(error) for what in OUT_OF_MEMORY):
+            if not again or not any(what in str(error) for what in OUT_OF_MEMORY):
                 raise RunError(str(error)) from error
-        self._sessions.clear()  # what they hold may be enough
+        self._sessions.clear()
         gc.collect()
-        try:
-            return self._session(shared, rows).run_on_device(feeds, self.device)
-        except OnnxMergeError as error:
-            raise RunError(str(error)) from error
+        return self._run(shared, rows, feeds, again=False)
 
     def _put(self, array: Array | DeviceTensor) -> Any:
         """The OrtValue of ``array``: real numbers on the device, others on the host, where kernels read sizes."""

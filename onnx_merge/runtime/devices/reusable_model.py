@@ -1,7 +1,8 @@
 """Models that differ only in names and weights become one: weights are inputs, tensors have names by their place.
 
-A session on a GPU takes long to load, and cuDNN plans each convolution at its first run. A session of such a model
-serves all that are alike: each width that is tried of a network, and its blocks that repeat.
+On a GPU, loading a session and its first run, in which cuDNN plans the convolutions, take tens of times as long as a
+later run. A session of such a model serves all that are alike: each width that is tried of a network, and its blocks
+that repeat.
 """
 
 from __future__ import annotations
