@@ -102,6 +102,8 @@ class RecordedStatistics:
     rank: int
     dead: float
     floor: float
+    largest_offset: float = 10.0
+    """Recorded mean in deviations from which on the mean is subtracted before values are squared."""
 
     @property
     def inputs(self) -> Sequence[str]:
@@ -119,18 +121,24 @@ class RecordedStatistics:
             made = np.asarray(values).reshape(-1, *[1] * (self.rank - 2))
             return write.constant(made.astype(onnx.helper.tensor_dtype_to_np_dtype(kind)))
 
-        mu = write.mean(self.tensor, axes)
-        off = write.op("Sub", self.tensor, mu)
-        s = write.op("Add", write.mean(write.op("Mul", off, off), axes), line(self.floor * v))
-        shift = write.op("Sub", mu, line(self.mean))
+        # The mean square less the square of the mean loses digits where the mean is far larger than the deviation.
+        offset = np.where(live, np.abs(self.mean) / np.sqrt(v), 0.0).max(initial=0.0) > self.largest_offset
+        y = write.op("Sub", self.tensor, line(self.mean)) if offset else self.tensor
+        recorded = np.zeros_like(self.mean) if offset else self.mean
+        mu = write.mean(y, axes)
+        square = write.mean(write.op("Mul", y, y), axes)
+        spread = write.op("Max", write.op("Sub", square, write.op("Mul", mu, mu)), _number(write, kind, 0.0))
+        s = write.op("Add", spread, line(self.floor * v))
+        shift = write.op("Sub", mu, line(recorded))
         ratio = write.op("Log", write.op("Mul", s, line(1 / ((1 + self.floor) * v))))
         first = write.op("Mul", write.op("Mul", shift, shift), line(share / v))
         second = write.op("Mul", write.op("Mul", ratio, ratio), line(share / 4))
         places = write.op("Cast", write.op("Size", self.tensor), to=kind)
         each = write.op("Div", _number(write, kind, len(v)), places)
-        by_mean = write.op("Mul", shift, line(2 * share / v))
-        by_variance = write.op("Mul", write.op("Div", write.op("Mul", ratio, line(share)), s), off)
-        slope = write.op("Mul", write.op("Add", by_mean, by_variance), each)
+        by_mean = write.op("Mul", write.op("Mul", shift, line(2 * share / v)), each)
+        by_variance = write.op("Mul", write.op("Div", write.op("Mul", ratio, line(share)), s), each)
+        rest = write.op("Sub", by_mean, write.op("Mul", by_variance, mu))
+        slope = write.op("Add", write.op("Mul", y, by_variance), rest)  # two operations on what is large
         return write.op("Add", write.total(first), write.total(second)), slope
 
 

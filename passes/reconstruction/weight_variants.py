@@ -231,9 +231,8 @@ class WeightVariants:
         if found is None:
             return math.inf, ()
         self.feeds, (first, last) = found.feeds, found.deviations
-        return last, (
-            f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off",
-        )
+        moved = f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off"
+        return last, (moved,) if last < first else ()
 
 
 def _memory(tuning: Tuning) -> MemoryTuning:

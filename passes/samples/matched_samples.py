@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from passes.axes.rules.norm import batchnorm_affine
 from passes.cost.cost import cost
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.errors import NoGradientError
@@ -27,6 +28,7 @@ from passes.numerics.arrays import has_rows, rows_between
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
+from passes.transforms.fold_batchnorm import fold_batchnorm
 
 Feed = dict[str, Array]
 
@@ -71,58 +73,68 @@ def matched_samples(
     except (NoGradientError, RunError):
         return None
     first, last = (float(value) for value in np.mean(deviations, axis=0))
-    gained = math.isfinite(last) and last <= tuning.least_gain * first
-    return MatchedSamples(made, (first, last)) if gained else None
+    serves = math.isfinite(last) and last <= max(tuning.least_gain * first, tuning.close)
+    return MatchedSamples(made, (first, last)) if serves else None
 
 
 def _statistics_gradients(
     before: Graph, moved: Sequence[str], feed: Feed, engine: Engine, tuning: SampleMatchingTuning
 ) -> GradientModel | None:
-    """The model that computes the deviations of all norms and their gradients with respect to the inputs ``moved``."""
-    graph = graph_at(before.model, feed, engine)
+    """The model that computes the deviations of all norms and their gradients with respect to the inputs ``moved``.
+
+    Norms are folded into the layers before them, and the deviations are of what these compute: forward and backward,
+    that saves a step much of its time.
+    """
+    graph = graph_at(fold_batchnorm(before).model, feed, engine)
+    made = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
     losses = []
-    for node in graph.nodes:
+    for node in before.nodes:
         if node.op != "BatchNormalization" or node.attrs.get("training_mode", 0):
             continue
-        rank = len(graph.shape(node.inputs[0]) or ())
-        if rank < 2 or not all(graph.knows(name) for name in node.inputs[3:5]):
+        rank = len(before.shape(node.inputs[0]) or ())
+        if rank < 2 or any(not before.knows(name) or len(before.shape(name) or ()) != 1 for name in node.inputs[1:5]):
             continue
-        mean, variance = (graph.array(name).astype(np.float64) for name in node.inputs[3:5])
-        if mean.ndim == 1:
-            losses.append(RecordedStatistics(node.inputs[0], mean, variance, rank, tuning.dead, tuning.floor))
+        mean, variance = (before.array(name).astype(np.float64) for name in node.inputs[3:5])
+        seen = node.inputs[0]
+        if seen not in made:  # the layer before it computes its output, now
+            affine, seen = batchnorm_affine(before, node), node.outputs[0]
+            mean, variance = affine.a * mean + affine.t, np.square(affine.a) * variance
+        if seen in made:
+            losses.append(RecordedStatistics(seen, mean, variance, rank, tuning.dead, tuning.floor))
     return gradient_model(graph, list(moved), losses=losses) if losses else None
 
 
 def _moved(
     run: Loaded, model: GradientModel, batch: Feed, names: Sequence[str], steps: int, tuning: SampleMatchingTuning
 ) -> tuple[Feed, tuple[float, float]]:
-    """The inputs ``names`` with the least deviation on the way, and the deviations before and after."""
-    now = {name: batch[name].astype(np.float32) for name in names}
-    best, losses = dict(now), list[float]()
-    sizes = {name: float(array.std()) or 1.0 for name, array in now.items()}
-    first: dict[str, Array] = {name: np.zeros_like(array) for name, array in now.items()}
-    second: dict[str, Array] = {name: np.zeros((len(array), *[1] * (array.ndim - 1))) for name, array in now.items()}
-    for step in range(1, steps + 2):
+    """The inputs ``names`` with the least deviation on the way, and the deviations before and after.
+
+    Steps follow the mean of the gradients so far. Their size, relative to the spread of the inputs, grows as long as
+    the deviation falls. Where it rises, the step is taken back, and the next one is shorter.
+    """
+    best = {name: batch[name].astype(np.float32) for name in names}
+    sizes = {name: float(array.std()) or 1.0 for name, array in best.items()}
+    now, rate, losses = dict(best), tuning.rate, list[float]()
+    slopes: dict[str, Array] = {}
+    ways: dict[str, Array] = {}
+    for _ in range(steps + 1):
         found = run({**batch, **now})
         loss = float(np.mean([found[name] for name in model.losses]))
-        if not math.isfinite(loss):
+        if math.isfinite(loss) and loss < min(losses, default=math.inf):
+            rate *= tuning.rise if losses else 1.0
+            losses.append(loss)
+            best, slopes = dict(now), {name: np.asarray(found[model.gradients[name]]) for name in names}
+            ways = {n: tuning.decay * ways[n] + (1 - tuning.decay) * a if n in ways else a for n, a in slopes.items()}
+        elif losses:
+            rate, ways = rate * tuning.fall, slopes
+        else:
+            return batch, (math.inf, math.inf)
+        if losses[-1] <= tuning.close:
             break
-        if not losses or loss < min(losses):
-            best = dict(now)
-        losses.append(loss)
-        if step > steps:
-            break
-        rate = tuning.rate * math.cos(math.pi / 2 * (step - 1) / steps)
-        for name, array in now.items():
-            slope = np.asarray(found[model.gradients[name]])
-            first[name] = tuning.decay * first[name] + (1 - tuning.decay) * slope
-            power = np.square(slope, dtype=np.float64).mean(tuple(range(1, slope.ndim)), keepdims=True)
-            second[name] = np.asarray(tuning.decay * second[name] + (1 - tuning.decay) * power)
-            scale = rate * sizes[name] / np.sqrt(second[name] * (1 - tuning.decay**step) + 1e-30)
-            now[name] = (array - scale * first[name]).astype(np.float32)
-    if not losses:
-        return batch, (math.inf, math.inf)
-    return {name: best[name].astype(batch[name].dtype) for name in names}, (losses[0], min(losses))
+        for name, way in ways.items():
+            power = np.square(way, dtype=np.float64).mean(tuple(range(1, way.ndim)), keepdims=True)
+            now[name] = (best[name] - rate * sizes[name] * way / np.sqrt(power + 1e-30)).astype(np.float32)
+    return {name: best[name].astype(batch[name].dtype) for name in names}, (losses[0], losses[-1])
 
 
 def _batch(counted: Graph, memory: float, tuning: SampleMatchingTuning) -> int:

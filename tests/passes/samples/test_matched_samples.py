@@ -25,8 +25,8 @@ TRUE = (2 * np.random.default_rng(1).standard_normal((64, 6, 8, 8)) + 1).astype(
 MADE = np.random.default_rng(0).standard_normal((32, 6, 8, 8)).astype(np.float32)
 
 
-def network(body=BODY):
-    """A network that recorded its statistics on TRUE."""
+def network(body=BODY, offset=0.0):
+    """A network that recorded its statistics on TRUE. ``offset``: what is added to the input of the first norm."""
     weights = {k: random_weight(k, shape) for k, shape in {**SIZES, **PARAMETERS}.items()}
     weights["a_scale"], weights["b_scale"] = np.abs(weights["a_scale"]) + 0.5, np.abs(weights["b_scale"]) + 0.5
     x = TRUE.transpose(1, 0, 2, 3).reshape(6, -1)
@@ -36,6 +36,9 @@ def network(body=BODY):
         weights |= {f"{name}_mean": mean, f"{name}_var": variance}
         normed = (seen - mean[:, None]) / np.sqrt(variance[:, None] + 1e-5)
         x = np.maximum(weights[f"{name}_scale"][:, None] * normed + weights[f"{name}_bias"][:, None], 0)
+    weights["a_mean"] = weights["a_mean"] + offset
+    if "offset" in body:
+        weights["offset"] = np.full(1, offset)
     return net(body, 17, **{k: v.astype(np.float32) for k, v in weights.items()})
 
 
@@ -56,7 +59,26 @@ def test_deviations_fall():
 
 def test_the_best_samples_are_kept():
     """A rate that is far too large makes them worse."""
-    assert moved(network(), [{"x": MADE}], rate=100.0) is None
+    assert moved(network(), [{"x": MADE}], rate=100.0, fall=1.0) is None
+
+
+def test_steps_that_lose_are_taken_back():
+    """The rate falls until steps gain."""
+    first, last = moved(network(), [{"x": MADE}], rate=100.0, steps=40).deviations
+    assert last < 0.3 * first
+
+
+def test_samples_that_are_close_stay():
+    found = moved(network(), [{"x": MADE}], close=10.0)
+    assert np.array_equal(found.feeds[0]["x"], MADE) and found.deviations[0] == found.deviations[1]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e4], ids=["centred", "far from zero"])
+def test_deviations_hold_where_means_are_large(offset):
+    """Squares of values far from zero would lose all digits."""
+    model = network(BODY.replace("a = Conv(x, a_w)", "c = Conv(x, a_w)  a = Add(c, offset)"), offset)
+    first, last = moved(model, [{"x": MADE}]).deviations
+    assert np.isclose(first, moved(network(), [{"x": MADE}]).deviations[0], rtol=0.02) and last < 0.3 * first
 
 
 def test_little_memory_makes_small_batches():
