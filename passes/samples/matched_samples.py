@@ -73,7 +73,7 @@ def matched_samples(
     except (NoGradientError, RunError):
         return None
     first, last = (float(value) for value in np.mean(deviations, axis=0))
-    serves = math.isfinite(last) and last <= max(tuning.least_gain * first, tuning.close)
+    serves = last <= max(min(tuning.least_gain * first, tuning.unfit), tuning.close)
     return MatchedSamples(made, (first, last)) if serves else None
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class SampleMatchingTuning:
     """How made-up samples are moved until recorded statistics hold (`passes.samples.matched_samples`)."""
 
-    steps: int = 16
+    steps: int = 12
     """Largest number of steps of a batch: samples like the training data against time. Settled on the deviations that
     are left in the digits model and in networks of CIFAR-10's size, without looking at their accuracy."""
-    fewest_steps: int = 5
+    fewest_steps: int = 3
     """Steps below which samples are left as they are, and the norms are recalibrated instead. Not tuned: the first
     steps gain most."""
     multiply_adds: float = 1e12
@@ -32,10 +32,14 @@ class SampleMatchingTuning:
     """Factor of the rate after a step that gained. Settled on the same networks: 1.3 gains as much."""
     fall: float = 0.5
     """Factor of the rate after a step that lost, and was taken back. Not tuned: half."""
-    close: float = 0.02
-    """Deviation at which samples are no longer moved. Not tuned: means that are off by a seventh of a deviation."""
-    least_gain: float = 0.5
-    """Deviation that is left, relative to the first, above which the samples stay as they are. Not tuned: half."""
+    close: float = 0.05
+    """Deviation at which samples are no longer moved. Not tuned: means that are off by a fifth of a deviation."""
+    least_gain: float = 0.8
+    """Deviation that is left, relative to the first, above which the samples stay as they are. Not tuned: a fifth less.
+    """
+    unfit: float = 1.0
+    """Deviation that is left above which the samples stay as they are: the statistics are of other weights or data. Not
+    tuned: means that are off by a deviation. Those of trained networks are off by less before a step is taken."""
     matched: float = 0.1
     """Deviation up to which the moved samples serve as they are. Beyond it the norms are recalibrated to them, too. Not
     tuned: means that are off by a third of a deviation."""
