@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from onnx_merge.compression.job import Job, SizeGapError
 from onnx_merge.compression.promise_search import promised
 from onnx_merge.errors import NotCompressibleError
-from onnx_merge.evaluation.drops import drop_measure
+from onnx_merge.evaluation.drops import Drop, drop_measure
 from onnx_merge.latency.measure import latency_ratio
 from onnx_merge.tuning.compression import SIZE_SEARCH
 from passes.pipeline import Compressed
@@ -61,7 +61,8 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
     drop = drop_measure(job.comparison)
 
     def attempt(size: float) -> Trial:
-        settings = replace(job.settings, target=Target("macs", size, SIZE_SEARCH.width_deviation))
+        """At low effort, which ranks sizes in less time."""
+        settings = replace(job.settings, effort="low", target=Target("macs", size, SIZE_SEARCH.width_deviation))
         compressed = _shrunk(job, settings)
         return Trial(size, drop.of(compressed), compressed, settings)
 
@@ -71,9 +72,20 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
     if best is None:
         least = min(tried, key=lambda t: t.value, default=None)
         raise NotCompressibleError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
+    best = _refined(job, best, drop)
     where = f"{job.comparison.held_out}, which chose the size"
     note = f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}"
     return SizeChoice(best.compressed, best.settings, (note,))
+
+
+def _refined(job: Job, best: Trial, drop: Drop) -> Trial:
+    """``best`` at the effort that was asked for, or as it is if that loses more."""
+    if job.settings.effort == best.settings.effort:
+        return best
+    settings = replace(best.settings, effort=job.settings.effort)
+    compressed = job.compress(settings)
+    value = drop.of(compressed)
+    return Trial(best.size, value, compressed, settings) if value <= best.value else best
 
 
 class NoChannelRemovedError(NotCompressibleError):

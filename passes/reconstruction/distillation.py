@@ -104,7 +104,8 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     learned = [index for index in range(len(makers)) if index not in judging]
     feeds: Sequence[Mapping[str, Array]] = Lazy(makers)
     try:
-        loss = ImitationLoss(student, feeds, weighing, variant.engine, variant.moment_limit, tuning)
+        room = tuning.target_share * variant.moment_limit
+        loss = ImitationLoss(student, feeds, weighing, variant.engine, room, tuning)
         weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
         refinement = Refinement(student, loss, learned, judging, chosen.joined, weight, tuning)
         values, ratio = refinement.result(chosen.steps)
@@ -142,7 +143,8 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     """The steps that time, memory and the number of samples allow. ``level``: 0 at medium effort, 1 at high."""
     graph = variant.sized.graph
     unit = samples_together(variant.typing.graph, variant.feeds[0])
-    room = variant.moment_limit / max(1.0, tuning.activation_copies * every_activation(graph))
+    memory = (1 - tuning.target_share) * variant.moment_limit
+    room = memory / max(1.0, tuning.activation_copies * every_activation(graph))
     passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
     smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))

@@ -66,8 +66,9 @@ class Refinement:
         """The first rate, relative to the weights, that leads to better weights. None if none does."""
         # Changes add up from layer to layer.
         size = math.sqrt(min(1.0, self._start)) / self._layers
-        for rate in self._tuning.rates:
-            last = self._descend(self._first, rate * size, steps, self._learned, self._tuning.judgements)
+        for tries, rate in enumerate(self._tuning.rates):
+            count = steps if tries == 0 else math.ceil(steps * self._tuning.retry_share)
+            last = self._descend(self._first, rate * size, count, self._learned, self._tuning.judgements)
             if last is not None:
                 self._judge_between(last)
             if self._best[0] < self._start:
@@ -77,8 +78,8 @@ class Refinement:
     def _descend(
         self, first: Values, rate: float, steps: int, indices: Sequence[int], judgements: int = 0
     ) -> Values | None:
-        """The last weights of a whole schedule over the batches ``indices``. None if the loss overflows, or is far
-        above that of the first weights where it is judged."""
+        """The last weights of a whole schedule over the batches ``indices``. None if gradients overflow, or if the loss
+        is far above that of the first weights where it is judged."""
         adam = Adam({n: a.copy() for n, a in first.items()}, self._scales, rate, steps)
         order: list[int] = []
         rng = np.random.default_rng(0)
@@ -88,8 +89,8 @@ class Refinement:
                 order = [*(int(index) for index in rng.permutation(indices)), *order]
             gradients: dict[str, Array] = {}
             for _ in range(self._joined):
-                loss, found = self._loss.slope(order.pop(), adam.values, self._feature_weight)
-                if not math.isfinite(loss):
+                found = self._loss.slope(order.pop(), adam.values, self._feature_weight)
+                if not all(np.isfinite(one).all() for one in found.values()):
                     return None
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
             adam.step(gradients)

@@ -12,7 +12,7 @@ from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
 from passes.interface.engine import Engine, placed
-from passes.reconstruction.mimicked_tensors import MimickedTensor, channel_weights, mimicked_tensors, variances
+from passes.reconstruction.mimicked_tensors import ChannelVariances, MimickedTensor, channel_weights, mimicked_tensors
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
 from passes.settings.distillation_tuning import DistillationTuning
@@ -47,20 +47,30 @@ class ImitationLoss:
         teacher.CopyFrom(graph.model)
         self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
         self._targets: dict[int, Mapping[str, Array]] = {}
-        made = [self._target(index) for index in weighing]
-        spreads = {one.name: variances([m[one.name] for m in made], one.axis) for one in self.tensors}
+        found = {one.name: ChannelVariances(one.axis) for one in self.tensors}
+        values: dict[str, list[Array]] = {one.name: [] for one in self._ends}
+        left = room
+        for index in weighing:
+            made = self._target(index)
+            for one in self.tensors:
+                found[one.name].add(made[one.name])
+            size = sum(made[name].nbytes for name in values)
+            for name, held in values.items():
+                if not held or size <= left:
+                    held.append(made[name])
+            left -= size
+        spreads = {name: one.result() for name, one in found.items()}
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
-        values = {one.name: [m[one.name] for m in made] for one in self._ends}
         axes = {one.name: one.axis for one in self._ends}
         self._parts = output_weights(student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
 
-    def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> tuple[float, dict[str, Array]]:
-        """Loss and gradients on one batch with ``values`` of the weights. ``feature_weight``: of all features together,
-        where the outputs have the weight 1."""
+    def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> dict[str, Array]:
+        """Gradients on one batch with ``values`` of the weights. ``feature_weight``: of all features together, where
+        the outputs have the weight 1."""
         targets = self._target(index)
         given = {_target_of(one): targets[one.name] for one in self.tensors}
         weights = {
@@ -68,8 +78,7 @@ class ImitationLoss:
             for one in self.tensors
         }
         found = self._run({**self._feeds[index], **values, **given, **weights})
-        loss = sum(float(found[name]) for name in self._gradients.losses)
-        return loss, {name: found[made] for name, made in self._gradients.gradients.items()}
+        return {name: found[made] for name, made in self._gradients.gradients.items()}
 
     def measured(self, indices: Sequence[int], values: Mapping[str, Array]) -> float:
         """The mean loss of the outputs alone on the batches ``indices``. Not finite where an output is not."""
@@ -107,7 +116,7 @@ class ImitationLoss:
 def imitation_gradients(
     student: Student, tensors: Sequence[MimickedTensor], feed: Mapping[str, Array], engine: Engine
 ) -> GradientModel:
-    """The model that computes the losses of ``tensors`` and the gradients with respect to the student's weights.
+    """The model that computes the gradients of the losses of ``tensors`` with respect to the student's weights.
 
     ``feed``: a batch on which the student runs.
 
@@ -117,7 +126,7 @@ def imitation_gradients(
     """
     graph = graph_at(student.model, feed, engine)
     losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
-    return gradient_model(graph, list(student.values), losses=losses)
+    return gradient_model(graph, list(student.values), losses=losses, valued=False)
 
 
 def _target_of(one: MimickedTensor) -> str:

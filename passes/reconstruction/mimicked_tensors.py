@@ -11,7 +11,7 @@ e_c and s_c are mean squares of the error and of the deviation from the mean. L 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,21 +74,47 @@ def channel_axis(values: Array, longest: int = NUMERICS.noise.longest_channels) 
     return max(axes, key=contrast)
 
 
-def variances(values: Sequence[Array], axis: int) -> Array:
-    """Variance (C,) of each channel about the mean of each of its elements over the samples, or over samples and
-    places where sizes differ.
+class ChannelVariances:
+    """Variance of each channel about the mean of each of its elements over the samples, or over samples and places
+    where sizes differ. Batches (n, ...) are added one by one. ``axis``: of the channels."""
 
-    ``values``: batches (n, ...) of one tensor.
-    """
-    if len({array.shape[1:] for array in values}) > 1:
-        rows = np.concatenate([np.moveaxis(a, axis, -1).reshape(-1, a.shape[axis]) for a in values])
-        return np.asarray(rows.astype(np.float64).var(0))
-    count = sum(map(len, values))
-    mean = np.sum([array.sum(0, dtype=np.float64) for array in values], 0) / max(1, count)
-    others = tuple(k for k in range(values[0].ndim) if k != axis)
-    squares: Array = np.sum([np.square(array - mean).sum(others) for array in values], 0)
-    places = values[0][:1].size // values[0].shape[axis]
-    return np.asarray(squares / max(1, count * places))
+    def __init__(self, axis: int) -> None:
+        self._axis, self._count = axis, 0
+        self._sums: list[Array] = []  # of elements, one for each size that has been seen
+        self._squares: Array | float = 0.0
+        self._places = 0
+
+    def add(self, values: Array) -> None:
+        """Count a batch."""
+        others = tuple(k for k in range(values.ndim) if k != self._axis)
+        total = values.sum(0, dtype=np.float64)
+        same = [k for k, known in enumerate(self._sums) if known.shape == total.shape]
+        if same:
+            self._sums[same[0]] += total
+        else:
+            self._sums.append(total)
+        self._squares = self._squares + np.square(values, dtype=np.float64).sum(others)
+        self._count += len(values)
+        self._places += values.size // values.shape[self._axis]
+
+    def result(self) -> Array:
+        """(C,)."""
+        axis = self._axis - 1
+        if len(self._sums) == 1:
+            centred = np.square(self._sums[0]) / max(1, self._count)
+            centres = centred.sum(tuple(k for k in range(centred.ndim) if k != axis))
+        else:
+            centres = sum(total.sum(tuple(k for k in range(total.ndim) if k != axis)) for total in self._sums)
+            centres = np.square(centres) / max(1, self._places)
+        return np.asarray(np.maximum(self._squares - centres, 0.0) / max(1, self._places))
+
+
+def variances(values: Iterable[Array], axis: int) -> Array:
+    """`ChannelVariances` of the batches ``values``."""
+    found = ChannelVariances(axis)
+    for array in values:
+        found.add(array)
+    return found.result()
 
 
 def channel_weights(spread: Array, floor: float) -> Array:

@@ -6,6 +6,7 @@ learned becomes a `Solution` again, at full width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -38,8 +39,9 @@ class StudentLayer:
 
 @dataclass
 class Student:
-    """``model``: the compressed model; ``layers``: those from the first one on that has lost channels; ``keep``: kept
-    channels; ``projected``: see `passes.planning.plan.projections`; ``values``: weights and biases of ``layers``."""
+    """``model``: the compressed model; ``layers``: those from the first one on that has lost channels, but for a first
+    convolution on large maps; ``keep``: kept channels; ``projected``: see `passes.planning.plan.projections`;
+    ``values``: weights and biases of ``layers``."""
 
     model: onnx.ModelProto
     typing: Typing
@@ -86,6 +88,8 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
     makers = {name: node for node in model.graph.node for name in node.output}
     taken = {*constants, *makers, *(v.name for v in model.graph.input)}
     for layer in _from_first_cut(typing, keep):
+        if _is_stem(typing, layer):
+            continue
         node = makers.get(layer.node.outputs[0])
         shifted = None if layer.shift is None else (makers.get(layer.shift[0].outputs[0]), layer.shift[1])
         if node is None or node.op_type != layer.node.op or node.input[1] not in constants:
@@ -125,6 +129,14 @@ def _from_first_cut(typing: Typing, keep: Mapping[Atom, Array]) -> list[LinearLa
         i for i, one in enumerate(layers) if any(a in keep for t in typing.axes[one.weight] for a in algebra.atoms(t))
     )
     return layers[next(cut, len(layers)) :]
+
+
+def _is_stem(typing: Typing, layer: LinearLayer) -> bool:
+    """Whether a convolution reads an input of the model, and has fewer weights than places: its gradient takes a large
+    part of a step, for few weights."""
+    shape = typing.graph.shape(layer.output) or ()
+    places = math.prod(shape[2:])
+    return layer.convolves and layer.data in typing.graph.inputs and places > typing.graph.array(layer.weight).size
 
 
 def _has_shape(typing: Typing, layer: LinearLayer, weight: Array, keep: Mapping[Atom, Array]) -> bool:

@@ -14,9 +14,9 @@ class DistillationTuning:
     steps: tuple[int, int] = (400, 2000)
     """Steps of the run at medium and at high effort: loss against time. Not tuned: five times the time from one level
     to the next."""
-    multiply_adds: tuple[float, float] = (4e12, 4e13)
+    multiply_adds: tuple[float, float] = (1e12, 4e13)
     """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
-    steps. Not tuned: a minute and a half, and a quarter of an hour, of a core at half of AVX-512's peak."""
+    steps. Not tuned: less than half a minute, and a quarter of an hour, of a core at half of AVX-512's peak."""
     passes: int = 5
     """Cost of a step in passes of its samples through the original: three through the smaller model and one there, in a
     run and a quarter. Not tuned: counted."""
@@ -45,6 +45,9 @@ class DistillationTuning:
     """Largest change of the outputs by a step, relative to their spread and to the root of the loss: the nearer the
     student, the shorter its way. Each layer makes an equal part of it. The next is tried where those before gain
     nothing. Settled on the digits models at keep 0.5 and 0.3, where 0.6 to 3 do equally well after 200 steps."""
+    retry_share: float = 0.5
+    """Steps at the second rate and those after it, as a share of those at the first. Not tuned: where the first gains
+    nothing, little is left to gain, and both others together take as long as it did."""
     hopeless: float = 1.5
     """Loss, as a multiple of the first, at which a run is given up. Not tuned: a loss that grows by half shows that the
     rate is too large."""
@@ -79,3 +82,6 @@ class DistillationTuning:
     activation_copies: int = 2
     """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
     gradients."""
+    target_share: float = 0.25
+    """Share of the memory for targets that are kept; those that do not fit are computed again at every step. Not tuned:
+    a quarter; steps of few samples gain less than recomputed targets cost."""

@@ -179,7 +179,7 @@ def test_both_weight_variants_are_refined():
     sizes = {f"{n}_{k}": (12,) for n in "ad" for k in ("s", "o", "m", "var")}
     model = net(NORMED, a_w=(12, 6, 3, 3), d_w=(12, 1, 3, 3), c_w=(10, 12, 1, 1), y_w=(5, 10), y_b=(5,), **sizes)
     made_up = samples_for(model, 64, real=False)
-    unmoved = replace(steps(100), matching=replace(TUNING.matching, steps=0))
+    unmoved = replace(steps(200), matching=replace(TUNING.matching, steps=0))
     result = refined(model, samples=made_up, tuning=unmoved)
     inputs = samples_for(model).feeds
     a, b = run(result.model, inputs), run(result.twin(), inputs)

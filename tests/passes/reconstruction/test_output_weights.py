@@ -36,7 +36,7 @@ def made(outputs, joining="", **more):
 
 
 def loss_of(model):
-    """(loss of the outputs, loss and gradients of a step with half of the channels gone)."""
+    """(loss of the outputs, gradients of a step with half of the channels gone)."""
     found = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if group.name in "ab"]
     planner = Planner(found.typing, PlanSettings("prune", "l1"))
@@ -47,9 +47,9 @@ def loss_of(model):
 
 
 def test_it_is_the_same_apart_and_joined():
-    apart, (step, slopes) = loss_of(made(APART))
-    joined, (other, found) = loss_of(made("float[N,4,4,10] p, float[N,2,2,10] q", JOINING))
-    assert apart > 0.1 and joined == pytest.approx(apart, rel=1e-5) and other == pytest.approx(step, rel=1e-5)
+    apart, slopes = loss_of(made(APART))
+    joined, found = loss_of(made("float[N,4,4,10] p, float[N,2,2,10] q", JOINING))
+    assert apart > 0.1 and joined == pytest.approx(apart, rel=1e-5)
     assert found.keys() == slopes.keys()
     for name, slope in slopes.items():
         np.testing.assert_allclose(found[name], slope, atol=1e-5 * np.abs(slope).max())
