@@ -80,7 +80,7 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
 
 def _refined(job: Job, best: Trial, drop: Drop) -> Trial:
     """``best`` at the effort that was asked for, or as it is if that loses more."""
-    if job.settings.effort == best.settings.effort:
+    if job.settings.effort == best.settings.effort or job.settings.method != "reconstruct":
         return best
     settings = replace(best.settings, effort=job.settings.effort)
     compressed = job.compress(settings)

@@ -1,6 +1,8 @@
 """The search for the smallest size within a limit: on synthetic measures, and on the loss of a trained model."""
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.splits import held_rows
 from onnx_merge.compression import job, size_search
 from onnx_merge.compression.optimize import optimize
-from onnx_merge.compression.size_search import NoChannelRemovedError, Trial, _bisect
+from onnx_merge.compression.size_search import NoChannelRemovedError, Trial, _bisect, _refined
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
@@ -24,6 +26,7 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.compression import SIZE_SEARCH
 from passes.cost.cost import cost
 from passes.graph.model import Graph
+from passes.settings.compress import CompressSettings
 from passes.transforms.canonicalize import canonicalize
 
 MODELS = Path(__file__).parents[3] / "models"
@@ -325,3 +328,19 @@ def test_nothing_goes_at_a_share_that_every_group_rounds_up():
 def test_the_whole_latency_is_no_search(proportional):
     _, result = optimize(DIGITS, target_latency=1, **PLAIN)
     assert not proportional and result.after.macs == result.before.macs
+
+
+@pytest.mark.parametrize(("after", "taken"), [(0.5, "medium"), (1.0, "medium"), (1.5, "low")])
+def test_the_size_found_at_low_effort_is_refined_if_that_loses_no_more(after, taken):
+    """``after``: the drop at the effort that was asked for, beside 1 before."""
+    settings = CompressSettings(method="reconstruct", effort="medium")
+    asked = SimpleNamespace(settings=settings, compress=lambda settings: settings.effort)
+    best = Trial(0.5, 1.0, "low", replace(settings, effort="low"))
+    found = _refined(asked, best, SimpleNamespace(of=lambda made: after))
+    assert found.compressed == found.settings.effort == taken and found.value == min(after, 1.0)
+
+
+@pytest.mark.parametrize("asked", [{"method": "reconstruct"}, {"method": "merge", "effort": "medium"}])
+def test_what_is_not_refined_is_not_made_again(asked):
+    best = Trial(0.5, 1.0, "low", CompressSettings(method=asked["method"]))
+    assert _refined(SimpleNamespace(settings=CompressSettings(**asked)), best, None) is best

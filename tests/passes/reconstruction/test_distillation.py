@@ -4,13 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from netkit import array_of, engine, net
+from netkit import array_of, engine, net, observer
+from unitkit import Quiet
 
+from passes.analysis.analyse import analyse
 from passes.pipeline import compress
+from passes.planning.plan import PlanSettings
+from passes.planning.planner import Planner
+from passes.reconstruction.student import student_of
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.distillation_tuning import DistillationTuning
 from passes.settings.tuning import TUNING, Tuning
+from passes.surgery.apply_plan import Solution
 
 SHORT = Tuning(distillation=DistillationTuning(steps=(200, 400)))
 NOTE = "the layers were not refined together"
@@ -101,6 +107,18 @@ def test_depthwise_layers_are_refined_too():
     plans = {effort: refined(model, effort).solution.weights for effort in ("low", "medium")}
     assert "d_w" not in plans["low"] and "d_w" in plans["medium"]
     assert {"b_w", "c_w", "y_w"} <= plans["medium"].keys()
+
+
+@pytest.mark.parametrize(("side", "refined"), [(32, {"b_w"}), (8, {"a_w", "b_w"})], ids=["large maps", "small maps"])
+def test_a_first_convolution_on_large_maps_stays(side, refined):
+    """Its gradient would take a large part of a step, for few weights: 324 here, and 1,024 or 64 places."""
+    body = f"""net (float[N,3,{side},{side}] x) => (float[N,5,{side},{side}] y) {{
+        a = Conv<pads=[1,1,1,1]>(x, a_w)  ar = Relu(a)  y = Conv(ar, b_w) }}"""
+    found = analyse(net(body, a_w=(12, 3, 3, 3), b_w=(5, 12, 1, 1)), (), observer, Quiet(), engine)
+    group = next(group for group in found.groups if not group.frozen)
+    plan = Planner(found.typing, PlanSettings("prune", "l1")).plan(group, 6)
+    student = student_of(found.typing, [plan], Solution())
+    assert {one.layer.weight for one in student.layers} == refined
 
 
 def test_low_effort_refines_nothing():
