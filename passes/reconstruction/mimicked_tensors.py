@@ -80,12 +80,14 @@ class ChannelVariances:
 
     def __init__(self, axis: int) -> None:
         self._axis, self._count = axis, 0
-        self._sums: list[Array] = []  # of elements, one for each size that has been seen
-        self._squares: Array | float = 0.0
         self._places = 0
+        self._sums: list[Array] = []
+        """Of each element, one array for each size that has been seen."""
+        self._squares: Array | float = 0.0
 
     def add(self, values: Array) -> None:
         """Count a batch."""
+        values = np.asarray(values)  # once, where it is on a device
         others = tuple(k for k in range(values.ndim) if k != self._axis)
         total = values.sum(0, dtype=np.float64)
         same = [k for k, known in enumerate(self._sums) if known.shape == total.shape]
@@ -101,8 +103,8 @@ class ChannelVariances:
         """(C,)."""
         axis = self._axis - 1
         if len(self._sums) == 1:
-            centred = np.square(self._sums[0]) / max(1, self._count)
-            centres = centred.sum(tuple(k for k in range(centred.ndim) if k != axis))
+            squares = np.square(self._sums[0]) / max(1, self._count)
+            centres = squares.sum(tuple(k for k in range(squares.ndim) if k != axis))
         else:
             centres = sum(total.sum(tuple(k for k in range(total.ndim) if k != axis)) for total in self._sums)
             centres = np.square(centres) / max(1, self._places)

@@ -83,5 +83,5 @@ class DistillationTuning:
     """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
     gradients."""
     target_share: float = 0.25
-    """Share of the memory for targets that are kept; those that do not fit are computed again at every step. Not tuned:
-    a quarter; steps of few samples gain less than recomputed targets cost."""
+    """Share of the memory for targets that are kept; the others are computed again at every step. Not tuned: a quarter,
+    since the activations of a step are there in any case."""
