@@ -50,7 +50,7 @@ def gradient_model(
     losses: Sequence[ScalarLoss] = (),
     sources: Collection[str] = (),
     kept: Collection[str] = (),
-    valued: bool = True,
+    with_losses: bool = True,
 ) -> GradientModel:
     """A model that computes the gradients of sum_i <s_i, y_i> + sum_j L_j with respect to the tensors ``wrt``.
 
@@ -58,8 +58,8 @@ def gradient_model(
     inputs for their targets.
 
     ``wrt``: inputs, initializers or computed tensors. ``sources``: tensors or initializers that the model starts from
-    instead of computing or storing them. ``kept``: forward tensors that are outputs too. ``valued``: whether the losses
-    are outputs; their gradients alone take less time.
+    instead of computing or storing them. ``kept``: forward tensors that are outputs too. ``with_losses``: whether the
+    losses are outputs; their gradients alone take less time.
 
     Inputs are those of the graph that are read, then ``sources``, the initializers in ``wrt`` (so that new weights can
     be given at every run), seeds and targets. Outputs are ``kept``, the losses and the gradients. Numbers of half
@@ -69,7 +69,7 @@ def gradient_model(
     ------
     NoGradientError: an op on the way has no gradient, or a tensor in ``wrt`` does not reach the outputs.
     """
-    return _Differentiation(graph, wrt, seeded, losses, sources, kept, valued).result()
+    return _Differentiation(graph, wrt, seeded, losses, sources, kept, with_losses).result()
 
 
 class _Differentiation:
@@ -81,11 +81,10 @@ class _Differentiation:
         losses: Sequence[ScalarLoss],
         sources: Collection[str],
         kept: Collection[str],
-        valued: bool,
+        with_losses: bool,
     ) -> None:
-        self._valued = valued
         self._graph, self._wrt, self._seeded = graph, list(dict.fromkeys(wrt)), list(dict.fromkeys(seeded))
-        self._losses, self._kept = losses, list(dict.fromkeys(kept))
+        self._losses, self._with_losses, self._kept = losses, with_losses, list(dict.fromkeys(kept))
         self._ends = dict.fromkeys([*self._seeded, *(loss.tensor for loss in losses)])
         stored = {t.name for t in graph.model.graph.initializer}
         fed = list(dict.fromkeys([*sources, *(n for n in self._wrt if n in stored)]))
@@ -102,7 +101,7 @@ class _Differentiation:
         losses: list[str] = []
         for loss in self._losses:
             value, slope = loss.terms(self._write, self._kind(loss.tensor))
-            losses += [value] if self._valued else []
+            losses += [value] if self._with_losses else []
             self._parts.setdefault(loss.tensor, []).append(slope)
         for index in reversed(self._cut.nodes):
             self._step(self._graph.nodes[index], self._cut.nodes[index])
@@ -180,7 +179,7 @@ class _Differentiation:
             inputs += [self._info(name, loss.tensor) for name in loss.inputs]
         made.input.extend({value.name: value for value in inputs}.values())
         made.output.extend(self._info(name, name) for name in self._kept)
-        for loss, value in zip(self._losses if self._valued else (), losses, strict=True):
+        for loss, value in zip(self._losses if self._with_losses else (), losses, strict=True):
             made.output.append(helper.make_tensor_value_info(value, self._kind(loss.tensor), ()))
         made.output.extend(self._info(given, name) for name, given in found.items())
         return model

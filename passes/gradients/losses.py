@@ -138,7 +138,7 @@ class RecordedStatistics:
         by_mean = write.op("Mul", write.op("Mul", shift, line(2 * share / v)), each)
         by_variance = write.op("Mul", write.op("Div", write.op("Mul", ratio, line(share)), s), each)
         rest = write.op("Sub", by_mean, write.op("Mul", by_variance, mu))
-        slope = write.op("Add", write.op("Mul", y, by_variance), rest)  # two operations on what is large
+        slope = write.op("Add", write.op("Mul", y, by_variance), rest)  # only these two run over all places
         return write.op("Add", write.total(first), write.total(second)), slope
 
 

@@ -47,19 +47,7 @@ class ImitationLoss:
         teacher.CopyFrom(graph.model)
         self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
         self._targets: dict[int, Mapping[str, Array]] = {}
-        found = {one.name: ChannelVariances(one.axis) for one in self.tensors}
-        values: dict[str, list[Array]] = {one.name: [] for one in self._ends}
-        left = room
-        for index in weighing:
-            made = self._target(index)
-            for one in self.tensors:
-                found[one.name].add(made[one.name])
-            size = sum(made[name].nbytes for name in values)
-            for name, held in values.items():
-                if not held or size <= left:
-                    held.append(made[name])
-            left -= size
-        spreads = {name: one.result() for name, one in found.items()}
+        spreads, values = self._seen(weighing, room)
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
         self._weights = {name: channel_weights(spread, tuning.variance_floor) for name, spread in spreads.items()}
@@ -67,6 +55,22 @@ class ImitationLoss:
         self._parts = output_weights(student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
         self._run = engine(self._gradients.model)
+
+    def _seen(self, indices: Collection[int], room: float) -> tuple[dict[str, Array], dict[str, list[Array]]]:
+        """The variances of the channels of each tensor over the batches ``indices``, and the values of the outputs in
+        as many of these as ``room`` bytes hold, at least in one."""
+        found = {one.name: ChannelVariances(one.axis) for one in self.tensors}
+        values: dict[str, list[Array]] = {one.name: [] for one in self._ends}
+        for index in indices:
+            made = self._target(index)
+            for one in self.tensors:
+                found[one.name].add(made[one.name])
+            size = sum(made[name].nbytes for name in values)
+            for name, held in values.items():
+                if not held or size <= room:
+                    held.append(made[name])
+            room -= size
+        return {name: one.result() for name, one in found.items()}, values
 
     def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> dict[str, Array]:
         """Gradients on one batch with ``values`` of the weights. ``feature_weight``: of all features together, where
@@ -126,7 +130,7 @@ def imitation_gradients(
     """
     graph = graph_at(student.model, feed, engine)
     losses = [SquaredError(one.name, _target_of(one), _weight_of(one)) for one in tensors]
-    return gradient_model(graph, list(student.values), losses=losses, valued=False)
+    return gradient_model(graph, list(student.values), losses=losses, with_losses=False)
 
 
 def _target_of(one: MimickedTensor) -> str:

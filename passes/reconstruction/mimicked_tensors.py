@@ -88,14 +88,13 @@ class ChannelVariances:
     def add(self, values: Array) -> None:
         """Count a batch."""
         values = np.asarray(values)  # once, where it is on a device
-        others = tuple(k for k in range(values.ndim) if k != self._axis)
         total = values.sum(0, dtype=np.float64)
         same = [k for k, known in enumerate(self._sums) if known.shape == total.shape]
         if same:
             self._sums[same[0]] += total
         else:
             self._sums.append(total)
-        self._squares = self._squares + np.square(values, dtype=np.float64).sum(others)
+        self._squares = self._squares + _by_channel(np.square(values, dtype=np.float64), self._axis)
         self._count += len(values)
         self._places += values.size // values.shape[self._axis]
 
@@ -103,12 +102,15 @@ class ChannelVariances:
         """(C,)."""
         axis = self._axis - 1
         if len(self._sums) == 1:
-            squares = np.square(self._sums[0]) / max(1, self._count)
-            centres = squares.sum(tuple(k for k in range(squares.ndim) if k != axis))
+            explained = _by_channel(np.square(self._sums[0]), axis) / max(1, self._count)
         else:
-            centres = sum(total.sum(tuple(k for k in range(total.ndim) if k != axis)) for total in self._sums)
-            centres = np.square(centres) / max(1, self._places)
-        return np.asarray(np.maximum(self._squares - centres, 0.0) / max(1, self._places))
+            explained = np.square(sum(_by_channel(total, axis) for total in self._sums)) / max(1, self._places)
+        return np.asarray(np.maximum(self._squares - explained, 0.0) / max(1, self._places))
+
+
+def _by_channel(values: Array, axis: int) -> Array:
+    """Sums over all axes but ``axis``."""
+    return np.asarray(values.sum(tuple(k for k in range(values.ndim) if k != axis)))
 
 
 def variances(values: Iterable[Array], axis: int) -> Array:

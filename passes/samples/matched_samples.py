@@ -82,8 +82,8 @@ def _statistics_gradients(
 ) -> GradientModel | None:
     """The model that computes the deviations of all norms and their gradients with respect to the inputs ``moved``.
 
-    Norms are folded into the layers before them, and the deviations are of what these compute: forward and backward,
-    that saves a step much of its time.
+    Norms are folded into the layers before them, and the deviations are of what these compute: a step has fewer
+    operations, forward and backward.
     """
     graph = graph_at(fold_batchnorm(before).model, feed, engine)
     made = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}

@@ -84,4 +84,4 @@ class DistillationTuning:
     gradients."""
     target_share: float = 0.25
     """Share of the memory for targets that are kept; the others are computed again at every step. Not tuned: a quarter,
-    since the activations of a step are there in any case."""
+    the rest is for the activations of a step."""
