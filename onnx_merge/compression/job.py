@@ -114,7 +114,10 @@ class Job:
         more = self.comparison.more_samples(calibration)
         engine, memory = engine_of(self.provider), self.options.memory_limit
         room = room_on_device(self.provider, self.processes)
-        return CalibrationSamples(calibration.feeds, calibration.real, engine, memory, more, scratch_space(), room)
+        effort = self.options.effort
+        return CalibrationSamples(
+            calibration.feeds, calibration.real, engine, memory, more, scratch_space(), room, effort
+        )
 
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""

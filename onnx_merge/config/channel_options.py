@@ -41,7 +41,7 @@ class ChannelOptions:
         ),
     )
     effort: str = field(
-        default="low",
+        default="medium",
         metadata=option(
             HOW,
             TEXT,
@@ -49,7 +49,7 @@ class ChannelOptions:
             "time spent on the weights that stay ({default})",
             "Time spent on the weights that stay, where layers are solved on samples. `low`: one layer after the "
             "other; `medium`: then all together, by gradient steps towards the original's outputs and features; "
-            "`high`: more steps.",
+            "`high`: more steps. Samples that are made up are moved by more steps, too.",
             choices=("low", "medium", "high"),
         ),
     )

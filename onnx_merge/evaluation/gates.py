@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 from onnx_merge.config.options import Options
 from onnx_merge.errors import FidelityError, UsageError
 from onnx_merge.evaluation.verdict import Fidelity
+from passes.settings.compress import EFFORTS
 
 
 def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
@@ -18,7 +21,8 @@ def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
         return None
     missed = [*_outputs(close, options), *_classes(close, options)]
     if close.verdict == "bad" and close.real and not options.accepts_bad:
-        more = "--effort medium may mend it, " if options.reconstructs and options.effort == "low" else ""
+        higher = dict(itertools.pairwise(EFFORTS)).get(options.effort) if options.reconstructs else None
+        more = f"--effort {higher} may mend it, " if higher else ""
         missed.append(f"the outputs are not what they were: {close.why}; {more}--no-gate writes the model all the same")
     return FidelityError(" and ".join(missed)) if missed else None
 

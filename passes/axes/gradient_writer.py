@@ -66,7 +66,15 @@ class GraphWriter:
         return self.constant(np.array(values, np.int64))
 
     def op(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """A node with one output."""
+        """A node with one output.
+
+        Raises
+        ------
+        NewerOpsetError: the opset does not have it.
+        """
+        if not onnx.defs.has(kind, self.opset):
+            newer = range(self.opset + 1, onnx.defs.onnx_opset_version() + 1)
+            raise NewerOpsetError(kind, next(version for version in newer if onnx.defs.has(kind, version)))
         name = self.fresh()
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         return name

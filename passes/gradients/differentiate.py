@@ -69,7 +69,10 @@ def gradient_model(
     ------
     NoGradientError: an op on the way has no gradient, or a tensor in ``wrt`` does not reach the outputs.
     """
-    return _Differentiation(graph, wrt, seeded, losses, sources, kept, with_losses).result()
+    try:
+        return _Differentiation(graph, wrt, seeded, losses, sources, kept, with_losses).result()
+    except NewerOpsetError as error:  # what joins the gradients of nodes, or a loss
+        raise NoGradientError(Reason("tensor", next(iter(wrt)), str(error))) from error
 
 
 class _Differentiation:

@@ -27,15 +27,13 @@ from passes.reconstruction.mimicked_tensors import mimicked_tensors
 from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.samples.augmentation import has_images, shifted
+from passes.settings.compress import EFFORTS
 from passes.settings.distillation_tuning import DistillationTuning
 from passes.statistics.activation_memory import every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
 from passes.weights.stored_tensors import storing
-
-EFFORTS = ("low", "medium", "high")
-"""How much time is spent on a result: nothing is refined at low effort."""
 
 
 @dataclass(frozen=True)

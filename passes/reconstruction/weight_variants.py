@@ -39,7 +39,8 @@ class CalibrationSamples:
     """``feeds``: input name -> (N, ...); ``real``: whether they are real data and not made up; ``engine``: runs models;
     ``memory``: bytes that activations may take; ``more_samples``: functions that return more samples, each twice as
     many as the one before; ``scratch``: disk space for the activations that do not fit; ``on_device``: bytes of a
-    device's own memory that activations may take there, 0 where they are in the host's."""
+    device's own memory that activations may take there, 0 where they are in the host's; ``effort``: see
+    `passes.settings.compress.EFFORTS`."""
 
     feeds: Mapping[str, Array]
     real: bool
@@ -48,6 +49,7 @@ class CalibrationSamples:
     more_samples: Sequence[MoreSamples] = ()
     scratch: ScratchSpace | None = None
     on_device: int = 0
+    effort: str = "low"
 
     @property
     def count(self) -> int:
@@ -211,7 +213,7 @@ class WeightVariants:
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), self._moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
-        left, notes = (0.0, ()) if samples.real else self._matched(samples.engine, moment_limit)
+        left, notes = (0.0, ()) if samples.real else self._matched(samples, moment_limit)
         own = WeightVariant(self._typing, self.feeds, *given)
         if left <= self._tuning.matching.matched:
             return [own], notes
@@ -221,13 +223,14 @@ class WeightVariants:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
         return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given, recalibrated=True), own]), notes
 
-    def _matched(self, engine: Engine, memory: float) -> tuple[float, tuple[str, ...]]:
+    def _matched(self, samples: CalibrationSamples, memory: float) -> tuple[float, tuple[str, ...]]:
         """Move the made-up samples to the recorded statistics, within ``memory`` bytes. Returns what is left of the
         deviation, infinity where they stay as they are, and notes."""
         if storing():  # the weights of large models are not read three times a step
             return math.inf, ()
         limits = self._tuning.matching
-        found = matched_samples(self._before, self._counted, self.feeds, engine, memory, limits)
+        graphs = self._before, self._counted
+        found = matched_samples(*graphs, self.feeds, samples.engine, memory, limits, samples.effort)
         if found is None:
             return math.inf, ()
         self.feeds, (first, last) = found.feeds, found.deviations

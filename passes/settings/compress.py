@@ -14,6 +14,10 @@ from passes.settings.merge import MergeSettings
 from passes.settings.target import Target
 from passes.shapes.inference import Assignment
 
+EFFORTS = ("low", "medium", "high")
+"""How much time is spent on a result: on refining the layers together, which is left out at low effort
+(`passes.reconstruction.distillation`), and on made-up samples (`passes.samples.matched_samples`)."""
+
 
 @dataclass(frozen=True)
 class CompressSettings:
@@ -24,7 +28,7 @@ class CompressSettings:
     widths are multiples; ``lossless``: remove only redundant channels; ``method``: reconstruct, merge or prune;
     ``select``: auto or a criterion of `passes.planning.criteria`; ``coupled``: whether groups that tie several layers
     may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``effort``: low, medium or
-    high, the time spent on refining the layers together (`passes.reconstruction.distillation`); ``exclude``: regular
+    high, see `EFFORTS`; ``exclude``: regular
     expressions for groups to leave whole; ``exclude_inputs``: for layers whose input channels stay; ``keep_layers``:
     (regular expression, share) pairs, of which the first that is found in the name of one of a group's producers
     applies; ``assignments``: concrete shapes of the inputs at which the model runs; ``kept``: group name -> channels to

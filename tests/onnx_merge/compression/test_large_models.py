@@ -21,7 +21,7 @@ from passes.weights.tuning import StoredWeightsTuning
 
 SMALL = StoredWeightsTuning(model_bytes=64, tensor_bytes=64, resident_bytes=2**12)
 MERGED = {"keep": 0.7, "method": "merge"}
-SOLVED = {"keep": 0.7, "method": "reconstruct", "calib_samples": 16}
+SOLVED = {"keep": 0.7, "method": "reconstruct", "calib_samples": 16, "effort": "low"}  # stored weights: no more
 SPREAD = {"target_macs": 0.6, "method": "merge"}
 
 

@@ -56,7 +56,9 @@ def peak(folder, case, *args):
 @pytest.mark.skipif(importlib.util.find_spec("resource") is None, reason="the system does not tell the peak")
 @pytest.mark.parametrize("name", CASES)
 def test_a_run_keeps_to_the_limit(tmp_path, name):
-    assert peak(tmp_path, CASES[name], "--keep", "0.5", "--no-gate") < LIMIT + LIBRARIES
+    """All kinds are solved layer by layer. One is refined as well: the one whose features take most memory."""
+    effort = "medium" if name == "classifier at 320 x 320" else "low"
+    assert peak(tmp_path, CASES[name], "--keep", "0.5", "--no-gate", "--effort", effort) < LIMIT + LIBRARIES
 
 
 def test_images_are_smaller_where_few_large_ones_fit():

@@ -21,10 +21,11 @@ UNKNOWN = replace(FINE, outputs=(OutputFidelity("y", tested=False, reason="one s
 @pytest.mark.parametrize(
     ("close", "options", "message"),
     [
-        (BAD, {}, "were: 20.0% change class, limit 10%; --effort medium may mend it, --no-gate writes"),
+        (BAD, {}, "were: 20.0% change class, limit 10%; --effort high may mend it, --no-gate writes"),
+        (BAD, {"effort": "low"}, "limit 10%; --effort medium may mend it, --no-gate writes"),
         (
             BAD,
-            {"effort": "medium"},
+            {"effort": "high"},
             "the outputs are not what they were: 20.0% change class, limit 10%; --no-gate writes",
         ),
         (

@@ -277,3 +277,11 @@ def test_dynamic_sizes():
             return float(np.sum(run(given)["y"].astype(np.float64) * seed))
 
         assert_are_slopes({n: found[made.gradients[n]] for n in ("x", "w", "v")}, value, values, 2e-2, 1e-3)
+
+
+def test_an_opset_without_the_operator_of_a_gradient():
+    model = net(
+        "net (float[N,6,4,4] x) => (float[N,3,1,1] y) { h = Conv(x, w)  y = GlobalAveragePool(h) }", 7, w=(3, 6, 1, 1)
+    )
+    with pytest.raises(NoGradientError, match="its gradient needs Expand of opset 8"):
+        gradient_model(graph_of(model), ["w"], seeded=["y"])

@@ -126,7 +126,7 @@ def test_channels_stay_apart_where_norms_standardise_by_the_samples(real):
         g = GlobalAveragePool(s)  f = Flatten(g)  y = Gemm<transB=1>(f, y_w)
     }"""
     norm = {f"a_{k}": (12,) for k in ("s", "o", "m")}
-    spread = np.float32(np.geomspace(0.1, 10, 12))  # recorded on data with other spreads than the samples have
+    spread = np.float32(np.geomspace(1e-3, 1e3, 12))  # recorded on data with other spreads than the samples have
     model = net(body, a_w=(12, 6, 3, 3), a_var=spread, b_w=(8, 12, 1, 1), c_w=(8, 12, 1, 1), y_w=(4, 16), **norm)
     result = reconstruct(model, real=real)
     assert (only(result, "an").projection is not None) == real

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from netkit import engine, net, random_weight
+from onnx import numpy_helper
+from scipy.special import softmax
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
@@ -49,7 +51,7 @@ def moved(model, feeds, run=engine, memory=1e9, **tuning):
 
 
 def test_deviations_fall():
-    found = moved(network(), [{"x": MADE[:24]}, {"x": MADE[24:]}], rate=0.2)
+    found = moved(network(), [{"x": MADE[:24]}, {"x": MADE[24:]}], first_step=0.2)
     first, last = found.deviations
     assert last < 0.3 * first
     assert [feed["x"].shape for feed in found.feeds] == [(24, 6, 8, 8), (8, 6, 8, 8)]
@@ -58,13 +60,13 @@ def test_deviations_fall():
 
 
 def test_the_best_samples_are_kept():
-    """A rate that is far too large makes them worse."""
-    assert moved(network(), [{"x": MADE}], rate=100.0, fall=1.0) is None
+    """A single step that is far too long makes them worse."""
+    assert moved(network(), [{"x": MADE}], first_step=1e4, steps=1, fewest_steps=1) is None
 
 
 def test_steps_that_lose_are_taken_back():
-    """The rate falls until steps gain."""
-    first, last = moved(network(), [{"x": MADE}], rate=100.0, steps=40).deviations
+    """They are shortened until they gain."""
+    first, last = moved(network(), [{"x": MADE}], first_step=100.0, steps=40).deviations
     assert last < 0.3 * first
 
 
@@ -79,6 +81,31 @@ def test_deviations_hold_where_means_are_large(offset):
     model = network(BODY.replace("a = Conv(x, a_w)", "c = Conv(x, a_w)  a = Add(c, offset)"), offset)
     first, last = moved(model, [{"x": MADE}]).deviations
     assert np.isclose(first, moved(network(), [{"x": MADE}]).deviations[0], rtol=0.02) and last < 0.3 * first
+
+
+CLASSIFIER = BODY.replace("(float[N,5,8,8] y)", "(float[N,5] y)").replace(
+    "y = Conv(br, y_w, y_b)", "g = GlobalAveragePool(br)  f = Flatten(g)  y = Gemm<transB=1>(f, y_w)"
+)
+
+
+def classifier(scale):
+    """``scale``: of the logits. Those of a trained network are far apart."""
+    model = network(CLASSIFIER)
+    for tensor in model.graph.initializer:
+        if tensor.name == "y_w":
+            wide = scale * random_weight("y_w", (5, 16))
+            tensor.CopyFrom(numpy_helper.from_array(wide.astype(np.float32), "y_w"))
+    return model
+
+
+@pytest.mark.parametrize(("scale", "sure"), [(20.0, True), (0.01, False)])
+def test_samples_of_a_classifier_become_samples_of_all_classes(scale, sure):
+    model, start = classifier(scale), {"x": MADE}
+    found = moved(model, [start], steps=40, close=0.0, class_weight=0.1)
+    before, after = (softmax(engine(model)({"x": x})["y"], 1) for x in (start["x"], found.feeds[0]["x"]))
+    assert (len(set(after.argmax(1))) == 5 and (after.max(1).mean() > 0.8)) == sure
+    assert not sure or len(set(before.argmax(1))) < 5 or before.max(1).mean() < 0.8
+    assert found.deviations[1] < found.deviations[0]
 
 
 def test_little_memory_makes_small_batches():
@@ -98,7 +125,7 @@ def test_little_memory_makes_small_batches():
 
 
 @pytest.mark.parametrize(
-    "limits", [{"multiply_adds": 1e3}, {"steps": 0, "fewest_steps": 1}], ids=["too long", "no steps"]
+    "limits", [{"multiply_adds": (1e3,) * 3}, {"steps": 0, "fewest_steps": 1}], ids=["too long", "no steps"]
 )
 def test_nothing_is_moved_where_it_takes_too_long(limits):
     assert moved(network(), [{"x": MADE}], **limits) is None
