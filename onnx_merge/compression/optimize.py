@@ -12,6 +12,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_merge.calibration.moved_samples import move_held_out
 from onnx_merge.compression.channel_plan import write_plan
 from onnx_merge.compression.job import Job
 from onnx_merge.compression.model_analysis import analysed
@@ -140,6 +141,7 @@ def _run(
         analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, comparison.provider, stages, comparison, progress, analysis)
         unknown = doubts(comparison)
+        move_held_out(comparison, analysis)
     choice = find(job)
     compressed = choice.compressed
     layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})

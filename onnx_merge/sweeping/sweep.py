@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_merge.calibration.moved_samples import move_held_out
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.job import Job
 from onnx_merge.compression.model_analysis import analysed
@@ -151,6 +152,7 @@ def _run(
             job = Job(source, untimed, provider, stages, comparison, progress, analysis, executor.processes)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
             unknown = doubts(comparison)
+            move_held_out(comparison, analysis)
             job.prepare()
         with files.made():
             with stages("candidates"):

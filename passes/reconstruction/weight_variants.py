@@ -153,13 +153,13 @@ class WeightVariants:
 
     def __init__(self, before: Graph, typing: Typing, samples: CalibrationSamples, tuning: Tuning = TUNING) -> None:
         self._tuning = tuning
-        self._counted = _counted(typing.graph, samples)
+        self._counted = with_sample_shapes(typing.graph, samples)
         given = sum(array.nbytes for array in samples.feeds.values() if folder_of(array) is None)
         moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
         if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
             each = replace(each, given=0.0)
-        most = _fixed_batch(typing.graph, samples) or tuning.memory.batch
+        most = fixed_batch(typing.graph, samples) or tuning.memory.batch
         self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=_memory(tuning))
         self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
         if samples.on_device > samples.memory:
@@ -209,7 +209,7 @@ class WeightVariants:
         samples, budget = self._samples, self._budget
         assert samples is not None  # they are dropped once variants exist
         used, size = sum(map(samples_in, self.feeds)), samples_in(self.feeds[0])
-        dynamic = _fixed_batch(self._typing.graph, samples) is None
+        dynamic = fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), self._moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
@@ -254,7 +254,7 @@ def batches(
     samples are spread evenly over all samples, or repeated if there are fewer.
     """
     feeds, count = samples.feeds, samples.count
-    fixed = _fixed_batch(graph, samples)
+    fixed = fixed_batch(graph, samples)
     worth = count if samples.real else worth
     used = min(count, room, worth)
     unit = fixed or samples_together(graph, feeds)
@@ -312,7 +312,7 @@ def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
     return 1 if (name, 0) in graph.info.dynamic else max(1, int(batch))
 
 
-def _fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
+def fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
     """The fixed batch size; None if it is dynamic."""
     if graph.info.rigid:
         return 1
@@ -320,7 +320,7 @@ def _fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
     return next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in dynamic), None)
 
 
-def _counted(graph: Graph, samples: CalibrationSamples) -> Graph:
+def with_sample_shapes(graph: Graph, samples: CalibrationSamples) -> Graph:
     """``graph`` with the shapes for one sample, or for as many as a batch must hold."""
     if not samples.count:
         return graph

@@ -126,6 +126,24 @@ def test_without_samples_the_same_are_made_up(here):
     assert not onnx_merge.verify(scaled(model, widest(model), 1.5), "in.onnx").keeps
 
 
+def test_made_up_samples_are_moved_again(tmp_path):
+    """The network recorded statistics: both that layers are fitted to and that outputs are compared on were moved."""
+    _, result = onnx_merge.optimize(DIGITS, tmp_path / "out.onnx", keep=0.5, effort="low")
+    found = onnx_merge.verify(tmp_path / "out.onnx", DIGITS)
+    assert found.keeps and found.same_samples and found.samples == 64
+    assert [c.quantity for c in found.checks] == ["input", "nsr", "kl", "changed"]  # they look like classes
+    model = onnx.load(tmp_path / "out.onnx")
+    assert not onnx_merge.verify(scaled(model, widest(model), 1.5), DIGITS).keeps
+
+
+def test_made_up_samples_that_were_not_moved_are_not_now(tmp_path, monkeypatch):
+    """As of versions that moved none."""
+    monkeypatch.setattr("onnx_merge.compression.optimize.move_held_out", lambda *_: None)
+    onnx_merge.optimize(DIGITS, tmp_path / "out.onnx", keep=0.5, effort="low")
+    found = onnx_merge.verify(tmp_path / "out.onnx", DIGITS)
+    assert found.keeps and found.same_samples
+
+
 @pytest.mark.parametrize("options", [{"lossless": True}, {"keep": 1}], ids=str)
 def test_what_was_free_is_still_free(here, options):
     model = network()
