@@ -8,7 +8,6 @@ from dataclasses import replace
 import onnx
 
 from onnx_merge.calibration.moved_samples import move_held_out
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.errors import StructureError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
@@ -36,7 +35,7 @@ from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.metric_check import drop_error, metric_check
 from onnx_merge.verification.statement import accuracy_table, output_table, without_folder
 from passes.analysis.analyse import analyse
-from passes.interface.runner import Progress, silent
+from passes.interface.runner import Progress, StageTimer
 
 
 def remeasured(
@@ -115,7 +114,7 @@ def _on_made_up(comparison: Comparison, stated: Table) -> Comparison:
     """``comparison`` on made-up samples, moved as they were then. Those of older versions were not."""
     if comparison.session is not None and sha256_of_arrays(comparison.feeds_compared()) != stated.get("sha256"):
         observer = RunObserver(comparison.provider, seed=comparison.options.seed)
-        analysis = analyse(comparison.model, comparison.assignments.witnesses, observer, Stages(silent), FOLDING)
+        analysis = analyse(comparison.model, comparison.assignments.witnesses, observer, StageTimer(), FOLDING)
         move_held_out(comparison, analysis)
     return comparison
 

@@ -28,8 +28,8 @@ def minimise(
     evaluations: int,
     close: float,
     tuning: LBFGSTuning = NUMERICS.lbfgs,
-) -> Array:
-    """The point (D,) of least value that was found; the start if no value is less.
+) -> tuple[Array, float]:
+    """The point (D,) of least value that was found, the start if no value is less, and the value.
 
     ``first_step``: root mean square of the change by the first step; ``evaluations``: their largest number, one of
     which is at the start; ``close``: value that is small enough.
@@ -37,7 +37,7 @@ def minimise(
     point, left = start, evaluations - 1
     value, gradient = function(point)
     if not (math.isfinite(value) and np.isfinite(gradient).all()):
-        return start
+        return start, value
     history: list[tuple[Array, Array]] = []
     while left > 0 and value > close:
         way = _direction(gradient, history, first_step)
@@ -61,7 +61,7 @@ def minimise(
         if np.vdot(*pair) > tuning.least_curvature * math.sqrt(np.vdot(pair[0], pair[0]) * np.vdot(pair[1], pair[1])):
             history = [*history, pair][-tuning.history :]
         point, value, gradient = after, new, changed
-    return point
+    return point, value
 
 
 def _direction(gradient: Array, history: list[tuple[Array, Array]], first_step: float) -> Array:

@@ -120,7 +120,7 @@ def test_little_memory_makes_small_batches():
 
         return counted
 
-    found = moved(network(), [{"x": MADE}], observed, memory=8 * 4 * 2 * 64 * (2 * 12 + 2 * 16 + 5))
+    found = moved(network(), [{"x": MADE}], observed, memory=8 * 4 * 2 * 64 * (2 * 12 + 2 * 16 + 5 + 6 * 6))
     assert found.feeds[0]["x"].shape == MADE.shape and max(seen) == 8
 
 

@@ -5,8 +5,8 @@ import pytest
 from netkit import engine, net, random_weight
 from unitkit import Quiet
 
+from onnx_merge.calibration.moved_samples import moved_held_out
 from passes.analysis.analyse import analyse
-from passes.reconstruction.held_out_samples import moved_held_out
 from passes.reconstruction.weight_variants import CalibrationSamples
 
 X = np.random.default_rng(0).standard_normal((24, 6, 8, 8)).astype(np.float32)
