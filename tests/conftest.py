@@ -19,8 +19,11 @@ def graphs_are_checked():
 @pytest.fixture(scope="session", autouse=True)
 def few_gradient_steps():
     """What tests assert of default runs holds after any number of steps, and few take less time."""
-    limits = TUNING.distillation
-    steps = limits.steps
-    object.__setattr__(limits, "steps", (limits.fewest_steps, 2 * limits.fewest_steps))
+    refining, matching = TUNING.distillation, TUNING.matching
+    few = [(refining, (refining.fewest_steps,) * 2), (matching, matching.class_steps)]
+    before = [(limits, limits.steps) for limits, _ in few]
+    for limits, steps in few:
+        object.__setattr__(limits, "steps", steps)
     yield
-    object.__setattr__(limits, "steps", steps)
+    for limits, steps in before:
+        object.__setattr__(limits, "steps", steps)

@@ -199,10 +199,10 @@ def test_images_that_do_not_fit_are_kept_in_a_file(tmp_path):
 def test_samples_in_a_file_give_the_same_model(tmp_path, monkeypatch):
     """All of them serve, whatever the limit, and mirror images and splits are those that memory gives."""
     model, samples = CASES["classifier at 320 x 320"].model(), _unlike(40)
-    wanted, all_in_memory = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
+    wanted, all_in_memory = optimize(model, keep=0.5, calib={"x": samples}, gate=False, effort="low")
     monkeypatch.setattr(sample_sets, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
     monkeypatch.setattr(MemoryFit, "inputs", property(lambda self: 10**7))
-    found, in_file = optimize(model, keep=0.5, calib={"x": samples}, gate=False)
+    found, in_file = optimize(model, keep=0.5, calib={"x": samples}, gate=False, effort="low")
     assert found.SerializeToString() == wanted.SerializeToString()
     assert in_file.notes == all_in_memory.notes
 
