@@ -17,7 +17,7 @@ import numpy as np
 
 from passes.cost.cost import cost, samples_held
 from passes.gradients.errors import NoGradientError
-from passes.graph.model import Graph
+from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, rows_between
@@ -28,6 +28,7 @@ from passes.samples.statistics_objective import (
     StatisticsGradients,
     StatisticsObjective,
     statistics_gradients,
+    targets_of,
 )
 from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
@@ -67,31 +68,38 @@ def matched_samples(
         return None
     fixed = any((name, 0) not in before.info.dynamic for name in moved) or before.info.rigid
     size = samples_in(feeds[0]) if fixed else _batch(counted, moved, memory, tuning)
-    made: list[Feed] = []
-    deviations: list[tuple[float, float]] = []
+    batches = [part for feed in feeds for part in _parts(feed, size)]
     try:
-        model = statistics_gradients(
-            before, moved, _parts(feeds[0], size)[0], engine, tuning, steps >= tuning.class_steps
-        )
-        if model is None:
+        gradients = statistics_gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)
+        if gradients is None:
             return None
-        for feed in feeds:
-            found = [_moved(model, part, moved, steps, tuning) for part in _parts(feed, size)]
-            made.append({**feed, **{name: np.concatenate([part[name] for part, _ in found]) for name in moved}})
-            deviations += [deviation for _, deviation in found]
+        targets = targets_of(gradients, batches, tuning)
+        found = [_moved(gradients, *given, moved, steps, tuning) for given in zip(batches, targets, strict=True)]
     except (NoGradientError, RunError):
         return None
+    made: list[Feed] = []
+    parts = iter(found)
+    for feed in feeds:
+        own = [part for part, _ in itertools.islice(parts, len(_parts(feed, size)))]
+        made.append({**feed, **{name: np.concatenate([part[name] for part in own]) for name in moved}})
+    deviations = [ends for _, ends in found]
     first, last = (float(value) for value in np.mean(deviations, axis=0))
     serves = last <= max(min(tuning.least_gain * first, tuning.unfit), tuning.close)
     return MatchedSamples(made, (first, last)) if serves else None
 
 
 def _moved(
-    gradients: StatisticsGradients, batch: Feed, names: Sequence[str], steps: int, tuning: SampleMatchingTuning
+    gradients: StatisticsGradients,
+    batch: Feed,
+    targets: Array | None,
+    names: Sequence[str],
+    steps: int,
+    tuning: SampleMatchingTuning,
 ) -> tuple[Feed, tuple[float, float]]:
-    """The inputs ``names`` with the least deviation on the way, and the deviations before and after."""
-    objective = StatisticsObjective(gradients, batch, names, tuning)
-    close = tuning.class_close if objective.of_classes else tuning.close
+    """The inputs ``names`` with the least deviation on the way, and the deviations before and after. ``targets``:
+    probabilities of the classes that the samples are moved to."""
+    objective = StatisticsObjective(gradients, batch, names, targets, tuning)
+    close = tuning.close if targets is None else tuning.class_close
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and are shortened
         point, value = minimise(objective, objective.start, tuning.first_step, steps + 1, close)
     if not math.isfinite(value):

@@ -67,40 +67,57 @@ def statistics_gradients(
     return StatisticsGradients(model, engine(model.model), scores)
 
 
+def targets_of(
+    gradients: StatisticsGradients, batches: Sequence[Feed], tuning: SampleMatchingTuning
+) -> list[Array | None]:
+    """Target probabilities (n, K) for the samples of each batch, all of them balanced together. None without any."""
+    scores, none = gradients.scores, [None] * len(batches)
+    if scores is None:
+        return [*none]
+    logits = []
+    for batch in batches:
+        given = _aims(scores, np.full((samples_in(batch), scores.classes), 1 / scores.classes), 0.0)
+        found = np.asarray(gradients.run({**batch, **given})[scores.tensor])
+        if not np.isfinite(found).all():
+            return [*none]
+        logits.append(found.reshape(len(found), -1))
+    targets = class_targets(np.concatenate(logits), tuning)
+    if targets is None:
+        return [*none]
+    return [*np.split(targets, np.cumsum([len(found) for found in logits])[:-1])]
+
+
+def _aims(scores: ClassScores, targets: Array, weight: float) -> Feed:
+    """``targets`` (n, K) and their weights."""
+    return {TARGET: scores.line(targets), WEIGHT: scores.line(np.full((len(targets), 1), weight))}
+
+
 class StatisticsObjective:
-    """The mean deviation of the norms on the samples ``batch``, plus the weighted divergence from targets, as a
+    """The mean deviation of the norms on the samples ``batch``, plus the weighted divergence from ``targets``, as a
     function of the inputs ``names``: one vector (D,), each input in units of about its spread."""
 
     def __init__(
-        self, gradients: StatisticsGradients, batch: Feed, names: Sequence[str], tuning: SampleMatchingTuning
+        self,
+        gradients: StatisticsGradients,
+        batch: Feed,
+        names: Sequence[str],
+        targets: Array | None,
+        tuning: SampleMatchingTuning,
     ) -> None:
         self._gradients, self._batch = gradients, batch
         self._spreads = {name: _power_of_two(float(batch[name].std())) for name in names}
         self.start = np.concatenate([(batch[name] / spread).ravel() for name, spread in self._spreads.items()])
         self.start = self.start.astype(np.float32)
+        scores = gradients.scores
+        self._norms = len(gradients.model.losses) - (scores is not None)
         self._targets: Feed = {}
-        self._norms = len(gradients.model.losses) - (gradients.scores is not None)
-        if gradients.scores is not None:
-            self._targets = self._aims(gradients.scores, tuning)
+        if scores is not None:
+            count = samples_in(batch)
+            weight = 0.0 if targets is None else tuning.class_weight * self._norms / count
+            targets = np.full((count, scores.classes), 1 / scores.classes) if targets is None else targets
+            self._targets = _aims(scores, targets, weight)
         self.deviations: dict[float, float] = {}
         """Value -> the deviation alone."""
-
-    @property
-    def of_classes(self) -> bool:
-        """Whether samples are moved to classes."""
-        return bool(self._targets) and bool(self._targets[WEIGHT].any())
-
-    def _aims(self, scores: ClassScores, tuning: SampleMatchingTuning) -> Feed:
-        """Targets and their weights."""
-        count = samples_in(self._batch)
-        none = np.full((count, scores.classes), 1 / scores.classes)
-        off = {TARGET: scores.line(none), WEIGHT: scores.line(np.zeros((count, 1)))}
-        logits = np.asarray(self._gradients.run({**self._batch, **off})[scores.tensor])
-        targets = class_targets(logits.reshape(count, -1), tuning) if np.isfinite(logits).all() else None
-        if targets is None:
-            return off
-        weight = tuning.class_weight * self._norms / count
-        return {TARGET: scores.line(targets), WEIGHT: scores.line(np.full((count, 1), weight))}
 
     def __call__(self, point: Array) -> tuple[float, Array]:
         """Value and gradient (D,)."""

@@ -13,6 +13,7 @@ from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
+from passes.samples.statistics_objective import statistics_gradients, targets_of
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING
 
@@ -106,6 +107,22 @@ def test_samples_of_a_classifier_become_samples_of_all_classes(scale, sure):
     assert (len(set(after.argmax(1))) == 5 and (after.max(1).mean() > 0.8)) == sure
     assert not sure or len(set(before.argmax(1))) < 5 or before.max(1).mean() < 0.8
     assert found.deviations[1] < found.deviations[0]
+
+
+def test_classes_are_balanced_over_all_batches():
+    analysis = analyse(classifier(20.0), (), None, Quiet(), engine)
+    batches = [{"x": MADE[:20]}, {"x": MADE[20:21]}, {"x": MADE[21:]}]
+    gradients = statistics_gradients(analysis.before, ["x"], batches[0], engine, TUNING.matching, True)
+    targets = targets_of(gradients, batches, TUNING.matching)
+    assert [len(found) for found in targets] == [20, 1, 11]
+    assert max(np.bincount(np.concatenate(targets).argmax(1), minlength=5)) == 7  # of 32 samples
+
+
+def test_no_class_where_one_answer_is_not_finite():
+    analysis = analyse(classifier(20.0), (), None, Quiet(), engine)
+    batches = [{"x": MADE}, {"x": MADE * np.float32(np.inf)}]
+    gradients = statistics_gradients(analysis.before, ["x"], batches[0], engine, TUNING.matching, True)
+    assert targets_of(gradients, batches, TUNING.matching) == [None, None]
 
 
 def test_little_memory_makes_small_batches():
