@@ -213,7 +213,7 @@ class WeightVariants:
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), self._moment_limit
         given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
-        left, notes = (0.0, ()) if samples.real else self._matched(samples, moment_limit)
+        left, notes = (0.0, ()) if samples.real else self._matched(samples)
         own = WeightVariant(self._typing, self.feeds, *given)
         if left <= self._tuning.matching.matched:
             return [own], notes
@@ -223,13 +223,13 @@ class WeightVariants:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
         return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given, recalibrated=True), own]), notes
 
-    def _matched(self, samples: CalibrationSamples, memory: float) -> tuple[float, tuple[str, ...]]:
-        """Move the made-up samples to the recorded statistics, within ``memory`` bytes. Returns what is left of the
-        deviation, infinity where they stay as they are, and notes."""
+    def _matched(self, samples: CalibrationSamples) -> tuple[float, tuple[str, ...]]:
+        """Move the made-up samples to the recorded statistics. Returns what is left of the deviation, infinity where
+        they stay as they are, and notes."""
         if storing():  # the weights of large models are not read three times a step
             return math.inf, ()
         limits = self._tuning.matching
-        graphs = self._before, self._counted
+        graphs, memory = (self._before, self._counted), self._budget.memory / 2  # nothing else is held yet
         found = matched_samples(*graphs, self.feeds, samples.engine, memory, limits, samples.effort)
         if found is None:
             return math.inf, ()

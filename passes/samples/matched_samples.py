@@ -67,8 +67,7 @@ def matched_samples(
     if not moved or steps < tuning.fewest_steps:
         return None
     fixed = any((name, 0) not in before.info.dynamic for name in moved) or before.info.rigid
-    size = samples_in(feeds[0]) if fixed else _batch(counted, moved, memory, tuning)
-    batches = [part for feed in feeds for part in _parts(feed, size)]
+    batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
         gradients = statistics_gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)
         if gradients is None:
@@ -77,11 +76,11 @@ def matched_samples(
         found = [_moved(gradients, *given, moved, steps, tuning) for given in zip(batches, targets, strict=True)]
     except (NoGradientError, RunError):
         return None
-    made: list[Feed] = []
-    parts = iter(found)
-    for feed in feeds:
-        own = [part for part, _ in itertools.islice(parts, len(_parts(feed, size)))]
-        made.append({**feed, **{name: np.concatenate([part[name] for part in own]) for name in moved}})
+    whole = _joined([part for part, _ in found])
+    starts = [0, *np.cumsum([samples_in(feed) for feed in feeds])]
+    made = [
+        {**feed, **rows_between(whole, *ends)} for feed, ends in zip(feeds, itertools.pairwise(starts), strict=True)
+    ]
     deviations = [ends for _, ends in found]
     first, last = (float(value) for value in np.mean(deviations, axis=0))
     serves = last <= max(min(tuning.least_gain * first, tuning.unfit), tuning.close)
@@ -114,6 +113,11 @@ def _batch(counted: Graph, names: Sequence[str], memory: float, tuning: SampleMa
     moved = sum(WIDTH * math.prod(counted.shape(name) or ()) for name in names) / samples_held(counted)
     each = tuning.activation_copies * every_activation(counted) + 2 * (NUMERICS.lbfgs.history + 1) * moved
     return max(1, min(tuning.batch, int(memory / max(1.0, each))))
+
+
+def _joined(feeds: Sequence[Feed]) -> Feed:
+    """All samples as one batch."""
+    return {n: np.concatenate([feed[n] for feed in feeds]) if has_rows(a) else a for n, a in feeds[0].items()}
 
 
 def _parts(feed: Feed, size: int) -> list[Feed]:

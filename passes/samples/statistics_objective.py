@@ -70,7 +70,11 @@ def statistics_gradients(
 def targets_of(
     gradients: StatisticsGradients, batches: Sequence[Feed], tuning: SampleMatchingTuning
 ) -> list[Array | None]:
-    """Target probabilities (n, K) for the samples of each batch, all of them balanced together. None without any."""
+    """Target probabilities (n, K) for the samples of each batch. None without any.
+
+    Classes are balanced over each batch, since norms recorded the statistics of many classes together; over all samples
+    where a batch has fewer samples than there are classes.
+    """
     scores, none = gradients.scores, [None] * len(batches)
     if scores is None:
         return [*none]
@@ -84,6 +88,8 @@ def targets_of(
     targets = class_targets(np.concatenate(logits), tuning)
     if targets is None:
         return [*none]
+    if min(map(len, logits)) >= scores.classes:
+        return [class_targets(found, tuning) for found in logits]
     return [*np.split(targets, np.cumsum([len(found) for found in logits])[:-1])]
 
 
