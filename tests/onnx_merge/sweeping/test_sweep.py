@@ -24,7 +24,7 @@ from onnx_merge.sweeping import candidates, executors, sweep
 from onnx_merge.sweeping.files import shares
 
 ROOT = Path(__file__).parents[3]
-DIGITS, LABELS = ROOT / "models" / "digits_cnn.onnx", ROOT / "models" / "digits_test.npz"
+DIGITS, LABELS, CALIB = (ROOT / "models" / name for name in ("digits_cnn.onnx", "digits_test.npz", "digits_calib.npz"))
 REPORTS = ["sweep.csv", "sweep.json", "sweep.png"]
 FIXED = ["--align", "1"]
 """The kernels' block is measured otherwise."""
@@ -45,7 +45,7 @@ def failure(capsys, *arguments):
 def test_a_sweep_gives_what_single_runs_give(tmp_path):
     """In a process of its own, in which every warning is an error. On CUDA two runs differ in the last bits."""
     options = ["--labels", LABELS, "--align", "8", "--calib-samples", "16", "--provider", "cpu"]
-    options += ["--effort", "low"]
+    options += ["--calib", CALIB, "--effort", "low"]  # made-up ones are moved by fewer steps in this process
     command = [sys.executable, "-W", "error", "-m", "onnx_merge"]
     arguments = ["sweep", DIGITS, "-o", f"{tmp_path}/sizes/", "--from", "0.3", "--to", "0.4", "--steps", "2", *options]
     done = subprocess.run([*command, *map(str, arguments)], cwd=ROOT, text=True, capture_output=True, timeout=300)
@@ -56,7 +56,7 @@ def test_a_sweep_gives_what_single_runs_give(tmp_path):
     found = json.loads((tmp_path / "sizes" / "sweep.json").read_text())
     assert [p["sha256"] for p in found["points"]] == list(hashes(tmp_path / "sizes").values())
     for point in found["points"][1:]:
-        given = {"labels": LABELS, "align": 8, "calib_samples": 16, "provider": "cpu", "effort": "low"}
+        given = {"labels": LABELS, "calib": CALIB, "align": 8, "calib_samples": 16, "provider": "cpu", "effort": "low"}
         _, result = onnx_merge.optimize(
             DIGITS, tmp_path / "one.onnx", keep=point["keep"], gate=False, force=True, **given
         )
