@@ -75,25 +75,25 @@ def targets_of(
     Classes are balanced over each batch, since norms recorded the statistics of many classes together; over all samples
     where a batch has fewer samples than there are classes.
     """
-    scores, none = gradients.scores, [None] * len(batches)
+    scores, none = gradients.scores, list[Array | None]([None] * len(batches))
     if scores is None:
-        return [*none]
+        return none
     logits = []
     for batch in batches:
-        given = _aims(scores, np.full((samples_in(batch), scores.classes), 1 / scores.classes), 0.0)
+        given = _target_feed(scores, np.full((samples_in(batch), scores.classes), 1 / scores.classes), 0.0)
         found = np.asarray(gradients.run({**batch, **given})[scores.tensor])
         if not np.isfinite(found).all():
-            return [*none]
+            return none
         logits.append(found.reshape(len(found), -1))
     targets = class_targets(np.concatenate(logits), tuning)
     if targets is None:
-        return [*none]
+        return none
     if min(map(len, logits)) >= scores.classes:
         return [class_targets(found, tuning) for found in logits]
     return [*np.split(targets, np.cumsum([len(found) for found in logits])[:-1])]
 
 
-def _aims(scores: ClassScores, targets: Array, weight: float) -> Feed:
+def _target_feed(scores: ClassScores, targets: Array, weight: float) -> Feed:
     """``targets`` (n, K) and their weights."""
     return {TARGET: scores.line(targets), WEIGHT: scores.line(np.full((len(targets), 1), weight))}
 
@@ -121,7 +121,7 @@ class StatisticsObjective:
             count = samples_in(batch)
             weight = 0.0 if targets is None else tuning.class_weight * self._norms / count
             targets = np.full((count, scores.classes), 1 / scores.classes) if targets is None else targets
-            self._targets = _aims(scores, targets, weight)
+            self._targets = _target_feed(scores, targets, weight)
         self.deviations: dict[float, float] = {}
         """Value -> the deviation alone."""
 

@@ -27,12 +27,11 @@ class CompressSettings:
     ``allocation``: uniform, or auto, which spreads the same cost over the groups by their losses; ``blocks``: of which
     widths are multiples; ``lossless``: remove only redundant channels; ``method``: reconstruct, merge or prune;
     ``select``: auto or a criterion of `passes.planning.criteria`; ``coupled``: whether groups that tie several layers
-    may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``effort``: low, medium or
-    high, see `EFFORTS`; ``exclude``: regular
-    expressions for groups to leave whole; ``exclude_inputs``: for layers whose input channels stay; ``keep_layers``:
-    (regular expression, share) pairs, of which the first that is found in the name of one of a group's producers
-    applies; ``assignments``: concrete shapes of the inputs at which the model runs; ``kept``: group name -> channels to
-    keep, instead of choosing any, with all of the other groups.
+    may shrink; ``draft``: only the shapes of the result matter, so that no layer is solved; ``effort``: one of
+    `EFFORTS`; ``exclude``: regular expressions for groups to leave whole; ``exclude_inputs``: for layers whose input
+    channels stay; ``keep_layers``: (regular expression, share) pairs, of which the first that is found in the name of
+    one of a group's producers applies; ``assignments``: concrete shapes of the inputs at which the model runs;
+    ``kept``: group name -> channels to keep, instead of choosing any, with all of the other groups.
     """
 
     keep: float = 1.0

@@ -5,7 +5,7 @@ import pytest
 from netkit import engine, net, random_weight
 from unitkit import Quiet
 
-from onnx_merge.calibration.moved_samples import moved_held_out
+from onnx_merge.calibration.moved_samples import matched_in_batches
 from passes.analysis.analyse import analyse
 from passes.reconstruction.weight_variants import CalibrationSamples
 
@@ -25,8 +25,7 @@ def moved(batch="N", norm=NORM, count=24, more="", **feeds):
     model = net(body, 17, **{name: array for name, array in arrays.items() if name in body})
     analysis = analyse(model, (), None, Quiet(), engine)
     samples = CalibrationSamples({"x": X[:count], **feeds}, False, engine)
-    found = moved_held_out(analysis.before, analysis.typing, samples)
-    return found
+    return matched_in_batches(analysis.before, analysis.typing, samples)
 
 
 @pytest.mark.parametrize("batch", ["N", "8"], ids=["dynamic", "fixed"])
