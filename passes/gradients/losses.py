@@ -86,6 +86,39 @@ class KullbackLeibler:
         return write.total(each), slope
 
 
+@dataclass(frozen=True)
+class BinaryDivergence:
+    """L = sum w (t (log t - log p) + (1 - t) (log (1 - t) - log (1 - p))): the divergence from the target
+    probabilities t, which are the input ``target``, to p = sigmoid(y) of each element of the tensor. The weights w are
+    the input ``weight``. Both have the shape of y."""
+
+    tensor: str
+    target: str
+    weight: str
+    smallest: float = 1e-12
+    """Target probabilities are counted as at least this."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """Target and weights."""
+        return [self.target, self.weight]
+
+    def terms(self, write: GraphWriter, kind: int) -> tuple[str, str]:
+        """(loss, w (p - t))."""
+        floor, one = _number(write, kind, self.smallest), _number(write, kind, 1.0)
+        parts: list[str] = []
+        for target, logit in (
+            (self.target, self.tensor),
+            (write.op("Sub", one, self.target), write.op("Neg", self.tensor)),
+        ):
+            missing = write.op("Softplus", write.op("Neg", logit))  # - log p
+            entropy = write.op("Log", write.op("Max", target, floor))
+            parts.append(write.op("Mul", target, write.op("Add", entropy, missing)))
+        each = write.op("Mul", write.op("Add", *parts), self.weight)
+        slope = write.op("Mul", write.op("Sub", write.op("Sigmoid", self.tensor), self.target), self.weight)
+        return write.total(each), slope
+
+
 @dataclass(frozen=True, eq=False)
 class RecordedStatistics:
     """L = mean over channels of (mu - m)^2 / v + (log (s / v))^2 / 4: how far the mean mu and the variance s of a

@@ -234,8 +234,9 @@ class WeightVariants:
         if found is None:
             return math.inf, ()
         self.feeds, (first, last) = found.feeds, found.deviations
-        moved = f"made-up samples were moved until recorded statistics hold better: {first:.3g} -> {last:.3g} off"
-        return last, (moved,) if last < first else ()
+        aim = "recorded statistics hold better" if found.recorded else "the model's scores are those of classes"
+        moved = f"made-up samples were moved until {aim}: {first:.3g} -> {last:.3g} off"
+        return last if found.recorded else 0.0, (moved,) if last < first else ()
 
 
 def _memory(tuning: Tuning) -> MemoryTuning:

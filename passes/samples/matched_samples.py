@@ -17,7 +17,7 @@ import numpy as np
 
 from passes.cost.cost import cost, samples_held
 from passes.gradients.errors import NoGradientError
-from passes.graph.model import Array, Graph
+from passes.graph.model import Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, rows_between
@@ -25,6 +25,7 @@ from passes.numerics.lbfgs import minimise
 from passes.numerics.tuning import NUMERICS
 from passes.samples.statistics_objective import (
     Feed,
+    ScoreTargets,
     StatisticsGradients,
     StatisticsObjective,
     statistics_gradients,
@@ -38,11 +39,13 @@ from passes.statistics.batchnorm_recalibration import samples_in
 
 @dataclass(frozen=True)
 class MatchedSamples:
-    """``feeds``: batches of moved samples; ``deviations``: from the recorded statistics, before and after, the mean of
-    `passes.gradients.losses.RecordedStatistics` over the norms."""
+    """``feeds``: batches of moved samples; ``recorded``: whether norms recorded statistics; ``deviations``: from them,
+    before and after, the mean of `passes.gradients.losses.RecordedStatistics` over the norms; without norms the mean
+    divergence of the scores from their targets."""
 
     feeds: list[Feed]
     deviations: tuple[float, float]
+    recorded: bool = True
 
 
 def matched_samples(
@@ -69,10 +72,12 @@ def matched_samples(
     fixed = any((name, 0) not in before.info.dynamic for name in moved) or before.info.rigid
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
-        gradients = statistics_gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)
+        gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)
         if gradients is None:
             return None
         targets = targets_of(gradients, batches, tuning)
+        if not gradients.norms and not any(given.move for given in targets):
+            return None
         found = [_moved(gradients, *given, moved, steps, tuning) for given in zip(batches, targets, strict=True)]
     except (NoGradientError, RunError):
         return None
@@ -83,22 +88,34 @@ def matched_samples(
     ]
     deviations = [ends for _, ends in found]
     first, last = (float(value) for value in np.mean(deviations, axis=0))
+    if not gradients.norms:
+        return MatchedSamples(made, (first, last), recorded=False) if last < first else None
     serves = last <= max(min(tuning.least_gain * first, tuning.unfit), tuning.close)
     return MatchedSamples(made, (first, last)) if serves else None
+
+
+def _gradients(
+    before: Graph, moved: Sequence[str], batch: Feed, engine: Engine, tuning: SampleMatchingTuning, scores: bool
+) -> StatisticsGradients | None:
+    """Those of the statistics alone where scores have none."""
+    try:
+        return statistics_gradients(before, moved, batch, engine, tuning, scores)
+    except NoGradientError:
+        return statistics_gradients(before, moved, batch, engine, tuning, scores=False)
 
 
 def _moved(
     gradients: StatisticsGradients,
     batch: Feed,
-    targets: Array | None,
+    targets: ScoreTargets,
     names: Sequence[str],
     steps: int,
     tuning: SampleMatchingTuning,
 ) -> tuple[Feed, tuple[float, float]]:
     """The inputs ``names`` with the least deviation on the way, and the deviations before and after. ``targets``:
-    probabilities of the classes that the samples are moved to."""
-    objective = StatisticsObjective(gradients, batch, names, targets, tuning)
-    close = tuning.close if targets is None else tuning.class_close
+    of the scores."""
+    objective = StatisticsObjective(gradients, batch, names, targets)
+    close = tuning.class_close if gradients.norms and targets.move else tuning.close
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and are shortened
         point, value = minimise(objective, objective.start, tuning.first_step, steps + 1, close)
     if not math.isfinite(value):

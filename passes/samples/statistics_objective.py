@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded
 from passes.samples.class_targets import ClassScores, class_scores, class_targets
+from passes.samples.dense_scores import ScoreHead, object_targets, score_heads
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.transforms.fold_batchnorm import fold_batchnorm
@@ -26,25 +27,49 @@ TARGET, WEIGHT = "made.target", "made.weight"
 
 @dataclass(frozen=True)
 class StatisticsGradients:
-    """``run``: of ``model``, which computes the deviations of all norms and then, of a classifier, the divergence of
-    its ``scores`` from targets, and the gradients of their sum."""
+    """``run``: of ``model``, which computes the deviations of all ``norms``, then the divergences of scores from
+    targets, and the gradients of their sum. ``classes``: the scores of a classifier, if the model is one; ``heads``:
+    other scores."""
 
     model: GradientModel
     run: Loaded
-    scores: ClassScores | None
+    norms: int
+    classes: ClassScores | None
+    heads: Sequence[ScoreHead]
+
+    def weight(self, count: int, tuning: SampleMatchingTuning) -> float:
+        """Of the divergence of one of ``count`` samples, where the deviation of each norm has the weight 1."""
+        return (tuning.class_weight * self.norms if self.norms else 1.0) / count
 
 
 def statistics_gradients(
-    before: Graph, moved: Sequence[str], feed: Feed, engine: Engine, tuning: SampleMatchingTuning, classes: bool
+    before: Graph, moved: Sequence[str], feed: Feed, engine: Engine, tuning: SampleMatchingTuning, scores: bool
 ) -> StatisticsGradients | None:
-    """The gradients with respect to the inputs ``moved``. ``classes``: whether samples are moved to classes, too.
+    """The gradients with respect to the inputs ``moved``; None if nothing says what they are to be. ``scores``: whether
+    samples are moved to classes or objects, too; they are anyway where no statistics were recorded.
 
     Norms are folded into the layers before them, and the deviations are of what these compute: a step has fewer
     operations, forward and backward.
     """
     graph = graph_at(fold_batchnorm(before).model, feed, engine)
+    losses: list[ScalarLoss] = [*_recorded(before, graph, tuning)]
+    norms = len(losses)
+    classes, heads = None, list[ScoreHead]()
+    if scores or not norms:
+        classes = class_scores(graph)
+        heads = score_heads(graph) if classes is None else []
+        losses += [head.loss for head in heads]
+    if classes is not None:
+        losses.append(KullbackLeibler(classes.tensor, TARGET, WEIGHT, axis=1))
+    if not losses:
+        return None
+    model = gradient_model(graph, list(moved), losses=losses, kept=[] if classes is None else [classes.tensor])
+    return StatisticsGradients(model, engine(model.model), norms, classes, heads)
+
+
+def _recorded(before: Graph, graph: Graph, tuning: SampleMatchingTuning) -> Iterator[RecordedStatistics]:
+    """What the norms of ``before`` recorded, of tensors of the folded ``graph``."""
     made = {*graph.inputs, *(name for node in graph.nodes for name in node.outputs)}
-    losses: list[ScalarLoss] = []
     for node in before.nodes:
         if node.op != "BatchNormalization" or node.attrs.get("training_mode", 0):
             continue
@@ -57,45 +82,56 @@ def statistics_gradients(
             affine, seen = batchnorm_affine(before, node), node.outputs[0]
             mean, variance = affine.a * mean + affine.t, np.square(affine.a) * variance
         if seen in made:
-            losses.append(RecordedStatistics(seen, mean, variance, rank, tuning.dead, tuning.floor))
-    if not losses:
-        return None
-    scores = class_scores(graph) if classes else None
-    if scores is not None:
-        losses.append(KullbackLeibler(scores.tensor, TARGET, WEIGHT, axis=1))
-    model = gradient_model(graph, list(moved), losses=losses, kept=[] if scores is None else [scores.tensor])
-    return StatisticsGradients(model, engine(model.model), scores)
+            yield RecordedStatistics(seen, mean, variance, rank, tuning.dead, tuning.floor)
+
+
+@dataclass(frozen=True)
+class ScoreTargets:
+    """``inputs``: targets of the scores, and their weights; ``move``: whether any is above 0."""
+
+    inputs: Feed
+    move: bool
 
 
 def targets_of(
     gradients: StatisticsGradients, batches: Sequence[Feed], tuning: SampleMatchingTuning
-) -> list[Array | None]:
-    """Target probabilities (n, K) for the samples of each batch. None without any.
+) -> list[ScoreTargets]:
+    """What the scores of each batch are to be. None is moved where they do not look like those of classes.
 
     Classes are balanced over each batch, since norms recorded the statistics of many classes together; over all samples
     where a batch has fewer samples than there are classes.
     """
-    scores, none = gradients.scores, list[Array | None]([None] * len(batches))
-    if scores is None:
-        return none
-    logits = []
-    for batch in batches:
-        given = _target_feed(scores, np.full((samples_in(batch), scores.classes), 1 / scores.classes), 0.0)
-        found = np.asarray(gradients.run({**batch, **given})[scores.tensor])
-        if not np.isfinite(found).all():
-            return none
-        logits.append(found.reshape(len(found), -1))
-    targets = class_targets(np.concatenate(logits), tuning)
-    if targets is None:
-        return none
-    if min(map(len, logits)) >= scores.classes:
-        return [class_targets(found, tuning) for found in logits]
-    return [*np.split(targets, np.cumsum([len(found) for found in logits])[:-1])]
+    counts = [samples_in(batch) for batch in batches]
+    weights = [gradients.weight(count, tuning) for count in counts]
+    classes = gradients.classes
+    if classes is None:
+        given = enumerate(zip(counts, weights, strict=True))
+        made = [object_targets(gradients.heads, count, seed, weight, tuning) for seed, (count, weight) in given]
+        return [ScoreTargets(inputs, bool(gradients.heads)) for inputs in made]
+    none = [np.full((count, classes.classes), 1 / classes.classes) for count in counts]
+    asked = [_to_classes(classes, one, 0.0) for one in none]
+    logits = [
+        np.asarray(gradients.run({**batch, **given.inputs})[classes.tensor]).reshape(count, -1)
+        for batch, given, count in zip(batches, asked, counts, strict=True)
+    ]
+    if not all(np.isfinite(one).all() for one in logits):
+        return asked
+    found = class_targets(np.concatenate(logits), tuning)
+    if found is None:
+        return asked
+    parts = np.split(found, np.cumsum(counts)[:-1])
+    if min(counts) >= classes.classes:
+        parts = [
+            part if own is None else own
+            for part, own in zip(parts, (class_targets(one, tuning) for one in logits), strict=True)
+        ]
+    return [_to_classes(classes, *one) for one in zip(parts, weights, strict=True)]
 
 
-def _target_feed(scores: ClassScores, targets: Array, weight: float) -> Feed:
-    """``targets`` (n, K) and their weights."""
-    return {TARGET: scores.line(targets), WEIGHT: scores.line(np.full((len(targets), 1), weight))}
+def _to_classes(scores: ClassScores, targets: Array, weight: float) -> ScoreTargets:
+    """``targets`` (n, K) of n samples, each of ``weight``."""
+    weights = scores.line(np.full((len(targets), 1), weight))
+    return ScoreTargets({TARGET: scores.line(targets), WEIGHT: weights}, weight > 0)
 
 
 class StatisticsObjective:
@@ -103,36 +139,25 @@ class StatisticsObjective:
     function of the inputs ``names``: one vector (D,), each input in units of about its spread."""
 
     def __init__(
-        self,
-        gradients: StatisticsGradients,
-        batch: Feed,
-        names: Sequence[str],
-        targets: Array | None,
-        tuning: SampleMatchingTuning,
+        self, gradients: StatisticsGradients, batch: Feed, names: Sequence[str], targets: ScoreTargets
     ) -> None:
-        self._gradients, self._batch = gradients, batch
+        self._gradients, self._batch, self._targets = gradients, batch, targets.inputs
         self._spreads = {name: _power_of_two(float(batch[name].std())) for name in names}
         self.start = np.concatenate([(batch[name] / spread).ravel() for name, spread in self._spreads.items()])
         self.start = self.start.astype(np.float32)
-        scores = gradients.scores
-        self._norms = len(gradients.model.losses) - (scores is not None)
-        self._targets: Feed = {}
-        if scores is not None:
-            count = samples_in(batch)
-            weight = 0.0 if targets is None else tuning.class_weight * self._norms / count
-            targets = np.full((count, scores.classes), 1 / scores.classes) if targets is None else targets
-            self._targets = _target_feed(scores, targets, weight)
         self.deviations: dict[float, float] = {}
-        """Value -> the deviation alone."""
+        """Value -> the deviation alone, or the divergence where no norm recorded statistics."""
 
     def __call__(self, point: Array) -> tuple[float, Array]:
         """Value and gradient (D,)."""
         model = self._gradients.model
         found = self._gradients.run({**self._batch, **self.samples(point), **self._targets})
         losses = [float(found[name]) for name in model.losses]
-        value = sum(losses) / self._norms
-        self.deviations[value] = sum(losses[: self._norms]) / self._norms
-        slopes = [np.asarray(found[model.gradients[n]]).ravel() * (s / self._norms) for n, s in self._spreads.items()]
+        norms = self._gradients.norms
+        each = max(1, norms)
+        value = sum(losses) / each
+        self.deviations[value] = sum(losses[:norms] if norms else losses) / each
+        slopes = [np.asarray(found[model.gradients[n]]).ravel() * (s / each) for n, s in self._spreads.items()]
         return value, np.concatenate(slopes).astype(np.float32)
 
     def samples(self, point: Array) -> Feed:

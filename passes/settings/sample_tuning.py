@@ -43,7 +43,10 @@ class SampleMatchingTuning:
     when each sample is one of its class."""
     confidence: float = 0.9
     """Probability of the class that a sample is moved to. Not tuned: that of a classifier that is sure."""
-    most_entropy: float = 0.5
+    objects: int = 3
+    """Places of a sample that are moved to an object where the model scores places. Not tuned: photographs show a few
+    objects."""
+    most_entropy: float = 0.8
     """Entropy of the first scores, relative to the largest there can be, above which they are not taken for classes.
     Not tuned: trained classifiers are surer than that, of whatever they see."""
     close: float = 0.05

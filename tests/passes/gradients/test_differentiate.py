@@ -8,7 +8,7 @@ from netkit import engine, feeds, ints, net, observer
 
 from passes.gradients.differentiate import gradient_model
 from passes.gradients.errors import NoGradientError
-from passes.gradients.losses import KullbackLeibler, RecordedStatistics, SquaredError
+from passes.gradients.losses import BinaryDivergence, KullbackLeibler, RecordedStatistics, SquaredError
 from passes.graph.model import Graph
 
 
@@ -117,6 +117,15 @@ def test_divergence_of_probabilities():
     target = np.float32([[0.2, 0.8, 0], [0.1, 0.5, 0.4]])
     found, p = loss_of(model, KullbackLeibler("y", "t", axis=1, probabilities=True), {"t": target})
     np.testing.assert_allclose(found, np.sum(target * (np.log(np.maximum(target, 1e-12)) - np.log(p))), rtol=1e-4)
+
+
+def test_divergence_of_each_element():
+    target, u = np.float32([[0.2, 1, 0], [0.1, 0.5, 0.4]]), np.float32([[1, 2, 0.5], [0, 1, 1]])
+    found, y = loss_of(dense(), BinaryDivergence("y", "t", "u"), {"t": target, "u": u})
+    p = 1 / (1 + np.exp(-y))
+    sides = [(target, p), (1 - target, 1 - p)]
+    each = sum(t * (np.log(np.maximum(t, 1e-12)) - np.log(q)) for t, q in sides)
+    np.testing.assert_allclose(found, np.sum(u * each), rtol=1e-4)
 
 
 @pytest.mark.parametrize("dead", [0.0, 0.3])

@@ -90,9 +90,9 @@ CLASSIFIER = BODY.replace("(float[N,5,8,8] y)", "(float[N,5] y)").replace(
 )
 
 
-def classifier(scale):
+def classifier(scale, body=CLASSIFIER):
     """``scale``: of the logits. Those of a trained network are far apart."""
-    model = network(CLASSIFIER)
+    model = network(body)
     for tensor in model.graph.initializer:
         if tensor.name == "y_w":
             wide = scale * random_weight("y_w", (5, 16))
@@ -116,7 +116,7 @@ def test_classes_are_balanced(ends):
     analysis = analyse(classifier(20.0), (), None, Quiet(), engine)
     batches = [{"x": MADE[start:stop]} for start, stop in itertools.pairwise(ends)]
     gradients = statistics_gradients(analysis.before, ["x"], batches[0], engine, TUNING.matching, True)
-    targets = targets_of(gradients, batches, TUNING.matching)
+    targets = [found.inputs["made.target"] for found in targets_of(gradients, batches, TUNING.matching)]
     assert [len(found) for found in targets] == [len(batch["x"]) for batch in batches]
     assert len(ends) == 4 or all(max(np.bincount(found.argmax(1), minlength=5)) == 4 for found in targets)
     assert max(np.bincount(np.concatenate(targets).argmax(1), minlength=5)) <= 8  # of 32 samples
@@ -126,7 +126,7 @@ def test_no_class_where_one_answer_is_not_finite():
     analysis = analyse(classifier(20.0), (), None, Quiet(), engine)
     batches = [{"x": MADE}, {"x": MADE * np.float32(np.inf)}]
     gradients = statistics_gradients(analysis.before, ["x"], batches[0], engine, TUNING.matching, True)
-    assert targets_of(gradients, batches, TUNING.matching) == [None, None]
+    assert not any(found.move for found in targets_of(gradients, batches, TUNING.matching))
 
 
 def test_little_memory_makes_small_batches():
@@ -152,12 +152,35 @@ def test_nothing_is_moved_where_it_takes_too_long(limits):
     assert moved(network(), [{"x": MADE}], **limits) is None
 
 
-def test_no_norm_or_no_gradient():
+def folded(body):
     first = "an = BatchNormalization(a, a_scale, a_bias, a_mean, a_var)  ar = Relu(an)"
-    folded = BODY.replace(first, "ar = Relu(a)").replace(
-        "bn = BatchNormalization(b, b_scale, b_bias, b_mean, b_var)  br = Relu(bn)", "br = Relu(b)"
-    )
-    assert moved(network(folded), [{"x": MADE}]) is None
+    second = "bn = BatchNormalization(b, b_scale, b_bias, b_mean, b_var)  br = Relu(bn)"
+    return body.replace(first, "ar = Relu(a)").replace(second, "br = Relu(b)")
+
+
+def test_without_norms_samples_of_a_classifier_become_samples_of_all_classes():
+    model = classifier(8.0, folded(CLASSIFIER))
+    found = moved(model, [{"x": MADE}])
+    before, after = (softmax(engine(model)({"x": x})["y"], 1) for x in (MADE, found.feeds[0]["x"]))
+    assert not found.recorded and found.deviations[1] < 0.2 * found.deviations[0]
+    assert len(set(before.argmax(1))) < 5 and np.bincount(after.argmax(1), minlength=5).min() > 2
+
+
+DETECTOR = folded(BODY).replace("y = Conv(br, y_w, y_b)", "z = Conv(br, y_w, y_b)  s = Sigmoid(z)  y = Identity(s)")
+
+
+def test_without_norms_a_detector_finds_objects():
+    model = network(DETECTOR)
+    for tensor in model.graph.initializer:
+        if tensor.name == "y_b":
+            tensor.CopyFrom(numpy_helper.from_array(np.full(5, -20, np.float32), "y_b"))
+    found = moved(model, [{"x": MADE}])
+    before, after = (engine(model)({"x": x})["y"].max((1, 2, 3)) for x in (MADE, found.feeds[0]["x"]))
+    assert before.max() < 0.5 < after.min()
+
+
+def test_no_norm_or_no_gradient():
+    assert moved(network(folded(BODY)), [{"x": MADE}]) is None
     sorted_ = BODY.replace("ar = Relu(an)", "k = Constant<value_ints=[12]>()  ar, at = TopK<axis=1>(an, k)")
     model = network(sorted_)
     found = moved(model, [{"x": MADE}])  # the first norm can be matched, or nothing
