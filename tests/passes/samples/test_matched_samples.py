@@ -163,7 +163,7 @@ def test_without_norms_samples_of_a_classifier_become_samples_of_all_classes():
     found = moved(model, [{"x": MADE}])
     before, after = (softmax(engine(model)({"x": x})["y"], 1) for x in (MADE, found.feeds[0]["x"]))
     assert not found.recorded and found.deviations[1] < 0.2 * found.deviations[0]
-    assert len(set(before.argmax(1))) < 5 and np.bincount(after.argmax(1), minlength=5).min() > 2
+    assert len(set(before.argmax(1))) == 1 and len(set(after.argmax(1))) >= 4
 
 
 DETECTOR = folded(BODY).replace("y = Conv(br, y_w, y_b)", "z = Conv(br, y_w, y_b)  s = Sigmoid(z)  y = Identity(s)")
