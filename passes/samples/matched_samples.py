@@ -17,6 +17,7 @@ import numpy as np
 
 from passes.cost.cost import cost, samples_held
 from passes.gradients.errors import NoGradientError
+from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
@@ -35,6 +36,7 @@ from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH, every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
+from passes.transforms.free_batch import with_free_batch
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,11 @@ def matched_samples(
     steps = min(tuning.steps, int(passes / max(1, count)))
     if not moved or steps < tuning.fewest_steps:
         return None
-    fixed = any((name, 0) not in before.info.dynamic for name in moved) or before.info.rigid
+    fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
+    if fixed and len(feeds) > 1 and count == len(feeds) and not before.info.rigid:
+        free = with_free_batch(before, feeds, engine)
+        if free is not None:
+            before, fixed = graph_at(free, _joined(feeds[:2]), engine), False
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)

@@ -61,6 +61,17 @@ def test_deviations_fall():
     assert abs(np.concatenate([f["x"] for f in found.feeds]).std() - 2) < abs(MADE.std() - 2)  # as in training
 
 
+def test_a_fixed_batch_of_one_is_freed():
+    """Statistics are those of several samples, as with a dynamic batch."""
+    fixed = BODY.replace("[N,", "[1,")
+    one, several = (
+        moved(network(body), [{"x": MADE[k : k + size]} for k in range(0, 32, size)], first_step=0.2)
+        for body, size in ((fixed, 1), (BODY, 32))
+    )
+    assert [feed["x"].shape for feed in one.feeds] == [(1, 6, 8, 8)] * 32
+    np.testing.assert_allclose(one.deviations, several.deviations, rtol=1e-3)
+
+
 def test_the_best_samples_are_kept():
     """A single step that is far too long makes them worse."""
     assert moved(network(), [{"x": MADE}], first_step=1e4, steps=1, fewest_steps=1) is None
