@@ -1,9 +1,12 @@
-"""Moves made-up samples by gradient until the statistics that BatchNormalization recorded hold in every layer.
+"""Moves made-up samples by gradient until they resemble the training data to the model.
 
 Each norm recorded the mean and the variance of its input over the training data. Samples on which all norms see these
 again resemble the training data to the network, whatever they look like (Yin et al., DeepInversion, CVPR 2020; Cai et
 al., ZeroQ, CVPR 2020). The samples here are not made from noise but moved from images, which already have the
 correlations of neighbouring pixels, and which a few steps therefore leave diverse.
+
+Samples are also moved until scores are those of classes (`passes.samples.class_targets`) or objects
+(`passes.samples.dense_scores`). Where norms were folded, that is all there is to go by.
 """
 
 from __future__ import annotations
@@ -59,8 +62,8 @@ def matched_samples(
     tuning: SampleMatchingTuning,
     effort: str = "low",
 ) -> MatchedSamples | None:
-    """The samples ``feeds``, moved. None if the model has no norm or no gradient, if that would take too long, or
-    if it gains little, as where the statistics belong to other weights.
+    """The samples ``feeds``, moved. None if the model has neither norms nor scores, or no gradient, if that would take
+    too long, or if it gains little, as where the statistics belong to other weights.
 
     ``before``: the model with its BatchNormalization; ``counted``: with the shapes of a sample, for counting only;
     ``memory``: bytes of a step; ``effort``: see `passes.settings.compress`.
@@ -121,7 +124,7 @@ def _moved(
     """The inputs ``names`` with the least deviation on the way, and the deviations before and after. ``targets``:
     of the scores."""
     objective = StatisticsObjective(gradients, batch, names, targets)
-    close = tuning.class_close if gradients.norms and targets.move else tuning.close
+    close = gradients.close(targets.move, tuning)
     with np.errstate(over="ignore", invalid="ignore"):  # of steps that are too long, and are shortened
         point, value = minimise(objective, objective.start, tuning.first_step, steps + 1, close)
     if not math.isfinite(value):
