@@ -234,7 +234,11 @@ class WeightVariants:
         if found is None:
             return math.inf, ()
         self.feeds, (first, last) = found.feeds, found.deviations
-        aim = "recorded statistics hold better" if found.recorded else "the model's scores are those of classes"
+        aim = (
+            "recorded statistics hold better"
+            if found.recorded
+            else "the model's scores are those of classes or objects"
+        )
         moved = f"made-up samples were moved until {aim}: {first:.3g} -> {last:.3g} off"
         return last if found.recorded else 0.0, (moved,) if last < first else ()
 

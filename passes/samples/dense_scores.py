@@ -2,7 +2,7 @@
 
 Made-up samples show no object, so that what tells objects from the rest hardly varies, and its channels look useless.
 A few places of each sample are therefore moved until the scores are those of an object (Chawla et al., Data-free
-knowledge distillation for object detection, WACV 2021, section 3, with a target of its own for each place).
+knowledge distillation for object detection, WACV 2021; here each place has a target of its own).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.gradients.losses import BinaryDivergence, KullbackLeibler, ScalarLoss
-from passes.graph.model import Array, Graph
+from passes.graph.model import Array, Graph, Node
 from passes.settings.sample_tuning import SampleMatchingTuning
 
 LAYOUT_OPS = {"Concat", "Flatten", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
@@ -70,15 +70,21 @@ def score_heads(graph: Graph) -> list[ScoreHead]:
         if node.op in LAYOUT_OPS:
             left.extend(node.inputs if node.op == "Concat" else node.inputs[:1])
         elif node.op in ("Sigmoid", "Softmax"):
-            logits = node.inputs[0]
-            shape = graph.shape(logits) or ()
-            rank = len(shape)
-            exclusive = node.op == "Softmax"
-            # Classes are before the places of an image, and after those of a list.
-            axis = node.attrs.get("axis", -1) % max(1, rank) if exclusive else 1 if rank == 4 else rank - 1
-            if axis > 0 and all(shape):
-                found[logits] = ScoreHead(logits, axis, tuple(shape[1:]), exclusive)
+            shape = graph.shape(node.inputs[0]) or ()
+            axis = _class_axis(node, shape, graph.opset)
+            if axis and all(shape):
+                found[node.inputs[0]] = ScoreHead(node.inputs[0], axis, tuple(shape[1:]), node.op == "Softmax")
     return sorted(found.values(), key=lambda head: head.tensor)
+
+
+def _class_axis(node: Node, shape: Sequence[int], opset: int) -> int:
+    """The axis of the classes of scores; 0 where there is none."""
+    rank = len(shape)
+    if node.op == "Sigmoid":  # classes are before the places of an image, and after those of a list
+        return 1 if rank == 4 else max(0, rank - 1)
+    axis = int(node.attrs.get("axis", -1 if opset >= 13 else 1)) % max(1, rank)
+    joins = opset < 13 and any(size != 1 for size in shape[axis + 1 :])  # all axes from this one on
+    return 0 if joins else axis
 
 
 def object_targets(

@@ -33,7 +33,7 @@ def with_free_batch(graph: Graph, feeds: Sequence[Mapping[str, Array]], engine: 
             kind.shape.dim[0].Clear()
     del model.graph.value_info[:]
     for index, node in enumerate(model.graph.node):
-        if node.op_type == "Reshape" and node.domain == "" and graph.knows(node.input[1]):
+        if node.op_type == "Reshape" and node.domain == "" and len(node.input) > 1 and graph.knows(node.input[1]):
             target = np.array(graph.array(node.input[1]))
             kept = any(attribute.name == "allowzero" and attribute.i for attribute in node.attribute)
             if target.size and target[0] == 1 and not kept:

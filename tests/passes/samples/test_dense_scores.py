@@ -13,9 +13,9 @@ TO = np.array([0, 6, 20])
 LIMITS = TUNING.matching
 
 
-def heads(outputs, body, **arrays):
+def heads(outputs, body, opset=17, **arrays):
     return score_heads(
-        graph_at(net(f"net (float[N,6,4,5] x) => ({outputs}) {{ {body} }}", 17, **arrays), {"x": X}, engine)
+        graph_at(net(f"net (float[N,6,4,5] x) => ({outputs}) {{ {body} }}", opset, **arrays), {"x": X}, engine)
     )
 
 
@@ -40,6 +40,12 @@ def heads(outputs, body, **arrays):
 def test_heads(outputs, body, expected):
     found = heads(outputs, body, **({"to": TO} if " to)" in body else {}))
     assert [(head.tensor, head.axis, head.exclusive) for head in found] == expected
+
+
+@pytest.mark.parametrize(("axis", "expected"), [("<axis=1>", []), ("", []), ("<axis=3>", [3])])
+def test_old_softmax_joins_axes(axis, expected):
+    found = heads("float[N,6,4,5] y", f"y = Softmax{axis}(x)", opset=11)
+    assert [head.axis for head in found] == expected
 
 
 def test_objects():
