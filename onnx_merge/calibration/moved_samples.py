@@ -30,6 +30,9 @@ def move_held_out(held: ModelSamples, analysis: Analysis) -> None:
     # At low effort: they are a quarter of those that are fitted to, and so take as many steps in a quarter of the time.
     feeds = held.feeds_compared() if held.samples is None else held.samples.feeds
     made = CalibrationSamples(feeds, False, engine_of(held.provider), held.options.memory_limit)
+    dynamic = any(not (one.shape and isinstance(one.shape[0], int)) for one in held.session.inputs)
+    if dynamic and fixed_batch(analysis.typing.graph, made) is not None:
+        return  # a batch that is called dynamic and is not: results are compared on one batch alone
     moved = matched_in_batches(analysis.before, analysis.typing, made)
     if moved is not None:
         held.samples = Samples(dict(moved))

@@ -39,7 +39,7 @@ from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH, every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
-from passes.transforms.free_batch import with_free_batch
+from passes.transforms.dynamic_batch import with_dynamic_batch
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def matched_samples(
     ``before``: the model with its BatchNormalization; ``counted``: with the shapes of a sample, for counting only;
     ``memory``: bytes of a step; ``effort``: see `passes.settings.compress`.
     """
-    moved = [n for n, a in feeds[0].items() if has_rows(a) and a.dtype.kind == "f" and n in before.inputs]
+    moved = [n for n, a in feeds[0].items() if has_rows(a) and a.size and a.dtype.kind == "f" and n in before.inputs]
     count = sum(map(samples_in, feeds))
     passes = tuning.multiply_adds[EFFORTS.index(effort)] / (tuning.passes * max(1, cost(counted).macs))
     steps = min(tuning.steps, int(passes / max(1, count)))
@@ -76,7 +76,7 @@ def matched_samples(
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     if fixed and len(feeds) > 1 and count == len(feeds) and not before.info.rigid:
-        free = with_free_batch(before, feeds, engine)
+        free = with_dynamic_batch(before, feeds, engine)
         if free is not None:
             before, fixed = graph_at(free, _joined(feeds[:2]), engine), False
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))

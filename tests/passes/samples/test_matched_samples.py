@@ -72,6 +72,10 @@ def test_a_fixed_batch_of_one_is_freed():
     np.testing.assert_allclose(one.deviations, several.deviations, rtol=1e-3)
 
 
+def test_empty_inputs_are_not_moved():
+    assert moved(network(), [{"x": MADE[:, :, :0]}]) is None
+
+
 def test_the_best_samples_are_kept():
     """A single step that is far too long makes them worse."""
     assert moved(network(), [{"x": MADE}], first_step=1e4, steps=1, fewest_steps=1) is None

@@ -6,7 +6,7 @@ import pytest
 from netkit import engine, net, random_weight
 
 from passes.gradients.observed_graph import graph_at
-from passes.transforms.free_batch import with_free_batch
+from passes.transforms.dynamic_batch import with_dynamic_batch
 
 FEEDS = [{"x": np.random.default_rng(seed).standard_normal((1, 6, 4, 4)).astype(np.float32)} for seed in range(2)]
 W = random_weight("w", (5, 6, 1, 1)).astype(np.float32)
@@ -14,7 +14,7 @@ W = random_weight("w", (5, 6, 1, 1)).astype(np.float32)
 
 def freed(outputs, body, opset=17, **arrays):
     model = net(f"net (float[1,6,4,4] x) => ({outputs}) {{ {body} }}", opset, w=W, **arrays)
-    return model, with_free_batch(graph_at(model, FEEDS[0], engine), FEEDS, engine)
+    return model, with_dynamic_batch(graph_at(model, FEEDS[0], engine), FEEDS, engine)
 
 
 @pytest.mark.parametrize(

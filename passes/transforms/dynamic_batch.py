@@ -20,7 +20,7 @@ TOLERANCE = 1e-3
 """Largest difference between a sample that runs alone and in a batch, relative to the largest value."""
 
 
-def with_free_batch(graph: Graph, feeds: Sequence[Mapping[str, Array]], engine: Engine) -> onnx.ModelProto | None:
+def with_dynamic_batch(graph: Graph, feeds: Sequence[Mapping[str, Array]], engine: Engine) -> onnx.ModelProto | None:
     """The model of ``graph`` with a dynamic batch, None if its samples then depend on each other.
 
     ``feeds``: at least two batches of one sample each, on which that is tried.
