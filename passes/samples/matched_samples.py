@@ -87,6 +87,7 @@ def matched_samples(
         targets = targets_of(gradients, batches, tuning)
         if not gradients.norms and not any(given.move for given in targets):
             return None
+        moved = [*gradients.model.gradients]
         found = [_moved(gradients, *given, moved, steps, tuning) for given in zip(batches, targets, strict=True)]
     except (NoGradientError, RunError):
         return None

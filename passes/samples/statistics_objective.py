@@ -52,8 +52,9 @@ class StatisticsGradients:
 def statistics_gradients(
     before: Graph, moved: Sequence[str], feed: Feed, engine: Engine, tuning: SampleMatchingTuning, scores: bool
 ) -> StatisticsGradients | None:
-    """The gradients with respect to the inputs ``moved``; None if nothing says what they are to be. ``scores``: whether
-    samples are moved to classes or objects, too; they are anyway where no statistics were recorded.
+    """The gradients with respect to those of the inputs ``moved`` that matter; None if nothing says what they are to
+    be. ``scores``: whether samples are moved to classes or objects, too; they are anyway where no statistics were
+    recorded.
 
     Norms are folded into the layers before them, and the deviations are of what these compute: a step has fewer
     operations, forward and backward.
@@ -68,10 +69,21 @@ def statistics_gradients(
         losses += [head.loss for head in heads]
     if classes is not None:
         losses.append(KullbackLeibler(classes.tensor, TARGET, WEIGHT, axis=1))
-    if not losses:
+    reached = _sources(graph, [loss.tensor for loss in losses])
+    wrt = [name for name in moved if name in reached]
+    if not losses or not wrt:
         return None
-    model = gradient_model(graph, list(moved), losses=losses, kept=[] if classes is None else [classes.tensor])
+    model = gradient_model(graph, wrt, losses=losses, kept=[] if classes is None else [classes.tensor])
     return StatisticsGradients(model, engine(model.model), norms, classes, heads)
+
+
+def _sources(graph: Graph, tensors: Sequence[str]) -> set[str]:
+    """All that ``tensors`` depend on."""
+    found = {*tensors}
+    for node in reversed(graph.nodes):
+        if not found.isdisjoint(node.outputs):
+            found.update(node.inputs)
+    return found
 
 
 def _recorded(before: Graph, graph: Graph, tuning: SampleMatchingTuning) -> Iterator[RecordedStatistics]:

@@ -194,6 +194,15 @@ def test_without_norms_a_detector_finds_objects():
     assert before.max() < 0.5 < after.min()
 
 
+def test_inputs_that_no_score_depends_on_stay():
+    body = DETECTOR.replace("x) =>", "x, float[N,1] k) =>").replace(
+        "float[N,5,8,8] y)", "float[N,5,8,8] y, float[N,1] e)"
+    )
+    scale = np.ones((32, 1), np.float32)
+    found = moved(network(body.replace("y = Identity(s)", "y = Identity(s)  e = Neg(k)")), [{"x": MADE, "k": scale}])
+    assert np.array_equal(found.feeds[0]["k"], scale) and not np.array_equal(found.feeds[0]["x"], MADE)
+
+
 def test_no_norm_or_no_gradient():
     assert moved(network(folded(BODY)), [{"x": MADE}]) is None
     sorted_ = BODY.replace("ar = Relu(an)", "k = Constant<value_ints=[12]>()  ar, at = TopK<axis=1>(an, k)")
