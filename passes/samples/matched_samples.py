@@ -27,14 +27,9 @@ from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, rows_between
 from passes.numerics.lbfgs import minimise
 from passes.numerics.tuning import NUMERICS
-from passes.samples.statistics_objective import (
-    Feed,
-    ScoreTargets,
-    StatisticsGradients,
-    StatisticsObjective,
-    statistics_gradients,
-    targets_of,
-)
+from passes.samples.score_targets import ScoreTargets, targets_of
+from passes.samples.statistics_gradients import Feed, StatisticsGradients, statistics_gradients
+from passes.samples.statistics_objective import StatisticsObjective
 from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH, every_activation
@@ -76,9 +71,9 @@ def matched_samples(
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     if fixed and len(feeds) > 1 and count == len(feeds) and not before.info.rigid:
-        free = with_dynamic_batch(before, feeds, engine)
-        if free is not None:
-            before, fixed = graph_at(free, _joined(feeds[:2]), engine), False
+        dynamic = with_dynamic_batch(before, feeds, engine)
+        if dynamic is not None:
+            before, fixed = graph_at(dynamic, _joined(feeds[:2]), engine), False
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)

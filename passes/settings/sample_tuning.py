@@ -51,7 +51,7 @@ class SampleMatchingTuning:
     are made for a face detector: in 60 steps their divergence falls by a third with 0.03, and to a third with 0.3."""
     object_close: float = 0.3
     """As `close`, of the deviation and the weighted divergence of objects together. Settled on the same samples: they
-    reach it in 25 steps, and more take long."""
+    reach it in 25 steps, and a lower one in far more."""
     most_entropy: float = 0.8
     """Entropy of the first scores, relative to the largest there can be, above which they are not taken for classes.
     Settled on a keyword spotter, whose scores of dead leaves have 0.63."""

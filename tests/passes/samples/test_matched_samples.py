@@ -14,7 +14,8 @@ from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
-from passes.samples.statistics_objective import statistics_gradients, targets_of
+from passes.samples.score_targets import targets_of
+from passes.samples.statistics_gradients import statistics_gradients
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING
 
@@ -61,7 +62,7 @@ def test_deviations_fall():
     assert abs(np.concatenate([f["x"] for f in found.feeds]).std() - 2) < abs(MADE.std() - 2)  # as in training
 
 
-def test_a_fixed_batch_of_one_is_freed():
+def test_a_fixed_batch_of_one_is_made_dynamic():
     """Statistics are those of several samples, as with a dynamic batch."""
     fixed = BODY.replace("[N,", "[1,")
     one, several = (

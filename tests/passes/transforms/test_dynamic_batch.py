@@ -1,4 +1,4 @@
-"""A batch of fixed size one is freed where samples do not depend on each other."""
+"""A batch of fixed size one is made dynamic where samples do not depend on each other."""
 
 import numpy as np
 import onnx
@@ -12,7 +12,7 @@ FEEDS = [{"x": np.random.default_rng(seed).standard_normal((1, 6, 4, 4)).astype(
 W = random_weight("w", (5, 6, 1, 1)).astype(np.float32)
 
 
-def freed(outputs, body, opset=17, **arrays):
+def dynamic(outputs, body, opset=17, **arrays):
     model = net(f"net (float[1,6,4,4] x) => ({outputs}) {{ {body} }}", opset, w=W, **arrays)
     return model, with_dynamic_batch(graph_at(model, FEEDS[0], engine), FEEDS, engine)
 
@@ -28,12 +28,12 @@ def freed(outputs, body, opset=17, **arrays):
     ids=["convolution", "list", "flat", "shared target"],
 )
 def test_samples_answer_together_as_alone(outputs, body, arrays):
-    model, free = freed(outputs, body, **{k: np.array(v) for k, v in arrays.items()})
-    onnx.checker.check_model(free)
-    together = engine(free)({"x": np.concatenate([feed["x"] for feed in FEEDS])})["y"]
+    model, made = dynamic(outputs, body, **{k: np.array(v) for k, v in arrays.items()})
+    onnx.checker.check_model(made)
+    together = engine(made)({"x": np.concatenate([feed["x"] for feed in FEEDS])})["y"]
     alone = np.concatenate([engine(model)(feed)["y"] for feed in FEEDS])
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
-    assert [value.name for value in free.graph.output] == ["y"]
+    assert [value.name for value in made.graph.output] == ["y"]
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_samples_answer_together_as_alone(outputs, body, arrays):
     ids=["mean over samples", "no batch", "batch within", "one number"],
 )
 def test_a_batch_that_matters_stays(outputs, body, arrays):
-    assert freed(outputs, body, **{k: np.array(v) for k, v in arrays.items()})[1] is None
+    assert dynamic(outputs, body, **{k: np.array(v) for k, v in arrays.items()})[1] is None
