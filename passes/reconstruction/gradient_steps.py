@@ -35,11 +35,12 @@ class Refinement:
         self._layers = len(student.layers)
         self._scales: dict[str, Array] = {}
         for one in student.layers:
-            weights = student.values[one.weight]
+            weights = one.start
             sizes = row_sizes(weights, one.layer.weight_axes[0], tuning.smallest_row)
             inputs = math.sqrt(weights.size / max(1, sizes.size))
             # The first steps of Adam add up over the inputs: they change an output by the rate, relative to its spread.
-            self._scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
+            if one.weight:
+                self._scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
             if one.bias:
                 spread = loss.spreads.get(one.layer.data, 1.0) * inputs * sizes.ravel()
                 self._scales[one.bias] = np.asarray(spread, weights.dtype)

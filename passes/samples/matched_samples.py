@@ -20,7 +20,6 @@ import numpy as np
 
 from passes.cost.cost import cost, samples_held
 from passes.gradients.errors import NoGradientError
-from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
@@ -34,7 +33,6 @@ from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH, every_activation
 from passes.statistics.batchnorm_recalibration import samples_in
-from passes.transforms.dynamic_batch import with_dynamic_batch
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,6 @@ def matched_samples(
     if not moved or steps < tuning.fewest_steps:
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
-    if fixed and len(feeds) > 1 and count == len(feeds) and not before.info.rigid:
-        dynamic = with_dynamic_batch(before, feeds, engine)
-        if dynamic is not None:
-            before, fixed = graph_at(dynamic, _joined(feeds[:2]), engine), False
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)

@@ -37,14 +37,11 @@ class StatisticsGradients:
 
     def weight(self, count: int, tuning: SampleMatchingTuning) -> float:
         """Of the divergence of one of ``count`` samples, where the deviation of each norm has the weight 1."""
-        beside_norms = tuning.object_weight if self.classes is None else tuning.class_weight
-        return (beside_norms * self.norms if self.norms else 1.0) / count
+        return (tuning.score_weight * self.norms if self.norms else 1.0) / count
 
     def close(self, scores: bool, tuning: SampleMatchingTuning) -> float:
         """Value at which samples are no longer moved. ``scores``: whether it counts those."""
-        if not (self.norms and scores):
-            return tuning.close
-        return tuning.object_close if self.classes is None else tuning.class_close
+        return tuning.score_close if self.norms and scores else tuning.close
 
 
 def statistics_gradients(

@@ -27,7 +27,6 @@ from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
 from passes.surgery.apply_plan import Solution
-from passes.transforms.dynamic_batch import clear_batch
 from passes.transforms.fold_batchnorm import fold_batchnorm
 from passes.weights.stored_tensors import array_of
 
@@ -79,7 +78,7 @@ def restandardised(
     names = [f"{node.outputs[0]}.{what}" for node in norms for what in ("mean", "variance")]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     del model.graph.value_info[:]
-    clear_batch(model.graph.input)
+    _make_batch_dynamic(model)
     found = engine(model)(joined)  # may fail, for example at a Reshape with a fixed batch
     arrays: dict[str, Array] = {}
     for node in norms:
@@ -96,6 +95,13 @@ def restandardised(
 def samples_in(feed: Mapping[str, Array]) -> int:
     """Number of samples in a batch."""
     return next((len(a) for a in feed.values() if has_rows(a)), 1)
+
+
+def _make_batch_dynamic(model: onnx.ModelProto) -> None:
+    for value in (*model.graph.input,):
+        kind = value.type.tensor_type
+        if kind.HasField("shape") and len(kind.shape.dim):
+            kind.shape.dim[0].ClearField("dim_value")
 
 
 def _casts(graph: Graph) -> bool:

@@ -1,11 +1,15 @@
-"""Reads and changes the bias of a Conv, ConvTranspose or Gemm in a patch."""
+"""Reads and changes the bias of a Conv, ConvTranspose or Gemm in a patch, and separates it from a convolution."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
+from onnx import helper
 
 from passes.graph.model import Array, Node
+from passes.graph.nodes import fresh
 from passes.graph.patch import Patch
+from passes.weights.stored_tensors import tensor_of
 
 
 def bias_name(patch: Patch, layer: Node) -> str:
@@ -27,3 +31,19 @@ def add_bias(patch: Patch, layer: Node, shift: Array) -> None:
     old = patch.array(name).astype(np.float64) * beta if name else np.zeros(len(shift))
     old = old.ravel() if old.size in (1, len(shift)) else old
     set_bias(patch, layer, (old + shift).astype(patch.array(layer.inputs[1]).dtype))
+
+
+def separate_bias(model: onnx.ModelProto, layer: onnx.NodeProto, bias: str, rank: int, taken: set[str]) -> None:
+    """Add the tensor ``bias`` (C,) behind the convolution ``layer`` and not in it, in place.
+
+    onnxruntime reorders kernels for its fastest convolutions only where kernel and bias are constants. ``rank``: of the
+    output; ``taken``: names in use, to which the new ones are added.
+    """
+    output = layer.output[0]
+    alone, column, sizes = (fresh(f"{output}.{part}", taken) for part in ("unbiased", "bias", "sizes"))
+    del layer.input[2:]
+    layer.output[0] = alone
+    model.graph.initializer.append(tensor_of(np.array([-1, *[1] * (rank - 2)], np.int64), sizes))
+    at = next(k for k, node in enumerate(model.graph.node) if node.output[:1] == [alone]) + 1
+    model.graph.node.insert(at, helper.make_node("Reshape", [bias, sizes], [column], name=column))
+    model.graph.node.insert(at + 1, helper.make_node("Add", [alone, column], [output], name=output))

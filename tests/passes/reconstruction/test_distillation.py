@@ -83,7 +83,7 @@ def tokens():
     return net(body, **sizes)
 
 
-@pytest.mark.parametrize(("make", "left"), [(chain, 1.005), (decoder, 0.999), (residual, 0.95), (tokens, 0.95)])
+@pytest.mark.parametrize(("make", "left"), [(chain, 1.005), (decoder, 0.999), (residual, 0.97), (tokens, 0.95)])
 def test_it_comes_nearer_on_unseen_inputs(make, left):
     """The layers of the chain are two pairs that were solved together: nothing much is left to gain there."""
     model = make()
@@ -102,11 +102,12 @@ def test_the_refined_model_equals_its_twin(make):
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
-def test_depthwise_layers_are_refined_too():
+def test_of_depthwise_layers_the_biases_are_refined():
+    """Their kernels are few weights, and would take most of the time."""
     model = residual()
-    plans = {effort: refined(model, effort).solution.weights for effort in ("low", "medium")}
-    assert "d_w" not in plans["low"] and "d_w" in plans["medium"]
-    assert {"b_w", "c_w", "y_w"} <= plans["medium"].keys()
+    low, medium = (refined(model, effort).solution for effort in ("low", "medium"))
+    assert ("d", 2) not in low.biases and ("d", 2) in medium.biases and "d_w" not in medium.weights
+    assert {"b_w", "c_w", "y_w"} <= medium.weights.keys()
 
 
 @pytest.mark.parametrize(("side", "refined"), [(32, {"b_w"}), (8, {"a_w", "b_w"})], ids=["large maps", "small maps"])
@@ -187,7 +188,7 @@ def test_weights_of_half_precision_stay():
 
 NORMED = """net (float[N,6,8,8] x) => (float[N,5] y) {
     a = Conv<pads=[1,1,1,1]>(x, a_w)  an = BatchNormalization(a, a_s, a_o, a_m, a_var)  ar = Relu(an)
-    d = Conv<group=12,pads=[1,1,1,1]>(ar, d_w)  dn = BatchNormalization(d, d_s, d_o, d_m, d_var)  dr = Relu(dn)
+    d = Conv<group=3,pads=[1,1,1,1]>(ar, d_w)  dn = BatchNormalization(d, d_s, d_o, d_m, d_var)  dr = Relu(dn)
     c = Conv(dr, c_w)  p = GlobalAveragePool(c)  f = Flatten(p)  y = Gemm<transB=1>(f, y_w, y_b)
 }"""
 
@@ -195,7 +196,7 @@ NORMED = """net (float[N,6,8,8] x) => (float[N,5] y) {
 def test_both_weight_variants_are_refined():
     """On made-up samples the network standardises by their statistics. What is learned there is carried over."""
     sizes = {f"{n}_{k}": (12,) for n in "ad" for k in ("s", "o", "m", "var")}
-    model = net(NORMED, a_w=(12, 6, 3, 3), d_w=(12, 1, 3, 3), c_w=(10, 12, 1, 1), y_w=(5, 10), y_b=(5,), **sizes)
+    model = net(NORMED, a_w=(12, 6, 3, 3), d_w=(12, 4, 3, 3), c_w=(10, 12, 1, 1), y_w=(5, 10), y_b=(5,), **sizes)
     made_up = samples_for(model, 64, real=False)
     unmoved = replace(steps(200), matching=replace(TUNING.matching, steps=0))
     result = refined(model, samples=made_up, tuning=unmoved)
@@ -204,7 +205,8 @@ def test_both_weight_variants_are_refined():
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
     assert not any(note.startswith(NOTE) for note in result.notes)
     low = refined(model, "low", samples=made_up, tuning=unmoved)
-    assert result.solution.weights.keys() > low.solution.weights.keys()
+    found, layerwise = result.solution.weights, low.solution.weights
+    assert not any(np.array_equal(found[name], layerwise[name]) for name in ("c_w", "y_w"))
 
 
 def test_a_fixed_batch_is_kept():
