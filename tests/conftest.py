@@ -19,11 +19,15 @@ def graphs_are_checked():
 @pytest.fixture(scope="session", autouse=True)
 def few_gradient_steps():
     """What tests assert of default runs holds after any number of steps, and few take less time."""
-    refining, matching = TUNING.distillation, TUNING.matching
-    few = [(refining, (refining.fewest_steps,) * 2), (matching, matching.class_steps)]
-    before = [(limits, limits.steps) for limits, _ in few]
-    for limits, steps in few:
-        object.__setattr__(limits, "steps", steps)
+    refining, matching, pairs = TUNING.distillation, TUNING.matching, TUNING.reconstruction
+    few = [
+        (refining, "steps", (refining.fewest_steps,) * 2),
+        (matching, "steps", matching.class_steps),
+        (pairs, "most_steps", 8),
+    ]
+    before = [(limits, name, getattr(limits, name)) for limits, name, _ in few]
+    for limits, name, steps in few:
+        object.__setattr__(limits, name, steps)
     yield
-    for limits, steps in before:
-        object.__setattr__(limits, "steps", steps)
+    for limits, name, steps in before:
+        object.__setattr__(limits, name, steps)
