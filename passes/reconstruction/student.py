@@ -27,6 +27,9 @@ from passes.surgery.apply_plan import Solution, apply_plans
 from passes.transforms.bias import separate_bias
 from passes.weights.stored_tensors import array_of, tensor_of
 
+BROADCASTS = 7
+"""Opset from which on an Add broadcasts as NumPy does."""
+
 
 @dataclass(frozen=True)
 class StudentLayer:
@@ -108,7 +111,7 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
                 continue
             bias = fresh(f"{layer.weight}.bias", taken)
             found.values[bias] = value
-            if adds is node and _is_depthwise(layer, weight):
+            if adds is node and _is_depthwise(layer, weight) and typing.graph.opset >= BROADCASTS:
                 separate_bias(model, node, bias, weight.ndim, taken)
             else:
                 adds.input.extend([""] * (k + 1 - len(adds.input)))
