@@ -22,7 +22,7 @@ def few_gradient_steps():
     refining, matching, pairs = TUNING.distillation, TUNING.matching, TUNING.reconstruction
     few = [
         (refining, "steps", (refining.fewest_steps,) * 2),
-        (matching, "steps", matching.class_steps),
+        (matching, "steps", matching.score_steps),
         (pairs, "most_steps", 8),
     ]
     before = [(limits, name, getattr(limits, name)) for limits, name, _ in few]

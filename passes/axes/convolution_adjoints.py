@@ -9,8 +9,6 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from passes.axes.gradient_context import Backward
 from passes.axes.window_geometry import WindowGeometry
 from passes.numerics.tuning import NUMERICS
@@ -69,15 +67,6 @@ def correlated(back: Backward, data: str, outer: str, geometry: WindowGeometry, 
     """The gradient of a convolution with respect to its kernels, (g o, i, taps...): the sum over places of ``outer``,
     (N, g o, places...), times the patches of ``data``, (N, g i, sizes...). ``shape``: (g, o, i)."""
     write, (group, outputs, inputs) = back.write, shape
-    width = geometry.sizes[-1]
-    if (
-        outputs == inputs == 1
-        and geometry.rank == 2
-        and geometry.dense
-        and width is not None
-        and width <= NUMERICS.gradients.short_lines
-    ):
-        return _by_lines(back, data, outer, geometry)
     if not geometry.single and (inputs == 1 or write.opset < 10):
         return _by_convolution(back, data, outer, geometry, shape)
     taps = math.prod(geometry.kernel)
@@ -100,29 +89,6 @@ def _by_rows(back: Backward, data: str, outer: str, geometry: WindowGeometry) ->
     width = write.op("Concat", write.ints(-1), write.sizes(sides[0], [1]), axis=0)
     sides.append(write.op("Reshape", columns, width))
     return write.op("MatMul", sides[0], write.swapped(sides[1], 2))
-
-
-def _by_lines(back: Backward, data: str, outer: str, geometry: WindowGeometry) -> str:
-    """(c, 1, taps...) of a depthwise convolution in two dimensions: for each row of taps, products of all pairs of
-    places of two lines, of which those are summed that a tap joins. Matrix products do more than they need, but fast.
-    """
-    write, width, (rows, columns) = back.write, geometry.sizes[1] or 0, geometry.kernel
-    count, dilation = width + geometry.begins[1] + geometry.ends[1] - geometry.reach[1], geometry.dilations[1]
-    at = np.arange(count)[:, None] + np.arange(columns) * dilation - geometry.begins[1]
-    joined = np.arange(width)[:, None, None] == at  # (read, written, tap)
-    swapped = [write.transpose(name, [1, 0, 2, 3]) for name in (data, outer)]
-    padded = write.pad(swapped[0], [0, 0, geometry.begins[0], 0], [0, 0, geometry.ends[0], 0])
-    lines = write.op("Reshape", swapped[1], write.ints(0, -1, count))
-    found: list[str] = []
-    for row in range(rows):
-        start, stop = row * geometry.dilations[0], row * geometry.dilations[0] - geometry.reach[0]
-        part = write.slice(padded, [2], [start], [stop or END])
-        part = write.op("Reshape", part, write.ints(0, -1, width))
-        pairs = write.op("MatMul", write.swapped(part, 3), lines)  # (c, width, count)
-        flat = write.op("Reshape", pairs, write.ints(0, width * count))
-        found.append(write.op("MatMul", flat, back.number(joined.reshape(-1, columns))))
-    total = found[0] if rows == 1 else write.op("Concat", *found, axis=1)
-    return write.op("Reshape", total, write.ints(0, 1, rows, columns))
 
 
 def _by_samples(back: Backward, data: str, outer: str, geometry: WindowGeometry, shape: Sequence[int]) -> str:

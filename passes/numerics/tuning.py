@@ -176,8 +176,6 @@ class GradientTuning:
     """In which form gradients of convolutions are computed: settled on the times that onnxruntime's CPU provider takes
     for layers of 7 x 7 to 112 x 112 places."""
 
-    short_lines: int = 32
-    """Widths up to which those of depthwise kernels are products of lines: more arithmetic, but in matrices."""
     narrow_channels: int = 8
     """Input channels up to which the patches of all taps are multiplied at once: more copies, larger matrices."""
 

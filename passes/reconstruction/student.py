@@ -46,7 +46,8 @@ class StudentLayer:
 class Student:
     """``model``: the compressed model; ``layers``: those from the first one on that has lost channels, but for a first
     convolution on large maps; ``keep``: kept channels; ``projected``: see `passes.planning.plan.projections`;
-    ``values``: weights and biases of ``layers``."""
+    ``values``: weights and biases of ``layers``, but for the kernels of depthwise convolutions. These are few weights,
+    and as constants, without a gradient, they take a fourth of the time."""
 
     model: onnx.ModelProto
     typing: Typing
@@ -103,6 +104,7 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
         weight = array_of(constants[node.input[1]])
         if weight.dtype != np.float32 or not _has_shape(typing, layer, weight, keep):
             continue
+        fixed = _is_depthwise(layer, weight)
         bias = ""
         if shifted is not None:
             adds, k = shifted
@@ -111,13 +113,13 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
                 continue
             bias = fresh(f"{layer.weight}.bias", taken)
             found.values[bias] = value
-            if adds is node and _is_depthwise(layer, weight) and typing.graph.opset >= BROADCASTS:
+            if fixed and adds is node and typing.graph.opset >= BROADCASTS:
                 separate_bias(model, node, bias, weight.ndim, taken)
             else:
                 adds.input.extend([""] * (k + 1 - len(adds.input)))
                 adds.input[k] = bias
         own = ""
-        if not _is_depthwise(layer, weight):
+        if not fixed:
             own = node.input[1] = fresh(f"{layer.weight}.own", taken)
             found.values[own] = weight.copy()
         if own or bias:
@@ -151,8 +153,7 @@ def _is_stem(typing: Typing, layer: LinearLayer) -> bool:
 
 
 def _is_depthwise(layer: LinearLayer, weight: Array) -> bool:
-    """Whether each channel has a kernel of its own. Such kernels stay as they are: they are few weights, and as
-    constants, without a gradient, they take a fourth of the time. Their biases move."""
+    """Whether each channel has a kernel of its own."""
     return layer.convolves and not layer.transposed and layer.groups > 1 and weight.shape[1] == 1
 
 

@@ -70,7 +70,7 @@ def matched_samples(
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
     try:
-        gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.class_steps)
+        gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.score_steps)
         if gradients is None:
             return None
         targets = targets_of(gradients, batches, tuning)

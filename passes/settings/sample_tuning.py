@@ -36,9 +36,10 @@ class SampleMatchingTuning:
     deviation of the norms. Settled on a keyword spotter at keep 0.6: with 0, 0.01 and 0.03, 100 steps lead to 67, 82
     and 82% of its test samples. With 0.1 norms are far off after 60. A face detector's layers, solved one by one, find
     185 faces of photographs with it, and 140 with 0.3 and fewer steps."""
-    class_steps: int = 12
-    """Steps below which samples are moved to no classes: with few, the norms come first. Settled on a keyword spotter
-    at keep 0.6: with classes and without, 5 steps lead to 47 and 62% of its test samples, 12 to 75 and 71%."""
+    score_steps: int = 12
+    """Steps below which samples are moved to no classes or objects: with few, the norms come first. Settled on a
+    keyword spotter at keep 0.6: with classes and without, 5 steps lead to 47 and 62% of its test samples, 12 to 75 and
+    71%."""
     score_close: float = 0.01
     """As `close`, of the deviation and the weighted divergence together. Not tuned: about what is left of the latter
     when each sample is one of its class."""
