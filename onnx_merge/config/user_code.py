@@ -90,11 +90,13 @@ def reported(where: str, every: bool = False) -> Iterator[None]:
 
 @contextlib.contextmanager
 def importable(folder: Path) -> Iterator[None]:
-    """In the block, modules in ``folder`` can be imported."""
-    entry = str(folder.resolve())
+    """In the block, modules in ``folder`` can be imported. No bytecode is left there."""
+    entry, before = str(folder.resolve()), sys.dont_write_bytecode
     sys.path.insert(0, entry)
+    sys.dont_write_bytecode = True
     try:
         yield
     finally:
+        sys.dont_write_bytecode = before
         with contextlib.suppress(ValueError):
             sys.path.remove(entry)

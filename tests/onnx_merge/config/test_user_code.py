@@ -31,6 +31,19 @@ def test_a_dataclass_with_annotations_that_are_strings(tmp_path):
     assert len(load_calibration(f"{path}:samples", VECTOR)) == 5
 
 
+def test_no_bytecode_is_left_beside_the_file(tmp_path, monkeypatch):
+    """Neither of the file nor of what it imports."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    write(tmp_path / "beside.py", "COUNT = 5\n")
+    path = write(
+        tmp_path / "importing.py",
+        "import numpy as np\nfrom beside import COUNT\ndef samples():\n    return np.ones((COUNT, 4), np.float32)\n",
+    )
+    assert len(load_calibration(f"{path}:samples", VECTOR)) == 5
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["beside.py", "importing.py"]
+    assert not sys.dont_write_bytecode
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_workers_find_the_module(tmp_path, method):
     if method not in multiprocessing.get_all_start_methods():
