@@ -1,6 +1,8 @@
 """Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests, and
 layers are refined by few gradient steps where a test does not say how many."""
 
+import gc
+
 import pytest
 
 from passes.interface.runner import checking_graphs
@@ -16,14 +18,22 @@ def graphs_are_checked():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def what_was_imported_is_no_garbage():
+    """Each run collects garbage, and need not look at what earlier tests imported and compiled."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def few_gradient_steps():
     """What tests assert of default runs holds after any number of steps, and few take less time."""
     refining, matching, pairs = TUNING.distillation, TUNING.matching, TUNING.reconstruction
     few = [
         (refining, "steps", (refining.fewest_steps,) * 2),
+        (refining, "rates", refining.rates[:1]),
         (matching, "steps", matching.score_steps),
-        (pairs, "most_steps", 8),
+        (pairs, "most_steps", 4),
     ]
     before = [(limits, name, getattr(limits, name)) for limits, name, _ in few]
     for limits, name, steps in few:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -41,18 +43,20 @@ def move_held_out(held: ModelSamples, analysis: Analysis) -> None:
 def matched_in_batches(
     before: Graph, typing: Typing, samples: CalibrationSamples, tuning: Tuning = TUNING
 ) -> Mapping[str, Array] | None:
-    """``samples`` (N, ...), moved until the statistics that BatchNormalization recorded hold. None where they stay.
+    """``samples`` (N, ...), or the first of them, moved until what BatchNormalization recorded holds. None where they
+    stay.
 
     ``before``: the model with BatchNormalization; ``typing``: of the folded model.
     """
     graph, feeds = typing.graph, samples.feeds
-    unit = samples_together(graph, feeds)
-    size = fixed_batch(graph, samples) or (unit if unit > 1 else samples.count)
+    unit, fewest = samples_together(graph, feeds), tuning.matching.fewest_compared
+    size = fixed_batch(graph, samples) or (unit if unit > 1 else math.gcd(samples.count, fewest))
     if storing() or not samples.count or samples.count % size:
         return None
     parts = [rows_between(feeds, start, start + size) for start in range(0, samples.count, size)]
     counted, memory = with_sample_shapes(graph, samples), samples.memory / 2  # nothing else is held yet
-    found = matched_samples(before, counted, parts, samples.engine, memory, tuning.matching, samples.effort)
+    limits = replace(tuning.matching, fewest_samples=fewest)
+    found = matched_samples(before, counted, parts, samples.engine, memory, limits, samples.effort)
     if found is None:
         return None
     return {n: np.concatenate([part[n] for part in found.feeds]) if has_rows(a) else a for n, a in feeds.items()}

@@ -12,7 +12,7 @@ from passes.allocation.output_loss import ExactOutput
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
-from passes.cost.cost import cost
+from passes.cost.cost import sample_macs
 from passes.graph.model import Array
 from passes.interface.engine import placed, reuses_sessions
 from passes.interface.steps import steps
@@ -37,7 +37,7 @@ class Sensitivity:
         """``groups``: largest number of groups to measure."""
         typing = variant.typing
         # on average half of the model comes after a group
-        each = max(1, groups) * max(1, cost(variant.sized.graph).macs) / 2
+        each = max(1, groups) * sample_macs(variant.sized.graph) / 2
         affordable = tuning.multiply_adds / each
         every = affordable >= tuning.fewest_samples * len(tuning.shares)
         self.shares = tuning.shares if every else tuning.shares[:1]

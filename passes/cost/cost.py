@@ -111,6 +111,11 @@ def samples_held(graph: Graph) -> int:
     return max(1, min(sizes, default=1))
 
 
+def sample_macs(graph: Graph) -> float:
+    """Multiply-adds of a sample at the concrete shapes, of one at least."""
+    return max(1.0, cost(graph).macs / samples_held(graph))
+
+
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-adds of one node at the concrete shapes (see `passes.cost.multiplications`). Other ops count as zero."""
     return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))

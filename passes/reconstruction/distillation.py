@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from passes.cost.cost import cost
+from passes.cost.cost import sample_macs
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Array, Graph
 from passes.interface.errors import RunError
@@ -143,7 +143,7 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     unit = samples_together(variant.typing.graph, variant.feeds[0])
     memory = (1 - tuning.target_share) * variant.moment_limit
     room = memory / max(1.0, tuning.activation_copies * every_activation(graph))
-    passes = tuning.multiply_adds[level] / (tuning.passes * max(1, cost(graph).macs))
+    passes = tuning.multiply_adds[level] / (tuning.passes * sample_macs(graph))
     smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
     used = sum(map(samples_in, variant.feeds))

@@ -12,7 +12,7 @@ import onnx
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.statistics import ChannelStatistics
-from passes.cost.cost import cost, samples_held
+from passes.cost.cost import sample_macs, samples_held
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
@@ -361,4 +361,4 @@ def _enlarged(
 def _worth(graph: Graph, tuning: Tuning) -> int:
     """Largest number of made-up samples, by their run time. ``graph``: with the shapes of samples."""
     limits = tuning.reconstruction
-    return max(limits.fewest_made_up, int(limits.made_up_multiply_adds / max(1, cost(graph).macs)))
+    return max(limits.fewest_made_up, int(limits.made_up_multiply_adds / sample_macs(graph)))

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passes.cost.cost import cost, samples_held
+from passes.cost.cost import sample_macs, samples_held
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
 from passes.interface.engine import Engine
@@ -55,16 +55,17 @@ def matched_samples(
     tuning: SampleMatchingTuning,
     effort: str = "low",
 ) -> MatchedSamples | None:
-    """The samples ``feeds``, moved. None if the model has neither norms nor scores, or no gradient, if that would take
-    too long, or if it gains little, as where the statistics belong to other weights.
+    """The samples ``feeds``, moved, or the first of them: few that moved far serve better than many that did not. None
+    if the model has neither norms nor scores, or no gradient, if that would take too long, or if it gains little, as
+    where the statistics belong to other weights.
 
     ``before``: the model with its BatchNormalization; ``counted``: with the shapes of a sample, for counting only;
     ``memory``: bytes of a step; ``effort``: see `passes.settings.compress`.
     """
     moved = [n for n, a in feeds[0].items() if has_rows(a) and a.size and a.dtype.kind == "f" and n in before.inputs]
-    count = sum(map(samples_in, feeds))
-    passes = tuning.multiply_adds[EFFORTS.index(effort)] / (tuning.passes * max(1, cost(counted).macs))
-    steps = min(tuning.steps, int(passes / max(1, count)))
+    passes = tuning.multiply_adds[EFFORTS.index(effort)] / (tuning.passes * sample_macs(counted))
+    feeds = _first(feeds, max(tuning.fewest_samples, int(passes / max(1, tuning.steps))))
+    steps = min(tuning.steps, int(passes / max(1, sum(map(samples_in, feeds)))))
     if not moved or steps < tuning.fewest_steps:
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
@@ -129,6 +130,12 @@ def _batch(counted: Graph, names: Sequence[str], memory: float, tuning: SampleMa
     moved = sum(WIDTH * math.prod(counted.shape(name) or ()) for name in names) / samples_held(counted)
     each = tuning.activation_copies * every_activation(counted) + 2 * (NUMERICS.lbfgs.history + 1) * moved
     return max(1, min(tuning.batch, int(memory / max(1.0, each))))
+
+
+def _first(feeds: Sequence[Feed], count: int) -> Sequence[Feed]:
+    """The first batches, with ``count`` samples or a few more."""
+    ends = np.cumsum([samples_in(feed) for feed in feeds])
+    return feeds[: 1 + int(np.searchsorted(ends, count))]
 
 
 def _joined(feeds: Sequence[Feed]) -> Feed:

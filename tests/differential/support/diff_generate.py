@@ -27,7 +27,7 @@ DOUBLE = 0.08
 """Share of graphs that are tried in float64, for which onnxruntime has no convolution."""
 LARGEST = 200_000
 """Numbers in one tensor, at most; graphs whose sizes explode are drawn anew."""
-SUITE = 80
+SUITE = 40
 """Graphs of the normal suite."""
 LAYERS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Flatten", "Constant"}
 """Ops that chains do without, which have layers anyhow."""

@@ -209,7 +209,7 @@ def test_file_names_stand_anywhere(here):
         ["--keep=0.5", "--exclude", "first", "head", "--", "in.onnx", "out.onnx"],
         ["in.onnx", "out.onnx", "--keep=0.5", "--exclude", "first", "--exclude", "head"],
     ):
-        assert cli.main(["-q", "--force", *arguments]) == 0, arguments
+        assert cli.main(["-q", "--force", "--method", "merge", *arguments]) == 0, arguments
     assert next(iter(onnx.load("out.onnx").graph.initializer)).dims == [32, 16]
 
 
@@ -434,7 +434,9 @@ def test_a_reader_that_leaves(here, unbuffered, monkeypatch):
     os.close(read)
     try:
         out = here / "out.onnx"
-        done = process(here / "in.onnx", out, "--keep", "0.5", capture_output=False, stdout=write, stderr=-1)
+        done = process(
+            here / "in.onnx", out, "--keep", "0.5", "--method", "merge", capture_output=False, stdout=write, stderr=-1
+        )
         assert (done.returncode, done.stderr) == (0, "") and out.exists()
         for argument in ("--help", "--version"):
             done = process(argument, capture_output=False, stdout=write, stderr=-1)
@@ -455,7 +457,7 @@ def test_standard_output_on_a_full_disk(here, unbuffered, monkeypatch):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such shell")
 def test_closed_standard_streams(here):
-    command = f"{sys.executable} -m onnx_merge {here}/in.onnx {here}/out.onnx --keep 0.5 --force"
+    command = f"{sys.executable} -m onnx_merge {here}/in.onnx {here}/out.onnx --keep 0.5 --method merge --force"
     for closed in (">&-", ">&- 2>&-"):
         assert subprocess.run(f"{command} {closed}", shell=True, cwd=ROOT, capture_output=True).returncode == 0
 
@@ -465,7 +467,7 @@ def test_a_narrow_encoding(here, monkeypatch):
     model.graph.node[0].name = "erste Schicht ä"
     onnx.save(model, here / "in.onnx")
     environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = process(here / "in.onnx", here / "out.onnx", "--keep", "0.5", env=environment)
+    done = process(here / "in.onnx", here / "out.onnx", "--keep", "0.5", "--method", "merge", env=environment)
     assert (done.returncode, done.stderr) == (0, "") and "erste Schicht \\xe4" in done.stdout
 
 

@@ -40,6 +40,7 @@ TOOL = """import sys
 from onnx_merge.cli.main import main
 from passes.settings.tuning import TUNING
 object.__setattr__(TUNING.distillation, "steps", (TUNING.distillation.fewest_steps,) * 2)
+object.__setattr__(TUNING.distillation, "rates", TUNING.distillation.rates[:1])
 sys.exit(main(sys.argv[1:]))"""
 """Every step takes as much memory as the first one."""
 

@@ -70,6 +70,15 @@ def test_a_fixed_batch_stays():
     assert last < first and [feed["x"].shape for feed in found.feeds] == [(1, 6, 8, 8)] * 4
 
 
+@pytest.mark.parametrize(("passes", "count"), [(500, 5), (100, 3), (10**6, 8)])
+def test_few_samples_that_move_far_instead_of_many(passes, count):
+    """Where all steps of all samples would take too long."""
+    model, feeds = network(BODY.replace("[N,", "[1,")), [{"x": MADE[k : k + 1]} for k in range(8)]
+    multiply_adds = passes * TUNING.matching.passes * 64 * (6 * 12 + 12 * 16 + 16 * 5)
+    limits = dict(steps=100, fewest_samples=3, multiply_adds=(multiply_adds,) * 3, least_gain=1.0, unfit=10.0)
+    assert len(moved(model, feeds, **limits).feeds) == count
+
+
 def test_empty_inputs_are_not_moved():
     assert moved(network(), [{"x": MADE[:, :, :0]}]) is None
 

@@ -1,5 +1,7 @@
 """Made-up samples that results are compared on are moved as those that layers are fitted to."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from netkit import engine, net, random_weight
@@ -8,13 +10,14 @@ from unitkit import Quiet
 from onnx_merge.calibration.moved_samples import matched_in_batches
 from passes.analysis.analyse import analyse
 from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.settings.tuning import TUNING
 
 X = np.random.default_rng(0).standard_normal((24, 6, 8, 8)).astype(np.float32)
 TRUE = 2 * np.random.default_rng(1).standard_normal((24, 6, 8, 8)).astype(np.float32) + 1
 NORM = "an = BatchNormalization(a, a_s, a_o, a_m, a_v)"
 
 
-def moved(batch="N", norm=NORM, count=24, more="", **feeds):
+def moved(batch="N", norm=NORM, count=24, more="", tuning=TUNING, **feeds):
     body = f"""net (float[{batch},6,8,8] x{more}) => (float[{batch},5,8,8] y) {{
         a = Conv(x, a_w)  {norm}  r = Relu(an)  y = Conv(r, y_w)
     }}"""
@@ -25,7 +28,7 @@ def moved(batch="N", norm=NORM, count=24, more="", **feeds):
     model = net(body, 17, **{name: array for name, array in arrays.items() if name in body})
     analysis = analyse(model, (), None, Quiet(), engine)
     samples = CalibrationSamples({"x": X[:count], **feeds}, False, engine)
-    return matched_in_batches(analysis.before, analysis.typing, samples)
+    return matched_in_batches(analysis.before, analysis.typing, samples, tuning)
 
 
 @pytest.mark.parametrize("batch", ["N", "8"], ids=["dynamic", "fixed"])
@@ -33,6 +36,12 @@ def test_recorded_statistics_hold(batch):
     x = moved(batch)["x"]
     assert x.shape == X.shape and x.dtype == np.float32
     assert abs(x.mean() - 1) < 0.3 and abs(x.std() - 2) < 0.5
+
+
+@pytest.mark.parametrize(("batch", "count"), [("N", 8), ("8", 8), ("1", 6)])
+def test_few_of_them_where_that_takes_long(batch, count):
+    limits = replace(TUNING.matching, fewest_compared=4, multiply_adds=(2e6,) * 3)
+    assert len(moved(batch, tuning=replace(TUNING, matching=limits))["x"]) == count
 
 
 def test_samples_that_do_not_fill_batches_stay():
