@@ -75,7 +75,9 @@ def test_few_samples_that_move_far_instead_of_many(passes, count):
     """Where all steps of all samples would take too long."""
     model, feeds = network(BODY.replace("[N,", "[1,")), [{"x": MADE[k : k + 1]} for k in range(8)]
     multiply_adds = passes * TUNING.matching.passes * 64 * (6 * 12 + 12 * 16 + 16 * 5)
-    limits = dict(steps=100, fewest_samples=3, multiply_adds=(multiply_adds,) * 3, least_gain=1.0, unfit=10.0)
+    limits = dict(
+        steps=100, fewest_samples=3, more_share=1.0, multiply_adds=(multiply_adds,) * 3, least_gain=1.0, unfit=10.0
+    )
     assert len(moved(model, feeds, **limits).feeds) == count
 
 
@@ -241,6 +243,14 @@ def test_results_are_nearer_to_the_original_on_true_samples():
         for given in ({}, {"steps": 0, "fewest_steps": 1})
     ]
     assert errors[0] < 1.1 * errors[1]
+
+
+def test_fewer_steps_where_no_statistics_were_recorded():
+    few, all_steps = (
+        moved(classifier(20.0, folded(CLASSIFIER)), [{"x": MADE}], steps=40, folded_steps=steps, close=0.0).deviations
+        for steps in (2, 40)
+    )
+    assert few[0] == all_steps[0] and few[1] > 2 * all_steps[1]
 
 
 def test_samples_that_overflow_stay():

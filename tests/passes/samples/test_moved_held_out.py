@@ -40,7 +40,7 @@ def test_recorded_statistics_hold(batch):
 
 @pytest.mark.parametrize(("batch", "count"), [("N", 8), ("8", 8), ("1", 6)])
 def test_few_of_them_where_that_takes_long(batch, count):
-    limits = replace(TUNING.matching, fewest_compared=4, multiply_adds=(2e6,) * 3)
+    limits = replace(TUNING.matching, fewest_compared=4, more_share=1.0, multiply_adds=(2e6,) * 3)
     assert len(moved(batch, tuning=replace(TUNING, matching=limits))["x"]) == count
 
 
