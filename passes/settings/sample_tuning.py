@@ -13,9 +13,6 @@ class SampleMatchingTuning:
     """Largest number of steps of a batch: samples like the training data against time. Settled on a keyword spotter at
     keep 0.6: 12, 24, 40 and 100 steps lead to 75, 76, 80 and 82% of its test samples, where classes are balanced over
     each batch."""
-    folded_steps: int = 20
-    """The same where no norm recorded statistics, and scores are all there is to go by. Settled on the keyword spotter
-    with its norms folded, at keep 0.8: 12, 20, 40 and 100 steps lead to 74, 82, 82 and 82% of its test samples."""
     fewest_steps: int = 4
     """Steps below which samples are left as they are, and the norms are recalibrated instead. Not tuned: the first
     steps gain most."""
@@ -29,8 +26,12 @@ class SampleMatchingTuning:
     spotter's test samples; 64 and 256 samples and 100 steps to an F1 of the faces of 0.710 and 0.712."""
     fewest_compared: int = 16
     """The same of samples on which results are compared. Not tuned: a quarter."""
-    more_share: float = 0.25
-    """Share of `multiply_adds` in which all steps of more samples than these must be. Not tuned: they gain little."""
+    sharing_samples: int = 128
+    """Samples among which `multiply_adds` are shared, or all if they are fewer. Not tuned: twice `fewest_samples`, so
+    that large models take half of the time."""
+    more_share: float = 0.5
+    """Share of `multiply_adds` in which all steps of more samples than `fewest_samples` must be. Not tuned: half of the
+    time for large models and small ones."""
     passes: int = 3
     """Cost of a step in passes of its samples. Not tuned: one forward, and backward about two."""
     batch: int = 32

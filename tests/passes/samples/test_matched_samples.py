@@ -245,14 +245,6 @@ def test_results_are_nearer_to_the_original_on_true_samples():
     assert errors[0] < 1.1 * errors[1]
 
 
-def test_fewer_steps_where_no_statistics_were_recorded():
-    few, all_steps = (
-        moved(classifier(20.0, folded(CLASSIFIER)), [{"x": MADE}], steps=40, folded_steps=steps, close=0.0).deviations
-        for steps in (2, 40)
-    )
-    assert few[0] == all_steps[0] and few[1] > 2 * all_steps[1]
-
-
 def test_samples_that_overflow_stay():
     """A network may have no finite statistics on them from the first step on."""
 
