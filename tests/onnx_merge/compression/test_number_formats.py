@@ -157,7 +157,7 @@ def test_the_table_on_the_screen_and_the_promise_of_the_file(tmp_path, capsys):
     out = tmp_path / "out.onnx"
     test = ["--labels", str(MODELS / "digits_test.npz"), "--calib", str(MODELS / "digits_calib.npz")]
     model = str(MODELS / "digits_cnn.onnx")
-    arguments = [model, str(out), "--keep", "0.8", "--then", "int8", *test]
+    arguments = [model, str(out), "--keep", "0.8", "--effort", "low", "--then", "int8", *test]
     assert main([*arguments, "--benchmark"]) == 0
     shown = capsys.readouterr().out
     assert all(f"\n{name}" in shown for name in ("original  ", "compressed  ", "int8  ", "compressed + int8  "))

@@ -83,9 +83,8 @@ def test_no_size_passes(monkeypatch, tmp_path):
 
 def test_labelled_samples_are_divided_for_the_layers_and_for_the_promise(monkeypatch):
     monkeypatch.setattr(promise_search, "GUARANTEES", GuaranteeTuning(sizes=(0.8, 0.6, 0.4)))
-    model, result = optimize(
-        DIGITS, max_drop=5, confidence=0.9, labels=LABELS, calib_samples=64, allocation="uniform", align=1, select="l1"
-    )
+    options = dict(calib_samples=64, allocation="uniform", align=1, select="l1", effort="low")
+    model, result = optimize(DIGITS, max_drop=5, confidence=0.9, labels=LABELS, **options)
     held, rows = np.load(LABELS), held_rows(500, 436, 0)
     before, after = (Session(m, CPU).run({"input": held["input"][rows]})["logits"] for m in (onnx.load(DIGITS), model))
     right, still = (outputs.argmax(1) == held["labels"][rows] for outputs in (before, after))

@@ -114,7 +114,7 @@ def test_what_a_group_holds():
 def test_what_a_group_holds_is_what_goes_with_its_channels():
     before = inspect_model(DIGITS)
     for group in before.groups[:4]:
-        result = optimize(DIGITS, method="merge", keep_layer={f"^{group.name}$": 0.5})[1]
+        result = optimize(DIGITS, method="merge", keep_layer={f"^{group.name}$": 0.5}, check_n=8)[1]
         assert result.before.macs - result.after.macs == group.macs / 2, group.name
 
 
