@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
-from passes.cost.cost import cost, node_macs
+from passes.cost.cost import cost, node_macs, sample_macs
 from passes.cost.footprint import macs_footprint, params_footprint
 from passes.graph.model import Graph
 from passes.planning.plan import PlanSettings
@@ -143,3 +143,10 @@ def test_an_lstm_at_any_width_is_what_the_cut_model_costs(widths):
     smaller = cost(Graph(apply_plans(typing, plans), {}, observer))
     at = {group.atom: width for group, width in zip(groups, widths, strict=True)}
     assert (macs_footprint(typing).at(at), params_footprint(typing).at(at)) == (smaller.macs, smaller.params)
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_multiply_adds_of_a_sample(batch):
+    """Those of a fixed batch are those of all its samples."""
+    model = net(f"net (float[{batch},4] x) => (float[{batch},7] y) {{ y = MatMul(x, w) }}", 17, w=(4, 7))
+    assert sample_macs(Graph(model)) == 4 * 7
