@@ -55,7 +55,7 @@ def matched_in_batches(
         return None
     parts = [rows_between(feeds, start, start + size) for start in range(0, samples.count, size)]
     counted, memory = with_sample_shapes(graph, samples), samples.memory / 2  # nothing else is held yet
-    limits = replace(tuning.matching, fewest_samples=fewest, sharing_samples=2 * fewest)
+    limits = replace(tuning.matching, fewest_samples=fewest)
     found = matched_samples(before, counted, parts, samples.engine, memory, limits, samples.effort)
     if found is None:
         return None

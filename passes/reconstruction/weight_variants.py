@@ -233,13 +233,15 @@ class WeightVariants:
         found = matched_samples(*graphs, self.feeds, samples.engine, memory, limits, samples.effort)
         if found is None:
             return math.inf, ()
+        made, used = (sum(map(samples_in, feeds)) for feeds in (self.feeds, found.feeds))
+        few, rest = (f"{used} of {made} ", "; the others are left out") if used < made else ("", "")
         self.feeds, (first, last) = found.feeds, found.deviations
         aim = (
             "recorded statistics hold better"
             if found.recorded
             else "the model's scores are those of classes or objects"
         )
-        moved = f"made-up samples were moved until {aim}: {first:.3g} -> {last:.3g} off"
+        moved = f"{few}made-up samples were moved until {aim}: {first:.3g} -> {last:.3g} off{rest}"
         return last if found.recorded else 0.0, (moved,) if last < first else ()
 
 

@@ -64,10 +64,8 @@ def matched_samples(
     """
     moved = [n for n, a in feeds[0].items() if has_rows(a) and a.size and a.dtype.kind == "f" and n in before.inputs]
     passes = tuning.multiply_adds[EFFORTS.index(effort)] / (tuning.passes * sample_macs(counted))
-    sharing = max(1, min(tuning.sharing_samples, sum(map(samples_in, feeds))))
-    wanted = max(tuning.fewest_samples, int(tuning.more_share * passes / max(1, tuning.steps)))
-    feeds = _first(feeds, wanted)
-    steps = min(tuning.steps, int(passes / max(sharing, sum(map(samples_in, feeds)))))
+    feeds = _first(feeds, max(tuning.fewest_samples, int(tuning.more_share * passes / max(1, tuning.steps))))
+    steps = min(tuning.steps, int(passes / max(1, sum(map(samples_in, feeds)))))
     if not moved or steps < tuning.fewest_steps:
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)

@@ -20,18 +20,13 @@ class SampleMatchingTuning:
     """Multiply-adds of all steps at low, medium and high effort: larger models take fewer. Not tuned: half a minute of
     a core at the rate of `SensitivityTuning.multiply_adds`, and four times that from one level to the next; more where
     layers are depthwise."""
-    fewest_samples: int = 64
-    """Samples that are moved, or all if they are fewer: few that move far serve as well as many. Settled on a keyword
-    spotter at keep 0.6 and a face detector: 64, 128 and 256 samples and 50 steps lead to 81, 83 and 81% of the
-    spotter's test samples; 64 and 256 samples and 100 steps to an F1 of the faces of 0.710 and 0.712."""
+    fewest_samples: int = 128
+    """Samples that are moved, or all if they are fewer: samples against time. Settled on test images of a keyword
+    spotter, a face detector and two detectors: 256 samples gain nothing, and of 64 results vary more."""
     fewest_compared: int = 16
-    """The same of samples on which results are compared. Not tuned: a quarter."""
-    sharing_samples: int = 128
-    """Samples among which `multiply_adds` are shared, or all if they are fewer. Not tuned: twice `fewest_samples`, so
-    that large models take half of the time."""
+    """The same of samples on which results are compared. Not tuned: few, as they only judge."""
     more_share: float = 0.5
-    """Share of `multiply_adds` in which all steps of more samples than `fewest_samples` must be. Not tuned: half of the
-    time for large models and small ones."""
+    """Share of `multiply_adds` in which all steps of more samples than `fewest_samples` must be. Not tuned: half."""
     passes: int = 3
     """Cost of a step in passes of its samples. Not tuned: one forward, and backward about two."""
     batch: int = 32
