@@ -228,12 +228,14 @@ class WeightVariants:
         they stay as they are, and notes."""
         if storing():  # the weights of large models are not read three times a step
             return math.inf, ()
-        limits = self._tuning.matching
+        limits, made = self._tuning.matching, sum(map(samples_in, self.feeds))
+        if not covers_features(replace(self._typing, graph=self._counted), limits.fewest_samples):
+            limits = replace(limits, fewest_samples=made)  # layers need all of them
         graphs, memory = (self._before, self._counted), self._budget.memory / 2  # nothing else is held yet
         found = matched_samples(*graphs, self.feeds, samples.engine, memory, limits, samples.effort)
         if found is None:
             return math.inf, ()
-        made, used = (sum(map(samples_in, feeds)) for feeds in (self.feeds, found.feeds))
+        used = sum(map(samples_in, found.feeds))
         few, rest = (f"{used} of {made} ", "; the others are left out") if used < made else ("", "")
         self.feeds, (first, last) = found.feeds, found.deviations
         aim = (

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
 from passes.samples.matched_samples import matched_samples
 from passes.samples.score_targets import targets_of
 from passes.samples.statistics_gradients import statistics_gradients
@@ -122,6 +123,18 @@ def classifier(scale, body=CLASSIFIER):
             wide = scale * random_weight("y_w", (5, 16))
             tensor.CopyFrom(numpy_helper.from_array(wide.astype(np.float32), "y_w"))
     return model
+
+
+@pytest.mark.parametrize(
+    ("made", "count"), [(network, 8), (partial(classifier, 20.0), 32)], ids=["many places", "one place"]
+)
+def test_no_sample_is_left_out_that_layers_need(made, count):
+    """Sixteen features are read at 64 places of each sample, or at one."""
+    found = analyse(made(), (), None, Quiet(), engine)
+    limits = replace(TUNING.matching, fewest_samples=4, multiply_adds=(1.2e7,) * 3, unfit=10.0, least_gain=1.0)
+    samples = CalibrationSamples({"x": MADE}, False, engine)
+    variants = WeightVariants(found.before, found.typing, samples, replace(TUNING, matching=limits))
+    assert list(variants) and sum(len(feed["x"]) for feed in variants.feeds) == count
 
 
 @pytest.mark.parametrize(("scale", "sure"), [(20.0, True), (0.01, False)])
