@@ -21,8 +21,9 @@ class SampleMatchingTuning:
     a core at the rate of `SensitivityTuning.multiply_adds`, and four times that from one level to the next; more where
     layers are depthwise."""
     fewest_samples: int = 128
-    """Samples that are moved, or all if they are fewer: samples against time. Settled on test images of a keyword
-    spotter, a face detector and two detectors: 256 samples gain nothing, and of 64 results vary more."""
+    """Samples that are moved, or all if they are fewer: samples against time. Layers that need more get all. Settled
+    on test samples of a keyword spotter, a face detector and two other detectors: 256 gain nothing, and results of 64
+    vary more."""
     fewest_compared: int = 16
     """The same of samples on which results are compared. Not tuned: few, as they only judge."""
     more_share: float = 0.5
