@@ -6,15 +6,13 @@ The radii have a density of r^-3, so that no scale is preferred. The spectrum fa
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from onnx_merge.runtime.threads import usable_cores
 from onnx_merge.tuning.calibration import DEAD_LEAVES
+from passes.numerics.at_once import at_once
 from passes.numerics.jit import serial
 
 Single = NDArray[np.float32]
@@ -145,7 +143,8 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
     brightness = rng.normal(0.0, 0.5, count)
     blur = rng.uniform(*DEAD_LEAVES.blur, count)
 
-    def draw(start: int, noise: Single) -> None:
+    def draw(start_noise: tuple[int, Single]) -> None:
+        start, noise = start_noise
         part = slice(start, start + len(noise))
         own = images[part]
         _dead_leaves(own, seeds[part], 2 if fine else 1, DEAD_LEAVES.smallest_radius * (2 if fine else 1))
@@ -159,16 +158,11 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
             image += 0.02 * noise[n - start]  # of the sensor
             np.clip(image, -2.3, 2.6, out=image)  # saturation at black and white
 
-    cores, waiting = usable_cores(), deque[Future[None]]()
     together = max(1, DEAD_LEAVES.noise_bytes // (4 * channels * height * width))
-    with ThreadPoolExecutor(cores) as pool:
-        for start in range(0, count, together):
-            shape = (min(together, count - start), *images.shape[1:])
-            waiting.append(pool.submit(draw, start, rng.standard_normal(shape, np.float32)))
-            if len(waiting) > cores:  # the noise takes memory
-                waiting.popleft().result()
-        for one in waiting:
-            one.result()
+    shapes = ((start, (min(together, count - start), *images.shape[1:])) for start in range(0, count, together))
+    parts = ((start, rng.standard_normal(shape, np.float32)) for start, shape in shapes)
+    for _ in at_once(draw, parts, usable_cores()):
+        pass
     mean = images.mean((0, 2, 3), dtype=np.float64, keepdims=True)
     if images.nbytes <= DEAD_LEAVES.double_bytes:
         deviation = images.std((0, 2, 3), dtype=np.float64, keepdims=True)

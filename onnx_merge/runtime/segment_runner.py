@@ -4,7 +4,7 @@ CPU."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx
 
@@ -12,6 +12,8 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.runtime.memory_trim import defragment
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Optimisation, loaded
+from onnx_merge.runtime.session_settings import thread_limit
+from onnx_merge.runtime.threads import usable_cores
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
 from passes.interface.errors import RunError
@@ -24,6 +26,8 @@ class SegmentRunner:
 
     provider: ProviderChoice
     optimisation: Optimisation = "all"
+    threads: int | None = None
+    """Within an operator; see `Session`."""
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model`` and return a function that runs it.
@@ -34,7 +38,7 @@ class SegmentRunner:
         """
         defragment()  # the previous segment left free gaps that are too small for new tensors
         try:
-            session = loaded(model, self.provider, self.optimisation, spinning=False)
+            session = loaded(model, self.provider, self.optimisation, threads=self.threads, spinning=False)
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
@@ -50,6 +54,12 @@ class SegmentRunner:
                 raise RunError(str(error)) from error
 
         return run
+
+    def divided(self, most: int) -> tuple[SegmentRunner, int]:
+        """See `passes.interface.engine.divided`."""
+        threads = self.threads or thread_limit() or usable_cores()
+        workers = max(1, min(most, threads))
+        return (replace(self, threads=threads // workers), workers) if workers > 1 else (self, 1)
 
 
 FOLDING = SegmentRunner(CPU, "none")

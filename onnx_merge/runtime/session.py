@@ -214,6 +214,7 @@ def loaded(
     provider: ProviderChoice = CPU,
     optimisation: Optimisation = "all",
     *,
+    threads: int | None = None,
     spinning: bool = True,
 ) -> Session:
     """A session at the given optimisation level; at the level "basic" if onnxruntime's higher optimisations break the
@@ -227,11 +228,11 @@ def loaded(
     OnnxMergeError: onnxruntime cannot load the model at either level.
     """
     try:
-        return Session(model, provider, optimisation=optimisation, spinning=spinning)
+        return Session(model, provider, threads=threads, optimisation=optimisation, spinning=spinning)
     except OnnxMergeError:
         if optimisation in ("extended", "all"):
             with contextlib.suppress(OnnxMergeError):
-                return Session(model, provider, optimisation="basic", spinning=spinning)
+                return Session(model, provider, threads=threads, optimisation="basic", spinning=spinning)
         raise
 
 

@@ -28,6 +28,11 @@ def threads_limited(threads: int | None) -> Iterator[None]:
         _limit.reset(token)
 
 
+def thread_limit() -> int | None:
+    """That of the block; None if there is none."""
+    return _limit.get()
+
+
 @contextlib.contextmanager
 def custom_operators(libraries: Sequence[str]) -> Iterator[None]:
     """In the block, new sessions load the operators of ``libraries``; see `library_path`.

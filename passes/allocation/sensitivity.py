@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +15,16 @@ from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
 from passes.cost.cost import sample_macs
 from passes.graph.model import Array
-from passes.interface.engine import placed, reuses_sessions
+from passes.interface.engine import divided, placed, reuses_sessions
 from passes.interface.steps import steps
+from passes.numerics.at_once import at_once
+from passes.numerics.tuning import NUMERICS
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.batchnorm_recalibration import samples_in
+from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
 
 Outputs = list[dict[str, Array]]
@@ -48,8 +52,10 @@ class Sensitivity:
             unit = samples_together(typing.graph, self._feeds[0])
             some = max(1, wanted // unit) * unit
             self._feeds = [{n: a[:some] if _batched(variant, n) else a for n, a in self._feeds[0].items()}]
-        self._feeds = [placed(variant.engine, feed) for feed in self._feeds]
         self._variant, self._tuning = variant, tuning
+        parts = wanted * sample_macs(variant.sized.graph) / NUMERICS.parallel.multiply_adds
+        self._engine, self._workers = divided(variant.engine, 1 if variant.folder else int(parts))
+        self._feeds = [placed(self._engine, part) for feed in self._feeds for part in self._parts(feed)]
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
         self._compared: dict[str, ExactOutput] = {}
@@ -69,7 +75,7 @@ class Sensitivity:
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
         typing, whole = self._variant.typing, reuses_sessions(self._variant.engine)
-        flow = self._variant.run(typing.graph.model, self._feeds)
+        flow = SegmentedRun(typing.graph.model, self._feeds, self._engine, self._variant.folder, workers=self._workers)
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
@@ -100,8 +106,19 @@ class Sensitivity:
         return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans)))
 
     def _outputs(self, model: onnx.ModelProto) -> Outputs:
-        run = self._variant.engine(model)
-        return [dict(run(feed)) for feed in self._feeds]
+        return list(map(dict, at_once(self._engine(model), self._feeds, self._workers)))
+
+    def _parts(self, feed: dict[str, Array]) -> list[dict[str, Array]]:
+        """``feed`` in parts that run at the same time, where there are fewer batches than may."""
+        typing = self._variant.typing
+        if typing.graph.info.rigid or len(self._feeds) >= self._workers:
+            return [feed]
+        unit = samples_together(typing.graph, feed)
+        units = samples_in(feed) // unit
+        number = max(1, min(units, self._workers // len(self._feeds)))
+        edges = [units * k // number * unit for k in range(number + 1)]
+        batched = [n for n in feed if _batched(self._variant, n)]
+        return [{**feed, **{n: feed[n][a:b] for n in batched}} for a, b in itertools.pairwise(edges)]
 
     def _loss(self, after: Outputs) -> float:
         """Noise over signal, averaged over the parts of all outputs (see `ExactOutput`)."""

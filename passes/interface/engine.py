@@ -31,6 +31,13 @@ def reuses_sessions(engine: Engine) -> bool:
     return bool(getattr(engine, "reuses", False))
 
 
+def divided(engine: Engine, most: int) -> tuple[Engine, int]:
+    """An engine for models that run at the same time, each on its share of the threads, and how many may: ``most`` or
+    fewer, and one where ``engine`` cannot. Small operators are computed faster so than by many threads one by one."""
+    divide = getattr(engine, "divided", None)
+    return (engine, 1) if divide is None or most < 2 else divide(most)
+
+
 def placed(engine: Engine, feed: Mapping[str, Array]) -> dict[str, Array]:
     """``feed`` where ``engine`` runs models: what many runs read is copied there once."""
     place = getattr(engine, "placed", None)

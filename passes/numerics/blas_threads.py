@@ -18,15 +18,16 @@ WAIT = "OPENBLAS_THREAD_TIMEOUT"
 
 def threads_alternating() -> AbstractContextManager[object]:
     """Limit for work between runs of onnxruntime: one thread, unless the user has set the waiting time."""
-    return nullcontext() if WAIT in os.environ else _one()
+    return nullcontext() if WAIT in os.environ else one_blas_thread()
 
 
 def threads_for(unknowns: int) -> AbstractContextManager[object]:
     """Limit for a linear system: all threads if it has many unknowns, else one."""
-    return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else _one()
+    return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else one_blas_thread()
 
 
-def _one() -> AbstractContextManager[object]:
+def one_blas_thread() -> AbstractContextManager[object]:
+    """Limit for work in several threads at the same time."""
     limit: AbstractContextManager[object] = _pools().limit(limits=1, user_api="blas")
     return limit
 

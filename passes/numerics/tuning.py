@@ -181,6 +181,15 @@ class GradientTuning:
 
 
 @dataclass(frozen=True)
+class ParallelTuning:
+    """Parts of a batch that run at the same time (`passes.numerics.at_once`). They affect the time only."""
+
+    multiply_adds: float = 2e7
+    """Multiply-adds of the original in each part at least: smaller ones take as long to call. Not tuned: some
+    milliseconds of a core."""
+
+
+@dataclass(frozen=True)
 class NumericsTuning:
     """Tunables of all numerical routines."""
 
@@ -195,6 +204,7 @@ class NumericsTuning:
     noise: NoiseTuning = NoiseTuning()
     linear_algebra: LinearAlgebraTuning = LinearAlgebraTuning()
     gradients: GradientTuning = GradientTuning()
+    parallel: ParallelTuning = ParallelTuning()
 
 
 NUMERICS = NumericsTuning()

@@ -11,15 +11,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from passes.cost.cost import sample_macs
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Array, Graph
+from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
 from passes.numerics.arrays import rows_between
+from passes.numerics.tuning import NUMERICS
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
@@ -29,7 +31,7 @@ from passes.reconstruction.weight_variants import WeightVariant, samples_togethe
 from passes.samples.augmentation import has_images, shifted
 from passes.settings.compress import EFFORTS
 from passes.settings.distillation_tuning import DistillationTuning
-from passes.statistics.activation_memory import every_activation
+from passes.statistics.activation_memory import every_activation, weight_bytes
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
@@ -50,14 +52,12 @@ class Distillation:
 @dataclass(frozen=True)
 class Preparation:
     """``variant``: with the samples to learn from; ``judging``: batches of those that judge, to which nothing is
-    fitted; ``steps``: their number, 0 if nothing is to be refined, for ``reason`` or because that was not asked for;
-    ``batch``: samples that run together; ``joined``: batches of a step."""
+    fitted; ``schedule``: of the steps, None if nothing is to be refined, for ``reason`` or because that was not asked
+    for."""
 
     variant: WeightVariant
     judging: Sequence[Mapping[str, Array]] = ()
-    steps: int = 0
-    batch: int = 1
-    joined: int = 1
+    schedule: StepSchedule | None = None
     reason: Reason | None = None
 
 
@@ -82,17 +82,19 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
         reason = planned(str(error))
     if reason is not None:
         return Preparation(variant, reason=reason)
-    return Preparation(variant.with_feeds(learned), judging, schedule.steps, schedule.batch, schedule.joined)
+    return Preparation(variant.with_feeds(learned), judging, schedule)
 
 
 def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) -> Distillation:
     """Refine ``solution``, which was fitted to the samples of ``chosen.variant``."""
     variant, tuning = chosen.variant, chosen.variant.tuning.distillation
-    if not chosen.steps:
+    if chosen.schedule is None:
         return Distillation(reason=chosen.reason)
+    engine, workers = divided(variant.engine, chosen.schedule.parts)
+    schedule = chosen.schedule.divided(workers)
     student = student_of(variant.typing, plans, solution)
-    batches = [part for feed in variant.feeds for part in cut(feed, chosen.batch)]
-    weighing = range(len(batches))[: max(1, tuning.weighing_samples // chosen.batch)]
+    batches = [part for feed in variant.feeds for part in cut(feed, schedule.batch)]
+    weighing = range(len(batches))[: max(1, tuning.weighing_samples // schedule.batch)]
     makers: list[Callable[[], Mapping[str, Array]]] = [partial(_same, feed) for feed in [*batches, *chosen.judging]]
     judging = range(len(batches), len(makers))
     if has_images(batches[0], tuning.augmentation):
@@ -103,10 +105,10 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     feeds: Sequence[Mapping[str, Array]] = Lazy(makers)
     try:
         room = tuning.target_share * variant.moment_limit
-        loss = ImitationLoss(student, feeds, weighing, variant.engine, room, tuning)
+        loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning)
         weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
-        refinement = Refinement(student, loss, learned, judging, chosen.joined, weight, tuning)
-        values, ratio = refinement.result(chosen.steps)
+        refinement = Refinement(student, loss, learned, judging, schedule.joined, weight, tuning)
+        values, ratio = refinement.result(schedule.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))
     return Distillation(student.solution(solution, values), ratio) if ratio < 1 else Distillation()
@@ -128,13 +130,22 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
 
 @dataclass(frozen=True)
 class StepSchedule:
-    """``steps``: their number; ``batch``: samples that run together; ``joined``: how often they do in a step;
-    ``obstacle``: why time, memory or samples allow too few steps, empty if they do not."""
+    """``steps``: their number; ``batch``: samples that run together, a multiple of ``unit``; ``joined``: batches of a
+    step; ``parts``: most batches that may run at the same time; ``obstacle``: why time, memory or samples allow too few
+    steps, empty if they do not."""
 
     steps: int
     batch: int
     joined: int
+    unit: int = 1
+    parts: int = 1
     obstacle: str = ""
+
+    def divided(self, workers: int) -> StepSchedule:
+        """With smaller batches, of which ``workers`` run at the same time."""
+        samples = self.batch * self.joined
+        batch = min(self.batch, max(1, samples // (workers * self.unit)) * self.unit)
+        return replace(self, batch=batch, joined=max(1, samples // batch))
 
 
 def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> StepSchedule:
@@ -142,7 +153,8 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     graph = variant.sized.graph
     unit = samples_together(variant.typing.graph, variant.feeds[0])
     memory = (1 - tuning.target_share) * variant.moment_limit
-    room = memory / max(1.0, tuning.activation_copies * every_activation(graph))
+    activations = tuning.activation_copies * every_activation(graph)
+    room = memory / max(1.0, activations)
     passes = tuning.multiply_adds[level] / (tuning.passes * sample_macs(graph))
     smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
@@ -152,11 +164,14 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     joined = max(1, int(min(wanted, used // 2)) // batch)
     steps = min(tuning.steps[level], int(passes / (batch * joined)))
     if tuning.fewest_batches * batch > used:
-        return StepSchedule(0, batch, joined, "there are too few samples for its batches")
+        return StepSchedule(0, batch, joined, obstacle="there are too few samples for its batches")
     if batch > max(1, room):
-        return StepSchedule(0, batch, joined, "the samples of a step do not fit the memory")
+        return StepSchedule(0, batch, joined, obstacle="the samples of a step do not fit the memory")
     obstacle = "" if steps >= tuning.fewest_steps else "its steps would take too long"
-    return StepSchedule(steps, batch, joined, obstacle)
+    samples, size = batch * joined, activations * unit + weight_bytes(graph)
+    work = samples * sample_macs(graph) / NUMERICS.parallel.multiply_adds
+    parts = max(1, int(min(samples // unit, memory / max(1.0, size), work)))
+    return StepSchedule(steps, batch, joined, unit, parts, obstacle)
 
 
 def _is_dense(graph: Graph, tuning: DistillationTuning) -> bool:

@@ -18,7 +18,7 @@ Values = Mapping[str, Array]
 
 class Refinement:
     """Steps of Adam from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``;
-    ``joined``: how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slope`."""
+    ``joined``: how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slopes`."""
 
     def __init__(
         self,
@@ -89,8 +89,8 @@ class Refinement:
             while len(order) < self._joined:
                 order = [*(int(index) for index in rng.permutation(indices)), *order]
             gradients: dict[str, Array] = {}
-            for _ in range(self._joined):
-                found = self._loss.slope(order.pop(), adam.values, self._feature_weight)
+            taken = [order.pop() for _ in range(self._joined)]
+            for found in self._loss.slopes(taken, adam.values, self._feature_weight):
                 if not all(np.isfinite(one).all() for one in found.values()):
                     return None
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from threading import Lock
 
 import numpy as np
 import onnx
@@ -12,6 +13,7 @@ from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
 from passes.interface.engine import Engine, placed
+from passes.numerics.at_once import at_once
 from passes.reconstruction.mimicked_tensors import ChannelVariances, MimickedTensor, channel_weights, mimicked_tensors
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
@@ -21,7 +23,8 @@ from passes.settings.distillation_tuning import DistillationTuning
 class ImitationLoss:
     """Loss and gradient of ``student`` on batches of samples, ``feeds``.
 
-    ``weighing``: the batches by which channels are weighed; ``room``: bytes for targets that are kept.
+    ``weighing``: the batches by which channels are weighed; ``workers``: batches that ``engine`` runs at the same time;
+    ``room``: bytes for targets that are kept.
 
     Raises
     ------
@@ -35,9 +38,11 @@ class ImitationLoss:
         feeds: Sequence[Mapping[str, Array]],
         weighing: Collection[int],
         engine: Engine,
+        workers: int,
         room: float,
         tuning: DistillationTuning,
     ) -> None:
+        self._workers, self._lock = workers, Lock()
         self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
         graph = student.typing.graph
         outputs = engine(graph.model)(feeds[0])
@@ -61,8 +66,7 @@ class ImitationLoss:
         as many of these as ``room`` bytes hold, at least in one."""
         found = {one.name: ChannelVariances(one.axis) for one in self.tensors}
         values: dict[str, list[Array]] = {one.name: [] for one in self._ends}
-        for index in indices:
-            made = self._target(index)
+        for made in at_once(self._target, indices, self._workers):
             for one in self.tensors:
                 found[one.name].add(made[one.name])
             size = sum(made[name].nbytes for name in values)
@@ -72,9 +76,14 @@ class ImitationLoss:
             room -= size
         return {name: one.result() for name, one in found.items()}, values
 
-    def slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> dict[str, Array]:
-        """Gradients on one batch with ``values`` of the weights. ``feature_weight``: of all features together, where
-        the outputs have the weight 1."""
+    def slopes(
+        self, indices: Sequence[int], values: Mapping[str, Array], feature_weight: float
+    ) -> Iterator[dict[str, Array]]:
+        """Gradients on each of the batches ``indices`` with ``values`` of the weights. ``feature_weight``: of all
+        features together, where the outputs have the weight 1."""
+        return at_once(lambda index: self._slope(index, values, feature_weight), indices, self._workers)
+
+    def _slope(self, index: int, values: Mapping[str, Array], feature_weight: float) -> dict[str, Array]:
         targets = self._target(index)
         given = {_target_of(one): targets[one.name] for one in self.tensors}
         weights = {
@@ -87,14 +96,17 @@ class ImitationLoss:
     def measured(self, indices: Sequence[int], values: Mapping[str, Array]) -> float:
         """The mean loss of the outputs alone on the batches ``indices``. Not finite where an output is not."""
         run = self._engine(self._student.with_outputs([one.name for one in self._ends], values))
-        total = 0.0
-        for index in indices:
+
+        def loss(index: int) -> float:
             targets, made = self._target(index), run(self._feeds[index])
-            for one in self._ends:
-                with np.errstate(over="ignore", invalid="ignore"):  # of weights that diverge
-                    error = np.square(made[one.name] - targets[one.name], dtype=np.float64)
-                    total += 0.5 * float((error * self._weight(one, targets[one.name], 1.0)).sum())
-        return total / len(indices)
+            with np.errstate(over="ignore", invalid="ignore"):  # of weights that diverge
+                return sum(self._error(one, made[one.name], targets[one.name]) for one in self._ends)
+
+        return sum(at_once(loss, indices, self._workers)) / len(indices)
+
+    def _error(self, one: MimickedTensor, made: Array, target: Array) -> float:
+        error = np.square(made - target, dtype=np.float64)
+        return 0.5 * float((error * self._weight(one, target, 1.0)).sum())
 
     def _weight(self, one: MimickedTensor, target: Array, factor: float) -> Array:
         """Weights that broadcast to ``target``: twice the share, divided by the number of values of a channel."""
@@ -111,9 +123,10 @@ class ImitationLoss:
         made = self._teacher(self._feeds[index])
         found = {name: np.ascontiguousarray(self._student.kept(name, array)) for name, array in made.items()}
         size = sum(array.nbytes for array in found.values())
-        if size <= self._left:
-            found = placed(self._engine, found)
-            self._targets[index], self._left = found, self._left - size
+        with self._lock:
+            if size <= self._left and index not in self._targets:
+                found = placed(self._engine, found)
+                self._targets[index], self._left = found, self._left - size
         return found
 
 

@@ -15,15 +15,17 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from passes.cost.cost import sample_macs, samples_held
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
-from passes.interface.engine import Engine
+from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, rows_between
+from passes.numerics.at_once import at_once
 from passes.numerics.lbfgs import minimise
 from passes.numerics.tuning import NUMERICS
 from passes.samples.score_targets import ScoreTargets, targets_of
@@ -69,7 +71,9 @@ def matched_samples(
     if not moved or steps < tuning.fewest_steps:
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
-    batches = [*feeds] if fixed else _parts(_joined(feeds), _batch(counted, moved, memory, tuning))
+    room = memory / max(1.0, _sample_bytes(counted, moved, tuning))
+    batches = [*feeds] if fixed else _parts(_joined(feeds), max(1, min(tuning.batch, int(room))))
+    engine, workers = divided(engine, min(len(batches), int(room / samples_in(batches[0]))))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.score_steps)
         if gradients is None:
@@ -78,7 +82,8 @@ def matched_samples(
         if not gradients.norms and not any(given.move for given in targets):
             return None
         moved = [*gradients.model.gradients]
-        found = [_moved(gradients, *given, moved, steps, tuning) for given in zip(batches, targets, strict=True)]
+        move = partial(_moved, gradients, names=moved, steps=steps, tuning=tuning)
+        found = [*at_once(lambda given: move(*given), zip(batches, targets, strict=True), workers)]
     except (NoGradientError, RunError):
         return None
     whole = _joined([part for part, _ in found])
@@ -125,11 +130,10 @@ def _moved(
     return {name: found[name].astype(batch[name].dtype) for name in names}, ends
 
 
-def _batch(counted: Graph, names: Sequence[str], memory: float, tuning: SampleMatchingTuning) -> int:
-    """Samples that run together, forward and backward. Statistics are over a batch."""
+def _sample_bytes(counted: Graph, names: Sequence[str], tuning: SampleMatchingTuning) -> float:
+    """Memory of a sample in a step, forward and backward. Statistics are over a batch."""
     moved = sum(WIDTH * math.prod(counted.shape(name) or ()) for name in names) / samples_held(counted)
-    each = tuning.activation_copies * every_activation(counted) + 2 * (NUMERICS.lbfgs.history + 1) * moved
-    return max(1, min(tuning.batch, int(memory / max(1.0, each))))
+    return tuning.activation_copies * every_activation(counted) + 2 * (NUMERICS.lbfgs.history + 1) * moved
 
 
 def _first(feeds: Sequence[Feed], count: int) -> Sequence[Feed]:

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from passes.graph.model import Array
 from passes.graph.nodes import node_reads
 from passes.interface.engine import Engine
+from passes.numerics.at_once import at_once
 from passes.statistics.tensor_store import StoredTensors, TensorStore
 from passes.weights.stored_tensors import tensor_of
 
@@ -40,11 +41,13 @@ class SegmentedRun:
 
     ``arrays``: initializers with new values; ``shifts``: (tensor, input index) -> a constant that replaces this input
     of the node that produces the tensor; ``folder``: where live tensors are kept in a temporary file, None for in
-    memory.
+    memory; ``workers``: batches that ``engine`` runs at the same time, in memory.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Feeds, engine: Engine, folder: str | None = None) -> None:
-        self._model, self._engine = model, engine
+    def __init__(
+        self, model: onnx.ModelProto, feeds: Feeds, engine: Engine, folder: str | None = None, workers: int = 1
+    ) -> None:
+        self._model, self._engine, self._workers = model, engine, workers
         self._nodes = list(model.graph.node)
         self._constants = {t.name: t for t in model.graph.initializer}
         self._reads = [node_reads(node) for node in self._nodes]
@@ -95,7 +98,8 @@ class SegmentedRun:
         other = SegmentedRun(model, self.live[:1], self._engine)
         made = [name for name in outputs if name not in self.live[0]]
         run = self._engine(other._segment(0, len(other._nodes), made, self.live[0].keys()))
-        return [{**{n: live[n] for n in outputs if n in live}, **run(live)} for live in self.live]
+        found = at_once(run, self.live, self._workers)
+        return [{**{n: a[n] for n in outputs if n in a}, **b} for a, b in zip(self.live, found, strict=True)]
 
     def advance(self, to: int, wanted: Collection[str] = ()) -> None:
         """Run the nodes from ``at`` to ``to``."""
@@ -103,8 +107,9 @@ class SegmentedRun:
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
         run = self._engine(self._segment(self.at, to, keep)) if keep else None
-        for live in self.live:  # batch by batch: old and new tensors of all batches are never held together
-            found = run(live) if run else {}
+        # Batch by batch: old and new tensors of all batches are never held together.
+        made_of = at_once(run, self.live, self._workers) if run else ({} for _ in self.live)
+        for live, found in zip(self.live, made_of, strict=True):
             for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:
                 del live[name]
             live.update({n: found[n] for n in keep})

@@ -9,7 +9,10 @@ from onnx import numpy_helper
 from onnx_merge import optimize
 from onnx_merge.compression import job
 from onnx_merge.errors import OnnxMergeError, UnverifiedError
-from onnx_merge.runtime.segment_runner import FOLDING
+from onnx_merge.runtime.providers import CPU
+from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
+from onnx_merge.runtime.session_settings import threads_limited
+from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.transforms.canonicalize import canonicalize
 
@@ -97,3 +100,12 @@ def test_what_cannot_be_solved_on_the_samples_is_no_merge(monkeypatch):
 
 def fails(model):
     raise RunError("no piece runs")
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "each"), [(8, 3, (2, 3)), (8, 20, (1, 8)), (1, 4, (None, 1)), (4, 1, (None, 1))]
+)
+def test_threads_are_divided_among_models_that_run_at_the_same_time(limit, most, each):
+    with threads_limited(limit):
+        runner, workers = divided(SegmentRunner(CPU), most)
+    assert (runner.threads, workers) == each

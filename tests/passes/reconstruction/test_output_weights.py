@@ -42,8 +42,8 @@ def loss_of(model):
     planner = Planner(found.typing, PlanSettings("prune", "l1"))
     student = student_of(found.typing, [planner.plan(group, group.size // 2) for group in live], Solution())
     feeds = [{"x": np.random.default_rng(k).standard_normal((8, 3, 4, 4)).astype(np.float32)} for k in range(2)]
-    loss = ImitationLoss(student, feeds, range(2), engine, 1e9, DistillationTuning())
-    return loss.measured(range(2), student.values), loss.slope(0, student.values, 0.0)
+    loss = ImitationLoss(student, feeds, range(2), engine, 1, 1e9, DistillationTuning())
+    return loss.measured(range(2), student.values), next(loss.slopes([0], student.values, 0.0))
 
 
 def test_it_is_the_same_apart_and_joined():
