@@ -26,7 +26,7 @@ from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.segment_runner import SegmentRunner
 from passes.graph.model import Array
 from passes.interface.engine import Loaded
-from passes.reconstruction.layer_pair_model import PAIR
+from passes.layer_pairs.layer_pair_model import PAIR
 from passes.statistics.moments import MOMENTS
 from passes.statistics.segmented_execution import SEGMENT
 

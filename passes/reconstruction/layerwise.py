@@ -28,10 +28,10 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.reason import planned
 from passes.interface.steps import steps
+from passes.layer_pairs.joint_refinement import RefusalError, SolvedLayer, refine
+from passes.layer_pairs.layer_pair import LayerPair, find_layer_pairs
+from passes.layer_pairs.layer_pair_model import Feed
 from passes.planning.plan import GroupPlan, projections
-from passes.reconstruction.joint_refinement import RefusalError, SolvedLayer, refine
-from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
-from passes.reconstruction.layer_pair_model import Feed
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.solver_budget import samples_for
 from passes.reconstruction.weight_variants import WeightVariant

@@ -10,7 +10,7 @@ from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_size
 from passes.axes.inference import Typing
 from passes.cost.cost import node_macs, samples_held
-from passes.reconstruction.layer_pair import LayerPair
+from passes.layer_pairs.layer_pair import LayerPair
 from passes.settings.reconstruction_tuning import ReconstructionTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.linear_layers import LinearLayer

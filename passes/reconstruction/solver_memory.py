@@ -16,7 +16,7 @@ import numpy as np
 from passes.axes import algebra
 from passes.axes.inference import Typing
 from passes.cost.cost import samples_held
-from passes.reconstruction.layer_pair import LayerPair, find_layer_pairs
+from passes.layer_pairs.layer_pair import LayerPair, find_layer_pairs
 from passes.reconstruction.layer_regression import stride_of
 from passes.reconstruction.solver_budget import most_samples
 from passes.settings.tuning import TUNING, Tuning

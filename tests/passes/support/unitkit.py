@@ -11,9 +11,9 @@ from onnx.reference import ReferenceEvaluator
 
 from passes.analysis.analyse import analyse
 from passes.axes import algebra
+from passes.layer_pairs.layer_pair import find_layer_pairs
+from passes.layer_pairs.layer_pair_model import LayerPairModel, Sizes
 from passes.numerics.gauss_newton import Affine
-from passes.reconstruction.layer_pair import find_layer_pairs
-from passes.reconstruction.layer_pair_model import LayerPairModel, Sizes
 from passes.statistics.linear_layers import solvable_layers
 
 KEPT = np.array([0, 2, 3])

@@ -5,7 +5,7 @@ import pytest
 from netkit import net
 from unitkit import units
 
-from passes.reconstruction.differentiable_ops import Flatten, Pointwise, Pooling
+from passes.layer_pairs.differentiable_ops import Flatten, Pointwise, Pooling
 
 SIZES = dict(a_w=(5, 3, 3, 3), a_b=(5,), y_w=(2, 5, 3, 3), y_b=(2,))
 FIRST = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)"

@@ -16,9 +16,9 @@ from numpy.linalg import LinAlgError
 
 from passes.graph.model import Array
 from passes.interface.engine import Engine, placed
+from passes.layer_pairs.layer_pair import LayerPair
+from passes.layer_pairs.layer_pair_model import Feed, LayerPairModel, Sizes
 from passes.numerics.gauss_newton import Affine, descend
-from passes.reconstruction.layer_pair import LayerPair
-from passes.reconstruction.layer_pair_model import Feed, LayerPairModel, Sizes
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer

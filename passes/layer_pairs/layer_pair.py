@@ -12,8 +12,8 @@ from passes.axes.algebra import Atom, Product
 from passes.axes.index_maps import Indices
 from passes.axes.inference import Typing
 from passes.graph.model import Graph
-from passes.reconstruction.activation_stages import stages_between
-from passes.reconstruction.differentiable_ops import Stage
+from passes.layer_pairs.activation_stages import stages_between
+from passes.layer_pairs.differentiable_ops import Stage
 from passes.statistics.linear_layers import LinearLayer
 
 

@@ -19,9 +19,9 @@ import onnx
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded
+from passes.layer_pairs.differentiable_ops import Pointwise
+from passes.layer_pairs.layer_pair import LayerPair
 from passes.numerics.gauss_newton import Affine, StepMetric
-from passes.reconstruction.differentiable_ops import Pointwise
-from passes.reconstruction.layer_pair import LayerPair
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Shape
 from passes.statistics.graph_builder import Builder

@@ -15,7 +15,7 @@ from passes.axes.inference import Typing
 from passes.axes.op_facts import Moves, PoolWindow
 from passes.axes.registry import facts_of, find_gradient
 from passes.graph.model import STANDARD_DOMAINS, Array, Graph, Node
-from passes.reconstruction.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
+from passes.layer_pairs.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
 from passes.statistics.linear_layers import geometry
 
 

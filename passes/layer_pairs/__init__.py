@@ -1,0 +1,1 @@
+"""Solves two layers together, with what is between them, on samples."""
