@@ -32,7 +32,8 @@ from passes.statistics.moments import gram_strips, joined_gram
 PAIR = "layer pair"
 """Name of the models that are built here."""
 Feed = dict[str, Array]
-"""``x``: input of the first layer; ``y``: target; ``o``: what is added to the output, if anything is."""
+"""``x``: input of the first layer; ``y``: target; ``o``: what is added to the output, if anything is; ``roots``: of the
+weights of places, where they do not count alike."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class _Forward:
-    """Names of the tensors of a pair. ``on``: mask of the residuals that count; None if all do."""
+    """Names of the tensors of a pair. ``on``: factors of the residuals, 0 where they do not count; None if all do."""
 
     steps: list[tuple[str, str]]
     hidden: str
@@ -148,15 +149,19 @@ class LayerPairModel:
             at = out
         y = _applied(build, self._pair.second, at, "w2", "b2")
         residual = build.op("Sub", "y", y)
+        roots = "roots" if "roots" in self._feeds[0] else None
         if not self._pair.rectified:
-            return _Forward(steps, at, residual, None)
+            return _Forward(steps, at, residual if roots is None else build.op("Mul", residual, roots), roots)
         added = "o" in self._feeds[0]
         given, wanted = (build.op("Add", n, "o") if added else n for n in (y, "y"))
         zero = build.number(0)
         open_ = build.op("Greater", wanted, zero)
         shut = build.op("Neg", build.op("Relu", given))
         on = build.op("Cast", build.op("Or", open_, build.op("Greater", given, zero)), to=onnx.TensorProto.FLOAT)
-        return _Forward(steps, at, build.op("Where", open_, residual, shut), on)
+        residual = build.op("Where", open_, residual, shut)
+        if roots is not None:
+            residual, on = build.op("Mul", residual, roots), build.op("Mul", on, roots)
+        return _Forward(steps, at, residual, on)
 
     def _slope_model(self, weights: Feed) -> GradientModel:
         build = Builder(self._opset)

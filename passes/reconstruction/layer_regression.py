@@ -87,7 +87,7 @@ class _Extent:
 
     @classmethod
     def of(cls, batch: Batch) -> _Extent:
-        x, y = batch
+        x, y, _ = batch
         return cls(len(x), len(y), x.nbytes, y.nbytes, y.size)
 
 
@@ -124,11 +124,13 @@ def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
     """The joined batch. It is computed at each access: all of them together would double the memory in use."""
     found: list[Batch] = []
     for k, start, end in parts:
-        x, y = batches[k]
-        found.append((x[start:end], y[start:end]))
+        x, y, roots = batches[k]
+        found.append(Batch(x[start:end], y[start:end], None if roots is None else roots[start:end]))
     if len(found) == 1:
         return found[0]
-    return np.concatenate([x for x, _ in found]), np.concatenate([y for _, y in found])
+    x, y = (np.concatenate([batch[k] for batch in found]) for k in (0, 1))
+    weighed = [batch.roots for batch in found if batch.roots is not None]
+    return Batch(x, y, np.concatenate(weighed) if weighed else None)
 
 
 def _halves_rows(parts: Sequence[SampleRows], halves: Sequence[int]) -> tuple[SampleRows, SampleRows]:

@@ -33,6 +33,7 @@ from passes.layer_pairs.layer_pair import LayerPair, find_layer_pairs
 from passes.layer_pairs.layer_pair_model import Feed
 from passes.planning.plan import GroupPlan, projections
 from passes.reconstruction.layer_regression import regress
+from passes.reconstruction.place_weights import at_places
 from passes.reconstruction.solver_budget import samples_for
 from passes.reconstruction.weight_variants import WeightVariant
 from passes.statistics.batchnorm_recalibration import samples_in
@@ -74,6 +75,7 @@ class _Solver:
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
+        self._places = variant.place_weights()
         self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
@@ -85,8 +87,9 @@ class _Solver:
         self._compressed.before(layer.node.outputs[0], waiting)
         if not self._equal_groups(layer):
             return
-        live = list(zip(self._original.live, self._compressed.live, strict=True))
-        batches: Sequence[Batch] = Lazy([partial(self._batch, layer, exact, drifted) for exact, drifted in live])
+        places: Sequence[Array | None] = self._places.get(layer.output) or [None] * len(self._compressed.live)
+        live = zip(self._original.live, self._compressed.live, places, strict=True)
+        batches: Sequence[Batch] = Lazy([partial(self._batch, layer, *given) for given in live])
         prior, tuning = self._weights(layer), self._tuning
         weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
         self._store(layer, weights, bias)
@@ -135,7 +138,10 @@ class _Solver:
         found: list[Feed] = []
         for index in part:
             drifted = self._compressed.live[index]
-            feed = {"x": drifted[pair.first.data], "y": batches[index][1]}
+            batch = batches[index]
+            feed = {"x": drifted[pair.first.data], "y": batch.y}
+            if batch.roots is not None:
+                feed["roots"] = batch.roots
             others = [drifted[n] for n in pair.second.others if n in drifted]
             if others and pair.rectified:
                 feed["o"] = sum(others[1:], others[0])
@@ -147,8 +153,13 @@ class _Solver:
         whole, inside = self._typing.axes[layer.data][layer.axis], self._typing.axes[layer.weight][layer.weight_axes[1]]
         return kept_size(whole, self._keep) == layer.groups * kept_size(inside, self._keep)
 
-    def _batch(self, layer: LinearLayer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Batch:
-        return drifted[layer.data], self._target(layer, exact, drifted)
+    def _batch(
+        self, layer: LinearLayer, exact: Mapping[str, Array], drifted: Mapping[str, Array], places: Array | None
+    ) -> Batch:
+        """``places``: see `passes.reconstruction.place_weights.Maps`."""
+        target = self._target(layer, exact, drifted)
+        roots = None if places is None else at_places(places, target, layer.axis)
+        return Batch(drifted[layer.data], target, roots)
 
     def _target(self, layer: LinearLayer, exact: Mapping[str, Array], drifted: Mapping[str, Array]) -> Array:
         target = self._kept(layer.output, exact[layer.output])

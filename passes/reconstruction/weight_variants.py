@@ -17,6 +17,7 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
+from passes.reconstruction.place_weights import Maps, place_weights
 from passes.reconstruction.solver_memory import layer_moments
 from passes.samples.matched_samples import matched_samples
 from passes.samples.sample_files import folder_of, rows_at
@@ -24,7 +25,7 @@ from passes.samples.sample_need import MoreSamples, covers_features
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.sizes import Size
-from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, weight_bytes
+from passes.statistics.activation_memory import WIDTH, activations, at_sizes_of, every_activation, weight_bytes
 from passes.statistics.batchnorm_recalibration import restandardised, samples_in
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.observer import Batches, observe_channels
@@ -82,6 +83,7 @@ class WeightVariant:
     recalibrated: bool = False
     _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
+    _places: Maps | None = None
     _targets: Recording | None = None
     _cuts: Sequence[tuple[int, frozenset[str]]] = ()
     """Where the model was cut when the targets were recorded. The last cut wants all of them."""
@@ -109,7 +111,7 @@ class WeightVariant:
     def with_feeds(self, feeds: Feeds) -> WeightVariant:
         """The same variant with a part of the samples. The targets that were recorded for all of them are dropped."""
         self._targets = None
-        return replace(self, feeds=feeds, _targets=None, _cuts=())
+        return replace(self, feeds=feeds, _targets=None, _cuts=(), _places=None)
 
     def run(self, model: onnx.ModelProto, feeds: Feeds | None = None) -> SegmentedRun:
         """A run of ``model`` on ``feeds``, all samples if None."""
@@ -138,6 +140,17 @@ class WeightVariant:
                 self._cuts = [*flow.cuts, (flow.at, frozenset(targets))]
             self._asked.update(group.name for group in new)
         return self._statistics
+
+    def place_weights(self) -> Maps:
+        """See `passes.reconstruction.place_weights`."""
+        if self._places is None:
+            graph, tuning, count = self.sized.graph, self.tuning.places, sum(map(samples_in, self.feeds))
+            unit = samples_together(self.typing.graph, self.feeds[0])
+            room = self.moment_limit / max(1.0, tuning.activation_copies * every_activation(graph))
+            takes_long = tuning.passes * count * sample_macs(graph) > tuning.multiply_adds
+            together = 0 if takes_long or storing() else int(min(count, room)) // unit * unit
+            self._places = place_weights(self.typing, self.feeds, self.engine, unit, together, tuning)
+        return self._places
 
     def _worth_keeping(self) -> set[str]:
         """Names of all tensors that targets are computed from; empty if they do not fit in ``room``."""

@@ -6,6 +6,31 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class PlaceTuning:
+    """How places of layers are weighed by what outputs depend on (`passes.reconstruction.place_weights`)."""
+
+    share: float = 0.5
+    """Share s of a place's weight that follows the gradient. Not tuned: half. The rest keeps what no output of these
+    samples depends on."""
+    largest: float = 30.0
+    """Largest squared gradient m that counts, relative to the mean. Not tuned: few places are never all that counts."""
+    seen_samples: int = 64
+    """Samples by which the deviations of the outputs are found. Not tuned: as `DistillationTuning.weighing_samples`."""
+    variance_floor: float = 0.1
+    """As `DistillationTuning.variance_floor`."""
+    multiply_adds: float = 1e12
+    """Multiply-adds of all runs beyond which places count alike: exact solutions against time. Not tuned: as
+    `DistillationTuning.multiply_adds` at medium effort."""
+    passes: int = 3
+    """Cost of a run in passes of its samples. Not tuned: one forward, and backward about two."""
+    batch: int = 16
+    """Samples that run together. Not tuned: a usual size of batches."""
+    activation_copies: int = 3
+    """Memory of a run, as a multiple of all activations of its samples. Not tuned: activations, their gradients, and
+    the squares of these."""
+
+
+@dataclass(frozen=True)
 class ReconstructionTuning:
     """How layers are solved on samples (`passes.reconstruction`). A pair: two layers that are solved together."""
 

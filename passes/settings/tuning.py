@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from passes.numerics.tuning import NUMERICS, NumericsTuning
 from passes.settings.allocation_tuning import AllocationTuning, SensitivityTuning
 from passes.settings.distillation_tuning import DistillationTuning
-from passes.settings.reconstruction_tuning import ReconstructionTuning
+from passes.settings.reconstruction_tuning import PlaceTuning, ReconstructionTuning
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.settings.statistics_tuning import MemoryTuning, StatisticsTuning
 from passes.settings.transform_tuning import RedundancyTuning, TransformTuning
@@ -26,6 +26,7 @@ class Tuning:
     allocation: AllocationTuning = AllocationTuning()
     sensitivity: SensitivityTuning = SensitivityTuning()
     reconstruction: ReconstructionTuning = ReconstructionTuning()
+    places: PlaceTuning = PlaceTuning()
     distillation: DistillationTuning = DistillationTuning()
     matching: SampleMatchingTuning = SampleMatchingTuning()
     statistics: StatisticsTuning = StatisticsTuning()

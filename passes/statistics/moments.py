@@ -6,7 +6,8 @@ The model that is built:  x -> the layer's patches P (g, D, M) -> P P^T, y P^T, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -23,8 +24,21 @@ from passes.statistics.linear_layers import LinearLayer
 
 MOMENTS = "moments"
 """Name of the models that are built here."""
-Batch = tuple[Array, Array]
-"""Inputs of a layer, and its targets."""
+
+
+class Batch(NamedTuple):
+    """Inputs of a layer and its targets. ``roots``: of the weights of the targets' places, one along the channels' axis
+    of the targets; None where all count alike."""
+
+    x: Array
+    y: Array
+    roots: Array | None = None
+
+    @property
+    def feed(self) -> dict[str, Array]:
+        """Inputs of a model that is built here."""
+        targets = {"y": self.y} if self.roots is None else {"y": self.y, "roots": self.roots}
+        return {"x": self.x, **{name: array.astype(np.float32, copy=False) for name, array in targets.items()}}
 
 
 def _set_up(
@@ -32,7 +46,7 @@ def _set_up(
 ) -> tuple[Builder, dict[str, Array], str, str]:
     """A builder with patches and targets, the inputs for one batch, and the names of patches and targets."""
     build = Builder()
-    inputs = {"x": batch[0], "y": batch[1].astype(np.float32, copy=False)}
+    inputs = batch.feed
     p = patches(build, layer, window, build.op("Cast", "x", to=TensorProto.FLOAT), weight.shape[2:])
     return build, inputs, p, columns(build, layer, window, "y", weight.shape[layer.weight_axes[0]])
 
@@ -83,8 +97,8 @@ def layer_rows(
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     run = engine(build.model(inputs, {"p": p, "y_out": y}, MOMENTS))
     found: list[list[SampleRows]] = []
-    for x, target in batches:
-        out = run({"x": x, "y": target.astype(np.float32, copy=False)})
+    for batch in batches:
+        out = run(batch.feed)
         found.append([SampleRows(p.T, y.T) for p, y in zip(out["p"], out["y_out"], strict=True)])
     return found
 
@@ -99,23 +113,31 @@ def layer_moments(
 ) -> list[list[Moments]]:
     """Moments of both halves of the batches, (half, group)."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
+    roots = None
+    if batches[0].roots is not None:
+        roots = columns(build, layer, replace(window, groups=1), "roots", 1)
+        p, y = build.op("Mul", p, roots), build.op("Mul", y, roots)
     turned = build.op("Transpose", p, perm=[0, 2, 1])
     features = weight.size // weight.shape[layer.weight_axes[0]]
     outputs = {
         **gram_strips(build, p, features, "pp", tuning),
         "yp": build.op("MatMul", y, turned),
-        "sum_p": build.mean(p, 2),
-        "sum_y": build.mean(y, 2),
+        "sum_p": build.mean(p if roots is None else build.op("Mul", p, roots), 2),
+        "sum_y": build.mean(y if roots is None else build.op("Mul", y, roots), 2),
         "sum_yy": build.mean(build.op("Mul", y, y), 2),
         "places": build.op("Shape", p),
     }
+    if roots is not None:
+        outputs["weight"] = build.mean(build.op("Mul", roots, roots), 2)
     run = engine(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
-    for half, (x, target) in zip(halves_of(batches), batches, strict=True):
-        out = run({"x": x, "y": target.astype(np.float32, copy=False)})
+    for half, batch in zip(halves_of(batches), batches, strict=True):
+        out = run(batch.feed)
         count = float(out["places"][2])
         pp, yp = joined_gram(out, features, "pp", tuning), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
+        if roots is not None:
+            count *= float(out["weight"].ravel()[0])
         new = [Moments(count, p1[g], y1[g], pp[g], yp[g], yy[g]) for g in range(len(pp))]
         halves[half] = [a + b for a, b in zip(halves[half], new, strict=True)] if halves[half] else new
     if not halves[1]:  # a single batch whose samples are not on its first axis

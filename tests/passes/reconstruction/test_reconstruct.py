@@ -16,6 +16,7 @@ from passes.settings.reconstruction_tuning import ReconstructionTuning
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.batchnorm_recalibration import restandardised, transfer
 from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.moments import Batch
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import Solution
 
@@ -107,7 +108,7 @@ def test_transposed_convolutions_are_solved_for():
     feeds = samples_for(model, 64).feeds
     flow = SegmentedRun(model, [{"x": x} for x in np.split(feeds["x"], 4)], engine)
     flow.reach(layer.output, [layer.data])
-    batches = [(live[layer.data], live[layer.output]) for live in flow.live]
+    batches = [Batch(live[layer.data], live[layer.output]) for live in flow.live]
     weights, bias, error = regress(layer, np.zeros((12, 10, 3, 3), np.float32), batches, engine)
     np.testing.assert_allclose(weights, array_of(model, "b_w"), atol=1e-3)
     np.testing.assert_allclose(bias, array_of(model, "b_b"), atol=1e-3)

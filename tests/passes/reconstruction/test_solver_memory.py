@@ -18,6 +18,7 @@ from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.moments import Batch
 from passes.statistics.segmented_execution import SegmentedRun
 
 COUNT = 24
@@ -103,12 +104,12 @@ def test_targets_are_made_when_they_are_looked_at():
         target = np.repeat(x[i, :, :1], 16, 1).view(Target)
         alive[id(target)] = target
         most[0] = max(most[0], len(alive))
-        return x[i], target
+        return Batch(x[i], target)
 
     batches = [lambda i=i: made(i) for i in range(len(x))]
     weights, _, error = regress(layer, typing.graph.array("b_w"), Lazy(batches), engine)
     assert most[0] <= 3 and error < 1e-3
-    whole, _, _ = regress(layer, typing.graph.array("b_w"), [(a, np.repeat(a[:, :1], 16, 1)) for a in x], engine)
+    whole, _, _ = regress(layer, typing.graph.array("b_w"), [Batch(a, np.repeat(a[:, :1], 16, 1)) for a in x], engine)
     np.testing.assert_array_equal(weights, whole)
 
 

@@ -13,6 +13,7 @@ from passes.reconstruction.weight_variants import CalibrationSamples, WeightVari
 from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations, at_sizes_of, measured
 from passes.statistics.linear_layers import solvable_layers
+from passes.statistics.moments import Batch
 from passes.statistics.sample_budget import Budget, Moment, Together
 
 LIMITS = TUNING.memory
@@ -131,7 +132,7 @@ def test_moments_of_smaller_pieces_are_the_same():
     typing = opened().typing
     layer = list(solvable_layers(typing).values())[1]
     rng = np.random.default_rng(2)
-    batches = [tuple(rng.standard_normal((4, n, 12, 12)).astype(np.float32) for n in (8, 12)) for _ in range(4)]
+    batches = [Batch(*(rng.standard_normal((4, n, 12, 12)).astype(np.float32) for n in (8, 12))) for _ in range(4)]
     prior = typing.graph.array(layer.weight)
     whole, parts = (regress(layer, prior, batches, engine, most) for most in (np.inf, 2.0e5))
     np.testing.assert_allclose(parts[0], whole[0], atol=0.05 * np.abs(whole[0]).max())
@@ -143,6 +144,6 @@ def test_more_features_than_fit_are_solved_on_fewer_places():
     layer = list(solvable_layers(typing).values())[1]
     rng = np.random.default_rng(2)
     x = [rng.standard_normal((4, 8, 12, 12)).astype(np.float32) for _ in range(4)]
-    batches = [(a, np.repeat(a[:, :1], 12, 1)) for a in x]
+    batches = [Batch(a, np.repeat(a[:, :1], 12, 1)) for a in x]
     weights, bias, error = regress(layer, typing.graph.array(layer.weight), batches, engine, 1000.0)
     assert weights.shape == (12, 8, 3, 3) and np.isfinite(weights).all() and error < 0.1 and bias is not None

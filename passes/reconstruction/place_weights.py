@@ -1,0 +1,175 @@
+"""Weighs the places of a layer's output by how much the outputs of the model depend on them.
+
+At most places of a photograph a detector finds nothing, whatever the values are there; few places decide. A squared
+error counts all alike. Here a place has the weight
+
+    w ~ 1 - s + s min(g, m),   g ~ mean_c (dL / dy_c)^2,   L = sum_i r_i z_i / d_i
+
+where g and w have the mean 1 over all places of all samples, with the channels y_c of the layer's output at this
+place, the outputs z of the original, their deviations d, and random normal r: the expectation of g over r is the size
+of the outputs' Jacobian (Hutchinson, 1990).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from passes.axes.inference import Typing
+from passes.gradients.differentiate import GradientModel, gradient_model
+from passes.gradients.errors import NoGradientError
+from passes.gradients.observed_graph import graph_at
+from passes.graph.model import Array, Graph
+from passes.interface.engine import Engine, Loaded, divided
+from passes.interface.errors import RunError
+from passes.numerics.arrays import rows_between
+from passes.numerics.at_once import at_once
+from passes.reconstruction.mimicked_tensors import channel_axis
+from passes.reconstruction.output_weights import element_weights
+from passes.settings.reconstruction_tuning import PlaceTuning
+from passes.statistics.batchnorm_recalibration import samples_in
+from passes.statistics.linear_layers import LinearLayer, solvable_layers
+
+Feed = Mapping[str, Array]
+Maps = dict[str, list[Array]]
+"""Output of a layer -> root of the weights (n, ...) of its places, for each batch of n samples: one value for each
+block of places. `at_places` makes them as large as the output."""
+
+
+def place_weights(
+    typing: Typing, feeds: Sequence[Feed], engine: Engine, unit: int, together: int, tuning: PlaceTuning
+) -> Maps:
+    """The weights of all layers that can be solved and that float outputs depend on. Empty if there is no gradient.
+
+    ``feeds``: batches of samples, whose numbers are multiples of ``unit``; ``together``: number of samples whose
+    activations and gradients fit into memory.
+    """
+    layers = {one.output: one for one in solvable_layers(typing).values()}
+    values = _outputs(typing, feeds, engine, tuning.seen_samples)
+    if not values or together < unit:
+        return {}
+    wrt = [name for name in _sources(typing.graph, values) if name in layers and name not in values]
+    if not wrt:
+        return {}
+    size = max(1, min(tuning.batch, together) // unit) * unit
+    parts = [part for feed in feeds for part in _parts(typing.graph, feed, size)]
+    engine, workers = divided(engine, min(len(parts), together // size))
+    try:
+        model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=list(values))
+        run = partial(_squares, model, engine(model.model), layers, _scales(typing, values, tuning))
+        found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
+    except (NoGradientError, RunError):
+        return {}
+    made = {name: _weights(_joined([one[name] for one in found], feeds), tuning) for name in wrt}
+    return {name: roots for name, roots in made.items() if roots}
+
+
+def at_places(roots: Array, like: Array, axis: int) -> Array:
+    """The values of all places of a layer's output ``like``, with size one along its channels' ``axis``."""
+    axis %= like.ndim
+    found = roots.astype(np.float32)
+    for k, size in enumerate((n for d, n in enumerate(like.shape) if d not in (0, axis)), 1):
+        found = np.repeat(found, np.diff(_edges(size, found.shape[k])), axis=k)
+    return np.expand_dims(found, axis)
+
+
+def _outputs(typing: Typing, feeds: Sequence[Feed], engine: Engine, most: int) -> dict[str, list[Array]]:
+    """Values of the outputs of real numbers that layers can change, on the first ``most`` samples or a few more."""
+    graph = typing.graph
+    run, found, seen = engine(graph.model), dict[str, list[Array]](), 0
+    for feed in feeds:
+        for name, value in run(feed).items():
+            if name in graph.producer and value.dtype.kind == "f" and value.ndim > 1 and value.size:
+                found.setdefault(name, []).append(np.asarray(value))
+        seen += samples_in(feed)
+        if seen >= most:
+            break
+    return found
+
+
+def _scales(typing: Typing, values: Mapping[str, Sequence[Array]], tuning: PlaceTuning) -> dict[str, Array]:
+    """Output -> 1 / d for its elements, which broadcasts to it."""
+    axes = {name: channel_axis(batches[0]) for name, batches in values.items()}
+    found = element_weights(typing, values, axes, tuning.variance_floor)
+    return {name: np.sqrt(weights).astype(np.float32) for name, weights in found.items()}
+
+
+def _sources(graph: Graph, tensors: Iterable[str]) -> list[str]:
+    """What ``tensors`` depend on, in the order of the nodes."""
+    needed, found = {*tensors}, list[str]()
+    for node in reversed(graph.nodes):
+        if not needed.isdisjoint(node.outputs):
+            needed.update(node.inputs)
+            found += node.outputs
+    return found[::-1]
+
+
+def _parts(graph: Graph, feed: Feed, size: int) -> Iterator[Feed]:
+    """A batch in parts of ``size`` samples."""
+    count = samples_in(feed)
+    for start in range(0, count, count if graph.info.rigid else size):
+        yield rows_between(feed, start, min(count, start + size)) if count > size else feed
+
+
+def _squares(
+    model: GradientModel,
+    run: Loaded,
+    layers: Mapping[str, LinearLayer],
+    scales: Mapping[str, Array],
+    index: int,
+    feed: Feed,
+) -> dict[str, Array]:
+    """Layer's output -> squared gradient of one draw of r, over the blocks of places (n, ...)."""
+    rng, seeds = np.random.default_rng((0, index)), dict[str, Array]()
+    for name, seed in model.seeds.items():
+        shape = (samples_in(feed), *scales[name].shape[1:])
+        seeds[seed] = rng.standard_normal(shape, np.float32) * scales[name]
+    found = run({**feed, **seeds})
+    made = dict[str, Array]()
+    for name, gradient in model.gradients.items():
+        slope = np.asarray(found[gradient])
+        square = np.moveaxis(slope, layers[name].axis, -1)
+        made[name] = in_blocks(np.einsum("...c,...c->...", square, square) / slope.shape[layers[name].axis])
+    return made
+
+
+def in_blocks(values: Array, most: int = 1024) -> Array:
+    """Means over blocks of places: (n, ...) with at most about ``most`` of them."""
+    rank = values.ndim - 1
+    for axis in range(1, values.ndim):
+        size = values.shape[axis]
+        edges = _edges(size, min(size, max(1, round(most ** (1 / rank)))))
+        counts = np.diff(edges).reshape(-1, *[1] * (values.ndim - axis - 1))
+        values = np.add.reduceat(values, edges[:-1], axis=axis) / counts
+    return values.astype(np.float32)
+
+
+def _edges(size: int, blocks: int) -> Array:
+    """Where ``blocks`` parts of about equal size begin, and the last one ends."""
+    return np.arange(blocks + 1) * size // max(1, blocks)
+
+
+def _joined(parts: Sequence[Array], feeds: Sequence[Feed]) -> list[Array]:
+    """Parts of batches as whole batches."""
+    left, found = iter(parts), list[Array]()
+    for feed in feeds:
+        rows = [next(left)]
+        while sum(map(len, rows)) < samples_in(feed):
+            rows.append(next(left))
+        found.append(np.concatenate(rows))
+    return found
+
+
+def _weights(squares: Sequence[Array], tuning: PlaceTuning) -> list[Array]:
+    """The root of w for each batch; none where there is no gradient."""
+    count = sum(array.size for array in squares)
+    mean = sum(float(array.sum(dtype=np.float64)) for array in squares) / max(1, count)
+    if not 0 < mean < math.inf:
+        return []
+    share = tuning.share
+    found = [1 - share + share * np.minimum(array / mean, tuning.largest) for array in squares]
+    mean = sum(float(array.sum(dtype=np.float64)) for array in found) / count
+    return [np.sqrt(array / mean).astype(np.float16) for array in found]
