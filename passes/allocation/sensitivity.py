@@ -23,6 +23,7 @@ from passes.planning.planner import Planner
 from passes.reconstruction.weight_variants import WeightVariant, samples_together
 from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.tuning import TUNING
+from passes.statistics.activation_memory import activations
 from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
@@ -53,9 +54,9 @@ class Sensitivity:
             some = max(1, wanted // unit) * unit
             self._feeds = [{n: a[:some] if _batched(variant, n) else a for n, a in self._feeds[0].items()}]
         self._variant, self._tuning = variant, tuning
-        parts = wanted * sample_macs(variant.sized.graph) / NUMERICS.parallel.multiply_adds
-        self._engine, self._workers = divided(variant.engine, 1 if variant.folder else int(parts))
-        self._feeds = [placed(self._engine, part) for feed in self._feeds for part in self._parts(feed)]
+        self._engine, self._workers = variant.engine, 1
+        self._divide(wanted)
+        self._feeds = [placed(self._engine, feed) for feed in self._feeds]
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
         self._compared: dict[str, ExactOutput] = {}
@@ -108,15 +109,28 @@ class Sensitivity:
     def _outputs(self, model: onnx.ModelProto) -> Outputs:
         return list(map(dict, at_once(self._engine(model), self._feeds, self._workers)))
 
-    def _parts(self, feed: dict[str, Array]) -> list[dict[str, Array]]:
-        """``feed`` in parts that run at the same time, where there are fewer batches than may."""
-        typing = self._variant.typing
-        if typing.graph.info.rigid or len(self._feeds) >= self._workers:
+    def _divide(self, wanted: int) -> None:
+        """Let batches run at the same time, or equal parts of each where its samples are the rows of all outputs.
+        ``wanted``: number of samples."""
+        variant, feed = self._variant, self._feeds[0]
+        graph, unit, count = variant.sized.graph, samples_together(variant.typing.graph, feed), samples_in(feed)
+        work = wanted * sample_macs(graph) / NUMERICS.parallel.multiply_adds
+        if work < 2 or variant.folder is not None:
+            return
+        made = variant.engine(variant.typing.graph.model)(feed)
+        rows = not variant.typing.graph.info.rigid and all(a.ndim and len(a) == count for a in made.values())
+        held = max(1.0, (unit if rows else count) * activations(graph).live)
+        self._engine, self._workers = divided(variant.engine, int(min(work, variant.moment_limit / held)))
+        if rows:
+            self._feeds = [part for feed in self._feeds for part in self._parts(feed, unit)]
+
+    def _parts(self, feed: dict[str, Array], unit: int) -> list[dict[str, Array]]:
+        """``feed`` in as many equal parts as may run at the same time, or the largest possible number below it."""
+        units, over = divmod(samples_in(feed), unit)
+        number = 1 if over else max(n for n in range(1, self._workers + 1) if units % n == 0)
+        if number == 1:
             return [feed]
-        unit = samples_together(typing.graph, feed)
-        units = samples_in(feed) // unit
-        number = max(1, min(units, self._workers // len(self._feeds)))
-        edges = [units * k // number * unit for k in range(number + 1)]
+        edges = range(0, units * unit + 1, units * unit // number)
         batched = [n for n in feed if _batched(self._variant, n)]
         return [{**feed, **{n: feed[n][a:b] for n in batched}} for a, b in itertools.pairwise(edges)]
 

@@ -182,7 +182,7 @@ class GradientTuning:
 
 @dataclass(frozen=True)
 class ParallelTuning:
-    """Parts of a batch that run at the same time (`passes.numerics.at_once`). They affect the time only."""
+    """Parts of a batch that run at the same time (`passes.numerics.at_once`): time, and which samples a step draws."""
 
     multiply_adds: float = 2e7
     """Multiply-adds of the original in each part at least: smaller ones take as long to call. Not tuned: some

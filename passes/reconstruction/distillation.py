@@ -131,20 +131,23 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
 @dataclass(frozen=True)
 class StepSchedule:
     """``steps``: their number; ``batch``: samples that run together, a multiple of ``unit``; ``joined``: batches of a
-    step; ``parts``: most batches that may run at the same time; ``obstacle``: why time, memory or samples allow too few
-    steps, empty if they do not."""
+    step; ``parts``: most batches that may run at the same time, where they have ``together`` samples in all;
+    ``obstacle``: why time, memory or samples allow too few steps, empty if they do not."""
 
     steps: int
     batch: int
     joined: int
     unit: int = 1
     parts: int = 1
+    together: int = 1
     obstacle: str = ""
 
     def divided(self, workers: int) -> StepSchedule:
         """With smaller batches, of which ``workers`` run at the same time."""
         samples = self.batch * self.joined
-        batch = min(self.batch, max(1, samples // (workers * self.unit)) * self.unit)
+        if workers < 2:
+            return self
+        batch = min(self.batch, max(1, min(samples, self.together) // (workers * self.unit)) * self.unit)
         return replace(self, batch=batch, joined=max(1, samples // batch))
 
 
@@ -168,10 +171,12 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     if batch > max(1, room):
         return StepSchedule(0, batch, joined, obstacle="the samples of a step do not fit the memory")
     obstacle = "" if steps >= tuning.fewest_steps else "its steps would take too long"
-    samples, size = batch * joined, activations * unit + weight_bytes(graph)
+    # Each part has gradients of all weights, too.
+    samples, weights = batch * joined, weight_bytes(graph)
     work = samples * sample_macs(graph) / NUMERICS.parallel.multiply_adds
-    parts = max(1, int(min(samples // unit, memory / max(1.0, size), work)))
-    return StepSchedule(steps, batch, joined, unit, parts, obstacle)
+    parts = max(1, int(min(samples // unit, memory / max(1.0, activations * unit + weights), work)))
+    together = min(samples, (memory - parts * weights) / max(1.0, activations))
+    return StepSchedule(steps, batch, joined, unit, parts, max(unit, int(together)), obstacle)
 
 
 def _is_dense(graph: Graph, tuning: DistillationTuning) -> bool:

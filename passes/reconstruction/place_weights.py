@@ -48,8 +48,11 @@ def place_weights(
     activations and gradients fit into memory.
     """
     layers = {one.output: one for one in solvable_layers(typing).values()}
-    values = _outputs(typing, feeds, engine, tuning.seen_samples)
-    if not values or together < unit:
+    if together < unit:
+        return {}
+    try:
+        values = _outputs(typing, feeds, engine, tuning.seen_samples)
+    except RunError:
         return {}
     wrt = [name for name in _sources(typing.graph, values) if name in layers and name not in values]
     if not wrt:
@@ -63,7 +66,9 @@ def place_weights(
         found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
     except (NoGradientError, RunError):
         return {}
-    made = {name: _weights(_joined([one[name] for one in found], feeds), tuning) for name in wrt}
+    known = [name for name in wrt if all(name in one for one in found)]
+    counts = [samples_in(feed) for feed in feeds]
+    made = {name: _weights(_joined([one[name] for one in found], counts), tuning) for name in known}
     return {name: roots for name, roots in made.items() if roots}
 
 
@@ -77,17 +82,24 @@ def at_places(roots: Array, like: Array, axis: int) -> Array:
 
 
 def _outputs(typing: Typing, feeds: Sequence[Feed], engine: Engine, most: int) -> dict[str, list[Array]]:
-    """Values of the outputs of real numbers that layers can change, on the first ``most`` samples or a few more."""
+    """Values of the outputs of real numbers that nodes compute, on the first ``most`` samples or a few more: those that
+    have a row of the same size for each sample."""
     graph = typing.graph
-    run, found, seen = engine(graph.model), dict[str, list[Array]](), 0
+    run, found, seen = engine(graph.model), dict[str, list[Array]](), list[int]()
     for feed in feeds:
         for name, value in run(feed).items():
-            if name in graph.producer and value.dtype.kind == "f" and value.ndim > 1 and value.size:
+            if name in graph.producer and value.dtype.kind == "f" and value.size:
                 found.setdefault(name, []).append(np.asarray(value))
-        seen += samples_in(feed)
-        if seen >= most:
+        seen.append(samples_in(feed))
+        if sum(seen) >= most:
             break
-    return found
+    return {name: values for name, values in found.items() if _has_row_each(values, seen)}
+
+
+def _has_row_each(values: Sequence[Array], samples: Sequence[int]) -> bool:
+    """Whether the batches ``values`` have as many rows as ``samples``, and these have one shape, of rank 1 or more."""
+    shapes = {value.shape[1:] for value in values}
+    return len(shapes) == 1 and shapes != {()} and [len(value) for value in values] == [*samples]
 
 
 def _scales(typing: Typing, values: Mapping[str, Sequence[Array]], tuning: PlaceTuning) -> dict[str, Array]:
@@ -131,6 +143,8 @@ def _squares(
     made = dict[str, Array]()
     for name, gradient in model.gradients.items():
         slope = np.asarray(found[gradient])
+        if slope.ndim < 2 or len(slope) != samples_in(feed):  # its places are not those of single samples
+            continue
         square = np.moveaxis(slope, layers[name].axis, -1)
         made[name] = in_blocks(np.einsum("...c,...c->...", square, square) / slope.shape[layers[name].axis])
     return made
@@ -152,12 +166,12 @@ def _edges(size: int, blocks: int) -> Array:
     return np.arange(blocks + 1) * size // max(1, blocks)
 
 
-def _joined(parts: Sequence[Array], feeds: Sequence[Feed]) -> list[Array]:
-    """Parts of batches as whole batches."""
+def _joined(parts: Sequence[Array], counts: Sequence[int]) -> list[Array]:
+    """Parts (n, ...) of batches of ``counts`` samples as whole batches."""
     left, found = iter(parts), list[Array]()
-    for feed in feeds:
+    for count in counts:
         rows = [next(left)]
-        while sum(map(len, rows)) < samples_in(feed):
+        while sum(map(len, rows)) < count:
             rows.append(next(left))
         found.append(np.concatenate(rows))
     return found

@@ -73,7 +73,15 @@ def test_moved_samples(model):
     assert run.asked == [5]  # where memory holds one batch, nobody is asked
 
 
-def test_measured_losses(model, small_parts):
+TURNED = """net (float[N,6,8] x) => (float[6,N,4] y) {
+    t = Transpose<perm=[1,0,2]>(x)  a = MatMul(t, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)
+    y = MatMul(br, y_w)
+}"""
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["samples as rows", "samples on the second axis"])
+def test_measured_losses(model, small_parts, turned):
+    model = net(TURNED, 17, a_w=(8, 16), b_w=(16, 12), y_w=(12, 4)) if turned else model
     found = analyse(model, (), observer, Quiet(), engine)
     live = [group for group in found.groups if not group.frozen]
 
@@ -87,7 +95,18 @@ def test_measured_losses(model, small_parts):
     one, other = losses(engine), losses(run)
     assert len(one) == 2 and run.asked
     for name, at in one.items():
+        assert at and min(at.values()) > 0
         assert other[name] == pytest.approx(at, rel=1e-5)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8, 16])
+@pytest.mark.parametrize("together", [4, 9, 16])
+def test_the_parts_of_a_step_fit_into_memory_together(workers, together):
+    """As many samples as there were, or a few less, are drawn in a step."""
+    schedule = distillation.StepSchedule(100, 4, 4, 1, 16, together)
+    found = schedule.divided(min(workers, together))
+    assert workers == 1 or found.batch * min(workers, together) <= together
+    assert found.batch <= 4 and 13 <= found.batch * found.joined <= 16
 
 
 def test_refined_layers(model, small_parts):

@@ -86,6 +86,28 @@ def test_without_a_gradient_or_memory_there_are_none():
         assert weights_of(net(body, 17, a_w=(8, 3, 1, 1)), [{"x": images(4, size=(3, 6, 6))}]) == {}
 
 
+ROWS = """net (float[N,6,8] x) => (float[N,6,4] y) {
+    t = Reshape(x, flat)  a = Gemm(t, a_w)  ar = Relu(a)  b = Gemm(ar, b_w)  br = Relu(b)
+    u = Reshape(br, whole)  y = MatMul(u, y_w)
+}"""
+TURNED = """net (float[N,6,8] x) => (float[6,N,4] y) {
+    t = Transpose<perm=[1,0,2]>(x)  a = MatMul(t, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)
+    y = MatMul(br, y_w)
+}"""
+
+
+@pytest.mark.parametrize("body", [ROWS, TURNED], ids=["rows of places", "samples on the second axis"])
+def test_what_has_no_row_for_each_sample_is_not_weighed(body):
+    """In layers, and in outputs; all is solved as without weights."""
+    shapes = dict(flat=np.array([-1, 8]), whole=np.array([-1, 6, 12])) if body == ROWS else {}
+    model = net(body, 17, a_w=(8, 16), b_w=(16, 12), y_w=(12, 4), **shapes)
+    feeds = [{"x": images(count, count, (6, 8))} for count in (40, 30)]
+    assert weights_of(model, feeds) == {}
+    samples = CalibrationSamples({"x": images(320, 1, (6, 8))}, True, engine)
+    result = compress(model, CompressSettings(keep=0.5, method="reconstruct", select="auto"), samples=samples)
+    assert array_of(result.model, "b_w").shape == (8, 6) and {"b", "y"} <= result.solution.errors.keys()
+
+
 @pytest.mark.parametrize("size", [(40, 50), (2000,), (5, 7), ()])
 @pytest.mark.parametrize("axis", [1, -1])
 def test_blocks_of_places_become_places(size, axis):
