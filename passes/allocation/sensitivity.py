@@ -115,9 +115,9 @@ class Sensitivity:
         variant, feed = self._variant, self._feeds[0]
         graph, unit, count = variant.sized.graph, samples_together(variant.typing.graph, feed), samples_in(feed)
         work = wanted * sample_macs(graph) / NUMERICS.parallel.multiply_adds
-        if work < 2 or variant.folder is not None:
+        if variant.folder is not None or divided(variant.engine, int(work))[1] < 2:
             return
-        made = variant.engine(variant.typing.graph.model)(feed)
+        made = variant.engine(variant.typing.graph.model)(feed)  # what is declared of outputs may be wrong
         rows = not variant.typing.graph.info.rigid and all(a.ndim and len(a) == count for a in made.values())
         held = max(1.0, (unit if rows else count) * activations(graph).live)
         self._engine, self._workers = divided(variant.engine, int(min(work, variant.moment_limit / held)))

@@ -47,10 +47,9 @@ def output_weights(
 def element_weights(
     typing: Typing, outputs: Mapping[str, Sequence[Array]], axes: Mapping[str, int], floor: float
 ) -> dict[str, Array]:
-    """The same for all outputs of one size, whether they have several parts or not."""
-    fixed = {name: values for name, values in outputs.items() if len({array.shape[1:] for array in values}) == 1}
-    found = output_weights(typing, fixed, axes, floor)
-    return found or {name: _weights(values, axes[name], floor) / len(fixed) for name, values in fixed.items()}
+    """The same, whether the outputs have several parts or not. Their sizes do not vary."""
+    found = output_weights(typing, outputs, axes, floor)
+    return found or {name: _weights(values, axes[name], floor) / len(outputs) for name, values in outputs.items()}
 
 
 def _index_sets(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[tuple[Array, ...]]:
