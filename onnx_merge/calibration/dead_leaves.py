@@ -143,8 +143,8 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
     brightness = rng.normal(0.0, 0.5, count)
     blur = rng.uniform(*DEAD_LEAVES.blur, count)
 
-    def draw(start_noise: tuple[int, Single]) -> None:
-        start, noise = start_noise
+    def draw(given: tuple[int, Single]) -> None:
+        start, noise = given
         part = slice(start, start + len(noise))
         own = images[part]
         _dead_leaves(own, seeds[part], 2 if fine else 1, DEAD_LEAVES.smallest_radius * (2 if fine else 1))

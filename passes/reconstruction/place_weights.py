@@ -47,20 +47,17 @@ def place_weights(
     ``feeds``: batches of samples, whose numbers are multiples of ``unit``; ``together``: number of samples whose
     activations and gradients fit into memory.
     """
-    layers = {one.output: one for one in solvable_layers(typing).values()}
     if together < unit:
         return {}
-    try:
-        values = _outputs(typing, feeds, engine, tuning.seen_samples)
-    except RunError:
-        return {}
-    wrt = [name for name in _sources(typing.graph, values) if name in layers and name not in values]
-    if not wrt:
-        return {}
+    layers = {one.output: one for one in solvable_layers(typing).values()}
     size = max(1, min(tuning.batch, together) // unit) * unit
     parts = [part for feed in feeds for part in _parts(typing.graph, feed, size)]
-    engine, workers = divided(engine, min(len(parts), together // size))
     try:
+        values = _outputs(typing, feeds, engine, tuning.seen_samples)
+        wrt = [name for name in _sources(typing.graph, values) if name in layers and name not in values]
+        if not wrt:
+            return {}
+        engine, workers = divided(engine, min(len(parts), together // size))
         model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=list(values))
         run = partial(_squares, model, engine(model.model), layers, _scales(typing, values, tuning))
         found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
