@@ -28,6 +28,8 @@ class SegmentRunner:
     optimisation: Optimisation = "all"
     threads: int | None = None
     """Within an operator; see `Session`."""
+    arena: bool = False
+    """See `Session`."""
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model`` and return a function that runs it.
@@ -38,7 +40,9 @@ class SegmentRunner:
         """
         defragment()  # the previous segment left free gaps that are too small for new tensors
         try:
-            session = loaded(model, self.provider, self.optimisation, threads=self.threads, spinning=False)
+            session = loaded(
+                model, self.provider, self.optimisation, threads=self.threads, spinning=False, arena=self.arena
+            )
         except OnnxMergeError as error:
             raise RunError(str(error)) from error
         names = {i.name for i in session.inputs}
@@ -54,6 +58,10 @@ class SegmentRunner:
                 raise RunError(str(error)) from error
 
         return run
+
+    def retaining(self) -> SegmentRunner:
+        """See `passes.interface.engine.retaining`."""
+        return replace(self, arena=True)
 
     def divided(self, most: int) -> tuple[SegmentRunner, int]:
         """See `passes.interface.engine.divided`."""

@@ -51,8 +51,9 @@ class Session:
     optimisation: onnxruntime's graph optimisation level. Levels differ in rounding, so outputs are compared only
         between sessions of the same level.
     spinning: whether threads wait actively between operators. This is faster, but slows other computations.
-    deployed: whether the session is set up as in deployment, to measure latency. CPU memory then comes from
-        onnxruntime's arena, which never shrinks: an output, which is part of it, keeps all of it allocated. The few
+    arena: whether CPU memory comes from onnxruntime's arena, which never shrinks: the next run has it at once, and an
+        output, which is part of it, keeps all of it allocated.
+    deployed: whether the session is set up as in deployment, to measure latency. It has an arena. The few
         optimisations that can end the process are not left out, CUDA uses TF32 and cuDNN's default search, and
         TensorRT runs what it can where it is the provider.
 
@@ -69,12 +70,13 @@ class Session:
         threads: int | None = None,
         optimisation: Optimisation = "all",
         spinning: bool = True,
+        arena: bool = False,
         deployed: bool = False,
     ) -> None:
         ort = onnxruntime()
         options = session_options(threads)
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{_LEVELS[optimisation]}")
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = deployed
+        options.enable_cpu_mem_arena, options.enable_mem_pattern = arena or deployed, deployed
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source: bytes | str
@@ -216,6 +218,7 @@ def loaded(
     *,
     threads: int | None = None,
     spinning: bool = True,
+    arena: bool = False,
 ) -> Session:
     """A session at the given optimisation level; at the level "basic" if onnxruntime's higher optimisations break the
     model.
@@ -228,11 +231,11 @@ def loaded(
     OnnxMergeError: onnxruntime cannot load the model at either level.
     """
     try:
-        return Session(model, provider, threads=threads, optimisation=optimisation, spinning=spinning)
+        return Session(model, provider, threads=threads, optimisation=optimisation, spinning=spinning, arena=arena)
     except OnnxMergeError:
         if optimisation in ("extended", "all"):
             with contextlib.suppress(OnnxMergeError):
-                return Session(model, provider, threads=threads, optimisation="basic", spinning=spinning)
+                return Session(model, provider, threads=threads, optimisation="basic", spinning=spinning, arena=arena)
         raise
 
 

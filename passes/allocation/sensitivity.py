@@ -15,7 +15,7 @@ from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
 from passes.cost.cost import sample_macs
 from passes.graph.model import Array
-from passes.interface.engine import divided, placed, reuses_sessions
+from passes.interface.engine import Engine, divided, placed, retaining, reuses_sessions
 from passes.interface.steps import steps
 from passes.numerics.at_once import at_once
 from passes.numerics.tuning import NUMERICS
@@ -65,7 +65,7 @@ class Sensitivity:
     def exact(self) -> Outputs:
         """Outputs of the uncut model, stored until `release`."""
         if not self._exact:
-            outputs = self._outputs(self._variant.typing.graph.model)
+            outputs = self._outputs(self._variant.typing.graph.model, self._engine)
             self._exact = [{n: found[n] for n in self._names} for found in outputs]
         return self._exact
 
@@ -76,7 +76,8 @@ class Sensitivity:
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
         typing, whole = self._variant.typing, reuses_sessions(self._variant.engine)
-        flow = SegmentedRun(typing.graph.model, self._feeds, self._engine, self._variant.folder, workers=self._workers)
+        engine, folder = self._variant.engine, self._variant.folder
+        flow = SegmentedRun(typing.graph.model, self._feeds, engine, folder, workers=self._workers)
         _ = self.exact  # first, so that a model that does not run fails here
         found: dict[str, dict[int, float]] = {}
         order = sorted((_first_reader(group), i) for i, group in enumerate(groups))
@@ -106,8 +107,9 @@ class Sensitivity:
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
         return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans)))
 
-    def _outputs(self, model: onnx.ModelProto) -> Outputs:
-        return list(map(dict, at_once(self._engine(model), self._feeds, self._workers)))
+    def _outputs(self, model: onnx.ModelProto, engine: Engine | None = None) -> Outputs:
+        run = (engine or retaining(self._engine))(model)
+        return list(map(dict, at_once(run, self._feeds, self._workers)))
 
     def _divide(self, wanted: int) -> None:
         """Let batches run at the same time, or equal parts of each where its samples are the rows of all outputs.

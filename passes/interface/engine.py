@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import onnx
 from numpy.typing import NDArray
+
+from passes.numerics.at_once import at_once
 
 Array = NDArray[Any]
 Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]
@@ -36,6 +38,22 @@ def divided(engine: Engine, most: int) -> tuple[Engine, int]:
     fewer, and one where ``engine`` cannot. Small operators are computed faster so than by many threads one by one."""
     divide = getattr(engine, "divided", None)
     return (engine, 1) if divide is None or most < 2 else divide(most)
+
+
+def retaining(engine: Engine) -> Engine:
+    """An engine whose models keep the memory of a run for the next one: it takes long to get from the system. For
+    models that run often and return little, since what is returned keeps it, too."""
+    retain = getattr(engine, "retaining", None)
+    found: Engine = engine if retain is None else retain()
+    return found
+
+
+def run_all(
+    engine: Engine, model: onnx.ModelProto, feeds: Iterable[Mapping[str, Array]], most: int
+) -> Iterator[Mapping[str, Array]]:
+    """Outputs of ``model`` on each of ``feeds``, of which ``most`` may run at the same time."""
+    share, workers = divided(engine, most)
+    return at_once(share(model), feeds, workers)
 
 
 def placed(engine: Engine, feed: Mapping[str, Array]) -> dict[str, Array]:

@@ -64,11 +64,13 @@ def refine(
     opset: int,
     tuning: Tuning = TUNING,
     in_memory: bool = True,
+    workers: int = 1,
 ) -> tuple[list[SolvedLayer], float]:
     """Both layers with new values, and the ratio of ||r||^2 after the refinement to that before.
 
     ``hidden``: shape of the second layer's input; ``share``: one batch in so many (rounded down) is used, at least two;
-    ``in_memory``: whether these fit into memory together, else each is made again for every step.
+    ``in_memory``: whether these fit into memory together, else each is made again for every step; ``workers``: most of
+    them that run at the same time.
 
     Raises
     ------
@@ -84,7 +86,8 @@ def refine(
     part = (
         [placed(engine, feeds[i]) for i in used] if in_memory else Lazy([partial(feeds.__getitem__, i) for i in used])
     )
-    model = LayerPairModel(pair, Sizes((blocks[0].kernel, blocks[1].kernel), hidden), part, engine, opset, tuning)
+    sizes = Sizes((blocks[0].kernel, blocks[1].kernel), hidden)
+    model = LayerPairModel(pair, sizes, part, engine, opset, tuning, workers)
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
     try:

@@ -10,7 +10,7 @@ networks, TPAMI 2016, sec. 3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,10 @@ import onnx
 
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine, Loaded
+from passes.interface.engine import Engine, Loaded, divided, retaining
 from passes.layer_pairs.differentiable_ops import Pointwise
 from passes.layer_pairs.layer_pair import LayerPair
+from passes.numerics.at_once import at_once
 from passes.numerics.gauss_newton import Affine, StepMetric
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Shape
@@ -55,7 +56,8 @@ class _Forward:
 
 
 class LayerPairModel:
-    """``pair`` on samples ``feeds``. Weights are (O, D) with D over (tap, channel), as in `patches`."""
+    """``pair`` on samples ``feeds``. At most ``workers`` of these run at the same time. Weights are (O, D) with D over
+    (tap, channel), as in `patches`."""
 
     def __init__(
         self,
@@ -65,9 +67,12 @@ class LayerPairModel:
         engine: Engine,
         opset: int,
         tuning: Tuning = TUNING,
+        workers: int = 1,
     ) -> None:
         self._pair, self._sizes, self._feeds, self._engine, self._opset = pair, sizes, feeds, engine, opset
         self._tuning = tuning
+        share, self._workers = divided(engine, min(workers, len(feeds)))
+        self._share = retaining(share)
         self._loaded: dict[str, Loaded] = {}
         self._slope: GradientModel | None = None
 
@@ -76,11 +81,12 @@ class LayerPairModel:
         weights = self._named(point, "wb")
         if self._slope is None:
             self._slope = self._slope_model(weights)
-            self._loaded["slope"] = self._engine(self._slope.model)
+            self._loaded["slope"] = self._share(self._slope.model)
         given = self._slope.gradients
-        seed = {self._slope.seeds["loss"]: np.array(-0.5, np.float32)}
+        weights[self._slope.seeds["loss"]] = np.array(-0.5, np.float32)
         sums: Feed = {}
-        for found in self._run("slope", {**weights, **seed}):
+        run, indices = self._loaded["slope"], range(len(self._feeds))
+        for found in at_once(lambda index: run({**self._feeds[index], **weights}), indices, self._workers):
             sums = _added(sums, found)
         layers = (self._pair.first, self._pair.second)
         blocks = [
@@ -93,19 +99,20 @@ class LayerPairModel:
         """||J change||^2 with the residuals' Jacobian J. One sample in ``every`` suffices to estimate one number."""
         weights = {**self._named(point, "wb"), **self._named(change, "vc")}
         if "curve" not in self._loaded:
-            self._loaded["curve"] = self._engine(self._bend_model(weights))
+            self._loaded["curve"] = self._share(self._bend_model(weights))
         batches = min(every, max(1, len(self._feeds) // 2))  # at least two of them, with fewer samples each
         parts = [_first_rows(feed, every // batches) for feed in self._feeds[::batches]]
         share = sum(len(feed["y"]) for feed in parts) / sum(len(feed["y"]) for feed in self._feeds)
-        return sum(float(self._loaded["curve"]({**feed, **weights})["curve"]) for feed in parts) / share
+        found = at_once(lambda feed: self._loaded["curve"]({**feed, **weights}), parts, self._workers)
+        return sum(float(made["curve"]) for made in found) / share
 
     def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
         """Metrics of both layers at ``point``, with features taken at every ``strides``-th place."""
         weights, features = self._named(point, "wb"), [p.weights.shape[1] for p in point]
         self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides, features))
         sums: Feed = {}
-        for found in self._run("metrics", weights):
-            sums = _added(sums, found)
+        for feed in self._feeds:  # one by one: the matrices of wide layers take more memory than the samples
+            sums = _added(sums, self._loaded["metrics"]({**feed, **weights}))
         made: list[StepMetric] = []
         for k, layer in enumerate((self._pair.first, self._pair.second)):
             outer = self._outer(point[1].weights, sums["gates"][0]) if k == 0 else None
@@ -123,10 +130,6 @@ class LayerPairModel:
         else:  # flattened input: places vary within a channel
             rows = np.moveaxis(weights.reshape(len(weights), hidden, -1), 1, 2).reshape(-1, hidden)
         return np.asarray((rows.T @ rows) * gates / max(float(np.diag(gates).max()), 1e-30))
-
-    def _run(self, what: str, weights: Mapping[str, Array]) -> Iterator[Mapping[str, Array]]:
-        for feed in self._feeds:
-            yield self._loaded[what]({**feed, **weights})
 
     def _named(self, point: Sequence[Affine], names: str) -> Feed:
         """Weights in the layout of the nodes, (O, I) for dense layers."""

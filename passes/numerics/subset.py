@@ -7,67 +7,88 @@ readers see, H = S G S. After the choice, S and H become
 """
 
 import numpy as np
+from scipy.linalg import blas
 
 from .arrays import Double, Index
+from .blas_threads import threads_for
 from .jit import serial
 from .tuning import NUMERICS, SubsetTuning
 
 
 @serial
-def _greedy(
-    cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, delayed: int, explained: float
+def _choose_some(
+    cov: Double,
+    seen: Double,
+    variance: Double,
+    worth: Double,
+    least: Double,
+    candidates: Index,
+    chosen: Index,
+    gains: Double,
+    v: Double,
+    h: Double,
+    ratio: Double,
 ) -> None:
-    """Chooses among ``candidates`` (overwritten), one by one, into ``chosen`` (K,) and ``gains``. -1 follows where no
-    candidate adds anything. ``cov`` and ``seen`` (C, C) are overwritten.
+    """Chooses among ``candidates``, one by one, into ``chosen`` (K,) and ``gains``. -1 follows where no candidate adds
+    anything, or none has more than its ``least`` variance (C,) left. Chosen candidates are replaced by -1.
 
-    The downdates of ``delayed`` choices are collected. The next candidate's row alone is brought up to date. The
-    matrices, which are larger than a cache, are then read once for all collected downdates. A channel with at most the
-    share ``explained`` of its variance left is not chosen.
+    ``variance`` and ``worth`` (C,), the diagonals of ``cov`` and ``seen`` (C, C), are brought up to date. The matrices
+    are not, but for the rows of the choices: their downdates are returned in ``v`` and ``h`` (K, C) and ``ratio`` (K,).
     """
     size = cov.shape[0]
-    start, variance, worth = np.empty(size), np.empty(size), np.empty(size)
-    for c in range(size):
-        start[c] = variance[c] = cov[c, c]
-        worth[c] = seen[c, c]
-    v, h, ratio = np.empty((delayed, size)), np.empty((delayed, size)), np.empty(delayed)
-    waiting = 0
     for k in range(chosen.shape[0]):
         best, at = -1.0, -1
         for i in range(candidates.shape[0]):
             c = candidates[i]
-            if c < 0 or variance[c] <= explained * start[c] or variance[c] <= 0.0:
+            if c < 0 or variance[c] <= least[c]:
                 continue
             if worth[c] / variance[c] > best:
                 best, at = worth[c] / variance[c], i
         chosen[k] = candidates[at] if at >= 0 else -1
         gains[k] = max(best, 0.0)
         if at < 0:
-            continue
+            v[k:], h[k:], ratio[k:] = 0.0, 0.0, 0.0
+            chosen[k:], gains[k:] = -1, 0.0
+            return
         pick, candidates[at] = candidates[at], -1
         own, read = cov[pick].copy(), seen[pick].copy()
-        for j in range(waiting):
+        for j in range(k):
             x, y = v[j, pick], h[j, pick]
             for b in range(size):
                 own[b] -= x * v[j, b]
                 read[b] += (ratio[j] * x - y) * v[j, b] - x * h[j, b]
         root, r = np.sqrt(variance[pick]), worth[pick] / variance[pick]
         for b in range(size):
-            v[waiting, b], h[waiting, b] = own[b] / root, read[b] / root
-            variance[b] -= v[waiting, b] ** 2
-            worth[b] += r * v[waiting, b] ** 2 - 2 * v[waiting, b] * h[waiting, b]
-        ratio[waiting] = r
-        waiting += 1
-        if waiting < delayed:
-            continue
-        for a in range(size):
-            if variance[a] <= explained * start[a]:  # its row is not read again
-                continue
-            for j in range(waiting):
-                x, y = v[j, a], h[j, a]
-                for b in range(size):
-                    cov[a, b] -= x * v[j, b]
-                    seen[a, b] += (ratio[j] * x - y) * v[j, b] - x * h[j, b]
-        waiting = 0
+            v[k, b], h[k, b] = own[b] / root, read[b] / root
+            variance[b] -= v[k, b] ** 2
+            worth[b] += r * v[k, b] ** 2 - 2 * v[k, b] * h[k, b]
+        ratio[k] = r
+
+
+def _add_product(matrix: Double, right: Double, left: Double) -> None:
+    """``matrix`` += left^T right, in place."""
+    blas.dgemm(1.0, right.T, left.T, 1.0, matrix.T, trans_b=True, overwrite_c=True)  # arrays in Fortran's order
+
+
+def _choose(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, tuning: SubsetTuning) -> None:
+    """As `_choose_some`, all choices. ``cov``, ``seen`` and ``candidates`` are overwritten.
+
+    The matrices are larger than a cache: they are read once for the downdates of several choices.
+    """
+    variance, worth = np.diag(cov).copy(), np.diag(seen).copy()
+    least = np.maximum(tuning.explained * variance, 0.0)
+    for start in range(0, len(chosen), tuning.delayed_downdates):
+        some = chosen[start : start + tuning.delayed_downdates]
+        v, h, ratio = np.empty((len(some), len(cov))), np.empty((len(some), len(cov))), np.empty(len(some))
+        part = gains[start : start + len(some)]
+        _choose_some(cov, seen, variance, worth, least, candidates, some, part, v, h, ratio)
+        if some[-1] < 0:
+            chosen[start + len(some) :] = -1
+            return
+        if start + len(some) < len(chosen):
+            _add_product(cov, v, -v)
+            _add_product(seen, v, ratio[:, None] * v - h)
+            _add_product(seen, h, -v)
 
 
 def choose_alone(variance: Double, weight: Double, candidates: Index) -> tuple[Index, Double]:
@@ -101,7 +122,8 @@ def choose_columns(
     seen = np.ascontiguousarray(cov @ weight @ cov)
     total = float(np.sum(weight * cov))
     chosen, gains = np.empty(keep, np.int64), np.zeros(keep)
-    _greedy(cov, seen, candidates.copy(), chosen, gains, tuning.delayed_downdates, tuning.explained)
+    with threads_for(keep):
+        _choose(cov, seen, candidates.copy(), chosen, gains, tuning)
     done = int(np.sum(chosen >= 0))  # nothing is left to explain: take the first remaining ones
     chosen[done:] = np.setdiff1d(candidates, chosen[:done])[: keep - done]
     return chosen, np.cumsum(gains) / max(total, 1e-300)

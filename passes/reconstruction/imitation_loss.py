@@ -12,7 +12,7 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
-from passes.interface.engine import Engine, placed
+from passes.interface.engine import Engine, placed, retaining
 from passes.numerics.at_once import at_once
 from passes.reconstruction.mimicked_tensors import ChannelVariances, MimickedTensor, channel_weights, mimicked_tensors
 from passes.reconstruction.output_weights import output_weights
@@ -50,7 +50,7 @@ class ImitationLoss:
         self._ends = [one for one in self.tensors if not one.feature]
         teacher = onnx.ModelProto()
         teacher.CopyFrom(graph.model)
-        self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
+        self._teacher = retaining(engine)(outputting(teacher, [one.name for one in self.tensors]))
         self._targets: dict[int, Mapping[str, Array]] = {}
         spreads, values = self._seen(weighing, room)
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
@@ -59,7 +59,7 @@ class ImitationLoss:
         axes = {one.name: one.axis for one in self._ends}
         self._parts = output_weights(student.typing, values, axes, tuning.variance_floor)
         self._gradients = imitation_gradients(student, self.tensors, feeds[0], engine)
-        self._run = engine(self._gradients.model)
+        self._run = retaining(engine)(self._gradients.model)
 
     def _seen(self, indices: Collection[int], room: float) -> tuple[dict[str, Array], dict[str, list[Array]]]:
         """The variances of the channels of each tensor over the batches ``indices``, and the values of the outputs in

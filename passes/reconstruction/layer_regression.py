@@ -32,11 +32,12 @@ def regress(
     engine: Engine,
     most: float = math.inf,
     tuning: Tuning = TUNING,
+    workers: int = 1,
 ) -> tuple[Array, Array | None, float]:
     """Returns weights with the shape of ``prior``, bias or None, and the share of the targets' variance that is lost.
 
     ``prior``: weights toward which the ridge penalty shrinks; ``most``: approximate limit in bytes on the memory in use
-    while moments are computed.
+    while moments are computed; ``workers``: most batches that run at the same time.
     """
     out, into = layer.weight_axes
     ordered = np.moveaxis(prior, (out, into), (0, -1))  # O taps... I
@@ -53,7 +54,10 @@ def regress(
     window = thinned(groups, ordered.shape[-1], stride, batches[0][1].shape[2:] if layer.convolves else ())
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
-    together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes)
+    fewest = max(2, workers + workers % 2)  # as many in both halves
+    together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes // workers, fewest)
+    held = 4 * total / len(together) + 8 * groups * features**2  # with its matrices
+    workers = max(1, int(min(workers, most / max(1.0, held))))
     batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features and len(batches) > 1:
@@ -62,7 +66,7 @@ def regress(
         sides = [_halves_rows([r[g] for r in rows], halves) for g in range(groups)]
         fits = [fit_rows(side, toward[g], biased, ridge) for g, side in enumerate(sides)]
     else:
-        moments = layer_moments(layer, window, prior, batches, engine, tuning.statistics)
+        moments = layer_moments(layer, window, prior, batches, engine, tuning.statistics, workers)
         fits = [fit((moments[0][g], moments[1][g]), toward[g], biased, ridge) for g in range(groups)]
     solved = np.concatenate([f.weights for f in fits]).reshape(ordered.shape)
     weights = np.ascontiguousarray(np.moveaxis(solved, (0, -1), (out, into)), prior.dtype)
@@ -110,13 +114,13 @@ def _smaller(extents: Sequence[_Extent], patches: int, most: float) -> list[_Par
     return found
 
 
-def _larger(parts: Sequence[_Part], total: int, joined: int) -> list[Sequence[_Part]]:
-    """Join small batches, since each batch costs a matrix of moments. At least two batches remain.
+def _larger(parts: Sequence[_Part], total: int, joined: int, fewest: int) -> list[Sequence[_Part]]:
+    """Join small batches, since each batch costs a matrix of moments. At least ``fewest`` batches remain.
 
     ``total``: bytes of inputs, targets and patches of all samples; ``joined``: approximate bytes of a joined batch.
     """
     each = total // len(parts)
-    step = min(max(1, joined // max(1, each)), max(1, len(parts) // 2))
+    step = min(max(1, joined // max(1, each)), max(1, len(parts) // fewest))
     return [parts[i : i + step] for i in range(0, len(parts), step)]
 
 

@@ -75,7 +75,7 @@ class _Solver:
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
-        self._places = variant.place_weights()
+        self._places, self._workers = variant.place_weights(), variant.workers
         self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
@@ -91,7 +91,8 @@ class _Solver:
         live = zip(self._original.live, self._compressed.live, places, strict=True)
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, *given) for given in live])
         prior, tuning = self._weights(layer), self._tuning
-        weights, bias, error = regress(layer, prior, batches, self._engine, self._moment_limit, tuning)
+        how = (self._engine, self._moment_limit, tuning, self._workers)
+        weights, bias, error = regress(layer, prior, batches, *how)
         self._store(layer, weights, bias)
         if layer in self._pairs:
             error *= self._refine(self._pairs[layer], batches)
@@ -112,19 +113,15 @@ class _Solver:
             pair = replace(pair, rectified=False)  # the Relu's input is not computed yet
         live = self._compressed.live
         each = live[0][pair.first.data].nbytes + live[0][pair.second.data].nbytes + batches[0][1].nbytes
-        memory = self._tuning.memory
-        count = max(1, min(self._joined, int(memory.moment_bytes / memory.working / max(1, each))))
-        parts = [range(i, min(i + count, len(live))) for i in range(0, len(live), count)]
-        feeds = Lazy([partial(self._feed, pair, batches, part) for part in parts])
         given = sum(len(drifted[pair.first.data]) for drifted in live)
+        share = given / self._samples[self._pairs[pair.second]]
+        parts, workers = self._parts(each, share)
+        feeds = Lazy([partial(self._feed, pair, batches, part) for part in parts])
         hidden = self._compressed.live[0][pair.second.data].shape
-        samples = self._samples[self._pairs[pair.second]]
         opset = self._typing.graph.opset
         try:
-            share = given / samples
-            found, left = refine(
-                pair, (first, second), feeds, hidden, share, self._engine, opset, self._tuning, self._in_memory
-            )
+            how = (self._engine, opset, self._tuning, self._in_memory, workers)
+            found, left = refine(pair, (first, second), feeds, hidden, share, *how)
         except RefusalError as refusal:
             self.solution.unrefined[pair.second.node.label] = planned(str(refusal))
             return 1.0
@@ -132,6 +129,17 @@ class _Solver:
             self._store(block.layer, block.weights, block.bias)
         self._compressed.again(pair.second.data, pair.first.node.outputs[0])
         return left
+
+    def _parts(self, each: int, share: float) -> tuple[list[range], int]:
+        """Batches that are joined for the joint refinement, and how many of these may run at the same time.
+
+        ``each``: bytes of a batch; ``share``: one batch in so many is used.
+        """
+        memory, number = self._tuning.memory, len(self._compressed.live)
+        each, used = memory.working * max(1, each), number / max(1.0, share)
+        count = max(1, int(min(self._joined, memory.moment_bytes / each, used / self._workers)))
+        fit = min(self._workers, self._moment_limit / (count * each))
+        return [range(i, min(i + count, number)) for i in range(0, number, count)], max(1, int(fit))
 
     def _feed(self, pair: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:
         """Inputs of the joint refinement from the batches in ``part``."""

@@ -23,7 +23,7 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.errors import NoGradientError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine, Loaded, divided
+from passes.interface.engine import Engine, Loaded, divided, retaining
 from passes.interface.errors import RunError
 from passes.numerics.arrays import rows_between
 from passes.numerics.at_once import at_once
@@ -59,7 +59,7 @@ def place_weights(
             return {}
         engine, workers = divided(engine, min(len(parts), together // size))
         model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=list(values))
-        run = partial(_squares, model, engine(model.model), layers, _scales(typing, values, tuning))
+        run = partial(_squares, model, retaining(engine)(model.model), layers, _scales(typing, values, tuning))
         found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
     except (NoGradientError, RunError):
         return {}

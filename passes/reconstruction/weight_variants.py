@@ -14,9 +14,10 @@ from passes.axes.inference import Typing
 from passes.channels.statistics import ChannelStatistics
 from passes.cost.cost import sample_macs, samples_held
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine
+from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows
+from passes.numerics.tuning import NUMERICS
 from passes.reconstruction.place_weights import Maps, place_weights
 from passes.reconstruction.solver_memory import layer_moments
 from passes.samples.matched_samples import matched_samples
@@ -66,8 +67,8 @@ class WeightVariant:
     ``moment_limit``: bytes for the moments of a layer; ``counted``: the model with the shapes of a sample, for counting
     only; ``joined``: number of batches that may be joined, where only the widest layer requires small ones;
     ``distinct``: share of the samples that do not repeat others; ``folder``: where activations are kept in temporary
-    files, None if they fit into memory; ``recalibrated``: whether norms standardise by the samples. The solution is
-    then carried over to the model's own weights.
+    files, None if they fit into memory; ``workers``: most batches that run at the same time; ``recalibrated``: whether
+    norms standardise by the samples. The solution is then carried over to the model's own weights.
     """
 
     typing: Typing
@@ -79,6 +80,7 @@ class WeightVariant:
     joined: int = 1
     distinct: float = 1.0
     folder: str | None = None
+    workers: int = 1
     tuning: Tuning = TUNING
     recalibrated: bool = False
     _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
@@ -115,7 +117,7 @@ class WeightVariant:
 
     def run(self, model: onnx.ModelProto, feeds: Feeds | None = None) -> SegmentedRun:
         """A run of ``model`` on ``feeds``, all samples if None."""
-        return SegmentedRun(model, self.feeds if feeds is None else feeds, self.engine, self.folder)
+        return SegmentedRun(model, self.feeds if feeds is None else feeds, self.engine, self.folder, self.workers)
 
     def original(self) -> SegmentedRun | Recording:
         """A run of the original model, or its recorded targets if they were kept."""
@@ -173,7 +175,9 @@ class WeightVariants:
         if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
             each = replace(each, given=0.0)
         most = fixed_batch(typing.graph, samples) or tuning.memory.batch
-        self._budget = Budget(max(0, samples.memory - given), weights, each, moments, most, tuning=_memory(tuning))
+        cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
+        memory = max(0, samples.memory - given)
+        self._budget = Budget(memory, weights, each, moments, most, tuning=_memory(tuning), cores=cores)
         self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
         if samples.on_device > samples.memory:
             self._budget = replace(self._budget, memory=samples.on_device)
@@ -225,7 +229,9 @@ class WeightVariants:
         dynamic = fixed_batch(self._typing.graph, samples) is None
         joined = max(1, min(self._tuning.memory.batch, used // 2) // size) if dynamic else 1
         room, moment_limit = budget.kept(used), self._moment_limit
-        given = (samples.engine, room, moment_limit, self._counted, joined, self._distinct, self._folder, self._tuning)
+        workers = 1 if self._folder is not None else budget.workers
+        shares = (room, moment_limit, self._counted, joined, self._distinct, self._folder, workers)
+        given = (samples.engine, *shares, self._tuning)
         left, notes = (0.0, ()) if samples.real else self._matched(samples)
         own = WeightVariant(self._typing, self.feeds, *given)
         if left <= self._tuning.matching.matched:
@@ -373,6 +379,11 @@ def _enlarged(
             why = "are few" if determined else "show some layer fewer places than it has inputs"
             notes = (f"{what}: {count} {why} (--calib-samples {count}: no more)",)
     return replace(samples, more_samples=()), notes
+
+
+def _parts_of(graph: Graph, batch: int) -> int:
+    """Most parts of a batch that are worth a thread each. ``graph``: with the shapes of samples."""
+    return max(1, int(batch * sample_macs(graph) / NUMERICS.parallel.multiply_adds))
 
 
 def _worth(graph: Graph, tuning: Tuning) -> int:

@@ -12,7 +12,7 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import KullbackLeibler, RecordedStatistics, ScalarLoss
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine, Loaded
+from passes.interface.engine import Engine, Loaded, retaining
 from passes.samples.class_targets import ClassScores, class_scores
 from passes.samples.dense_scores import ScoreHead, score_heads
 from passes.settings.sample_tuning import SampleMatchingTuning
@@ -69,7 +69,7 @@ def statistics_gradients(
     if not losses or not wrt:
         return None
     model = gradient_model(graph, wrt, losses=losses, kept=[] if classes is None else [classes.tensor])
-    return StatisticsGradients(model, engine(model.model), norms, classes, heads)
+    return StatisticsGradients(model, retaining(engine)(model.model), norms, classes, heads)
 
 
 def _sources(graph: Graph, tensors: Sequence[str]) -> set[str]:

@@ -14,7 +14,8 @@ import onnx
 from onnx import TensorProto
 
 from passes.graph.model import Array
-from passes.interface.engine import Engine, Loaded
+from passes.interface.engine import Engine, Loaded, divided, retaining
+from passes.numerics.at_once import at_once
 from passes.numerics.ridge import Moments, SampleRows
 from passes.settings.statistics_tuning import StatisticsTuning
 from passes.settings.tuning import TUNING
@@ -110,8 +111,9 @@ def layer_moments(
     batches: Sequence[Batch],
     engine: Engine,
     tuning: StatisticsTuning = TUNING.statistics,
+    workers: int = 1,
 ) -> list[list[Moments]]:
-    """Moments of both halves of the batches, (half, group)."""
+    """Moments of both halves of the batches, (half, group). ``workers``: most batches that run at the same time."""
     build, inputs, p, y = _set_up(layer, window, weight, batches[0])
     roots = None
     if batches[0].roots is not None:
@@ -129,10 +131,11 @@ def layer_moments(
     }
     if roots is not None:
         outputs["weight"] = build.mean(build.op("Mul", roots, roots), 2)
-    run = engine(build.model(inputs, outputs, MOMENTS))
+    engine, workers = divided(engine, workers)
+    run = retaining(engine)(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
-    for half, batch in zip(halves_of(batches), batches, strict=True):
-        out = run(batch.feed)
+    found = at_once(lambda index: run(batches[index].feed), range(len(batches)), workers)
+    for half, out in zip(halves_of(batches), found, strict=True):
         count = float(out["places"][2])
         pp, yp = joined_gram(out, features, "pp", tuning), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))
@@ -177,26 +180,32 @@ def channel_sums(
     samples: Sequence[int],
     engine: Engine,
     tuning: StatisticsTuning = TUNING.statistics,
+    workers: int = 1,
 ) -> Iterator[ChannelSums]:
     """Sums for each batch over the channels at ``occurrences`` (start, outer, inner) of a tensor's axis ``axis``.
-    ``samples``: number of samples in each batch.
+    ``samples``: number of samples in each batch; ``workers``: most batches that run at the same time.
 
     Of many places of a sample every few serve (`StatisticsTuning.channel_places`), but all for the samples' means.
     """
+    engine, workers = divided(engine, workers)
     loaded: dict[int, tuple[Loaded, int]] = {}
     each = sum(o * i for _, o, i in occurrences)
-    for x, held in zip(batches, samples, strict=True):
-        if held not in loaded:
-            stride = _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
-            loaded[held] = (engine(_channel_model(axis, occurrences, size, x, held, stride)), stride)
-        run, stride = loaded[held]
+
+    def given() -> Iterator[tuple[Array, int, Loaded, int]]:
+        for x, held in zip(batches, samples, strict=True):
+            if held not in loaded:
+                stride = _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
+                loaded[held] = (retaining(engine)(_channel_model(axis, occurrences, size, x, held, stride)), stride)
+            yield x, held, *loaded[held]
+
+    def sums(one: tuple[Array, int, Loaded, int]) -> ChannelSums:
+        x, held, run, stride = one
         out = run({"x": x})
         count = float(_places(axis, x, held, stride) * each)
         means = out["means"].astype(np.float64).T
-        sums = ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
-        del out  # of wide layers each matrix counts
-        yield sums
-        del sums
+        return ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+
+    yield from at_once(sums, given(), workers)
 
 
 def _stride(axis: int, x: Array, samples: int, size: int, count: int, tuning: StatisticsTuning) -> int:

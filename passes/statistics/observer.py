@@ -104,9 +104,8 @@ class _Observer:
         if not places:
             return None
         parts: list[ChannelSums | None] = [None, None]
-        each = channel_sums(
-            axis, places, group.size, arrays, self._batches.samples, self._engine, self._tuning.statistics
-        )
+        given = (arrays, self._batches.samples, self._engine, self._tuning.statistics, self._flow.workers)
+        each = channel_sums(axis, places, group.size, *given)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]

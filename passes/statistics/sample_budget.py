@@ -49,7 +49,8 @@ class Budget:
 
     ``weights``: bytes of the model's weights; ``each``: activations of one sample; ``layers``: memory of each layer's
     solution; ``most``: largest batch size, `MemoryTuning.batch` if None; ``compared``: largest number of samples whose
-    outputs are compared while losses are measured.
+    outputs are compared while losses are measured; ``cores``: batches that may run at the same time, if memory holds
+    them.
     """
 
     memory: int
@@ -59,6 +60,7 @@ class Budget:
     most: int | None = None
     compared: int = TUNING.sensitivity.most_samples
     tuning: MemoryTuning = TUNING.memory
+    cores: int = 1
 
     @property
     def available(self) -> float:
@@ -95,18 +97,35 @@ class Budget:
     def batch(self) -> int:
         """Batch size. It is 1 or even, so that an image and its mirror image are in the same batch."""
         most = self.tuning.batch if self.most is None else self.most
-        size = max(1, min(most, int(self.tuning.working_share * self.available / self.working)))
+        size = max(1, min(most, self._together // self.cores))
         return size - size % 2 if size > 1 else 1
+
+    @property
+    def workers(self) -> int:
+        """Number of batches that run at the same time."""
+        return max(1, min(self.cores, self._together // self.batch))
+
+    @property
+    def _together(self) -> int:
+        """Number of samples whose intermediate results fit together."""
+        return int(self.tuning.working_share * self.available / self.working)
+
+    @property
+    def _computed(self) -> int:
+        """Number of samples that are being computed."""
+        return self.batch * self.workers
 
     @property
     def samples(self) -> int:
         """Number of samples that fit; 0 if fewer than `MemoryTuning.fewest_samples` fit."""
-        count = (self.available - self.batch * self.working) / self.held
+        count = (self.available - self._computed * self.working) / self.held
         for layer in self.layers:
             held = max(1.0, layer.original + layer.drifted + self._given)
             target, room = layer.pair.target, self.available - self._taken(layer)
             # The joint refinement uses few samples. Targets are held for these only.
-            count = min(count, max(room / (held + target), (room - target * (layer.pair.serve + self.batch)) / held))
+            count = min(
+                count, max(room / (held + target), (room - target * (layer.pair.serve + self._computed)) / held)
+            )
         return int(count) if count >= self.tuning.fewest_samples else 0
 
     def samples_stored(self, room: float) -> int:
@@ -118,17 +137,17 @@ class Budget:
         given = max(1.0, self._given)
         # The outputs of samples on which losses are measured are compared in memory.
         compared = tuning.compared_outputs * each.outputs
-        free = self.available - self.batch * self.working
+        free = self.available - self._computed * self.working
         counts = [most, max(free / (given + compared), (free - compared * self.compared) / given)]
         counts += [(self.available - self._taken(layer)) / given for layer in self.layers]
         count = min(counts)
         return int(count) if count >= tuning.fewest_samples else 0
 
     def _taken(self, layer: Moment) -> float:
-        """Bytes of a layer's matrices and of a batch. Where these do not fit, places are subsampled."""
+        """Bytes of a layer's matrices and of what is computed. Where these do not fit, places are subsampled."""
         tuning = self.tuning
-        moments = min(self.moment_limit, max(tuning.moment_bytes, self.batch * layer.working))
-        taken = layer.matrices(tuning) + max(moments, self.batch * layer.pair.working)
+        moments = min(self.moment_limit, max(self.workers * tuning.moment_bytes, self._computed * layer.working))
+        taken = layer.matrices(tuning) + max(moments, self._computed * layer.pair.working)
         return min(taken, max(tuning.covariance_bytes * layer.channels**2, tuning.matrix_share * self.available))
 
     @property
@@ -144,7 +163,7 @@ class Budget:
     def kept(self, samples: int) -> float:
         """Bytes for recorded targets of so many samples. With these the run of the original model holds nothing."""
         held = max(layer.drifted for layer in self._layers) + self._given
-        left = self.available - self.batch * self.working - samples * held
+        left = self.available - self._computed * self.working - samples * held
         return max(0.0, min(self.tuning.recorded_share * self.available, left))
 
     def needed(self, count: int = 1) -> int:

@@ -15,8 +15,7 @@ from onnx import numpy_helper
 
 from passes.graph.model import Array
 from passes.graph.nodes import node_reads
-from passes.interface.engine import Engine
-from passes.numerics.at_once import at_once
+from passes.interface.engine import Engine, retaining, run_all
 from passes.statistics.tensor_store import StoredTensors, TensorStore
 from passes.weights.stored_tensors import tensor_of
 
@@ -41,13 +40,14 @@ class SegmentedRun:
 
     ``arrays``: initializers with new values; ``shifts``: (tensor, input index) -> a constant that replaces this input
     of the node that produces the tensor; ``folder``: where live tensors are kept in a temporary file, None for in
-    memory; ``workers``: batches that ``engine`` runs at the same time, in memory.
+    memory; ``workers``: most batches that run at the same time, where they are in memory.
     """
 
     def __init__(
         self, model: onnx.ModelProto, feeds: Feeds, engine: Engine, folder: str | None = None, workers: int = 1
     ) -> None:
-        self._model, self._engine, self._workers = model, engine, workers
+        self._model, self._engine = model, engine
+        self.workers = min(workers, len(feeds)) if folder is None else 1
         self._nodes = list(model.graph.node)
         self._constants = {t.name: t for t in model.graph.initializer}
         self._reads = [node_reads(node) for node in self._nodes]
@@ -74,8 +74,7 @@ class SegmentedRun:
         end = self._maker.get(tensor, -1) + 1
         if end <= self.at:
             return None
-        run = self._engine(self._segment(self.at, end, [tensor]))
-        return (run(live)[tensor] for live in self.live)
+        return (found[tensor] for found in self._run(self._segment(self.at, end, [tensor])))
 
     def record(self, tensors: Collection[str]) -> Recording:
         """Run until all ``tensors`` are computed. They may include tensors that earlier calls of `reach` kept."""
@@ -89,16 +88,16 @@ class SegmentedRun:
 
     def again(self, tensor: str, since: str) -> None:
         """Recompute ``tensor`` from the node on that produces ``since``, with the present weights."""
-        run = self._engine(self._segment(self._maker[since], self._maker[tensor] + 1, [tensor]))
-        for live in self.live:
-            live[tensor] = run(live)[tensor]
+        made = self._run(self._segment(self._maker[since], self._maker[tensor] + 1, [tensor]))
+        for live, found in zip(self.live, made, strict=True):
+            live[tensor] = found[tensor]
 
     def onward(self, model: onnx.ModelProto, outputs: Sequence[str]) -> list[dict[str, Array]]:
         """``outputs``, for each batch, of another model that differs from this one only after node ``at``."""
         other = SegmentedRun(model, self.live[:1], self._engine)
         made = [name for name in outputs if name not in self.live[0]]
-        run = self._engine(other._segment(0, len(other._nodes), made, self.live[0].keys()))
-        found = at_once(run, self.live, self._workers)
+        segment = other._segment(0, len(other._nodes), made, self.live[0].keys())
+        found = run_all(retaining(self._engine), segment, self.live, self.workers)
         return [{**{n: a[n] for n in outputs if n in a}, **b} for a, b in zip(self.live, found, strict=True)]
 
     def advance(self, to: int, wanted: Collection[str] = ()) -> None:
@@ -106,14 +105,16 @@ class SegmentedRun:
         self.cuts.append((to, frozenset(wanted)))
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
-        run = self._engine(self._segment(self.at, to, keep)) if keep else None
         # Batch by batch: old and new tensors of all batches are never held together.
-        made_of = at_once(run, self.live, self._workers) if run else ({} for _ in self.live)
+        made_of = self._run(self._segment(self.at, to, keep)) if keep else ({} for _ in self.live)
         for live, found in zip(self.live, made_of, strict=True):
             for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:
                 del live[name]
             live.update({n: found[n] for n in keep})
         self.at = to
+
+    def _run(self, segment: onnx.ModelProto) -> Iterator[Mapping[str, Array]]:
+        return run_all(self._engine, segment, self.live, self.workers)
 
     def _segment(self, start: int, to: int, outputs: Sequence[str], given: Collection[str] = ()) -> onnx.ModelProto:
         """The nodes from ``start`` to ``to`` that ``outputs`` need. Tensors in ``given`` are inputs, not recomputed."""

@@ -15,6 +15,7 @@ from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction import distillation
+from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
 from passes.samples.matched_samples import matched_samples
 from passes.settings.compress import CompressSettings
@@ -107,6 +108,25 @@ def test_the_parts_of_a_step_fit_into_memory_together(workers, together):
     found = schedule.divided(min(workers, together))
     assert workers == 1 or found.batch * min(workers, together) <= together
     assert found.batch <= 4 and 13 <= found.batch * found.joined <= 16
+
+
+def test_solved_layers(model):
+    found = analyse(model, (), observer, Quiet(), engine)
+    live = [group for group in found.groups if not group.frozen]
+
+    def solved(run, workers):
+        parts = [feeds(model, 6, seed) for seed in range(6)]
+        variant = WeightVariant(found.typing, parts, run, moment_limit=1e9, joined=3, workers=workers)
+        settings = PlanSettings("reconstruct", "auto", statistics=variant.channel_statistics(live))
+        planner = Planner(found.typing, settings)
+        return solve_layers(variant, [planner.plan(group, group.size // 2) for group in live])
+
+    run = Divided()
+    one, other = solved(engine, 1), solved(run, 2)
+    assert len(run.asked) > 10 and max(run.asked) == 2
+    for name, weights in one.weights.items():
+        np.testing.assert_allclose(other.weights[name], weights, rtol=1e-3, atol=1e-4)
+    assert other.errors == pytest.approx(one.errors, rel=1e-3)
 
 
 def test_refined_layers(model, small_parts):

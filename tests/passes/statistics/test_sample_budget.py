@@ -71,6 +71,16 @@ def test_all_that_is_held_fits(memory):
     assert held + 2 * found.held > found.available or not found.samples
 
 
+@pytest.mark.parametrize("memory", [10**7, 10**8, 10**9])
+@pytest.mark.parametrize("cores", [2, 16])
+def test_what_runs_at_the_same_time_fits(memory, cores):
+    alone, found = budget(memory), budget(memory, cores=cores)
+    assert 1 <= found.batch <= alone.batch and 1 <= found.workers <= cores
+    together = found.batch * found.workers
+    assert found.workers == 1 or together * found.working <= LIMITS.working_share * found.available
+    assert found.samples * found.held + together * found.working <= found.available
+
+
 def moment(held, channels, features, **more):
     return Moment(held / 4, 3 * held / 4, 0.0, channels, features, **more)
 
