@@ -158,7 +158,8 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     memory = (1 - tuning.target_share) * variant.moment_limit
     activations = tuning.activation_copies * every_activation(graph)
     room = memory / max(1.0, activations)
-    passes = tuning.multiply_adds[level] / (tuning.passes * sample_macs(graph))
+    each = tuning.passes * sample_macs(graph)
+    passes = max(tuning.multiply_adds[level] / each, min(tuning.seen, tuning.most_multiply_adds / each))
     smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
     used = sum(map(samples_in, variant.feeds))

@@ -8,11 +8,13 @@ from netkit import array_of, engine, net, observer
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
+from passes.cost.cost import sample_macs
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
+from passes.reconstruction.distillation import scheduled
 from passes.reconstruction.student import student_of
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
 from passes.settings.compress import CompressSettings
 from passes.settings.distillation_tuning import DistillationTuning
 from passes.settings.tuning import TUNING, Tuning
@@ -171,8 +173,20 @@ def test_few_samples_are_refused_with_a_reason():
 
 
 def test_a_model_that_takes_too_long_is_refused_with_a_reason():
-    result = refined(chain(), tuning=steps(60, multiply_adds=(1.0, 1.0)))
+    result = refined(chain(), tuning=steps(60, multiply_adds=(1.0, 1.0), most_multiply_adds=1.0))
     assert any(note.startswith(NOTE) and "too long" in note for note in result.notes)
+
+
+@pytest.mark.parametrize("most", [1e12, 2e6])
+def test_large_models_see_a_number_of_samples_within_a_limit(most):
+    """Here models of any size are large: `multiply_adds` allows no step at all."""
+    found = analyse(chain(), (), observer, Quiet(), engine)
+    variant = WeightVariant(found.typing, [samples_for(chain(), 8, seed).feeds for seed in range(8)], engine)
+    tuning = DistillationTuning(multiply_adds=(1.0, 1.0), seen=100, most_multiply_adds=most)
+    schedule = scheduled(variant, tuning, 0)
+    macs = tuning.passes * sample_macs(found.typing.graph)
+    seen = schedule.steps * schedule.batch * schedule.joined
+    assert seen <= min(100, most / macs) < seen + schedule.batch * schedule.joined
 
 
 def test_weights_of_half_precision_stay():
