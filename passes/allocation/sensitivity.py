@@ -93,7 +93,8 @@ class Sensitivity:
                 plan = planner.plan(group, width)
                 if plan.shrinks:
                     twin = unshrunk_twin(typing, [plan])
-                    losses[width] = self._loss(self._outputs(twin) if whole else flow.onward(twin, self._names))
+                    after = self._outputs(twin, self._engine) if whole else flow.onward(twin, self._names)
+                    losses[width] = self._loss(after)
             if losses:
                 found[group.name] = losses
         return found
@@ -105,11 +106,10 @@ class Sensitivity:
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
-        return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans)))
+        return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans), retaining(self._engine)))
 
-    def _outputs(self, model: onnx.ModelProto, engine: Engine | None = None) -> Outputs:
-        run = (engine or retaining(self._engine))(model)
-        return list(map(dict, at_once(run, self._feeds, self._workers)))
+    def _outputs(self, model: onnx.ModelProto, engine: Engine) -> Outputs:
+        return list(map(dict, at_once(engine(model), self._feeds, self._workers)))
 
     def _divide(self, wanted: int) -> None:
         """Let batches run at the same time, or equal parts of each where its samples are the rows of all outputs.

@@ -22,7 +22,7 @@ def threads_alternating() -> AbstractContextManager[object]:
 
 
 def threads_for(unknowns: int) -> AbstractContextManager[object]:
-    """Limit for a linear system: all threads if it has many unknowns, else one."""
+    """Limit for a linear system, or products of matrices of its size: all threads if it has many unknowns, else one."""
     return nullcontext() if unknowns >= NUMERICS.linear_algebra.threaded_unknowns else one_blas_thread()
 
 

@@ -29,8 +29,8 @@ def _choose_some(
     h: Double,
     ratio: Double,
 ) -> None:
-    """Chooses among ``candidates``, one by one, into ``chosen`` (K,) and ``gains``. -1 follows where no candidate adds
-    anything, or none has more than its ``least`` variance (C,) left. Chosen candidates are replaced by -1.
+    """Chooses among ``candidates``, one by one, into ``chosen`` (K,) and ``gains``. The rest of these stays as it is
+    where no candidate adds anything, or has more than its ``least`` variance (C,) left. Chosen candidates become -1.
 
     ``variance`` and ``worth`` (C,), the diagonals of ``cov`` and ``seen`` (C, C), are brought up to date. The matrices
     are not, but for the rows of the choices: their downdates are returned in ``v`` and ``h`` (K, C) and ``ratio`` (K,).
@@ -44,12 +44,9 @@ def _choose_some(
                 continue
             if worth[c] / variance[c] > best:
                 best, at = worth[c] / variance[c], i
-        chosen[k] = candidates[at] if at >= 0 else -1
-        gains[k] = max(best, 0.0)
         if at < 0:
-            v[k:], h[k:], ratio[k:] = 0.0, 0.0, 0.0
-            chosen[k:], gains[k:] = -1, 0.0
             return
+        chosen[k], gains[k] = candidates[at], max(best, 0.0)
         pick, candidates[at] = candidates[at], -1
         own, read = cov[pick].copy(), seen[pick].copy()
         for j in range(k):
@@ -71,7 +68,8 @@ def _add_product(matrix: Double, right: Double, left: Double) -> None:
 
 
 def _choose(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, tuning: SubsetTuning) -> None:
-    """As `_choose_some`, all choices. ``cov``, ``seen`` and ``candidates`` are overwritten.
+    """As `_choose_some`, all choices. ``chosen`` is -1 at first, ``gains`` 0. ``cov`` and ``seen``, in C's order, and
+    ``candidates`` are overwritten.
 
     The matrices are larger than a cache: they are read once for the downdates of several choices.
     """
@@ -83,7 +81,6 @@ def _choose(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: 
         part = gains[start : start + len(some)]
         _choose_some(cov, seen, variance, worth, least, candidates, some, part, v, h, ratio)
         if some[-1] < 0:
-            chosen[start + len(some) :] = -1
             return
         if start + len(some) < len(chosen):
             _add_product(cov, v, -v)
@@ -118,11 +115,11 @@ def choose_columns(
     if len(covariance) > tuning.most_greedy:
         order, explained = choose_alone(np.diag(covariance), np.diag(weight), candidates)
         return order[:keep], explained[:keep]
-    cov = np.array(covariance, np.float64)
+    cov = np.array(covariance, np.float64, order="C")  # `_add_product` works in place
     seen = np.ascontiguousarray(cov @ weight @ cov)
     total = float(np.sum(weight * cov))
-    chosen, gains = np.empty(keep, np.int64), np.zeros(keep)
-    with threads_for(keep):
+    chosen, gains = np.full(keep, -1), np.zeros(keep)
+    with threads_for(len(cov)):
         _choose(cov, seen, candidates.copy(), chosen, gains, tuning)
     done = int(np.sum(chosen >= 0))  # nothing is left to explain: take the first remaining ones
     chosen[done:] = np.setdiff1d(candidates, chosen[:done])[: keep - done]

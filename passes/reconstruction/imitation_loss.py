@@ -50,7 +50,7 @@ class ImitationLoss:
         self._ends = [one for one in self.tensors if not one.feature]
         teacher = onnx.ModelProto()
         teacher.CopyFrom(graph.model)
-        self._teacher = retaining(engine)(outputting(teacher, [one.name for one in self.tensors]))
+        self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
         self._targets: dict[int, Mapping[str, Array]] = {}
         spreads, values = self._seen(weighing, room)
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}

@@ -54,10 +54,10 @@ def regress(
     window = thinned(groups, ordered.shape[-1], stride, batches[0][1].shape[2:] if layer.convolves else ())
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
-    fewest = max(2, workers + workers % 2)  # as many in both halves
+    each = 4 * limits.joined_bytes / workers + 8 * groups * features**2  # of a batch, with its matrices
+    workers = max(1, int(min(workers, most / each)))
+    fewest = max(2, workers + workers % 2)  # about as many in both halves
     together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes // workers, fewest)
-    held = 4 * total / len(together) + 8 * groups * features**2  # with its matrices
-    workers = max(1, int(min(workers, most / max(1.0, held))))
     batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features and len(batches) > 1:

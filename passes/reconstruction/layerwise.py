@@ -75,7 +75,7 @@ class _Solver:
         self._constants = {t.name: t for t in compressed.graph.initializer}
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
-        self._places, self._workers = variant.place_weights(), variant.workers
+        self._places, self._workers = variant.place_weights(), self._compressed.workers
         self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
@@ -136,8 +136,9 @@ class _Solver:
         ``each``: bytes of a batch; ``share``: one batch in so many is used.
         """
         memory, number = self._tuning.memory, len(self._compressed.live)
-        each, used = memory.working * max(1, each), number / max(1.0, share)
-        count = max(1, int(min(self._joined, memory.moment_bytes / each, used / self._workers)))
+        each = memory.working * max(1, each)
+        most = number / max(1.0, share) / self._workers if self._workers > 1 else number
+        count = max(1, int(min(self._joined, memory.moment_bytes / each, most)))
         fit = min(self._workers, self._moment_limit / (count * each))
         return [range(i, min(i + count, number)) for i in range(0, number, count)], max(1, int(fit))
 

@@ -174,20 +174,25 @@ class WeightVariants:
         weights, each = weight_bytes(typing.graph), activations(self._counted)
         if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
             each = replace(each, given=0.0)
-        most = fixed_batch(typing.graph, samples) or tuning.memory.batch
+        fixed = fixed_batch(typing.graph, samples)
+        most, unit = fixed or tuning.memory.batch, fixed or samples_together(typing.graph, samples.feeds)
         cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
         memory = max(0, samples.memory - given)
-        self._budget = Budget(memory, weights, each, moments, most, tuning=_memory(tuning), cores=cores)
+        kept = _memory(tuning)
+        self._budget = Budget(memory, weights, each, moments, most, tuning=kept, cores=cores, unit=unit)
         self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
         if samples.on_device > samples.memory:
             self._budget = replace(self._budget, memory=samples.on_device)
         worth = _worth(self._counted, tuning)
         scratch, in_memory = samples.scratch, self._budget.samples
-        stored = 0 if scratch is None else self._budget.samples_stored(scratch.room)
+        alone = replace(self._budget, cores=1)  # batches in files run one by one
+        stored = 0 if scratch is None else alone.samples_stored(scratch.room)
         # What is kept on disk takes longer: it is for all samples that the user gave, but only few made-up ones.
         room = max(in_memory, stored if samples.real else min(stored, tuning.reconstruction.fewest_made_up))
         affordable = min(in_memory, worth), room if samples.real else 0
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, *affordable, tuning)
+        if in_memory < min(samples.count, stored):
+            self._budget = alone
         self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None

@@ -67,14 +67,14 @@ class MemoryTuning:
     statistics_bytes: int = 12
     """Bytes per pair of channels for the stored statistics."""
     moment_bytes: int = 2**27
-    """Bytes for the computation of a layer's moments, if available: small batches are joined
-    (`ReconstructionTuning.joined_bytes`)."""
+    """Bytes for the computation of a layer's moments, for each of the batches that run at the same time, if available:
+    small batches are joined (`ReconstructionTuning.joined_bytes`)."""
     recorded_share: float = 0.25
     """Share of the memory for targets that are recorded in the first run of the original: memory against a second
     run."""
     matrix_share: float = 0.9
     """Largest share of the memory for the matrices of a layer."""
     working_share: float = 0.25
-    """Share of the memory for the intermediate results of a batch."""
+    """Share of the memory for the intermediate results of the batches that run at the same time."""
     moment_share: float = 0.35
     """Share of the memory for the computation of a layer's moments."""

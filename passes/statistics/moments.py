@@ -131,7 +131,7 @@ def layer_moments(
     }
     if roots is not None:
         outputs["weight"] = build.mean(build.op("Mul", roots, roots), 2)
-    engine, workers = divided(engine, workers)
+    engine, workers = divided(engine, min(workers, len(batches)))
     run = retaining(engine)(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
     found = at_once(lambda index: run(batches[index].feed), range(len(batches)), workers)

@@ -95,16 +95,20 @@ class _Observer:
         self._tuning = tuning
         self._ample = tuning.statistics.ample_samples
 
-    def sums(self, group: ChannelGroup, tensor: str, arrays: Iterable[Array]) -> _DividedSums | None:
+    def sums(
+        self, group: ChannelGroup, tensor: str, arrays: Iterable[Array], parallel: bool = True
+    ) -> _DividedSums | None:
         """Sums over the tensor's channels. None where they are on several axes, or where slices cannot select them.
 
-        ``arrays``: the tensor in each batch.
+        ``arrays``: the tensor in each batch; ``parallel``: whether several batches may be summed at the same time.
         """
         axis, places = self._places(group, tensor)
         if not places:
             return None
         parts: list[ChannelSums | None] = [None, None]
-        given = (arrays, self._batches.samples, self._engine, self._tuning.statistics, self._flow.workers)
+        # In float32 and in float64, the products of channels are in memory for each batch.
+        fit = max(1, self._tuning.memory.moment_bytes // (12 * group.size**2)) if parallel else 1
+        given = (arrays, self._batches.samples, self._engine, self._tuning.statistics, min(fit, self._flow.workers))
         each = channel_sums(axis, places, group.size, *given)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
@@ -128,7 +132,7 @@ class _Observer:
         if each * sum(self._batches.samples) >= self._ample * group.size:
             return None
         arrays = self._flow.glance(source)
-        return None if arrays is None else self.sums(group, source, arrays)
+        return None if arrays is None else self.sums(group, source, arrays, parallel=False)
 
     def seen(self, sums: _DividedSums, before: _DividedSums | None, tensor: str) -> TensorStatistics:
         """Statistics from sums. ``before``: sums over the feature map before the pooling, None without one."""

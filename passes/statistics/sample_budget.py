@@ -50,7 +50,7 @@ class Budget:
     ``weights``: bytes of the model's weights; ``each``: activations of one sample; ``layers``: memory of each layer's
     solution; ``most``: largest batch size, `MemoryTuning.batch` if None; ``compared``: largest number of samples whose
     outputs are compared while losses are measured; ``cores``: batches that may run at the same time, if memory holds
-    them.
+    them; ``unit``: samples that every batch has at least.
     """
 
     memory: int
@@ -61,6 +61,7 @@ class Budget:
     compared: int = TUNING.sensitivity.most_samples
     tuning: MemoryTuning = TUNING.memory
     cores: int = 1
+    unit: int = 1
 
     @property
     def available(self) -> float:
@@ -74,7 +75,7 @@ class Budget:
 
     @property
     def working(self) -> float:
-        """Bytes of a sample in the batch that is being computed."""
+        """Bytes of a sample in a batch that is being computed."""
         return max(1.0, self.each.live + self.tuning.working * self.each.widest)
 
     @property
@@ -97,13 +98,14 @@ class Budget:
     def batch(self) -> int:
         """Batch size. It is 1 or even, so that an image and its mirror image are in the same batch."""
         most = self.tuning.batch if self.most is None else self.most
-        size = max(1, min(most, self._together // self.cores))
+        share = self._together // self.cores
+        size = max(1, min(most, share if share >= self.unit else self._together))
         return size - size % 2 if size > 1 else 1
 
     @property
     def workers(self) -> int:
         """Number of batches that run at the same time."""
-        return max(1, min(self.cores, self._together // self.batch))
+        return max(1, min(self.cores, self._together // max(self.unit, self.batch)))
 
     @property
     def _together(self) -> int:
@@ -113,7 +115,7 @@ class Budget:
     @property
     def _computed(self) -> int:
         """Number of samples that are being computed."""
-        return self.batch * self.workers
+        return self.batch if self.workers == 1 else max(self.unit, self.batch) * self.workers
 
     @property
     def samples(self) -> int:

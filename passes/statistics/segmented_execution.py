@@ -74,7 +74,8 @@ class SegmentedRun:
         end = self._maker.get(tensor, -1) + 1
         if end <= self.at:
             return None
-        return (found[tensor] for found in self._run(self._segment(self.at, end, [tensor])))
+        run = self._engine(self._segment(self.at, end, [tensor]))
+        return (run(live)[tensor] for live in self.live)
 
     def record(self, tensors: Collection[str]) -> Recording:
         """Run until all ``tensors`` are computed. They may include tensors that earlier calls of `reach` kept."""
@@ -105,7 +106,7 @@ class SegmentedRun:
         self.cuts.append((to, frozenset(wanted)))
         made = {n for node in self._nodes[self.at : to] for n in node.output if n}
         keep = sorted(n for n in made if self._last.get(n, -1) >= to or n in wanted)
-        # Batch by batch: old and new tensors of all batches are never held together.
+        # A few batches at a time: old and new tensors of all batches are never held together.
         made_of = self._run(self._segment(self.at, to, keep)) if keep else ({} for _ in self.live)
         for live, found in zip(self.live, made_of, strict=True):
             for name in [n for n in live if self._last.get(n, -1) < to and n not in wanted]:

@@ -27,11 +27,13 @@ def test_each_step_takes_the_channel_that_explains_most(seed):
         np.testing.assert_allclose(share[k], best, rtol=1e-6)
 
 
-def test_downdates_that_wait_change_nothing():
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_downdates_that_wait_change_nothing(order):
     """More picks than wait for each other."""
     rng = np.random.default_rng(9)
     x, w = rng.standard_normal((200, 50)) @ rng.standard_normal((50, 50)), rng.standard_normal((20, 50))
     covariance, weight = x.T @ x / 200, w.T @ w
+    covariance, weight = (np.array(one, order=order) for one in (covariance, weight))
     chosen, share = choose_columns(covariance, weight, np.arange(50), 40)
     assert len(set(chosen.tolist())) == 40
     for k in (1, 15, 16, 17, 33, 40):

@@ -81,6 +81,14 @@ def test_what_runs_at_the_same_time_fits(memory, cores):
     assert found.samples * found.held + together * found.working <= found.available
 
 
+@pytest.mark.parametrize("memory", [3 * 10**7, 10**8, 10**9])
+@pytest.mark.parametrize("cores", [2, 16])
+def test_batches_of_a_fixed_size_are_counted_as_they_are(memory, cores):
+    found = budget(memory, cores=cores, most=16, unit=16)
+    assert found.workers == 1 or 16 * found.workers * found.working <= LIMITS.working_share * found.available
+    assert found.workers > 1 or found.batch == budget(memory, most=16).batch
+
+
 def moment(held, channels, features, **more):
     return Moment(held / 4, 3 * held / 4, 0.0, channels, features, **more)
 
