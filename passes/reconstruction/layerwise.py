@@ -136,10 +136,10 @@ class _Solver:
         ``each``: bytes of a batch; ``share``: one batch in so many is used.
         """
         memory, number = self._tuning.memory, len(self._compressed.live)
-        each = memory.working * max(1, each)
+        taken = memory.working * max(1, each)
         most = number / max(1.0, share) / self._workers if self._workers > 1 else number
-        count = max(1, int(min(self._joined, memory.moment_bytes / each, most)))
-        fit = min(self._workers, self._moment_limit / (count * each))
+        count = max(1, int(min(self._joined, memory.moment_bytes / taken, most)))
+        fit = min(self._workers, self._moment_limit / (count * taken))
         return [range(i, min(i + count, number)) for i in range(0, number, count)], max(1, int(fit))
 
     def _feed(self, pair: LayerPair, batches: Sequence[Batch], part: Sequence[int]) -> Feed:

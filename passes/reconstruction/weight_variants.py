@@ -178,8 +178,8 @@ class WeightVariants:
         most, unit = fixed or tuning.memory.batch, fixed or samples_together(typing.graph, samples.feeds)
         cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
         memory = max(0, samples.memory - given)
-        kept = _memory(tuning)
-        self._budget = Budget(memory, weights, each, moments, most, tuning=kept, cores=cores, unit=unit)
+        limits = _memory(tuning)
+        self._budget = Budget(memory, weights, each, moments, most, tuning=limits, cores=cores, unit=unit)
         self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
         if samples.on_device > samples.memory:
             self._budget = replace(self._budget, memory=samples.on_device)
