@@ -30,11 +30,12 @@ class RefusalError(Exception):
 
 @dataclass(frozen=True)
 class SolvedLayer:
-    """A layer with its present ``weights`` and ``bias``."""
+    """A layer with its present ``weights`` and ``bias``. ``damping``: of the metric of its steps."""
 
     layer: LinearLayer
     weights: Array
     bias: Array | None
+    damping: float = TUNING.reconstruction.damping
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -91,7 +92,7 @@ def refine(
     ends = zip(start, ("x", "y"), axes, strict=True)
     first, second = (_stride(block, part, name, axis, limits.fewest_places) for block, name, axis in ends)
     try:
-        metrics = model.metrics(start, (first, second), limits.damping)
+        metrics = model.metrics(start, (first, second), (blocks[0].damping, blocks[1].damping))
     except LinAlgError as error:  # activations are not finite, or overflow
         raise RefusalError("what they read has no covariance to speak of") from error
     curvature = partial(model.curvature, every=limits.curvature_share)

@@ -11,7 +11,9 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom, Product
 from passes.axes.index_maps import Indices
 from passes.axes.inference import Typing
-from passes.graph.model import Graph
+from passes.axes.op_facts import Range
+from passes.axes.registry import facts_of
+from passes.graph.model import STANDARD_DOMAINS, Graph, Node
 from passes.layer_pairs.activation_stages import stages_between
 from passes.layer_pairs.differentiable_ops import Stage
 from passes.statistics.linear_layers import LinearLayer
@@ -19,13 +21,13 @@ from passes.statistics.linear_layers import LinearLayer
 
 @dataclass(frozen=True, eq=False)
 class LayerPair:
-    """``first`` and ``second`` with the ``stages`` between them. ``rectified``: whether only Relu reads the output of
-    ``second``, or the sum that this output goes into."""
+    """``first`` and ``second`` with the ``stages`` between them. ``bounds``: of the Relu or the Clip that alone reads
+    the output of ``second``, or the sum that this output goes into. None if others read it."""
 
     first: LinearLayer
     second: LinearLayer
     stages: tuple[Stage, ...]
-    rectified: bool
+    bounds: Range | None
 
 
 def find_layer_pairs(
@@ -43,7 +45,7 @@ def find_layer_pairs(
             if algebra.resolve(channel) is atom and first is not second and _fits(typing, first):
                 stages = stages_between(typing, output, second.data, atom, keep[atom])
                 if stages is not None:
-                    found[second] = LayerPair(first, second, tuple(stages), _rectified(typing.graph, second))
+                    found[second] = LayerPair(first, second, tuple(stages), _bounds(typing.graph, second))
     return found
 
 
@@ -60,7 +62,18 @@ def _fits(typing: Typing, layer: LinearLayer) -> bool:
     return layer.groups == 1 and typing.graph.array(layer.weight).dtype == np.float32
 
 
-def _rectified(graph: Graph, layer: LinearLayer) -> bool:
+def _bounds(graph: Graph, layer: LinearLayer) -> Range | None:
     name = layer.sum or layer.output
     users = graph.users[name]
-    return name not in {*graph.outputs, *graph.captured} and bool(users) and all(user.op == "Relu" for user, _ in users)
+    if name in {*graph.outputs, *graph.captured} or any(user.inputs[0] != name for user, _ in users):
+        return None
+    found = {_cut_off(graph, user) for user, _ in users}
+    return found.pop() if len(found) == 1 else None
+
+
+def _cut_off(graph: Graph, node: Node) -> Range | None:
+    """The bounds between which ``node`` lets its input pass, and beyond which it lets nothing through."""
+    if node.op not in ("Relu", "Clip") or node.domain not in STANDARD_DOMAINS:
+        return None
+    found = facts_of(node.domain, node.op).values(graph, node)
+    return found if found is not None and found[0] < found[1] and np.isfinite(found).any() else None

@@ -1,10 +1,11 @@
 """Computes the residuals of a layer pair, their gradient and their curvature in the runtime.
 
-    a = W_1 x + b_1    z = f(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu reads y + o:
-                                                         r = y* - y where y* + o > 0, else -max(y + o, 0)
+    a = W_1 x + b_1    z = f(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu or a Clip reads y + o:
 
-y* is the target. o is the sum of the other operands that are added to y. The second form counts what passes through the
-Relu. It is an upper bound of the error behind the Relu (compare Zhang et al., Accelerating very deep convolutional
+    r = y* - y where low < y* + o < high,  -max(y + o - low, 0) below,  max(high - y - o, 0) above
+
+y* is the target. o is the sum of the other operands that are added to y. The second form counts what passes between the
+bounds. It is an upper bound of the error behind them (compare Zhang et al., Accelerating very deep convolutional
 networks, TPAMI 2016, sec. 3).
 """
 
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from passes.axes.op_facts import Range
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded, divided, retaining
@@ -106,7 +108,9 @@ class LayerPairModel:
         found = at_once(lambda feed: self._loaded["curve"]({**feed, **weights}), parts, self._workers)
         return sum(float(made["curve"]) for made in found) / share
 
-    def metrics(self, point: Sequence[Affine], strides: tuple[int, int], damping: float) -> list[StepMetric]:
+    def metrics(
+        self, point: Sequence[Affine], strides: tuple[int, int], dampings: tuple[float, float]
+    ) -> list[StepMetric]:
         """Metrics of both layers at ``point``, with features taken at every ``strides``-th place."""
         weights, features = self._named(point, "wb"), [p.weights.shape[1] for p in point]
         self._loaded["metrics"] = self._engine(self._metrics_model(weights, strides, features))
@@ -119,7 +123,7 @@ class LayerPairModel:
             count, total = float(sums[f"count{k}"]), sums[f"sum{k}"][0]
             second = joined_gram(sums, features[k], f"gram{k}", self._tuning.statistics)[0]
             biased, numerics = layer.shift is not None, self._tuning.numerics
-            made.append(StepMetric(count, total, second, outer, damping, biased, numerics))
+            made.append(StepMetric(count, total, second, outer, dampings[k], biased, numerics))
         return made
 
     def _outer(self, weights: Array, gates: Array) -> Array:
@@ -153,17 +157,12 @@ class LayerPairModel:
         y = _applied(build, self._pair.second, at, "w2", "b2")
         residual = build.op("Sub", "y", y)
         roots = "roots" if "roots" in self._feeds[0] else None
-        if not self._pair.rectified:
-            return _Forward(steps, at, residual if roots is None else build.op("Mul", residual, roots), roots)
-        added = "o" in self._feeds[0]
-        given, wanted = (build.op("Add", n, "o") if added else n for n in (y, "y"))
-        zero = build.number(0)
-        open_ = build.op("Greater", wanted, zero)
-        shut = build.op("Neg", build.op("Relu", given))
-        on = build.op("Cast", build.op("Or", open_, build.op("Greater", given, zero)), to=onnx.TensorProto.FLOAT)
-        residual = build.op("Where", open_, residual, shut)
+        on: str | None = None
+        if self._pair.bounds is not None:
+            given, wanted = (build.op("Add", n, "o") if "o" in self._feeds[0] else n for n in (y, "y"))
+            residual, on = _between(build, self._pair.bounds, residual, given, wanted)
         if roots is not None:
-            residual, on = build.op("Mul", residual, roots), build.op("Mul", on, roots)
+            residual, on = build.op("Mul", residual, roots), roots if on is None else build.op("Mul", on, roots)
         return _Forward(steps, at, residual, on)
 
     def _slope_model(self, weights: Feed) -> GradientModel:
@@ -215,6 +214,23 @@ class LayerPairModel:
         gates = columns(build, self._pair.first, Window(1, hidden, strides[0]), gate, hidden)
         outputs["gates"] = build.op("MatMul", gates, build.op("Transpose", gates, perm=[0, 2, 1]))
         return build.model({**self._feeds[0], **weights}, outputs, PAIR)
+
+
+def _between(build: Builder, bounds: Range, residual: str, given: str, wanted: str) -> tuple[str, str]:
+    """The ``residual`` of what passes between ``bounds``, and 1 where it depends on ``given``, else 0. ``given``,
+    ``wanted``: what is cut off there."""
+    low, high = (build.number(bound) for bound in bounds)
+    passing: list[str] = []
+    if np.isfinite(bounds[0]):
+        inside, over = (build.op("Greater", name, low) for name in (wanted, given))
+        residual = build.op("Where", inside, residual, build.op("Neg", build.op("Relu", build.op("Sub", given, low))))
+        passing.append(build.op("Or", inside, over))
+    if np.isfinite(bounds[1]):
+        inside, under = (build.op("Less", name, high) for name in (wanted, given))
+        residual = build.op("Where", inside, residual, build.op("Relu", build.op("Sub", high, given)))
+        passing.append(build.op("Or", inside, under))
+    on = passing[0] if len(passing) == 1 else build.op("And", *passing)
+    return residual, build.op("Cast", on, to=onnx.TensorProto.FLOAT)
 
 
 def _applied(build: Builder, layer: LinearLayer, x: str, weights: str, bias: str) -> str:

@@ -25,6 +25,17 @@ from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.moments import Batch, halves_of, layer_moments, layer_rows
 
 
+@dataclass(frozen=True)
+class LayerFit:
+    """``weights``, and ``bias`` or None; ``error``: share of the targets' variance that is lost; ``strength``: of the
+    ridge, relative to the features' second moments (the geometric mean over groups)."""
+
+    weights: Array
+    bias: Array | None
+    error: float
+    strength: float
+
+
 def regress(
     layer: LinearLayer,
     prior: Array,
@@ -33,8 +44,8 @@ def regress(
     most: float = math.inf,
     tuning: Tuning = TUNING,
     workers: int = 1,
-) -> tuple[Array, Array | None, float]:
-    """Returns weights with the shape of ``prior``, bias or None, and the share of the targets' variance that is lost.
+) -> LayerFit:
+    """The weights of ``layer`` that give its targets.
 
     ``prior``: weights toward which the ridge penalty shrinks; ``most``: approximate limit in bytes on the memory in use
     while moments are computed; ``workers``: most batches that run at the same time.
@@ -71,7 +82,8 @@ def regress(
     solved = np.concatenate([f.weights for f in fits]).reshape(ordered.shape)
     weights = np.ascontiguousarray(np.moveaxis(solved, (0, -1), (out, into)), prior.dtype)
     bias = np.concatenate([f.intercept for f in fits]) if biased else None
-    return weights, bias, float(np.mean([f.error for f in fits]))
+    strength = math.exp(float(np.mean([math.log(f.strength) for f in fits])))
+    return LayerFit(weights, bias, float(np.mean([f.error for f in fits])), strength)
 
 
 def stride_of(features: int, places: int, tuning: ReconstructionTuning = TUNING.reconstruction) -> int:

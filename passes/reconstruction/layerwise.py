@@ -76,6 +76,7 @@ class _Solver:
         self._makers = {name: node for node in compressed.graph.node for name in node.output}
         self._moment_limit, self._joined, self._tuning = variant.moment_limit, variant.joined, variant.tuning
         self._places, self._workers = variant.place_weights(), self._compressed.workers
+        self._strengths: dict[LinearLayer, float] = {}
         self._in_memory, self._projected = variant.folder is None, projected
         given = sum(map(samples_in, variant.feeds))
         self._samples = samples_for(variant.sized, pairs.values(), keep, given, variant.tuning.reconstruction)
@@ -92,8 +93,10 @@ class _Solver:
         batches: Sequence[Batch] = Lazy([partial(self._batch, layer, *given) for given in live])
         prior, tuning = self._weights(layer), self._tuning
         how = (self._engine, self._moment_limit, tuning, self._workers)
-        weights, bias, error = regress(layer, prior, batches, *how)
-        self._store(layer, weights, bias)
+        found = regress(layer, prior, batches, *how)
+        self._store(layer, found.weights, found.bias)
+        self._strengths[layer] = found.strength
+        error = found.error
         if layer in self._pairs:
             error *= self._refine(self._pairs[layer], batches)
         self.solution.errors[layer.node.label] = error
@@ -107,10 +110,11 @@ class _Solver:
         if not self._equal_groups(pair.first):
             return 1.0
         first, second = (
-            SolvedLayer(layer, self._weights(layer), self._bias(layer)) for layer in (pair.first, pair.second)
+            SolvedLayer(layer, self._weights(layer), self._bias(layer), self._damping(layer))
+            for layer in (pair.first, pair.second)
         )
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in pair.second.others):
-            pair = replace(pair, rectified=False)  # the Relu's input is not computed yet
+            pair = replace(pair, bounds=None)  # what they cut off is not computed yet
         live = self._compressed.live
         each = live[0][pair.first.data].nbytes + live[0][pair.second.data].nbytes + batches[0][1].nbytes
         given = sum(len(drifted[pair.first.data]) for drifted in live)
@@ -129,6 +133,11 @@ class _Solver:
             self._store(block.layer, block.weights, block.bias)
         self._compressed.again(pair.second.data, pair.first.node.outputs[0])
         return left
+
+    def _damping(self, layer: LinearLayer) -> float:
+        """The strength of the ridge with which the layer's regression predicts other samples best, within bounds."""
+        limits = self._tuning.reconstruction
+        return max(limits.damping, min(self._strengths.get(layer, 0.0), limits.most_damping))
 
     def _parts(self, each: int, share: float) -> tuple[list[range], int]:
         """Batches that are joined for the joint refinement, and how many of these may run at the same time.
@@ -152,7 +161,7 @@ class _Solver:
             if batch.roots is not None:
                 feed["roots"] = batch.roots
             others = [drifted[n] for n in pair.second.others if n in drifted]
-            if others and pair.rectified:
+            if others and pair.bounds is not None:
                 feed["o"] = sum(others[1:], others[0])
             found.append(feed)
         return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}

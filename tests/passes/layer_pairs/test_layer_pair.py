@@ -9,6 +9,7 @@ from passes.layer_pairs.differentiable_ops import Flatten, Pointwise, Pooling
 
 SIZES = dict(a_w=(5, 3, 3, 3), a_b=(5,), y_w=(2, 5, 3, 3), y_b=(2,))
 FIRST = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)"
+OPEN = (0.0, np.inf)
 SECOND = "y = Conv<pads=[1,1,1,1]>(z, y_w, y_b)"
 
 
@@ -45,36 +46,57 @@ def test_a_chain_has_a_unit_for_each_pair():
 
 
 @pytest.mark.parametrize(
-    "tail, result, rectified",
+    "tail, result, bounds",
     [
-        ("", "y", False),
-        ("q = Relu(y)", "q", True),
-        ("q = Relu(y)", "q, float[N,2,P,Q] y", False),
-        ("s = Sigmoid(y) r = Relu(y) q = Mul(s, r)", "q", False),
-        ("q = LeakyRelu(y)", "q", False),
-        ("t = Add(y, o) q = Relu(t)", "q", True),
-        ("t = Sum(o, y, o) q = Relu(t)", "q", True),
-        ("t = Add(y, o) r = Relu(t) q = Add(t, r)", "q", False),
-        ("t = Add(y, o) q = Relu(t)", "q, float[N,2,P,Q] t", False),
-        ("t = Mul(y, o) q = Relu(t)", "q", False),
-        ("r = Relu(y) t = Add(y, o) q = Add(r, t)", "q", False),
+        ("", "y", None),
+        ("q = Relu(y)", "q", OPEN),
+        ("q = Relu(y)", "q, float[N,2,P,Q] y", None),
+        ("r = Relu(y) s = Relu(y) q = Add(r, s)", "q", OPEN),
+        ("s = Sigmoid(y) r = Relu(y) q = Mul(s, r)", "q", None),
+        ("q = LeakyRelu(y)", "q", None),
+        ("q = Sigmoid(y)", "q", None),
+        ("t = Add(y, o) q = Relu(t)", "q", OPEN),
+        ("t = Sum(o, y, o) q = Relu(t)", "q", OPEN),
+        ("t = Add(y, o) r = Relu(t) q = Add(t, r)", "q", None),
+        ("t = Add(y, o) q = Relu(t)", "q, float[N,2,P,Q] t", None),
+        ("t = Mul(y, o) q = Relu(t)", "q", None),
+        ("r = Relu(y) t = Add(y, o) q = Add(r, t)", "q", None),
+        ("q = Clip(y, zero, six)", "q", (0.0, 6.0)),
+        ("t = Add(y, o) q = Clip(t, zero, six)", "q", (0.0, 6.0)),
+        ("q = Clip(y, zero)", "q", OPEN),
+        ("q = Clip(y, , six)", "q", (-np.inf, 6.0)),
+        ("q = Clip(y)", "q", None),
+        ("q = Clip(y, six, zero)", "q", None),
+        ("r = Relu(y) s = Clip(y, zero, six) q = Add(r, s)", "q", None),
+        ("m = ReduceMax<keepdims=0>(o) q = Clip(y, zero, m)", "q", None),
+        ("m = ReduceMax<keepdims=0>(y) q = Clip(y, zero, m)", "q", None),
     ],
 )
-def test_rectified_where_a_relu_alone_reads(tail, result, rectified):
+def test_the_bounds_of_what_alone_reads(tail, result, bounds):
     model = conv_net(
-        "z = Relu(a)", "float[N,2,8,8] o, float[N,3,8,8]", f"float[N,2,P,Q] {result}", second=f"{SECOND} {tail}"
+        "z = Relu(a)",
+        "float[N,2,8,8] o, float[N,3,8,8]",
+        f"float[N,2,P,Q] {result}",
+        second=f"{SECOND} {tail}",
+        zero=np.array(0, np.float32),
+        six=np.array(6, np.float32),
     )
-    assert units(model)["y"].rectified == rectified
+    assert units(model)["y"].bounds == bounds
 
 
-def test_not_rectified_where_a_body_reads_too():
+def test_the_bounds_of_a_clip_that_has_them_as_attributes():
+    model = conv_net("z = Relu(a)", y="float[N,2,P,Q] q", second=f"{SECOND} q = Clip<min=0.0,max=6.0>(y)", opset=10)
+    assert units(model)["y"].bounds == (0.0, 6.0)
+
+
+def test_no_bounds_where_a_body_reads_too():
     """What a control-flow body reads counts as more than the Relu."""
     inner = "then () => (float[N,2,P,Q] m) { m = Neg(y) }", "other () => (float[N,2,P,Q] n) { n = Exp(y) }"
     branch = f"w = If (c) <then_branch = {inner[0]}, else_branch = {inner[1]}> q = Relu(y)"
     model = conv_net(
         "z = Relu(a)", "bool c, float[N,3,8,8]", "float[N,2,P,Q] q, float[N,2,P,Q] w", second=f"{SECOND} {branch}"
     )
-    assert not units(model)["y"].rectified
+    assert units(model)["y"].bounds is None
 
 
 POOL = "MaxPool<kernel_shape=[2,2],strides=[2,2]>"

@@ -221,14 +221,23 @@ def test_curvature_on_a_part_of_the_samples_stands_for_all():
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_behind_a_relu_what_it_shuts_off_does_not_count(name, added):
     case = NETS[name]
-    is_derivative(problem(case, replace(found(name), rectified=True), added), case.tolerance)
+    is_derivative(problem(case, replace(found(name), bounds=(0.0, np.inf)), added), case.tolerance)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 0.4), (-0.3, 0.2), (-np.inf, 0.1)])
+@pytest.mark.parametrize("added", [False, True])
+def test_behind_a_clip_what_it_cuts_off_does_not_count(bounds, added):
+    given = problem(NETS["relu"], found("relu"), added)
+    scale = float(np.abs(given.y).mean())
+    bounds = tuple(scale * bound for bound in bounds)
+    is_derivative(problem(NETS["relu"], replace(given.unit, bounds=bounds), added), NETS["relu"].tolerance)
 
 
 def test_what_is_added_counts_only_behind_a_relu():
     unit = found("relu")
     with_it, without = (problem(NETS["relu"], unit, added) for added in (True, False))
     assert with_it.model.slope(with_it.start)[0] == without.model.slope(without.start)[0]
-    opened = problem(NETS["relu"], replace(unit, rectified=True), True)
+    opened = problem(NETS["relu"], replace(unit, bounds=(0.0, np.inf)), True)
     assert opened.model.slope(opened.start)[0] < without.model.slope(without.start)[0]
 
 
@@ -236,7 +245,7 @@ def test_what_is_added_counts_only_behind_a_relu():
 @pytest.mark.parametrize("name", NETS)
 def test_steps_by_the_metrics_lower_the_loss(name, strides):
     given = problem(NETS[name], found(name))
-    metrics = given.model.metrics(given.start, strides, 0.1)
+    metrics = given.model.metrics(given.start, strides, (0.1, 0.1))
     assert tuple(m.biased for m in metrics) == biased(given.unit)
     assert metrics[0].outer.shape == (3, 3) and metrics[1].outer is None
     best, losses = descend(given.start, metrics, given.model.slope, given.model.curvature, 4)
@@ -250,10 +259,12 @@ def test_the_metrics_are_moments_of_what_the_layers_read(stride):
     given = problem(NETS["gemm"], found("gemm"))
     x = np.concatenate([part[::stride] for part in np.split(given.exact.inputs, [2])])
     a = x @ given.start[0].weights.T + given.start[0].bias
-    for m, features in zip(given.model.metrics(given.start, (stride, stride), 0.1), (x, np.maximum(a, 0)), strict=True):
+    dampings = (0.1, 0.2)
+    metrics = given.model.metrics(given.start, (stride, stride), dampings)
+    for m, features, damping in zip(metrics, (x, np.maximum(a, 0)), dampings, strict=True):
         assert m.count == len(x)
         np.testing.assert_allclose(m.mean, features.mean(0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(m.ridge, 0.1 * sizes(features.var(0) * len(x)), rtol=1e-4)
+        np.testing.assert_allclose(m.ridge, damping * sizes(features.var(0) * len(x)), rtol=1e-4)
 
 
 def test_what_an_output_weighs_is_how_often_it_comes_through():
@@ -262,7 +273,7 @@ def test_what_an_output_weighs_is_how_often_it_comes_through():
     both = gates.T.astype(float) @ gates
     rows = given.start[1].weights
     expected = rows.T @ rows * both / both.max()
-    outer = given.model.metrics(given.start, (1, 1), 0.1)[0].outer
+    outer = given.model.metrics(given.start, (1, 1), (0.1, 0.1))[0].outer
     np.testing.assert_allclose(outer, expected + 0.1 * np.diag(np.diag(expected)), rtol=1e-5, atol=1e-7)
 
 
@@ -271,5 +282,5 @@ def test_what_has_no_slope_weighs_as_if_all_came_through(name):
     given = problem(NETS[name], found(name))
     rows = given.start[1].weights
     rows = rows.reshape(-1, 3) if name == "none" else rows.reshape(2, 3, -1).swapaxes(1, 2).reshape(-1, 3)
-    outer = given.model.metrics(given.start, (1, 1), 0.1)[0].outer
+    outer = given.model.metrics(given.start, (1, 1), (0.1, 0.1))[0].outer
     np.testing.assert_allclose(outer, rows.T @ rows * (1 + 0.1 * np.eye(3)), rtol=1e-5, atol=1e-7)

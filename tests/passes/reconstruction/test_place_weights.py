@@ -152,9 +152,9 @@ def test_a_sample_of_weight_two_counts_as_two(name):
         repeated.append(Batch(x[twice], y[twice]))
     prior = np.zeros(sizes["w"], np.float32)
     found, expected = (regress(layer, prior, given, engine) for given in (batches, repeated))
-    np.testing.assert_allclose(found[0], expected[0], atol=2e-4)
-    np.testing.assert_allclose(found[1], expected[1], atol=2e-4)
-    assert found[2] == pytest.approx(expected[2], rel=1e-4)
+    np.testing.assert_allclose(found.weights, expected.weights, atol=2e-4)
+    np.testing.assert_allclose(found.bias, expected.bias, atol=2e-4)
+    assert found.error == pytest.approx(expected.error, rel=1e-4)
 
 
 def test_places_that_outputs_depend_on_are_fitted_better():

@@ -8,7 +8,9 @@ from netkit import array_of, engine, net
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
+from passes.layer_pairs.joint_refinement import refine
 from passes.pipeline import compress
+from passes.reconstruction import layerwise
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.weight_variants import CalibrationSamples
 from passes.settings.compress import CompressSettings
@@ -109,10 +111,10 @@ def test_transposed_convolutions_are_solved_for():
     flow = SegmentedRun(model, [{"x": x} for x in np.split(feeds["x"], 4)], engine)
     flow.reach(layer.output, [layer.data])
     batches = [Batch(live[layer.data], live[layer.output]) for live in flow.live]
-    weights, bias, error = regress(layer, np.zeros((12, 10, 3, 3), np.float32), batches, engine)
-    np.testing.assert_allclose(weights, array_of(model, "b_w"), atol=1e-3)
-    np.testing.assert_allclose(bias, array_of(model, "b_b"), atol=1e-3)
-    assert error < 1e-5
+    found = regress(layer, np.zeros((12, 10, 3, 3), np.float32), batches, engine)
+    np.testing.assert_allclose(found.weights, array_of(model, "b_w"), atol=1e-3)
+    np.testing.assert_allclose(found.bias, array_of(model, "b_b"), atol=1e-3)
+    assert found.error < 1e-5 and found.strength <= 1e-3
 
 
 def test_a_decoder_equals_its_twin():
@@ -269,6 +271,21 @@ def both_errors(model, **settings):
 def test_two_layers_at_once_come_closer_on_unseen_samples(keep):
     refined, layered = both_errors(chain(), keep=keep)
     assert refined < 0.95 * layered
+
+
+@pytest.mark.parametrize("count, least, most", [(512, 0.1, 0.11), (4, 0.5, 1.0)])
+def test_few_samples_hold_a_pair_near_its_layers(monkeypatch, count, least, most):
+    """Many samples determine the first regression, and few do not: its ridge is then strong, and so is the damping."""
+    seen = []
+
+    def caught(pair, blocks, *given):
+        seen.append([block.damping for block in blocks])
+        return refine(pair, blocks, *given)
+
+    monkeypatch.setattr(layerwise, "refine", caught)
+    reconstruct(chain(), samples=samples_for(chain(), count))
+    assert seen[0][0] == 0.1  # the first layer is not solved before: it reads what it always read
+    assert least <= seen[0][1] <= most
 
 
 def test_the_reported_error_is_that_of_both_layers():

@@ -153,8 +153,8 @@ def test_moments_of_smaller_pieces_are_the_same():
     batches = [Batch(*(rng.standard_normal((4, n, 12, 12)).astype(np.float32) for n in (8, 12))) for _ in range(4)]
     prior = typing.graph.array(layer.weight)
     whole, parts = (regress(layer, prior, batches, engine, most) for most in (np.inf, 2.0e5))
-    np.testing.assert_allclose(parts[0], whole[0], atol=0.05 * np.abs(whole[0]).max())
-    assert parts[2] == pytest.approx(whole[2], rel=0.05)
+    np.testing.assert_allclose(parts.weights, whole.weights, atol=0.05 * np.abs(whole.weights).max())
+    assert parts.error == pytest.approx(whole.error, rel=0.05)
 
 
 def test_more_features_than_fit_are_solved_on_fewer_places():
@@ -163,5 +163,6 @@ def test_more_features_than_fit_are_solved_on_fewer_places():
     rng = np.random.default_rng(2)
     x = [rng.standard_normal((4, 8, 12, 12)).astype(np.float32) for _ in range(4)]
     batches = [Batch(a, np.repeat(a[:, :1], 12, 1)) for a in x]
-    weights, bias, error = regress(layer, typing.graph.array(layer.weight), batches, engine, 1000.0)
-    assert weights.shape == (12, 8, 3, 3) and np.isfinite(weights).all() and error < 0.1 and bias is not None
+    found = regress(layer, typing.graph.array(layer.weight), batches, engine, 1000.0)
+    assert found.weights.shape == (12, 8, 3, 3) and np.isfinite(found.weights).all()
+    assert found.error < 0.1 and found.bias is not None

@@ -155,10 +155,12 @@ class Problem:
 
     def residual(self, point):
         given = self.exact(point)
-        if not self.unit.rectified:
+        if self.unit.bounds is None:
             return self.y - given
+        low, high = self.unit.bounds
         o = 0 if self.o is None else self.o
-        return np.where(self.y + o > 0, self.y - given, -np.maximum(given + o, 0))
+        below, above = -np.maximum(given + o - low, 0), np.maximum(high - given - o, 0)
+        return np.where(self.y + o <= low, below, np.where(self.y + o >= high, above, self.y - given))
 
     def loss(self, point):
         return float((self.residual(point) ** 2).sum())
