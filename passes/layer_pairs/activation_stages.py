@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import onnx
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
@@ -97,8 +98,6 @@ def _closed(graph: Graph, nodes: Sequence[Node], start: str, stages: Sequence[St
                 if graph.shape(node.output[0]) != graph.shape(stage.source):  # a constant broadcasts it
                     return False
                 known.update(node.output)
-            if any(op.op_type == "Clip" for op in stage.nodes) and graph.opset < 11:
-                return False
     return True
 
 
@@ -112,9 +111,22 @@ def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, kee
                 for axis, term in enumerate(typing.axes.get(name, ())):
                     array = np.take(array, kept_indices(term, {atom: keep}), axis)
                 constants[name] = array
-    protos = tuple(graph.model.graph.node[node.index] for node in segment)
+    protos = tuple(_with_inputs(graph, node, constants) for node in segment)
     shape = [len(kept_indices(term, {atom: keep})) for term in typing.axes[at]]
     return Pointwise(protos, at, segment[-1].outputs[0], constants, tuple(shape))
+
+
+def _with_inputs(graph: Graph, node: Node, constants: dict[str, Array]) -> onnx.NodeProto:
+    """``node`` as opset 11 has it: the bounds of a Clip were attributes before, and become inputs, in ``constants``."""
+    proto: onnx.NodeProto = graph.model.graph.node[node.index]
+    if node.op != "Clip" or not node.attrs:
+        return proto
+    ends = ["", ""]
+    for k, bound in enumerate(("min", "max")):
+        if bound in node.attrs:
+            ends[k] = f"{node.outputs[0]}.{bound}"
+            constants[ends[k]] = np.array(node.attrs[bound], np.float32)
+    return onnx.helper.make_node("Clip", [node.inputs[0], *ends], [node.outputs[0]])
 
 
 def _depthwise(typing: Typing, node: Node, keep: Indices) -> Depthwise | None:

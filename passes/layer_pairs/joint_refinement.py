@@ -35,7 +35,7 @@ class SolvedLayer:
     layer: LinearLayer
     weights: Array
     bias: Array | None
-    damping: float = TUNING.reconstruction.damping
+    damping: float
 
     @property
     def kernel(self) -> tuple[int, ...]:

@@ -63,15 +63,16 @@ def _fits(typing: Typing, layer: LinearLayer) -> bool:
 
 
 def _bounds(graph: Graph, layer: LinearLayer) -> Range | None:
+    """See `LayerPair`."""
     name = layer.sum or layer.output
     users = graph.users[name]
     if name in {*graph.outputs, *graph.captured} or any(user.inputs[0] != name for user, _ in users):
         return None
-    found = {_cut_off(graph, user) for user, _ in users}
+    found = {_passing(graph, user) for user, _ in users}
     return found.pop() if len(found) == 1 else None
 
 
-def _cut_off(graph: Graph, node: Node) -> Range | None:
+def _passing(graph: Graph, node: Node) -> Range | None:
     """The bounds between which ``node`` lets its input pass, and beyond which it lets nothing through."""
     if node.op not in ("Relu", "Clip") or node.domain not in STANDARD_DOMAINS:
         return None

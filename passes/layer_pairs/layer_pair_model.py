@@ -2,7 +2,9 @@
 
     a = W_1 x + b_1    z = f(a)    y = W_2 z + b_2    r = y* - y    or, where a Relu or a Clip reads y + o:
 
-    r = y* - y where low < y* + o < high,  -max(y + o - low, 0) below,  max(high - y - o, 0) above
+    r = y* - y                   where low < y* + o < high
+      = -max(y + o - low, 0)     where y* + o <= low
+      = max(high - y - o, 0)     where y* + o >= high
 
 y* is the target. o is the sum of the other operands that are added to y. The second form counts what passes between the
 bounds. It is an upper bound of the error behind them (compare Zhang et al., Accelerating very deep convolutional

@@ -46,7 +46,7 @@ class Moments:
 @dataclass(frozen=True)
 class Fit:
     """``weights`` (O, D), ``intercept`` (O,). ``error``: unexplained share of the targets' variance, in 0..1.
-    ``strength``: of the ridge."""
+    ``strength``: of the ridge that predicts best, the largest where too few samples tell. The prior may do better."""
 
     weights: Double
     intercept: Double
@@ -84,7 +84,7 @@ def _strength(
     """The strength with which each set predicts the other best, and whether it beats the prior. Some outputs are
     used."""
     if min(fold.count for fold in folds) < 2:
-        return tuning.strengths[0], False
+        return tuning.strengths[-1], False
     seen = _some(len(prior), tuning)
     prior = prior[seen]
     some = [replace(f, y=f.y[seen], yp=f.yp[seen], yy=f.yy[seen]) for f in folds]
@@ -204,7 +204,7 @@ def _strength_rows(
 ) -> tuple[float, bool]:
     """`_strength` in the dual form."""
     if min(len(fold.p) for fold in folds) < 2:
-        return tuning.strengths[0], False
+        return tuning.strengths[-1], False
     seen = _some(len(prior), tuning)
     prior = prior[seen]
     parts = [(f.p.astype(np.float64), f.y[:, seen].astype(np.float64)) for f in folds]

@@ -28,7 +28,8 @@ from passes.statistics.moments import Batch, halves_of, layer_moments, layer_row
 @dataclass(frozen=True)
 class LayerFit:
     """``weights``, and ``bias`` or None; ``error``: share of the targets' variance that is lost; ``strength``: of the
-    ridge, relative to the features' second moments (the geometric mean over groups)."""
+    ridge, relative to the features' second moments, with which one half of the samples predicts the other best (the
+    largest of the groups)."""
 
     weights: Array
     bias: Array | None
@@ -45,7 +46,7 @@ def regress(
     tuning: Tuning = TUNING,
     workers: int = 1,
 ) -> LayerFit:
-    """The weights of ``layer`` that give its targets.
+    """Solve ``layer`` for its targets.
 
     ``prior``: weights toward which the ridge penalty shrinks; ``most``: approximate limit in bytes on the memory in use
     while moments are computed; ``workers``: most batches that run at the same time.
@@ -82,8 +83,8 @@ def regress(
     solved = np.concatenate([f.weights for f in fits]).reshape(ordered.shape)
     weights = np.ascontiguousarray(np.moveaxis(solved, (0, -1), (out, into)), prior.dtype)
     bias = np.concatenate([f.intercept for f in fits]) if biased else None
-    strength = math.exp(float(np.mean([math.log(f.strength) for f in fits])))
-    return LayerFit(weights, bias, float(np.mean([f.error for f in fits])), strength)
+    error, strength = float(np.mean([f.error for f in fits])), max(f.strength for f in fits)
+    return LayerFit(weights, bias, error, strength)
 
 
 def stride_of(features: int, places: int, tuning: ReconstructionTuning = TUNING.reconstruction) -> int:

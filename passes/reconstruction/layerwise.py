@@ -135,7 +135,7 @@ class _Solver:
         return left
 
     def _damping(self, layer: LinearLayer) -> float:
-        """The strength of the ridge with which the layer's regression predicts other samples best, within bounds."""
+        """That of the layer in a pair: the strength of the ridge in its regression, within bounds."""
         limits = self._tuning.reconstruction
         return max(limits.damping, min(self._strengths.get(layer, 0.0), limits.most_damping))
 

@@ -143,7 +143,6 @@ REFUSED = {
     ),
     "dynamic-pool": conv_net(f"r = Relu(a) z = {POOL}(r)", "float[N,3,H,W]"),
     "dynamic-global-pool": conv_net("r = Relu(a) z = GlobalAveragePool(r)", "float[N,3,H,W]"),
-    "old-clip": conv_net("z = Clip<max=1.0>(a)", opset=9),
     "spread-by-a-constant": conv_net("g = GlobalAveragePool(a) z = Add(g, place)", place=(1, 5, 4, 4)),
     "mean-of-as-many-rows-as-channels": net(
         "net (float[N,5,4] x) => (float[N,3] y) { a = MatMul(x, a_w) r = Relu(a)"

@@ -65,6 +65,9 @@ NETS = {
     "prelu-scalar": pointwise("z = PRelu(a, s)", s=np.array([0.3], np.float32)),
     "clip": pointwise("z = Clip(a, low, high)", low=scalar(-0.5), high=scalar(0.8)),
     "clip-one-end": pointwise("z = Clip(a, , high)", high=scalar(0.5)),
+    "clip-10": pointwise("z = Clip<min=-0.5,max=0.8>(a)", opset=10),
+    "clip-one-end-9": pointwise("z = Clip<max=0.5>(a)", opset=9),
+    "clip-7": pointwise("r = Relu(a) z = Clip<min=0.2>(r)", opset=7),
     "silu": pointwise("s = Sigmoid(a) z = Mul(a, s)"),
     "gelu-nodes": pointwise(GELU, tolerance=ROUNDED, root=scalar(2**0.5), one=scalar(1), half=scalar(0.5)),
     "gelu": pointwise("z = Gelu(a)", 20, tolerance=ROUNDED),
@@ -233,7 +236,7 @@ def test_behind_a_clip_what_it_cuts_off_does_not_count(bounds, added):
     is_derivative(problem(NETS["relu"], replace(given.unit, bounds=bounds), added), NETS["relu"].tolerance)
 
 
-def test_what_is_added_counts_only_behind_a_relu():
+def test_what_is_added_counts_only_where_there_are_bounds():
     unit = found("relu")
     with_it, without = (problem(NETS["relu"], unit, added) for added in (True, False))
     assert with_it.model.slope(with_it.start)[0] == without.model.slope(without.start)[0]
