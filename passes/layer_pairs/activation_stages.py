@@ -111,12 +111,12 @@ def _pointwise(typing: Typing, segment: Sequence[Node], at: str, atom: Atom, kee
                 for axis, term in enumerate(typing.axes.get(name, ())):
                     array = np.take(array, kept_indices(term, {atom: keep}), axis)
                 constants[name] = array
-    protos = tuple(_with_inputs(graph, node, constants) for node in segment)
+    protos = tuple(_with_bounds_as_inputs(graph, node, constants) for node in segment)
     shape = [len(kept_indices(term, {atom: keep})) for term in typing.axes[at]]
     return Pointwise(protos, at, segment[-1].outputs[0], constants, tuple(shape))
 
 
-def _with_inputs(graph: Graph, node: Node, constants: dict[str, Array]) -> onnx.NodeProto:
+def _with_bounds_as_inputs(graph: Graph, node: Node, constants: dict[str, Array]) -> onnx.NodeProto:
     """``node`` as opset 11 has it: the bounds of a Clip were attributes before, and become inputs, in ``constants``."""
     proto: onnx.NodeProto = graph.model.graph.node[node.index]
     if node.op != "Clip" or not node.attrs:

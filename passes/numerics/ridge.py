@@ -46,7 +46,8 @@ class Moments:
 @dataclass(frozen=True)
 class Fit:
     """``weights`` (O, D), ``intercept`` (O,). ``error``: unexplained share of the targets' variance, in 0..1.
-    ``strength``: of the ridge that predicts best, the largest where too few samples tell. The prior may do better."""
+    ``strength``: of the ridge that predicts best, the largest where samples are too few to
+    tell. The prior may do better."""
 
     weights: Double
     intercept: Double

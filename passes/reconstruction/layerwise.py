@@ -114,7 +114,7 @@ class _Solver:
             for layer in (pair.first, pair.second)
         )
         if not all(n in self._original.live[0] and n in self._compressed.live[0] for n in pair.second.others):
-            pair = replace(pair, bounds=None)  # what they cut off is not computed yet
+            pair = replace(pair, bounds=None)  # what is added to the output is not computed yet
         live = self._compressed.live
         each = live[0][pair.first.data].nbytes + live[0][pair.second.data].nbytes + batches[0][1].nbytes
         given = sum(len(drifted[pair.first.data]) for drifted in live)
