@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom, bytes_of_sample
-from onnx_merge.errors import InputError
 from onnx_merge.inputs.npz_rows import StoredArray
-from onnx_merge.inputs.user_arrays import Stored, by_input, conform, read_arrays
+from onnx_merge.inputs.user_arrays import Stored, by_input, check_counts, conform, read_arrays
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 from passes.samples.sample_files import release_pages, row_chunks, rows_at
@@ -91,8 +90,7 @@ def chosen_rows(
     InputError: the arrays do not fit the inputs, or their numbers of samples differ.
     """
     counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
-    if len(set(counts.values())) > 1:
-        raise InputError(f"{where} has different numbers of samples: {counts}")
+    check_counts(counts, inputs, where)
     count = fitting(arrays, inputs, count, room.most)
     rows = spaced(next(iter(counts.values()), 1), count)
     total = len(rows) * bytes_of_sample({n: a.shape for n, a in arrays.items()}, inputs)
@@ -114,9 +112,9 @@ def _copied(array: Stored, rows: Sequence[int], info: TensorInfo, where: str, ro
     size = chunks[0].stop
     parts = array.parts(rows, size) if isinstance(array, StoredArray) else (array[rows[c]] for c in chunks)
     for chunk, part in zip(chunks, parts, strict=True):
-        found[chunk] = conform(part, info, where)
+        found[chunk] = conform(part, info, where).reshape(found[chunk].shape)
         release_pages()
-    return found
+    return found if found.ndim == len(info.shape) else found.reshape(-1, *found.shape[2:])
 
 
 def spaced(total: int, count: int) -> list[int]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.splits import found_in, held_count, held_rows, parted
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.tuning.calibration import SPLITS
-from passes.numerics.arrays import has_rows
+from passes.samples.sample_files import samples_at
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool
     """Split the user's samples so that at most ``count`` are fitted to. For ``half`` and ``unit`` see
     `splits.held_count`."""
     total = len(loaded)
-    held = held_count(total, count, half=half, unit=unit) if _divisible(loaded) else 0
+    held = held_count(total, count, half=half, unit=unit)
     if not held:
         return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     kept, apart = parted(loaded.feeds, held_rows(total, held, seed, unit))
@@ -41,7 +43,7 @@ def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: in
     assert labelled.labels is not None  # only labelled samples are passed
     whole = Calibration(labelled.feeds, f"part of {name}", True)
     total = len(whole)
-    held = held_count(total, count, half=True, unit=unit) if _divisible(whole) else 0
+    held = held_count(total, count, half=True, unit=unit)
     if not held:
         return Division(whole, labelled, "the labelled samples, which were fitted to as well", True)
     rows = held_rows(total, held, seed, unit)
@@ -64,10 +66,8 @@ def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, se
     unseen = ~found_in(labelled.feeds, fitted.feeds)
     if unseen.sum() < SPLITS.fewest:
         return Division(loaded, labelled, f"{what}, which were fitted to as well", True)
-    feeds = {n: a[unseen] if has_rows(a) else a for n, a in labelled.feeds.items()}
-    return Division(fitted, Samples(feeds, labelled.labels[unseen]), f"{what} that were not fitted to")
-
-
-def _divisible(loaded: Calibration) -> bool:
-    """Whether all inputs have the same number of samples."""
-    return len({len(a) for a in loaded.feeds.values() if has_rows(a)}) == 1
+    return Division(
+        fitted,
+        Samples(samples_at(labelled.feeds, np.flatnonzero(unseen)), labelled.labels[unseen]),
+        f"{what} that were not fitted to",
+    )

@@ -26,8 +26,8 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import Sizes, index_bounds, random_feeds
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
-from passes.numerics.arrays import has_rows
-from passes.samples.sample_files import rows_at
+from passes.numerics.arrays import sample_count
+from passes.samples.sample_files import samples_at
 from passes.statistics.tensor_store import ScratchSpace
 
 Array = NDArray[Any]
@@ -46,7 +46,7 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return min((len(array) for array in self.feeds.values() if has_rows(array)), default=0)
+        return sample_count(self.feeds)
 
     def take(self, count: int) -> Calibration:
         """At most ``count`` of the samples, evenly spaced."""
@@ -54,7 +54,7 @@ class Calibration:
         if total <= count:
             return self
         rows = np.linspace(0, total - 1, count).round().astype(int)
-        return replace(self, feeds={n: rows_at(a, rows) if has_rows(a) else a for n, a in self.feeds.items()})
+        return replace(self, feeds=samples_at(self.feeds, rows))
 
 
 def load_calibration(
@@ -174,7 +174,7 @@ def _synthetic(
 ) -> Calibration:
     bounds = index_bounds(model) if model is not None else {}
     one = random_feeds(inputs, 1, seed, sizes, bounds)
-    each = max(1, sum(a.nbytes // max(1, len(a) if has_rows(a) else 1) for a in one.values()))
+    each = max(1, sum(a.nbytes for a in one.values()) // max(1, sample_count(one)))
     fitting = max(1, min(count, max(8, int(min(most, SYNTHETIC.bytes) / each))))
     notes = () if fitting == count else (f"{fitting} synthetic samples instead of {count}: they are large",)
     images = has_images(inputs, sizes)

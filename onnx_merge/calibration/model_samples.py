@@ -14,7 +14,7 @@ from onnx_merge.calibration.sample_sets import SampleSets
 from onnx_merge.calibration.splits import MEASURED, evenly_spaced
 from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
-from onnx_merge.inputs.feeds import resolve_shapes, rows_of
+from onnx_merge.inputs.feeds import resolve_shapes
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
@@ -22,6 +22,7 @@ from onnx_merge.inputs.user_arrays import Samples, load_samples
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.tuning.checks import EQUIVALENCE
+from passes.numerics.arrays import sample_count
 
 Array = NDArray[Any]
 
@@ -154,12 +155,12 @@ class ModelSamples(SampleSets):
             return
         loaded = self._loaded = loaded or self._load(count)
         self.samples = Samples(self._load(count if self._selects_by_drop else options.made, seed + MEASURED).feeds)
-        self.held_out = f"the {rows_of(self.samples.feeds):,} made-up samples that were held out"
+        self.held_out = f"the {sample_count(self.samples.feeds):,} made-up samples that were held out"
         self.source = f"calib {loaded.source}"
 
     def _divide(self, found: Division) -> None:
         if not found.in_sample and not (self.options.labels and self.options.has_samples):
-            held = rows_of(found.measured.feeds)
+            held = sample_count(found.measured.feeds)
             self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
         self._loaded, self.samples = found.fitted, found.measured
         self.held_out, self.in_sample = found.what, found.in_sample

@@ -18,7 +18,7 @@ from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.synthetic import channel_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import samples_joined
 from passes.samples.sample_files import file_array, folder_of, release_pages, row_chunks
 from passes.samples.sample_need import MoreSamples
 
@@ -87,5 +87,4 @@ def _widths(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> dict[st
 
 def _made(found: Calibration, load: Callable[[int], Calibration], times: int) -> tuple[Mapping[str, Array], str]:
     parts = [found.feeds, *(load(seed).feeds for seed in range(1, times))]
-    feeds = {n: np.concatenate([part[n] for part in parts]) if has_rows(a) else a for n, a in found.feeds.items()}
-    return feeds, f"{times * len(found)} made-up samples served"
+    return samples_joined(parts), f"{times * len(found)} made-up samples served"

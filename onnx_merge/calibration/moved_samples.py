@@ -6,15 +6,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
 from onnx_merge.calibration.model_samples import ModelSamples
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.runtime.devices.device_runner import engine_of
 from passes.analysis.analyse import Analysis
 from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
-from passes.numerics.arrays import has_rows, rows_between
+from passes.numerics.arrays import rows_between, samples_joined
 from passes.reconstruction.weight_variants import CalibrationSamples, fixed_batch, samples_together, with_sample_shapes
 from passes.samples.matched_samples import matched_samples
 from passes.settings.tuning import TUNING, Tuning
@@ -59,4 +57,4 @@ def matched_in_batches(
     found = matched_samples(before, counted, parts, samples.engine, memory, limits, samples.effort)
     if found is None:
         return None
-    return {n: np.concatenate([part[n] for part in found.feeds]) if has_rows(a) else a for n, a in feeds.items()}
+    return samples_joined(found.feeds)

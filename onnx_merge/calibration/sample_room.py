@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import sample_count
 from passes.samples.sample_files import file_array, release_pages
 from passes.statistics.tensor_store import ScratchSpace
 
@@ -74,12 +74,12 @@ class GatheredSamples:
         """
         shapes = {n: a.shape for n, a in part.items()}
         total = count * bytes_of_sample(shapes, self._inputs)
-        if not self.count and self._room.in_file(total) and all(has_rows(a) for a in part.values()):
+        if not self.count and self._room.in_file(total) and len({len(a) for a in part.values() if a.ndim}) == 1:
             self._stored = {
                 i.name: self._room.empty((count, *shapes[i.name][1:]), i.dtype, total) for i in self._inputs
             }
         start = self.count
-        self.count += next((len(a) for a in part.values() if has_rows(a)), 1)
+        self.count += sample_count(part) or 1
         if not self._stored:
             self._parts.append(part)
             return

@@ -16,13 +16,14 @@ from onnx_merge.calibration.runnable_model import RunnableModel
 from onnx_merge.calibration.splits import MEASURED, evenly_spaced, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.inputs.feeds import index_bounds, random_feeds, rows_of
+from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.calibration import SPLITS
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import sample_count
+from passes.samples.sample_files import samples_at
 from passes.samples.sample_need import MoreSamples
 
 Array = NDArray[Any]
@@ -64,7 +65,7 @@ class SampleSets(RunnableModel):
     def _load_others(self, count: int) -> Calibration:
         """At most ``count`` of the user's samples, without those that results are measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
-        more = self._load(count if self.options.labels else count + rows_of(held))
+        more = self._load(count if self.options.labels else count + sample_count(held))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
 
@@ -143,9 +144,7 @@ class SampleSets(RunnableModel):
                 self.session.inputs, size, self.options.seed, self.fitting.sizes, index_bounds(self.model)
             )
         feeds = self.samples.feeds
-        return {
-            name: array[np.arange(size) % len(array)] if has_rows(array) else array for name, array in feeds.items()
-        }
+        return samples_at(feeds, np.arange(size) % max(1, sample_count(feeds)))
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` synthetic samples to measure on, images if the model takes images. Their seed differs from that of

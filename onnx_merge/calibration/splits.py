@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.inputs.feeds import rows_of
 from onnx_merge.tuning.calibration import SPLITS
-from passes.numerics.arrays import has_rows
-from passes.samples.sample_files import release_pages, rows_at
+from passes.numerics.arrays import has_rows, rows_between, sample_count
+from passes.samples.sample_files import release_pages, samples_at
 
 Array = NDArray[Any]
 MEASURED = 2**31
@@ -76,10 +75,9 @@ def held_rows(total: int, held: int, seed: int, unit: int = 1) -> NDArray[np.int
 def parted(feeds: Mapping[str, Array], rows: NDArray[np.int64]) -> tuple[dict[str, Array], dict[str, Array]]:
     """The samples of ``feeds`` (N, ...) without those at ``rows``, and those at ``rows``. Arrays without a sample axis
     are in both."""
-    total = rows_of(feeds)
+    total = sample_count(feeds)
     others = np.delete(np.arange(total), rows)
-    first, second = ({n: rows_at(a, k) if has_rows(a) else a for n, a in feeds.items()} for k in (others, rows))
-    return first, second
+    return samples_at(feeds, others), samples_at(feeds, rows)
 
 
 def found_in(feeds: Mapping[str, Array], others: Mapping[str, Array]) -> NDArray[np.bool_]:
@@ -89,12 +87,11 @@ def found_in(feeds: Mapping[str, Array], others: Mapping[str, Array]) -> NDArray
 
 
 def _digests(feeds: Mapping[str, Array]) -> list[bytes]:
-    arrays = [feeds[name] for name in sorted(feeds) if has_rows(feeds[name])]
+    arrays = {name: feeds[name] for name in sorted(feeds) if has_rows(feeds[name])}
     found = []
-    for k in range(rows_of(feeds)):
+    for k in range(sample_count(feeds)):
         digest = hashlib.blake2b(digest_size=16)
-        for array in arrays:
-            row = array[k : k + 1]
+        for row in rows_between(arrays, k, k + 1).values():
             digest.update(f"{row.shape}".encode())
             digest.update(repr(row.tolist()).encode() if row.dtype == object else np.ascontiguousarray(row).tobytes())
         found.append(digest.digest())
@@ -105,8 +102,8 @@ def _digests(feeds: Mapping[str, Array]) -> list[bytes]:
 def evenly_spaced(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples (N, ...), evenly spaced because files are often sorted by class; all of them if there are no
     more."""
-    total = rows_of(feeds)
+    total = sample_count(feeds)
     if total <= count:
         return dict(feeds)
     rows = np.linspace(0, total - 1, count).round().astype(int)
-    return {name: rows_at(array, rows) if has_rows(array) else array for name, array in feeds.items()}
+    return samples_at(feeds, rows)

@@ -18,6 +18,7 @@ from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Sizes, resolve_shapes
+from onnx_merge.runtime.batching import rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 
@@ -33,7 +34,8 @@ def synthetic_feeds(
     model: onnx.ModelProto | None = None,
     ranges: Mapping[str, InputRange] | None = None,
 ) -> dict[str, Array]:
-    """``count`` samples (count, ...) for every input, also if the model's batch size is fixed.
+    """``count`` samples (count, ...) for every input, also if the model's batch size is fixed; more rows where a sample
+    takes several (see `onnx_merge.inputs.feeds.rows_of_sample`).
 
     Images have the statistics in ``ranges``, by input name, or those that ``model`` shows (see
     `onnx_merge.calibration.input_statistics`), else mean 0 and standard deviation 1. For an image of rank 3, which has
@@ -46,10 +48,12 @@ def synthetic_feeds(
     UsageError: ``sizes`` contradicts the model, or names a symbol or input that it does not have.
     InputError: an input takes strings.
     """
-    shapes = resolve_shapes(inputs, count, sizes or {})
-    known = ranges or {}
+    rows, known = rows_of_sample(inputs), ranges or {}
+    shapes = resolve_shapes(inputs, 1 if rows else count, sizes or {})
     return {
-        i.name: _values(i, shapes[i.name], count, seed, (bounds or {}).get(i.name), model, known.get(i.name))
+        i.name: _values(
+            i, shapes[i.name], count * rows.get(i.name, 1), seed, (bounds or {}).get(i.name), model, known.get(i.name)
+        )
         for i in inputs
     }
 

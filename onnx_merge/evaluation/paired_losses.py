@@ -13,13 +13,12 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, Loss, MeanLoss
 from onnx_merge.evaluation.fidelity import top_classes
-from onnx_merge.inputs.feeds import rows_of
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.metrics.measure import Measure
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.evaluation import GUARANTEES
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import rows_between, sample_count
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
     low, high = bounds
 
     def each_of(predict: Predictor) -> NDArray[np.float64]:
-        each = (metric(predict, *_row(samples, k)) for k in range(rows_of(samples.feeds)))
+        each = (metric(predict, *_row(samples, k)) for k in range(sample_count(samples.feeds)))
         found = np.fromiter(each, np.float64)
         if not (found.min() >= low and found.max() <= high):
             values = f"{found.min():g} to {found.max():g}"
@@ -105,5 +104,4 @@ def _of_metric(measure: Measure, samples: Samples, original: Session) -> Paired:
 
 def _row(samples: Samples, k: int) -> tuple[Mapping[str, Any], Any]:
     """Return one sample and its label."""
-    feeds = {n: a[k : k + 1] if has_rows(a) else a for n, a in samples.feeds.items()}
-    return feeds, None if samples.labels is None else samples.labels[k : k + 1]
+    return rows_between(samples.feeds, k, k + 1), None if samples.labels is None else samples.labels[k : k + 1]

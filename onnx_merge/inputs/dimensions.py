@@ -116,6 +116,8 @@ def _role(info: TensorInfo, axis: int, key: str) -> Role:
         return "edge"  # an image without a batch axis
     if axis == 0:
         return "batch" if rank > 1 else "length"
+    if rank == 3 and axis == 1 and fixed[0] and shape[0] != 1 and fixed[2]:
+        return "batch"  # a recurrent state: (layers, batch, units)
     if rank < 4:
         return "length"
     if axis == 1 and not colours[-1]:

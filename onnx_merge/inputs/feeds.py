@@ -15,7 +15,6 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.dimensions import symbol
 from onnx_merge.inputs.integer_inputs import index_bounds as index_bounds
 from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
-from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -24,11 +23,6 @@ Sizes = Mapping[str, int | Sequence[int]]
 IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
 """Default sizes of dynamic dimensions: edges of images (rank 4), edges of volumes (higher rank), any other dimension,
 and the channels of an image."""
-
-
-def rows_of(feeds: Mapping[str, Array]) -> int:
-    """The number of samples N of ``feeds``."""
-    return min((len(a) for a in feeds.values() if has_rows(a)), default=0)
 
 
 def random_feeds(

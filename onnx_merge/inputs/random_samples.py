@@ -6,12 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import Sizes, random_feeds
+from onnx_merge.runtime.batching import samples_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+from passes.numerics.arrays import rows_between, samples_joined
 
 Array = NDArray[Any]
 
@@ -26,10 +27,9 @@ def fewer_large(inputs: Sequence[TensorInfo], count: int, most: int, sizes: Size
 def random_samples(
     inputs: Sequence[TensorInfo], count: int, seed: int, sizes: Sizes, bounds: Mapping[str, int]
 ) -> dict[str, Array]:
-    """``count`` samples (N, ...). If the batch size is fixed, they are drawn in as many batches as needed."""
-    batches = {i.shape[0] if i.shape else None for i in inputs}
-    size = batches.pop() if len(batches) == 1 else None
-    if not isinstance(size, int) or size < 1:
+    """``count`` samples (N, ...). If a run takes a fixed number of them, they are drawn in as many runs as needed."""
+    unit = samples_of_run(inputs)
+    if unit is None:
         return random_feeds(inputs, count, seed, sizes, bounds)
-    runs = [random_feeds(inputs, None, seed + k, sizes, bounds) for k in range(math.ceil(count / size))]
-    return {name: np.concatenate([run[name] for run in runs])[:count] for name in runs[0]}
+    runs = [random_feeds(inputs, 1, seed + k, sizes, bounds) for k in range(math.ceil(count / unit))]
+    return rows_between(samples_joined(runs), 0, count)

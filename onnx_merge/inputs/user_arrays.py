@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import describe, is_fixed, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
+from onnx_merge.inputs.sample_axes import by_sample
+from onnx_merge.runtime.batching import rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
@@ -47,10 +49,9 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = Fa
     arrays = read_arrays(path)
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in {i.name for i in inputs}), None)
     named = by_input(arrays, inputs, f"{path}")
+    counts = {n: len(a) for n, a in named.items() if a.ndim and has_rows(a)}
+    check_counts(counts, inputs, f"{path}")
     feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}") for i in inputs}
-    counts = {n: len(a) for n, a in feeds.items() if has_rows(a)}
-    if len(set(counts.values())) > 1:
-        raise InputError(f"{path} has different numbers of samples: {counts}")
     if label_key is None:
         return Samples(feeds)
     labels, count = np.asarray(arrays[label_key]), next(iter(counts.values()), 1)
@@ -62,7 +63,7 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = Fa
 
 
 def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Stored]:
-    """The array for every input. The array of a single input may have any key except that of labels.
+    """The array for every input, by `by_sample`. The array of a single input may have any key except that of labels.
 
     Raises
     ------
@@ -75,7 +76,7 @@ def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: 
         return {names[0]: arrays[candidates[0]]}
     if missing := [n for n in names if n not in arrays]:
         raise InputError(f"{where} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
-    return {n: arrays[n] for n in names}
+    return by_sample({n: arrays[n] for n in names}, inputs)
 
 
 def read_arrays(path: Path) -> dict[str, Stored]:
@@ -103,15 +104,34 @@ def read_arrays(path: Path) -> dict[str, Stored]:
         raise InputError(f"{path} cannot be read as NumPy arrays: {error}") from error
 
 
+def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where: str) -> None:
+    """Refuse arrays of ``counts`` samples, by input name, where these differ.
+
+    Raises
+    ------
+    InputError: they do; the message says how an input is given of which a sample takes several rows.
+    """
+    if len(set(counts.values())) < 2:
+        return
+    several = [i for i in inputs if rows_of_sample(inputs).get(i.name, 1) > 1]
+    remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}" for i in several)
+    raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
+
+
 def conform(array: Array, info: TensorInfo, where: str) -> Array:
     """``array`` (N, ...) converted to the type of the input ``info``, if only precision is lost.
 
-    Any N is accepted, also if the model's batch size is fixed. ``where`` names the source in error messages.
+    Any N is accepted, also if the model's batch size is fixed. An array (N, 2, 1, units) for an input declared as
+    (2, 1, units) holds it once for each sample, and becomes (2 N, 1, units). ``where`` names the source in error
+    messages.
 
     Raises
     ------
     InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples.
     """
+    stacked = array.ndim == len(info.shape) + 1 and bool(info.shape) and array.shape[1] == info.shape[0]
+    if stacked:
+        array = array.reshape(-1, *array.shape[2:])
     fits = array.ndim == len(info.shape)
     if not fits or any(is_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")

@@ -26,7 +26,7 @@ from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.compression import TIMING
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import sample_count
 
 Array = NDArray[Any]
 Source = onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -140,7 +140,7 @@ def compare_latency(
     return Latencies(
         models=summary(rounds),
         runs=sum(len(times[0]) for times in rounds),
-        batch=next((len(array) for array in feeds.values() if has_rows(array)), 1),
+        batch=sample_count(feeds) or 1,
         threads=threads or default_threads(),
         provider=provider.name,
     )

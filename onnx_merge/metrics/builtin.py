@@ -20,7 +20,7 @@ from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.metrics.spread import Spread
 from onnx_merge.runtime.tensor_info import BFLOAT16
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import has_rows, rows_between, sample_count
 
 Array = NDArray[Any]
 Double = NDArray[np.float64]
@@ -169,7 +169,7 @@ def _targeted(
         numbers = {n: a for n, a in outputs.items() if a.dtype != object and has_rows(a)}
         numbers = {n: a for n, a in numbers.items() if is_float(a)} or numbers
         if labels is None:
-            part = {n: a[rows] if has_rows(a) else a for n, a in samples.items()}
+            part = rows_between(samples, *rows.indices(sample_count(samples))[:2])
             targets = predict.original(part) if predict.original is not predict else outputs
             pairs = {n: (targets[n], a) for n, a in numbers.items()}
         else:

@@ -8,12 +8,12 @@ from typing import Any
 
 from onnx_merge.config.options import Options
 from onnx_merge.errors import FidelityError, UsageError
-from onnx_merge.inputs.feeds import rows_of
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.metrics.metric import Metric
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.runtime.batching import BatchSize
 from onnx_merge.runtime.session import Session
+from passes.numerics.arrays import sample_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Measure:
     def measured(self, result: object, session: Session, original: Session) -> Measured:
         """The values for the original and for ``result``, for the report."""
         after = self.value(result, session, original)
-        return Measured(self.metric.name, self.before, after, rows_of(self.samples.feeds))
+        return Measured(self.metric.name, self.before, after, sample_count(self.samples.feeds))
 
     def __getstate__(self) -> dict[str, object]:
         return {**vars(self), "_known": []}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.inputs.user_arrays import by_input, conform
-from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches
+from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches, rows_of_sample
 from onnx_merge.runtime.session import Session
 from passes.numerics.arrays import has_rows
 
@@ -92,6 +92,7 @@ class Predictor:
         yield from runs
 
     def _run(self, arrays: Mapping[str, Array], batch: BatchSize) -> Iterator[tuple[dict[str, Array], int | None, int]]:
+        rows = rows_of_sample(self._session.inputs)
         for chunk, size, valid in batches(arrays, self._session.inputs, batch):
-            shared = all(len(a) == size for a in chunk.values() if has_rows(a))
+            shared = all(len(a) == size * rows.get(n, 1) for n, a in chunk.items() if has_rows(a))
             yield self._session.run(chunk), size if shared else None, valid

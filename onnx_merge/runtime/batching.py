@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.inputs import BATCHES, BatchTuning
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import has_rows, sample_count
+from passes.samples.sample_files import samples_at
 
 Array = NDArray[Any]
 
@@ -29,26 +31,45 @@ ANY = BatchSize()
 ONE = BatchSize(1)
 
 
+def samples_of_run(inputs: Sequence[TensorInfo]) -> int | None:
+    """How many samples a run takes; None if that is open."""
+    firsts = [i.shape[0] for i in inputs if i.shape and i.shape[0] != 0]
+    fixed = [size for size in firsts if isinstance(size, int) and size > 0]
+    if not fixed:
+        return None
+    return math.gcd(*fixed) if len(fixed) == len(firsts) else 1
+
+
+def rows_of_sample(inputs: Sequence[TensorInfo]) -> dict[str, int]:
+    """How many rows of each input a sample takes, where these differ: one of (batch, length), two of a recurrent state
+    (2, batch, units). Empty where it takes one of each, or as many. Scalars are left out.
+
+    Such samples are run one by one, or as many as the sizes declare: the batch may be another axis there, or none.
+    """
+    unit = samples_of_run(inputs) or 1
+    firsts = {i.name: i.shape[0] for i in inputs if i.shape and i.shape[0] != 0}
+    rows = {name: size // unit if isinstance(size, int) and size > 0 else 1 for name, size in firsts.items()}
+    return rows if len(set(rows.values())) > 1 else {}
+
+
 def batches(
     feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], batch: BatchSize = ANY, tuning: BatchTuning = BATCHES
 ) -> Iterator[tuple[dict[str, Array], int, int]]:
     """Divide ``feeds`` into batches: (feeds of one run, batch size, number of valid samples, which come first).
 
     A fixed batch size is kept; an open one is a multiple of ``batch.unit``. The last batch is padded with copies of the
-    last sample. Inputs with different first dimensions are run at once and count as one sample.
+    last sample. Where a sample takes several rows of some input, each is run by itself. Inputs with other first
+    dimensions are run at once and count as one sample.
     """
-    counts = {len(a) for a in feeds.values() if has_rows(a)}
-    fixed = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], int) and i.shape[0] > 0}
-    if len(counts) != 1 or len(fixed) > 1:
+    count, rows, fixed = sample_count(feeds), rows_of_sample(inputs), samples_of_run(inputs)
+    if any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
         yield dict(feeds), 1, 1
         return
-    count = counts.pop()
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))
-    unit = next(iter(fixed), batch.unit)
+    unit = fixed or batch.unit
     most = unit if fixed else min(batch.most, tuning.samples, tuning.bytes // per_sample)
     step = max(1, most // unit) * unit
     for start in range(0, count, step):
         valid = min(step, count - start)
         size = -(-valid // unit) * unit
-        rows = np.minimum(np.arange(start, start + size), count - 1)
-        yield {n: a[rows] if has_rows(a) else a for n, a in feeds.items()}, size, valid
+        yield samples_at(feeds, np.minimum(np.arange(start, start + size), count - 1)), size, valid

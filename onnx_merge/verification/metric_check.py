@@ -13,7 +13,8 @@ from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.checks import VERIFICATION
 from onnx_merge.verification.checks import Table, number
 from onnx_merge.verification.findings import Check
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import sample_count
+from passes.samples.sample_files import samples_at
 
 
 def metric_check(stated: Table, found: Measured, error: float | None, same: bool) -> Check | None:
@@ -49,7 +50,7 @@ def drop_error(measure: Measure, result: Session, original: Session, samples: in
     after = Predictor(result, original=before)
     drops = []
     for k in range(parts):
-        feeds = {n: a[k::parts] if has_rows(a) else a for n, a in given.feeds.items()}
+        feeds = samples_at(given.feeds, range(k, sample_count(given.feeds), parts))
         labels = None if given.labels is None else given.labels[k::parts]
         try:
             drop = _drop(measure.metric(before, feeds, labels), measure.metric(after, feeds, labels))

@@ -3,7 +3,8 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all arrays get the same.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -38,9 +39,22 @@ class RowSet:
         self.norms: dict[int, Double] = {}
 
 
+def sample_count(feed: Mapping[str, Rows]) -> int:
+    """The number of samples N. An input has N rows, or a multiple where a sample takes several, as a recurrent state
+    (layers, 1, units) does. 0 where no input has rows."""
+    return math.gcd(*(len(array) for array in feed.values() if has_rows(array)))
+
+
 def rows_between(feed: Mapping[str, NDArray[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
-    """The samples from ``start`` to ``stop`` of a batch: rows of its arrays (N, ...), others as they are."""
-    return {name: array[start:stop] if has_rows(array) else array for name, array in feed.items()}
+    """The samples from ``start`` to ``stop`` of a batch: rows of its arrays (see `sample_count`), others as they
+    are."""
+    each = {name: len(array) // sample_count(feed) for name, array in feed.items() if has_rows(array)}
+    return {n: a[start * each[n] : stop * each[n]] if n in each else a for n, a in feed.items()}
+
+
+def samples_joined(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    """The samples of several batches as one."""
+    return {n: np.concatenate([feed[n] for feed in feeds]) if has_rows(a) else a for n, a in feeds[0].items()}
 
 
 def as_rows(values: ArrayLike | RowSet, ndim: int = 2) -> Single:

@@ -16,12 +16,12 @@ from passes.cost.cost import sample_macs, samples_held
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import has_rows, rows_between, sample_count
 from passes.numerics.tuning import NUMERICS
 from passes.reconstruction.place_weights import Maps, place_weights
 from passes.reconstruction.solver_memory import layer_moments
 from passes.samples.matched_samples import matched_samples
-from passes.samples.sample_files import folder_of, rows_at
+from passes.samples.sample_files import folder_of, samples_at
 from passes.samples.sample_need import MoreSamples, covers_features
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import TUNING, Tuning
@@ -56,7 +56,7 @@ class CalibrationSamples:
     @property
     def count(self) -> int:
         """Number of samples N."""
-        return min((len(a) for a in self.feeds.values() if has_rows(a)), default=0)
+        return sample_count(self.feeds)
 
 
 @dataclass(eq=False)
@@ -302,9 +302,9 @@ def batches(
         notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit --memory-limit",)
     elif taken and count > worth:
         notes = (f"reconstructed from {taken} of {count} made-up samples: more take long for a model of this size",)
-    cut = feeds if len(rows) == count == used else {n: rows_at(a, rows) if has_rows(a) else a for n, a in feeds.items()}
+    cut = feeds if len(rows) == count == used else samples_at(feeds, rows)
     starts = range(0, taken, size)
-    return [{n: a[i : min(i + size, taken)] if has_rows(a) else a for n, a in cut.items()} for i in starts], notes
+    return [rows_between(cut, i, min(i + size, taken)) for i in starts], notes
 
 
 def _spread(count: int, used: int) -> Array:
@@ -339,6 +339,8 @@ def samples_together(graph: Graph, feeds: Mapping[str, Array]) -> int:
     name = next((n for n in feeds if has_rows(feeds[n])), None)
     if graph.info.rigid or name is None:
         return 1
+    if _uneven(feeds):
+        return _rows_of_run(graph, feeds)
     batch = graph.info.sizes[name][0]
     if isinstance(batch, Size):
         return max(1, math.gcd(*batch.at))
@@ -350,7 +352,21 @@ def fixed_batch(graph: Graph, samples: CalibrationSamples) -> int | None:
     if graph.info.rigid:
         return 1
     dynamic, feeds = graph.info.dynamic, samples.feeds
+    if _uneven(feeds):
+        return _rows_of_run(graph, feeds)
     return next((graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in dynamic), None)
+
+
+def _uneven(feeds: Mapping[str, Array]) -> bool:
+    """Whether a sample takes several rows of some input: then the axis of batches is another one there, if there is
+    one, and a run takes a single sample."""
+    return len({len(a) for a in feeds.values() if has_rows(a)}) > 1
+
+
+def _rows_of_run(graph: Graph, feeds: Mapping[str, Array]) -> int:
+    """Samples (see `sample_count`) of a run where some take several rows."""
+    fixed = [graph.info.shapes[n][0] for n in feeds if has_rows(feeds[n]) and (n, 0) not in graph.info.dynamic]
+    return math.gcd(*fixed) if all((n, 0) not in graph.info.dynamic for n in feeds if has_rows(feeds[n])) else 1
 
 
 def with_sample_shapes(graph: Graph, samples: CalibrationSamples) -> Graph:
@@ -358,8 +374,7 @@ def with_sample_shapes(graph: Graph, samples: CalibrationSamples) -> Graph:
     if not samples.count:
         return graph
     rows = np.arange(samples_together(graph, samples.feeds)) % samples.count
-    one = {n: a[rows] if has_rows(a) else a for n, a in samples.feeds.items()}
-    return at_sizes_of(graph, one, samples.engine, samples.memory)
+    return at_sizes_of(graph, samples_at(samples.feeds, rows), samples.engine, samples.memory)
 
 
 def _enlarged(

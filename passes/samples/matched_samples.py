@@ -24,7 +24,7 @@ from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
 from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows, rows_between
+from passes.numerics.arrays import has_rows, rows_between, samples_joined
 from passes.numerics.at_once import at_once
 from passes.numerics.lbfgs import minimise
 from passes.numerics.tuning import NUMERICS
@@ -72,7 +72,7 @@ def matched_samples(
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     room = memory / max(1.0, _sample_bytes(counted, moved, tuning))
-    batches = [*feeds] if fixed else _parts(_joined(feeds), max(1, min(tuning.batch, int(room))))
+    batches = [*feeds] if fixed else _parts(samples_joined(feeds), max(1, min(tuning.batch, int(room))))
     engine, workers = divided(engine, min(len(batches), int(room / samples_in(batches[0]))))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.score_steps)
@@ -86,7 +86,7 @@ def matched_samples(
         found = [*at_once(lambda given: move(*given), zip(batches, targets, strict=True), workers)]
     except (NoGradientError, RunError):
         return None
-    whole = _joined([part for part, _ in found])
+    whole = samples_joined([part for part, _ in found])
     starts = [0, *np.cumsum([samples_in(feed) for feed in feeds])]
     made = [
         {**feed, **rows_between(whole, *ends)} for feed, ends in zip(feeds, itertools.pairwise(starts), strict=True)
@@ -140,11 +140,6 @@ def _first(feeds: Sequence[Feed], count: int) -> Sequence[Feed]:
     """The first batches, with ``count`` samples or a few more."""
     ends = np.cumsum([samples_in(feed) for feed in feeds])
     return feeds[: 1 + int(np.searchsorted(ends, count))]
-
-
-def _joined(feeds: Sequence[Feed]) -> Feed:
-    """All samples as one batch."""
-    return {n: np.concatenate([feed[n] for feed in feeds]) if has_rows(a) else a for n, a in feeds[0].items()}
 
 
 def _parts(feed: Feed, size: int) -> list[Feed]:

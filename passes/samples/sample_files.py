@@ -10,13 +10,14 @@ import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from passes.graph.model import Array
 from passes.interface.errors import PassError
+from passes.numerics.arrays import has_rows, sample_count
 
 CHUNK = 2**24
 """Bytes that are copied between files at a time: little beside any limit, and far more than the call takes."""
@@ -62,6 +63,17 @@ def folder_of(array: Array) -> str | None:
         base = base.base
     base = base.obj if isinstance(base, memoryview) else base
     return base.folder if isinstance(base, _File) else None
+
+
+def samples_at(feeds: Mapping[str, Array], samples: Sequence[int] | Array) -> dict[str, Array]:
+    """The samples of ``feeds`` at the indices ``samples``: rows of its arrays (see `sample_count`), others as they
+    are."""
+    count, index = sample_count(feeds), np.asarray(samples, np.intp)
+    found = {}
+    for name, array in feeds.items():
+        each = len(array) // count if has_rows(array) else 0
+        found[name] = rows_at(array, (index[:, None] * each + np.arange(each)).ravel()) if each else array
+    return found
 
 
 def rows_at(array: Array, rows: Sequence[int] | Array) -> Array:

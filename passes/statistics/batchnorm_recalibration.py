@@ -22,7 +22,7 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows
+from passes.numerics.arrays import rows_between, sample_count, samples_joined
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
@@ -53,10 +53,7 @@ def restandardised(
     if not norms:
         return None
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
-    joined = {
-        name: np.concatenate([f[name] for f in used])[:most] if has_rows(feeds[0][name]) else feeds[0][name]
-        for name in feeds[0]
-    }
+    joined = rows_between(samples_joined(used), 0, most)
     if samples_in(joined) < TUNING.statistics.fewest_batch_samples:
         raise RunError("no two samples fit --memory-limit together")
     casts = _casts(before)
@@ -94,7 +91,7 @@ def restandardised(
 
 def samples_in(feed: Mapping[str, Array]) -> int:
     """Number of samples in a batch."""
-    return next((len(a) for a in feed.values() if has_rows(a)), 1)
+    return sample_count(feed) or 1
 
 
 def _make_batch_dynamic(model: onnx.ModelProto) -> None:

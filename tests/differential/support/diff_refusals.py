@@ -10,9 +10,10 @@ from diff_run import options_of
 
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.inputs.feeds import feeds_at, index_bounds, rows_of
+from onnx_merge.inputs.feeds import feeds_at, index_bounds
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
+from passes.numerics.arrays import rows_between, sample_count
 
 USUAL = (16, 64, 224)
 """Sizes of a dimension that is left open, where samples are made up."""
@@ -92,7 +93,7 @@ def _samples(case, outcome):
     """The samples on which a run compares, all together and one by one."""
     options = Options.make(options_of(outcome.way, case.seed))
     compared = Comparison(case.model, options, CPU).feeds_compared()
-    return [compared, *({n: a[k : k + 1] for n, a in compared.items()} for k in range(rows_of(compared)))]
+    return [compared, *(rows_between(compared, k, k + 1) for k in range(sample_count(compared)))]
 
 
 def leaves_the_domain(case, outcome):
