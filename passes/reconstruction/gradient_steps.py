@@ -16,6 +16,50 @@ from passes.settings.distillation_tuning import DistillationTuning
 Values = Mapping[str, Array]
 
 
+class Descent:
+    """A run of Adam that can be interrupted. ``first``: weights; ``indices``: batches of ``loss`` in random order,
+    ``joined`` of them a step; for ``scales``, ``rate`` and ``steps`` see `Adam`, for ``feature_weight``
+    `ImitationLoss.slopes`."""
+
+    def __init__(
+        self,
+        loss: ImitationLoss,
+        first: Values,
+        scales: Values,
+        rate: float,
+        steps: int,
+        indices: Sequence[int],
+        joined: int,
+        feature_weight: float,
+    ) -> None:
+        self._adam = Adam({n: a.copy() for n, a in first.items()}, scales, rate, steps)
+        self._loss, self._joined, self._feature_weight = loss, joined, feature_weight
+        self._taken, self._indices, self._order = 0, indices, list[int]()
+        self._rng = np.random.default_rng(0)
+        self.rate, self.values = rate, self._adam.values
+
+    def advance(self, to: int) -> Values | None:
+        """Go on to step ``to``. Returns the mean of the weights in the second half of these steps, which shows what a
+        rate gains before it has fallen (Polyak and Juditsky, Acceleration of stochastic approximation by averaging,
+        1992). None if gradients overflow."""
+        sums = {name: np.zeros_like(value) for name, value in self.values.items()}
+        middle = (self._taken + to) // 2
+        while self._taken < to:
+            while len(self._order) < self._joined:
+                self._order = [*(int(index) for index in self._rng.permutation(self._indices)), *self._order]
+            gradients: dict[str, Array] = {}
+            taken = [self._order.pop() for _ in range(self._joined)]
+            for found in self._loss.slopes(taken, self.values, self._feature_weight):
+                if not all(np.isfinite(one).all() for one in found.values()):
+                    return None
+                gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
+            self._adam.step(gradients)
+            self._taken += 1
+            for name, value in self.values.items() if self._taken > middle else ():
+                sums[name] += value
+        return {name: value / max(1, to - middle) for name, value in sums.items()}
+
+
 class Refinement:
     """Steps of Adam from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``;
     ``joined``: how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slopes`."""
@@ -52,57 +96,51 @@ class Refinement:
 
         ``steps``: of a run. There is one, then a shorter one that learns from the samples that judged, too.
         """
-        rate = self._best_rate(steps) if 0 < self._start < math.inf else None
-        found, values = self._best
-        if rate is None:
+        run = self._best_run(steps) if 0 < self._start < math.inf else None
+        if run is None:
             return self._first, 1.0
-        everything = [*self._learned, *self._judging]
+        ends = [steps * k // self._tuning.judgements for k in range(2, self._tuning.judgements + 1)]
+        if all(run.advance(end) is not None and self._serves(run.values) for end in ends):
+            for share in self._tuning.mixtures:
+                self._judge({n: (a + share * (run.values[n] - a)).astype(a.dtype) for n, a in self._first.items()})
+        found, values = self._best
+        if found > self._tuning.least_gain * self._start:
+            return self._first, 1.0
         count = max(1, int(self._tuning.last_share * steps))
-        last = self._descend(values, rate * self._tuning.last_rate, count, everything)
-        if last is not None and self._loss.measured(self._judging, last) <= found:
-            values = last
+        last = self._descent(values, run.rate * self._tuning.last_rate, count, [*self._learned, *self._judging])
+        if last.advance(count) is not None and self._loss.measured(self._judging, last.values) <= found:
+            values = last.values
         return values, found / self._start
 
-    def _best_rate(self, steps: int) -> float | None:
-        """The first rate, relative to the weights, that leads to better weights. None if none does."""
+    def _best_run(self, steps: int) -> Descent | None:
+        """The begun run at the rate, relative to the weights, that serves best. None if all lead away."""
         # Changes add up from layer to layer.
         size = math.sqrt(min(1.0, self._start)) / self._layers
-        for tries, rate in enumerate(self._tuning.rates):
-            count = steps if tries == 0 else math.ceil(steps * self._tuning.retry_share)
-            last = self._descend(self._first, rate * size, count, self._learned, self._tuning.judgements)
-            if last is not None:
-                self._judge_between(last)
-            if self._best[0] < self._start:
-                return rate * size
-        return None
+        best, most = None, 0.0
+        for rate in self._tuning.rates:
+            run = self._descent(self._first, rate * size, steps, self._learned)
+            gain = self._start - self._begun(run, math.ceil(self._tuning.tried_share * steps))
+            if gain > most * self._tuning.slower_gain:
+                best, most = run, gain
+            elif best is not None:
+                break
+        return best
 
-    def _descend(
-        self, first: Values, rate: float, steps: int, indices: Sequence[int], judgements: int = 0
-    ) -> Values | None:
-        """The last weights of a whole schedule over the batches ``indices``. None if gradients overflow, or if the loss
-        is far above that of the first weights where it is judged."""
-        adam = Adam({n: a.copy() for n, a in first.items()}, self._scales, rate, steps)
-        order: list[int] = []
-        rng = np.random.default_rng(0)
-        judged = {steps * k // judgements for k in range(1, judgements + 1)}
-        for step in range(1, steps + 1):
-            while len(order) < self._joined:
-                order = [*(int(index) for index in rng.permutation(indices)), *order]
-            gradients: dict[str, Array] = {}
-            taken = [order.pop() for _ in range(self._joined)]
-            for found in self._loss.slopes(taken, adam.values, self._feature_weight):
-                if not all(np.isfinite(one).all() for one in found.values()):
-                    return None
-                gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
-            adam.step(gradients)
-            if step in judged and self._judge(adam.values) > self._tuning.hopeless * self._start:
-                return None
-        return adam.values
+    def _begun(self, run: Descent, steps: int) -> float:
+        """The loss of the mean weights of the first ``steps`` of a run."""
+        for end in (math.ceil(steps / 4), steps):
+            mean = run.advance(end)
+            found = math.inf if mean is None else self._judge(mean)
+            if found > self._tuning.hopeless * self._start:
+                return math.inf
+        return found
 
-    def _judge_between(self, last: Values) -> None:
-        """Judge weights between the first and the last."""
-        for share in self._tuning.mixtures:
-            self._judge({n: (a + share * (last[n] - a)).astype(a.dtype) for n, a in self._first.items()})
+    def _descent(self, first: Values, rate: float, steps: int, indices: Sequence[int]) -> Descent:
+        return Descent(self._loss, first, self._scales, rate, steps, indices, self._joined, self._feature_weight)
+
+    def _serves(self, values: Values) -> bool:
+        """Whether the loss of ``values`` is not far above that of the first ones."""
+        return self._judge(values) <= self._tuning.hopeless * self._start
 
     def _judge(self, values: Values) -> float:
         """The loss of ``values`` on the samples that judge. The best values are kept."""

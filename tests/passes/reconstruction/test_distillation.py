@@ -91,7 +91,8 @@ def test_it_comes_nearer_on_unseen_inputs(make, left):
     model = make()
     new = samples_for(model, 64, seed=1).feeds
     before = run(model, new)
-    error = {e: np.linalg.norm(run(refined(model, e).model, new) - before) for e in ("low", "medium")}
+    samples = samples_for(model, 256)
+    error = {e: np.linalg.norm(run(refined(model, e, samples).model, new) - before) for e in ("low", "medium")}
     assert error["medium"] < left * error["low"]
 
 
@@ -145,7 +146,7 @@ def test_it_is_never_worse(rate):
 def test_a_rate_that_is_too_high_is_reduced():
     model, new = residual(), samples_for(residual(), 64, seed=1).feeds
     before = run(model, new)
-    high, low = refined(model, tuning=steps(200, rates=(300.0, 2.0))), refined(model, "low")
+    high, low = refined(model, tuning=steps(200, rates=(300.0, 0.5))), refined(model, "low")
     assert np.linalg.norm(run(high.model, new) - before) < np.linalg.norm(run(low.model, new) - before)
 
 

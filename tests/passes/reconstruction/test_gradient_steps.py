@@ -1,0 +1,85 @@
+"""Which rate of the gradient steps is taken, and which weights, on a loss that is known."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from passes.reconstruction.gradient_steps import Descent, Refinement
+from passes.settings.distillation_tuning import DistillationTuning
+
+TARGET = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+
+
+class Bowl:
+    """A quadratic loss about ``target``, each batch with an error of its own, of which the mean is the loss."""
+
+    spreads: dict[str, float] = {}
+
+    def __init__(self, target=TARGET, noise=0.0):
+        errors = np.random.default_rng(0).standard_normal((8, *target.shape)).astype(np.float32)
+        self.target, self.errors, self.taken = target, noise * (errors - errors.mean(0)), []
+
+    def slopes(self, indices, values, feature_weight):
+        self.taken += indices
+        for index in indices:
+            yield {"w": feature_weight * (values["w"] - self.target - self.errors[index])}
+
+    def measured(self, indices, values):
+        return float(np.square(values["w"] - self.target).mean())
+
+
+def refinement(loss, start=0.0, **changes):
+    weights = np.full(TARGET.shape, start, np.float32)
+    layer = SimpleNamespace(start=1 + weights, weight="w", bias=None, layer=SimpleNamespace(weight_axes=(0,), data="x"))
+    student = SimpleNamespace(values={"w": weights}, layers=[layer])
+    tuning = DistillationTuning(**changes)
+    return Refinement(student, loss, range(6), range(6, 8), 1, 1.0, tuning)
+
+
+@pytest.mark.parametrize("rates", [(1e6, 0.3), (0.3, 1e-6), (1e6, 0.3, 1e-6)])
+def test_the_rate_that_leads_farthest_is_taken(rates):
+    values, ratio = refinement(Bowl(), rates=rates).result(100)
+    assert ratio < 0.01 and np.abs(values["w"] - TARGET).max() < 0.1
+
+
+def test_a_smaller_rate_must_gain_far_more():
+    """The larger one gains more later: its noise falls with it."""
+    few, many = Bowl(noise=1.0), Bowl(noise=1.0)
+    _, larger = refinement(few, rates=(0.1, 0.05), slower_gain=1e9).result(60)
+    _, smaller = refinement(many, rates=(0.1, 0.05), slower_gain=0.0).result(60)
+    assert larger != smaller
+    assert len(few.taken) == len(many.taken) == 60 + 20 + 15  # a run, another one begun, and the last steps
+
+
+def test_weights_that_gain_little_are_left():
+    """Layers are solved on all samples then."""
+    first = refinement(Bowl(), start=TARGET + 0.01 * np.sign(TARGET), rates=(1e-4,))
+    values, ratio = first.result(50)
+    assert ratio == 1.0 and np.array_equal(values["w"], TARGET + np.float32(0.01) * np.sign(TARGET))
+
+
+def test_nothing_is_run_where_every_rate_leads_away():
+    loss = Bowl()
+    values, ratio = refinement(loss, rates=(1e6, 1e5)).result(100)
+    assert ratio == 1.0 and not values["w"].any()
+    assert len(loss.taken) == 2 * 9  # a quarter of a third of the steps shows it
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_no_loss_to_begin_with(value):
+    loss = Bowl()
+    loss.measured = lambda *_: value
+    values, ratio = refinement(loss).result(10)
+    assert ratio == 1.0 and not loss.taken and not values["w"].any()
+
+
+def test_the_mean_is_that_of_the_second_half():
+    run = Descent(Bowl(), {"w": np.zeros((3, 4), np.float32)}, {"w": np.float32(1)}, 0.1, 8, range(6), 1, 1.0)
+    seen = []
+    for end in range(1, 5):
+        run.advance(end)
+        seen.append(run.values["w"].copy())
+    again = Descent(Bowl(), {"w": np.zeros((3, 4), np.float32)}, {"w": np.float32(1)}, 0.1, 8, range(6), 1, 1.0)
+    np.testing.assert_allclose(again.advance(4)["w"], (seen[2] + seen[3]) / 2, rtol=1e-6)
+    assert np.array_equal(again.values["w"], seen[3])
