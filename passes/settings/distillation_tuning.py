@@ -77,8 +77,8 @@ class DistillationTuning:
     divergence of the latter is 0.0289, 0.0276 and 0.0271."""
     augmentation: AugmentationTuning = AugmentationTuning()
     judgements: int = 3
-    """Parts of a run, after each of which the samples that are left out judge the weights. Not tuned: each is a run over
-    these samples."""
+    """Parts of a run, after which the samples that are left out judge the weights. Not tuned: each is a run over these
+    samples."""
     mixtures: tuple[float, ...] = (0.33, 0.67)
     """Shares of the way from the first weights to the last at which the weights are judged too (Wortsman et al., Robust
     fine-tuning of zero-shot models, CVPR 2022). Not tuned: thirds of the way."""
