@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom, bytes_of_sample
 from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.inputs.user_arrays import Stored, by_input, check_counts, conform, read_arrays
+from onnx_merge.runtime.batching import rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.numerics.arrays import has_rows
-from passes.samples.sample_files import release_pages, row_chunks, rows_at
+from passes.numerics.arrays import has_rows, sample_count
+from passes.samples.sample_files import release_pages, row_chunks, samples_at
 
 Array = NDArray[Any]
 
@@ -58,7 +59,8 @@ def load_array_folder(
     for path in files:
         named = by_input(read_arrays(path), inputs, f"{path}")
         gathered.add(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"), share * len(files))
-    return {n: rows_at(a, spaced(len(a), count)) if has_rows(a) else a for n, a in gathered.feeds().items()}
+    found = gathered.feeds()
+    return samples_at(found, spaced(sample_count(found), count))
 
 
 def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
@@ -91,28 +93,31 @@ def chosen_rows(
     """
     counts = {i.name: len(arrays[i.name]) for i in inputs if i.shape and has_rows(arrays[i.name])}
     check_counts(counts, inputs, where)
+    run = rows_of_run(inputs)
     count = fitting(arrays, inputs, count, room.most)
     rows = spaced(next(iter(counts.values()), 1), count)
     total = len(rows) * bytes_of_sample({n: a.shape for n, a in arrays.items()}, inputs)
     if counts and room.in_file(total):
         return {
-            i.name: _copied(arrays[i.name], rows, i, where, room, total)
+            i.name: _copied(arrays[i.name], rows, i, where, room, total, run.get(i.name, 0))
             if i.name in counts
-            else conform(np.asarray(arrays[i.name]), i, where)
+            else conform(np.asarray(arrays[i.name]), i, where, run.get(i.name, 0))
             for i in inputs
         }
     taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
-    return {i.name: conform(np.asarray(taken[i.name]), i, where) for i in inputs}
+    return {i.name: conform(np.asarray(taken[i.name]), i, where, run.get(i.name, 0)) for i in inputs}
 
 
-def _copied(array: Stored, rows: Sequence[int], info: TensorInfo, where: str, room: SampleRoom, total: float) -> Array:
-    """The ``rows`` of one input in a file, read a few at a time."""
+def _copied(
+    array: Stored, rows: Sequence[int], info: TensorInfo, where: str, room: SampleRoom, total: float, run: int
+) -> Array:
+    """The ``rows`` of one input in a file, read a few at a time. ``run``: see `conform`."""
     found = room.empty((len(rows), *array.shape[1:]), info.dtype, total)
     chunks = list(row_chunks(len(rows), found))
     size = chunks[0].stop
     parts = array.parts(rows, size) if isinstance(array, StoredArray) else (array[rows[c]] for c in chunks)
     for chunk, part in zip(chunks, parts, strict=True):
-        found[chunk] = conform(part, info, where).reshape(found[chunk].shape)
+        found[chunk] = conform(part, info, where, run).reshape(found[chunk].shape)
         release_pages()
     return found if found.ndim == len(info.shape) else found.reshape(-1, *found.shape[2:])
 

@@ -18,7 +18,7 @@ from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.synthetic import channel_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
-from passes.numerics.arrays import samples_joined
+from passes.numerics.arrays import sample_count, samples_joined
 from passes.samples.sample_files import file_array, folder_of, release_pages, row_chunks
 from passes.samples.sample_need import MoreSamples
 
@@ -58,13 +58,17 @@ def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -
     both: dict[str, Array] = {}
     for name, array in feeds.items():
         if array.ndim:
-            array = _doubled(array, widths.get(name))
+            array = _doubled(array, widths.get(name), len(array) // sample_count(feeds))
         both[name] = array
     return both
 
 
-def _doubled(array: Array, width: int | None) -> Array:
-    """Each row followed by its mirror image along axis ``width``, or by itself. In a file, if ``array`` is in one."""
+def _doubled(array: Array, width: int | None, each: int) -> Array:
+    """Each sample of ``each`` rows followed by its mirror image along axis ``width``, or by itself. In a file, if
+    ``array`` is in one."""
+    if each > 1:
+        blocks = array.reshape(-1, each, *array.shape[1:])
+        return _doubled(blocks, None if width is None else width + 1, 1).reshape(-1, *array.shape[1:])
     folder, shape = folder_of(array), (2 * len(array), *array.shape[1:])
     both = np.empty(shape, array.dtype) if folder is None else file_array(shape, array.dtype, folder)
     for part in row_chunks(len(array), array):

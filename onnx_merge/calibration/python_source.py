@@ -99,7 +99,7 @@ def _named(item: Any, inputs: Sequence[TensorInfo], where: str) -> dict[str, Sto
     if isinstance(item, Mapping):
         return by_input({str(key): _array(value, where) for key, value in item.items()}, inputs, where)
     if isinstance(item, (tuple, list)) and len(item) == len(inputs) > 1:
-        return {i.name: _array(value, where) for i, value in zip(inputs, item, strict=True)}
+        return by_input({i.name: _array(v, where) for i, v in zip(inputs, item, strict=True)}, inputs, where)
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs)
         raise InputError(f"{where} is {type(item).__name__}, but the model has several inputs: give a dict of {names}")

@@ -18,6 +18,7 @@ from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
+from onnx_merge.inputs.sample_axes import as_fed
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.io.scratch_space import scratch_space
 from onnx_merge.runtime.session import Session
@@ -144,7 +145,8 @@ class SampleSets(RunnableModel):
                 self.session.inputs, size, self.options.seed, self.fitting.sizes, index_bounds(self.model)
             )
         feeds = self.samples.feeds
-        return samples_at(feeds, np.arange(size) % max(1, sample_count(feeds)))
+        chosen = samples_at(feeds, np.arange(size) % max(1, sample_count(feeds)))
+        return as_fed(chosen, self.session.inputs)
 
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` synthetic samples to measure on, images if the model takes images. Their seed differs from that of

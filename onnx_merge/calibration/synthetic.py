@@ -18,7 +18,7 @@ from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import Sizes, resolve_shapes
-from onnx_merge.runtime.batching import rows_of_sample
+from onnx_merge.runtime.batching import rows_of_run, rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 
@@ -49,7 +49,7 @@ def synthetic_feeds(
     InputError: an input takes strings.
     """
     rows, known = rows_of_sample(inputs), ranges or {}
-    shapes = resolve_shapes(inputs, 1 if rows else count, sizes or {})
+    shapes = resolve_shapes(inputs, 1 if rows_of_run(inputs) else count, sizes or {})
     return {
         i.name: _values(
             i, shapes[i.name], count * rows.get(i.name, 1), seed, (bounds or {}).get(i.name), model, known.get(i.name)

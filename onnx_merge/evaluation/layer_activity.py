@@ -34,6 +34,8 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import loaded
 from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 from passes.axes.registry import facts_of
+from passes.numerics.arrays import sample_count
+from passes.samples.sample_files import samples_at
 from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
@@ -174,9 +176,9 @@ def _layer(unit: ActivationUnit, seen: _Seen, constants: Mapping[str, onnx.Tenso
 def representative(feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Return at most `LayerActivityTuning.samples` of the samples, fewer if they are large, evenly spaced because files
     are often sorted."""
-    count = min((len(a) for a in feeds.values() if a.ndim and len(a)), default=0)
-    each = sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)
+    count = sample_count(feeds)
+    each = sum(a.size for a in feeds.values() if a.ndim) // max(1, count)
     fitting = max(LAYER_ACTIVITY.fewest_samples, LAYER_ACTIVITY.elements // max(1, each))
     taken = min(count, LAYER_ACTIVITY.samples, fitting)
     rows = np.unique(np.linspace(0, count - 1, taken).round().astype(int)) if count else np.zeros(0, int)
-    return {name: a[rows] if a.ndim and len(a) >= count > 0 else a for name, a in feeds.items()}
+    return samples_at(feeds, rows)

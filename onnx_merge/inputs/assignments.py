@@ -23,7 +23,7 @@ from onnx_merge.inputs.memory_fit import EDGES as FITTING
 from onnx_merge.inputs.memory_fit import resolve_open
 from onnx_merge.inputs.plain_runs import PlainRuns
 from onnx_merge.inputs.typical_sizes import EDGES, LENGTHS, stage, stages, targets
-from onnx_merge.runtime.batching import rows_of_sample
+from onnx_merge.runtime.batching import rows_of_run
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
@@ -128,7 +128,7 @@ def sample_sizes(
     if not found.found or all(d.role == "batch" and not d.axis for d in dims):
         return sizes, ""
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
-    batch = 1 if rows_of_sample(inputs) else min(firsts, default=1)
+    batch = 1 if rows_of_run(inputs) else min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
     search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
     # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes

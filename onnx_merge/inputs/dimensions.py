@@ -112,12 +112,12 @@ def _role(info: TensorInfo, axis: int, key: str) -> Role:
         return "batch"
     if any(word in name for word in LENGTH_NAMES) and axis > 0:
         return "length"
+    if rank == 3 and axis == 1 and fixed[0] and shape[0] != 1 and fixed[2] and not symbol(shape[1]):
+        return "batch"  # a recurrent state: (layers, batch, units)
     if rank == 3 and (colours[2] or colours[0]) and (info.dtype == np.uint8 or name[:1] in ("h", "w")):
         return "edge"  # an image without a batch axis
     if axis == 0:
         return "batch" if rank > 1 else "length"
-    if rank == 3 and axis == 1 and fixed[0] and shape[0] != 1 and fixed[2]:
-        return "batch"  # a recurrent state: (layers, batch, units)
     if rank < 4:
         return "length"
     if axis == 1 and not colours[-1]:

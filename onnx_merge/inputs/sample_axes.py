@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.npz_rows import StoredArray
-from onnx_merge.runtime.batching import rows_of_sample
+from onnx_merge.runtime.batching import batch_axes, rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 
 Stored = NDArray[Any] | StoredArray
@@ -22,18 +22,29 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     samples one after the other, (2 N, 1, units), or as (N, 2, 1, units), which is what the others become. Arrays of
     another rank or size stay as they are.
     """
+    rows, axes = rows_of_run(inputs), batch_axes(inputs)
     found = dict(arrays)
-    rows = rows_of_sample(inputs)
-    counts = [len(arrays[i.name]) for i in inputs if rows.get(i.name) == 1 and arrays[i.name].ndim == len(i.shape)]
-    count = min(counts, default=1)
-    for info in inputs:
-        each, array = rows.get(info.name, 1), arrays[info.name]
-        if each == 1 or array.ndim != len(info.shape):
+    fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]
+    count = max((len(arrays[i.name]) // rows.get(i.name, 1) for i in fed), default=1)
+    for info in fed:
+        each, array = rows.get(info.name, 0), arrays[info.name]
+        if not each:
             continue
-        open_axes = [k for k, size in enumerate(info.shape) if k and (size == 1 or not isinstance(size, int))]
-        batch = next((k for k in open_axes if array.shape[k] == count), None)
-        if batch is not None and len(array) == each:
-            found[info.name] = np.expand_dims(np.moveaxis(np.asarray(array), batch, 0), batch + 1)
+        sizes = {k: size if isinstance(size, int) and size > 0 else 1 for k, size in enumerate(info.shape)}
+        joined = [k for k in sizes if k and count > 1 and array.shape[k] == count * sizes[k] and len(array) == each]
+        joined = [k for k in joined if k == axes.get(info.name, k)]
+        if joined:
+            k = joined[0]
+            parts = np.asarray(array).reshape(*array.shape[:k], count, sizes[k], *array.shape[k + 1 :])
+            found[info.name] = np.moveaxis(parts, k, 0)
         elif len(array) % each == 0:
             found[info.name] = np.asarray(array).reshape(-1, each, *array.shape[1:])
+    return found
+
+
+def as_fed(feeds: Mapping[str, NDArray[Any]], inputs: Sequence[TensorInfo]) -> dict[str, NDArray[Any]]:
+    """Samples as one batch: the states of single ones, (2 N, 1, units), become (2, N, units)."""
+    found, rows = dict(feeds), rows_of_run(inputs)
+    for name, axis in batch_axes(inputs).items() if rows else ():
+        found[name] = np.concatenate(np.split(found[name], len(found[name]) // rows[name]), axis)
     return found

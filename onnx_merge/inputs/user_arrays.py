@@ -16,7 +16,7 @@ from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import describe, is_fixed, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
 from onnx_merge.inputs.sample_axes import by_sample
-from onnx_merge.runtime.batching import rows_of_sample
+from onnx_merge.runtime.batching import rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
@@ -51,7 +51,8 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = Fa
     named = by_input(arrays, inputs, f"{path}")
     counts = {n: len(a) for n, a in named.items() if a.ndim and has_rows(a)}
     check_counts(counts, inputs, f"{path}")
-    feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}") for i in inputs}
+    rows = rows_of_run(inputs)
+    feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}", rows.get(i.name, 0)) for i in inputs}
     if label_key is None:
         return Samples(feeds)
     labels, count = np.asarray(arrays[label_key]), next(iter(counts.values()), 1)
@@ -113,24 +114,23 @@ def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where:
     """
     if len(set(counts.values())) < 2:
         return
-    several = [i for i in inputs if rows_of_sample(inputs).get(i.name, 1) > 1]
+    several = [i for i in inputs if i.name in rows_of_run(inputs)]
     remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}" for i in several)
     raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
 
 
-def conform(array: Array, info: TensorInfo, where: str) -> Array:
+def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:
     """``array`` (N, ...) converted to the type of the input ``info``, if only precision is lost.
 
-    Any N is accepted, also if the model's batch size is fixed. An array (N, 2, 1, units) for an input declared as
-    (2, 1, units) holds it once for each sample, and becomes (2 N, 1, units). ``where`` names the source in error
-    messages.
+    Any N is accepted, also if the model's batch size is fixed. With ``rows`` (see
+    `onnx_merge.runtime.batching.rows_of_run`), (N, rows, ...) becomes (N rows, ...). ``where`` names the source in
+    error messages.
 
     Raises
     ------
     InputError: wrong rank or size, a type that cannot be converted, values out of range, NaN, or no samples.
     """
-    stacked = array.ndim == len(info.shape) + 1 and bool(info.shape) and array.shape[1] == info.shape[0]
-    if stacked:
+    if rows and array.ndim == len(info.shape) + 1 and array.shape[1] == rows:
         array = array.reshape(-1, *array.shape[2:])
     fits = array.ndim == len(info.shape)
     if not fits or any(is_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):

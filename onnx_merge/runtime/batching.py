@@ -31,25 +31,62 @@ ANY = BatchSize()
 ONE = BatchSize(1)
 
 
+def batch_axes(inputs: Sequence[TensorInfo]) -> dict[str, int]:
+    """Input name -> axis of the batch, where that is another than the first: 1 of a recurrent state (layers, batch,
+    units), beside an input (batch, ...). A dynamic axis without a name counts if it is the only one of three."""
+    first = {i.shape[0] for i in inputs if i.shape and _open(i.shape[0])}
+    unnamed = any(not isinstance(size, str) for size in first)
+    found: dict[str, int] = {}
+    for info in inputs:
+        if not info.shape or _open(info.shape[0]):
+            continue
+        dynamic = [k for k, size in enumerate(info.shape) if _open(size)]
+        axes = [k for k in dynamic if isinstance(info.shape[k], str) and info.shape[k] in first]
+        if not axes and unnamed and dynamic == [1] and len(info.shape) == 3 and not isinstance(info.shape[1], str):
+            axes = dynamic
+        found |= {info.name: axes[0]} if axes else {}
+    return found
+
+
+def rows_of_run(inputs: Sequence[TensorInfo]) -> dict[str, int]:
+    """How many rows a run takes of each input whose first axis is fixed, where they are none of samples: of recurrent
+    states, of tables (rows, columns), and of inputs of unlike fixed sizes. Empty where the first axes are the batch, or
+    another axis of unknown size is involved, such as that of the edges of a graph."""
+    firsts = {i.name: i.shape[0] for i in inputs if i.shape and i.shape[0] != 0}
+    fixed = {name: size for name, size in firsts.items() if isinstance(size, int) and size > 0}
+    if len(fixed) == len(firsts):
+        return fixed if len(set(fixed.values())) > 1 else {}
+    tables = {
+        i.name for i in inputs if len(i.shape) < 3 and not any(map(_open, i.shape)) and i.shape and i.shape[0] != 1
+    }
+    elsewhere = {*batch_axes(inputs), *tables} & {*fixed}
+    return fixed if elsewhere and elsewhere == {*fixed} else {}
+
+
 def samples_of_run(inputs: Sequence[TensorInfo]) -> int | None:
     """How many samples a run takes; None if that is open."""
     firsts = [i.shape[0] for i in inputs if i.shape and i.shape[0] != 0]
     fixed = [size for size in firsts if isinstance(size, int) and size > 0]
     if not fixed:
         return None
-    return math.gcd(*fixed) if len(fixed) == len(firsts) else 1
+    if rows_of_run(inputs):
+        return math.gcd(*fixed) if len(fixed) == len(firsts) else 1
+    return min(fixed)
 
 
 def rows_of_sample(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     """How many rows of each input a sample takes, where these differ: one of (batch, length), two of a recurrent state
-    (2, batch, units). Empty where it takes one of each, or as many. Scalars are left out.
+    (2, batch, units). Empty where it takes one of each.
 
-    Such samples are run one by one, or as many as the sizes declare: the batch may be another axis there, or none.
+    Such samples are run one by one, or as many as the sizes declare.
     """
-    unit = samples_of_run(inputs) or 1
-    firsts = {i.name: i.shape[0] for i in inputs if i.shape and i.shape[0] != 0}
-    rows = {name: size // unit if isinstance(size, int) and size > 0 else 1 for name, size in firsts.items()}
+    run, unit = rows_of_run(inputs), samples_of_run(inputs) or 1
+    rows = {i.name: run.get(i.name, unit) // unit for i in inputs if i.shape and i.shape[0] != 0} if run else {}
     return rows if len(set(rows.values())) > 1 else {}
+
+
+def _open(size: int | str | None) -> bool:
+    return not isinstance(size, int) or size < 0
 
 
 def batches(
@@ -62,7 +99,8 @@ def batches(
     dimensions are run at once and count as one sample.
     """
     count, rows, fixed = sample_count(feeds), rows_of_sample(inputs), samples_of_run(inputs)
-    if any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
+    mixed = not rows and len({i.shape[0] for i in inputs if i.shape and not _open(i.shape[0])} - {0}) > 1
+    if mixed or any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
         yield dict(feeds), 1, 1
         return
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))

@@ -9,7 +9,10 @@ import pytest
 from onnx.numpy_helper import from_array
 
 from onnx_merge import optimize
+from onnx_merge.calibration.more_samples import _with_mirror_images
 from onnx_merge.errors import InputError
+from onnx_merge.inputs.user_arrays import load_samples
+from onnx_merge.runtime.tensor_info import TensorInfo
 
 UNITS, LENGTH = 6, 10
 MODEL = """<ir_version: 8, opset_import: ["" : 17]>
@@ -23,8 +26,8 @@ MODEL = """<ir_version: 8, opset_import: ["" : 17]>
     }}"""
 
 
-def net(batch, length=LENGTH):
-    model, rng = onnx.parser.parse_model(MODEL.format(batch=batch, length=length)), np.random.default_rng(0)
+def net(batch, length=LENGTH, text=MODEL):
+    model, rng = onnx.parser.parse_model(text.format(batch=batch, length=length)), np.random.default_rng(0)
     shapes = {"a_w": (16, 4, 3), "c_w": (12, 16, 3), "w": (1, 4 * UNITS, 12), "r": (1, 4 * UNITS, UNITS)}
     for name, shape in {**shapes, "l_b": (1, 8 * UNITS), "y_w": (5, UNITS)}.items():
         values = rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
@@ -51,7 +54,7 @@ def test_layers_are_solved_on_made_up_states(batch, length):
 
 
 @pytest.mark.parametrize("batch", ["1", "N", "?"])
-def test_states_of_the_user_in_all_forms(batch):
+def test_states_of_the_user_in_all_forms(batch, tmp_path):
     x, states = samples()
     forms = {
         "one for each sample": states,
@@ -59,8 +62,10 @@ def test_states_of_the_user_in_all_forms(batch):
         "as they are fed": np.ascontiguousarray(states[:, :, 0].transpose(1, 0, 2)),
     }
     results = [optimize(net(batch), keep=0.5, gate=False, calib={"x": x, "state": s}) for s in forms.values()]
-    feeds = ({"x": x[k : k + 1], "state": states[k]} for k in range(len(x)))
-    results.append(optimize(net(batch), keep=0.5, gate=False, calib=feeds))
+    for k in range(len(x)):
+        np.savez(tmp_path / f"{k:03}.npz", x=x[k : k + 1], state=states[k])
+    for calib in (zip(x[:, None], states, strict=True), tmp_path):
+        results.append(optimize(net(batch), keep=0.5, gate=False, calib=calib))
     for (one, result), (other, again) in itertools.pairwise(results):
         assert [t.raw_data for t in one.graph.initializer] == [t.raw_data for t in other.graph.initializer]
         assert result.fidelity.relative_l2 == again.fidelity.relative_l2
@@ -81,3 +86,37 @@ def test_labels_beside_states(tmp_path):
     np.savez(tmp_path / "test.npz", x=x, state=states, labels=scores.argmax(1))
     _, result = optimize(model, keep=0.9, gate=False, labels=tmp_path / "test.npz")
     assert result.accuracy.before == 100.0 and result.accuracy.after > 80
+
+
+def test_one_layer_beside_a_batch():
+    """(1, N, units): a sample takes one row, but the batch is another axis all the same."""
+    body = MODEL.replace("float[2,{batch},6]", "float[1,{batch},6]").replace("second = {{1}}", "second = {{0}}")
+    body = body.replace("Concat<axis=0>(h_n, s_n)", "Identity(h_n)")
+    _, result = optimize(net("N", text=body), keep=0.5, gate=False)
+    assert {group.method for group in result.groups if group.status == "shrunk"} == {"reconstruct"}
+
+
+def test_states_of_mirror_images_stay_whole():
+    images, states = np.zeros((3, 3, 8, 8), np.float32), np.arange(6, dtype=np.float32).reshape(6, 1, 1)
+    both = _with_mirror_images({"x": images, "state": states}, {"x": 3})
+    assert both["state"].ravel().tolist() == [0, 1, 0, 1, 2, 3, 2, 3, 4, 5, 4, 5]
+
+
+def test_latency_of_batches_of_states():
+    x, states = samples()
+    _, result = optimize(net("N"), keep=0.5, gate=False, calib={"x": x, "state": states}, benchmark=[1, 8])
+    assert [timing.batch for timing in result.latency] == [1, 8]
+
+
+def test_time_as_the_first_axis_is_no_batch():
+    """One run is compared, of which nothing can be said, instead of sequences of one step."""
+    body = MODEL.replace("float[{batch},4,{length}] x", "float[T,{batch},4] x")
+    body = body.replace("a = Conv<pads=[1,1]>(x, a_w)", "z = Transpose<perm=[1,2,0]>(x) a = Conv<pads=[1,1]>(z, a_w)")
+    _, result = optimize(net("N", text=body), keep=0.5, gate=False)
+    assert result.fidelity.samples == 1 and result.verdict == "untested"
+
+
+def test_a_file_with_an_axis_too_many_is_refused(tmp_path):
+    np.savez(tmp_path / "deep.npz", x=np.zeros((30, 4, 3, 8, 8), np.float32))
+    with pytest.raises(InputError, match=r"must have shape \(N, 3, 8, 8\)"):
+        load_samples(tmp_path / "deep.npz", [TensorInfo("x", np.dtype(np.float32), (4, 3, 8, 8))])
