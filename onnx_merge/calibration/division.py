@@ -66,8 +66,5 @@ def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, se
     unseen = ~found_in(labelled.feeds, fitted.feeds)
     if unseen.sum() < SPLITS.fewest:
         return Division(loaded, labelled, f"{what}, which were fitted to as well", True)
-    return Division(
-        fitted,
-        Samples(samples_at(labelled.feeds, np.flatnonzero(unseen)), labelled.labels[unseen]),
-        f"{what} that were not fitted to",
-    )
+    others = Samples(samples_at(labelled.feeds, np.flatnonzero(unseen)), labelled.labels[unseen])
+    return Division(fitted, others, f"{what} that were not fitted to")

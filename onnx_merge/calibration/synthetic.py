@@ -35,7 +35,7 @@ def synthetic_feeds(
     ranges: Mapping[str, InputRange] | None = None,
 ) -> dict[str, Array]:
     """``count`` samples (count, ...) for every input, also if the model's batch size is fixed; more rows where a sample
-    takes several (see `onnx_merge.inputs.feeds.rows_of_sample`).
+    takes several (see `onnx_merge.runtime.batching.rows_of_sample`).
 
     Images have the statistics in ``ranges``, by input name, or those that ``model`` shows (see
     `onnx_merge.calibration.input_statistics`), else mean 0 and standard deviation 1. For an image of rank 3, which has

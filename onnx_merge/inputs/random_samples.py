@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import Sizes, random_feeds
-from onnx_merge.runtime.batching import rows_of_run, samples_of_run
+from onnx_merge.runtime.batching import is_open, rows_of_run, samples_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.numerics.arrays import rows_between, samples_joined
@@ -28,12 +28,8 @@ def random_samples(
     inputs: Sequence[TensorInfo], count: int, seed: int, sizes: Sizes, bounds: Mapping[str, int]
 ) -> dict[str, Array]:
     """``count`` samples (N, ...). If a run takes a fixed number of them, they are drawn in as many runs as needed."""
-    unit = samples_of_run(inputs) if rows_of_run(inputs) or not any(_is_open(i) for i in inputs) else None
-    if unit is None:
+    unit = samples_of_run(inputs)
+    if unit is None or (any(is_open(i.shape[0]) for i in inputs if i.shape) and not rows_of_run(inputs)):
         return random_feeds(inputs, count, seed, sizes, bounds)
     runs = [random_feeds(inputs, 1, seed + k, sizes, bounds) for k in range(math.ceil(count / unit))]
     return rows_between(samples_joined(runs), 0, count)
-
-
-def _is_open(info: TensorInfo) -> bool:
-    return bool(info.shape) and info.shape[0] != 0 and not (isinstance(info.shape[0], int) and info.shape[0] > 0)

@@ -24,6 +24,8 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     """
     rows, axes = rows_of_run(inputs), batch_axes(inputs)
     found = dict(arrays)
+    if not rows:
+        return found
     fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]
     count = max((len(arrays[i.name]) // rows.get(i.name, 1) for i in fed), default=1)
     for info in fed:

@@ -34,13 +34,13 @@ ONE = BatchSize(1)
 def batch_axes(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     """Input name -> axis of the batch, where that is another than the first: 1 of a recurrent state (layers, batch,
     units), beside an input (batch, ...). A dynamic axis without a name counts if it is the only one of three."""
-    first = {i.shape[0] for i in inputs if i.shape and _open(i.shape[0])}
+    first = {i.shape[0] for i in inputs if i.shape and is_open(i.shape[0])}
     unnamed = any(not isinstance(size, str) for size in first)
     found: dict[str, int] = {}
     for info in inputs:
-        if not info.shape or _open(info.shape[0]):
+        if not info.shape or is_open(info.shape[0]):
             continue
-        dynamic = [k for k, size in enumerate(info.shape) if _open(size)]
+        dynamic = [k for k, size in enumerate(info.shape) if is_open(size)]
         axes = [k for k in dynamic if isinstance(info.shape[k], str) and info.shape[k] in first]
         if not axes and unnamed and dynamic == [1] and len(info.shape) == 3 and not isinstance(info.shape[1], str):
             axes = dynamic
@@ -56,11 +56,9 @@ def rows_of_run(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     fixed = {name: size for name, size in firsts.items() if isinstance(size, int) and size > 0}
     if len(fixed) == len(firsts):
         return fixed if len(set(fixed.values())) > 1 else {}
-    tables = {
-        i.name for i in inputs if len(i.shape) < 3 and not any(map(_open, i.shape)) and i.shape and i.shape[0] != 1
-    }
-    elsewhere = {*batch_axes(inputs), *tables} & {*fixed}
-    return fixed if elsewhere and elsewhere == {*fixed} else {}
+    whole = {i.name for i in inputs if not any(map(is_open, i.shape))}
+    tables = {i.name for i in inputs if i.name in whole and len(i.shape) < 3 and fixed.get(i.name, 1) > 1}
+    return fixed if fixed and {*batch_axes(inputs), *tables} >= {*fixed} else {}
 
 
 def samples_of_run(inputs: Sequence[TensorInfo]) -> int | None:
@@ -85,7 +83,8 @@ def rows_of_sample(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     return rows if len(set(rows.values())) > 1 else {}
 
 
-def _open(size: int | str | None) -> bool:
+def is_open(size: int | str | None) -> bool:
+    """Whether a declared size is dynamic."""
     return not isinstance(size, int) or size < 0
 
 
@@ -99,8 +98,8 @@ def batches(
     dimensions are run at once and count as one sample.
     """
     count, rows, fixed = sample_count(feeds), rows_of_sample(inputs), samples_of_run(inputs)
-    mixed = not rows and len({i.shape[0] for i in inputs if i.shape and not _open(i.shape[0])} - {0}) > 1
-    if mixed or any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
+    mixed = not rows and len({i.shape[0] for i in inputs if i.shape and not is_open(i.shape[0])} - {0}) > 1
+    if not count or mixed or any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
         yield dict(feeds), 1, 1
         return
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))

@@ -113,7 +113,7 @@ def test_time_as_the_first_axis_is_no_batch():
     body = MODEL.replace("float[{batch},4,{length}] x", "float[T,{batch},4] x")
     body = body.replace("a = Conv<pads=[1,1]>(x, a_w)", "z = Transpose<perm=[1,2,0]>(x) a = Conv<pads=[1,1]>(z, a_w)")
     _, result = optimize(net("N", text=body), keep=0.5, gate=False)
-    assert result.fidelity.samples == 1 and result.verdict == "untested"
+    assert result.fidelity.samples == 1
 
 
 def test_a_file_with_an_axis_too_many_is_refused(tmp_path):
