@@ -113,13 +113,14 @@ class Refinement:
         return values, found / self._start
 
     def _best_run(self, steps: int) -> Descent | None:
-        """The begun run at the rate, relative to the weights, that serves best. None if all lead away."""
+        """The begun run at the rate, relative to the weights, that serves best. None if all lead away. Gains are counted
+        from the loss that is tolerated."""
         # Changes add up from layer to layer.
         size = math.sqrt(min(1.0, self._start)) / self._layers
         best, most = None, 0.0
         for rate in self._tuning.rates:
             run = self._descent(self._first, rate * size, steps, self._learned)
-            gain = self._start - self._begun(run, math.ceil(self._tuning.tried_share * steps))
+            gain = self._tuning.tolerated * self._start - self._begun(run, math.ceil(self._tuning.tried_share * steps))
             if gain > most * self._tuning.slower_gain:
                 best, most = run, gain
             elif best is not None:
