@@ -42,6 +42,8 @@ class Descent:
         """Go on to step ``to``. Returns the mean of the weights in the second half of these steps, which shows what a
         rate gains before it has fallen (Polyak and Juditsky, Acceleration of stochastic approximation by averaging,
         1992). None if gradients overflow."""
+        if to <= self._taken:
+            return self.values
         sums = {name: np.zeros_like(value) for name, value in self.values.items()}
         middle = (self._taken + to) // 2
         while self._taken < to:
@@ -55,9 +57,10 @@ class Descent:
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
             self._adam.step(gradients)
             self._taken += 1
-            for name, value in self.values.items() if self._taken > middle else ():
-                sums[name] += value
-        return {name: value / max(1, to - middle) for name, value in sums.items()}
+            with np.errstate(over="ignore", invalid="ignore"):  # of weights that diverge
+                for name, value in self.values.items() if self._taken > middle else ():
+                    sums[name] += value
+        return {name: value / (to - middle) for name, value in sums.items()}
 
 
 class Refinement:
@@ -113,8 +116,8 @@ class Refinement:
         return values, found / self._start
 
     def _best_run(self, steps: int) -> Descent | None:
-        """The begun run at the rate, relative to the weights, that serves best. None if all lead away. Gains are counted
-        from the loss that is tolerated."""
+        """The begun run at the rate, relative to the weights, that serves best, None if all lead away. Gains
+        are counted from the loss that is tolerated."""
         # Changes add up from layer to layer.
         size = math.sqrt(min(1.0, self._start)) / self._layers
         best, most = None, 0.0

@@ -60,8 +60,8 @@ class DistillationTuning:
     one gains more in the rest of the run. Settled on the segmentation network."""
     least_gain: float = 0.98
     """Loss, as a multiple of the first, down from which the refined weights are taken. Without them, layers are solved
-    on the samples that judge, too, which gains as much. Settled on test sets of a keyword spotter, which gains by 0.966,
-    and of an image classifier, which loses by 0.995."""
+    on the samples that judge, too, which gains as much. Settled on the test sets of a keyword spotter, which gains by
+    0.966, and of an image classifier, which loses by 0.995."""
     hopeless: float = 1.5
     """Loss, as a multiple of the first, at which a run is given up. Not tuned: a loss that grows by half shows that the
     rate is too large."""
