@@ -25,7 +25,8 @@ from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner, Width, keep_ratio
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings, exclusions
 from passes.surgery.apply_plan import apply_plans
 from passes.transforms.canonicalize import canonicalize

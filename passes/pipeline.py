@@ -29,12 +29,14 @@ from passes.compress.scope import GroupScope, group_scope
 from passes.interface.engine import Engine
 from passes.interface.model_pass import Pass, PassResult, WorkingModel
 from passes.interface.runner import Progress, StageTimer, run_passes, silent
+from passes.numerics.arrays import samples_in
 from passes.reconstruction.reconstruct import Attempt, attempts
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Observer
-from passes.statistics.batchnorm_recalibration import samples_in
 from passes.surgery.apply_plan import Solution
 
 __all__ = ["Compressed", "Compressor", "Progress", "analysis_passes", "compress", "compression_passes", "silent"]

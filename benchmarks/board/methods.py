@@ -22,7 +22,7 @@ from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session import Session
 from passes.cost.cost import Cost, cost
 from passes.graph.model import Graph
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.transforms.canonicalize import canonicalize
 
 GOAL = ("--keep", "0.8", "--allocation", "uniform", "--align", "1", "--method", "prune", "--calib", "none")

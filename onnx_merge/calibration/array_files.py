@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom, bytes_of_sample
 from onnx_merge.inputs.npz_rows import StoredArray
-from onnx_merge.inputs.user_arrays import Stored, by_input, check_counts, conform, read_arrays
+from onnx_merge.inputs.user_arrays import Stored, by_input, check_counts, conform, conform_all, read_arrays
 from onnx_merge.runtime.batching import rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows, sample_count
@@ -105,7 +105,7 @@ def chosen_rows(
             for i in inputs
         }
     taken = {n: a if n not in counts or len(a) <= count else a[rows] for n, a in arrays.items()}
-    return {i.name: conform(np.asarray(taken[i.name]), i, where, run.get(i.name, 0)) for i in inputs}
+    return conform_all(taken, inputs, where)
 
 
 def _copied(

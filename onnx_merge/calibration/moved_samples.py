@@ -13,8 +13,9 @@ from passes.analysis.analyse import Analysis
 from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
 from passes.numerics.arrays import rows_between, samples_joined
-from passes.reconstruction.weight_variants import CalibrationSamples, fixed_batch, samples_together, with_sample_shapes
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
+from passes.samples.sample_batches import fixed_batch, samples_together, with_sample_shapes
 from passes.settings.tuning import TUNING, Tuning
 from passes.weights.stored_tensors import storing
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.numerics.arrays import sample_count
+from passes.numerics.arrays import samples_in
 from passes.samples.sample_files import file_array, release_pages
 from passes.statistics.tensor_store import ScratchSpace
 
@@ -79,7 +79,7 @@ class GatheredSamples:
                 i.name: self._room.empty((count, *shapes[i.name][1:]), i.dtype, total) for i in self._inputs
             }
         start = self.count
-        self.count += sample_count(part) or 1
+        self.count += samples_in(part)
         if not self._stored:
             self._parts.append(part)
             return

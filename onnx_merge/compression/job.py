@@ -27,7 +27,7 @@ from passes.allocation.allocator import TargetError
 from passes.analysis.analyse import Analysis
 from passes.interface.errors import PassError, RunError
 from passes.pipeline import Compressed, Compressor, Progress, silent
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
 from passes.settings.merge import MergeSettings

@@ -51,8 +51,7 @@ def load_samples(path: Path, inputs: Sequence[TensorInfo], any_labels: bool = Fa
     named = by_input(arrays, inputs, f"{path}")
     counts = {n: len(a) for n, a in named.items() if a.ndim and has_rows(a)}
     check_counts(counts, inputs, f"{path}")
-    rows = rows_of_run(inputs)
-    feeds = {i.name: conform(np.asarray(named[i.name]), i, f"{path}", rows.get(i.name, 0)) for i in inputs}
+    feeds = conform_all(named, inputs, f"{path}")
     if label_key is None:
         return Samples(feeds)
     labels, count = np.asarray(arrays[label_key]), next(iter(counts.values()), 1)
@@ -117,6 +116,12 @@ def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where:
     several = [i for i in inputs if i.name in rows_of_run(inputs)]
     remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}" for i in several)
     raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
+
+
+def conform_all(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
+    """`conform` for every input, with the rows of its runs."""
+    rows = rows_of_run(inputs)
+    return {i.name: conform(np.asarray(arrays[i.name]), i, where, rows.get(i.name, 0)) for i in inputs}
 
 
 def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:

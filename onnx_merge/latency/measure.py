@@ -26,7 +26,7 @@ from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.compression import TIMING
-from passes.numerics.arrays import sample_count
+from passes.numerics.arrays import samples_in
 
 Array = NDArray[Any]
 Source = onnx.ModelProto | bytes | str | os.PathLike[str]
@@ -140,7 +140,7 @@ def compare_latency(
     return Latencies(
         models=summary(rounds),
         runs=sum(len(times[0]) for times in rounds),
-        batch=sample_count(feeds) or 1,
+        batch=samples_in(feeds),
         threads=threads or default_threads(),
         provider=provider.name,
     )

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.inputs.user_arrays import by_input, conform
-from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches, rows_of_run, rows_of_sample
+from onnx_merge.inputs.user_arrays import by_input, conform_all
+from onnx_merge.runtime.batching import ANY, ONE, BatchSize, batches, rows_of_sample
 from onnx_merge.runtime.session import Session
 from passes.numerics.arrays import has_rows
 
@@ -81,8 +81,7 @@ class Predictor:
         first dimension."""
         inputs = self._session.inputs
         named = by_input(feeds, inputs, "predict")
-        rows = rows_of_run(inputs)
-        arrays = {i.name: conform(np.asarray(named[i.name]), i, "predict", rows.get(i.name, 0)) for i in inputs}
+        arrays = conform_all(named, inputs, "predict")
         runs = self._run(arrays, self._batch)
         try:
             first = next(runs)

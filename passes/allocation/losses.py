@@ -10,7 +10,7 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.graph.model import Array
 from passes.interface.errors import RunError
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
 
 
 class Losses:

@@ -17,14 +17,15 @@ from passes.cost.cost import sample_macs
 from passes.graph.model import Array
 from passes.interface.engine import Engine, divided, placed, retaining, reuses_sessions
 from passes.interface.steps import steps
+from passes.numerics.arrays import samples_in
 from passes.numerics.at_once import at_once
 from passes.numerics.tuning import NUMERICS
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import WeightVariant, samples_together
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.samples.sample_batches import samples_together
 from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations
-from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
 

@@ -16,7 +16,7 @@ from passes.interface.model_pass import PassResult, WorkingModel
 from passes.planning.plan import GroupPlan
 from passes.planning.planner import Planner
 from passes.reconstruction.reconstruct import Reconstruction, diverges, solve
-from passes.reconstruction.weight_variants import WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
 from passes.settings.compress import CompressSettings
 from passes.surgery.apply_plan import Solution, apply_plans
 

@@ -8,7 +8,7 @@ from passes.analysis.known import Analysis
 from passes.compress.scope import GroupScope
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING, Tuning
 

@@ -45,10 +45,16 @@ def sample_count(feed: Mapping[str, Rows]) -> int:
     return math.gcd(*(len(array) for array in feed.values() if has_rows(array)))
 
 
+def samples_in(feed: Mapping[str, Rows]) -> int:
+    """The number of samples in a batch; inputs without rows make one."""
+    return sample_count(feed) or 1
+
+
 def rows_between(feed: Mapping[str, NDArray[Any]], start: int, stop: int) -> dict[str, NDArray[Any]]:
     """The samples from ``start`` to ``stop`` of a batch: rows of its arrays (see `sample_count`), others as they
     are."""
-    each = {name: len(array) // sample_count(feed) for name, array in feed.items() if has_rows(array)}
+    count = sample_count(feed)
+    each = {name: len(array) // count for name, array in feed.items() if has_rows(array)}
     return {n: a[start * each[n] : stop * each[n]] if n in each else a for n, a in feed.items()}
 
 

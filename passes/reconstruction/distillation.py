@@ -20,19 +20,19 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
-from passes.numerics.arrays import rows_between
+from passes.numerics.arrays import rows_between, samples_in
 from passes.numerics.tuning import NUMERICS
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
 from passes.reconstruction.mimicked_tensors import mimicked_tensors
 from passes.reconstruction.student import Student, student_of
-from passes.reconstruction.weight_variants import WeightVariant, samples_together
+from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.augmentation import has_images, shifted
+from passes.samples.sample_batches import samples_together
 from passes.settings.compress import EFFORTS
 from passes.settings.distillation_tuning import DistillationTuning
 from passes.statistics.activation_memory import every_activation, weight_bytes
-from passes.statistics.batchnorm_recalibration import samples_in
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
 from passes.weights.stored_tensors import storing

@@ -31,12 +31,12 @@ from passes.interface.steps import steps
 from passes.layer_pairs.joint_refinement import RefusalError, SolvedLayer, refine
 from passes.layer_pairs.layer_pair import LayerPair, find_layer_pairs
 from passes.layer_pairs.layer_pair_model import Feed
+from passes.numerics.arrays import samples_in
 from passes.planning.plan import GroupPlan, projections
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.place_weights import at_places
 from passes.reconstruction.solver_budget import samples_for
-from passes.reconstruction.weight_variants import WeightVariant
-from passes.statistics.batchnorm_recalibration import samples_in
+from passes.reconstruction.weight_variant import WeightVariant
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch

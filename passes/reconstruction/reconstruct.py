@@ -10,12 +10,14 @@ import onnx
 
 from passes.axes.inference import Typing
 from passes.interface.reason import Reason
+from passes.numerics.arrays import samples_in
 from passes.numerics.blas_threads import threads_alternating
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.distillation import distil, prepared
 from passes.reconstruction.layerwise import solve_layers
-from passes.reconstruction.weight_variants import WeightVariant, WeightVariants
-from passes.statistics.batchnorm_recalibration import samples_in, transfer
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.statistics.batchnorm_recalibration import transfer
 from passes.surgery.apply_plan import Solution, apply_plans
 
 

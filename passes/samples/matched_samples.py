@@ -24,7 +24,7 @@ from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
 from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows, rows_between, samples_joined
+from passes.numerics.arrays import has_rows, rows_between, samples_in, samples_joined
 from passes.numerics.at_once import at_once
 from passes.numerics.lbfgs import minimise
 from passes.numerics.tuning import NUMERICS
@@ -34,7 +34,6 @@ from passes.samples.statistics_objective import StatisticsObjective
 from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
 from passes.statistics.activation_memory import WIDTH, every_activation
-from passes.statistics.batchnorm_recalibration import samples_in
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from passes.graph.model import Array
+from passes.numerics.arrays import samples_in
 from passes.samples.class_targets import ClassScores, class_targets
 from passes.samples.dense_scores import object_targets
 from passes.samples.statistics_gradients import TARGET, WEIGHT, Feed, StatisticsGradients
 from passes.settings.sample_tuning import SampleMatchingTuning
-from passes.statistics.batchnorm_recalibration import samples_in
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
-from passes.numerics.arrays import rows_between, sample_count, samples_joined
+from passes.numerics.arrays import rows_between, samples_in, samples_joined
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Shape
 from passes.statistics.weighted_layers import weighted_layers
@@ -87,11 +87,6 @@ def restandardised(
             arrays[name] = arrays[name].astype(old.dtype)
     folded = fold_batchnorm(before.with_arrays(arrays)).model
     return replace(typing, graph=typing.graph.with_arrays({t.name: array_of(t) for t in folded.graph.initializer}))
-
-
-def samples_in(feed: Mapping[str, Array]) -> int:
-    """Number of samples in a batch."""
-    return sample_count(feed) or 1
 
 
 def _make_batch_dynamic(model: onnx.ModelProto) -> None:

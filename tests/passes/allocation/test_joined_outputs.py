@@ -10,7 +10,7 @@ from passes.allocation.sensitivity import Sensitivity
 from passes.analysis.analyse import analyse
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
 
 HEADS = """
     t = Conv<pads=[1,1,1,1]>(x, t_w)  tr = Relu(t)  u = Conv<strides=[2,2],pads=[1,1,1,1]>(tr, u_w)  ur = Relu(u)

@@ -10,7 +10,7 @@ from passes.allocation.sensitivity import Sensitivity
 from passes.analysis.analyse import analyse
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
 from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.tuning import TUNING
 from passes.surgery.apply_plan import unshrunk_twin

@@ -10,7 +10,9 @@ from passes.analysis.analyse import analyse
 from passes.numerics.shrinkage import independent_samples, shrunk, shrunk_toward
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.statistics_tuning import StatisticsTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.moments import channel_sums, halves_of

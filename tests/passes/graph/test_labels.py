@@ -6,7 +6,7 @@ from netkit import TOLERANCE, difference, engine, net
 
 from passes.graph.model import Graph
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 
 ONE_NAME, AN_OUTPUTS_NAME = {0: "n", 2: "n"}, {2: "a"}

@@ -16,7 +16,8 @@ from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction import distillation
 from passes.reconstruction.layerwise import solve_layers
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
 from passes.settings.compress import CompressSettings
 from passes.settings.distillation_tuning import DistillationTuning

@@ -14,7 +14,8 @@ from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
 from passes.reconstruction.distillation import scheduled
 from passes.reconstruction.student import student_of
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.distillation_tuning import DistillationTuning
 from passes.settings.tuning import TUNING, Tuning

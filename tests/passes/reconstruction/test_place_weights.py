@@ -11,7 +11,7 @@ from passes.analysis.analyse import analyse
 from passes.pipeline import compress
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.place_weights import at_places, in_blocks, place_weights
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.reconstruction_tuning import PlaceTuning
 from passes.settings.tuning import TUNING

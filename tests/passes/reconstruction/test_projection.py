@@ -5,7 +5,7 @@ import pytest
 from netkit import engine, net
 
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.surgery.apply_plan import unshrunk_twin
 

@@ -12,7 +12,7 @@ from passes.layer_pairs.joint_refinement import refine
 from passes.pipeline import compress
 from passes.reconstruction import layerwise
 from passes.reconstruction.layer_regression import regress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.reconstruction_tuning import ReconstructionTuning
 from passes.settings.tuning import TUNING, Tuning

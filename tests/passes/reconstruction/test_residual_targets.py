@@ -7,7 +7,7 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.statistics.linear_layers import solvable_layers
 

@@ -12,7 +12,7 @@ from passes.pipeline import compress
 from passes.reconstruction import layerwise
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.solver_memory import layer_moments
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import Tuning

@@ -10,7 +10,9 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariant, WeightVariants
+from passes.reconstruction.weight_variant import WeightVariant
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import Tuning

@@ -13,7 +13,8 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
 from passes.samples.score_targets import targets_of
 from passes.samples.statistics_gradients import statistics_gradients

@@ -9,7 +9,7 @@ from unitkit import Quiet
 
 from onnx_merge.calibration.moved_samples import matched_in_batches
 from passes.analysis.analyse import analyse
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.tuning import TUNING
 
 X = np.random.default_rng(0).standard_normal((24, 6, 8, 8)).astype(np.float32)

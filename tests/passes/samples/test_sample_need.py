@@ -5,7 +5,8 @@ import pytest
 from netkit import engine, net
 
 from passes.pipeline import Compressor
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.sample_need import covers_features
 
 WIDE = """net (float[N,4,2,2] x) => (float[N,3] y) {

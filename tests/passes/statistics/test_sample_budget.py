@@ -9,7 +9,8 @@ from unitkit import Quiet, engine
 
 from passes.analysis.analyse import analyse
 from passes.reconstruction.layer_regression import regress
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations, at_sizes_of, measured
 from passes.statistics.linear_layers import solvable_layers

@@ -13,7 +13,8 @@ from passes.analysis.analyse import analyse
 from passes.interface.errors import PassError
 from passes.pipeline import compress
 from passes.reconstruction import layerwise
-from passes.reconstruction.weight_variants import CalibrationSamples, WeightVariants
+from passes.reconstruction.weight_variants import WeightVariants
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.reconstruction_tuning import ReconstructionTuning
 from passes.settings.tuning import Tuning

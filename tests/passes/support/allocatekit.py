@@ -6,7 +6,7 @@ from netkit import engine, net
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING
 from passes.transforms.canonicalize import canonicalize

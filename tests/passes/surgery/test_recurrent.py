@@ -24,7 +24,7 @@ from unitkit import engine
 
 from passes.interface.reason import text
 from passes.pipeline import compress
-from passes.reconstruction.weight_variants import CalibrationSamples
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.transforms.canonicalize import canonicalize
 
