@@ -57,7 +57,7 @@ def test_a_lossless_result_is_checked(tmp_path):
 def test_the_result_is_that_of_the_same_model_in_memory(tmp_path, path, options, monkeypatch):
     # Made-up samples of large models stay as they are, and their places count alike: no gradient reads the weights.
     monkeypatch.setattr("passes.reconstruction.weight_variants.matched_samples", lambda *given: None)
-    monkeypatch.setattr("passes.reconstruction.weight_variants.place_weights", lambda *given: {})
+    monkeypatch.setattr("passes.reconstruction.weight_variant.place_weights", lambda *given: {})
     exact, _ = optimize(path, **options)
     (tmp_path / "scratch").mkdir()
     with storing_weights(tmp_path / "scratch", 1e9, SMALL):

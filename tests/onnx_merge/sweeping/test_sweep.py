@@ -102,11 +102,11 @@ def test_a_job_that_was_sent_gives_the_same(here):
 
 
 def test_statistics_are_found_once(here, monkeypatch):
-    from passes.reconstruction import weight_variants
+    from passes.reconstruction import weight_variant
 
     asked = []
-    real = weight_variants.observe_channels
-    monkeypatch.setattr(weight_variants, "observe_channels", lambda *a: asked.append(a) or real(*a))
+    real = weight_variant.observe_channels
+    monkeypatch.setattr(weight_variant, "observe_channels", lambda *a: asked.append(a) or real(*a))
     onnx_merge.sweep("in.onnx", "out", steps=4, align=1)
     assert len(asked) == 1
 
