@@ -46,12 +46,16 @@ class Adam:
 
     def step(self, gradients: Mapping[str, Array]) -> None:
         """Move every array against its gradient, of the same shape."""
-        rate, tuning = self.rate, self._tuning
+        rate = self.rate
         self._taken += 1
-        unbiased = math.sqrt(1.0 - tuning.square_decay**self._taken) / (1.0 - tuning.mean_decay**self._taken)
         with np.errstate(over="ignore", invalid="ignore"):  # where the loss diverges, the caller sees it
             for name, value in self.values.items():
-                gradient, mean, square = gradients[name], self._mean[name], self._square[name]
-                mean += (1.0 - tuning.mean_decay) * (gradient - mean)
-                square += (1.0 - tuning.square_decay) * (np.square(gradient) - square)
-                value -= (rate * self._scales[name] * unbiased) * mean / (np.sqrt(square) + tuning.smallest)
+                value -= rate * self._scales[name] * self._direction(name, gradients[name])
+
+    def _direction(self, name: str, gradient: Array) -> Array:
+        """What a step at rate 1 subtracts, over the scale of the array."""
+        tuning, mean, square = self._tuning, self._mean[name], self._square[name]
+        mean += (1.0 - tuning.mean_decay) * (gradient - mean)
+        square += (1.0 - tuning.square_decay) * (np.square(gradient) - square)
+        unbiased = math.sqrt(1.0 - tuning.square_decay**self._taken) / (1.0 - tuning.mean_decay**self._taken)
+        return np.asarray(unbiased * mean / (np.sqrt(square) + tuning.smallest))

@@ -26,6 +26,7 @@ from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
 from passes.reconstruction.mimicked_tensors import mimicked_tensors
+from passes.reconstruction.step_sizes import step_sizes
 from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.augmentation import has_images, shifted
@@ -93,7 +94,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     engine, workers = divided(variant.engine, chosen.schedule.parts)
     schedule = chosen.schedule.divided(workers)
     student = student_of(variant.typing, plans, solution)
-    batches = [part for feed in variant.feeds for part in cut(feed, schedule.batch)]
+    batches = [part for feed in variant.feeds for part in cut(feed, schedule.batch, schedule.unit)]
     weighing = range(len(batches))[: max(1, tuning.weighing_samples // schedule.batch)]
     makers: list[Callable[[], Mapping[str, Array]]] = [partial(_same, feed) for feed in [*batches, *chosen.judging]]
     judging = range(len(batches), len(makers))
@@ -107,7 +108,9 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
         room = tuning.target_share * variant.moment_limit
         loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning)
         weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
-        refinement = Refinement(student, loss, learned, judging, schedule.joined, weight, tuning)
+        work = tuning.passes * schedule.joined * schedule.batch * sample_macs(variant.sized.graph)
+        sizes = step_sizes(student.layers, loss.spreads, work, tuning)
+        refinement = Refinement(student, loss, sizes, learned, judging, schedule.joined, weight, tuning)
         values, ratio = refinement.result(schedule.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))
@@ -206,10 +209,13 @@ def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]
     return learned, judging
 
 
-def cut(feed: Mapping[str, Array], batch: int) -> list[Mapping[str, Array]]:
-    """A batch in parts of ``batch`` samples; the rest is left out."""
+def cut(feed: Mapping[str, Array], batch: int, unit: int = 1) -> list[Mapping[str, Array]]:
+    """A batch in parts of about equal size, of multiples of ``unit`` and at most ``batch`` samples."""
     count = samples_in(feed)
-    return [rows_between(feed, start, start + batch) for start in range(0, count - count % batch or count, batch)]
+    units = math.ceil(count / unit)
+    parts = math.ceil(units / max(1, batch // unit))
+    edges = [min(count, units * k // parts * unit) for k in range(parts + 1)]
+    return [rows_between(feed, start, end) for start, end in itertools.pairwise(edges)]
 
 
 def _same(feed: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from passes.graph.model import Array
-from passes.numerics.adam import Adam
+from passes.numerics.muon import Muon
 from passes.reconstruction.imitation_loss import ImitationLoss
+from passes.reconstruction.step_sizes import StepSizes
 from passes.reconstruction.student import Student
 from passes.settings.distillation_tuning import DistillationTuning
 
@@ -17,26 +18,25 @@ Values = Mapping[str, Array]
 
 
 class Descent:
-    """A run of Adam that can be interrupted. ``first``: weights; ``indices``: batches of ``loss`` in random order,
-    ``joined`` of them a step; for ``scales``, ``rate`` and ``steps`` see `Adam`, for ``feature_weight``
-    `ImitationLoss.slopes`."""
+    """A run of Muon that can be interrupted. ``first``: weights; ``indices``: batches of ``loss`` in random order,
+    ``joined`` of them a step; for ``rate`` and ``steps`` see `Adam`, for ``feature_weight`` `ImitationLoss.slopes`."""
 
     def __init__(
         self,
         loss: ImitationLoss,
         first: Values,
-        scales: Values,
+        sizes: StepSizes,
         rate: float,
         steps: int,
         indices: Sequence[int],
         joined: int,
         feature_weight: float,
     ) -> None:
-        self._adam = Adam({n: a.copy() for n, a in first.items()}, scales, rate, steps)
+        self._muon = Muon({n: a.copy() for n, a in first.items()}, sizes.scales, rate, steps, sizes.forms)
         self._loss, self._joined, self._feature_weight = loss, joined, feature_weight
         self._taken, self._indices, self._order = 0, indices, list[int]()
         self._rng = np.random.default_rng(0)
-        self.rate, self.values = rate, self._adam.values
+        self.rate, self.values = rate, self._muon.values
 
     def advance(self, to: int) -> Values | None:
         """Go on to step ``to``. Returns the mean of the weights in the second half of these steps, which shows what a
@@ -55,7 +55,7 @@ class Descent:
                 if not all(np.isfinite(one).all() for one in found.values()):
                     return None
                 gradients = {name: one + gradients[name] for name, one in found.items()} if gradients else found
-            self._adam.step(gradients)
+            self._muon.step(gradients)
             self._taken += 1
             with np.errstate(over="ignore", invalid="ignore"):  # of weights that diverge
                 for name, value in self.values.items() if self._taken > middle else ():
@@ -64,13 +64,14 @@ class Descent:
 
 
 class Refinement:
-    """Steps of Adam from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``;
-    ``joined``: how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slopes`."""
+    """Steps of ``sizes`` from the weights of ``student``. ``learned``, ``judging``: batches of ``loss``; ``joined``:
+    how many of the first a step learns from; ``feature_weight``: see `ImitationLoss.slopes`."""
 
     def __init__(
         self,
         student: Student,
         loss: ImitationLoss,
+        sizes: StepSizes,
         learned: Sequence[int],
         judging: Sequence[int],
         joined: int,
@@ -79,18 +80,7 @@ class Refinement:
     ) -> None:
         self._first, self._loss, self._learned, self._judging = student.values, loss, learned, judging
         self._joined, self._feature_weight, self._tuning = joined, feature_weight, tuning
-        self._layers = len(student.layers)
-        self._scales: dict[str, Array] = {}
-        for one in student.layers:
-            weights = one.start
-            sizes = row_sizes(weights, one.layer.weight_axes[0], tuning.smallest_row)
-            inputs = math.sqrt(weights.size / max(1, sizes.size))
-            # The first steps of Adam add up over the inputs: they change an output by the rate, relative to its spread.
-            if one.weight:
-                self._scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
-            if one.bias:
-                spread = loss.spreads.get(one.layer.data, 1.0) * inputs * sizes.ravel()
-                self._scales[one.bias] = np.asarray(spread, weights.dtype)
+        self._layers, self._sizes = len(student.layers), sizes
         self._start = loss.measured(judging, student.values)
         self._best: tuple[float, Values] = (self._start, student.values)
 
@@ -140,7 +130,7 @@ class Refinement:
         return found
 
     def _descent(self, first: Values, rate: float, steps: int, indices: Sequence[int]) -> Descent:
-        return Descent(self._loss, first, self._scales, rate, steps, indices, self._joined, self._feature_weight)
+        return Descent(self._loss, first, self._sizes, rate, steps, indices, self._joined, self._feature_weight)
 
     def _serves(self, values: Values) -> bool:
         """Whether the loss of ``values`` is not far above that of the first ones."""
@@ -153,11 +143,3 @@ class Refinement:
         if found < self._best[0]:
             self._best = (found, {name: array.copy() for name, array in values.items()})
         return found
-
-
-def row_sizes(weights: Array, axis: int, smallest: float) -> Array:
-    """Root mean square of the weights of each output, of a shape that broadcasts to ``weights``, at least a share
-    ``smallest`` of that of all weights. Outputs differ in size where norms were folded into them."""
-    others = tuple(k for k in range(weights.ndim) if k != axis)
-    squares = np.square(weights, dtype=np.float64).mean(others, keepdims=True)
-    return np.asarray(np.sqrt(np.maximum(squares, smallest**2 * squares.mean())), weights.dtype)

@@ -12,7 +12,7 @@ from passes.cost.cost import sample_macs
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.distillation import scheduled
+from passes.reconstruction.distillation import cut, scheduled
 from passes.reconstruction.student import student_of
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples
@@ -146,9 +146,27 @@ def test_it_is_never_worse(rate):
 
 def test_a_rate_that_is_too_high_is_reduced():
     model, new = residual(), samples_for(residual(), 64, seed=1).feeds
-    before = run(model, new)
-    high, low = refined(model, tuning=steps(200, rates=(300.0, 0.5))), refined(model, "low")
+    before, samples = run(model, new), samples_for(model, 256)
+    high, low = (refined(model, e, samples, steps(200, rates=(300.0, 0.5))) for e in ("medium", "low"))
     assert np.linalg.norm(run(high.model, new) - before) < np.linalg.norm(run(low.model, new) - before)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "unit", "sizes"),
+    [
+        (28, 16, 1, [14, 14]),
+        (7, 4, 1, [3, 4]),
+        (8, 8, 1, [8]),
+        (3, 8, 1, [3]),
+        (24, 16, 8, [8, 16]),
+        (10, 4, 4, [4, 4, 2]),
+    ],
+)
+def test_no_sample_is_left_out_of_the_batches(count, batch, unit, sizes):
+    feed = {"x": np.arange(count, dtype=np.float32)[:, None], "c": np.float32(3)}
+    parts = cut(feed, batch, unit)
+    assert [len(part["x"]) for part in parts] == sizes
+    assert np.array_equal(np.concatenate([part["x"] for part in parts]), feed["x"])
 
 
 def test_two_runs_give_the_same_bytes():
