@@ -16,12 +16,13 @@ reprune         the same, kept channels being REPrune's representatives
 ridge           GRAIL's step on the samples: ridge regression from the kept to all channels, with the widths of prune
 onnxsim         simplify, then apply_structured_wanda_pruning on the samples
 onnxsim-tuned   and apply_pruning_finetune on the samples
+onnxsim-distilled  and apply_block_finetune_all_blocks on the samples
 ours-no-data    the default on made-up samples
 ours            the default on the samples
 int8, ...       onnxruntime's static and dynamic quantisation, and float16, of the original and of `ours`
 
 Samples are 256 (fewer where a task says so), none of which is judged on. A row that fails says why. Needs the
-packages of the extra `bench`, Pillow, and onnxsim for its two rows. With `--page` nothing is measured: the tables of
+packages of the extra `bench`, Pillow, and onnxsim for its three rows. With `--page` nothing is measured: the tables of
 docs/leaderboard.md and docs/number-formats.md and the plot are made from the results.
 """
 

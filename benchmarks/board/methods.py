@@ -127,6 +127,14 @@ class Maker:
         simple, _ = onnxsim.simplify(self.original)
         return onnxsim.apply_pruning_finetune(simple, self.made("onnxsim"), calibration_data=self.batches())
 
+    def distilled_peer(self) -> onnx.ModelProto:
+        """And its `apply_block_finetune_all_blocks`, which trains blocks of MatMul and Gemm, on the same samples."""
+        import onnxsim
+
+        simple, _ = onnxsim.simplify(self.original)
+        tuned = self.made("onnxsim-tuned")
+        return onnxsim.apply_block_finetune_all_blocks(simple, tuned, calibration_data=self.batches())[0]
+
     def batches(self, size: int = PEER_BATCH) -> list[dict[str, np.ndarray]]:
         """The samples in batches of ``size``."""
         count = len(next(iter(self.feeds.values())))
@@ -147,6 +155,7 @@ METHODS: dict[str, Callable[[Maker], onnx.ModelProto]] = {
     "ridge": Maker.ridge,
     "onnxsim": Maker.peer,
     "onnxsim-tuned": Maker.tuned_peer,
+    "onnxsim-distilled": Maker.distilled_peer,
     "ours-no-data": lambda maker: maker.ours("--calib", "synthetic"),
     "ours": lambda maker: maker.ours("--calib", maker.samples_file()),
     "int8": lambda maker: maker.converted("int8"),

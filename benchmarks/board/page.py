@@ -16,6 +16,7 @@ LABELS = {
     "ridge": "GRAIL's step",
     "onnxsim": "onnxsim, Wanda",
     "onnxsim-tuned": "onnxsim, Wanda, tuned",
+    "onnxsim-distilled": "onnxsim, Wanda, tuned, distilled",
     "ours-no-data": "ours, no data",
     "ours": "ours, samples",
     "int8": "INT8",

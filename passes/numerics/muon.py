@@ -84,10 +84,14 @@ def orthogonal_factor(matrices: Array, smallest: float) -> Array:
     """U V^T for matrices U S V^T, (..., m, n): the factor of their polar decomposition.
 
     ``smallest``: singular value, relative to the largest, down from which directions become less than 1: they are
-    rounding, or what the gradients of few samples do not show.
+    rounding, or what the gradients of few samples do not show. All values are nan where one is not finite.
     """
+    largest = np.abs(matrices).max((-2, -1), keepdims=True, initial=0.0)
+    if not np.isfinite(largest).all():
+        return np.full_like(matrices, np.nan)
     wide = matrices.shape[-2] <= matrices.shape[-1]
-    matrix = matrices if wide else matrices.swapaxes(-1, -2)
+    # Powers of two do not round. The squares of larger values would overflow.
+    matrix = np.ldexp(matrices if wide else matrices.swapaxes(-1, -2), -np.frexp(largest)[1])
     squares, vectors = np.linalg.eigh(matrix @ matrix.swapaxes(-1, -2))
     floor = smallest**2 * squares[..., -1:]
     inverse = 1 / np.sqrt(np.maximum(np.maximum(squares, floor), np.finfo(matrices.dtype).tiny))

@@ -95,7 +95,9 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     schedule = chosen.schedule.divided(workers)
     student = student_of(variant.typing, plans, solution)
     batches = [part for feed in variant.feeds for part in cut(feed, schedule.batch, schedule.unit)]
-    weighing = range(len(batches))[: max(1, tuning.weighing_samples // schedule.batch)]
+    size = sum(map(samples_in, batches)) / len(batches)
+    joined = max(1, round(schedule.batch * schedule.joined / size))
+    weighing = range(len(batches))[: math.ceil(tuning.weighing_samples / size)]
     makers: list[Callable[[], Mapping[str, Array]]] = [partial(_same, feed) for feed in [*batches, *chosen.judging]]
     judging = range(len(batches), len(makers))
     if has_images(batches[0], tuning.augmentation):
@@ -108,9 +110,9 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
         room = tuning.target_share * variant.moment_limit
         loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning)
         weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
-        work = tuning.passes * schedule.joined * schedule.batch * sample_macs(variant.sized.graph)
+        work = tuning.passes * joined * size * sample_macs(variant.sized.graph)
         sizes = step_sizes(student.layers, loss.spreads, work, tuning)
-        refinement = Refinement(student, loss, sizes, learned, judging, schedule.joined, weight, tuning)
+        refinement = Refinement(student, loss, sizes, learned, judging, joined, weight, tuning)
         values, ratio = refinement.result(schedule.steps)
     except RunError as error:
         return Distillation(reason=planned(str(error)))

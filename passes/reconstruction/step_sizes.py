@@ -38,7 +38,7 @@ def step_sizes(
         inputs = math.sqrt(weights.size / max(1, sizes.size))
         if one.weight:
             found.scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
-            form = MatrixForm(one.layer.weight_axes[0], int(one.layer.node.attrs.get("group", 1)))
+            form = MatrixForm(one.layer.weight_axes[0], one.groups)
             if form.sizes(weights.shape)[0] > 1:
                 forms[one.weight] = (form.cost(weights.shape), form)
         if one.bias:

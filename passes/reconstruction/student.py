@@ -34,12 +34,14 @@ BROADCASTS = 7
 @dataclass(frozen=True)
 class StudentLayer:
     """A layer of the original, and the initializers with its weights and its bias in the student. ``weight`` is empty
-    where the weights stay as they are, ``bias`` where the layer can have none. ``start``: the weights at first."""
+    where the weights stay as they are, ``bias`` where the layer can have none. ``start``: the weights at first, in
+    ``groups`` along their first axis, of which whole ones may have been removed."""
 
     layer: LinearLayer
     weight: str
     bias: str
     start: Array
+    groups: int = 1
 
 
 @dataclass
@@ -123,7 +125,8 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
             own = node.input[1] = fresh(f"{layer.weight}.own", taken)
             found.values[own] = weight.copy()
         if own or bias:
-            found.layers.append(StudentLayer(layer, own, bias, weight))
+            groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+            found.layers.append(StudentLayer(layer, own, bias, weight, groups))
     model.graph.initializer.extend(tensor_of(value, name) for name, value in found.values.items())
     return found
 

@@ -27,6 +27,17 @@ def test_directions_that_hardly_occur_do_not_count_in_full():
     np.testing.assert_allclose(np.diag(left.T @ found @ right.T), [1, 1, 1, 0.1, 0], atol=1e-6)
 
 
+@pytest.mark.parametrize("exponent", [-120, -60, 60, 120])
+def test_the_size_of_a_matrix_does_not_matter(exponent):
+    matrix = np.random.default_rng(0).standard_normal((1, 4, 6)).astype(np.float32)
+    assert np.array_equal(orthogonal_factor(np.ldexp(matrix, exponent), 1e-3), orthogonal_factor(matrix, 1e-3))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_stays_so(value):
+    assert np.isnan(orthogonal_factor(np.array([[[1, value], [2, 3]]], np.float32), 1e-3)).all()
+
+
 def test_zeros_stay_zeros():
     assert not orthogonal_factor(np.zeros((1, 3, 4), np.float32), 1e-3).any()
 

@@ -136,6 +136,19 @@ def test_low_effort_refines_nothing():
     assert low.model.SerializeToString() == plain.model.SerializeToString()
 
 
+def test_whole_groups_of_a_convolution_may_be_gone():
+    """A softmax over the channels of a group ties them."""
+    body = """net (float[N,3,8,8] x) => (float[N,5,8,8] y) {
+        a = Conv<pads=[1,1,1,1]>(x, a_w)  q = Reshape(a, s5)  t = Softmax<axis=2>(q)  r = Reshape(t, s4)
+        b = Conv<group=6,pads=[1,1,1,1]>(r, b_w)  u = Reshape(b, s5)  v = Softmax<axis=2>(u)  w = Reshape(v, s4)
+        y = Conv(w, y_w)
+    }"""
+    shapes = {"s5": np.array([0, 6, 4, 64]), "s4": np.array([0, 24, 8, 8])}
+    result = refined(net(body, a_w=(24, 3, 3, 3), b_w=(24, 4, 3, 3), y_w=(5, 24, 1, 1), **shapes), keep=0.67)
+    weights = array_of(result.model, "b_w")
+    assert weights.shape in ((16, 4, 3, 3), (20, 4, 3, 3)) and "b_w" in result.solution.weights
+
+
 @pytest.mark.parametrize("rate", [1e4, 1e20])
 def test_it_is_never_worse(rate):
     """Steps that make the outputs worse leave the layerwise solution on all samples, to the last bit."""

@@ -9,11 +9,10 @@ from passes.reconstruction.step_sizes import row_sizes, step_sizes
 from passes.settings.distillation_tuning import DistillationTuning
 
 
-def layer(name, shape, axis=0, **attrs):
-    node = SimpleNamespace(attrs=attrs)
-    inner = SimpleNamespace(weight_axes=(axis, 1 - axis), data="x", node=node)
+def layer(name, shape, axis=0, groups=1):
+    inner = SimpleNamespace(weight_axes=(axis, 1 - axis), data="x")
     start = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    return SimpleNamespace(start=start, weight=f"{name}.w", bias=f"{name}.b", layer=inner)
+    return SimpleNamespace(start=start, weight=f"{name}.w", bias=f"{name}.b", layer=inner, groups=groups)
 
 
 def test_a_step_changes_every_output_by_the_rate():
@@ -38,6 +37,10 @@ def test_the_cheapest_matrices_come_first():
 
 
 def test_rows_alone_are_no_matrices():
-    layers = [layer("depthwise", (16, 1, 3, 3), group=16), layer("single", (1, 32)), layer("grouped", (8, 4), group=2)]
+    layers = [
+        layer("depthwise", (16, 1, 3, 3), groups=16),
+        layer("single", (1, 32)),
+        layer("grouped", (8, 4), groups=2),
+    ]
     found = step_sizes(layers, {}, 1e9, DistillationTuning())
     assert found.forms == {"grouped.w": MatrixForm(0, 2)} and len(found.scales) == 6
