@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from onnx_merge.verification.findings import Verification
     from onnx_merge.verification.verify import verify
 
-if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.blas_threads`
+if "numpy" not in sys.modules:  # which reads it: see `passes.numerics.threads`
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 __all__ = [

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 
 from onnx_merge.runtime.threads import usable_cores
 from onnx_merge.tuning.calibration import DEAD_LEAVES
-from passes.numerics.at_once import at_once
 from passes.numerics.jit import serial
+from passes.numerics.threads import at_once
 
 Single = NDArray[np.float32]
 

@@ -18,7 +18,7 @@ from passes.graph.model import Array
 from passes.interface.engine import Engine, divided, placed, retaining, reuses_sessions
 from passes.interface.steps import steps
 from passes.numerics.arrays import samples_in
-from passes.numerics.at_once import at_once
+from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
 from passes.planning.planner import Planner
 from passes.reconstruction.weight_variant import WeightVariant

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import onnx
 from numpy.typing import NDArray
 
-from passes.numerics.at_once import at_once
+from passes.numerics.threads import at_once
 
 Array = NDArray[Any]
 Loaded = Callable[[Mapping[str, Array]], Mapping[str, Array]]

@@ -25,8 +25,8 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded, divided, retaining
 from passes.layer_pairs.differentiable_ops import Pointwise
 from passes.layer_pairs.layer_pair import LayerPair
-from passes.numerics.at_once import at_once
 from passes.numerics.gauss_newton import Affine, StepMetric
+from passes.numerics.threads import at_once
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Shape
 from passes.statistics.graph_builder import Builder

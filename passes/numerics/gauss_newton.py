@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .blas_threads import threads_for
 from .ridge import SINGLE, sizes
+from .threads import threads_for
 from .tuning import NUMERICS, GaussNewtonTuning, NumericsTuning
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy import linalg
 
 from .arrays import Double, Single
-from .blas_threads import threads_for
+from .threads import threads_for
 from .tuning import NUMERICS, RidgeTuning
 
 SINGLE = 1e-6

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.linalg import blas
 
 from .arrays import Double, Index
-from .blas_threads import threads_for
 from .jit import serial
+from .threads import threads_for
 from .tuning import NUMERICS, SubsetTuning
 
 

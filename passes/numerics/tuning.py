@@ -175,7 +175,7 @@ class NoiseTuning:
 
 @dataclass(frozen=True)
 class LinearAlgebraTuning:
-    """Tunables of `passes.numerics.mixing` and `passes.numerics.blas_threads`. They affect the time only."""
+    """Tunables of `passes.numerics.mixing` and `passes.numerics.threads`. They affect the time only."""
 
     sparse_entries: int = 3
     """Average number of entries in a row of a scaling matrix up to which the matrix is applied as a sparse one. The
@@ -197,7 +197,7 @@ class GradientTuning:
 
 @dataclass(frozen=True)
 class ParallelTuning:
-    """Parts of a batch that run at the same time (`passes.numerics.at_once`): time, and which samples a step draws."""
+    """Parts of a batch that run at the same time (`passes.numerics.threads`): time, and which samples a step draws."""
 
     multiply_adds: float = 2e7
     """Multiply-adds of the original in each part at least: smaller ones take as long to call. Not tuned: some

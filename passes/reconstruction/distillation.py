@@ -11,29 +11,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from passes.cost.cost import sample_macs
 from passes.gradients.errors import NoGradientError
-from passes.graph.model import Array, Graph
+from passes.graph.model import Array
 from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
 from passes.numerics.arrays import rows_between, samples_in
-from passes.numerics.tuning import NUMERICS
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
 from passes.reconstruction.mimicked_tensors import mimicked_tensors
+from passes.reconstruction.step_schedule import StepSchedule, is_dense, scheduled
 from passes.reconstruction.step_sizes import step_sizes
 from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.augmentation import has_images, shifted
 from passes.samples.sample_batches import samples_together
 from passes.settings.compress import EFFORTS
-from passes.settings.distillation_tuning import DistillationTuning
-from passes.statistics.activation_memory import every_activation, weight_bytes
 from passes.statistics.lazy import Lazy
 from passes.surgery.apply_plan import Solution
 from passes.weights.stored_tensors import storing
@@ -109,7 +107,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     try:
         room = tuning.target_share * variant.moment_limit
         loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning)
-        weight = tuning.dense_feature_weight if _is_dense(variant.sized.graph, tuning) else tuning.feature_weight
+        weight = tuning.dense_feature_weight if is_dense(variant.sized.graph, tuning) else tuning.feature_weight
         work = tuning.passes * joined * size * sample_macs(variant.sized.graph)
         sizes = step_sizes(student.layers, loss.spreads, work, tuning)
         refinement = Refinement(student, loss, sizes, learned, judging, joined, weight, tuning)
@@ -131,66 +129,6 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
     except NoGradientError as error:
         return error.reason
     return None
-
-
-@dataclass(frozen=True)
-class StepSchedule:
-    """``steps``: their number; ``batch``: samples that run together, a multiple of ``unit``; ``joined``: batches of a
-    step; ``parts``: most batches that may run at the same time, where they have ``together`` samples in all;
-    ``obstacle``: why time, memory or samples allow too few steps, empty if they do not."""
-
-    steps: int
-    batch: int
-    joined: int
-    unit: int = 1
-    parts: int = 1
-    together: int = 1
-    obstacle: str = ""
-
-    def divided(self, workers: int) -> StepSchedule:
-        """With smaller batches, of which ``workers`` run at the same time."""
-        samples = self.batch * self.joined
-        if workers < 2:
-            return self
-        batch = min(self.batch, max(1, min(samples, self.together) // (workers * self.unit)) * self.unit)
-        return replace(self, batch=batch, joined=max(1, samples // batch))
-
-
-def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) -> StepSchedule:
-    """The steps that time, memory and the number of samples allow. ``level``: 0 at medium effort, 1 at high."""
-    graph = variant.sized.graph
-    unit = samples_together(variant.typing.graph, variant.feeds[0])
-    memory = (1 - tuning.target_share) * variant.moment_limit
-    activations = tuning.activation_copies * every_activation(graph)
-    room = memory / max(1.0, activations)
-    each = tuning.passes * sample_macs(graph)
-    passes = max(tuning.multiply_adds[level] / each, min(tuning.seen, tuning.most_multiply_adds / each))
-    smallest = tuning.dense_batch if _is_dense(graph, tuning) else tuning.smallest_batch
-    wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
-    used = sum(map(samples_in, variant.feeds))
-    most = min(room, wanted, used // tuning.fewest_batches, samples_in(variant.feeds[0]))
-    batch = max(1, int(most) // unit) * unit
-    joined = max(1, int(min(wanted, used // 2)) // batch)
-    steps = min(tuning.steps[level], int(passes / (batch * joined)))
-    if tuning.fewest_batches * batch > used:
-        return StepSchedule(0, batch, joined, obstacle="there are too few samples for its batches")
-    if batch > max(1, room):
-        return StepSchedule(0, batch, joined, obstacle="the samples of a step do not fit the memory")
-    obstacle = "" if steps >= tuning.fewest_steps else "its steps would take too long"
-    # Each part has gradients of all weights, too.
-    samples, weights = batch * joined, weight_bytes(graph)
-    work = samples * sample_macs(graph) / NUMERICS.parallel.multiply_adds
-    parts = max(1, int(min(samples // unit, memory / max(1.0, activations * unit + weights), work)))
-    together = min(samples, (memory - parts * weights) / max(1.0, activations))
-    return StepSchedule(steps, batch, joined, unit, parts, max(unit, int(together)), obstacle)
-
-
-def _is_dense(graph: Graph, tuning: DistillationTuning) -> bool:
-    """Whether some output has many places: its values over the size of its smallest axis, which is taken for that of
-    the channels."""
-    shapes = [graph.shape(name) or () for name in graph.outputs]
-    found = [math.prod(shape[1:]) / min(shape[1:]) for shape in shapes if len(shape) > 2 and min(shape[1:]) > 0]
-    return max(found, default=1.0) >= tuning.dense_places
 
 
 def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:

@@ -13,7 +13,7 @@ from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
 from passes.interface.engine import Engine, placed, retaining
-from passes.numerics.at_once import at_once
+from passes.numerics.threads import at_once
 from passes.reconstruction.mimicked_tensors import ChannelVariances, MimickedTensor, channel_weights, mimicked_tensors
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting

@@ -26,7 +26,7 @@ from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded, divided, retaining
 from passes.interface.errors import RunError
 from passes.numerics.arrays import rows_between, samples_in
-from passes.numerics.at_once import at_once
+from passes.numerics.threads import at_once
 from passes.reconstruction.mimicked_tensors import channel_axis
 from passes.reconstruction.output_weights import element_weights
 from passes.settings.reconstruction_tuning import PlaceTuning

@@ -11,7 +11,7 @@ import onnx
 from passes.axes.inference import Typing
 from passes.interface.reason import Reason
 from passes.numerics.arrays import samples_in
-from passes.numerics.blas_threads import threads_alternating
+from passes.numerics.threads import threads_alternating
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.distillation import distil, prepared
 from passes.reconstruction.layerwise import solve_layers

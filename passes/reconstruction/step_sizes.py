@@ -30,26 +30,25 @@ def step_sizes(
 
     ``spreads``: standard deviation of each tensor; ``multiply_adds``: of a step. Matrices may add a share of these.
     """
-    found = StepSizes()
-    forms: dict[str, tuple[float, MatrixForm]] = {}
+    scales, matrices = dict[str, Array](), dict[str, tuple[float, MatrixForm]]()
     for one in layers:
         weights = one.start
         sizes = row_sizes(weights, one.layer.weight_axes[0], tuning.smallest_row)
         inputs = math.sqrt(weights.size / max(1, sizes.size))
         if one.weight:
-            found.scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
+            scales[one.weight] = np.asarray(sizes / inputs, weights.dtype)
             form = MatrixForm(one.layer.weight_axes[0], one.groups)
             if form.sizes(weights.shape)[0] > 1:
-                forms[one.weight] = (form.cost(weights.shape), form)
+                matrices[one.weight] = (form.cost(weights.shape), form)
         if one.bias:
             spread = spreads.get(one.layer.data, 1.0) * inputs * sizes.ravel()
-            found.scales[one.bias] = np.asarray(spread, weights.dtype)
-    left = tuning.matrix_share * multiply_adds
-    for name, (cost, form) in sorted(forms.items(), key=lambda item: item[1][0]):
+            scales[one.bias] = np.asarray(spread, weights.dtype)
+    left, forms = tuning.matrix_share * multiply_adds, dict[str, MatrixForm]()
+    for name, (cost, form) in sorted(matrices.items(), key=lambda item: item[1][0]):
         left -= cost
         if left >= 0:
-            found.forms[name] = form
-    return found
+            forms[name] = form
+    return StepSizes(scales, forms)
 
 
 def row_sizes(weights: Array, axis: int, smallest: float) -> Array:

@@ -25,8 +25,8 @@ from passes.graph.model import Graph
 from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, rows_between, samples_in, samples_joined
-from passes.numerics.at_once import at_once
 from passes.numerics.lbfgs import minimise
+from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
 from passes.samples.score_targets import ScoreTargets, targets_of
 from passes.samples.statistics_gradients import Feed, StatisticsGradients, statistics_gradients

@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 from passes.graph.model import Array
 from passes.interface.engine import Engine, Loaded, divided, retaining
-from passes.numerics.at_once import at_once
 from passes.numerics.ridge import Moments, SampleRows
+from passes.numerics.threads import at_once
 from passes.settings.statistics_tuning import StatisticsTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.graph_builder import END, Builder

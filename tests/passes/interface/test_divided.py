@@ -14,7 +14,7 @@ from passes.numerics.tuning import NUMERICS, ParallelTuning
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction import distillation
+from passes.reconstruction import step_schedule
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples
@@ -52,7 +52,7 @@ def model():
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    for module in (sensitivity, distillation):
+    for module in (sensitivity, step_schedule):
         monkeypatch.setattr(module, "NUMERICS", replace(NUMERICS, parallel=ParallelTuning(1.0)))
 
 
@@ -105,7 +105,7 @@ def test_measured_losses(model, small_parts, turned):
 @pytest.mark.parametrize("together", [4, 9, 16])
 def test_the_parts_of_a_step_fit_into_memory_together(workers, together):
     """As many samples as there were, or a few less, are drawn in a step."""
-    schedule = distillation.StepSchedule(100, 4, 4, 1, 16, together)
+    schedule = step_schedule.StepSchedule(100, 4, 4, 1, 16, together)
     found = schedule.divided(min(workers, together))
     assert workers == 1 or found.batch * min(workers, together) <= together
     assert found.batch <= 4 and 13 <= found.batch * found.joined <= 16

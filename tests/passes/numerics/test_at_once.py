@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from passes.numerics.at_once import at_once
+from passes.numerics.threads import at_once
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

@@ -12,7 +12,8 @@ from passes.cost.cost import sample_macs
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.distillation import cut, scheduled
+from passes.reconstruction.distillation import cut
+from passes.reconstruction.step_schedule import scheduled
 from passes.reconstruction.student import student_of
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples

@@ -1,16 +1,26 @@
-"""Sets the number of BLAS threads, which alternate with those of onnxruntime.
+"""Threads: of BLAS, which alternate with those of onnxruntime, and of items that are computed at the same time.
 
 After a product, OpenBLAS's threads busy-wait for the next one, for a tenth of a second. Anything that runs in that time
 has one core less. The waiting time is read from the environment while NumPy is loaded.
 """
 
+from __future__ import annotations
+
 import functools
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
+from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
 
 from .tuning import NUMERICS
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 WAIT = "OPENBLAS_THREAD_TIMEOUT"
 """Variable with the binary logarithm of the waiting time in clock cycles. `onnx_merge` sets it to 4, the minimum."""
@@ -36,3 +46,23 @@ def one_blas_thread() -> AbstractContextManager[object]:
 def _pools() -> ThreadpoolController:
     """Controller of the loaded libraries. NumPy and SciPy are loaded before anything is computed."""
     return ThreadpoolController()
+
+
+def at_once(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
+    """``function`` of each of ``items``, in their order. ``workers`` of them are computed at the same time, and no more
+    results wait to be taken. NumPy and onnxruntime let other threads run while they compute."""
+    if workers < 2:
+        yield from map(function, items)
+        return
+    waiting = deque[Future[Result]]()
+    with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(copy_context().run, function, item))
+                if len(waiting) >= workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()

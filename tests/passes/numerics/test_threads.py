@@ -7,7 +7,7 @@ import sys
 import pytest
 from threadpoolctl import threadpool_info
 
-from passes.numerics.blas_threads import WAIT, threads_alternating, threads_for
+from passes.numerics.threads import WAIT, threads_alternating, threads_for
 from passes.numerics.tuning import NUMERICS
 
 
