@@ -150,7 +150,7 @@ def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]
 
 
 def cut(feed: Mapping[str, Array], batch: int, unit: int = 1) -> list[Mapping[str, Array]]:
-    """A batch in parts of about equal size, of multiples of ``unit`` and at most ``batch`` samples."""
+    """A batch in parts of about equal size: multiples of ``unit``, but for the last one, and at most ``batch``."""
     count = samples_in(feed)
     units = math.ceil(count / unit)
     parts = math.ceil(units / max(1, batch // unit))
