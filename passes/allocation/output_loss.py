@@ -22,11 +22,16 @@ def losses_of_parts(
 class ExactOutput:
     """One output of the original, that of many changed models is compared with.
 
-    ``exact``: its batches (n, ...); ``parts``: the part 0, 1, ... of each element of a sample, flattened.
+    ``exact``: its batches (n, ...); ``parts``: the part 0, 1, ... of each element of a sample, flattened; ``weights``:
+    of the elements in each batch, as arrays that broadcast to it.
     """
 
-    def __init__(self, exact: Sequence[Array], parts: Array, tuning: SensitivityTuning) -> None:
+    def __init__(
+        self, exact: Sequence[Array], parts: Array, tuning: SensitivityTuning, weights: Sequence[Array] = ()
+    ) -> None:
         self._exact = [np.atleast_1d(v) for v in exact]
+        whole = zip(weights, self._exact, strict=bool(weights))
+        self._roots = [np.broadcast_to(np.sqrt(w), v.shape).astype(np.float16) for w, v in whole]
         self._parts, self._tuning = parts, tuning
         self._count = int(parts.max(initial=0)) + 1
         self._blocks = _blocks(self._exact, tuning.block)
@@ -39,7 +44,7 @@ class ExactOutput:
             with np.errstate(invalid="ignore", over="ignore"):  # masked scores are infinite
                 a = _joined(self._exact, where)
                 level += np.bincount(parts[where], _squares(a), self._count)
-                a = a - a.mean(0)
+                a = self._weighed(a - a.mean(0), where)
                 power += np.bincount(parts[where], _squares(a), self._count)
                 self._whole = a if len(self._blocks) == 1 else None
         rounding = NUMERICS.noise.rounding * float(np.finfo(self._exact[0].dtype).eps)
@@ -68,7 +73,7 @@ class ExactOutput:
             for where in self._blocks:
                 with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow
                     a, b = self._centred(where), _joined(now, where)
-                    b -= b.mean(0)
+                    b = self._weighed(b - b.mean(0), where)
                     found += np.bincount(self._parts[where], _squares(b), count)
                     b *= a
                     common += np.bincount(self._parts[where], b.sum(0), count)
@@ -81,7 +86,10 @@ class ExactOutput:
         if self._whole is not None:
             return self._whole
         a = _joined(self._exact, where)
-        return np.asarray(a - a.mean(0))
+        return self._weighed(a - a.mean(0), where)
+
+    def _weighed(self, centred: Array, where: slice) -> Array:
+        return np.asarray(centred * _joined(self._roots, where) if self._roots else centred)
 
 
 def _blocks(batches: Sequence[Array], most: int) -> list[slice]:

@@ -21,11 +21,13 @@ from passes.numerics.arrays import samples_in
 from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
 from passes.planning.planner import Planner
+from passes.reconstruction.mimicked_tensors import channel_axis
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.sample_batches import samples_together
 from passes.settings.allocation_tuning import SensitivityTuning
 from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations
+from passes.statistics.object_places import ObjectPlaces
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
 
@@ -60,6 +62,7 @@ class Sensitivity:
         self._feeds = [placed(self._engine, feed) for feed in self._feeds]
         self._names = [n for n in typing.graph.outputs if n in typing.graph.producer]
         self._exact: Outputs = []
+        self._places: Outputs = []
         self._compared: dict[str, ExactOutput] = {}
 
     @property
@@ -68,11 +71,12 @@ class Sensitivity:
         if not self._exact:
             outputs = self._outputs(self._variant.typing.graph.model, self._engine)
             self._exact = [{n: found[n] for n in self._names} for found in outputs]
+            self._places = self._weighed_places(self._exact)
         return self._exact
 
     def release(self) -> None:
         """Free the stored outputs, which can be recomputed."""
-        self._exact, self._compared = [], {}
+        self._exact, self._places, self._compared = [], [], {}
 
     def alone(self, planner: Planner, groups: Sequence[ChannelGroup]) -> dict[str, dict[int, float]]:
         """Group name -> width -> loss with this group alone cut."""
@@ -148,8 +152,18 @@ class Sensitivity:
     def _output(self, name: str) -> ExactOutput:
         if name not in self._compared:
             parts = joined_parts(self._variant.typing, name, self.exact[0][name].shape[1:])
-            self._compared[name] = ExactOutput([found[name] for found in self.exact], parts, self._tuning)
+            exact, places = [found[name] for found in self.exact], self._places
+            weights = [one[name] for one in places] if all(name in one for one in places) else []
+            self._compared[name] = ExactOutput(exact, parts, self._tuning, weights)
         return self._compared[name]
+
+    def _weighed_places(self, exact: Outputs) -> Outputs:
+        """Output -> weights of its places, for each batch, where a detector finds objects."""
+        first = {n: a for n, a in exact[0].items() if a.dtype.kind == "f" and a.ndim}
+        values = {name: [found[name] for found in exact] for name in first}
+        axes = {name: channel_axis(array) for name, array in first.items()}
+        places = ObjectPlaces(self._variant.typing, values, axes, self._tuning.objects)
+        return [places.weights(found) for found in exact]
 
 
 def _first_reader(group: ChannelGroup) -> int:

@@ -50,6 +50,15 @@ def parts_by_axis(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[Lab
     return found
 
 
+def index_sets(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[tuple[Labels, ...]]:
+    """The indices along each axis of a sample, for each part. Parameters are those of `parts_by_axis`."""
+    axes = [
+        [np.flatnonzero(labels == part) for part in range(int(labels.max(initial=0)) + 1)]
+        for labels in parts_by_axis(typing, name, sizes)
+    ]
+    return [*product(*axes)]
+
+
 def _parts(term: Term) -> tuple[Labels, list[Hashable]]:
     """The part of each index of a resolved ``term``, and a key of each part."""
     if isinstance(term, Atom):

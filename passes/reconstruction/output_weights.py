@@ -7,12 +7,11 @@ All parts of all outputs (`passes.axes.output_parts`) count equally, and inside 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
 
 import numpy as np
 
 from passes.axes.inference import Typing
-from passes.axes.output_parts import parts_by_axis
+from passes.axes.output_parts import index_sets
 from passes.graph.model import Array
 from passes.reconstruction.mimicked_tensors import channel_weights, variances
 
@@ -30,7 +29,7 @@ def output_weights(
     shapes = {name: {array.shape[1:] for array in values} for name, values in outputs.items()}
     if any(len(sizes) > 1 for sizes in shapes.values()):
         return {}
-    parts = {name: _index_sets(typing, name, next(iter(sizes))) for name, sizes in shapes.items()}
+    parts = {name: index_sets(typing, name, next(iter(sizes))) for name, sizes in shapes.items()}
     if all(len(sets) < 2 for sets in parts.values()):
         return {}
     found = {name: np.zeros((1, *values[0].shape[1:])) for name, values in outputs.items()}
@@ -50,15 +49,6 @@ def element_weights(
     """The same, whether the outputs have several parts or not. Their sizes do not vary."""
     found = output_weights(typing, outputs, axes, floor)
     return found or {name: _weights(values, axes[name], floor) / len(outputs) for name, values in outputs.items()}
-
-
-def _index_sets(typing: Typing, name: str, sizes: tuple[int, ...]) -> list[tuple[Array, ...]]:
-    """The indices along each axis of each part."""
-    axes = [
-        [np.flatnonzero(labels == part) for part in range(int(labels.max(initial=0)) + 1)]
-        for labels in parts_by_axis(typing, name, sizes)
-    ]
-    return [*product(*axes)]
 
 
 def _weights(values: Sequence[Array], axis: int, floor: float) -> Array:

@@ -3,11 +3,12 @@
 At most places of a photograph a detector finds nothing, whatever the values are there; few places decide. A squared
 error counts all alike. Here a place has the weight
 
-    w ~ 1 - s + s min(g, m),   g ~ mean_c (dL / dy_c)^2,   L = sum_i r_i z_i / d_i
+    w ~ 1 - s + s min(g, m),   g ~ mean_c (dL / dy_c)^2,   L = sum_i r_i z_i u_i^(1/2) / d_i
 
 where g and w have the mean 1 over all places of all samples, with the channels y_c of the layer's output at this
-place, the outputs z of the original, their deviations d, and random normal r: the expectation of g over r is the size
-of the outputs' Jacobian (Hutchinson, 1990).
+place, the outputs z of the original, their deviations d, random normal r, and the weights u of where a detector finds
+objects (`passes.statistics.object_places`): the expectation of g over r is the size of the outputs' Jacobian
+(Hutchinson, 1990).
 """
 
 from __future__ import annotations
@@ -27,12 +28,10 @@ from passes.interface.engine import Engine, Loaded, divided, retaining
 from passes.interface.errors import RunError
 from passes.numerics.arrays import rows_between, samples_in
 from passes.numerics.threads import at_once
-from passes.reconstruction.mimicked_tensors import channel_axis
-from passes.reconstruction.output_weights import element_weights
+from passes.reconstruction.output_draws import Feed, OutputDraws
 from passes.settings.reconstruction_tuning import PlaceTuning
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 
-Feed = Mapping[str, Array]
 Maps = dict[str, list[Array]]
 """Output of a layer -> root of the weights (n, ...) of its places, for each batch of n samples: one value for each
 block of places. `at_places` makes them as large as the output."""
@@ -52,13 +51,13 @@ def place_weights(
     size = max(1, min(tuning.batch, together) // unit) * unit
     parts = [part for feed in feeds for part in _parts(typing.graph, feed, size)]
     try:
-        values = _outputs(typing, feeds, engine, tuning.seen_samples)
-        wrt = [name for name in _sources(typing.graph, values) if name in layers and name not in values]
+        draws = OutputDraws(typing, feeds, engine, tuning)
+        wrt = [name for name in _sources(typing.graph, draws.names) if name in layers and name not in draws.names]
         if not wrt:
             return {}
         engine, workers = divided(engine, min(len(parts), together // size))
-        model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=list(values))
-        run = partial(_squares, model, retaining(engine)(model.model), layers, _scales(typing, values, tuning))
+        model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=draws.names)
+        run = partial(_squares, model, retaining(engine)(model.model), layers, draws)
         found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
     except (NoGradientError, RunError):
         return {}
@@ -75,34 +74,6 @@ def at_places(roots: Array, like: Array, axis: int) -> Array:
     for k, size in enumerate((n for d, n in enumerate(like.shape) if d not in (0, axis)), 1):
         found = np.repeat(found, np.diff(_edges(size, found.shape[k])), axis=k)
     return np.expand_dims(found, axis)
-
-
-def _outputs(typing: Typing, feeds: Sequence[Feed], engine: Engine, most: int) -> dict[str, list[Array]]:
-    """Values of the outputs of real numbers that nodes compute, on the first ``most`` samples or a few more: those that
-    have a row of the same size for each sample."""
-    graph = typing.graph
-    run, found, seen = engine(graph.model), dict[str, list[Array]](), list[int]()
-    for feed in feeds:
-        for name, value in run(feed).items():
-            if name in graph.producer and value.dtype.kind == "f" and value.size:
-                found.setdefault(name, []).append(np.asarray(value))
-        seen.append(samples_in(feed))
-        if sum(seen) >= most:
-            break
-    return {name: values for name, values in found.items() if _has_row_each(values, seen)}
-
-
-def _has_row_each(values: Sequence[Array], samples: Sequence[int]) -> bool:
-    """Whether the batches ``values`` have as many rows as ``samples``, and these have one shape, of rank 1 or more."""
-    shapes = {value.shape[1:] for value in values}
-    return len(shapes) == 1 and shapes != {()} and [len(value) for value in values] == [*samples]
-
-
-def _scales(typing: Typing, values: Mapping[str, Sequence[Array]], tuning: PlaceTuning) -> dict[str, Array]:
-    """Output -> 1 / d for its elements, which broadcasts to it."""
-    axes = {name: channel_axis(batches[0]) for name, batches in values.items()}
-    found = element_weights(typing, values, axes, tuning.variance_floor)
-    return {name: np.sqrt(weights).astype(np.float32) for name, weights in found.items()}
 
 
 def _sources(graph: Graph, tensors: Iterable[str]) -> list[str]:
@@ -126,17 +97,15 @@ def _squares(
     model: GradientModel,
     run: Loaded,
     layers: Mapping[str, LinearLayer],
-    scales: Mapping[str, Array],
+    draws: OutputDraws,
     index: int,
     feed: Feed,
 ) -> dict[str, Array]:
     """Layer's output -> squared gradient of one draw of r, over the blocks of places (n, ...)."""
-    rng, seeds = np.random.default_rng((0, index)), dict[str, Array]()
-    for name, seed in model.seeds.items():
-        shape = (samples_in(feed), *scales[name].shape[1:])
-        seeds[seed] = rng.standard_normal(shape, np.float32) * scales[name]
+    drawn = draws.of(feed, index)
+    seeds = {seed: drawn[name] for name, seed in model.seeds.items()}
     found = run({**feed, **seeds})
-    made = dict[str, Array]()
+    made: dict[str, Array] = {}
     for name, gradient in model.gradients.items():
         slope = np.asarray(found[gradient])
         if slope.ndim < 2 or len(slope) != samples_in(feed):  # its places are not those of single samples

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from passes.settings.object_tuning import ObjectTuning
+
 
 @dataclass(frozen=True)
 class AllocationTuning:
@@ -73,5 +75,6 @@ class SensitivityTuning:
     most_noise: float = 1e4
     """Upper bound of noise over signal, at which an output counts as lost. Not tuned: reached at a correlation of 0.01.
     """
+    objects: ObjectTuning = ObjectTuning()
     block: int = 2**21
     """Number of output values that are compared at once: time against memory. Not tuned: 16 MB of float64."""

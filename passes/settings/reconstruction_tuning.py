@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from passes.settings.object_tuning import ObjectTuning
+
 
 @dataclass(frozen=True)
 class PlaceTuning:
@@ -18,11 +20,12 @@ class PlaceTuning:
     """Samples by which the deviations of the outputs are found. Not tuned: as `DistillationTuning.weighing_samples`."""
     variance_floor: float = 0.1
     """As `DistillationTuning.variance_floor`. Not tuned: a tenth of the mean."""
+    objects: ObjectTuning = ObjectTuning()
     multiply_adds: float = 1e12
     """Multiply-adds of all runs beyond which places count alike: exact solutions against time. Not tuned: as
     `DistillationTuning.multiply_adds` at medium effort."""
-    passes: int = 3
-    """Cost of a run in passes of its samples. Not tuned: one forward, and backward about two."""
+    passes: int = 4
+    """Cost of a run in passes of its samples. Not tuned: one for the scores, one forward, and backward about two."""
     batch: int = 16
     """Samples that run together. Not tuned: a usual size of batches."""
     activation_copies: int = 3

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.allocation.output_loss import losses_of_parts
+from passes.allocation.output_loss import ExactOutput, losses_of_parts
 from passes.settings.allocation_tuning import SensitivityTuning
 
 TUNING = SensitivityTuning()
@@ -56,3 +56,16 @@ def test_an_output_whose_size_varies_is_not_measured():
 def test_blocks_lose_the_same():
     whole = lost(EXACT, EXACT + NOISE)
     assert lost(EXACT, EXACT + NOISE, tuning=SensitivityTuning(block=80)) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("block", [80, 2**21])
+def test_places_of_more_weight_count_as_repeated_ones(block):
+    """Two channels at three places, of which the second counts as four, and the last not at all."""
+    weights = np.float32([1, 4, 0]).reshape(1, 1, 3)
+    maps = [array.reshape(40, 2, 3) for array in (EXACT, EXACT + NOISE)]
+    tuning = SensitivityTuning(block=block)
+    exact, now = ([array[:16], array[16:]] for array in maps)
+    parts = np.zeros(6, int)
+    found = ExactOutput(exact, parts, tuning, [weights, weights]).losses(now)
+    repeated = [array[:, :, [0, 1, 1, 1, 1]].reshape(40, -1) for array in maps]
+    assert found == pytest.approx(lost(*repeated, np.zeros(10, int)), rel=1e-5)
