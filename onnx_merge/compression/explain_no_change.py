@@ -29,7 +29,10 @@ def explain_no_change(
     if not groups:
         return f"nothing to compress: {why_no_groups(left)}"
     if lossless and any(group.status == "kept" for group in held):
-        return "no channel is free (none dead, constant or parallel to another): use --keep 0.9, which is not lossless"
+        return (
+            "no channel is free (none is known to be dead, constant or parallel to another): use --keep 0.9, which is "
+            "not lossless"
+        )
     if not lossless and any(group.status == "kept" for group in held):
         if block > 1:
             return f"no group can lose a block of {block} channels at this share: use a smaller --keep or --align 1"

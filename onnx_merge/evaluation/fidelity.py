@@ -19,6 +19,9 @@ from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 
+NEIGHBOURS = 8
+"""Rows that run together where an output of a single one is empty."""
+
 Array = NDArray[Any]
 
 
@@ -60,10 +63,18 @@ def fidelity(
     meters, samples, classes = _measured(before, after, feeds, batch)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
-    if batch.most > batch.unit and samples > batch.unit and not all(meter.by_sample for meter in meters.values()):
-        # An output without a sample axis counts as one sample per run: only several runs show its spread.
-        with contextlib.suppress(OnnxMergeError):
-            meters, samples, classes = _measured(before, after, feeds, replace(batch, most=batch.unit))
+    if not all(meter.by_sample for meter in meters.values()):
+        # An output without a sample axis counts as one sample per run: only several runs show its spread. What is made
+        # of neighbouring rows is empty for one of them.
+        for most in (batch.unit, NEIGHBOURS * batch.unit):
+            if not most < min(batch.most, samples):
+                break
+            even = {name: array[: samples // most * most] for name, array in feeds.items()}
+            with contextlib.suppress(OnnxMergeError):
+                apart = _measured(before, after, even, replace(batch, most=most))
+                if all(meter.values for meter in apart[0].values()):
+                    meters, samples, classes = apart
+                    break
     return Fidelity(
         cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
         relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),

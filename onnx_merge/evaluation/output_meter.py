@@ -64,6 +64,8 @@ class OutputMeter:
     scores: bool
     by_sample: bool = True
     """Whether the first axis is the sample axis."""
+    values: int = 0
+    """Number of values of the original that were compared."""
     distance: Distance = field(default_factory=Distance)
     _noise: NoiseMeter = field(default_factory=NoiseMeter)
     _classes: ClassMeter | None = None
@@ -79,6 +81,7 @@ class OutputMeter:
         """
         batched = all(a.ndim > 0 and a.shape[0] == size for a in (expected, actual))
         self.by_sample &= batched or size == 1
+        self.values += expected.size
         a, b = ((x if batched else x[None])[:valid] for x in (expected, actual))
         finite, same = np.isfinite(a), a.shape == b.shape
         if not np.isfinite(b[finite] if same else b).all() and (same or finite.all()):

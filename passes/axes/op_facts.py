@@ -77,7 +77,7 @@ class Activation(Enum):
     """The role of a function between two layers."""
 
     SWITCH = "switch"
-    """Zero or small for negative values, near the identity for positive ones."""
+    """Zero or small for negative values, near the identity for positive ones, and zero for zero."""
     GATE = "gate"
     """Between the two ends of a bounded range."""
 

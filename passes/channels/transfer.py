@@ -12,7 +12,7 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.op_facts import Function, Joins
+from passes.axes.op_facts import Activation, Function, Joins
 from passes.axes.registry import facts_of
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array
@@ -51,7 +51,12 @@ class Mapped:
     monotone: bool
 
 
-Transfer = Kept | Joined | Scaled | Mapped
+@dataclass(frozen=True)
+class ZeroKept:
+    """An activation that is not known in a closed form, but leaves zero as it is."""
+
+
+Transfer = Kept | Joined | Scaled | Mapped | ZeroKept
 
 
 def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
@@ -77,4 +82,6 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
                 added = facts.joins is Joins.SUM
                 return Scaled(one, values[:, 0]) if added else Scaled(values[:, 0], zero)
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
-    return None if facts.function is None or function is None else Mapped(function, facts.function.monotone)
+    if facts.function is not None and function is not None:
+        return Mapped(function, facts.function.monotone)
+    return ZeroKept() if facts.activation is Activation.SWITCH else None

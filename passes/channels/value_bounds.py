@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.transfer import Joined, Kept, Mapped, Scaled, transfer
+from passes.channels.transfer import Joined, Kept, Mapped, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
 from passes.settings.transform_tuning import RedundancyTuning
@@ -160,10 +161,19 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
             return _hull([*incoming, *(_constants(typing, group, use) for use in beside)])
         case Joined(Joins.SUM):
             return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
+        case Joined(Joins.PRODUCT):
+            return reduce(_product, incoming)
         case Scaled(a, t):
             return _affine(incoming[0], a, t)
         case Mapped(function, monotone=True):
             return Interval(function(incoming[0].low), function(incoming[0].high))
+        case Mapped(function):
+            value, constant = incoming[0].low, incoming[0].low == incoming[0].high
+            made = function(np.where(constant, value, 0.0))
+            return Interval(np.where(constant, made, -np.inf), np.where(constant, made, np.inf))
+        case ZeroKept():
+            zero = (incoming[0].low == 0) & (incoming[0].high == 0)
+            return Interval(np.where(zero, 0.0, -np.inf), np.where(zero, 0.0, np.inf))
     return unbounded(group.size)
 
 
@@ -171,6 +181,13 @@ def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
     """The values of each channel in a constant that is joined to the data, as in a Concat."""
     values = unfolded(typing, group, use).astype(np.float64)
     return Interval(values.min(axis=1), values.max(axis=1))
+
+
+def _product(first: Interval, second: Interval) -> Interval:
+    with np.errstate(invalid="ignore"):
+        ends = np.stack([a * b for a in (first.low, first.high) for b in (second.low, second.high)])
+    ends = np.where(np.isnan(ends), 0.0, ends)  # zero times a value that has no bound, and is finite
+    return Interval(ends.min(axis=0), ends.max(axis=0))
 
 
 def _affine(interval: Interval, a: Array, t: Array) -> Interval:

@@ -124,6 +124,9 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
     tensors = mimicked_tensors(student, variant.engine(variant.typing.graph.model)(feed))
     if all(one.feature for one in tensors):
         return planned("no output holds real numbers")
+    varying = [one.name for one in tensors if (one.name, one.axis) in variant.typing.graph.info.dynamic]
+    if varying:
+        return planned(f"no axis of {varying[0]} has as many values in every batch")
     try:
         imitation_gradients(student, tensors, feed, variant.engine)
     except NoGradientError as error:

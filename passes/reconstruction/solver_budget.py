@@ -56,7 +56,7 @@ def _per_place(typing: Typing, pair: LayerPair, keep: Mapping[Atom, Indices]) ->
 def _places(typing: Typing, layer: LinearLayer, name: str) -> float:
     """Places of one sample in tensor ``name``, an input or output of the layer."""
     shape = typing.graph.shape(name)
-    if not shape:  # unknown: assume the fewest places
+    if not shape or 0 in shape:  # unknown, or nothing at this size: assume the fewest places
         return 1.0
     return math.prod(shape) / shape[layer.axis] / samples_held(typing.graph)
 

@@ -29,13 +29,13 @@ class ClassScores:
         return values.reshape(*values.shape, *[1] * (self.rank - 2)).astype(np.float32)
 
 
-def class_scores(graph: Graph) -> ClassScores | None:
+def class_scores(graph: Graph, samples: int) -> ClassScores | None:
     """The logits of the only output of ``graph`` that looks like scores of classes; None if there is not one.
 
-    ``graph``: with the shapes of a batch.
+    ``graph``: with the shapes of a batch of so many ``samples``.
     """
     makers = {name: node for node in graph.nodes for name in node.outputs}
-    found = [name for name in graph.outputs if name in makers and _is_scores(graph, name)]
+    found = [name for name in graph.outputs if name in makers and _is_scores(graph, name, samples)]
     if len(found) != 1:
         return None
     name, node = found[0], makers[found[0]]
@@ -47,9 +47,10 @@ def class_scores(graph: Graph) -> ClassScores | None:
     return ClassScores(name, int((graph.shape(name) or ())[1]), rank)
 
 
-def _is_scores(graph: Graph, name: str) -> bool:
-    shape = graph.shape(name) or ()
-    return name not in graph.integers and len(shape) > 1 and shape[1] > 1 and all(size == 1 for size in shape[2:])
+def _is_scores(graph: Graph, name: str, samples: int) -> bool:
+    rows, *shape = graph.shape(name) or (0,)
+    real = name not in graph.integers and rows == samples
+    return real and bool(shape) and shape[0] > 1 and all(size == 1 for size in shape[1:])
 
 
 def class_targets(logits: Array, tuning: SampleMatchingTuning) -> Array | None:

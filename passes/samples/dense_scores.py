@@ -53,10 +53,10 @@ class ScoreHead:
         return BinaryDivergence(self.tensor, self.target, self.weight)
 
 
-def score_heads(graph: Graph) -> list[ScoreHead]:
+def score_heads(graph: Graph, samples: int) -> list[ScoreHead]:
     """The logits of all scores among the outputs of ``graph``, joined, cut or rearranged as they may be.
 
-    ``graph``: with the shapes of a batch.
+    ``graph``: with the shapes of a batch of so many ``samples``.
     """
     makers = {name: node for node in graph.nodes for name in node.outputs}
     found: dict[str, ScoreHead] = {}
@@ -72,7 +72,7 @@ def score_heads(graph: Graph) -> list[ScoreHead]:
         elif node.op in ("Sigmoid", "Softmax"):
             shape = graph.shape(node.inputs[0]) or ()
             axis = _class_axis(node, shape, graph.opset)
-            if axis and all(shape):
+            if axis and all(shape) and shape[0] == samples:
                 found[node.inputs[0]] = ScoreHead(node.inputs[0], axis, tuple(shape[1:]), node.op == "Softmax")
     return sorted(found.values(), key=lambda head: head.tensor)
 

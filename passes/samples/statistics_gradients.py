@@ -13,6 +13,7 @@ from passes.gradients.losses import KullbackLeibler, RecordedStatistics, ScalarL
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
 from passes.interface.engine import Engine, Loaded, retaining
+from passes.numerics.arrays import samples_in
 from passes.samples.class_targets import ClassScores, class_scores
 from passes.samples.dense_scores import ScoreHead, score_heads
 from passes.settings.sample_tuning import SampleMatchingTuning
@@ -59,8 +60,8 @@ def statistics_gradients(
     norms = len(losses)
     classes, heads = None, list[ScoreHead]()
     if scores or not norms:
-        classes = class_scores(graph)
-        heads = score_heads(graph) if classes is None else []
+        classes = class_scores(graph, samples_in(feed))
+        heads = score_heads(graph, samples_in(feed)) if classes is None else []
         losses += [head.loss for head in heads]
     if classes is not None:
         losses.append(KullbackLeibler(classes.tensor, TARGET, WEIGHT, axis=1))

@@ -90,7 +90,9 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
     if node.inputs[0] in graph.constants or len(graph.users[node.inputs[1]]) > 1 or node.inputs[1] in graph.captured:
         return None
     shape = graph.shape(node.inputs[1]) or ()
-    if len(shape) < 2 or (node.op == "MatMul" and len(shape) > 2) or graph.shape(node.inputs[0]) is None:
+    if len(shape) < 2 or (node.op == "MatMul" and len(shape) > 2):
+        return None
+    if len(graph.shape(node.inputs[0]) or ()) < 2:  # unknown, or a vector, whose values are no rows of samples
         return None
     plain = all(float(node.attrs.get(name, 1.0)) == 1.0 for name in ("alpha", "beta")) and not node.attrs.get(
         "transA", 0

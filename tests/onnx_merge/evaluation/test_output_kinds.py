@@ -93,6 +93,15 @@ def test_a_run_is_a_sample_where_outputs_have_no_axis_of_samples():
     assert fidelity(one_size, one_size, feeds()).samples == 64
 
 
+def test_rows_run_together_where_the_output_of_one_is_empty():
+    """Differences of neighbouring rows: of 60 rows, seven runs of eight are compared."""
+    signature, constants = "(float[N,6] x) => (float[M,6] y)", "<int64[1] o={0}, int64[1] i={1}, int64[1] z={-1}>"
+    text = "f = %s(x)  a = Slice(f, i, most, o)  b = Slice(f, o, z, o)  y = Sub(a, b)"
+    constants = constants[:-1] + ", int64[1] most={999}>"
+    close = compared(signature, text % "Relu", text % "Elu", feeds(60), constants)
+    assert close.samples == 56 and close.outputs[0].tested and close.outputs[0].nsr > 0.1
+
+
 def test_one_sample_tests_nothing():
     close = compared("(float[N,6] x) => (float[N,6,1] y)", *["y = Unsqueeze(x, a)"] * 2, feeds(1), "<int64[1] a = {2}>")
     assert close.verdict == "untested" and close.why == "one sample shows no spread"

@@ -37,6 +37,33 @@ def test_dead_by_zero_weights(bias):
     lossless(net(GEMM, **p), "w", 6)
 
 
+@pytest.mark.parametrize(
+    ("body", "bias"),
+    [
+        ("z = Gelu(a)", 0.0),
+        ("z = PRelu(a, k)", 0.0),
+        ("z = Selu(a)", 0.0),
+        ("z = HardSwish(a)", -0.5),
+        ("s = Sigmoid(a)  z = Mul(a, s)", -0.5),
+        ("m = ReduceMean(a, axes)  z = Mul(a, m)", 0.0),
+    ],
+)
+def test_constants_stay_constant_in_curved_functions(body, bias):
+    p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), k=(8, 1, 1))
+    p["w"][[2, 5]], p["b"][[2, 5]] = 0, bias
+    text = f"net (float[N,3,7,7] x) => (float[N,4,5,5] y) {{ a = Conv(x, w, b)  {body}  y = Conv(z, v, c) }}"
+    lossless(net(text, 20, axes=np.array([2, 3]), **p), "w", 6)
+
+
+def test_a_product_with_what_varies_stays():
+    p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), u=(8, 3, 3, 3))
+    p["w"][[2, 5]], p["b"][[2, 5]] = 0, 0.5
+    text = """net (float[N,3,7,7] x) => (float[N,4,5,5] y) {
+        a = Conv(x, w, b)  d = Conv(x, u)  z = Mul(a, d)  y = Conv(z, v, c)
+    }"""
+    assert not compressed(net(text, **p), lossless=True).shrinks
+
+
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "Softplus"])
 def test_dead_by_signs(activation):
     """Inputs that are never negative, weights that are never positive, a bias that is not positive."""

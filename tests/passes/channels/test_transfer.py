@@ -7,7 +7,7 @@ from netkit import engine, net, session
 from passes.axes.channel_groups import channel_groups
 from passes.axes.inference import infer
 from passes.axes.op_facts import Joins
-from passes.channels.transfer import Joined, Kept, Mapped, Scaled, transfer
+from passes.channels.transfer import Joined, Kept, Mapped, Scaled, ZeroKept, transfer
 from passes.channels.value_bounds import bounds, nonnegative_tensors
 from passes.graph.model import Graph
 
@@ -44,7 +44,8 @@ def form(nodes):
         ("r = Mul(a, c)", Joined(Joins.PRODUCT)),
         ("r = Sub(a, c)", None),
         ("r = Div(a, k)", None),
-        ("r = PRelu(a, k)", None),
+        ("r = PRelu(a, k)", ZeroKept()),
+        ("r = Gelu(a)", ZeroKept()),
         ("r = Softsign(a)", None),
         ("r = Add(a, one)", None),
     ],

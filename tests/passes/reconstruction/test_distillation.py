@@ -201,6 +201,31 @@ def test_what_has_no_gradient_is_named():
     assert result.model.SerializeToString() == low.model.SerializeToString()
 
 
+def towers():
+    """Similarities of all rows of a batch, as of images and texts."""
+    body = """net (float[N,6] x) => (float[N,N] y) {
+        a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  c = MatMul(x, c_w)  cr = Relu(c)  d = MatMul(cr, d_w)
+        t = Transpose<perm=[1,0]>(d)  y = MatMul(b, t)
+    }"""
+    return net(body, 17, a_w=(6, 16), b_w=(16, 8), c_w=(6, 16), d_w=(16, 8))
+
+
+def columns():
+    """Each sample is a column of the output."""
+    body = """net (float[N,6] x) => (float[3,N] y) {
+        a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)  c = MatMul(br, c_w)
+        y = Transpose<perm=[1,0]>(c)
+    }"""
+    return net(body, 17, a_w=(6, 16), b_w=(16, 8), c_w=(8, 3))
+
+
+@pytest.mark.parametrize("make", [towers, columns])
+def test_outputs_without_channels_are_refused_with_a_reason(make):
+    """The samples that judge are fewer than those of a batch: what their outputs hold cannot be weighed alike."""
+    result = refined(make(), samples=samples_for(make(), 44))
+    assert any(note.startswith(NOTE) and "as many values in every batch" in note for note in result.notes)
+
+
 def test_few_samples_are_refused_with_a_reason():
     result = refined(chain(), samples=samples_for(chain(), 6))
     assert any(note.startswith(NOTE) and "too few samples" in note for note in result.notes)

@@ -165,6 +165,20 @@ def test_a_bias_that_is_not_known_is_not_solved_for(name):
     np.testing.assert_allclose(a, b, atol=2e-5 * np.abs(b).max())
 
 
+def test_a_vector_is_no_batch_of_rows():
+    """The first row goes on alone: its values are channels, however many rows there are."""
+    body = """net (float[N,6] x) => (float[3] y) {
+        a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)  v = Gather<axis=0>(br, row)
+        y = MatMul(v, y_w)
+    }"""
+    model = net(body, 17, a_w=(6, 16), b_w=(16, 8), y_w=(8, 3), row=np.array(0))
+    typing = analyse(model, (), None, Quiet(), engine).typing
+    assert [layer.node.label for layer in solvable_layers(typing).values()] == ["a", "b"]
+    samples = CalibrationSamples({"x": np.random.default_rng(0).standard_normal((64, 6), np.float32)}, True, engine)
+    result = reconstruct(model, samples=samples)
+    assert result.plans[0].shrinks and not result.notes
+
+
 def test_the_error_is_reported():
     result = reconstruct(chain())
     errors = {plan.group.name: plan.error for plan in result.plans}

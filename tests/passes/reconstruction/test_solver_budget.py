@@ -43,6 +43,19 @@ def test_as_many_as_the_features_that_stay_are_worth(side, kept, expected):
     assert samples(conv_unit(side), 1000, kept) == pytest.approx(expected)
 
 
+def test_a_layer_that_reads_nothing_of_one_sample():
+    """Differences of neighbouring rows: a single row has none."""
+    body = """net (float[N,6] x) => (float[M,3] y) {
+        r = Slice(x, one, most, zero)  a = MatMul(r, a_w)  z = Relu(a)  y = MatMul(z, y_w)
+    }"""
+    ends = dict(zero=np.array([0]), one=np.array([1]), most=np.array([999]))
+    typing, units, keep = cut_units(net(body, a_w=(6, 16), y_w=(16, 3), **ends), {"a": np.arange(8)})
+    for name in ("r", "a", "z", "y"):
+        typing.graph.info.shapes[name] = (0, *typing.graph.info.shapes[name][1:])
+    (found,) = samples_for(typing, units.values(), keep, 1000, LIMITS).values()
+    assert found == LIMITS.fewest_places * 8
+
+
 def test_a_batch_that_is_fixed_changes_nothing():
     assert samples(conv_unit(4, batch=5), 1000, 32) == samples(conv_unit(4), 1000, 32)
 

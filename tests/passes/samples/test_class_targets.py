@@ -14,7 +14,7 @@ X = RNG.standard_normal((8, 6)).astype(np.float32)
 
 
 def scores(body, x=X, **arrays):
-    return class_scores(graph_at(net(body, 17, **arrays), {"x": x}, engine))
+    return class_scores(graph_at(net(body, 17, **arrays), {"x": x}, engine), len(x))
 
 
 W = RNG.standard_normal((6, 4)).astype(np.float32)
@@ -51,8 +51,10 @@ def test_classes_before_places_of_size_one():
         "net (float[N,6] x) => (int64[N,6] y) { y = Cast<to=7>(x) }",
         "net (float[N,6] x) => (float[N,6] x) { y = Relu(x) }",
         "net (float[N,6] x) => (float[N,2,3] y) { y = Reshape(x, to) }",
+        "net (float[N,6] x) => (float[1,6] y) { y = ReduceMean<axes=[0]>(x) }",
+        "net (float[N,6] x) => (float[6,N] y) { y = Transpose<perm=[1,0]>(x) }",
     ],
-    ids=["two outputs", "one number", "integers", "an input", "places"],
+    ids=["two outputs", "one number", "integers", "an input", "places", "a row of all samples", "columns of samples"],
 )
 def test_other_outputs_are_no_classes(body):
     arrays = {"at": np.array([1])} if " at)" in body else {"to": np.array([0, 2, 3])} if " to)" in body else {}

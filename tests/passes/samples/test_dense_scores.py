@@ -14,9 +14,8 @@ LIMITS = TUNING.matching
 
 
 def heads(outputs, body, opset=17, **arrays):
-    return score_heads(
-        graph_at(net(f"net (float[N,6,4,5] x) => ({outputs}) {{ {body} }}", opset, **arrays), {"x": X}, engine)
-    )
+    model = net(f"net (float[N,6,4,5] x) => ({outputs}) {{ {body} }}", opset, **arrays)
+    return score_heads(graph_at(model, {"x": X}, engine), len(X))
 
 
 @pytest.mark.parametrize(
@@ -34,8 +33,19 @@ def heads(outputs, body, opset=17, **arrays):
         ("float[N,6,4,5] y", "a = Sigmoid(x)  y = Mul(x, a)", []),
         ("float[N,6,4,5] y", "y = Relu(x)", []),
         ("float[N,6,4,5] y", "y = Softmax<axis=0>(x)", []),
+        ("float[1,6,4,5] y", "m = ReduceMean<axes=[0]>(x)  y = Sigmoid(m)", []),
     ],
-    ids=["sigmoid", "softmax", "list of places", "rearranged", "joined", "a gate", "no scores", "over samples"],
+    ids=[
+        "sigmoid",
+        "softmax",
+        "list of places",
+        "rearranged",
+        "joined",
+        "a gate",
+        "no scores",
+        "over samples",
+        "of all",
+    ],
 )
 def test_heads(outputs, body, expected):
     found = heads(outputs, body, **({"to": TO} if " to)" in body else {}))
