@@ -56,9 +56,9 @@ exit codes:
   2  usage, unreadable input, an original that cannot be run, or a function of
      yours that failed
   3  outputs farther off than a limit allows (--max-nsr, --min-top1 ...), or the
-     metric below --min-metric, or the verdict is bad on your own samples and
-     there is no --no-gate: the model is written under OUT's name with
-     .rejected.onnx
+     metric below --min-metric, or the verdict is bad on your own samples
+     (unless --no-gate, --max-drop or --min-metric says what may be lost): the
+     model is written under OUT's name with .rejected.onnx
   4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound, or its outputs could not be compared with the
      original's (see --unverified); nothing written
