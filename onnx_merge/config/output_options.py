@@ -88,8 +88,8 @@ class OutputOptions:
             FLAG,
             "",
             "keep the weights in a file beside OUT",
-            "Keep the large weights in a file beside the model, as ONNX's external data. Models over 2 GB are always "
-            "written so.",
+            "Keep the large weights in a file beside the model, as ONNX's external data; tensors under 1 KB stay in "
+            "the model. Models over 2 GB are always written so.",
         ),
     )
     dry_run: bool = field(

@@ -118,8 +118,11 @@ def save_atomically(model: onnx.ModelProto, path: PathLike, external: bool = Fal
             with new_file(temporary_data) as sink:
                 model, digest = _externalise(model, sink)
             data_size = temporary_data.stat().st_size
-            data = _data_file(target, digest)
-            _point_to(model, data.name)
+            if data_size:
+                data = _data_file(target, digest)
+                _point_to(model, data.name)
+            else:  # every tensor stays in the model
+                temporary_data.unlink()
         with new_file(temporary) as sink:
             digest, size = _write(model, sink.write)
         before = _data_of(target)

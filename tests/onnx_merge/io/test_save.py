@@ -277,6 +277,12 @@ def test_a_small_model_in_its_place_leaves_no_data(old, monkeypatch):
     assert names(old.parent) == ["out.onnx"]
 
 
+def test_no_data_file_where_every_tensor_stays_in_the_model(old):
+    save_atomically(model(), old, external=True)
+    assert names(old.parent) == ["out.onnx"]
+    assert [t.data_location for t in onnx.load(old).graph.initializer] == [0, 0]
+
+
 def test_the_same_again_keeps_its_data(old):
     before = names(old.parent)
     save_atomically(model(rows=400), old)
