@@ -47,13 +47,23 @@ def explain_no_change(
     remedy = ""
     if held:
         remedy = ": leave out --no-coupled" if same[0].reason and same[0].reason.causes else ": exclude less"
-    return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}"
+    beside = "" if held else _beside(left)
+    return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}{beside}"
+
+
+def _beside(left: Sequence[Ungrouped]) -> str:
+    """Why the largest layer with weights is in no group: where all groups are frozen, it may hold most of the model."""
+    layers = [layer for layer in left if layer.macs and layer.params]
+    return f"; in no group: {_largest(layers).reason}" if layers else ""
 
 
 def why_no_groups(left: Sequence[Ungrouped]) -> str:
     """Why a model has no channel group. ``left``: its layers."""
     if not left:
         return "the model has no layer with weights whose channels could be removed"
-    most = max(left, key=lambda layer: (layer.macs, layer.params))
     layers = "its only layer makes no" if len(left) == 1 else f"none of its {len(left)} layers makes"
-    return f"{layers} channels that could be removed: {most.reason}"
+    return f"{layers} channels that could be removed: {_largest(left).reason}"
+
+
+def _largest(layers: Sequence[Ungrouped]) -> Ungrouped:
+    return max(layers, key=lambda layer: (layer.macs, layer.params))

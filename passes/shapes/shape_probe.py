@@ -11,10 +11,15 @@ SHAPELESS = SEQUENCES | {"Optional", "ZipMap", "If", "Loop", "Scan", "SequenceAt
 
 
 def with_shape_outputs(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
-    """Return a copy of ``model`` whose only outputs are the shapes of the tensors ``names``, named by `shape_name`."""
+    """Return a copy of ``model`` whose only outputs are the shapes of the tensors ``names``, named by `shape_name`.
+
+    Declared shapes of inner tensors are left out: runtimes believe them, and they are false where a batch was made
+    dynamic after the export.
+    """
     result = onnx.ModelProto()
     result.CopyFrom(model)
     del result.graph.output[:]
+    del result.graph.value_info[:]
     for name in names:
         result.graph.node.append(helper.make_node("Shape", [name], [shape_name(name)]))
         result.graph.output.append(onnx.ValueInfoProto(name=shape_name(name)))

@@ -136,11 +136,32 @@ def test_that_nothing_shrinks_is_an_error_with_its_reason(source, tmp_path):
     [
         ("g (float[N,3] x) => (float[N,4] y) { y = MatMul(x, w) }", {"w": (3, 4)}, "y: y is a graph output"),
         ("g (float[N,3] x) => (float[N,3] y) { y = Relu(x) }", {}, "the model has no layer with weights"),
+        (
+            "g (float[N,1,6] x) => (float[N,5] y) { c = Conv(x, k)  f = Flatten(c)  y = MatMul(f, w) }",
+            {"k": (1, 1, 3), "w": (4, 5)},
+            r"y: y is a graph output; in no group: c \(Conv\) makes a single channel",
+        ),
     ],
 )
 def test_models_in_which_nothing_can_go(text, sizes, reason):
     with pytest.raises(NotCompressibleError, match=reason):
         optimize(filled(f'<ir_version: 8, opset_import: ["" : 17]> {text}', sizes), keep=0.5)
+
+
+def test_shapes_from_before_the_batch_was_made_dynamic_do_not_count():
+    """Inner tensors still say that the batch is one."""
+    model = chain()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    model = onnx.shape_inference.infer_shapes(model)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    smaller, result = optimize(model, keep=0.5, method="merge")
+    assert [(g.kept, g.status) for g in result.groups] == [
+        (g.kept, g.status) for g in optimize(chain(), keep=0.5, method="merge")[1].groups
+    ]
+    described = [*smaller.graph.value_info, *smaller.graph.output]
+    assert described and all(v.type.tensor_type.shape.dim[0].dim_param == "N" for v in described)
 
 
 def test_lossless_takes_what_is_free():
