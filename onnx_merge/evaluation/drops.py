@@ -79,5 +79,14 @@ def _lost(close: Fidelity) -> float:
     """Return the percentage of samples whose class changes, or noise over signal if an output holds no classes."""
     lost = close.nsr if close.changed is None else close.changed
     if lost is None:
-        raise UsageError("max-drop cannot be measured: no output varies on the samples; give others, or a metric")
+        raise UsageError(f"max-drop cannot be measured{_unmeasured(close)}")
     return 100 * lost
+
+
+def _unmeasured(close: Fidelity) -> str:
+    """Return why the samples show no loss, and the remedy."""
+    if close.samples < 2:
+        return " on 1 sample: layers are fitted to half of those given: give at least 4 with calib"
+    unlike = next((output for output in close.outputs if not output.constant), None)
+    why = f"{unlike.name}: {unlike.reason}" if unlike else "no output varies on the samples"
+    return f": {why}; give others, or a metric"

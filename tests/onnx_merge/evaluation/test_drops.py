@@ -84,6 +84,20 @@ def test_outputs_that_never_vary():
         lost(("float[N,6] x", "float[N,1] y", "p = MatMul(x, w)  y = Sub(p, p)", {"w": (6, 1)}), lambda w: w)
 
 
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_single_sample_to_measure_on(count):
+    """Half of the samples are held out."""
+    with pytest.raises(UsageError, match="measured on 1 sample: layers are fitted to .*: give at least 4"):
+        lost(REGRESSOR, lambda w: w, calib=X[:count])
+    assert lost(REGRESSOR, lambda w: 0.9 * w, calib=X[:4])[0] > 0
+
+
+def test_outputs_whose_size_varies():
+    body = "p = MatMul(x, w)  r = Relu(p)  z = NonZero(r)  c = Cast<to = 1>(z)  y = Transpose(c)"
+    with pytest.raises(UsageError, match="measured: y: its size depends on the sample; give others, or a metric"):
+        lost(("float[N,6] x", "float[K,2] y", body, {"w": (6, 1)}), lambda w: w)
+
+
 def test_a_model_without_classes_is_searched():
     layers = (
         "float[N,6] x",
