@@ -18,6 +18,7 @@ from onnx_merge.inputs.feeds import resolve_shapes
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.integer_inputs import unknown_ranges
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
+from onnx_merge.inputs.size_inputs import fixing
 from onnx_merge.inputs.user_arrays import Samples, load_samples
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import CPU
@@ -114,7 +115,8 @@ class ModelSamples(SampleSets):
         def check(feeds: Mapping[str, Array], source: str) -> None:
             subset = evenly_spaced(feeds, EQUIVALENCE.tried_samples)
             assert self._session is not None
-            check_verifiable(self._session, subset, source, self.assignments, self.fitting.together(subset))
+            together = self.fitting.together(subset)
+            check_verifiable(self._session, subset, source, self.assignments, together, fixing(self.model))
 
         if self.samples is not None:
             check(self.samples.feeds, self.source)

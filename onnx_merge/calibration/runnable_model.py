@@ -17,6 +17,7 @@ from onnx_merge.errors import InputError, OnnxMergeError
 from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.inputs.feeds import Sizes
 from onnx_merge.inputs.memory_fit import MemoryFit
+from onnx_merge.inputs.size_inputs import fixing
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.runtime.batching import batches
 from onnx_merge.runtime.devices.faster_provider import faster_provider
@@ -106,7 +107,7 @@ class RunnableModel:
         self.assignments = found
         if samples is not None:
             return ()
-        require(found, self._session.inputs, given)
+        require(found, self._session.inputs, given, fixing(self.model))
         self.sizes, note = sample_sizes(self._session, found, self.model, given, seed)
         return (note,) if note else ()
 

@@ -11,6 +11,7 @@ from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
 from onnx_merge.inputs.shape_observer import RunObserver
+from onnx_merge.inputs.size_inputs import fixing
 from onnx_merge.io.model_source import Source
 from onnx_merge.report.group_result import group_results
 from onnx_merge.runtime.blame import checked_by_running
@@ -36,5 +37,13 @@ def analysed(source: Source, options: Options, comparison: Comparison, stages: S
         whole = [GroupPlan(g, np.arange(g.size), reason=g.frozen) for g in analysis.every_group]
         left = [layer for layer in every_ungrouped(analysis) if layer.is_layer]
         quantised = first_quantised(analysis.typing)
-        raise NotCompressibleError(explain_no_change(options.lossless, group_results(whole, {}), quantised, left))
+        why = explain_no_change(options.lossless, group_results(whole, {}), quantised, left)
+        remedy = fixing(source.model) if _lacks_shapes(analysis) else ""
+        raise NotCompressibleError(f"{why}; {remedy}" if remedy else why)
     return analysis
+
+
+def _lacks_shapes(analysis: Analysis) -> bool:
+    """Whether the shape of a tensor was not found, for instance because the model does not run on made-up values."""
+    graph = analysis.before
+    return any(name not in graph.info.shapes for node in graph.nodes for name in node.outputs if name)

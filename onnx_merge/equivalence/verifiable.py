@@ -38,18 +38,20 @@ def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
 
 
 def check_verifiable(
-    session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize
+    session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize, fixing: str = ""
 ) -> None:
-    """Run the original on a few of the samples (N, ...) on which outputs will be compared.
+    """Run the original on a few of the samples (N, ...) on which outputs will be compared. ``fixing``: the remedy for
+    made-up ones that do not fit, if it is another than samples.
 
     Raises
     ------
     InputError: it does not run on them, or none of its outputs is finite.
     UnverifiedError: none of its outputs can be compared.
     """
-    made_up = source == "random" or "synthetic" in source
-    which, remedy = ("made-up samples", ": give --calib") if made_up else (f"the samples of {source}", "")
-    if not made_up and found.found:
+    which, remedy = f"the samples of {source}", ""
+    if source == "random" or "synthetic" in source:
+        which, remedy = "made-up samples", f": {fixing or 'give --calib'}"
+    elif found.found:
         remedy = f": it runs at {place(found.found[0])}"
     numeric: list[Array] = []
     floats: list[Array] = []

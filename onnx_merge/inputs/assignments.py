@@ -154,8 +154,8 @@ def sample_sizes(
     return dict(chosen), f"samples are made at {made_at}, since the model does not run at {instead}"
 
 
-def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> None:
-    """Refuse a model that ran at no size.
+def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | None = None, remedy: str = "") -> None:
+    """Refuse a model that ran at no size. ``remedy``: instead of giving sizes.
 
     Raises
     ------
@@ -165,15 +165,18 @@ def require(found: Assignments, inputs: Sequence[TensorInfo], sizes: Sizes | Non
         return
     if sizes:
         given = "; ".join(f"{n}:{','.join(map(str, s if isinstance(s, Sequence) else [s]))}" for n, s in sizes.items())
-        raise UsageError(f"the model does not run at the sizes given, {given}: {found.problem}")
+        aside = f"; {remedy}" if remedy else ""
+        raise UsageError(f"the model does not run at the sizes given, {given}: {found.problem}{aside}")
     dynamic = [i for i in inputs if any(key_of(i, axis) for axis in range(len(i.shape)))]
     names = ", ".join(f"{i.name!r} {describe(i.shape)}" for i in dynamic)
     example = dynamic[0]
     tame = shapes([example], {d.key: _example(d, k) for k, d in enumerate(dimensions([example]))})[example.name]
-    raise UsageError(
-        f"the model ran at none of {found.tried} sizes tried for its input {names} ({found.problem}): say at which it "
-        f"does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}, or give samples with --calib"
+    remedy = remedy or (
+        f"say at which it does, for instance with --input-shape {example.name}:{','.join(map(str, tame))}, or give "
+        "samples with --calib"
     )
+    tried = f"the model ran at none of {found.tried} sizes tried for its input {names}"
+    raise UsageError(f"{tried} ({found.problem}): {remedy}")
 
 
 def _example(dimension: Dimension, place: int) -> int:

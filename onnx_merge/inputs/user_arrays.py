@@ -114,8 +114,13 @@ def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where:
     if len(set(counts.values())) < 2:
         return
     several = [i for i in inputs if i.name in rows_of_run(inputs)]
-    remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}" for i in several)
+    remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}{_or_once(i)}" for i in several)
     raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
+
+
+def _or_once(info: TensorInfo) -> str:
+    """Lists of numbers are often the same for all samples, such as a size."""
+    return f", or once with --fix-input {info.name}=..." if len(info.shape) == 1 else ""
 
 
 def conform_all(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
