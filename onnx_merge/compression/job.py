@@ -13,6 +13,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
+from onnx_merge.inputs.sample_axes import UNLIKE, unlike_axes
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
 from onnx_merge.io.scratch_space import scratch_space
@@ -168,8 +169,15 @@ class Job:
         """The error where samples cannot be run through segments of the model. Merging by weights instead would give a
         result that is much worse than the one asked for."""
         made_up = self._samples is not None and not self._samples.real
-        remedy = "give --calib, or --method merge" if made_up else "give --method merge"
-        return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}, which takes none")
+        remedy = "give --method merge, which takes none"
+        session, runs = self.comparison.session, self.comparison.assignments.witnesses
+        refused = error.__cause__ is not None  # by the runtime; values that are not finite have other reasons
+        if refused and session is not None and unlike_axes(session.inputs) and runs:
+            fixed = " ".join(f"--fix-shape {name}:{','.join(map(str, s))}" for name, s in runs[0].items() if s)
+            remedy = f"{UNLIKE}: {remedy}, or sizes that the result keeps, such as {fixed}"
+        elif made_up:
+            remedy = "give --calib, or --method merge, which takes none"
+        return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}")
 
     def compress(self, settings: CompressSettings) -> Compressed:
         """Compress the model, and convert the result if that was asked for.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.structure import is_float, place
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
 from onnx_merge.inputs.assignments import Assignments
+from onnx_merge.inputs.sample_axes import UNLIKE, unlike_axes
 from onnx_merge.runtime.batching import BatchSize, batches
 from onnx_merge.runtime.custom_operators import foreign_operators
 from onnx_merge.runtime.session import Session
@@ -53,6 +54,8 @@ def check_verifiable(
         which, remedy = "made-up samples", f": {fixing or 'give --calib'}"
     elif found.found:
         remedy = f": it runs at {place(found.found[0])}"
+        if unlike_axes(session.inputs):
+            remedy += f"; {UNLIKE}: fix the sizes of one with --fix-shape"
     numeric: list[Array] = []
     floats: list[Array] = []
     for chunk, _, _ in batches(feeds, session.inputs, batch):

@@ -13,6 +13,7 @@ from onnx_merge.runtime.batching import batch_axes, rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 
 Stored = NDArray[Any] | StoredArray
+UNLIKE = "the first axes of its inputs are not all the samples'"
 
 
 def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
@@ -50,3 +51,12 @@ def as_fed(feeds: Mapping[str, NDArray[Any]], inputs: Sequence[TensorInfo]) -> d
     for name, axis in batch_axes(inputs).items() if rows else ():
         found[name] = np.concatenate(np.split(found[name], len(found[name]) // rows[name]), axis)
     return found
+
+
+def unlike_axes(inputs: Sequence[TensorInfo]) -> bool:
+    """Whether the declared names show that the first axes are not all that of the samples: dynamic ones have several
+    names, or one that stands on a later axis too. Samples (N, ...) then do not fit, and sizes of a single one have to
+    be fixed."""
+    dynamic = [i.shape for i in inputs if i.shape and isinstance(i.shape[0], str)]
+    first = {shape[0] for shape in dynamic}
+    return len(first) > 1 or any(size in first for shape in dynamic for size in shape[1:])

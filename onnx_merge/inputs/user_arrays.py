@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError
 from onnx_merge.inputs.feeds import describe, is_fixed, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
-from onnx_merge.inputs.sample_axes import by_sample
-from onnx_merge.runtime.batching import rows_of_run
+from onnx_merge.inputs.sample_axes import UNLIKE, by_sample, unlike_axes
+from onnx_merge.runtime.batching import is_open, rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.numerics.arrays import has_rows
 
@@ -114,13 +114,16 @@ def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where:
     if len(set(counts.values())) < 2:
         return
     several = [i for i in inputs if i.name in rows_of_run(inputs)]
-    remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}{_or_once(i)}" for i in several)
+    remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}{_or_once(i, counts)}" for i in several)
+    if not several and unlike_axes(inputs):
+        remedy = f"{UNLIKE}: fix the sizes of one with --fix-shape"
     raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
 
 
-def _or_once(info: TensorInfo) -> str:
-    """Lists of numbers are often the same for all samples, such as a size."""
-    return f", or once with --fix-input {info.name}=..." if len(info.shape) == 1 else ""
+def _or_once(info: TensorInfo, counts: Mapping[str, int]) -> str:
+    """The remedy for an input that was given once, as it is the same for all samples."""
+    once = counts.get(info.name) == 1 and not any(map(is_open, info.shape))
+    return f", or once with --fix-input {info.name}={'...' if len(info.shape) == 1 else 'FILE.npy'}" if once else ""
 
 
 def conform_all(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: str) -> dict[str, Array]:
