@@ -168,7 +168,8 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
         case Mapped(function, monotone=True):
             return Interval(function(incoming[0].low), function(incoming[0].high))
         case Mapped(function):
-            value, constant = incoming[0].low, incoming[0].low == incoming[0].high
+            value = incoming[0].low
+            constant = np.isfinite(value) & (value == incoming[0].high)
             made = function(np.where(constant, value, 0.0))
             return Interval(np.where(constant, made, -np.inf), np.where(constant, made, np.inf))
         case ZeroKept():
@@ -184,9 +185,11 @@ def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
 
 
 def _product(first: Interval, second: Interval) -> Interval:
+    given = np.stack([first.low, first.high, second.low, second.high])
     with np.errstate(invalid="ignore"):
-        ends = np.stack([a * b for a in (first.low, first.high) for b in (second.low, second.high)])
-    ends = np.where(np.isnan(ends), 0.0, ends)  # zero times a value that has no bound, and is finite
+        ends = np.stack([given[i] * given[k] for i in (0, 1) for k in (2, 3)])
+    known = ~np.isnan(given).any(axis=0)
+    ends = np.where(np.isnan(ends) & known, 0.0, ends)  # zero times a value that has no bound, and is finite
     return Interval(ends.min(axis=0), ends.max(axis=0))
 
 

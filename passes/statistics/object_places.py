@@ -38,7 +38,7 @@ class _Scores:
 
     def at(self, outputs: Mapping[str, Array]) -> Array:
         """The score of each place (n, ...) of a batch."""
-        return np.asarray(np.take(outputs[self.name], self.channels, self.axis).max(self.axis))
+        return np.asarray(np.take(np.asarray(outputs[self.name]), self.channels, self.axis).max(self.axis))
 
 
 class ObjectPlaces:
@@ -91,8 +91,8 @@ class ObjectPlaces:
 
 def _scores(name: str, values: Sequence[Array], axis: int, channels: Array, tuning: ObjectTuning) -> _Scores | None:
     """Those of the ``channels`` of an output that are high at few places; None if these are no scores of objects."""
-    lines = [np.moveaxis(np.take(array, channels, axis), axis, -1).reshape(-1, len(channels)) for array in values]
-    part = np.concatenate(lines)
+    taken = (np.moveaxis(np.take(np.asarray(array), channels, axis), axis, -1) for array in values)
+    part = np.concatenate([array.reshape(-1, len(channels)) for array in taken])
     if not (part.size and part.min() >= 0 and part.max() <= 1):  # or not a number
         return None
     rare = np.flatnonzero(part.mean(0, dtype=np.float64) < 0.5)

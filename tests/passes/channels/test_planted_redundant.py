@@ -55,9 +55,10 @@ def test_constants_stay_constant_in_curved_functions(body, bias):
     lossless(net(text, 20, axes=np.array([2, 3]), **p), "w", 6)
 
 
-def test_a_product_with_what_varies_stays():
+@pytest.mark.parametrize("bias", [0.5, np.nan])
+def test_a_product_with_what_varies_stays(bias):
     p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), u=(8, 3, 3, 3))
-    p["w"][[2, 5]], p["b"][[2, 5]] = 0, 0.5
+    p["w"][[2, 5]], p["b"][[2, 5]] = 0, bias
     text = """net (float[N,3,7,7] x) => (float[N,4,5,5] y) {
         a = Conv(x, w, b)  d = Conv(x, u)  z = Mul(a, d)  y = Conv(z, v, c)
     }"""
