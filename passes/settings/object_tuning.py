@@ -18,3 +18,6 @@ class ObjectTuning:
     most_found: float = 0.1
     """Largest share of places with an object. Not tuned: a tenth. Where more have one, the scores are those of a
     segmentation, or tell classes apart and not objects from the rest."""
+    empty: float = 0.125
+    """Score that half of the places have at most. Not tuned: an eighth. Sizes of boxes and distances are in 0..1, too,
+    and few of them are large, but few are next to nothing."""

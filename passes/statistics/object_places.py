@@ -7,8 +7,8 @@ squared error counts. Here a place has the weight
 
 with its score q, the largest one of all classes. The mean is over all places of the samples.
 
-What the scores are is told by their values: they are in 0..1, and few places have a high one. A channel that is high at
-most places is that of the background.
+What the scores are is told by their values: they are in 0..1, few places have a high one, and most have next to none. A
+channel that is high at most places is that of the background.
 """
 
 from __future__ import annotations
@@ -99,6 +99,6 @@ def _scores(name: str, values: Sequence[Array], axis: int, channels: Array, tuni
     if not len(rare):
         return None
     highest = part[:, rare].max(1)
-    if not 0 < (highest >= tuning.found).mean() <= tuning.most_found:
+    if np.median(highest) > tuning.empty or not 0 < (highest >= tuning.found).mean() <= tuning.most_found:
         return None
     return _Scores(name, axis, channels[rare], float(highest.mean(dtype=np.float64)))

@@ -87,6 +87,7 @@ ODD = np.where(RNG.random(SCORES.shape) < 0.3, 0.9, 0.1).astype(np.float32)
         pytest.param(SCORES * 1.2, id="not in 0..1"),
         pytest.param(np.where(SCORES > 0.8, np.nan, SCORES), id="not a number"),
         pytest.param(1 - SCORES, id="high at most places"),
+        pytest.param(np.maximum(SCORES, 0.3), id="sizes or distances"),
     ],
 )
 def test_other_values_are_no_scores(scores):
