@@ -121,12 +121,18 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
     """Why the student cannot be refined, None if it can."""
     if not student.layers:
         return planned("no layer that lost channels has weights of float32")
-    tensors = mimicked_tensors(student, variant.engine(variant.typing.graph.model)(feed))
-    if all(one.feature for one in tensors):
+    run = variant.engine(variant.typing.graph.model)
+    outputs = run(feed)
+    tensors = mimicked_tensors(student, outputs)
+    ends = [one for one in tensors if not one.feature]
+    if not ends:
         return planned("no output holds real numbers")
-    varying = [one.name for one in tensors if (one.name, one.axis) in variant.typing.graph.info.dynamic]
-    if varying:
-        return planned(f"no axis of {varying[0]} has as many values in every batch")
+    varying = [one for one in ends if (one.name, one.axis) in variant.typing.graph.info.dynamic]
+    unit = samples_together(variant.typing.graph, feed)
+    fewer = run(rows_between(feed, 0, unit)) if varying and samples_in(feed) > unit else outputs
+    for one in varying:
+        if fewer[one.name].shape[one.axis] != outputs[one.name].shape[one.axis]:
+            return planned(f"no axis of {one.name} has as many values in every batch")
     try:
         imitation_gradients(student, tensors, feed, variant.engine)
     except NoGradientError as error:

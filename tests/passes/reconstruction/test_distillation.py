@@ -226,6 +226,17 @@ def test_outputs_without_channels_are_refused_with_a_reason(make):
     assert any(note.startswith(NOTE) and "as many values in every batch" in note for note in result.notes)
 
 
+def test_a_sequence_whose_length_is_the_same_in_all_samples_is_refined():
+    """Scores of the places of a text, as of where an answer begins."""
+    body = """net (float[N,T,6] x) => (float[N,T] y) {
+        a = MatMul(x, a_w)  ar = Relu(a)  b = MatMul(ar, b_w)  br = Relu(b)  c = MatMul(br, c_w)  y = Squeeze(c, last)
+    }"""
+    model = net(body, 17, a_w=(6, 16), b_w=(16, 8), c_w=(8, 1), last=np.array([2]))
+    x = np.random.default_rng(0).standard_normal((44, 5, 6), np.float32)
+    result = refined(model, samples=CalibrationSamples({"x": x}, True, engine), tuning=steps(60))
+    assert not any(note.startswith(NOTE) for note in result.notes)
+
+
 def test_few_samples_are_refused_with_a_reason():
     result = refined(chain(), samples=samples_for(chain(), 6))
     assert any(note.startswith(NOTE) and "too few samples" in note for note in result.notes)
