@@ -93,11 +93,16 @@ class Refinement:
         if run is None:
             return self._first, 1.0
         ends = [steps * k // self._tuning.judgements for k in range(2, self._tuning.judgements + 1)]
-        if all(run.advance(end) is not None and self._serves(run.values) for end in ends):
-            for share in self._tuning.mixtures:
-                self._judge({n: (a + share * (run.values[n] - a)).astype(a.dtype) for n, a in self._first.items()})
+        at_end = math.inf
+        for end in ends:
+            at_end = math.inf if run.advance(end) is None else self._judge(run.values)
+            if at_end > self._tuning.hopeless * self._start:
+                return self._first, 1.0
+        for share in self._tuning.mixtures:
+            self._judge({n: (a + share * (run.values[n] - a)).astype(a.dtype) for n, a in self._first.items()})
         found, values = self._best
-        if found > self._tuning.least_gain * self._start:
+        # What is gained on the way and lost again is chance, or a few samples that are fitted too closely.
+        if max(found, at_end) > self._tuning.least_gain * self._start:
             return self._first, 1.0
         count = max(1, int(self._tuning.last_share * steps))
         last = self._descent(values, run.rate * self._tuning.last_rate, count, [*self._learned, *self._judging])
@@ -131,10 +136,6 @@ class Refinement:
 
     def _descent(self, first: Values, rate: float, steps: int, indices: Sequence[int]) -> Descent:
         return Descent(self._loss, first, self._sizes, rate, steps, indices, self._joined, self._feature_weight)
-
-    def _serves(self, values: Values) -> bool:
-        """Whether the loss of ``values`` is not far above that of the first ones."""
-        return self._judge(values) <= self._tuning.hopeless * self._start
 
     def _judge(self, values: Values) -> float:
         """The loss of ``values`` on the samples that judge. The best values are kept."""

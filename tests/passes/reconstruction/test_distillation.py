@@ -110,7 +110,8 @@ def test_the_refined_model_equals_its_twin(make):
 def test_of_depthwise_layers_the_biases_are_refined():
     """Their kernels are few weights, and would take most of the time."""
     model = residual()
-    low, medium = (refined(model, effort).solution for effort in ("low", "medium"))
+    tuning = steps(200, least_gain=9.0)
+    low, medium = (refined(model, effort, tuning=tuning).solution for effort in ("low", "medium"))
     assert ("d", 2) not in low.biases and ("d", 2) in medium.biases and "d_w" not in medium.weights
     assert {"b_w", "c_w", "y_w"} <= medium.weights.keys()
 

@@ -61,6 +61,18 @@ def test_weights_that_gain_little_are_left():
     assert ratio == 1.0 and np.array_equal(values["w"], TARGET + np.float32(0.01) * np.sign(TARGET))
 
 
+def test_a_gain_that_is_lost_again_is_none():
+    """What samples gain on the way is chance, or too close a fit, where nothing of it is left at the end."""
+    loss, judged = Bowl(), iter([1.0, 0.9, 0.95, 0.97, 0.99, 0.9, 0.95])
+    loss.measured = lambda *_: next(judged)
+    values, ratio = refinement(loss, rates=(0.3,)).result(60)
+    assert ratio == 1.0 and not values["w"].any()
+    lasting, judged = Bowl(), iter([1.0, 0.9, 0.95, 0.97, 0.96, 0.95, 0.95, 0.8])
+    lasting.measured = lambda *_: next(judged)
+    values, ratio = refinement(lasting, rates=(0.3,)).result(60)
+    assert ratio == 0.9 and values["w"].any()
+
+
 def test_nothing_is_run_where_every_rate_leads_away():
     loss = Bowl()
     values, ratio = refinement(loss, rates=(1e6, 1e5)).result(100)
