@@ -10,7 +10,8 @@ class ObjectTuning:
     """How outputs are weighed by where objects are found (`passes.statistics.object_places`)."""
 
     share: float = 0.8
-    """Share of a place's weight that follows its score. Not tuned: four fifths. The rest keeps places empty."""
+    """Share of a place's weight that follows its score. Not tuned: four fifths. The rest is for
+    empty places, which are to stay empty."""
     fewest_places: int = 64
     """Places of an output from which on it can be a detector's. Not tuned: as `DistillationTuning.dense_places`."""
     found: float = 0.5
