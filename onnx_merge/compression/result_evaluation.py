@@ -25,6 +25,7 @@ from passes.cost.cost import Cost, cost
 from passes.graph.model import Graph
 from passes.pipeline import Compressed
 from passes.settings.compress import CompressSettings, exclusions
+from passes.shapes.overridable_inputs import lists_all
 from passes.transforms.canonicalize import canonicalize
 
 
@@ -74,6 +75,8 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
             notes += check_unchanged(original, unconverted, comparison.assignments, provider, seed=options.seed)
         if rigid is not None:
             notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
+        if len(compressed.model.graph.input) < len(original.graph.input) and lists_all(original):
+            notes.append("weights are graph inputs no more: onnxruntime runs faster where callers cannot replace them")
     with job.stages("compare"):
         after = comparison.load(compressed.model) if comparison.session else None
         try:

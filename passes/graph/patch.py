@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 
 from passes.graph.model import Array, Graph, Node, with_array
-from passes.shapes.overridable_inputs import list_initializers, lists_all
 from passes.weights.stored_tensors import stored_array, tensor_of
 
 
@@ -109,8 +108,6 @@ class Patch:
             if value.name in self.arrays:
                 elem = value.type.tensor_type.elem_type
                 value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, elem, self.arrays[value.name].shape))
-        if source.ir_version >= 4 and lists_all(source):
-            list_initializers(graph)
         return result
 
     def _edited(self, index: int, node: onnx.NodeProto) -> onnx.NodeProto:

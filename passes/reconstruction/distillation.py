@@ -106,7 +106,9 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     feeds: Sequence[Mapping[str, Array]] = Lazy(makers)
     try:
         room = tuning.target_share * variant.moment_limit
-        loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning)
+        often = schedule.steps * joined >= tuning.fewest_reads * len(learned)
+        scratch = variant.scratch if often else None
+        loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning, scratch)
         weight = tuning.dense_feature_weight if is_dense(variant.sized.graph, tuning) else tuning.feature_weight
         work = tuning.passes * joined * size * sample_macs(variant.sized.graph)
         sizes = step_sizes(student.layers, loss.spreads, work, tuning)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from threading import Lock
 
 import numpy as np
 import onnx
@@ -12,19 +11,21 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.losses import SquaredError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array
-from passes.interface.engine import Engine, placed, retaining
+from passes.interface.engine import Engine, retaining
 from passes.numerics.threads import at_once
 from passes.reconstruction.mimicked_tensors import ChannelVariances, MimickedTensor, channel_weights, mimicked_tensors
 from passes.reconstruction.output_weights import output_weights
 from passes.reconstruction.student import Student, outputting
 from passes.settings.distillation_tuning import DistillationTuning
+from passes.statistics.batch_cache import BatchCache
+from passes.statistics.tensor_store import ScratchSpace
 
 
 class ImitationLoss:
     """Loss and gradient of ``student`` on batches of samples, ``feeds``.
 
     ``weighing``: the batches by which channels are weighed; ``workers``: batches that ``engine`` runs at the same time;
-    ``room``: bytes for targets that are kept.
+    ``room``: bytes of memory for targets that are kept; ``scratch``: disk space for the others.
 
     Raises
     ------
@@ -41,9 +42,10 @@ class ImitationLoss:
         workers: int,
         room: float,
         tuning: DistillationTuning,
+        scratch: ScratchSpace | None = None,
     ) -> None:
-        self._workers, self._lock = workers, Lock()
-        self._student, self._feeds, self._engine, self._left = student, feeds, engine, room
+        self._workers, self._kept = workers, BatchCache(engine, room, scratch)
+        self._student, self._feeds, self._engine = student, feeds, engine
         graph = student.typing.graph
         outputs = engine(graph.model)(feeds[0])
         self.tensors = mimicked_tensors(student, outputs)
@@ -51,7 +53,6 @@ class ImitationLoss:
         teacher = onnx.ModelProto()
         teacher.CopyFrom(graph.model)
         self._teacher = engine(outputting(teacher, [one.name for one in self.tensors]))
-        self._targets: dict[int, Mapping[str, Array]] = {}
         spreads, values = self._seen(weighing, room)
         self.spreads = {name: float(np.sqrt(spread.mean())) for name, spread in spreads.items()}
         """Standard deviation of each tensor, over all channels."""
@@ -117,16 +118,12 @@ class ImitationLoss:
         return np.asarray(line.reshape(shape), np.float32)
 
     def _target(self, index: int) -> Mapping[str, Array]:
-        """The mimicked tensors of the original at the kept channels. They are kept as long as there is room."""
-        if index in self._targets:
-            return self._targets[index]
-        made = self._teacher(self._feeds[index])
-        found = {name: np.ascontiguousarray(self._student.kept(name, array)) for name, array in made.items()}
-        size = sum(array.nbytes for array in found.values())
-        with self._lock:
-            if size <= self._left and index not in self._targets:
-                found = placed(self._engine, found)
-                self._targets[index], self._left = found, self._left - size
+        """The mimicked tensors of the original at the kept channels."""
+        found = self._kept.get(index)
+        if found is None:
+            made = self._teacher(self._feeds[index])
+            found = {name: np.ascontiguousarray(self._student.kept(name, array)) for name, array in made.items()}
+            self._kept.put(index, found)
         return found
 
 

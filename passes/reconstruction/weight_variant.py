@@ -22,6 +22,7 @@ from passes.statistics.activation_memory import WIDTH, every_activation
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.observer import Batches, observe_channels
 from passes.statistics.segmented_execution import Feeds, Recording, SegmentedRun
+from passes.statistics.tensor_store import ScratchSpace
 from passes.weights.stored_tensors import storing
 
 
@@ -34,7 +35,8 @@ class WeightVariant:
     only; ``joined``: number of batches that may be joined, where only the widest layer requires small ones;
     ``distinct``: share of the samples that do not repeat others; ``folder``: where activations are kept in temporary
     files, None if they fit into memory; ``workers``: most batches that run at the same time; ``recalibrated``: whether
-    norms standardise by the samples. The solution is then carried over to the model's own weights.
+    norms standardise by the samples. The solution is then carried over to the model's own weights. ``scratch``: disk
+    space for what would otherwise be computed again.
     """
 
     typing: Typing
@@ -49,6 +51,7 @@ class WeightVariant:
     workers: int = 1
     tuning: Tuning = TUNING
     recalibrated: bool = False
+    scratch: ScratchSpace | None = None
     _statistics: dict[str, ChannelStatistics] = field(default_factory=dict)
     _asked: set[str] = field(default_factory=set)
     _places: Maps | None = None

@@ -103,14 +103,14 @@ class WeightVariants:
         shares = (room, moment_limit, self._counted, joined, self._distinct, self._folder, workers)
         given = (samples.engine, *shares, self._tuning)
         left, notes = (0.0, ()) if samples.real else self._matched(samples)
-        own = WeightVariant(self._typing, self.feeds, *given)
+        own = WeightVariant(self._typing, self.feeds, *given, scratch=samples.scratch)
         if left <= self._tuning.matching.matched:
             return [own], notes
         try:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
         except RunError as error:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
-        return ([own] if normed is None else [WeightVariant(normed, self.feeds, *given, recalibrated=True), own]), notes
+        return ([own] if normed is None else [replace(own, typing=normed, recalibrated=True), own]), notes
 
     def _matched(self, samples: CalibrationSamples) -> tuple[float, tuple[str, ...]]:
         """Move the made-up samples to the recorded statistics. Returns what is left of the deviation, infinity where

@@ -100,5 +100,8 @@ class DistillationTuning:
     """Memory of a step, as a multiple of all activations of its samples. Not tuned: the activations and their
     gradients."""
     target_share: float = 0.25
-    """Share of the memory for targets that are kept; the others are computed again at every step. Not tuned: a quarter,
-    the rest is for the activations of a step."""
+    """Share of the memory for targets that are kept. Not tuned: a quarter, the rest is for the activations of a
+    step."""
+    fewest_reads: int = 4
+    """How often targets that memory does not hold are read, on average, from which on they are kept in a temporary
+    file, and not computed again. Not tuned: writing takes as long as reading a few times."""

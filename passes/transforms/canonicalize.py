@@ -2,6 +2,8 @@
 
 - Calls of local functions are inlined.
 - Constant nodes become initializers of the same name.
+- Where all initializers are graph inputs too, by an old convention, they no longer are
+  (`passes.shapes.overridable_inputs`).
 - Initial states of recurrent layers are removed where they are zero.
 - Sparse weights become dense, where that takes little more memory.
 - Values computed from initializers alone (layout changes, weight standardisation, scaled weights) are computed once, by
@@ -22,7 +24,7 @@ from passes.graph.functions import inlined
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.interface.engine import Engine
 from passes.shapes.constants import constant_tensor
-from passes.shapes.overridable_inputs import list_initializers, lists_all, overridable
+from passes.shapes.overridable_inputs import overridable, unlist_constants
 from passes.transforms.densify import sparse_to_dense
 from passes.transforms.fold_constants import fold_constants
 from passes.transforms.zero_states import drop_zero_states
@@ -34,16 +36,14 @@ def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.M
     """A normalised copy of ``model``. Without an ``engine``, no constants are computed."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
+    unlist_constants(result)
+    defaults = overridable(result)
     result = inlined(result)
-    listed = model.ir_version >= 4 and lists_all(model)
-    defaults = overridable(model)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
     drop_zero_states(result.graph, defaults)
     if engine is not None:
         fold_constants(result, defaults, engine)
-    if listed:
-        list_initializers(result.graph)
     return result
 
 

@@ -13,7 +13,7 @@ from onnx import numpy_helper
 
 from passes.graph.nodes import drop_unused_initializers
 from passes.interface.engine import Array, Engine
-from passes.shapes.overridable_inputs import list_initializers, lists_all
+from passes.shapes.overridable_inputs import list_initializers, unlist_constants
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.cleanup import drop_dead_nodes
 from passes.transforms.constant_branches import decide_branches
@@ -22,15 +22,15 @@ from passes.transforms.constant_branches import decide_branches
 def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Array], engine: Engine | None) -> onnx.ModelProto:
     """A normalised copy of ``model`` in which some inputs are constants of the given values, cast to the inputs'
     types."""
-    listed = lists_all(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = result.graph
+    unlist_constants(result)
+    listed, graph = model.ir_version < 4, result.graph
     for items in (graph.input, graph.initializer):
         for index in reversed([i for i, item in enumerate(items) if item.name in values]):
             del items[index]
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
-    if listed and (graph.initializer or model.ir_version < 4):
+    if listed:
         list_initializers(graph)
     result = canonicalize(result, engine)
     while decide_branches(result):
