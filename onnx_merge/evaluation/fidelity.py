@@ -18,6 +18,7 @@ from onnx_merge.evaluation.verdict import Fidelity, in_order
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
+from passes.numerics.arrays import rows_between
 
 NEIGHBOURS = 8
 """Rows that run together where an output of a single one is empty."""
@@ -69,7 +70,7 @@ def fidelity(
         for most in (batch.unit, NEIGHBOURS * batch.unit):
             if not most < min(batch.most, samples):
                 break
-            even = {name: array[: samples // most * most] for name, array in feeds.items()}
+            even = rows_between(feeds, 0, samples // most * most)
             with contextlib.suppress(OnnxMergeError):
                 apart = _measured(before, after, even, replace(batch, most=most))
                 if all(meter.values for meter in apart[0].values()):

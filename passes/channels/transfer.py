@@ -15,7 +15,7 @@ from passes.axes.inference import Role, Typing, Use
 from passes.axes.op_facts import Activation, Function, Joins
 from passes.axes.registry import facts_of
 from passes.channels.weights import along_channels, unfolded
-from passes.graph.model import Array
+from passes.graph.model import Array, Graph, Node
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,32 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
                 one, zero = np.ones(group.size), np.zeros(group.size)
                 added = facts.joins is Joins.SUM
                 return Scaled(one, values[:, 0]) if added else Scaled(values[:, 0], zero)
+    if incoming == 1 and not step.uses and facts.joins is not None:
+        scalar = _with_scalar(graph, node, facts.joins)
+        if scalar is not None:
+            factor, summand = (np.full(group.size, value) for value in scalar)
+            return Scaled(factor, summand)
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
     return ZeroKept() if facts.activation is Activation.SWITCH else None
+
+
+def _with_scalar(graph: Graph, node: Node, joins: Joins) -> tuple[float, float] | None:
+    """The factor and the summand of a node that joins one number to the data. None where it is no such node."""
+    if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+        return None
+    known = [k for k, name in enumerate(node.inputs) if graph.is_number(name)]
+    if len(known) != 1:
+        return None
+    number = float(graph.array(node.inputs[known[0]]).item())
+    match joins:
+        case Joins.SUM:
+            return 1.0, number
+        case Joins.DIFFERENCE:
+            return (1.0, -number) if known == [1] else (-1.0, number)
+        case Joins.PRODUCT:
+            return number, 0.0
+        case Joins.QUOTIENT if known == [1] and number != 0.0:
+            return 1.0 / number, 0.0
+    return None

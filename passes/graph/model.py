@@ -103,6 +103,11 @@ class Graph:
         """Free the values that were read. They are read again on demand."""
         self._arrays.clear()
 
+    def is_number(self, name: str) -> bool:
+        """Whether ``name`` is a single known value, of any rank."""
+        shape = self.shape(name)
+        return shape is not None and all(n == 1 for n in shape) and self.knows(name)
+
     def knows(self, name: str) -> bool:
         """Whether ``name`` is an initializer, or computed from initializers only without becoming large."""
         if name in self.initializers and name not in self._arrays:

@@ -137,11 +137,18 @@ class SegmentedRun:
             elif name in self._constants:
                 graph.initializer.append(self._constants[name])
             elif name in self.live[0]:
-                sample = self.live[0][name]
-                kind = onnx.helper.np_dtype_to_tensor_dtype(sample.dtype)
-                graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * sample.ndim))
+                graph.input.append(self._declared(name))
         graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return segment
+
+    def _declared(self, name: str) -> onnx.ValueInfoProto:
+        """The input ``name`` of a segment. Sizes are given of what may hold sizes: what onnxruntime makes of a vector
+        of unknown length is an empty one, and a Resize to it cannot be loaded (seen in 1.31)."""
+        sample = self.live[0][name]
+        sizes = sample.ndim == 1 and sample.dtype.kind == "i"
+        known = sizes and all(live[name].shape == sample.shape for live in self.live)
+        kind = onnx.helper.np_dtype_to_tensor_dtype(sample.dtype)
+        return onnx.helper.make_tensor_value_info(name, kind, sample.shape if known else [None] * sample.ndim)
 
     def _shifted(self, node: onnx.NodeProto, graph: onnx.GraphProto) -> onnx.NodeProto:
         for (tensor, k), value in self.shifts.items():

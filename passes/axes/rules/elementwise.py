@@ -8,11 +8,11 @@ import numpy as np
 
 from passes.axes.algebra import Term
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import Joins, OpFacts
+from passes.axes.op_facts import Function, Joins, OpFacts, ScalarFunction
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.linear import place_broadcast
-from passes.graph.model import Array
+from passes.graph.model import Array, Graph, Node
 
 BROADCAST = OpFacts(broadcasts=True)
 ARITHMETIC = replace(BROADCAST, pointwise=True)
@@ -91,7 +91,16 @@ def power(op: Op) -> None:
     broadcast(op)
 
 
-facts("Pow", known=ARITHMETIC)
+def _to_a_power(graph: Graph, node: Node) -> Function | None:
+    """Of a number that is known, and whole: roots of what is negative are no numbers."""
+    name = node.inputs[1]
+    if not graph.is_number(name):
+        return None
+    exponent = float(graph.array(name).item())
+    return (lambda x: np.asarray(x ** int(exponent))) if exponent.is_integer() and exponent >= 0 else None
+
+
+facts("Pow", known=replace(ARITHMETIC, function=ScalarFunction(_to_a_power)))
 
 
 @rule(

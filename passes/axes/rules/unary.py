@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from scipy.special import erf
 
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
@@ -14,6 +15,7 @@ from passes.axes.registry import facts, gradient, no_gradient, rule, slope, zero
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
 from passes.graph.kinds import FLOATS
+from passes.graph.model import Array
 from passes.interface.errors import Refusal
 
 SMOOTH = OpFacts(pointwise=True)
@@ -23,6 +25,11 @@ POSITIVE = (0.0, np.inf)
 def always(function: Function, monotone: bool = True) -> Scalar:
     """The same function for all attributes."""
     return Scalar(lambda graph, node: function, monotone)
+
+
+def _exponential(x: Array) -> Array:
+    with np.errstate(over="ignore"):  # of a bound
+        return np.asarray(np.exp(x))
 
 
 @rule("Identity", "Neg")
@@ -82,8 +89,8 @@ def opaque_unary(op: Op) -> None:
     same_axes(op)
 
 
-facts("Exp", known=replace(SMOOTH, range=POSITIVE))
-facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0)))
+facts("Exp", known=replace(SMOOTH, range=POSITIVE, function=always(_exponential)))
+facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0), function=always(erf)))
 facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
 facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)

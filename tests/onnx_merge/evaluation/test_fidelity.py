@@ -85,6 +85,15 @@ def test_only_classifiers_have_a_top1(outputs, nodes, agreement):
     assert f.cosine == pytest.approx(1) and f.relative_l2 == 0
 
 
+def test_a_number_beside_rows_that_are_compared_apart():
+    """The output holds no row for each sample, so samples are run one at a time, with the same number."""
+    text = """net (float[N,2] x, float by) => (float[M,2] y) <float[2,2] w = {%s}>
+              { p = MatMul(x, w)  q = Mul(p, by)  y = Concat<axis = 0>(q, q) }"""
+    given = {**feeds(9), "by": np.array(2, np.float32)}
+    f = fidelity(model(text % "1,0,0,1"), model(text % "1,0,0,2"), given)
+    assert f.samples == 9 and 0 < f.relative_l2 < 1
+
+
 def test_every_output_counts_alike():
     text = """net (float[N,2] x) => (float[N,2] large, float[N,2] small) <float k = {1000}, float sign = {%d}>
               { large = Mul(x, k)  small = Mul(x, sign) }"""

@@ -84,6 +84,9 @@ def test_hull(case):
 def test_function(case):
     for call, known in each(case):
         function = known.function.of(call.graph, call.node)
+        if function is None:  # of two operands
+            assert len(call.data) == 2
+            continue
         found = function(GRID)
         np.testing.assert_allclose(found, call.at(GRID), rtol=1e-5, atol=1e-6)
         if known.function.monotone:

@@ -46,13 +46,18 @@ def test_dead_by_zero_weights(bias):
         ("z = HardSwish(a)", -0.5),
         ("s = Sigmoid(a)  z = Mul(a, s)", -0.5),
         ("m = ReduceMean(a, axes)  z = Mul(a, m)", 0.0),
+        ("d = Div(a, root)  e = Erf(d)  f = Add(one, e)  g = Mul(a, f)  z = Mul(g, half)", -0.5),
+        ("d = Sub(one, a)  e = Pow(d, two)  z = Sub(e, one)", 0.0),
+        ("d = Pow(a, two)  e = Exp(d)  z = Sub(e, one)", 0.5),
     ],
 )
 def test_constants_stay_constant_in_curved_functions(body, bias):
     p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), k=(8, 1, 1))
     p["w"][[2, 5]], p["b"][[2, 5]] = 0, bias
     text = f"net (float[N,3,7,7] x) => (float[N,4,5,5] y) {{ a = Conv(x, w, b)  {body}  y = Conv(z, v, c) }}"
-    lossless(net(text, 20, axes=np.array([2, 3]), **p), "w", 6)
+    numbers = {"root": 2**0.5, "one": [1], "half": 0.5, "two": 2}
+    given = {name: np.array(value, np.float32) for name, value in numbers.items() if name in body}
+    lossless(net(text, 20, axes=np.array([2, 3]), **given, **p), "w", 6)
 
 
 @pytest.mark.parametrize("bias", [0.5, np.nan])

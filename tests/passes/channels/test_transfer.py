@@ -47,7 +47,7 @@ def form(nodes):
         ("r = PRelu(a, k)", ZeroKept()),
         ("r = Gelu(a)", ZeroKept()),
         ("r = Softsign(a)", None),
-        ("r = Add(a, one)", None),
+        ("r = Div(one, a)", None),
     ],
 )
 def test_forms(nodes, expected):
@@ -67,6 +67,22 @@ def test_one_constant_scales_or_shifts(nodes, a, t):
     assert isinstance(found, Scaled)
     assert not found.norm
     np.testing.assert_array_equal([found.a, found.t], expected)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "a", "t"),
+    [
+        ("r = Add(a, number)", 1, 4),
+        ("r = Sub(a, number)", 1, -4),
+        ("r = Sub(number, a)", -1, 4),
+        ("r = Mul(number, a)", 4, 0),
+        ("r = Div(a, number)", 0.25, 0),
+    ],
+)
+def test_one_number_scales_or_shifts(nodes, a, t):
+    """A number that is computed of constants counts, too."""
+    found, _ = form(f"two = Constant<value=float {{2}}>()  number = Mul(two, two)  {nodes}")
+    np.testing.assert_array_equal([found.a, found.t], [np.full(8, a), np.full(8, t)])
 
 
 def test_a_norm_scales():
