@@ -145,19 +145,3 @@ def test_a_fixed_batch_that_does_not_fit_says_so():
     assert "what a batch of 8 samples takes does not fit --memory-limit" in result.notes[-1]
     (note,) = of_fixed_batch(20, memory=4 * 10**5).notes
     assert note.startswith("reconstructed from 8 of 20 samples")
-
-
-def test_sizes_that_are_read_long_after_they_were_taken():
-    """A part of the model between the two gets them as inputs. onnxruntime takes a vector of unknown length for none."""
-    text = """net (float[N,3,H,W] x) => (float[N,2,h,w] y) {
-        height = Shape<start=2, end=3>(x)  width = Shape<start=3, end=4>(x)
-        a = Conv<pads=[1,1,1,1]>(x, a_w)  ar = Relu(a)  p = MaxPool<kernel_shape=[2,2], strides=[2,2]>(ar)
-        b = Conv<pads=[1,1,1,1]>(p, b_w)  br = Relu(b)  first = Shape<start=0, end=2>(br)
-        size = Concat<axis=0>(first, height, width)  u = Resize<mode="linear">(br, , , size)
-        y = Conv<pads=[1,1,1,1]>(u, y_w)
-    }"""
-    model = net(text, 18, a_w=(8, 3, 3, 3), b_w=(8, 8, 3, 3), y_w=(2, 8, 3, 3))
-    x = np.random.default_rng(0).standard_normal((32, 3, 8, 8)).astype(np.float32)
-    samples = CalibrationSamples({"x": x}, True, engine, 1e9)
-    result = compress(model, CompressSettings(keep=0.5), observer, samples=samples, engine=engine)
-    assert result.shrinks and not any("cannot" in note for note in result.notes)
