@@ -93,6 +93,12 @@ def test_what_the_readers_of_ids_tell(name):
     assert unknown_ranges(found) == (["i"] if bound is None else [])
 
 
+@pytest.mark.parametrize(("batch", "bound"), [("N", 1), ("3", 3)])
+def test_boxes_lie_in_a_sample_that_is_there(batch, bound):
+    inputs = f"float[{batch},2,8,8] maps, float[K,4] boxes, int64[K] i"
+    assert index_bounds(model("y = RoiAlign(maps, boxes, i)", inputs=inputs)) == {"i": bound}
+
+
 def test_through_a_local_function():
     functions = '<domain: "own", opset_import: ["" : 17]> Look (t, j) => (r) { k = Cast<to=7>(j)  r = Gather(t, k) }'
     assert index_bounds(model("y = own.Look(table, i)", TABLE, functions=functions)) == {"i": 5}
