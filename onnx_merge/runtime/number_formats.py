@@ -7,7 +7,7 @@ import importlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
 from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.graph.nodes import drop_unused_initializers, fresh, names_in
+from passes.graph.nodes import drop_unused_initializers, fresh, names_in, subgraphs
 from passes.shapes.overridable_inputs import overridable
 from passes.weights.stored_tensors import in_memory
 
@@ -166,9 +166,19 @@ def _restore(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
     for ours, theirs in ((model.graph.input, made.graph.input), (model.graph.output, made.graph.output)):
         del theirs[:]
         theirs.extend(ours)
-    made.graph.name, made.producer_name = model.graph.name, model.producer_name
+    made.graph.name = model.graph.name
+    made.producer_name, made.producer_version = model.producer_name, model.producer_version
+    used = {"", "ai.onnx", *_domains(made.graph.node)}.union(*(_domains(f.node) for f in made.functions))
+    imports = [opset for opset in made.opset_import if opset.domain in used]  # older runtimes do not know all others
+    del made.opset_import[:]
+    made.opset_import.extend(imports)
     del made.metadata_props[:]
     made.metadata_props.extend(model.metadata_props)
+
+
+def _domains(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the domains of operators of ``nodes`` and of those in their subgraphs."""
+    return {node.domain for node in nodes}.union(*(_domains(g.node) for node in nodes for g in subgraphs(node)))
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -114,6 +114,36 @@ def test_a_model_without_anything_to_convert_is_refused():
         convert(model, "int8-dynamic", {})
 
 
+def text_model(text, opset=17, **sizes):
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
+    rng = np.random.default_rng(0)
+    for name, size in sizes.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["int8", "int8-dynamic", "fp16"])
+def test_what_the_file_imports_and_who_made_it(kind):
+    """The runtime that a user has may know the original's operators only."""
+    model = chain()
+    model.producer_name, model.producer_version = "trainer", "1.2"
+    model.opset_import.add(domain="ai.onnx.ml", version=3)
+    made = convert(model, kind, {"x": samples()}, Session(model).inputs)
+    assert {o.domain: o.version for o in made.opset_import} == {"": 17}
+    assert (made.producer_name, made.producer_version) == ("trainer", "1.2")
+
+
+def test_operators_in_subgraphs_are_imported():
+    text = """net (float[N,6] x, bool p) => (float[N,3] y) { r = MatMul(x, w)
+        h = If (p) <then_branch = t () => (float[N,6] c) { c = com.microsoft.Gelu(r) },
+                    else_branch = e () => (float[N,6] k) { k = Tanh(r) }>
+        y = MatMul(h, v) }"""
+    model = text_model(text, w=(6, 6), v=(6, 3))
+    model.opset_import.add(domain="com.microsoft", version=1)
+    made = convert(model, "int8-dynamic", {})
+    assert {o.domain for o in made.opset_import} == {"", "com.microsoft"}
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_the_report_compares_both_steps_alone_and_together(tmp_path, kind):
     out = tmp_path / "out.onnx"
