@@ -144,6 +144,34 @@ def test_operators_in_subgraphs_are_imported():
     assert {o.domain for o in made.opset_import} == {"", "com.microsoft"}
 
 
+BRANCHES = {
+    "reads an input": ("", "a = MatMul(x, w)  b = Relu(a)  c = MatMul(b, v)"),
+    "reads an activation": ("q = MatMul(x, w)  h = Relu(q)", "c = MatMul(h, v)"),
+    "has a node without float16": ("", "a = MatMul(x, w)  o = Range(zero, six, one)  b = Add(a, o)  c = MatMul(b, v)"),
+    "has one behind the other": (
+        "",
+        "a = MatMul(x, w)  b, i = TopK(a, k)  d, j = TopK(a, k)  e = Add(b, d)  f, g = TopK(e, k)  c = MatMul(f, v)",
+    ),
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_branches_are_converted_to_float16(branch):
+    before, inside = BRANCHES[branch]
+    text = f"""net (float[N,6] x, bool p) => (float[N,3] y) <int64[1] k = {{6}}, float zero = {{0}}, float six = {{6}},
+        float one = {{1}}> {{ {before}
+        y = If (p) <then_branch = t () => (float[N,3] c) {{ {inside} }},
+                    else_branch = e () => (float[N,3] z) {{ u = MatMul(x, w)  z = MatMul(u, v) }}> }}"""
+    model = text_model(text, w=(6, 6), v=(6, 3))
+    made = convert(model, "fp16", {})
+    onnx.checker.check_model(made, full_check=True)
+    x = np.random.default_rng(1).standard_normal((5, 6), np.float32)
+    for p in (True, False):
+        feeds = {"x": x, "p": np.array(p)}
+        np.testing.assert_allclose(Session(made).run(feeds)["y"], Session(model).run(feeds)["y"], atol=0.02)
+    assert optimize(model, keep=1.0, then="fp16", gate=False)[0].graph.node
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_the_report_compares_both_steps_alone_and_together(tmp_path, kind):
     out = tmp_path / "out.onnx"
