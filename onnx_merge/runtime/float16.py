@@ -12,6 +12,7 @@ from onnx_merge.io.save import needs_external_data
 from onnx_merge.runtime.onnxruntime_import import tool
 from passes.graph.nodes import replace_nodes, sort_nodes, subgraphs
 
+FLOAT16 = onnx.TensorProto.FLOAT16
 ADDED = ("_cast_to_fp32_node", "_cast_to_fp16_node")
 """Ends of the names of the casts that the tool puts around nodes that take no float16."""
 
@@ -36,6 +37,18 @@ def to_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         problem = f"onnxruntime's tools cannot convert the model to fp16: nothing makes {lost} where a node reads it"
         raise OnnxMergeError(f"{problem}; leave out --then")
     return made
+
+
+def reads_float16(graph: onnx.GraphProto, outer: Set[str] = frozenset()) -> int:
+    """Return how many nodes other than casts read what is known to be float16: inputs, constants and results of
+    casts. ``outer``: such names in the graphs around this one."""
+    known = {v.name for v in graph.input if v.type.tensor_type.elem_type == FLOAT16}
+    known |= outer | {t.name for t in graph.initializer if t.data_type == FLOAT16}
+    for node in graph.node:
+        kinds = {a.i if node.op_type == "Cast" else a.t.data_type for a in node.attribute if a.name in ("to", "value")}
+        known.update(node.output if node.op_type in ("Cast", "Constant") and FLOAT16 in kinds else ())
+    readers = len([n for n in graph.node if n.op_type != "Cast" and not known.isdisjoint(n.input)])
+    return readers + sum(reads_float16(inner, known) for node in graph.node for inner in subgraphs(node))
 
 
 def _place_casts(graph: onnx.GraphProto) -> None:

@@ -16,7 +16,7 @@ from onnx_merge.config.output_options import NUMBER_FORMATS
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
-from onnx_merge.runtime.float16 import to_float16
+from onnx_merge.runtime.float16 import reads_float16, to_float16
 from onnx_merge.runtime.onnxruntime_import import runtime_line, silenced, tool
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.graph.nodes import drop_unused_initializers, fresh, names_in, subgraphs
@@ -59,6 +59,7 @@ def convert(
     source = _without_weight_inputs(in_memory(model))
     try:
         if number_format == FLOAT16:
+            before = reads_float16(source.graph)
             made = to_float16(source)
         else:
             with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder, _quiet():
@@ -70,7 +71,11 @@ def convert(
         problem = f"onnxruntime's tools cannot convert the model to {number_format}"
         raise OnnxMergeError(f"{problem}: {runtime_line(error)}; leave out --then") from error
     _restore(made, source)
-    if number_format != FLOAT16 and not any(node.op_type in QUANTISED_OPS for node in made.graph.node):
+    if number_format == FLOAT16:
+        converts = reads_float16(made.graph) > before
+    else:
+        converts = any(node.op_type in QUANTISED_OPS for node in made.graph.node)
+    if not converts:
         raise NotCompressibleError(f"no node of the model can be converted to {number_format}")
     return made
 

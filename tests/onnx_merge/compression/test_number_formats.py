@@ -144,6 +144,21 @@ def test_operators_in_subgraphs_are_imported():
     assert {o.domain for o in made.opset_import} == {"", "com.microsoft"}
 
 
+def test_a_model_of_doubles_is_not_converted_to_float16():
+    text = "net (double[N,6] x) => (double[N,3] y) { r = Relu(x)  y = MatMul(r, v) }"
+    model = text_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((6, 3)), "v"))
+    with pytest.raises(NotCompressibleError, match="no node of the model can be converted to fp16"):
+        convert(model, "fp16", {})
+
+
+def test_a_model_of_float16_is_not_converted_to_it_again():
+    model = text_model("net (float16[N,6] x) => (float16[N,3] y) { r = Relu(x)  y = MatMul(r, v) }")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((6, 3), np.float16), "v"))
+    with pytest.raises(NotCompressibleError, match="no node of the model can be converted to fp16"):
+        convert(model, "fp16", {})
+
+
 BRANCHES = {
     "reads an input": ("", "a = MatMul(x, w)  b = Relu(a)  c = MatMul(b, v)"),
     "reads an activation": ("q = MatMul(x, w)  h = Relu(q)", "c = MatMul(h, v)"),
