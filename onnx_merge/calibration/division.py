@@ -38,7 +38,7 @@ def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool
         return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     kept, apart = parted(loaded.feeds, held_rows(total, held, seed, unit))
     # Copies in batches of other samples were not left out. Clips may share a few frames.
-    if unit > 1 and found_in(apart, kept).mean() > 0.5:
+    if unit > 1 and found_in(apart, kept).mean() > SPLITS.most_shared:
         return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     return Division(replace(loaded, feeds=kept), Samples(apart), f"the {held:,} samples that were held out")
 
