@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from onnx_merge.evaluation.class_changes import bounds
 from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
@@ -158,6 +157,8 @@ class Fidelity:
         most that share, but labels show a loss where too few classes occur to judge the outputs."""
         if self.accuracy_lost is None:
             return False
+        from onnx_merge.evaluation.class_changes import bounds  # with SciPy, which a table without labels does not need
+
         share, count = self.accuracy_lost
         low, _ = bounds(max(0.0, share) * count, count, 1 - CLASS_CHANGES.one_sided_confidence)
         return low > THRESHOLDS.changed
