@@ -25,6 +25,8 @@ class Division:
     measured: Samples
     what: str
     in_sample: bool = False
+    total: int | None = None
+    """The number of samples that were split, if some were left out then."""
 
 
 def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool = False) -> Division:
@@ -35,6 +37,9 @@ def divided(loaded: Calibration, unit: int, count: int, seed: int, *, half: bool
     if not held:
         return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     kept, apart = parted(loaded.feeds, held_rows(total, held, seed, unit))
+    # Copies in batches of other samples were not left out. Clips may share a few frames.
+    if unit > 1 and found_in(apart, kept).mean() > SPLITS.most_shared:
+        return Division(loaded, Samples(loaded.feeds), "the samples, which were fitted to as well", True)
     return Division(replace(loaded, feeds=kept), Samples(apart), f"the {held:,} samples that were held out")
 
 
@@ -48,8 +53,14 @@ def divided_labels(labelled: Samples, name: str, unit: int, count: int, seed: in
         return Division(whole, labelled, "the labelled samples, which were fitted to as well", True)
     rows = held_rows(total, held, seed, unit)
     kept, apart = parted(labelled.feeds, rows)
+    shared = found_in(kept, apart)  # under another label
+    runs = np.split(np.arange(total - held), range(unit, total - held, unit))
+    others = [run for run in runs if not shared[run].any()]
+    if not others:
+        return Division(whole, labelled, "the labelled samples, which were fitted to as well", True)
+    fitted = replace(whole, feeds=samples_at(kept, np.concatenate(others)) if shared.any() else kept)
     measured = Samples(apart, labelled.labels[rows])
-    return Division(replace(whole, feeds=kept), measured, f"the {held:,} labelled samples that were held out")
+    return Division(fitted, measured, f"the {held:,} labelled samples that were held out", total=total)
 
 
 def apart_from(labelled: Samples, loaded: Calibration, unit: int, count: int, seed: int) -> Division:

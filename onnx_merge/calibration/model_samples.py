@@ -24,8 +24,11 @@ from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.tuning.checks import EQUIVALENCE
 from passes.numerics.arrays import sample_count
+from passes.samples.sample_files import samples_at
 
 Array = NDArray[Any]
+LABELS = ""
+"""Key of the labels among the inputs' names."""
 
 
 @dataclass
@@ -88,6 +91,7 @@ class ModelSamples(SampleSets):
         if self.samples is not None:
             self.notes += self._find_sizes(self.samples)
         self.fitting = replace(self.fitting, unit=self._unit)
+        self._leave_out_copies()
         if self._loaded is None or not self._loaded.real:
             self.notes += tuple(
                 f"the range of input {name} is unknown: integers in 0..1 were made up; give --calib"
@@ -107,6 +111,21 @@ class ModelSamples(SampleSets):
             self._take_faster(candidate, self.batch)
         if "_ranges" in vars(self):  # images were made, or read without mean and std
             self.notes += self._ranges.notes
+
+    def _leave_out_copies(self) -> None:
+        """Leave out samples of the user that repeat earlier ones, so that none is held out that was fitted to, or
+        counted twice. A labelled sample is one with its label."""
+        found, loaded = self.samples, self._loaded
+        if loaded is not None and loaded.real:
+            self._loaded = self._distinct(loaded)
+            self.notes += _note(len(loaded), len(self._loaded), "samples")
+            if found is not None and found.feeds is loaded.feeds:
+                self.samples = Samples(self._loaded.feeds)
+        if self.options.labels and found is not None and found.labels is not None:
+            rows = self._first_of_each({**found.feeds, LABELS: found.labels})
+            if len(rows) < len(found.labels):
+                self.samples = Samples(samples_at(found.feeds, rows), found.labels[rows])
+            self.notes += _note(len(found.labels), len(rows), "labelled samples")
 
     def _check_verifiable(self) -> None:
         """Refuse a model whose result could not be verified; see `onnx_merge.equivalence.verifiable`."""
@@ -163,6 +182,10 @@ class ModelSamples(SampleSets):
     def _divide(self, found: Division) -> None:
         if not found.in_sample and not (self.options.labels and self.options.has_samples):
             held = sample_count(found.measured.feeds)
-            self.split = {"total": len(found.fitted) + held, "held": held, "seed": self.options.seed}
+            self.split = {"total": found.total or len(found.fitted) + held, "held": held, "seed": self.options.seed}
         self._loaded, self.samples = found.fitted, found.measured
         self.held_out, self.in_sample = found.what, found.in_sample
+
+
+def _note(total: int, left: int, what: str) -> tuple[str, ...]:
+    return (f"{total - left:,} of {total:,} {what} repeat earlier ones exactly and were left out",) * (left < total)

@@ -17,9 +17,10 @@ from onnx_merge.errors import InputError, OnnxMergeError
 from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
 from onnx_merge.inputs.feeds import Sizes
 from onnx_merge.inputs.memory_fit import MemoryFit
+from onnx_merge.inputs.sample_axes import crosses, unlike_axes
 from onnx_merge.inputs.size_inputs import fixing
 from onnx_merge.inputs.user_arrays import Samples
-from onnx_merge.runtime.batching import batches
+from onnx_merge.runtime.batching import batches, is_open
 from onnx_merge.runtime.devices.faster_provider import faster_provider
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded
@@ -143,6 +144,16 @@ class RunnableModel:
         """The smallest batch at which the model ran."""
         inputs = self._session.inputs if self._session else ()
         return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
+
+    @property
+    def _rows_are_samples(self) -> bool:
+        """Whether the dynamic first axes of the inputs are all that of the samples: by their names, or by the sizes at
+        which the model ran."""
+        inputs = [i for i in self._session.inputs if i.shape and is_open(i.shape[0])] if self._session else []
+        if not unlike_axes(inputs):
+            return True
+        ran = self.assignments.found
+        return bool(ran) and not crosses(inputs) and all(len({a[i.name][0] for i in inputs}) < 2 for a in ran)
 
     @property
     def _unit(self) -> int:

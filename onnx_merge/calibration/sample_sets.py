@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from onnx_merge.calibration.input_ranges import InputRanges, found_ranges, given
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.calibration.runnable_model import RunnableModel
-from onnx_merge.calibration.splits import MEASURED, evenly_spaced, found_in, parted, to_load
+from onnx_merge.calibration.splits import MEASURED, evenly_spaced, first_of_each, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
@@ -21,6 +22,7 @@ from onnx_merge.inputs.random_samples import fewer_large, random_samples
 from onnx_merge.inputs.sample_axes import as_fed
 from onnx_merge.inputs.user_arrays import Samples
 from onnx_merge.io.scratch_space import scratch_space
+from onnx_merge.runtime.batching import divides
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import sample_count
@@ -66,9 +68,20 @@ class SampleSets(RunnableModel):
     def _load_others(self, count: int) -> Calibration:
         """At most ``count`` of the user's samples, without those that results are measured on."""
         held = {} if self.samples is None or self.in_sample else self.samples.feeds
-        more = self._load(count if self.options.labels else count + sample_count(held))
+        more = self._distinct(self._load(count if self.options.labels else count + sample_count(held)))
         feeds, _ = parted(more.feeds, np.flatnonzero(found_in(more.feeds, held)))
         return replace(more, feeds=feeds).take(count)
+
+    def _distinct(self, found: Calibration) -> Calibration:
+        """The samples without those that repeat earlier ones."""
+        rows = self._first_of_each(found.feeds)
+        return replace(found, feeds=samples_at(found.feeds, rows)) if len(rows) < len(found) else found
+
+    def _first_of_each(self, feeds: Mapping[str, Array]) -> NDArray[np.int64]:
+        """Indices of the samples that repeat no earlier one; all of them where rows of the inputs are no samples."""
+        if self.session is None or not self._rows_are_samples or not divides(feeds, self.session.inputs):
+            return np.arange(sample_count(feeds))
+        return first_of_each(feeds, self.fitting.unit)
 
     def _load(self, count: int, seed: int | None = None, source: str | None = None) -> Calibration:
         assert self.session is not None  # samples are loaded only for models that run

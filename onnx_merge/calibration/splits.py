@@ -1,8 +1,8 @@
 """Choose which samples are held out: results are measured on them, and nothing is fitted to them.
 
 A split depends only on the number of samples, the number held out, and the seed. It can be reproduced from these three.
-``total`` counts samples in the order in which `onnx_merge.calibration.load.load_calibration` returns them; for the same
-``total`` it returns the same samples again.
+``total`` counts samples in the order in which `onnx_merge.calibration.load.load_calibration` returns them, without
+those that repeat earlier ones (see `first_of_each`).
 """
 
 from __future__ import annotations
@@ -84,6 +84,21 @@ def found_in(feeds: Mapping[str, Array], others: Mapping[str, Array]) -> NDArray
     """Which samples of ``feeds`` (N, ...) are also among ``others``, compared bit by bit: a mask (N,)."""
     known = set(_digests(others))
     return np.array([digest in known for digest in _digests(feeds)], bool)
+
+
+def first_of_each(feeds: Mapping[str, Array], unit: int = 1) -> NDArray[np.int64]:
+    """Indices of the samples of ``feeds`` (N, ...) that repeat no earlier one bit by bit, ascending.
+
+    ``unit``: see `held_count`. Samples that pass through the model together may depend on each other, as frames of a
+    clip do. So they are left out together, if each of them repeats an earlier one.
+    """
+    digests, known, first = _digests(feeds), set[bytes](), list[int]()
+    for start in range(0, len(digests), unit):
+        run = digests[start : start + unit]
+        if not known.issuperset(run):
+            first += range(start, start + len(run))
+            known.update(run)
+    return np.array(first, np.int64)
 
 
 def _digests(feeds: Mapping[str, Array]) -> list[bytes]:

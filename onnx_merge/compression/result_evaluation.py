@@ -86,6 +86,8 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         if close is not None and not options.loses and job.converter is None:
             close = replace(close, exact=True)
         accuracy = comparison.accuracy(after) if after else None
+        if close is not None and accuracy is not None:
+            close = replace(close, accuracy_lost=((accuracy.before - accuracy.after) / 100, accuracy.samples))
         metric = comparison.metric(compressed, after) if after else None
         alone, missing = list[Compared](), tuple[str, ...]()
         if job.converter is not None and compressed.unconverted is not None:

@@ -20,7 +20,7 @@ from onnx_merge.errors import OnnxMergeError, StructureError, UsageError
 from onnx_merge.inputs.assignments import Assignments, find_assignments
 from onnx_merge.inputs.dimensions import Assignment, sizes_of
 from onnx_merge.inputs.feeds import Sizes, feeds_at, index_bounds
-from onnx_merge.io.load import check_valid, checker_line
+from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from onnx_merge.evaluation.thresholds import THRESHOLDS
+from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Word = Literal["good", "bad", "untested"]
 MAX_LOSS = 1e6
@@ -110,6 +111,8 @@ class Fidelity:
     """Whether the result is equal to the original up to rounding by construction."""
     classes: NDArray[Any] | None = field(default=None, compare=False, repr=False)
     """Class of each sample before and after (2, samples); None for models that are no classifiers."""
+    accuracy_lost: tuple[float, int] | None = None
+    """By how much accuracy fell on all labelled samples, as a share of these, and their number; None without labels."""
 
     @property
     def worst(self) -> OutputFidelity | None:
@@ -149,13 +152,26 @@ class Fidelity:
         return min(self.relative_l2**2, MAX_LOSS) if known is None else known
 
     @property
+    def loses_accuracy(self) -> bool:
+        """Whether accuracy fell significantly by more than the share of samples that may change class. It falls by at
+        most that share, but labels show a loss where too few classes occur to judge the outputs."""
+        if self.accuracy_lost is None:
+            return False
+        from onnx_merge.evaluation.class_changes import bounds  # with SciPy, which a table without labels does not need
+
+        share, count = self.accuracy_lost
+        low, _ = bounds(max(0.0, share) * count, count, 1 - CLASS_CHANGES.one_sided_confidence)
+        return low > THRESHOLDS.changed
+
+    @property
     def varying(self) -> list[OutputFidelity]:
         """Outputs that vary over the samples, or all outputs if none varies."""
         return [output for output in self.outputs if not output.constant] or list(self.outputs)
 
     @property
     def verdict(self) -> Word:
-        """The verdict as one word: bad if any output is bad, good if all are known to be good."""
+        """The verdict as one word: bad if any output is bad or accuracy falls too far, good if all outputs are known
+        to be good."""
         return judged(self)[0]
 
     @property
@@ -174,6 +190,8 @@ def judged(close: Fidelity) -> tuple[Word, str]:
     bad = next((o for o in close.outputs if o.exceeds(*limits)), None)
     if bad is not None:
         return "bad", _loss_text(bad, close)
+    if close.loses_accuracy and close.accuracy_lost is not None:
+        return "bad", f"accuracy falls by {100 * close.accuracy_lost[0]:.1f} points, limit {100 * THRESHOLDS.changed:g}"
     if close.exact:
         return "good", "the result computes what the original does"
     doubtful = next((o for o in close.varying if o.doubt), None)

@@ -57,6 +57,13 @@ def unlike_axes(inputs: Sequence[TensorInfo]) -> bool:
     """Whether the declared names show that the first axes are not all that of the samples: dynamic ones have several
     names, or one that stands on a later axis too. Samples (N, ...) then do not fit, and sizes of a single one have to
     be fixed."""
+    dynamic = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], str)}
+    return len(dynamic) > 1 or crosses(inputs)
+
+
+def crosses(inputs: Sequence[TensorInfo]) -> bool:
+    """Whether a dynamic first axis stands on a later axis too, as in a square matrix of edges between nodes: its rows
+    cannot be taken apart."""
     dynamic = [i.shape for i in inputs if i.shape and isinstance(i.shape[0], str)]
     first = {shape[0] for shape in dynamic}
-    return len(first) > 1 or any(size in first for shape in dynamic for size in shape[1:])
+    return any(size in first for shape in dynamic for size in shape[1:])

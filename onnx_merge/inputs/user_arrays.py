@@ -148,7 +148,7 @@ def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:
     fits = array.ndim == len(info.shape)
     if not fits or any(is_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
-    if array.size == 0 and 0 not in info.shape:
+    if array.ndim and not len(array) and info.shape[0] != 0:  # other axes may be empty, as the past of a first token is
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = type_rank(array.dtype), type_rank(info.dtype)
     if given > wanted or (given != wanted and wanted == 3):

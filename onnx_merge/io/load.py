@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -13,11 +12,11 @@ from pathlib import Path, PureWindowsPath
 import onnx
 from onnx.external_data_helper import load_external_data_for_tensor
 
-from onnx_merge.errors import InputError, one_line
+from onnx_merge.errors import InputError
+from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.stored_weights import LeftOut, keep_in_files, point_to, read_model
-from passes.graph.functions import inlined
 from passes.weights.stored_tensors import is_stored, start_storing, without_values
 
 protobuf = importlib.import_module("google.protobuf.message")
@@ -169,59 +168,6 @@ def _check_versions(model: onnx.ModelProto, path: Path) -> None:
         if latest is not None and opset.version > latest():
             name = f"{opset.domain or 'ai.onnx'} opset {opset.version}"
             raise InputError(f"{path} uses {name}, but {remedy.format(latest())}")
-
-
-def check_valid(content: bytes | str) -> None:
-    """Check a model with `onnx.checker`, but accept what runtimes accept.
-
-    These are functions with another opset than the model's, inputs and outputs without a declared shape, and the domain
-    name "ai.onnx".
-
-    Raises
-    ------
-    ValidationError, ValueError: the model, given serialised or as the path of its file, is invalid.
-    """
-    try:
-        onnx.checker.check_model(content)
-    except onnx.checker.ValidationError as error:
-        if isinstance(content, str):
-            raise
-        model = onnx.ModelProto.FromString(content)
-        shaped = _give_shapes(model) | _name_standard_domain(model)
-        if "FunctionOp imports version" in str(error):
-            model = inlined(model)
-            del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know
-        elif not shaped:
-            raise
-        onnx.checker.check_model(model.SerializeToString())
-
-
-def _give_shapes(model: onnx.ModelProto) -> bool:
-    """Declare an empty shape for inputs and outputs that declare none. Returns whether there were any."""
-    values = (*model.graph.input, *model.graph.output)
-    kinds = [v.type.tensor_type for v in values if v.type.HasField("tensor_type")]
-    bare = [kind for kind in kinds if not kind.HasField("shape")]
-    for kind in bare:
-        kind.shape.SetInParent()
-    return bool(bare)
-
-
-def _name_standard_domain(model: onnx.ModelProto) -> bool:
-    """Replace the domain name "ai.onnx" by the empty name. Returns whether it occurred."""
-    places = [p for p in (*model.graph.node, *model.opset_import) if p.domain == "ai.onnx"]
-    for place in places:
-        place.domain = ""
-    return bool(places)
-
-
-def checker_line(error: Exception) -> str:
-    """The multi-line message of `onnx.checker` or shape inference on one line, with the node that it concerns."""
-    text, _, context = str(error).partition("==> Context:")
-    node = re.search(r"Name: (.*?) ?OpType: (\S+)", context)
-    line = one_line(text).removeprefix("[ShapeInferenceError] ")
-    if node and f"Node({node[1]})" not in line:
-        return f"{line.rstrip('.')} (node {node[1] or 'without a name'}, {node[2]})"
-    return line
 
 
 def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import onnx
 
 from onnx_merge.errors import InputError
+from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
-from onnx_merge.io.load import check_valid, checker_line, external_tensors, load_model
+from onnx_merge.io.load import external_tensors, load_model
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto

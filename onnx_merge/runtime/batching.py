@@ -88,6 +88,13 @@ def is_open(size: int | str | None) -> bool:
     return not isinstance(size, int) or size < 0
 
 
+def divides(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> bool:
+    """Whether ``feeds`` hold samples (N, ...) that can be run in batches: the first axis of each input is theirs."""
+    count, rows = sample_count(feeds), rows_of_sample(inputs)
+    mixed = not rows and len({i.shape[0] for i in inputs if i.shape and not is_open(i.shape[0])} - {0}) > 1
+    return count > 0 and not mixed and all(len(a) == count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a))
+
+
 def batches(
     feeds: Mapping[str, Array], inputs: Sequence[TensorInfo], batch: BatchSize = ANY, tuning: BatchTuning = BATCHES
 ) -> Iterator[tuple[dict[str, Array], int, int]]:
@@ -97,9 +104,8 @@ def batches(
     last sample. Where a sample takes several rows of some input, each is run by itself. Inputs with other first
     dimensions are run at once and count as one sample.
     """
-    count, rows, fixed = sample_count(feeds), rows_of_sample(inputs), samples_of_run(inputs)
-    mixed = not rows and len({i.shape[0] for i in inputs if i.shape and not is_open(i.shape[0])} - {0}) > 1
-    if not count or mixed or any(len(a) != count * rows.get(n, 1) for n, a in feeds.items() if has_rows(a)):
+    count, fixed = sample_count(feeds), samples_of_run(inputs)
+    if not divides(feeds, inputs):
         yield dict(feeds), 1, 1
         return
     per_sample = max(1, sum(a.nbytes for a in feeds.values()) // max(count, 1))

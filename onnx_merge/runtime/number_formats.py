@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx import version_converter
@@ -18,9 +16,10 @@ from onnx_merge.config.output_options import NUMBER_FORMATS
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError
 from onnx_merge.io.save import needs_external_data, save_atomically
 from onnx_merge.runtime.batching import ANY, Array, BatchSize, batches
-from onnx_merge.runtime.onnxruntime_import import onnxruntime, runtime_line, silenced
+from onnx_merge.runtime.float16 import reads_float16, to_float16
+from onnx_merge.runtime.onnxruntime_import import runtime_line, silenced, tool
 from onnx_merge.runtime.tensor_info import TensorInfo
-from passes.graph.nodes import drop_unused_initializers, fresh, names_in
+from passes.graph.nodes import drop_unused_initializers, fresh, names_in, subgraphs
 from passes.shapes.overridable_inputs import overridable
 from passes.weights.stored_tensors import in_memory
 
@@ -60,7 +59,8 @@ def convert(
     source = _without_weight_inputs(in_memory(model))
     try:
         if number_format == FLOAT16:
-            made = _float16(source)
+            before = reads_float16(source.graph)
+            made = to_float16(source)
         else:
             with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder, _quiet():
                 read = batches(feeds, inputs, batch) if number_format == INT8 else None
@@ -71,7 +71,11 @@ def convert(
         problem = f"onnxruntime's tools cannot convert the model to {number_format}"
         raise OnnxMergeError(f"{problem}: {runtime_line(error)}; leave out --then") from error
     _restore(made, source)
-    if number_format != FLOAT16 and not any(node.op_type in QUANTISED_OPS for node in made.graph.node):
+    if number_format == FLOAT16:
+        converts = reads_float16(made.graph) > before
+    else:
+        converts = any(node.op_type in QUANTISED_OPS for node in made.graph.node)
+    if not converts:
         raise NotCompressibleError(f"no node of the model can be converted to {number_format}")
     return made
 
@@ -92,22 +96,11 @@ def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _float16(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Convert in place."""
-    tools = _module("onnxruntime.transformers.float16")
-    with warnings.catch_warnings():  # of numbers that are too small or too large for float16, which it clips
-        warnings.simplefilter("ignore")
-        made = tools.convert_float_to_float16(model, keep_io_types=True, disable_shape_infer=needs_external_data(model))
-    assert isinstance(made, onnx.ModelProto)
-    _module("onnxruntime.transformers.onnx_model").OnnxModel.graph_topological_sort(made.graph, is_deterministic=True)
-    return made
-
-
 def _quantised(
     model: onnx.ModelProto, folder: Path, samples: Iterator[tuple[dict[str, Array], int, int]] | None
 ) -> onnx.ModelProto:
     """Quantise in ``folder``. The tools change a model in memory, so they get a file. ``samples``: None for dynamic."""
-    tools = _module("onnxruntime.quantization")
+    tools = tool("onnxruntime.quantization")
     source, ready, target = (folder / f"{name}.onnx" for name in ("source", "ready", "quantised"))
     per_channel = True
     if _opset(model) < PER_CHANNEL_OPSET:
@@ -166,19 +159,23 @@ def _restore(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
     for ours, theirs in ((model.graph.input, made.graph.input), (model.graph.output, made.graph.output)):
         del theirs[:]
         theirs.extend(ours)
-    made.graph.name, made.producer_name = model.graph.name, model.producer_name
+    made.graph.name = model.graph.name
+    made.producer_name, made.producer_version = model.producer_name, model.producer_version
+    used = {"", "ai.onnx", *_domains(made.graph.node)}.union(*(_domains(f.node) for f in made.functions))
+    imports = [opset for opset in made.opset_import if opset.domain in used]  # older runtimes do not know all others
+    del made.opset_import[:]
+    made.opset_import.extend(imports)
     del made.metadata_props[:]
     made.metadata_props.extend(model.metadata_props)
 
 
+def _domains(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Return the domains of operators of ``nodes`` and of those in their subgraphs."""
+    return {node.domain for node in nodes}.union(*(_domains(g.node) for node in nodes for g in subgraphs(node)))
+
+
 def _opset(model: onnx.ModelProto) -> int:
     return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-
-
-def _module(name: str) -> Any:
-    onnxruntime()  # which reports a missing installation
-    with silenced():
-        return importlib.import_module(name)
 
 
 @contextlib.contextmanager

@@ -39,6 +39,13 @@ def onnxruntime() -> Any:
         raise OnnxMergeError(f"onnxruntime cannot be imported: {error}; reinstall it with pip") from error
 
 
+def tool(module: str) -> Any:
+    """A module of onnxruntime's tools, such as ``onnxruntime.quantization``."""
+    onnxruntime()  # which reports a missing installation
+    with silenced():
+        return importlib.import_module(module)
+
+
 @contextlib.contextmanager
 def silenced() -> Iterator[None]:
     """Suppress standard output and error, both from Python and from C."""

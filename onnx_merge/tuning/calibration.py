@@ -62,6 +62,10 @@ class SplitTuning:
     """Number of samples to hold out for a guarantee at a confidence, if there are so many. To guarantee a drop of 1
     point at confidence 0.95 for a model that loses half a point takes about 1,500. Not tuned: twice that and some room.
     """
+    most_shared: float = 0.5
+    """Share of the held-out samples that may repeat fitted ones, where samples run together in batches of fixed size
+    and copies are scattered over these: clips that share frames, against numbers that are in-sample. Not tuned: a half.
+    """
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Lists the tensors and subgraphs of nodes, and removes nodes and constants from a graph."""
+"""Lists the tensors and subgraphs of nodes, sorts nodes, and removes nodes and constants from a graph."""
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Set
 
 import onnx
@@ -10,11 +11,15 @@ import onnx
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Replace the nodes of ``graph`` by ``nodes``, a subset of them."""
     if len(nodes) < len(graph.node):
-        copies = [onnx.NodeProto() for _ in nodes]
-        for copy, node in zip(copies, nodes, strict=True):
-            copy.CopyFrom(node)
-        del graph.node[:]
-        graph.node.extend(copies)
+        _set_nodes(graph, nodes)
+
+
+def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = [onnx.NodeProto() for _ in nodes]
+    for copy, node in zip(copies, nodes, strict=True):
+        copy.CopyFrom(node)
+    del graph.node[:]
+    graph.node.extend(copies)
 
 
 def node_reads(node: onnx.NodeProto) -> set[str]:
@@ -25,6 +30,34 @@ def node_reads(node: onnx.NodeProto) -> set[str]:
             read.update(v.name for v in inner.output)
             read.update(name for n in inner.node for name in node_reads(n))
     return read
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put each node of ``graph`` behind those whose outputs it or its subgraphs read; else their order stays.
+
+    Raises
+    ------
+    ValueError: the nodes read each other in a circle.
+    """
+    maker = {name: k for k, node in enumerate(graph.node) for name in node.output if name}
+    reads = [{maker[name] for name in node_reads(node) if name in maker} for node in graph.node]
+    readers: list[list[int]] = [[] for _ in reads]
+    for k, before in enumerate(reads):
+        for each in before:
+            readers[each].append(k)
+    missing = [len(before) for before in reads]
+    ready = [k for k, count in enumerate(missing) if not count]
+    order = list[int]()
+    while ready:
+        order.append(heapq.heappop(ready))
+        for k in readers[order[-1]]:
+            missing[k] -= 1
+            if not missing[k]:
+                heapq.heappush(ready, k)
+    if len(order) < len(reads):
+        raise ValueError("the nodes of the graph read each other in a circle")
+    if order != sorted(order):
+        _set_nodes(graph, [graph.node[k] for k in order])
 
 
 def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset()) -> None:

@@ -225,6 +225,75 @@ class TestLabels:
         assert (close.samples, close.held_out, close.fitted) == (40, 40, 256) and close.real
 
 
+class TestCopies:
+    """A copy of a sample that layers are fitted to is not held out."""
+
+    @pytest.mark.parametrize("kind", SOURCES)
+    def test_are_left_out(self, kind, tmp_path):
+        tiled = np.tile(rows(40, 6), (6, 1))
+        _, result = optimize(model(6), keep=0.5, gate=False, calib=SOURCES[kind](tiled, tmp_path))
+        close = result.fidelity
+        assert (close.samples, close.fitted, close.in_sample) == (16, 24, False)
+        assert "200 of 240 samples repeat earlier ones exactly and were left out" in result.notes
+
+    def test_that_leave_few_samples_do_not_make_a_result_good(self):
+        _, result = optimize(model(6), keep=0.95, align=1, gate=False, calib=np.tile(rows(16, 6), (20, 1)))
+        close = result.fidelity
+        assert (close.samples, close.in_sample, close.verdict) == (16, True, "untested")
+
+    def test_differ_in_no_input(self):
+        text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x, float[N,6] z) => (float[N,6] y) {
+            a = Gemm<transB=1>(x, a_w)  b = Add(a, a)  r = Relu(b)  h = Gemm<transB=1>(r, y_w)  y = Add(h, z) }"""
+        made = onnx.parser.parse_model(text)
+        made.graph.initializer.extend(model(6).graph.initializer)
+        x = np.tile(rows(40, 6), (2, 1))
+        for z, count in ((rows(80, 6), 80), (x, 40)):
+            options = Options.make({"keep": 0.5, "calib": {"x": x, "z": z}})
+            comparison = Comparison(made, options, CPU)
+            assert len(comparison.calibration()) + len(comparison.samples.feeds["x"]) == count
+
+    def test_of_whole_batches_are_left_out(self):
+        """What runs together may depend on each other, so no batch is taken apart."""
+        x = rows(32, 6)
+        for given in (np.concatenate([x, x]), np.concatenate([x, x[8:16], x[[0, 9, 18, 27, 1, 2, 3, 4]], x[:3]])):
+            options = Options.make({"keep": 0.5, "calib": given})
+            comparison = Comparison(model(6, batch=8), options, CPU)
+            found = [*comparison.calibration().feeds["x"], *comparison.samples.feeds["x"]]
+            assert sorted(map(bytes, found)) == sorted(map(bytes, x))
+
+    def test_that_are_scattered_over_batches_are_not_held_out(self):
+        shuffled = np.random.default_rng(3).permutation(np.tile(rows(16, 6), (20, 1)))
+        assert Comparison(model(6, batch=8), Options.make({"keep": 0.5, "calib": shuffled}), CPU).in_sample
+
+    def test_are_not_looked_for_where_rows_are_no_samples(self):
+        """The rows of a square matrix, such as of the edges of a graph, go with its columns."""
+        text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,6] x, float[N,N] z) => (float[N,6] y) {
+            a = Gemm<transB=1>(x, a_w)  r = Relu(a)  h = Gemm<transB=1>(r, y_w)  y = MatMul(z, h) }"""
+        made = onnx.parser.parse_model(text)
+        made.graph.initializer.extend(model(6).graph.initializer)
+        options = Options.make({"keep": 0.5, "calib": {"x": np.ones((5, 6), np.float32), "z": np.ones((5, 5), "f")}})
+        assert Comparison(made, options, CPU).samples.feeds["x"].shape == (5, 6)
+
+    def test_among_labelled_samples_go_with_their_labels(self, tmp_path):
+        x, labels = np.tile(rows(40, 6), (2, 1)), np.tile(np.arange(40) % 6, 2)
+        labels[40] = 5  # the first sample again, with another label
+        np.savez(tmp_path / "l.npz", x=x, labels=labels)
+        comparison = Comparison(model(6), Options.make({"keep": 0.5, "labels": tmp_path / "l.npz"}), CPU)
+        assert np.array_equal(comparison.samples.feeds["x"], x[:41])
+        assert np.array_equal(comparison.samples.labels, labels[:41])
+        assert "39 of 80 labelled samples repeat earlier ones exactly and were left out" in comparison.notes
+
+    def test_under_other_labels_are_not_fitted_to(self, tmp_path):
+        x = np.tile(rows(40, 6), (2, 1))
+        np.savez(tmp_path / "l.npz", x=x, labels=np.arange(80) // 40)
+        options = Options.make({"max_drop": 1.0, "labels": tmp_path / "l.npz", "calib": None})
+        comparison = Comparison(model(6), options, CPU)
+        measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
+        fitted = {row.tobytes() for row in comparison.calibration().feeds["x"]}
+        assert fitted and not measured & fitted
+        assert comparison.split == {"total": 80, "held": 40, "seed": 0}
+
+
 def test_a_sweep_measures_on_them_too(tmp_path):
     found = sweep(model(6), tmp_path / "sizes", start=0.4, stop=0.8, steps=2, gate=False, calib=rows(80, 6))
     assert [(p.fidelity.held_out, p.fidelity.fitted) for p in found.points] == [(16, 64)] * 2

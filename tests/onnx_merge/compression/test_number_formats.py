@@ -114,6 +114,79 @@ def test_a_model_without_anything_to_convert_is_refused():
         convert(model, "int8-dynamic", {})
 
 
+def text_model(text, opset=17, **sizes):
+    model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : {opset}]> {text}')
+    rng = np.random.default_rng(0)
+    for name, size in sizes.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    return model
+
+
+@pytest.mark.parametrize("kind", ["int8", "int8-dynamic", "fp16"])
+def test_what_the_file_imports_and_who_made_it(kind):
+    """The runtime that a user has may know the original's operators only."""
+    model = chain()
+    model.producer_name, model.producer_version = "trainer", "1.2"
+    model.opset_import.add(domain="ai.onnx.ml", version=3)
+    made = convert(model, kind, {"x": samples()}, Session(model).inputs)
+    assert {o.domain: o.version for o in made.opset_import} == {"": 17}
+    assert (made.producer_name, made.producer_version) == ("trainer", "1.2")
+
+
+def test_operators_in_subgraphs_are_imported():
+    text = """net (float[N,6] x, bool p) => (float[N,3] y) { r = MatMul(x, w)
+        h = If (p) <then_branch = t () => (float[N,6] c) { c = com.microsoft.Gelu(r) },
+                    else_branch = e () => (float[N,6] k) { k = Tanh(r) }>
+        y = MatMul(h, v) }"""
+    model = text_model(text, w=(6, 6), v=(6, 3))
+    model.opset_import.add(domain="com.microsoft", version=1)
+    made = convert(model, "int8-dynamic", {})
+    assert {o.domain for o in made.opset_import} == {"", "com.microsoft"}
+
+
+def test_a_model_of_doubles_is_not_converted_to_float16():
+    text = "net (double[N,6] x) => (double[N,3] y) { r = Relu(x)  y = MatMul(r, v) }"
+    model = text_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((6, 3)), "v"))
+    with pytest.raises(NotCompressibleError, match="no node of the model can be converted to fp16"):
+        convert(model, "fp16", {})
+
+
+def test_a_model_of_float16_is_not_converted_to_it_again():
+    model = text_model("net (float16[N,6] x) => (float16[N,3] y) { r = Relu(x)  y = MatMul(r, v) }")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.ones((6, 3), np.float16), "v"))
+    with pytest.raises(NotCompressibleError, match="no node of the model can be converted to fp16"):
+        convert(model, "fp16", {})
+
+
+BRANCHES = {
+    "reads an input": ("", "a = MatMul(x, w)  b = Relu(a)  c = MatMul(b, v)"),
+    "reads an activation": ("q = MatMul(x, w)  h = Relu(q)", "c = MatMul(h, v)"),
+    "has a node without float16": ("", "a = MatMul(x, w)  o = Range(zero, six, one)  b = Add(a, o)  c = MatMul(b, v)"),
+    "has one behind the other": (
+        "",
+        "a = MatMul(x, w)  b, i = TopK(a, k)  d, j = TopK(a, k)  e = Add(b, d)  f, g = TopK(e, k)  c = MatMul(f, v)",
+    ),
+}
+
+
+@pytest.mark.parametrize("branch", BRANCHES)
+def test_branches_are_converted_to_float16(branch):
+    before, inside = BRANCHES[branch]
+    text = f"""net (float[N,6] x, bool p) => (float[N,3] y) <int64[1] k = {{6}}, float zero = {{0}}, float six = {{6}},
+        float one = {{1}}> {{ {before}
+        y = If (p) <then_branch = t () => (float[N,3] c) {{ {inside} }},
+                    else_branch = e () => (float[N,3] z) {{ u = MatMul(x, w)  z = MatMul(u, v) }}> }}"""
+    model = text_model(text, w=(6, 6), v=(6, 3))
+    made = convert(model, "fp16", {})
+    onnx.checker.check_model(made, full_check=True)
+    x = np.random.default_rng(1).standard_normal((5, 6), np.float32)
+    for p in (True, False):
+        feeds = {"x": x, "p": np.array(p)}
+        np.testing.assert_allclose(Session(made).run(feeds)["y"], Session(model).run(feeds)["y"], atol=0.02)
+    assert optimize(model, keep=1.0, then="fp16", gate=False)[0].graph.node
+
+
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
 def test_the_report_compares_both_steps_alone_and_together(tmp_path, kind):
     out = tmp_path / "out.onnx"

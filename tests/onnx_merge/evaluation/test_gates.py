@@ -4,13 +4,16 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
 
+from onnx_merge import optimize
 from onnx_merge.cli import main as cli
 from onnx_merge.config.options import Options
 from onnx_merge.errors import UsageError
 from onnx_merge.evaluation.gates import gate
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
+from onnx_merge.runtime.session import Session
 
 CLASSES = OutputFidelity("y", 0.3, 0.1, 0.2, 0.1, 0.4, likely=(0.12, 0.3))
 BAD = Fidelity(0.9, 0.1, 0.8, 32, "calib c.npz", "cpu", (CLASSES,))
@@ -79,6 +82,19 @@ def test_bad_on_the_users_own_samples(here, capsys):
     assert shown.splitlines()[-1].startswith("verdict   bad: ") and report()["verdict"] == "bad" and report()["real"]
     assert cli.main([*ARGUMENTS, "--calib", "own.npz", "--no-gate", "--force"]) == 0 and (here / "out.onnx").exists()
     assert capsys.readouterr().out.splitlines()[-1].startswith("verdict   bad: ")
+
+
+def test_labels_show_a_loss_where_outputs_are_not_tested(here, capsys):
+    """One sample has no spread, but its class is known."""
+    made = optimize("in.onnx", keep=0.2, method="prune", gate=False)[0]
+    x = np.random.default_rng(1).standard_normal((64, 16), np.float32)
+    before, after = (Session(model).run({"x": x})["y"].argmax(1) for model in (onnx.load("in.onnx"), made))
+    k = int(np.argmax(before != after))
+    np.savez("one.npz", x=np.repeat(x[[k]], 100, 0), y=np.repeat(before[k], 100))
+    assert cli.main([*ARGUMENTS, "--labels", "one.npz"]) == 3
+    shown, err = capsys.readouterr()
+    assert shown.splitlines()[-1] == "verdict   bad: accuracy falls by 100.0 points, limit 10"
+    assert "accuracy falls by 100.0 points, limit 10; --no-gate writes" in err and report()["verdict"] == "bad"
 
 
 def test_bad_on_made_up_samples_is_said(here, capsys):

@@ -51,6 +51,18 @@ def test_the_verdict(outputs, word, why):
     assert found.verdict == word and found.why.startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("lost", "count", "word"),
+    [(1.0, 1, "bad"), (0.2, 100, "bad"), (0.11, 100, "untested"), (0.1, 10000, "untested"), (-0.5, 100, "untested")],
+)
+def test_accuracy_that_falls_is_bad_whatever_the_outputs_show(lost, count, word):
+    """As many of the samples could change class, but for an accidental few."""
+    found = close(STILL, accuracy_lost=(lost, count))
+    assert found.verdict == word
+    assert word != "bad" or found.why == f"accuracy falls by {100 * lost:.1f} points, limit 10"
+    assert close(FINE, accuracy_lost=(lost, count)).verdict == ("bad" if word == "bad" else "good")
+
+
 def test_made_up_samples_earn_nothing_good():
     assert close(FINE, real=False).verdict == "untested"
     assert close(FINE, real=False).why == "made-up samples; give your own with --calib"

@@ -8,11 +8,13 @@ import pytest
 from onnx_merge import inspect_model, optimize
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.synthetic import synthetic_feeds
-from onnx_merge.errors import OnnxMergeError, UnverifiedError
+from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
 from onnx_merge.inputs.feeds import random_feeds
 from onnx_merge.inputs.user_arrays import conform
 from onnx_merge.runtime.batching import batches
+from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
+from passes.statistics.tensor_store import ScratchSpace
 
 BODY = "a = MatMul(x, w)  r = Relu(a)  {}  y = MatMul(m, v)"
 CASES = {
@@ -103,6 +105,56 @@ def test_samples_are_counted_by_what_holds_any():
 def test_given_samples_may_be_empty_where_the_model_says_so():
     assert conform(np.zeros((0, 3), np.int64), EMPTY, "here").shape == (0, 3)
     assert conform(np.zeros((2, 0), np.float32), ROW, "here").shape == (2, 0)
+
+
+DECODER = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,T,8] x, float[N,P,8] past) => (float[N,T,4] y, float[N,S,8] present) {
+        k = MatMul(x, wk)  present = Concat<axis = 1>(past, k)  t = Transpose<perm = [0, 2, 1]>(present)
+        q = MatMul(x, wq)  s = MatMul(q, t)  a = Softmax<axis = -1>(s)  o = MatMul(a, present)
+        h = MatMul(o, w)  r = Relu(h)  y = MatMul(r, v) }"""
+
+
+def first_token(source, x, past, folder):
+    """Samples of a decoder before there is a past."""
+    if source == "file":
+        np.savez(folder / "c.npz", x=x, past=past)
+        return folder / "c.npz"
+    return {"x": x, "past": past} if source == "arrays" else [{"x": a, "past": b} for a, b in zip(x, past, strict=True)]
+
+
+@pytest.mark.parametrize("source", ["file", "arrays", "items"])
+def test_the_past_of_a_first_token_is_empty(source, tmp_path):
+    model, rng = onnx.parser.parse_model(DECODER), np.random.default_rng(0)
+    for tensor, shape in {"wk": (8, 8), "wq": (8, 8), "w": (8, 16), "v": (16, 4)}.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), tensor))
+    x, past = rng.standard_normal((80, 3, 8), np.float32), np.zeros((80, 0, 8), np.float32)
+    calib = first_token(source, x, past, tmp_path)
+    smaller, result = optimize(model, keep=0.6, effort="low", gate=False, calib=calib)
+    close = result.fidelity
+    assert (close.samples, close.fitted) == (16, 64)
+    for length in (0, 5):
+        feeds = {"x": x, "past": np.ones((80, length, 8), np.float32)}
+        before, after = (Session(one).run(feeds)["y"] for one in (model, smaller))
+        assert np.square(before - after).sum() < 0.1 * np.square(before).sum()
+
+
+def test_samples_without_a_past_may_be_kept_in_files(tmp_path):
+    feeds = {"x": np.ones((80, 3, 8), np.float32), "past": np.zeros((80, 0, 8), np.float32)}
+    inputs = [
+        TensorInfo("x", np.dtype(np.float32), ("N", "T", 8)),
+        TensorInfo("past", np.dtype(np.float32), ("N", "P", 8)),
+    ]
+    scratch = ScratchSpace(str(tmp_path), 1e9)
+    found = load_calibration(feeds, inputs, count=40, most=1.0, scratch=scratch)
+    items = [{name: array[k] for name, array in feeds.items()} for k in range(80)]
+    for one in (found, load_calibration(items, inputs, count=40, most=1.0, scratch=scratch)):
+        assert {name: array.shape for name, array in one.feeds.items()} == {"x": (40, 3, 8), "past": (40, 0, 8)}
+
+
+def test_no_samples_are_refused():
+    past = TensorInfo("past", np.dtype(np.float32), ("N", "P", 8))
+    with pytest.raises(InputError, match=r"'past' is empty \(shape \(0, 3, 8\)\): give at least one sample"):
+        conform(np.zeros((0, 3, 8), np.float32), past, "here")
 
 
 def test_values_that_are_not_finite():

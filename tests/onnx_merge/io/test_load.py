@@ -267,6 +267,34 @@ def test_faults_beside_such_functions_are_found(tmp_path):
         load_model(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("opset", [18, 20])
+@pytest.mark.parametrize("external", [False, True])
+def test_group_normalization_with_parameters_by_group(tmp_path, opset, external):
+    """The checker takes it for deprecated, and runtimes run it. The second group is constant at zero."""
+    text = f"""<ir_version: 9, opset_import: ["" : {opset}]> net (float[N,3,6,6] x) => (float[N,4,6,6] y)
+        <float[4] s = {{1,0,2,3}}, float[4] b = {{1,0,0,-1}}> {{
+        a = Conv(x, w)  g = GroupNormalization<num_groups = 4>(a, s, b)  r = Relu(g)  y = Conv(r, v) }}"""
+    made, rng = model(text), np.random.default_rng(0)
+    for name, size in (("w", (16, 3, 1, 1)), ("v", (4, 16, 1, 1))):
+        weights = rng.standard_normal(size, np.float32)
+        weights[4:8] *= name == "v"
+        made.graph.initializer.append(onnx.numpy_helper.from_array(weights, name))
+    path = tmp_path / "m.onnx"
+    onnx.save(made, path, save_as_external_data=external, size_threshold=0, location="m.bin")
+    smaller, result = optimize(path, keep=0.75, method="prune", calib="none")
+    assert [g.kept for g in result.groups if g.status == "shrunk"] == [3]
+    (norm,) = (n for n in smaller.graph.node if n.op_type == "GroupNormalization")
+    assert [a.i for a in norm.attribute if a.name == "num_groups"] == [3]
+    assert result.fidelity.nsr < 1e-10
+
+
+def test_other_faults_beside_it_are_found(tmp_path):
+    text = """<ir_version: 8, opset_import: ["" : 18]> net (float[N,4] x, float[2] s) => (float[N,4] y) {
+        g = GroupNormalization<num_groups = 2>(x, s, s)  y = Relu<alpha = 1.0>(g) }"""
+    onnx.save(model(text), tmp_path / "m.onnx")
+    assert "alpha" in refused(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("places", [("node",), ("opset_import",), ("node", "opset_import")])
 def test_the_standard_domain_has_two_names(places):
     """The checker knows the empty one, runtimes both."""

@@ -1,0 +1,104 @@
+"""Checks models with onnx's checker, and accepts what runtimes accept beyond it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import onnx
+
+from onnx_merge.errors import one_line
+from passes.graph.functions import inlined
+from passes.graph.nodes import subgraphs
+
+PER_CHANNEL = 21
+"""The first opset whose GroupNormalization has a scale and a bias for each channel."""
+
+
+def check_valid(content: bytes | str) -> None:
+    """Check a model with `onnx.checker`, but accept what runtimes accept.
+
+    These are functions with another opset than the model's, inputs and outputs without a declared shape, the domain
+    name "ai.onnx", and GroupNormalization before opset 21.
+
+    Raises
+    ------
+    ValidationError, ValueError: the model, given serialised or as the path of its file, is invalid.
+    """
+    try:
+        onnx.checker.check_model(content)
+    except onnx.checker.ValidationError as error:
+        if isinstance(content, str):
+            model = _without_external(onnx.load(content, load_external_data=False))
+        else:
+            model = onnx.ModelProto.FromString(content)
+        mended = _give_shapes(model) | _name_standard_domain(model) | _replace_group_normalization(model)
+        if "FunctionOp imports version" in str(error):
+            model = inlined(model)
+            del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know
+        elif not mended:
+            raise
+        onnx.checker.check_model(model.SerializeToString())
+
+
+def _without_external(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Declare inputs in place of the weights in other files, which the checker finds only beside the model's file."""
+    external = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    given = {value.name for value in model.graph.input}
+    for tensor in external:
+        model.graph.initializer.remove(tensor)
+        if tensor.name not in given:
+            model.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return model
+
+
+def _give_shapes(model: onnx.ModelProto) -> bool:
+    """Declare an empty shape for inputs and outputs that declare none. Returns whether there were any."""
+    values = (*model.graph.input, *model.graph.output)
+    kinds = [v.type.tensor_type for v in values if v.type.HasField("tensor_type")]
+    bare = [kind for kind in kinds if not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    return bool(bare)
+
+
+def _name_standard_domain(model: onnx.ModelProto) -> bool:
+    """Replace the domain name "ai.onnx" by the empty name. Returns whether it occurred."""
+    places = [p for p in (*model.graph.node, *model.opset_import) if p.domain == "ai.onnx"]
+    for place in places:
+        place.domain = ""
+    return bool(places)
+
+
+def _replace_group_normalization(model: onnx.ModelProto) -> bool:
+    """Replace GroupNormalization before opset 21 by an op that takes the same inputs. Returns whether it occurred.
+
+    The checker refuses it as deprecated. onnxruntime runs it, with one scale and bias for each group, and nothing can
+    take its place below opset 21: onnx's version converter leaves the parameters as they are, which then do not fit.
+    """
+    opset = next((o.version for o in model.opset_import if not o.domain), 1)
+    nodes = [n for n in _every_node(model) if n.op_type == "GroupNormalization" and not n.domain]
+    if opset >= PER_CHANNEL or not nodes:
+        return False
+    for node in nodes:
+        node.op_type = "InstanceNormalization"
+        for attribute in [a for a in node.attribute if a.name != "epsilon"]:
+            node.attribute.remove(attribute)
+    return True
+
+
+def _every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
+    while waiting:
+        yield (node := waiting.pop())
+        waiting += (inner for graph in subgraphs(node) for inner in graph.node)
+
+
+def checker_line(error: Exception) -> str:
+    """The multi-line message of `onnx.checker` or shape inference on one line, with the node that it concerns."""
+    text, _, context = str(error).partition("==> Context:")
+    node = re.search(r"Name: (.*?) ?OpType: (\S+)", context)
+    line = one_line(text).removeprefix("[ShapeInferenceError] ")
+    if node and f"Node({node[1]})" not in line:
+        return f"{line.rstrip('.')} (node {node[1] or 'without a name'}, {node[2]})"
+    return line
