@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from scipy.special import erf
 
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
@@ -25,6 +24,12 @@ POSITIVE = (0.0, np.inf)
 def always(function: Function, monotone: bool = True) -> Scalar:
     """The same function for all attributes."""
     return Scalar(lambda graph, node: function, monotone)
+
+
+def _erf(x: Array) -> Array:
+    from scipy.special import erf  # here: `inspect` should not wait for it
+
+    return np.asarray(erf(x))
 
 
 def _exponential(x: Array) -> Array:
@@ -90,7 +95,7 @@ def opaque_unary(op: Op) -> None:
 
 
 facts("Exp", known=replace(SMOOTH, range=POSITIVE, function=always(_exponential)))
-facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0), function=always(erf)))
+facts("Erf", known=replace(SMOOTH, range=(-1.0, 1.0), function=always(_erf)))
 facts("Sqrt", known=OpFacts(range=POSITIVE, decides=True))
 facts("Sin", "Cos", known=OpFacts(range=(-1.0, 1.0)))
 facts("Asinh", "Atan", "Cosh", "Reciprocal", "Sinh", known=ABSENT)
