@@ -76,7 +76,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         if rigid is not None:
             notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
         if len(compressed.model.graph.input) < len(original.graph.input) and lists_all(original):
-            notes.append("weights are graph inputs no more: onnxruntime runs faster where callers cannot replace them")
+            notes.append("weights are no graph inputs any more: onnxruntime runs faster if callers cannot replace them")
     with job.stages("compare"):
         after = comparison.load(compressed.model) if comparison.session else None
         try:

@@ -37,7 +37,7 @@ def mix_columns(
     given = np.require(weights, np.float32, ["C", "A", "W"])
     if scaling.nnz > tuning.sparse_entries * scaling.shape[0]:
         rows = np.ascontiguousarray(np.moveaxis(given, 1, 2)).reshape(-1, given.shape[1])
-        mixed = rows @ scaling.astype(np.float32).toarray()  # of thousands of channels, in float32 at once
+        mixed = rows @ scaling.astype(np.float32).toarray()  # a dense float64 copy would take twice as much
         return np.ascontiguousarray(np.moveaxis(mixed.reshape(given.shape[0], given.shape[2], scaling.shape[1]), 2, 1))
     out = np.zeros((given.shape[0], scaling.shape[1], given.shape[2]), np.float32)
     starts, columns = (np.require(v, np.int64, ["C", "A", "W"]) for v in (scaling.indptr, scaling.indices))

@@ -110,7 +110,9 @@ class WeightVariants:
             normed = restandardised(self._before, self._typing, self.feeds, samples.engine, budget.normed)
         except RunError as error:
             return [own], (*notes, f"the statistics of BatchNormalization were not used: {error}")
-        return ([own] if normed is None else [replace(own, typing=normed, recalibrated=True), own]), notes
+        if normed is None:
+            return [own], notes
+        return [WeightVariant(normed, self.feeds, *given, recalibrated=True, scratch=samples.scratch), own], notes
 
     def _matched(self, samples: CalibrationSamples) -> tuple[float, tuple[str, ...]]:
         """Move the made-up samples to the recorded statistics. Returns what is left of the deviation, infinity where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from threading import Lock
 
@@ -20,8 +21,11 @@ class BatchCache:
 
     def __init__(self, engine: Engine, room: float, scratch: ScratchSpace | None = None) -> None:
         self._engine, self._room, self._lock = engine, room, Lock()
-        self._disk = 0.0 if scratch is None else scratch.room
-        self._store = None if scratch is None else TensorStore(scratch.folder)
+        self._store: TensorStore | None = None
+        self._disk = 0.0
+        if scratch is not None:
+            with contextlib.suppress(PassError):  # what is not kept is computed again
+                self._store, self._disk = TensorStore(scratch.folder), scratch.room
         self._held: dict[int, Mapping[str, Array]] = {}
         self._stored: dict[int, StoredTensors] = {}
 
@@ -53,5 +57,5 @@ class BatchCache:
                     stored = StoredTensors(self._store, {})
                     stored.update(tensors)
                     self._stored[index] = stored
-                except PassError:  # the disk is full after all: what is kept there stays
+                except PassError:  # the disk is full: what is kept there stays
                     self._disk = 0.0

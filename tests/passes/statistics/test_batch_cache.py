@@ -43,3 +43,9 @@ def test_a_full_disk_is_no_failure(tmp_path, monkeypatch):
     monkeypatch.setattr(cache._store, "_file", type("Full", (), {"seek": full})())
     cache.put(1, batch(1))
     assert cache.get(1) is None
+
+
+def test_a_folder_that_takes_no_files_is_no_failure(tmp_path):
+    cache = BatchCache(run, 0, ScratchSpace(str(tmp_path / "missing"), 1e9))
+    cache.put(0, batch(0))
+    assert cache.get(0) is None

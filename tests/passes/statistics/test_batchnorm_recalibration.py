@@ -9,6 +9,7 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.pipeline import compress
+from passes.reconstruction.weight_variants import WeightVariants
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.statistics.batchnorm_recalibration import restandardised
@@ -53,6 +54,20 @@ def test_all_in_another_type(name, opset):
     for weight, wanted in exact.items():
         error = np.abs(found[weight] - wanted).max() / np.abs(wanted).max()
         assert error <= (1e-2 if name == "half" else TOLERANCE), weight
+
+
+def test_each_variant_has_statistics_of_its_own():
+    """Made-up samples are far from what the norms recorded, so that there are two."""
+    wide = {f"{name}_var": np.full(size, 1e4) for name, size in (("a", 12), ("b", 16))}
+    analysis = analyse(network(np.float32, np.float32, 17, **wide), (), None, Quiet(), engine)
+    variants = WeightVariants(analysis.before, analysis.typing, CalibrationSamples({"x": X}, False, engine))
+    normed, own = variants
+    groups = [group for group in analysis.groups if not group.frozen]
+    first, second = (one.channel_statistics(groups) for one in (normed, own))
+    assert normed.recalibrated and first.keys() == second.keys()
+    for name, tensors in first.items():
+        for tensor, channels in tensors.items():
+            assert not np.allclose(channels.mean, second[name][tensor].mean)
 
 
 def test_half_with_parameters_in_single():
