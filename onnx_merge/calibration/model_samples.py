@@ -118,14 +118,14 @@ class ModelSamples(SampleSets):
         found, loaded = self.samples, self._loaded
         if loaded is not None and loaded.real:
             self._loaded = self._distinct(loaded)
-            self.notes += _note(len(loaded), len(self._loaded), "samples")
+            self.notes += _note_of_copies(len(loaded), len(self._loaded), "samples")
             if found is not None and found.feeds is loaded.feeds:
                 self.samples = Samples(self._loaded.feeds)
         if self.options.labels and found is not None and found.labels is not None:
             rows = self._first_of_each({**found.feeds, LABELS: found.labels})
             if len(rows) < len(found.labels):
                 self.samples = Samples(samples_at(found.feeds, rows), found.labels[rows])
-            self.notes += _note(len(found.labels), len(rows), "labelled samples")
+            self.notes += _note_of_copies(len(found.labels), len(rows), "labelled samples")
 
     def _check_verifiable(self) -> None:
         """Refuse a model whose result could not be verified; see `onnx_merge.equivalence.verifiable`."""
@@ -187,5 +187,5 @@ class ModelSamples(SampleSets):
         self.held_out, self.in_sample = found.what, found.in_sample
 
 
-def _note(total: int, left: int, what: str) -> tuple[str, ...]:
+def _note_of_copies(total: int, left: int, what: str) -> tuple[str, ...]:
     return (f"{total - left:,} of {total:,} {what} repeat earlier ones exactly and were left out",) * (left < total)

@@ -212,7 +212,8 @@ class _Follower:
                 self.limits, scope.origins.get(node.input[0], frozenset()), _largest(scope.values[node.input[1]])
             )
         elif node.op_type == "RoiAlign" and len(node.input) > 2:  # the sample that a box lies in
-            self._note(self.limits, scope.origins.get(node.input[2], frozenset()), (*dims, None)[0] or 1, 1)
+            samples = dims[0] if dims else None
+            self._note(self.limits, scope.origins.get(node.input[2], frozenset()), samples or 1, 1)
         if node.op_type == "Gather" and node.input[0] in scope.origins:  # the output holds values of the input
             scope.origins[node.output[0]] = scope.origins[node.input[0]]
 

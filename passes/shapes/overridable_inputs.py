@@ -43,8 +43,11 @@ def unlist_constants(model: onnx.ModelProto) -> None:
     model.graph.input.extend(inputs)
 
 
-def list_initializers(graph: onnx.GraphProto) -> None:
-    """Add every initializer to the inputs."""
+def list_initializers(model: onnx.ModelProto) -> None:
+    """Add every initializer to the inputs, in place, where the IR version requires it (before 4)."""
+    if model.ir_version >= 4:
+        return
+    graph = model.graph
     listed = {v.name for v in graph.input}
     graph.input.extend(
         onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)

@@ -18,8 +18,7 @@ def cleanup(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     drop_dead_nodes(graph)
     drop_unused_initializers(graph, overridable(model))
-    if model.ir_version < 4:
-        list_initializers(graph)  # every initializer had to be an input too
+    list_initializers(model)
     had_shapes = bool(graph.value_info)
     del graph.value_info[:]
     if had_shapes:

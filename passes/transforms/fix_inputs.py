@@ -25,21 +25,19 @@ def fix_inputs(model: onnx.ModelProto, values: Mapping[str, Array], engine: Engi
     result = onnx.ModelProto()
     result.CopyFrom(model)
     unlist_constants(result)
-    listed, graph = model.ir_version < 4, result.graph
+    graph = result.graph
     for items in (graph.input, graph.initializer):
         for index in reversed([i for i, item in enumerate(items) if item.name in values]):
             del items[index]
     graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in values.items())
-    if listed:
-        list_initializers(graph)
+    list_initializers(result)
     result = canonicalize(result, engine)
     while decide_branches(result):
         result = canonicalize(result, engine)
     drop_dead_nodes(result.graph)
     defaults = {v.name for v in result.graph.input}
     drop_unused_initializers(result.graph, defaults - values.keys())
-    if listed:
-        list_initializers(result.graph)
+    list_initializers(result)
     made = {n for node in result.graph.node for n in node.output}
     for index in reversed([i for i, v in enumerate(result.graph.value_info) if v.name not in made]):
         del result.graph.value_info[index]
