@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
+from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -75,7 +76,7 @@ def at_full_size(kept: Array, terms: Sequence[Term], keep: Mapping[Atom, Indices
     return whole
 
 
-def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_array) -> Array:
+def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: ScalingMatrix) -> Array:
     """Contract every occurrence of ``atom`` along ``axis`` with ``mixing`` (C x K): y[k] = sum over c of x[c] Z[c, k].
 
     ``term`` is the type of the axis. Other atoms in it are unchanged.
@@ -98,7 +99,7 @@ def mix(array: Array, axis: int, term: Term, atom: Atom, mixing: sparse.csr_arra
     )
 
 
-def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
+def _mix_axis(array: Array, axis: int, mixing: ScalingMatrix) -> Array:
     """`mix` where the axis is the atom itself. float64 stays float64; narrower types are mixed in float32."""
     before, after = array.shape[:axis], array.shape[axis + 1 :]
     stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
@@ -108,7 +109,11 @@ def _mix_axis(array: Array, axis: int, mixing: sparse.csr_array) -> Array:
     else:
         from passes.numerics.mixing import mix_columns  # here: `inspect` should not wait for the compiler
 
-        mixed = mix_columns(stack.astype(np.float32, copy=False), mixing)
+        stack = stack.astype(np.float32, copy=False)
+        mixed = mix_columns(stack, mixing.base if isinstance(mixing, LowRankUpdate) else mixing)
+        if isinstance(mixing, LowRankUpdate):
+            rows = np.moveaxis(stack, 1, 2)
+            mixed += np.moveaxis(mixing.product(rows), 2, 1)
     with np.errstate(over="ignore"):  # beyond float16's range: infinity, which what is measured and checked shows
         mixed = mixed.astype(array.dtype, copy=False)
     return mixed.reshape(*before, -1, *after)

@@ -10,27 +10,21 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
+from passes.channels.covariance import Covariance
 from passes.channels.weights import unfolded
 from passes.graph.model import Array
-from passes.numerics.shrinkage import prediction
-from passes.settings.tuning import TUNING
 
 
 @dataclass(frozen=True)
 class TensorStatistics:
-    """Mean (C,) and covariance (C, C) of channels in one tensor, as expected on fresh samples. ``independent``: the
+    """Mean (C,) and covariance of channels in one tensor, as expected on fresh samples. ``independent``: the
     number of independent samples behind them. ``without``: the statistics without the samples that losses are measured
     on; the same if there are none of these."""
 
     mean: Array
-    covariance: Array
+    covariance: Covariance
     independent: float = math.inf
     without: TensorStatistics | None = None
-
-    def prediction(self, keep: Array, ridge: float = TUNING.statistics.prediction_ridge) -> Array:
-        """Z (C, K) of x ~ Z x_K about the means. Kept channels predict themselves. ``ridge``: see
-        `passes.settings.statistics_tuning.StatisticsTuning.prediction_ridge`."""
-        return prediction(np.asarray(self.covariance, np.float64), np.asarray(keep, np.int64), ridge)
 
 
 ChannelStatistics = dict[str, TensorStatistics]
@@ -39,8 +33,8 @@ ChannelStatistics = dict[str, TensorStatistics]
 
 def joint_covariance(statistics: ChannelStatistics) -> Array:
     """Covariance (C, C) of the channels, summed over the tensors in which they are read."""
-    total = [seen.covariance for seen in statistics.values()]
-    return np.asarray(sum(total[1:], total[0]), np.float64)
+    total = [seen.covariance.dense() for seen in statistics.values()]
+    return np.asarray(sum(total[1:], total[0]))
 
 
 def differs(known: ChannelStatistics) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 Single: TypeAlias = NDArray[np.float32]
 Double: TypeAlias = NDArray[np.float64]
 Index: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 
 class Rows(Protocol):

@@ -9,12 +9,10 @@ is the posterior mean of the covariance under a prior of that shape. The loss of
 linear in the covariance. Its expectation on fresh samples therefore follows from the shrunk covariance.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from .arrays import Double, Index
+from .arrays import Bools, Double, Index
 from .tuning import NUMERICS, ShrinkageTuning
 
 
@@ -44,11 +42,18 @@ def oas(covariance: Double, count: float) -> float:
 
     It comes close to the r with the least expected squared error of Gaussian samples.
     """
-    size = len(covariance)
-    trace = float(np.trace(covariance))
-    square = float(np.sum(covariance * covariance))
+    return oas_share(float(np.trace(covariance)), float(np.sum(covariance * covariance)), len(covariance), count)
+
+
+def oas_share(trace: float, square: float, size: int, count: float) -> float:
+    """`oas` of a covariance with that trace and sum of squares, of ``size`` channels."""
     rest = (count + 1) * (square - trace**2 / max(1, size))
     return 1.0 if rest <= 0 else min(1.0, (square + trace**2) / rest)
+
+
+def varying(variances: Double, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> Bools:
+    """Which channels (C,) vary at all."""
+    return np.asarray(variances > tuning.dead_variance * max(float(variances.max(initial=0.0)), 0.0))
 
 
 def shrunk(
@@ -56,8 +61,7 @@ def shrunk(
 ) -> Double:
     """A covariance (C, C) of ``count`` independent samples, shrunk by ``factor`` times the share of `oas`. Constant
     channels stay constant."""
-    variances = np.diag(covariance)
-    alive = variances > tuning.dead_variance * max(float(variances.max(initial=0.0)), 0.0)
+    alive = varying(np.diag(covariance), tuning)
     if not alive.any():
         return covariance
     part = covariance if alive.all() else covariance[np.ix_(alive, alive)]
@@ -91,11 +95,11 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     z = np.zeros((len(covariance), len(keep)))
     z[keep] = np.eye(len(keep))
     if len(others):
-        z[others] = _predicted(covariance, np.asarray(keep), others, ridge)
+        z[others] = predicted(covariance, np.asarray(keep), others, ridge)
     return z
 
 
-def _predicted(covariance: Double, keep: Index, others: Index, ridge: float) -> Double:
+def predicted(covariance: Double, keep: Index, others: Index, ridge: float) -> Double:
     """The rows of `prediction` for the channels ``others``."""
     inner, cross = covariance[np.ix_(keep, keep)], covariance[np.ix_(keep, others)]
     floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
@@ -104,22 +108,3 @@ def _predicted(covariance: Double, keep: Index, others: Index, ridge: float) -> 
         return np.asarray(cho_solve(cho_factor(inner, lower=True, check_finite=False), cross, check_finite=False).T)
     except np.linalg.LinAlgError:  # rounding has made it indefinite
         return np.asarray(np.linalg.solve(inner, cross).T)
-
-
-def best_factor(
-    believed: Callable[[float], Double], unseen: Double, ridge: float, tuning: ShrinkageTuning = NUMERICS.shrinkage
-) -> float:
-    """The one of `ShrinkageTuning.factors` with which the half of the channels with the most variance predicts the
-    others best on unseen samples. ``believed``: factor -> covariance (C, C) of the samples that were seen. ``unseen``:
-    covariance of the other samples about the same means."""
-    order = np.argsort(-np.diag(believed(1.0)), kind="stable")
-    keep, others = np.sort(order[: (len(order) + 1) // 2]), np.sort(order[(len(order) + 1) // 2 :])
-    if not len(others):
-        return 1.0
-    cross, inner = unseen[np.ix_(others, keep)], unseen[np.ix_(keep, keep)]
-
-    def lost(factor: float) -> float:
-        z = _predicted(believed(factor), keep, others, ridge)
-        return float(np.sum(z * (z @ inner)) - 2 * np.sum(z * cross))
-
-    return min(sorted(tuning.factors, key=lambda f: abs(np.log(f))), key=lost)  # of equal ones that nearest to 1

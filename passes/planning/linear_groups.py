@@ -51,7 +51,7 @@ def _moments(typing: Typing, group: ChannelGroup, seen: ChannelStatistics) -> di
     """Tensor that is read -> second moments (C, C) of the channels, about their means if readers can add a constant."""
     found: dict[str, Array] = {}
     for name, channels in seen.items():
-        moments = np.asarray(channels.covariance, np.float64)
+        moments = channels.covariance.dense()
         takes = reads_take_constants(typing, group, name)
         found[name] = moments if takes else moments + np.outer(channels.mean, channels.mean)
     return found

@@ -10,6 +10,7 @@ from scipy import sparse
 
 from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
+from passes.axes.scaling_matrix import ScalingMatrix
 from passes.channels.statistics import ChannelStatistics
 from passes.graph.model import Array
 from passes.interface.reason import Reason
@@ -29,7 +30,7 @@ class GroupPlan:
 
     group: ChannelGroup
     keep: Array
-    mixing: dict[str, sparse.csr_array] = field(default_factory=dict)
+    mixing: dict[str, ScalingMatrix] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     projection: Array | None = None
     method: str = "none"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
@@ -25,7 +24,7 @@ from passes.planning.criteria import select
 from passes.planning.linear_groups import directions, is_linear, project
 from passes.planning.plan import GroupPlan, PlanSettings
 from passes.settings.tuning import Tuning
-from passes.weights.stored_tensors import MAPPED, stored_array, storing
+from passes.weights.stored_tensors import storing
 from passes.weights.tuning import STORED_WEIGHTS
 
 Width = Callable[[ChannelGroup], int]
@@ -169,7 +168,7 @@ class Planner:
         if seen and self._missing_statistics(group) is None:
             variance = np.zeros(group.size)
             for one in seen.values():
-                variance += np.diag(one.covariance)
+                variance += one.covariance.variances
         else:
             from passes.numerics.norms import row_norms  # here: `inspect` should not wait for the compiler
 
@@ -188,7 +187,7 @@ class Planner:
         seen, rows = self._statistics(group), self._signature(group).full.values.astype(np.float64)
         power = np.square(rows).sum(axis=1)
         if seen and self._missing_statistics(group) is None:
-            power = np.sum([np.diag(s.covariance) + s.mean**2 for s in seen.values()], axis=0)
+            power = np.sum([s.covariance.variances + s.mean**2 for s in seen.values()], axis=0)
         weight = power * np.diag(readers_gram(self.typing, group, ()))
         order = candidates[np.argsort(-weight[candidates], kind="stable")]
         lost = np.zeros(group.size + 1)
@@ -240,10 +239,7 @@ class Planner:
             project(self.typing, plan, seen, principal, ridge)
             return
         for name, channels in seen.items():
-            z = channels.prediction(plan.keep, ridge)
-            MAPPED.note_read(channels.covariance.nbytes)
-            mixing = plan.mixing[name] = sparse.csr_array(z)
-            mixing.data, mixing.indices = stored_array(mixing.data), stored_array(mixing.indices)
+            z = plan.mixing[name] = channels.covariance.mixing(plan.keep, ridge)
             if reads_take_constants(self.typing, plan.group, name):
                 plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
 

@@ -22,6 +22,8 @@ from passes.reconstruction.solver_budget import most_samples
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
+from passes.statistics.observer import few_places
+from passes.statistics.pooled import map_before
 from passes.statistics.sample_budget import Moment, Together
 
 
@@ -44,7 +46,11 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         patches = WIDTH * layer.groups * features * places / stride
         taken = features if places * count >= features else 0  # else the rows themselves are used
         working = 4 * read + 3 * made + 2 * patches
-        moment = Moment(original / rows, drifted / rows, working, data[layer.axis], taken, layer.groups)
+        channels = data[layer.axis]
+        read_places = count * math.prod(data) / max(1, channels) / rows
+        if read_places <= few_places(channels, tuning) and map_before(graph, layer.data) is None:
+            channels = 0  # no matrix of their pairs is made
+        moment = Moment(original / rows, drifted / rows, working, channels, taken, layer.groups)
         if layer in pairs:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
             moment = replace(moment, pair=Together(made, serve, tuning.memory.working * (read + made)))

@@ -23,6 +23,10 @@ class StatisticsTuning:
     """Ridge of the prediction of removed channels, relative to the diagonal of the kept channels' covariance: fit on
     the samples against size of the weights. Not tuned: once layers are solved it hardly matters
     (docs/reconstruction.md)."""
+    row_share: float = 0.25
+    """Places, as a share of the channels, up to which a covariance is kept as these places instead of as a matrix. Not
+    tuned: up to a third, products with the factors of a prediction take fewer operations than with its matrix.
+    """
     fewest_batch_samples: int = 2
     """Fewest samples from which batch statistics are computed: those of a single one are its own. Derived, not tuned.
     """

@@ -152,24 +152,30 @@ def layer_moments(
 class ChannelSums:
     """Sums over places: ``count`` places, ``first`` moments (C,), ``second`` moments (C, C).
 
-    ``means`` (n, C): channel means of each of n samples.
+    ``means`` (n, C): channel means of each of n samples. ``rows`` (count, C): the values themselves instead of
+    ``second``, where there are few.
     """
 
     count: float
     first: Array
-    second: Array
+    second: Array | None
     means: Array
+    rows: Array | None = None
 
     def __add__(self, other: ChannelSums) -> ChannelSums:
-        means = np.concatenate([self.means, other.means])
-        return ChannelSums(self.count + other.count, self.first + other.first, self.second + other.second, means)
+        both = replace(self, first=self.first.copy(), second=None if self.second is None else self.second.copy())
+        both.add(other)
+        return both
 
     def add(self, other: ChannelSums) -> None:
         """Add other sums in place."""
         self.count += other.count
         self.first += other.first
-        self.second += other.second
+        if self.second is not None:
+            self.second += other.second
         self.means = np.concatenate([self.means, other.means])
+        if self.rows is not None and other.rows is not None:
+            self.rows = np.concatenate([self.rows, other.rows])
 
 
 def channel_sums(
@@ -181,29 +187,36 @@ def channel_sums(
     engine: Engine,
     tuning: StatisticsTuning = TUNING.statistics,
     workers: int = 1,
+    few: float = 0.0,
 ) -> Iterator[ChannelSums]:
     """Sums for each batch over the channels at ``occurrences`` (start, outer, inner) of a tensor's axis ``axis``.
-    ``samples``: number of samples in each batch; ``workers``: most batches that run at the same time.
+    ``samples``: number of samples in each batch; ``workers``: most batches that run at the same time; ``few``: largest
+    number of places of which all values are kept.
 
     Of many places of a sample every few serve (`StatisticsTuning.channel_places`), but all for the samples' means.
     """
     engine, workers = divided(engine, workers)
     loaded: dict[int, tuple[Loaded, int]] = {}
     each = sum(o * i for _, o, i in occurrences)
+    kept: list[bool] = []  # whether values are kept: the same for all batches
 
     def given() -> Iterator[tuple[Array, int, Loaded, int]]:
         for x, held in zip(batches, samples, strict=True):
             if held not in loaded:
                 stride = _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
-                loaded[held] = (retaining(engine)(_channel_model(axis, occurrences, size, x, held, stride)), stride)
+                kept.append(_places(axis, x, held, stride) * each / held * sum(samples) <= few)
+                model = _channel_model(axis, occurrences, size, x, held, stride, kept[0])
+                loaded[held] = (retaining(engine)(model), stride)
             yield x, held, *loaded[held]
 
     def sums(one: tuple[Array, int, Loaded, int]) -> ChannelSums:
         x, held, run, stride = one
         out = run({"x": x})
         count = float(_places(axis, x, held, stride) * each)
-        means = out["means"].astype(np.float64).T
-        return ChannelSums(count, out["mean"].astype(np.float64) * count, out["gram"].astype(np.float64), means)
+        means, first = out["means"].astype(np.float64).T, out["mean"].astype(np.float64) * count
+        if kept[0]:
+            return ChannelSums(count, first, None, means, out["values"].astype(np.float64).T)
+        return ChannelSums(count, first, out["gram"].astype(np.float64), means)
 
     yield from at_once(sums, given(), workers)
 
@@ -226,11 +239,18 @@ def _places(axis: int, x: Array, samples: int, stride: int) -> int:
 
 
 def _channel_model(
-    axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, samples: int, stride: int = 1
+    axis: int,
+    occurrences: Sequence[tuple[int, int, int]],
+    size: int,
+    x: Array,
+    samples: int,
+    stride: int = 1,
+    values: bool = False,
 ) -> onnx.ModelProto:
-    """x -> moments of channels over every ``stride``-th place, and means over all places of each sample."""
+    """x -> moments of channels over every ``stride``-th place, and means over all places of each sample. ``values``:
+    give the values (C, M) themselves, not their products."""
     build = Builder()
-    if stride > 1:
+    if stride > 1:  # of many places
         return _strided_model(build, axis, occurrences, size, x, stride)
     others = [d for d in range(x.ndim) if d != axis]
     # the axis of the samples alone, or one that they share with others, where each sample's entries are contiguous
@@ -243,8 +263,9 @@ def _channel_model(
     apart = build.op("Reshape", turned, build.ints(x.shape[axis], 1 if along is None else samples, -1))
     each = _channels(build, build.mean(apart, 2), occurrences, size)
     places = build.op("Reshape", each, build.ints(size, -1, 1 if along is None else samples))
+    gram = None if values else build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0]))
     outputs = {
-        "gram": build.op("MatMul", joined, build.op("Transpose", joined, perm=[1, 0])),
+        **({"values": joined} if gram is None else {"gram": gram}),
         "mean": build.mean(joined, 1),
         "means": build.mean(places, 1),
     }

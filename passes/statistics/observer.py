@@ -13,13 +13,14 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
+from passes.channels.covariance import Covariance, DenseCovariance, LowRankCovariance, best_factor
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.interface.errors import RunError
 from passes.interface.steps import steps
-from passes.numerics.shrinkage import best_factor, independent_samples, shrunk, shrunk_toward
+from passes.numerics.shrinkage import independent_samples, shrunk_toward
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.moments import ChannelSums, channel_sums
@@ -81,9 +82,10 @@ def observe_channels(
         flow.reach(tensor, kept)
         for group in wanted[tensor]:
             arrays = Lazy([partial(live.__getitem__, tensor) for live in flow.live])
-            sums = observer.sums(group, tensor, arrays) if arrays[0].dtype.kind == "f" else None
+            pooled = before[group.name]
+            sums = observer.sums(group, tensor, arrays, pooled is None) if arrays[0].dtype.kind == "f" else None
             if sums is not None:
-                found.setdefault(group.name, {})[tensor] = observer.seen(sums, before[group.name], tensor)
+                found.setdefault(group.name, {})[tensor] = observer.seen(sums, pooled, tensor)
     return found
 
 
@@ -96,11 +98,12 @@ class _Observer:
         self._ample = tuning.statistics.ample_samples
 
     def sums(
-        self, group: ChannelGroup, tensor: str, arrays: Iterable[Array], parallel: bool = True
+        self, group: ChannelGroup, tensor: str, arrays: Iterable[Array], rows: bool, parallel: bool = True
     ) -> _DividedSums | None:
         """Sums over the tensor's channels. None where they are on several axes, or where slices cannot select them.
 
-        ``arrays``: the tensor in each batch; ``parallel``: whether several batches may be summed at the same time.
+        ``arrays``: the tensor in each batch; ``rows``: whether few places are kept as they are; ``parallel``: whether
+        several batches may be summed at the same time.
         """
         axis, places = self._places(group, tensor)
         if not places:
@@ -108,8 +111,9 @@ class _Observer:
         parts: list[ChannelSums | None] = [None, None]
         # In float32 and in float64, the products of channels are in memory for each batch.
         fit = max(1, self._tuning.memory.moment_bytes // (12 * group.size**2)) if parallel else 1
+        few = few_places(group.size, self._tuning) if rows else 0.0
         given = (arrays, self._batches.samples, self._engine, self._tuning.statistics, min(fit, self._flow.workers))
-        each = channel_sums(axis, places, group.size, *given)
+        each = channel_sums(axis, places, group.size, *given, few)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]
@@ -132,7 +136,7 @@ class _Observer:
         if each * sum(self._batches.samples) >= self._ample * group.size:
             return None
         arrays = self._flow.glance(source)
-        return None if arrays is None else self.sums(group, source, arrays, parallel=False)
+        return None if arrays is None else self.sums(group, source, arrays, False, parallel=False)
 
     def seen(self, sums: _DividedSums, before: _DividedSums | None, tensor: str) -> TensorStatistics:
         """Statistics from sums. ``before``: sums over the feature map before the pooling, None without one."""
@@ -140,16 +144,14 @@ class _Observer:
         whole = _Estimate.of(sums.whole, tensor).of_share(distinct)
         spread = None if before is None else _Estimate.of(before.whole, tensor).of_share(distinct)
         if sums.rest is None or whole.independent >= self._ample * len(whole.mean):
-            return TensorStatistics(whole.mean, stored_array(whole.believed(spread)), whole.independent)
+            return TensorStatistics(whole.mean, whole.believed(spread).stored(), whole.independent)
         rest = _Estimate.of(sums.rest, tensor)
         spread_rest = None if before is None or before.rest is None else _Estimate.of(before.rest, tensor)
-        apart = _Estimate.of(sums.apart, tensor)
-        off = apart.mean - rest.mean
-        unseen, ridge = stored_array(apart.covariance + np.outer(off, off)), self._tuning.statistics.prediction_ridge
+        unseen, ridge = _Estimate.of(sums.apart, tensor, rest.mean).covariance, self._tuning.statistics.prediction_ridge
         factor = best_factor(partial(rest.believed, spread_rest), unseen, ridge, self._tuning.numerics.shrinkage)
-        unbiased = stored_array(rest.believed(spread_rest, factor).astype(np.float32))
+        unbiased = rest.believed(spread_rest, factor).stored(np.dtype(np.float32))
         without = TensorStatistics(rest.mean, unbiased, rest.independent)
-        return TensorStatistics(whole.mean, stored_array(whole.believed(spread, factor)), whole.independent, without)
+        return TensorStatistics(whole.mean, whole.believed(spread, factor).stored(), whole.independent, without)
 
     def _places(self, group: ChannelGroup, tensor: str) -> tuple[int, list[tuple[int, int, int]]]:
         """The axis of a tensor that has the group's channels, and their occurrences; none if it is not one axis."""
@@ -158,41 +160,58 @@ class _Observer:
         return (axes[0], occurrences(types[axes[0]], group.atom)) if len(axes) == 1 else (-1, [])
 
 
+def few_places(channels: int, tuning: Tuning = TUNING) -> float:
+    """Number of places up to which a covariance of so many channels is kept as these places."""
+    # Up to this number, channels are chosen by the whole matrix.
+    return tuning.statistics.row_share * channels if channels > tuning.numerics.subset.most_greedy else 0.0
+
+
 def _stored(sums: ChannelSums) -> ChannelSums:
-    return replace(sums, second=stored_array(sums.second))
+    return sums if sums.second is None else replace(sums, second=stored_array(sums.second))
 
 
 @dataclass(frozen=True)
 class _Estimate:
-    """Sample mean (C,) and covariance (C, C), and the effective number of ``independent`` samples."""
+    """Mean (C,) and covariance of samples, and the effective number of ``independent`` samples."""
 
     mean: Array
-    covariance: Array
+    covariance: Covariance
     independent: float
 
     @classmethod
-    def of(cls, sums: ChannelSums, tensor: str) -> _Estimate:
-        if not np.isfinite(sums.first).all() or not np.isfinite(sums.second).all():
+    def of(cls, sums: ChannelSums, tensor: str, about: Array | None = None) -> _Estimate:
+        """``about``: the mean that deviations are from; that of the samples by default."""
+        if not all(np.isfinite(a).all() for a in (sums.first, sums.second, sums.rows) if a is not None):
             raise RunError(f"{tensor} of the original is not finite on the samples")
         mean = sums.first / sums.count
-        covariance = sums.second / sums.count
-        covariance -= np.outer(mean, mean)
-        independent = independent_samples(float(np.trace(covariance)), sums.count, sums.means)
-        return cls(mean, stored_array(covariance), independent)
+        about = mean if about is None else about
+        covariance: Covariance
+        if sums.rows is not None:
+            covariance = LowRankCovariance.of_rows(sums.rows, about, sums.count)
+        else:
+            assert sums.second is not None
+            matrix = sums.second / sums.count
+            matrix -= np.outer(mean, mean)
+            if about is not mean:
+                matrix += np.outer(mean - about, mean - about)
+            covariance = DenseCovariance(matrix).stored()
+        independent = independent_samples(float(covariance.variances.sum()), sums.count, sums.means)
+        return cls(mean, covariance, independent)
 
     def of_share(self, distinct: float) -> _Estimate:
         """The same estimate where only the share ``distinct`` of the samples does not repeat others."""
         return replace(self, independent=max(1.0, distinct * self.independent)) if distinct < 1 else self
 
-    def believed(self, before: _Estimate | None, factor: float = 1.0) -> Array:
+    def believed(self, before: _Estimate | None, factor: float = 1.0) -> Covariance:
         """Shrinkage estimate of the covariance on new samples.
 
         ``before``: estimate for the feature map before the pooling, which is then the shrinkage target; ``factor``:
         multiplies the shrinkage intensity of the formula.
         """
         if before is None:
-            return shrunk(self.covariance, self.independent, factor)
-        return shrunk_toward(self.covariance, self.independent, before.believed(None), factor)
+            return self.covariance.shrunk(self.independent, factor)
+        target = before.believed(None).dense()
+        return DenseCovariance(shrunk_toward(self.covariance.dense(), self.independent, target, factor))
 
 
 def occurrences(term: Term, atom: Atom) -> list[tuple[int, int, int]]:

@@ -21,6 +21,7 @@ from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import Indices, along, kept_indices, mix
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
+from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
@@ -33,7 +34,7 @@ from passes.transforms.cleanup import cleanup
 from passes.transforms.subgraphs import Body
 from passes.transforms.unshare_constants import merge_copies
 
-Mixes = dict[tuple[str, int], list[tuple[GroupPlan, sparse.csr_array]]]
+Mixes = dict[tuple[str, int], list[tuple[GroupPlan, ScalingMatrix]]]
 
 
 @dataclass
@@ -108,10 +109,18 @@ def _carry_out(
     return cleanup(merge_copies(patch.apply()))
 
 
-def _wide(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
+def _wide(plan: GroupPlan, z: ScalingMatrix) -> ScalingMatrix:
     """Z (C, K) with its columns spread back to (C, C), zero at removed channels. A Z of (C, C) as it is."""
     if z.shape[1] == plan.group.size:
         return z
+    if isinstance(z, LowRankUpdate):
+        right = np.zeros((len(z.right), plan.group.size))
+        right[:, plan.keep] = z.right
+        return LowRankUpdate(_scattered(plan, z.base), z.left, right)
+    return _scattered(plan, z)
+
+
+def _scattered(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
     return sparse.csr_array((z.data, plan.keep[z.indices], z.indptr), (z.shape[0], plan.group.size))
 
 
@@ -174,7 +183,7 @@ def _consumer_mixes(plans: Sequence[GroupPlan], inside: Collection[Atom]) -> Mix
                 seen.add((use.constant, use.axis))
                 z = plan.mixing.get(step.read, plan.selection())
                 if plan.projection is not None and plan.group.atom in inside:
-                    z = sparse.csr_array(z @ plan.projection)
+                    z = sparse.csr_array(z @ plan.projection)  # projected groups are small enough for a plain matrix
                 mixes[use.constant, use.axis].append((plan, z))
     return mixes
 

@@ -12,6 +12,7 @@ from scipy.linalg import block_diag
 from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
 from passes.axes.index_maps import along, kept_indices, kept_size, mix, unfold
+from passes.axes.scaling_matrix import LowRankUpdate
 from passes.interface.reason import Reason
 from passes.shapes.sizes import size_of
 from passes.shapes.tuning import SHAPES
@@ -217,6 +218,10 @@ def test_arrays_follow_the_axis(data):
     array, z = rng.standard_normal((3, len(entries), 2)), rng.standard_normal((a.size, 3))
     mixed = mix(array, 1, term, a, sparse.csr_array(z))
     np.testing.assert_allclose(mixed, np.einsum("npk,pq->nqk", array, matrix(term, a, z)), atol=1e-12)
+    update = LowRankUpdate(sparse.csr_array(z), rng.standard_normal((a.size, 2)), rng.standard_normal((2, 3)))
+    single = mix(array.astype(np.float32), 1, term, a, update)
+    np.testing.assert_allclose(single, mix(array, 1, term, a, update), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(single, mix(array, 1, term, a, sparse.csr_array(update.toarray())), rtol=1e-4, atol=1e-4)
     rows = unfold(array, 1, term, a)
     for i in range(a.size):
         here = [p for p, entry in enumerate(entries) for b, j in entry if b is a and i == j]

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from passes.numerics.shrinkage import (
-    best_factor,
     independent_samples,
     oas,
     prediction,
@@ -15,8 +14,6 @@ from passes.numerics.shrinkage import (
 )
 from passes.numerics.subset import choose_columns
 from passes.numerics.tuning import NUMERICS
-
-FACTORS = NUMERICS.shrinkage.factors
 
 
 def covariance(x):
@@ -145,31 +142,6 @@ def test_the_share_of_a_target_has_about_the_least_expected_error(count):
 def test_a_target_without_variance_says_nothing():
     s = covariance(np.random.default_rng(12).standard_normal((9, 3)))
     assert shrunk_toward(s, 9, np.zeros((3, 3))) is s
-
-
-def lost(covariance, keep, true):
-    """Share of the variance of samples of a ``true`` covariance that a prediction by another one loses."""
-    z = prediction(covariance, keep, 0.0)
-    left = true - z @ true[keep] - true[:, keep] @ z.T + z @ true[np.ix_(keep, keep)] @ z.T
-    return np.trace(left) / np.trace(true)
-
-
-@pytest.mark.parametrize("decay", [0.25, 1.0, 3.0])
-def test_the_factor_is_that_of_the_least_loss_on_unseen_samples(decay):
-    """Of all of them by brute force; what it chooses loses little more than the best on samples without end."""
-    rng, root = np.random.default_rng(13), spectrum(60, 13, decay)
-    seen, unseen = (covariance(rng.standard_normal((count, 60)) @ root.T) for count in (90, 60))
-    keep = np.sort(np.argsort(-np.diag(seen), kind="stable")[:30])
-    found = best_factor(lambda f: shrunk(seen, 90, f), unseen, 0.0)
-    assert found == min(FACTORS, key=lambda f: lost(shrunk(seen, 90, f), keep, unseen))
-    losses = {f: lost(shrunk(seen, 90, f), keep, root @ root.T) for f in FACTORS}
-    assert losses[found] < 1.1 * min(losses.values())
-
-
-def test_a_factor_that_makes_no_difference_is_one():
-    s = np.diag([3.0, 2.0, 1.0, 1.0])
-    assert best_factor(lambda f: s, s, 0.01) == 1.0
-    assert best_factor(lambda f: s[:1, :1], s[:1, :1], 0.01) == 1.0
 
 
 def test_kept_channels_predict_themselves_and_others_as_regression_does():

@@ -6,6 +6,7 @@ from netkit import net
 from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
+from passes.channels.covariance import DenseCovariance
 from passes.channels.statistics import TensorStatistics
 from passes.interface.reason import planned, text
 from passes.planning.plan import PlanSettings
@@ -28,7 +29,9 @@ def planner_of(statistics=None, w=W, body=BODY, **settings):
 def spread(*variances, mean=0.0, without=None):
     """Statistics of channels that vary alone."""
     size = len(variances)
-    return {"r": TensorStatistics(np.full(size, mean), np.diag(np.float64(variances)), without=without)}
+    return {
+        "r": TensorStatistics(np.full(size, mean), DenseCovariance(np.diag(np.float64(variances))), without=without)
+    }
 
 
 def test_plans_of_whole_groups_have_a_reason():
@@ -136,7 +139,7 @@ def test_hidden_units_are_ranked_by_their_power_on_samples():
     v = np.ones((3, 5), np.float32)
     found = analyse(net(body, w=w, r=np.zeros((1, 3, 3), np.float32), v=v, u=v), (), None, Quiet())
     group = next(g for g in found.groups if g.recurrent and not g.frozen)
-    shown = TensorStatistics(np.array([0.1, 0.0, 1.0]), np.diag([0.01, 0.5, 0.0]))
+    shown = TensorStatistics(np.array([0.1, 0.0, 1.0]), DenseCovariance(np.diag([0.01, 0.5, 0.0])))
     for statistics, order in (({"h": shown, "last": shown}, [2, 1, 0]), ({"h": shown}, [0, 1, 2])):
         planner = Planner(found.typing, PlanSettings("reconstruct", "auto", statistics={group.name: statistics}))
         assert planner.ranking(group).order.tolist() == order

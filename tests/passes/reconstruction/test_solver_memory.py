@@ -1,6 +1,7 @@
 """Memory of the solver: no more than was counted, and no more at once than is in use."""
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from passes.reconstruction.solver_memory import layer_moments
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
-from passes.settings.tuning import Tuning
+from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.moments import Batch
@@ -132,3 +133,15 @@ def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkey
     one_at_a_time = Tuning(memory=MemoryTuning(working_share=0.0))
     compress(model, settings, samples=CalibrationSamples(given, True, engine), tuning=one_at_a_time)
     assert sizes and all(size == [12, 12] for size in sizes)
+
+
+@pytest.mark.parametrize(("count", "kind", "wanted"), [(8, "Relu", 0), (9, "Relu", 32), (8, "GlobalAveragePool", 32)])
+def test_few_places_of_many_channels_need_no_matrix_of_their_pairs(count, kind, wanted):
+    """They are kept themselves; behind a pooling, the map before it has more."""
+    edge = 2 if kind == "GlobalAveragePool" else 1
+    body = f"""net (float[N,6,{edge},{edge}] x) => (float[N,5] y) {{
+        a = Conv(x, a_w)  ar = Relu(a)  p = {kind}(ar)  f = Flatten(p)  y = Gemm<transB=1>(f, y_w)
+    }}"""
+    typing = typed(net(body, a_w=(32, 6, 1, 1), y_w=(5, 32)))
+    numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=31))
+    assert layer_moments(typing, count, replace(TUNING, numerics=numerics))[-1].channels == wanted
