@@ -192,9 +192,12 @@ def write_whole(content: bytes, path: PathLike, what: str) -> None:
         raise
 
 
-def needs_external_data(model: onnx.ModelProto) -> bool:
-    """Whether ``model`` is too large to be a single file."""
-    return sum(tensor_bytes(t) for t in all_tensors(model)) > PROTOBUF_LIMIT - MODEL_FILES.headroom
+def needs_external_data(model: onnx.ModelProto, stored: bool = True) -> bool:
+    """Whether ``model`` is too large to be a single file. ``stored``: with the values of its stored tensors."""
+    return (
+        sum(tensor_bytes(t) for t in all_tensors(model) if stored or not is_stored(t))
+        > PROTOBUF_LIMIT - MODEL_FILES.headroom
+    )
 
 
 def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProto, str]:

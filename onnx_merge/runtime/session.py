@@ -80,7 +80,9 @@ class Session:
         if not spinning:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         source: bytes | str
-        self._stored = stored_weights(model) if isinstance(model, onnx.ModelProto) else None
+        # Where temporary files have no room, weights are in memory: there may be more of them than protobuf takes.
+        fits = isinstance(model, onnx.ModelProto) and not needs_external_data(model, stored=False)
+        self._stored = stored_weights(model) if isinstance(model, onnx.ModelProto) and fits else None
         if self._stored is not None:
             self._stored.give_to(options, on_cpu=provider.name == "cpu")
             source = self._stored.content

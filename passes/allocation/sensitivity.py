@@ -30,6 +30,7 @@ from passes.statistics.activation_memory import activations
 from passes.statistics.object_places import ObjectPlaces
 from passes.statistics.segmented_execution import SegmentedRun
 from passes.surgery.apply_plan import unshrunk_twin
+from passes.weights.stored_tensors import discarding_weights
 
 Outputs = list[dict[str, Array]]
 
@@ -97,8 +98,9 @@ class Sensitivity:
                 width = max(1, math.ceil(share * group.size))
                 plan = planner.plan(group, width)
                 if plan.shrinks:
-                    twin = unshrunk_twin(typing, [plan])
-                    after = self._outputs(twin, self._engine) if whole else flow.onward(twin, self._names)
+                    with discarding_weights():
+                        twin = unshrunk_twin(typing, [plan])
+                        after = self._outputs(twin, self._engine) if whole else flow.onward(twin, self._names)
                     losses[width] = self._loss(after)
             if losses:
                 found[group.name] = losses
@@ -111,7 +113,9 @@ class Sensitivity:
     def together(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float:
         """Loss of the outputs with all groups at ``widths``."""
         plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
-        return self._loss(self._outputs(unshrunk_twin(self._variant.typing, plans), retaining(self._engine)))
+        with discarding_weights():
+            after = self._outputs(unshrunk_twin(self._variant.typing, plans), retaining(self._engine))
+        return self._loss(after)
 
     def _outputs(self, model: onnx.ModelProto, engine: Engine) -> Outputs:
         return list(map(dict, at_once(engine(model), self._feeds, self._workers)))

@@ -30,10 +30,12 @@ class LowRankUpdate:
         return np.asarray(self.base @ other + self.left @ (self.right @ other))
 
     def product(self, values: Array) -> Array:
-        """``values`` (..., C) times ``left`` ``right``, in their own type."""
+        """The contraction of the middle axis of ``values`` (A, C, B) with ``left`` ``right``, (A, K, B), in their own
+        type."""
         left, right = (factor.astype(values.dtype, copy=False) for factor in (self.left, self.right))
-        flat = values.reshape(-1, len(left))
-        return np.asarray(((flat @ left) @ right).reshape(*values.shape[:-1], right.shape[1]))
+        if values.shape[2] == 1:  # one product, not A of them
+            return np.asarray(((values[:, :, 0] @ left) @ right)[:, :, None])
+        return np.asarray(np.matmul(right.T, np.matmul(left.T, values)))
 
     def toarray(self) -> Array:
         """Z as an array."""

@@ -90,6 +90,16 @@ class MappedFiles:
             if mapping.last is not None:
                 mapping.last.detach()
 
+    def discard(self, path: str) -> int:
+        """Remove the file at ``path``, if it was kept. Arrays that lie in it stay valid. Returns its bytes, or 0."""
+        if self._kept.get(path) is None:
+            return 0
+        size = self._by_path[path].size
+        self.close(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        return size
+
     def place_of(self, array: Array) -> FilePlace | None:
         """Where a contiguous array lies in a mapped file; None if it does not."""
         known = self._by_address

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +38,15 @@ class _Writer:
     """Writes arrays to files in ``folder``, one for each."""
 
     def __init__(self, folder: str, room: float, tuning: StoredWeightsTuning) -> None:
-        self._folder, self._room, self._numbers = folder, room, count()
+        self._folder, self._room, self.written = folder, room, 0
         self.tuning, self.active = tuning, False
 
     def write(self, array: Array) -> Array:
         """A copy of ``array`` in a mapped file; ``array`` itself where there is no room for it."""
         if array.nbytes > self._room:
             return array
-        path = os.path.join(self._folder, f"{next(self._numbers)}.bin")
+        path = self._path(self.written)
+        self.written += 1
         data = np.ascontiguousarray(array)
         try:
             with open(path, "wb") as file:
@@ -57,6 +57,14 @@ class _Writer:
             return array
         self._room -= data.nbytes
         return MAPPED.temporary(path, data.dtype, data.shape, partial(self._regain, data.nbytes))
+
+    def discard(self, first: int) -> None:
+        """Remove the files that tensors refer to, from the ``first`` one written on."""
+        for number in range(first, self.written):
+            self._regain(MAPPED.discard(self._path(number)))
+
+    def _path(self, number: int) -> str:
+        return os.path.join(self._folder, f"{number}.bin")
 
     def _regain(self, size: int) -> None:
         self._room += size
@@ -87,6 +95,19 @@ def storing_weights(
             for name in os.listdir(own):
                 MAPPED.close(os.path.join(own, name))
             MAPPED.close_lasting()
+
+
+@contextmanager
+def discarding_weights() -> Iterator[None]:
+    """Tensors that are stored in the block, of models that serve in it alone, lose their files at its end. Arrays stay
+    valid."""
+    writer = _writer.get()
+    first = 0 if writer is None else writer.written
+    try:
+        yield
+    finally:
+        if writer is not None:
+            writer.discard(first)
 
 
 def may_be_stored(size: int) -> bool:

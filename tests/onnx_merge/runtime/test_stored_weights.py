@@ -6,9 +6,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnx_merge.io import save
+from onnx_merge.runtime import session as session_module
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.stored_weights import stored_weights
+from onnx_merge.tuning.inputs import MODEL_FILES
 from passes.weights.mapped_files import FilePlace
 from passes.weights.stored_tensors import (
     MAPPED,
@@ -108,3 +111,14 @@ def test_segments_take_stored_weights():
     model = stored(GEMM)
     weight = numpy_helper.to_array(in_memory(model).graph.initializer[0])
     np.testing.assert_allclose(FOLDING(model)({"x": x()})["y"], x() @ weight.T, rtol=1e-5, atol=1e-6)
+
+
+def test_where_the_rest_is_too_large_for_protobuf_all_weights_go_through_a_file(monkeypatch):
+    """Where temporary files have no room, the rest is in memory."""
+    model = stored("h = Gemm<transB = 1>(x, w) y = MatMul(h, v)")
+    weight = np.random.default_rng(2).standard_normal((8, 200)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "v"))
+    expected = Session(in_memory(model)).run({"x": x()})["y"]
+    monkeypatch.setattr(save, "PROTOBUF_LIMIT", MODEL_FILES.headroom + 6000)
+    monkeypatch.setattr(session_module, "stored_weights", None)
+    np.testing.assert_allclose(Session(model).run({"x": x()})["y"], expected, rtol=1e-5)

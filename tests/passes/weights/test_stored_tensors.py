@@ -11,6 +11,7 @@ from passes.weights.stored_tensors import (
     array_of,
     bring_into_memory,
     can_be_stored,
+    discarding_weights,
     in_memory,
     is_stored,
     may_be_stored,
@@ -189,3 +190,21 @@ def test_a_tensor_with_other_external_data_is_not_stored():
     tensor = onnx.TensorProto(name="w", dims=[4], data_type=onnx.TensorProto.FLOAT)
     store_at(tensor, FilePlace("w.bin", 0, 16))
     assert not is_stored(tensor)
+
+
+def test_what_tensors_refer_to_goes_with_the_block_in_which_they_serve(tmp_path):
+    """Arrays of it stay valid, and the room serves again; what was stored before stays."""
+    with storing_weights(tmp_path, 200, SMALL):
+        start_storing(64)
+        before = tensor_of(stored_array(values(4, 5)), "before")
+        for _ in range(3):
+            with discarding_weights():
+                array = stored_array(values(5, 6))
+                tensor = tensor_of(array, "w")
+                assert is_stored(tensor)
+                assert is_stored(tensor_of(stored_array(values(5, 6)), "full")) is False  # no room for both
+            np.testing.assert_array_equal(array, values(5, 6))
+            assert not (tmp_path / place_of(tensor).path).exists()
+        np.testing.assert_array_equal(array_of(before), values(4, 5))
+    with discarding_weights():  # nothing is stored
+        assert stored_array(values(5, 6)).flags.owndata
