@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
 from onnx_merge.calibration.sample_sets import SampleSets
 from onnx_merge.calibration.splits import MEASURED, evenly_spaced
-from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable
+from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable, unverified_remedy
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
 from onnx_merge.inputs.feeds import resolve_shapes
 from onnx_merge.inputs.input_memory import check_input_memory
@@ -60,7 +60,7 @@ class ModelSamples(SampleSets):
             inputs = self._session.inputs
         except OnnxMergeError as error:
             if not self._allows_unverified:
-                raise cannot_load(self.model, error) from error
+                raise cannot_load(self.model, error, self._going_on) from error
             self.notes = self._continue_unverified(error)
             return
         self.optimisation = self._session.optimisation
@@ -112,6 +112,11 @@ class ModelSamples(SampleSets):
         if "_ranges" in vars(self):  # images were made, or read without mean and std
             self.notes += self._ranges.notes
 
+    @property
+    def _going_on(self) -> str:
+        """The remedy where outputs cannot be compared."""
+        return unverified_remedy(self.options.unverified, self._needing_outputs)
+
     def _leave_out_copies(self) -> None:
         """Leave out samples of the user that repeat earlier ones, so that none is held out that was fitted to, or
         counted twice. A labelled sample is one with its label."""
@@ -135,7 +140,8 @@ class ModelSamples(SampleSets):
             subset = evenly_spaced(feeds, EQUIVALENCE.tried_samples)
             assert self._session is not None
             together = self.fitting.together(subset)
-            check_verifiable(self._session, subset, source, self.assignments, together, fixing(self.model))
+            remedies = (fixing(self.model), self._going_on)
+            check_verifiable(self._session, subset, source, self.assignments, together, *remedies)
 
         if self.samples is not None:
             check(self.samples.feeds, self.source)

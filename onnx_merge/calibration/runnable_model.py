@@ -84,8 +84,14 @@ class RunnableModel:
     @property
     def _allows_unverified(self) -> bool:
         """Whether a model that does not run may be compressed all the same, because no option needs a run."""
+        return self.options.unverified and not self._needing_outputs
+
+    @property
+    def _needing_outputs(self) -> tuple[str, ...]:
+        """The given options that need outputs of the model."""
         options = self.options
-        return options.unverified and not (options.labels or options.has_samples or options.has_gate)
+        samples = (("--labels", bool(options.labels)), ("--calib", options.has_samples))
+        return (*(name for name, given in samples if given), *options.limits)
 
     def _continue_unverified(self, error: OnnxMergeError) -> tuple[str, ...]:
         """Continue without running the model. Returns a note."""

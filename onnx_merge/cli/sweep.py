@@ -12,7 +12,7 @@ from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import NOT_OF_SWEEP, SIZES, ConfigOptions, SweepOptions
 from onnx_merge.config.definition import HOW_MUCH, options_of
 from onnx_merge.config.options import Options
-from onnx_merge.errors import NotCompressibleError, UsageError
+from onnx_merge.errors import UsageError
 
 SWEEP = "sweep"
 DESCRIPTION = """\
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
         code = print_out(render(found, sys.stdout, options.verbose))
     if not any(point.status == "done" for point in found.points):
-        raise NotCompressibleError(no_success(found))
+        raise no_success(found)
     return code
 
 

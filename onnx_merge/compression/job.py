@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.channel_plan import read_plan
 from onnx_merge.compression.conversion import Converter, converter
@@ -177,7 +179,14 @@ class Job:
             remedy = f"{UNLIKE}: {remedy}, or sizes that the result keeps, such as {fixed}"
         elif made_up:
             remedy = "give --calib, or --method merge, which takes none"
+        elif infinite := self._infinite_input():
+            remedy = f"input {infinite} of the samples holds infinity: clean them, or {remedy}"
         return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}")
+
+    def _infinite_input(self) -> str | None:
+        """An input of which the samples hold infinity. Masks may do so: it is no error by itself."""
+        feeds = self._samples.feeds if self._samples else {}
+        return next((n for n, a in feeds.items() if a.dtype.kind == "f" and np.isinf(a).any()), None)
 
     def compress(self, settings: CompressSettings) -> Compressed:
         """Compress the model, and convert the result if that was asked for.

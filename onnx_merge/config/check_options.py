@@ -152,7 +152,12 @@ class CheckOptions:
         return Path(path) if path else None
 
     @property
+    def limits(self) -> tuple[str, ...]:
+        """The options by which the user set a limit that the result can violate."""
+        names = ("min_cosine", "min_top1", "max_nsr", "max_kl", "min_metric")
+        return tuple("--" + name.replace("_", "-") for name in names if getattr(self, name) is not None)
+
+    @property
     def has_gate(self) -> bool:
         """Whether the user set a limit that the result can violate."""
-        limits = (self.min_cosine, self.min_top1, self.max_nsr, self.max_kl, self.min_metric)
-        return any(limit is not None for limit in limits)
+        return bool(self.limits)

@@ -5,7 +5,7 @@ Each refusal is one line with the true reason and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,27 +22,42 @@ from onnx_merge.runtime.session import Session
 
 Array = NDArray[Any]
 UNVERIFIED = "--unverified goes on without comparing outputs"
+"""The remedy where nothing that was asked for needs outputs."""
 NAMED = 3
 """Largest number of operators that a message names."""
 
 
-def cannot_load(model: onnx.ModelProto, error: OnnxMergeError) -> InputError:
+def unverified_remedy(unverified: bool, needing: Sequence[str]) -> str:
+    """The remedy where outputs cannot be compared. ``unverified``: whether to go on is asked for; ``needing``: options
+    that need outputs all the same."""
+    if not unverified:
+        return UNVERIFIED
+    return f"--unverified goes on only without {', '.join(needing)}"
+
+
+def cannot_load(model: onnx.ModelProto, error: OnnxMergeError, remedy: str = UNVERIFIED) -> InputError:
     """Return the error for a model that cannot be loaded, or whose inputs are not tensors."""
     foreign = foreign_operators(model)
     if not foreign:
-        return InputError(f"{error.message}; {UNVERIFIED}")
+        return InputError(f"{error.message}; {remedy}")
     more = f" and {len(foreign) - NAMED} more" if len(foreign) > NAMED else ""
     return InputError(
         f"onnxruntime does not know {', '.join(foreign[:NAMED])}{more}: give the library that has it with --custom-ops "
-        f"LIBRARY; {UNVERIFIED}"
+        f"LIBRARY; {remedy}"
     )
 
 
 def check_verifiable(
-    session: Session, feeds: Mapping[str, Array], source: str, found: Assignments, batch: BatchSize, fixing: str = ""
+    session: Session,
+    feeds: Mapping[str, Array],
+    source: str,
+    found: Assignments,
+    batch: BatchSize,
+    fixing: str = "",
+    going_on: str = UNVERIFIED,
 ) -> None:
     """Run the original on a few of the samples (N, ...) on which outputs will be compared. ``fixing``: the remedy for
-    made-up ones that do not fit, if it is another than samples.
+    made-up ones that do not fit, if it is another than samples; ``going_on``: see `unverified_remedy`.
 
     Raises
     ------
@@ -62,12 +77,12 @@ def check_verifiable(
         try:
             numeric += [value for value in session.run(chunk).values() if value.dtype != object]
         except OnnxMergeError as error:
-            raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {UNVERIFIED}") from error
+            raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {going_on}") from error
         floats = [value for value in numeric if is_float(value) and value.size]
         if not numeric or any(np.isfinite(value.astype(np.float32)).any() for value in floats):
             break  # one sample with a usable output is enough
     if not any(value.size for value in numeric):
         why = "they hold nothing" if numeric else "none of them is a tensor of numbers"
-        raise UnverifiedError(f"outputs cannot be compared: {why}; {UNVERIFIED}")
+        raise UnverifiedError(f"outputs cannot be compared: {why}; {going_on}")
     if floats and not any(np.isfinite(value.astype(np.float32)).any() for value in floats):
-        raise InputError(f"the model gives nothing but NaN and infinity on {which}{remedy}; {UNVERIFIED}")
+        raise InputError(f"the model gives nothing but NaN and infinity on {which}{remedy}; {going_on}")

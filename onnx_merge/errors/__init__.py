@@ -65,10 +65,14 @@ class UnverifiedError(StructureError):
     """The outputs of the result could not be compared with the original's (exit code 5); nothing is written."""
 
 
+INTERNAL = "internal error"
+"""How a line about a fault of ours begins."""
+
+
 def internal_error(error: Exception) -> str:
     """A line about a fault of ours, with the pass that it left, if it left one (see `passes.interface.runner`)."""
     where = getattr(error, "__notes__", [])
-    return one_line("; ".join([f"internal error: {type(error).__name__}: {error}", *where]))
+    return one_line("; ".join([f"{INTERNAL}: {type(error).__name__}: {error}", *where]))
 
 
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.model_samples import ModelSamples
 from onnx_merge.calibration.splits import evenly_spaced
-from onnx_merge.equivalence.verifiable import UNVERIFIED
+from onnx_merge.equivalence.verifiable import unverified_remedy
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UnverifiedError, UsageError
 from onnx_merge.evaluation.fidelity import Accuracy, accuracy, fidelity
 from onnx_merge.evaluation.verdict import Fidelity
@@ -101,7 +101,8 @@ class Comparison(ModelSamples):
 
     def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:
-            raise UnverifiedError(f"outputs could not be compared: {problem}; {UNVERIFIED}") from problem
+            remedy = unverified_remedy(self.options.unverified, self.options.limits)
+            raise UnverifiedError(f"outputs could not be compared: {problem}; {remedy}") from problem
         return (f"outputs were not compared: {problem}",)
 
     @cached_property

@@ -15,6 +15,7 @@ from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageError
 from onnx_merge.evaluation.output_meter import OutputMeter
 from onnx_merge.evaluation.verdict import Fidelity, in_order
+from onnx_merge.inputs.user_arrays import check_classes
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
@@ -136,8 +137,7 @@ def accuracy(
         expected = labels[position : position + valid]
         if len(expected) < valid:
             raise UsageError(f"there are {len(labels)} labels for more samples: give one label for each sample")
-        if expected.min() < 0 or expected.max() >= scores.shape[1]:
-            raise UsageError(f"labels must be class numbers from 0 to {scores.shape[1] - 1}, found {expected.max()}")
+        check_classes(expected, scores.shape[1])
         right += int((scores[:valid].argmax(1) == expected).sum())
         position += valid
     if position != len(labels):

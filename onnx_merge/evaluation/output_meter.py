@@ -87,7 +87,8 @@ class OutputMeter:
         if not np.isfinite(b[finite] if same else b).all() and (same or finite.all()):
             raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
         if same:
-            self._count(a, b, finite)
+            if a.size:  # a number of rows that depends on the data may be 0
+                self._count(a, b, finite)
             a, b = np.where(finite, a, 0), np.where(finite, b, 0)
         else:
             a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))

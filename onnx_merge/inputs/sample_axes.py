@@ -20,12 +20,17 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     """``arrays`` with samples along the first axis, (N, ...).
 
     A state that is declared as (2, batch, units) may be given as it is fed, (2, N, units), as the states of single
-    samples one after the other, (2 N, 1, units), or as (N, 2, 1, units), which is what the others become. Arrays of
-    another rank or size stay as they are.
+    samples one after the other, (2 N, 1, units), or as (N, 2, 1, units), which is what the others become. What a single
+    input of fixed sizes takes in a run may have an axis of runs before it. Arrays of another rank or size stay as they
+    are.
     """
     rows, axes = rows_of_run(inputs), batch_axes(inputs)
     found = dict(arrays)
     if not rows:
+        for info in inputs[:1] if len(inputs) == 1 else ():
+            array, shape = arrays[info.name], info.shape
+            if shape and array.ndim == len(shape) + 1 and tuple(array.shape[1:]) == tuple(shape):
+                found[info.name] = np.asarray(array).reshape(-1, *array.shape[2:])
         return found
     fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]
     count = max((len(arrays[i.name]) // rows.get(i.name, 1) for i in fed), default=1)

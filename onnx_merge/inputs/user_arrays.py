@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.errors import InputError
+from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import describe, is_fixed, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
 from onnx_merge.inputs.sample_axes import UNLIKE, by_sample, unlike_axes
@@ -166,6 +166,19 @@ def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:
     if wanted == 2 and np.isnan(result).any():
         raise InputError(f"{where}: {info.name!r} contains NaN: clean the samples first")
     return result
+
+
+def check_classes(labels: NDArray[np.int64], classes: int) -> None:
+    """Refuse labels that are none of the ``classes``.
+
+    Raises
+    ------
+    UsageError: some are not.
+    """
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        remedy = ": leave out the samples without a label" if wrong[0] < 0 else ""
+        raise UsageError(f"labels must be class numbers from 0 to {classes - 1}, found {wrong[0]}{remedy}")
 
 
 def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:

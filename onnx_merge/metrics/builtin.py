@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.equivalence.structure import is_float
 from onnx_merge.errors import UsageError
+from onnx_merge.inputs.user_arrays import check_classes
 from onnx_merge.metrics.predictor import Predictor
 from onnx_merge.metrics.spread import Spread
 from onnx_merge.runtime.tensor_info import BFLOAT16
@@ -144,8 +145,7 @@ def _scored(
         scores = _scores(outputs, len(expected))
         if scores is None:
             raise UsageError(f"metric {name} needs a model with one output of class scores, (N, classes)")
-        if expected.min() < 0 or expected.max() >= scores.shape[1]:
-            raise UsageError(f"labels must be class numbers from 0 to {scores.shape[1] - 1}, found {expected.max()}")
+        check_classes(expected, scores.shape[1])
         yield scores, expected
 
 

@@ -16,7 +16,7 @@ from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.command_options import SweepOptions
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
-from onnx_merge.errors import NotCompressibleError, UsageError
+from onnx_merge.errors import INTERNAL, NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.doubts import doubts
 from onnx_merge.html.rendering import write_page
@@ -84,13 +84,16 @@ def sweep(
         model, folder, Options.make({**options, "keep": 1.0}), shares(start, stop, steps), executor(jobs, scheduler)
     )
     if not any(point.status == "done" for point in found.points):
-        raise NotCompressibleError(no_success(found))
+        raise no_success(found)
     return found
 
 
-def no_success(found: Sweep) -> str:
-    """The error message of a sweep without an acceptable model."""
-    return f"none of {len(found.points)} shares gave a model: {found.points[-1].reason}"
+def no_success(found: Sweep) -> OnnxMergeError:
+    """The error of a sweep without an acceptable model."""
+    reasons = [point.reason for point in found.points if point.reason is not None]
+    fault = next((reason for reason in reasons if reason.startswith(INTERNAL)), None)
+    kind = NotCompressibleError if fault is None else OnnxMergeError
+    return kind(f"none of {len(found.points)} shares gave a model: {fault or reasons[-1]}")
 
 
 def run(

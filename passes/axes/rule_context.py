@@ -135,6 +135,17 @@ class Op(NodeReader):
             raise Refusal(f"its input {k} is computed from {self._source(k)}")
         return [None] * shape[0]
 
+    def numbers(self, k: int) -> list[float | None]:
+        """The numbers of input ``k``, with None for each that varies; none where even how many is unknown."""
+        name, info = self.node.inputs[k], self.graph.info
+        known = self.value(k)
+        if known is not None:
+            return [float(n) for n in known.ravel()]
+        if name not in info.values:
+            return []
+        varies = info.varying[name].ravel()
+        return [None if v else float(n) for n, v in zip(info.values[name].ravel(), varies, strict=True)]
+
     def _source(self, k: int) -> str:
         """The values that the varying input ``k`` is computed from."""
         return "sizes that vary" if self.node.inputs[k] in self.graph.info.origins else "the data"

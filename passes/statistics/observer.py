@@ -182,7 +182,8 @@ class _Estimate:
     def of(cls, sums: ChannelSums, tensor: str, about: Array | None = None) -> _Estimate:
         """``about``: the mean that deviations are from; that of the samples by default."""
         if not all(np.isfinite(a).all() for a in (sums.first, sums.second, sums.rows) if a is not None):
-            raise RunError(f"{tensor} of the original is not finite on the samples")
+            what = f"the square of {tensor}" if np.isfinite(sums.means).all() else tensor
+            raise RunError(f"{what} of the original is not finite on the samples")
         mean = sums.first / sums.count
         about = mean if about is None else about
         covariance: Covariance

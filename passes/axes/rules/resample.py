@@ -28,7 +28,7 @@ facts("GridSample", "RoiAlign", known=ABSENT)
 
 @rule("Resize", "Upsample")
 def resample(op: Op) -> None:
-    """Axes whose size does not change pass. The others are interpolated and frozen. Sizes follow the axes."""
+    """Axes that are scaled by one pass. The others are interpolated and frozen. Sizes follow the axes."""
     if (
         op.has(1)
         and op.node.op == "Resize"
@@ -36,10 +36,10 @@ def resample(op: Op) -> None:
         and op.attr("coordinate_transformation_mode") == ("tf_crop_and_resize")
     ):
         raise Refusal("crops by coordinates")
-    out = op.out_shape()
+    out, scales = op.out_shape(), _scales(op)
     entries: list[Term | int] = []
     for axis, n in enumerate(op.shape(0)):
-        if n == out[axis]:
+        if n == out[axis] and scales[axis] == 1:
             letter = op.letter(n)
             op.put(0, axis, letter)
             op.put_out(axis, letter)
@@ -53,6 +53,21 @@ def resample(op: Op) -> None:
         op.resize_input(3, [entries[axis] for axis in axes])
     op.scales(Scaling.LINEAR)
     op.makes(factors=[0])
+
+
+def _scales(op: Op) -> list[float | None]:
+    """The factor of each axis, None where it varies. Sizes do not tell it: 8 x 1.1 is rounded to 8."""
+    rank = len(op.shape(0))
+    axes = [a % rank for a in op.attr("axes") or range(rank)]
+    place = 1 if op.node.op == "Upsample" or op.graph.opset < 11 else 2
+    if op.has(3) and op.node.op == "Resize":
+        stretched = op.attr("keep_aspect_ratio_policy", "stretch") in ("stretch", b"stretch")
+        sizes = zip(op.shape(0), op.out_shape(), strict=True)
+        return [m / n if stretched and n else None if d in axes else 1.0 for d, (n, m) in enumerate(sizes)]
+    found = op.numbers(place) if op.has(place) else [float(scale) for scale in op.attr("scales") or ()]
+    if len(found) != len(axes):
+        return [None] * rank
+    return [found[axes.index(axis)] if axis in axes else 1.0 for axis in range(rank)]
 
 
 facts("Resize", known=OpFacts(sizing=(1, 2, 3)))
@@ -119,7 +134,7 @@ def _resample_back(back: Backward) -> None:
     if back.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise Refusal("has no gradient where it keeps the ratio of sizes")
     shape, out = back.shape(), back.out_shape()
-    changed = [d for d, (n, m) in enumerate(zip(shape, out, strict=True)) if n != m]
+    changed = [d for d, (n, m) in enumerate(zip(shape, out, strict=True)) if n != m or _scale(back, d) not in (None, 1)]
     times = [_repeats(back, d) for d in changed]
     if None not in times and min(changed, default=2) >= 2:
         kernel = dict(zip(changed, times, strict=True))

@@ -67,6 +67,12 @@ def test_what_cannot_run_is_refused_before_any_work(name, monkeypatch):
     assert caught.value.exit_code == 2 and len(str(caught.value).splitlines()) == 1
 
 
+def test_a_remedy_that_was_given_is_not_named_again():
+    made = REFUSED["nothing finite"][0]
+    with pytest.raises(InputError, match="; --unverified goes on only without --calib, --min-cosine$"):
+        optimize(made, keep=0.5, unverified=True, min_cosine=0.5, calib={"x": np.ones((8, 4), np.float32)})
+
+
 @pytest.mark.parametrize("name", ["strings", "nothing finite"])
 def test_it_is_compressed_where_that_is_asked_for(name):
     made, options, _ = REFUSED[name]
@@ -89,10 +95,13 @@ def test_outputs_that_could_not_be_compared_are_exit_5(here, capsys, monkeypatch
 
     monkeypatch.setattr("onnx_merge.evaluation.comparison.fidelity", fails)
     arguments = ["in.onnx", "out.onnx", "--keep", "0.5", "--method", "merge", "--report", "r.json"]
-    for more in ([], ["--calib", "x.npy"], ["--unverified", "--min-cosine", "0.5"]):
+    limited = ["--unverified", "--min-cosine", "0.5", "--max-nsr", "1"]
+    goes_on, only = "without comparing outputs", "only without --min-cosine, --max-nsr"
+    for more, remedy in (([], goes_on), (["--calib", "x.npy"], goes_on), (limited, only)):
         np.save("x.npy", np.ones((8, 16), np.float32))
         assert main([*arguments, *more]) == 5
-        assert "outputs could not be compared: out of memory; --unverified" in capsys.readouterr().err
+        said = f"outputs could not be compared: out of memory; --unverified goes on {remedy}"
+        assert said in capsys.readouterr().err
     assert names(here) == ["in.onnx", "x.npy"]
     assert main([*arguments, "--unverified"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("verdict   untested: unverified")

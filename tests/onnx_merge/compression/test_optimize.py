@@ -230,7 +230,10 @@ def test_bad_samples_are_found_before_the_work(source, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="must have shape"):
         optimize(source, keep=0.5, labels=tmp_path / "s.npz")
     np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 8, 8), np.float32), y=np.array([0, 4]))
-    with pytest.raises(UsageError, match="class numbers from 0 to 3"):
+    with pytest.raises(UsageError, match="class numbers from 0 to 3, found 4$"):
+        optimize(source, keep=0.5, labels=tmp_path / "s.npz")
+    np.savez(tmp_path / "s.npz", x=np.zeros((2, 3, 8, 8), np.float32), y=np.array([-1, 2]))
+    with pytest.raises(UsageError, match="found -1: leave out the samples without a label"):
         optimize(source, keep=0.5, labels=tmp_path / "s.npz")
     with pytest.raises(InputError, match="does not exist"):
         optimize(source, keep=0.5, calib=tmp_path / "none.npz")

@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from chainnet import filled
 
 from onnx_merge import inspect_model, optimize
 from onnx_merge.calibration.load import Calibration, load_calibration
@@ -171,3 +172,39 @@ def test_values_that_are_not_finite():
         OnnxMergeError, match="d of the original is not finite on the samples; give --calib, or --method merge"
     ):
         optimize(model, keep=0.5)
+
+
+MLP = filled(
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[N,8] x) => (float[N,4] y)'
+    " { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }",
+    {"w": (8, 12), "v": (12, 4)},
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3e30, "the square of r of the original is not finite on the samples; give --method merge"),
+        (np.inf, "r of the original is not finite on the samples; input x of the samples holds infinity: clean them"),
+    ],
+)
+def test_samples_that_are_too_large(value, said):
+    x = np.random.default_rng(0).random((64, 8), np.float32)
+    x[5] = value
+    with pytest.raises(OnnxMergeError, match=said):
+        optimize(MLP, keep=0.5, calib={"x": x})
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_rows_of_an_output_whose_number_depends_on_the_data(first):
+    """There may be none, as behind a threshold of a detector."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[6,8] x) => (float[K,5] z) {
+        a = MatMul(x, w) r = Relu(a) y = MatMul(r, v)
+        s = ReduceMax<axes=[1], keepdims=0>(y) zero = Constant<value_float=0.5>() c = Greater(s, zero)
+        z = Compress<axis=0>(y, c) }"""
+    model = filled(text, {"w": (8, 12), "v": (12, 5)})
+    x = np.random.default_rng(0).standard_normal((40, 6, 8)).astype(np.float32)
+    x[first] = 0
+    for method in ("prune", "reconstruct"):
+        result = optimize(model, keep=0.5, method=method, calib={"x": x}, gate=False)[1]
+        assert result.fidelity is not None and result.fidelity.nsr > 0

@@ -155,6 +155,15 @@ def test_a_share_that_fails_does_not_stop_the_others(here, monkeypatch, capsys):
     assert names(here / "out") == ["keep-0.90.onnx", *REPORTS]
 
 
+def test_where_none_succeeds_a_fault_of_ours_is_what_is_said(here, monkeypatch, capsys):
+    def fails(self, settings):
+        raise KeyError("w") if settings.keep == 0.3 else NotCompressibleError("too small")
+
+    monkeypatch.setattr(candidates.Job, "compress", fails)
+    assert cli.main(["sweep", "in.onnx", "-o", "out", "--steps", "3", *FIXED]) == 1
+    assert "none of 3 shares gave a model: internal error: KeyError: 'w'" in capsys.readouterr().err
+
+
 def test_nothing_to_do(here, capsys):
     code = cli.main(["sweep", "in.onnx", "-o", "out", "--exclude", ".", *FIXED])
     out, err = capsys.readouterr()
