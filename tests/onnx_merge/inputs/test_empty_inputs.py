@@ -207,4 +207,4 @@ def test_rows_of_an_output_whose_number_depends_on_the_data(first):
     x[first] = 0
     for method in ("prune", "reconstruct"):
         result = optimize(model, keep=0.5, method=method, calib={"x": x}, gate=False)[1]
-        assert result.fidelity is not None and result.fidelity.nsr > 0
+        assert 0 < result.fidelity.cosine < 1 and "its size depends" in result.fidelity.why
