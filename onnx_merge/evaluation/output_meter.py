@@ -90,7 +90,8 @@ class OutputMeter:
             if a.size:  # a number of rows that depends on the data may be 0
                 self._count(a, b, finite)
             a, b = np.where(finite, a, 0), np.where(finite, b, 0)
-        else:
+        else:  # rows are missing: to compare the classes of the others would not say so
+            self._started, self._classes = True, None
             a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))
         self.distance.add(a, b)
         self._noise.add(a, b)
