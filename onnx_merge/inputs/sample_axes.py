@@ -26,11 +26,11 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     """
     rows, axes = rows_of_run(inputs), batch_axes(inputs)
     found = dict(arrays)
+    if len(inputs) == 1 and not rows:
+        (info,) = inputs
+        if info.shape and arrays[info.name].shape[1:] == info.shape:
+            found[info.name] = np.asarray(arrays[info.name]).reshape(-1, *info.shape[1:])
     if not rows:
-        for info in inputs[:1] if len(inputs) == 1 else ():
-            array, shape = arrays[info.name], info.shape
-            if shape and array.ndim == len(shape) + 1 and tuple(array.shape[1:]) == tuple(shape):
-                found[info.name] = np.asarray(array).reshape(-1, *array.shape[2:])
         return found
     fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]
     count = max((len(arrays[i.name]) // rows.get(i.name, 1) for i in fed), default=1)

@@ -14,9 +14,9 @@ class DistillationTuning:
     steps: tuple[int, int] = (400, 2000)
     """Steps of the run at medium and at high effort: loss against time. Not tuned: five times the time from one level
     to the next."""
-    multiply_adds: tuple[float, float] = (1e12, 4e13)
+    multiply_adds: tuple[float, float] = (1e12, 5e12)
     """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
-    steps. Not tuned: less than half a minute, and a quarter of an hour, of a core at half of AVX-512's peak."""
+    steps. Not tuned: less than half a minute, and two minutes, of a core at half of AVX-512's peak."""
     seen: int = 400
     """Samples of all steps, counted each time that they are seen, that large models get within `most_multiply_adds`.
     Settled on test images of a segmentation network of 1.3e9 multiply-adds: with 150, 300 and 600 its mean IoU is 50.4,
