@@ -73,7 +73,7 @@ def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: 
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
     candidates = [k for k in arrays if k != label_key]
     if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
-        return {names[0]: arrays[candidates[0]]}
+        return by_sample({names[0]: arrays[candidates[0]]}, inputs)
     if missing := [n for n in names if n not in arrays]:
         raise InputError(f"{where} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
     return by_sample({n: arrays[n] for n in names}, inputs)

@@ -103,16 +103,17 @@ def _mix_axis(array: Array, axis: int, mixing: ScalingMatrix) -> Array:
     """`mix` where the axis is the atom itself. float64 stays float64; narrower types are mixed in float32."""
     before, after = array.shape[:axis], array.shape[axis + 1 :]
     stack = array.reshape(math.prod(before), array.shape[axis], math.prod(after))
+    base = mixing.base if isinstance(mixing, LowRankUpdate) else mixing
     mixed: Array
     if array.dtype == np.float64:
-        mixed = np.matmul(mixing.toarray().T, stack)
+        mixed = np.matmul(base.toarray().T, stack)
     else:
         from passes.numerics.mixing import mix_columns  # here: `inspect` should not wait for the compiler
 
         stack = stack.astype(np.float32, copy=False)
-        mixed = mix_columns(stack, mixing.base if isinstance(mixing, LowRankUpdate) else mixing)
-        if isinstance(mixing, LowRankUpdate):
-            mixed += mixing.product(stack)
+        mixed = mix_columns(stack, base)
+    if isinstance(mixing, LowRankUpdate):
+        mixed += mixing.product(stack)
     with np.errstate(over="ignore"):  # beyond float16's range: infinity, which what is measured and checked shows
         mixed = mixed.astype(array.dtype, copy=False)
     return mixed.reshape(*before, -1, *after)

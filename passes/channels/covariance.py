@@ -39,7 +39,7 @@ class Covariance(Protocol):
         """The matrix (C, C) in float64."""
 
     def stored(self, dtype: np.dtype[np.floating[Any]] = DOUBLE) -> Covariance:
-        """The same, where it is a large matrix of that type, in a mapped file if weights are stored."""
+        """The same, a matrix of that type, in a mapped file where weights are stored."""
 
     def shrunk(self, count: float, factor: float, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> Covariance:
         """As `passes.numerics.shrinkage.shrunk`."""
@@ -117,8 +117,8 @@ class LowRankCovariance:
         return np.asarray(np.einsum("nc,nc->c", self.factor, self.factor) + self.own)
 
     def stored(self, dtype: np.dtype[np.floating[Any]] = DOUBLE) -> LowRankCovariance:
-        """The same: factors are small."""
-        return self
+        """The same in a mapped file, where weights are stored. The type stays."""
+        return LowRankCovariance(stored_array(self.factor), self.own)
 
     def dense(self) -> Array:
         """The matrix (C, C)."""
@@ -128,6 +128,7 @@ class LowRankCovariance:
 
     def shrunk(self, count: float, factor: float, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> LowRankCovariance:
         """As `passes.numerics.shrinkage.shrunk`, of a covariance without a diagonal part."""
+        assert not self.own.any()
         variances = self.variances
         alive = varying(variances, tuning)
         if not alive.any():

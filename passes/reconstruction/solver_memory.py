@@ -22,7 +22,7 @@ from passes.reconstruction.solver_budget import most_samples
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.activation_memory import WIDTH
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
-from passes.statistics.observer import few_places
+from passes.statistics.observer import few_places, occurrences
 from passes.statistics.pooled import map_before
 from passes.statistics.sample_budget import Moment, Together
 
@@ -46,16 +46,31 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         patches = WIDTH * layer.groups * features * places / stride
         taken = features if places * count >= features else 0  # else the rows themselves are used
         working = 4 * read + 3 * made + 2 * patches
-        channels = data[layer.axis]
-        read_places = count * math.prod(data) / max(1, channels) / rows
-        if read_places <= few_places(channels, tuning) and map_before(graph, layer.data) is None:
-            channels = 0  # no matrix of their pairs is made
-        moment = Moment(original / rows, drifted / rows, working, channels, taken, layer.groups)
+        kept = _kept_values(typing, layer, count, tuning)
+        channels = data[layer.axis] if kept is None else 0
+        moment = Moment(original / rows, drifted / rows, working, channels, taken, layer.groups, kept=kept or 0.0)
         if layer in pairs:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
             moment = replace(moment, pair=Together(made, serve, tuning.memory.working * (read + made)))
         found.append(moment)
     return tuple(found)
+
+
+def _kept_values(typing: Typing, layer: LinearLayer, count: int, tuning: Tuning) -> float | None:
+    """Number of values of a sample that are kept of what the layer reads, of ``count`` samples; None where products of
+    channels are taken instead: see `passes.statistics.observer.few_places`."""
+    graph, term = typing.graph, typing.axes[layer.data][layer.axis]
+    shape = graph.shape(layer.data) or ()
+    if map_before(graph, layer.data) is not None:
+        return None
+    kept = 0.0
+    for atom in dict.fromkeys(algebra.atoms(term)):
+        each = sum(outer * inner for _, outer, inner in occurrences(term, atom))
+        places = each * math.prod(shape) / shape[layer.axis] / samples_held(graph)
+        if not 0 < places * count <= few_places(atom.size, tuning):
+            return None
+        kept += places * atom.size
+    return kept
 
 
 def _held(

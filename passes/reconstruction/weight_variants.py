@@ -141,7 +141,9 @@ class WeightVariants:
 def _memory(tuning: Tuning) -> MemoryTuning:
     """The tuning of the memory. Where weights are stored, matrices are too: only those of one group are in memory."""
     kept = tuning.memory
-    return replace(kept, statistics_bytes=0, covariance_bytes=kept.stored_covariance_bytes) if storing() else kept
+    if not storing():
+        return kept
+    return replace(kept, statistics_bytes=0, row_bytes=0, covariance_bytes=kept.stored_covariance_bytes)
 
 
 def _enlarged(

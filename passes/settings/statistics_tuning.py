@@ -24,9 +24,9 @@ class StatisticsTuning:
     the samples against size of the weights. Not tuned: once layers are solved it hardly matters
     (docs/reconstruction.md)."""
     row_share: float = 0.25
-    """Places, as a share of the channels, up to which a covariance is kept as these places instead of as a matrix. Not
-    tuned: up to a third, products with the factors of a prediction take fewer operations than with its matrix.
-    """
+    """Places, as a share of the channels, up to which a covariance of more than `SubsetTuning.most_greedy` channels is
+    kept as these places instead of as a matrix: memory and time. Not tuned: up to a third, products with the factors of
+    a prediction take fewer operations than with its matrix."""
     fewest_batch_samples: int = 2
     """Fewest samples from which batch statistics are computed: those of a single one are its own. Derived, not tuned.
     """
@@ -70,6 +70,8 @@ class MemoryTuning:
     channels."""
     statistics_bytes: int = 12
     """Bytes per pair of channels for the stored statistics."""
+    row_bytes: int = 32
+    """Bytes per value that is kept in place of products of channels: two factors, and those of a prediction."""
     moment_bytes: int = 2**27
     """Bytes for the computation of a layer's moments, for each of the batches that run at the same time, if available:
     small batches are joined (`ReconstructionTuning.joined_bytes`)."""

@@ -198,14 +198,15 @@ def channel_sums(
     engine, workers = divided(engine, workers)
     loaded: dict[int, tuple[Loaded, int]] = {}
     each = sum(o * i for _, o, i in occurrences)
-    kept: list[bool] = []  # whether values are kept: the same for all batches
+    kept: bool | None = None  # whether values are kept: the same for all batches
 
     def given() -> Iterator[tuple[Array, int, Loaded, int]]:
+        nonlocal kept
         for x, held in zip(batches, samples, strict=True):
             if held not in loaded:
-                stride = _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
-                kept.append(_places(axis, x, held, stride) * each / held * sum(samples) <= few)
-                model = _channel_model(axis, occurrences, size, x, held, stride, kept[0])
+                kept = _places(axis, x, held, 1) * each / held * sum(samples) <= few if kept is None else kept
+                stride = 1 if kept else _stride(axis, x, held, max(1, each * size), sum(samples), tuning)
+                model = _channel_model(axis, occurrences, size, x, held, stride, kept)
                 loaded[held] = (retaining(engine)(model), stride)
             yield x, held, *loaded[held]
 
@@ -214,7 +215,7 @@ def channel_sums(
         out = run({"x": x})
         count = float(_places(axis, x, held, stride) * each)
         means, first = out["means"].astype(np.float64).T, out["mean"].astype(np.float64) * count
-        if kept[0]:
+        if kept:
             return ChannelSums(count, first, None, means, out["values"].astype(np.float64).T)
         return ChannelSums(count, first, out["gram"].astype(np.float64), means)
 

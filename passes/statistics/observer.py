@@ -184,11 +184,11 @@ class _Estimate:
         if not all(np.isfinite(a).all() for a in (sums.first, sums.second, sums.rows) if a is not None):
             what = f"the square of {tensor}" if np.isfinite(sums.means).all() else tensor
             raise RunError(f"{what} of the original is not finite on the samples")
-        mean = sums.first / sums.count
+        mean = sums.first / sums.count if sums.rows is None else sums.rows.mean(axis=0)
         about = mean if about is None else about
         covariance: Covariance
         if sums.rows is not None:
-            covariance = LowRankCovariance.of_rows(sums.rows, about, sums.count)
+            covariance = LowRankCovariance.of_rows(sums.rows, about, sums.count).stored()
         else:
             assert sums.second is not None
             matrix = sums.second / sums.count

@@ -25,9 +25,10 @@ class Moment:
     """Memory at the time when one layer is solved.
 
     ``original``, ``drifted``: bytes of a sample that the run of the original model holds, and the run of the compressed
-    model; ``working``: bytes of a sample while moments are computed; ``channels``: input channels of the layer;
-    ``features``: features whose products are taken, in each of ``groups`` groups; ``pair``: joint refinement with the
-    layer before, zeros without one.
+    model; ``working``: bytes of a sample while moments are computed; ``channels``: input channels of the layer whose
+    products are taken; ``features``: features whose products are taken, in each of ``groups`` groups; ``pair``: joint
+    refinement with the layer before, zeros without one; ``kept``: values of a sample that are kept in place of products
+    of channels.
     """
 
     original: float
@@ -37,6 +38,7 @@ class Moment:
     features: int
     groups: int = 1
     pair: Together = Together(0.0, 0.0, 0.0)
+    kept: float = 0.0
 
     def matrices(self, tuning: MemoryTuning) -> float:
         """Bytes of the matrices for the regression, or for the prediction of channels, whichever is more."""
@@ -87,7 +89,8 @@ class Budget:
 
     @property
     def _given(self) -> float:
-        return self.tuning.sample_copies * self.each.given
+        kept = sum(self.tuning.row_bytes * layer.kept for layer in self.layers)
+        return self.tuning.sample_copies * self.each.given + kept
 
     @property
     def _layers(self) -> Sequence[Moment]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -38,15 +39,16 @@ class _Writer:
     """Writes arrays to files in ``folder``, one for each."""
 
     def __init__(self, folder: str, room: float, tuning: StoredWeightsTuning) -> None:
-        self._folder, self._room, self.written = folder, room, 0
+        self._folder, self._room, self._numbers = folder, room, count()
+        self.written: list[str] = []
+        """Paths of all files so far."""
         self.tuning, self.active = tuning, False
 
     def write(self, array: Array) -> Array:
         """A copy of ``array`` in a mapped file; ``array`` itself where there is no room for it."""
         if array.nbytes > self._room:
             return array
-        path = self._path(self.written)
-        self.written += 1
+        path = os.path.join(self._folder, f"{next(self._numbers)}.bin")
         data = np.ascontiguousarray(array)
         try:
             with open(path, "wb") as file:
@@ -56,15 +58,13 @@ class _Writer:
             self._room = 0
             return array
         self._room -= data.nbytes
+        self.written.append(path)
         return MAPPED.temporary(path, data.dtype, data.shape, partial(self._regain, data.nbytes))
 
     def discard(self, first: int) -> None:
         """Remove the files that tensors refer to, from the ``first`` one written on."""
-        for number in range(first, self.written):
-            self._regain(MAPPED.discard(self._path(number)))
-
-    def _path(self, number: int) -> str:
-        return os.path.join(self._folder, f"{number}.bin")
+        for path in self.written[first:]:
+            self._regain(MAPPED.discard(path))
 
     def _regain(self, size: int) -> None:
         self._room += size
@@ -102,7 +102,7 @@ def discarding_weights() -> Iterator[None]:
     """Tensors that are stored in the block, of models that serve in it alone, lose their files at its end. Arrays stay
     valid."""
     writer = _writer.get()
-    first = 0 if writer is None else writer.written
+    first = 0 if writer is None else len(writer.written)
     try:
         yield
     finally:

@@ -17,9 +17,11 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import TUNING, Tuning
+from passes.statistics.activation_memory import Activations
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.moments import Batch
+from passes.statistics.sample_budget import Budget
 from passes.statistics.segmented_execution import SegmentedRun
 
 COUNT = 24
@@ -144,4 +146,23 @@ def test_few_places_of_many_channels_need_no_matrix_of_their_pairs(count, kind, 
     }}"""
     typing = typed(net(body, a_w=(32, 6, 1, 1), y_w=(5, 32)))
     numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=31))
-    assert layer_moments(typing, count, replace(TUNING, numerics=numerics))[-1].channels == wanted
+    found = layer_moments(typing, count, replace(TUNING, numerics=numerics))[-1]
+    assert (found.channels, found.kept) == (wanted, 0 if wanted else 32)
+    budget = Budget(10**6, 0, Activations(0, 0, 0, 0, 0), (found,))
+    without = replace(budget, layers=(replace(found, kept=0.0),))
+    assert budget.held - without.held == (0 if wanted else 32 * TUNING.memory.row_bytes)
+
+
+def test_channels_on_several_places_of_an_axis_are_counted_as_they_are_observed():
+    """Each entry behind a Flatten is a place of its channel, and each part of a Concat is a group of its own."""
+    body = """net (float[N,6,2,1] x) => (float[N,5,2,1] y, float[N,5] z) {
+        a = Conv(x, a_w)  b = Conv(x, b_w)  c = Concat<axis=1>(a, b)  y = Conv(c, y_w)  f = Flatten(a)
+        z = Gemm<transB=1>(f, z_w)
+    }"""
+    model = net(body, a_w=(40, 6, 1, 1), b_w=(20, 6, 1, 1), y_w=(5, 60, 1, 1), z_w=(5, 80))
+    numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=31))
+    typing = typed(model)
+    layers = [layer.data for layer in solvable_layers(typing).values()]
+    at = dict(zip(layers, layer_moments(typing, 5, replace(TUNING, numerics=numerics)), strict=True))
+    assert (at["c"].channels, at["c"].kept) == (60, 0)  # the second part has too few channels
+    assert at["f"].channels == 80
