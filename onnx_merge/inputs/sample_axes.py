@@ -20,16 +20,11 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     """``arrays`` with samples along the first axis, (N, ...).
 
     A state that is declared as (2, batch, units) may be given as it is fed, (2, N, units), as the states of single
-    samples one after the other, (2 N, 1, units), or as (N, 2, 1, units), which is what the others become. What a single
-    input of fixed sizes takes in a run may have an axis of runs before it. Arrays of another rank or size stay as they
-    are.
+    samples one after the other, (2 N, 1, units), or as (N, 2, 1, units), which is what the others become. Arrays of
+    another rank or size stay as they are.
     """
     rows, axes = rows_of_run(inputs), batch_axes(inputs)
     found = dict(arrays)
-    if len(inputs) == 1 and not rows:
-        (info,) = inputs
-        if info.shape and arrays[info.name].shape[1:] == info.shape:
-            found[info.name] = np.asarray(arrays[info.name]).reshape(-1, *info.shape[1:])
     if not rows:
         return found
     fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]

@@ -73,7 +73,7 @@ def by_input(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo], where: 
     label_key = next((k for k in LABEL_KEYS if k in arrays and k not in names), None)
     candidates = [k for k in arrays if k != label_key]
     if len(inputs) == 1 and names[0] not in arrays and len(candidates) == 1:
-        return by_sample({names[0]: arrays[candidates[0]]}, inputs)
+        return {names[0]: arrays[candidates[0]]}
     if missing := [n for n in names if n not in arrays]:
         raise InputError(f"{where} lacks {', '.join(missing)}: found {', '.join(candidates) or 'nothing'}")
     return by_sample({n: arrays[n] for n in names}, inputs)
@@ -147,7 +147,9 @@ def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:
         array = array.reshape(-1, *array.shape[2:])
     fits = array.ndim == len(info.shape)
     if not fits or any(is_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
-        raise InputError(f"{where}: {info.name!r} must have shape {describe(info.shape, True)}, not {array.shape}")
+        remedy = ": join its first two axes" if array.shape[1:] == info.shape else ""
+        wanted_shape = describe(info.shape, True)
+        raise InputError(f"{where}: {info.name!r} must have shape {wanted_shape}, not {array.shape}{remedy}")
     if array.ndim and not len(array) and info.shape[0] != 0:  # other axes may be empty, as the past of a first token is
         raise InputError(f"{where}: {info.name!r} is empty (shape {array.shape}): give at least one sample")
     given, wanted = type_rank(array.dtype), type_rank(info.dtype)

@@ -47,7 +47,7 @@ CASES += [
     freezes("Resize", CONV, "r = Resize(a, , s)", "w 0: r (Resize) interpolates it", s=np.float32([1, 1.1, 2, 1])),
     freezes("Resize", CONV, 'r = Resize<keep_aspect_ratio_policy="not_larger">(a, , , z)',
             "w 0: r (Resize) interpolates it", 18, z=ints(2, 8, 9, 6)),
-    fires("Resize", CONV, "r = Resize<axes=[2, -1]>(a, , s)", PER_CHANNEL, "LINEAR", 18, s=np.float32([2, 2])),
+    fires("Resize", CONV, "r = Resize<axes=[2, 3]>(a, , s)", PER_CHANNEL, "LINEAR", 18, s=np.float32([2, 2])),
     freezes("Resize", CONV, 'r = Resize<coordinate_transformation_mode="tf_crop_and_resize">(a, roi, s)',
             "w 0: r (Resize) crops by coordinates", s=np.float32([1, 1, 2, 2]), roi=(8,)),
     fires("CumSum", LAST, "r = CumSum(a, one)", "w: . A; r: . . . A; v: A .", "LINEAR", one=ints(1)),
