@@ -93,7 +93,7 @@ class DenseCovariance:
         cross, inner = self.matrix[np.ix_(others, keep)], self.matrix[np.ix_(keep, keep)]
 
         def lost(z: Array | LowRankUpdate) -> float:
-            rows = z.toarray() if isinstance(z, LowRankUpdate) else z
+            rows = _array(z)
             return float(np.sum(rows * (rows @ inner)) - 2 * np.sum(rows * cross))
 
         return lost
@@ -157,8 +157,7 @@ class LowRankCovariance:
 
         def lost(z: Array | LowRankUpdate) -> float:
             seen = np.asarray(z @ kept)
-            power = np.asarray(z.toarray() if isinstance(z, LowRankUpdate) else z) if self.own.any() else None
-            own = 0.0 if power is None else float(np.sum(power**2 @ self.own[keep]))
+            own = float(np.sum(_array(z) ** 2 @ self.own[keep])) if self.own.any() else 0.0
             return float(np.sum(seen * seen) - 2 * np.sum(seen * wanted)) + own
 
         return lost
@@ -172,6 +171,10 @@ class LowRankCovariance:
         inner = kept @ scaled.T
         inner[np.diag_indices(len(inner))] += 1.0
         return np.asarray(cho_solve(cho_factor(inner, lower=True), scaled))
+
+
+def _array(z: Array | LowRankUpdate) -> Array:
+    return z.toarray() if isinstance(z, LowRankUpdate) else z
 
 
 def best_factor(

@@ -136,7 +136,7 @@ class _Observer:
         if each * sum(self._batches.samples) >= self._ample * group.size:
             return None
         arrays = self._flow.glance(source)
-        return None if arrays is None else self.sums(group, source, arrays, False, parallel=False)
+        return None if arrays is None else self.sums(group, source, arrays, rows=False, parallel=False)
 
     def seen(self, sums: _DividedSums, before: _DividedSums | None, tensor: str) -> TensorStatistics:
         """Statistics from sums. ``before``: sums over the feature map before the pooling, None without one."""
@@ -162,7 +162,7 @@ class _Observer:
 
 def few_places(channels: int, tuning: Tuning = TUNING) -> float:
     """Number of places up to which a covariance of so many channels is kept as these places."""
-    # Up to this number, channels are chosen by the whole matrix.
+    # Up to `most_greedy` channels are chosen by the whole matrix.
     return tuning.statistics.row_share * channels if channels > tuning.numerics.subset.most_greedy else 0.0
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.gradient_context import Backward
+from passes.axes.node_reader import NodeReader
 from passes.axes.op_facts import ABSENT, Moves, OpFacts
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
@@ -58,16 +59,21 @@ def resample(op: Op) -> None:
 def _scales(op: Op) -> list[float | None]:
     """The factor of each axis, None where it varies. Sizes do not tell it: 8 x 1.1 is rounded to 8."""
     rank = len(op.shape(0))
-    axes = [a % rank for a in op.attr("axes") or range(rank)]
-    place = 1 if op.node.op == "Upsample" or op.graph.opset < 11 else 2
+    place, axes = _factors(op, rank)
     if op.has(3) and op.node.op == "Resize":
-        stretched = op.attr("keep_aspect_ratio_policy", "stretch") in ("stretch", b"stretch")
+        stretched = op.attr("keep_aspect_ratio_policy", "stretch") == "stretch"
         sizes = zip(op.shape(0), op.out_shape(), strict=True)
         return [m / n if stretched and n else None if d in axes else 1.0 for d, (n, m) in enumerate(sizes)]
     found = op.numbers(place) if op.has(place) else [float(scale) for scale in op.attr("scales") or ()]
     if len(found) != len(axes):
         return [None] * rank
     return [found[axes.index(axis)] if axis in axes else 1.0 for axis in range(rank)]
+
+
+def _factors(reader: NodeReader, rank: int) -> tuple[int, list[int]]:
+    """The input that holds the factors, and the axes that they are for."""
+    legacy = reader.node.op == "Upsample" or reader.graph.opset < 11
+    return 1 if legacy else 2, [axis % rank for axis in reader.attr("axes") or range(rank)]
 
 
 facts("Resize", known=OpFacts(sizing=(1, 2, 3)))
@@ -167,14 +173,12 @@ def _repeats(back: Backward, axis: int) -> int | None:
 
 def _scale(back: Backward, axis: int) -> float | None:
     """The factor that ``axis`` is scaled by. None if its size is given instead."""
-    places = [a % back.rank() for a in back.attr("axes") or range(back.rank())]
-    if back.node.op == "Upsample" or back.graph.opset < 11:
-        values = back.value(1) if back.has(1) else np.asarray(back.attr("scales"))
-    else:
-        values = back.value(2) if back.has(2) else None
+    place, axes = _factors(back, back.rank())
+    given = back.attr("scales")
+    values = back.value(place) if back.has(place) or given is None else np.asarray(given)
     if values is None or not values.size:
         return None
-    return float(np.ravel(values)[places.index(axis)]) if axis in places else 1.0
+    return float(np.ravel(values)[axes.index(axis)]) if axis in axes else 1.0
 
 
 def _resize_matrix(back: Backward, axis: int) -> str:
