@@ -23,6 +23,10 @@ class DistillationTuning:
     51.2 and 52.1. A face detector that sees 4,900 instead of 2,500 gains nothing."""
     most_multiply_adds: float = 4e12
     """Multiply-adds of these steps. Not tuned: four times those of others at medium effort."""
+    weight_multiply_adds: tuple[float, float] = (2e7, 1e8)
+    """Multiply-adds of all steps for each weight, at medium and at high effort: a few weights at the many places of a
+    large image are learned from few samples. Not tuned: nearly three times what the largest of those networks takes
+    whose accuracy was measured, one of street scenes."""
     passes: int = 5
     """Cost of a step in passes of its samples through the original: three through the smaller model and one there, in a
     run and a quarter. Not tuned: counted."""

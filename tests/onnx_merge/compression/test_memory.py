@@ -29,7 +29,7 @@ from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.samples.sample_files import folder_of
 from passes.statistics.tensor_store import ScratchSpace
 
-LIMIT, LIBRARIES = 600, 500
+LIMIT, LIBRARIES = 300, 500
 """Megabytes."""
 RUN = """import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
@@ -41,6 +41,8 @@ from onnx_merge.cli.main import main
 from passes.settings.tuning import TUNING
 object.__setattr__(TUNING.distillation, "steps", (TUNING.distillation.fewest_steps,) * 2)
 object.__setattr__(TUNING.distillation, "rates", TUNING.distillation.rates[:1])
+object.__setattr__(TUNING.matching, "steps", TUNING.matching.score_steps)
+object.__setattr__(TUNING.reconstruction, "most_steps", 4)
 sys.exit(main(sys.argv[1:]))"""
 """Every step takes as much memory as the first one."""
 
@@ -67,7 +69,7 @@ def test_a_run_keeps_to_the_limit(tmp_path, name):
     """All kinds are solved layer by layer. One is refined as well: the one whose features take most memory."""
     effort = ("--effort", "low")
     if name == "classifier at 320 x 320":
-        effort = ("--effort", "medium", "--calib-samples", "128")
+        effort = ("--effort", "medium", "--calib-samples", "64")
     assert peak(tmp_path, CASES[name], "--keep", "0.5", "--no-gate", *effort) < LIMIT + LIBRARIES
 
 

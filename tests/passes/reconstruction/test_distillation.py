@@ -260,6 +260,27 @@ def test_large_models_see_a_number_of_samples_within_a_limit(most):
     assert seen <= min(100, most / macs) < seen + schedule.batch * schedule.joined
 
 
+def test_few_weights_at_many_places_are_learned_from_few_samples():
+    """A filter of a few weights sees as many places in one large image as a classifier's in thousands of small ones."""
+    body = "net (float[N,3,64,64] x) => (float[N,2,64,64] y) { a = Conv(x, a_w)  ar = Relu(a)  y = Conv(ar, y_w) }"
+    model = net(body, a_w=(8, 3, 1, 1), y_w=(2, 8, 1, 1))
+    found = analyse(model, (), observer, Quiet(), engine)
+    feeds = [{"x": np.random.default_rng(0).standard_normal((16, 3, 64, 64), np.float32)}] * 4
+    variant, tuning = WeightVariant(found.typing, feeds, engine), DistillationTuning()
+    each, weights = tuning.passes * sample_macs(found.typing.graph), 8 * 3 + 2 * 8
+    for level, most in enumerate((4e6, 4e7)):
+        limits = replace(tuning, weight_multiply_adds=(most, most))
+        schedule = scheduled(variant, limits, level)
+        seen = schedule.steps * schedule.batch * schedule.joined
+        assert (
+            seen <= 1.5 * most * weights / each and seen < tuning.steps[level] * tuning.batch and schedule.steps >= 40
+        )
+    fewest = scheduled(variant, replace(tuning, weight_multiply_adds=(1.0, 1.0)), 0)
+    assert (
+        not fewest.obstacle and fewest.steps * fewest.batch * fewest.joined == tuning.fewest_steps * tuning.dense_batch
+    )
+
+
 def test_weights_of_half_precision_stay():
     body = """net (float[N,6,8,8] x) => (float[N,5,8,8] y) {
         h = Cast<to=10>(x)  a = Conv(h, a_w, a_b)  ar = Relu(a)  b = Conv(ar, b_w, b_b)  y = Cast<to=1>(b)
