@@ -64,6 +64,14 @@ def samples_joined(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDA
     return {n: np.concatenate([feed[n] for feed in feeds]) if has_rows(a) else a for n, a in feeds[0].items()}
 
 
+def batches_joined(batches: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """A tensor's batches as one. The samples lie on the axis along which the sizes differ, as of a sequence-first layer
+    (S, N, C) whose last batch is smaller; where none does, the first axis serves."""
+    sizes = zip(*(array.shape for array in batches), strict=True)
+    axis = next((k for k, of_axis in enumerate(sizes) if len({*of_axis}) > 1), 0)
+    return np.concatenate(batches, axis)
+
+
 def as_rows(values: ArrayLike | RowSet, ndim: int = 2) -> Single:
     """Return ``values`` as C-contiguous, aligned, writable float32; a copy only where it is not so already.
 

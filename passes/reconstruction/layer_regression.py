@@ -7,6 +7,7 @@ p' are patches of the layer's input, y its targets.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,9 @@ def regress(
     each = 4 * limits.joined_bytes / workers + 8 * groups * features**2  # of a batch, with its matrices
     workers = max(1, int(min(workers, most / each)))
     fewest = max(2, workers + workers % 2)  # about as many in both halves
-    together = _larger(_smaller(extents, patches, most), total, limits.joined_bytes // workers, fewest)
+    joined = _larger(_smaller(extents, patches, most), total, limits.joined_bytes // workers, fewest)
+    alike = [itertools.groupby(parts, lambda part: extents[part[0]].others) for parts in joined]
+    together = [list(parts) for groups in alike for _, parts in groups]
     batches = Lazy([partial(_joined, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features and len(batches) > 1:
@@ -94,18 +97,20 @@ def stride_of(features: int, places: int, tuning: ReconstructionTuning = TUNING.
 
 @dataclass(frozen=True)
 class _Extent:
-    """Numbers of samples in a batch of inputs and of targets; their bytes; elements of the targets."""
+    """Numbers of samples in a batch of inputs and of targets; their bytes; elements of the targets; sizes of the other
+    axes, of which one may be that of the samples, as in a sequence-first layer (S, N, C)."""
 
     read: int
     made: int
     bytes_read: int
     bytes_made: int
     size_made: int
+    others: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, batch: Batch) -> _Extent:
         x, y, _ = batch
-        return cls(len(x), len(y), x.nbytes, y.nbytes, y.size)
+        return cls(len(x), len(y), x.nbytes, y.nbytes, y.size, (x.shape[1:], y.shape[1:]))
 
 
 _Part = tuple[int, int, int]

@@ -31,7 +31,7 @@ from passes.interface.steps import steps
 from passes.layer_pairs.joint_refinement import RefusalError, SolvedLayer, refine
 from passes.layer_pairs.layer_pair import LayerPair, find_layer_pairs
 from passes.layer_pairs.layer_pair_model import Feed
-from passes.numerics.arrays import samples_in
+from passes.numerics.arrays import batches_joined, samples_in
 from passes.planning.plan import GroupPlan, projections
 from passes.reconstruction.layer_regression import regress
 from passes.reconstruction.place_weights import at_places
@@ -164,7 +164,7 @@ class _Solver:
             if others and pair.bounds is not None:
                 feed["o"] = sum(others[1:], others[0])
             found.append(feed)
-        return found[0] if len(found) == 1 else {n: np.concatenate([feed[n] for feed in found]) for n in found[0]}
+        return found[0] if len(found) == 1 else {n: batches_joined([feed[n] for feed in found]) for n in found[0]}
 
     def _equal_groups(self, layer: LinearLayer) -> bool:
         """Whether all groups of a grouped convolution keep the same number of channels."""

@@ -108,6 +108,16 @@ def test_what_has_no_row_for_each_sample_is_not_weighed(body):
     assert array_of(result.model, "b_w").shape == (8, 6) and {"b", "y"} <= result.solution.errors.keys()
 
 
+@pytest.mark.parametrize("memory", [2 * 10**9, 10**6, 3 * 10**5])
+@pytest.mark.parametrize("number", [200, 203])
+def test_samples_on_the_second_axis_in_batches_of_unlike_size(number, memory):
+    """The last batch holds fewer samples than those that it is joined with."""
+    model = net(TURNED, 17, a_w=(8, 16), b_w=(16, 12), y_w=(12, 4))
+    samples = CalibrationSamples({"x": images(number, 1, (6, 8))}, True, engine, memory=memory)
+    result = compress(model, CompressSettings(keep=0.5, method="reconstruct", select="auto"), samples=samples)
+    assert array_of(result.model, "b_w").shape == (8, 6) and {"b", "y"} <= result.solution.errors.keys()
+
+
 @pytest.mark.parametrize("size", [(40, 50), (2000,), (5, 7), ()])
 @pytest.mark.parametrize("axis", [1, -1])
 def test_blocks_of_places_become_places(size, axis):
