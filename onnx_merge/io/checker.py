@@ -14,12 +14,15 @@ from passes.graph.nodes import subgraphs
 PER_CHANNEL = 21
 """The first opset whose GroupNormalization has a scale and a bias for each channel."""
 
+RUNTIME_OPS = {"LayerNormalization", "SimplifiedLayerNormalization"}
+"""Ops that onnxruntime runs in the standard domain at any opset, and that its optimizer writes there."""
+
 
 def check_valid(content: bytes | str) -> None:
     """Check a model with `onnx.checker`, but accept what runtimes accept.
 
     These are functions with another opset than the model's, inputs and outputs without a declared shape, the domain
-    name "ai.onnx", and GroupNormalization before opset 21.
+    name "ai.onnx", GroupNormalization before opset 21, and `RUNTIME_OPS` at opsets that do not define them.
 
     Raises
     ------
@@ -32,7 +35,8 @@ def check_valid(content: bytes | str) -> None:
             model = _without_external(onnx.load(content, load_external_data=False))
         else:
             model = onnx.ModelProto.FromString(content)
-        mended = _give_shapes(model) | _name_standard_domain(model) | _replace_group_normalization(model)
+        mended = _give_shapes(model) | _name_standard_domain(model)
+        mended |= _replace_group_normalization(model) | _set_runtime_ops_apart(model)
         if "FunctionOp imports version" in str(error):
             model = inlined(model)
             del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know
@@ -76,15 +80,30 @@ def _replace_group_normalization(model: onnx.ModelProto) -> bool:
     The checker refuses it as deprecated. onnxruntime runs it, with one scale and bias for each group, and nothing can
     take its place below opset 21: onnx's version converter leaves the parameters as they are, which then do not fit.
     """
-    opset = next((o.version for o in model.opset_import if not o.domain), 1)
     nodes = [n for n in _every_node(model) if n.op_type == "GroupNormalization" and not n.domain]
-    if opset >= PER_CHANNEL or not nodes:
+    if _opset(model) >= PER_CHANNEL or not nodes:
         return False
     for node in nodes:
         node.op_type = "InstanceNormalization"
         for attribute in [a for a in node.attribute if a.name != "epsilon"]:
             node.attribute.remove(attribute)
     return True
+
+
+def _set_runtime_ops_apart(model: onnx.ModelProto) -> bool:
+    """Move ops that onnx does not define at the model's opset to a domain of their own, whose ops the checker takes as
+    they are. Returns whether there were any."""
+    unknown = {op for op in RUNTIME_OPS if not onnx.defs.has(op, max_inclusive_version=_opset(model))}
+    nodes = [n for n in _every_node(model) if n.op_type in unknown and not n.domain]
+    for node in nodes:
+        node.domain = "com.microsoft"
+    if nodes and all(o.domain != "com.microsoft" for o in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    return bool(nodes)
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((o.version for o in model.opset_import if not o.domain), 1)
 
 
 def _every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:

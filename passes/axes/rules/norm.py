@@ -68,7 +68,11 @@ def group_normalization(op: Op) -> None:
 facts("InstanceNormalization", "GroupNormalization", known=ABSENT)
 
 
-@rule("LayerNormalization", "RMSNormalization", "LpNormalization", "MeanVarianceNormalization", "LRN")
+RMS = ("RMSNormalization", "SimplifiedLayerNormalization")
+"""That of opset 23, and the one that onnxruntime has in the standard domain, which also gives 1 / deviation."""
+
+
+@rule("LayerNormalization", *RMS, "LpNormalization", "MeanVarianceNormalization", "LRN")
 def layer_normalization(op: Op) -> None:
     """Normalises over trailing (or given) axes. These are frozen, the others pass."""
     letters = same_axes(op)
@@ -92,7 +96,7 @@ def layer_normalization(op: Op) -> None:
         op.freeze(letters[axis], "normalises over it")
 
 
-facts("LayerNormalization", "RMSNormalization", known=OpFacts(broadcasts=True))
+facts("LayerNormalization", *RMS, known=OpFacts(broadcasts=True))
 facts("LpNormalization", "MeanVarianceNormalization", "LRN", known=ABSENT)
 
 
@@ -190,9 +194,9 @@ def _group_normalization_back(back: Backward) -> None:
         back.give(2, write.sum(outer, summed))
 
 
-@gradient("LayerNormalization", "RMSNormalization")
+@gradient("LayerNormalization", *RMS)
 def _layer_normalization_back(back: Backward) -> None:
-    """The trailing axes are normalised, then scaled and shifted; without the mean in an RMSNormalization."""
+    """The trailing axes are normalised, then scaled and shifted; without the mean in one of `RMS`."""
     if min(back.gradients) > 0:
         raise Refusal("has no gradient from its mean or deviation")
     shape, centred = back.shape(), back.node.op == "LayerNormalization"

@@ -30,3 +30,5 @@ CASES = [case for family in FAMILIES for case in family.CASES]
 FIRING = [case for case in CASES if case.fires]
 SCALE_CASES = [case for family in FAMILIES for case in family.SCALE_CASES]
 ALL_DATA = {op for family in FAMILIES for op in family.ALL_DATA.split()}
+OF_ONNXRUNTIME = {"SimplifiedLayerNormalization"}
+"""Ops of the standard domain that onnx does not define; `tests/onnx_merge/io/test_runtime_ops.py` runs them."""

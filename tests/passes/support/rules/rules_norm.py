@@ -125,5 +125,6 @@ for op, (nodes, inner, outer) in OVER.items():
 SCALE_CASES = []
 ALL_DATA = """
     BatchNormalization DequantizeLinear GroupNormalization Hardmax InstanceNormalization LRN LayerNormalization
-    LogSoftmax LpNormalization MeanVarianceNormalization QuantizeLinear RMSNormalization Softmax
+    LogSoftmax LpNormalization MeanVarianceNormalization QuantizeLinear RMSNormalization SimplifiedLayerNormalization
+    Softmax
 """
