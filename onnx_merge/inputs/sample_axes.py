@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.npz_rows import StoredArray
-from onnx_merge.runtime.batching import batch_axes, rows_of_run
+from onnx_merge.runtime.batching import batch_axes, is_open, rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo
 
 Stored = NDArray[Any] | StoredArray
@@ -54,11 +54,19 @@ def as_fed(feeds: Mapping[str, NDArray[Any]], inputs: Sequence[TensorInfo]) -> d
 
 
 def unlike_axes(inputs: Sequence[TensorInfo]) -> bool:
-    """Whether the declared names show that the first axes are not all that of the samples: dynamic ones have several
-    names, or one that stands on a later axis too. Samples (N, ...) then do not fit, and sizes of a single one have to
-    be fixed."""
-    dynamic = {i.shape[0] for i in inputs if i.shape and isinstance(i.shape[0], str)}
-    return len(dynamic) > 1 or crosses(inputs)
+    """Whether the declared sizes show that the first axes are not all that of the samples: dynamic ones have several
+    names, or one that stands on a later axis too, or others are fixed and no states of samples. Samples (N, ...) then
+    do not fit, and sizes of a single one have to be fixed."""
+    firsts = [i.shape[0] for i in inputs if i.shape and i.shape[0] != 0]
+    named = {size for size in firsts if isinstance(size, str)}
+    mixed = len({*map(is_open, firsts)}) > 1 and not rows_of_run(inputs)
+    return mixed or len(named) > 1 or crosses(inputs)
+
+
+def fixing_one(sizes: Mapping[str, Sequence[int]]) -> str:
+    """The remedy then. ``sizes``: input name -> sizes at which the model ran."""
+    fixed = " ".join(f"--fix-shape {name}:{','.join(map(str, size))}" for name, size in sizes.items() if size)
+    return f"sizes that the result keeps, such as {fixed}"
 
 
 def crosses(inputs: Sequence[TensorInfo]) -> bool:

@@ -13,6 +13,7 @@ from onnx_merge.runtime.session import Session
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g'
 LAYERS = "f = MatMul(h, w)  r = Relu(f)  s = MatMul(r, v)"
+REMEDY = r"--fix-shape (\w+):([\d,]+)"
 SIZES = {"w": (6, 16), "v": (16, 8), "o": (8, 3)}
 NETWORKS = {
     "a table of positions": filled(
@@ -24,6 +25,13 @@ NETWORKS = {
         f"{HEAD} (float[S,N,6] h, bool[N,S] mask) => (float[S,N,3] y) {{ {LAYERS}  c = Cast<to = 1>(mask)"
         " t = Transpose<perm = [1,0]>(c)  k = Constant<value_ints = [2]>()  u = Unsqueeze(t, k)  q = Mul(s, u)"
         " y = MatMul(q, o) }",
+        SIZES,
+    ),
+    "a cache of fixed length": filled(
+        f"{HEAD} (float[1,T,6] x, int64[T] pos, float[1,20,6] cache) => (float[1,20,3] y) {{"
+        " k = Constant<value_ints = [1]>()  at = Unsqueeze(pos, k)  c = Transpose<perm = [1,0,2]>(cache)"
+        f" n = Transpose<perm = [1,0,2]>(x)  u = ScatterND(c, at, n)  h = Transpose<perm = [1,0,2]>(u)  {LAYERS}"
+        " y = MatMul(s, o) }",
         SIZES,
     ),
     "a graph": filled(
@@ -46,16 +54,29 @@ def test_runs_of_a_single_input_of_fixed_sizes_are_given_one_after_the_other():
 def test_without_samples(name):
     with pytest.raises(OnnxMergeError, match=f"{UNLIKE}: give --method merge, .* --fix-shape") as refusal:
         optimize(NETWORKS[name], keep=0.6)
-    fixed = {n: tuple(map(int, s.split(","))) for n, s in re.findall(r"--fix-shape (\w+):([\d,]+)", str(refusal.value))}
+    fixed = {n: tuple(map(int, s.split(","))) for n, s in re.findall(REMEDY, str(refusal.value))}
     for remedy in ({"method": "merge"}, {"fix_shape": fixed, "effort": "low"}):
         assert any(group.status == "shrunk" for group in optimize(NETWORKS[name], keep=0.6, **remedy)[1].groups)
+
+
+@pytest.mark.parametrize("asked", [{}, {"h": (3, 1, 6)}])
+def test_where_the_model_does_not_run_on_made_up_samples(asked):
+    """A size of the example that the exporter ran is a constant: three steps, or as many in the batch."""
+    text = f"{HEAD} (float[T,B,6] h, float[1,B,8] c) => (float y) {{ {LAYERS}  q = Add(s, c)"
+    text += " k = Constant<value_ints = [3,-1,8]>()  z = Reshape(q, k)  y = ReduceMean<keepdims = 0>(z) }"
+    model = filled(text, {name: SIZES[name] for name in "wv"})
+    with pytest.raises(InputError, match=f"made-up samples .*{UNLIKE}: give .* --fix-shape") as refusal:
+        optimize(model, keep=0.5, input_shape=asked)
+    fixed = {n: tuple(map(int, s.split(","))) for n, s in re.findall(REMEDY, str(refusal.value))}
+    assert set(fixed) == {"h", "c"} and fixed["h"][:2] == asked.get("h", fixed["h"])[:2]
+    assert any(g.status == "shrunk" for g in optimize(model, keep=0.5, effort="low", fix_shape=fixed)[1].groups)
 
 
 def test_with_samples(tmp_path):
     model, rng = NETWORKS["sequence before batch"], np.random.default_rng(0)
     for size in ((7, 40, 6), (40, 7, 6)):
         np.savez(tmp_path / "s.npz", h=rng.standard_normal(size).astype(np.float32), mask=np.ones((40, 7), bool))
-        with pytest.raises(InputError, match=f"{UNLIKE}: fix the sizes of one with --fix-shape"):
+        with pytest.raises(InputError, match=f"{UNLIKE}: .*--fix-shape"):
             optimize(model, keep=0.6, calib=tmp_path / "s.npz")
     np.savez(tmp_path / "s.npz", h=rng.standard_normal((7, 40, 6)).astype(np.float32), mask=np.ones((40, 7), bool))
     fixed = {"h": (7, 1, 6), "mask": (1, 7)}
