@@ -1,14 +1,17 @@
 """Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests, and
-layers are refined by few gradient steps where a test does not say how many."""
+layers are refined by few gradient steps where a test does not say how many. No example has a time limit."""
 
 import gc
 
 import pytest
+from hypothesis import settings
 
 from passes.interface.runner import checking_graphs
 from passes.settings.tuning import TUNING
 
 pytest.register_assert_rewrite("netkit", "rulekit")
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session", autouse=True)

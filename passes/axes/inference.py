@@ -130,9 +130,11 @@ def _freeze_divisions(typing: Typing) -> None:
 
 
 def _computes_numbers(graph: Graph, node: Node) -> bool:
-    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them has channels."""
+    """Whether all outputs are known integers computed from shapes: sizes, indices, masks. None of them has channels.
+
+    But an Expand may repeat indices for each channel, as ScatterElements takes them."""
     info = graph.info
-    return node.op not in ("Shape", "Size") and all(
+    return node.op not in ("Shape", "Size", "Expand") and all(
         n in info.origins and info.values[n].dtype.kind in "iub" for n in node.outputs if n
     )
 

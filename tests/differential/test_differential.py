@@ -28,6 +28,7 @@ OFTEN = 20
 NEVER = {
     "Constant": "becomes an initializer before axes are looked at",
     "SimplifiedLayerNormalization": "is not generated: onnx has none, and RMSNormalization has the same rule",
+    **dict.fromkeys(("GatherND", "ScatterND", "ScatterElements"), "is not generated: `test_lists_of_places.py` has it"),
 }
 """Op types with a rule that stand on no axis that shrinks, with the reason."""
 

@@ -8,6 +8,7 @@ from gradkit import SINGLE, assert_are_slopes, doubled, gradients, start
 from onnx import ModelProto, numpy_helper
 
 from passes.axes.registry import find_gradient, gradient, no_gradient, rules, zero_gradient
+from passes.gradients.errors import NoGradientError
 
 WITHOUT = {
     "gives no real numbers": "And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Equal Greater "
@@ -33,6 +34,8 @@ ABOVE_ZERO = {
 }  # fmt: skip
 ASKED = {"RotaryEmbedding": 1, "Attention": 3, "Clip": 1}
 """How many of the inputs have a gradient."""
+FORMS_WITHOUT = ("batch_dims=1", 'reduction="m')
+"""Forms of ops with a gradient that have none: GatherND in each sample, the largest, least or product of updates."""
 
 
 def at(op, x):
@@ -68,7 +71,17 @@ def bound(model, values, names):
     return copy
 
 
-CASES = [case for case in FIRING if not isinstance(find_gradient("", case.op), str) and case.opset > 4]
+HAVE = [case for case in FIRING if not isinstance(find_gradient("", case.op), str) and case.opset > 4]
+REFUSED = [case for case in HAVE if any(form in case.nodes for form in FORMS_WITHOUT)]
+CASES = [case for case in HAVE if case not in REFUSED]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: case.id)
+def test_forms_without_a_gradient_say_so(case):
+    (call,) = calls(case)
+    values = dict(zip(call.node.inputs, call.inputs, strict=True))
+    with pytest.raises(NoGradientError, match="has no gradient where it"):
+        gradients(bound(call.model, values, ["a"]), ["a"], {"r": call.output}, {"a": values["a"]})
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -9,7 +9,11 @@ from netgrow_table import GROWERS
 
 from passes.axes.registry import rules
 
-NOT_GROWN = {"SimplifiedLayerNormalization": "onnx does not define it; RMSNormalization has the same rule"}
+LISTS = "reads lists of places; `test_lists_of_places.py` has networks with it"
+NOT_GROWN = {
+    "SimplifiedLayerNormalization": "onnx does not define it; RMSNormalization has the same rule",
+    **dict.fromkeys(("GatherND", "ScatterND", "ScatterElements"), LISTS),
+}
 """Op types with a rule that no random network has, with the reason."""
 SHRINK = 0.8
 """Share of networks that lose channels, at least."""

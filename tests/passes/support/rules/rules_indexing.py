@@ -63,9 +63,41 @@ CASES = [
         at=np.zeros((2, 8, 5), np.int64),
     ),
 ]
+CELLS = ints([0, 2], [1, 0])
+PLACES = np.zeros((2, 8, 1), np.int64)
+ROWS = ints([[0], [2]], [[1], [0]])
+ND = "w: . A; i: . .; u: . . A; v: A ."
+CASES += [
+    fires("GatherND", LAST, "r = GatherND(a, i)", "w: . A; i: . .; r: . . A; v: A .", "LINEAR", i=CELLS),
+    fires("GatherND", LAST, "r = GatherND<batch_dims=1>(a, i)", "i: . . 1; r: . . . A; v: A .", "LINEAR", i=ROWS),
+    freezes("GatherND", GEMM, "r = GatherND(a, i)", "w 1: r (GatherND) picks indices from it", i=CELLS, v=(1, 4)),
+    fires("ScatterND", LAST, "r = ScatterND(a, i, u)", ND, "LINEAR", i=CELLS, u=(2, 5, 8)),
+    fires("ScatterND", LAST, 'r = ScatterND<reduction="max">(a, i, u)', ND, "HOMOGENEOUS", 18, i=CELLS, u=(2, 5, 8)),
+    fires("ScatterND", LAST, 'r = ScatterND<reduction="mul">(a, i, u)', ND, "NONE", i=CELLS, u=(2, 5, 8)),
+    freezes(
+        "ScatterND", GEMM, "r = ScatterND(a, i, u)", "w 1: r (ScatterND) puts values at indices of it", i=CELLS, u=(2,)
+    ),
+    fires(
+        "ScatterElements",
+        MIDDLE,
+        "r = ScatterElements<axis=2>(a, i, u)",
+        "w: A .; i: . A 1; u: . A 1; v: . A",
+        "LINEAR",
+        i=PLACES,
+        u=PLACES.shape,
+    ),
+    freezes(
+        "ScatterElements",
+        MIDDLE,
+        "r = ScatterElements<axis=1>(a, i, u)",
+        "w 0: r (ScatterElements) puts values at indices of it",
+        i=np.broadcast_to(ints([1], [3]), (2, 2, 5)),
+        u=(2, 2, 5),
+    ),
+]
 
 SCALE_CASES = [
     scale("Gather", "f = Flatten<axis=0>(z)  i = Cast<to=9>(f)  j = Cast<to=7>(i)  g = Gather(k, j)  "
           "m = Squeeze(g, at)", True, k=(2, 8), at=ints(0)),
 ]  # fmt: skip
-ALL_DATA = "GatherElements Slice"
+ALL_DATA = "GatherElements GatherND ScatterElements ScatterND Slice"

@@ -1,0 +1,68 @@
+"""Networks that take channels from lists of places, or put them there, equal their twins at any size of the batch."""
+
+import numpy as np
+import pytest
+from netkit import engine, ints, net
+
+from passes.pipeline import compress
+from passes.samples.calibration_samples import CalibrationSamples
+from passes.settings.compress import CompressSettings
+
+EXPERTS = net(
+    """net (float[N,6] x) => (float[N,4] y) {
+        s = MatMul(x, gate_w)  t, k = TopK<axis=1>(s, one)  a = GatherND(up, k)  u = Unsqueeze(x, at)
+        h = MatMul(u, a)  r = Relu(h)  b = GatherND(down, k)  d = MatMul(r, b)  z = Squeeze(d, at)  y = MatMul(z, y_w)
+    }""",
+    gate_w=(6, 3), up=(3, 6, 16), down=(3, 16, 10), y_w=(10, 4), one=ints(1), at=ints(1),
+)  # fmt: skip
+"""A layer for each row, which the row itself chooses."""
+
+CANVAS = net(
+    """net (float[N,6] x) => (float[4,4,4] y) {
+        h = MatMul(x, h_w)  r = Relu(h)  p = MatMul(r, at_w)  s = Sigmoid(p)  q = Mul(s, last)  f = Floor(q)
+        i = Cast<to=7>(f)  c = ScatterND(canvas, i, r)  t = Transpose<perm=[2,0,1]>(c)  b = Unsqueeze(t, zero)
+        d = Conv<pads=[1,1,1,1]>(b, d_w, d_b)  dr = Relu(d)  e = Conv(dr, e_w)  y = Squeeze(e, zero)
+    }""",
+    h_w=(6, 12), at_w=(12, 2), d_w=(10, 12, 3, 3), d_b=(10,), e_w=(4, 10, 1, 1), zero=ints(0),
+    last=np.full(2, 3.99, np.float32), canvas=np.zeros((4, 4, 12), np.float32),
+)  # fmt: skip
+"""Features of points on a map, as of a detector that sees with a lidar."""
+
+MESSAGES = net(
+    """net (float[N,6] x, int64[N] to) => (float[N,4] y) {
+        h = MatMul(x, h_w)  r = Relu(h)  m = MatMul(r, m_w)  sh = Shape(m)  zeros = ConstantOfShape(sh)
+        rows = Unsqueeze(to, one)  at = Expand(rows, sh)  g = ScatterElements<axis=0, reduction="add">(zeros, at, m)
+        gr = Relu(g)  y = MatMul(gr, y_w)
+    }""",
+    opset=18, h_w=(6, 14), m_w=(14, 12), y_w=(12, 4), one=ints(1),
+)  # fmt: skip
+"""Sums over the neighbours in a graph."""
+
+WIDTHS = {
+    "experts": (EXPERTS, {"up": (3, 6, 8), "down": (3, 8, 5), "y_w": (5, 4)}),
+    "canvas": (CANVAS, {"h_w": (6, 6), "canvas": (4, 4, 6), "d_w": (5, 6, 3, 3)}),
+    "messages": (MESSAGES, {"h_w": (6, 7), "m_w": (7, 6), "y_w": (6, 4)}),
+}
+
+
+@pytest.mark.parametrize("method", ["prune", "merge", "reconstruct"])
+@pytest.mark.parametrize("name", WIDTHS)
+def test_they_equal_their_twins(name, method):
+    model, wanted = WIDTHS[name]
+    rng = np.random.default_rng(0)
+    given = {value.name for value in model.graph.input}
+
+    def feed(count):
+        x, to = rng.standard_normal((count, 6), np.float32), rng.integers(0, count, count)
+        return {name: array for name, array in (("x", x), ("to", to)) if name in given}
+
+    feeds = feed(48) | ({"to": np.zeros(48, np.int64)} if "to" in given else {})  # any part of them is a batch
+    samples = CalibrationSamples(feeds, True, engine)
+    select = "auto" if method == "reconstruct" else "l2"
+    result = compress(model, CompressSettings(keep=0.5, method=method, select=select), samples=samples)
+    found = {t.name: tuple(t.dims) for t in result.model.graph.initializer}
+    assert {n: found[n] for n in wanted} == wanted
+    for count in (1, 5, 9):
+        fed = feed(count)
+        small, whole = (engine(m)(fed)["y"] for m in (result.model, result.twin()))
+        np.testing.assert_allclose(small, whole, atol=2e-5 * np.abs(whole).max())
