@@ -110,7 +110,8 @@ REMEDIES = (
         "reduces over it|has it in a constant only|makes it from nothing|reads it as a parameter|mixes this axis|"
         "does not say what it holds|depends on its order|runs along it|turns it round, sample by sample|reverses it|"
         "takes every so-manyth of it|takes some of it, by a step|takes a part of it,? (whose|and) .*|pads it|"
-        "repeats it|picks indices from it|puts values at indices of it|indexes with it|has indices of a length that varies|interpolates it|rearranges blocks of it|"
+        "repeats it|picks indices from it|puts values at indices of it|indexes with it|"
+        "has indices of a length that varies|interpolates it|rearranges blocks of it|"
         "spreads (an axis to )?it at some sizes|computes numbers, not features",
         "t (TopK) depends on its order",
         "The op uses the places along the axis: their order, their number, or their neighbours.",
