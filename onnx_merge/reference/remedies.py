@@ -71,6 +71,13 @@ REMEDIES = (
     ),
     Remedy(
         ("operator",),
+        "is fused by onnxruntime: compress first, then optimise",
+        "f (BiasGelu) is fused by onnxruntime: compress first, then optimise",
+        "onnxruntime's optimizer put one op of its own in the place of several standard ones. It has no axis rule.",
+        "Compress the model as it was exported, and optimise the result.",
+    ),
+    Remedy(
+        ("operator",),
         "rule failed: .*",
         "s (Foo) rule failed: KeyError: 0",
         "A fault of the tool, or a model that is not valid.",

@@ -89,7 +89,7 @@ def infer(graph: Graph) -> Typing:
         rule = find_rule(node.domain, node.op)
         try:
             if rule is None:
-                raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.op))
+                raise Refusal(why_called(graph.model, node.domain, node.op) or without_rule(node.domain, node.op))
             if node.index in sizing:
                 raise Refusal(f"takes sizes from {TENSOR}, which callers may override", sizing[node.index])
             rule(op)

@@ -19,6 +19,10 @@ Key = tuple[str, str]
 _RULES: dict[Key, Rule] = {}
 _FACTS: dict[Key, OpFacts] = {}
 _GRADIENTS: dict[Key, Gradient | str] = {}
+_FUSED = re.compile(
+    r".*(Fused|Gelu|Attention|LayerNormalization|Bias|RotaryEmbedding|NhwcConv|GroupNorm|TransposeMatMul).*"
+)
+"""What onnxruntime's optimizer writes in the place of several standard ops."""
 _QUANTISED = re.compile(r"Q[A-Z]|.*([Qq]uantize|Integer|NBits|Bnb4|FpQ4)")
 
 
@@ -150,6 +154,10 @@ def is_quantised(op: str) -> bool:
     return _QUANTISED.match(op) is not None
 
 
-def without_rule(op: str) -> str:
+def without_rule(domain: str, op: str) -> str:
     """Why the axes of an op without a rule are frozen."""
-    return "is quantised: merge first, then quantise" if is_quantised(op) else "has no axis rule"
+    if is_quantised(op):
+        return "is quantised: merge first, then quantise"
+    if domain == "com.microsoft" and _FUSED.fullmatch(op):
+        return "is fused by onnxruntime: compress first, then optimise"
+    return "has no axis rule"

@@ -20,6 +20,7 @@ from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inspection import inspect
 from onnx_merge.inspection.table import render
 from onnx_merge.report.columns import fitted_table, squeezed
+from passes.axes.registry import without_rule
 
 ROOT = Path(__file__).parents[3]
 DIGITS = ROOT / "models" / "digits_cnn.onnx"
@@ -229,6 +230,19 @@ def test_ops_without_a_rule():
     assert found.ops_without_rule == {"their.own:Odd": 2}
     assert found.groups[0].status == "frozen" and "odd (Odd) has no axis rule" in str(found.groups[0].reason)
     assert inspect_model(DIGITS).ops_without_rule == {}
+
+
+@pytest.mark.parametrize(
+    ("op", "why"),
+    [
+        ("BiasGelu", "is fused by onnxruntime: compress first, then optimise"),
+        ("SkipLayerNormalization", "is fused by onnxruntime: compress first, then optimise"),
+        ("MatMulNBits", "is quantised: merge first, then quantise"),
+        ("Inverse", "has no axis rule"),
+    ],
+)
+def test_ops_of_onnxruntime_without_a_rule(op, why):
+    assert without_rule("com.microsoft", op) == why
 
 
 def test_norms_that_are_not_folded():
