@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -115,7 +116,9 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     """
     given, files = split(parser(), arguments)
     if len(files) > 2:
-        raise UsageError(f"there is one input and one output, but {files[2]!r} was given too; see --help")
+        several = "; an option for several inputs is repeated: --input-shape A:1,2 --input-shape B:1,3"
+        hint = several if re.fullmatch(r"[^/\\.]+[:=]\S+", files[2]) else "; see --help"
+        raise UsageError(f"there is one input and one output, but {files[2]!r} was given too{hint}")
     config = given.pop("config", None)
     options = Options.make(given) if config is None else Options.from_toml(config, given)
     return files, options, config and Path(config)
