@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from passes.axes.algebra import Term
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import ABSENT, Moves, OpFacts
+from passes.axes.op_facts import ABSENT, Moves
 from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op, Scaling
-from passes.axes.rules.layout import holds_input
+from passes.axes.rules.layout import CARRIED, holds_input
 from passes.interface.errors import Refusal
 
 INDEXES = "indexes with it"
@@ -71,7 +73,7 @@ def scatter_elements(op: Op) -> None:
     op.scales(SCALING[op.attr("reduction", "none")])
 
 
-facts("GatherND", known=OpFacts(moves=Moves.GATHERED, weights=(0,)))
+facts("GatherND", known=replace(CARRIED, moves=Moves.GATHERED, weights=(0,)))
 facts("ScatterND", "ScatterElements", known=ABSENT)
 
 
