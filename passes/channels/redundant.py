@@ -63,18 +63,17 @@ def redundant_channels(
     norms: Mapping[str, FoldedNorm],
     tuning: RedundancyTuning = TUNING.redundancy,
 ) -> RedundantChannels:
-    """The group's redundant channels. There are none in a group whose consumers cannot be rewritten.
+    """The group's redundant channels. Where the consumers cannot be rewritten, these are unread or dead.
 
     ``norms``: weights -> what a norm recorded of the channels that they produce. Without any, only channels that are
     redundant on every input are returned.
     """
     redundant = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
     unread = _unread(typing, group)
-    constant, recorded = np.zeros(group.size, bool), np.zeros(group.size, bool)
-    if group.unmixable is None:
-        constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
-        if norms:
-            recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
+    constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
+    recorded = np.zeros(group.size, bool)
+    if group.unmixable is None and norms:
+        recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
     redundant.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
     if group.unmixable is None:
         redundant.order += _parallel(
@@ -105,14 +104,18 @@ def _recorded(
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
     """Channels that every consumer multiplies with zeros."""
     uses = group.consumer_uses()
-    mixed = any(step.contracted or step.slid for step in group.steps)
-    if not uses or mixed or any(use.constant not in typing.graph.initializers for _, use in uses):
+    if not uses or _mixed(group) or any(use.constant not in typing.graph.initializers for _, use in uses):
         return np.zeros(group.size, bool)
     unread = np.ones(group.size, bool)
     for _, use in uses:
         if unread.any():
             unread &= ~_any_nonzero(typing, group, use)
     return unread
+
+
+def _mixed(group: ChannelGroup) -> bool:
+    """Whether a node sums over the channels or a window of them without weights of its own."""
+    return any(step.contracted or step.slid for step in group.steps)
 
 
 def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm], least: float) -> Array:
@@ -144,8 +147,8 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 
 
 def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
-    """Channels that are constant at every consumer, if each consumer can add the constant to its bias."""
-    found = np.ones(group.size, bool)
+    """Channels that are constant at every consumer, if each consumer can add the constant to its bias, or at 0."""
+    found = np.full(group.size, group.unmixable is None or not _mixed(group))
     values: dict[str, Array] = {}
     for step in group.steps:
         if step.consumed:
@@ -154,12 +157,13 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], r
                 return np.zeros(group.size, bool)
             found &= interval.constant
             value = interval.middle
-            if not takes_constants(typing, step) or pads(step.flow.record.node):
+            if group.unmixable is not None or not takes_constants(typing, step) or pads(step.flow.record.node):
                 found &= value == 0.0
             values[step.read] = value
     if not values:
         return np.zeros(group.size, bool)
-    redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    if group.unmixable is None:
+        redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
     return found
 
 

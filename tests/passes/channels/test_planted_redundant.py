@@ -70,6 +70,36 @@ def test_a_product_with_what_varies_stays(bias):
     assert not compressed(net(text, **p), lossless=True).shrinks
 
 
+TOWERS = """net (float[N,6] x, float[N,6] z) => (float[N,3] y) {
+    a = Gemm(x, w, b)  ar = Relu(a)  ay = Gemm(ar, v, c)  d = Gemm(z, w, b)  dr = Relu(d)  dy = Gemm(dr, v, c)
+    y = Sub(ay, dy)
+}"""
+
+
+@pytest.mark.parametrize("bias", [0.0, -1.0])
+def test_dead_in_both_towers_of_a_siamese_network(bias):
+    """The weights are read by several nodes, so that nothing can be merged. What is zero at each of them may go."""
+    p = drawn(w=(6, 16), b=(16,), v=(16, 3), c=(3,))
+    p["w"][:, [2, 5, 7]], p["b"][[2, 5, 7]] = 0, bias
+    lossless(net(TOWERS, **p), "b", 13)
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Tanh"])
+def test_a_constant_in_both_towers_stays(activation):
+    p = drawn(w=(6, 16), b=(16,), v=(16, 3), c=(3,))
+    p["w"][:, 2], p["b"][2] = 0, 0.5
+    assert not compressed(net(TOWERS.replace("Relu", activation), **p), lossless=True).shrinks
+
+
+def test_a_zero_factor_goes_and_the_other_one_with_it():
+    p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), u=(8, 3, 3, 3))
+    p["w"][[2, 5]], p["b"][[2, 5]] = 0, 0
+    text = """net (float[N,3,7,7] x) => (float[N,4,5,5] y) {
+        a = Conv(x, w, b)  d = Conv(x, u)  z = Mul(a, d)  y = Conv(z, v, c)
+    }"""
+    lossless(net(text, **p), "w", 6)
+
+
 @pytest.mark.parametrize("activation", ["Relu", "Sigmoid", "Softplus"])
 def test_dead_by_signs(activation):
     """Inputs that are never negative, weights that are never positive, a bias that is not positive."""
