@@ -28,7 +28,7 @@ class InputRange:
     """Statistics of the input pixels.
 
     ``mean`` and ``deviation`` (C,) are the mean and standard deviation of each channel. ``limits`` are the values (C,)
-    of black and white, None if unknown. ``basis`` names what shows them.
+    of black and white, in this order, None if unknown. ``basis`` names what shows them.
     """
 
     mean: Array
@@ -40,7 +40,7 @@ class InputRange:
     def of_pixels(cls, black: Array, white: Array, basis: str) -> InputRange:
         """The statistics of photographs, black being ``black`` (C,) and white being ``white`` (C,)."""
         mean, deviation = black + PHOTO_MEAN * (white - black), PHOTO_DEVIATION * np.abs(white - black)
-        return cls(mean, deviation, (np.minimum(black, white), np.maximum(black, white)), basis)
+        return cls(mean, deviation, (black, white), basis)
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,8 +150,8 @@ def _images(
         images *= known.deviation.astype(np.float32)[:, None, None]
         images += known.mean.astype(np.float32)[:, None, None]
         if known.limits is not None:
-            low, high = (limit.astype(np.float32)[:, None, None] for limit in known.limits)
-            np.clip(images, low, high, out=images)
+            black, white = (limit.astype(np.float32)[:, None, None] for limit in known.limits)
+            np.clip(images, np.minimum(black, white), np.maximum(black, white), out=images)
     if axis != first:
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
     if len(shape) == 3:

@@ -16,12 +16,13 @@ def explain_no_change(
     quantised: str | None = None,
     left: Sequence[Ungrouped] = (),
     block: int = 1,
+    kept_by_name: bool = False,
 ) -> str:
     """The reason that holds back most channels.
 
     ``lossless``: whether only redundant channels were to be removed. ``quantised``: a node that cannot be cut since it
     is quantised. ``left``: layers whose channels are in no group. ``block``: number of channels of which widths had to
-    be multiples.
+    be multiples. ``kept_by_name``: whether layers were named that keep a share of their own.
     """
     held = [group for group in groups if group.status != "frozen"]
     if quantised is not None and not held:
@@ -36,6 +37,8 @@ def explain_no_change(
     if not lossless and any(group.status == "kept" for group in held):
         if block > 1:
             return f"no group can lose a block of {block} channels at this share: use a smaller --keep or --align 1"
+        if kept_by_name:
+            return "no group loses a channel at these shares: use a smaller one, in --keep-layer too"
         return "the groups are too small to lose a channel at this share: use a smaller --keep"
     channels: Counter[str] = Counter()
     for group in held or groups:

@@ -58,7 +58,9 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
     groups = group_results(compressed.every_plan, excluded, compressed.measured)
     if options.asks_for_change and not compressed.shrinks:
         block = settings.blocks.size if settings.blocks.strict else 1
-        raise NotCompressibleError(explain_no_change(options.lossless, groups, compressed.quantised, block=block))
+        named = bool(options.keep_layer)
+        why = explain_no_change(options.lossless, groups, compressed.quantised, block=block, kept_by_name=named)
+        raise NotCompressibleError(why)
     original, rigid = job.source.model, compressed.before.info.rigid
     with job.stages("check"):
         notes = check_structure(

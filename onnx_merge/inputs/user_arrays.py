@@ -101,7 +101,9 @@ def read_arrays(path: Path) -> dict[str, Stored]:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: check the name") from None
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as NumPy arrays: {error}") from error
+        pickled = "allow_pickle" in str(error)  # NumPy's guess about files that it does not know
+        why = "it holds Python objects, or is no file of NumPy's" if pickled else error
+        raise InputError(f"{path} cannot be read as NumPy arrays: {why}") from error
 
 
 def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where: str) -> None:

@@ -34,10 +34,19 @@ class Destinations:
         return None if self.output is None else Path(self.output).with_name(f"{Path(self.output).stem}.rejected.onnx")
 
     def target(self, failure: FidelityError | None) -> Path | None:
-        """The path to write the model to; None if it is not to be written."""
+        """The path to write the model to; None if it is not to be written.
+
+        Raises
+        ------
+        UsageError: another program made a file there during the run.
+        """
         if self.output is None or self.options.dry_run:
             return None
-        return self.rejected if failure else Path(self.output)
+        if failure:
+            return self.rejected
+        if not self.options.force and os.path.lexists(os.path.realpath(self.output)):
+            raise UsageError(f"{self.output} was made during this run: choose another name, or replace it with --force")
+        return Path(self.output)
 
     def check(self, external: tuple[Path, ...] = ()) -> None:
         """Refuse outputs that could not be written. ``external`` are the files with the input's external data.

@@ -9,6 +9,7 @@ import onnx.parser
 import pytest
 
 from onnx_merge.calibration import load as load_module
+from onnx_merge.calibration.input_ranges import given_ranges
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
@@ -181,6 +182,8 @@ def test_nothing_is_unpickled(tmp_path):
     (tmp_path / "b.npy").write_bytes(pickle.dumps(Trap()))
     for name in ("a.npy", "a.npz", "b.npy"):
         assert "cannot be read as NumPy arrays" in refused(tmp_path / name)
+    (tmp_path / "a.npz").write_text("hello")
+    assert refused(tmp_path / "a.npz").endswith("it holds Python objects, or is no file of NumPy's")
     (tmp_path / "a.npz").unlink()
     assert "cannot be read as NumPy arrays" in refused(tmp_path)
 
@@ -232,6 +235,18 @@ class TestImages:
         last = load(folder, image_input("N", 8, 8, 3), mean=[0.5], std=(0.5, 1, 2))
         assert last.feeds["image"].shape == (3, 8, 8, 3) and last.notes == ()
         assert np.allclose(last.feeds["image"][0], [1, -0.5, -0.15], atol=0.01)
+
+    @pytest.mark.parametrize("limits", [(0, 255), (255, 0), (1, -1)])
+    def test_are_scaled_from_black_to_white(self, folder, limits):
+        """Also where black is above white, as for models trained on inverted images."""
+        inputs = image_input("N", 3, 8, 8)
+        ranges = given_ranges([inputs], {}, limits, None, None)
+        pixels = load(folder, inputs, ranges=lambda: ranges.known).feeds["image"]
+        black, white = limits
+        wanted = black + np.array([1, 0, 0.2]) * (white - black)
+        assert np.allclose(pixels[0].transpose(1, 2, 0), wanted, atol=0.01 * 255)
+        drawn = load("synthetic", inputs, count=8, ranges=lambda: ranges.known).feeds["image"]
+        assert min(limits) <= drawn.min() < drawn.max() <= max(limits)
 
     def test_other_inputs(self, folder):
         assert load(folder, image_input("N", 1, 8, 8)).feeds["image"].shape == (3, 1, 8, 8)

@@ -116,7 +116,7 @@ class TestGiven:
     def test_black_and_white(self):
         ranges = given_ranges(self.inputs, {}, (255.0, 0.0), None, None)
         known = ranges.known["image"]
-        assert np.allclose(known.mean, 0.55 * 255) and np.allclose(known.limits, [[0] * 3, [255] * 3])
+        assert np.allclose(known.mean, 0.55 * 255) and np.allclose(known.limits, [[255] * 3, [0] * 3])
 
     def test_mean_and_std(self):
         ranges = given_ranges(self.inputs, {}, None, (0.5, 0.4, 0.3), (0.25,))

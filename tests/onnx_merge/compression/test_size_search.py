@@ -323,6 +323,8 @@ def test_nothing_goes_at_a_share_that_every_group_rounds_up():
     with pytest.raises(NotCompressibleError, match="the groups are too small to lose a channel at this share") as e:
         optimize(coarse(3, 4), keep=0.99, **PLAIN)
     assert e.value.exit_code == 4
+    with pytest.raises(NotCompressibleError, match="use a smaller one, in --keep-layer too"):
+        optimize(coarse(3, 4), keep=0.5, keep_layer={".*": 1.0}, **PLAIN)
 
 
 def test_the_whole_latency_is_no_search(proportional):

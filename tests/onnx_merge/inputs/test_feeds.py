@@ -174,7 +174,7 @@ def test_npy(tmp_path):
         ({"image": images(), "labels": np.arange(4)}, r"labels must have shape \(5,\)"),
         ({"image": images(), "labels": np.arange(5) + 0.5}, "whole class numbers"),
         ({"image": images(), "labels": np.array(list("abcde"))}, "class numbers from 0"),
-        ({"image": np.array([object()])}, "allow_pickle"),
+        ({"image": np.array([object()])}, "it holds Python objects"),
     ],
 )
 def test_arrays_that_are_refused(tmp_path, arrays, hint):

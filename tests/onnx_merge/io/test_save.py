@@ -10,9 +10,11 @@ import onnx
 import onnx.parser
 import pytest
 
+from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.io import save
 from onnx_merge.io.load import PROTOBUF_LIMIT, load_model
+from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import check_destination, needs_external_data, save_atomically
 from onnx_merge.tuning.inputs import MODEL_FILES
 
@@ -326,3 +328,16 @@ def test_what_counts_as_large():
     huge = model()
     huge.graph.initializer[0].dims[0] = PROTOBUF_LIMIT  # the shape alone counts
     assert needs_external_data(huge)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_file_that_was_made_during_the_run_is_not_replaced_unasked(tmp_path, force):
+    destinations = Destinations(model(), tmp_path / "out.onnx", Options.make({"keep": 0.5, "force": force}))
+    destinations.check()
+    assert destinations.target(None) == tmp_path / "out.onnx"
+    (tmp_path / "out.onnx").write_text("precious")
+    if force:
+        assert destinations.target(None) == tmp_path / "out.onnx"
+    else:
+        with pytest.raises(UsageError, match="was made during this run: choose another name"):
+            destinations.target(None)
