@@ -12,7 +12,7 @@ from onnx_merge.compression.channel_plan import read_plan
 from onnx_merge.compression.conversion import Converter, converter
 from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
-from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
+from onnx_merge.errors import InputError, NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
 from onnx_merge.inputs.sample_axes import UNLIKE, fixing_one, unlike_axes
@@ -171,7 +171,7 @@ class Job:
         """The error where samples cannot be run through segments of the model. Merging by weights instead would give a
         result that is much worse than the one asked for."""
         made_up = self._samples is not None and not self._samples.real
-        remedy = "give --method merge, which takes none"
+        remedy, kind = "give --method merge, which takes none", OnnxMergeError
         session, runs = self.comparison.session, self.comparison.assignments.witnesses
         refused = error.__cause__ is not None  # by the runtime; values that are not finite have other reasons
         if refused and session is not None and unlike_axes(session.inputs) and runs:
@@ -179,8 +179,8 @@ class Job:
         elif made_up:
             remedy = "give --calib, or --method merge, which takes none"
         elif infinite := self._infinite_input():
-            remedy = f"input {infinite} of the samples holds infinity: clean them, or {remedy}"
-        return OnnxMergeError(f"layers cannot be solved on the samples: {error}; {remedy}")
+            remedy, kind = f"input {infinite} of the samples holds infinity: clean them, or {remedy}", InputError
+        return kind(f"layers cannot be solved on the samples: {error}; {remedy}")
 
     def _infinite_input(self) -> str | None:
         """An input of which the samples hold infinity. Masks may do so: it is no error by itself."""

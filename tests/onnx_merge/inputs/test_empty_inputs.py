@@ -182,17 +182,18 @@ MLP = filled(
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "code", "said"),
     [
-        (3e30, "the square of r of the original is not finite on the samples; give --method merge"),
-        (np.inf, "r of the original is not finite on the samples; input x of the samples holds infinity: clean them"),
+        (3e30, 1, "the square of r of the original is not finite on the samples; give --method merge"),
+        (np.inf, 2, "r of the original is not finite on the samples; input x of the samples holds infinity: clean"),
     ],
 )
-def test_samples_that_are_too_large(value, said):
+def test_samples_that_are_too_large(value, code, said):
     x = np.random.default_rng(0).random((64, 8), np.float32)
     x[5] = value
-    with pytest.raises(OnnxMergeError, match=said):
+    with pytest.raises(OnnxMergeError, match=said) as refusal:
         optimize(MLP, keep=0.5, calib={"x": x})
+    assert refusal.value.exit_code == code
 
 
 @pytest.mark.parametrize("first", [0, 3])
