@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.structure import is_float, place
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
 from onnx_merge.inputs.assignments import Assignments
-from onnx_merge.inputs.sample_axes import UNLIKE, fixing_one, unlike_axes
+from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes
 from onnx_merge.runtime.batching import BatchSize, batches
 from onnx_merge.runtime.custom_operators import foreign_operators
 from onnx_merge.runtime.session import Session
@@ -66,7 +66,7 @@ def check_verifiable(
     """
     which, remedy = f"the samples of {source}", ""
     runs = found.witnesses
-    unlike = f"{UNLIKE}: give {fixing_one(runs[0])}" if runs and unlike_axes(session.inputs) else ""
+    unlike = f"{UNLIKE}: give {fixing_sizes(runs[0])}" if runs and unlike_axes(session.inputs) else ""
     if source == "random" or "synthetic" in source:
         which, remedy = "made-up samples", f": {fixing or unlike or 'give --calib'}"
     elif runs:

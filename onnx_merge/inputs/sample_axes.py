@@ -63,8 +63,8 @@ def unlike_axes(inputs: Sequence[TensorInfo]) -> bool:
     return mixed or len(named) > 1 or crosses(inputs)
 
 
-def fixing_one(sizes: Mapping[str, Sequence[int]]) -> str:
-    """The remedy then. ``sizes``: input name -> sizes at which the model ran."""
+def fixing_sizes(sizes: Mapping[str, Sequence[int]]) -> str:
+    """The remedy where first axes are unlike. ``sizes``: input name -> sizes at which the model ran."""
     fixed = " ".join(f"--fix-shape {name}:{','.join(map(str, size))}" for name, size in sizes.items() if size)
     return f"sizes that the result keeps, such as {fixed}"
 

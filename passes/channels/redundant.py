@@ -104,7 +104,11 @@ def _recorded(
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
     """Channels that every consumer multiplies with zeros."""
     uses = group.consumer_uses()
-    if not uses or _mixed(group) or any(use.constant not in typing.graph.initializers for _, use in uses):
+    if (
+        not uses
+        or _summed_without_weights(group)
+        or any(use.constant not in typing.graph.initializers for _, use in uses)
+    ):
         return np.zeros(group.size, bool)
     unread = np.ones(group.size, bool)
     for _, use in uses:
@@ -113,8 +117,8 @@ def _unread(typing: Typing, group: ChannelGroup) -> Array:
     return unread
 
 
-def _mixed(group: ChannelGroup) -> bool:
-    """Whether a node sums over the channels or a window of them without weights of its own."""
+def _summed_without_weights(group: ChannelGroup) -> bool:
+    """Whether a node sums over the channels, or a window of them, without constant weights."""
     return any(step.contracted or step.slid for step in group.steps)
 
 
@@ -147,8 +151,9 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 
 
 def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
-    """Channels that are constant at every consumer, if each consumer can add the constant to its bias, or at 0."""
-    found = np.full(group.size, group.unmixable is None or not _mixed(group))
+    """Channels with a constant at every consumer that it can do without: one that its bias can take, or 0. Where
+    consumers cannot be rewritten, only 0."""
+    found = np.full(group.size, group.unmixable is None or not _summed_without_weights(group))
     values: dict[str, Array] = {}
     for step in group.steps:
         if step.consumed:

@@ -12,7 +12,7 @@ from passes.numerics.tuning import NUMERICS
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.sample_batches import samples_together
 from passes.settings.distillation_tuning import DistillationTuning
-from passes.statistics.activation_memory import WIDTH, every_activation, weight_bytes
+from passes.statistics.activation_memory import every_activation, weight_bytes, weight_count
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def scheduled(variant: WeightVariant, tuning: DistillationTuning, level: int) ->
     each = tuning.passes * sample_macs(graph)
     passes = max(tuning.multiply_adds[level] / each, min(tuning.seen, tuning.most_multiply_adds / each))
     smallest = tuning.dense_batch if is_dense(graph, tuning) else tuning.smallest_batch
-    enough = tuning.weight_multiply_adds[level] * weight_bytes(graph) / WIDTH / each
+    enough = tuning.weight_multiply_adds[level] * weight_count(graph) / each
     passes = min(passes, max(enough, tuning.fewest_steps * smallest))
     wanted = min(tuning.batch, max(smallest, passes / tuning.steps[level]))
     used = sum(map(samples_in, variant.feeds))

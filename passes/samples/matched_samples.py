@@ -33,7 +33,7 @@ from passes.samples.statistics_gradients import Feed, StatisticsGradients, stati
 from passes.samples.statistics_objective import StatisticsObjective
 from passes.settings.compress import EFFORTS
 from passes.settings.sample_tuning import SampleMatchingTuning
-from passes.statistics.activation_memory import WIDTH, every_activation, weight_bytes
+from passes.statistics.activation_memory import WIDTH, every_activation, weight_count
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def matched_samples(
     ``memory``: bytes of a step; ``effort``: see `passes.settings.compress`.
     """
     moved = [n for n, a in feeds[0].items() if has_rows(a) and a.size and a.dtype.kind == "f" and n in before.inputs]
-    enough = tuning.weight_multiply_adds * weight_bytes(counted) / WIDTH
+    enough = tuning.weight_multiply_adds * weight_count(counted)
     allowed = min(tuning.multiply_adds[EFFORTS.index(effort)], enough)
     passes = allowed / (tuning.passes * sample_macs(counted))
     feeds = _first(feeds, max(tuning.fewest_samples, int(tuning.more_share * passes / max(1, tuning.steps))))

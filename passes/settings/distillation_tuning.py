@@ -25,8 +25,8 @@ class DistillationTuning:
     """Multiply-adds of these steps. Not tuned: four times those of others at medium effort."""
     weight_multiply_adds: tuple[float, float] = (2e7, 1e8)
     """Multiply-adds of all steps for each weight, at medium and at high effort: a few weights at the many places of a
-    large image are learned from few samples. Not tuned: nearly three times what the largest of those networks takes
-    whose accuracy was measured, one of street scenes."""
+    large image are learned from few samples. Not tuned: nearly three times the most that any network takes on which
+    accuracy was measured."""
     passes: int = 5
     """Cost of a step in passes of its samples through the original: three through the smaller model and one there, in a
     run and a quarter. Not tuned: counted."""

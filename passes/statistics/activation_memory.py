@@ -101,6 +101,11 @@ def weight_bytes(graph: Graph) -> int:
     return sum(t.ByteSize() for t in graph.initializers.values())
 
 
+def weight_count(graph: Graph) -> float:
+    """Number of values of all constants, by their bytes."""
+    return weight_bytes(graph) / WIDTH
+
+
 def _scaled(graph: Graph, feed: Mapping[str, Array]) -> Graph:
     """``graph`` with the first axis of every computed tensor scaled by the largest growth of any input."""
     known = graph.info.shapes

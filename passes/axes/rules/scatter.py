@@ -62,9 +62,9 @@ def scatter_elements(op: Op) -> None:
     shape, indices = op.shape(0), op.shape(1)
     along = int(op.attr("axis", 0)) % len(shape)
     for axis, (n, m) in enumerate(zip(shape, indices, strict=True)):
-        letter, listed = op.letter(n), op.letter(m)
-        whole = axis != along and n == m
-        for k, term in ((0, letter), (1, letter if whole else listed), (2, letter if whole else listed)):
+        letter, whole = op.letter(n), axis != along and n == m
+        listed = letter if whole else op.letter(m)
+        for k, term in enumerate((letter, listed, listed)):
             op.put(k, axis, term)
         op.put_out(axis, letter)
         if not whole:

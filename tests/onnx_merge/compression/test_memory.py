@@ -30,8 +30,9 @@ from passes.samples.sample_files import folder_of
 from passes.statistics.tensor_store import ScratchSpace
 
 LIMIT, LIBRARIES = 300, 500
-"""Megabytes. Copies of weights take more than the limit where they are large for it."""
-OF_WEIGHTS = {"60 MB of weights": 600}
+"""Megabytes."""
+LARGER_LIMITS = {"60 MB of weights": 600}
+"""Copies of these weights take more than `LIMIT`."""
 RUN = """import resource, subprocess, sys
 code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -71,7 +72,7 @@ def test_a_run_keeps_to_the_limit(tmp_path, name):
     effort = ("--effort", "low")
     if name == "classifier at 320 x 320":
         effort = ("--effort", "medium", "--calib-samples", "64")
-    limit = OF_WEIGHTS.get(name, LIMIT)
+    limit = LARGER_LIMITS.get(name, LIMIT)
     assert peak(tmp_path, CASES[name], limit, "--keep", "0.5", "--no-gate", *effort) < limit + LIBRARIES
 
 
