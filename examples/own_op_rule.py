@@ -1,4 +1,4 @@
-"""An axis rule of one's own, for an op that has none: onnxruntime's QuickGelu, x * sigmoid(alpha * x).
+"""An axis rule of one's own, for an op that has none: onnxruntime's SampleOp, which returns its input.
 
 python examples/own_op_rule.py model.onnx
 
@@ -12,15 +12,16 @@ from __future__ import annotations
 import sys
 
 from onnx_merge import inspect_model, register_rule
-from passes.axes.op_facts import Activation, OpFacts
+from passes.axes.op_facts import OpFacts
 from passes.axes.rule_context import Op
 
 
-@register_rule("QuickGelu", domain="com.microsoft", facts=OpFacts(pointwise=True, activation=Activation.SWITCH))
-def quick_gelu(op: Op) -> None:
+@register_rule("SampleOp", domain="com.microsoft", facts=OpFacts(pointwise=True))
+def sample_op(op: Op) -> None:
     """X: a b c ... -> Y: a b c ...: each value of Y comes from the value of X at the same place.
 
-    Nothing is said of scales, since f(s x) is not s f(x). Channels can still be removed, and layers be solved anew.
+    `op.scales(Scaling.LINEAR)` would say that a scale passes, too, so that channels can be merged. Without it they can
+    still be removed, and layers be solved anew.
     """
     letters = op.put_all(0)
     op.put_out_all(letters)

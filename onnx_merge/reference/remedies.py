@@ -72,8 +72,9 @@ REMEDIES = (
     Remedy(
         ("operator",),
         "is fused by onnxruntime: compress first, then optimise",
-        "f (BiasGelu) is fused by onnxruntime: compress first, then optimise",
-        "onnxruntime's optimizer put one op of its own in the place of several standard ones. It has no axis rule.",
+        "a (Attention) is fused by onnxruntime: compress first, then optimise",
+        "onnxruntime's optimizer put one op of its own in the place of several standard ones. Layers fused with "
+        "activations, sums or transposes are taken apart again; this op is not.",
         "Compress the model as it was exported, and optimise the result.",
     ),
     Remedy(

@@ -22,7 +22,8 @@ _GRADIENTS: dict[Key, Gradient | str] = {}
 _FUSED = re.compile(
     r".*(Fused|Gelu|Attention|LayerNormalization|Bias|RotaryEmbedding|NhwcConv|GroupNorm|TransposeMatMul).*"
 )
-"""What onnxruntime's optimizer writes in the place of several standard ops."""
+"""What onnxruntime's optimizer writes in the place of several standard ops. Those of the domain com.microsoft.nchwc are
+laid out for the kernels of one processor."""
 _QUANTISED = re.compile(r"Q[A-Z]|.*([Qq]uantize|Integer|NBits|Bnb4|FpQ4)")
 
 
@@ -158,6 +159,6 @@ def without_rule(domain: str, op: str) -> str:
     """Why the axes of an op without a rule are frozen."""
     if is_quantised(op):
         return "is quantised: merge first, then quantise"
-    if domain == "com.microsoft" and _FUSED.fullmatch(op):
+    if domain == "com.microsoft.nchwc" or domain == "com.microsoft" and _FUSED.fullmatch(op):
         return "is fused by onnxruntime: compress first, then optimise"
     return "has no axis rule"

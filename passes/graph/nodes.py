@@ -11,10 +11,11 @@ import onnx
 def replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     """Replace the nodes of ``graph`` by ``nodes``, a subset of them."""
     if len(nodes) < len(graph.node):
-        _set_nodes(graph, nodes)
+        set_nodes(graph, nodes)
 
 
-def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+def set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    """Make ``nodes`` the nodes of ``graph``."""
     copies = [onnx.NodeProto() for _ in nodes]
     for copy, node in zip(copies, nodes, strict=True):
         copy.CopyFrom(node)
@@ -57,7 +58,7 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
     if len(order) < len(reads):
         raise ValueError("the nodes of the graph read each other in a circle")
     if order != sorted(order):
-        _set_nodes(graph, [graph.node[k] for k in order])
+        set_nodes(graph, [graph.node[k] for k in order])
 
 
 def drop_unused_initializers(graph: onnx.GraphProto, kept: Set[str] = frozenset()) -> None:

@@ -24,6 +24,8 @@ RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 )
 """Ops whose outputs differ from run to run."""
+INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError)
+"""What ONNX's shape inference raises where a model is not valid, or not as it expects."""
 GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad", "EyeLike"))
 """Ops whose output may be much larger than their input. Their output size is checked before they are run."""
 _INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
@@ -72,7 +74,7 @@ def types_of(
     segment.graph.output.extend(onnx.ValueInfoProto(name=n) for node in nodes for n in node.output if n)
     try:
         inferred = onnx.shape_inference.infer_shapes(segment, data_prop=True)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+    except INFERENCE_ERRORS:
         return found
     for value in (*inferred.graph.value_info, *inferred.graph.output):
         kind = value.type.tensor_type

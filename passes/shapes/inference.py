@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from passes.interface.engine import Engine
 from passes.shapes.arithmetic import Shape, ShapeArithmetic, Values, is_small
 from passes.shapes.batch import batch_sizes, joins_samples
+from passes.shapes.constants import INFERENCE_ERRORS
 from passes.shapes.declared import (
     Assignment,
     Declared,
@@ -227,7 +228,7 @@ def _run_inference(bones: onnx.ModelProto, shapes: dict[str, Shape]) -> None:
     """Add the shapes that one pass of ONNX inference finds."""
     try:
         inferred = onnx.shape_inference.infer_shapes(bones, data_prop=True, strict_mode=False)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+    except INFERENCE_ERRORS:
         return  # shapes that cannot be inferred stay unknown
     for value in (*inferred.graph.input, *inferred.graph.output, *inferred.graph.value_info):
         kind = value.type.tensor_type
@@ -252,7 +253,7 @@ def empty_map(model: onnx.ModelProto, assignment: Assignment) -> str | None:
         return None
     try:
         inferred = onnx.shape_inference.infer_shapes(skeleton(model, assignment), data_prop=True, strict_mode=False)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError):
+    except INFERENCE_ERRORS:
         return None
     slid = {node.input[0] for node in model.graph.node if node.op_type in SLIDING}
     for value in inferred.graph.value_info:

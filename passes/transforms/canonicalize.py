@@ -4,6 +4,7 @@
 - Constant nodes become initializers of the same name.
 - Where all initializers are graph inputs too, by an old convention, they no longer are
   (`passes.shapes.overridable_inputs`).
+- Ops that onnxruntime's optimizer fused become those that it fused (`passes.transforms.unfuse`).
 - Initial states of recurrent layers are removed where they are zero.
 - Sparse weights become dense, where that takes little more memory.
 - Values computed from initializers alone (layout changes, weight standardisation, scaled weights) are computed once, by
@@ -27,6 +28,7 @@ from passes.shapes.constants import constant_tensor
 from passes.shapes.overridable_inputs import overridable, unlist_constants
 from passes.transforms.densify import sparse_to_dense
 from passes.transforms.fold_constants import fold_constants
+from passes.transforms.unfuse import unfuse
 from passes.transforms.zero_states import drop_zero_states
 
 __all__ = ["canonicalize", "drop_unused_initializers", "node_reads", "replace_nodes"]
@@ -41,6 +43,7 @@ def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.M
     result = inlined(result)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
+    unfuse(result)
     drop_zero_states(result.graph, defaults)
     if engine is not None:
         fold_constants(result, defaults, engine)

@@ -41,10 +41,10 @@ net (float[N,16] x) => (float[N,4] y) {
     [layer1] a = MatMul(x, w)  b = Relu(a)  [layer2] c = MatMul(b, m)  d = Relu(c)  [head] y = MatMul(d, v)
 }
 """
-GELU = """
+OWN_OP = """
 <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
 net (float[N,16] x) => (float[N,4] y) {
-    [first] a = MatMul(x, w)  [act] b = com.microsoft.QuickGelu(a)  [head] y = MatMul(b, v)
+    [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
 }
 """
 
@@ -78,7 +78,7 @@ def folder(tmp_path, monkeypatch, request):
     shutil.copy("models/digits_mlp.onnx", "models/digits_cnn.onnx")  # the smaller one: here the commands are tested
     shutil.copytree(ROOT / "examples", "examples", ignore=shutil.ignore_patterns("__pycache__"))
     onnx.save(network(MODEL, w=(16, 32), m=(32, 24), v=(24, 4)), "model.onnx")
-    onnx.save(network(GELU, w=(16, 32), v=(32, 4)), "gelu.onnx")
+    onnx.save(network(OWN_OP, w=(16, 32), v=(32, 4)), "own.onnx")
     x = np.random.default_rng(1).standard_normal((80, 16), np.float32)
     np.savez("test.npz", x=x, labels=np.arange(80) % 4)
     np.savez("samples.npz", x=x)

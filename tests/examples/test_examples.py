@@ -19,10 +19,10 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 MODELS = ROOT / "models"
 COMMAND = f'#!/bin/sh\nexec "{sys.executable}" -m onnx_merge "$@"\n'
-GELU = """
+OWN_OP = """
 <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
 net (float[N,16] x) => (float[N,4] y) {
-    [first] a = MatMul(x, w)  [act] b = com.microsoft.QuickGelu(a)  [head] y = MatMul(b, v)
+    [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
 }
 """
 
@@ -52,9 +52,9 @@ def shell(tmp_path, monkeypatch):
     return run
 
 
-def gelu(path):
+def own_op(path):
     """A network with an op that has no rule of ours."""
-    model = onnx.parser.parse_model(GELU)
+    model = onnx.parser.parse_model(OWN_OP)
     rng = np.random.default_rng(0)
     for name, size in (("w", (16, 32)), ("v", (32, 4))):
         model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
@@ -126,10 +126,10 @@ def test_own_pass(shell):
 
 
 def test_own_op_rule(shell):
-    gelu("model.onnx")
+    own_op("model.onnx")
     done = shell("python", str(EXAMPLES / "own_op_rule.py"), "model.onnx")
     assert done.returncode == 0, done.stderr
-    assert "first: 32 channels, prune-only: no scale passes through act (QuickGelu)" in done.stdout
+    assert "first: 32 channels, prune-only: no scale passes through act (SampleOp)" in done.stdout
 
 
 @pytest.mark.torch

@@ -36,6 +36,7 @@ facts("MatMulInteger", known=MATRICES)
 facts("QLinearMatMul", known=replace(MATRICES, weights=(0, 3)))
 
 facts("FusedConv", "NhwcFusedConv", known=CONVOLUTION, domain=MICROSOFT)
+facts("Conv", known=CONVOLUTION, domain=f"{MICROSOFT}.nchwc")
 facts("FusedGemm", known=replace(MATRICES, biases=(2,)), domain=MICROSOFT)
 facts("FusedMatMul", "TransposeMatMul", "MatMulInteger16", known=MATRICES, domain=MICROSOFT)
 facts("DynamicQuantizeLSTM", known=RECURRENT, domain=MICROSOFT)

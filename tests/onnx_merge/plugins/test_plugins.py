@@ -18,7 +18,7 @@ from passes.axes import registry
 from passes.compress import custom_passes
 from passes.interface.model_pass import PassResult
 
-RULES_OF = "[onnx_merge.rules]\ngelu = {}\n".format
+RULES_OF = "[onnx_merge.rules]\nsample = {}\n".format
 PASSES_OF = "[onnx_merge.passes]\nat_least = {}\n".format
 
 
@@ -57,14 +57,14 @@ RUN = ["in.onnx", "out.onnx", "--keep", "0.5", "--align", "1", "--no-gate"]
 
 def test_without_plugins_the_op_has_no_rule(folder, capsys):
     assert cli.main([*RUN]) == 4
-    assert "act (QuickGelu) is fused by onnxruntime: compress first, then optimise" in capsys.readouterr().err
+    assert "act (SampleOp) has no axis rule" in capsys.readouterr().err
 
 
 def test_an_installed_rule_and_an_installed_pass_take_part(folder, capsys):
     both(folder)
     assert cli.main([*RUN, "-v", "--report", "r.json"]) == 0
     out = capsys.readouterr().out
-    named = "acme_ops 1.2: rule com.microsoft:QuickGelu; acme_widths 1.2: pass at least"
+    named = "acme_ops 1.2: rule com.microsoft:SampleOp; acme_widths 1.2: pass at least"
     assert f"plug-ins  {named}" in out and "note: narrow groups stay" in out
     assert width("out.onnx") == 20, "half were 16"
     assert json.loads((folder / "r.json").read_text())["environment"]["plugins"] == named
@@ -91,7 +91,7 @@ def test_registered_by_calls(folder):
     scope["register"]()
     model, result = optimize("in.onnx", keep=0.5, align=1, gate=False)
     assert result.groups[0].kept == 20
-    expected = "registered by a call: rule com.microsoft:QuickGelu, pass at least"
+    expected = "registered by a call: rule com.microsoft:SampleOp, pass at least"
     assert result.environment["plugins"] == inspect_model("in.onnx").environment["plugins"] == expected
     with pytest.raises(UsageError, match="unknown to other processes: give the package an entry point"):
         sweep("in.onnx", "sizes", steps=2, jobs=2)
@@ -128,7 +128,7 @@ def test_where_only_redundant_channels_go_a_pass_behind_plan_runs(folder):
         ("raise SystemExit(3)\n", "acme_ops", "cannot be loaded: SystemExit: 3"),
         ("thing = 3\n", "acme_ops:thing", "acme_ops:thing is neither a module nor a function"),
         ("", "acme_ops", "registers nothing: it has to call onnx_merge.register_rule"),
-        (RULE.replace("QuickGelu", "Relu").replace("com.microsoft", ""), "acme_ops", "Relu has two rules"),
+        (RULE.replace("SampleOp", "Relu").replace("com.microsoft", ""), "acme_ops", "Relu has two rules"),
         (
             "from onnx_merge import register_pass\nregister_pass(3, after='plan')\n",
             "acme_ops",
@@ -150,7 +150,7 @@ def test_a_broken_plugin_is_one_line(folder, capsys, code, entry, said):
         assert cli.main([*RUN]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1 and said in error
-        assert "plug-in 'gelu' of acme_ops 1.2 (onnx_merge.rules)" in error and "uninstall acme_ops" in error
+        assert "plug-in 'sample' of acme_ops 1.2 (onnx_merge.rules)" in error and "uninstall acme_ops" in error
         assert not (folder / "out.onnx").exists() and len(registry.rules()) == rules
     assert cli.main(["inspect", "in.onnx"]) == 2
 
@@ -190,7 +190,7 @@ def test_a_pass_that_fails_is_named(folder, capsys, body, after, said):
 def test_a_rule_that_fails_is_named(folder, capsys):
     install(folder / "packages", "acme_ops", RULE.replace("same_axes(op)", "op.nonsense()"), RULES_OF("acme_ops"))
     assert cli.main(RUN) == 2
-    said = "the rule of act (QuickGelu) (acme_ops 1.2) failed: AttributeError"
+    said = "the rule of act (SampleOp) (acme_ops 1.2) failed: AttributeError"
     assert said in capsys.readouterr().err
 
 
@@ -199,7 +199,7 @@ def test_a_rule_may_refuse(folder):
         "    same_axes(op)", "    raise Refusal('has no scale')"
     )
     install(folder / "packages", "acme_ops", refusing, RULES_OF("acme_ops"))
-    assert str(inspect_model("in.onnx").groups[0].reason) == "act (QuickGelu) has no scale"
+    assert str(inspect_model("in.onnx").groups[0].reason) == "act (SampleOp) has no scale"
 
 
 def test_an_op_with_a_rule_gets_no_second_one():
@@ -210,4 +210,4 @@ def test_an_op_with_a_rule_gets_no_second_one():
 
 def test_errors_of_plugins_are_errors_of_user_code():
     assert issubclass(UserCodeError, Exception) and UserCodeError.exit_code == 2
-    assert "QuickGelu" in MODEL
+    assert "SampleOp" in MODEL

@@ -10,7 +10,7 @@ MODEL = """
 <ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
 net (float[N,16] x) => (float[N,4] y) {
     [first] a = Gemm<transB = 1>(x, w1, b1)
-    [act] b = com.microsoft.QuickGelu(a)
+    [act] b = com.microsoft.SampleOp(a)
     [head] y = Gemm<transB = 1>(b, w2, b2)
 }
 """
@@ -22,8 +22,8 @@ from passes.axes.op_facts import OpFacts
 from passes.axes.rule_context import Op
 from passes.axes.rules.elementwise import same_axes
 
-@register_rule("QuickGelu", domain="com.microsoft", facts=OpFacts(pointwise=True))
-def quick_gelu(op: Op) -> None:
+@register_rule("SampleOp", domain="com.microsoft", facts=OpFacts(pointwise=True))
+def sample_op(op: Op) -> None:
     same_axes(op)
 """
 AT_LEAST = """
