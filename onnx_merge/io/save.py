@@ -54,10 +54,12 @@ def check_destination(
 
     Raises
     ------
-    UsageError: the output is the input (under any name), a folder or a device; or it exists and ``force`` is not set;
+    UsageError: the output is the input (under any name), a folder, a device or "-"; or it exists and ``force`` is not set;
         or its folder is missing or not writable.
     """
     output = Path(output_path)
+    if os.fspath(output_path) == "-":
+        raise UsageError("a model is not written to standard output: name a file, such as ./- or smaller.onnx")
     if os.path.isdir(output) or os.fspath(output_path).endswith(("/", os.sep)):
         raise UsageError(f"{output} is a folder: name a file in it, such as {output / Path(input_path).name}")
     target = Path(os.path.realpath(output))

@@ -67,6 +67,11 @@ class SweepFiles:
         places = max(MIN_DECIMALS, *map(_places, self.keeps))
         return f"keep-{keep:.{places}f}.onnx"
 
+    def others(self) -> list[str]:
+        """Names of models in the folder that an earlier sweep wrote, and this one does not replace."""
+        own = {self._name(keep) for keep in self.keeps}
+        return sorted(path.name for path in self.folder.glob("keep-*.onnx") if path.name not in own)
+
     def _destinations(self, name: str) -> Destinations:
         return Destinations(self.source, self.folder / name, self.options, self.protected)
 

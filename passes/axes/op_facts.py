@@ -131,6 +131,8 @@ class OpFacts:
     pool: Pool | None = None
     affine: Callable[[Graph, Node], ChannelAffine] | None = None
     """The op as an affine map of each channel."""
+    scale_and_bias: tuple[int, int] | None = None
+    """Inputs with a scale and a bias for each channel, of values that the op normalises within the channel."""
     linear: LinearForm | None = None
     weights: Collection[int] = ()
     """Inputs with weights, or with the rows of a table, where they are constant."""

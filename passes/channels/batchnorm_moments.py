@@ -84,6 +84,8 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]
     match transfer(typing, group, step, len(known)):
         case Kept(beside=[]):  # beside constants, as in a Concat, the channel has another mean
             return first
+        case Joined(Joins.DIFFERENCE):
+            return None
         case Joined(how) if len({sample.source for sample in known}) == 1:
             values = [sample.values for sample in known]
             joined = np.sum(values, axis=0) if how is Joins.SUM else np.prod(values, axis=0)

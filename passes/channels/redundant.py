@@ -30,6 +30,7 @@ from passes.channels.batchnorm_moments import recorded_samples
 from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, bounds
 from passes.channels.weights import Signature, unfolded
+from passes.graph.added_bias import added_bias
 from passes.graph.model import Array
 from passes.numerics.arrays import RowSet
 from passes.numerics.norms import row_norms
@@ -104,11 +105,7 @@ def _recorded(
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
     """Channels that every consumer multiplies with zeros."""
     uses = group.consumer_uses()
-    if (
-        not uses
-        or _summed_without_weights(group)
-        or any(use.constant not in typing.graph.initializers for _, use in uses)
-    ):
+    if not uses or _summed_without_weights(group) or not all(typing.graph.knows(use.constant) for _, use in uses):
         return np.zeros(group.size, bool)
     unread = np.ones(group.size, bool)
     for _, use in uses:
@@ -175,7 +172,13 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], r
 def takes_constants(typing: Typing, step: Step) -> bool:
     """Whether a consumer has a bias that can take its response to a constant channel."""
     node = step.flow.record.node
-    if node.op not in ("Conv", "Gemm") or any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
+    if any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
+        return False
+    if node.op == "MatMul":
+        return (
+            len(typing.graph.shape(node.inputs[1]) or ()) == 2 and added_bias(typing.graph, node.outputs[0]) is not None
+        )
+    if node.op not in ("Conv", "Gemm"):
         return False
     biases = [name for name in node.inputs[2:] if name]
     rows = [(1, 1, *(typing.graph.shape(name) or ()))[-2] for name in biases]

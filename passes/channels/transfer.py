@@ -12,7 +12,7 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.op_facts import Activation, Function, Joins
+from passes.axes.op_facts import Activation, Function, Joins, Moves
 from passes.axes.registry import facts_of
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array, Graph, Node
@@ -29,7 +29,7 @@ class Kept:
 
 @dataclass(frozen=True)
 class Joined:
-    """All data operands at once, elementwise: their sum or product."""
+    """All data operands at once, elementwise: their sum, product or difference."""
 
     how: Joins
 
@@ -53,10 +53,19 @@ class Mapped:
 
 @dataclass(frozen=True)
 class ZeroKept:
-    """An activation that is not known in a closed form, but leaves zero as it is."""
+    """An op that is not known in a closed form, but leaves zero as it is: some activations, and rounding to integers
+    that stand for real numbers."""
 
 
-Transfer = Kept | Joined | Scaled | Mapped | ZeroKept
+@dataclass(frozen=True)
+class Normalised:
+    """a z + t with a and t (C,) float64, of values z that depend on all places of the channel."""
+
+    a: Array
+    t: Array
+
+
+Transfer = Kept | Joined | Scaled | Mapped | ZeroKept | Normalised
 
 
 def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
@@ -72,15 +81,24 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
         affine = facts.affine(graph, node)
         a, t = (along_channels(typing, group, step.uses[0], v) for v in (affine.a, affine.t))
         return Scaled(a[:, 0], t[:, 0], norm=True) if a.shape[1] == 1 else None
-    if facts.joins in (Joins.SUM, Joins.PRODUCT):
+    if facts.scale_and_bias is not None and {use.k for use in step.uses} == {*facts.scale_and_bias}:
+        scale, bias = (unfolded(typing, group, use) for use in sorted(step.uses, key=lambda use: use.k))
+        narrow = scale.shape[1] == bias.shape[1] == 1
+        return Normalised(*(one[:, 0].astype(np.float64) for one in (scale, bias))) if narrow else None
+    if facts.joins in (Joins.SUM, Joins.PRODUCT, Joins.DIFFERENCE):
         if not step.uses and incoming == len(node.inputs):
             return Joined(facts.joins)
         if len(step.uses) == incoming == 1 and len(node.inputs) == 2:
             values = unfolded(typing, group, step.uses[0]).astype(np.float64)
             if values.shape[1] == 1:
                 one, zero = np.ones(group.size), np.zeros(group.size)
-                added = facts.joins is Joins.SUM
-                return Scaled(one, values[:, 0]) if added else Scaled(values[:, 0], zero)
+                match facts.joins:
+                    case Joins.SUM:
+                        return Scaled(one, values[:, 0])
+                    case Joins.PRODUCT:
+                        return Scaled(values[:, 0], zero)
+                    case Joins.DIFFERENCE:
+                        return Scaled(one, -values[:, 0]) if step.uses[0].k == 1 else Scaled(-one, values[:, 0])
     if incoming == 1 and not step.uses and facts.joins is not None:
         scalar = _with_scalar(graph, node, facts.joins)
         if scalar is not None:
@@ -89,7 +107,8 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
-    return ZeroKept() if facts.activation is Activation.SWITCH else None
+    keeps_zero = facts.activation is Activation.SWITCH or facts.moves is Moves.QUANTISED
+    return ZeroKept() if keeps_zero else None
 
 
 def _with_scalar(graph: Graph, node: Node, joins: Joins) -> tuple[float, float] | None:

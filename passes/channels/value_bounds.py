@@ -18,7 +18,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.transfer import Joined, Kept, Mapped, Scaled, ZeroKept, transfer
+from passes.channels.transfer import Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
 from passes.settings.transform_tuning import RedundancyTuning
@@ -104,8 +104,10 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
     carried = {use.k for use in uses}
     if any(k in step.flow.record.offsets and k not in carried and name for k, name in enumerate(node.inputs)):
         return unbounded(group.size)
-    if not plain or any(use.constant not in typing.graph.initializers for use in uses):
+    if not all(typing.graph.knows(use.constant) for use in uses):
         return unbounded(group.size)
+    if not plain:
+        return _zero_or_unbounded(typing, group, step)
     beta = float(node.attrs.get("beta", 1.0))
     low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
     spread = np.zeros(group.size, bool)
@@ -121,6 +123,21 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
         low = np.where((least >= 0) & sign_known | zero, low, -np.inf)
         high = np.where((most <= 0) & sign_known | zero, high, np.inf)
     return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
+
+
+def _zero_or_unbounded(typing: Typing, group: ChannelGroup, step: Step) -> Interval:
+    """Zero for channels that a zero factor makes, and to which nothing is added, of a node that scales them by it."""
+    node, making, uses = step.flow.record.node, step.flow.record.making, step.with_role(Role.PRODUCER)
+    carried = {use.k for use in uses}
+    if making is None or not carried <= making.factors | making.terms:
+        return unbounded(group.size)
+    if any(k in making.terms and k not in carried and name for k, name in enumerate(node.inputs)):
+        return unbounded(group.size)
+    zero = {use.k: ~unfolded(typing, group, use).any(axis=1) for use in uses}
+    factors = [zero[k] for k in carried & making.factors]
+    dead = np.any(factors, axis=0) if factors else np.zeros(group.size, bool)
+    dead = dead & np.all([zero[k] for k in carried & making.terms] or [dead], axis=0)
+    return Interval(np.where(dead, 0.0, -np.inf), np.where(dead, 0.0, np.inf))
 
 
 def _recorded(
@@ -161,10 +178,16 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
             return _hull([*incoming, *(_constants(typing, group, use) for use in beside)])
         case Joined(Joins.SUM):
             return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
+        case Joined(Joins.DIFFERENCE):  # of two, in either order
+            first, second = incoming
+            low, high = first.low - second.high, first.high - second.low
+            return _hull([Interval(low, high), Interval(-high, -low)])
         case Joined(Joins.PRODUCT):
             return reduce(_product, incoming)
         case Scaled(a, t):
             return _affine(incoming[0], a, t)
+        case Normalised(a, t):
+            return _affine(unbounded(group.size), a, t)
         case Mapped(function, monotone=True):
             return Interval(function(incoming[0].low), function(incoming[0].high))
         case Mapped(function):

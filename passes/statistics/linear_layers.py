@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from passes.axes.inference import Typing
 from passes.axes.op_facts import LinearForm
 from passes.axes.registry import facts_of
+from passes.graph.added_bias import added_bias
 from passes.graph.model import Graph, Node
 from passes.statistics.residual_sums import ConcatenatedAddend, concatenated_addends
 
@@ -106,7 +107,7 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
     shift: tuple[Node, int] | None = (node, 2)
     output = node.outputs[0]
     if node.op == "MatMul":
-        shift = _added_constant(graph, output)
+        shift = added_bias(graph, output)
         output = output if shift is None else shift[0].outputs[0]
     elif len(node.inputs) > 2 and node.inputs[2]:
         bias = graph.shape(node.inputs[2]) or ()
@@ -126,19 +127,6 @@ def _plainly_transposed(node: Node, rank: int) -> bool:
         and int(node.attrs.get("group", 1)) == 1
         and all(e < s for e, s in zip(extra, strides, strict=True))
     )
-
-
-def _added_constant(graph: Graph, name: str) -> tuple[Node, int] | None:
-    """The Add after a MatMul that adds a bias, and the index of the bias among its inputs."""
-    users = graph.users[name]
-    if len(users) != 1 or users[0][0].op != "Add" or name in graph.outputs or name in graph.captured:
-        return None
-    node, k = users[0]
-    bias = node.inputs[1 - k]
-    if bias not in graph.initializers or len(graph.users[bias]) > 1:
-        return None
-    shape, width = graph.shape(bias) or (), (graph.shape(name) or (0,))[-1]
-    return (node, 1 - k) if shape and shape[-1] == width and all(n == 1 for n in shape[:-1]) else None
 
 
 def _joined(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:

@@ -22,6 +22,7 @@ from passes.axes.index_maps import Indices, along, kept_indices, mix
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
+from passes.graph.added_bias import added_bias
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
@@ -125,8 +126,8 @@ def _scattered(plan: GroupPlan, z: sparse.csr_array) -> sparse.csr_array:
 
 
 def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> dict[str, list[Term]]:
-    """Move removed constant channels into biases: W c is added to the consumer's bias. Returns the axes of the biases
-    written."""
+    """Move removed constant channels into biases: W c is added to the consumer's bias. Returns the axes of the new
+    biases."""
     written: dict[str, list[Term]] = {}
     for plan in plans:
         for step, use in plan.group.consumer_uses():
@@ -134,7 +135,13 @@ def _shift_biases(typing: Typing, plans: Sequence[GroupPlan], patch: Patch) -> d
             if value is None or step.is_offset(use):
                 continue
             node = step.flow.record.node
-            add_bias(patch, node, _response(typing, node, use, plan.group.atom, value))
+            response = _response(typing, node, use, plan.group.atom, value)
+            added = added_bias(typing.graph, node.outputs[0]) if node.op == "MatMul" else None
+            if added is not None:
+                name = added[0].inputs[added[1]]
+                patch.set_array(name, (patch.array(name) + response).astype(patch.array(name).dtype))
+                continue
+            add_bias(patch, node, response)
             written[bias_name(patch, node)] = [typing.axes[node.outputs[0]][1]]
     return written
 
@@ -153,7 +160,7 @@ def _solved_biases(typing: Typing, solution: Solution, patch: Patch) -> dict[str
 
 
 def _response(typing: Typing, node: Node, use: Use, atom: Atom, values: Array) -> Array:
-    """What constant input channels of ``values`` (C,) contribute to each output channel of a Conv or Gemm."""
+    """What constant input channels of ``values`` (C,) contribute to each output channel of a layer."""
     weight = typing.graph.array(use.constant)
     precision = np.float64 if weight.dtype == np.float64 else np.float32
     linear = facts_of(node.domain, node.op).linear

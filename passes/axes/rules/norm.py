@@ -65,7 +65,8 @@ def group_normalization(op: Op) -> None:
     op.resize_attr("num_groups", letters["g"])
 
 
-facts("InstanceNormalization", "GroupNormalization", known=ABSENT)
+facts("InstanceNormalization", known=OpFacts(scale_and_bias=(1, 2)))
+facts("GroupNormalization", known=ABSENT)
 
 
 RMS = ("RMSNormalization", "SimplifiedLayerNormalization")

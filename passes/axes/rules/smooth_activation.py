@@ -14,8 +14,13 @@ from passes.axes.registry import facts, rule, slope
 from passes.axes.rule_context import Op
 from passes.axes.rules.activation import GATE, SWITCH, above
 from passes.axes.rules.elementwise import same_axes
-from passes.axes.rules.unary import POSITIVE, SMOOTH, always
+from passes.axes.rules.unary import POSITIVE, SMOOTH, always, erf
 from passes.graph.model import Array, Graph, Node
+
+SELU_ALPHA, SELU_GAMMA = 1.67326319218681884765625, 1.05070102214813232421875
+"""Defaults of the ONNX op."""
+GELU_CUBIC = 0.044715
+"""In the approximation by tanh."""
 
 
 @rule(
@@ -46,10 +51,30 @@ def _swish(graph: Graph, node: Node) -> Function | None:
     return lambda x: x * _sigmoid(alpha * x)
 
 
+def _celu(graph: Graph, node: Node) -> Function | None:
+    alpha = float(node.attrs.get("alpha", 1.0))
+    return (lambda x: np.maximum(x, 0.0) + alpha * np.expm1(np.minimum(x, 0.0) / alpha)) if alpha > 0 else None
+
+
+def _selu(graph: Graph, node: Node) -> Function:
+    alpha, gamma = float(node.attrs.get("alpha", SELU_ALPHA)), float(node.attrs.get("gamma", SELU_GAMMA))
+    return lambda x: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
+
+
+def _gelu(graph: Graph, node: Node) -> Function:
+    """Hendrycks & Gimpel 2016."""
+    if node.attrs.get("approximate", "none") == "none":
+        return lambda x: 0.5 * x * (1.0 + erf(math.sqrt(0.5) * x))
+    return lambda x: 0.5 * x * (1.0 + np.tanh(math.sqrt(2 / math.pi) * (x + GELU_CUBIC * x**3)))
+
+
 facts("Sigmoid", known=replace(GATE, range=(0.0, 1.0), function=always(_sigmoid)))
 facts("HardSigmoid", known=replace(GATE, range=(0.0, 1.0), function=Scalar(_hard_sigmoid, monotone=True)))
 facts("Tanh", known=replace(GATE, range=(-1.0, 1.0), function=always(np.tanh)))
-facts("Softsign", known=replace(SMOOTH, range=(-1.0, 1.0)))
+facts(
+    "Softsign",
+    known=replace(SMOOTH, range=(-1.0, 1.0), function=always(lambda x: np.sign(x) * (1 - 1 / (1 + np.abs(x))))),
+)
 facts("Softplus", known=replace(SMOOTH, range=POSITIVE, function=always(lambda x: np.logaddexp(0.0, x))))
 facts("Elu", known=replace(SWITCH, function=Scalar(_elu, monotone=True)))
 facts(
@@ -57,7 +82,10 @@ facts(
     known=replace(SWITCH, function=always(lambda x: x * np.clip(x / 6.0 + 0.5, 0.0, 1.0), monotone=False)),
 )
 facts("Swish", known=replace(SWITCH, function=Scalar(_swish)))
-facts("Celu", "Gelu", "Mish", "Selu", known=SWITCH)
+facts("Celu", known=replace(SWITCH, function=Scalar(_celu)))
+facts("Gelu", known=replace(SWITCH, function=Scalar(_gelu)))
+facts("Mish", known=replace(SWITCH, function=always(lambda x: x * np.tanh(np.logaddexp(0.0, x)), monotone=False)))
+facts("Selu", known=replace(SWITCH, function=Scalar(_selu)))
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
@@ -84,8 +112,8 @@ def _celu_slope(back: Backward) -> str:
 @slope("Selu")
 def _selu_slope(back: Backward) -> str:
     """gamma above 0; below: alpha gamma exp(x) = y + alpha gamma."""
-    alpha = float(back.attr("alpha", 1.67326319217681884765625))
-    gamma = float(back.attr("gamma", 1.05070102214813232421875))
+    alpha = float(back.attr("alpha", SELU_ALPHA))
+    gamma = float(back.attr("gamma", SELU_GAMMA))
     scaled = back.times(back.plus(back.y(), alpha * gamma), 1 / gamma)
     return back.times(_sides(back, scaled, alpha * gamma), gamma)
 
@@ -154,7 +182,7 @@ def _gelu_slope(back: Backward) -> str:
         phi = back.times(back.op("Exp", back.times(square, -0.5)), 1 / math.sqrt(2 * math.pi))
         share = back.times(back.plus(back.op("Erf", back.times(x, math.sqrt(0.5))), 1), 0.5)
         return back.op("Add", share, back.mul(x, phi))
-    root, cubic = math.sqrt(2 / math.pi), 0.044715
+    root, cubic = math.sqrt(2 / math.pi), GELU_CUBIC
     t = back.op("Tanh", back.times(back.mul(x, back.plus(back.times(square, cubic), 1)), root))
     inner = back.times(back.plus(back.times(square, 3 * cubic), 1), 0.5 * root)
     curve = back.mul(x, inner, back.op("Sub", back.number(1), back.mul(t, t)))

@@ -40,9 +40,13 @@ def test_dead_by_zero_weights(bias):
 @pytest.mark.parametrize(
     ("body", "bias"),
     [
-        ("z = Gelu(a)", 0.0),
+        ("z = Gelu(a)", 0.5),
+        ('z = Gelu<approximate="tanh">(a)', -0.5),
+        ("z = Celu<alpha=0.7>(a)", -0.5),
+        ("z = Mish(a)", 0.5),
+        ("z = Softsign(a)", 0.5),
         ("z = PRelu(a, k)", 0.0),
-        ("z = Selu(a)", 0.0),
+        ("z = Selu(a)", -0.5),
         ("z = HardSwish(a)", -0.5),
         ("s = Sigmoid(a)  z = Mul(a, s)", -0.5),
         ("m = ReduceMean(a, axes)  z = Mul(a, m)", 0.0),
@@ -132,6 +136,39 @@ def test_a_constant_moves_into_the_bias_of_a_gemm(alpha_beta):
     np.testing.assert_allclose(moved, beta * p["c"] + alpha * p["v"][:, [2, 5]] @ [0.7, 1.3], rtol=1e-5)
 
 
+PRODUCTS = """net (float[N,5,6] x) => (float[N,5,4] y) {
+    a = MatMul(x, w)  h = Add(a, b)  g = ACTIVATION(h)  m = MatMul(g, v)  y = Add(SUM)
+}"""
+
+
+@pytest.mark.parametrize(("activation", "terms"), [("Relu", "m, c"), ("Gelu", "c, m")])
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (1, 1, 4)])
+def test_a_constant_moves_into_what_is_added_to_a_matrix_product(activation, terms, shape):
+    p = drawn(w=(6, 8), b=(8,), v=(8, 4), c=shape)
+    p["w"][:, [2, 5]], p["b"][[2, 5]] = 0, [0.5, -0.3]
+    model = net(PRODUCTS.replace("ACTIVATION", activation).replace("SUM", terms), 20, **p)
+    assert array_of(lossless(model, "b", 6).model, "c").shape == shape
+    assert twin_check(model, keep=0.5, method="merge").shrinks
+
+
+@pytest.mark.parametrize(
+    ("ends", "tail"),
+    [
+        ("float[N,5,6] x) => (float[N,5,4] y)", "y = MatMul(g, v)"),
+        ("float[N,5,6] x, float[N,5,4] z) => (float[N,5,4] y)", "m = MatMul(g, v)  y = Add(m, z)"),
+        ("float[N,5,6] x) => (float[N,5,4] y, float[N,5,4] m)", "m = MatMul(g, v)  y = Add(m, c)"),
+        ("float[N,5,6] x) => (float[N,5,4] y)", "m = MatMul(g, v)  y = Add(m, c5)"),
+    ],
+    ids=["none", "data", "read without it, too", "for each place"],
+)
+def test_a_constant_stays_where_no_bias_alone_takes_it(ends, tail):
+    """A dead channel goes all the same."""
+    p = drawn(w=(6, 8), b=(8,), v=(8, 4), c=(4,), c5=(5, 4))
+    p["w"][:, [2, 5]], p["b"][[2, 5]] = 0, [0.5, -0.3]
+    given = {name: value for name, value in p.items() if f"{name})" in tail or name in ("w", "b")}
+    lossless(net(f"net ({ends} {{ a = MatMul(x, w)  h = Add(a, b)  g = Relu(h)  {tail} }}", **given), "b", 7)
+
+
 def test_a_constant_moves_into_a_bias_that_was_not_there():
     p = gemm()
     p["w"][2], p["b"][2] = 0, 0.7
@@ -197,6 +234,52 @@ def test_features_first(transposed):
     assert difference(model, compressed(model, lossless=True).model) <= TOLERANCE
     p["b"][2] = -1
     lossless(net(body.replace("CONSUMER", f"{transposed}(v, r)"), **p), "w", 7)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        'a = Einsum<equation="nd,df->nf">(x, w)  h = Relu(a)  y = Einsum<equation="nf,fe->ne">(h, v)',
+        "a = MatMul(x, w)  e = Neg(x)  d = MatMul(e, w)  h = Sub(a, d)  f = Abs(h)  y = MatMul(f, v)",
+        "a = MatMul(x, w)  i = ArgMax<axis=1, keepdims=0>(a)  t = Transpose(w)  u = Gather(k, i)  y = MatMul(u, v)",
+    ],
+    ids=["einsum", "difference", "rows of a table"],
+)
+def test_dead_by_other_layers(body):
+    p = drawn(w=(6, 8), v=(8, 4), k=(8, 8))
+    p["w"][:, [2, 5]] = p["k"][:, [2, 5]] = 0
+    result = compressed(model := net(f"net (float[N,6] x) => (float[N,4] y) {{ {body} }}", **p), lossless=True)
+    assert shape_of(result.model, "v") == (6, 4)
+    assert difference(model, result.model) <= TOLERANCE
+
+
+def test_a_scale_of_zero_behind_a_norm_of_each_sample():
+    p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), s_scale=(8,), t=(8,))
+    p["s_scale"][[2, 5]] = 0
+    text = """net (float[N,3,7,7] x) => (float[N,4,5,5] y) {
+        a = Conv(x, w, b)  n = InstanceNormalization(a, s_scale, t)  r = Relu(n)  y = Conv(r, v, c)
+    }"""
+    lossless(net(text, **p), "w", 6)
+
+
+QUANTISED = """net (float[N,3,5,5] x) => (float[N,4,5,5] y) {
+    w = DequantizeLinear<axis=0>(wq, ws, wz)  b = DequantizeLinear<axis=0>(bq, ws)  a = Conv(x, w, b)  r = Relu(a)
+    q = QuantizeLinear(r, s, z)  d = DequantizeLinear(q, s, z)
+    v = DequantizeLinear(vq, s)  y = Conv(d, v, c)
+}"""
+
+
+def test_dead_and_unread_channels_of_quantised_layers():
+    """Zero stands for itself between QuantizeLinear and DequantizeLinear, whatever the zero point."""
+    rng = np.random.default_rng(0)
+    wq = rng.integers(-100, 100, (8, 3, 1, 1)).astype(np.int8)
+    vq = rng.integers(-100, 100, (4, 8, 1, 1)).astype(np.int8)
+    bq = rng.integers(-1000, 1000, 8).astype(np.int32)
+    zero = np.zeros(8, np.int8)
+    wq[[2, 5]], bq[[2, 5]], vq[:, 4] = 0, [0, -7], 0
+    given = dict(ws=np.full(8, 0.01, np.float32), wz=zero, s=np.float32(0.02), z=np.uint8(3), **drawn(c=(4,)))
+    model = net(QUANTISED, wq=wq, vq=vq, bq=bq, **{k: np.asarray(v) for k, v in given.items()})
+    assert shape_of(lossless(model, "wq", 5).model, "vq") == (4, 5, 1, 1)
 
 
 def test_unread():

@@ -7,7 +7,7 @@ from netkit import engine, net, session
 from passes.axes.channel_groups import channel_groups
 from passes.axes.inference import infer
 from passes.axes.op_facts import Joins
-from passes.channels.transfer import Joined, Kept, Mapped, Scaled, ZeroKept, transfer
+from passes.channels.transfer import Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
 from passes.channels.value_bounds import bounds, nonnegative_tensors
 from passes.graph.model import Graph
 
@@ -42,11 +42,10 @@ def form(nodes):
         ("r = GlobalAveragePool(a)", Kept([], padded=False)),
         ("r = Add(a, c)", Joined(Joins.SUM)),
         ("r = Mul(a, c)", Joined(Joins.PRODUCT)),
-        ("r = Sub(a, c)", None),
+        ("r = Sub(a, c)", Joined(Joins.DIFFERENCE)),
         ("r = Div(a, k)", None),
         ("r = PRelu(a, k)", ZeroKept()),
-        ("r = Gelu(a)", ZeroKept()),
-        ("r = Softsign(a)", None),
+        ("r = Reciprocal(a)", None),
         ("r = Div(one, a)", None),
     ],
 )
@@ -56,14 +55,18 @@ def test_forms(nodes, expected):
 
 @pytest.mark.parametrize(
     ("nodes", "a", "t"),
-    [("r = Add(a, k)", None, "k"), ("r = Add(k, a)", None, "k"), ("r = Mul(a, k)", "k", None)],
+    [
+        ("r = Add(a, k)", 1, "k"),
+        ("r = Add(k, a)", 1, "k"),
+        ("r = Mul(a, k)", "k", 0),
+        ("r = Sub(a, k)", 1, "-k"),
+        ("r = Sub(k, a)", -1, "k"),
+    ],
 )
 def test_one_constant_scales_or_shifts(nodes, a, t):
     found, graph = form(nodes)
-    expected = [
-        np.ones(8) if a is None else graph.array(a).ravel(),
-        np.zeros(8) if t is None else graph.array(t).ravel(),
-    ]
+    k = graph.array("k").ravel()
+    expected = [np.broadcast_to({"k": k, "-k": -k}.get(value, value), 8) for value in (a, t)]
     assert isinstance(found, Scaled)
     assert not found.norm
     np.testing.assert_array_equal([found.a, found.t], expected)
@@ -93,6 +96,12 @@ def test_a_norm_scales():
     np.testing.assert_allclose(found.t, bias - mean * scale / np.sqrt(variance))
 
 
+def test_a_norm_of_each_sample_scales_what_it_has_normalised():
+    found, graph = form("r = InstanceNormalization(a, k_scale, b)")
+    assert isinstance(found, Normalised)
+    np.testing.assert_array_equal([found.a, found.t], [graph.array("k_scale"), graph.array("b")])
+
+
 @pytest.mark.parametrize(("op", "monotone"), [("Relu", True), ("Sigmoid", True), ("HardSwish", False), ("Abs", False)])
 def test_functions(op, monotone):
     found, _ = form(f"r = {op}(a)")
@@ -113,6 +122,8 @@ def test_swish_has_its_own_slope():
         "p = Relu(a)  q = Clip(c, one)  s = Add(p, q)  r = AveragePool<kernel_shape=[2,2], pads=[1,1,1,1]>(s)",
         "p = HardSigmoid(a)  q = BatchNormalization(p, k_scale, b, m, s_var)  r = MaxPool<kernel_shape=[2,2]>(q)",
         "p = Tanh(a)  q = Add(p, k)  t = Elu(c)  r = Add(q, t)",
+        "p = Relu(a)  q = Tanh(c)  s = Sub(p, q)  t = Sub(k, s)  r = Relu(t)",
+        "p = Sigmoid(a)  q = Tanh(c)  r = Sub(q, p)",
     ],
 )
 def test_intervals_hold(nodes):
