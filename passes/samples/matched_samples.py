@@ -64,8 +64,8 @@ def matched_samples(
     ``memory``: bytes of a step; ``effort``: see `passes.settings.compress`.
     """
     moved = [n for n, a in feeds[0].items() if has_rows(a) and a.size and a.dtype.kind == "f" and n in before.inputs]
-    enough = tuning.weight_multiply_adds * weight_count(counted)
-    allowed = min(tuning.multiply_adds[EFFORTS.index(effort)], enough)
+    level = EFFORTS.index(effort)
+    allowed = min(tuning.multiply_adds[level], tuning.weight_multiply_adds[level] * weight_count(counted))
     passes = allowed / (tuning.passes * sample_macs(counted))
     feeds = _first(feeds, max(tuning.fewest_samples, int(tuning.more_share * passes / max(1, tuning.steps))))
     steps = min(tuning.steps, int(passes / max(1, sum(map(samples_in, feeds)))))

@@ -20,9 +20,10 @@ class SampleMatchingTuning:
     """Multiply-adds of all steps at low, medium and high effort: larger models take fewer. Not tuned: half a minute of
     a core at the rate of `SensitivityTuning.multiply_adds`, and four times that from one level to the next; more where
     layers are depthwise."""
-    weight_multiply_adds: float = 1e8
-    """Multiply-adds of all steps for each weight, at any effort: few weights at the many places of a large image are
-    fitted to few samples. Not tuned: more than any network takes on which accuracy was measured."""
+    weight_multiply_adds: tuple[float, float, float] = (1.25e7, 5e7, 2e8)
+    """Multiply-adds of all steps for each weight, at low, medium and high effort: few weights at the many places of a
+    large image are fitted to few samples. Not tuned: four times the most that any network takes on which accuracy was
+    measured."""
     fewest_samples: int = 128
     """Samples that are moved, or all if they are fewer: samples against time. Layers that need more get all. Settled
     on test samples of a keyword spotter, a face detector and two other detectors: 256 gain nothing, and results of 64

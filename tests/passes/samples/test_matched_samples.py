@@ -185,7 +185,7 @@ def test_little_memory_makes_small_batches():
 
 @pytest.mark.parametrize(
     "limits",
-    [{"multiply_adds": (1e3,) * 3}, {"weight_multiply_adds": 1.0}, {"steps": 0, "fewest_steps": 1}],
+    [{"multiply_adds": (1e3,) * 3}, {"weight_multiply_adds": (1.0,) * 3}, {"steps": 0, "fewest_steps": 1}],
     ids=["too long", "too few weights", "no steps"],
 )
 def test_nothing_is_moved_where_it_takes_too_long(limits):
