@@ -50,12 +50,13 @@ class FusedNode:
             for names in (node.input, node.output):
                 names[:] = [self.outputs[k] if name == result else name for name in names]
 
-    def number(self, value: float, like: str) -> str:
-        """A constant, of the element type of the tensor ``like``."""
-        if like not in self._kinds:
-            raise StaysFusedError(f"the type of {like} is unknown")
+    def number(self, value: float) -> str:
+        """A constant, of the element type of the inputs."""
+        known = [self._kinds[name][0] for name in self.inputs if name in self._kinds]
+        if not known:
+            raise StaysFusedError("its type is unknown")
         name = fresh(f"{self.outputs[0]}.{value:.4g}", self._taken)
-        dtype = helper.tensor_dtype_to_np_dtype(self._kinds[like][0])
+        dtype = helper.tensor_dtype_to_np_dtype(known[0])
         self.constants.append(numpy_helper.from_array(np.array(value, dtype), name))
         return name
 
@@ -71,6 +72,6 @@ class FusedNode:
     def activate(self, source: str, kind: str, numbers: Mapping[str, float]) -> str:
         """The activation ``kind`` of ``source``; ``numbers``: its attributes, as far as they are given."""
         if kind == "Clip" and self.opset >= 11:
-            bounds = [self.number(numbers[name], self.inputs[1]) for name in ("min", "max") if name in numbers]
+            bounds = [self.number(numbers[name]) for name in ("min", "max") if name in numbers]
             return self.op(kind, source, *bounds)
         return self.op(kind, source, **numbers)

@@ -58,22 +58,22 @@ def _matmul(node: FusedNode) -> None:
     operands = [node.swapped(name) if turn else name for name, turn in zip(node.inputs, turned, strict=True)]
     made = node.op("MatMul", *operands)
     alpha = node.attributes.get("alpha", 1.0)
-    node.give(0, made if alpha == 1 else node.op("Mul", made, node.number(alpha, node.inputs[0])))
+    node.give(0, made if alpha == 1 else node.op("Mul", made, node.number(alpha)))
 
 
 def _gelu(node: FusedNode, source: str, approximate: str = "none") -> None:
     """The op of opset 20, or what exporters write before it: x (1 + erf(x / sqrt 2)) / 2, or, with u = sqrt(2 / pi)
     (x + 0.044715 x^3), x (1 + tanh u) / 2."""
-    like, op = node.inputs[0], node.op
+    op = node.op
     if node.opset >= 20:
         node.give(0, op("Gelu", source, approximate=approximate))
         return
-    half, one = node.number(0.5, like), node.number(1, like)
+    half, one = node.number(0.5), node.number(1)
     if approximate == "none":
-        bent = op("Erf", op("Div", source, node.number(math.sqrt(2), like)))
+        bent = op("Erf", op("Div", source, node.number(math.sqrt(2))))
     else:
-        square = op("Mul", op("Mul", source, node.number(0.044715, like)), source)
-        bent = op("Mul", source, node.number(math.sqrt(2 / math.pi), like))
+        square = op("Mul", op("Mul", source, node.number(0.044715)), source)
+        bent = op("Mul", source, node.number(math.sqrt(2 / math.pi)))
         bent = op("Tanh", op("Mul", op("Add", square, one), bent))
     node.give(0, op("Mul", op("Mul", source, op("Add", bent, one)), half))
 
@@ -86,7 +86,7 @@ def _fast_gelu(node: FusedNode) -> None:
 def _quick_gelu(node: FusedNode) -> None:
     """X -> Y = x sigmoid(alpha x); SiLU where alpha is one."""
     source, alpha = node.inputs[0], node.attributes.get("alpha", 1.702)
-    scaled = source if alpha == 1 else node.op("Mul", source, node.number(alpha, source))
+    scaled = source if alpha == 1 else node.op("Mul", source, node.number(alpha))
     node.give(0, node.op("Mul", source, node.op("Sigmoid", scaled)))
 
 

@@ -17,6 +17,9 @@ from passes.shapes.inference import skeleton
 from passes.transforms.fused_node import FusedNode, Kind, StaysFusedError
 from passes.transforms.fused_ops import MICROSOFT, REWRITES
 
+ONE_TYPE = ("Add", "Conv", "Gemm", "MatMul", "Mul")
+"""Ops whose operands and result have one element type."""
+
 
 def unfuse(model: onnx.ModelProto) -> None:
     """Replace the fused ops of the main graph of ``model``, in place."""
@@ -68,4 +71,8 @@ def _kinds(model: onnx.ModelProto) -> dict[str, Kind]:
         kind = value.type.tensor_type
         if kind.elem_type:
             found[value.name] = kind.elem_type, len(kind.shape.dim) if kind.HasField("shape") else None
+    for node in model.graph.node:  # behind ops that ONNX does not know
+        known = [found[name][0] for name in node.input if name in found]
+        if node.op_type in ONE_TYPE and node.domain in STANDARD and known:
+            found.setdefault(node.output[0], (known[0], None))
     return found

@@ -181,3 +181,14 @@ def test_channels_of_fused_layers_go(method):
     assert shape_of(twin_check(model, keep=0.5, method=method).model, "w") == (4, 3, 1, 1)
     plans = twin_check(fused(BERT, **BERT_WEIGHTS), keep=0.5, method=method).plans
     assert {plan.group.size for plan in plans if plan.shrinks} == {8, 16}, "those of the scores, and the hidden ones"
+
+
+def test_behind_an_op_that_stays():
+    """Whose result has no type that ONNX's shape inference finds."""
+    body = """net (float[N,5,6] x) => (float[N,5,6] y) {
+        t = com.microsoft.Attention<num_heads=2>(x, wa, ba)  h = MatMul(t, w)  y = com.microsoft.QuickGelu(h) }"""
+    assert apart(fused(body, wa=(6, 18), ba=(18,), w=(6, 6))) == ["Attention", "MatMul", "Mul", "Sigmoid", "Mul"]
+    behind = body.replace("y = com.microsoft.QuickGelu(h)", "y = com.microsoft.BiasGelu(t, b)").replace(
+        "h = MatMul(t, w)", ""
+    )
+    assert apart(fused(behind, wa=(6, 18), ba=(18,), b=(6,))).count("Erf") == 1
