@@ -54,8 +54,8 @@ def check_destination(
 
     Raises
     ------
-    UsageError: the output is the input (under any name), a folder, a device or "-"; or it exists and ``force`` is not set;
-        or its folder is missing or not writable.
+    UsageError: the output is the input (under any name), a folder, a device or ``-``; or it exists and ``force`` is not
+        set; or its folder is missing or not writable.
     """
     output = Path(output_path)
     if os.fspath(output_path) == "-":

@@ -69,8 +69,9 @@ class SweepFiles:
 
     def others(self) -> list[str]:
         """Names of models in the folder that an earlier sweep wrote, and this one does not replace."""
-        own = {self._name(keep) for keep in self.keeps}
-        return sorted(path.name for path in self.folder.glob("keep-*.onnx") if path.name not in own)
+        own = {self.folder / self._name(keep) for keep in self.keeps}
+        own |= {rejected for path in own if (rejected := self._destinations(path.name).rejected)}
+        return sorted(path.name for path in self.folder.glob("keep-*.onnx") if path not in own)
 
     def _destinations(self, name: str) -> Destinations:
         return Destinations(self.source, self.folder / name, self.options, self.protected)

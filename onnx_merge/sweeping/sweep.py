@@ -164,7 +164,7 @@ def _run(
             points = [point for point, _ in made]
             notes = [f"samples: {line}" for line in unknown] + [note for _, some in made for note in some]
             if others := files.others():
-                notes.append(f"models of an earlier sweep are in {folder}, too: {', '.join(others)}")
+                notes.append(f"models of an earlier sweep are still in {folder}: {', '.join(others)}")
             if options.benchmark is not None:
                 with stages("benchmark"):
                     timing = comparison.with_options(options)

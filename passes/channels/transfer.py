@@ -12,7 +12,7 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.op_facts import Activation, Function, Joins, Moves
+from passes.axes.op_facts import Activation, Function, Joins
 from passes.axes.registry import facts_of
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array, Graph, Node
@@ -53,8 +53,7 @@ class Mapped:
 
 @dataclass(frozen=True)
 class ZeroKept:
-    """An op that is not known in a closed form, but leaves zero as it is: some activations, and rounding to integers
-    that stand for real numbers."""
+    """An activation that is not known in a closed form, but leaves zero as it is."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
-    keeps_zero = facts.activation is Activation.SWITCH or facts.moves is Moves.QUANTISED
-    return ZeroKept() if keeps_zero else None
+    return ZeroKept() if facts.activation is Activation.SWITCH else None
 
 
 def _with_scalar(graph: Graph, node: Node, joins: Joins) -> tuple[float, float] | None:

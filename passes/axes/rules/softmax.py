@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import ABSENT, Moves, OpFacts
+from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts, ScalarFunction
 from passes.axes.registry import facts, gradient, no_gradient, rule, zero_gradient
 from passes.axes.rule_context import Op
 from passes.axes.rules.elementwise import same_axes
+from passes.graph.model import Array, Graph, Node
 from passes.interface.errors import Refusal
+
+ZERO_POINTS = (np.int8, np.uint8, np.int16, np.uint16)
+"""Types whose whole range QuantizeLinear uses."""
 
 
 @rule("Softmax", "LogSoftmax", "Hardmax")
@@ -38,8 +44,38 @@ def quantize(op: Op) -> None:
             op.put(k, 0, letters[op.attr("axis", 1) % len(letters)])
 
 
-facts("QuantizeLinear", known=OpFacts(moves=Moves.QUANTISED, decides=True))
-facts("DequantizeLinear", known=OpFacts(moves=Moves.QUANTISED))
+def _parameters(graph: Graph, node: Node) -> tuple[Array, Array] | None:
+    """Scale and zero point, both (), where there is one of each for all values."""
+    names = node.inputs[1:]
+    if not all(graph.is_number(name) for name in names if name):
+        return None
+    scale = graph.array(names[0]).reshape(())
+    return scale, graph.array(names[1]).reshape(()) if any(names[1:]) else np.zeros((), np.uint8)
+
+
+def _quantise(graph: Graph, node: Node) -> Function | None:
+    """round(x / scale) + zero point, in the range of its type."""
+    found = _parameters(graph, node)
+    if (
+        found is None
+        or found[0].dtype != np.float32
+        or found[1].dtype not in ZERO_POINTS
+        or "output_dtype" in node.attrs
+    ):
+        return None
+    scale, zero = found
+    ends = np.iinfo(zero.dtype)
+    return lambda x: np.clip(np.rint(x.astype(np.float32) / scale) + float(zero), ends.min, ends.max)
+
+
+def _dequantise(graph: Graph, node: Node) -> Function | None:
+    """(q - zero point) scale."""
+    found = _parameters(graph, node)
+    return None if found is None else lambda q: (q - float(found[1])) * float(found[0])
+
+
+facts("QuantizeLinear", known=OpFacts(moves=Moves.QUANTISED, decides=True, function=ScalarFunction(_quantise)))
+facts("DequantizeLinear", known=OpFacts(moves=Moves.QUANTISED, function=ScalarFunction(_dequantise)))
 
 
 def _softmax_axes(back: Backward) -> list[int]:

@@ -93,6 +93,7 @@ def test_folders_and_devices(source, tmp_path):
     assert "does not exist: create it" in refused(source, tmp_path / "new" / "out.onnx")
     assert "does not exist" in refused(source, source / "out.onnx")
     assert "not a regular file" in refused(source, os.devnull, force=True)
+    assert "not written to standard output" in refused(source, "-", force=True)
     assert "too long" in refused(source, tmp_path / ("n" * 300))
 
 

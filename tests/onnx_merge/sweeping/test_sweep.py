@@ -132,6 +132,9 @@ def test_a_gate_rejects_some(here, capsys):
     assert names(here / "out") == ["keep-0.30.rejected.onnx", "keep-1.00.onnx", *REPORTS]
     rows = list(csv.DictReader((here / "out" / "sweep.csv").read_text().splitlines()))
     assert [row["status"] for row in rows] == ["rejected", "done"] and rows[0]["cosine"]
+    arguments = ["sweep", "in.onnx", "-o", "out", "--steps", "2", "--to", "0.9", "--force", *FIXED]
+    assert cli.main(arguments) == 0
+    assert "models of an earlier sweep are still in out: keep-1.00.onnx" in " ".join(capsys.readouterr().out.split())
     arguments = ["sweep", "in.onnx", "-o", "new", "--steps", "2", "--to", "0.4", "--min-cosine", "0.9999", *FIXED]
     assert cli.main(arguments) == 4
     assert "none of 2 shares gave a model: the cosine" in capsys.readouterr().err

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
-from netkit import TOLERANCE, array_of, compressed, difference, net, node_of, shape_of, twin_check
+from netkit import TOLERANCE, array_of, compressed, difference, engine, net, node_of, session, shape_of, twin_check
 from planted import drawn
+
+from passes.axes.registry import facts_of
+from passes.graph.model import Graph
 
 GEMM = "net (float[N,6] x) => (float[N,4] y) { a = Gemm<transB=1>(x, w, b)  r = Relu(a)  y = Gemm<transB=1>(r, v, c) }"
 CONV = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
@@ -269,8 +272,9 @@ QUANTISED = """net (float[N,3,5,5] x) => (float[N,4,5,5] y) {
 }"""
 
 
-def test_dead_and_unread_channels_of_quantised_layers():
-    """Zero stands for itself between QuantizeLinear and DequantizeLinear, whatever the zero point."""
+@pytest.mark.parametrize(("back", "width"), [("z", 5), ("other", 7)])
+def test_dead_and_unread_channels_of_quantised_layers(back, width):
+    """Zero stands for itself between QuantizeLinear and DequantizeLinear, if they have the same zero point."""
     rng = np.random.default_rng(0)
     wq = rng.integers(-100, 100, (8, 3, 1, 1)).astype(np.int8)
     vq = rng.integers(-100, 100, (4, 8, 1, 1)).astype(np.int8)
@@ -278,8 +282,25 @@ def test_dead_and_unread_channels_of_quantised_layers():
     zero = np.zeros(8, np.int8)
     wq[[2, 5]], bq[[2, 5]], vq[:, 4] = 0, [0, -7], 0
     given = dict(ws=np.full(8, 0.01, np.float32), wz=zero, s=np.float32(0.02), z=np.uint8(3), **drawn(c=(4,)))
-    model = net(QUANTISED, wq=wq, vq=vq, bq=bq, **{k: np.asarray(v) for k, v in given.items()})
-    assert shape_of(lossless(model, "wq", 5).model, "vq") == (4, 5, 1, 1)
+    given["other"] = np.uint8(5)
+    body = QUANTISED.replace("(q, s, z)", f"(q, s, {back})")
+    model = net(
+        body, wq=wq, vq=vq, bq=bq, **{k: np.asarray(v) for k, v in given.items() if f"{k})" in body or k != "other"}
+    )
+    assert shape_of(lossless(model, "wq", width).model, "vq") == (4, width, 1, 1)
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16])
+def test_quantised_values_are_known(kind):
+    body = """net (float[N] x) => (float[N] q, float[N] y) {
+        i = QuantizeLinear(x, s, z)  q = Cast<to=1>(i)  y = DequantizeLinear(i, s, z) }"""
+    model = net(body, 21, 10, s=np.array(0.03, np.float32), z=np.array(7, kind))
+    graph = Graph(model, engine=engine)
+    quantise, dequantise = (facts_of("", graph.nodes[k].op).function.of(graph, graph.nodes[k]) for k in (0, 2))
+    x = np.random.default_rng(0).normal(0, 3, 200).astype(np.float32)
+    q, y = session(model).run(None, {"x": x})
+    np.testing.assert_array_equal(quantise(x.astype(np.float64)), q)
+    np.testing.assert_allclose(dequantise(q.astype(np.float64)), y, rtol=1e-6)
 
 
 def test_unread():
