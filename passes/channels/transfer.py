@@ -64,7 +64,15 @@ class Normalised:
     t: Array
 
 
-Transfer = Kept | Joined | Scaled | Mapped | ZeroKept | Normalised
+@dataclass(frozen=True)
+class Filtered:
+    """A convolution of the channel alone, plus t (C,) float64. ``empty`` (C,): whether all its weights are zero."""
+
+    empty: Array
+    t: Array
+
+
+Transfer = Kept | Joined | Scaled | Mapped | ZeroKept | Normalised | Filtered
 
 
 def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
@@ -84,6 +92,8 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
         scale, bias = (unfolded(typing, group, use) for use in sorted(step.uses, key=lambda use: use.k))
         narrow = scale.shape[1] == bias.shape[1] == 1
         return Normalised(*(one[:, 0].astype(np.float64) for one in (scale, bias))) if narrow else None
+    if facts.linear is not None and facts.linear.convolves:
+        return _filtered(typing, group, step)
     if facts.joins in (Joins.SUM, Joins.PRODUCT, Joins.DIFFERENCE):
         if not step.uses and incoming == len(node.inputs):
             return Joined(facts.joins)
@@ -107,6 +117,17 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
     return ZeroKept() if facts.activation is Activation.SWITCH else None
+
+
+def _filtered(typing: Typing, group: ChannelGroup, step: Step) -> Filtered | None:
+    """The form of a depthwise convolution with one kernel for each channel."""
+    weights = [unfolded(typing, group, use) for use in step.uses if use.k == 1]
+    biases = [unfolded(typing, group, use) for use in step.uses if use.k == 2]
+    given = len(step.flow.record.node.inputs) > 2 and bool(step.flow.record.node.inputs[2])
+    if len(weights) != 1 or len(biases) != given or any(bias.shape[1] != 1 for bias in biases):
+        return None
+    t = biases[0][:, 0].astype(np.float64) if biases else np.zeros(group.size)
+    return Filtered(np.asarray(~weights[0].any(axis=1)), t)
 
 
 def _with_scalar(graph: Graph, node: Node, joins: Joins) -> tuple[float, float] | None:

@@ -18,7 +18,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.transfer import Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
+from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
 from passes.settings.transform_tuning import RedundancyTuning
@@ -137,7 +137,7 @@ def _zero_or_unbounded(typing: Typing, group: ChannelGroup, step: Step) -> Inter
     factors = [zero[k] for k in carried & making.factors]
     dead = np.any(factors, axis=0) if factors else np.zeros(group.size, bool)
     dead = dead & np.all([zero[k] for k in carried & making.terms] or [dead], axis=0)
-    return Interval(np.where(dead, 0.0, -np.inf), np.where(dead, 0.0, np.inf))
+    return _where(dead, np.zeros(group.size))
 
 
 def _recorded(
@@ -193,12 +193,21 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
         case Mapped(function):
             value = incoming[0].low
             constant = np.isfinite(value) & (value == incoming[0].high)
-            made = function(np.where(constant, value, 0.0))
-            return Interval(np.where(constant, made, -np.inf), np.where(constant, made, np.inf))
+            return _where(constant, function(np.where(constant, value, 0.0)))
+        case Filtered(empty, t):
+            return _where(_is_zero(incoming[0]) | empty, t)
         case ZeroKept():
-            zero = (incoming[0].low == 0) & (incoming[0].high == 0)
-            return Interval(np.where(zero, 0.0, -np.inf), np.where(zero, 0.0, np.inf))
+            return _where(_is_zero(incoming[0]), np.zeros(group.size))
     return unbounded(group.size)
+
+
+def _is_zero(interval: Interval) -> Array:
+    return np.asarray((interval.low == 0) & (interval.high == 0))
+
+
+def _where(known: Array, values: Array) -> Interval:
+    """``values`` (C,) of the channels ``known`` (C,); the others have no bounds."""
+    return Interval(np.where(known, values, -np.inf), np.where(known, values, np.inf))
 
 
 def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:

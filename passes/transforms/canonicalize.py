@@ -1,6 +1,6 @@
 """Normalises a model, so that later passes handle one form of what exporters write in several.
 
-- Calls of local functions are inlined.
+- Calls of local functions are inlined. Nodes whose outputs nothing reads are removed.
 - Constant nodes become initializers of the same name.
 - Where all initializers are graph inputs too, by an old convention, they no longer are
   (`passes.shapes.overridable_inputs`).
@@ -26,6 +26,7 @@ from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nod
 from passes.interface.engine import Engine
 from passes.shapes.constants import constant_tensor
 from passes.shapes.overridable_inputs import overridable, unlist_constants
+from passes.transforms.cleanup import drop_dead_nodes
 from passes.transforms.densify import sparse_to_dense
 from passes.transforms.fold_constants import fold_constants
 from passes.transforms.unfuse import unfuse
@@ -41,6 +42,7 @@ def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.M
     unlist_constants(result)
     defaults = overridable(result)
     result = inlined(result)
+    drop_dead_nodes(result.graph)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
     unfuse(result)

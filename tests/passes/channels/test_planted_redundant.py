@@ -256,6 +256,29 @@ def test_dead_by_other_layers(body):
     assert difference(model, result.model) <= TOLERANCE
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_dead_in_front_of_a_depthwise_convolution_and_by_its_kernel(op, bias):
+    """Behind it such a channel is its bias everywhere, also at the border."""
+    p = drawn(w=(8, 3, 1, 1), b=(8,), k=(8, 1, 3, 3), kb=(8,), v=(4, 8, 1, 1), c=(4,))
+    p["w"][[2, 5]], p["b"][[2, 5]], p["k"][4] = 0, [0, -1], 0
+    text = f"""net (float[N,3,6,6] x) => (float[N,4,6,6] y) {{
+        a = Conv(x, w, b)  r = Relu(a)  d = {op}<group=8, pads=[1,1,1,1]>(r, k{", kb" * bias})  y = Conv(d, v, c)
+    }}"""
+    p = {name: value for name, value in p.items() if name != "kb" or bias}
+    assert shape_of(lossless(net(text, **p), "w", 5).model, "k") == (5, 1, 3, 3)
+
+
+def test_a_constant_in_front_of_a_depthwise_convolution_stays():
+    """Its border is another value."""
+    p = drawn(w=(8, 3, 1, 1), b=(8,), k=(8, 1, 3, 3), v=(4, 8, 1, 1), c=(4,))
+    p["w"][2], p["b"][2] = 0, 0.5
+    text = """net (float[N,3,6,6] x) => (float[N,4,6,6] y) {
+        a = Conv(x, w, b)  r = Relu(a)  d = Conv<group=8, pads=[1,1,1,1]>(r, k)  y = Conv(d, v, c)
+    }"""
+    assert not compressed(net(text, **p), lossless=True).shrinks
+
+
 def test_a_scale_of_zero_behind_a_norm_of_each_sample():
     p = drawn(w=(8, 3, 3, 3), b=(8,), v=(4, 8, 1, 1), c=(4,), s_scale=(8,), t=(8,))
     p["s_scale"][[2, 5]] = 0
