@@ -112,7 +112,9 @@ def _array(value: Any, where: str) -> Array:
     try:
         return np.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise InputError(f"{where} holds what is no array: {error}") from error
+        pair = isinstance(value, (list, tuple)) and len(value) == 2
+        more = "; give the inputs alone, without labels" if pair else ""
+        raise InputError(f"{where} holds what is no array: {error}{more}") from error
 
 
 def _same(item: Any) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
+from onnx_merge.io.plain_text import plain
+
 PROG = "onnx-merge"
 
 
 def print_error(message: str, code: int) -> int:
     """Write an error message to standard error and return the exit ``code``."""
     if sys.stderr is not None:
-        print(f"{PROG}: error: {message}", file=sys.stderr)
+        print(f"{PROG}: error: {plain(message)}", file=sys.stderr)
     return code
 
 

@@ -5,6 +5,7 @@ This module selects the command. It turns every exception into an exit code and 
 
 from __future__ import annotations
 
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -24,10 +25,16 @@ COMMANDS: Mapping[str, Callable[[list[str]], int]] = {
 INTERRUPTED = 130
 
 
+class _Terminated(KeyboardInterrupt):
+    """The process got a signal to end."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line ``argv`` (``sys.argv`` by default) and return the exit code. Nothing is raised."""
     if argv is None and not sys.warnoptions:  # users cannot act on warnings of libraries
         warnings.simplefilter("ignore")
+    if argv is None:
+        _end_in_order()
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = COMMANDS.get(arguments[0], compress.main) if arguments else compress.main
     with recording() as written:
@@ -39,6 +46,8 @@ def _run(command: Callable[[list[str]], int], arguments: list[str], written: Seq
         code = command(arguments)
     except SystemExit as leaving:  # raised by --help and --version
         code = leaving.code if isinstance(leaving.code, int) else 0
+    except _Terminated as ending:
+        code = print_error(f"terminated: {_remains(written)}", 128 + int(ending.args[0]))
     except KeyboardInterrupt:
         code = print_error(f"interrupted: {_remains(written)}", INTERRUPTED)
     except OnnxMergeError as error:
@@ -56,6 +65,20 @@ def _run(command: Callable[[list[str]], int], arguments: list[str], written: Seq
             traceback.print_exc()
         code = print_error(internal_error(error), 1)
     return code
+
+
+def _end_in_order() -> None:
+    """Let signals with which systems end processes remove temporary files, as an interrupt does."""
+
+    def end(number: int, _: object) -> None:
+        raise _Terminated(number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if (
+            number is not None and signal.getsignal(number) is signal.SIG_DFL
+        ):  # else nohup, or the caller, wants another
+            signal.signal(number, end)
 
 
 def _remains(written: Sequence[Path]) -> str:

@@ -66,6 +66,10 @@ class Job:
     """The promise about the result, if one was asked for."""
     recorded: dict[str, object] = field(init=False)
     """The options, for the model's metadata. Some of them cannot be sent to other processes."""
+    chosen: bool = field(default=False, init=False)
+    """Whether how much goes is the default, not the user's word."""
+    unlike_training: bool = field(default=False, init=False)
+    """Whether the user's samples look unlike what the model was trained on."""
     notes: tuple[str, ...] = field(default=(), init=False)
     """Notes on the samples that layers are solved on."""
     _compressor: Compressor | None = field(default=None, init=False)

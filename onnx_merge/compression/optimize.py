@@ -141,6 +141,7 @@ def _run(
         analysis = analysed(source, options, comparison, stages)
         job = Job(source, options, comparison.provider, stages, comparison, progress, analysis)
         unknown = doubts(comparison)
+        job.chosen, job.unlike_training = bool(chosen), comparison.real and bool(unknown)
         move_held_out(comparison, analysis)
     choice = find(job)
     compressed = choice.compressed

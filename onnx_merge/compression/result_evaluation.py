@@ -87,6 +87,8 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
             raise StructureError(f"{error.message}; {LESS}") from error
         if close is not None and not options.loses and job.converter is None:
             close = replace(close, exact=True)
+        if close is not None:
+            close = replace(close, unlike_training=job.unlike_training)
         accuracy = comparison.accuracy(after) if after else None
         if close is not None and accuracy is not None:
             close = replace(close, accuracy_lost=((accuracy.before - accuracy.after) / 100, accuracy.samples))
@@ -119,7 +121,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         close,
         accuracy,
         tuple(each.pair() for each in timed),
-        together(gate(close, options), metric_gate(metric, options)),
+        together(gate(close, options, job.chosen), metric_gate(metric, options)),
         tuple(dict.fromkeys(notes)),
         metric,
         formats,

@@ -74,7 +74,8 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
         raise NotCompressibleError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
     best = _refined(job, best, drop)
     where = f"{job.comparison.held_out}, which chose the size"
-    note = f"{len(tried)} sizes were tried; {drop.said(best.value)} on {where}"
+    sizes = "1 size was" if len(tried) == 1 else f"{len(tried)} sizes were"
+    note = f"{sizes} tried; {drop.said(best.value)} on {where}"
     return SizeChoice(best.compressed, best.settings, (note,))
 
 

@@ -114,11 +114,10 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
         """Whether a result in which no channel was removed is a failure."""
         return self.lossless or self.loses
 
-    @property
-    def accepts_bad(self) -> bool:
+    def accepts_bad(self, chosen: bool) -> bool:
         """Whether the options accept a result with a bad verdict. ``max_drop`` and ``min_metric`` set their own limit
-        of how bad it may be."""
-        return not self.gate or self.max_drop is not None or self.min_metric is not None
+        of how bad it may be, if ``max_drop`` is not the default that was ``chosen`` for the user (`decided`)."""
+        return not self.gate or (self.max_drop is not None and not chosen) or self.min_metric is not None
 
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
@@ -130,7 +129,7 @@ def read_toml(path: str | os.PathLike[str]) -> dict[str, object]:
     UsageError: it is not TOML.
     """
     try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"the configuration {path} cannot be read: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

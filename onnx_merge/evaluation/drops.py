@@ -29,8 +29,9 @@ class Drop:
         return SIZE_SEARCH.drop_points if self.points else SIZE_SEARCH.drop_share * limit
 
     def said(self, value: float) -> str:
-        """Format a loss for messages."""
-        return f"{value:.2f} {self.what}" if self.points else f"{value:.3g} {self.what}"
+        """Format a loss, or a gain, for messages."""
+        what = self.what.replace("lost", "gained") if value < 0 else self.what
+        return f"{abs(value):.2f} {what}" if self.points else f"{abs(value):.3g} {what}"
 
 
 def drop_measure(comparison: Comparison) -> Drop:

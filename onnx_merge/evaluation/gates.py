@@ -10,8 +10,9 @@ from onnx_merge.evaluation.verdict import Fidelity
 from passes.settings.compress import EFFORTS
 
 
-def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
-    """Return the error with which the run ends, or None if the result is within all limits.
+def gate(close: Fidelity | None, options: Options, chosen: bool = False) -> FidelityError | None:
+    """Return the error with which the run ends, or None if the result is within all limits. ``chosen``: how much goes
+    is the default, not the user's word.
 
     Raises
     ------
@@ -20,7 +21,7 @@ def gate(close: Fidelity | None, options: Options) -> FidelityError | None:
     if close is None:
         return None
     missed = [*_outputs(close, options), *_classes(close, options)]
-    if close.verdict == "bad" and close.real and not options.accepts_bad:
+    if close.verdict == "bad" and close.real and not options.accepts_bad(chosen):
         higher = dict(itertools.pairwise(EFFORTS)).get(options.effort) if options.reconstructs else None
         more = f"--effort {higher} may mend it, " if higher else ""
         missed.append(f"the outputs are not what they were: {close.why}; {more}--no-gate writes the model all the same")

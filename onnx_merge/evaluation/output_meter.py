@@ -140,6 +140,7 @@ class OutputMeter:
             tested=found.reason is None,
             reason=found.reason,
             likely=found.likely,
+            told_by_values=classes.kind == "logits",
             nsr_error=noise.error,
             constant=noise.constant,
             moves=found.moves,

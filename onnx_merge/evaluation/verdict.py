@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Word = Literal["good", "bad", "untested"]
+UNTOLD = "class scores or quantities? See --labels and --metric"
 MAX_LOSS = 1e6
 """Largest loss; larger ones are treated as equal to it."""
 
@@ -41,6 +42,9 @@ class OutputFidelity:
     """Standard error of ``nsr``, relative to ``nsr``."""
     spared: bool = False
     """Whether the values look like class scores, few of which change. Noise alone does then not make the output bad."""
+    told_by_values: bool = False
+    """Whether nothing but the values says that the output holds class scores. Those of a regression in large units look
+    alike, so that noise counts, too."""
     constant: bool = False
     """Whether the output is the same for every sample, before and after. If other outputs vary, the samples are not the
     cause."""
@@ -70,7 +74,7 @@ class OutputFidelity:
         if self.changed is not None:
             # Changes of class count even if the samples show few classes.
             low = self.likely[0] if self.likely else self.changed
-            return low > changed
+            return low > changed and not (self.told_by_values and (self.nsr or 0.0) <= THRESHOLDS.nsr)
         return self.tested and not self.spared and (self.nsr or 0.0) > nsr
 
     @property
@@ -79,7 +83,11 @@ class OutputFidelity:
         if not self.tested:
             return self.reason or "the samples do not test it"
         if self.changed is not None and self.likely and self.likely[1] > THRESHOLDS.changed:
+            if self.told_by_values and self.likely[0] > THRESHOLDS.changed:
+                return f"{100 * self.changed:.1f}% change class, noise/signal {self.nsr or 0:.2g}: {UNTOLD}"
             return f"too few samples to tell whether more than {THRESHOLDS.changed:.0%} change class"
+        if self.changed is not None and self.told_by_values and (self.nsr or 0.0) > THRESHOLDS.bad_nsr:
+            return f"{100 * self.changed:.1f}% change class, noise/signal {self.nsr:.2g}: {UNTOLD}"
         if self.changed is None and (self.nsr or 0.0) > THRESHOLDS.nsr:
             return f"noise/signal {self.nsr:.2g}; above {THRESHOLDS.nsr:g} it depends on the task; see --metric"
         return None
@@ -111,6 +119,8 @@ class Fidelity:
     """Whether the result is equal to the original up to rounding by construction."""
     classes: NDArray[Any] | None = field(default=None, compare=False, repr=False)
     """Class of each sample before and after (2, samples); None for models that are no classifiers."""
+    unlike_training: bool = False
+    """Whether the user's samples look unlike what the model was trained on, see `onnx_merge.evaluation.doubts`."""
     accuracy_lost: tuple[float, int] | None = None
     """By how much accuracy fell on all labelled samples, as a share of these, and their number; None without labels."""
 
@@ -182,6 +192,8 @@ class Fidelity:
 
 def judged(close: Fidelity) -> tuple[Word, str]:
     """Return the verdict and its reason."""
+    if close.accuracy_lost is not None:  # labels say that they are classes
+        close = replace(close, outputs=tuple(replace(o, told_by_values=False) for o in close.outputs))
     limits = (
         (THRESHOLDS.changed, THRESHOLDS.bad_nsr)
         if close.real or close.exact
@@ -201,6 +213,8 @@ def judged(close: Fidelity) -> tuple[Word, str]:
         return "untested", f"made-up samples{detail}; give your own with --calib"
     if close.in_sample:
         return "untested", "measured on the samples that it was fitted to; give more"
+    if close.unlike_training:
+        return "untested", "the samples look unlike the training data: see above"
     if doubtful is not None:
         return "untested", f"{_named(doubtful, close)}{doubtful.doubt}"
     return ("good", _loss_text(close.outputs[0], close)) if close.outputs else ("untested", "nothing was compared")

@@ -12,14 +12,15 @@ import jinja2
 
 from onnx_merge.html import number_text
 from onnx_merge.io.base_name import base_name
+from onnx_merge.io.plain_text import plain
 from onnx_merge.io.save import write_whole
 
 FILTERS = ("count", "size", "exact", "percent", "number", "signed", "milliseconds", "seconds", "plural")
 
 
 def rendered(template: str, **context: object) -> str:
-    """Return the text of a template. Every value is escaped. ``context``: its variables."""
-    return _environment().get_template(template).render(**context)
+    """Return the text of a template. Every value is escaped, and holds no control codes. ``context``: its variables."""
+    return plain(_environment().get_template(template).render(**context))
 
 
 def write_page(page: str, path: Path) -> None:

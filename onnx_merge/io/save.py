@@ -287,7 +287,8 @@ def _data_files(target: Path) -> list[Path]:
 
 
 def _data_of(target: Path) -> set[Path]:
-    """The data files that the model at ``target`` refers to and that, by their names, belong to it alone."""
+    """The data files that the model at ``target`` refers to and that, by their names, belong to it; but those that
+    another model in its folder may need, such as a copy."""
     files = _data_files(target)
     if not files or not target.is_file():
         return set()
@@ -296,7 +297,16 @@ def _data_of(target: Path) -> set[Path]:
     except (OSError, protobuf.DecodeError):
         return set()  # not a model
     named = {entry.value for tensor in external_tensors(old) for entry in tensor.external_data}
-    return {file for file in files if file.name in named}
+    others = [other for other in target.parent.glob("*.onnx") if not _same_file(target, other)]
+    return {file for file in files if file.name in named and not any(_may_name(other, file) for other in others)}
+
+
+def _may_name(model: Path, file: Path) -> bool:
+    """Whether the model names the data file, or is too large or cannot be read, so that it may."""
+    try:
+        return model.stat().st_size > MODEL_FILES.searched or os.fsencode(file.name) in model.read_bytes()
+    except OSError:
+        return True
 
 
 def temporary_name(target: Path) -> Path:

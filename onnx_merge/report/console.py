@@ -5,15 +5,30 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TextIO
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.text import Text
+
+from onnx_merge.io.plain_text import plain
 
 FILE_WIDTH = 120
 """Width in columns if the output is not a terminal; fixed, so that the output does not depend on who runs it."""
 UNCUT_WIDTH = 10_000
 """Width in columns of tables that are not cut."""
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """``part`` without control codes, which names in a model may hold."""
+
+    part: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.part, options):
+            yield segment if segment.control else Segment(plain(segment.text), segment.style)
 
 
 def screen_width(stream: TextIO) -> int:
@@ -39,8 +54,8 @@ def printed(parts: Iterable[RenderableType], stream: TextIO, verbose: bool = Fal
     )
     for part in parts:
         if isinstance(part, Text) and terminal:
-            console.print(part, width=screen)
+            console.print(_Plain(part), width=screen)
         else:  # in files, sentences are not wrapped
-            console.print(part, soft_wrap=isinstance(part, Text))
+            console.print(_Plain(part), soft_wrap=isinstance(part, Text))
     sink.seek(0)
     return "".join(f"{line.rstrip()}\n" for line in sink.read().splitlines())

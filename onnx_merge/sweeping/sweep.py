@@ -129,7 +129,9 @@ def _run(
 ) -> Sweep:
     for name in REFUSED:
         if getattr(options, name):
-            raise UsageError(f"{name.replace('_', '-')} is for a single run: a sweep says itself how much goes")
+            raise UsageError(
+                f"{name.replace('_', '-')} is for a single run: a sweep sets how much goes and what it writes"
+            )
     # The default gate is off: a sweep is meant to show where quality drops, so such models are marked, not rejected.
     options = replace(options, keep=min(keeps), gate=False)
     files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
@@ -155,6 +157,7 @@ def _run(
             job = Job(source, untimed, provider, stages, comparison, progress, analysis, executor.processes)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
             unknown = doubts(comparison)
+            job.unlike_training = comparison.real and bool(unknown)
             move_held_out(comparison, analysis)
             job.prepare()
         with files.made():

@@ -110,6 +110,9 @@ class ModelFileTuning:
 
     headroom: int = 64 * 2**20
     """Bytes reserved below the protobuf limit for nodes and names, whose exact size is not computed."""
+    searched: int = 2**28
+    """Bytes of the largest model file in a folder that is searched for the name of a data file before that is removed.
+    Not tuned: models with external data are smaller."""
     inline_bytes: int = 1024
     """Tensors smaller than this stay in the .onnx file, because shape inference reads them there."""
     hashed_bytes: int = 2**20

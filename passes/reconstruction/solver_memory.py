@@ -61,7 +61,7 @@ def _kept_values(typing: Typing, layer: LinearLayer, count: int, tuning: Tuning)
     channels are taken instead: see `passes.statistics.observer.few_places`."""
     graph, term = typing.graph, typing.axes[layer.data][layer.axis]
     shape = graph.shape(layer.data) or ()
-    if map_before(graph, layer.data) is not None:
+    if map_before(graph, layer.data) is not None or not all(shape):
         return None
     kept = 0.0
     for atom in dict.fromkeys(algebra.atoms(term)):

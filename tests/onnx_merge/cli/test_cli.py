@@ -338,6 +338,39 @@ def test_an_unsound_result(here, capsys, monkeypatch):
     assert (code, message) == (5, "the result is not a valid model") and names(here) == ["in.onnx"]
 
 
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.skipif(os.name == "nt", reason="other signals")
+def test_a_process_that_is_ended_leaves_no_temporary_files(here, name, code):
+    text = f"""if True:
+        import os, signal, sys, tempfile
+        from onnx_merge.cli import main
+        from onnx_merge.compression.job import Job
+        def ended(*_):
+            assert os.listdir(tempfile.gettempdir())
+            os.kill(os.getpid(), signal.{name})
+        Job.compress = ended
+        sys.argv[1:] = ["in.onnx", "out.onnx", "--keep", "0.5"]
+        sys.exit(main.main())"""
+    folder = here / "temporary"
+    folder.mkdir()
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (code, "onnx-merge: error: terminated: nothing was written\n")
+    assert not [name for name in os.listdir(folder) if "onnx_merge" in name] and "out.onnx" not in names(here)
+
+
+def test_names_hold_no_control_codes_on_the_screen_and_the_page(here, capsys):
+    model = network()
+    model.graph.node[0].name = "\x1b[31mred\u202e\x9b"
+    onnx.save(model, "in.onnx")
+    assert cli.main(["in.onnx", "out.onnx", "--keep", "0.5", "--html", "page.html", "-v"]) == 0
+    assert cli.main(["inspect", "in.onnx", "--html", "inspect.html"]) == 0
+    shown = capsys.readouterr().out + (here / "page.html").read_text() + (here / "inspect.html").read_text()
+    assert "\ufffd[31mred\ufffd\ufffd" in shown and not {"\x1b", "\u202e", "\x9b"} & {*shown}
+    assert cli.main(["\x1b[31m.onnx", "out.onnx"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [

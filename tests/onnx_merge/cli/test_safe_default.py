@@ -1,6 +1,7 @@
 """Without an option that says how much goes, the tool does what is safe, and says what it did."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,6 +13,8 @@ from onnx_merge import optimize
 from onnx_merge.cli.main import main
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError
+
+MODELS = Path(__file__).parents[3] / "models"
 
 
 def spare():
@@ -60,6 +63,18 @@ def test_without_samples_only_what_costs_nothing_goes(here, capsys):
     assert onnx.load("out.onnx") == optimize("in.onnx", lossless=True)[0]
     assert main(["in.onnx", "again.onnx", "--lossless", "--report", "s.json"]) == 0
     assert json.loads((here / "s.json").read_text())["chosen"] is None and "amount " not in capsys.readouterr().out
+
+
+def test_a_default_is_nobodys_word_for_a_bad_result(here, capsys):
+    """Labels of one class allow to remove all that tells it from others."""
+    given = np.load(MODELS / "digits_test.npz")
+    three = given["labels"] == 3
+    np.savez("three.npz", input=given["input"][three], labels=given["labels"][three])
+    arguments = [str(MODELS / "digits_mlp.onnx"), "out.onnx", "--labels", "three.npz", "--effort", "low"]
+    assert main(arguments) == 3
+    assert "verdict   bad" in capsys.readouterr().out and "out.onnx" not in names(here)
+    assert main([*arguments, "--max-drop", "1"]) == 0
+    assert "verdict   bad" in capsys.readouterr().out and "out.onnx" in names(here)
 
 
 def test_with_samples_a_point_may_be_lost():

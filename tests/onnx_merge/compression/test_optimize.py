@@ -50,6 +50,16 @@ def shapes(model):
     return {t.name: tuple(t.dims) for t in model.graph.initializer}
 
 
+def test_a_layer_that_nobody_uses_goes(source):
+    """As where a user took an output from the model."""
+    model = onnx.load(source)
+    weight = np.ones((4, 4), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "unused"))
+    model.graph.node.add(op_type="MatMul", input=[model.graph.output[0].name, "unused"], output=["nowhere"])
+    made, result = optimize(model, keep=0.5, effort="low")
+    assert "unused" not in shapes(made) and result.after.params < result.before.params
+
+
 def test_a_file_becomes_a_smaller_file(source, tmp_path):
     before = sha(source)
     model, result = optimize(source, tmp_path / "out.onnx", keep=0.5, allocation="uniform")

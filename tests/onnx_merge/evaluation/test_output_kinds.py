@@ -67,7 +67,7 @@ def test_features_are_judged_by_noise_and_logits_by_classes():
     assert features.outputs[0].changed is None and features.top1_agreement == 1
     logits = compared(signature, "y = Identity(x)", "y = Add(x, b)", feeds(scale=3), "<float[1] b = {100}>")
     assert logits.outputs[0].changed == 0 and logits.outputs[0].kl == pytest.approx(0, abs=1e-6)
-    assert logits.verdict == "good" and logits.loss == 0
+    assert logits.loss == 0 and logits.why.endswith("class scores or quantities? See --labels and --metric")
     landmarks = compared(signature, *["y = Mul(x, k)"] * 2, constants="<float[6] k = {100, 1, 1, 1, 1, 1}>")
     assert landmarks.outputs[0].changed is None and landmarks.verdict == "good"
     ordered = compared(signature, *["y = Add(x, b)"] * 2, constants="<float[6] b = {0, 0, 0, 0, 0, 99}>")

@@ -20,6 +20,11 @@ def classes(changed, low, high, **changes):
     return replace(some, **changes)
 
 
+def looks(*shares, **changes):
+    """The same where only the values say that they are class scores."""
+    return classes(*shares, told_by_values=True, **changes)
+
+
 def close(*outputs, **changes):
     return replace(Fidelity(0.99, 0.1, None, 32, "calib c.npz", "cpu", in_order(outputs)), **changes)
 
@@ -43,12 +48,26 @@ def close(*outputs, **changes):
         ([classes(0.05, 0.02, 0.11)], "untested", "too few samples to tell whether more than 10% change class"),
         ([classes(0.12, 0.09, 0.2)], "untested", "too few samples to tell whether more than 10% change class"),
         ([classes(0.2, 0.12, 0.3, tested=False, reason="x")], "bad", "20.0% change class, limit 10%"),
+        ([looks(0.03, 0.01, 0.07)], "untested", "3.0% change class, noise/signal 0.3: class scores or quantities?"),
+        ([looks(0.03, 0.01, 0.07, nsr=0.05)], "good", "3.0% change class, limit 10%"),
+        ([looks(0.2, 0.12, 0.3)], "bad", "20.0% change class, limit 10%"),
+        ([looks(0.2, 0.12, 0.3, nsr=0.01)], "untested", "20.0% change class, noise/signal 0.01: class scores or"),
         ([classes(0.0, 0.0, 0.05, tested=False, reason="95% of the samples show one class only")], "untested", "95%"),
     ],
 )
 def test_the_verdict(outputs, word, why):
     found = close(*outputs)
     assert found.verdict == word and found.why.startswith(why)
+
+
+def test_labels_say_that_they_are_classes():
+    assert close(looks(0.03, 0.01, 0.07), accuracy_lost=(0.0, 100)).verdict == "good"
+    assert close(looks(0.2, 0.12, 0.3, nsr=0.01), accuracy_lost=(0.0, 100)).verdict == "bad"
+
+
+def test_samples_unlike_the_training_data_show_nothing_good():
+    assert close(FINE, unlike_training=True).why == "the samples look unlike the training data: see above"
+    assert close(LOST, unlike_training=True).verdict == "bad"
 
 
 @pytest.mark.parametrize(

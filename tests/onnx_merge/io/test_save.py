@@ -301,6 +301,16 @@ def test_data_without_a_hash_is_replaced_too(tmp_path, monkeypatch):
     assert names(tmp_path) == ["out.onnx", data_name(tmp_path)]
 
 
+def test_data_that_another_model_needs_stays(old):
+    """As a copy of the old model."""
+    before = {*names(old.parent)}
+    copy = old.with_name("copy.onnx")
+    copy.write_bytes(old.read_bytes())
+    save_atomically(model(rows=400, scale=2.0), old)
+    assert before < {*names(old.parent)}
+    onnx.load(copy)
+
+
 def test_data_of_what_is_no_model_stays(old):
     before = names(old.parent)
     old.write_bytes(b"no model")

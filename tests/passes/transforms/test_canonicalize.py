@@ -52,6 +52,11 @@ def test_functions_are_inlined():
     assert ops(result) == ["Add", "Relu"] and not result.functions
 
 
+def test_what_no_output_depends_on_goes():
+    body = """net (float[N,3] x) => (float[N,3] y) { a = Relu(x)  d = MatMul(a, w)  e = Relu(d)  y = Neg(a) }"""
+    assert ops(normal(net(body, w=(3, 3)))) == ["Relu", "Neg"]
+
+
 @pytest.mark.parametrize(
     ("node", "extra", "shape"),
     [
