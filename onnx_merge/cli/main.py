@@ -75,9 +75,8 @@ def _end_in_order() -> None:
 
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if (
-            number is not None and signal.getsignal(number) is signal.SIG_DFL
-        ):  # else nohup, or the caller, wants another
+        # Where it is not the default, nohup or the caller wants something else.
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, end)
 
 

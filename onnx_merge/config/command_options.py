@@ -88,13 +88,9 @@ class VerifyOptions:
     json: str | None = field(default=None, metadata=AS_JSON)
 
 
-NOT_OF_SWEEP = {option.field for option in options_of(AmountOptions)} | {
-    "gate",
-    "report",
-    "dry_run",
-    "html_samples",
-    "save_plan",
-}
+NOT_OF_SWEEP = {option.field for option in options_of(AmountOptions)}.union(
+    ("gate", "report", "dry_run", "html_samples", "save_plan")
+)
 """Options of a compression that a sweep sets itself."""
 OF_INSPECT = {
     "input_shape": "to look at, e.g. input:1,3,224,224",

@@ -57,22 +57,15 @@ class ZeroKept:
 
 
 @dataclass(frozen=True)
-class Normalised:
-    """a z + t with a and t (C,) float64, of values z that depend on all places of the channel."""
-
-    a: Array
-    t: Array
-
-
-@dataclass(frozen=True)
 class Filtered:
-    """A convolution of the channel alone, plus t (C,) float64. ``empty`` (C,): whether all its weights are zero."""
+    """t (C,) float64, plus the channel filtered by weights of its own: convolved, or normalised and scaled. ``empty``
+    (C,): whether these are all zero."""
 
     empty: Array
     t: Array
 
 
-Transfer = Kept | Joined | Scaled | Mapped | ZeroKept | Normalised | Filtered
+Transfer = Kept | Joined | Scaled | Mapped | ZeroKept | Filtered
 
 
 def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> Transfer | None:
@@ -88,12 +81,8 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
         affine = facts.affine(graph, node)
         a, t = (along_channels(typing, group, step.uses[0], v) for v in (affine.a, affine.t))
         return Scaled(a[:, 0], t[:, 0], norm=True) if a.shape[1] == 1 else None
-    if facts.scale_and_bias is not None and {use.k for use in step.uses} == {*facts.scale_and_bias}:
-        scale, bias = (unfolded(typing, group, use) for use in sorted(step.uses, key=lambda use: use.k))
-        narrow = scale.shape[1] == bias.shape[1] == 1
-        return Normalised(*(one[:, 0].astype(np.float64) for one in (scale, bias))) if narrow else None
-    if facts.linear is not None and facts.linear.convolves:
-        return _filtered(typing, group, step)
+    if facts.scale_and_bias is not None or (facts.linear is not None and facts.linear.convolves):
+        return _filtered(typing, group, step, *(facts.scale_and_bias or (1, 2)))
     if facts.joins in (Joins.SUM, Joins.PRODUCT, Joins.DIFFERENCE):
         if not step.uses and incoming == len(node.inputs):
             return Joined(facts.joins)
@@ -119,12 +108,12 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     return ZeroKept() if facts.activation is Activation.SWITCH else None
 
 
-def _filtered(typing: Typing, group: ChannelGroup, step: Step) -> Filtered | None:
-    """The form of a depthwise convolution with one kernel for each channel."""
-    weights = [unfolded(typing, group, use) for use in step.uses if use.k == 1]
-    biases = [unfolded(typing, group, use) for use in step.uses if use.k == 2]
-    given = len(step.flow.record.node.inputs) > 2 and bool(step.flow.record.node.inputs[2])
-    if len(weights) != 1 or len(biases) != given or any(bias.shape[1] != 1 for bias in biases):
+def _filtered(typing: Typing, group: ChannelGroup, step: Step, weight: int, bias: int) -> Filtered | None:
+    """The form of a depthwise convolution or a norm with the inputs ``weight`` and ``bias``: a kernel or a number for
+    each channel, and a number."""
+    weights, biases = ([unfolded(typing, group, use) for use in step.uses if use.k == k] for k in (weight, bias))
+    given = len(step.flow.record.node.inputs) > bias and bool(step.flow.record.node.inputs[bias])
+    if len(weights) != 1 or len(biases) != given or any(values.shape[1] != 1 for values in biases):
         return None
     t = biases[0][:, 0].astype(np.float64) if biases else np.zeros(group.size)
     return Filtered(np.asarray(~weights[0].any(axis=1)), t)

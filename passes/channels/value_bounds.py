@@ -18,7 +18,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
+from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
 from passes.settings.transform_tuning import RedundancyTuning
@@ -186,8 +186,6 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Inte
             return reduce(_product, incoming)
         case Scaled(a, t):
             return _affine(incoming[0], a, t)
-        case Normalised(a, t):
-            return _affine(unbounded(group.size), a, t)
         case Mapped(function, monotone=True):
             return Interval(function(incoming[0].low), function(incoming[0].high))
         case Mapped(function):

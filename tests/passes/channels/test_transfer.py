@@ -7,13 +7,13 @@ from netkit import engine, net, session
 from passes.axes.channel_groups import channel_groups
 from passes.axes.inference import infer
 from passes.axes.op_facts import Joins
-from passes.channels.transfer import Joined, Kept, Mapped, Normalised, Scaled, ZeroKept, transfer
+from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Scaled, ZeroKept, transfer
 from passes.channels.value_bounds import bounds, nonnegative_tensors
 from passes.graph.model import Graph
 
 WEIGHTS = {
     "w": (8, 3, 3, 3), "u": (8, 3, 3, 3), "v": (4, 8, 1, 1), "k": (8, 1, 1), "b": (8,), "k_scale": (8,), "m": (8,),
-    "s_var": (8,), "one": np.array(1, np.float32),
+    "s_var": (8,), "one": np.array(1, np.float32), "d": (8, 1, 3, 3),
 }  # fmt: skip
 
 
@@ -96,10 +96,18 @@ def test_a_norm_scales():
     np.testing.assert_allclose(found.t, bias - mean * scale / np.sqrt(variance))
 
 
-def test_a_norm_of_each_sample_scales_what_it_has_normalised():
-    found, graph = form("r = InstanceNormalization(a, k_scale, b)")
-    assert isinstance(found, Normalised)
-    np.testing.assert_array_equal([found.a, found.t], [graph.array("k_scale"), graph.array("b")])
+@pytest.mark.parametrize(
+    ("nodes", "bias"),
+    [
+        ("r = InstanceNormalization(a, k_scale, b)", "b"),
+        ("r = Conv<group=8>(a, d, b)", "b"),
+        ("r = Conv<group=8>(a, d)", None),
+    ],
+)
+def test_filters_of_one_channel(nodes, bias):
+    found, graph = form(nodes)
+    assert isinstance(found, Filtered) and not found.empty.any()
+    np.testing.assert_array_equal(found.t, graph.array(bias) if bias else np.zeros(8))
 
 
 @pytest.mark.parametrize(("op", "monotone"), [("Relu", True), ("Sigmoid", True), ("HardSwish", False), ("Abs", False)])
