@@ -1,7 +1,8 @@
 """Normalises a model, so that later passes handle one form of what exporters write in several.
 
-- Calls of local functions are inlined. Nodes whose outputs nothing reads are removed.
+- Calls of local functions are inlined.
 - Constant nodes become initializers of the same name.
+- Nodes on which no output depends are removed.
 - Where all initializers are graph inputs too, by an old convention, they no longer are
   (`passes.shapes.overridable_inputs`).
 - Ops that onnxruntime's optimizer fused become those that it fused (`passes.transforms.unfuse`).
@@ -42,9 +43,9 @@ def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.M
     unlist_constants(result)
     defaults = overridable(result)
     result = inlined(result)
-    drop_dead_nodes(result.graph)
     sparse_to_dense(result.graph)
     _constants_to_initializers(result.graph)
+    drop_dead_nodes(result.graph)
     unfuse(result)
     drop_zero_states(result.graph, defaults)
     if engine is not None:

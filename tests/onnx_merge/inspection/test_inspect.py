@@ -176,7 +176,7 @@ def test_reasons_have_no_names_and_the_most_costly_is_first():
 
 def test_layers_in_no_group_are_named_with_the_reason(here, capsys):
     """A layer without a rule, one that reads the input only for a single channel, and two activations multiplied."""
-    text = """g (float[N,1,8] x, float[N,8,5] z) => (float[N,1,4] y, float[N,1,1] q) {
+    text = """g (float[N,1,8] x, float[N,8,5] z) => (float[N,1,4] y, float[N,1,1] q, float[A,B] o, float[N,1,5] p) {
         [single] q = MatMul(x, one)  [odd] o = their.own.Odd(x, w)  [product] p = MatMul(x, z)
         [first] a = MatMul(x, v)  r = Relu(a)  [second] y = MatMul(r, u) }"""
     sizes = {"one": (8, 1), "w": (7, 7), "v": (8, 6), "u": (6, 4)}
