@@ -162,8 +162,10 @@ def _recorded(
 
 
 def _range(values: Array) -> tuple[Array, Array]:
-    """Smallest and largest value of each row (C, D), exact where they have one sign. Some elements of a row settle most
-    rows."""
+    """Smallest and largest value of each row (C, D), exact where they have one sign; zeros where D is 0. Some elements
+    of a row settle most rows."""
+    if not values.shape[1]:
+        return np.zeros(len(values)), np.zeros(len(values))
     glance = values[:, :: max(1, values.shape[1] // 32)]
     least, most = glance.min(axis=1), glance.max(axis=1)
     open_rows = np.flatnonzero((least >= 0) | (most <= 0))

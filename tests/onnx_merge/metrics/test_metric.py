@@ -154,9 +154,9 @@ def test_the_gate(here, samples, counting, capsys):
 def test_max_drop_is_in_its_units(here, samples, counting):
     model, result = optimize(network(), max_drop=30, labels="data.npz", metric="mine.py:error", calib="none", align=1)
     assert 0 <= result.metric.before - result.metric.after <= 30 and result.after.macs < result.before.macs
-    tried = next(int(note.split()[0]) for note in result.notes if "sizes were tried" in note)
+    tried = next(int(note.split()[0]) for note in result.notes if " tried; " in note)
     assert counting() == 1 + tried, "the result's is known from the search"
-    [note] = [note for note in result.notes if "sizes were tried" in note]
+    [note] = [note for note in result.notes if " tried; " in note]
     assert f"{result.metric.before - result.metric.after:.3g} of mine.py:error is lost on" in note
 
 

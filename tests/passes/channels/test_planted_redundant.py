@@ -326,6 +326,14 @@ def test_quantised_values_are_known(kind):
     np.testing.assert_allclose(dequantise(q.astype(np.float64)), y, rtol=1e-6)
 
 
+def test_a_layer_that_reads_nothing_makes_constants():
+    """Its weights are (8, 0)."""
+    p = {**gemm(), "w": np.zeros((8, 0), np.float32)}
+    model = net(GEMM.replace("float[N,6] x", "float[N,0] x"), **p)
+    assert shape_of(lossless(model, "w", 1).model, "v") == (4, 1)
+    assert twin_check(model, keep=0.5, method="merge").shrinks
+
+
 def test_unread():
     p = conv()
     p["v"][:, [0, 3, 4]] = 0

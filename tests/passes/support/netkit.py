@@ -64,7 +64,8 @@ def feeds(model, batch=2, seed=1):
     for value in model.graph.input:
         if value.name not in constants:
             kind = value.type.tensor_type
-            dims = [d.dim_value if d.dim_value > 0 else (8 if axis else batch) for axis, d in enumerate(kind.shape.dim)]
+            sizes = enumerate(kind.shape.dim)
+            dims = [d.dim_value if d.HasField("dim_value") else (8 if axis else batch) for axis, d in sizes]
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             draw = rng.standard_normal(dims) if dtype.kind == "f" else rng.integers(0, 2, dims)
             found[value.name] = draw.astype(dtype)
