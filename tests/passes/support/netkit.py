@@ -64,8 +64,8 @@ def feeds(model, batch=2, seed=1):
     for value in model.graph.input:
         if value.name not in constants:
             kind = value.type.tensor_type
-            sizes = enumerate(kind.shape.dim)
-            dims = [d.dim_value if d.HasField("dim_value") else (8 if axis else batch) for axis, d in sizes]
+            sizes = [d.dim_value if d.HasField("dim_value") else -1 for d in kind.shape.dim]
+            dims = [n if n >= 0 else (8 if axis else batch) for axis, n in enumerate(sizes)]
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
             draw = rng.standard_normal(dims) if dtype.kind == "f" else rng.integers(0, 2, dims)
             found[value.name] = draw.astype(dtype)
