@@ -13,6 +13,7 @@ from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Word = Literal["good", "bad", "untested"]
 UNTOLD = "class scores or quantities? See --labels and --metric"
+"""What is asked where only values say that an output holds class scores, and the two measures disagree."""
 MAX_LOSS = 1e6
 """Largest loss; larger ones are treated as equal to it."""
 
@@ -82,15 +83,19 @@ class OutputFidelity:
         """Why the output is not known to be good, in a few words; None if it is."""
         if not self.tested:
             return self.reason or "the samples do not test it"
-        if self.changed is not None and self.likely and self.likely[1] > THRESHOLDS.changed:
-            if self.told_by_values and self.likely[0] > THRESHOLDS.changed:
-                return f"{100 * self.changed:.1f}% change class, noise/signal {self.nsr or 0:.2g}: {UNTOLD}"
-            return f"too few samples to tell whether more than {THRESHOLDS.changed:.0%} change class"
-        if self.changed is not None and self.told_by_values and (self.nsr or 0.0) > THRESHOLDS.bad_nsr:
-            return f"{100 * self.changed:.1f}% change class, noise/signal {self.nsr:.2g}: {UNTOLD}"
-        if self.changed is None and (self.nsr or 0.0) > THRESHOLDS.nsr:
-            return f"noise/signal {self.nsr:.2g}; above {THRESHOLDS.nsr:g} it depends on the task; see --metric"
-        return None
+        noise = self.nsr or 0.0
+        if self.changed is None:
+            limit = THRESHOLDS.nsr
+            return (
+                f"noise/signal {noise:.2g}; above {limit:g} it depends on the task; see --metric"
+                if noise > limit
+                else None
+            )
+        low, high = self.likely or (0.0, 0.0)
+        many, unsure = high > THRESHOLDS.changed, low <= THRESHOLDS.changed < high
+        if self.told_by_values and not unsure and (many or noise > THRESHOLDS.bad_nsr):
+            return f"{100 * self.changed:.1f}% change class, noise/signal {noise:.2g}: {UNTOLD}"
+        return f"too few samples to tell whether more than {THRESHOLDS.changed:.0%} change class" if many else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ class SweepFiles:
         places = max(MIN_DECIMALS, *map(_places, self.keeps))
         return f"keep-{keep:.{places}f}.onnx"
 
-    def others(self) -> list[str]:
+    def earlier_models(self) -> list[str]:
         """Names of models in the folder that an earlier sweep wrote, and this one does not replace."""
         own = {self.folder / self._name(keep) for keep in self.keeps}
         own |= {rejected for path in own if (rejected := self._destinations(path.name).rejected)}

@@ -166,8 +166,8 @@ def _run(
                 made.sort(key=lambda pair: pair[0].keep)
             points = [point for point, _ in made]
             notes = [f"samples: {line}" for line in unknown] + [note for _, some in made for note in some]
-            if others := files.others():
-                notes.append(f"models of an earlier sweep are still in {folder}: {', '.join(others)}")
+            if earlier := files.earlier_models():
+                notes.append(f"models of an earlier sweep are still in {folder}: {', '.join(earlier)}")
             if options.benchmark is not None:
                 with stages("benchmark"):
                     timing = comparison.with_options(options)

@@ -175,9 +175,8 @@ def takes_constants(typing: Typing, step: Step) -> bool:
     if any(use.k != 1 for use in step.with_role(Role.CONSUMER)):
         return False
     if node.op == "MatMul":
-        return (
-            len(typing.graph.shape(node.inputs[1]) or ()) == 2 and added_bias(typing.graph, node.outputs[0]) is not None
-        )
+        is_matrix = len(typing.graph.shape(node.inputs[1]) or ()) == 2
+        return is_matrix and added_bias(typing.graph, node.outputs[0]) is not None
     if node.op not in ("Conv", "Gemm"):
         return False
     biases = [name for name in node.inputs[2:] if name]
