@@ -22,6 +22,7 @@ from onnx_merge.metrics.measure import Measure, Measured, check_measured
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
+from passes.graph.rounded import rounded_outputs
 
 Array = NDArray[Any]
 
@@ -113,6 +114,10 @@ class Comparison(ModelSamples):
         labels = {} if self.samples.labels is None else {"\0labels": self.samples.labels}
         return sha256_of_arrays({**self.samples.feeds, **labels})
 
+    @cached_property
+    def _rounded(self) -> frozenset[str]:
+        return rounded_outputs(self.model)
+
     def accuracy(self, result: Session) -> Accuracy | None:
         """Return the accuracy before and after, if there are labels."""
         if self.before is None or self.samples is None or self.samples.labels is None:
@@ -144,4 +149,5 @@ class Comparison(ModelSamples):
             fitted=self.fitted,
             real=self.real,
             in_sample=self.in_sample and bool(self.fitted),
+            rounded=self._rounded,
         )

@@ -47,12 +47,14 @@ def fidelity(
     fitted: int | None = None,
     in_sample: bool = False,
     real: bool = True,
+    rounded: frozenset[str] = frozenset(),
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
-    Only float outputs are compared, or all outputs if none is float. Top-1 agreement is that of the only output with
-    scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1. ``fitted``,
-    ``in_sample``, ``real``: see `Fidelity`.
+    Only float outputs are compared, or all outputs if none is float. Integers are classes, but those of the outputs
+    ``rounded`` are compared as numbers (`passes.graph.rounded.rounded_outputs`). Top-1 agreement is that of the only
+    output with scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1.
+    ``fitted``, ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
     ------
@@ -62,7 +64,7 @@ def fidelity(
     """
     before = original if isinstance(original, Session) else loaded(original, provider)
     after = result if isinstance(result, Session) else Session(result, provider, optimisation=before.optimisation)
-    meters, samples, classes = _measured(before, after, feeds, batch)
+    meters, samples, classes = _measured(before, after, feeds, batch, rounded)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
     if not all(meter.by_sample for meter in meters.values()):
@@ -73,7 +75,7 @@ def fidelity(
                 break
             even = rows_between(feeds, 0, samples // most * most)
             with contextlib.suppress(OnnxMergeError):
-                apart = _measured(before, after, even, replace(batch, most=most))
+                apart = _measured(before, after, even, replace(batch, most=most), rounded)
                 if all(meter.values for meter in apart[0].values()):
                     meters, samples, classes = apart
                     break
@@ -93,14 +95,17 @@ def fidelity(
 
 
 def _measured(
-    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize
+    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize, rounded: frozenset[str]
 ) -> tuple[dict[str, OutputMeter], int, NDArray[np.int64] | None]:
     """Return the meter of every output, the number of samples, and their top classes before and after, (2, samples)."""
     meters: dict[str, OutputMeter] = {}
     classes: list[NDArray[np.int64]] = []
     samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, batch):
-        expected, actual = before.run(chunk), after.run(chunk)
+        expected, actual = (
+            {n: v.astype(np.float32) if n in rounded else v for n, v in session.run(chunk).items()}
+            for session in (before, after)
+        )
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
         numeric = [n for n, v in expected.items() if v.dtype != object]

@@ -5,6 +5,7 @@ import onnx.parser
 import pytest
 
 from onnx_merge.evaluation.fidelity import fidelity
+from passes.graph.rounded import rounded_outputs
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -18,8 +19,8 @@ def feeds(count=64, size=6, seed=0, scale=1.0):
 
 
 def compared(signature, before, after, given=None, constants="", **options):
-    pair = (model(signature, body, constants) for body in (before, after))
-    return fidelity(*pair, given or feeds(), **options)
+    pair = [model(signature, body, constants) for body in (before, after)]
+    return fidelity(*pair, given or feeds(), rounded=rounded_outputs(pair[0]), **options)
 
 
 BOXES = "<float k = {80}, float three = {3}, int64[2] parts = {4, 2}>"
@@ -125,3 +126,31 @@ def test_maps_of_scores_stand_noise_that_changes_few_classes():
     dull = constants.replace("{4}", "{0.1}")  # softmax of which says little: no scores
     assert compared(signature, before, after, {"x": x}, dull).verdict == "bad"
     assert compared(signature, before, before, {"x": x}, constants).verdict == "good"
+
+
+TO_PIXELS = """s = Sigmoid(x)  t = Mul(s, %s)  p = Mul(t, k)  q = Clip(p, low, high)  r = Round(q)
+               y = Cast<to = 2>(r)"""
+
+
+def test_rounded_numbers_are_quantities_and_labels_are_classes():
+    signature = "(float[N,1,2,3] x) => (uint8[N,1,2,3] y)"
+    constants = "<float k = {255}, float low = {0}, float high = {255}, float one = {1}, float less = {%s}>"
+    pixels = {"x": feeds()["x"].reshape(-1, 1, 2, 3)}
+    for less, verdict in ((0.99, "good"), (0.5, "bad")):
+        close = compared(signature, TO_PIXELS % "one", TO_PIXELS % "less", pixels, constants % less)
+        assert close.verdict == verdict and close.changed is None and close.nsr is not None
+    # numbers of classes that went through floats are no quantities
+    best = "b = ArgMax<axis = 1>(%s)  f = Cast<to = 1>(b)  y = Cast<to = 2>(f)"
+    signature = "(float[N,6] x) => (uint8[N,1] y)"
+    body = f"a = Identity(x)  n = Neg(x)  {best}"
+    assert compared(signature, body % "a", body % "n").changed > 0.9
+
+
+def test_quantised_scores_are_class_scores():
+    signature, constants = "(float[N,6] x) => (int8[N,6] y)", "<float s = {0.05}, int8 z = {3}, float k = {3}>"
+    body = "l = Mul(x, k)  %s  y = QuantizeLinear(t, s, z)"
+    near, far = (
+        compared(signature, body % "t = Identity(l)", body % t, constants=constants)
+        for t in ("t = Relu(l)", "t = Neg(l)")
+    )
+    assert near.top1_agreement > 0.9 and far.top1_agreement < 0.2 and far.verdict == "bad"
