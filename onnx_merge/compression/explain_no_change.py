@@ -26,7 +26,7 @@ def explain_no_change(
     """
     held = [group for group in groups if group.status != "frozen"]
     if quantised is not None and not held:
-        return f"nothing can be removed: {quantised} is quantised: merge first, then quantise"
+        return f"nothing can be removed: {quantised} is quantised: compress first, then quantise"
     if not groups:
         return f"nothing to compress: {why_no_groups(left)}"
     if lossless and any(group.status == "kept" for group in held):

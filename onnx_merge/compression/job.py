@@ -10,7 +10,6 @@ import numpy as np
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.compression.channel_plan import read_plan
 from onnx_merge.compression.conversion import Converter, converter
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
@@ -29,7 +28,8 @@ from onnx_merge.verification.recorded_options import recorded
 from passes.allocation.allocator import TargetError
 from passes.analysis.analyse import Analysis
 from passes.interface.errors import PassError, RunError
-from passes.pipeline import Compressed, Compressor, Progress, silent
+from passes.interface.runner import Progress, StageTimer, silent
+from passes.pipeline import Compressed, Compressor
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
@@ -52,24 +52,23 @@ class Job:
 
     source: Source
     options: Options
-    provider: ProviderChoice
-    stages: Stages
+    stages: StageTimer
     comparison: Comparison
     progress: Progress = silent
     analysis: Analysis | None = None
     """The analysis of the model, if already done (see `onnx_merge.compression.model_analysis`)."""
     processes: int = 1
     """Processes that compress side by side, and share the memory of a GPU."""
+    doubts: tuple[str, ...] = ()
+    """Warnings about the samples (see `onnx_merge.evaluation.doubts`)."""
+    default_amount: bool = False
+    """Whether how much goes is the default, not the user's word."""
     block: ChannelBlock = field(init=False)
     settings: CompressSettings = field(init=False)
     promise: Promise | None = field(default=None, init=False)
     """The promise about the result, if one was asked for."""
     recorded: dict[str, object] = field(init=False)
     """The options, for the model's metadata. Some of them cannot be sent to other processes."""
-    chosen: bool = field(default=False, init=False)
-    """Whether how much goes is the default, not the user's word."""
-    unlike_training: bool = field(default=False, init=False)
-    """Whether the user's samples look unlike what the model was trained on."""
     notes: tuple[str, ...] = field(default=(), init=False)
     """Notes on the samples that layers are solved on."""
     _compressor: Compressor | None = field(default=None, init=False)
@@ -126,9 +125,19 @@ class Job:
             calibration.feeds, calibration.real, engine, memory, more, scratch_space(), room, effort
         )
 
+    @property
+    def provider(self) -> ProviderChoice:
+        """Where models run."""
+        return self.comparison.provider
+
+    @property
+    def unlike_training(self) -> bool:
+        """Whether the user's samples look unlike what the model was trained on."""
+        return self.comparison.real and bool(self.doubts)
+
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""
-        ours = {"progress": silent, "stages": Stages(silent), "_samples": None}
+        ours = {"progress": silent, "_samples": None}
         return {**vars(self), **ours, "options": replace(self.options, calib=None)}
 
     def keeping(self, ratio: float) -> Job:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_merge.compression.explain_no_change import explain_no_change
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
@@ -18,10 +17,11 @@ from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from passes.analysis.analyse import Analysis, analyse
 from passes.analysis.ungrouped import every_ungrouped, first_quantised
+from passes.interface.runner import StageTimer
 from passes.planning.plan import GroupPlan
 
 
-def analysed(source: Source, options: Options, comparison: Comparison, stages: Stages) -> Analysis:
+def analysed(source: Source, options: Options, comparison: Comparison, stages: StageTimer) -> Analysis:
     """The channel groups of the model, found before a sample is calibrated on.
 
     Raises

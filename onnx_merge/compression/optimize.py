@@ -12,24 +12,19 @@ from pathlib import Path
 
 import onnx
 
-from onnx_merge.calibration.moved_samples import move_held_out
 from onnx_merge.compression.channel_plan import write_plan
-from onnx_merge.compression.job import Job
-from onnx_merge.compression.model_analysis import analysed
+from onnx_merge.compression.preparation import prepared_job
 from onnx_merge.compression.result_evaluation import evaluated
 from onnx_merge.compression.size_search import find
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import FidelityError, NotCompressibleError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.evaluation.doubts import doubts
 from onnx_merge.evaluation.verdict import Fidelity
 from onnx_merge.html.pictures import pictures
 from onnx_merge.html.rendering import write_page
 from onnx_merge.html.run_page import run_page
-from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
-from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically, sha256_of_model
@@ -40,7 +35,7 @@ from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session_settings import custom_operators
 from passes.analysis.layer_widths import layer_widths
-from passes.interface.runner import Progress, checking_graphs
+from passes.interface.runner import Progress, StageTimer, checking_graphs
 from passes.weights.stored_tensors import in_memory
 
 
@@ -128,57 +123,55 @@ def _run(
     protected: Sequence[Path],
     chosen: str,
 ) -> Outcome:
-    stages = Stages(progress)
+    stages = StageTimer(progress)
     destinations = Destinations(model, output, options, tuple(protected))
     destinations.check()
     provider = available_provider(options.provider)
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
+        source = with_fixed(source, options)
     with stages("prepare"):
-        comparison = Comparison(source.model, options, provider)
-        analysis = analysed(source, options, comparison, stages)
-        job = Job(source, options, comparison.provider, stages, comparison, progress, analysis)
-        unknown = doubts(comparison)
-        job.chosen, job.unlike_training = bool(chosen), comparison.real and bool(unknown)
-        move_held_out(comparison, analysis)
+        job = prepared_job(source, options, provider, stages, progress, default_amount=bool(chosen))
+        comparison, analysis = job.comparison, job.compressor.analysis
     choice = find(job)
     compressed = choice.compressed
     layers = layer_widths(analysis, {plan.group.atom: len(plan.keep) for plan in compressed.every_plan})
     job.release(compressed)
-    verdict = evaluated(job, compressed, choice.settings)
+    evaluation = evaluated(job, compressed, choice.settings)
     with stages("save"):
-        written, size = _save(compressed.model, destinations.target(verdict.failure), verdict.after.bytes, options)
+        written, size = _save(
+            compressed.model, destinations.target(evaluation.failure), evaluation.after.bytes, options
+        )
     result = Result(
         version=__version__,
         input=source.info,
         output=written,
-        before=replace(verdict.before, bytes=source.size or verdict.before.bytes),
-        after=replace(verdict.after, bytes=size),
-        fidelity=verdict.fidelity,
-        accuracy=verdict.accuracy,
-        latency=verdict.latency,
+        before=replace(evaluation.before, bytes=source.size or evaluation.before.bytes),
+        after=replace(evaluation.after, bytes=size),
+        fidelity=evaluation.fidelity,
+        accuracy=evaluation.accuracy,
+        latency=evaluation.latency,
         allocation=job.allocation(compressed),
         ware=compressed.solution.ware,
-        groups=verdict.groups,
+        groups=evaluation.groups,
         seconds=stages.total(),
         seed=options.seed,
         argv=tuple(argv),
         provider=comparison.provider.name,
         unfolded=compressed.unfolded,
-        notes=(*verdict.notes, *choice.notes),
-        metric=verdict.metric,
+        notes=(*evaluation.notes, *choice.notes),
+        metric=evaluation.metric,
         promise=job.promise,
         chosen=chosen or None,
-        doubts=unknown,
-        formats=verdict.formats,
-        missed=verdict.failure.message if verdict.failure else None,
+        doubts=job.doubts,
+        formats=evaluation.formats,
+        missed=evaluation.failure.message if evaluation.failure else None,
         layers=layers,
         options=job.recorded,
         samples_sha256=comparison.compared_sha256,
         model=compressed.model,
-        pictures=_pictures(comparison, verdict.fidelity) if options.html_samples else {},
+        pictures=_pictures(comparison, evaluation.fidelity) if options.html_samples else {},
     )
     if options.report is not None:
         write_report(result, options.report)
@@ -186,7 +179,7 @@ def _run(
         write_plan(compressed.every_plan, source.info.sha256, __version__, options.save_plan)
     if options.html is not None:
         write_page(run_page(result.report, result.pictures), options.html)
-    return Outcome(compressed.model, result, verdict.failure)
+    return Outcome(compressed.model, result, evaluation.failure)
 
 
 def _pictures(comparison: Comparison, close: Fidelity | None) -> Mapping[int, str]:

@@ -121,7 +121,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         close,
         accuracy,
         tuple(each.pair() for each in timed),
-        together(gate(close, options, job.chosen), metric_gate(metric, options)),
+        together(gate(close, options, job.default_amount), metric_gate(metric, options)),
         tuple(dict.fromkeys(notes)),
         metric,
         formats,

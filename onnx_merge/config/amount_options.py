@@ -27,8 +27,8 @@ class AmountOptions:
             NUMBER,
             "R",
             "share of the channels that every group keeps, 0 to 1",
-            "Share of the channels to keep: ceil(R x C) of C in every group with `--allocation uniform`; with `auto` "
-            "other shares by group, which leave as many multiply-adds. 1 writes the model as it is, and compares it.",
+            "Leave as many multiply-adds as if every group kept a share R of its channels. `--allocation uniform` "
+            "keeps that share in every group. 1 writes the model as it is, and compares it.",
             limits=Limits(0, 1, above=True, hint="; 0.6 keeps 60% of the channels"),
         ),
     )

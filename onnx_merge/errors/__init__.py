@@ -44,7 +44,7 @@ class UserCodeError(InputError):
 
 
 class FidelityError(OnnxMergeError):
-    """The result is sound but misses the fidelity gate that the user set (exit code 3)."""
+    """The result is sound, but its verdict is bad, or it misses a limit that the user set (exit code 3)."""
 
     exit_code = 3
 

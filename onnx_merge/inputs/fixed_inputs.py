@@ -1,4 +1,4 @@
-"""Replace inputs of the model by constants that the user gives."""
+"""Fixes sizes and inputs of the model to what the user gives."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_merge.config.run_options import RunOptions
 from onnx_merge.errors import UsageError
 from onnx_merge.inputs.feeds import describe
+from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
 from onnx_merge.inputs.user_arrays import read_arrays
 from onnx_merge.io.model_source import Source
 from onnx_merge.runtime.segment_runner import FOLDING
@@ -21,6 +23,16 @@ from passes.transforms.fix_inputs import fix_inputs
 
 KINDS = {"b": 0, "i": 1, "u": 1, "f": 2}
 """The kinds of element types, by generality: a value of one kind can be converted to every later kind."""
+
+
+def with_fixed(source: Source, options: RunOptions) -> Source:
+    """``source`` with the sizes and the inputs that the options fix.
+
+    Raises
+    ------
+    UsageError: as `with_fixed_shapes` and `with_fixed_inputs`.
+    """
+    return with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
 
 
 def with_fixed_inputs(source: Source, given: Sequence[tuple[str, object]]) -> Source:

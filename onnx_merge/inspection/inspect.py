@@ -8,15 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnx
 
 from onnx_merge.compression.explain_no_change import why_no_groups
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment, dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
-from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
-from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.inspection.findings import (
@@ -53,7 +51,7 @@ from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
 from passes.graph.model import STANDARD_DOMAINS
 from passes.interface.reason import Reason
-from passes.interface.runner import Progress, checking_graphs
+from passes.interface.runner import Progress, StageTimer, checking_graphs
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 
@@ -99,13 +97,13 @@ def run(
 
 
 def _run(model: Model, options: Options, group: str | None, progress: Progress) -> Inspection:
-    stages = Stages(progress)
+    stages = StageTimer(progress)
     destinations = Destinations(model, None, options)
     destinations.check()
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
+        source = with_fixed(source, options)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
         check_input_memory(source.model, dict(options.input_shape), options.memory_limit)
     with stages("sizes"):
@@ -264,6 +262,6 @@ def _notes(analysis: Analysis, layers: Sequence[Ungrouped]) -> Iterator[str]:
     if quantised is not None:
         count = sum(is_quantised(layer.node.op) for layer in layers)
         whole = "the model is quantised" if not analysis.every_group else f"{count} quantised layers stay whole"
-        yield f"{whole}: {quantised} is quantised: merge first, then quantise"
+        yield f"{whole}: {quantised} is quantised: compress first, then quantise"
     elif not analysis.every_group:
         yield f"no channel groups: {why_no_groups(layers)}"

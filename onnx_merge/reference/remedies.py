@@ -87,7 +87,7 @@ REMEDIES = (
     Remedy(
         ("operator", "weights"),
         ".*quantise.*",
-        "c (QLinearConv) is quantised: merge first, then quantise",
+        "c (QLinearConv) is quantised: compress first, then quantise",
         "Quantised weights are cut where a rule allows it, but not merged or solved.",
         "Compress the float model, then quantise: `--then int8` does both in one run.",
     ),

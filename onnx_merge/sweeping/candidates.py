@@ -38,7 +38,7 @@ class CandidateResult:
 
     candidate: Candidate
     model: onnx.ModelProto | None = None
-    verdict: Evaluation | None = None
+    evaluation: Evaluation | None = None
     ware: float | None = None
     reason: str | None = None
     seconds: float = 0.0
@@ -46,7 +46,7 @@ class CandidateResult:
     @property
     def failure(self) -> FidelityError | None:
         """The gate that the model misses; None if it misses none."""
-        return self.verdict.failure if self.verdict else None
+        return self.evaluation.failure if self.evaluation else None
 
 
 def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
@@ -59,7 +59,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
         with custom_operators(job.options.custom_ops), limited(candidate.threads):
             own = job.keeping(candidate.keep)
             compressed = own.compress(own.settings)
-            verdict = evaluated(own, compressed, own.settings)
+            evaluation = evaluated(own, compressed, own.settings)
     except OnnxMergeError as error:
         return CandidateResult(candidate, reason=error.message, seconds=time.perf_counter() - start)
     except MemoryError:
@@ -69,9 +69,9 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
     return CandidateResult(
         candidate,
         compressed.model,
-        verdict,
+        evaluation,
         compressed.solution.ware,
-        verdict.failure.message if verdict.failure else None,
+        evaluation.failure.message if evaluation.failure else None,
         time.perf_counter() - start,
     )
 

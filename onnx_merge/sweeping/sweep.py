@@ -8,21 +8,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from onnx_merge.calibration.moved_samples import move_held_out
 from onnx_merge.compression.benchmark import benchmark
-from onnx_merge.compression.job import Job
-from onnx_merge.compression.model_analysis import analysed
-from onnx_merge.compression.stage_times import Stages
+from onnx_merge.compression.preparation import prepared_job
 from onnx_merge.config.command_options import SweepOptions
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import INTERNAL, NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
-from onnx_merge.evaluation.doubts import doubts
 from onnx_merge.html.rendering import write_page
 from onnx_merge.html.sweep_page import sweep_page
-from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
-from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.save import save_atomically, write_whole
@@ -39,7 +34,7 @@ from onnx_merge.sweeping.plot import draw
 from onnx_merge.sweeping.result import Point, Sweep
 from onnx_merge.verification.recorded_options import recorded
 from passes.cost.cost import cost
-from passes.interface.runner import Progress, checking_graphs, silent
+from passes.interface.runner import Progress, StageTimer, checking_graphs, silent
 
 REFUSED = (
     *("target_macs", "target_params", "target_latency", "max_drop", "lossless", "plan"),
@@ -137,7 +132,7 @@ def _run(
     files = SweepFiles(model, Path(folder), keeps, options, tuple(protected))
     files.check()
     provider = available_provider(options.provider)
-    stages = Stages(progress)
+    stages = StageTimer(progress)
     # Other processes need not see the temporary files of this one.
     with where as executor, nullcontext() if executor.sends else weights_in_files():
         if executor.sends:
@@ -146,26 +141,21 @@ def _run(
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
-            source = with_fixed_inputs(with_fixed_shapes(source, options.fix_shape), options.fix_input)
+            source = with_fixed(source, options)
         with stages("prepare"):
             share = max(1, options.memory_limit // executor.processes)  # the limit is shared by all processes
             # Latency is measured at the end, when no other process computes.
             untimed = replace(options, benchmark=None, memory_limit=share)
-            comparison = Comparison(source.model, untimed, provider)
-            provider = comparison.provider
-            analysis = analysed(source, options, comparison, stages)
-            job = Job(source, untimed, provider, stages, comparison, progress, analysis, executor.processes)
+            job = prepared_job(source, untimed, provider, stages, progress, processes=executor.processes)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
-            unknown = doubts(comparison)
-            job.unlike_training = comparison.real and bool(unknown)
-            move_held_out(comparison, analysis)
+            comparison, provider = job.comparison, job.provider
             job.prepare()
         with files.made():
             with stages("candidates"):
                 made = [_written(result, files) for result in _shown(executor.run(job, keeps), progress, len(keeps))]
                 made.sort(key=lambda pair: pair[0].keep)
             points = [point for point, _ in made]
-            notes = [f"samples: {line}" for line in unknown] + [note for _, some in made for note in some]
+            notes = [f"samples: {line}" for line in job.doubts] + [note for _, some in made for note in some]
             if earlier := files.earlier_models():
                 notes.append(f"models of an earlier sweep are still in {folder}: {', '.join(earlier)}")
             if options.benchmark is not None:
@@ -203,23 +193,23 @@ def _shown(results: Iterator[CandidateResult], progress: Progress, count: int) -
 
 def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[str, ...]]:
     """Write a candidate's model. Returns its point, and notes for the user."""
-    keep, verdict = result.candidate.keep, result.verdict
-    if verdict is None or result.model is None:
+    keep, evaluation = result.candidate.keep, result.evaluation
+    if evaluation is None or result.model is None:
         return Point(keep, "failed", result.reason, seconds=result.seconds), ()
-    saved = save_atomically(result.model, files.model(keep, verdict.failure), files.options.save_as_external_data)
+    saved = save_atomically(result.model, files.model(keep, evaluation.failure), files.options.save_as_external_data)
     point = Point(
         keep,
-        "rejected" if verdict.failure else "done",
+        "rejected" if evaluation.failure else "done",
         result.reason,
         FileInfo(saved.path.name, saved.sha256),
-        replace(verdict.after, bytes=saved.size),
-        verdict.fidelity,
-        verdict.accuracy,
+        replace(evaluation.after, bytes=saved.size),
+        evaluation.fidelity,
+        evaluation.accuracy,
         ware=result.ware,
         seconds=result.seconds,
-        metric=verdict.metric,
+        metric=evaluation.metric,
     )
-    return point, verdict.notes
+    return point, evaluation.notes
 
 
 def _timed(point: Point, folder: Path, timing: Comparison) -> tuple[Point, tuple[str, ...]]:

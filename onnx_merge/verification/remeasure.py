@@ -12,8 +12,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import StructureError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.verdict import Fidelity
-from onnx_merge.inputs.fixed_inputs import with_fixed_inputs
-from onnx_merge.inputs.fixed_shapes import with_fixed_shapes
+from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.hashes import sha256_of_arrays
 from onnx_merge.io.model_source import Source
@@ -95,7 +94,7 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
 
     If other samples are given, all of them are used, because no layer was fitted to them.
     """
-    source = with_fixed_inputs(with_fixed_shapes(original, options.fix_shape), options.fix_input)
+    source = with_fixed(original, options)
     provider = available_provider(options.provider)
     found = Comparison(source.model, options, provider)
     given = options.labels is not None or options.has_samples

@@ -47,7 +47,7 @@ def _read(step: Step) -> Iterator[str]:
 
 
 def _fault(graph: Graph, name: str) -> str:
-    """What is wrong with the values of a constant. None if all are finite, or if they are not known."""
+    """What is wrong with the values of a constant; empty if all are finite, or if they are not known."""
     if name in graph.initializers:
         array = array_of(graph.initializers[name])  # the graph would keep it in memory
     elif graph.knows(name):

@@ -158,7 +158,7 @@ def is_quantised(op: str) -> bool:
 def without_rule(domain: str, op: str) -> str:
     """Why the axes of an op without a rule are frozen."""
     if is_quantised(op):
-        return "is quantised: merge first, then quantise"
+        return "is quantised: compress first, then quantise"
     if domain == "com.microsoft.nchwc" or domain == "com.microsoft" and _FUSED.fullmatch(op):
         return "is fused by onnxruntime: compress first, then optimise"
     return "has no axis rule"

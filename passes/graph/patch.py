@@ -90,7 +90,7 @@ class Patch:
             self.outputs[producer.index][producer.outputs.index(node.inputs[0])] = node.outputs[0]
 
     def apply(self) -> onnx.ModelProto:
-        """Return the patched copy of the model. Unused initializers are left for `tidy`."""
+        """Return the patched copy of the model. Unused initializers stay in it, for `passes.transforms.cleanup`."""
         source = self.graph.model
         result = copy_without_weights(source)
         graph = result.graph

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import onnx
 from numpy.typing import NDArray
@@ -27,25 +27,53 @@ class Engine(Protocol):
         """
 
 
+@runtime_checkable
+class ReusingEngine(Engine, Protocol):
+    """An engine that may keep loaded models by their structure."""
+
+    reuses: bool
+
+
+@runtime_checkable
+class DividingEngine(Engine, Protocol):
+    """An engine whose models can run at the same time."""
+
+    def divided(self, most: int) -> tuple[Engine, int]:
+        """See `divided`."""
+
+
+@runtime_checkable
+class RetainingEngine(Engine, Protocol):
+    """An engine whose models can keep the memory of a run."""
+
+    def retaining(self) -> Engine:
+        """See `retaining`."""
+
+
+@runtime_checkable
+class PlacingEngine(Engine, Protocol):
+    """An engine that runs models elsewhere than in the host's memory."""
+
+    def placed(self, feed: Mapping[str, Array]) -> dict[str, Array]:
+        """See `placed`."""
+
+
 def reuses_sessions(engine: Engine) -> bool:
     """Whether ``engine`` keeps loaded models by their structure, because loading takes longer than running, as on a
     GPU. There, a model that was loaded before is run as a whole rather than a part of it that was not."""
-    return bool(getattr(engine, "reuses", False))
+    return isinstance(engine, ReusingEngine) and engine.reuses
 
 
 def divided(engine: Engine, most: int) -> tuple[Engine, int]:
     """An engine for models that run at the same time, each on its share of the threads, and how many may: ``most`` or
     fewer, and one where ``engine`` cannot. Small operators are computed faster so than by many threads one by one."""
-    divide = getattr(engine, "divided", None)
-    return (engine, 1) if divide is None or most < 2 else divide(most)
+    return engine.divided(most) if isinstance(engine, DividingEngine) and most > 1 else (engine, 1)
 
 
 def retaining(engine: Engine) -> Engine:
     """An engine whose models keep the memory of a run for the next one: it takes long to get from the system. For
     models that run often and return little, since what is returned keeps it, too."""
-    retain = getattr(engine, "retaining", None)
-    found: Engine = engine if retain is None else retain()
-    return found
+    return engine.retaining() if isinstance(engine, RetainingEngine) else engine
 
 
 def run_all(
@@ -58,6 +86,4 @@ def run_all(
 
 def placed(engine: Engine, feed: Mapping[str, Array]) -> dict[str, Array]:
     """``feed`` where ``engine`` runs models: what many runs read is copied there once."""
-    place = getattr(engine, "placed", None)
-    found: dict[str, Array] = dict(feed) if place is None else place(feed)
-    return found
+    return engine.placed(feed) if isinstance(engine, PlacingEngine) else dict(feed)

@@ -40,11 +40,11 @@ class StageTimer:
 
     def __init__(self, progress: Progress = silent) -> None:
         self.seconds: dict[str, float] = {}
-        self._progress = progress
+        self._progress, self._start = progress, time.perf_counter()
 
     def __getstate__(self) -> dict[str, object]:
         """To be sent to another process: the terminal that progress is shown on stays here."""
-        return {"seconds": {}, "_progress": silent}
+        return {"seconds": {}, "_progress": silent, "_start": self._start}
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
@@ -53,6 +53,10 @@ class StageTimer:
         start = time.perf_counter()
         yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def total(self) -> dict[str, float]:
+        """All stages and the time since the beginning."""
+        return {**self.seconds, "total": time.perf_counter() - self._start}
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from passes.cost.cost import sample_macs
@@ -106,8 +106,10 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     feeds: Sequence[Mapping[str, Array]] = Lazy(makers)
     try:
         room = tuning.target_share * variant.moment_limit
-        often = schedule.steps * joined >= tuning.fewest_reads * len(learned)
-        scratch = variant.scratch if often else None
+        reads = (1 + tuning.tried_share + tuning.last_share) * schedule.steps * joined  # two rates are tried at least
+        scratch = variant.scratch if reads >= tuning.fewest_reads * len(learned) else None
+        if scratch is not None:
+            scratch = replace(scratch, room=min(scratch.room, tuning.stored_targets * variant.moment_limit))
         loss = ImitationLoss(student, feeds, weighing, engine, workers, room, tuning, scratch)
         weight = tuning.dense_feature_weight if is_dense(variant.sized.graph, tuning) else tuning.feature_weight
         work = tuning.passes * joined * size * sample_macs(variant.sized.graph)

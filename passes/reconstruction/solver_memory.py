@@ -24,17 +24,17 @@ from passes.statistics.activation_memory import WIDTH
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.observer import few_places, occurrences
 from passes.statistics.pooled import map_before
-from passes.statistics.sample_budget import Moment, Together
+from passes.statistics.sample_budget import LayerMemory, PairMemory
 
 
-def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[Moment, ...]:
+def layer_memory(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[LayerMemory, ...]:
     """Memory of the solution of each layer on ``count`` samples. ``typing``: with the shapes of samples."""
     graph, rows = typing.graph, samples_held(typing.graph)
     layers = list(solvable_layers(typing).values())
     every = {atom for name in typing.axes for term in typing.axes[name] for atom in algebra.atoms(term)}
     keep = {atom: np.arange(atom.size) for atom in every}
     pairs = find_layer_pairs(typing, layers, keep)
-    found: list[Moment] = []
+    found: list[LayerMemory] = []
     for layer, (original, drifted) in zip(layers, _held(typing, layers, pairs), strict=True):
         weights, output, data = (graph.shape(name) for name in (layer.weight, layer.output, layer.data))
         if not weights or not output or not data:
@@ -48,11 +48,11 @@ def layer_moments(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[
         working = 4 * read + 3 * made + 2 * patches
         kept = _kept_values(typing, layer, count, tuning)
         channels = data[layer.axis] if kept is None else 0
-        moment = Moment(original / rows, drifted / rows, working, channels, taken, layer.groups, kept=kept or 0.0)
+        one = LayerMemory(original / rows, drifted / rows, working, channels, taken, layer.groups, kept=kept or 0.0)
         if layer in pairs:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
-            moment = replace(moment, pair=Together(made, serve, tuning.memory.working * (read + made)))
-        found.append(moment)
+            one = replace(one, pair=PairMemory(made, serve, tuning.memory.working * (read + made)))
+        found.append(one)
     return tuple(found)
 
 

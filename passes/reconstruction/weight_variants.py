@@ -13,7 +13,7 @@ from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.numerics.arrays import samples_in
 from passes.numerics.tuning import NUMERICS
-from passes.reconstruction.solver_memory import layer_moments
+from passes.reconstruction.solver_memory import layer_memory
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
@@ -35,7 +35,7 @@ class WeightVariants:
         self._tuning = tuning
         self._counted = with_sample_shapes(typing.graph, samples)
         given = sum(array.nbytes for array in samples.feeds.values() if folder_of(array) is None)
-        moments = layer_moments(replace(typing, graph=self._counted), samples.count, tuning)
+        layers = layer_memory(replace(typing, graph=self._counted), samples.count, tuning)
         weights, each = weight_bytes(typing.graph), activations(self._counted)
         if any(folder_of(array) is not None for array in samples.feeds.values()):  # copies are those of a batch
             each = replace(each, given=0.0)
@@ -44,7 +44,7 @@ class WeightVariants:
         cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
         memory = max(0, samples.memory - given)
         limits = _memory(tuning)
-        self._budget = Budget(memory, weights, each, moments, most, tuning=limits, cores=cores, unit=unit)
+        self._budget = Budget(memory, weights, each, layers, most, tuning=limits, cores=cores, unit=unit)
         self._moment_limit = self._budget.moment_limit  # moments and targets are in the host's memory
         if samples.on_device > samples.memory:
             self._budget = replace(self._budget, memory=samples.on_device)

@@ -106,6 +106,9 @@ class DistillationTuning:
     target_share: float = 0.25
     """Share of the memory for targets that are kept. Not tuned: a quarter, the rest is for the activations of a
     step."""
-    fewest_reads: int = 4
+    fewest_reads: int = 2
     """How often targets that memory does not hold are read, on average, from which on they are kept in a temporary
-    file, and not computed again. Not tuned: writing takes as long as reading a few times."""
+    file, and not computed again. Not tuned: half of them, at least, are not."""
+    stored_targets: float = 8.0
+    """Largest size of that file, as a multiple of the memory for a layer's moments. Not tuned: 6 GB at the default
+    limit, which disks write in the time that a large model takes to run."""

@@ -11,7 +11,7 @@ from passes.statistics.activation_memory import Activations
 
 
 @dataclass(frozen=True)
-class Together:
+class PairMemory:
     """Memory of the joint refinement of a layer with the one before: bytes of a sample's ``target``; ``serve``: the
     largest number of samples it uses; ``working``: bytes of intermediate results of a sample."""
 
@@ -21,8 +21,8 @@ class Together:
 
 
 @dataclass(frozen=True)
-class Moment:
-    """Memory at the time when one layer is solved.
+class LayerMemory:
+    """Memory that is taken while one layer is solved.
 
     ``original``, ``drifted``: bytes of a sample that the run of the original model holds, and the run of the compressed
     model; ``working``: bytes of a sample while moments are computed; ``channels``: input channels of the layer whose
@@ -37,7 +37,7 @@ class Moment:
     channels: int
     features: int
     groups: int = 1
-    pair: Together = Together(0.0, 0.0, 0.0)
+    pair: PairMemory = PairMemory(0.0, 0.0, 0.0)
     kept: float = 0.0
 
     def matrices(self, tuning: MemoryTuning) -> float:
@@ -58,7 +58,7 @@ class Budget:
     memory: int
     weights: int
     each: Activations
-    layers: tuple[Moment, ...] = ()
+    layers: tuple[LayerMemory, ...] = ()
     most: int | None = None
     compared: int = TUNING.sensitivity.most_samples
     tuning: MemoryTuning = TUNING.memory
@@ -93,9 +93,9 @@ class Budget:
         return self.tuning.sample_copies * self.each.given + kept
 
     @property
-    def _layers(self) -> Sequence[Moment]:
+    def _layers(self) -> Sequence[LayerMemory]:
         held = self.each.held
-        return self.layers or (Moment(held, self.tuning.compressed_activations * held, 0.0, 0, 0),)
+        return self.layers or (LayerMemory(held, self.tuning.compressed_activations * held, 0.0, 0, 0),)
 
     @property
     def batch(self) -> int:
@@ -148,7 +148,7 @@ class Budget:
         count = min(counts)
         return int(count) if count >= tuning.fewest_samples else 0
 
-    def _taken(self, layer: Moment) -> float:
+    def _taken(self, layer: LayerMemory) -> float:
         """Bytes of a layer's matrices and of what is computed. Where these do not fit, places are subsampled."""
         tuning = self.tuning
         moments = min(self.moment_limit, max(self.workers * tuning.moment_bytes, self._computed * layer.working))

@@ -38,7 +38,7 @@ def quantize(op: Op) -> None:
     """X, scale, zero point -> Y. A per-channel scale is on `axis`. A scale of the channel would change the grid."""
     letters = same_axes(op)
     if op.attr("block_size", 0):
-        raise Refusal("quantises in blocks: merge first, then quantise")
+        raise Refusal("quantises in blocks: compress first, then quantise")
     for k in (1, 2):
         if op.has(k) and op.shape(k) and op.shape(k) != (1,):
             op.put(k, 0, letters[op.attr("axis", 1) % len(letters)])

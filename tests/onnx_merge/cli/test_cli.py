@@ -1,9 +1,9 @@
 """What a user meets on a terminal: exit codes, one line for every error, and nothing left behind."""
 
 import argparse
-import configparser
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -83,9 +83,7 @@ def test_version_and_help_import_nothing_slow(argument):
 def test_version(capsys):
     assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"onnx-merge {onnx_merge.__version__}\n"
-    setup = configparser.ConfigParser()
-    setup.read(ROOT / "setup.cfg")
-    assert setup["metadata"]["version"] == onnx_merge.__version__
+    assert importlib.metadata.version("onnx_merge") == onnx_merge.__version__
 
 
 def test_help_names_every_option_and_exit_code(capsys, monkeypatch):

@@ -94,7 +94,7 @@ def quantised(name):
 def test_the_node_and_the_remedy_are_named(name, tmp_path, capsys):
     onnx.save(quantised(name), tmp_path / "in.onnx")
     assert cli.main([str(tmp_path / "in.onnx"), str(tmp_path / "out.onnx"), "--keep", "0.5"]) == 4
-    expected = f"nothing can be removed: first ({name}) is quantised: merge first, then quantise"
+    expected = f"nothing can be removed: first ({name}) is quantised: compress first, then quantise"
     assert capsys.readouterr().err == f"onnx-merge: error: {expected}\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
@@ -106,7 +106,7 @@ def test_a_float_layer_at_the_end_does_not_hide_it(options):
     model.graph.node[-1].output[0] = "z"
     model.graph.node.append(onnx.helper.make_node("MatMul", ["z", "k"], ["y"], "last"))
     model.graph.initializer.append(onnx.numpy_helper.from_array(floats(4, 4), "k"))
-    with pytest.raises(NotCompressibleError, match=r"first \(MatMulInteger\) is quantised: merge first, then quantise"):
+    with pytest.raises(NotCompressibleError, match=r"first \(MatMulInteger\) is quantised: compress first"):
         optimize(model, **options)
 
 
@@ -146,14 +146,14 @@ def refuse_to_run(*_, **__):
 
 @pytest.mark.parametrize("name", CASES)
 def test_it_is_known_before_anything_is_calibrated(name, monkeypatch):
-    monkeypatch.setattr("onnx_merge.compression.optimize.Job", refuse_to_run)
-    with pytest.raises(NotCompressibleError, match="is quantised: merge first, then quantise"):
+    monkeypatch.setattr("onnx_merge.compression.preparation.Job", refuse_to_run)
+    with pytest.raises(NotCompressibleError, match="is quantised: compress first, then quantise"):
         optimize(quantised(name), keep=0.5)
 
 
 @pytest.mark.parametrize("options", [{"keep": 0.5}, {"lossless": True}, {"target_macs": 0.5}, {"max_drop": 1}], ids=str)
 def test_so_is_every_other_reason_that_holds_for_all_groups(options, monkeypatch):
-    monkeypatch.setattr("onnx_merge.compression.optimize.Job", refuse_to_run)
+    monkeypatch.setattr("onnx_merge.compression.preparation.Job", refuse_to_run)
     text = """<ir_version: 10, opset_import: ["" : 21]> net (float[N,6] x) => (float[N,4] y) {
         a = MatMul(x, w)  s = Softmax(a)  y = MatMul(s, v) }"""
     model = onnx.parser.parse_model(text)
@@ -166,7 +166,7 @@ def test_so_is_every_other_reason_that_holds_for_all_groups(options, monkeypatch
 @pytest.mark.parametrize("name", CASES)
 def test_inspect_calls_it_quantised(name):
     found = inspect_model(quantised(name))
-    assert f"first ({name}) is quantised: merge first, then quantise" in found.notes[0]
+    assert f"first ({name}) is quantised: compress first, then quantise" in found.notes[0]
     if name != "DequantizeLinear":  # there the layers are plain ones, their weights are not
         assert not found.groups and found.notes[0].startswith("the model is quantised: ")
         assert found.model.params >= 24
@@ -183,4 +183,4 @@ def test_inspect_counts_the_quantised_layers_of_a_mixed_model():
     for name, shape in {"k": (4, 9), "l": (9, 4)}.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(floats(*shape), name))
     (note,) = inspect_model(model).notes
-    assert note == "2 quantised layers stay whole: first (MatMulInteger) is quantised: merge first, then quantise"
+    assert note == "2 quantised layers stay whole: first (MatMulInteger) is quantised: compress first, then quantise"

@@ -237,7 +237,7 @@ def test_ops_without_a_rule():
     [
         ("Attention", "is fused by onnxruntime: compress first, then optimise"),
         ("EmbedLayerNormalization", "is fused by onnxruntime: compress first, then optimise"),
-        ("MatMulNBits", "is quantised: merge first, then quantise"),
+        ("MatMulNBits", "is quantised: compress first, then quantise"),
         ("Inverse", "has no axis rule"),
     ],
 )

@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 import onnx.parser
 import pytest
+from schema import SCHEMA
 
 from onnx_merge.compression.optimize import run
 from onnx_merge.config.options import Options
@@ -84,7 +85,7 @@ def parsed(some):
 
 def test_keys_are_stable():
     found = parsed(result(accuracy=Accuracy(99.0, 98.0, 500)))
-    assert list(found) == KEYS
+    assert list(found) == KEYS and set(KEYS) == SCHEMA["$defs"]["run"]["properties"].keys()
     assert found["input"] == {"path": "in.onnx", "sha256": "ab"} and list(found["output"]) == ["path", "sha256"]
     assert found["before"] == {"params": 1000, "macs": 2000, "bytes": 4000, "nodes": 10, "ops": {"Conv": 6, "Relu": 4}}
     assert list(found["after"]) == list(found["before"])

@@ -10,7 +10,6 @@ from smallnet import network
 
 from onnx_merge import inspect_model, optimize, sweep, verify
 from onnx_merge.compression.job import Job
-from onnx_merge.compression.stage_times import Stages
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
@@ -21,6 +20,7 @@ from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.session_settings import custom_operators
 from onnx_merge.sweeping.candidates import Candidate, pack, run_packed
+from passes.interface.runner import StageTimer
 
 STUB = """
 #include <stdio.h>
@@ -70,8 +70,8 @@ def test_every_session_knows_them(library, monkeypatch):
 def test_sessions_of_other_processes_know_them(library):
     path, count = library
     options = Options.make({"keep": 0.5, "method": "merge", "custom_ops": str(path)})
-    source, stages = load_source(network()), Stages(lambda stage: None)
-    job = Job(source, options, CPU, stages, Comparison(source.model, options, CPU))
+    source, stages = load_source(network()), StageTimer()
+    job = Job(source, options, stages, Comparison(source.model, options, CPU))
     job.prepare()
     packed, before = pack(job), count()
     assert run_packed(packed, Candidate(0.5)).model is not None

@@ -36,7 +36,7 @@ def test_reasons():
     reasons = {layer.node.label: str(layer.reason) for layer in ungrouped(found.typing, found.groups)}
     assert reasons == {
         "xn": "xn (LayerNormalization) normalises over it",
-        "m": "m (MatMulInteger) is quantised: merge first, then quantise",
+        "m": "m (MatMulInteger) is quantised: compress first, then quantise",
         "g": "g (MatMul) multiplies activations: it has no weights of its own",
     }
     assert cost(found.before).macs == 4 * 6 + 4 * 6 + 6 * 3

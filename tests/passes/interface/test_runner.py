@@ -2,6 +2,7 @@
 
 import contextvars
 import pickle
+import time
 from dataclasses import dataclass
 
 import onnx
@@ -134,3 +135,11 @@ def test_every_pass_is_a_stage():
     run_passes([UNCHANGED, COUNT, UNCHANGED], model(), timer)
     assert shown == ["nothing", "count", "nothing"] and list(timer.seconds) == ["nothing", "count"]
     assert pickle.loads(pickle.dumps(timer)).seconds == {}, "times belong to the process"
+
+
+def test_stages_that_are_entered_again_are_summed():
+    timer = StageTimer()
+    for _ in range(2):
+        with timer("convert"):
+            time.sleep(0.01)
+    assert timer.total()["total"] >= timer.seconds["convert"] >= 0.02

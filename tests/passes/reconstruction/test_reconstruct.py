@@ -454,6 +454,10 @@ def test_nodes_with_names_may_stand_between_the_layers_of_a_unit():
         a = Conv(x, a_w, a_b)  s = Sigmoid(a)  m = Mul(a, s)  y = Conv(m, y_w, y_b)
     }"""
     model = net(body, a_w=(12, 6, 1, 1), a_b=(12,), y_w=(5, 12, 1, 1), y_b=(5,))
+    unnamed = reconstruct(model).model
     for index, node in enumerate(model.graph.node):
         node.name = f"node {index}"
-    assert reconstruct(model).solution.ware is not None
+    named = reconstruct(model).model
+    assert array_of(named, "y_w").shape[1] < 12
+    contents = ([t.raw_data for t in found.graph.initializer] for found in (named, unnamed))
+    assert next(contents) == next(contents)

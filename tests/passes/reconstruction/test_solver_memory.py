@@ -12,7 +12,7 @@ from unitkit import typed
 from passes.pipeline import compress
 from passes.reconstruction import layerwise
 from passes.reconstruction.layer_regression import regress
-from passes.reconstruction.solver_memory import layer_moments
+from passes.reconstruction.solver_memory import layer_memory
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
@@ -58,7 +58,7 @@ def test_flows_hold_what_was_counted(name, monkeypatch):
 
     def recorded(self, layer, ahead):
         solve(self, layer, ahead)
-        found = layer_moments(self._typing, COUNT)
+        found = layer_memory(self._typing, COUNT)
         moment = found[[known.node for known in solvable_layers(self._typing).values()].index(layer.node)]
         original, drifted = (held(flow, inputs) for flow in (self._original, self._compressed))
         assert original <= moment.original and drifted <= moment.drifted
@@ -146,7 +146,7 @@ def test_few_places_of_many_channels_need_no_matrix_of_their_pairs(count, kind, 
     }}"""
     typing = typed(net(body, a_w=(32, 6, 1, 1), y_w=(5, 32)))
     numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=31))
-    found = layer_moments(typing, count, replace(TUNING, numerics=numerics))[-1]
+    found = layer_memory(typing, count, replace(TUNING, numerics=numerics))[-1]
     assert (found.channels, found.kept) == (wanted, 0 if wanted else 32)
     budget = Budget(10**6, 0, Activations(0, 0, 0, 0, 0), (found,))
     without = replace(budget, layers=(replace(found, kept=0.0),))
@@ -163,6 +163,6 @@ def test_channels_on_several_places_of_an_axis_are_counted_as_they_are_observed(
     numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=31))
     typing = typed(model)
     layers = [layer.data for layer in solvable_layers(typing).values()]
-    at = dict(zip(layers, layer_moments(typing, 5, replace(TUNING, numerics=numerics)), strict=True))
+    at = dict(zip(layers, layer_memory(typing, 5, replace(TUNING, numerics=numerics)), strict=True))
     assert (at["c"].channels, at["c"].kept) == (60, 0)  # the second part has too few channels
     assert at["f"].channels == 80

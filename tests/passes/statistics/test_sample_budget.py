@@ -15,7 +15,7 @@ from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations, at_sizes_of, measured
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.moments import Batch
-from passes.statistics.sample_budget import Budget, Moment, Together
+from passes.statistics.sample_budget import Budget, LayerMemory, PairMemory
 
 LIMITS = TUNING.memory
 OPEN = """net (float[N,3,H,W] x) => (float[N,2,H,W] y) {
@@ -91,7 +91,7 @@ def test_batches_of_a_fixed_size_are_counted_as_they_are(memory, cores):
 
 
 def moment(held, channels, features, **more):
-    return Moment(held / 4, 3 * held / 4, 0.0, channels, features, **more)
+    return LayerMemory(held / 4, 3 * held / 4, 0.0, channels, features, **more)
 
 
 @pytest.mark.parametrize("layers", [(), (moment(10**5, 300, 1000),), (moment(10**5, 64, 20000),)])
@@ -112,7 +112,7 @@ def test_matrices_of_wide_layers_count():
 
 def test_targets_count_as_far_as_they_serve():
     def of(target, serve):
-        return budget(10**9, layers=(moment(10**6, 16, 144, pair=Together(target, serve, 0.0)),)).samples
+        return budget(10**9, layers=(moment(10**6, 16, 144, pair=PairMemory(target, serve, 0.0)),)).samples
 
     none, few, all_ = of(0.0, 0.0), of(10**6, 50.0), of(10**6, 10**9)
     assert none > few > all_

@@ -78,6 +78,16 @@ def test_folders_form_no_cycle():
     graphlib.TopologicalSorter(edges).prepare()
 
 
+def test_the_architecture_page_lists_every_folder():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    listed, package = set(), ""
+    for indent, name in re.findall(r"^( {4,6})([\w/]+/)(?= |$)", text, re.MULTILINE):
+        package = name if len(indent) == 4 else package
+        listed.add(package if len(indent) == 4 else package + name)
+    folders = {path.parent for path in FILES}
+    assert listed == {f"{folder.relative_to(ROOT)}/" for folder in folders}
+
+
 def test_no_folder_holds_more_than_18_files():
     folders = {path.parent for package in ("onnx_merge", "passes", "tests") for path in (ROOT / package).rglob("*.py")}
     counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
