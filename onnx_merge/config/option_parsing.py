@@ -90,13 +90,14 @@ def to_metric(name: str, value: object) -> object:
 
 
 def to_numbers(name: str, value: object) -> tuple[float, ...]:
-    """Return numbers from a list of numbers or a comma-separated text."""
+    """Return numbers from a list or an array of numbers, or a comma-separated text."""
     if isinstance(value, str):
         try:
             return tuple(float(number) for number in value.split(","))
         except ValueError:
             raise UsageError(f"{name} must be numbers, such as 0.485,0.456,0.406, not {value!r}") from None
-    return tuple(to_number(name, item) for item in to_list(value))
+    as_list = getattr(value, "tolist", None)  # of an array, without NumPy, which the command line is not to wait for
+    return tuple(to_number(name, item) for item in to_list(as_list() if callable(as_list) else value))
 
 
 def to_bytes(name: str, value: object) -> int:

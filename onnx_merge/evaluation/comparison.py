@@ -22,7 +22,7 @@ from onnx_merge.metrics.measure import Measure, Measured, check_measured
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
-from passes.graph.rounded import rounded_outputs
+from passes.graph.integer_outputs import IntegerOutputs, integer_outputs
 
 Array = NDArray[Any]
 
@@ -83,7 +83,7 @@ class Comparison(ModelSamples):
             feeds = self.compared_feeds(self.samples)
             self.compared_sha256 = sha256_of_arrays(feeds)
             try:
-                return self._fidelity(self.session, result, feeds), ()
+                return self._with_notes(self._fidelity(self.session, result, feeds))
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
@@ -93,12 +93,17 @@ class Comparison(ModelSamples):
             try:
                 feeds = self._random(self.session, count)
                 self.compared_sha256 = sha256_of_arrays(feeds)
-                return self._fidelity(self.session, result, feeds), ()
+                return self._with_notes(self._fidelity(self.session, result, feeds))
             except (StructureError, UsageError):
                 raise
             except OnnxMergeError as error:
                 problem = error
         return None, self._uncompared(problem)
+
+    def _with_notes(self, close: Fidelity) -> tuple[Fidelity, tuple[str, ...]]:
+        """``close``, with a note on outputs that were not compared."""
+        left = sorted(self._integers.ordered - {output.name for output in close.outputs})
+        return close, (f"not compared, since other outputs are in the same order: {', '.join(left)}",) if left else ()
 
     def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:
@@ -115,8 +120,8 @@ class Comparison(ModelSamples):
         return sha256_of_arrays({**self.samples.feeds, **labels})
 
     @cached_property
-    def _rounded(self) -> frozenset[str]:
-        return rounded_outputs(self.model)
+    def _integers(self) -> IntegerOutputs:
+        return integer_outputs(self.model)
 
     def accuracy(self, result: Session) -> Accuracy | None:
         """Return the accuracy before and after, if there are labels."""
@@ -149,5 +154,5 @@ class Comparison(ModelSamples):
             fitted=self.fitted,
             real=self.real,
             in_sample=self.in_sample and bool(self.fitted),
-            rounded=self._rounded,
+            integers=self._integers,
         )

@@ -78,10 +78,9 @@ def drop_measure(comparison: Comparison) -> Drop:
 
 def _lost(close: Fidelity) -> float:
     """Return the percentage of samples whose class changes, or noise over signal if an output holds no classes."""
-    lost = close.nsr if close.changed is None else close.changed
-    if lost is None:
+    if close.lost is None:
         raise UsageError(f"max-drop cannot be measured{_unmeasured(close)}")
-    return 100 * lost
+    return 100 * close.lost
 
 
 def _unmeasured(close: Fidelity) -> str:

@@ -19,6 +19,7 @@ from onnx_merge.inputs.user_arrays import check_classes
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
+from passes.graph.integer_outputs import IntegerOutputs
 from passes.numerics.arrays import rows_between
 
 NEIGHBOURS = 8
@@ -47,13 +48,13 @@ def fidelity(
     fitted: int | None = None,
     in_sample: bool = False,
     real: bool = True,
-    rounded: frozenset[str] = frozenset(),
+    integers: IntegerOutputs | None = None,
 ) -> Fidelity:
     """Compare the outputs of two models on ``feeds``, each (N, ...), in batches of bounded size.
 
-    Only float outputs are compared, or all outputs if none is float. Integers are classes, but those of the outputs
-    ``rounded`` are compared as numbers (`passes.graph.rounded.rounded_outputs`). Top-1 agreement is that of the only
-    output with scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1.
+    ``integers``: what integer outputs hold, classes by default. Rounded numbers are compared as numbers. Those in an
+    order that scores decide are left out where float outputs are in it, too. Top-1 agreement is that of the only output
+    with scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1.
     ``fitted``, ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
@@ -64,7 +65,8 @@ def fidelity(
     """
     before = original if isinstance(original, Session) else loaded(original, provider)
     after = result if isinstance(result, Session) else Session(result, provider, optimisation=before.optimisation)
-    meters, samples, classes = _measured(before, after, feeds, batch, rounded)
+    integers = integers or IntegerOutputs()
+    meters, samples, classes = _measured(before, after, feeds, batch, integers)
     if not meters:
         raise InputError("the model has no numeric outputs, or there are no samples: nothing to compare")
     if not all(meter.by_sample for meter in meters.values()):
@@ -75,13 +77,14 @@ def fidelity(
                 break
             even = rows_between(feeds, 0, samples // most * most)
             with contextlib.suppress(OnnxMergeError):
-                apart = _measured(before, after, even, replace(batch, most=most), rounded)
+                apart = _measured(before, after, even, replace(batch, most=most), integers)
                 if all(meter.values for meter in apart[0].values()):
                     meters, samples, classes = apart
                     break
+    measured = [meter for meter in meters.values() if meter.is_float] or list(meters.values())
     return Fidelity(
-        cosine=float(np.mean([meter.distance.cosine() for meter in meters.values()])),
-        relative_l2=float(np.mean([meter.distance.relative_l2() for meter in meters.values()])),
+        cosine=float(np.mean([meter.distance.cosine() for meter in measured])),
+        relative_l2=float(np.mean([meter.distance.relative_l2() for meter in measured])),
         top1_agreement=None if classes is None else float((classes[0] == classes[1]).mean()),
         samples=samples,
         source=source,
@@ -95,7 +98,7 @@ def fidelity(
 
 
 def _measured(
-    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize, rounded: frozenset[str]
+    before: Session, after: Session, feeds: Mapping[str, Array], batch: BatchSize, integers: IntegerOutputs
 ) -> tuple[dict[str, OutputMeter], int, NDArray[np.int64] | None]:
     """Return the meter of every output, the number of samples, and their top classes before and after, (2, samples)."""
     meters: dict[str, OutputMeter] = {}
@@ -103,20 +106,27 @@ def _measured(
     samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, batch):
         expected, actual = (
-            {n: v.astype(np.float32) if n in rounded else v for n, v in session.run(chunk).items()}
+            {n: v.astype(np.float32) if n in integers.rounded else v for n, v in session.run(chunk).items()}
             for session in (before, after)
         )
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
-        numeric = [n for n, v in expected.items() if v.dtype != object]
         scores, new_scores = _scores(expected, size), _scores(actual, size)
-        for name in [n for n in numeric if is_float(expected[n])] or numeric:
+        for name in _compared(expected, integers, size):
             meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
             meter.add(expected[name], actual[name], size, valid)
         if scores is not None and new_scores is not None:
             classes.append(np.stack([scores[:valid].argmax(1), new_scores[:valid].argmax(1)]))
         samples += valid
     return meters, samples, np.concatenate(classes, axis=1) if classes else None
+
+
+def _compared(outputs: Mapping[str, Array], integers: IntegerOutputs, size: int) -> list[str]:
+    """The outputs of ``size`` samples to compare: all numbers, but for lists in an order that float outputs show."""
+    numeric = [name for name, value in outputs.items() if value.dtype != object]
+    if any(is_float(outputs[name]) for name in numeric):
+        return [name for name in numeric if name not in integers.ordered or outputs[name].size == size]
+    return numeric
 
 
 def accuracy(

@@ -102,7 +102,8 @@ def complaint(found: Sequence[LayerActivity]) -> str | None:
     for recorded in (True, False):
         kind = [layer for layer in found if (layer.op == "BatchNormalization") == recorded]
         off = [layer for layer in kind if layer.is_off]
-        if kind and len(off) > LAYER_ACTIVITY.inactive_layers * len(kind):
+        few = len(kind) <= LAYER_ACTIVITY.few_layers
+        if off and (len(off) == len(kind) if few else len(off) > LAYER_ACTIVITY.inactive_layers * len(kind)):
             worst = max(off, key=lambda layer: layer.off)
             where = f"in {len(off)} of {len(kind)} layers that were looked at" if len(kind) > 1 else "in its only layer"
             return f"inner layers are off what a trained network shows, {where}: {worst}"

@@ -64,43 +64,42 @@ class OutputMeter:
     scores: bool
     by_sample: bool = True
     """Whether the first axis is the sample axis."""
+    is_float: bool = True
     values: int = 0
     """Number of values of the original that were compared."""
     distance: Distance = field(default_factory=Distance)
     _noise: NoiseMeter = field(default_factory=NoiseMeter)
     _classes: ClassMeter | None = None
     _started: bool = False
+    _masks: bool = False
+    """Whether some value of the original is not finite: such values mark what does not count."""
+    _broken: bool = False
+    """Whether a value of the result is not finite where the original's is."""
 
     def add(self, expected: Array, actual: Array, size: int, valid: int) -> None:
         """Add a batch of ``size`` samples, of which the first ``valid`` count. Without a sample axis, it counts as one
-        sample.
-
-        Raises
-        ------
-        StructureError: the result is not finite where the original is.
-        """
+        sample."""
+        self.is_float = is_float(expected)
         batched = all(a.ndim > 0 and a.shape[0] == size for a in (expected, actual))
         self.by_sample &= batched or size == 1
         self.values += expected.size
         a, b = ((x if batched else x[None])[:valid] for x in (expected, actual))
         finite, same = np.isfinite(a), a.shape == b.shape
-        if not np.isfinite(b[finite] if same else b).all() and (same or finite.all()):
-            raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
-        if same:
-            if a.size:  # a number of rows that depends on the data may be 0
-                self._count(a, b, finite)
-            a, b = np.where(finite, a, 0), np.where(finite, b, 0)
-        else:  # rows are missing: to compare the classes of the others would not say so
+        self._masks |= not finite.all()
+        self._broken |= not np.isfinite(b[finite] if same else b).all()
+        if not same:  # rows are missing: to compare the classes of the others would not say so
             self._started, self._classes = True, None
-            a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))
+        elif a.size:  # a number of rows that depends on the data may be 0
+            self._count(a, b)
+        a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))
         self.distance.add(a, b)
         self._noise.add(a, b)
 
-    def _count(self, a: Array, b: Array, finite: NDArray[np.bool_]) -> None:
+    def _count(self, a: Array, b: Array) -> None:
         """Add the batch to the class statistics, as long as the output holds classes."""
         kind: tuple[Kind, int] | None = ("labels", 1)
         if is_float(a):
-            a, b = np.where(finite, a, IMPOSSIBLE), np.where(finite, b, IMPOSSIBLE)
+            a, b = (np.where(np.isfinite(x), x, IMPOSSIBLE) for x in (a, b))
             kind = distribution(a) or (("logits", 1) if self.scores else _maps(a))
         if not self._started:
             self._started, self._classes = True, ClassMeter(*kind) if kind else None
@@ -110,7 +109,14 @@ class OutputMeter:
             self._classes = None
 
     def result(self) -> OutputFidelity:
-        """Return the fidelity on the samples added so far."""
+        """Return the fidelity on the samples added so far.
+
+        Raises
+        ------
+        StructureError: the result is not finite where the original is, which always is.
+        """
+        if self._broken and not self._masks:
+            raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
         noise, classes = self._noise.result(), self._classes
         found = classes.result() if classes is not None else None
         if classes is not None and found is not None and classes.kind == "logits":

@@ -158,13 +158,17 @@ class Fidelity:
 
     @property
     def loss(self) -> float:
-        """The number by which results are compared; 0 is best.
+        """The number by which results are compared; 0 is best: what is `lost`, or the squared relative error if no
+        output varies over the samples."""
+        return min(self.relative_l2**2, MAX_LOSS) if self.lost is None else self.lost
 
-        It is the share of classes changed; noise over signal if an output holds no classes; the squared relative error
-        if no output varies over the samples.
-        """
-        known = self.nsr if self.changed is None else self.changed
-        return min(self.relative_l2**2, MAX_LOSS) if known is None else known
+    @property
+    def lost(self) -> float | None:
+        """The share of classes changed; if an output holds no classes, noise over signal, or the share of another
+        output if that is larger. None if no output varies over the samples."""
+        shares = [output.changed for output in self.varying if output.changed is not None]
+        known = [self.changed] if self.changed is not None else [self.nsr, *shares]
+        return max((one for one in known if one is not None), default=None)
 
     @property
     def loses_accuracy(self) -> bool:

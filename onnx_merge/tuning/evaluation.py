@@ -71,6 +71,9 @@ class LayerActivityTuning:
     Settled on these networks, far above."""
     inactive_layers: float = 0.5
     """Share of a network's layers that are off, above which the network is off. Not tuned: half of the layers."""
+    few_layers: int = 3
+    """Number of layers up to which all of them must be off. Not tuned: two of three may be so in a trained network, as
+    in a regression of values that are all large."""
     statistics_factor: float = 2.0
     """Largest accepted difference from the statistics recorded by BatchNormalization: a factor for standard deviations,
     and for means a number of recorded standard deviations. In the middle layer of eight trained networks it is 1.03 to

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -60,17 +60,23 @@ def restored(record: Mapping[str, object], given: Mapping[str, object]) -> Optio
     ------
     UsageError: another version recorded an option that this one does not know, or a needed file is not ``given``.
     """
+    given = {name: value for name, value in given.items() if _is_given(value)}
     left = FILES | GATES
     values = {name: value for name, value in record.items() if name.replace("-", "_") not in left}
-    if record.get("calib") in ("synthetic", "none") and not given.get("calib"):
+    if record.get("calib") in ("synthetic", "none") and "calib" not in given:
         values["calib"] = record["calib"]
     fixed = {name: value for name, value in _pairs(values.pop("fix-input", [])) if not isinstance(value, Mapping)}
-    now = dict(Options.make({"fix-input": given["fix_input"]}).fix_input) if given.get("fix_input") else {}
+    now = dict(Options.make({"fix-input": given["fix_input"]}).fix_input) if "fix_input" in given else {}
     for name, value in _pairs(record.get("fix-input", [])):
         if isinstance(value, Mapping) and name not in now:
             raise UsageError(f"input {name!r} was fixed to what {value.get('file', 'an array')} held: give --fix-input")
-    named = {name.replace("_", "-"): value for name, value in given.items() if value and name != "fix_input"}
+    named = {name.replace("_", "-"): value for name, value in given.items() if name != "fix_input"}
     return Options.make({**values, "fix-input": {**fixed, **now}, **named}, "the options in the file: ")
+
+
+def _is_given(value: object) -> bool:
+    """Whether the value of an option says something; arrays have no truth value."""
+    return value is not None and value is not False and not (isinstance(value, Sized) and not len(value))
 
 
 def _pairs(value: object) -> list[tuple[str, object]]:

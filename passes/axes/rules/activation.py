@@ -61,7 +61,7 @@ def clip(op: Op) -> None:
     same_axes(op)
     low = op.value(1) if op.has(1) else op.attr("min")
     unbounded = not op.has(2) and op.attr("max") is None
-    if unbounded and low is not None and float(np.asarray(low)) == 0.0:
+    if unbounded and low is not None and not np.any(low):
         op.scales(Scaling.HOMOGENEOUS)
 
 

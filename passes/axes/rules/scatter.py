@@ -53,7 +53,7 @@ def scatter_nd(op: Op) -> None:
             op.put(2, axis - picked + len(listed), letter)
     for axis, letter in enumerate(listed):
         op.put(2, axis, letter)
-    op.scales(SCALING[op.attr("reduction", "none")])
+    _scales(op)
 
 
 @rule("ScatterElements")
@@ -70,11 +70,16 @@ def scatter_elements(op: Op) -> None:
         if not whole:
             op.freeze(letter, "puts values at indices of it")
             op.freeze(listed, INDEXES)
-    op.scales(SCALING[op.attr("reduction", "none")])
+    _scales(op)
 
 
 facts("GatherND", known=replace(CARRIED, moves=Moves.GATHERED, weights=(0,)))
 facts("ScatterND", "ScatterElements", known=ABSENT)
+
+
+def _scales(op: Op) -> None:
+    """Data and updates that are constants must have the scale that the others have."""
+    op.scales(SCALING[op.attr("reduction", "none")], offsets=[k for k in (0, 2) if op.is_constant(k)])
 
 
 def _index_length(op: Op) -> int:

@@ -184,6 +184,14 @@ def test_numbers_that_are_not_finite():
     assert len(check_structure(nan, linear())) == 3
 
 
+def test_values_that_mark_places_may_mark_others_and_are_nobodys_fault():
+    marked = "<float none = {nan}, float[2] t = {%s}> { m = Less(x, t) c = Identity(none) y = Where(m, c, x) }"
+    signature = "net (float[N,2] x) => (float[N,2] y)"
+    some, all_, never = (model(f"{signature} {marked % t}") for t in ("0, 0", "0, 9", "-999, -999"))
+    assert all("not finite" in note for note in check_structure(some, all_))
+    assert "from y (Where) on" in unsound(never, some)  # the constant is no finite number before either
+
+
 @pytest.mark.parametrize(
     "found",
     [

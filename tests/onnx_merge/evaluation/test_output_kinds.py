@@ -4,8 +4,9 @@ import numpy as np
 import onnx.parser
 import pytest
 
+from onnx_merge.errors import StructureError
 from onnx_merge.evaluation.fidelity import fidelity
-from passes.graph.rounded import rounded_outputs
+from passes.graph.integer_outputs import integer_outputs
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
 
@@ -20,7 +21,7 @@ def feeds(count=64, size=6, seed=0, scale=1.0):
 
 def compared(signature, before, after, given=None, constants="", **options):
     pair = [model(signature, body, constants) for body in (before, after)]
-    return fidelity(*pair, given or feeds(), rounded=rounded_outputs(pair[0]), **options)
+    return fidelity(*pair, given or feeds(), integers=integer_outputs(pair[0]), **options)
 
 
 BOXES = "<float k = {80}, float three = {3}, int64[2] parts = {4, 2}>"
@@ -55,8 +56,13 @@ def test_several_outputs_are_judged_each():
     body = "fine = Relu(x)  lost = %s(x)  priors = Identity(p)  best = ArgMax<axis = 1, keepdims = 0>(x)"
     constants = "<float[3] p = {1, 2, 3}>"
     close = compared(signature, body % "Sigmoid", body % "Elu", constants=constants)
-    assert [o.name for o in close.outputs] == ["lost", "fine", "priors"] and close.verdict == "bad"
-    assert [o.tested for o in close.outputs] == [True, True, False] and close.worst.name == "lost"
+    assert close.verdict == "bad" and close.worst.name == "lost"
+    assert [(o.name, o.tested) for o in close.outputs] == [
+        ("lost", True),
+        ("fine", True),
+        ("best", True),
+        ("priors", False),
+    ]
     same = compared(signature, body % "Elu", body % "Elu", constants=constants)
     assert same.verdict == "good" and same.outputs[-1].reason == "it is the same for every sample"
 
@@ -154,3 +160,36 @@ def test_quantised_scores_are_class_scores():
         for t in ("t = Relu(l)", "t = Neg(l)")
     )
     assert near.top1_agreement > 0.9 and far.top1_agreement < 0.2 and far.verdict == "bad"
+
+
+def test_classes_count_beside_other_outputs():
+    """Whatever float outputs say: a class is what its users read."""
+    signature, constants = "(float[N,6] x) => (int64[N] best, bool[N,6] high, float[N,1] mean)", "<float[1] t = {0.2}>"
+    body = """b = %s(x)  best = ArgMax<axis = 1, keepdims = 0>(b)  mean = ReduceMean<axes = [1]>(x)
+              high = Greater(%s, t)"""
+    same, other, flags = (body % parts for parts in (("Identity", "x"), ("Neg", "x"), ("Identity", "b")))
+    close = compared(signature, same, other, constants=constants)
+    assert close.verdict == "bad" and close.worst.name == "best" and close.loss > 0.5 and close.cosine == 1
+    assert compared(signature, same, flags, constants=constants).verdict == "good"
+
+
+def test_lists_in_an_order_are_judged_by_their_scores():
+    signature = "(float[N,6] x) => (float[N,2] scores, int64[N,2] at, int64[N,1] first)"
+    body = "y = Mul(x, %s)  scores, at = TopK<axis = 1>(y, k)  first = Gather<axis = 1>(at, one)"
+    constants = "<int64[1] k = {2}, int64[1] one = {0}, float a = {1}, float[6] b = {1, 1, 1, 1, 1, 1.01}>"
+    close = compared(signature, body % "a", body % "b", constants=constants)
+    assert {o.name for o in close.outputs} == {"scores", "first"} and close.verdict == "good"
+    alone = "(float[N,6] x) => (int64[N,2] at)"
+    assert [o.name for o in compared(alone, body % "a", body % "b", constants=constants).outputs] == ["at"]
+
+
+def test_marks_that_move_are_a_loss_and_no_fault():
+    signature = "(float[N,6] x) => (float[N,6] y)"
+    constants = "<float none = {nan}, float zero = {0}, float one = {0.2}>"
+    body = "m = Less(x, %s)  y = Where(m, none, x)"
+    small, large = (compared(signature, body % "zero", body % other, constants=constants) for other in ("one", "zero"))
+    assert 0 < small.nsr < 0.01 and large.nsr == 0
+    gone = compared(signature, body % "zero", "m = Greater(x, zero)  y = Where(m, none, x)", constants=constants)
+    assert gone.verdict == "bad" and gone.nsr > 0.5
+    with pytest.raises(StructureError, match="'y' of the result is not finite"):
+        compared(signature, "y = Identity(x)", body % "zero", constants=constants)

@@ -101,6 +101,11 @@ def test_a_scaled_weight_is_found_by_measuring(digits, samples):
     assert not next(c for c in found.checks if c.quantity == "nsr").keeps
 
 
+def test_samples_as_an_array(small):
+    samples = np.load("c.npz")["x"]
+    assert onnx_merge.verify("out.onnx", "in.onnx", calib=samples).same_samples
+
+
 def test_the_same_function_in_other_bytes_keeps_it(digits):
     model = resaved(onnx.load(digits))
     assert onnx_merge.verify(model, DIGITS, calib=CALIB).keeps

@@ -23,7 +23,8 @@ MULTIPLE, COPY = "a multiple", "a copy"
 
 def plantings(model, observed):
     """(group, what, planted model): the last channel of a group becomes a multiple of the first in each of its
-    constants alone, in all of them, in all by factors of their own, and an exact copy in all."""
+    constants alone, in all of them, in all by factors of their own, in all but one that holds an exact copy, and an
+    exact copy in all."""
     typing = infer(Graph(model, observer=lambda *_: observed))
     for group, places in _live(typing):
         names = sorted({name for name, _ in places})
@@ -31,6 +32,7 @@ def plantings(model, observed):
         if len(names) > 1:
             ways["factors of their own"] = dict(zip(names, (1.75, 0.5, 1.0) * len(names), strict=False))
             ways |= {name: {name: 2.0} for name in names}
+            ways |= {f"a copy of {name}": {**ways[MULTIPLE], name: 1.0} for name in names}
         for what, factors in ways.items():
             arrays = {name: typing.graph.array(name).copy() for name in factors}
             for name, axis in places:

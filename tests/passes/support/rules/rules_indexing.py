@@ -72,6 +72,15 @@ CASES += [
     fires("GatherND", LAST, "r = GatherND<batch_dims=1>(a, i)", "i: . . 1; r: . . . A; v: A .", "LINEAR", i=ROWS),
     freezes("GatherND", GEMM, "r = GatherND(a, i)", "w 1: r (GatherND) picks indices from it", i=CELLS, v=(1, 4)),
     fires("ScatterND", LAST, "r = ScatterND(a, i, u)", ND, "LINEAR", i=CELLS, u=(2, 5, 8)),
+    fires(
+        "ScatterND",
+        LAST,
+        "r = ScatterND(k, i, a)",
+        "w: . A; i: . . 1; k: . . A; v: A .",
+        "LINEAR",
+        i=np.arange(6).reshape(2, 3, 1),
+        k=(7, 5, 8),
+    ),
     fires("ScatterND", LAST, 'r = ScatterND<reduction="max">(a, i, u)', ND, "HOMOGENEOUS", 18, i=CELLS, u=(2, 5, 8)),
     fires("ScatterND", LAST, 'r = ScatterND<reduction="mul">(a, i, u)', ND, "NONE", i=CELLS, u=(2, 5, 8)),
     freezes(

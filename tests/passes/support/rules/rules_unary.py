@@ -29,6 +29,7 @@ CASES += [
     one("Cast", "c = Cast<to=11>(a)  r = Cast<to=1>(c)", "LINEAR"),
     one("Cast", "c = Cast<to=6>(a)  r = Cast<to=1>(c)", "NONE"),
     one("Clip", "r = Clip(a, zero)", "HOMOGENEOUS", zero=np.array(0, np.float32)),
+    one("Clip", "r = Clip(a, zero)", "HOMOGENEOUS", zero=np.zeros(1, np.float32)),
     one("Clip", "r = Clip(a, , six)", "NONE", six=np.array(6, np.float32)),
     fires("PRelu", GEMM, "r = PRelu(a, slope)", "w: . A; slope: A; v: A .", "HOMOGENEOUS", slope=(8,)),
 ]

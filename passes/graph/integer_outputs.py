@@ -1,0 +1,65 @@
+"""Finds what integer and boolean outputs hold: classes, rounded numbers such as pixels, or places in an order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from passes.graph.kinds import integer_tensors
+from passes.graph.nodes import names_in, subgraphs
+
+MOVING = {
+    "Cast", "Clip", "Concat", "DepthToSpace", "Flatten", "Gather", "Identity", "Max", "Min", "Pad", "Reshape", "Resize",
+    "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+}  # fmt: skip
+"""Ops whose output holds values of their first input, or limits of these."""
+ROUNDING = {"Ceil", "Floor", "Round"}
+QUANTISING = {"DynamicQuantizeLinear", "QLinearAdd", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
+ORDERING = {"NonMaxSuppression", "NonZero", "TopK", "Unique"}
+"""Ops after which one value more or less moves all those behind it."""
+
+
+@dataclass(frozen=True)
+class IntegerOutputs:
+    """``rounded``: computed from floating-point numbers by rounding alone. ``ordered``: in an order that scores decide,
+    such as a detector's list. All other integer outputs hold classes."""
+
+    rounded: frozenset[str] = frozenset()
+    ordered: frozenset[str] = frozenset()
+
+
+def integer_outputs(model: onnx.ModelProto) -> IntegerOutputs:
+    """Return what the integer outputs of ``model`` hold.
+
+    Numbers of classes come from ArgMax or comparisons, possibly by way of floating-point numbers.
+    """
+    integers, ordered = integer_tensors(model), _ordered(model)
+    makers = {name: node for node in model.graph.node for name in node.output if name}
+    names = [o.name for o in model.graph.output if o.name in integers]
+    rounded = frozenset(name for name in names if _is_rounded(name, makers, integers))
+    return IntegerOutputs(rounded, frozenset(names) & ordered - rounded)
+
+
+def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto], integers: frozenset[str]) -> bool:
+    """Whether the integers of tensor ``name`` are rounded numbers."""
+    rounded = False
+    while (node := makers.get(name)) is not None:
+        if node.op_type in QUANTISING:
+            return True
+        if node.op_type not in MOVING | ROUNDING:
+            break
+        name = node.input[0]
+        rounded |= name not in integers
+    return rounded and name not in integers
+
+
+def _ordered(model: onnx.ModelProto) -> set[str]:
+    """Tensors of the main graph that are computed from an order."""
+    found: set[str] = set()
+    for node in model.graph.node:
+        read = {*node.input, *(name for graph in subgraphs(node) for name in names_in(graph))}
+        if node.op_type in ORDERING or read & found:
+            found.update(node.output)
+    return found - {""}
