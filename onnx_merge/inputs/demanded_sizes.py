@@ -31,6 +31,7 @@ from onnx_merge.tuning.inputs import INPUT_SEARCH
 from passes.axes.op_facts import PoolWindow
 from passes.axes.registry import facts_of
 from passes.interface.engine import Engine
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.shapes.inference import Shape, inferred_shapes
 
 Shapes = Mapping[str, Shape]
@@ -157,7 +158,7 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
     for node in model.graph.node:
         given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")}
         names = list(node.input)
-        if names and node.domain in ("", "ai.onnx"):
+        if names and node.domain in STANDARD_DOMAINS:
             yield from _of_node(node, names, given, dims, values)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from passes.numerics.subset import choose_alone, choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
 from passes.planning.linear_groups import directions, is_linear, project
-from passes.planning.plan import GroupPlan, PlanSettings
+from passes.planning.plan import GroupPlan, PlanSettings, kept_channels
 from passes.settings.tuning import Tuning
 from passes.weights.stored_tensors import storing
 from passes.weights.tuning import STORED_WEIGHTS
@@ -32,8 +31,8 @@ Width = Callable[[ChannelGroup], int]
 
 
 def keep_ratio(ratio: float) -> Width:
-    """Every group keeps ceil(ratio * C) channels, at least one."""
-    return lambda group: max(1, math.ceil(ratio * group.size - 1e-9))
+    """Every group keeps the same share of its channels."""
+    return lambda group: kept_channels(ratio, group.size)
 
 
 @dataclass(frozen=True)
