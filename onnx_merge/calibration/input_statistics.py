@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
+from passes.graph.nodes import readers_of
 from passes.shapes.overridable_inputs import overridable
 from passes.weights.stored_tensors import array_of
 
@@ -64,11 +65,7 @@ def input_range(model: onnx.ModelProto, name: str, axis: int, rank: int, images:
     """
     channels = images.shape[1]
     constants = Constants(model)
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for tensor in node.input:
-            if node.op_type != "Shape":
-                readers.setdefault(tensor, []).append(node)
+    readers = readers_of(node for node in model.graph.node if node.op_type != "Shape")
     chain = _Chain(name, np.ones(channels), np.zeros(channels), axis, rank)
     while len(readers.get(chain.tensor, ())) == 1:
         node = readers[chain.tensor][0]

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, Constants, InputRange
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.inputs.shape_observer import exposing
+from onnx_merge.inputs.shape_observer import evenly_spaced, exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
 from onnx_merge.tuning.calibration import PIXEL_CONVENTIONS, PixelConventionTuning
 from passes.axes.registry import facts_of
+from passes.graph.nodes import readers_of
 
 Array = NDArray[Any]
 
@@ -87,9 +88,7 @@ def likely_convention(
 
     ``images``: all inputs (N, ...) in each convention; ``most``: largest number of layers, spread evenly.
     """
-    layers = _layers(model)
-    if len(layers) > most:
-        layers = [layers[k] for k in np.unique(np.linspace(0, len(layers) - 1, max(1, most)).astype(int))]
+    layers = evenly_spaced(_layers(model), most)
     if len(layers) < tuning.fewest_layers:
         return None
     try:
@@ -129,10 +128,7 @@ def _layers(model: onnx.ModelProto) -> list[_Response]:
     """BatchNormalizations with recorded statistics; without any, layers with weights and a bias. Empty if most
     layers have no bias."""
     constants = Constants(model)
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model.graph.node)
     norms: list[_Response] = []
     biased: list[_Response] = []
     weighted = 0

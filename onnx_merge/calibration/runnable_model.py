@@ -20,10 +20,11 @@ from onnx_merge.inputs.memory_fit import MemoryFit
 from onnx_merge.inputs.sample_axes import crosses, unlike_axes
 from onnx_merge.inputs.size_inputs import fixing
 from onnx_merge.inputs.user_arrays import Samples
-from onnx_merge.runtime.batching import batches, is_open
+from onnx_merge.runtime.batching import batches
 from onnx_merge.runtime.devices.faster_provider import faster_provider
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Optimisation, Session, loaded
+from onnx_merge.runtime.tensor_info import is_open
 from onnx_merge.tuning.runtime import DEVICE
 
 Array = NDArray[Any]

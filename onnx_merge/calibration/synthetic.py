@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
 from onnx_merge.errors import InputError
-from onnx_merge.inputs.feeds import Sizes, resolve_shapes
+from onnx_merge.inputs.feeds import Sizes, is_mask, resolve_shapes, value_count
 from onnx_merge.runtime.batching import rows_of_run, rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
@@ -112,11 +112,9 @@ def _values(
 
 
 def _integers(info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator, upper: int | None) -> Array:
-    name = info.name.lower()
-    if upper is None and "mask" in name:  # if every position is masked, attention gives NaN
+    if is_mask(info, upper):
         return np.ones(shape, info.dtype)
-    pixels = info.dtype == np.uint8 and len(shape) > 2
-    high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
+    name, high = info.name.lower(), value_count(info, len(shape), upper)
     if "position" in name and upper is not None and len(shape) > 1:
         return np.broadcast_to(np.arange(shape[-1]) % high, shape).astype(info.dtype)
     if "type" in name and high > 1 and len(shape) > 1:  # segment ids: first sentence 0, second sentence 1

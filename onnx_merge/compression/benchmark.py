@@ -9,16 +9,13 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.latency.measure import Latencies, Source, compare_latency
 from onnx_merge.runtime.tensor_info import TensorInfo
-from onnx_merge.tuning.compression import TIMING
 from onnx_merge.tuning.runtime import DEVICE
 
 
-def benchmark(
-    results: Sequence[Source], comparison: Comparison, *, seconds: float = TIMING.seconds
-) -> tuple[tuple[Latencies, ...], tuple[str, ...]]:
+def benchmark(results: Sequence[Source], comparison: Comparison) -> tuple[tuple[Latencies, ...], tuple[str, ...]]:
     """Latency of the comparison's model and of ``results``, for each batch size of ``options.benchmark``.
 
-    ``seconds``: time for one batch size. A batch size that cannot be measured is left out, with a note that says why.
+    A batch size that cannot be measured is left out, with a note that says why.
     The compression is complete at that point, and a failed benchmark must not discard it.
 
     Returns
@@ -38,7 +35,7 @@ def benchmark(
     for size in sizes:
         try:
             models, feeds = (comparison.model, *results), comparison.batch(size)
-            timed = compare_latency(models, feeds, comparison.provider, options.threads, seconds=seconds)
+            timed = compare_latency(models, feeds, comparison.provider, options.threads)
         except (OnnxMergeError, MemoryError) as error:
             notes.append(f"latency was not measured at batch size {size}: {error}")
         else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import onnx
 
 from passes.axes.registry import facts_of
+from passes.graph.nodes import node_reads, subgraphs
+from passes.shapes.constants import STANDARD_DOMAINS
 
 
 def value_sized(model: onnx.ModelProto) -> set[str]:
@@ -17,7 +19,7 @@ def value_sized(model: onnx.ModelProto) -> set[str]:
     """Tensors that depend on input values. Shapes do not depend on them."""
     sized: set[str] = set()
     for node in model.graph.node:
-        read = _reads(node)
+        read = node_reads(node)
         outputs = [name for name in node.output if name]
         if node.op_type in ("Shape", "Size") and _standard(node):
             if sized & read:
@@ -35,14 +37,4 @@ def value_sized(model: onnx.ModelProto) -> set[str]:
 
 
 def _standard(node: onnx.NodeProto) -> bool:
-    bodies = any(a.HasField("g") or a.graphs for a in node.attribute)
-    return node.domain in ("", "ai.onnx", "ai.onnx.ml") and not bodies
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    """Return the node's inputs and the outer tensors that its control-flow bodies read."""
-    read = set(node.input)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            read |= {name for inner in body.node for name in _reads(inner)} | {v.name for v in body.output}
-    return read
+    return node.domain in (*STANDARD_DOMAINS, "ai.onnx.ml") and not subgraphs(node)

@@ -8,6 +8,8 @@ import onnx
 
 from passes.axes.op_facts import Activation
 from passes.axes.registry import facts_of
+from passes.graph.nodes import readers_of
+from passes.shapes.constants import STANDARD_DOMAINS
 
 SUMS = {"Conv", "ConvTranspose", "Gemm", "BatchNormalization"}
 """Ops after which a Clip is a ReLU6. After others it may be part of a HardSwish, which is nearly always open."""
@@ -29,10 +31,7 @@ class ActivationUnit:
 
 def units(model: onnx.ModelProto) -> list[ActivationUnit]:
     """Return the activations before a layer with weights, and the BatchNormalizations, in graph order."""
-    readers: dict[str, list[onnx.NodeProto]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
+    readers = readers_of(model.graph.node)
     inner: set[str] = set()  # tensors from which a layer with weights can be reached
     for node in reversed(model.graph.node):
         if facts_of("", node.op_type).macs is not None or any(name in inner for name in node.output):
@@ -41,7 +40,7 @@ def units(model: onnx.ModelProto) -> list[ActivationUnit]:
     given = {value.name for value in model.graph.input}
     found: list[ActivationUnit] = []
     for node in model.graph.node:
-        if not node.input or node.input[0] in given or node.domain not in ("", "ai.onnx", "com.microsoft"):
+        if not node.input or node.input[0] in given or node.domain not in (*STANDARD_DOMAINS, "com.microsoft"):
             continue
         source, output = node.input[0], node.output[0]
         activation = facts_of("", node.op_type).activation

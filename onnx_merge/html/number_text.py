@@ -70,9 +70,9 @@ def seconds(value: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def plural(many: int, one: str, several: str = "") -> str:
+def plural(many: int, one: str) -> str:
     """A number with its noun: ``1 group``, ``5 groups``."""
-    return f"{many:,} {one if many == 1 else several or f'{one}s'}"
+    return f"{many:,} {one if many == 1 else f'{one}s'}"
 
 
 def _scaled(value: float, units: tuple[tuple[float, str], ...], plain: str) -> str:

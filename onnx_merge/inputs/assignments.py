@@ -67,19 +67,17 @@ def find_assignments(
     sizes: Sizes | None = None,
     known: Sequence[Assignment] = (),
     seed: int = 0,
-    bounds: Mapping[str, int] | None = None,
-    limit: int = INPUT_SEARCH.runs,
 ) -> Assignments:
     """Sizes at which ``session`` runs on random inputs, and the model as it is written runs too.
 
     Parameters
     ----------
     session: the model, loaded.
-    model: the model that was loaded. It shows which sizes its first layers require, and gives ``bounds``.
+    model: the model that was loaded. It shows which sizes its first layers require, and the bounds of
+        integers.
     sizes: fixed by the user. They are tried first; if they do not run, nothing else is tried.
     known: sizes that are likely to run, such as those of the user's samples. They are tried next.
-    seed: of the inputs' values; see `feeds_at`, also for ``bounds``.
-    limit: maximum number of runs.
+    seed: of the inputs' values; see `feeds_at`.
 
     Raises
     ------
@@ -88,12 +86,11 @@ def find_assignments(
     """
     inputs = session.inputs
     resolve_shapes(inputs, None, sizes or {})
-    if bounds is None and model is not None:
-        bounds = index_bounds(model)
+    bounds = index_bounds(model) if model is not None else {}
     dims = dimensions(inputs, model)
     if not dims:
         return Assignments((shapes(inputs, {}),))
-    search = _Search(session, dims, seed, bounds or {}, limit, model)
+    search = _Search(session, dims, seed, bounds, INPUT_SEARCH.runs, model)
     given = _given(inputs, sizes or {})
     taken = {d for t in model.graph.initializer for d in t.dims} if model is not None else set()
     left_open = model is not None and not all(d.key in given for d in dims)

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from onnx_merge.inputs.dimensions import Dimension, shapes
 from onnx_merge.inputs.typical_sizes import stage
@@ -31,6 +30,7 @@ from onnx_merge.tuning.inputs import INPUT_SEARCH
 from passes.axes.op_facts import PoolWindow
 from passes.axes.registry import facts_of
 from passes.interface.engine import Engine
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.shapes.inference import Shape, inferred_shapes
 
 Shapes = Mapping[str, Shape]
@@ -66,6 +66,9 @@ def demanded_sizes(
             known[mark] = [demand(found) for demand in wanted]
         return known[mark]
 
+    def gap_of(k: int, values: Mapping[str, int]) -> int | None:
+        return gaps(values)[k]
+
     for edges, length in START_SIZES:
         start = stage(dims, 1, 1, 3, edges=edges, lengths=(length,))
         for choose in (_roundest, min, max):
@@ -75,7 +78,7 @@ def demanded_sizes(
                 unmet = [k for k, gap in enumerate(gaps(values)) if gap and k not in unsolvable]
                 if not unmet:
                     break
-                met = _meet(values, dims, lambda some, k=unmet[0]: gaps(some)[k], choose)  # type: ignore[misc]
+                met = _meet(values, dims, partial(gap_of, unmet[0]), choose)
                 if met is None:
                     unsolvable.add(unmet[0])
                 else:
@@ -142,7 +145,7 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
             constants[node.output[0]] = node.attribute[0].t
     dims = {name: tuple(t.dims) for name, t in constants.items()}
 
-    def values(name: str) -> NDArray[np.int64] | None:
+    def values(name: str) -> list[int] | None:
         tensor = constants.get(name)
         if (
             tensor is None
@@ -152,26 +155,43 @@ def _demands(model: onnx.ModelProto) -> Iterator[Demand]:
             return None
         if tensor.data_type not in (onnx.TensorProto.INT64, onnx.TensorProto.INT32):
             return None
-        return onnx.numpy_helper.to_array(tensor).astype(np.int64)
+        return [int(n) for n in onnx.numpy_helper.to_array(tensor).ravel()]
 
     for node in model.graph.node:
-        given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.HasField("g")}
-        names = list(node.input)
-        if names and node.domain in ("", "ai.onnx"):
-            yield from _of_node(node, names, given, dims, values)
+        if node.input and node.domain in STANDARD_DOMAINS:
+            yield from _of_node(node, dims, values)
+
+
+class _Attributes:
+    """Attributes of a node. Each is asked for in the type that the op's definition gives it."""
+
+    def __init__(self, node: onnx.NodeProto) -> None:
+        self._held: dict[str, onnx.AttributeProto] = {a.name: a for a in node.attribute}
+
+    def number(self, name: str, default: int = 0) -> int:
+        return int(self._held[name].i) if name in self._held else default
+
+    def numbers(self, name: str) -> list[int] | None:
+        return list(self._held[name].ints) if name in self._held else None
+
+    def text(self, name: str, default: str = "") -> str:
+        return bytes(self._held[name].s).decode(errors="replace") if name in self._held else default
 
 
 def _of_node(
-    node: onnx.NodeProto,
-    names: list[str],
-    given: Mapping[str, object],
-    dims: Mapping[str, Shape],
-    values: Callable[[str], NDArray[np.int64] | None],
+    node: onnx.NodeProto, dims: Mapping[str, Shape], values: Callable[[str], list[int] | None]
 ) -> Iterator[Demand]:
+    names, attributes = list(node.input), _Attributes(node)
     op, x, facts = node.op_type, names[0], facts_of(node.domain, node.op_type)
     second = dims.get(names[1]) if len(names) > 1 else None
+
+    def numbers(name: str) -> list[int] | None:
+        """The attribute ``name``, which is input 1 from some opset on."""
+        held = attributes.numbers(name)
+        return held if held is not None else values(names[1]) if len(names) > 1 else None
+
     if op == "Gemm" and second is not None and len(second) == 2:
-        yield _axis(x, 0 if given.get("transA") else 1, second[1 if given.get("transB") else 0])
+        yield _axis(x, 0 if attributes.number("transA") else 1, second[1 if attributes.number("transB") else 0])
     elif op == "MatMul":
         if second is not None and len(second) > 1:
             yield _axis(x, -1, second[-2])
@@ -184,7 +204,7 @@ def _of_node(
             for other in (n for n in names if n not in dims and n):
                 yield from (_axis(other, -k, n, True) for k, n in enumerate(reversed(dims[constant]), 1) if n > 1)
     elif op == "Concat":
-        axis = int(given.get("axis", 0))  # type: ignore[call-overload]
+        axis = attributes.number("axis")
         for constant in (n for n in names if n in dims):
             rank = len(dims[constant])
             for other in (n for n in names if n not in dims):
@@ -192,26 +212,24 @@ def _of_node(
     elif op == "Conv" or (facts.pool is not None and facts.pool.window is PoolWindow.KERNEL):
         weight = second if op == "Conv" else None
         if weight is not None and len(weight) > 2:
-            yield _axis(x, 1, weight[1] * int(given.get("group", 1)))  # type: ignore[call-overload]
-        kernel = list(given.get("kernel_shape", weight[2:] if weight else ()))  # type: ignore[call-overload]
-        if given.get("auto_pad", b"NOTSET") in (b"NOTSET", b"VALID"):
-            yield from _covered(x, kernel, given)
+            yield _axis(x, 1, weight[1] * attributes.number("group", 1))
+        kernel = attributes.numbers("kernel_shape")
+        if attributes.text("auto_pad", "NOTSET") in ("NOTSET", "VALID"):
+            yield from _covered(x, (weight or ())[2:] if kernel is None else kernel, attributes)
     elif op == "Squeeze":
-        axes = given.get("axes", values(names[1]) if len(names) > 1 else None)
-        yield from (_axis(x, int(k), 1) for k in (axes if axes is not None else ()))  # type: ignore[attr-defined]
+        yield from (_axis(x, k, 1) for k in numbers("axes") or ())
     elif op == "Split":
-        sizes = given.get("split", values(names[1]) if len(names) > 1 else None)
+        sizes = numbers("split")
         if sizes is not None:
-            yield _axis(x, int(given.get("axis", 0)), int(np.sum(sizes)))  # type: ignore[call-overload]
-    elif op == "Gather" and (picked := values(names[1])) is not None and picked.size:
-        yield _axis(x, int(given.get("axis", 0)), int(picked.max()) + 1, least=True)  # type: ignore[call-overload]
-    elif op == "Pad" and given.get("mode") == b"reflect":
-        pads = given.get("pads", values(names[1]) if len(names) > 1 else None)
-        border = list(pads) if pads is not None else []  # type: ignore[call-overload]
+            yield _axis(x, attributes.number("axis"), sum(sizes))
+    elif op == "Gather" and (picked := values(names[1])):
+        yield _axis(x, attributes.number("axis"), max(picked) + 1, least=True)
+    elif op == "Pad" and attributes.text("mode") == "reflect":
+        border = numbers("pads") or []
         rank = len(border) // 2
-        yield from (_axis(x, k, int(max(border[k], border[k + rank])) + 1, least=True) for k in range(rank))
+        yield from (_axis(x, k, max(border[k], border[k + rank]) + 1, least=True) for k in range(rank))
     elif op == "Expand" and (target := values(names[1])) is not None:
-        yield from (_axis(x, -k, int(n), True) for k, n in enumerate(target[::-1], 1) if n > 1)
+        yield from (_axis(x, -k, n, True) for k, n in enumerate(target[::-1], 1) if n > 1)
     elif op == "Reshape" and x not in dims:
         yield _elements(x, node.output[0], values(names[1]) if len(names) > 1 else None)
 
@@ -230,22 +248,23 @@ def _axis(name: str, axis: int, wanted: int, or_one: bool = False, least: bool =
     return gap
 
 
-def _covered(name: str, kernel: Sequence[int], given: Mapping[str, object]) -> Iterator[Demand]:
+def _covered(name: str, kernel: Sequence[int], attributes: _Attributes) -> Iterator[Demand]:
     """A kernel must fit into the padded input."""
     rank = len(kernel)
-    pads, dilations = list(given.get("pads", [0] * 2 * rank)), list(given.get("dilations", [1] * rank))  # type: ignore[call-overload]
+    pads, dilations = attributes.numbers("pads"), attributes.numbers("dilations")
+    pads, dilations = pads or [0] * 2 * rank, dilations or [1] * rank
     for k, size in enumerate(kernel):
-        yield _axis(name, 2 + k, int(dilations[k] * (size - 1) + 1 - pads[k] - pads[k + rank]), least=True)
+        yield _axis(name, 2 + k, dilations[k] * (size - 1) + 1 - pads[k] - pads[k + rank], least=True)
 
 
-def _elements(name: str, output: str, target: NDArray[np.int64] | None) -> Demand:
+def _elements(name: str, output: str, target: Sequence[int] | None) -> Demand:
     """The input of a Reshape must have as many elements as its target; a first size of -1 stands for the batch."""
 
     def gap(found: Shapes) -> int | None:
         shape = found.get(name)
         if shape is None:
             return None
-        wanted = found.get(output) if target is None else tuple(map(int, target))
+        wanted = found.get(output) if target is None else target
         if wanted is None:
             return None
         filled = [shape[k] if n == 0 and k < len(shape) else n for k, n in enumerate(wanted)]

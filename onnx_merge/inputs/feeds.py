@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.dimensions import symbol
 from onnx_merge.inputs.integer_inputs import index_bounds as index_bounds
-from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo
+from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, is_open
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
@@ -104,7 +104,7 @@ def resolve_shapes(inputs: Sequence[TensorInfo], batch: int | None, sizes: Sizes
         if not isinstance(given, Sequence):
             continue
         matches = len(given) == len(info.shape)
-        if not matches or any(is_fixed(d) and d != g for d, g in zip(info.shape, given, strict=True)):
+        if not matches or any(not is_open(d) and d != g for d, g in zip(info.shape, given, strict=True)):
             raise UsageError(f"input {info.name!r} has shape {describe(info.shape)}, which {tuple(given)} does not fit")
         by_symbol.update({s: g for d, g in zip(info.shape, given, strict=True) if (s := symbol(d))})
     if batch is not None:
@@ -141,7 +141,7 @@ def _resolve(
             default = IMAGE_SIZE if len(info.shape) == 4 else VOLUME_SIZE
         if name := symbol(dim):
             shape.append(by_symbol.setdefault(name, default))
-        elif is_fixed(dim):
+        elif not is_open(dim):
             shape.append(int(dim or 0))
         else:
             chosen = isinstance(given, Sequence) and not (axis == 0 and batch is not None)
@@ -154,12 +154,23 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     if info.dtype == object:
         raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
-        if upper is None and "mask" in info.name.lower():  # if every position is masked, attention gives NaN
+        if is_mask(info, upper):
             return np.ones(shape, info.dtype)
-        pixels = info.dtype == np.uint8 and len(shape) > 2
-        high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else np.iinfo(info.dtype).max + 1)
-        return rng.integers(0, high, shape).astype(info.dtype)
+        return rng.integers(0, value_count(info, len(shape), upper), shape).astype(info.dtype)
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
+
+
+def is_mask(info: TensorInfo, upper: int | None) -> bool:
+    """Whether an input of integers, whose bound is ``upper`` where it has one, is a mask. It is fed ones: if every
+    position is masked, attention gives NaN."""
+    return upper is None and "mask" in info.name.lower()
+
+
+def value_count(info: TensorInfo, rank: int, upper: int | None) -> int:
+    """How many integers, from 0 on, an input takes: ``upper``, the levels of a pixel, or else two, as far as its type
+    holds them."""
+    pixels = info.dtype == np.uint8 and rank > 2
+    return min(upper or (256 if pixels else 2), 2 if info.dtype == bool else int(np.iinfo(info.dtype).max) + 1)
 
 
 def type_rank(dtype: np.dtype[Any]) -> int:
@@ -167,11 +178,6 @@ def type_rank(dtype: np.dtype[Any]) -> int:
     if dtype == BFLOAT16:
         return 2
     return {"b": 0, "i": 1, "u": 1, "f": 2}.get(dtype.kind, 3)
-
-
-def is_fixed(dim: int | str | None) -> bool:
-    """Whether a declared dimension has a fixed size. 0 is fixed; some files declare dynamic dimensions as -1."""
-    return isinstance(dim, int) and dim >= 0
 
 
 def describe(shape: Sequence[int | str | None], any_batch: bool = False) -> str:

@@ -27,6 +27,7 @@ from onnx import numpy_helper
 from onnx_merge.tuning.inputs import INTEGER_INPUTS
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
+from passes.shapes.constants import STANDARD_DOMAINS
 
 Array = NDArray[Any]
 Origins = frozenset[tuple[str, int]]
@@ -39,11 +40,12 @@ UNCHANGING = ("Relu", "Abs")
 MERGING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
 """Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
-INTEGERS = {
+INTEGER_TYPES = {
     number
     for name, number in onnx.TensorProto.DataType.items()
     if name.startswith(("INT", "UINT")) and name not in ("INT4", "UINT4")
 }
+"""Element types of inputs that may hold indices, classes or lengths."""
 
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
@@ -59,16 +61,16 @@ def unknown_ranges(model: onnx.ModelProto) -> list[str]:
     return [
         value.name
         for value in model.graph.input
-        if value.name not in constants and value.name not in known and _is_open(value)
+        if value.name not in constants and value.name not in known and _is_unbounded(value)
     ]
 
 
-def _is_open(value: onnx.ValueInfoProto) -> bool:
+def _is_unbounded(value: onnx.ValueInfoProto) -> bool:
     kind = value.type.tensor_type
     dims = kind.shape.dim
     empty = any(d.HasField("dim_value") and d.dim_value == 0 for d in dims)
     pixels = kind.elem_type == onnx.TensorProto.UINT8 and len(dims) > 2
-    return kind.elem_type in INTEGERS and not empty and not pixels and "mask" not in value.name.lower()
+    return kind.elem_type in INTEGER_TYPES and not empty and not pixels and "mask" not in value.name.lower()
 
 
 def _followed(model: onnx.ModelProto) -> _Follower:
@@ -133,7 +135,7 @@ class _Follower:
             function = self.functions.get((node.domain, node.op_type))
             if function is not None:
                 self._call(node, function, scope)
-            elif node.domain in ("", "ai.onnx"):
+            elif node.domain in STANDARD_DOMAINS:
                 self._node(node, scope)
 
     def _call(self, node: onnx.NodeProto, function: onnx.FunctionProto, scope: _Scope) -> None:
@@ -261,7 +263,7 @@ def _note_constant(name: str, tensor: onnx.TensorProto, scope: _Scope) -> None:
     scope.dims[name] = tuple(tensor.dims)
     numeric = tensor.data_type != onnx.TensorProto.STRING and tensor.data_location != onnx.TensorProto.EXTERNAL
     if numeric and math.prod(tensor.dims) <= (
-        INTEGER_INPUTS.integer_elements if tensor.data_type in INTEGERS else INTEGER_INPUTS.other_elements
+        INTEGER_INPUTS.integer_elements if tensor.data_type in INTEGER_TYPES else INTEGER_INPUTS.other_elements
     ):
         scope.values[name] = numpy_helper.to_array(tensor)
 

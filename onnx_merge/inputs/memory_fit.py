@@ -14,8 +14,8 @@ from onnx_merge.inputs.feeds import IMAGE_SIZE, Sizes, index_bounds, random_feed
 from onnx_merge.runtime.batching import BatchSize
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.segment_runner import SegmentRunner
-from onnx_merge.runtime.tensor_info import TensorInfo
-from onnx_merge.tuning.evaluation import LAYER_ACTIVITY, LayerActivityTuning
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
+from onnx_merge.tuning.evaluation import LAYER_ACTIVITY
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.cost.cost import model_bytes
 from passes.statistics.activation_memory import WIDTH, Activations, measured
@@ -46,13 +46,14 @@ class MemoryFit:
         """Upper limit on the bytes of the samples."""
         return self.memory // SAMPLE_MEMORY.samples_share
 
-    def examined_layers(self, model: onnx.ModelProto, tuning: LayerActivityTuning = LAYER_ACTIVITY) -> int:
+    def examined_layers(self, model: onnx.ModelProto) -> int:
         """The largest number of layers whose activations a run may return for one sample; 0 if the weights alone take
         too much."""
-        room = self.memory // tuning.memory_share
+        room = self.memory // LAYER_ACTIVITY.memory_share
         if model_bytes(model) > room:
             return 0
-        return tuning.layers if self.each is None else min(tuning.layers, int(room / max(1.0, self.each.widest)))
+        most = LAYER_ACTIVITY.layers
+        return most if self.each is None else min(most, int(room / max(1.0, self.each.widest)))
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
@@ -104,14 +105,11 @@ def resolve_open(inputs: Sequence[TensorInfo], sizes: Sizes, edge: int) -> dict[
         shape = known[info.name]
         if len(shape) != 4 or info.name in sizes:
             continue
-        open_axes = [a for a, d in enumerate(info.shape) if a and shape[a] == IMAGE_SIZE and _is_open(d, sizes)]
+        dynamic = [a for a, d in enumerate(info.shape) if a and is_open(d) and d not in sizes]
+        open_axes = [a for a in dynamic if shape[a] == IMAGE_SIZE]
         if open_axes:
             found[info.name] = tuple(edge if a in open_axes else n for a, n in enumerate(shape))
     return found
-
-
-def _is_open(dim: int | str | None, sizes: Sizes) -> bool:
-    return not (isinstance(dim, int) and dim > 0) and dim not in sizes
 
 
 def _each(

@@ -9,8 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.feeds import Sizes, random_feeds
-from onnx_merge.runtime.batching import is_open, rows_of_run, samples_of_run
-from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.runtime.batching import rows_of_run, samples_of_run
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from onnx_merge.tuning.inputs import SAMPLE_MEMORY
 from passes.numerics.arrays import rows_between, samples_joined
 

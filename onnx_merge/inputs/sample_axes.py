@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.inputs.npz_rows import StoredArray
-from onnx_merge.runtime.batching import batch_axes, is_open, rows_of_run
-from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.runtime.batching import batch_axes, rows_of_run
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 
 Stored = NDArray[Any] | StoredArray
 UNLIKE = "the first axes of its inputs are not all the samples'"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import numpy as np
 import onnx
 
 from onnx_merge.errors import OnnxMergeError
@@ -13,6 +15,8 @@ from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session
 from passes.shapes.inference import Shape
 from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
+
+Layer = TypeVar("Layer")
 
 
 @dataclass
@@ -71,3 +75,10 @@ def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     # Without a type: onnxruntime infers it.
     copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
     return copy
+
+
+def evenly_spaced(layers: Sequence[Layer], most: int) -> Sequence[Layer]:
+    """At most ``most`` of ``layers``, but one at least, spread evenly: those whose tensors are exposed."""
+    if len(layers) <= most:
+        return layers
+    return [layers[k] for k in np.unique(np.linspace(0, len(layers) - 1, max(1, most)).astype(int))]

@@ -9,7 +9,7 @@ import onnx
 
 from passes.axes.registry import facts_of
 from passes.shapes.arithmetic import PLAIN
-from passes.shapes.constants import STANDARD
+from passes.shapes.constants import STANDARD_DOMAINS
 
 
 def size_inputs(model: onnx.ModelProto) -> list[str]:
@@ -20,7 +20,7 @@ def size_inputs(model: onnx.ModelProto) -> list[str]:
     behind: dict[str, frozenset[str]] = {name: frozenset([name]) for name in given}
     found: set[str] = set()
     for node in model.graph.node:
-        if node.domain not in STANDARD:
+        if node.domain not in STANDARD_DOMAINS:
             continue
         read = [behind.get(name, frozenset()) for name in node.input]
         found.update(*(read[k] for k in facts_of(node.domain, node.op_type).sizing if k < len(read)))

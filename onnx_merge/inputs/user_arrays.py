@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.inputs.feeds import describe, is_fixed, type_rank
+from onnx_merge.inputs.feeds import describe, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
 from onnx_merge.inputs.sample_axes import UNLIKE, by_sample, unlike_axes
-from onnx_merge.runtime.batching import is_open, rows_of_run
-from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.runtime.batching import rows_of_run
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from passes.numerics.arrays import has_rows
 
 Array = NDArray[Any]
@@ -148,7 +148,7 @@ def conform(array: Array, info: TensorInfo, where: str, rows: int = 0) -> Array:
     if rows and array.ndim == len(info.shape) + 1 and array.shape[1] == rows:
         array = array.reshape(-1, *array.shape[2:])
     fits = array.ndim == len(info.shape)
-    if not fits or any(is_fixed(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
+    if not fits or any(not is_open(d) and d != n for d, n in zip(info.shape[1:], array.shape[1:], strict=True)):
         remedy = ": join its first two axes" if array.shape[1:] == info.shape else ""
         wanted_shape = describe(info.shape, True)
         raise InputError(f"{where}: {info.name!r} must have shape {wanted_shape}, not {array.shape}{remedy}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -11,7 +10,7 @@ from typing import Any, Literal
 from onnx_merge.errors import UsageError
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.report.environment import environment
-from onnx_merge.report.json_tables import SCHEMA_VERSION
+from onnx_merge.report.json_tables import SCHEMA_VERSION, json_text
 from passes.interface.reason import Reason
 
 Status = Literal["free", "prune-only", "frozen"]
@@ -158,7 +157,7 @@ class Inspection:
 
     def to_json(self) -> str:
         """As plain ASCII text that ends in a line break, which any stream can write."""
-        return json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        return json_text(self.to_dict(), ascii_only=True)
 
     def to_dict(self) -> dict[str, object]:
         """As JSON types."""

@@ -49,9 +49,9 @@ from passes.axes.registry import find_rule, is_quantised
 from passes.channels.scale_propagation import obstacle
 from passes.cost.cost import cost
 from passes.cost.footprint import Holdings
-from passes.graph.model import STANDARD_DOMAINS
 from passes.interface.reason import Reason
 from passes.interface.runner import Progress, StageTimer, checking_graphs
+from passes.shapes.constants import STANDARD_DOMAINS
 
 Groups = Sequence[tuple[InspectedGroup, Atom]]
 

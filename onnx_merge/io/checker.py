@@ -9,7 +9,7 @@ import onnx
 
 from onnx_merge.errors import one_line
 from passes.graph.functions import inlined
-from passes.graph.nodes import subgraphs
+from passes.graph.nodes import every_node
 
 PER_CHANNEL = 21
 """The first opset whose GroupNormalization has a scale and a bias for each channel."""
@@ -107,10 +107,8 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _every_node(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    waiting = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while waiting:
-        yield (node := waiting.pop())
-        waiting += (inner for graph in subgraphs(node) for inner in graph.node)
+    for graph in (model.graph, *model.functions):
+        yield from every_node(graph.node)
 
 
 def checker_line(error: Exception) -> str:

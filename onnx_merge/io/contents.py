@@ -10,6 +10,8 @@ from typing import Any
 
 import onnx
 
+from passes.shapes.constants import STANDARD_DOMAINS
+
 Message = importlib.import_module("google.protobuf.message").Message
 """By name: the package has no type stubs."""
 KINDS = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
@@ -19,7 +21,7 @@ FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data"
 """Where a tensor has its values one by one; texts have ``string_data``."""
 DEPTH = 25
 """Graphs inside each other: protobuf reads messages up to 100 deep, of which each graph takes 3, and its shapes 5."""
-STANDARD = ("", "ai.onnx", "ai.onnx.ml")
+TEXT_DOMAINS = (*STANDARD_DOMAINS, "ai.onnx.ml")
 """Domains whose string attributes are text; those of vendors may be anything."""
 
 
@@ -35,7 +37,7 @@ def check_text(model: onnx.ModelProto) -> None:
             texts = _listed(value) if field.type == field.TYPE_STRING else ()
             if any(isinstance(text, bytes) for text in texts):
                 raise ValueError(f"{place} has a {field.name} that is no UTF-8 text: the file is damaged")
-        if isinstance(message, onnx.NodeProto) and message.domain in STANDARD:
+        if isinstance(message, onnx.NodeProto) and message.domain in TEXT_DOMAINS:
             _check_attribute_texts(message, place)
 
 

@@ -17,7 +17,7 @@ from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.stored_weights import LeftOut, keep_in_files, point_to, read_model
-from passes.weights.stored_tensors import is_stored, start_storing, without_values
+from passes.weights.stored_tensors import external_entries, is_stored, start_storing, without_values
 
 protobuf = importlib.import_module("google.protobuf.message")
 """Imported by name, because the package has no type stubs."""
@@ -95,7 +95,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
         check_tensors(model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{path} is not a valid model: {checker_line(error)}") from error
-    files = tuple(sorted({folder / _entries(t)["location"] for t in external}))
+    files = tuple(sorted({folder / external_entries(t)["location"] for t in external}))
     if start_storing(max(path.stat().st_size, sum(map(tensor_bytes, all_tensors(model))))):
         keep_in_files(model, folder)
     for tensor in external:
@@ -213,13 +213,9 @@ def bring_in(tensor: onnx.TensorProto, folder: Path) -> None:
         raise InputError(f"the external data of tensor {tensor.name!r} cannot be read: {error}") from error
 
 
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in tensor.external_data}
-
-
 def _check_external(tensor: onnx.TensorProto, folder: Path, path: Path) -> None:
     """Refuse external data that are not inside ``folder``, not all there, or not what the tensor's shape asks for."""
-    entries = _entries(tensor)
+    entries = external_entries(tensor)
     location = entries.get("location", "")
     what = f"{path}: the external data of tensor {tensor.name!r}"
     if not location:

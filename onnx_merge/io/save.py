@@ -24,6 +24,7 @@ from onnx_merge.io.load import PROTOBUF_LIMIT, all_tensors, external_tensors, pr
 from onnx_merge.io.wire_format import content_of, write_model
 from onnx_merge.io.written_files import record
 from onnx_merge.tuning.inputs import MODEL_FILES
+from passes.graph.patch import copy_without_weights
 from passes.weights.stored_tensors import bring_into_memory, is_stored
 
 DIGITS, NAME_BYTES = 16, 200
@@ -209,7 +210,7 @@ def _externalise(model: onnx.ModelProto, sink: BinaryIO) -> tuple[onnx.ModelProt
     At most one large tensor is copied at a time. The copy does not yet refer to the file of the tensors: see
     `_point_to`.
     """
-    bare = _without_initializers(model)
+    bare = copy_without_weights(model)
     digest = hashlib.sha256()
     position = 0
     for tensor in model.graph.initializer:
@@ -246,22 +247,6 @@ def _point_to(model: onnx.ModelProto, location: str) -> None:
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = location
-
-
-def _without_initializers(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of ``model`` without the initializers of its main graph."""
-    bare = onnx.ModelProto()
-    for target, source, omitted in ((bare, model, "graph"), (bare.graph, model.graph, "initializer")):
-        for field, value in source.ListFields():
-            if field.name == omitted:
-                continue
-            if isinstance(value, protobuf.Message):
-                getattr(target, field.name).CopyFrom(value)
-            elif isinstance(value, (str, int)):
-                setattr(target, field.name, value)
-            else:
-                getattr(target, field.name).extend(value)
-    return bare
 
 
 def _data_file(target: Path, digest: str) -> Path:

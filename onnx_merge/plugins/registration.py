@@ -29,7 +29,7 @@ def register_rule(
     ops: op types.
     domain: their domain, ``""`` for the standard one.
     facts: what else is known of the ops; None if nothing is, or if the facts of a standard op are known already.
-    gradient: writes the gradient of the ops; without one, what stands behind such an op is not refined by gradients.
+    gradient: writes the gradient of the ops; without one, layers before such an op are not refined by gradients.
 
     Returns
     -------

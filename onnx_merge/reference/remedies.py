@@ -258,12 +258,6 @@ REMEDIES = (
 )
 """In the order in which they are looked up: the first that covers a reason is its remedy."""
 
-
-def remedy_for(reason: Reason) -> Remedy | None:
-    """The remedy for a reason without its causes, each of which has one of its own."""
-    return next((remedy for remedy in REMEDIES if remedy.covers(reason)), None)
-
-
 HEAD = """\
 # Why is a group left alone?
 

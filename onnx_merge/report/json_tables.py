@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -81,3 +82,8 @@ def finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list) else value
+
+
+def json_text(table: Mapping[str, object], ascii_only: bool = False) -> str:
+    """Return a report as JSON text that ends in a line break; with ``ascii_only`` as text that any stream can write."""
+    return json.dumps(table, indent=2, ensure_ascii=ascii_only, allow_nan=False) + "\n"

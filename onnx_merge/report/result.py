@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,6 +22,7 @@ from onnx_merge.report.json_tables import (
     cost_table,
     fidelity_table,
     finite,
+    json_text,
     latency_table,
     layer_tables,
 )
@@ -237,7 +237,7 @@ class Result:
 
     def to_json(self) -> str:
         """Return the report as JSON text that ends in a line break."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict())
 
 
 class Report(Protocol):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from onnx_merge.tuning.inputs import BATCHES, BatchTuning
 from passes.numerics.arrays import has_rows, sample_count
 from passes.samples.sample_files import samples_at
@@ -81,11 +81,6 @@ def rows_of_sample(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     run, unit = rows_of_run(inputs), samples_of_run(inputs) or 1
     rows = {i.name: run.get(i.name, unit) // unit for i in inputs if i.shape and i.shape[0] != 0} if run else {}
     return rows if len(set(rows.values())) > 1 else {}
-
-
-def is_open(size: int | str | None) -> bool:
-    """Whether a declared size is dynamic."""
-    return not isinstance(size, int) or size < 0
 
 
 def divides(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 
 from onnx_merge.errors import InputError
+from passes.graph.nodes import every_node
 
 KNOWN = {
     *("", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", "ai.onnx.preview.training"),
@@ -46,18 +46,8 @@ def foreign_operators(model: onnx.ModelProto) -> list[str]:
     functions = {(f.domain, f.name) for f in model.functions}
     found = {
         f"{node.domain}:{node.op_type}"
-        for node in _nodes(model)
+        for graph in (model.graph, *model.functions)
+        for node in every_node(graph.node)
         if node.domain not in KNOWN and (node.domain, node.op_type) not in functions
     }
     return sorted(found)
-
-
-def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    """All nodes of the graph, its subgraphs and the local functions."""
-    left = [*model.graph.node, *(node for function in model.functions for node in function.node)]
-    while left:
-        node = left.pop()
-        yield node
-        for attribute in node.attribute:
-            graphs = [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]
-            left.extend(inner for graph in graphs for inner in graph.node)

@@ -20,6 +20,7 @@ from onnx_merge.runtime.float16 import reads_float16, to_float16
 from onnx_merge.runtime.onnxruntime_import import runtime_line, silenced, tool
 from onnx_merge.runtime.tensor_info import TensorInfo
 from passes.graph.nodes import drop_unused_initializers, fresh, names_in, subgraphs
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.shapes.overridable_inputs import overridable
 from passes.weights.stored_tensors import in_memory
 
@@ -161,7 +162,7 @@ def _restore(made: onnx.ModelProto, model: onnx.ModelProto) -> None:
         theirs.extend(ours)
     made.graph.name = model.graph.name
     made.producer_name, made.producer_version = model.producer_name, model.producer_version
-    used = {"", "ai.onnx", *_domains(made.graph.node)}.union(*(_domains(f.node) for f in made.functions))
+    used = {*STANDARD_DOMAINS, *_domains(made.graph.node)}.union(*(_domains(f.node) for f in made.functions))
     imports = [opset for opset in made.opset_import if opset.domain in used]  # older runtimes do not know all others
     del made.opset_import[:]
     made.opset_import.extend(imports)
@@ -175,7 +176,7 @@ def _domains(nodes: Iterable[onnx.NodeProto]) -> set[str]:
 
 
 def _opset(model: onnx.ModelProto) -> int:
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    return max((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), default=1)
 
 
 @contextlib.contextmanager

@@ -54,3 +54,8 @@ def rows_of_maps(maps: list[dict[Any, float]]) -> Array:
     """One row (samples, labels) for each map, its values in the order of their labels."""
     values = [[row[key] for key in sorted(row)] for row in maps]
     return np.array(values, np.float32).reshape(len(values), len(values[0]) if values else 0)
+
+
+def is_open(size: int | str | None) -> bool:
+    """Whether a declared size is dynamic; some files declare such sizes as -1. 0 is a size."""
+    return not isinstance(size, int) or size < 0

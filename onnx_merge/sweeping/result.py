@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.environment import environment
-from onnx_merge.report.json_tables import SCHEMA_VERSION, cost_table, finite, latency_table
+from onnx_merge.report.json_tables import SCHEMA_VERSION, cost_table, finite, json_text, latency_table
 from onnx_merge.sweeping.frontier import frontier, knee
 
 if TYPE_CHECKING:  # the table of a sweep does not need numba's compiler
@@ -211,7 +210,7 @@ class Sweep:
 
     def to_json(self) -> str:
         """`to_dict` as JSON text that ends in a line break."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return json_text(self.to_dict())
 
 
 def _ratio(now: int, old: int) -> float | None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 
 from onnx_merge.io.model_source import FileInfo
-from onnx_merge.report.json_tables import SCHEMA_VERSION, finite
+from onnx_merge.report.json_tables import SCHEMA_VERSION, finite, json_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +80,5 @@ class Verification:
         return {key: finite(value) for key, value in table.items()}
 
     def to_json(self) -> str:
-        """Return the report as JSON text that ends in a line break."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        """Return the report as plain ASCII text that ends in a line break, which any stream can write."""
+        return json_text(self.to_dict(), ascii_only=True)

@@ -19,10 +19,11 @@ from passes.allocation.width_alignment import allowed_widths
 from passes.analysis.analyse import Analysis
 from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
-from passes.cost.cost import INTEGERS, cost, parameters
+from passes.cost.cost import NON_FLOATS, cost, parameters
 from passes.cost.footprint import macs_footprint, params_footprint
 from passes.graph.model import Array
 from passes.interface.errors import PassError
+from passes.planning.plan import kept_channels
 from passes.planning.planner import Planner
 from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import PADDED, Blocks
@@ -148,11 +149,11 @@ class Allocator:
         spread, fixed = list[ChannelGroup](), dict[Atom, int]()
         for group in self.live:
             if group.name in self.own:
-                fixed[group.atom] = max(1, math.ceil(self.own[group.name] * group.size - 1e-9))
+                fixed[group.atom] = kept_channels(self.own[group.name], group.size)
             elif footprint.saved({}, {group.atom: 1}) > 0:
                 spread.append(group)
             elif target is None:
-                fixed[group.atom] = max(1, math.ceil(self.settings.keep * group.size - 1e-9))
+                fixed[group.atom] = kept_channels(self.settings.keep, group.size)
         return BudgetScope(typing, spread, fixed, footprint, self.beside)
 
     def _even(self, widths: dict[Atom, int]) -> Allocation:
@@ -237,7 +238,7 @@ class Allocator:
 
 def _parameters(model: onnx.ModelProto, counted: Mapping[str, int]) -> int:
     """Parameters of a smaller model. ``counted``: constants that count (see `passes.cost.cost.parameters`)."""
-    each = {t.name: counted.get(t.name, 0) if t.data_type in INTEGERS else 1 for t in model.graph.initializer}
+    each = {t.name: counted.get(t.name, 0) if t.data_type in NON_FLOATS else 1 for t in model.graph.initializer}
     return sum(math.prod(t.dims) * each[t.name] for t in model.graph.initializer)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -14,6 +13,7 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.cost.footprint import Footprint, Widths
 from passes.graph.model import Array
+from passes.planning.plan import kept_channels
 from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import Blocks
 from passes.settings.tuning import TUNING
@@ -43,7 +43,7 @@ def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
     """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks."""
     widths = {}
     for group in pool.groups:
-        wanted = max(1, math.ceil(ratio * group.size - 1e-9))
+        wanted = kept_channels(ratio, group.size)
         widths[group.atom] = next(w for w in allowed_widths(pool.typing, group, blocks) if w >= wanted)
     return widths
 

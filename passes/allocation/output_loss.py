@@ -12,13 +12,6 @@ from passes.numerics.tuning import NUMERICS
 from passes.settings.allocation_tuning import SensitivityTuning
 
 
-def losses_of_parts(
-    exact: Sequence[Array], now: Sequence[Array], parts: Array, tuning: SensitivityTuning
-) -> list[float]:
-    """`ExactOutput.losses` of a single changed model."""
-    return ExactOutput(exact, parts, tuning).losses(now)
-
-
 class ExactOutput:
     """One output of the original, that of many changed models is compared with.
 

@@ -20,6 +20,7 @@ from passes.interface.steps import steps
 from passes.numerics.arrays import samples_in
 from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
+from passes.planning.plan import kept_channels
 from passes.planning.planner import Planner
 from passes.reconstruction.mimicked_tensors import channel_axis
 from passes.reconstruction.weight_variant import WeightVariant
@@ -95,7 +96,7 @@ class Sensitivity:
             for share in self.shares:
                 if losses and not self._tells(share, next(iter(losses.values()))):
                     continue
-                width = max(1, math.ceil(share * group.size))
+                width = kept_channels(share, group.size)
                 plan = planner.plan(group, width)
                 if plan.shrinks:
                     with discarding_weights():

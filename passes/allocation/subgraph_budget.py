@@ -15,8 +15,9 @@ import onnx
 from passes.allocation.budget import BudgetScope, uniform
 from passes.analysis.analyse import Analysis
 from passes.axes.algebra import Atom
-from passes.cost.cost import INTEGERS, together, weights_inside
+from passes.cost.cost import NON_FLOATS, together, weights_inside
 from passes.cost.footprint import Footprint, Widths, macs_footprint, params_footprint
+from passes.planning.plan import kept_channels
 from passes.settings.blocks import Blocks
 
 
@@ -57,7 +58,7 @@ class Shares:
             live = [g for g in part.groups if not g.frozen and g.name not in self.excluded]
             found |= uniform(BudgetScope(part.typing, live, {}, Footprint([])), share, self.blocks)
             alone = [g for g in live if g.name in self.own]
-            found |= {g.atom: max(1, math.ceil(self.own[g.name] * g.size - 1e-9)) for g in alone}
+            found |= {g.atom: kept_channels(self.own[g.name], g.size) for g in alone}
         return found
 
 
@@ -72,5 +73,5 @@ def costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str] = f
 def parameters_of(model: onnx.ModelProto, shared: Set[str]) -> int:
     """Parameters of a body, given as a model, without constants that it has ``shared`` with other graphs."""
     whole: int = weights_inside(onnx.NodeProto(attribute=[onnx.AttributeProto(name="body", g=model.graph)]))
-    left = (t for t in model.graph.initializer if t.name in shared and t.data_type not in INTEGERS)
+    left = (t for t in model.graph.initializer if t.name in shared and t.data_type not in NON_FLOATS)
     return whole - sum(int(math.prod(t.dims)) for t in left)

@@ -24,8 +24,9 @@ from passes.cost.cost import batch, weights_inside
 from passes.cost.footprint import constant_sizes, mac_sizes
 from passes.cost.multiplications import multiplying, weight_inputs
 from passes.graph.model import Node
+from passes.graph.nodes import subgraphs
 from passes.interface.reason import Reason
-from passes.transforms.subgraphs import ATTRIBUTES, graphs_in
+from passes.transforms.subgraphs import ATTRIBUTES
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def _reason(
 ) -> Reason:
     """``axes``: of its constants."""
     here = Reason("operator", node.label, "", node.op)
-    if any(True for _ in graphs_in(typing.graph.model.graph.node[node.index])):
+    if subgraphs(typing.graph.model.graph.node[node.index]):
         return here.saying("reads its weights inside a control-flow body")
     if node.index in typing.refused:
         return typing.refused[node.index]

@@ -83,9 +83,9 @@ class Backward(NodeReader):
         """Sizes of input ``k``; None where one may vary."""
         return self._fixed(self.node.inputs[k], self.shape(k))
 
-    def out_dims(self, k: int = 0) -> list[int | None]:
-        """Sizes of output ``k``; None where one may vary."""
-        return self._fixed(self.node.outputs[k], self.out_shape(k))
+    def out_dims(self) -> list[int | None]:
+        """Sizes of output 0; None where one may vary."""
+        return self._fixed(self.node.outputs[0], self.out_shape())
 
     def _fixed(self, name: str, shape: Shape) -> list[int | None]:
         dynamic = self.graph.info.dynamic
@@ -181,8 +181,3 @@ def along(slope: Slope) -> Gradient:
             back.give(0, back.op("Mul", back.gradient, slope(back)))
 
     return pointwise
-
-
-def axes_of(axes: Sequence[int], rank: int) -> list[int]:
-    """``axes`` counted from the front, in order."""
-    return sorted(a % rank for a in axes)

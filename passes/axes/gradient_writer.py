@@ -163,14 +163,10 @@ class GraphWriter:
         """Values along ``axis``, which has ``size`` of them, in reverse order."""
         return source if size == 1 else self.op("Gather", source, self.ints(*range(size - 1, -1, -1)), axis=axis)
 
-    def slice(self, source: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int], step: int = 1) -> str:
+    def slice(self, source: str, axes: Sequence[int], starts: Sequence[int], ends: Sequence[int]) -> str:
         """The part between ``starts`` and ``ends`` of ``axes``."""
         if self.opset >= 10:
-            bounds = [self.ints(*v) for v in (starts, ends, axes)]
-            steps = [] if step == 1 else [self.ints(*[step] * len(axes))]
-            return self.op("Slice", source, *bounds, *steps)
-        if step != 1:
-            raise NewerOpsetError("Slice with steps", 10)
+            return self.op("Slice", source, *(self.ints(*v) for v in (starts, ends, axes)))
         return self.op("Slice", source, axes=list(axes), starts=list(starts), ends=list(ends))
 
     def slice_to(self, source: str, axis: int, start: str, end: str) -> str:

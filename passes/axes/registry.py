@@ -68,14 +68,14 @@ def slope(*ops: str, domain: str = "") -> Callable[[Slope], Slope]:
     return register
 
 
-def zero_gradient(*ops: str, domain: str = "") -> None:
-    """State that the gradient of every op type in ``ops`` is zero: they are constant between their steps."""
-    _register_gradient(ops, _zero, domain)
+def zero_gradient(*ops: str) -> None:
+    """State that the gradient of every standard op type in ``ops`` is zero: they are constant between their steps."""
+    _register_gradient(ops, _zero, "")
 
 
-def no_gradient(*ops: str, why: str, domain: str = "") -> None:
-    """State that the op types in ``ops`` have no gradient. ``why`` follows the name of the node."""
-    _register_gradient(ops, why, domain)
+def no_gradient(*ops: str, why: str) -> None:
+    """State that the standard op types in ``ops`` have no gradient. ``why`` follows the name of the node."""
+    _register_gradient(ops, why, "")
 
 
 def _zero(back: Backward) -> None:

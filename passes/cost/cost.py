@@ -15,12 +15,14 @@ from passes.axes.registry import facts_of
 from passes.cost.multiplications import mac_products, sizes, weight_inputs
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
+from passes.graph.nodes import subgraphs
 from passes.graph.patch import copy_without_weights
 from passes.interface.engine import Engine
+from passes.shapes.constants import constants_in
 from passes.shapes.inference import Observer
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.densify import sparse_values
-from passes.transforms.subgraphs import Body, bodies_of, graphs_in
+from passes.transforms.subgraphs import Body, bodies_of
 from passes.transforms.unshare_constants import original
 
 
@@ -57,9 +59,8 @@ def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None =
 def weights_inside(node: onnx.NodeProto) -> int:
     """Floating-point constants of a node's control-flow bodies, and of the bodies in them."""
     found = 0
-    for graph in graphs_in(node):
-        constants = [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
-        own = (t for t in (*graph.initializer, *constants) if t.data_type not in INTEGERS)
+    for graph in subgraphs(node):
+        own = (t for t in (*graph.initializer, *constants_in(graph.node)) if t.data_type not in NON_FLOATS)
         found += sum(math.prod(t.dims) for t in own) + sum(weights_inside(inner) for inner in graph.node)
     return found
 
@@ -125,11 +126,12 @@ CARRYING = {*Moves} - {Moves.REPEATED, Moves.PADDED}
 """Ops that pass weights on to the layer that reads them, and how."""
 DEQUANTISING = ("DequantizeLinear", "GatherBlockQuantized")
 """Ops whose first input is a quantised weight where it is constant, or rows of a constant table."""
-INTEGERS = {
+NON_FLOATS = {
     number
     for name, number in onnx.TensorProto.DataType.items()
     if name.startswith(("INT", "UINT", "BOOL", "STRING", "UNDEFINED"))
 }
+"""Element types other than floating-point and complex numbers."""
 
 
 def parameters(graph: Graph) -> dict[str, int]:
@@ -140,7 +142,7 @@ def parameters(graph: Graph) -> dict[str, int]:
     """
     places = [(node, facts_of(node.domain, node.op).packed) for node in graph.nodes]
     packed = {node.inputs[k]: node for node, k in places if k is not None}
-    found = {t.name: 1 for t in graph.initializers.values() if not original(t) and t.data_type not in INTEGERS}
+    found = {t.name: 1 for t in graph.initializers.values() if not original(t) and t.data_type not in NON_FLOATS}
     waiting = [name for node in graph.nodes for name in weight_inputs(node)]
     for name in (node.inputs[0] for node in graph.nodes if node.op in DEQUANTISING and node.inputs):
         maker = graph.producer.get(name)

@@ -14,7 +14,7 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
-from passes.cost.cost import INTEGERS, batch, parameters
+from passes.cost.cost import NON_FLOATS, batch, parameters
 from passes.cost.multiplications import mac_products
 from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
@@ -69,7 +69,7 @@ def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str,
     own: dict[tuple[object, ...], tuple[str, list[Term]]] = {}
     for tensor in typing.graph.initializers.values():
         name = original(tensor) or tensor.name
-        each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in INTEGERS))
+        each = counted.get(name, 0 if name in typing.graph.initializers else int(tensor.data_type not in NON_FLOATS))
         if each and name not in without:
             axes = typing.axes.get(tensor.name, [])
             own.setdefault((name, *map(algebra.resolve, axes)), (tensor.name, [*axes, algebra.atom(each)]))

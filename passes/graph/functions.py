@@ -7,12 +7,14 @@ defaults, and only accepts more types. Functions with other ops remain calls.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 import onnx.inliner
 
-STANDARD = ("", "ai.onnx")
+from passes.graph.nodes import every_node
+from passes.shapes.constants import STANDARD_DOMAINS
+
 Key = tuple[str, str, str]
 """Identifier of a function: domain, name and overload."""
 
@@ -53,7 +55,7 @@ def inlined(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _write_defaults(nodes: Iterable[onnx.NodeProto], functions: Mapping[Key, onnx.FunctionProto]) -> None:
     """Write attribute defaults of functions into their calls, because the inliner drops these defaults."""
-    for node in _nodes(nodes):
+    for node in every_node(nodes):
         function = functions.get((node.domain, node.op_type, node.overload))
         given = {a.name for a in node.attribute}
         if function is not None:
@@ -74,7 +76,7 @@ def _obstacle(
     function: onnx.FunctionProto, versions: Mapping[str, int], functions: Mapping[Key, onnx.FunctionProto]
 ) -> str | None:
     own = _versions(function.opset_import)
-    for node in _nodes(function.node):
+    for node in every_node(function.node):
         domain = _domain(node.domain)
         if (node.domain, node.op_type, node.overload) in functions:
             continue
@@ -109,7 +111,7 @@ def _reached(left: set[Key], functions: Mapping[Key, onnx.FunctionProto]) -> set
     """Return the functions ``left`` and those that they call, directly or indirectly."""
     found, waiting = set(left), list(left)
     while waiting:
-        for node in _nodes(functions[waiting.pop()].node):
+        for node in every_node(functions[waiting.pop()].node):
             key = (node.domain, node.op_type, node.overload)
             if key in functions and key not in found:
                 found.add(key)
@@ -117,21 +119,12 @@ def _reached(left: set[Key], functions: Mapping[Key, onnx.FunctionProto]) -> set
     return found
 
 
-def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    """Yield ``nodes`` and those of their subgraphs."""
-    for node in nodes:
-        yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                yield from _nodes(graph.node)
-
-
 def _key(function: onnx.FunctionProto) -> Key:
     return function.domain, function.name, function.overload
 
 
 def _domain(domain: str) -> str:
-    return "" if domain in STANDARD else domain
+    return "" if domain in STANDARD_DOMAINS else domain
 
 
 def _versions(opsets: Iterable[onnx.OperatorSetIdProto]) -> dict[str, int]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import onnx
 
+from passes.shapes.constants import STANDARD_DOMAINS
+
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
-INTEGERS = {
+INTEGER_OPS = {
     "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsInf", "IsNaN",
     "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger",
     "MatMulInteger", "QLinearConv", "QLinearMatMul",
@@ -26,7 +28,7 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
         if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, *FLOATS):
             found.add(value.name)
     for node in model.graph.node:
-        if node.domain in ("", "ai.onnx"):
+        if node.domain in STANDARD_DOMAINS:
             integers = _gives_integers(node, found)
             found.update(node.output if integers else node.output[1:] if node.op_type in SECOND else ())
     return frozenset(found - {""})
@@ -34,7 +36,7 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
 
 def _gives_integers(node: onnx.NodeProto, found: set[str]) -> bool:
     """Whether the node's first output is integer or boolean, if those of its inputs in ``found`` are."""
-    if node.op_type in INTEGERS:
+    if node.op_type in INTEGER_OPS:
         return True
     if node.op_type == "Cast":
         return all(a.i not in FLOATS for a in node.attribute if a.name == "to")

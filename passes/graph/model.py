@@ -19,18 +19,17 @@ from numpy.typing import NDArray
 
 from passes.graph.kinds import integer_tensors
 from passes.graph.node_parsing import Node, parse_nodes, read_lazy
-from passes.graph.nodes import names_in, subgraphs
+from passes.graph.nodes import fresh, names_in, subgraphs
 from passes.interface.engine import Engine
 from passes.shapes.arithmetic import is_small
-from passes.shapes.constants import GROWING, STANDARD, computable, compute, constant_tensor
+from passes.shapes.constants import GROWING, STANDARD_DOMAINS, computable, compute, constant_tensor
 from passes.shapes.inference import Assignment, Observer, Shape, ShapeInfo, infer_shapes
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
 from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
-__all__ = ["STANDARD_DOMAINS", "Array", "Graph", "Node", "copy_with_arrays", "with_array"]
+__all__ = ["Array", "Graph", "Node", "copy_with_arrays", "with_array"]
 Array = NDArray[Any]
-STANDARD_DOMAINS = STANDARD
 
 
 class Graph:
@@ -195,11 +194,8 @@ class Graph:
 
     def fresh_name(self, stem: str) -> str:
         """Return a tensor name that is not in use, also not in control-flow bodies."""
-        taken = self.info.shapes.keys() | self.initializers.keys() | self.producer.keys() | set(self.inputs)
-        name, n = stem, 1
-        while name in taken or name in self._inner:
-            name, n = f"{stem}_{n}", n + 1
-        return name
+        taken = {*self.info.shapes, *self.initializers, *self.producer, *self.inputs, *self._inner}
+        return fresh(stem, taken)
 
 
 def copy_with_arrays(model: onnx.ModelProto, arrays: Mapping[str, Array]) -> onnx.ModelProto:

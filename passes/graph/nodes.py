@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 import onnx
 
@@ -26,11 +26,19 @@ def set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
 def node_reads(node: onnx.NodeProto) -> set[str]:
     """Return every tensor name that a node and its subgraphs read."""
     read = set(node.input)
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs) if attribute.HasField("g") or attribute.graphs else ():
-            read.update(v.name for v in inner.output)
-            read.update(name for n in inner.node for name in node_reads(n))
+    for inner in subgraphs(node):
+        read.update(v.name for v in inner.output)
+        read.update(name for n in inner.node for name in node_reads(n))
     return read
+
+
+def readers_of(nodes: Iterable[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
+    """Return tensor -> those of ``nodes`` that have it as an input, once for each such input, in order."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:
@@ -85,10 +93,32 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     return [g for a in node.attribute for g in (*((a.g,) if a.HasField("g") else ()), *a.graphs)]
 
 
+def every_node(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Yield ``nodes``, each followed by those of its subgraphs."""
+    for node in nodes:
+        yield node
+        for inner in subgraphs(node):
+            yield from every_node(inner.node)
+
+
 def names_in(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield every tensor name that ``graph`` and its subgraphs read or define."""
     yield from (v.name for v in (*graph.input, *graph.output, *graph.initializer))
+    yield from (t.values.name for t in graph.sparse_initializer)
     for node in graph.node:
         yield from (*node.input, *node.output)
         for inner in subgraphs(node):
             yield from names_in(inner)
+
+
+def rename_tensors(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename the tensors of ``graph`` that are keys of ``names``, wherever it or its subgraphs name them."""
+    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        value.name = names.get(value.name, value.name)
+    for sparse in graph.sparse_initializer:
+        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
+    for node in graph.node:
+        for side in (node.input, node.output):
+            side[:] = [names.get(n, n) for n in side]
+        for inner in subgraphs(node):
+            rename_tensors(inner, names)

@@ -15,8 +15,9 @@ from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
 from passes.axes.op_facts import Moves, PoolWindow
 from passes.axes.registry import facts_of, find_gradient
-from passes.graph.model import STANDARD_DOMAINS, Array, Graph, Node
+from passes.graph.model import Array, Graph, Node
 from passes.layer_pairs.differentiable_ops import Depthwise, Flatten, Pointwise, Pooling, Stage
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.statistics.linear_layers import geometry
 
 

@@ -13,9 +13,10 @@ from passes.axes.index_maps import Indices
 from passes.axes.inference import Typing
 from passes.axes.op_facts import Range
 from passes.axes.registry import facts_of
-from passes.graph.model import STANDARD_DOMAINS, Graph, Node
+from passes.graph.model import Graph, Node
 from passes.layer_pairs.activation_stages import stages_between
 from passes.layer_pairs.differentiable_ops import Stage
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.statistics.linear_layers import LinearLayer
 
 

@@ -3,6 +3,7 @@
 Numba compiles a kernel again for another dtype, memory order, alignment or writability. Here all arrays get the same.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
@@ -57,6 +58,16 @@ def rows_between(feed: Mapping[str, NDArray[Any]], start: int, stop: int) -> dic
     count = sample_count(feed)
     each = {name: len(array) // count for name, array in feed.items() if has_rows(array)}
     return {n: a[start * each[n] : stop * each[n]] if n in each else a for n, a in feed.items()}
+
+
+def parts_of(feed: Mapping[str, NDArray[Any]], size: int, unit: int = 1) -> list[dict[str, NDArray[Any]]]:
+    """A batch in parts of about equal numbers of samples: multiples of ``unit``, but for the last one, and at most
+    ``size``, or one unit where that is more."""
+    count = samples_in(feed)
+    units = math.ceil(count / unit)
+    parts = math.ceil(units / max(1, size // unit))
+    edges = [min(count, units * k // parts * unit) for k in range(parts + 1)]
+    return [rows_between(feed, start, end) for start, end in itertools.pairwise(edges)]
 
 
 def samples_joined(feeds: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

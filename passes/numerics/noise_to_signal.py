@@ -165,13 +165,6 @@ class NoiseMeter:
         return _Channels(power, level, sums.noise, sums.low, sums.high, values, each)
 
 
-def noise_over_signal(exact: Array, now: Array, tuning: NoiseTuning = NUMERICS.noise) -> Noise:
-    """Noise over signal of one output (samples, ...), in one call; see `NoiseMeter`."""
-    meter = NoiseMeter(tuning=tuning)
-    meter.add(exact, now)
-    return meter.result()
-
-
 def _along(axis: int | None, values: Double, join: np.ufunc) -> Double:
     """``values`` joined over all axes but one; over all of them, of shape (1,), for None."""
     others = tuple(k for k in range(values.ndim) if k != axis)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -76,3 +77,9 @@ class PlanSettings:
     tuning: Tuning = TUNING
     kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     mixes: bool = True
+
+
+def kept_channels(ratio: float, size: int) -> int:
+    """Number of channels that a group of ``size`` keeps at a ratio: ceil(ratio * size), at least one. Rounding errors
+    of the product count for nothing."""
+    return max(1, math.ceil(ratio * size - 1e-9))

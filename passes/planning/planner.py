@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +21,7 @@ from passes.numerics.subset import choose_alone, choose_columns
 from passes.planning.compensation import compensate, reads_take_constants, removed_constants
 from passes.planning.criteria import select
 from passes.planning.linear_groups import directions, is_linear, project
-from passes.planning.plan import GroupPlan, PlanSettings
+from passes.planning.plan import GroupPlan, PlanSettings, kept_channels
 from passes.settings.tuning import Tuning
 from passes.weights.stored_tensors import storing
 from passes.weights.tuning import STORED_WEIGHTS
@@ -32,8 +31,8 @@ Width = Callable[[ChannelGroup], int]
 
 
 def keep_ratio(ratio: float) -> Width:
-    """Every group keeps ceil(ratio * C) channels, at least one."""
-    return lambda group: max(1, math.ceil(ratio * group.size - 1e-9))
+    """Every group keeps the same share of its channels."""
+    return lambda group: kept_channels(ratio, group.size)
 
 
 @dataclass(frozen=True)
@@ -139,32 +138,32 @@ class Planner:
         known = self._rankings.get(group.name)
         redundant = self._redundant(group).order
         most = min(group.size if most is None else most, group.size - len(redundant))
-        if (known is None or len(known.order) < most) and group.size > self._tuning.numerics.subset.most_greedy:
-            known = self._rankings[group.name] = self._each_alone(group, redundant)
         if known is None or len(known.order) < most:
-            seen = self._statistics(group)
-            if seen and self._missing_statistics(group) is None:
-                covariance = joint_covariance(seen)
-            else:
-                covariance = _products(self._signature(group).rows.values)
             candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
             if group.recurrent:
-                return self._by_weight(group, candidates)
-            gram = readers_gram(self.typing, group, seen)
-            order, explained = choose_columns(covariance, gram, candidates, most, self._tuning.numerics.subset)
-            lost = np.zeros(group.size + 1)
-            lost[: most + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
-            principal = self._principal(group)
-            lost = lost if principal is None else principal.lost
-            known = self._rankings[group.name] = Ranking(order, lost)
+                known = self._by_weight(group, candidates)
+            elif group.size > self._tuning.numerics.subset.most_greedy:
+                known = self._each_alone(group, candidates)
+            else:
+                known = self._greedy(group, candidates, most)
+            self._rankings[group.name] = known
         return known
 
-    def _each_alone(self, group: ChannelGroup, redundant: Sequence[int]) -> Ranking:
+    def _greedy(self, group: ChannelGroup, candidates: Array, most: int) -> Ranking:
+        """The first ``most`` channels, each the best beside those before it."""
+        seen = self._statistics(group)
+        if seen and self._missing_statistics(group) is None:
+            covariance = joint_covariance(seen)
+        else:
+            covariance = _products(self._signature(group).rows.values)
+        gram = readers_gram(self.typing, group, seen)
+        order, explained = choose_columns(covariance, gram, candidates, most, self._tuning.numerics.subset)
+        principal = self._principal(group)
+        return Ranking(order, _lost(explained, group.size) if principal is None else principal.lost)
+
+    def _each_alone(self, group: ChannelGroup, candidates: Array) -> Ranking:
         """The ranking of many channels, which are judged one by one: no matrix of all pairs of them is made."""
         seen = self._statistics(group)
-        candidates = np.setdiff1d(np.arange(group.size), np.array(redundant, np.intp))
-        if group.recurrent:
-            return self._by_weight(group, candidates)
         if seen and self._missing_statistics(group) is None:
             variance = np.zeros(group.size)
             for one in seen.values():
@@ -174,9 +173,7 @@ class Planner:
 
             variance = row_norms(self._signature(group).rows, 2) ** 2
         order, explained = choose_alone(variance, readers_power(self.typing, group, seen), candidates)
-        lost = np.zeros(group.size + 1)
-        lost[: len(order) + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
-        return Ranking(order, lost)
+        return Ranking(order, _lost(explained, group.size))
 
     def _by_weight(self, group: ChannelGroup, candidates: Array) -> Ranking:
         """Order hidden units by their contribution to all readers, their own layer included.
@@ -193,8 +190,7 @@ class Planner:
         lost = np.zeros(group.size + 1)
         given = np.cumsum(np.append(0.0, weight[order]))
         lost[: len(given)] = 1.0 - given / given[-1] if given[-1] > 0 else 0.0
-        self._rankings[group.name] = Ranking(order, np.maximum(lost, 0.0))
-        return self._rankings[group.name]
+        return Ranking(order, np.maximum(lost, 0.0))
 
     @cached_property
     def _nonnegative(self) -> set[str]:
@@ -242,6 +238,13 @@ class Planner:
             z = plan.mixing[name] = channels.covariance.mixing(plan.keep, ridge)
             if reads_take_constants(self.typing, plan.group, name):
                 plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
+
+
+def _lost(explained: Array, size: int) -> Array:
+    """The share that is lost with 0, 1, ... ``size`` channels left, by the share that the first ones explain."""
+    lost = np.zeros(size + 1)
+    lost[: len(explained) + 1] = 1.0 - np.minimum(np.concatenate([[0.0], explained]), 1.0)
+    return lost
 
 
 def _products(rows: Array) -> Array:

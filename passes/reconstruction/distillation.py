@@ -20,7 +20,7 @@ from passes.graph.model import Array
 from passes.interface.engine import divided
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
-from passes.numerics.arrays import rows_between, samples_in
+from passes.numerics.arrays import parts_of, rows_between, samples_in
 from passes.planning.plan import GroupPlan
 from passes.reconstruction.gradient_steps import Refinement
 from passes.reconstruction.imitation_loss import ImitationLoss, imitation_gradients
@@ -92,7 +92,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     engine, workers = divided(variant.engine, chosen.schedule.parts)
     schedule = chosen.schedule.divided(workers)
     student = student_of(variant.typing, plans, solution)
-    batches = [part for feed in variant.feeds for part in cut(feed, schedule.batch, schedule.unit)]
+    batches = [part for feed in variant.feeds for part in parts_of(feed, schedule.batch, schedule.unit)]
     size = sum(map(samples_in, batches)) / len(batches)
     joined = max(1, round(schedule.batch * schedule.joined / size))
     weighing = range(len(batches))[: math.ceil(tuning.weighing_samples / size)]
@@ -160,15 +160,6 @@ def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]
         elif len(variant.feeds) > 1:
             (judging if index % share == min(share, len(variant.feeds)) // 2 else learned).append(feed)
     return learned, judging
-
-
-def cut(feed: Mapping[str, Array], batch: int, unit: int = 1) -> list[Mapping[str, Array]]:
-    """A batch in parts of about equal size: multiples of ``unit``, but for the last one, and at most ``batch``."""
-    count = samples_in(feed)
-    units = math.ceil(count / unit)
-    parts = math.ceil(units / max(1, batch // unit))
-    edges = [min(count, units * k // parts * unit) for k in range(parts + 1)]
-    return [rows_between(feed, start, end) for start, end in itertools.pairwise(edges)]
 
 
 def _same(feed: Mapping[str, Array]) -> Mapping[str, Array]:

@@ -24,7 +24,7 @@ from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
 from passes.interface.engine import Engine, divided
 from passes.interface.errors import RunError
-from passes.numerics.arrays import has_rows, rows_between, samples_in, samples_joined
+from passes.numerics.arrays import has_rows, parts_of, rows_between, samples_in, samples_joined
 from passes.numerics.lbfgs import minimise
 from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
@@ -73,7 +73,7 @@ def matched_samples(
         return None
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     room = memory / max(1.0, _sample_bytes(counted, moved, tuning))
-    batches = [*feeds] if fixed else _parts(samples_joined(feeds), max(1, min(tuning.batch, int(room))))
+    batches = [*feeds] if fixed else parts_of(samples_joined(feeds), max(1, min(tuning.batch, int(room))))
     engine, workers = divided(engine, min(len(batches), int(room / samples_in(batches[0]))))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.score_steps)
@@ -141,11 +141,3 @@ def _first(feeds: Sequence[Feed], count: int) -> Sequence[Feed]:
     """The first batches, with ``count`` samples or a few more."""
     ends = np.cumsum([samples_in(feed) for feed in feeds])
     return feeds[: 1 + int(np.searchsorted(ends, count))]
-
-
-def _parts(feed: Feed, size: int) -> list[Feed]:
-    """A batch in parts of about equal numbers of samples, at most ``size``."""
-    count = samples_in(feed)
-    number = -(-count // size)
-    edges = [count * k // number for k in range(number + 1)]
-    return [rows_between(feed, *ends) for ends in itertools.pairwise(edges)]

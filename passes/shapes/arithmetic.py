@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from passes.interface.engine import Engine, Loaded
 from passes.interface.errors import RunError
-from passes.shapes.constants import GROWING, STANDARD, computable
+from passes.shapes.constants import GROWING, STANDARD_DOMAINS, computable
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
 
@@ -55,7 +55,7 @@ class ShapeArithmetic:
         """Outputs of Size ops."""
         known = set(self._constants)
         for node in model.graph.node:
-            if node.domain not in STANDARD:
+            if node.domain not in STANDARD_DOMAINS:
                 continue
             if node.op_type in ("Shape", "Size") and node.input[0] not in known:
                 if node.input[0] in shapes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -19,7 +19,8 @@ from passes.interface.errors import RunError
 from passes.shapes.tuning import SHAPES
 from passes.weights.stored_tensors import array_of
 
-STANDARD = ("", "ai.onnx")
+STANDARD_DOMAINS = ("", "ai.onnx")
+"""Both names of the domain of the ONNX ops."""
 RANDOM = frozenset(
     ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli", "Dropout")
 )
@@ -39,7 +40,7 @@ Type = tuple[int, tuple[int, ...] | None]
 def computable(node: onnx.NodeProto) -> bool:
     """Whether ``node`` is a deterministic function of its inputs alone."""
     return (
-        node.domain in STANDARD
+        node.domain in STANDARD_DOMAINS
         and node.op_type not in RANDOM
         and ("Sequence" not in node.op_type or node.op_type == "ReverseSequence")
         and "Optional" not in node.op_type
@@ -50,7 +51,7 @@ def computable(node: onnx.NodeProto) -> bool:
 
 def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
     """Return the tensor of a Constant node; None for other nodes, sparse tensors and lists of strings."""
-    if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
+    if node.op_type != "Constant" or node.domain not in STANDARD_DOMAINS or len(node.attribute) != 1:
         return None
     attribute = node.attribute[0]
     if attribute.name == "value":
@@ -61,6 +62,11 @@ def constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
         return None
     value = np.asarray(onnx.helper.get_attribute_value(attribute), kinds[attribute.name])
     return numpy_helper.from_array(value, node.output[0])
+
+
+def constants_in(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    """Return the tensors in the attribute ``value`` of Constant nodes."""
+    return [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
 
 
 def types_of(

@@ -172,7 +172,7 @@ def _shapes_at(
     if observer is not None:
         shapes.update(observer(model, assignment, names))
     if any(n not in shapes for n in names):
-        shapes = _inferred(model, assignment, engine) | shapes
+        shapes = inferred_shapes(model, assignment, engine) | shapes
     return shapes
 
 
@@ -183,14 +183,14 @@ def _fixed_shapes(
 
     If inference does not find all of them, they are read from two runs, because some may depend on input values.
     """
-    shapes = _inferred(model, assignment, engine)
+    shapes = inferred_shapes(model, assignment, engine)
     missing = [n for node in model.graph.node for n in node.output if n and n not in shapes]
     if not missing or observer is None:
         return [shapes]
     return [{**observer(model, assignment, missing), **shapes} for _ in range(2)]
 
 
-def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None) -> dict[str, Shape]:
+def inferred_shapes(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None) -> dict[str, Shape]:
     """Infer shapes with ONNX, in rounds: known shapes determine values, and these determine further shapes."""
     bones = skeleton(model, assignment)
     shapes: dict[str, Shape] = {}
@@ -205,12 +205,6 @@ def _inferred(model: onnx.ModelProto, assignment: Assignment, engine: Engine | N
         known |= new.keys()
         _set_values(bones.graph, new)
     return shapes
-
-
-def inferred_shapes(model: onnx.ModelProto, assignment: Assignment, engine: Engine | None = None) -> dict[str, Shape]:
-    """Return the shapes that inference finds at an assignment, without running the model. If sizes contradict each
-    other, some shapes are missing."""
-    return _inferred(model, assignment, engine)
 
 
 def _set_values(graph: onnx.GraphProto, values: Values) -> None:

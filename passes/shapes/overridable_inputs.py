@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 import onnx
 
+from passes.shapes.constants import constants_in
+
 
 def overridable(model: onnx.ModelProto) -> set[str]:
     """Return the initializers that callers may override, whose values are therefore unknown.
@@ -26,7 +28,7 @@ def lists_all(model: onnx.ModelProto) -> bool:
     if not stored or not stored <= listed:
         return False
     # If the weights are in Constant nodes, the only initializers may be the default values.
-    return _elements(_held(model.graph.node)) <= _elements(model.graph.initializer)
+    return _elements(constants_in(model.graph.node)) <= _elements(model.graph.initializer)
 
 
 def unlist_constants(model: onnx.ModelProto) -> None:
@@ -58,11 +60,6 @@ def list_initializers(model: onnx.ModelProto) -> None:
 
 def _names(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
     return {t.name for t in graph.initializer}, {v.name for v in graph.input}
-
-
-def _held(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
-    """Return the tensors in Constant nodes."""
-    return [a.t for node in nodes if node.op_type == "Constant" for a in node.attribute if a.name == "value"]
 
 
 def _elements(tensors: Iterable[onnx.TensorProto]) -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 import onnx
 
+from passes.shapes.constants import STANDARD_DOMAINS
+
 CUT = "cut"
 """Prefix of the symbols that stand for the lengths of slices; symbols of input dims have other names."""
 _numbers = itertools.count()
@@ -36,7 +38,7 @@ def runs_suffice(model: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, .
     are dynamic, and no op cuts a size off."""
     if any(isinstance(dim, str) for dims in shapes.values() for dim in dims[1:]):
         return False
-    return all(node.op_type in BATCHED and node.domain in ("", "ai.onnx") for node in model.graph.node)
+    return all(node.op_type in BATCHED and node.domain in STANDARD_DOMAINS for node in model.graph.node)
 
 
 def symbolic_dims(

@@ -53,7 +53,7 @@ def _detour(patch: Patch, node: Node, axis: int, kept: Indices, width: int) -> N
     )
     patch.insert_before(node, [onnx.helper.make_node("Gather", [source, spread], [wide], wide, axis=axis)])
     patch.reroute(node, 0, wide)
-    patch.insert_after(node, [onnx.helper.make_node("Gather", [whole, pick], [result], whole, axis=axis)], 0, whole)
+    patch.insert_after(node, [onnx.helper.make_node("Gather", [whole, pick], [result], whole, axis=axis)], whole)
 
 
 def _precision(typing: Typing, node: Node) -> np.dtype[Any]:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import onnx
 
 from passes.graph.functions import inlined
-from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
+from passes.graph.nodes import replace_nodes
 from passes.interface.engine import Engine
 from passes.shapes.constants import constant_tensor
 from passes.shapes.overridable_inputs import overridable, unlist_constants
@@ -32,8 +32,6 @@ from passes.transforms.densify import sparse_to_dense
 from passes.transforms.fold_constants import fold_constants
 from passes.transforms.unfuse import unfuse
 from passes.transforms.zero_states import drop_zero_states
-
-__all__ = ["canonicalize", "drop_unused_initializers", "node_reads", "replace_nodes"]
 
 
 def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.ModelProto:

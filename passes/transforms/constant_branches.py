@@ -8,13 +8,13 @@ that the branch reads from outside stay.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import onnx
 from onnx import numpy_helper
 
-from passes.graph.nodes import fresh
-from passes.shapes.constants import STANDARD
+from passes.graph.nodes import fresh, names_in, rename_tensors, subgraphs
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.shapes.overridable_inputs import overridable
 
 
@@ -40,7 +40,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
     branch = next(a.g for a in node.attribute if a.name == wanted)
     del graph.node[at]
     made = _made(branch)
-    taken = set(_names(graph)) | set(node.output)
+    taken = set(names_in(graph)) | set(node.output)
     names = {n: n if n not in taken else fresh(f"{node.output[0]}.{n}", taken | made) for n in sorted(made)}
     joints: list[onnx.NodeProto] = []
     direct = {n for inner in branch.node for n in inner.output}
@@ -50,7 +50,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
             direct.remove(value.name)
         elif outer:  # read from outside, a constant, or given twice
             joints.append(onnx.helper.make_node("Identity", [names.get(value.name, value.name)], [outer], outer))
-    _rename(branch, names)
+    rename_tensors(branch, names)
     labels = {n.name for n in graph.node}
     for inner in branch.node:
         if inner.name in labels:
@@ -68,16 +68,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
 
 
 def _is_decided(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> bool:
-    return node.op_type == "If" and node.domain in STANDARD and node.input[0] in known
-
-
-def _inner(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in attributes of nodes of ``graph``, not the graphs nested in them."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield attribute.g
-            yield from attribute.graphs
+    return node.op_type == "If" and node.domain in STANDARD_DOMAINS and node.input[0] in known
 
 
 def _made(graph: onnx.GraphProto) -> set[str]:
@@ -85,28 +76,4 @@ def _made(graph: onnx.GraphProto) -> set[str]:
     found = {n for node in graph.node for n in node.output if n}
     found |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     found |= {v.name for v in graph.input}
-    return found.union(*(_made(inner) for inner in _inner(graph)))
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    """Every tensor name that occurs in ``graph`` or in a graph nested in it."""
-    yield from (v.name for v in (*graph.input, *graph.output))
-    yield from (t.name for t in graph.initializer)
-    yield from (t.values.name for t in graph.sparse_initializer)
-    for node in graph.node:
-        yield from (*node.input, *node.output)
-    for inner in _inner(graph):
-        yield from _names(inner)
-
-
-def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename tensors in ``graph`` and in the graphs nested in it."""
-    for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        value.name = names.get(value.name, value.name)
-    for sparse in graph.sparse_initializer:
-        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
-    for node in graph.node:
-        for side in (node.input, node.output):
-            side[:] = [names.get(n, n) for n in side]
-    for inner in _inner(graph):
-        _rename(inner, names)
+    return found.union(*(_made(inner) for node in graph.node for inner in subgraphs(node)))

@@ -12,17 +12,19 @@ else reads as well stay as they are (``shared``): a copy would cost what sharing
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import onnx
 
-from passes.graph.model import STANDARD_DOMAINS, Graph, Node
+from passes.graph.kinds import FLOATS
+from passes.graph.model import Graph, Node
+from passes.graph.nodes import fresh, names_in, rename_tensors, subgraphs
 from passes.settings.tuning import TUNING
+from passes.shapes.constants import STANDARD_DOMAINS, constants_in
 from passes.shapes.inference import Assignment, skeleton
 from passes.shapes.sizes import Size, at
-from passes.transforms.canonicalize import node_reads
-from passes.weights.stored_tensors import array_of, bring_into_memory
+from passes.weights.stored_tensors import bring_into_memory, same_values
 
 ATTRIBUTES = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 """Ops with bodies, and the attributes that hold them."""
@@ -84,19 +86,11 @@ def captured_names(graph: onnx.GraphProto) -> list[str]:
     defined |= {t.values.name for t in graph.sparse_initializer}
     found: dict[str, None] = {}
     for node in graph.node:
-        inner = (name for body in graphs_in(node) for name in captured_names(body))
+        inner = (name for body in subgraphs(node) for name in captured_names(body))
         found.update((name, None) for name in (*node.input, *inner) if name and name not in defined)
         defined.update(node.output)
     found.update((v.name, None) for v in graph.output if v.name not in defined)
     return list(found)
-
-
-def graphs_in(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in a node's attributes."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
 
 
 def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph: Graph) -> onnx.GraphProto:
@@ -110,22 +104,14 @@ def rebuilt(body: Body, original: onnx.GraphProto, model: onnx.ModelProto, graph
         result.ClearField(cleared)
     result.node.extend(model.graph.node)
     result.sparse_initializer.extend(model.graph.sparse_initializer)
-    own = _names(original) - body.captured
+    own = {*names_in(original)} - body.captured
     for tensor in model.graph.initializer:
-        if tensor.name not in body.captured or not _equal(tensor, graph.initializers[tensor.name]):
+        if tensor.name not in body.captured or not same_values(tensor, graph.initializers[tensor.name]):
             result.initializer.add().CopyFrom(tensor)
             bring_into_memory(result.initializer[-1])
     defined = {t.name for t in result.initializer} | {n for node in result.node for n in node.output if n}
-    taken = _names(graph.model.graph) | _names(model.graph)
-    new: dict[str, str] = {}
-    for name in sorted(defined - own):
-        stem = fresh = f"{body.where}{name}"
-        n = 1
-        while fresh in taken:
-            fresh, n = f"{stem}_{n}", n + 1
-        taken.add(fresh)
-        new[name] = fresh
-    _rename(result, new)
+    taken = {*names_in(graph.model.graph), *names_in(model.graph)}
+    rename_tensors(result, {name: fresh(f"{body.where}{name}", taken) for name in sorted(defined - own)})
     return result
 
 
@@ -279,45 +265,14 @@ def _readers(graph: Graph) -> Counter[str]:
     found = Counter(n for node in graph.nodes for n in {*node.inputs})
     found.update(v.name for v in graph.model.graph.output)
     for node in graph.model.graph.node:
-        for body in graphs_in(node):
+        for body in subgraphs(node):
             found.update(captured_names(body))
     return found
 
 
 def _has_weights(body: onnx.GraphProto, captured: list[onnx.TensorProto]) -> bool:
     """Whether a body reads floating-point constants other than vectors."""
-    constants = [a.t for n in body.node if n.op_type == "Constant" for a in n.attribute if a.name == "value"]
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    for tensor in (*body.initializer, *constants, *captured):
-        if tensor.data_type in floats and sum(n > 1 for n in tensor.dims) > 1:
+    for tensor in (*body.initializer, *constants_in(body.node), *captured):
+        if tensor.data_type in FLOATS and sum(n > 1 for n in tensor.dims) > 1:
             return True
-    return any(_has_weights(inner, []) for node in body.node for inner in graphs_in(node))
-
-
-def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
-    if (one.data_type, *one.dims) != (two.data_type, *two.dims):
-        return False
-    return bool(array_of(one).tobytes() == array_of(two).tobytes())
-
-
-def _names(graph: onnx.GraphProto) -> set[str]:
-    """Every tensor name that a graph or a body nested in it reads or defines."""
-    found = {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-    for node in graph.node:
-        found |= node_reads(node) | {*node.output}
-        for inner in graphs_in(node):
-            found |= _names(inner)
-    return found
-
-
-def _rename(graph: onnx.GraphProto, new: Mapping[str, str]) -> None:
-    """Rename tensors of ``graph`` wherever they are read, also in bodies."""
-    for items in (graph.initializer, graph.output):
-        for item in items:
-            item.name = new.get(item.name, item.name)
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for k, name in enumerate(names):
-                names[k] = new.get(name, name)
-        for inner in graphs_in(node):
-            _rename(inner, new)
+    return any(_has_weights(inner, []) for node in body.node for inner in subgraphs(node))

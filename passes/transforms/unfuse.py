@@ -12,7 +12,7 @@ import onnx
 
 from passes.axes.registry import find_rule
 from passes.graph.nodes import names_in, set_nodes
-from passes.shapes.constants import INFERENCE_ERRORS, STANDARD
+from passes.shapes.constants import INFERENCE_ERRORS, STANDARD_DOMAINS
 from passes.shapes.inference import skeleton
 from passes.transforms.fused_node import FusedNode, Kind, StaysFusedError
 from passes.transforms.fused_ops import MICROSOFT, REWRITES
@@ -37,7 +37,7 @@ def _is_fused(node: onnx.NodeProto) -> bool:
 
 def _unfuse_known(model: onnx.ModelProto, kinds: dict[str, Kind]) -> bool:
     """Replace the ops of which enough is known. Whether there is any."""
-    opset = next((o.version for o in model.opset_import if o.domain in STANDARD), 1)
+    opset = next((o.version for o in model.opset_import if o.domain in STANDARD_DOMAINS), 1)
     taken = {*names_in(model.graph), *(node.name for node in model.graph.node)}
     nodes: list[onnx.NodeProto] = []
     written = 0
@@ -73,6 +73,6 @@ def _kinds(model: onnx.ModelProto) -> dict[str, Kind]:
             found[value.name] = kind.elem_type, len(kind.shape.dim) if kind.HasField("shape") else None
     for node in model.graph.node:  # behind ops that ONNX does not know
         known = [found[name][0] for name in node.input if name in found]
-        if node.op_type in ONE_TYPE and node.domain in STANDARD and known:
+        if node.op_type in ONE_TYPE and node.domain in STANDARD_DOMAINS and known:
             found.setdefault(node.output[0], (known[0], None))
     return found

@@ -21,10 +21,9 @@ from collections import defaultdict
 import onnx
 
 from passes.axes.registry import facts_of
-from passes.graph.nodes import fresh, names_in
+from passes.graph.nodes import fresh, names_in, node_reads, subgraphs
 from passes.settings.tuning import TUNING
-from passes.transforms.canonicalize import node_reads
-from passes.weights.stored_tensors import array_of
+from passes.weights.stored_tensors import same_values
 
 MARK = "\x00copy of "
 """Prefix of the doc string of a copy. The original's name, a line break and the original's doc string follow."""
@@ -43,7 +42,7 @@ def unshare(model: onnx.ModelProto) -> onnx.ModelProto:
     for index, node in enumerate(graph.node):
         for k, name in enumerate(node.input):
             readers[name].append((index, k))
-        if any(a.HasField("g") or a.graphs for a in node.attribute):
+        if subgraphs(node):
             bodies |= node_reads(node) - set(node.input)
     given = {v.name for v in graph.input}
     names = {t.name for t in graph.initializer}
@@ -109,7 +108,7 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
             copy.doc_string = given
         if copy.name not in read:
             continue
-        same = next((t for t in held[first] if _equal(t, copy)), None)
+        same = next((t for t in held[first] if same_values(t, copy)), None)
         if same is not None:
             names[copy.name] = names.get(same.name, same.name)
         elif not held[first] and first not in read:  # the old name is unused
@@ -118,12 +117,6 @@ def merge_copies(model: onnx.ModelProto) -> onnx.ModelProto:
             held[first].append(copy)
     _rename(graph, names, {n for n in names.values() if n not in read})
     return model
-
-
-def _equal(one: onnx.TensorProto, two: onnx.TensorProto) -> bool:
-    if (one.data_type, *one.dims) != (two.data_type, *two.dims):
-        return False
-    return bool(array_of(one).tobytes() == array_of(two).tobytes())
 
 
 def _rename(graph: onnx.GraphProto, names: dict[str, str], freed: set[str]) -> None:

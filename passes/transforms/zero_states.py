@@ -16,11 +16,11 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.shapes.tuning import SHAPES
 
 PASSING = {*Moves} - {Moves.JOINED, Moves.PADDED, Moves.QUANTISED}
 """Ops that give zeros where input 0 is zeros, and how."""
-STANDARD = ("", "ai.onnx")
 
 
 def drop_zero_states(graph: onnx.GraphProto, overridable: Set[str] = frozenset()) -> None:
@@ -44,7 +44,7 @@ def drop_zero_states(graph: onnx.GraphProto, overridable: Set[str] = frozenset()
 def _is_zero(name: str, makers: Mapping[str, onnx.NodeProto], constants: Mapping[str, onnx.TensorProto]) -> bool:
     while name in makers:
         node = makers[name]
-        if node.domain not in STANDARD:
+        if node.domain not in STANDARD_DOMAINS:
             return False
         moves = facts_of(node.domain, node.op_type).moves
         if moves is Moves.JOINED:

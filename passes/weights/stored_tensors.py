@@ -142,12 +142,14 @@ def stored_array(array: Array, copied: bool = False) -> Array:
 
 def is_stored(tensor: onnx.TensorProto) -> bool:
     """Whether the values of ``tensor`` are in a file that is mapped."""
-    return tensor.data_location == onnx.TensorProto.EXTERNAL and os.path.isabs(_entries(tensor).get("location", ""))
+    return tensor.data_location == onnx.TensorProto.EXTERNAL and os.path.isabs(
+        external_entries(tensor).get("location", "")
+    )
 
 
 def place_of(tensor: onnx.TensorProto) -> FilePlace:
     """Where the values of a stored tensor are."""
-    entries = _entries(tensor)
+    entries = external_entries(tensor)
     return FilePlace(entries["location"], int(entries["offset"]), int(entries["length"]))
 
 
@@ -171,6 +173,13 @@ def array_of(tensor: onnx.TensorProto) -> Array:
         return numpy_helper.to_array(tensor)
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
     return MAPPED.array(place_of(tensor), dtype, tuple(tensor.dims))
+
+
+def same_values(one: onnx.TensorProto, other: onnx.TensorProto) -> bool:
+    """Whether both tensors have the same type, shape and values, to the bit."""
+    if (one.data_type, *one.dims) != (other.data_type, *other.dims):
+        return False
+    return bool(array_of(one).tobytes() == array_of(other).tobytes())
 
 
 def tensor_of(array: Array, name: str) -> onnx.TensorProto:
@@ -234,5 +243,6 @@ def can_be_stored(tensor: onnx.TensorProto) -> bool:
     return int(math.prod(tensor.dims)) * itemsize >= writer.tuning.tensor_bytes
 
 
-def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+def external_entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    """The fields of a tensor's external data: location, offset, length."""
     return {entry.key: entry.value for entry in tensor.external_data}

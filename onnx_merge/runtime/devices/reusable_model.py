@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from passes.graph.nodes import subgraphs
+from passes.shapes.constants import STANDARD_DOMAINS
 from passes.weights.stored_tensors import array_of
 
 Array = NDArray[Any]
@@ -39,7 +41,6 @@ ALLOWED: Mapping[int, Mapping[str, frozenset[int]]] = {
     TensorProto.FLOAT16: WEIGHTS,
     TensorProto.INT64: SIZES,
 }
-DOMAINS = ("", "ai.onnx")
 BIAS = 2
 """Input of convolutions. Those without a bias get one of zeros, so that one that is moved into it changes nothing."""
 
@@ -61,8 +62,7 @@ def reusable(model: onnx.ModelProto) -> ReusableModel | None:
     """``model`` in a form that others share. None for a model with nested graphs or functions, whose names stay, and
     for one that reads a tensor before it is computed."""
     graph = model.graph
-    nested = any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
-    if nested or model.functions or graph.sparse_initializer:
+    if any(map(subgraphs, graph.node)) or model.functions or graph.sparse_initializer:
         return None
     writer, outputs = _StructureWriter(model), tuple(o.name for o in graph.output)
     try:
@@ -139,7 +139,7 @@ def _copied(copy: Any, source: Any) -> Any:
 
 def _lacks_bias(node: onnx.NodeProto) -> bool:
     without = len(node.input) <= BIAS or not node.input[BIAS]
-    return node.op_type in ("Conv", "ConvTranspose") and node.domain in DOMAINS and without
+    return node.op_type in ("Conv", "ConvTranspose") and node.domain in STANDARD_DOMAINS and without
 
 
 def _zeros(node: onnx.NodeProto, weight: TensorProto) -> Array:
@@ -156,6 +156,6 @@ def _weights(graph: onnx.GraphProto, constants: Mapping[str, TensorProto]) -> se
         for k, name in enumerate(node.input):
             if name in constants:
                 inputs = ALLOWED.get(constants[name].data_type, {}).get(node.op_type, frozenset())
-                uses[name].append(node.domain in DOMAINS and k in inputs)
+                uses[name].append(node.domain in STANDARD_DOMAINS and k in inputs)
     outputs = {o.name for o in graph.output}
     return {name for name, use in uses.items() if all(use) and name not in outputs and constants[name].dims}

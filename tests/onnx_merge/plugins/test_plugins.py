@@ -14,8 +14,14 @@ from onnx_merge import inspect_model, optimize, register_pass, register_rule, sw
 from onnx_merge.cli import main as cli
 from onnx_merge.errors import UsageError, UserCodeError
 from onnx_merge.plugins import entry_points, record
+from onnx_merge.runtime.session import Session
 from passes.axes import registry
+from passes.axes.op_facts import OpFacts
+from passes.axes.rules.elementwise import same_axes
 from passes.compress import custom_passes
+from passes.gradients.differentiate import gradient_model
+from passes.gradients.errors import NoGradientError
+from passes.graph.model import Graph
 from passes.interface.model_pass import PassResult
 
 RULES_OF = "[onnx_merge.rules]\nsample = {}\n".format
@@ -200,6 +206,30 @@ def test_a_rule_may_refuse(folder):
     )
     install(folder / "packages", "acme_ops", refusing, RULES_OF("acme_ops"))
     assert str(inspect_model("in.onnx").groups[0].reason) == "act (SampleOp) has no scale"
+
+
+def gradient_of_w1():
+    """The gradient of <s, y> with respect to the first weights, for random x and s, and that by the chain rule: the op
+    returns its input."""
+    model, rng = network(), np.random.default_rng(1)
+    x, s = rng.standard_normal((5, 16), np.float32), rng.standard_normal((5, 4), np.float32)
+    weights = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    made = gradient_model(Graph(model, [{"x": x.shape}]), ["w1"], seeded=["y"])
+    found = Session(made.model).run({"x": x, "w1": weights["w1"], made.seeds["y"]: s})
+    return found[made.gradients["w1"]], (s @ weights["w2"]).T @ x
+
+
+def test_a_registered_gradient_differentiates_the_op():
+    facts = OpFacts(pointwise=True)
+    register_rule("SampleOp", domain="com.microsoft", facts=facts, gradient=lambda b: b.give(0, b.gradient))(same_axes)
+    found, wanted = gradient_of_w1()
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_an_op_registered_without_a_gradient_has_none():
+    register_rule("SampleOp", domain="com.microsoft")(same_axes)
+    with pytest.raises(NoGradientError, match=r"act \(SampleOp\) has no gradient rule"):
+        gradient_of_w1()
 
 
 def test_an_op_with_a_rule_gets_no_second_one():

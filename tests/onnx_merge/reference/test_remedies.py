@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from onnx_merge.inspection.inspect import inspect_model
-from onnx_merge.reference.remedies import REMEDIES, remedy_for
+from onnx_merge.reference.remedies import REMEDIES
 from passes.interface.reason import KINDS, NODE, TENSOR, Reason
 
 ROOT = Path(__file__).parents[3]
@@ -62,6 +62,11 @@ def reasons():
 
 
 REASONS = list(reasons())
+
+
+def remedy_for(reason):
+    """The first remedy that covers a reason, as on the page."""
+    return next((remedy for remedy in REMEDIES if remedy.covers(reason)), None)
 
 
 def test_reasons_are_found():

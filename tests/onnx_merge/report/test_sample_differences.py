@@ -13,7 +13,7 @@ from onnx_merge.evaluation.fidelity import fidelity
 from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.report.environment import environment
 from onnx_merge.report.sample_differences import SAMPLE_REPORT, differences_table, worst_samples
-from passes.numerics.noise_to_signal import noise_over_signal
+from passes.numerics.noise_to_signal import NoiseMeter
 
 RNG = np.random.default_rng(3)
 
@@ -21,6 +21,12 @@ RNG = np.random.default_rng(3)
 def close(values, classes=None):
     output = OutputFidelity("y", float(np.mean(values)), by_sample=np.asarray(values, float))
     return Fidelity(0.9, 0.1, None, len(values), "calib c.npz", "cpu", (output,), classes=classes)
+
+
+def noise_over_signal(exact, now):
+    meter = NoiseMeter()
+    meter.add(exact, now)
+    return meter.result()
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 5), (40, 3, 4, 4)])

@@ -337,6 +337,12 @@ def test_the_table_and_the_report(small):
     assert verified("bad.onnx", "--against", "in.onnx", "--calib", "c.npz", "-q")[:2] == (3, "")
 
 
+def test_any_stream_can_write_the_report(small):
+    (small / "out.onnx").rename("ä.onnx")
+    code, out, _ = verified("ä.onnx", "--against", "in.onnx", "--calib", "c.npz", "--json")
+    assert code == 0 and out.isascii() and json.loads(out)["output"]["path"] == "ä.onnx"
+
+
 def test_refusals_of_the_command_line(small):
     for arguments, words in (
         ([], "name the model"),

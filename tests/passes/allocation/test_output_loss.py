@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.allocation.output_loss import ExactOutput, losses_of_parts
+from passes.allocation.output_loss import ExactOutput
 from passes.settings.allocation_tuning import SensitivityTuning
 
 TUNING = SensitivityTuning()
@@ -13,7 +13,7 @@ PARTS = np.array([0, 0, 1, 1, 1, 1])
 
 
 def lost(exact, now, parts=PARTS, tuning=TUNING):
-    return losses_of_parts([exact[:16], exact[16:]], [now[:16], now[16:]], parts, tuning)
+    return ExactOutput([exact[:16], exact[16:]], parts, tuning).losses([now[:16], now[16:]])
 
 
 def test_each_part_has_its_own_correlation():
@@ -46,11 +46,11 @@ def test_nothing_left_is_the_most_noise(value):
 
 
 def test_a_result_of_another_size_is_lost():
-    assert losses_of_parts([EXACT], [EXACT[:, :5]], PARTS, TUNING) == [TUNING.most_noise - 1] * 2
+    assert ExactOutput([EXACT], PARTS, TUNING).losses([EXACT[:, :5]]) == [TUNING.most_noise - 1] * 2
 
 
 def test_an_output_whose_size_varies_is_not_measured():
-    assert losses_of_parts([EXACT, EXACT[:, :5]], [EXACT, EXACT[:, :5]], PARTS, TUNING) == []
+    assert ExactOutput([EXACT, EXACT[:, :5]], PARTS, TUNING).losses([EXACT, EXACT[:, :5]]) == []
 
 
 def test_blocks_lose_the_same():

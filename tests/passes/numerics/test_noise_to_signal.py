@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 import pytest
+from noisekit import noise_over_signal
 
-from passes.numerics.noise_to_signal import NoiseMeter, noise_over_signal
+from passes.numerics.noise_to_signal import NoiseMeter
 from passes.numerics.tuning import NoiseTuning
 
 RNG = np.random.default_rng(0)

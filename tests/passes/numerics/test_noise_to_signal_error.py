@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from noisekit import noise_over_signal
 
-from passes.numerics.noise_to_signal import NoiseMeter, noise_over_signal
+from passes.numerics.noise_to_signal import NoiseMeter
 
 
 def expected(noise):

@@ -9,10 +9,10 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.cost.cost import sample_macs
+from passes.numerics.arrays import parts_of
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
-from passes.reconstruction.distillation import cut
 from passes.reconstruction.step_schedule import scheduled
 from passes.reconstruction.student import student_of
 from passes.reconstruction.weight_variant import WeightVariant
@@ -179,7 +179,7 @@ def test_a_rate_that_is_too_high_is_reduced():
 )
 def test_no_sample_is_left_out_of_the_batches(count, batch, unit, sizes):
     feed = {"x": np.arange(count, dtype=np.float32)[:, None], "c": np.float32(3)}
-    parts = cut(feed, batch, unit)
+    parts = parts_of(feed, batch, unit)
     assert [len(part["x"]) for part in parts] == sizes
     assert np.array_equal(np.concatenate([part["x"] for part in parts]), feed["x"])
 

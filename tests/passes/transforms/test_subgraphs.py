@@ -9,11 +9,11 @@ from netkit import TOLERANCE, check, compressed, feeds, net, observer, session
 from passes.allocation.allocator import TargetError
 from passes.cost.cost import cost
 from passes.graph.model import Graph
+from passes.graph.nodes import subgraphs
 from passes.interface.errors import PassError
 from passes.interface.reason import text
 from passes.settings.target import Target
 from passes.transforms.canonicalize import canonicalize
-from passes.transforms.subgraphs import graphs_in
 
 NAMES = ["if-layers", "if-recurrent", "loop-layers", "scan-layers", "nested-layers", "if-weights"]
 CAPTURED = "{} is read inside a control-flow body"
@@ -98,7 +98,7 @@ def test_bodies_keep_what_they_are_given_and_give(name):
 
     def interfaces(graph):
         for node in graph.node:
-            for body in sorted(graphs_in(node), key=lambda graph: graph.name):
+            for body in sorted(subgraphs(node), key=lambda graph: graph.name):
                 yield [*body.input], [*body.output]
                 yield from interfaces(body)
 
@@ -113,7 +113,7 @@ def test_names_are_unique(name):
         yield from (v.name for v in (*graph.initializer, *(i for i in graph.input)))
         for node in graph.node:
             yield from (n for n in node.output if n)
-            for body in graphs_in(node):
+            for body in subgraphs(node):
                 yield from defined(body)
 
     for model in (result.model, result.twin()):
@@ -139,7 +139,7 @@ def test_a_constant_that_only_a_body_reads_moves_there():
     """The cut copy has a name that tells where it is; the vector that both branches read stays outside."""
     after = compressed(ARCHITECTURES["if-layers"].model, keep=0.5).model
     assert {t.name for t in after.graph.initializer} == {"ty_b"}
-    (then, other) = graphs_in(after.graph.node[0])
+    (then, other) = subgraphs(after.graph.node[0])
     assert {t.name for t in then.initializer} == {
         f"y/then_branch/{n}" for n in ("ta_w", "ta_b", "tb_w", "tb_b", "ty_w")
     }
@@ -186,7 +186,7 @@ def test_what_is_free_in_a_body_goes_without_loss():
         }""",
         u_w=(4, 5),
     )  # fmt: skip
-    branch = next(g for g in graphs_in(model.graph.node[0]) if g.name == "yes")
+    branch = next(g for g in subgraphs(model.graph.node[0]) if g.name == "yes")
     weights = [onnx.helper.make_node("Constant", [], [n], value=onnx.numpy_helper.from_array(a, n))
                for n, a in (("a_w", first), ("t_w", last))]  # fmt: skip
     nodes = [*weights, *branch.node]
@@ -202,7 +202,7 @@ def test_other_branches_are_left_as_they_are():
     """What a branch without weights holds is not even renamed."""
     model = ARCHITECTURES["if-weights"].model
     before, after = (
-        next(body for node in m.graph.node for body in graphs_in(node) if body.name == "no")
+        next(body for node in m.graph.node for body in subgraphs(node) if body.name == "no")
         for m in (model, compressed(model, keep=0.5).model)
     )
     assert before == after
