@@ -41,10 +41,11 @@ print(code, peak // (1024 if sys.platform == "darwin" else 1))"""
 TOOL = """import sys
 from onnx_merge.cli.main import main
 from passes.settings.tuning import TUNING
-object.__setattr__(TUNING.distillation, "steps", (TUNING.distillation.fewest_steps,) * 2)
+object.__setattr__(TUNING.distillation, "fewest_steps", 4)
+object.__setattr__(TUNING.distillation, "steps", (4, 4))
 object.__setattr__(TUNING.distillation, "rates", TUNING.distillation.rates[:1])
 object.__setattr__(TUNING.matching, "steps", TUNING.matching.score_steps)
-object.__setattr__(TUNING.reconstruction, "most_steps", 4)
+object.__setattr__(TUNING.reconstruction, "most_steps", 1)
 sys.exit(main(sys.argv[1:]))"""
 """Every step takes as much memory as the first one."""
 
