@@ -56,10 +56,13 @@ def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto], integers: froze
 
 
 def _ordered(model: onnx.ModelProto) -> set[str]:
-    """Tensors of the main graph that are computed from an order."""
+    """Tensors of the main graph that are computed from an order of values, not of sizes."""
     found: set[str] = set()
+    values = {v.name for v in model.graph.input}
     for node in model.graph.node:
         read = {*node.input, *(name for graph in subgraphs(node) for name in names_in(graph))}
-        if node.op_type in ORDERING or read & found:
-            found.update(node.output)
+        if node.op_type not in ("Shape", "Size") and read & values:
+            values.update(node.output)
+            if node.op_type in ORDERING or read & found:
+                found.update(node.output)
     return found - {""}

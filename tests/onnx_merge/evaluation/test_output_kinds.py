@@ -183,6 +183,15 @@ def test_lists_in_an_order_are_judged_by_their_scores():
     assert [o.name for o in compared(alone, body % "a", body % "b", constants=constants).outputs] == ["at"]
 
 
+def test_an_order_of_sizes_leaves_nothing_out():
+    """As exporters write an Expand."""
+    signature = "(float[N,6] x) => (float[N,6] same, bool[N,6] high)"
+    body = """s = Shape(x)  o = ConstantOfShape(s)  one = Cos(o)  at = NonZero(one)  t = Transpose(at)  z = GatherND(%s, t)
+              f = Reshape(z, s)  same = Identity(x)  high = Greater(f, zero)"""
+    close = compared(signature, body % "x", f"n = Neg(x)  {body % 'n'}", constants="<float zero = {0}>")
+    assert {o.name for o in close.outputs} == {"same", "high"} and close.verdict == "bad"
+
+
 def test_marks_that_move_are_a_loss_and_no_fault():
     signature = "(float[N,6] x) => (float[N,6] y)"
     constants = "<float none = {nan}, float zero = {0}, float one = {0.2}>"
