@@ -186,8 +186,8 @@ def test_lists_in_an_order_are_judged_by_their_scores():
 def test_an_order_of_sizes_leaves_nothing_out():
     """As exporters write an Expand."""
     signature = "(float[N,6] x) => (float[N,6] same, bool[N,6] high)"
-    body = """s = Shape(x)  o = ConstantOfShape(s)  one = Cos(o)  at = NonZero(one)  t = Transpose(at)  z = GatherND(%s, t)
-              f = Reshape(z, s)  same = Identity(x)  high = Greater(f, zero)"""
+    body = """s = Shape(x)  o = ConstantOfShape(s)  one = Cos(o)  at = NonZero(one)  t = Transpose(at)
+              z = GatherND(%s, t)  f = Reshape(z, s)  same = Identity(x)  high = Greater(f, zero)"""
     close = compared(signature, body % "x", f"n = Neg(x)  {body % 'n'}", constants="<float zero = {0}>")
     assert {o.name for o in close.outputs} == {"same", "high"} and close.verdict == "bad"
 
