@@ -115,7 +115,7 @@ class ModelSamples(SampleSets):
     @property
     def _going_on(self) -> str:
         """The remedy where outputs cannot be compared."""
-        return unverified_remedy(self.options.unverified, self._needing_outputs)
+        return unverified_remedy(self._needing_outputs)
 
     def _leave_out_copies(self) -> None:
         """Leave out samples of the user that repeat earlier ones, so that none is held out that was fitted to, or

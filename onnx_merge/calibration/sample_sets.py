@@ -121,7 +121,9 @@ class SampleSets(RunnableModel):
             promise = options.confidence is not None and not options.labels
             return SPLITS.guaranteed if promise else max(options.sample_count, options.checked)
         half = self._selects_by_drop and not options.labels
-        return to_load(options.sample_count, half=half, promise=half and options.confidence is not None)
+        promise = half and options.confidence is not None
+        beside = 0 if options.labels else min(options.checked, SPLITS.beside)
+        return to_load(options.sample_count, half=half, promise=promise, beside=beside)
 
     @property
     def _selects_by_drop(self) -> bool:

@@ -28,9 +28,9 @@ def share_apart(count: int) -> int:
     return min(max(-(-count // SPLITS.held_out_share), SPLITS.fewest), SPLITS.most)
 
 
-def to_load(count: int, *, half: bool = False, promise: bool = False) -> int:
-    """The number of samples to load so that ``count`` can be fitted to."""
-    return count + (SPLITS.guaranteed if promise else count if half else share_apart(count))
+def to_load(count: int, *, half: bool = False, promise: bool = False, beside: int = 0) -> int:
+    """The number of samples to load so that ``count`` can be fitted to, and ``beside`` others held out."""
+    return count + (SPLITS.guaranteed if promise else count if half else max(beside, share_apart(count)))
 
 
 def held_count(total: int, count: int, *, half: bool = False, unit: int = 1) -> int:

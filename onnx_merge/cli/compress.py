@@ -37,11 +37,11 @@ calibration samples (--calib):
   FILE.py:FUNCTION    a function, which is run: returns or yields arrays
   synthetic, none     made-up ones (what --method reconstruct does without
                       others), or none at all
-  256 are taken, and an eighth (16 to 256) is held out: outputs are compared
-  on it, and nothing is fitted to it. Where yours are fewer than 64, or a layer
-  has more inputs than they show places, twice as many serve, or their mirror
-  images too, or up to 1,024 made-up ones, if the model is small; with
-  --calib-samples no more than that.
+  256 are taken, and 128 more are held out, or an eighth of fewer (16 at
+  least): outputs are compared on them, and nothing is fitted to them. Where
+  yours are fewer than 64, or a layer has more inputs than they show places,
+  twice as many serve, or their mirror images too, or up to 1,024 made-up
+  ones, if the model is small; with --calib-samples no more than that.
 
 measures (--metric), of samples with --labels or --calib; higher is better:
   accuracy, top5      percent of the samples, by class numbers in --labels

@@ -38,7 +38,7 @@ class SampleOptions:
             CALIB,
             "WHAT",
             "samples without labels: see below",
-            "Samples without labels, of which an eighth, 16 to 256, is held out to compare outputs on. They are an "
+            "Samples without labels, of which some, 16 to 256, are held out to compare outputs on. They are an "
             "`.npz` file (its keys are the inputs' names) or `.npy`, a folder of such files or of images (`pip install "
             "'onnx_merge[images]'`), `module.py:function` (it is run), `synthetic`, or `none`; from Python also arrays "
             "or an iterable of them.",

@@ -27,12 +27,9 @@ NAMED = 3
 """Largest number of operators that a message names."""
 
 
-def unverified_remedy(unverified: bool, needing: Sequence[str]) -> str:
-    """The remedy where outputs cannot be compared. ``unverified``: whether to go on is asked for; ``needing``: options
-    that need outputs all the same."""
-    if not unverified:
-        return UNVERIFIED
-    return f"--unverified goes on only without {', '.join(needing)}"
+def unverified_remedy(needing: Sequence[str]) -> str:
+    """The remedy where outputs cannot be compared. ``needing``: given options that need outputs."""
+    return f"--unverified goes on only without {', '.join(needing)}" if needing else UNVERIFIED
 
 
 def cannot_load(model: onnx.ModelProto, error: OnnxMergeError, remedy: str = UNVERIFIED) -> InputError:

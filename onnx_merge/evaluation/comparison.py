@@ -107,7 +107,7 @@ class Comparison(ModelSamples):
 
     def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:
-            remedy = unverified_remedy(self.options.unverified, self.options.limits)
+            remedy = unverified_remedy(self.options.limits)
             raise UnverifiedError(f"outputs could not be compared: {problem}; {remedy}") from problem
         return (f"outputs were not compared: {problem}",)
 

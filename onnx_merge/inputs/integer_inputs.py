@@ -40,6 +40,7 @@ UNCHANGING = ("Relu", "Abs")
 MERGING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
 """Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
+FLAGGING = COMPARING | {"And", "Equal", "Not", "Or", "Xor"}
 INTEGER_TYPES = {
     number
     for name, number in onnx.TensorProto.DataType.items()
@@ -91,9 +92,14 @@ class _Scope:
     dims: dict[str, tuple[int | None, ...]] = field(default_factory=dict)
     ranges: set[str] = field(default_factory=set)
     """Tensors computed by a Range whose end is not constant."""
+    flags: set[str] = field(default_factory=set)
+    """Tensors that hold true and false, or 1 and 0."""
+    masked: set[str] = field(default_factory=set)
+    """Tensors with zeros in place of some values of an input."""
 
     def inner(self) -> _Scope:
-        return _Scope(dict(self.origins), dict(self.values), dict(self.dims), set(self.ranges))
+        values = dict(self.origins), dict(self.values), dict(self.dims)
+        return _Scope(*values, set(self.ranges), set(self.flags), set(self.masked))
 
     def pass_on(self, old: str, new: str, other: _Scope) -> None:
         """Copy what is known of the tensor ``old`` to the tensor ``new`` of the scope ``other``."""
@@ -103,8 +109,13 @@ class _Scope:
             other.values[new] = self.values[old]
         if old in self.dims:
             other.dims[new] = self.dims[old]
-        if old in self.ranges:
-            other.ranges.add(new)
+        for ours, theirs in (
+            (self.ranges, other.ranges),
+            (self.flags, other.flags),
+            (self.masked, other.masked),
+        ):
+            if old in ours:
+                theirs.add(new)
 
 
 @dataclass
@@ -163,6 +174,7 @@ class _Follower:
             for name in node.input[1 if facts.joins is Joins.CHOICE else 0 :]:
                 if name in scope.origins:
                     scope.origins[node.output[0]] = scope.origins.get(node.output[0], frozenset()) | scope.origins[name]
+        self._mask(node, scope)
         self._limit(node, attributes, scope)
         self._hint(node, attributes, scope)
 
@@ -185,8 +197,9 @@ class _Follower:
                 scope.origins[output] = scope.origins[first]
             if first in scope.values:
                 scope.values[output] = scope.values[first]
-            if first in scope.ranges:
-                scope.ranges.add(output)
+            for known in (scope.ranges, scope.flags, scope.masked):
+                if first in known:
+                    known.add(output)
             if first in scope.dims and kept:
                 scope.dims[output] = scope.dims[first]
             elif first in scope.dims and node.op_type == "Transpose":
@@ -194,6 +207,17 @@ class _Follower:
                 perm = list(attributes["perm"].ints if "perm" in attributes else range(len(dims))[::-1])
                 if sorted(perm) == list(range(len(dims))):  # otherwise the declared rank is wrong
                     scope.dims[output] = tuple(dims[axis] for axis in perm)
+
+    def _mask(self, node: onnx.NodeProto, scope: _Scope) -> None:
+        """Follow a choice between two values that is written as a sum of products with flags."""
+        if node.op_type in FLAGGING:
+            scope.flags.add(node.output[0])
+        elif node.op_type == "Mul" and scope.flags & set(node.input):
+            for name in (n for n in node.input if n in scope.origins and n not in scope.flags):
+                scope.origins[node.output[0]] = scope.origins[name]
+                scope.masked.add(node.output[0])
+        elif node.op_type == "Add" and scope.masked.issuperset(node.input):
+            scope.origins[node.output[0]] = frozenset().union(*(scope.origins[name] for name in node.input))
 
     def _limit(self, node: onnx.NodeProto, attributes: Mapping[str, onnx.AttributeProto], scope: _Scope) -> None:
         """Record bounds above which a value is invalid."""
@@ -230,7 +254,7 @@ class _Follower:
             tops = [top for n in others if n in scope.values and (top := _largest(scope.values[n])) is not None]
             if kind == "Equal" and tops:
                 self._note(self.hints, origins, max(tops) + 1)
-            elif kind in COMPARING and (tops or scope.ranges & set(others)):
+            elif kind in COMPARING and (max(tops, default=0) > 0 or scope.ranges & set(others)):  # not with a sign
                 self._note(
                     self.hints,
                     origins,

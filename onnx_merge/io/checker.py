@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import onnx
 
 from onnx_merge.errors import one_line
+from onnx_merge.io.node_order import sort_nodes
 from passes.graph.functions import inlined
 from passes.graph.nodes import every_node
 
@@ -22,7 +23,8 @@ def check_valid(content: bytes | str) -> None:
     """Check a model with `onnx.checker`, but accept what runtimes accept.
 
     These are functions with another opset than the model's, inputs and outputs without a declared shape, the domain
-    name "ai.onnx", GroupNormalization before opset 21, and `RUNTIME_OPS` at opsets that do not define them.
+    name "ai.onnx", GroupNormalization before opset 21, `RUNTIME_OPS` at opsets that do not define them, and nodes in
+    any order.
 
     Raises
     ------
@@ -36,7 +38,7 @@ def check_valid(content: bytes | str) -> None:
         else:
             model = onnx.ModelProto.FromString(content)
         mended = _give_shapes(model) | _name_standard_domain(model)
-        mended |= _replace_group_normalization(model) | _set_runtime_ops_apart(model)
+        mended |= _replace_group_normalization(model) | _set_runtime_ops_apart(model) | sort_nodes(model)
         if "FunctionOp imports version" in str(error):
             model = inlined(model)
             del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know

@@ -14,6 +14,7 @@ from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.load import external_tensors, load_model
+from onnx_merge.io.node_order import node_order, sort_nodes
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -57,6 +58,11 @@ def load_source(model: Model) -> Source:
         return Source(loaded.model, FileInfo(str(loaded.path), loaded.sha256), loaded.size, files, data)
     try:
         check_text(model)
+        if node_order(model) is not None:
+            unsorted = model
+            model = onnx.ModelProto()
+            model.CopyFrom(unsorted)
+            sort_nodes(model)
         if external_tensors(model):
             raise InputError("the model's tensors are in other files: give the path of the model instead")
         check_types(model)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ from passes.shapes.constants import STANDARD_DOMAINS
 
 CUT = "cut"
 """Prefix of the symbols that stand for the lengths of slices; symbols of input dims have other names."""
+RATIO = re.compile(r"/\([^()]*(\([^()]*\))*[^()]*[a-z]")
+"""A division by an expression of symbols."""
 _numbers = itertools.count()
 
 
@@ -103,8 +106,16 @@ def _library() -> Callable[[onnx.ModelProto], dict[str, list[frozenset[str]]]]:
             return {}
         finally:
             logger.setLevel(level)
+
+        def symbols_in(dim: Any) -> frozenset[str]:
+            """The symbols in ``dim``. The size that a Reshape leaves open is a ratio, in which they may cancel."""
+            if not isinstance(dim, ir.SymbolicDim):
+                return frozenset()
+            left = dim.simplify() if RATIO.search(str(dim)) else dim
+            return left.free_symbols() if isinstance(left, ir.SymbolicDim) else frozenset()
+
         return {
-            value.name: [d.free_symbols() if isinstance(d, ir.SymbolicDim) else frozenset() for d in value.shape]
+            value.name: [symbols_in(dim) for dim in value.shape]
             for node in inferred.graph
             for value in node.outputs
             if value.name and value.shape is not None

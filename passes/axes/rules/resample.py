@@ -83,14 +83,15 @@ facts("Upsample", known=OpFacts(sizing=(1,)))
 @rule("Pad")
 def pad(op: Op) -> None:
     """Padded axes are frozen, unless constant zeros are appended. The output is then before + X + after, and may
-    shrink."""
+    shrink. All but other constants have the scale of X: zeros, and values of X itself (edge, reflect, wrap)."""
     shape, out = op.shape(0), op.out_shape()
     borders = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
     before = dict(zip(axes, borders[: len(axes)], strict=True))
     after = dict(zip(axes, borders[len(axes) :], strict=True))
     fill = op.value(2) if op.has(2) else np.asarray(op.attr("value", 0.0))
-    zeros = op.attr("mode", "constant") == "constant" and fill is not None and not np.any(fill)
+    fills = op.attr("mode", "constant") == "constant"
+    zeros = fills and fill is not None and not np.any(fill)
     sizes: dict[int, tuple[Term | int, Term | int]] = {}
     for axis, n in enumerate(shape):
         low, high = before.get(axis, 0), after.get(axis, 0)
@@ -113,7 +114,7 @@ def pad(op: Op) -> None:
             op.resize_input(1, entries)
         else:
             op.resize_attrs("pads", [e for e in entries if e is not None])
-    op.scales(Scaling.LINEAR if zeros else Scaling.NONE)
+    op.scales(Scaling.LINEAR if zeros or not fills else Scaling.NONE)
 
 
 facts("Pad", known=OpFacts(moves=Moves.PADDED, sizing=(1, 3)))

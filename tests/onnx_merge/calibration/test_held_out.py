@@ -16,6 +16,7 @@ from onnx_merge.errors import InputError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.report.table import render
 from onnx_merge.runtime.providers import CPU
+from onnx_merge.tuning.calibration import SPLITS
 
 MODEL = """<ir_version: 8, opset_import: ["" : 17]> net (float[{batch},{shape}] x) => (float[{batch},6] y) {{
     f = Flatten(x)  a = Gemm<transB=1>(f, a_w)  r = Relu(a)  y = Gemm<transB=1>(r, y_w)
@@ -99,7 +100,7 @@ def test_the_result_does_not_depend_on_them(kind, tmp_path):
 
 @pytest.mark.parametrize(
     ("total", "options", "held", "fitted"),
-    [(400, {}, 32, 256), (280, {}, 35, 245), (60, {"calib_samples": 40}, 16, 40), (100, {"check_n": 5}, 5, 84)],
+    [(400, {}, 128, 256), (280, {}, 35, 245), (60, {"calib_samples": 40}, 20, 40), (100, {"check_n": 5}, 5, 84)],
 )
 def test_how_many(total, options, held, fitted):
     _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6), **options)
@@ -115,30 +116,32 @@ def test_a_fixed_batch():
     assert [(r.fidelity.held_out, r.fidelity.fitted) for _, r in found] == [(16, 48)] * 2
 
 
-@pytest.mark.parametrize("total", [200, 56])
+@pytest.mark.parametrize("total", [300, 56])
 def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, monkeypatch):
-    """The first layer has use for twice as many: of 200 they come from the file, of 56 they are mirror images."""
+    """The first layer has use for twice as many: of 300 they come from the file, of 56 they are mirror images."""
     monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
     x, made = rows(total, 1, 8, 8), model(1, 8, 8, hidden=96)
     found = []
-    for k, samples in enumerate((x, spoilt(x, to_load(40), 40)[0])):
+    for k, samples in enumerate((x, spoilt(x, to_load(40, beside=SPLITS.beside), 40)[0])):
         np.savez(tmp_path / f"{k}.npz", x=samples)
         found.append(optimize(made, keep=0.5, gate=False, calib=tmp_path / f"{k}.npz"))
-    said = "80 of the samples served" if total == 200 else "mirror images served too"
+    said = "80 of the samples served" if total == 300 else "mirror images served too"
     assert any(said in note for note in found[0][1].notes)
-    assert [r.fidelity.fitted for _, r in found] == [80, 80] and found[0][1].fidelity.held_out == 16
+    assert [r.fidelity.fitted for _, r in found] == [80, 80] and found[0][1].fidelity.held_out == (
+        128 if total == 300 else 16
+    )
     if total == 56:
         assert written(found[0][0]) == written(found[1][0])
 
 
 def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
     monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
-    path = file_of(rows(200, 1, 8, 8), tmp_path)
+    path = file_of(rows(300, 1, 8, 8), tmp_path)
     comparison = Comparison(model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU)
     measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
     (load_more,) = comparison.more_samples(comparison.calibration())
     feeds, what = load_more()
-    assert what == "80 of the samples served" and len(measured) == 16
+    assert what == "80 of the samples served" and len(measured) == 128
     assert not measured & {row.tobytes() for row in feeds["x"]}
 
 

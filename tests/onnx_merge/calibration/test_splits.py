@@ -21,6 +21,7 @@ def test_an_eighth(total, count, held):
 
 def test_what_is_left_over_is_kept_apart_first():
     assert held_count(to_load(256), 256) == 32 and held_count(to_load(10), 10) == 16
+    assert held_count(to_load(256, beside=256), 256) == 256 and held_count(400, 256) == 144
     assert held_count(20, 10) == 0, "neither the sixteen that are left over nor twice sixteen"
 
 

@@ -21,6 +21,13 @@ def model(nodes, constants="", opset=17, inputs="int64[N,4] i", functions=""):
 
 
 KNOWN = {
+    "a sign that is looked at": ("p = Less(i, zero)  y = Gather(table, i)", f"{TABLE}, int64 zero = {{0}}", 5),
+    "negative ids from the end, as a choice by flags": (
+        """n = Less(i, zero)  p = Not(n)  a = Cast<to=7>(p)  b = Cast<to=7>(n)  e = Add(i, five)
+        f = Mul(i, a)  g = Mul(e, b)  s = Add(f, g)  y = Gather(table, s)""",
+        f"{TABLE}, int64 zero = {{0}}, int64 five = {{5}}",
+        5,
+    ),
     "rows of a table": ("y = Gather(table, i)", TABLE, 5),
     "columns of a table": ("y = Gather<axis=-1>(table, i)", TABLE, 2),
     "a table turned round": ("t = Transpose<perm=[1,0]>(table)  y = Gather(t, i)", TABLE, 2),

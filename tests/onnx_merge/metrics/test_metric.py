@@ -272,7 +272,7 @@ def test_a_job_that_was_sent_measures_the_same(here, samples, counting, monkeypa
     monkeypatch.chdir(here / "other")
     for point in found.points:
         result = candidates.run_packed(jobs[0], candidates.Candidate(point.keep))
-        assert result.reason is None and result.verdict.metric == point.metric
+        assert result.reason is None and result.evaluation.metric == point.metric
 
 
 def test_what_fails_on_one_size_costs_no_other(here, samples):

@@ -143,7 +143,7 @@ def test_made_up_samples_are_moved_again(tmp_path):
 
 def test_made_up_samples_that_were_not_moved_are_not_now(tmp_path, monkeypatch):
     """As of versions that moved none."""
-    monkeypatch.setattr("onnx_merge.compression.optimize.move_held_out", lambda *_: None)
+    monkeypatch.setattr("onnx_merge.compression.preparation.move_held_out", lambda *_: None)
     onnx_merge.optimize(DIGITS, tmp_path / "out.onnx", keep=0.5, effort="low")
     found = onnx_merge.verify(tmp_path / "out.onnx", DIGITS)
     assert found.keeps and found.same_samples
