@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
 from onnx_merge.errors import InputError
-from onnx_merge.inputs.feeds import Sizes, is_mask, resolve_shapes, value_count
+from onnx_merge.inputs.feeds import Sizes, is_mask, resolve_shapes, value_range
 from onnx_merge.runtime.batching import rows_of_run, rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
@@ -114,17 +114,18 @@ def _values(
 def _integers(info: TensorInfo, shape: tuple[int, ...], rng: np.random.Generator, upper: int | None) -> Array:
     if is_mask(info, upper):
         return np.ones(shape, info.dtype)
-    name, high = info.name.lower(), value_count(info, len(shape), upper)
+    name = info.name.lower()
+    low, high = value_range(info, len(shape), upper)
     if "position" in name and upper is not None and len(shape) > 1:
         return np.broadcast_to(np.arange(shape[-1]) % high, shape).astype(info.dtype)
     if "type" in name and high > 1 and len(shape) > 1:  # segment ids: first sentence 0, second sentence 1
         boundary = rng.integers(1, shape[-1] + 1, (*shape[:-1], 1))
         return (np.arange(shape[-1]) >= boundary).astype(info.dtype)
-    values = rng.integers(0, high, shape)
+    values = rng.integers(low, high, shape)
     if upper is not None and upper > 2:
         # Half of the ids follow Zipf's law, since vocabularies are usually sorted by frequency. The others are uniform.
         zipf = np.minimum(np.exp(rng.random(shape) * np.log(high)), high) - 1
-        values = np.where(rng.random(shape) < 0.5, zipf.astype(np.int64), values)
+        values = np.where(rng.random(shape) < 0.5, np.maximum(low, zipf.astype(np.int64)), values)
     return values.astype(info.dtype)
 
 

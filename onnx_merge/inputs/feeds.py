@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
@@ -18,6 +19,8 @@ from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, is_open
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
+LENGTH = re.compile(r"(?<![a-z])len(gth)?s?(?![a-z])", re.IGNORECASE)
+"""In the names of inputs that hold lengths."""
 """Sizes that the user fixed, by name: the size of a symbol, or the whole shape of an input."""
 
 IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
@@ -156,7 +159,7 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
         if is_mask(info, upper):
             return np.ones(shape, info.dtype)
-        return rng.integers(0, value_count(info, len(shape), upper), shape).astype(info.dtype)
+        return rng.integers(*value_range(info, len(shape), upper), shape).astype(info.dtype)
     return rng.standard_normal(shape, np.float64 if info.dtype == np.float64 else np.float32).astype(info.dtype)
 
 
@@ -166,11 +169,12 @@ def is_mask(info: TensorInfo, upper: int | None) -> bool:
     return upper is None and "mask" in info.name.lower()
 
 
-def value_count(info: TensorInfo, rank: int, upper: int | None) -> int:
-    """How many integers, from 0 on, an input takes: ``upper``, the levels of a pixel, or else two, as far as its type
-    holds them."""
+def value_range(info: TensorInfo, rank: int, upper: int | None) -> tuple[int, int]:
+    """The integers that an input takes, [low, high): below ``upper``, the levels of a pixel, or else 0 and 1, as far as
+    its type holds them. Lengths are 1 at least: of a sequence without a step, attention gives NaN."""
     pixels = info.dtype == np.uint8 and rank > 2
-    return min(upper or (256 if pixels else 2), 2 if info.dtype == bool else int(np.iinfo(info.dtype).max) + 1)
+    high = min(upper or (256 if pixels else 2), 2 if info.dtype == bool else int(np.iinfo(info.dtype).max) + 1)
+    return int(bool(LENGTH.search(info.name)) and high > 1), high
 
 
 def type_rank(dtype: np.dtype[Any]) -> int:

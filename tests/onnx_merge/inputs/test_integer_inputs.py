@@ -6,7 +6,10 @@ import onnx.parser
 import pytest
 
 from onnx_merge import optimize
+from onnx_merge.calibration.load import load_calibration
+from onnx_merge.inputs.feeds import random_feeds
 from onnx_merge.inputs.integer_inputs import index_bounds, unknown_ranges
+from onnx_merge.runtime.session import Session
 
 HEAD = '<ir_version: 8, opset_import: ["" : {opset}, "own" : 1]>'
 SEVEN = "int64[7] seven = {0, 1, 2, 3, 4, 5, 6}"
@@ -143,3 +146,18 @@ def test_a_run_on_ids_that_are_compared():
     weights = dict(classes=np.arange(20), last=np.array([-1]), w=rand(20, 8), v=rand(8, 4))
     result = optimize(net(nodes, "int64[N,5] i", **weights), keep=0.5)[1]
     assert not [note for note in result.notes if "range" in note]
+
+
+@pytest.mark.parametrize(("name", "least"), [("lengths", 1), ("seq_len", 1), ("xs_lens", 1), ("lenses", 0), ("ids", 0)])
+def test_no_sequence_is_without_a_step(name, least):
+    body = f"""s = Shape<start=1, end=2>(x)  n = Squeeze(s)  r = Range(zero, n, one)  u = Unsqueeze({name}, at)
+               l = Less(r, u)  y = Cast<to=1>(l)"""
+    made = model(body, "int64 zero = {0}, int64 one = {1}, int64[1] at = {1}", inputs=f"float[N,4] x, int64[N] {name}")
+    session = Session(made)
+    bounds = index_bounds(made)
+    assert bounds[name] > 4
+    for feeds in (
+        random_feeds(session.inputs, 200, 0, {}, bounds),
+        load_calibration("synthetic", session.inputs, count=200, model=made).feeds,
+    ):
+        assert feeds[name].min() == least and feeds[name].max() > 4
