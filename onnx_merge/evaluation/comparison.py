@@ -22,7 +22,7 @@ from onnx_merge.metrics.measure import Measure, Measured, check_measured
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
-from passes.graph.integer_outputs import IntegerOutputs, integer_outputs
+from passes.analysis.integer_outputs import IntegerOutputs, integer_outputs
 
 Array = NDArray[Any]
 
@@ -59,11 +59,11 @@ class Comparison(ModelSamples):
         assert self.session is not None and self.samples is not None
         return self._fidelity(self.session, result, self.samples.feeds)
 
-    def holds_classes(self) -> bool:
-        """Whether the model's outputs are classes, judged from a few samples."""
+    def of_itself(self) -> Fidelity:
+        """The fidelity of the model to itself on a few samples, which shows what its outputs hold."""
         assert self.session is not None and self.samples is not None
         subset = evenly_spaced(self.samples.feeds, CLASS_CHANGES.deciding_samples)
-        return self._fidelity(self.session, self.session, subset).changed is not None
+        return self._fidelity(self.session, self.session, subset)
 
     def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
         """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.
@@ -103,7 +103,7 @@ class Comparison(ModelSamples):
     def _with_notes(self, close: Fidelity) -> tuple[Fidelity, tuple[str, ...]]:
         """``close``, with a note on outputs that were not compared."""
         left = sorted(self._integers.ordered - {output.name for output in close.outputs})
-        return close, (f"not compared, since other outputs are in the same order: {', '.join(left)}",) if left else ()
+        return close, (f"not compared, since scores decide their order: {', '.join(left)}",) if left else ()
 
     def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:

@@ -72,7 +72,10 @@ def drop_measure(comparison: Comparison) -> Drop:
             return before - found.after
 
         return Drop(points, "points are lost")
-    what = "points are lost" if (classes := comparison.holds_classes()) else "percent of noise over signal are added"
+    close = comparison.of_itself()
+    classes, some = close.changed is not None, any(output.changed is not None for output in close.outputs)
+    others = f"percent of noise over signal{', or of the classes changed,' if some else ''} are added"
+    what = "points are lost" if classes else others
     return Drop(lambda result: _lost(comparison.on_all(loaded(result))), what, points=classes)
 
 

@@ -19,7 +19,7 @@ from onnx_merge.inputs.user_arrays import check_classes
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
-from passes.graph.integer_outputs import IntegerOutputs
+from passes.analysis.integer_outputs import IntegerOutputs
 from passes.numerics.arrays import rows_between
 
 NEIGHBOURS = 8
@@ -103,16 +103,18 @@ def _measured(
     """Return the meter of every output, the number of samples, and their top classes before and after, (2, samples)."""
     meters: dict[str, OutputMeter] = {}
     classes: list[NDArray[np.int64]] = []
+    names: list[str] = []
     samples = 0
     for chunk, size, valid in batches(feeds, before.inputs, batch):
         expected, actual = (
-            {n: v.astype(np.float32) if n in integers.rounded else v for n, v in session.run(chunk).items()}
+            {n: v.astype(np.float64) if n in integers.rounded else v for n, v in session.run(chunk).items()}
             for session in (before, after)
         )
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
         scores, new_scores = _scores(expected, size), _scores(actual, size)
-        for name in _compared(expected, integers, size):
+        names = names or _compared(expected, integers, size)
+        for name in names:
             meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
             meter.add(expected[name], actual[name], size, valid)
         if scores is not None and new_scores is not None:
@@ -125,7 +127,7 @@ def _compared(outputs: Mapping[str, Array], integers: IntegerOutputs, size: int)
     """The outputs of ``size`` samples to compare: all numbers, but for lists in an order that float outputs show."""
     numeric = [name for name, value in outputs.items() if value.dtype != object]
     if any(is_float(outputs[name]) for name in numeric):
-        return [name for name in numeric if name not in integers.ordered or outputs[name].size == size]
+        return [name for name in numeric if name not in integers.ordered or outputs[name].size == size > 1]
     return numeric
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from onnx_merge.evaluation.class_changes import ClassMeter, Kind, distribution
 from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.evaluation.verdict import OutputFidelity
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
-from passes.numerics.noise_to_signal import NoiseMeter
+from passes.numerics.noise_to_signal import Noise, NoiseMeter
 
 Array = NDArray[Any]
 IMPOSSIBLE = -6e4
@@ -71,8 +71,9 @@ class OutputMeter:
     _noise: NoiseMeter = field(default_factory=NoiseMeter)
     _classes: ClassMeter | None = None
     _started: bool = False
-    _masks: bool = False
-    """Whether some value of the original is not finite: such values mark what does not count."""
+    _marks: NoiseMeter | None = None
+    """Compares where values are finite, if some of the original are not: such values mark places, as masks do."""
+    _samples: int = 0
     _broken: bool = False
     """Whether a value of the result is not finite where the original's is."""
 
@@ -85,7 +86,8 @@ class OutputMeter:
         self.values += expected.size
         a, b = ((x if batched else x[None])[:valid] for x in (expected, actual))
         finite, same = np.isfinite(a), a.shape == b.shape
-        self._masks |= not finite.all()
+        if same:
+            self._mark(finite, np.isfinite(b))
         self._broken |= not np.isfinite(b[finite] if same else b).all()
         if not same:  # rows are missing: to compare the classes of the others would not say so
             self._started, self._classes = True, None
@@ -94,6 +96,15 @@ class OutputMeter:
         a, b = (np.where(np.isfinite(x), x, 0) for x in (a, b))
         self.distance.add(a, b)
         self._noise.add(a, b)
+
+    def _mark(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
+        """Add where values of the original and of the result are finite, from the first batch on."""
+        if self._marks is None and not before.all():
+            self._marks, all_finite = NoiseMeter(), np.ones((self._samples, *before.shape[1:]), np.float32)
+            self._marks.add(all_finite, all_finite)
+        if self._marks is not None:
+            self._marks.add(before.astype(np.float32), after.astype(np.float32))
+        self._samples += len(before)
 
     def _count(self, a: Array, b: Array) -> None:
         """Add the batch to the class statistics, as long as the output holds classes."""
@@ -113,11 +124,13 @@ class OutputMeter:
 
         Raises
         ------
-        StructureError: the result is not finite where the original is, which always is.
+        StructureError: the result is not finite where the original is for every sample.
         """
-        if self._broken and not self._masks:
-            raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
         noise, classes = self._noise.result(), self._classes
+        marks = self._marks.result() if self._marks is not None else None
+        if self._broken and (marks is None or marks.nsr is None):
+            raise StructureError(f"output {self.name!r} of the result is not finite where the original's is")
+        noise = noise if marks is None else _worse(noise, marks)
         found = classes.result() if classes is not None else None
         if classes is not None and found is not None and classes.kind == "logits":
             # (N, C) numbers that are not class scores: features, quantities of different scales, or a constant order.
@@ -152,6 +165,12 @@ class OutputMeter:
             moves=found.moves,
             by_sample=noise.by_sample,
         )
+
+
+def _worse(values: Noise, marks: Noise) -> Noise:
+    """The noise of the values or of the marks, of those that the samples test if there are any."""
+    worse = max(values, marks, key=lambda noise: (noise.reason is None, noise.nsr or 0.0))
+    return replace(worse, scales=values.scales, constant=values.constant and marks.constant)
 
 
 def _maps(output: Array) -> tuple[Kind, int] | None:

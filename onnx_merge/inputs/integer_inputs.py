@@ -197,7 +197,7 @@ class _Follower:
                 scope.origins[output] = scope.origins[first]
             if first in scope.values:
                 scope.values[output] = scope.values[first]
-            for known in (scope.ranges, scope.flags, scope.masked):
+            for known in (scope.ranges, scope.flags, scope.masked if output in scope.origins else set()):
                 if first in known:
                     known.add(output)
             if first in scope.dims and kept:
@@ -210,7 +210,8 @@ class _Follower:
 
     def _mask(self, node: onnx.NodeProto, scope: _Scope) -> None:
         """Follow a choice between two values that is written as a sum of products with flags."""
-        if node.op_type in FLAGGING:
+        negated = node.op_type == "Sub" and node.input[0] in scope.values and node.input[1] in scope.flags  # 1 - flag
+        if node.op_type in FLAGGING or negated:
             scope.flags.add(node.output[0])
         elif node.op_type == "Mul" and scope.flags & set(node.input):
             for name in (n for n in node.input if n in scope.origins and n not in scope.flags):
@@ -225,6 +226,8 @@ class _Follower:
             return
         dims = scope.dims.get(node.input[0], ())
         picks = scope.origins.get(node.input[1], frozenset())
+        if node.input[1] in scope.masked:  # what the flags leave out may be larger
+            picks = frozenset()
         axis = attributes["axis"].i if "axis" in attributes else 0
         if node.op_type in ("Gather", "GatherElements") and picks and -len(dims) <= axis < len(dims):
             self._note(self.limits, picks, dims[axis], 1)

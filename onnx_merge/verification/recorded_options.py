@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -76,7 +76,8 @@ def restored(record: Mapping[str, object], given: Mapping[str, object]) -> Optio
 
 def _is_given(value: object) -> bool:
     """Whether the value of an option says something; arrays have no truth value."""
-    return value is not None and value is not False and not (isinstance(value, Sized) and not len(value))
+    empty = isinstance(value, (str, tuple, list, dict)) and not value
+    return value is not None and value is not False and not empty
 
 
 def _pairs(value: object) -> list[tuple[str, object]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from passes.axes.registry import facts_of
 from passes.graph.kinds import integer_tensors
 from passes.graph.nodes import names_in, subgraphs
 
@@ -16,6 +17,8 @@ MOVING = {
 }  # fmt: skip
 """Ops whose output holds values of their first input, or limits of these."""
 ROUNDING = {"Ceil", "Floor", "Round"}
+PROBABILITIES = {"HardSigmoid", "Sigmoid", "Softmax"}
+"""Ops whose output is a class where it is rounded: 0 or 1."""
 QUANTISING = {"DynamicQuantizeLinear", "QLinearAdd", "QLinearConv", "QLinearMatMul", "QuantizeLinear"}
 ORDERING = {"NonMaxSuppression", "NonZero", "TopK", "Unique"}
 """Ops after which one value more or less moves all those behind it."""
@@ -50,19 +53,24 @@ def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto], integers: froze
             return True
         if node.op_type not in MOVING | ROUNDING:
             break
+        if any(a.name == "to" and a.i == onnx.TensorProto.BOOL for a in node.attribute):
+            return False
         name = node.input[0]
         rounded |= name not in integers
-    return rounded and name not in integers
+    return rounded and name not in integers and (node is None or node.op_type not in PROBABILITIES)
 
 
 def _ordered(model: onnx.ModelProto) -> set[str]:
-    """Tensors of the main graph that are computed from an order of values, not of sizes."""
+    """Tensors of the main graph that are in an order of values, not of sizes. What a layer with weights computes of
+    such values, of a point's nearest neighbours for instance, is in none."""
     found: set[str] = set()
     values = {v.name for v in model.graph.input}
     for node in model.graph.node:
-        read = {*node.input, *(name for graph in subgraphs(node) for name in names_in(graph))}
+        read = {*node.input, *(name for graph in subgraphs(node) for name in names_in(graph))} - {""}
         if node.op_type not in ("Shape", "Size") and read & values:
-            values.update(node.output)
-            if node.op_type in ORDERING or read & found:
-                found.update(node.output)
-    return found - {""}
+            made = set(node.output) - {""}
+            values |= made
+            layer = facts_of(node.domain, node.op_type).linear is not None
+            if node.op_type in ORDERING or (read & found and not layer):
+                found |= made
+    return found
