@@ -72,7 +72,7 @@ class OutputMeter:
     _classes: ClassMeter | None = None
     _started: bool = False
     _marks: NoiseMeter | None = None
-    """Compares where values are finite, if some of the original are not: such values mark places, as masks do."""
+    """Compares where values are finite, if some are not: in the original such values mark places, as masks do."""
     _samples: int = 0
     _broken: bool = False
     """Whether a value of the result is not finite where the original's is."""
@@ -99,9 +99,12 @@ class OutputMeter:
 
     def _mark(self, before: NDArray[np.bool_], after: NDArray[np.bool_]) -> None:
         """Add where values of the original and of the result are finite, from the first batch on."""
-        if self._marks is None and not before.all():
-            self._marks, all_finite = NoiseMeter(), np.ones((self._samples, *before.shape[1:]), np.float32)
-            self._marks.add(all_finite, all_finite)
+        if self._marks is None and not (before.all() and after.all()):
+            self._marks = NoiseMeter()
+            for start in range(0, self._samples, len(before)):
+                count = min(len(before), self._samples - start)
+                earlier = np.ones((count, *before.shape[1:]), np.float32)
+                self._marks.add(earlier, earlier)
         if self._marks is not None:
             self._marks.add(before.astype(np.float32), after.astype(np.float32))
         self._samples += len(before)

@@ -6,6 +6,7 @@ import pytest
 
 from onnx_merge.errors import StructureError
 from onnx_merge.evaluation.fidelity import fidelity
+from onnx_merge.runtime.batching import BatchSize
 from passes.analysis.integer_outputs import integer_outputs
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]>'
@@ -266,3 +267,13 @@ def test_an_output_that_is_left_out_orders_nothing():
               same = Identity(x)"""
     close = compared(signature, body % "Identity", body % "Neg", constants="<float ten = {10}>")
     assert close.worst.name == "best" and close.verdict == "bad"
+
+
+def test_marks_may_begin_in_a_later_batch():
+    signature = "(float[N,6] x) => (float[N,6] y)"
+    constants = "<float none = {nan}, float zero = {0}, float one = {0.5}>"
+    given = {"x": np.abs(feeds(48)["x"])}
+    given["x"][40:] *= -1
+    pair = [f"m = Less(x, {bound})  y = Where(m, none, x)" for bound in ("zero", "one")]
+    few, at_once = (compared(signature, *pair, given, constants, batch=BatchSize(most=most)) for most in (8, 48))
+    assert few.nsr == pytest.approx(at_once.nsr, rel=1e-6) and few.verdict == "bad"
