@@ -66,8 +66,6 @@ CASES += [
     fires("Pad", CONV, "r = Pad(a, p)", "w: A . 1 1; r: . B+A+C . .", "LINEAR", **PADS),
     fires("Pad", CONV, 'r = Pad<mode="edge">(a, p)', PER_CHANNEL, "LINEAR", p=ints(0, 0, 1, 1, 0, 0, 1, 1)),
     fires("Pad", CONV, 'r = Pad<mode="reflect">(a, p)', PER_CHANNEL, "LINEAR", p=ints(0, 0, 1, 1, 0, 0, 1, 1)),
-    fires("Pad", CONV, "r = Pad(a, p, one)", PER_CHANNEL, "NONE", p=ints(0, 0, 1, 1, 0, 0, 1, 1),
-          one=np.array(1, np.float32)),
     freezes("Pad", CONV, 'r = Pad<mode="edge">(a, p)', "w 0: r (Pad) pads it", **PADS),
     freezes("Pad", MIDDLE, "r = Pad(a, p, fill)", "w 0: r (Pad) pads it", p=ints(0, 1, 0, 0, 1, 0),
             fill=np.array(0.5, np.float32), v=(4, 10)),
