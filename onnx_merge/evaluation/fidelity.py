@@ -59,7 +59,7 @@ def fidelity(
 
     Raises
     ------
-    StructureError: an output of the result is not finite where the original's is, or is missing.
+    StructureError: an output of the result is missing, or not finite where the original's is for every sample.
     InputError: there is nothing to compare.
     OnnxMergeError: a model cannot be loaded or run.
     """

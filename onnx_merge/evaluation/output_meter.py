@@ -65,6 +65,7 @@ class OutputMeter:
     by_sample: bool = True
     """Whether the first axis is the sample axis."""
     is_float: bool = True
+    """Whether it holds floating-point numbers, rounded ones included."""
     values: int = 0
     """Number of values of the original that were compared."""
     distance: Distance = field(default_factory=Distance)

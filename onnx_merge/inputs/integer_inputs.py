@@ -41,6 +41,7 @@ MERGING = (Joins.CONCATENATION, Joins.CHOICE, Joins.EXTREMUM)
 """Joins whose output holds values of several inputs."""
 COMPARING = {"Less", "LessOrEqual", "Greater", "GreaterOrEqual"}
 FLAGGING = COMPARING | {"And", "Equal", "Not", "Or", "Xor"}
+"""Ops whose output is true or false."""
 INTEGER_TYPES = {
     number
     for name, number in onnx.TensorProto.DataType.items()

@@ -48,11 +48,11 @@ def layer_memory(typing: Typing, count: int, tuning: Tuning = TUNING) -> tuple[L
         working = 4 * read + 3 * made + 2 * patches
         kept = _kept_values(typing, layer, count, tuning)
         channels = data[layer.axis] if kept is None else 0
-        one = LayerMemory(original / rows, drifted / rows, working, channels, taken, layer.groups, kept=kept or 0.0)
+        memory = LayerMemory(original / rows, drifted / rows, working, channels, taken, layer.groups, kept=kept or 0.0)
         if layer in pairs:  # whole batches are used: up to twice the wanted samples
             serve = 2 * most_samples(typing, pairs[layer], keep, tuning.reconstruction)
-            one = replace(one, pair=PairMemory(made, serve, tuning.memory.working * (read + made)))
-        found.append(one)
+            memory = replace(memory, pair=PairMemory(made, serve, tuning.memory.working * (read + made)))
+        found.append(memory)
     return tuple(found)
 
 

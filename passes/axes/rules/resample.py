@@ -83,7 +83,7 @@ facts("Upsample", known=OpFacts(sizing=(1,)))
 @rule("Pad")
 def pad(op: Op) -> None:
     """Padded axes are frozen, unless constant zeros are appended. The output is then before + X + after, and may
-    shrink. All but other constants have the scale of X: zeros, and values of X itself (edge, reflect, wrap)."""
+    shrink. Zeros and values of X itself (edge, reflect, wrap) have the scale of X; other constants do not."""
     shape, out = op.shape(0), op.out_shape()
     borders = op.entries(1, "pads" if op.graph.opset > 1 else "paddings")
     axes = [a % len(shape) for a in op.ints(3)] if op.has(3) else list(range(len(shape)))
