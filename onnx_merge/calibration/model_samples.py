@@ -90,7 +90,7 @@ class ModelSamples(SampleSets):
             self.source = f"calib {options.calib if options.calib_file else self._loaded.source}"
         if self.samples is not None:
             self.notes += self._find_sizes(self.samples)
-        self.fitting = replace(self.fitting, unit=self._unit)
+        self.fitting = replace(self.fitting, unit=self._unit, only=self._only_batch)
         self._leave_out_copies()
         if self._loaded is None or not self._loaded.real:
             self.notes += tuple(
@@ -148,10 +148,7 @@ class ModelSamples(SampleSets):
             if self.options.labels and self._loaded is not None and self._loaded.real:
                 check(self._loaded.feeds, f"calib {self._loaded.source}")
             return
-        try:
-            check(self._random(self._session, min(EQUIVALENCE.tried_samples, self.options.made)), self.source)
-        except InputError:  # the batch may be declared dynamic although the model accepts one size only
-            check(self._random(self._session, self._batch), self.source)
+        check(self._random(self._session, min(EQUIVALENCE.tried_samples, self.options.made)), self.source)
 
     def __getstate__(self) -> dict[str, object]:
         """The state to send to another process, which creates the session itself.

@@ -147,10 +147,11 @@ class RunnableModel:
         return dict(self.options.input_shape)
 
     @property
-    def _batch(self) -> int:
-        """The smallest batch at which the model ran."""
-        inputs = self._session.inputs if self._session else ()
-        return min((a[i.name][0] for a in self.assignments.found for i in inputs if i.shape), default=1)
+    def _only_batch(self) -> int | None:
+        """The size of a dynamic batch if the model ran at no other one; None if it did, or the batch is none."""
+        inputs = [i for i in self._session.inputs if i.shape and is_open(i.shape[0])] if self._session else []
+        found = {a[i.name][0] for a in self.assignments.found for i in inputs}
+        return found.pop() if len(found) == 1 and self._rows_are_samples else None
 
     @property
     def _rows_are_samples(self) -> bool:

@@ -78,34 +78,21 @@ class Comparison(ModelSamples):
         """
         if self.session is None:
             return None, ()
-        problem: OnnxMergeError | None = None
-        if self.samples:
-            feeds = self.compared_feeds(self.samples)
+        try:
+            feeds = self.feeds_compared()
             self.compared_sha256 = sha256_of_arrays(feeds)
-            try:
-                return self._with_notes(self._fidelity(self.session, result, feeds))
-            except (StructureError, UsageError):
-                raise
-            except OnnxMergeError as error:
-                return None, self._uncompared(error)
-        # the second is for models whose declared dynamic batch is fixed in fact
-        for count in (self.options.made, self._batch):
-            try:
-                feeds = self._random(self.session, count)
-                self.compared_sha256 = sha256_of_arrays(feeds)
-                return self._with_notes(self._fidelity(self.session, result, feeds))
-            except (StructureError, UsageError):
-                raise
-            except OnnxMergeError as error:
-                problem = error
-        return None, self._uncompared(problem)
+            return self._with_notes(self._fidelity(self.session, result, feeds))
+        except (StructureError, UsageError):
+            raise
+        except OnnxMergeError as error:
+            return None, self._uncompared(error)
 
     def _with_notes(self, close: Fidelity) -> tuple[Fidelity, tuple[str, ...]]:
         """``close``, with a note on outputs that were not compared."""
         left = sorted(self._integers.ordered - {output.name for output in close.outputs})
         return close, (f"not compared, since scores decide their order: {', '.join(left)}",) if left else ()
 
-    def _uncompared(self, problem: OnnxMergeError | None) -> tuple[str, ...]:
+    def _uncompared(self, problem: OnnxMergeError) -> tuple[str, ...]:
         if not self.options.unverified or self.options.has_gate:
             remedy = unverified_remedy(self.options.limits)
             raise UnverifiedError(f"outputs could not be compared: {problem}; {remedy}") from problem

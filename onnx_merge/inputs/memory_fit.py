@@ -40,6 +40,8 @@ class MemoryFit:
     notes: tuple[str, ...] = ()
     unit: int = 1
     """Batch sizes must be multiples of this number of samples."""
+    only: int | None = None
+    """The batch size, if the model takes no other one although it declares any."""
 
     @property
     def inputs(self) -> int:
@@ -57,6 +59,8 @@ class MemoryFit:
 
     def together(self, feeds: Mapping[str, Array]) -> BatchSize:
         """The batch size for comparing outputs on samples like those of ``feeds`` (N, ...)."""
+        if self.only is not None:
+            return BatchSize(self.only, self.only)
         if self.each is None:
             return BatchSize(unit=self.unit)
         given = WIDTH * sum(a.size // max(1, len(a)) for a in feeds.values() if a.ndim)

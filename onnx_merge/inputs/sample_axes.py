@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +29,7 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
     if not rows:
         return found
     fed = [i for i in inputs if i.shape and arrays[i.name].ndim == len(i.shape) and i.shape[0] != 0]
-    count = max((len(arrays[i.name]) // rows.get(i.name, 1) for i in fed), default=1)
+    count = max((_samples_in(arrays[i.name], i.shape, rows.get(i.name, 1)) for i in fed), default=1)
     for info in fed:
         each, array = rows.get(info.name, 0), arrays[info.name]
         if not each:
@@ -43,6 +44,12 @@ def by_sample(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dic
         elif len(array) % each == 0:
             found[info.name] = np.asarray(array).reshape(-1, each, *array.shape[1:])
     return found
+
+
+def _samples_in(array: Stored, shape: Sequence[int | str | None], rows: int) -> int:
+    """The number of samples in ``array``, of an input of sizes ``shape`` of which a run takes ``rows``."""
+    fixed = math.prod(size for size in shape if isinstance(size, int))
+    return array.size // fixed if fixed and not any(map(is_open, shape)) else len(array) // rows
 
 
 def as_fed(feeds: Mapping[str, NDArray[Any]], inputs: Sequence[TensorInfo]) -> dict[str, NDArray[Any]]:

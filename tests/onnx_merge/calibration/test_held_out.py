@@ -116,6 +116,17 @@ def test_a_fixed_batch():
     assert [(r.fidelity.held_out, r.fidelity.fitted) for _, r in found] == [(16, 48)] * 2
 
 
+@pytest.mark.parametrize("calib", [None, rows(64, 6)], ids=["made-up samples", "samples"])
+def test_a_batch_that_is_fixed_in_fact(calib):
+    """A Reshape to one row, as exporters write that saw a batch of one, in a model that declares any batch."""
+    made = model(6)
+    made.graph.node[0].CopyFrom(onnx.helper.make_node("Reshape", ["x", "one"], ["f"]))
+    made.graph.initializer.append(from_array(np.array([1, 6]), "one"))
+    _, result = optimize(made, keep=0.5, gate=False, calib=calib)
+    assert result.fidelity.samples == (64 if calib is None else 16)
+    assert all(output.nsr is not None for output in result.fidelity.outputs)
+
+
 @pytest.mark.parametrize("total", [300, 56])
 def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, monkeypatch):
     """The first layer has use for twice as many: of 300 they come from the file, of 56 they are mirror images."""

@@ -83,6 +83,19 @@ def test_with_samples(tmp_path):
     assert optimize(model, keep=0.6, effort="low", calib=tmp_path / "s.npz", fix_shape=fixed)[1].fidelity.real
 
 
+def test_sequences_beside_one_state_of_each():
+    """(steps, samples, features) and (1, samples, units), with the sizes of one sample fixed."""
+    inputs = "float[T,N,6] h, float[1,N,8] c"
+    net = filled(f"{HEAD} ({inputs}) => (float[T,N,3] y) {{ {LAYERS} q = Add(s, c)  y = MatMul(q, o) }}", SIZES)
+    rng = np.random.default_rng(0)
+    arrays = {"h": rng.standard_normal((7, 40, 6), np.float32), "c": rng.standard_normal((1, 40, 8), np.float32)}
+    apart = {"h": np.moveaxis(arrays["h"], 1, 0)[:, :, None], "c": np.moveaxis(arrays["c"], 1, 0)[:, :, None]}
+    fixed = {"h": (7, 1, 6), "c": (1, 1, 8)}
+    found = [optimize(net, keep=0.6, effort="low", calib=given, fix_shape=fixed) for given in (arrays, apart)]
+    assert [result.fidelity.samples for _, result in found] == [16, 16]
+    assert found[0][0].graph == found[1][0].graph
+
+
 def test_ordinary_inputs():
     for inputs in ("float[N,6] x, float[N,T] z", "float[?,6] x, float[?,T] z", "float[2,N,6] x, float[N,T] z"):
         model = filled(f"{HEAD} ({inputs}) => (float y) {{ y = Identity(x) }}", {})
