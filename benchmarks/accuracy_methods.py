@@ -13,7 +13,7 @@ import onnx
 from onnx_merge.cli.compress import parse
 from onnx_merge.compression.optimize import run
 from onnx_merge.config.options import Options
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.latency.measure import compare_latency
@@ -46,7 +46,7 @@ class Bench:
     def __init__(self, model: onnx.ModelProto, labels: Path, calib: str | None, options: Sequence[str]) -> None:
         self.model, self.calib, self._given = model, calib, [*options, "--labels", str(labels)]
         self._provider = available_provider("cpu")
-        self._comparison = Comparison(model, self.options(0.5), self._provider)
+        self._comparison = comparison_with(model, self.options(0.5), self._provider)
         self._cost = cost(_graph(model))
         self.before = self.accuracy(model)
 
@@ -76,7 +76,7 @@ class Bench:
     def samples(self) -> CalibrationSamples:
         """What --calib gives, or synthetic samples."""
         options = self.options(0.5, "--calib", self.calib or "synthetic")
-        found = Comparison(self.model, options, self._provider).calibration()
+        found = comparison_with(self.model, options, self._provider).samples.fitted()
         assert found is not None  # --calib is not none
         return CalibrationSamples(found.feeds, found.real, SegmentRunner(self._provider))
 

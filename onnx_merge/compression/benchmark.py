@@ -24,18 +24,18 @@ def benchmark(results: Sequence[Source], comparison: Comparison) -> tuple[tuple[
     """
     options = comparison.options
     measured, notes = list[Latencies](), list[str]()
-    if comparison.session is None:
+    if comparison.original.session is None:
         return (), ("latency was not measured: the model cannot be run",)
     asked = options.benchmark or ()
-    fixed = fixed_batch(comparison.session.inputs)
-    default = DEVICE.latency_batches if comparison.provider.on_device else (1,)
+    fixed = fixed_batch(comparison.original.inputs)
+    default = DEVICE.latency_batches if comparison.original.provider.on_device else (1,)
     sizes = (asked or default) if fixed is None else (fixed,)
     if others := [str(size) for size in asked if size not in sizes]:
         notes.append(f"latency was not measured at batch size {', '.join(others)}: the model's is {fixed}")
     for size in sizes:
         try:
-            models, feeds = (comparison.model, *results), comparison.batch(size)
-            timed = compare_latency(models, feeds, comparison.provider, options.threads)
+            models, feeds = (comparison.original.model, *results), comparison.samples.batch(size)
+            timed = compare_latency(models, feeds, comparison.original.provider, options.threads)
         except (OnnxMergeError, MemoryError) as error:
             notes.append(f"latency was not measured at batch size {size}: {error}")
         else:

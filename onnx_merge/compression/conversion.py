@@ -48,11 +48,11 @@ def converter(comparison: Comparison) -> Converter | None:
     wanted = comparison.options.then
     if wanted is None or wanted != INT8:
         return None if wanted is None else Converter(wanted)
-    calibration = comparison.calibration()
-    if calibration is None or not len(calibration) or comparison.session is None:
+    calibration = comparison.samples.fitted()
+    if calibration is None or not len(calibration) or comparison.original.session is None:
         raise UsageError("then int8 sets scales on samples and there are none: give calib, or take int8-dynamic")
-    batch = comparison.fitting.together(calibration.feeds)
-    return Converter(wanted, calibration.feeds, comparison.session.inputs, batch)
+    batch = comparison.original.memory.together(calibration.feeds)
+    return Converter(wanted, calibration.feeds, comparison.original.inputs, batch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,11 @@ def each_alone(
     found, notes = list[Compared](), list[str]()
     for name, model, convert_it in (
         ("compressed", compressed, False),
-        (conversion.number_format, comparison.model, True),
+        (conversion.number_format, comparison.original.model, True),
     ):
         try:
             made = conversion(model) if convert_it else model
-            session = comparison.load(made)
+            session = comparison.original.load(made)
             found.append(Compared(name, made, comparison.fidelity(session)[0], comparison.accuracy(session)))
         except OnnxMergeError as error:
             notes.append(f"{name} alone was not compared: {error}")
@@ -99,7 +99,7 @@ def rows(
     """
     before = comparison.before
     accuracy = None if before is None else Accuracy(before, before, 0)
-    models = [Compared("original", comparison.model, accuracy=accuracy), result, *alone]
+    models = [Compared("original", comparison.original.model, accuracy=accuracy), result, *alone]
     found = [model.row({t.batch: t.models[k].median_ms for t in timed}) for k, model in enumerate(models)]
     original, both, *others = found
     return (original, *others, replace(both, name=" + ".join(other.name for other in others) or both.name))

@@ -69,6 +69,8 @@ class Job:
     """The promise about the result, if one was asked for."""
     recorded: dict[str, object] = field(init=False)
     """The options, for the model's metadata. Some of them cannot be sent to other processes."""
+    fitted: int | None = field(default=None, init=False)
+    """Number of samples that layers were fitted to, mirror images included; None if no samples were used."""
     notes: tuple[str, ...] = field(default=(), init=False)
     """Notes on the samples that layers are solved on."""
     _compressor: Compressor | None = field(default=None, init=False)
@@ -85,7 +87,8 @@ class Job:
         self._samples = None if calibration is None else self._make_samples(calibration)
         self.notes = () if calibration is None else calibration.notes
         if self._samples is None and options.loses and options.method == "reconstruct":
-            why = "the model could not be run on samples" if self.comparison.session is None else "there are no samples"
+            runs = self.comparison.original.session is not None
+            why = "there are no samples" if runs else "the model could not be run on samples"
             self.notes = (*self.notes, f"merged by weights: {why}")
         kept = None
         if options.plan is not None:
@@ -106,18 +109,18 @@ class Job:
             exclude=options.exclude,
             exclude_inputs=options.exclude_inputs,
             keep_layers=options.keep_layer,
-            assignments=self.comparison.assignments.witnesses,
+            assignments=self.comparison.original.assignments.witnesses,
             kept=kept,
         )
 
     def _calibration(self) -> Calibration | None:
         """The source of samples for reconstruction, if that was asked for."""
-        calibration = self.comparison.calibration() if self.options.reconstructs else None
+        calibration = self.comparison.samples.fitted() if self.options.reconstructs else None
         # Inputs that are declared empty hold no samples.
         return calibration if calibration is not None and len(calibration) else None
 
     def _make_samples(self, calibration: Calibration) -> CalibrationSamples:
-        more = self.comparison.more_samples(calibration)
+        more = self.comparison.samples.more_samples(calibration)
         engine, memory = engine_of(self.provider), self.options.memory_limit
         room = room_on_device(self.provider, self.processes)
         effort = self.options.effort
@@ -128,12 +131,12 @@ class Job:
     @property
     def provider(self) -> ProviderChoice:
         """Where models run."""
-        return self.comparison.provider
+        return self.comparison.original.provider
 
     @property
     def unlike_training(self) -> bool:
         """Whether the user's samples look unlike what the model was trained on."""
-        return self.comparison.real and bool(self.doubts)
+        return self.comparison.samples.real and bool(self.doubts)
 
     def __getstate__(self) -> dict[str, object]:
         """The job in a form that can be sent to another process, without progress display and clock."""
@@ -185,7 +188,7 @@ class Job:
         result that is much worse than the one asked for."""
         made_up = self._samples is not None and not self._samples.real
         remedy, kind = "give --method merge, which takes none", OnnxMergeError
-        session, runs = self.comparison.session, self.comparison.assignments.witnesses
+        session, runs = self.comparison.original.session, self.comparison.original.assignments.witnesses
         refused = error.__cause__ is not None  # by the runtime; values that are not finite have other reasons
         if refused and session is not None and unlike_axes(session.inputs) and runs:
             remedy = f"{UNLIKE}: {remedy}, or {fixing_sizes(runs[0])}"
@@ -221,7 +224,7 @@ class Job:
             raise UsageError(str(error)) from error
         self.stages.seconds.update(compressed.seconds)
         solves = settings.method == self.settings.method == "reconstruct"
-        self.comparison.fitted = self.compressor.fitted or None if solves else None
+        self.fitted = self.compressor.fitted or None if solves else None
         if self.converter is None:
             return compressed
         with self.stages("convert"):
@@ -230,7 +233,7 @@ class Job:
     def release(self, compressed: Compressed) -> None:
         """Free the memory of all that ``compressed`` was computed from. Nothing can be compressed afterwards."""
         self._compressor = self._samples = None
-        self.comparison.release()
+        self.comparison.samples.release()
         for graph in (compressed.before, compressed.typing.graph):
             graph.forget()
         trim()

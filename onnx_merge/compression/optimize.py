@@ -158,7 +158,7 @@ def _run(
         seconds=stages.total(),
         seed=options.seed,
         argv=tuple(argv),
-        provider=comparison.provider.name,
+        provider=comparison.original.provider.name,
         unfolded=compressed.unfolded,
         notes=(*evaluation.notes, *choice.notes),
         metric=evaluation.metric,
@@ -169,7 +169,7 @@ def _run(
         missed=evaluation.failure.message if evaluation.failure else None,
         layers=layers,
         options=job.recorded,
-        samples_sha256=comparison.compared_sha256,
+        samples_sha256=comparison.compared_sha256 if evaluation.fidelity else None,
         model=compressed.model,
         pictures=_pictures(comparison, evaluation.fidelity) if options.html_samples else {},
     )
@@ -184,7 +184,7 @@ def _run(
 
 def _pictures(comparison: Comparison, close: Fidelity | None) -> Mapping[int, str]:
     """Pictures of the samples whose outputs differ most."""
-    return pictures(comparison.feeds_compared(), worst_samples(close)) if close is not None else {}
+    return pictures(comparison.samples.compared(), worst_samples(close)) if close is not None else {}
 
 
 def _save(model: onnx.ModelProto, target: Path | None, size: int, options: Options) -> tuple[FileInfo, int]:

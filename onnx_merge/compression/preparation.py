@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from onnx_merge.calibration.moved_samples import move_held_out
+from onnx_merge.calibration.moved_samples import with_moved
+from onnx_merge.calibration.prepared_samples import prepared_samples
 from onnx_merge.compression.job import Job
 from onnx_merge.compression.model_analysis import analysed
 from onnx_merge.config.options import Options
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.doubts import doubts
 from onnx_merge.io.model_source import Source
+from onnx_merge.metrics.measure import check_measured
+from onnx_merge.original.opened_model import open_model
 from onnx_merge.runtime.providers import ProviderChoice
 from passes.interface.runner import Progress, StageTimer
 
@@ -29,9 +32,9 @@ def prepared_job(
     ------
     OnnxMergeError: the options, samples and model do not fit each other, or nothing can be removed.
     """
-    comparison = Comparison(source.model, options, provider)
-    analysis = analysed(source, options, comparison, stages)
-    warnings = doubts(comparison)
-    job = Job(source, options, stages, comparison, progress, analysis, processes, warnings, default_amount)
-    move_held_out(comparison, analysis)
-    return job
+    check_measured(options)
+    samples = prepared_samples(open_model(source.model, options, provider), provider)
+    analysis = analysed(source, options, samples.original, stages)
+    warnings = doubts(samples)
+    comparison = Comparison(with_moved(samples, analysis), options)
+    return Job(source, options, stages, comparison, progress, analysis, processes, warnings, default_amount)

@@ -8,7 +8,6 @@ from onnx_merge.compression.job import Job
 from onnx_merge.errors import NotCompressibleError
 from onnx_merge.evaluation.drop_bounds import Loss, Promise, fewest, samples_needed
 from onnx_merge.evaluation.paired_losses import paired
-from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.compression import SIZE_SEARCH
 from onnx_merge.tuning.evaluation import GUARANTEES
 from passes.pipeline import Compressed
@@ -28,7 +27,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
     found = paired(comparison)
     count, least = found.no_loss.samples, fewest(found.no_loss, limit, alpha)
     said = f"max-drop {limit:g} cannot be promised with confidence {confidence:g}"
-    if comparison.in_sample:
+    if comparison.samples.in_sample:
         raise NotCompressibleError(f"{said}: no samples could be held out; {least} without a single change would do")
     if count < least:
         raise NotCompressibleError(f"{said} by {count} held-out samples: {least} without a single change would do")
@@ -44,7 +43,7 @@ def promised(job: Job, limit: float, confidence: float) -> tuple[Compressed, Com
         if not compressed.shrinks:
             continue
         tried += 1
-        loss = found.lost(Session(compressed.model, job.provider, optimisation=comparison.optimisation))
+        loss = found.lost(comparison.original.load(compressed.model))
         if not loss.kept(limit, alpha):
             failed = loss
             break

@@ -45,6 +45,18 @@ class Evaluation:
     formats: tuple[FormatResult, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Measurements:
+    """What was measured of a result's outputs, and of what it was converted from; see `Evaluation`."""
+
+    fidelity: Fidelity | None
+    accuracy: Accuracy | None
+    metric: Measured | None
+    alone: list[Compared]
+    """The steps of a conversion, each by itself."""
+    notes: tuple[str, ...]
+
+
 def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> Evaluation:
     """Check a result of ``job``, compare it with the original, and count its cost.
 
@@ -53,76 +65,102 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
     NotCompressibleError: no channel was removed, although some should have been.
     StructureError: the result is not sound.
     """
-    options, comparison, provider = job.options, job.comparison, job.provider
-    excluded = exclusions([plan.group for plan in compressed.every_plan], settings)
-    groups = group_results(compressed.every_plan, excluded, compressed.measured)
+    options, comparison = job.options, job.comparison
+    groups = _groups(job, compressed, settings)
+    with job.stages("check"):
+        checked = _checked(job, compressed)
+    with job.stages("compare"):
+        found = _measured(job, compressed)
+    stated = None
+    if options.provenance:
+        measurements = (found.fidelity, found.accuracy, found.metric, job.promise)
+        stated = statement(job.source, job.recorded, comparison, *measurements)
+    stamp(compressed.model, stated)
+    with job.stages("count"):
+        before, after = _costs(job, compressed, settings)
+    timed, untimed = tuple[Latencies, ...](), tuple[str, ...]()
+    if options.benchmark is not None:
+        with job.stages("benchmark"):
+            timed, untimed = benchmark([compressed.model, *(one.model for one in found.alone)], comparison)
+    formats = tuple[FormatResult, ...]()
+    if job.converter is not None:
+        result = Compared("result", compressed.model, found.fidelity, found.accuracy)
+        formats = rows(comparison, result, found.alone, timed)
+    notes = (*checked, *compressed.notes, *comparison.notes, *job.notes, *found.notes, *untimed)
+    return Evaluation(
+        groups=groups,
+        before=before,
+        after=after,
+        fidelity=found.fidelity,
+        accuracy=found.accuracy,
+        latency=tuple(each.pair() for each in timed),
+        failure=together(gate(found.fidelity, options, job.default_amount), metric_gate(found.metric, options)),
+        notes=tuple(dict.fromkeys(notes)),
+        metric=found.metric,
+        formats=formats,
+    )
+
+
+def _groups(job: Job, compressed: Compressed, settings: CompressSettings) -> tuple[GroupResult, ...]:
+    """The rows of the groups. Raises `NotCompressibleError` where none of them lost a channel and one should have."""
+    options, plans = job.options, compressed.every_plan
+    groups = group_results(plans, exclusions([plan.group for plan in plans], settings), compressed.measured)
     if options.asks_for_change and not compressed.shrinks:
         block = settings.blocks.size if settings.blocks.strict else 1
         named = bool(options.keep_layer)
         why = explain_no_change(options.lossless, groups, compressed.quantised, block=block, kept_by_name=named)
         raise NotCompressibleError(why)
-    original, rigid = job.source.model, compressed.before.info.rigid
-    with job.stages("check"):
-        notes = check_structure(
-            original,
-            compressed.model,
-            provider,
-            assignments=comparison.assignments,
-            seed=options.seed,
-            session=comparison.session,
-            newer_operators=job.converter is not None,
-        )
-        if not options.loses:
-            unconverted = compressed.unconverted or compressed.model
-            notes += check_unchanged(original, unconverted, comparison.assignments, provider, seed=options.seed)
-        if rigid is not None:
-            notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
-        if len(compressed.model.graph.input) < len(original.graph.input) and lists_all(original):
-            notes.append("weights are no graph inputs any more: onnxruntime runs faster if callers cannot replace them")
-    with job.stages("compare"):
-        after = comparison.load(compressed.model) if comparison.session else None
-        try:
-            close, uncompared = comparison.fidelity(after) if after else (None, ())
-        except StructureError as error:
-            raise StructureError(f"{error.message}; {LESS}") from error
-        if close is not None and not options.loses and job.converter is None:
-            close = replace(close, exact=True)
-        if close is not None:
-            close = replace(close, unlike_training=job.unlike_training)
-        accuracy = comparison.accuracy(after) if after else None
-        if close is not None and accuracy is not None:
-            close = replace(close, accuracy_lost=((accuracy.before - accuracy.after) / 100, accuracy.samples))
-        metric = comparison.metric(compressed, after) if after else None
-        alone, missing = list[Compared](), tuple[str, ...]()
-        if job.converter is not None and compressed.unconverted is not None:
-            alone, missing = each_alone(comparison, compressed.unconverted, job.converter)
-    stated = None
-    if options.provenance:
-        found = (close, accuracy, metric, job.promise)
-        stated = statement(job.source, job.recorded, comparison, *found)
-    stamp(compressed.model, stated)
-    with job.stages("count"):
-        # one shows the shapes; what of them varies, which bodies need to know, several show
-        sizes = settings.assignments if compressed.inside else settings.assignments[:1]
-        smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, job.observer, FOLDING)
-        before, now = (cost(graph, job.observer, FOLDING) for graph in (compressed.before, smaller))
-    timed, untimed = tuple[Latencies, ...](), tuple[str, ...]()
-    if options.benchmark is not None:
-        with job.stages("benchmark"):
-            timed, untimed = benchmark([compressed.model, *(one.model for one in alone)], comparison)
-    formats = tuple[FormatResult, ...]()
-    if job.converter is not None:
-        formats = rows(comparison, Compared("result", compressed.model, close, accuracy), alone, timed)
-    notes += [*compressed.notes, *comparison.notes, *job.notes, *uncompared, *missing, *untimed]
-    return Evaluation(
-        groups,
-        before,
-        now,
-        close,
-        accuracy,
-        tuple(each.pair() for each in timed),
-        together(gate(close, options, job.default_amount), metric_gate(metric, options)),
-        tuple(dict.fromkeys(notes)),
-        metric,
-        formats,
+    return groups
+
+
+def _checked(job: Job, compressed: Compressed) -> list[str]:
+    """Check the structure of a result, and that a lossless one is the original. Returns notes."""
+    model, original, opened = compressed.model, job.source.model, job.comparison.original
+    notes = check_structure(
+        original,
+        model,
+        job.provider,
+        assignments=opened.assignments,
+        seed=job.options.seed,
+        session=opened.session,
+        newer_operators=job.converter is not None,
     )
+    if not job.options.loses:
+        unconverted = compressed.unconverted or model
+        notes += check_unchanged(original, unconverted, opened.assignments, job.provider, seed=job.options.seed)
+    if (rigid := compressed.before.info.rigid) is not None:
+        notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
+    if len(model.graph.input) < len(original.graph.input) and lists_all(original):
+        notes.append("weights are no graph inputs any more: onnxruntime runs faster if callers cannot replace them")
+    return notes
+
+
+def _measured(job: Job, compressed: Compressed) -> _Measurements:
+    """Compare the outputs of a result, and of each step of its conversion, with the original's."""
+    comparison = job.comparison
+    if comparison.original.session is None:
+        return _Measurements(None, None, None, [], ())
+    result = comparison.original.load(compressed.model)
+    try:
+        close, notes = comparison.fidelity(result, job.fitted)
+    except StructureError as error:
+        raise StructureError(f"{error.message}; {LESS}") from error
+    accuracy = comparison.accuracy(result)
+    if close is not None:
+        lost = ((accuracy.before - accuracy.after) / 100, accuracy.samples) if accuracy is not None else None
+        exact = not job.options.loses and job.converter is None
+        close = replace(close, exact=exact, unlike_training=job.unlike_training, accuracy_lost=lost)
+    metric = comparison.metric(compressed, result)
+    alone = list[Compared]()
+    if job.converter is not None and compressed.unconverted is not None:
+        alone, missing = each_alone(comparison, compressed.unconverted, job.converter)
+        notes += missing
+    return _Measurements(close, accuracy, metric, alone, notes)
+
+
+def _costs(job: Job, compressed: Compressed, settings: CompressSettings) -> tuple[Cost, Cost]:
+    """The cost of the original and of a result."""
+    # one shows the shapes; what of them varies, which bodies need to know, several show
+    sizes = settings.assignments if compressed.inside else settings.assignments[:1]
+    smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, job.observer, FOLDING)
+    return cost(compressed.before, job.observer, FOLDING), cost(smaller, job.observer, FOLDING)

@@ -73,7 +73,7 @@ def _within_drop(job: Job, limit: float) -> SizeChoice:
         least = min(tried, key=lambda t: t.value, default=None)
         raise NotCompressibleError(f"max-drop {limit:g} cannot be met: {_least(least, drop.said)}")
     best = _refined(job, best, drop)
-    where = f"{job.comparison.held_out}, which chose the size"
+    where = f"{job.comparison.samples.description}, which chose the size"
     sizes = "1 size was" if len(tried) == 1 else f"{len(tried)} sizes were"
     note = f"{sizes} tried; {drop.said(best.value)} on {where}"
     return SizeChoice(best.compressed, best.settings, (note,))
@@ -94,7 +94,7 @@ class NoChannelRemovedError(NotCompressibleError):
 
 
 def _within_latency(job: Job, limit: float) -> SizeChoice:
-    feeds = job.comparison.batch(1)
+    feeds = job.comparison.samples.batch(1)
 
     def attempt(size: float) -> Trial:
         settings, drafted = _drafted(job, size)

@@ -75,6 +75,11 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
         return self.reconstructs and not self.forbids_samples
 
     @property
+    def selects_by_drop(self) -> bool:
+        """Whether the loss that is measured decides which result is chosen."""
+        return self.max_drop is not None
+
+    @property
     def fixed_files(self) -> tuple[Path, ...]:
         """Files that hold values of inputs."""
         values = (value for _, value in self.fix_input if isinstance(value, (str, os.PathLike)))

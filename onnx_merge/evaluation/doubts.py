@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING
 from onnx_merge.evaluation.layer_activity import complaint, layers
 
 if TYPE_CHECKING:
-    from onnx_merge.evaluation.comparison import Comparison
+    from onnx_merge.calibration.model_samples import ModelSamples
 
 MADE_UP = "made up: how the model does on yours is not known; give --calib"
 
 
-def doubts(comparison: Comparison) -> tuple[str, ...]:
-    """Return warnings about the samples on which ``comparison`` compares outputs, one line each.
+def doubts(samples: ModelSamples) -> tuple[str, ...]:
+    """Return warnings about the samples on which outputs are compared, one line each.
 
     Empty if the samples are the user's and look like the model's training data.
     """
-    model = comparison.model
-    if comparison.session is None:
+    original = samples.original
+    if original.session is None:
         return ()
-    feeds = comparison.feeds_compared()
-    found = [] if comparison.real else [MADE_UP]
-    most = comparison.fitting.examined_layers(model)
-    off = complaint(layers(model, feeds, comparison.provider, most)) if most else None
-    remedy = (
-        "are they scaled as in training? see --input-range, --mean and --std" if comparison.real else "give --calib"
-    )
+    feeds = samples.compared()
+    found = [] if samples.real else [MADE_UP]
+    most = original.memory.examined_layers(original.model)
+    off = complaint(layers(original.model, feeds, original.provider, most)) if most else None
+    remedy = "are they scaled as in training? see --input-range, --mean and --std" if samples.real else "give --calib"
     found += [f"{off}: {remedy}"] if off else []
     return tuple(found)

@@ -46,12 +46,12 @@ def drop_measure(comparison: Comparison) -> Drop:
     OnnxMergeError: the model cannot be run.
     UsageError: the outputs allow no comparison, or the original's metric is infinite.
     """
-    original, samples = comparison.session, comparison.samples
+    original, samples = comparison.original.session, comparison.samples.measured
     if original is None or samples is None:
         raise OnnxMergeError("max-drop cannot be measured: the model cannot be run")
 
     def loaded(result: Compressed) -> Session:
-        return comparison.load(result.model)
+        return comparison.original.load(result.model)
 
     measure = comparison.measure
     if measure is not None:

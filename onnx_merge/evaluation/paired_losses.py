@@ -43,10 +43,10 @@ def paired(comparison: Comparison) -> Paired:
     UsageError: the model has no classes, or the loss of its outputs or of the metric is not a bounded mean over
     samples.
     """
-    original, samples = comparison.session, comparison.samples
+    original, samples = comparison.original.session, comparison.samples.measured
     if original is None or samples is None:
         raise OnnxMergeError("confidence: nothing can be measured, since the model cannot be run")
-    feeds, labels, batch = samples.feeds, samples.labels, comparison.fitting.together(samples.feeds)
+    feeds, labels, batch = samples.feeds, samples.labels, comparison.original.memory.together(samples.feeds)
     if comparison.measure is not None and comparison.measure.metric.name != "accuracy":
         return _of_metric(comparison.measure, samples, original)
     before = top_classes(original, feeds, batch)

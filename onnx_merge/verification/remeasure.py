@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import onnx
 
-from onnx_merge.calibration.moved_samples import move_held_out
+from onnx_merge.calibration.moved_samples import with_moved
 from onnx_merge.config.options import Options
 from onnx_merge.errors import StructureError, UsageError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import Comparison, comparison_with
 from onnx_merge.evaluation.verdict import Fidelity
 from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.shape_observer import RunObserver
-from onnx_merge.io.hashes import sha256_of_arrays
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.metric import metric_of
 from onnx_merge.runtime.probing import available_provider
@@ -58,7 +57,7 @@ def remeasured(
     stated = _table(measured, "fidelity")
     progress("prepare")
     comparison = _comparison(original, options, stated)
-    result = comparison.load(made)
+    result = comparison.original.load(made)
     _check_inputs(comparison, result)
     progress("compare")
     try:
@@ -72,7 +71,7 @@ def remeasured(
         close, checks = None, [Check("outputs", keeps=False, reason=error.message)]
     if not checks:
         raise UsageError("these samples show nothing of what the file states: give those it was measured on, or others")
-    same, source = comparison.compared_sha256 == stated.get("sha256"), without_folder(comparison.source)
+    same, source = comparison.compared_sha256 == stated.get("sha256"), without_folder(comparison.samples.source)
     changed = f"{source} no longer holds what it did: some of its samples may have been fitted to"
     return replace(
         found,
@@ -80,11 +79,11 @@ def remeasured(
         samples=close.samples if close else 0,
         source=source,
         same_samples=same,
-        provider=comparison.provider.name,
+        provider=comparison.original.provider.name,
         notes=(
             *comparison.notes,
             *_notes(measured, options),
-            *([changed] if comparison.real and not same and source == stated.get("source") else []),
+            *([changed] if comparison.samples.real and not same and source == stated.get("source") else []),
         ),
     )
 
@@ -95,27 +94,26 @@ def _comparison(original: Source, options: Options, stated: Table) -> Comparison
     If other samples are given, all of them are used, because no layer was fitted to them.
     """
     source = with_fixed(original, options)
-    provider = available_provider(options.provider)
-    found = Comparison(source.model, options, provider)
+    found = comparison_with(source.model, options, available_provider(options.provider))
     given = options.labels is not None or options.has_samples
     if not given:
         return _on_made_up(found, stated)
-    if found.samples is None:
-        return found
-    if sha256_of_arrays(found.compared_feeds(found.samples)) == stated.get("sha256"):
+    if found.samples.measured is None or found.compared_sha256 == stated.get("sha256"):
         return found
     count = options.check_n or VERIFICATION.other_samples
     others = replace(options, method="merge", max_drop=None, confidence=None, calib_samples=count, check_n=count)
-    return Comparison(source.model, replace(others, provider=found.provider.name), found.provider)
+    provider = found.original.provider
+    return comparison_with(source.model, replace(others, provider=provider.name), provider)
 
 
 def _on_made_up(comparison: Comparison, stated: Table) -> Comparison:
     """``comparison`` on made-up samples, moved as they were then. Those of older versions were not."""
-    if comparison.session is not None and sha256_of_arrays(comparison.feeds_compared()) != stated.get("sha256"):
-        observer = RunObserver(comparison.provider, seed=comparison.options.seed)
-        analysis = analyse(comparison.model, comparison.assignments.witnesses, observer, StageTimer(), FOLDING)
-        move_held_out(comparison, analysis)
-    return comparison
+    original, options = comparison.original, comparison.options
+    if original.session is None or comparison.compared_sha256 == stated.get("sha256"):
+        return comparison
+    observer = RunObserver(original.provider, seed=options.seed)
+    analysis = analyse(original.model, original.assignments.witnesses, observer, StageTimer(), FOLDING)
+    return Comparison(with_moved(comparison.samples, analysis), options)
 
 
 def _checks(measured: Table, comparison: Comparison, close: Fidelity, result: Session) -> Iterator[Check]:
@@ -140,7 +138,7 @@ def _checks(measured: Table, comparison: Comparison, close: Fidelity, result: Se
 
 
 def _metric_checks(measured: Table, comparison: Comparison, result: Session) -> Iterator[Check]:
-    stated, measure, original = _table(measured, "metric"), comparison.measure, comparison.session
+    stated, measure, original = _table(measured, "metric"), comparison.measure, comparison.original.session
     if measure is None or original is None or stated.get("name") != measure.metric.name:
         return
     found = measure.measured(result, result, original)
@@ -162,8 +160,8 @@ def _notes(measured: Table, options: Options) -> Iterator[str]:
 
 def _check_inputs(comparison: Comparison, result: Session) -> None:
     """Refuse a file whose inputs differ from the original's."""
-    before, after = (sorted(i.name for i in s.inputs) for s in (comparison.session, result) if s is not None)
-    if before != after:
+    before, after = (sorted(i.name for i in one.inputs) for one in (comparison.original, result))
+    if comparison.original.session is not None and before != after:
         raise UsageError(f"the file takes the inputs {after}, the original {before}: was it converted?")
 
 

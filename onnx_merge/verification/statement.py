@@ -42,7 +42,7 @@ def statement(
 
     ``options``: as returned by `onnx_merge.verification.recorded_options.recorded`.
     """
-    measured: dict[str, object] = {"provider": comparison.provider.name}
+    measured: dict[str, object] = {"provider": comparison.original.provider.name}
     if close is not None:
         measured["fidelity"] = _fidelity(close, comparison)
     if accuracy is not None:
@@ -77,7 +77,7 @@ def _fidelity(close: Fidelity, comparison: Comparison) -> dict[str, object]:
         "in_sample": close.in_sample,
         "real": close.real,
         "source": without_folder(close.source),
-        "split": comparison.split,
+        "split": comparison.samples.split,
         "sha256": comparison.compared_sha256,
     }
 

@@ -9,7 +9,7 @@ from diff_ort import FAILURES, copied, dynamic_dims, feeds, required, silent, st
 from diff_run import options_of
 
 from onnx_merge.config.options import Options
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.inputs.feeds import feeds_at, index_bounds
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
@@ -92,7 +92,7 @@ def overflows(case, outcome):
 def _samples(case, outcome):
     """The samples on which a run compares, all together and one by one."""
     options = Options.make(options_of(outcome.way, case.seed))
-    compared = Comparison(case.model, options, CPU).feeds_compared()
+    compared = comparison_with(case.model, options, CPU).samples.compared()
     return [compared, *(rows_between(compared, k, k + 1) for k in range(sample_count(compared)))]
 
 

@@ -13,7 +13,7 @@ from onnx_merge.calibration.array_files import spaced
 from onnx_merge.calibration.splits import held_count, held_rows, to_load
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.report.table import render
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.tuning.calibration import SPLITS
@@ -148,9 +148,11 @@ def test_neither_further_ones_nor_mirror_images_are_of_them(total, tmp_path, mon
 def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
     monkeypatch.setattr("onnx_merge.config.sample_options.SAMPLES", 40)
     path = file_of(rows(300, 1, 8, 8), tmp_path)
-    comparison = Comparison(model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU)
-    measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
-    (load_more,) = comparison.more_samples(comparison.calibration())
+    comparison = comparison_with(
+        model(1, 8, 8, hidden=96), Options.make({"keep": 0.5, "gate": False, "calib": path}), CPU
+    )
+    measured = {row.tobytes() for row in comparison.samples.measured.feeds["x"]}
+    (load_more,) = comparison.samples.more_samples(comparison.samples.fitted())
     feeds, what = load_more()
     assert what == "80 of the samples served" and len(measured) == 128
     assert not measured & {row.tobytes() for row in feeds["x"]}
@@ -178,11 +180,13 @@ def test_nothing_is_kept_from_whoever_does_not_fit(options):
 def test_made_up_ones_are_others_than_those_fitted_to():
     for options in ({}, {"calib": "synthetic"}, {"max_drop": 1.0, "keep": None}):
         wanted = {k: v for k, v in {"keep": 0.5, "gate": False, **options}.items() if v is not None}
-        comparison = Comparison(model(1, 8, 8), Options.make(wanted), CPU)
-        fitted = {row.tobytes() for row in comparison.calibration().feeds["x"]}
-        feeds = comparison.samples.feeds if comparison.samples else comparison._random(comparison.session, 64)
+        comparison = comparison_with(model(1, 8, 8), Options.make(wanted), CPU)
+        fitted = {row.tobytes() for row in comparison.samples.fitted().feeds["x"]}
+        feeds = (
+            comparison.samples.measured.feeds if comparison.samples.measured else comparison.samples.loader.random(64)
+        )
         assert len(feeds["x"]) >= 64 and not fitted & {row.tobytes() for row in feeds["x"]}
-        assert not comparison.real
+        assert not comparison.samples.real
 
 
 def test_inputs_that_hold_different_numbers_of_samples():
@@ -195,9 +199,9 @@ def test_inputs_that_hold_different_numbers_of_samples():
     made.graph.initializer.extend(model(6).graph.initializer)
     options = Options.make({"keep": 0.5, "calib": {"x": rows(60, 6), "z": rows(60, 6)}})
     with pytest.raises(InputError, match=r"different numbers of samples.*give z as \(samples, 3, 6\)"):
-        Comparison(made, options, CPU)
+        comparison_with(made, options, CPU)
     options = Options.make({"keep": 0.5, "calib": {"x": rows(60, 6), "z": rows(90, 6)}})
-    assert len(Comparison(made, options, CPU).samples.feeds["z"]) == 90
+    assert len(comparison_with(made, options, CPU).samples.measured.feeds["z"]) == 90
 
 
 def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monkeypatch):
@@ -205,9 +209,9 @@ def test_further_ones_of_the_user_are_not_looked_for_among_labels(tmp_path, monk
     path, x = file_of(rows(200, 1, 8, 8), tmp_path), rows(150, 1, 8, 8)
     np.savez(tmp_path / "l.npz", x=x, labels=np.arange(150) % 6)
     options = Options.make({"keep": 0.5, "calib": path, "labels": tmp_path / "l.npz"})
-    comparison = Comparison(model(1, 8, 8, hidden=96), options, CPU)
-    measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
-    (load_more,) = comparison.more_samples(comparison.calibration())
+    comparison = comparison_with(model(1, 8, 8, hidden=96), options, CPU)
+    measured = {row.tobytes() for row in comparison.samples.measured.feeds["x"]}
+    (load_more,) = comparison.samples.more_samples(comparison.samples.fitted())
     assert not measured & {row.tobytes() for row in load_more()[0]["x"]} and len(measured) > 100
 
 
@@ -263,21 +267,21 @@ class TestCopies:
         x = np.tile(rows(40, 6), (2, 1))
         for z, count in ((rows(80, 6), 80), (x, 40)):
             options = Options.make({"keep": 0.5, "calib": {"x": x, "z": z}})
-            comparison = Comparison(made, options, CPU)
-            assert len(comparison.calibration()) + len(comparison.samples.feeds["x"]) == count
+            comparison = comparison_with(made, options, CPU)
+            assert len(comparison.samples.fitted()) + len(comparison.samples.measured.feeds["x"]) == count
 
     def test_of_whole_batches_are_left_out(self):
         """What runs together may depend on each other, so no batch is taken apart."""
         x = rows(32, 6)
         for given in (np.concatenate([x, x]), np.concatenate([x, x[8:16], x[[0, 9, 18, 27, 1, 2, 3, 4]], x[:3]])):
             options = Options.make({"keep": 0.5, "calib": given})
-            comparison = Comparison(model(6, batch=8), options, CPU)
-            found = [*comparison.calibration().feeds["x"], *comparison.samples.feeds["x"]]
+            comparison = comparison_with(model(6, batch=8), options, CPU)
+            found = [*comparison.samples.fitted().feeds["x"], *comparison.samples.measured.feeds["x"]]
             assert sorted(map(bytes, found)) == sorted(map(bytes, x))
 
     def test_that_are_scattered_over_batches_are_not_held_out(self):
         shuffled = np.random.default_rng(3).permutation(np.tile(rows(16, 6), (20, 1)))
-        assert Comparison(model(6, batch=8), Options.make({"keep": 0.5, "calib": shuffled}), CPU).in_sample
+        assert comparison_with(model(6, batch=8), Options.make({"keep": 0.5, "calib": shuffled}), CPU).samples.in_sample
 
     def test_are_not_looked_for_where_rows_are_no_samples(self):
         """The rows of a square matrix, such as of the edges of a graph, go with its columns."""
@@ -286,26 +290,26 @@ class TestCopies:
         made = onnx.parser.parse_model(text)
         made.graph.initializer.extend(model(6).graph.initializer)
         options = Options.make({"keep": 0.5, "calib": {"x": np.ones((5, 6), np.float32), "z": np.ones((5, 5), "f")}})
-        assert Comparison(made, options, CPU).samples.feeds["x"].shape == (5, 6)
+        assert comparison_with(made, options, CPU).samples.measured.feeds["x"].shape == (5, 6)
 
     def test_among_labelled_samples_go_with_their_labels(self, tmp_path):
         x, labels = np.tile(rows(40, 6), (2, 1)), np.tile(np.arange(40) % 6, 2)
         labels[40] = 5  # the first sample again, with another label
         np.savez(tmp_path / "l.npz", x=x, labels=labels)
-        comparison = Comparison(model(6), Options.make({"keep": 0.5, "labels": tmp_path / "l.npz"}), CPU)
-        assert np.array_equal(comparison.samples.feeds["x"], x[:41])
-        assert np.array_equal(comparison.samples.labels, labels[:41])
+        comparison = comparison_with(model(6), Options.make({"keep": 0.5, "labels": tmp_path / "l.npz"}), CPU)
+        assert np.array_equal(comparison.samples.measured.feeds["x"], x[:41])
+        assert np.array_equal(comparison.samples.measured.labels, labels[:41])
         assert "39 of 80 labelled samples repeat earlier ones exactly and were left out" in comparison.notes
 
     def test_under_other_labels_are_not_fitted_to(self, tmp_path):
         x = np.tile(rows(40, 6), (2, 1))
         np.savez(tmp_path / "l.npz", x=x, labels=np.arange(80) // 40)
         options = Options.make({"max_drop": 1.0, "labels": tmp_path / "l.npz", "calib": None})
-        comparison = Comparison(model(6), options, CPU)
-        measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
-        fitted = {row.tobytes() for row in comparison.calibration().feeds["x"]}
+        comparison = comparison_with(model(6), options, CPU)
+        measured = {row.tobytes() for row in comparison.samples.measured.feeds["x"]}
+        fitted = {row.tobytes() for row in comparison.samples.fitted().feeds["x"]}
         assert fitted and not measured & fitted
-        assert comparison.split == {"total": 80, "held": 40, "seed": 0}
+        assert comparison.samples.split == {"total": 80, "held": 40, "seed": 0}
 
 
 def test_a_sweep_measures_on_them_too(tmp_path):

@@ -13,7 +13,7 @@ from onnx_merge.calibration.input_ranges import given_ranges
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SyntheticTuning
@@ -332,27 +332,29 @@ class TestComparison:
     )
 
     def compare(self, **options):
-        return Comparison(self.MODEL, Options.make({"keep": 1, "provider": "cpu", **options}), CPU)
+        return comparison_with(self.MODEL, Options.make({"keep": 1, "provider": "cpu", **options}), CPU)
 
     def test_the_samples_are_loaded_once_for_both_uses(self):
         comparison = self.compare(calib=iter(ROWS), calib_samples=5, check_n=8)
-        assert comparison.samples is not None and np.array_equal(comparison.samples.feeds["x"], ROWS[:8])
-        found = comparison.calibration()
+        assert comparison.samples.measured is not None and np.array_equal(
+            comparison.samples.measured.feeds["x"], ROWS[:8]
+        )
+        found = comparison.samples.fitted()
         assert found is not None and found.real and len(found) == 5
-        assert comparison.source == "calib arrays from Python"
+        assert comparison.samples.source == "calib arrays from Python"
 
     def test_without_samples_the_outputs_are_compared_on_random_ones(self):
         comparison = self.compare()
-        assert comparison.samples is None and comparison.source == "random"
-        found = comparison.calibration()
+        assert comparison.samples.measured is None and comparison.samples.source == "random"
+        found = comparison.samples.fitted()
         assert found is not None and not found.real and len(found) == 256
-        assert self.compare(calib="none").calibration() is None
+        assert self.compare(calib="none").samples.fitted() is None
 
     def test_with_labels_both_are_loaded(self, tmp_path):
         np.savez(tmp_path / "l.npz", x=ROWS[:3], y=np.arange(3))
         comparison = self.compare(labels=tmp_path / "l.npz", calib=ROWS)
-        assert comparison.source.startswith("labels") and len(comparison.samples.feeds["x"]) == 3
-        assert len(comparison.calibration()) == 10
+        assert comparison.samples.source.startswith("labels") and len(comparison.samples.measured.feeds["x"]) == 3
+        assert len(comparison.samples.fitted()) == 10
 
 
 class TestSizes:
@@ -364,27 +366,27 @@ class TestSizes:
 
     def compare(self, body, **options):
         model = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {body}')
-        return Comparison(model, Options.make({"keep": 0.5, "provider": "cpu", **options}), CPU)
+        return comparison_with(model, Options.make({"keep": 0.5, "provider": "cpu", **options}), CPU)
 
     def test_the_usual_ones_where_they_run(self):
         comparison = self.compare("net (float[N,3,H,W] x) => (float[N,3,H,W] y) { y = Relu(x) }", calib_samples=2)
-        assert comparison.calibration().feeds["x"].shape == (2, 3, 224, 224)
-        assert comparison.notes == () and len(comparison.assignments.found) >= 3
+        assert comparison.samples.fitted().feeds["x"].shape == (2, 3, 224, 224)
+        assert comparison.notes == () and len(comparison.original.assignments.found) >= 3
 
     def test_typical_ones_where_the_usual_do_not(self):
         comparison = self.compare(self.ROWS_48, calib_samples=2)
-        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 320)
-        assert comparison.batch(4)["x"].shape == (4, 3, 48, 320)
+        assert comparison.samples.fitted().feeds["x"].shape == (2, 3, 48, 320)
+        assert comparison.samples.batch(4)["x"].shape == (4, 3, 48, 320)
         assert comparison.notes == ("samples are made at x:1,3,48,320, since the model does not run at x:1,3,224,224",)
 
     def test_the_largest_that_were_found_where_no_typical_ones_do(self):
         body = self.ROWS_48.replace("{0,3,48}", "{0,9,16}")
-        shape = self.compare(body, calib_samples=2).calibration().feeds["x"].shape
+        shape = self.compare(body, calib_samples=2).samples.fitted().feeds["x"].shape
         assert shape[2] == 48
 
     def test_what_the_user_gave(self):
         comparison = self.compare(self.ROWS_48, calib_samples=2, input_shape=["x:1,3,48,64"])
-        assert comparison.calibration().feeds["x"].shape == (2, 3, 48, 64) and comparison.notes == ()
+        assert comparison.samples.fitted().feeds["x"].shape == (2, 3, 48, 64) and comparison.notes == ()
         with pytest.raises(UsageError, match="does not run at the sizes given, x:1,3,5,7"):
             self.compare(self.ROWS_48, input_shape=["x:1,3,5,7"])
 
@@ -396,13 +398,13 @@ class TestSizes:
     def test_the_users_samples_show_at_which_sizes_it_runs(self):
         body = "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,101,3}> { y = Reshape(x, t) }"
         comparison = self.compare(body, calib={"x": np.ones((4, 3, 101, 3), np.float32)})
-        assert comparison.assignments.found[0]["x"][2:] == (101, 3)
+        assert comparison.original.assignments.found[0]["x"][2:] == (101, 3)
 
     def test_samples_may_run_where_nothing_made_up_does(self):
         body = """net (float[N,2] x, int64[M] n) => (float[?,?] y) { c = ConstantOfShape(n)  y = Add(x, c) }"""
         samples = {"x": np.ones((4, 2), np.float32), "n": np.array([4, 2, 1, 1])}
         comparison = self.compare(body, calib=samples)
-        assert comparison.session.run(comparison.feeds_compared())["y"].shape == (4, 2, 4, 2)
+        assert comparison.original.session.run(comparison.samples.compared())["y"].shape == (4, 2, 4, 2)
 
     def test_strings_are_not_made_up(self):
         with pytest.raises(InputError, match="strings, which cannot be made up: give samples with --calib"):
@@ -410,8 +412,8 @@ class TestSizes:
 
     def test_a_name_that_says_nothing_is_no_symbol(self):
         comparison = self.compare("net (float[A,3,B,C] x) => (float[?,?,?,?] y) { y = Relu(x) }")
-        model = comparison.model
+        model = comparison.original.model
         for axis in (0, 2, 3):
             model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = "?"
-        again = Comparison(model, Options.make({"keep": 0.5, "provider": "cpu", "calib_samples": 2}), CPU)
-        assert again.calibration().feeds["x"].shape == (2, 3, 224, 224)
+        again = comparison_with(model, Options.make({"keep": 0.5, "provider": "cpu", "calib_samples": 2}), CPU)
+        assert again.samples.fitted().feeds["x"].shape == (2, 3, 224, 224)

@@ -9,7 +9,7 @@ from onnx_merge import optimize
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.config.options import Options
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.tensor_info import TensorInfo
 
@@ -75,8 +75,8 @@ def test_made_up_ones_differ_from_those_before():
 
 @pytest.mark.parametrize(("options", "ways"), [({}, 2), ({"calib_samples": 64}, 0), ({"calib": images(9, 1, 8, 8)}, 1)])
 def test_as_many_as_asked_for(options, ways):
-    comparison = Comparison(model(), Options.make({"keep": 0.5, **options}), CPU)
-    assert len(comparison.more_samples(comparison.calibration())) == ways
+    comparison = comparison_with(model(), Options.make({"keep": 0.5, **options}), CPU)
+    assert len(comparison.samples.more_samples(comparison.samples.fitted())) == ways
 
 
 def test_a_run_says_so_and_gives_the_same_again(tmp_path):

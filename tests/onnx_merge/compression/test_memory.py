@@ -12,7 +12,7 @@ import onnx.parser
 import pytest
 from memorynets import CASES
 
-from onnx_merge.calibration import sample_sets
+from onnx_merge.calibration import sample_loader
 from onnx_merge.calibration.load import load_calibration
 from onnx_merge.calibration.splits import parted
 from onnx_merge.compression.optimize import optimize
@@ -217,7 +217,7 @@ def test_samples_in_a_file_give_the_same_model(tmp_path, monkeypatch):
     case = CASES["classifier at 320 x 320"]
     model, samples = replace(case, text=case.text.replace("320", "64")).model(), _unlike(40, edge=64)
     wanted, all_in_memory = optimize(model, keep=0.5, calib={"x": samples}, gate=False, effort="low")
-    monkeypatch.setattr(sample_sets, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
+    monkeypatch.setattr(sample_loader, "scratch_space", lambda: ScratchSpace(str(tmp_path), 1e10))
     monkeypatch.setattr(MemoryFit, "inputs", property(lambda self: 4 * 10**5))
     found, in_file = optimize(model, keep=0.5, calib={"x": samples}, gate=False, effort="low")
     assert found.SerializeToString() == wanted.SerializeToString()

@@ -377,16 +377,16 @@ def test_a_model_that_does_not_run_here_is_compressed_unchecked_where_that_is_as
             optimize(model, keep=0.5, **options)
 
 
-@pytest.mark.parametrize(("batch", "samples"), [("N", 1), ("1", 10), ("3", 10)])
-def test_random_samples_suit_the_batch(batch, samples):
-    """A batch that is called dynamic and is not gives one sample; a fixed one does not limit their number."""
+@pytest.mark.parametrize("batch", ["N", "1", "3"])
+def test_random_samples_suit_the_batch(batch):
+    """A fixed batch does not limit their number, nor does one that is called dynamic and is not."""
     rows = 1 if batch == "N" else int(batch)
     text = f"""<ir_version: 8, opset_import: ["" : 17]>
     g (float[{batch},3] x) => (float[{batch},2] y) <int64[2] s = {{{rows}, 8}}> {{
         h = MatMul(x, w)  r = Relu(h)  q = Reshape(r, s)  y = MatMul(q, v) }}"""
     shape = {"x": (rows, 3)}
     result = optimize(filled(text, {"w": (3, 8), "v": (8, 2)}), keep=0.5, check_n=10, input_shape=shape)[1]
-    assert result.fidelity.samples == samples and result.groups[0].kept == 4
+    assert result.fidelity.samples == 10 and result.groups[0].kept == 4
 
 
 def test_the_observer_reads_shapes_off_a_run():

@@ -18,7 +18,7 @@ from onnx_merge.compression.optimize import optimize
 from onnx_merge.compression.size_search import NoChannelRemovedError, Trial, _bisect, _refined
 from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.evaluation.drops import Drop
 from onnx_merge.latency.channel_block import ChannelBlock
 from onnx_merge.runtime.providers import CPU
@@ -176,8 +176,8 @@ def test_a_drop_without_samples_is_measured_on_made_up_ones():
 
 def test_what_is_solved_on_is_not_what_is_measured_on():
     options = Options.make(dict(max_drop=1.0, labels=LABELS))
-    comparison = Comparison(onnx.load(DIGITS), options, CPU)
-    solved, measured = comparison.calibration().feeds["input"], comparison.samples.feeds["input"]
+    comparison = comparison_with(onnx.load(DIGITS), options, CPU)
+    solved, measured = comparison.samples.fitted().feeds["input"], comparison.samples.measured.feeds["input"]
     whole, rows = np.load(LABELS)["input"], held_rows(500, 250, 0)
     np.testing.assert_array_equal(measured, whole[rows])
     np.testing.assert_array_equal(solved, np.delete(whole, rows, 0))

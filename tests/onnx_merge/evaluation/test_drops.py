@@ -11,7 +11,7 @@ import pytest
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.evaluation.drops import drop_measure
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
@@ -39,11 +39,11 @@ class Result:
 def lost(kind, changed, **options):
     """What the drop is of a model whose weights are ``changed``, and what is said of 1."""
     original, given = model(*kind), {"max_drop": 1, "calib": X, **options}
-    comparison = Comparison(original, Options.make(given), CPU)
+    comparison = comparison_with(original, Options.make(given), CPU)
     drop = drop_measure(comparison)
     result = model(*kind, w=changed(onnx.numpy_helper.to_array(original.graph.initializer[0])))
     assert drop.of(Result(original)) == 0
-    samples = comparison.samples
+    samples = comparison.samples.measured
     outputs = [Session(m, CPU).run(samples.feeds)["y"].astype(np.float64) for m in (original, result)]
     return drop.of(Result(result)), *outputs, drop
 
@@ -109,7 +109,7 @@ def test_a_model_without_classes_is_searched():
     calib = np.random.default_rng(1).standard_normal((512, 6)).astype(np.float32)
     given = {"max_drop": 3, "calib": calib, "align": 1}
     smaller, result = optimize(some, **given)
-    held = Comparison(some, Options.make(given), CPU).samples.feeds
+    held = comparison_with(some, Options.make(given), CPU).samples.measured.feeds
     before, after = (Session(m, CPU).run(held)["y"] for m in (some, smaller))
     noise = ((before - after) ** 2).sum() / ((before - before.mean(0)) ** 2).sum()
     assert noise <= 0.03 and result.after.macs < result.before.macs and len(before) < 512
@@ -119,6 +119,6 @@ def test_a_model_without_classes_is_searched():
 
 
 def test_a_model_that_cannot_be_run():
-    comparison = Comparison(model(*REGRESSOR), Options.make({"keep": 0.5}), CPU)
+    comparison = comparison_with(model(*REGRESSOR), Options.make({"keep": 0.5}), CPU)
     with pytest.raises(OnnxMergeError, match="max-drop cannot be measured"):
         drop_measure(comparison)

@@ -17,6 +17,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.drop_bounds import AccuracyLoss, AgreementLoss, MeanLoss, fewest, samples_needed
 from onnx_merge.evaluation.paired_losses import Paired
+from onnx_merge.original.opened_model import OpenedModel
 from onnx_merge.report.table import render
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
@@ -43,14 +44,19 @@ def share_of_macs(model):
 
 def made_up(monkeypatch, loss):
     """Let the share of the multiply-adds that is left decide what is lost."""
-    asked = []
+    asked, load = [], OpenedModel.load
 
     def lost(session):
         asked.append(share_of_macs(session.model))
         return loss(asked[-1])
 
+    def loaded(original, model):
+        session = load(original, model)
+        session.model = model
+        return session
+
     monkeypatch.setattr(promise_search, "paired", lambda comparison: Paired("accuracy", AccuracyLoss(0, 0, 500), lost))
-    monkeypatch.setattr(promise_search, "Session", lambda model, *_, **__: type("Held", (), {"model": model}))
+    monkeypatch.setattr(OpenedModel, "load", loaded)
     return asked
 
 

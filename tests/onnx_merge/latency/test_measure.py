@@ -14,7 +14,7 @@ from onnx_merge.compression.benchmark import benchmark, fixed_batch
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError, UsageError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.latency import interleaved_timing, measure
 from onnx_merge.latency.interleaved_timing import interleaved
 from onnx_merge.latency.measure import Latency, compare_latency, latency_ratio, summary
@@ -267,16 +267,16 @@ def test_a_model_that_cannot_be_run():
     model = network()
     model.graph.node[1].domain = "unheard.of"
     model.opset_import.append(onnx.helper.make_opsetid("unheard.of", 1))
-    comparison = Comparison(model, Options(keep=0.5, benchmark=(), unverified=True), CPU)
+    comparison = comparison_with(model, Options(keep=0.5, benchmark=(), unverified=True), CPU)
     assert benchmark([network()], comparison) == ((), ("latency was not measured: the model cannot be run",))
 
 
 def test_the_users_samples_are_fed_over_and_over(tmp_path):
     samples = np.arange(48, dtype=np.float32).reshape(3, 16)
     np.savez(tmp_path / "s.npz", x=samples, labels=np.array([0, 1, 2]))
-    comparison = Comparison(network(), Options(keep=0.5, labels=tmp_path / "s.npz"), CPU)
-    np.testing.assert_array_equal(comparison.batch(5)["x"], samples[[0, 1, 2, 0, 1]])
-    assert Comparison(network(), Options(keep=0.5), CPU).batch(7)["x"].shape == (7, 16)
+    comparison = comparison_with(network(), Options(keep=0.5, labels=tmp_path / "s.npz"), CPU)
+    np.testing.assert_array_equal(comparison.samples.batch(5)["x"], samples[[0, 1, 2, 0, 1]])
+    assert comparison_with(network(), Options(keep=0.5), CPU).samples.batch(7)["x"].shape == (7, 16)
 
 
 def test_fixed_batches():

@@ -15,7 +15,7 @@ from onnx_merge.cli import main as cli
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import FidelityError, InputError, UsageError, UserCodeError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.metrics.metric import UserMetric, check_sendable, metric_of
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
@@ -304,7 +304,7 @@ def test_what_cannot_be_sent_is_refused_before_the_work(here, samples, monkeypat
 
 def test_a_comparison_that_was_sent_knows_the_originals(here, samples, counting):
     options = Options.make({"keep": 0.5, "labels": "data.npz", "metric": "mine.py:error"})
-    sent = pickle.loads(pickle.dumps(Comparison(network(), options, CPU)))
+    sent = pickle.loads(pickle.dumps(comparison_with(network(), options, CPU)))
     assert sent.measure.before == pytest.approx(-0.05) and counting() == 1
 
 

@@ -12,7 +12,7 @@ from onnx_merge import inspect_model, optimize, sweep, verify
 from onnx_merge.compression.job import Job
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, UsageError
-from onnx_merge.evaluation.comparison import Comparison
+from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.io.model_source import load_source
 from onnx_merge.runtime import session
 from onnx_merge.runtime.custom_operators import foreign_operators, library_path
@@ -71,7 +71,7 @@ def test_sessions_of_other_processes_know_them(library):
     path, count = library
     options = Options.make({"keep": 0.5, "method": "merge", "custom_ops": str(path)})
     source, stages = load_source(network()), StageTimer()
-    job = Job(source, options, stages, Comparison(source.model, options, CPU))
+    job = Job(source, options, stages, comparison_with(source.model, options, CPU))
     job.prepare()
     packed, before = pack(job), count()
     assert run_packed(packed, Candidate(0.5)).model is not None

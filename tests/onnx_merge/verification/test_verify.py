@@ -11,7 +11,7 @@ import pytest
 from smallnet import network
 
 import onnx_merge
-from onnx_merge.calibration import sample_sets
+from onnx_merge.calibration import sample_loader
 from onnx_merge.cli import main as cli
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.verification import provenance
@@ -143,7 +143,7 @@ def test_made_up_samples_are_moved_again(tmp_path):
 
 def test_made_up_samples_that_were_not_moved_are_not_now(tmp_path, monkeypatch):
     """As of versions that moved none."""
-    monkeypatch.setattr("onnx_merge.compression.preparation.move_held_out", lambda *_: None)
+    monkeypatch.setattr("onnx_merge.compression.preparation.with_moved", lambda samples, analysis: samples)
     onnx_merge.optimize(DIGITS, tmp_path / "out.onnx", keep=0.5, effort="low")
     found = onnx_merge.verify(tmp_path / "out.onnx", DIGITS)
     assert found.keeps and found.same_samples
@@ -229,7 +229,7 @@ def test_options_are_those_of_the_file(here):
 
 def test_the_memory_limit_is_that_of_the_file(here, monkeypatch):
     """Without room on disk it decides how many samples are read, and so which of them are held out."""
-    monkeypatch.setattr(sample_sets, "scratch_space", lambda: None)
+    monkeypatch.setattr(sample_loader, "scratch_space", lambda: None)
     rng = np.random.default_rng(0)
     np.savez(here / "c.npz", x=rng.standard_normal((4000, 16)).astype(np.float32))
     limit = {"memory_limit": 8 * 1000 * 64}  # an eighth of it holds 1,000 rows of 64 bytes

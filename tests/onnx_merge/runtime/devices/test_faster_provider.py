@@ -6,11 +6,12 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_merge import optimize
-from onnx_merge.calibration import runnable_model
-from onnx_merge.calibration.model_samples import ModelSamples
+from onnx_merge.calibration.prepared_samples import prepared_samples
 from onnx_merge.compression import optimize as optimize_module
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError
+from onnx_merge.original import opened_model
+from onnx_merge.original.opened_model import open_model
 from onnx_merge.runtime import cuda_driver
 from onnx_merge.runtime.devices import device_runner, faster_provider
 from onnx_merge.runtime.devices.device_runner import room_on_device
@@ -82,7 +83,7 @@ def test_a_run_says_which_it_took(monkeypatch):
         return CPU, "runs on the CPU, not on CUDA"
 
     monkeypatch.setattr(optimize_module, "available_provider", lambda requested: GPU if requested == "auto" else CPU)
-    monkeypatch.setattr(runnable_model, "faster_provider", faster)
+    monkeypatch.setattr(opened_model, "faster_provider", faster)
     _, auto = optimize(PAIR, keep=0.5, method="merge", gate=False)
     assert (
         auto.provider == "cpu"
@@ -102,7 +103,7 @@ def test_activations_may_take_a_share_of_the_memory_of_the_gpu(monkeypatch):
 
 def test_a_model_that_only_the_gpu_runs_is_loaded_there(monkeypatch):
     """Here the candidate is the CPU by another name, and the CPU fails."""
-    real, tried = runnable_model.loaded, []
+    real, tried = opened_model.loaded, []
 
     def fails_on_cpu(model, provider, *rest, **more):
         tried.append(provider.name)
@@ -110,20 +111,22 @@ def test_a_model_that_only_the_gpu_runs_is_loaded_there(monkeypatch):
             raise OnnxMergeError("no kernel for Conv of doubles")
         return real(model, CPU, *rest, **more)
 
-    monkeypatch.setattr(runnable_model, "loaded", fails_on_cpu)
-    samples = ModelSamples(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
-    assert tried == ["cpu", "cuda"] and samples.provider is GPU
-    assert "runs on CUDA (Some GPU): onnxruntime cannot load it for the CPU" in samples.notes
+    monkeypatch.setattr(opened_model, "loaded", fails_on_cpu)
+    original = open_model(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
+    prepared_samples(original, GPU)
+    assert tried == ["cpu", "cuda"] and original.provider is GPU
+    assert "runs on CUDA (Some GPU): onnxruntime cannot load it for the CPU" in original.notes
 
 
 def test_a_batch_that_cannot_be_timed_leaves_the_run_on_the_cpu(monkeypatch):
     def fails(*_):
         raise OnnxMergeError("no memory")
 
-    monkeypatch.setattr(runnable_model, "faster_provider", fails)
-    samples = ModelSamples(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
-    assert samples.provider is CPU and samples.session is not None
-    assert "runs on the CPU: a batch could not be timed on both providers: no memory" in samples.notes
+    monkeypatch.setattr(opened_model, "faster_provider", fails)
+    original = open_model(PAIR, Options.make({"keep": 0.5, "method": "merge"}), GPU)
+    prepared_samples(original, GPU)
+    assert original.provider is CPU and original.session is not None
+    assert "runs on the CPU: a batch could not be timed on both providers: no memory" in original.notes
 
 
 def test_the_driver_is_asked_in_silence(capfd):
