@@ -3,6 +3,9 @@ layers are refined by few gradient steps where a test does not say how many. No 
 
 import gc
 
+import numpy as np
+import onnx
+import onnx.parser
 import pytest
 from hypothesis import settings
 
@@ -10,8 +13,24 @@ from passes.interface.runner import checking_graphs
 from passes.settings.tuning import TUNING
 
 pytest.register_assert_rewrite("netkit", "rulekit")
+OWN_OP = """
+<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+net (float[N,16] x) => (float[N,4] y) {
+    [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
+}
+"""
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.fixture
+def own_op():
+    """A network with an op that has no rule of ours, of which the pages and the examples speak."""
+    model = onnx.parser.parse_model(OWN_OP)
+    rng = np.random.default_rng(0)
+    for name, size in (("w", (16, 32)), ("v", (32, 4))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
+    return model
 
 
 @pytest.fixture(scope="session", autouse=True)

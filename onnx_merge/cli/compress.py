@@ -63,6 +63,7 @@ exit codes:
   4  nothing could be removed, or the target is out of reach; nothing written
   5  the result is not sound, or its outputs could not be compared with the
      original's (see --unverified); nothing written
+  130, or 128 + N: interrupted, or ended by signal N; no file is half written
 """
 
 

@@ -11,6 +11,7 @@ from onnx_merge.config.definition import CHECKS, FILES, option
 from onnx_merge.config.limits import Limits
 from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.value_kinds import BATCHES, FLAG, METRIC, NUMBER, WHOLE
+from onnx_merge.tuning.runtime import DEVICE
 
 CHECKED, MADE = 256, 64
 """Numbers of samples on which outputs are compared by default: of the user's, and made-up ones."""
@@ -118,7 +119,7 @@ class CheckOptions:
             "measure latency, at these batch sizes ({default})",
             "Measure latency before and after, the two models in turns, at these batch sizes (others than 1 where the "
             "batch is dynamic). In a file and from Python it is a list, or true for the default.",
-            shown="1",
+            shown=f"1; {','.join(map(str, DEVICE.latency_batches))} on a GPU",
             limits=Limits(1, wording="batch sizes of at least 1"),
         ),
     )

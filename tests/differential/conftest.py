@@ -1,4 +1,4 @@
-"""Makes the helpers in `support`, and the growers of the tests of `passes`, importable."""
+"""Makes the helpers in `support`, the growers of the tests of `passes`, and the benchmarks importable."""
 
 import gc
 import sys
@@ -9,7 +9,14 @@ import pytest
 HERE = Path(__file__).parent
 SUPPORT = HERE.parent / "passes" / "support"
 sys.path += map(
-    str, [HERE, HERE / "support", SUPPORT, *(SUPPORT / room for room in ("generator", "networks", "rules"))]
+    str,
+    [
+        HERE,
+        HERE / "support",
+        SUPPORT,
+        *(SUPPORT / room for room in ("generator", "networks", "rules")),
+        HERE.parents[1] / "benchmarks",
+    ],
 )
 
 

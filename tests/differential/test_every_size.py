@@ -4,9 +4,9 @@ Result and unshrunk twin have the original's shapes wherever the original runs, 
 """
 
 import numpy as np
-import onnx
 import pytest
 from architectures import ARCHITECTURES
+from dynamic_sizes import opened
 from netkit import as_array, engine, session
 
 from onnx_merge.errors import InputError, OnnxMergeError
@@ -20,22 +20,6 @@ from passes.settings.compress import CompressSettings
 AXES = {2: {0: "N", 1: "L"}, 3: {0: "N", 2: "L"}, 4: {0: "N", 2: "H", 3: "W"}}
 """Rank of an input -> its axes that are left open, where the network runs so."""
 ONLY_BATCH = dict.fromkeys(AXES, {0: "N"})
-
-
-def opened(model, axes):
-    """A copy that declares no sizes for these axes of its inputs, nor for its outputs."""
-    result = onnx.ModelProto.FromString(model.SerializeToString())
-    del result.graph.value_info[:]
-    constants = {t.name for t in result.graph.initializer}
-    for value in result.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for axis, name in axes.get(len(dims), {0: "N"}).items():
-            if value.name not in constants and axis < len(dims):
-                dims[axis].dim_param = name
-    for value in result.graph.output:
-        for dim in value.type.tensor_type.shape.dim:
-            dim.Clear()
-    return result
 
 
 def with_sizes(model):

@@ -41,12 +41,6 @@ net (float[N,16] x) => (float[N,4] y) {
     [layer1] a = MatMul(x, w)  b = Relu(a)  [layer2] c = MatMul(b, m)  d = Relu(c)  [head] y = MatMul(d, v)
 }
 """
-OWN_OP = """
-<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-net (float[N,16] x) => (float[N,4] y) {
-    [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
-}
-"""
 
 
 def runnable(page):
@@ -64,7 +58,7 @@ def network(text, **sizes):
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, request):
+def folder(tmp_path, monkeypatch, own_op):
     """What the pages speak of. What a page registers is forgotten."""
     monkeypatch.chdir(tmp_path)
     registry.rules()
@@ -78,7 +72,7 @@ def folder(tmp_path, monkeypatch, request):
     shutil.copy("models/digits_mlp.onnx", "models/digits_cnn.onnx")  # the smaller one: here the commands are tested
     shutil.copytree(ROOT / "examples", "examples", ignore=shutil.ignore_patterns("__pycache__"))
     onnx.save(network(MODEL, w=(16, 32), m=(32, 24), v=(24, 4)), "model.onnx")
-    onnx.save(network(OWN_OP, w=(16, 32), v=(32, 4)), "own.onnx")
+    onnx.save(own_op, "own.onnx")
     x = np.random.default_rng(1).standard_normal((80, 16), np.float32)
     np.savez("test.npz", x=x, labels=np.arange(80) % 4)
     np.savez("samples.npz", x=x)

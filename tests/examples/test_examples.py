@@ -19,12 +19,6 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 MODELS = ROOT / "models"
 COMMAND = f'#!/bin/sh\nexec "{sys.executable}" -m onnx_merge "$@"\n'
-OWN_OP = """
-<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
-net (float[N,16] x) => (float[N,4] y) {
-    [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
-}
-"""
 
 
 def loaded(name):
@@ -50,15 +44,6 @@ def shell(tmp_path, monkeypatch):
         return subprocess.run(words, env=environment, capture_output=True, text=True)
 
     return run
-
-
-def own_op(path):
-    """A network with an op that has no rule of ours."""
-    model = onnx.parser.parse_model(OWN_OP)
-    rng = np.random.default_rng(0)
-    for name, size in (("w", (16, 32)), ("v", (32, 4))):
-        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(size, np.float32), name))
-    onnx.save(model, path)
 
 
 def test_the_list_names_all():
@@ -125,8 +110,8 @@ def test_own_pass(shell):
     assert re.search(r"\d groups keep 24 channels, more than allocated", done.stdout)
 
 
-def test_own_op_rule(shell):
-    own_op("model.onnx")
+def test_own_op_rule(shell, own_op):
+    onnx.save(own_op, "model.onnx")
     done = shell("python", str(EXAMPLES / "own_op_rule.py"), "model.onnx")
     assert done.returncode == 0, done.stderr
     assert "first: 32 channels, prune-only: no scale passes through act (SampleOp)" in done.stdout

@@ -16,7 +16,7 @@ POOL = BudgetScope(None, [GROUP], {}, None, 0)
 TUNING = AllocationTuning(block_tolerance=1.25, padded_tolerance=1.5, comparable_noise=2.0)
 
 
-def best(*candidates):
+def best(*candidates, tuning=TUNING):
     """The block that is chosen of ``candidates``: block -> (loss of the outputs, loss of the groups alone)."""
     choices = [WidthChoice(block, {"g": k}) for k, (block, _, _) in enumerate(candidates)]
     together = {k: loss for k, (_, loss, _) in enumerate(candidates)}
@@ -24,7 +24,7 @@ def best(*candidates):
         of=lambda groups: {"g": np.array([alone for _, _, alone in candidates])},
         together=lambda groups, widths: together[widths["g"]],
     )
-    planner = SimpleNamespace(settings=SimpleNamespace(tuning=Tuning(allocation=TUNING)))
+    planner = SimpleNamespace(settings=SimpleNamespace(tuning=Tuning(allocation=tuning)))
     return Allocator(None, [GROUP], {}, None, planner, losses)._best(POOL, choices).block
 
 
@@ -38,6 +38,13 @@ def test_the_largest_blocks_win_among_losses_close_to_the_least():
 def test_blocks_that_kernels_pad_may_lose_more():
     assert best((8, 0.14, 0), (4, 0.14, 0), (1, 0.1, 0)) == 4
     assert best((8, 0.16, 0), (4, 0.16, 0), (1, 0.1, 0)) == 1
+
+
+@pytest.mark.parametrize(("block", "most"), [(16, 1.25), (8, 1.25), (4, 1.3), (2, 1.25)])
+def test_what_blocks_may_lose_by_default(block, most):
+    default = AllocationTuning()
+    assert best((block, 0.999 * most, 0), (1, 1.0, 0), tuning=default) == block
+    assert best((block, 1.001 * most, 0), (1, 1.0, 0), tuning=default) == 1
 
 
 def test_the_groups_own_losses_are_not_looked_at_while_outputs_can_be_compared():

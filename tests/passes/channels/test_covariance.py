@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from covariancekit import spectrum
 from netkit import engine, net, observer, run
 from unitkit import Quiet
 
@@ -19,13 +20,6 @@ from passes.settings.tuning import TUNING
 from passes.surgery.apply_plan import apply_plans, unshrunk_twin
 
 FACTORS = NUMERICS.shrinkage.factors
-
-
-def spectrum(size, seed=0, decay=0.5):
-    """A square root of a covariance whose eigenvalues fall as a power."""
-    rng = np.random.default_rng(seed)
-    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    return basis * np.arange(1, size + 1) ** (-decay / 2)
 
 
 def sample(count, size, seed=0):

@@ -1,30 +1,21 @@
 """Shrunk covariances: scikit-learn's formula, and their prediction error on fresh samples."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
+from covariancekit import covariance, spectrum
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from passes.numerics.shrinkage import (
     independent_samples,
     oas,
+    predicted,
     prediction,
     shrunk,
     shrunk_toward,
 )
 from passes.numerics.subset import choose_columns
-from passes.numerics.tuning import NUMERICS
-
-
-def covariance(x):
-    return np.cov(x.T, bias=True)
-
-
-def spectrum(size, seed=0, decay=0.5):
-    """A square root of a covariance whose eigenvalues fall as a power."""
-    rng = np.random.default_rng(seed)
-    basis = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    return basis * np.arange(1, size + 1) ** (-decay / 2)
 
 
 def means_of(x):
@@ -51,6 +42,16 @@ def test_scikit_learn_says_the_same():
     wanted, share = covariance_of.oas(x)
     assert oas(covariance(x), len(x)) == pytest.approx(share, rel=1e-9)
     np.testing.assert_allclose(shrunk(covariance(x), len(x)), wanted, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(("factor", "saturated"), [(0.25, False), (2.0, False), (1e6, True)])
+def test_the_share_of_the_identity_is_multiplied_by_the_factor(factor, saturated):
+    s = covariance(np.random.default_rng(11).standard_normal((40, 6)) @ spectrum(6, decay=2.0).T)
+    share = factor * oas(s, 40)
+    assert (share > 1) == saturated
+    share = min(1.0, share)
+    wanted = (1 - share) * s + share * np.trace(s) / 6 * np.eye(6)
+    np.testing.assert_allclose(shrunk(s, 40, factor), wanted, rtol=1e-12, atol=1e-15)
 
 
 def test_what_is_a_multiple_of_the_identity_stays():
@@ -116,6 +117,37 @@ def test_mirror_images_count_half():
     assert independent_samples(spread(both), 400, means_of(both)) == pytest.approx(200, rel=0.02)
 
 
+SOME = arrays(np.float64, st.tuples(st.integers(2, 9), st.integers(1, 3)), elements=st.integers(-9, 9).map(float))
+
+
+@given(means=SOME, variance=st.floats(1e-3, 1e3), each=st.integers(1, 20))
+def test_they_are_between_half_of_the_samples_and_all_places(means, variance, each):
+    count = len(means)
+    found = independent_samples(variance, each * count, means)
+    assert count / 2 * (1 - 1e-12) <= found <= each * count
+
+
+APART = np.array([[1.0], [-1.0]] * 4)
+"""Neighbours are opposites: they count as independent."""
+TWICE = np.array([[1.0], [1.0], [-1.0], [-1.0]] * 2)
+
+
+@pytest.mark.parametrize(
+    ("variance", "means", "expected"),
+    [
+        (1e-9, APART, 8),  # no fewer than there are samples
+        (2.0, APART, 2 * 8 * 7 / 8),
+        (1e9, APART, 80),  # no more than there are places
+        (1e-9, TWICE, 4),
+        (2.0, TWICE, 7),
+        (1e9, TWICE, 40),
+        (1e9, np.array([[1.0], [1.0], [-2.0], [0.0]]), 80 / (1 + 2 * 1 / 6)),
+    ],
+)
+def test_samples_and_places_bound_them(variance, means, expected):
+    assert independent_samples(variance, 80, means) == pytest.approx(expected, rel=1e-12)
+
+
 def test_one_sample_is_one_and_dead_channels_are_no_number():
     assert independent_samples(1.0, 50, np.ones((1, 3))) == 1.0
     assert independent_samples(0.0, 50, np.zeros((5, 3))) == 50.0
@@ -139,6 +171,18 @@ def test_the_share_of_a_target_has_about_the_least_expected_error(count):
     np.testing.assert_allclose([np.trace(f) for f in found], [np.trace(s) for s in draws])
 
 
+@pytest.mark.parametrize(("factor", "saturated"), [(0.5, False), (1.5, False), (100.0, True)])
+def test_the_share_of_a_target_is_the_formula_times_a_factor(factor, saturated):
+    """(|S|^2 + tr(S)^2) / (n + 1) over |S - T|^2, at most 1; T has the trace of S."""
+    s = covariance(np.random.default_rng(13).standard_normal((30, 6)) @ spectrum(6, decay=2.0).T)
+    given = np.diag(np.arange(1.0, 7.0))
+    target = given * np.trace(s) / np.trace(given)
+    share = factor * (np.sum(s**2) + np.trace(s) ** 2) / 31 / np.sum((s - target) ** 2)
+    assert (share > 1) == saturated
+    share = min(1.0, share)
+    np.testing.assert_allclose(shrunk_toward(s, 30, given, factor), (1 - share) * s + share * target, rtol=1e-12)
+
+
 def test_a_target_without_variance_says_nothing():
     s = covariance(np.random.default_rng(12).standard_normal((9, 3)))
     assert shrunk_toward(s, 9, np.zeros((3, 3))) is s
@@ -153,10 +197,25 @@ def test_kept_channels_predict_themselves_and_others_as_regression_does():
     np.testing.assert_allclose(z, wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_of_many_channels_the_removed_ones_alone_are_solved_for(monkeypatch):
-    x = np.random.default_rng(5).standard_normal((40, 12))
-    keep = np.array([0, 2, 3, 7, 11])
-    expected = prediction(covariance(x), keep, 1e-3)
-    few = replace(NUMERICS, subset=replace(NUMERICS.subset, most_greedy=11))
-    monkeypatch.setattr("passes.numerics.shrinkage.NUMERICS", few)
-    np.testing.assert_allclose(prediction(covariance(x), keep, 1e-3), expected, rtol=1e-12)
+def test_the_ridge_is_a_share_of_each_kept_channels_variance():
+    """As least squares with an observation for each kept channel, in which all others are 0."""
+    x, keep, ridge = np.random.default_rng(5).standard_normal((40, 12)) * np.arange(1, 13), np.array([0, 2, 3, 7]), 0.3
+    away, variances = (x - x.mean(axis=0)) / np.sqrt(len(x)), x.var(axis=0)
+    inputs = np.concatenate([away[:, keep], np.diag(np.sqrt(ridge * variances[keep] + 1e-8 * variances.max()))])
+    targets = np.concatenate([away, np.zeros((len(keep), 12))])
+    wanted = np.linalg.lstsq(inputs, targets, rcond=None)[0].T
+    wanted[keep] = np.eye(len(keep))
+    np.testing.assert_allclose(prediction(covariance(x), keep, ridge), wanted, rtol=1e-9, atol=1e-12)
+
+
+def test_channels_that_are_equal_share_the_weight_down_to_a_floor():
+    """The floor is 1e-8 of the largest variance, here 1: two equal channels predict a third as 1 / (2 + 1)."""
+    equal = np.zeros((4, 4))
+    equal[:3, :3], equal[3, 3] = 1.0, 1e8
+    np.testing.assert_allclose(prediction(equal, np.array([0, 1]), 0.0)[2:], [[1 / 3, 1 / 3], [0, 0]], rtol=1e-12)
+    np.testing.assert_array_equal(predicted(np.zeros((3, 3)), np.array([0, 1]), np.array([2]), 0.0), [[0, 0]])
+
+
+def test_what_rounding_has_made_indefinite_is_solved_all_the_same():
+    s = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 0.0], [3.0, 0.0, 1.0]])  # of the kept two, an eigenvalue is -1
+    np.testing.assert_allclose(prediction(s, np.array([0, 1]), 0.0)[2], [-1, 2], rtol=1e-6)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passes.numerics.muon import MatrixForm
+from passes.reconstruction import gradient_steps
 from passes.reconstruction.gradient_steps import Descent, Refinement
 from passes.reconstruction.step_sizes import StepSizes
 from passes.settings.distillation_tuning import DistillationTuning
@@ -45,13 +46,21 @@ def test_the_rate_that_leads_farthest_is_taken(rates, matrices):
     assert ratio < 0.02 and np.abs(values["w"] - TARGET).max() < 0.1
 
 
-def test_a_smaller_rate_must_gain_far_more():
+@pytest.mark.parametrize(("slower_gain", "taken"), [(1e9, 0.1), (0.0, 0.05)])
+def test_a_smaller_rate_must_gain_far_more(monkeypatch, slower_gain, taken):
     """The larger one gains more later: its noise falls with it."""
-    few, many = Bowl(noise=1.0), Bowl(noise=1.0)
-    _, larger = refinement(few, rates=(0.1, 0.05), slower_gain=1e9).result(60)
-    _, smaller = refinement(many, rates=(0.1, 0.05), slower_gain=0.0).result(60)
-    assert larger != smaller
-    assert len(few.taken) == len(many.taken) == 60 + 20 + 15  # a run, another one begun, and the last steps
+    runs = []
+
+    def begun(*given):
+        runs.append(Descent(*given))
+        return runs[-1]
+
+    monkeypatch.setattr(gradient_steps, "Descent", begun)
+    loss = Bowl(noise=1.0)
+    refinement(loss, rates=(0.1, 0.05), slower_gain=slower_gain, last_rate=0.5).result(60)
+    size = np.sqrt(np.square(TARGET).mean())
+    assert [run.rate / size for run in runs] == pytest.approx([0.1, 0.05, 0.5 * taken])  # two begun, the last steps
+    assert len(loss.taken) == 60 + 20 + 15
 
 
 def test_weights_that_gain_little_are_left():

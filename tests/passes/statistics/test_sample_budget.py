@@ -63,31 +63,51 @@ def budget(memory, **changes):
     return replace(Budget(memory, 10**6, each), **changes)
 
 
-@pytest.mark.parametrize("memory", [10**7, 10**8, 10**9])
-def test_all_that_is_held_fits(memory):
-    found = budget(memory)
-    assert 1 <= found.batch <= LIMITS.batch
-    held = found.samples * found.held + found.batch * found.working
-    assert held <= found.available < memory
-    assert held + 2 * found.held > found.available or not found.samples
+WORKING = (24 + 10 * 24) * PLACES
+"""Bytes of a sample while it runs: its live activations, and ten times the inputs and outputs of the widest node."""
+HELD = ((1 + 2) * 12 + 2 * 3) * PLACES
+"""Bytes that it takes until the end: one activation of the original and two of compressed models, two copies of it."""
+WEIGHTS = 7 * 10**6
+"""Bytes of the copies of the weights."""
 
 
-@pytest.mark.parametrize("memory", [10**7, 10**8, 10**9])
-@pytest.mark.parametrize("cores", [2, 16])
-def test_what_runs_at_the_same_time_fits(memory, cores):
-    alone, found = budget(memory), budget(memory, cores=cores)
-    assert 1 <= found.batch <= alone.batch and 1 <= found.workers <= cores
-    together = found.batch * found.workers
-    assert found.workers == 1 or together * found.working <= LIMITS.working_share * found.available
-    assert found.samples * found.held + together * found.working <= found.available
+@pytest.mark.parametrize(("memory", "batch"), [(10**7, 1), (10**8, 22), (10**9, 32)])
+def test_all_that_is_held_fits(memory, batch):
+    """A quarter of what the weights leave is for the batch, which is even and no more than 32."""
+    found, left = budget(memory), memory - WEIGHTS
+    assert found.batch == batch and (batch == 1 or batch == min(32, left / 4 // WORKING // 2 * 2))
+    assert found.samples == (left - batch * WORKING) // HELD > 0
 
 
-@pytest.mark.parametrize("memory", [3 * 10**7, 10**8, 10**9])
-@pytest.mark.parametrize("cores", [2, 16])
-def test_batches_of_a_fixed_size_are_counted_as_they_are(memory, cores):
-    found = budget(memory, cores=cores, most=16, unit=16)
-    assert found.workers == 1 or 16 * found.workers * found.working <= LIMITS.working_share * found.available
-    assert found.workers > 1 or found.batch == budget(memory, most=16).batch
+@pytest.mark.parametrize(
+    ("memory", "cores", "batch", "workers"),
+    [
+        (10**7, 2, 1, 1),
+        (10**7, 16, 1, 1),
+        (10**8, 2, 10, 2),
+        (48 * 10**6, 16, 10, 1),  # a batch for each core would be of less than one sample
+        (10**8, 16, 1, 16),
+        (10**9, 2, 32, 2),
+        (10**9, 16, 14, 16),
+    ],
+)
+def test_what_runs_at_the_same_time_fits(memory, cores, batch, workers):
+    found, left = budget(memory, cores=cores), memory - WEIGHTS
+    assert (found.batch, found.workers) == (batch, workers)
+    assert workers == 1 or batch * workers * WORKING <= left / 4
+    assert found.samples == (left - batch * workers * WORKING) // HELD
+
+
+@pytest.mark.parametrize(
+    ("memory", "cores", "workers"), [(3 * 10**7, 2, 1), (10**8, 2, 1), (10**8, 16, 1), (10**9, 2, 2), (10**9, 16, 15)]
+)
+def test_batches_of_a_fixed_size_are_counted_as_they_are(memory, cores, workers):
+    found, left = budget(memory, cores=cores, most=16, unit=16), memory - WEIGHTS
+    assert found.workers == workers and (workers == 1 or 16 * workers * WORKING <= left / 4)
+    if workers > 1:
+        assert found.samples == (left - 16 * workers * WORKING) // HELD
+    else:
+        assert found.batch == budget(memory, most=16).batch
 
 
 def moment(held, channels, features, **more):

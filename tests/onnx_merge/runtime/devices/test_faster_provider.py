@@ -66,8 +66,9 @@ def test_a_model_that_fails_on_the_gpu_runs_on_the_cpu(monkeypatch):
     assert found is CPU and note == "runs on the CPU: CUDA (Some GPU) cannot run the model: no kernel"
 
 
-def test_smaller_batches_count_as_often_as_they_run():
-    assert estimate(0.0, 0.1, 1) == pytest.approx(16 * estimate(0.0, 0.1, 16))
+def test_a_run_loads_the_model_six_times_and_runs_it_on_6400_samples():
+    assert estimate(2.0, 0.5, 32) == 6 * 2.0 + 6400 / 32 * 0.5
+    assert estimate(0.0, 0.1, 1) == pytest.approx(640)
 
 
 def test_times_are_those_of_a_model():
