@@ -48,8 +48,9 @@ def _given(
 ) -> tuple[Mapping[str, Array], str]:
     more = load(2 * len(found)) if load else found
     if len(more) == 2 * len(found):
-        return more.feeds, f"{len(more)} of the samples served"
-    return _with_mirror_images(found.feeds, widths) if widths else found.feeds, "mirror images served too"
+        return more.feeds, f"{len(more)} of the samples served ({_without(found)})"
+    feeds = _with_mirror_images(found.feeds, widths) if widths else found.feeds
+    return feeds, f"mirror images served too ({_without(found)})"
 
 
 def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
@@ -91,4 +92,9 @@ def _widths(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> dict[st
 
 def _made(found: Calibration, load: Callable[[int], Calibration], times: int) -> tuple[Mapping[str, Array], str]:
     parts = [found.feeds, *(load(seed).feeds for seed in range(1, times))]
-    return samples_joined(parts), f"{times * len(found)} made-up samples served"
+    return samples_joined(parts), f"{times * len(found)} made-up samples served ({_without(found)})"
+
+
+def _without(found: Calibration) -> str:
+    """What to give for no more samples than ``found``."""
+    return f"--calib-samples {len(found)}: no more"

@@ -11,6 +11,7 @@ from onnx_merge.compression.job import Job
 from onnx_merge.equivalence.lossless_check import check_unchanged
 from onnx_merge.equivalence.structure import LESS, check_structure
 from onnx_merge.errors import FidelityError, NotCompressibleError, StructureError
+from onnx_merge.errors.option_names import with_option_names
 from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.evaluation.gates import gate
 from onnx_merge.evaluation.verdict import Fidelity
@@ -113,7 +114,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
     formats = tuple[FormatResult, ...]()
     if job.converter is not None:
         formats = rows(comparison, Compared("result", compressed.model, close, accuracy), alone, timed)
-    notes += [*compressed.notes, *comparison.notes, *job.notes, *uncompared, *missing, *untimed]
+    notes += [*map(with_option_names, compressed.notes), *comparison.notes, *job.notes, *uncompared, *missing, *untimed]
     return Evaluation(
         groups,
         before,

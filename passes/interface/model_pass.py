@@ -48,7 +48,8 @@ class WorkingModel:
 
 class PassResult(NamedTuple):
     """``changed``: whether the graph is another; ``reasons``: node, layer or group -> why the pass left it as it was;
-    ``notes``: what a user should know of the result, a line each."""
+    ``notes``: what a user should know of the result, a line each, in which settings are
+    named as in a `PassError`."""
 
     model: WorkingModel
     changed: bool = False

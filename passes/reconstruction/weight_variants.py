@@ -62,7 +62,7 @@ class WeightVariants:
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None
         if self._folder is not None:
-            sampling += (f"what {used} samples make of the layers does not fit --memory-limit: it is kept on disk",)
+            sampling += (f"what {used} samples make of the layers does not fit `memory`: it is kept on disk",)
         self.notes = sampling + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no variants, if there are none."""
@@ -70,7 +70,7 @@ class WeightVariants:
         if samples.count and room < unit:
             what = "a few samples take" if unit == 1 else f"a batch of {unit} samples takes"
             needed = f"{math.ceil(self._budget.needed(unit) / 1e8) / 10:g}GB"
-            self.lacking = f"merged by weights: what {what} does not fit --memory-limit; {needed} would do"
+            self.lacking = f"merged by weights: what {what} does not fit `memory`; {needed} would do"
         self._distinct = min(1.0, samples.count / max(1, sum(map(samples_in, self.feeds))))
         self._before, self._typing = before, typing
         self._samples: CalibrationSamples | None = samples
@@ -166,7 +166,7 @@ def _enlarged(
         if larger.count > samples.count:
             samples = larger
             why = "are few" if determined else "show some layer fewer places than it has inputs"
-            notes = (f"{what}: {count} {why} (--calib-samples {count}: no more)",)
+            notes = (f"{what}: {count} {why}",)
     return replace(samples, more_samples=()), notes
 
 

@@ -55,7 +55,7 @@ def restandardised(
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = rows_between(samples_joined(used), 0, most)
     if samples_in(joined) < TUNING.statistics.fewest_batch_samples:
-        raise RunError("no two samples fit --memory-limit together")
+        raise RunError("no two samples fit `memory` together")
     casts = _casts(before)
     model = onnx.ModelProto()
     model.CopyFrom(before.model)

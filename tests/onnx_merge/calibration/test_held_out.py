@@ -152,7 +152,7 @@ def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
     measured = {row.tobytes() for row in comparison.samples.feeds["x"]}
     (load_more,) = comparison.more_samples(comparison.calibration())
     feeds, what = load_more()
-    assert what == "80 of the samples served" and len(measured) == 128
+    assert what == "80 of the samples served (--calib-samples 40: no more)" and len(measured) == 128
     assert not measured & {row.tobytes() for row in feeds["x"]}
 
 
