@@ -111,6 +111,21 @@ def test_no_two_classes_share_a_name():
     assert not [name for name, count in names.items() if count > 1]
 
 
+COMMANDS = {"main", "run", "render"}
+"""What the module of each command calls its entry points alike."""
+
+
+def test_no_two_public_functions_share_a_name():
+    """Those of modules. Methods are told apart by their class."""
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == COMMANDS
+
+
 def messages_of(path):
     """The string literals of a file, and the literal parts of its f-strings, without docstrings and remarks."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

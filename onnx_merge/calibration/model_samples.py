@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.division import Division, apart_from, divided, divided_labels
 from onnx_merge.calibration.sample_sets import SampleSets
-from onnx_merge.calibration.splits import MEASURED, evenly_spaced
+from onnx_merge.calibration.splits import HELD_OUT_SEED, evenly_spaced
 from onnx_merge.equivalence.verifiable import cannot_load, check_verifiable, unverified_remedy
 from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError, UsageError
 from onnx_merge.inputs.feeds import resolve_shapes
@@ -148,7 +148,7 @@ class ModelSamples(SampleSets):
             if self.options.labels and self._loaded is not None and self._loaded.real:
                 check(self._loaded.feeds, f"calib {self._loaded.source}")
             return
-        check(self._random(self._session, min(EQUIVALENCE.tried_samples, self.options.made)), self.source)
+        check(self._random(self._session, min(EQUIVALENCE.tried_samples, self.options.made_up_samples)), self.source)
 
     def __getstate__(self) -> dict[str, object]:
         """The state to send to another process, which creates the session itself.
@@ -178,7 +178,9 @@ class ModelSamples(SampleSets):
         if loaded is None and not self._selects_by_drop:
             return
         loaded = self._loaded = loaded or self._load(count)
-        self.samples = Samples(self._load(count if self._selects_by_drop else options.made, seed + MEASURED).feeds)
+        self.samples = Samples(
+            self._load(count if self._selects_by_drop else options.made_up_samples, seed + HELD_OUT_SEED).feeds
+        )
         self.held_out = f"the {sample_count(self.samples.feeds):,} made-up samples that were held out"
         self.source = f"calib {loaded.source}"
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, Constants, InputRange
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.inputs.shape_observer import evenly_spaced, exposing
+from onnx_merge.inputs.shape_observer import evenly_spaced_layers, exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
@@ -88,7 +88,7 @@ def likely_convention(
 
     ``images``: all inputs (N, ...) in each convention; ``most``: largest number of layers, spread evenly.
     """
-    layers = evenly_spaced(_layers(model), most)
+    layers = evenly_spaced_layers(_layers(model), most)
     if len(layers) < tuning.fewest_layers:
         return None
     try:

@@ -14,7 +14,7 @@ from onnx_merge.calibration.input_ranges import InputRanges, found_ranges, given
 from onnx_merge.calibration.load import Calibration, load_calibration
 from onnx_merge.calibration.more_samples import more_synthetic_samples, more_user_samples
 from onnx_merge.calibration.runnable_model import RunnableModel
-from onnx_merge.calibration.splits import MEASURED, evenly_spaced, first_of_each, found_in, parted, to_load
+from onnx_merge.calibration.splits import HELD_OUT_SEED, evenly_spaced, first_of_each, found_in, parted, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
@@ -119,10 +119,10 @@ class SampleSets(RunnableModel):
             return options.sample_count
         if not options.fits:
             promise = options.confidence is not None and not options.labels
-            return SPLITS.guaranteed if promise else max(options.sample_count, options.checked)
+            return SPLITS.guaranteed if promise else max(options.sample_count, options.compared_samples)
         half = self._selects_by_drop and not options.labels
         promise = half and options.confidence is not None
-        beside = 0 if options.labels else min(options.checked, SPLITS.beside)
+        beside = 0 if options.labels else min(options.compared_samples, SPLITS.beside)
         return to_load(options.sample_count, half=half, promise=promise, beside=beside)
 
     @property
@@ -137,14 +137,16 @@ class SampleSets(RunnableModel):
 
     def compared_feeds(self, samples: Samples) -> dict[str, Array]:
         """The subset of ``samples`` that outputs are compared on, (N, ...) by input name."""
-        return evenly_spaced(samples.feeds, self.options.checked if self.real else self.options.made)
+        return evenly_spaced(
+            samples.feeds, self.options.compared_samples if self.real else self.options.made_up_samples
+        )
 
     def feeds_compared(self) -> dict[str, Array]:
         """The samples (N, ...) on which outputs are compared, the user's or synthetic ones. The model must run."""
         if self.samples is not None:
             return self.compared_feeds(self.samples)
         assert self.session is not None
-        return self._random(self.session, self.options.made)
+        return self._random(self.session, self.options.made_up_samples)
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of ``size`` samples that outputs are compared on, repeated if there are fewer, or random ones.
@@ -166,7 +168,7 @@ class SampleSets(RunnableModel):
     def _random(self, session: Session, count: int) -> dict[str, Array]:
         """``count`` synthetic samples to measure on, images if the model takes images. Their seed differs from that of
         the samples fitted to."""
-        seed, sizes = self.options.seed + MEASURED, self.fitting.sizes
+        seed, sizes = self.options.seed + HELD_OUT_SEED, self.fitting.sizes
         count = fewer_large(session.inputs, count, self.fitting.inputs, sizes, index_bounds(self.model))
         if has_images(session.inputs, sizes) and len({i.shape[0] if i.shape else None for i in session.inputs}) == 1:
             return self._load(count, seed, "synthetic").feeds  # also where the user wants none to calibrate on

@@ -9,7 +9,7 @@ from onnx_merge.compression.conversion import Compared, each_alone, rows
 from onnx_merge.compression.explain_no_change import explain_no_change
 from onnx_merge.compression.job import Job
 from onnx_merge.equivalence.lossless_check import check_unchanged
-from onnx_merge.equivalence.structure import LESS, check_structure
+from onnx_merge.equivalence.structure import CHANGE_LESS_REMEDY, check_structure
 from onnx_merge.errors import FidelityError, NotCompressibleError, StructureError
 from onnx_merge.errors.option_names import with_option_names
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -85,7 +85,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         try:
             close, uncompared = comparison.fidelity(after) if after else (None, ())
         except StructureError as error:
-            raise StructureError(f"{error.message}; {LESS}") from error
+            raise StructureError(f"{error.message}; {CHANGE_LESS_REMEDY}") from error
         if close is not None and not options.loses and job.converter is None:
             close = replace(close, exact=True)
         if close is not None:

@@ -68,8 +68,8 @@ class Comparison(ModelSamples):
     def fidelity(self, result: Session) -> tuple[Fidelity | None, tuple[str, ...]]:
         """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.
 
-        At most `Options.checked` samples are used. None, with a note that says why, if outputs cannot be compared and
-        ``unverified`` is set.
+        At most `Options.compared_samples` samples are used. None, with a note that says why, if outputs cannot be
+        compared and ``unverified`` is set.
 
         Raises
         ------

@@ -14,7 +14,7 @@ from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.load import external_tensors, load_model
-from onnx_merge.io.node_order import node_order, sort_nodes
+from onnx_merge.io.node_order import node_order, sort_main_graph
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -62,7 +62,7 @@ def load_source(model: Model) -> Source:
             unsorted = model
             model = onnx.ModelProto()
             model.CopyFrom(unsorted)
-            sort_nodes(model)
+            sort_main_graph(model)
         if external_tensors(model):
             raise InputError("the model's tensors are in other files: give the path of the model instead")
         check_types(model)

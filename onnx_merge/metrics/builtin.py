@@ -28,7 +28,7 @@ Double = NDArray[np.float64]
 Feeds = Mapping[str, Array]
 
 
-def accuracy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+def top1(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
     """Percentage of the samples whose label has the highest score.
 
     Raises
@@ -125,7 +125,7 @@ def r2(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
 
 
 BUILT_IN: Mapping[str, Callable[[Predictor, Feeds, Array | None], float]] = {
-    "accuracy": accuracy,
+    "accuracy": top1,
     "top5": top5,
     "neg-cross-entropy": neg_cross_entropy,
     "psnr": psnr,

@@ -63,8 +63,8 @@ class SegmentRunner:
         """See `passes.interface.engine.retaining`."""
         return replace(self, arena=True)
 
-    def divided(self, most: int) -> tuple[SegmentRunner, int]:
-        """See `passes.interface.engine.divided`."""
+    def share_threads(self, most: int) -> tuple[SegmentRunner, int]:
+        """See `passes.interface.engine.share_threads`."""
         threads = self.threads or thread_limit() or usable_cores()
         workers = max(1, min(most, threads))
         return (replace(self, threads=threads // workers), workers) if workers > 1 else (self, 1)

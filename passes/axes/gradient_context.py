@@ -173,7 +173,7 @@ Slope = Callable[[Backward], str]
 """Writes the derivative of a function of each value, in the shape of the output."""
 
 
-def along(slope: Slope) -> Gradient:
+def elementwise_gradient(slope: Slope) -> Gradient:
     """The gradient of a function of each value from its derivative."""
 
     def pointwise(back: Backward) -> None:

@@ -21,7 +21,7 @@ from enum import IntEnum
 from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.node_reader import NodeReader
-from passes.axes.notation import parse
+from passes.axes.notation import parse_pattern
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 from passes.interface.reason import Reason
@@ -186,7 +186,7 @@ class Op(NodeReader):
         Inputs are separated by commas, outputs follow the arrow; absent inputs are skipped. ``...`` stands for axes
         that the op mixes, which freeze. ``sizes`` fixes letters that the shapes leave open. Returns the letters.
         """
-        inputs, outputs = parse(text)
+        inputs, outputs = parse_pattern(text)
         letters = {name: self.letter(n) for name, n in sizes.items()}
         operands = [(self.shape(k), pattern, False, k) for k, pattern in enumerate(inputs) if self.has(k)]
         given = [

@@ -51,7 +51,7 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
     """
     at: dict[str, Sample] = {}
     for step in group.steps:
-        made = _made(typing, group, step, norms) if step.produced else None
+        made = _recorded_distribution(typing, group, step, norms) if step.produced else None
         if made is not None:
             at.update((name, made) for name in step.produced)
         written = {*step.produced}
@@ -67,7 +67,9 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
     return at
 
 
-def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
+def _recorded_distribution(
+    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]
+) -> Sample | None:
     """The statistics that the norm recorded for the channels of ``step``. None where no norm was folded into it."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):

@@ -28,7 +28,7 @@ from passes.axes.inference import Role, Typing, Use
 from passes.axes.rules.convolution import pads
 from passes.channels.batchnorm_moments import recorded_samples
 from passes.channels.scale_propagation import gains, unscaled
-from passes.channels.value_bounds import Interval, bounds
+from passes.channels.value_bounds import Interval, channel_intervals
 from passes.channels.weights import Signature, unfolded
 from passes.graph.added_bias import added_bias
 from passes.graph.model import Array
@@ -71,7 +71,7 @@ def redundant_channels(
     """
     redundant = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
     unread = _unread(typing, group)
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
+    constant = _constant(typing, group, channel_intervals(typing, group, nonnegative, {}, tuning), redundant) & ~unread
     recorded = np.zeros(group.size, bool)
     if group.unmixable is None and norms:
         recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
@@ -96,7 +96,7 @@ def _recorded(
     """Channels that are negligible or constant on inputs like those that the norms saw."""
     exact = redundant.constants
     redundant.constants = {}
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), redundant)
+    constant = _constant(typing, group, channel_intervals(typing, group, nonnegative, norms, tuning), redundant)
     for name, value in exact.items():
         redundant.constants[name] = np.where(value != 0.0, value, redundant.constants.get(name, 0.0))
     return constant | _negligible(typing, group, norms, tuning.negligible_share)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from passes.axes.inference import Typing
 from passes.cost.cost import sample_macs
 from passes.graph.model import Graph
-from passes.interface.engine import divided
+from passes.interface.engine import share_threads
 from passes.interface.errors import RunError
 from passes.numerics.arrays import samples_in
 from passes.numerics.tuning import NUMERICS
@@ -17,7 +17,7 @@ from passes.reconstruction.solver_memory import layer_memory
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
-from passes.samples.sample_batches import batches, fixed_batch, samples_together, with_sample_shapes
+from passes.samples.sample_batches import cut_into_batches, fixed_batch, samples_together, with_sample_shapes
 from passes.samples.sample_files import folder_of
 from passes.samples.sample_need import covers_features
 from passes.settings.statistics_tuning import MemoryTuning
@@ -41,7 +41,7 @@ class WeightVariants:
             each = replace(each, given=0.0)
         fixed = fixed_batch(typing.graph, samples)
         most, unit = fixed or tuning.memory.batch, fixed or samples_together(typing.graph, samples.feeds)
-        cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
+        cores = 1 if storing() else share_threads(samples.engine, _parts_of(self._counted, most))[1]
         memory = max(0, samples.memory - given)
         limits = _memory(tuning)
         self._budget = Budget(memory, weights, each, layers, most, tuning=limits, cores=cores, unit=unit)
@@ -58,7 +58,7 @@ class WeightVariants:
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, *affordable, tuning)
         if in_memory < min(samples.count, stored):
             self._budget = alone
-        self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
+        self.feeds, sampling = cut_into_batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None
         if self._folder is not None:

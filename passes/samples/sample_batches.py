@@ -16,7 +16,7 @@ from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import at_sizes_of
 
 
-def batches(
+def cut_into_batches(
     graph: Graph, samples: CalibrationSamples, room: int, batch: int, worth: int, tuning: Tuning = TUNING
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Cut samples into batches, as many as fit, and return notes for the user.
