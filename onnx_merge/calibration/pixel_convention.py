@@ -43,7 +43,7 @@ class PixelConvention:
 
     @property
     def span(self) -> float:
-        """From black to white."""
+        """Difference of the values of white and black pixels."""
         return self.white - self.black
 
     def of(self, channels: int) -> InputRange:
@@ -168,7 +168,8 @@ class _Moments:
 
     @classmethod
     def of(cls, values: Array, axis: int, most: int) -> _Moments:
-        """Of at most some ``most`` places, evenly spaced."""
+        """Sums over the values of a tensor at no more than about ``most`` evenly spaced places. ``axis``: of its
+        channels."""
         if values.ndim < 2:
             return cls(np.zeros(0), np.zeros(0), 0)
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

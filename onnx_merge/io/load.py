@@ -57,7 +57,7 @@ class LoadedModel:
     path: Path
     """The path that the user gave."""
     sha256: str
-    """Of the .onnx file without external data, as `sha256sum` prints it."""
+    """SHA-256 of the .onnx file without external data, as `sha256sum` prints it."""
     size: int
     """In bytes on disk, external data included."""
     external_files: tuple[Path, ...] = ()

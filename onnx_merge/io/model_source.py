@@ -26,7 +26,7 @@ class FileInfo:
 
     path: str | None
     sha256: str | None
-    """Of the .onnx file without external data; for a model in memory, of its serialised bytes."""
+    """SHA-256 of the .onnx file without external data; for a model in memory, of its serialised bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Source:
     size: int | None = None
     files: tuple[Path, ...] = ()
     data_sha256: str | None = None
-    """Of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
+    """SHA-256 of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
 
 
 def load_source(model: Model) -> Source:

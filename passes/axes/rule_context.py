@@ -122,7 +122,8 @@ class Op(NodeReader):
         return [int(v) for v in (self.attr(attr) or ())] if attr else []
 
     def entries(self, k: int, attr: str | None = None) -> list[int | None]:
-        """The same, with None for each integer that varies. Refuses where even their number is unknown."""
+        """Integers from input ``k``, or from attribute ``attr`` in older opsets, with None for each that varies.
+        Refuses where even their number is unknown."""
         name = self.node.inputs[k] if self.has(k) else ""
         if not name or self.value(k) is not None:
             return [*self.ints(k, attr)]

@@ -26,7 +26,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.rules.convolution import pads
-from passes.channels.batchnorm_moments import recorded_samples
+from passes.channels.batchnorm_moments import recorded_distributions
 from passes.channels.scale_propagation import gains, unscaled
 from passes.channels.value_bounds import Interval, channel_intervals
 from passes.channels.weights import Signature, unfolded
@@ -122,7 +122,7 @@ def _summed_without_weights(group: ChannelGroup) -> bool:
 def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm], least: float) -> Array:
     """Channels that are small at every consumer: their root mean square times their weights' norm is less than the
     share ``least`` of the largest."""
-    samples = recorded_samples(typing, group, norms)
+    samples = recorded_distributions(typing, group, norms)
     uses = group.consumer_uses()
     if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
         return np.zeros(group.size, bool)

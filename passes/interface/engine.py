@@ -39,7 +39,7 @@ class DividingEngine(Engine, Protocol):
     """An engine whose models can run at the same time."""
 
     def share_threads(self, most: int) -> tuple[Engine, int]:
-        """See `share_threads`."""
+        """An engine for models that run at the same time, and how many may: ``most`` or fewer."""
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class RetainingEngine(Engine, Protocol):
     """An engine whose models can keep the memory of a run."""
 
     def retaining(self) -> Engine:
-        """See `retaining`."""
+        """An engine whose models keep the memory of a run for the next one."""
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class PlacingEngine(Engine, Protocol):
     """An engine that runs models elsewhere than in the host's memory."""
 
     def placed(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """See `placed`."""
+        """``feed`` copied to where the engine runs models."""
 
 
 def reuses_sessions(engine: Engine) -> bool:

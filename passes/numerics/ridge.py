@@ -36,7 +36,7 @@ class Moments:
         return Moments(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
 
     def centred(self) -> "Moments":
-        """The same about the means, which ``p`` and ``y`` hold afterwards."""
+        """Sums of products about the means; ``p`` and ``y`` hold the means."""
         p, y, n = self.p / self.count, self.y / self.count, self.count
         # The sums have float32 precision. Where the mean is large, the centred squares have the same absolute error.
         lost = np.diag(SINGLE * np.diag(self.pp))
@@ -116,7 +116,7 @@ def _best(lost: Callable[[float], float], kept: float, power: float, tuning: Rid
 
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
-    """The one of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
+    """The element of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
     falls, then rises. A loss that is not a number counts as infinite: it compares with nothing, and ends no search."""
     found: dict[int, float] = {}
 

@@ -51,7 +51,7 @@ def mimicked_tensors(student: Student, outputs: Mapping[str, Array]) -> list[Mim
 
 
 def _read_by_none(student: Student, given: Collection[str]) -> list[str]:
-    """Those of the tensors ``given`` on which no layer depends."""
+    """The tensors among ``given`` on which no layer depends."""
     needed: set[str] = set()
     read = {one.layer.data for one in student.layers}
     for node in reversed(student.typing.graph.nodes):
@@ -82,7 +82,7 @@ class ChannelVariances:
         self._axis, self._count = axis, 0
         self._places = 0
         self._sums: list[Array] = []
-        """Of each element, one array for each size that has been seen."""
+        """Sum over the samples of each element, one array for each shape that has been seen."""
         self._squares: Array | float = 0.0
 
     def add(self, values: Array) -> None:

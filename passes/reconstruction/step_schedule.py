@@ -30,7 +30,7 @@ class StepSchedule:
     obstacle: str = ""
 
     def split_for_workers(self, workers: int) -> StepSchedule:
-        """With smaller batches, of which ``workers`` run at the same time."""
+        """The schedule with smaller batches, of which ``workers`` run at the same time."""
         samples = self.batch * self.joined
         if workers < 2:
             return self

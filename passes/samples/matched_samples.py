@@ -103,7 +103,8 @@ def matched_samples(
 def _gradients(
     before: Graph, moved: Sequence[str], batch: Feed, engine: Engine, tuning: SampleMatchingTuning, scores: bool
 ) -> StatisticsGradients | None:
-    """Those of the statistics alone where scores have none."""
+    """Gradients of the deviations of statistics and, with ``scores``, of the divergence of scores where it has
+    gradients."""
     try:
         return statistics_gradients(before, moved, batch, engine, tuning, scores)
     except NoGradientError:

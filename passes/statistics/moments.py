@@ -276,8 +276,8 @@ def _channel_model(
 def _strided_model(
     build: Builder, axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, stride: int
 ) -> onnx.ModelProto:
-    """The same for samples on the first axis, and channels on the second or on the last. What is not used is not
-    copied."""
+    """A model of the moments for samples on the first axis, and channels on the second or on the last, at one place in
+    ``stride``. What is not used is not copied."""
     ends = build.ints(0), build.ints(END)
     if axis == 1:
         flat = build.op("Reshape", build.op("Cast", "x", to=TensorProto.FLOAT), build.ints(0, 0, -1))
