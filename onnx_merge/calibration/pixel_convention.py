@@ -81,14 +81,13 @@ def likely_convention(
     images: Mapping[PixelConvention, Mapping[str, Array]],
     provider: ProviderChoice,
     most: int,
-    tuning: PixelConventionTuning = PIXEL_CONVENTIONS,
 ) -> tuple[PixelConvention, bool] | None:
     """The convention whose images make inner layers answer most like a trained network's, and whether it is clear that
     no convention of another scale does as well. None if the model has too few such layers, or does not run.
 
     ``images``: all inputs (N, ...) in each convention; ``most``: largest number of layers, spread evenly.
     """
-    layers = evenly_spaced_layers(_layers(model), most)
+    tuning, layers = PIXEL_CONVENTIONS, evenly_spaced_layers(_layers(model), most)
     if len(layers) < tuning.fewest_layers:
         return None
     try:

@@ -21,7 +21,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
 from passes.graph.model import Array
-from passes.numerics.shrinkage import oas_share, predicted, prediction, shrunk, varying
+from passes.numerics.shrinkage import oas_share, predicted, prediction, ridge_floor, shrunk, varying
 from passes.numerics.tuning import NUMERICS, ShrinkageTuning
 from passes.weights.stored_tensors import MAPPED, stored_array
 
@@ -168,9 +168,8 @@ class LowRankCovariance:
     def _response(self, keep: Array, ridge: float) -> Array:
         """M (n, K)."""
         variances = self.variances
-        floor = 1e-8 * max(float(variances.max(initial=0.0)), 1e-30)
         kept = self.factor[:, keep]
-        scaled = kept / (self.own[keep] + ridge * variances[keep] + floor)
+        scaled = kept / (self.own[keep] + ridge * variances[keep] + ridge_floor(variances))
         inner = kept @ scaled.T
         inner[np.diag_indices(len(inner))] += 1.0
         return np.asarray(cho_solve(cho_factor(inner, lower=True), scaled))

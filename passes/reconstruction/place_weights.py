@@ -32,6 +32,8 @@ from passes.reconstruction.output_draws import Feed, OutputDraws
 from passes.settings.reconstruction_tuning import PlaceTuning
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 
+MOST_BLOCKS = 1024
+"""Largest number of blocks of a layer's places that have a weight each, about. Not tuned: 32 x 32 of an image."""
 Maps = dict[str, list[Array]]
 """Output of a layer -> root of the weights (n, ...) of its places, for each batch of n samples: one value for each
 block of places. `at_places` makes them as large as the output."""
@@ -115,12 +117,12 @@ def _squares(
     return made
 
 
-def in_blocks(values: Array, most: int = 1024) -> Array:
-    """Means over blocks of places: (n, ...) with at most about ``most`` of them."""
+def in_blocks(values: Array) -> Array:
+    """Means over blocks of places: (n, ...) with at most about `MOST_BLOCKS` of them."""
     rank = values.ndim - 1
     for axis in range(1, values.ndim):
         size = values.shape[axis]
-        edges = _edges(size, min(size, max(1, round(most ** (1 / rank)))))
+        edges = _edges(size, min(size, max(1, round(MOST_BLOCKS ** (1 / rank)))))
         counts = np.diff(edges).reshape(-1, *[1] * (values.ndim - axis - 1))
         values = np.add.reduceat(values, edges[:-1], axis=axis) / counts
     return values.astype(np.float32)
