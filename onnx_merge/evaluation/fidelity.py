@@ -16,7 +16,7 @@ from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageE
 from onnx_merge.evaluation.output_meter import OutputMeter
 from onnx_merge.evaluation.verdict import Fidelity, in_order
 from onnx_merge.inputs.user_arrays import check_classes
-from onnx_merge.metrics.builtin import class_scores, holds_class_scores
+from onnx_merge.metrics.builtin import holds_class_scores, score_matrix
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
@@ -113,7 +113,7 @@ def _measured(
         )
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
-        scores, new_scores = class_scores(expected, size), class_scores(actual, size)
+        scores, new_scores = score_matrix(expected, size), score_matrix(actual, size)
         names = names or _compared(expected, integers, size)
         for name in names:
             meter = meters.setdefault(
@@ -151,7 +151,7 @@ def accuracy(
     session = model if isinstance(model, Session) else loaded(model, provider)
     right = position = 0
     for chunk, size, valid in batches(feeds, session.inputs, batch):
-        scores = class_scores(session.run(chunk), size)
+        scores = score_matrix(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
         expected = labels[position : position + valid]
@@ -169,7 +169,7 @@ def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = A
     """Return the class with the largest score of every sample, (N,). None if the model is no classifier."""
     found: list[NDArray[np.int64]] = []
     for chunk, size, valid in batches(feeds, model.inputs, batch):
-        scores = class_scores(model.run(chunk), size)
+        scores = score_matrix(model.run(chunk), size)
         if scores is None:
             return None
         found.append(scores[:valid].argmax(1))

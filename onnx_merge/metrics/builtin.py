@@ -142,14 +142,14 @@ def _scored(
         raise UsageError(f"metric {name} needs labels: give --labels with a file that holds them")
     for rows, outputs in predict.batches(samples):
         expected = labels[rows]
-        scores = class_scores(outputs, len(expected))
+        scores = score_matrix(outputs, len(expected))
         if scores is None:
             raise UsageError(f"metric {name} needs a model with one output of class scores, (N, classes)")
         check_classes(expected, scores.shape[1])
         yield scores, expected
 
 
-def class_scores(outputs: Mapping[str, Array], count: int) -> Array | None:
+def score_matrix(outputs: Mapping[str, Array], count: int) -> Array | None:
     """The class scores of ``count`` samples as (count, classes); None unless exactly one output has such a shape."""
     found = [a.reshape(a.shape[:2]) for a in outputs.values() if holds_class_scores(a, count)]
     return found[0] if len(found) == 1 else None
