@@ -11,7 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.latency.interleaved_timing import interleaved
-from onnx_merge.latency.measure import summary
+from onnx_merge.latency.measure import latency_summary
 
 INSTALLED = importlib.util.find_spec("openvino") is not None
 
@@ -33,4 +33,4 @@ def openvino_ratios(
     core = openvino.Core()
     compiled = [core.compile_model(core.read_model(m.SerializeToString()), "CPU", settings) for m in models]
     calls = [partial(one.create_infer_request().infer, dict(feeds)) for one in compiled]
-    return [timed.ratio for timed in summary(interleaved(calls, seconds=seconds))]
+    return [timed.ratio for timed in latency_summary(interleaved(calls, seconds=seconds))]

@@ -4,9 +4,16 @@ import ast
 import graphlib
 import re
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from onnx_merge.config.definition import options_of
+from onnx_merge.config.options import Options
+from onnx_merge.errors.option_names import OPTION_NAMES
+from passes.samples.calibration_samples import CalibrationSamples
+from passes.settings.compress import CompressSettings
 
 ROOT = Path(__file__).parents[1]
 FILES = [path for package in ("onnx_merge", "passes") for path in sorted((ROOT / package).rglob("*.py"))]
@@ -102,6 +109,44 @@ def test_no_two_classes_share_a_name():
         if isinstance(node, ast.ClassDef)
     )
     assert not [name for name, count in names.items() if count > 1]
+
+
+COMMANDS = {"main", "run", "render"}
+"""What the module of each command calls its entry points alike."""
+
+
+def test_no_two_public_functions_share_a_name():
+    """Those of modules. Methods are told apart by their class."""
+    names = Counter(
+        node.name
+        for path in FILES
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in names.items() if count > 1} == COMMANDS
+
+
+def messages_of(path):
+    """The string literals of a file, and the literal parts of its f-strings, without docstrings and remarks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    remarks = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in remarks]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+IN_PASSES = [path for path in FILES if path.is_relative_to(ROOT / "passes")]
+MESSAGES_OF_PASSES = [(path, text) for path in IN_PASSES for text in messages_of(path)]
+
+
+def test_passes_do_not_know_the_command_line():
+    assert not [(path, text) for path, text in MESSAGES_OF_PASSES if re.search("--[a-z]", text)]
+
+
+def test_each_setting_that_a_message_names_has_an_option():
+    named = {name for _, text in MESSAGES_OF_PASSES for name in re.findall(r"`(\w+)`", text)}
+    settings = {field.name for owner in (CompressSettings, CalibrationSamples) for field in fields(owner)}
+    assert named == set(OPTION_NAMES) and named <= settings
+    assert set(OPTION_NAMES.values()) <= {flag for option in options_of(Options) for flag in option.flags}
 
 
 def test_every_module_says_what_it_is_for():

@@ -53,14 +53,14 @@ def load_array_folder(
     """
     first = with_batch(by_input(read_arrays(paths[0]), inputs, f"{paths[0]}"), inputs)
     count = fitting(first, inputs, count, room.most)
-    files = [paths[k] for k in spaced(len(paths), count)]
+    files = [paths[k] for k in evenly_spaced_rows(len(paths), count)]
     share = -(-count // len(files))
     gathered = GatheredSamples(inputs, "the files", room)
     for path in files:
         named = by_input(read_arrays(path), inputs, f"{path}")
         gathered.add(chosen_rows(with_batch(named, inputs), inputs, share, f"{path}"), share * len(files))
     found = gathered.feeds()
-    return samples_at(found, spaced(sample_count(found), count))
+    return samples_at(found, evenly_spaced_rows(sample_count(found), count))
 
 
 def with_batch(arrays: Mapping[str, Stored], inputs: Sequence[TensorInfo]) -> dict[str, Stored]:
@@ -95,7 +95,7 @@ def chosen_rows(
     check_counts(counts, inputs, where)
     run = rows_of_run(inputs)
     count = fitting(arrays, inputs, count, room.most)
-    rows = spaced(next(iter(counts.values()), 1), count)
+    rows = evenly_spaced_rows(next(iter(counts.values()), 1), count)
     total = len(rows) * bytes_of_sample({n: a.shape for n, a in arrays.items()}, inputs)
     if counts and room.in_file(total):
         return {
@@ -122,7 +122,7 @@ def _copied(
     return found if found.ndim == len(info.shape) else found.reshape(-1, *found.shape[2:])
 
 
-def spaced(total: int, count: int) -> list[int]:
+def evenly_spaced_rows(total: int, count: int) -> list[int]:
     """At most ``count`` of the indices below ``total``, evenly spaced, because samples are often sorted by class."""
     if total <= count:
         return list(range(total))

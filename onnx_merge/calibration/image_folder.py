@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.calibration.array_files import spaced
+from onnx_merge.calibration.array_files import evenly_spaced_rows
 from onnx_merge.calibration.input_ranges import per_channel
 from onnx_merge.calibration.input_statistics import GIVEN, InputRange
 from onnx_merge.calibration.sample_room import UNLIMITED, SampleRoom
@@ -82,7 +82,7 @@ def load_images(
     if count < wanted:
         notes.append(f"{count} images were read: more do not fit --memory-limit")
     feed = settings.room.empty((count, *shape[1:]), info.dtype, count * each)
-    for k, path in enumerate(paths[k] for k in spaced(len(paths), count)):
+    for k, path in enumerate(paths[k] for k in evenly_spaced_rows(len(paths), count)):
         pixels = _pixels(pillow, path, height, width, channels)
         image = pixels if bytes_ else black + (white - black) * (pixels / np.float32(255))
         feed[k] = image.transpose(2, 0, 1) if axis == 1 else image

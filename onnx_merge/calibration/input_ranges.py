@@ -11,7 +11,7 @@ import onnx
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import GIVEN, InputRange, input_range
 from onnx_merge.calibration.pixel_convention import CONVENTIONS, likely_convention
-from onnx_merge.calibration.synthetic import channel_axis, synthetic_feeds
+from onnx_merge.calibration.synthetic import colour_axis, synthetic_feeds
 from onnx_merge.errors import UsageError
 from onnx_merge.inputs.feeds import Sizes, index_bounds, resolve_shapes
 from onnx_merge.runtime.providers import ProviderChoice
@@ -120,7 +120,7 @@ def _images(inputs: Sequence[TensorInfo], sizes: Sizes) -> dict[str, tuple[int, 
     shapes = resolve_shapes(inputs, 1, sizes)
     found = {}
     for info in inputs:
-        axis = channel_axis(info, shapes[info.name])
+        axis = colour_axis(info, shapes[info.name])
         if axis is not None and info.dtype != np.uint8:
             found[info.name] = axis, shapes[info.name][axis]
     return found

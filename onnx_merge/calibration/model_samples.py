@@ -93,8 +93,8 @@ class ModelSamples:
         measured on, or synthetic ones. The model must run."""
         options = self.original.options
         if self.measured is None:
-            return self.loader.random(options.made)
-        return evenly_spaced(self.measured.feeds, options.checked if self.real else options.made)
+            return self.loader.random(options.made_up_samples)
+        return evenly_spaced(self.measured.feeds, options.compared_samples if self.real else options.made_up_samples)
 
     def batch(self, size: int) -> dict[str, Array]:
         """One batch of ``size`` samples that outputs are compared on, repeated if there are fewer, or random ones.

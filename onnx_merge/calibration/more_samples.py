@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_merge.calibration.load import Calibration
-from onnx_merge.calibration.synthetic import channel_axis
+from onnx_merge.calibration.synthetic import colour_axis
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
 from passes.numerics.arrays import sample_count, samples_joined
@@ -34,22 +34,23 @@ def more_user_samples(
     more samples nor mirror images are available.
     """
     widths = _widths(found.feeds, inputs)
-    return [partial(_given, found, widths, load)] if widths or load else []
+    return [partial(_double, found, widths, load)] if widths or load else []
 
 
 def more_synthetic_samples(found: Calibration, load: Callable[[int], Calibration]) -> list[MoreSamples]:
     """Loaders of two and four times as many samples as the synthetic samples ``found``. ``load`` makes as many for a
     given seed."""
-    return [partial(_made, found, load, times) for times in SYNTHETIC.multiples]
+    return [partial(_make_more, found, load, times) for times in SYNTHETIC.multiples]
 
 
-def _given(
+def _double(
     found: Calibration, widths: Mapping[str, int], load: Callable[[int], Calibration] | None
 ) -> tuple[Mapping[str, Array], str]:
     more = load(2 * len(found)) if load else found
     if len(more) == 2 * len(found):
-        return more.feeds, f"{len(more)} of the samples served"
-    return _with_mirror_images(found.feeds, widths) if widths else found.feeds, "mirror images served too"
+        return more.feeds, f"{len(more)} of the samples served ({_without(found)})"
+    feeds = _with_mirror_images(found.feeds, widths) if widths else found.feeds
+    return feeds, f"mirror images served too ({_without(found)})"
 
 
 def _with_mirror_images(feeds: Mapping[str, Array], widths: Mapping[str, int]) -> dict[str, Array]:
@@ -83,12 +84,17 @@ def _widths(feeds: Mapping[str, Array], inputs: Sequence[TensorInfo]) -> dict[st
     found: dict[str, int] = {}
     for info in inputs:
         shape = feeds[info.name].shape
-        channels = channel_axis(info, shape) if len(shape) == 4 else None
+        channels = colour_axis(info, shape) if len(shape) == 4 else None
         if channels is not None:
             found[info.name] = 3 if channels == 1 else 2
     return found
 
 
-def _made(found: Calibration, load: Callable[[int], Calibration], times: int) -> tuple[Mapping[str, Array], str]:
+def _make_more(found: Calibration, load: Callable[[int], Calibration], times: int) -> tuple[Mapping[str, Array], str]:
     parts = [found.feeds, *(load(seed).feeds for seed in range(1, times))]
-    return samples_joined(parts), f"{times * len(found)} made-up samples served"
+    return samples_joined(parts), f"{times * len(found)} made-up samples served ({_without(found)})"
+
+
+def _without(found: Calibration) -> str:
+    """What to give for no more samples than ``found``."""
+    return f"--calib-samples {len(found)}: no more"

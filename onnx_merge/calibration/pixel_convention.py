@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.input_statistics import PHOTO_DEVIATION, PHOTO_MEAN, Constants, InputRange
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.inputs.shape_observer import evenly_spaced, exposing
+from onnx_merge.inputs.shape_observer import evenly_spaced_layers, exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
@@ -43,7 +43,7 @@ class PixelConvention:
 
     @property
     def span(self) -> float:
-        """From black to white."""
+        """Difference of the values of white and black pixels."""
         return self.white - self.black
 
     def of(self, channels: int) -> InputRange:
@@ -81,14 +81,13 @@ def likely_convention(
     images: Mapping[PixelConvention, Mapping[str, Array]],
     provider: ProviderChoice,
     most: int,
-    tuning: PixelConventionTuning = PIXEL_CONVENTIONS,
 ) -> tuple[PixelConvention, bool] | None:
     """The convention whose images make inner layers answer most like a trained network's, and whether it is clear that
     no convention of another scale does as well. None if the model has too few such layers, or does not run.
 
     ``images``: all inputs (N, ...) in each convention; ``most``: largest number of layers, spread evenly.
     """
-    layers = evenly_spaced(_layers(model), most)
+    tuning, layers = PIXEL_CONVENTIONS, evenly_spaced_layers(_layers(model), most)
     if len(layers) < tuning.fewest_layers:
         return None
     try:
@@ -168,7 +167,8 @@ class _Moments:
 
     @classmethod
     def of(cls, values: Array, axis: int, most: int) -> _Moments:
-        """Of at most some ``most`` places, evenly spaced."""
+        """Sums over the values of a tensor at no more than about ``most`` evenly spaced places. ``axis``: of its
+        channels."""
         if values.ndim < 2:
             return cls(np.zeros(0), np.zeros(0), 0)
         rows = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)

@@ -12,7 +12,7 @@ from onnx_merge.calibration.division import Division, apart_from, divided, divid
 from onnx_merge.calibration.load import Calibration
 from onnx_merge.calibration.model_samples import ModelSamples
 from onnx_merge.calibration.sample_loader import SampleLoader
-from onnx_merge.calibration.splits import MEASURED, evenly_spaced
+from onnx_merge.calibration.splits import HELD_OUT_SEED, evenly_spaced
 from onnx_merge.equivalence.verifiable import check_verifiable
 from onnx_merge.errors import InputError, UnverifiedError, UsageError
 from onnx_merge.inputs.integer_inputs import unknown_ranges
@@ -114,7 +114,7 @@ def _check_verifiable(loader: SampleLoader, labelled: Samples | None, loaded: Ca
     elif loaded:
         check(loaded.feeds, _source_of(loaded, loader))
     else:
-        check(loader.random(min(EQUIVALENCE.tried_samples, options.made)), "random")
+        check(loader.random(min(EQUIVALENCE.tried_samples, options.made_up_samples)), "random")
 
 
 def _source_of(loaded: Calibration, loader: SampleLoader) -> str:
@@ -142,7 +142,7 @@ def _split(loader: SampleLoader, labelled: Samples | None, loaded: Calibration |
     if loaded is None and not options.selects_by_drop:
         return ModelSamples(loader)
     loaded = loaded or loader.load(count)
-    measured = loader.load(count if options.selects_by_drop else options.made, seed + MEASURED).feeds
+    measured = loader.load(count if options.selects_by_drop else options.made_up_samples, seed + HELD_OUT_SEED).feeds
     what = f"the {sample_count(measured):,} made-up samples that were held out"
     return ModelSamples(loader, Samples(measured), f"calib {loaded.source}", what, loaded=loaded)
 

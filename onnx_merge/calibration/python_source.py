@@ -10,7 +10,7 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_merge.calibration.array_files import chosen_rows, fitting, spaced, with_batch
+from onnx_merge.calibration.array_files import chosen_rows, evenly_spaced_rows, fitting, with_batch
 from onnx_merge.calibration.sample_room import UNLIMITED, GatheredSamples, SampleRoom
 from onnx_merge.config.user_code import importable, load_user_function, reported
 from onnx_merge.errors import InputError
@@ -88,7 +88,7 @@ def _items(source: Any, count: int, where: str, gathered: GatheredSamples) -> It
         if len(source):
             yield 0, source[0]
         wanted = -(-count // max(1, gathered.count))
-        for k in spaced(len(source), wanted)[1:]:
+        for k in evenly_spaced_rows(len(source), wanted)[1:]:
             yield k, source[k]
     else:
         yield from enumerate(source)

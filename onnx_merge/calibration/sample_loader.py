@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.input_ranges import InputRanges, found_ranges, given_ranges
 from onnx_merge.calibration.load import Calibration, load_calibration
-from onnx_merge.calibration.splits import MEASURED, first_of_each, to_load
+from onnx_merge.calibration.splits import HELD_OUT_SEED, first_of_each, to_load
 from onnx_merge.calibration.synthetic import has_images
 from onnx_merge.inputs.feeds import index_bounds, random_feeds
 from onnx_merge.inputs.random_samples import fewer_large, random_samples
@@ -62,17 +62,17 @@ class SampleLoader:
             return self.load(options.sample_count)
         if not options.fits:
             promise = options.confidence is not None and not options.labels
-            return self.load(SPLITS.guaranteed if promise else max(options.sample_count, options.checked))
+            return self.load(SPLITS.guaranteed if promise else max(options.sample_count, options.compared_samples))
         half = options.selects_by_drop and not options.labels
         promise = half and options.confidence is not None
-        beside = 0 if options.labels else min(options.checked, SPLITS.beside)
+        beside = 0 if options.labels else min(options.compared_samples, SPLITS.beside)
         return self.load(to_load(options.sample_count, half=half, promise=promise, beside=beside))
 
     def random(self, count: int) -> dict[str, Array]:
         """``count`` synthetic samples (N, ...) to measure on, images if the model takes images. Their seed differs from
         that of the samples fitted to."""
         inputs, memory, bounds = self.original.inputs, self.original.memory, index_bounds(self.original.model)
-        seed = self.original.options.seed + MEASURED
+        seed = self.original.options.seed + HELD_OUT_SEED
         count = fewer_large(inputs, count, memory.inputs, memory.sizes, bounds)
         if has_images(inputs, memory.sizes) and len({i.shape[0] if i.shape else None for i in inputs}) == 1:
             return self.load(count, seed, "synthetic").feeds  # also where the user wants none to calibrate on

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.calibration.array_files import evenly_spaced_rows
 from onnx_merge.tuning.calibration import SPLITS
 from passes.numerics.arrays import has_rows, rows_between, sample_count
 from passes.samples.sample_files import release_pages, samples_at
 
 Array = NDArray[Any]
-MEASURED = 2**31
+HELD_OUT_SEED = 2**31
 """Offset of the seed of synthetic samples to measure on. Those to fit to use the seed itself and a few after it."""
 
 
@@ -118,7 +119,4 @@ def evenly_spaced(feeds: Mapping[str, Array], count: int) -> dict[str, Array]:
     """``count`` samples (N, ...), evenly spaced because files are often sorted by class; all of them if there are no
     more."""
     total = sample_count(feeds)
-    if total <= count:
-        return dict(feeds)
-    rows = np.linspace(0, total - 1, count).round().astype(int)
-    return samples_at(feeds, rows)
+    return samples_at(feeds, evenly_spaced_rows(total, count)) if total > count else dict(feeds)

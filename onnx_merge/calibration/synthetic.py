@@ -58,7 +58,7 @@ def synthetic_feeds(
     }
 
 
-def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
+def colour_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
     """The axis of the colour channels in ``shape``; None if the input is not an image."""
     if 0 in shape or (info.dtype != np.uint8 and (info.dtype.kind in "iub" or info.dtype == object)):
         return None
@@ -76,7 +76,7 @@ def channel_axis(info: TensorInfo, shape: Sequence[int]) -> int | None:
 def has_images(inputs: Sequence[TensorInfo], sizes: Sizes | None = None) -> bool:
     """Whether any of the inputs is an image."""
     shapes = resolve_shapes(inputs, None, sizes or {})
-    return any(channel_axis(info, shapes[info.name]) is not None for info in inputs)
+    return any(colour_axis(info, shapes[info.name]) is not None for info in inputs)
 
 
 def _values(
@@ -91,7 +91,7 @@ def _values(
     if info.dtype == object:
         raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
-    axis = channel_axis(info, shape)
+    axis = colour_axis(info, shape)
     if axis is not None:
         return _images(info, shape, axis, count, rng, model, known)
     if shape and shape[0]:  # an input that is declared empty stays empty

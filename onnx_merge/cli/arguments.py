@@ -99,12 +99,12 @@ def add_option(group: argparse._ActionsContainer, option: Option, help: str = ""
     group.add_argument(*option.flags, dest=option.field, help=text, **arguments)
 
 
-def taken(owner: type[Found], given: dict[str, Any]) -> Found:
+def take_options(owner: type[Found], given: dict[str, Any]) -> Found:
     """Remove the options of a dataclass from ``given`` and return them as an instance."""
     return owner(**{o.field: given.pop(o.field) for o in options_of(owner) if o.field in given})
 
 
-def split(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+def split_arguments(parser: Parser, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the options that ``parser`` knows and the file names. File names may stand anywhere."""
     # File names are the arguments left over: argparse's positionals would miss an output that follows an option.
     end = arguments.index("--") if "--" in arguments else len(arguments)

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 
-from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split
+from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split_arguments
 from onnx_merge.cli.console import PROG, print_error, print_out, tell
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.options import Options
@@ -115,7 +115,7 @@ def parse(arguments: list[str]) -> tuple[list[str], Options, Path | None]:
     ------
     UsageError, InputError: the arguments are invalid, or the configuration file cannot be read.
     """
-    given, files = split(parser(), arguments)
+    given, files = split_arguments(parser(), arguments)
     if len(files) > 2:
         several = "; an option for several inputs is repeated: --input-shape A:1,2 --input-shape B:1,3"
         hint = several if re.fullmatch(r"[^/\\.]+[:=]\S+", files[2]) else "; see --help"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from onnx_merge.cli.arguments import Parser, add_flat, split, taken
+from onnx_merge.cli.arguments import Parser, add_flat, split_arguments, take_options
 from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import OF_INSPECT, InspectOptions
@@ -26,8 +26,8 @@ def main(arguments: list[str]) -> int:
     ------
     OnnxMergeError: the run failed; the class of the error determines the exit code.
     """
-    found, files = split(_parser(), arguments[1:])
-    own = taken(InspectOptions, found)
+    found, files = split_arguments(_parser(), arguments[1:])
+    own = take_options(InspectOptions, found)
     report, group = own.json, own.group
     options = Options.make({**found, "report": None if report == "-" else report})
     if not files:

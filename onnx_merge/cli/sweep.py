@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split, taken
+from onnx_merge.cli.arguments import CONFIG, OPTIONS, Parser, add_groups, split_arguments, take_options
 from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import NOT_OF_SWEEP, SIZES, ConfigOptions, SweepOptions
@@ -52,8 +52,8 @@ exit codes:
 
 def main(arguments: list[str]) -> int:
     """Run the command line ``arguments``, whose first one is the subcommand, and return the exit code."""
-    given, files = split(_parser(), arguments[1:])
-    own, config = taken(SweepOptions, given), taken(ConfigOptions, given).config
+    given, files = split_arguments(_parser(), arguments[1:])
+    own, config = take_options(SweepOptions, given), take_options(ConfigOptions, given).config
     if not files:
         hint = " before --exclude, which takes all words after it" if "exclude" in given else ""
         raise UsageError(f"name the model{hint}: {PROG} {SWEEP} MODEL -o FOLDER; see {PROG} {SWEEP} --help")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import sys
 
-from onnx_merge.cli.arguments import Parser, add_flat, split, taken
+from onnx_merge.cli.arguments import Parser, add_flat, split_arguments, take_options
 from onnx_merge.cli.console import PROG, print_out
 from onnx_merge.cli.progress import progress_shown
 from onnx_merge.config.command_options import OF_VERIFY, VerifyOptions
@@ -46,8 +46,8 @@ def main(arguments: list[str]) -> int:
     ------
     FidelityError: the file does not keep the statements in its metadata.
     """
-    given, files = split(_parser(), arguments[1:])
-    own = taken(VerifyOptions, given)
+    given, files = split_arguments(_parser(), arguments[1:])
+    own = take_options(VerifyOptions, given)
     report, against = own.json, own.against
     if not files:
         hint = "" if report in (None, "-") else ", before --json, which takes the word after it"

@@ -27,7 +27,7 @@ def benchmark(results: Sequence[Source], comparison: Comparison) -> tuple[tuple[
     if comparison.original.session is None:
         return (), ("latency was not measured: the model cannot be run",)
     asked = options.benchmark or ()
-    fixed = fixed_batch(comparison.original.inputs)
+    fixed = declared_batch(comparison.original.inputs)
     default = DEVICE.latency_batches if comparison.original.provider.on_device else (1,)
     sizes = (asked or default) if fixed is None else (fixed,)
     if others := [str(size) for size in asked if size not in sizes]:
@@ -43,7 +43,7 @@ def benchmark(results: Sequence[Source], comparison: Comparison) -> tuple[tuple[
     return tuple(measured), tuple(notes)
 
 
-def fixed_batch(inputs: Sequence[TensorInfo]) -> int | None:
+def declared_batch(inputs: Sequence[TensorInfo]) -> int | None:
     """The only batch size of a model with fixed inputs: the first axis of its first input. None if an input's first
     axis is dynamic."""
     firsts = [info.shape[0] for info in inputs if info.shape]

@@ -9,8 +9,9 @@ from onnx_merge.compression.conversion import Compared, each_alone, rows
 from onnx_merge.compression.explain_no_change import explain_no_change
 from onnx_merge.compression.job import Job
 from onnx_merge.equivalence.lossless_check import check_unchanged
-from onnx_merge.equivalence.structure import LESS, check_structure
+from onnx_merge.equivalence.structure import CHANGE_LESS_REMEDY, check_structure
 from onnx_merge.errors import FidelityError, NotCompressibleError, StructureError
+from onnx_merge.errors.option_names import with_option_names
 from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.evaluation.gates import gate
 from onnx_merge.evaluation.verdict import Fidelity
@@ -86,7 +87,7 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
     if job.converter is not None:
         result = Compared("result", compressed.model, found.fidelity, found.accuracy)
         formats = rows(comparison, result, found.alone, timed)
-    notes = (*checked, *compressed.notes, *comparison.notes, *job.notes, *found.notes, *untimed)
+    notes = (*checked, *map(with_option_names, compressed.notes), *comparison.notes, *job.notes, *found.notes, *untimed)
     return Evaluation(
         groups=groups,
         before=before,
@@ -144,7 +145,7 @@ def _measured(job: Job, compressed: Compressed) -> _Measurements:
     try:
         close, notes = comparison.fidelity(result, job.fitted)
     except StructureError as error:
-        raise StructureError(f"{error.message}; {LESS}") from error
+        raise StructureError(f"{error.message}; {CHANGE_LESS_REMEDY}") from error
     accuracy = comparison.accuracy(result)
     if close is not None:
         lost = ((accuracy.before - accuracy.after) / 100, accuracy.samples) if accuracy is not None else None

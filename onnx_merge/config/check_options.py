@@ -13,7 +13,7 @@ from onnx_merge.config.option_parsing import METRICS
 from onnx_merge.config.value_kinds import BATCHES, FLAG, METRIC, NUMBER, WHOLE
 from onnx_merge.tuning.runtime import DEVICE
 
-CHECKED, MADE = 256, 64
+COMPARED_SAMPLES, MADE_UP_SAMPLES = 256, 64
 """Numbers of samples on which outputs are compared by default: of the user's, and made-up ones."""
 
 
@@ -27,9 +27,9 @@ class CheckOptions:
             CHECKS,
             WHOLE,
             "N",
-            f"samples to compare outputs on ({CHECKED}; {MADE} made-up)",
+            f"samples to compare outputs on ({COMPARED_SAMPLES}; {MADE_UP_SAMPLES} made-up)",
             "Samples to compare outputs on, at most: of those held out, or made up.",
-            shown=f"{CHECKED} of yours, {MADE} made-up",
+            shown=f"{COMPARED_SAMPLES} of yours, {MADE_UP_SAMPLES} made-up",
             limits=Limits(1, wording="at least 1 sample"),
         ),
     )
@@ -137,14 +137,14 @@ class CheckOptions:
     )
 
     @property
-    def checked(self) -> int:
+    def compared_samples(self) -> int:
         """Largest number of the user's samples on which outputs are compared."""
-        return CHECKED if self.check_n is None else self.check_n
+        return COMPARED_SAMPLES if self.check_n is None else self.check_n
 
     @property
-    def made(self) -> int:
+    def made_up_samples(self) -> int:
         """Largest number of made-up samples on which outputs are compared."""
-        return MADE if self.check_n is None else self.check_n
+        return MADE_UP_SAMPLES if self.check_n is None else self.check_n
 
     @property
     def metric_file(self) -> Path | None:

@@ -9,7 +9,7 @@ from onnx_merge.errors import UsageError
 
 @dataclass(frozen=True)
 class Limits:
-    """From ``low`` to ``high``, or at least ``low``. ``above``: ``low`` itself is excluded.
+    """Range of a number: from ``low`` to ``high``, or at least ``low``. ``above``: ``low`` itself is excluded.
 
     wording: what the message says the number must be, if not the range.
     hint: end of the message.

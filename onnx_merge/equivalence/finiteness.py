@@ -49,7 +49,7 @@ def first_not_finite(
 def _not_finite(
     model: onnx.ModelProto, names: list[str], feeds: Mapping[str, Array], provider: ProviderChoice
 ) -> set[str]:
-    """Those of the tensors ``names`` that hold NaN or infinity."""
+    """The names among ``names`` whose tensors hold NaN or infinity on ``feeds``."""
     if not names:
         return set()
     session = loaded(exposing(model, names), provider)

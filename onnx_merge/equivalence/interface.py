@@ -21,7 +21,7 @@ def check_interface(original: onnx.ModelProto, result: onnx.ModelProto, newer_op
     StructureError: something is declared otherwise; the message says what.
     """
     for kind, before, after in (
-        ("input", fed(original), fed(result)),
+        ("input", required_inputs(original), required_inputs(result)),
         ("output", list(original.graph.output), list(result.graph.output)),
     ):
         names, new_names = [v.name for v in before], [v.name for v in after]
@@ -31,20 +31,20 @@ def check_interface(original: onnx.ModelProto, result: onnx.ModelProto, newer_op
             _check_value(kind, old, new)
     defaults = {v.name: v for v in result.graph.input}
     constants = {t.name: t for t in result.graph.initializer}
-    for old in overridable(original):
+    for old in inputs_with_default(original):
         if old.name not in defaults or old.name not in constants:
             raise StructureError(f"input {old.name!r}, which has a default, can no longer be given in the result")
         _check_value("input", old, defaults[old.name])
     _check_header(original, result, newer_operators)
 
 
-def fed(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def required_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """Return the inputs that a caller must feed: those without a default."""
     constants = {t.name for t in model.graph.initializer} | {t.values.name for t in model.graph.sparse_initializer}
     return [v for v in model.graph.input if v.name not in constants]
 
 
-def overridable(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+def inputs_with_default(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """Return the inputs with a default that a caller may override (see `passes.shapes.overridable_inputs`)."""
     names = inputs.overridable(model)
     return [v for v in model.graph.input if v.name in names]

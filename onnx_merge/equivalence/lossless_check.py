@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.equivalence.comparison_flips import only_decisions
 from onnx_merge.equivalence.deviation import coarsest, deviation, first_moved, perturbed, reweighted, tolerance
-from onnx_merge.equivalence.interface import overridable
+from onnx_merge.equivalence.interface import inputs_with_default
 from onnx_merge.equivalence.structure import is_float, place
 from onnx_merge.errors import OnnxMergeError, StructureError
 from onnx_merge.inputs.assignments import Assignments
@@ -92,7 +92,7 @@ def check_unchanged(
         except OnnxMergeError as error:
             raise StructureError(f"the result does not run at {draw}, where the original does: {error}") from error
         compared += 1
-        moved = _moved({n: (v, actual[n]) for n, v in expected.items()}, draw)
+        moved = _deviating_outputs({n: (v, actual[n]) for n, v in expected.items()}, draw)
         if not moved:
             continue
         if any(deviation(v, w) > tolerance(v) for v, w in _pairs(expected, before.run(draw.feeds))):
@@ -100,7 +100,7 @@ def check_unchanged(
         if _rounding(original, before, expected, actual, moved, draw, provider):
             continue
         decided = only_decisions(original, result, draw.feeds, provider, draw.scale > 1)
-        if decided is not None and not _moved(decided, draw):
+        if decided is not None and not _deviating_outputs(decided, draw):
             continue
         raise StructureError(_message(original, result, moved, draw, provider))
     return (
@@ -126,7 +126,7 @@ def _overriding(
     original: onnx.ModelProto, inputs: tuple[TensorInfo, ...], assignments: Assignments, seed: int
 ) -> Iterator[Draw]:
     """Yield a draw in which inputs with a float default get other values, if there are any."""
-    names = {v.name for v in overridable(original)}
+    names = {v.name for v in inputs_with_default(original)}
     others: dict[str, Array] = {}
     for tensor in original.graph.initializer:
         array = array_of(tensor) if tensor.name in names else None
@@ -142,7 +142,7 @@ def _pairs(first: Mapping[str, Array], second: Mapping[str, Array]) -> Iterator[
     return ((value, second[name]) for name, value in first.items())
 
 
-def _moved(values: Mapping[str, tuple[Array, Array]], draw: Draw) -> dict[str, float]:
+def _deviating_outputs(values: Mapping[str, tuple[Array, Array]], draw: Draw) -> dict[str, float]:
     """Return the outputs that deviate by more than their tolerance, and by how much."""
     found = {n: (tolerance(a), deviation(a, b, draw.scale > 1)) for n, (a, b) in values.items()}
     return {name: off for name, (limit, off) in found.items() if not off <= limit}

@@ -28,7 +28,7 @@ from onnx_merge.runtime.tensor_info import BFLOAT16
 from passes.weights.stored_tensors import without_values
 
 Array = NDArray[Any]
-LESS = "--exclude leaves layers whole, and a larger --keep changes less"
+CHANGE_LESS_REMEDY = "--exclude leaves layers whole, and a larger --keep changes less"
 """What helps where shrunk layers make numbers that a later op is not defined for."""
 
 
@@ -148,7 +148,9 @@ def _check_runs(
             if not _is_finite(value, actual[name]):
                 node = first_not_finite(original, result, feeds, before.provider)
                 first = f", from {node} on" if node else ""
-                raise StructureError(f"output {name!r} is not finite {at}{first}, where the original's is; {LESS}")
+                raise StructureError(
+                    f"output {name!r} is not finite {at}{first}, where the original's is; {CHANGE_LESS_REMEDY}"
+                )
     return notes
 
 

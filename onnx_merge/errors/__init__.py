@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from onnx_merge.errors.option_names import with_option_names
+
 MESSAGE_LENGTH = 400
 
 
@@ -13,13 +15,14 @@ class OnnxMergeError(Exception):
     Parameters
     ----------
     message: what happened, where, and the remedy. Line breaks and runs of spaces are folded into single spaces, and
-        very long texts (C++ libraries quote whole models) lose their middle.
+        very long texts (C++ libraries quote whole models) lose their middle. Settings that a message of `passes` names
+        become options (see `onnx_merge.errors.option_names`).
     """
 
     exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(one_line(with_option_names(message)))
 
     @property
     def message(self) -> str:

@@ -129,8 +129,8 @@ class ClassMeter:
         others = places - [c[usual] for c in self._before]
         counted = places - [c[usual] for c in self._kept] if places.max() > 1 else places
         share, drawn = _share(changed, counted)
-        low, high = bounds(share * drawn, drawn, (1 - CLASS_CHANGES.confidence) / 2)
-        likely = bounds(share * drawn, drawn, 1 - CLASS_CHANGES.one_sided_confidence)
+        low, high = share_bounds(share * drawn, drawn, (1 - CLASS_CHANGES.confidence) / 2)
+        likely = share_bounds(share * drawn, drawn, 1 - CLASS_CHANGES.one_sided_confidence)
         shown = float((others > 0).mean())
         reason = None
         if shown <= THRESHOLDS.changed:
@@ -176,7 +176,7 @@ def _share(changed: NDArray[np.int64], counted: NDArray[np.int64]) -> tuple[floa
     return share, drawn
 
 
-def bounds(found: float, drawn: float, tail: float) -> tuple[float, float]:
+def share_bounds(found: float, drawn: float, tail: float) -> tuple[float, float]:
     """Return the lower and the upper bound of a share that was ``found`` among ``drawn`` draws.
 
     At these bounds, so many or more, and so many or fewer, are found with probability ``tail`` (Clopper and Pearson,

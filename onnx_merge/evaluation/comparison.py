@@ -96,8 +96,8 @@ class Comparison:
         """Return the fidelity of ``result``, on samples that no layer was fitted to if there are any, and notes.
 
         ``fitted``: number of samples that layers were fitted to, mirror images included; None if no samples were used.
-        At most `Options.checked` samples are compared on. None, with a note that says why, if outputs cannot be
-        compared and ``unverified`` is set.
+        At most `Options.compared_samples` samples serve. None, with a note that says why, if outputs cannot be compared
+        and ``unverified`` is set.
 
         Raises
         ------

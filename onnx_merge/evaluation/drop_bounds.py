@@ -74,24 +74,25 @@ class AccuracyLoss:
 
     @property
     def mean(self) -> float:
-        """See `Loss`."""
+        """Loss of accuracy in percentage points: samples that became wrong less those that became right."""
         return 100 * (self.losses - self.gains) / max(1, self.samples)
 
     def kept(self, limit: float, alpha: float) -> bool:
-        """See `Loss`."""
+        """Whether an exact test on the losses and gains shows the drop to be at most ``limit`` points at level
+        ``alpha``."""
         return limit >= 100 or drop_rejected(self.losses, self.gains, self.samples, limit / 100, alpha)
 
     def bound(self, limit: float, alpha: float) -> float:
-        """See `Loss`."""
+        """Upper bound of the drop in percentage points, by the exact test at `bound_steps` steps."""
         return 100 * drop_bound(self.losses, self.gains, self.samples, alpha, limit / 100, GUARANTEES.bound_steps)
 
     @property
     def variance(self) -> float:
-        """See `Loss`."""
+        """Variance of a sample that counts 100 if it became wrong, -100 if it became right, and else 0."""
         return 1e4 * (self.losses + self.gains) / max(1, self.samples) - self.mean**2
 
     def of(self, samples: int) -> AccuracyLoss:
-        """See `Loss`."""
+        """The loss on ``samples`` samples: losses rounded up, gains rounded down."""
         times = samples / max(1, self.samples)
         return AccuracyLoss(math.ceil(times * self.losses), math.floor(times * self.gains), samples)
 
@@ -105,24 +106,24 @@ class AgreementLoss:
 
     @property
     def mean(self) -> float:
-        """See `Loss`."""
+        """Percentage of the samples that changed class."""
         return 100 * self.changes / max(1, self.samples)
 
     def kept(self, limit: float, alpha: float) -> bool:
-        """See `Loss`."""
+        """Whether a binomial test shows that at most ``limit`` percent change class, at level ``alpha``."""
         return limit >= 100 or change_p(self.changes, self.samples, limit / 100) <= alpha
 
     def bound(self, limit: float, alpha: float) -> float:
-        """See `Loss`."""
+        """Upper binomial bound (Clopper and Pearson) of the percentage that changes class, at most ``limit``."""
         return min(limit, 100 * change_bound(self.changes, self.samples, alpha))
 
     @property
     def variance(self) -> float:
-        """See `Loss`."""
+        """Variance of a sample that counts 100 if it changed class, and else 0."""
         return self.mean * (100 - self.mean)
 
     def of(self, samples: int) -> AgreementLoss:
-        """See `Loss`."""
+        """The loss on ``samples`` samples, with the number of changes rounded up."""
         return AgreementLoss(math.ceil(samples / max(1, self.samples) * self.changes), samples)
 
 
@@ -135,31 +136,31 @@ class MeanLoss:
 
     @property
     def samples(self) -> int:
-        """See `Loss`."""
+        """Number of samples N."""
         return len(self.falls)
 
     @property
     def mean(self) -> float:
-        """See `Loss`."""
+        """Mean decrease of the metric, in its units; 0 without samples."""
         return float(self.falls.mean()) if len(self.falls) else 0.0
 
     def kept(self, limit: float, alpha: float) -> bool:
-        """See `Loss`."""
+        """Whether a betting test shows the mean decrease to be at most ``limit`` at level ``alpha``."""
         return limit >= self.largest or betting_p(self.falls, limit, self.largest) <= alpha
 
     def bound(self, limit: float, alpha: float) -> float:
-        """See `Loss`."""
+        """Smallest of `bound_steps` equal steps up to ``limit`` that the betting test still shows to be kept."""
         steps = GUARANTEES.bound_steps
         kept = (k for k in range(steps, 0, -1) if not self.kept(limit * (k - 1) / steps, alpha))
         return limit * next(kept, 1) / steps
 
     @property
     def variance(self) -> float:
-        """See `Loss`."""
+        """Variance of the decrease over the samples, in squared units of the metric."""
         return float(self.falls.var()) if len(self.falls) else 0.0
 
     def of(self, samples: int) -> MeanLoss:
-        """See `Loss`."""
+        """The loss on ``samples`` samples: the decreases repeated in their order, or the first of them."""
         return MeanLoss(np.resize(self.falls, samples), self.largest)
 
 

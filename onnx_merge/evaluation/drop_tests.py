@@ -84,7 +84,7 @@ def drop_rejected(losses: int, gains: int, samples: int, drop: float, alpha: flo
     return _worst(int(losses), int(gains), int(samples), float(drop), float(alpha)) <= alpha
 
 
-def drop_bound(losses: int, gains: int, samples: int, alpha: float, limit: float, steps: int = 20) -> float:
+def drop_bound(losses: int, gains: int, samples: int, alpha: float, limit: float, steps: int) -> float:
     """Return the smallest upper bound of the drop at level ``alpha``, as a multiple of ``limit`` / ``steps``.
 
     ``limit`` itself has to be rejected as a drop at this level; so are all multiples down to the bound. See `drop_p`.

@@ -16,6 +16,7 @@ from onnx_merge.errors import InputError, OnnxMergeError, StructureError, UsageE
 from onnx_merge.evaluation.output_meter import OutputMeter
 from onnx_merge.evaluation.verdict import Fidelity, in_order
 from onnx_merge.inputs.user_arrays import check_classes
+from onnx_merge.metrics.builtin import holds_class_scores, score_matrix
 from onnx_merge.runtime.batching import ANY, BatchSize, batches
 from onnx_merge.runtime.providers import CPU, ProviderChoice
 from onnx_merge.runtime.session import Session, loaded
@@ -112,10 +113,12 @@ def _measured(
         )
         if expected.keys() - actual.keys():
             raise StructureError(f"the result lacks the outputs {sorted(expected.keys() - actual.keys())}")
-        scores, new_scores = _scores(expected, size), _scores(actual, size)
+        scores, new_scores = score_matrix(expected, size), score_matrix(actual, size)
         names = names or _compared(expected, integers, size)
         for name in names:
-            meter = meters.setdefault(name, OutputMeter(name, scores is not None and _is_scores(expected[name], size)))
+            meter = meters.setdefault(
+                name, OutputMeter(name, scores is not None and holds_class_scores(expected[name], size))
+            )
             meter.add(expected[name], actual[name], size, valid)
         if scores is not None and new_scores is not None:
             classes.append(np.stack([scores[:valid].argmax(1), new_scores[:valid].argmax(1)]))
@@ -148,7 +151,7 @@ def accuracy(
     session = model if isinstance(model, Session) else loaded(model, provider)
     right = position = 0
     for chunk, size, valid in batches(feeds, session.inputs, batch):
-        scores = _scores(session.run(chunk), size)
+        scores = score_matrix(session.run(chunk), size)
         if scores is None:
             raise UsageError("accuracy needs a model with one output of scores, (N, classes): leave the labels out")
         expected = labels[position : position + valid]
@@ -166,18 +169,8 @@ def top_classes(model: Session, feeds: Mapping[str, Array], batch: BatchSize = A
     """Return the class with the largest score of every sample, (N,). None if the model is no classifier."""
     found: list[NDArray[np.int64]] = []
     for chunk, size, valid in batches(feeds, model.inputs, batch):
-        scores = _scores(model.run(chunk), size)
+        scores = score_matrix(model.run(chunk), size)
         if scores is None:
             return None
         found.append(scores[:valid].argmax(1))
     return np.concatenate(found) if found else None
-
-
-def _scores(outputs: Mapping[str, Array], size: int) -> Array | None:
-    """Return the only output that looks like class scores of ``size`` samples, as (size, classes); else None."""
-    found = [v.reshape(v.shape[:2]) for v in outputs.values() if _is_scores(v, size)]
-    return found[0] if len(found) == 1 else None
-
-
-def _is_scores(v: Array, size: int) -> bool:
-    return is_float(v) and v.ndim >= 2 and v.shape[0] == size and v.shape[1] > 1 and all(d == 1 for d in v.shape[2:])

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.evaluation.activation_units import ActivationUnit, units
-from onnx_merge.inputs.shape_observer import evenly_spaced, exposing
+from onnx_merge.inputs.shape_observer import evenly_spaced_layers, exposing
 from onnx_merge.runtime.batching import ONE, batches
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import loaded
@@ -74,7 +74,7 @@ def layers(
     ``most``: largest number of layers, spread evenly over the model. Their tensors are held in memory for one sample.
     Empty if the model cannot be run with more outputs.
     """
-    looked = evenly_spaced(units(model), most)
+    looked = evenly_spaced_layers(units(model), most)
     if not looked:
         return []
     wanted = list(dict.fromkeys((unit.tensor, unit.kind == "norm") for unit in looked))

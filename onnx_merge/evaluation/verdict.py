@@ -12,7 +12,7 @@ from onnx_merge.evaluation.thresholds import THRESHOLDS
 from onnx_merge.tuning.evaluation import CLASS_CHANGES
 
 Word = Literal["good", "bad", "untested"]
-UNTOLD = "class scores or quantities? See --labels and --metric"
+UNKNOWN_KIND_TEXT = "class scores or quantities? See --labels and --metric"
 """What is asked where only values say that an output holds class scores, and the two measures disagree."""
 MAX_LOSS = 1e6
 """Largest loss; larger ones are treated as equal to it."""
@@ -94,7 +94,7 @@ class OutputFidelity:
         low, high = self.likely or (0.0, 0.0)
         many, unsure = high > THRESHOLDS.changed, low <= THRESHOLDS.changed < high
         if self.told_by_values and not unsure and (many or noise > THRESHOLDS.bad_nsr):
-            return f"{100 * self.changed:.1f}% change class, noise/signal {noise:.2g}: {UNTOLD}"
+            return f"{100 * self.changed:.1f}% change class, noise/signal {noise:.2g}: {UNKNOWN_KIND_TEXT}"
         return f"too few samples to tell whether more than {THRESHOLDS.changed:.0%} change class" if many else None
 
 
@@ -176,10 +176,12 @@ class Fidelity:
         most that share, but labels show a loss where too few classes occur to judge the outputs."""
         if self.accuracy_lost is None:
             return False
-        from onnx_merge.evaluation.class_changes import bounds  # with SciPy, which a table without labels does not need
+        from onnx_merge.evaluation.class_changes import (
+            share_bounds,  # with SciPy, which a table without labels does not need
+        )
 
         share, count = self.accuracy_lost
-        low, _ = bounds(max(0.0, share) * count, count, 1 - CLASS_CHANGES.one_sided_confidence)
+        low, _ = share_bounds(max(0.0, share) * count, count, 1 - CLASS_CHANGES.one_sided_confidence)
         return low > THRESHOLDS.changed
 
     @property

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_merge.html.number_text import count, exact, milliseconds, number, percent, plural, signed, size
+from onnx_merge.html.number_text import byte_size, count, exact, milliseconds, percent, plural, signed, significant
 from onnx_merge.io.base_name import base_name
 
 Json = Mapping[str, Any]
 VERDICTS = {"good": "Good", "bad": "Bad", "untested": "Not tested"}
-MADE = {
+METHOD_TEXTS = {
     "reconstruct": "the layers that read them were solved again on samples, to give what they gave before",
     "merge": "what they carried was merged into those that stay",
     "prune": "what they carried is gone",
@@ -52,7 +52,7 @@ def manner(report: Json) -> str:
         return ""
     methods = [group["method"] for group in cut]
     method = max(dict.fromkeys(methods), key=methods.count)
-    made = f"; {MADE[method]}" if method in MADE else ""
+    made = f"; {METHOD_TEXTS[method]}" if method in METHOD_TEXTS else ""
     then = f" The result was then converted to {report['options']['then']}." if report["options"].get("then") else ""
     return f"They went from {len(cut):,} of {plural(len(report['groups']), 'channel group')}{made}.{then}"
 
@@ -66,7 +66,7 @@ def _left(report: Json, key: str) -> str:
     return percent(after / before) if before else "none"
 
 
-def costs(report: Json) -> Iterator[Figure]:
+def cost_figures(report: Json) -> Iterator[Figure]:
     """Size, multiply-adds, parameters, and latency where it was measured."""
     yield from _sizes(report)
     yield from _latency(report)
@@ -74,7 +74,7 @@ def costs(report: Json) -> Iterator[Figure]:
 
 def _sizes(report: Json) -> Iterator[Figure]:
     for label, key, shown in (
-        ("Size", "bytes", size),
+        ("Size", "bytes", byte_size),
         ("Multiply-adds", "macs", count),
         ("Parameters", "params", count),
     ):
@@ -103,7 +103,7 @@ def quality(report: Json) -> Iterator[Figure]:
         before, after = metric["before"], metric["after"]
         lost = f"{signed(after - before, 4)}, " if before is not None and after is not None else ""
         note = f"{lost}on {plural(metric['samples'], 'sample')}"
-        yield Figure(base_name(metric["name"]), number(before, 5), number(after, 5), None, note)
+        yield Figure(base_name(metric["name"]), significant(before, 5), significant(after, 5), None, note)
     if accuracy and accuracy["before"] is not None and accuracy["after"] is not None:
         before, after = accuracy["before"], accuracy["after"]
         note = f"{signed(after - before)} points, on {plural(accuracy['samples'], 'labelled sample')}"
@@ -115,7 +115,7 @@ def quality(report: Json) -> Iterator[Figure]:
     loudest = max((output["nsr"] for output in fidelity["outputs"] if output["nsr"] is not None), default=None)
     if loudest is not None and not worst:
         scale = "in the outputs; 0: the same, 1: no better than their mean"
-        yield Figure("Noise over signal", "", number(loudest), None, scale)
+        yield Figure("Noise over signal", "", significant(loudest), None, scale)
 
 
 def verdict_title(fidelity: Json) -> str:

@@ -11,12 +11,12 @@ SIZES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 def count(value: float | None) -> str:
     """Three significant digits and a decimal prefix: ``12.3 M``."""
-    return NONE if value is None else _scaled(value, COUNTS, "")
+    return NONE if value is None else _with_prefix(value, COUNTS, "")
 
 
-def size(value: float | None) -> str:
+def byte_size(value: float | None) -> str:
     """Bytes, with a decimal prefix: ``1.20 MB``."""
-    return NONE if value is None else _scaled(value, SIZES, "bytes")
+    return NONE if value is None else _with_prefix(value, SIZES, "bytes")
 
 
 def exact(value: int | None) -> str:
@@ -40,7 +40,7 @@ def _tenths(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def significant(value: float | None, digits: int = 3) -> str:
     """Significant digits, without an exponent where that is readable."""
     if value is None:
         return NONE
@@ -75,7 +75,7 @@ def plural(many: int, one: str) -> str:
     return f"{many:,} {one if many == 1 else f'{one}s'}"
 
 
-def _scaled(value: float, units: tuple[tuple[float, str], ...], plain: str) -> str:
+def _with_prefix(value: float, units: tuple[tuple[float, str], ...], plain: str) -> str:
     for unit, name in units:
         if abs(value) >= 0.9995 * unit:
             scaled = value / unit

@@ -15,7 +15,7 @@ from onnx_merge.io.base_name import base_name
 from onnx_merge.io.plain_text import plain
 from onnx_merge.io.save import write_whole
 
-FILTERS = ("count", "size", "exact", "percent", "number", "signed", "milliseconds", "seconds", "plural")
+FILTERS = ("count", "byte_size", "exact", "percent", "significant", "signed", "milliseconds", "seconds", "plural")
 
 
 def rendered(template: str, **context: object) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_merge.html.charts import LEVELS, WHOLE, error_level, histogram, loss_curve, network_chart
 from onnx_merge.html.headline import (
-    costs,
+    cost_figures,
     evidence,
     headline,
     manner,
@@ -72,7 +72,7 @@ def _common(report: Json) -> dict[str, object]:
         "headline": headline(report),
         "manner": manner(report),
         "quality": list(quality(report)),
-        "costs": list(costs(report)),
+        "costs": list(cost_figures(report)),
         "fidelity": report["fidelity"],
         "verdict_title": verdict_title(report["fidelity"]),
         "evidence": evidence(report["fidelity"]),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from onnx_merge.html.frontier_chart import FrontierChart, frontier_chart
-from onnx_merge.html.number_text import NONE, number, percent
+from onnx_merge.html.number_text import NONE, percent, significant
 from onnx_merge.html.rendering import rendered
 from onnx_merge.html.reproduction import command
 from onnx_merge.io.base_name import base_name
@@ -95,5 +95,5 @@ def _value(value: float | None, quality: str | None) -> str:
         if quality == "accuracy"
         else percent(value)
         if quality == "top1_agreement"
-        else number(value, 4)
+        else significant(value, 4)
     )

@@ -263,7 +263,7 @@ class _Search:
             current, moved = better or current, moved or (better is not None and group[0].role != "batch")
         if not moved and len(classes) > 1:
             for up, down in ((2, 1), (3, 1), (1, 2)):
-                scaled = {d.key: _scaled(current[d.key], d, up, down) for d in self._dims}
+                scaled = {d.key: _scaled_size(current[d.key], d, up, down) for d in self._dims}
                 known = any(all(f[d.key] == scaled[d.key] for d in self._dims if d.role != "batch") for f in self.found)
                 if not known and self.runs(scaled):
                     return
@@ -277,7 +277,7 @@ class _Search:
                 self.first({**base, d.key: size} for size in target(d, base[d.key]))
 
 
-def _scaled(size: int, dimension: Dimension, up: int, down: int) -> int:
+def _scaled_size(size: int, dimension: Dimension, up: int, down: int) -> int:
     return size * up // down if dimension.role in ("edge", "length") and size % down == 0 else size
 
 

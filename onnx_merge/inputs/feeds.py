@@ -19,9 +19,9 @@ from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, is_open
 
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
-LENGTH = re.compile(r"(?<![a-z])len(gth)?s?(?![a-z])", re.IGNORECASE)
-"""In the names of inputs that hold lengths."""
 """Sizes that the user fixed, by name: the size of a symbol, or the whole shape of an input."""
+LENGTH = re.compile(r"(?<![a-z])len(gth)?s?(?![a-z])", re.IGNORECASE)
+"""Matches a part of the names of inputs that hold lengths."""
 
 IMAGE_SIZE, VOLUME_SIZE, SEQUENCE_SIZE, IMAGE_CHANNELS = 224, 32, 16, 3
 """Default sizes of dynamic dimensions: edges of images (rank 4), edges of volumes (higher rank), any other dimension,

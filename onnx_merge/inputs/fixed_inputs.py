@@ -51,11 +51,11 @@ def with_fixed_inputs(source: Source, given: Sequence[tuple[str, object]]) -> So
     for name, value in given:
         if name not in inputs:
             raise UsageError(f"fix-input: the model has no input {name!r}: it has {', '.join(sorted(inputs))}")
-        values[name] = fitted(inputs[name], value)
+        values[name] = as_declared(inputs[name], value)
     return replace(source, model=fix_inputs(source.model, values, FOLDING))
 
 
-def fitted(declared: onnx.ValueInfoProto, value: object) -> Array:
+def as_declared(declared: onnx.ValueInfoProto, value: object) -> Array:
     """``value`` in the type and shape that the input declares. Dynamic dimensions take their sizes from ``value``.
 
     Raises

@@ -95,7 +95,9 @@ def fit_to_memory(
     if least is None:
         return MemoryFit(memory, sizes)
     growth = _growth(at(small // 2), least)
-    larger = (e for e in EDGES if e > small and _is_small(_scaled(least, (e / small) ** growth), memory, weights))
+    larger = (
+        e for e in EDGES if e > small and _is_small(_with_larger_edges(least, (e / small) ** growth), memory, weights)
+    )
     edge, each = next(((e, found) for e in larger if (found := at(e)) is not None), (small, least))
     note = f"images are {edge} x {edge}, since few larger ones fit --memory-limit: see --input-shape"
     return MemoryFit(memory, at_edge(edge), each, () if edge == EDGES[0] else (note,))
@@ -122,7 +124,7 @@ def _each(
     feed = random_feeds(inputs, None, 0, sizes, index_bounds(model))
     found = measured(model, feed, SegmentRunner(provider))
     held = max(1, min((len(a) for a in feed.values() if a.ndim), default=1))
-    return found and _scaled(found, held**-0.5)
+    return found and _with_larger_edges(found, held**-0.5)
 
 
 def _growth(half: Activations | None, whole: Activations) -> float:
@@ -135,7 +137,7 @@ def _growth(half: Activations | None, whole: Activations) -> float:
     return max(1.0, math.log(whole.live / half.live, 4))
 
 
-def _scaled(each: Activations, by: float) -> Activations:
+def _with_larger_edges(each: Activations, by: float) -> Activations:
     """The memory for images whose edges are ``by`` times as long."""
     return Activations(*(by * by * n for n in (each.live, each.held, each.widest, each.given, each.outputs)))
 

@@ -31,7 +31,7 @@ class StoredArray:
         return next(self.parts(rows, max(1, len(rows))), np.empty((0, *self.shape[1:]), self.dtype))
 
     def parts(self, rows: Sequence[int], count: int) -> Iterator[Array]:
-        """The same, at most ``count`` rows at a time. The file is read once."""
+        """The rows at the ascending indices ``rows``, in blocks of at most ``count`` rows. The file is read once."""
         each = self.dtype.itemsize * math.prod(self.shape[1:])
         with zipfile.ZipFile(self._path) as archive, archive.open(self._member) as file:
             at = -self._start

@@ -77,7 +77,7 @@ def exposing(model: onnx.ModelProto, names: list[str]) -> onnx.ModelProto:
     return copy
 
 
-def evenly_spaced(layers: Sequence[Layer], most: int) -> Sequence[Layer]:
+def evenly_spaced_layers(layers: Sequence[Layer], most: int) -> Sequence[Layer]:
     """At most ``most`` of ``layers``, but one at least, spread evenly: those whose tensors are exposed."""
     if len(layers) <= most:
         return layers

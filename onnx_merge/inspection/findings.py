@@ -43,7 +43,8 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ReasonHolding:
-    """The same of the groups that are held back for one reason, stated without names of nodes and tensors."""
+    """Shares of the MACs and parameters of the groups that are held back for one reason, each counted once. The reason
+    names no nodes or tensors."""
 
     reason: Reason
     status: Status
@@ -125,7 +126,7 @@ class Inspection:
     model: InspectedModel
     groups: tuple[InspectedGroup, ...]
     summary: Mapping[str, Holding]
-    """By status. ``none`` is the part in no group: all of ``ungrouped``, and single numbers."""
+    """Shares by status of the groups. ``none`` is the part in no group: all of ``ungrouped``, and single numbers."""
     reasons: tuple[ReasonHolding, ...]
     """Most costly first."""
     ungrouped: tuple[UngroupedLayer, ...]
@@ -156,16 +157,16 @@ class Inspection:
         return found
 
     def to_json(self) -> str:
-        """As plain ASCII text that ends in a line break, which any stream can write."""
+        """The inspection as JSON: plain ASCII text that ends in a line break, which any stream can write."""
         return json_text(self.to_dict(), ascii_only=True)
 
     def to_dict(self) -> dict[str, object]:
-        """As JSON types."""
+        """The inspection in JSON types."""
         return {"schema_version": SCHEMA_VERSION, **_plain(self)}
 
 
 def _plain(value: Any) -> Any:
-    """As JSON values: dataclasses as objects, reasons as text."""
+    """``value`` in JSON types: dataclasses as objects, reasons as text."""
     if isinstance(value, Reason):
         return str(value)
     if is_dataclass(value):

@@ -73,7 +73,7 @@ def _groups(groups: Sequence[InspectedGroup], width: int) -> Iterator[Renderable
 
 
 def _blocks(groups: Sequence[InspectedGroup]) -> Iterator[RenderableType]:
-    """The same with nothing left out, which is too long for a table's columns."""
+    """A block of lines for each group, with all of its layers and the whole reason, which are too long for a table."""
     for k, group in enumerate(groups):
         if k:
             yield Text()

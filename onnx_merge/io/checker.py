@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import onnx
 
 from onnx_merge.errors import one_line
-from onnx_merge.io.node_order import sort_nodes
+from onnx_merge.io.node_order import sort_main_graph
 from passes.graph.functions import inlined
 from passes.graph.nodes import every_node
 
@@ -38,7 +38,7 @@ def check_valid(content: bytes | str) -> None:
         else:
             model = onnx.ModelProto.FromString(content)
         mended = _give_shapes(model) | _name_standard_domain(model)
-        mended |= _replace_group_normalization(model) | _set_runtime_ops_apart(model) | sort_nodes(model)
+        mended |= _replace_group_normalization(model) | _set_runtime_ops_apart(model) | sort_main_graph(model)
         if "FunctionOp imports version" in str(error):
             model = inlined(model)
             del model.functions[:]  # the checker ignores remaining calls, whose domain it does not know

@@ -13,12 +13,12 @@ import onnx
 from passes.shapes.constants import STANDARD_DOMAINS
 
 Message = importlib.import_module("google.protobuf.message").Message
-"""By name: the package has no type stubs."""
+"""Base class of protobuf messages, imported by name: the package has no type stubs."""
 KINDS = frozenset(onnx.TensorProto.DataType.values()) - {onnx.TensorProto.UNDEFINED}
 """Element types that the installed onnx knows."""
 COMPLEX = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 FIELDS = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
-"""Where a tensor has its values one by one; texts have ``string_data``."""
+"""Fields in which a tensor has its values one by one; texts have ``string_data``."""
 DEPTH = 25
 """Graphs inside each other: protobuf reads messages up to 100 deep, of which each graph takes 3, and its shapes 5."""
 TEXT_DOMAINS = (*STANDARD_DOMAINS, "ai.onnx.ml")

@@ -16,7 +16,7 @@ from onnx_merge.errors import InputError
 from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensor, check_tensors, check_text, check_types, tensor_bytes
 from onnx_merge.io.hashes import sha256_of_files
-from onnx_merge.io.node_order import sort_nodes
+from onnx_merge.io.node_order import sort_main_graph
 from onnx_merge.io.stored_weights import LeftOut, keep_in_files, point_to, read_model
 from passes.weights.stored_tensors import external_entries, is_stored, start_storing, without_values
 
@@ -57,7 +57,7 @@ class LoadedModel:
     path: Path
     """The path that the user gave."""
     sha256: str
-    """Of the .onnx file without external data, as `sha256sum` prints it."""
+    """SHA-256 of the .onnx file without external data, as `sha256sum` prints it."""
     size: int
     """In bytes on disk, external data included."""
     external_files: tuple[Path, ...] = ()
@@ -89,7 +89,7 @@ def load_model(path: str | os.PathLike[str]) -> LoadedModel:
         _check_external(tensor, folder, path)
     try:
         point_to(model, left_out, path)
-        moved = sort_nodes(model)
+        moved = sort_main_graph(model)
         # Bytes and paths, not the ModelProto: the checker would serialise all its weights once more.
         inside = without_values(model).SerializeToString() if left_out or moved else data
         check_valid(os.fspath(path) if external else inside)

@@ -14,7 +14,7 @@ from onnx_merge.io.checker import check_valid, checker_line
 from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.load import external_tensors, load_model
-from onnx_merge.io.node_order import node_order, sort_nodes
+from onnx_merge.io.node_order import node_order, sort_main_graph
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -26,7 +26,7 @@ class FileInfo:
 
     path: str | None
     sha256: str | None
-    """Of the .onnx file without external data; for a model in memory, of its serialised bytes."""
+    """SHA-256 of the .onnx file without external data; for a model in memory, of its serialised bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ class Source:
     size: int | None = None
     files: tuple[Path, ...] = ()
     data_sha256: str | None = None
-    """Of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
+    """SHA-256 of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
 
 
 def load_source(model: Model) -> Source:
@@ -62,7 +62,7 @@ def load_source(model: Model) -> Source:
             unsorted = model
             model = onnx.ModelProto()
             model.CopyFrom(unsorted)
-            sort_nodes(model)
+            sort_main_graph(model)
         if external_tensors(model):
             raise InputError("the model's tensors are in other files: give the path of the model instead")
         check_types(model)

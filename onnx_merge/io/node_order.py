@@ -7,7 +7,7 @@ import onnx
 from passes.graph.nodes import node_reads
 
 
-def sort_nodes(model: onnx.ModelProto) -> bool:
+def sort_main_graph(model: onnx.ModelProto) -> bool:
     """Put every node of the main graph behind those whose outputs it reads, in place; see `node_order`.
 
     Returns whether anything moved.

@@ -41,7 +41,7 @@ class SavedModel:
 
     path: Path
     sha256: str
-    """Of the .onnx file without external data, as `sha256sum` prints it."""
+    """SHA-256 of the .onnx file without external data, as `sha256sum` prints it."""
     size: int
     """In bytes, external data included."""
 

@@ -115,8 +115,8 @@ def decide(times: Times) -> int | None:
 
 
 def _scores(times: Times, block: int, tuning: ChannelBlockTuning) -> list[float]:
-    """Of both halves of the rounds: 0 if the time off the block is proportional to the multiply-adds, 1 if it is that
-    of W."""
+    """Which hypothesis the times support, for either half of the rounds: 0 if the time off the block is proportional to
+    the multiply-adds, 1 if it is that of width W."""
     width = tuning.width - block // 2
     proportional = (width / tuning.width) ** 2
     halves = [min(times[width][k::2]) / min(times[tuning.width][k::2]) for k in (0, 1)]

@@ -138,7 +138,7 @@ def compare_latency(
     sessions = _sessions(models, provider, threads)
     rounds = interleaved([partial(session.run, feeds) for session in sessions], seconds=seconds, clock=clock)
     return Latencies(
-        models=summary(rounds),
+        models=latency_summary(rounds),
         runs=sum(len(times[0]) for times in rounds),
         batch=samples_in(feeds),
         threads=threads or default_threads(),
@@ -170,7 +170,7 @@ def latency_ratio(
     return compare_latency((before, after), feeds, provider, threads, seconds=seconds, clock=clock).models[1].ratio
 
 
-def summary(rounds: Sequence[Round]) -> tuple[Timed, ...]:
+def latency_summary(rounds: Sequence[Round]) -> tuple[Timed, ...]:
     """The latency of each model, from the times that `interleaved` returns."""
     found = []
     firsts = [statistics.median(times[0]) for times in rounds]

@@ -28,7 +28,7 @@ Double = NDArray[np.float64]
 Feeds = Mapping[str, Array]
 
 
-def accuracy(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
+def top1(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
     """Percentage of the samples whose label has the highest score.
 
     Raises
@@ -125,7 +125,7 @@ def r2(predict: Predictor, samples: Feeds, labels: Array | None) -> float:
 
 
 BUILT_IN: Mapping[str, Callable[[Predictor, Feeds, Array | None], float]] = {
-    "accuracy": accuracy,
+    "accuracy": top1,
     "top5": top5,
     "neg-cross-entropy": neg_cross_entropy,
     "psnr": psnr,
@@ -142,21 +142,24 @@ def _scored(
         raise UsageError(f"metric {name} needs labels: give --labels with a file that holds them")
     for rows, outputs in predict.batches(samples):
         expected = labels[rows]
-        scores = _scores(outputs, len(expected))
+        scores = score_matrix(outputs, len(expected))
         if scores is None:
             raise UsageError(f"metric {name} needs a model with one output of class scores, (N, classes)")
         check_classes(expected, scores.shape[1])
         yield scores, expected
 
 
-def _scores(outputs: Mapping[str, Array], count: int) -> Array | None:
+def score_matrix(outputs: Mapping[str, Array], count: int) -> Array | None:
     """The class scores of ``count`` samples as (count, classes); None unless exactly one output has such a shape."""
-    found = [
-        a.reshape(a.shape[:2])
-        for a in outputs.values()
-        if is_float(a) and a.ndim >= 2 and len(a) == count and a.shape[1] > 1 and a[0, 0].size == 1
-    ]
+    found = [a.reshape(a.shape[:2]) for a in outputs.values() if holds_class_scores(a, count)]
     return found[0] if len(found) == 1 else None
+
+
+def holds_class_scores(array: Array, count: int) -> bool:
+    """Whether the shape is that of class scores of ``count`` samples: (count, classes), and axes of size one."""
+    if not is_float(array) or array.ndim < 2:
+        return False
+    return array.shape[0] == count and array.shape[1] > 1 and all(n == 1 for n in array.shape[2:])
 
 
 def _targeted(

@@ -66,11 +66,11 @@ class BuiltIn:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """See `Metric`."""
+        """0 and 100 for percentages of samples; None for the other metrics, whose bounds are unknown."""
         return (0.0, 100.0) if self.name in ("accuracy", "top5") else None
 
     def __call__(self, predict: Predictor, samples: Mapping[str, Array], labels: Array | None) -> float:
-        """See `Metric`."""
+        """The metric of the model that ``predict`` runs, on ``samples`` (N, ...) with ``labels`` (N, ...)."""
         if self.of_classes and labels is not None:
             labels = check_labels(labels, len(labels), f"metric {self.name}")
         value = BUILT_IN[self.name](predict, samples, labels)
@@ -104,7 +104,8 @@ class UserMetric:
             raise UsageError(f"metric must be FILE.py:FUNCTION, not {given!r}")
 
     def __call__(self, predict: Predictor, samples: Mapping[str, Array], labels: Array | None) -> float:
-        """See `Metric`.
+        """The number that the user's function returns for ``samples`` (N, ...) and ``labels`` (N, ...), which it gets
+        read-only.
 
         Raises
         ------
@@ -126,7 +127,7 @@ class UserMetric:
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """See `Metric`."""
+        """The function's attribute ``bounds`` as two numbers; None without such an attribute."""
         with importable(self._file[0].parent) if self._file else nullcontext():
             given = getattr(self._loaded(), "bounds", None)
         if given is None:

@@ -42,7 +42,8 @@ class Predictor:
         self.original: Predictor = original or self
 
     def __call__(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """See `Predict`. Outputs without a row for each sample are returned unchanged if a single batch is run.
+        """The outputs (N, ...) by name for ``feeds`` (N, ...), run in batches and joined. Outputs without a row for
+        each sample are returned unchanged if a single batch is run.
 
         Raises
         ------

@@ -50,7 +50,7 @@ def registered_from(origin: str) -> list[str]:
     return [one.what for one in _registered if one.origin == origin]
 
 
-def summary() -> str:
+def plugin_summary() -> str:
     """All that is registered, by origin: ``acme-ops 1.0: rule com.acme:Shift; ...``. Empty if nothing is."""
     origins = dict.fromkeys(one.origin for one in _registered)
     return "; ".join(f"{origin}: {', '.join(registered_from(origin))}" for origin in origins)

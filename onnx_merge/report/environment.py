@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from onnx_merge.config.version import __version__
-from onnx_merge.plugins.record import summary
+from onnx_merge.plugins.record import plugin_summary
 
 LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "onnx", "numpy", "scipy")
 """Distributions whose versions are listed if they are installed."""
@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
             continue
     found["system"] = f"{platform.system()} {platform.machine()}".strip()
     found["processor"] = _processor()
-    found["plugins"] = summary()
+    found["plugins"] = plugin_summary()
     return {key: value for key, value in found.items() if value}
 
 

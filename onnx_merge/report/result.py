@@ -51,9 +51,10 @@ class AllocationResult:
     reason: str
     """Why this number was chosen."""
     predicted_loss: float | None
-    """Share of the outputs' variance, measured group by group before layers are solved. None where not measured."""
+    """Noise over signal of the outputs, summed over the groups, each cut alone before layers are solved; it can exceed
+    1. None where not measured."""
     unaligned_loss: float | None
-    """The same without alignment; the difference is what alignment costs."""
+    """``predicted_loss`` of the widths without alignment; the difference is what alignment costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class FormatResult:
 
     name: str
     bytes: int
-    """Of the model as a file."""
+    """Size of the model as a file, in bytes."""
     nsr: float | None
     """Noise over signal, as in `Fidelity`; None if not measured."""
     changed: float | None

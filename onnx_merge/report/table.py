@@ -169,7 +169,7 @@ def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Itera
     shown = texts
     if not verbose:
         taken = max(len("channels"), len(channels[0])) + max(len("method"), *map(len, methods)) + 3 * GAP
-        shown = fitted(texts, width - taken)
+        shown = shortened_pairs(texts, width - taken)
     table = plain_table()
     table.add_column("group", no_wrap=True, overflow="crop")
     table.add_column("channels", justify="right", no_wrap=True)
@@ -182,7 +182,7 @@ def _groups(groups: tuple[GroupResult, ...], width: int, verbose: bool) -> Itera
         yield Text("(shortened to fit; -v shows all)", style="dim")
 
 
-def fitted(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+def shortened_pairs(texts: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
     """Shorten pairs of name and reason so that both columns together are at most ``width`` wide.
 
     First, folders that exporters repeat are removed: ``/features/features.5/block/block.0/Conv`` becomes

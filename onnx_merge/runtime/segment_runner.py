@@ -29,7 +29,7 @@ class SegmentRunner:
     threads: int | None = None
     """Within an operator; see `Session`."""
     arena: bool = False
-    """See `Session`."""
+    """Whether sessions keep the memory of a run for the next one; see `Session`."""
 
     def __call__(self, model: onnx.ModelProto) -> Loaded:
         """Load ``model`` and return a function that runs it.
@@ -60,11 +60,12 @@ class SegmentRunner:
         return run
 
     def retaining(self) -> SegmentRunner:
-        """See `passes.interface.engine.retaining`."""
+        """A runner whose models keep the memory of a run for the next one."""
         return replace(self, arena=True)
 
-    def divided(self, most: int) -> tuple[SegmentRunner, int]:
-        """See `passes.interface.engine.divided`."""
+    def share_threads(self, most: int) -> tuple[SegmentRunner, int]:
+        """A runner with an equal share of the threads for each of ``workers`` models at the same time, and ``workers``,
+        at most ``most``."""
         threads = self.threads or thread_limit() or usable_cores()
         workers = max(1, min(most, threads))
         return (replace(self, threads=threads // workers), workers) if workers > 1 else (self, 1)

@@ -196,7 +196,8 @@ class Session:
             raise OnnxMergeError(f"onnxruntime cannot run the model: {runtime_line(error)}") from error
 
     def _run_bfloat16(self, feeds: Mapping[str, Array], names: list[str]) -> Iterator[Array]:
-        """Like `run`, by way of onnxruntime's OrtValue, because its NumPy interface does not support bfloat16."""
+        """Run the model with onnxruntime's OrtValue, because its NumPy interface does not support bfloat16. Yields the
+        outputs ``names``."""
         make = onnxruntime().OrtValue
         values = {
             name: make.ortvalue_from_numpy_with_onnx_type(a.view(np.uint16), onnx.TensorProto.BFLOAT16)

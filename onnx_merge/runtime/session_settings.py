@@ -29,7 +29,7 @@ def threads_limited(threads: int | None) -> Iterator[None]:
 
 
 def thread_limit() -> int | None:
-    """That of the block; None if there is none."""
+    """Number of threads that the enclosing `threads_limited` sets; None without a limit."""
     return _limit.get()
 
 

@@ -56,7 +56,7 @@ class Cluster:
         self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
-        """See `onnx_merge.sweeping.executors.Executor`.
+        """One result for each share in ``keeps``, computed by the workers, in the order of completion.
 
         Raises
         ------

@@ -39,7 +39,7 @@ class InProcess:
         self.sends = False
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
-        """See `Executor`."""
+        """One result for each share in ``keeps``, in their order, computed in this process."""
         for keep in keeps:
             job.progress(f"keep {keep:g}")
             yield run_candidate(job, Candidate(keep, self._threads))
@@ -54,7 +54,7 @@ class Processes:
         self.sends = True
 
     def run(self, job: Job, keeps: Sequence[float]) -> Iterator[CandidateResult]:
-        """See `Executor`.
+        """One result for each share in ``keeps``, computed in processes of their own, in the order of completion.
 
         Raises
         ------

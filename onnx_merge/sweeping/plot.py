@@ -16,7 +16,7 @@ from onnx_merge.sweeping.result import Metric, Point, Sweep
 if TYPE_CHECKING:  # matplotlib takes half a second to import
     from matplotlib.axes import Axes
 
-LABELS: dict[Metric, str] = {
+AXIS_LABELS: dict[Metric, str] = {
     "metric": "metric",
     "accuracy": "top-1 accuracy (%)",
     "top1_agreement": "samples with the original's class (%)",
@@ -68,7 +68,9 @@ def _draw(sweep: Sweep) -> bytes:
             _panel(axes, sweep, metric, scale)
         else:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=OTHER)
-    label = sweep.measured.name if metric == "metric" and sweep.measured else LABELS[metric] if metric else "quality"
+    label = (
+        sweep.measured.name if metric == "metric" and sweep.measured else AXIS_LABELS[metric] if metric else "quality"
+    )
     panels[0].set_ylabel(label, parse_math=False)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names) or 1, frameon=False, fontsize=9)

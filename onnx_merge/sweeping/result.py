@@ -72,7 +72,7 @@ class Sweep:
     folder: str
     before: Cost
     accuracy: float | None
-    """Of the original in percent, if there are labels."""
+    """Accuracy of the original in percent, if there are labels."""
     points: tuple[Point, ...]
     seconds: Mapping[str, float]
     seed: int

@@ -17,9 +17,11 @@ class EquivalenceTuning:
     """Largest norm of the difference relative to the original's norm, of float64 outputs. Not tuned: far above
     rounding, so that deep networks pass."""
     single_tolerance: float = 1e-5
-    """The same of float32 outputs. Not tuned: a hundred times the rounding of one operation."""
+    """Largest norm of the difference relative to the original's norm, of float32 outputs. Not tuned: a hundred times
+    the rounding of one operation."""
     half_tolerance: float = 1e-2
-    """The same of float16 and bfloat16 outputs. Not tuned: ten times the rounding of one operation in float16."""
+    """Largest norm of the difference relative to the original's norm, of float16 and bfloat16 outputs. Not tuned: ten
+    times the rounding of one operation in float16."""
     inner_factor: float = 3
     """Factor on the tolerance for tensors inside a model: differences of nearly equal values lose some digits. Not
     tuned: half a digit."""
@@ -51,8 +53,8 @@ class VerificationTuning:
     times that. Derived, not tuned.
     """
     logit_rounding: float = 1e-3
-    """The same for the square root of a divergence: logits with a spread of several units, off by `rounding` of it.
-    Derived, not tuned."""
+    """Largest difference that rounding causes in the square root of a divergence: logits with a spread of several
+    units, off by `rounding` of it. Derived, not tuned."""
     stated_rounding: float = 1e-3
     """Relative rounding error of stated numbers, which have four digits. Derived, not tuned."""
     flips: float = 0.005

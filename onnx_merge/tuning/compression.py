@@ -28,7 +28,8 @@ class SizeSearchTuning:
     """The search ends if the drop of accuracy or agreement is less than this far below the limit, in percentage points.
     Not tuned: a fifth of the default limit, one point."""
     drop_share: float = 0.2
-    """The same for other measures, as a share of the limit. Not tuned: the same share."""
+    """The search ends if a drop of another measure is less than this share of the limit below it. Not tuned: the share
+    that `drop_points` is of its limit."""
 
 
 @dataclass(frozen=True)

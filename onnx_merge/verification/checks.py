@@ -41,7 +41,7 @@ def output_checks(stated: Table, found: Table, samples: int, same: bool) -> Iter
         now, now_low, now_high = _three(found, quantity)
         if value is None or now is None or not (same or (high is not None and now_low is not None)):
             continue
-        allowed = rounded(quantity, value, samples)
+        allowed = rounding_allowance(quantity, value, samples)
         if not same:
             allowed = reaching(quantity, max(allowed, high or 0.0), now, now_low)
         keeps = now <= allowed
@@ -96,7 +96,7 @@ def promise_check(promise: Table, checks: Sequence[Check]) -> Check | None:
     return Check("promise", None, limit, None, None, now, low, high, allowed, keeps, why)
 
 
-def rounded(quantity: str, stated: float, samples: int) -> float:
+def rounding_allowance(quantity: str, stated: float, samples: int) -> float:
     """Return the largest value that rounding can produce from a ``stated`` one."""
     if quantity == "changed":
         flips = max(1.0, VERIFICATION.flips * samples) / max(samples, 1)

@@ -134,9 +134,9 @@ class Allocator:
         least = reached == pool.cost(narrowest) and not self.beside  # bodies may shrink more
         what += f": the {'least' if least else 'nearest'} that can be reached is {reached / whole:.4f}"
         if blocks.strict and blocks.size > 1:
-            what += f" with widths that are multiples of {blocks.size}: --align 1 or auto may come nearer"
+            what += f" with widths that are multiples of {blocks.size}: `blocks` 1 or auto may come nearer"
         elif self.settings.allocation == "uniform" and not least:
-            what += " with the same share everywhere: --allocation auto may come nearer"
+            what += " with the same share everywhere: `allocation` auto may come nearer"
         elif least and any(not g.frozen and g not in self.live for g in self.analysis.groups):
             what += ": exclude less"
         return TargetError(what, None if least and reached > goal else reached / whole)

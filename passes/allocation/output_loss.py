@@ -35,7 +35,7 @@ class ExactOutput:
         level, power = np.zeros(self._count), np.zeros(self._count)
         for where in self._blocks:
             with np.errstate(invalid="ignore", over="ignore"):  # masked scores are infinite
-                a = _joined(self._exact, where)
+                a = _values_of_all(self._exact, where)
                 level += np.bincount(parts[where], _squares(a), self._count)
                 a = self._weighed(a - a.mean(0), where)
                 power += np.bincount(parts[where], _squares(a), self._count)
@@ -65,7 +65,7 @@ class ExactOutput:
             found, common = np.zeros(count), np.zeros(count)
             for where in self._blocks:
                 with np.errstate(invalid="ignore", over="ignore"):  # a cut model may overflow
-                    a, b = self._centred(where), _joined(now, where)
+                    a, b = self._centred(where), _values_of_all(now, where)
                     b = self._weighed(b - b.mean(0), where)
                     found += np.bincount(self._parts[where], _squares(b), count)
                     b *= a
@@ -78,11 +78,11 @@ class ExactOutput:
     def _centred(self, where: slice) -> Array:
         if self._whole is not None:
             return self._whole
-        a = _joined(self._exact, where)
+        a = _values_of_all(self._exact, where)
         return self._weighed(a - a.mean(0), where)
 
     def _weighed(self, centred: Array, where: slice) -> Array:
-        return np.asarray(centred * _joined(self._roots, where) if self._roots else centred)
+        return np.asarray(centred * _values_of_all(self._roots, where) if self._roots else centred)
 
 
 def _blocks(batches: Sequence[Array], most: int) -> list[slice]:
@@ -92,7 +92,7 @@ def _blocks(batches: Sequence[Array], most: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, width, step)]
 
 
-def _joined(batches: Sequence[Array], where: slice) -> Array:
+def _values_of_all(batches: Sequence[Array], where: slice) -> Array:
     """Values (N, elements) of all samples, as float64."""
     flat = [v.reshape(len(v), math.prod(v.shape[1:]))[:, where] for v in batches]
     return np.concatenate(flat, dtype=np.float64)

@@ -15,14 +15,14 @@ from passes.axes.inference import Role
 from passes.axes.output_parts import joined_parts
 from passes.cost.cost import sample_macs
 from passes.graph.model import Array
-from passes.interface.engine import Engine, divided, placed, retaining, reuses_sessions
+from passes.interface.engine import Engine, placed, retaining, reuses_sessions, share_threads
 from passes.interface.steps import steps
 from passes.numerics.arrays import samples_in
 from passes.numerics.threads import at_once
 from passes.numerics.tuning import NUMERICS
 from passes.planning.plan import kept_channels
 from passes.planning.planner import Planner
-from passes.reconstruction.mimicked_tensors import channel_axis
+from passes.reconstruction.mimicked_tensors import guessed_channel_axis
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.sample_batches import samples_together
 from passes.settings.allocation_tuning import SensitivityTuning
@@ -127,12 +127,12 @@ class Sensitivity:
         variant, feed = self._variant, self._feeds[0]
         graph, unit, count = variant.sized.graph, samples_together(variant.typing.graph, feed), samples_in(feed)
         work = wanted * sample_macs(graph) / NUMERICS.parallel.multiply_adds
-        if variant.folder is not None or divided(variant.engine, int(work))[1] < 2:
+        if variant.folder is not None or share_threads(variant.engine, int(work))[1] < 2:
             return
         made = variant.engine(variant.typing.graph.model)(feed)  # what is declared of outputs may be wrong
         rows = not variant.typing.graph.info.rigid and all(a.ndim and len(a) == count for a in made.values())
         held = max(1.0, (unit if rows else count) * activations(graph).live)
-        self._engine, self._workers = divided(variant.engine, int(min(work, variant.moment_limit / held)))
+        self._engine, self._workers = share_threads(variant.engine, int(min(work, variant.moment_limit / held)))
         if rows:
             self._feeds = [part for feed in self._feeds for part in self._parts(feed, unit)]
 
@@ -166,7 +166,7 @@ class Sensitivity:
         """Output -> weights of its places, for each batch, where a detector finds objects."""
         first = {n: a for n, a in exact[0].items() if a.dtype.kind == "f" and a.ndim}
         values = {name: [found[name] for found in exact] for name in first}
-        axes = {name: channel_axis(array) for name, array in first.items()}
+        axes = {name: guessed_channel_axis(array) for name, array in first.items()}
         places = ObjectPlaces(self._variant.typing, values, axes, self._tuning.objects)
         return [places.weights(found) for found in exact]
 

@@ -15,7 +15,7 @@ import onnx
 from passes.allocation.budget import BudgetScope, uniform
 from passes.analysis.analyse import Analysis
 from passes.axes.algebra import Atom
-from passes.cost.cost import NON_FLOATS, together, weights_inside
+from passes.cost.cost import NON_FLOATS, macs_of_bodies, weights_inside
 from passes.cost.footprint import Footprint, Widths, macs_footprint, params_footprint
 from passes.planning.plan import kept_channels
 from passes.settings.blocks import Blocks
@@ -66,7 +66,7 @@ def costs(analysis: Analysis, kind: str, widths: Widths, elsewhere: Set[str] = f
     """Cost outside and inside the control-flow bodies. ``elsewhere``: constants that do not count."""
     each = [sum(costs(one.analysis, kind, widths, one.body.shared)) for one in analysis.inside]
     if kind == "macs":
-        return macs_footprint(analysis.typing).at(widths), together([one.body for one in analysis.inside], each)
+        return macs_footprint(analysis.typing).at(widths), macs_of_bodies([one.body for one in analysis.inside], each)
     return params_footprint(analysis.typing, analysis.moved | elsewhere).at(widths), sum(each)
 
 

@@ -57,7 +57,8 @@ class Normalise:
     requires: ClassVar[tuple[type, ...]] = ()
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.transforms.canonicalize`. Constants with several readers are copied for each."""
+        """Rewrite the model in one form, with a copy of each constant for every reader, and find the shapes of its
+        tensors."""
         normal = unshare(canonicalize(model.proto, self.engine))
         graph = Graph(normal, self.assignments, self.observer, self.engine)
         return PassResult(model.having(normal).knowing(Normalised(graph)), changed=True)
@@ -71,7 +72,7 @@ class FoldBatchNormalization:
     requires: ClassVar[tuple[type, ...]] = (Normalised,)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.transforms.fold_batchnorm`."""
+        """Fold each BatchNormalization into the layer beside it. Reasons say why others stay."""
         folded = fold_batchnorm(model[Normalised].graph)
         changed = folded.model is not model.proto
         return PassResult(model.having(folded.model).knowing(folded), changed, folded.left)
@@ -88,7 +89,7 @@ class InferChannels:
     requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.axes.inference` and `passes.axes.channel_groups`. Reasons are those of frozen groups."""
+        """Infer the type of every axis, and join axes to groups of channels. Reasons are those of frozen groups."""
         before, folded, body = model[Normalised].graph, model[Folded], self.body
         where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
         graph = before if folded.model is before.model else before.rewritten(folded.model)

@@ -41,7 +41,8 @@ def spread(back: Backward, source: str, like: str, kernels: str, geometry: Windo
 
 
 def spread_densely(back: Backward, source: str, kernels: str, geometry: WindowGeometry, shape: Sequence[int]) -> str:
-    """The same where windows begin at every place, as a convolution with kernels in reverse, which runs faster.
+    """The adjoint of a convolution whose windows begin at every place, as a convolution with kernels in reverse, which
+    runs faster than ConvTranspose.
 
     ``shape``: (g, o, i), the groups and the channels of one; ``kernels``: (g o, i, taps...).
     """

@@ -148,8 +148,8 @@ class Backward(NodeReader):
         self.given[k] = gradient
 
     def give_broadcast(self, k: int, gradient: str) -> None:
-        """The same from one of the shape of output 0, which input ``k`` was broadcast to: sums over what it was
-        repeated along."""
+        """State the gradient of input ``k`` from one in the output's shape: the sum over the axes that the input was
+        broadcast along."""
         self.give(k, self.reduced(gradient, self.shape(k), self.out_shape()))
 
     def reduced(self, gradient: str, shape: Shape, out: Shape) -> str:
@@ -173,7 +173,7 @@ Slope = Callable[[Backward], str]
 """Writes the derivative of a function of each value, in the shape of the output."""
 
 
-def along(slope: Slope) -> Gradient:
+def elementwise_gradient(slope: Slope) -> Gradient:
     """The gradient of a function of each value from its derivative."""
 
     def pointwise(back: Backward) -> None:

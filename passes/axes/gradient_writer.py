@@ -149,7 +149,7 @@ class GraphWriter:
         return self._with_axes("Unsqueeze", source, axes)
 
     def squeeze(self, source: str, axes: Sequence[int]) -> str:
-        """Without ``axes``, which have size one."""
+        """``source`` without ``axes``, which have size one."""
         return self._with_axes("Squeeze", source, axes)
 
     def _with_axes(self, kind: str, source: str, axes: Sequence[int]) -> str:

@@ -138,7 +138,7 @@ def _occurrences(array: Array, axis: int, term: Term, atom: Atom) -> list[Array]
     return [o for section, part in zip(parts, term.parts, strict=True) for o in _occurrences(section, axis, part, atom)]
 
 
-def along(term: Term, atom: Atom, values: Array) -> Array:
+def values_along_axis(term: Term, atom: Atom, values: Array) -> Array:
     """``values`` (C,) of the atom's indices at each of their positions along an axis of type ``term``, 0 elsewhere."""
     term = algebra.resolve(term)
     if isinstance(term, Atom):
@@ -149,6 +149,6 @@ def along(term: Term, atom: Atom, values: Array) -> Array:
             outer, inner = (
                 np.ones(algebra.size(algebra.product(f))) for f in (term.factors[:i], term.factors[i + 1 :])
             )
-            found += np.kron(np.kron(outer, along(factor, atom, values)), inner)
+            found += np.kron(np.kron(outer, values_along_axis(factor, atom, values)), inner)
         return found
-    return np.concatenate([along(part, atom, values) for part in term.parts])
+    return np.concatenate([values_along_axis(part, atom, values) for part in term.parts])

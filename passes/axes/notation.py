@@ -34,7 +34,7 @@ class Pattern:
 
 
 @cache
-def parse(text: str) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
+def parse_pattern(text: str) -> tuple[tuple[Pattern, ...], tuple[Pattern, ...]]:
     """Patterns of the inputs and of the outputs."""
     inputs, arrow, outputs = text.partition("->")
     if not arrow:

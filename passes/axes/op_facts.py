@@ -42,7 +42,7 @@ class Moves(Enum):
     PICKED = "picked"
     """Some of them, at fixed places."""
     GATHERED = "gathered"
-    """Those at computed places, possibly with repeats."""
+    """Some of them, at computed places, possibly with repeats."""
     REPEATED = "repeated"
     JOINED = "joined"
     """Joined to those of other inputs."""
@@ -62,7 +62,7 @@ class PoolWindow(Enum):
     AXES = "axes"
     """All along given axes."""
     KERNEL = "kernel"
-    """Those under a sliding kernel."""
+    """All under a sliding kernel."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 
-from passes.axes.gradient_context import Backward, Gradient, Slope, along
+from passes.axes.gradient_context import Backward, Gradient, Slope, elementwise_gradient
 from passes.axes.op_facts import ABSENT, OpFacts
 from passes.axes.rule_context import Op
 
@@ -62,7 +62,7 @@ def slope(*ops: str, domain: str = "") -> Callable[[Slope], Slope]:
     """Register the decorated function as the derivative of ops that are functions of each value of input 0."""
 
     def register(function: Slope) -> Slope:
-        _register_gradient(ops, along(function), domain)
+        _register_gradient(ops, elementwise_gradient(function), domain)
         return function
 
     return register

@@ -21,7 +21,7 @@ from enum import IntEnum
 from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.node_reader import NodeReader
-from passes.axes.notation import parse
+from passes.axes.notation import parse_pattern
 from passes.graph.model import Graph, Node
 from passes.interface.errors import Refusal
 from passes.interface.reason import Reason
@@ -122,7 +122,8 @@ class Op(NodeReader):
         return [int(v) for v in (self.attr(attr) or ())] if attr else []
 
     def entries(self, k: int, attr: str | None = None) -> list[int | None]:
-        """The same, with None for each integer that varies. Refuses where even their number is unknown."""
+        """Integers from input ``k``, or from attribute ``attr`` in older opsets, with None for each that varies.
+        Refuses where even their number is unknown."""
         name = self.node.inputs[k] if self.has(k) else ""
         if not name or self.value(k) is not None:
             return [*self.ints(k, attr)]
@@ -186,7 +187,7 @@ class Op(NodeReader):
         Inputs are separated by commas, outputs follow the arrow; absent inputs are skipped. ``...`` stands for axes
         that the op mixes, which freeze. ``sizes`` fixes letters that the shapes leave open. Returns the letters.
         """
-        inputs, outputs = parse(text)
+        inputs, outputs = parse_pattern(text)
         letters = {name: self.letter(n) for name, n in sizes.items()}
         operands = [(self.shape(k), pattern, False, k) for k, pattern in enumerate(inputs) if self.has(k)]
         given = [

@@ -25,9 +25,12 @@ NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(33)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """``values`` (C, Q): each channel at the nodes of the quadrature. ``source``: the normal variable of the nodes,
-    named by the producer of the channel or, behind a sum, by the node that added several."""
+class QuadratureDistribution:
+    """Distribution of each channel as a function of a standard normal variable, given at the nodes of a quadrature.
+
+    ``values`` (C, Q): each channel at the nodes; ``source``: the normal variable, named by the producer of the channel
+    or, behind a sum, by the node that added several.
+    """
 
     values: Array
     source: str
@@ -43,15 +46,17 @@ class Sample:
         return np.asarray((self.values - self.mean[:, None]) ** 2 @ WEIGHTS / WEIGHTS.sum())
 
 
-def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]) -> dict[str, Sample]:
+def recorded_distributions(
+    typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm]
+) -> dict[str, QuadratureDistribution]:
     """Tensor -> distribution of the group's channels, for the tensors where it is known.
 
     A sum of several layers (a residual) is assumed normal too, and its terms independent. Max pooling is assumed to
     pass the mean on, which is a lower bound.
     """
-    at: dict[str, Sample] = {}
+    at: dict[str, QuadratureDistribution] = {}
     for step in group.steps:
-        made = _made(typing, group, step, norms) if step.produced else None
+        made = _recorded_distribution(typing, group, step, norms) if step.produced else None
         if made is not None:
             at.update((name, made) for name in step.produced)
         written = {*step.produced}
@@ -67,18 +72,22 @@ def recorded_samples(typing: Typing, group: ChannelGroup, norms: Mapping[str, Fo
     return at
 
 
-def _made(typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]) -> Sample | None:
+def _recorded_distribution(
+    typing: Typing, group: ChannelGroup, step: Step, norms: Mapping[str, FoldedNorm]
+) -> QuadratureDistribution | None:
     """The statistics that the norm recorded for the channels of ``step``. None where no norm was folded into it."""
     for use in step.with_role(Role.PRODUCER):
         if use.constant in norms and not step.is_offset(use):
             norm = norms[use.constant]
             mean, std = (along_outputs(typing, group, step, v) for v in (norm.mean, norm.std))
             if mean.shape[1] == 1:  # several channels of the tensor to one of the group have several means
-                return Sample(np.asarray(mean + std * NODES), step.label)
+                return QuadratureDistribution(np.asarray(mean + std * NODES), step.label)
     return None
 
 
-def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]) -> Sample | None:
+def _passed(
+    typing: Typing, group: ChannelGroup, step: Step, known: list[QuadratureDistribution]
+) -> QuadratureDistribution | None:
     """The distribution behind ``step``. None where it does not follow from the distributions before it."""
     first = known[0]
     match transfer(typing, group, step, len(known)):
@@ -86,15 +95,15 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, known: list[Sample]
             return first
         case Joined(Joins.DIFFERENCE):
             return None
-        case Joined(how) if len({sample.source for sample in known}) == 1:
-            values = [sample.values for sample in known]
+        case Joined(how) if len({one.source for one in known}) == 1:
+            values = [one.values for one in known]
             joined = np.sum(values, axis=0) if how is Joins.SUM else np.prod(values, axis=0)
-            return Sample(joined, first.source)
+            return QuadratureDistribution(joined, first.source)
         case Joined(Joins.SUM):
             mean, variance = np.sum([k.mean for k in known], axis=0), np.sum([k.variance for k in known], axis=0)
-            return Sample(mean[:, None] + np.sqrt(variance)[:, None] * NODES, step.label)
+            return QuadratureDistribution(mean[:, None] + np.sqrt(variance)[:, None] * NODES, step.label)
         case Scaled(a, t, norm=False):
-            return Sample(first.values * a[:, None] + t[:, None], first.source)
+            return QuadratureDistribution(first.values * a[:, None] + t[:, None], first.source)
         case Mapped(function):
-            return Sample(function(first.values), first.source)
+            return QuadratureDistribution(function(first.values), first.source)
     return None

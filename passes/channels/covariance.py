@@ -21,7 +21,7 @@ from scipy.linalg import cho_factor, cho_solve
 
 from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
 from passes.graph.model import Array
-from passes.numerics.shrinkage import oas_share, predicted, prediction, shrunk, varying
+from passes.numerics.shrinkage import oas_share, predicted, prediction, ridge_floor, shrunk, varying
 from passes.numerics.tuning import NUMERICS, ShrinkageTuning
 from passes.weights.stored_tensors import MAPPED, stored_array
 
@@ -39,10 +39,11 @@ class Covariance(Protocol):
         """The matrix (C, C) in float64."""
 
     def stored(self, dtype: np.dtype[np.floating[Any]] = DOUBLE) -> Covariance:
-        """The same, a matrix of that type, in a mapped file where weights are stored."""
+        """A copy as a matrix of type ``dtype``, in a mapped file where weights are stored."""
 
     def shrunk(self, count: float, factor: float, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> Covariance:
-        """As `passes.numerics.shrinkage.shrunk`."""
+        """Covariance shrunk toward a multiple of the identity, for ``count`` samples; see
+        `passes.numerics.shrinkage.shrunk`."""
 
     def mixing(self, keep: Array, ridge: float) -> ScalingMatrix:
         """Z (C, K): see `passes.numerics.shrinkage.prediction`."""
@@ -70,11 +71,12 @@ class DenseCovariance:
         return np.asarray(self.matrix, np.float64)
 
     def stored(self, dtype: np.dtype[np.floating[Any]] = DOUBLE) -> DenseCovariance:
-        """The same of that type, in a mapped file where weights are stored."""
+        """A copy of type ``dtype``, in a mapped file where weights are stored."""
         return DenseCovariance(stored_array(self.matrix.astype(dtype, copy=False)))
 
     def shrunk(self, count: float, factor: float, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> DenseCovariance:
-        """As `passes.numerics.shrinkage.shrunk`."""
+        """Covariance shrunk toward a multiple of the identity, for ``count`` samples; see
+        `passes.numerics.shrinkage.shrunk`."""
         return DenseCovariance(shrunk(self.matrix, count, factor, tuning))
 
     def mixing(self, keep: Array, ridge: float) -> sparse.csr_array:
@@ -108,7 +110,7 @@ class LowRankCovariance:
 
     @classmethod
     def of_rows(cls, rows: Array, mean: Array, count: float) -> LowRankCovariance:
-        """Of samples ``rows`` (n, C) about a ``mean``, their products divided by ``count``."""
+        """Covariance of samples ``rows`` (n, C) about ``mean`` (C,): their products divided by ``count``."""
         return cls((rows - mean) / np.sqrt(count), np.zeros(rows.shape[1]))
 
     @property
@@ -117,7 +119,7 @@ class LowRankCovariance:
         return np.asarray(np.einsum("nc,nc->c", self.factor, self.factor) + self.own)
 
     def stored(self, dtype: np.dtype[np.floating[Any]] = DOUBLE) -> LowRankCovariance:
-        """The same in a mapped file, where weights are stored. The type stays."""
+        """A copy with its factor in a mapped file, where weights are stored. The type stays."""
         return LowRankCovariance(stored_array(self.factor), self.own)
 
     def dense(self) -> Array:
@@ -127,7 +129,8 @@ class LowRankCovariance:
         return np.asarray(found)
 
     def shrunk(self, count: float, factor: float, tuning: ShrinkageTuning = NUMERICS.shrinkage) -> LowRankCovariance:
-        """As `passes.numerics.shrinkage.shrunk`, of a covariance without a diagonal part."""
+        """Covariance shrunk toward a multiple of the identity, for ``count`` samples; see
+        `passes.numerics.shrinkage.shrunk`. This covariance must have no diagonal part."""
         assert not self.own.any()
         variances = self.variances
         alive = varying(variances, tuning)
@@ -165,9 +168,8 @@ class LowRankCovariance:
     def _response(self, keep: Array, ridge: float) -> Array:
         """M (n, K)."""
         variances = self.variances
-        floor = 1e-8 * max(float(variances.max(initial=0.0)), 1e-30)
         kept = self.factor[:, keep]
-        scaled = kept / (self.own[keep] + ridge * variances[keep] + floor)
+        scaled = kept / (self.own[keep] + ridge * variances[keep] + ridge_floor(variances))
         inner = kept @ scaled.T
         inner[np.diag_indices(len(inner))] += 1.0
         return np.asarray(cho_solve(cho_factor(inner, lower=True), scaled))
@@ -183,9 +185,9 @@ def best_factor(
     ridge: float,
     tuning: ShrinkageTuning = NUMERICS.shrinkage,
 ) -> float:
-    """The one of `ShrinkageTuning.factors` with which the half of the channels with the most variance predicts the
-    others best on unseen samples. ``believed``: factor -> covariance of the samples that were seen. ``unseen``:
-    covariance of the other samples about the same means."""
+    """The shrinkage factor of `ShrinkageTuning.factors` with which the half of the channels with the most variance
+    predicts the others best on unseen samples. ``believed``: factor -> covariance of the samples that were seen.
+    ``unseen``: covariance of the other samples about the same means."""
     order = np.argsort(-believed(1.0).variances, kind="stable")
     keep, others = np.sort(order[: (len(order) + 1) // 2]), np.sort(order[(len(order) + 1) // 2 :])
     if not len(others):

@@ -26,9 +26,9 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.rules.convolution import pads
-from passes.channels.batchnorm_moments import recorded_samples
+from passes.channels.batchnorm_moments import recorded_distributions
 from passes.channels.scale_propagation import gains, unscaled
-from passes.channels.value_bounds import Interval, bounds
+from passes.channels.value_bounds import Interval, channel_intervals
 from passes.channels.weights import Signature, unfolded
 from passes.graph.added_bias import added_bias
 from passes.graph.model import Array
@@ -71,7 +71,7 @@ def redundant_channels(
     """
     redundant = RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
     unread = _unread(typing, group)
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, {}, tuning), redundant) & ~unread
+    constant = _constant(typing, group, channel_intervals(typing, group, nonnegative, {}, tuning), redundant) & ~unread
     recorded = np.zeros(group.size, bool)
     if group.unmixable is None and norms:
         recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
@@ -96,7 +96,7 @@ def _recorded(
     """Channels that are negligible or constant on inputs like those that the norms saw."""
     exact = redundant.constants
     redundant.constants = {}
-    constant = _constant(typing, group, bounds(typing, group, nonnegative, norms, tuning), redundant)
+    constant = _constant(typing, group, channel_intervals(typing, group, nonnegative, norms, tuning), redundant)
     for name, value in exact.items():
         redundant.constants[name] = np.where(value != 0.0, value, redundant.constants.get(name, 0.0))
     return constant | _negligible(typing, group, norms, tuning.negligible_share)
@@ -122,7 +122,7 @@ def _summed_without_weights(group: ChannelGroup) -> bool:
 def _negligible(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNorm], least: float) -> Array:
     """Channels that are small at every consumer: their root mean square times their weights' norm is less than the
     share ``least`` of the largest."""
-    samples = recorded_samples(typing, group, norms)
+    samples = recorded_distributions(typing, group, norms)
     uses = group.consumer_uses()
     if group.unmixable is not None or not uses or any(step.read not in samples for step, _ in uses):
         return np.zeros(group.size, bool)

@@ -82,7 +82,7 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
     jumping = False
     for step in group.steps:
         if step.produced and not step.prepares:
-            _made(typing, group, step, partner, scale, result)
+            _scale_produced(typing, group, step, partner, scale, result)
         elif step.produced:
             result.at.update((name, scale) for name in step.produced)
         integers = step.flow.record.node.outputs[0] in typing.graph.integers
@@ -100,7 +100,9 @@ def gains(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> 
     return result
 
 
-def _made(typing: Typing, group: ChannelGroup, step: Step, partner: Array, scale: Array, result: Gains) -> None:
+def _scale_produced(
+    typing: Typing, group: ChannelGroup, step: Step, partner: Array, scale: Array, result: Gains
+) -> None:
     """Give the outputs of ``step`` the given scale, if its constants can have it."""
     node, making = step.flow.record.node, step.flow.record.making
     uses = step.with_role(Role.PRODUCER)

@@ -74,7 +74,7 @@ def _is_small_and_nonnegative(graph: Graph, name: str) -> bool:
     return value is not None and value.dtype.kind == "f" and float(np.min(value, initial=0.0)) >= 0.0
 
 
-def bounds(
+def channel_intervals(
     typing: Typing,
     group: ChannelGroup,
     nonnegative: set[str],

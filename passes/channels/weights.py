@@ -120,7 +120,7 @@ def signature(typing: Typing, group: ChannelGroup, norms: Mapping[str, FoldedNor
     try:
         rows = RowSet(stored_array(_beside([p.values for p in producers], group.size)))
     except ValueError as error:
-        remedy = "repair the model, or leave the layer whole with --exclude"
+        remedy = "repair the model, or leave the layer whole with `exclude`"
         raise PassError(f"the weights of {group.name} cannot be compared: {error}; {remedy}") from error
     beside = _beside(biases, group.size)
     return Signature(rows, beside, producers, dense, np.array(on_the_way, bool))

@@ -60,7 +60,7 @@ class Observe:
     requires: ClassVar[tuple[type, ...]] = (Analysis,)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.statistics.observer`. The variant stores the statistics."""
+        """Compute the statistics of the channels in groups that may shrink. The variant stores them."""
         scope = _scope(model, self.settings)
         return PassResult(model.knowing(scope, Observed(self.variant.channel_statistics(scope.live))))
 
@@ -81,7 +81,7 @@ class Allocate:
     requires: ClassVar[tuple[type, ...]] = (Analysis,)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.allocation.allocator`.
+        """Choose the width of every group, by measured losses where ``variant`` has samples.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Plan:
     requires: ClassVar[tuple[type, ...]] = (Analysis, GroupScope, Allocation, Planner)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.planning.planner`; reasons are those of groups that stay whole."""
+        """Choose the channels to keep in each group. Reasons are those of groups that stay whole."""
         widths, groups = model[Allocation].widths, model[Analysis].groups
         plans = model[Planner].plans(groups, model[GroupScope].excluded, lambda g: widths.get(g.atom, g.size))
         return _planned(model, plans)
@@ -120,7 +120,7 @@ class PlanLossless:
     requires: ClassVar[tuple[type, ...]] = (Analysis,)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.planning.planner.Planner.lossless`; reasons are those of groups that stay whole."""
+        """Plan to remove redundant channels only. Reasons are those of groups that stay whole."""
         scope, planners = _scope(model, self.settings), self.planners or Planners(model[Analysis])
         planner = planners.allocator(self.settings, None, scope).planner
         whole = planner.plans(model[Analysis].groups, scope.excluded, lambda group: group.size)
@@ -137,7 +137,8 @@ class Solve:
     requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.reconstruction`; reasons are those of layers that were not solved together with the one before.
+        """Solve the layers that read removed channels. Reasons are those of layers that were not solved together with
+        the one before.
 
         Raises
         ------
@@ -159,7 +160,7 @@ class Shrink:
     requires: ClassVar[tuple[type, ...]] = (Analysis, Planned)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """See `passes.surgery.apply_plan`. The graph is unchanged if no channel is removed."""
+        """Build the smaller graph from plans and new weights. The graph is unchanged if no channel is removed."""
         typing, plans = model[Analysis].typing, model[Planned].plans
         solved = model.get(Solved) or Solved(Solution())
         bodies = [(b.body, b.put_back(b.compressed.model, typing.graph)) for b in self.bodies if b.shrinks]

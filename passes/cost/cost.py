@@ -12,7 +12,7 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
-from passes.cost.multiplications import mac_products, sizes, weight_inputs
+from passes.cost.multiplications import factor_sizes, mac_products, weight_inputs
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.nodes import subgraphs
@@ -70,10 +70,10 @@ def _macs_inside(graph: Graph, observer: Observer | None, engine: Engine | None)
     bodies = bodies_of(graph)
     graphs = (Graph(canonicalize(body.model, engine), body.assignments[:1], observer, engine) for body in bodies)
     each = [cost(inner, observer, engine).macs for inner in graphs]
-    return together(bodies, each)
+    return macs_of_bodies(bodies, each)
 
 
-def together(bodies: Sequence[Body], macs: Sequence[int]) -> int:
+def macs_of_bodies(bodies: Sequence[Body], macs: Sequence[int]) -> int:
     """Multiply-adds of bodies that have ``macs`` each. An If counts its larger branch. A body that runs several times
     counts as often, where that number is fixed."""
     found: dict[int, int] = {}
@@ -119,7 +119,7 @@ def sample_macs(graph: Graph) -> float:
 
 def node_macs(graph: Graph, node: Node) -> int:
     """Multiply-adds of one node at the concrete shapes (see `passes.cost.multiplications`). Other ops count as zero."""
-    return sum(math.prod(sizes(graph, product)) for product in mac_products(graph, node))
+    return sum(math.prod(factor_sizes(graph, product)) for product in mac_products(graph, node))
 
 
 CARRYING = {*Moves} - {Moves.REPEATED, Moves.PADDED}

@@ -39,6 +39,6 @@ def weight_inputs(node: Node) -> Iterator[str]:
         yield from (name for k, name in enumerate(node.inputs) if name and (k in op.weights or k in op.biases))
 
 
-def sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
+def factor_sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
     """The concrete sizes of a product's factors."""
     return [f if isinstance(f, int) else graph.info.shapes[f[0]][f[1]] for f in product]

@@ -195,7 +195,7 @@ class _Differentiation:
 
 
 def _needed(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
-    """Those of ``nodes`` that ``outputs`` are computed by."""
+    """The nodes among ``nodes`` that the tensors ``outputs`` depend on, in their order."""
     wanted, found = set(outputs), []
     for node in reversed(nodes):
         if not wanted.isdisjoint(node.output):

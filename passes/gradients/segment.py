@@ -57,7 +57,7 @@ def element_types(graph: Graph) -> Mapping[str, int]:
 
 
 _TYPES: WeakKeyDictionary[Graph, Mapping[str, int]] = WeakKeyDictionary()
-"""Of graphs of which several parts are differentiated."""
+"""Cache of inferred element types, one entry per graph."""
 
 
 def _inferred_types(graph: Graph) -> dict[str, int]:

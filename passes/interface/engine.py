@@ -38,8 +38,8 @@ class ReusingEngine(Engine, Protocol):
 class DividingEngine(Engine, Protocol):
     """An engine whose models can run at the same time."""
 
-    def divided(self, most: int) -> tuple[Engine, int]:
-        """See `divided`."""
+    def share_threads(self, most: int) -> tuple[Engine, int]:
+        """An engine for models that run at the same time, and how many may: ``most`` or fewer."""
 
 
 @runtime_checkable
@@ -47,7 +47,7 @@ class RetainingEngine(Engine, Protocol):
     """An engine whose models can keep the memory of a run."""
 
     def retaining(self) -> Engine:
-        """See `retaining`."""
+        """An engine whose models keep the memory of a run for the next one."""
 
 
 @runtime_checkable
@@ -55,7 +55,7 @@ class PlacingEngine(Engine, Protocol):
     """An engine that runs models elsewhere than in the host's memory."""
 
     def placed(self, feed: Mapping[str, Array]) -> dict[str, Array]:
-        """See `placed`."""
+        """``feed`` copied to where the engine runs models."""
 
 
 def reuses_sessions(engine: Engine) -> bool:
@@ -64,10 +64,10 @@ def reuses_sessions(engine: Engine) -> bool:
     return isinstance(engine, ReusingEngine) and engine.reuses
 
 
-def divided(engine: Engine, most: int) -> tuple[Engine, int]:
+def share_threads(engine: Engine, most: int) -> tuple[Engine, int]:
     """An engine for models that run at the same time, each on its share of the threads, and how many may: ``most`` or
     fewer, and one where ``engine`` cannot. Small operators are computed faster so than by many threads one by one."""
-    return engine.divided(most) if isinstance(engine, DividingEngine) and most > 1 else (engine, 1)
+    return engine.share_threads(most) if isinstance(engine, DividingEngine) and most > 1 else (engine, 1)
 
 
 def retaining(engine: Engine) -> Engine:
@@ -80,7 +80,7 @@ def run_all(
     engine: Engine, model: onnx.ModelProto, feeds: Iterable[Mapping[str, Array]], most: int
 ) -> Iterator[Mapping[str, Array]]:
     """Outputs of ``model`` on each of ``feeds``, of which ``most`` may run at the same time."""
-    share, workers = divided(engine, most)
+    share, workers = share_threads(engine, most)
     return at_once(share(model), feeds, workers)
 
 

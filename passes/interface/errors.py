@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class PassError(ValueError):
-    """A pass cannot handle the model or the request. The message is one line naming the place and the remedy."""
+    """A pass cannot handle the model or the request. The message is one line naming the place and the remedy.
+
+    It names a setting by its field in backticks: the application may put its own name for it there.
+    """
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, not a failure

@@ -23,11 +23,11 @@ class WorkingModel:
     facts: Mapping[type[Any], object] = field(default_factory=dict)
 
     def knowing(self, *facts: object) -> WorkingModel:
-        """The same with more facts. A fact replaces an earlier one of its type."""
+        """This model with more facts. A fact replaces an earlier one of its type."""
         return replace(self, facts={**self.facts, **{type(fact): fact for fact in facts}})
 
     def having(self, proto: onnx.ModelProto) -> WorkingModel:
-        """The same facts with another graph."""
+        """This model with another graph, and the facts that are known."""
         return replace(self, proto=proto)
 
     def get(self, kind: type[Fact]) -> Fact | None:
@@ -48,7 +48,8 @@ class WorkingModel:
 
 class PassResult(NamedTuple):
     """``changed``: whether the graph is another; ``reasons``: node, layer or group -> why the pass left it as it was;
-    ``notes``: what a user should know of the result, a line each."""
+    ``notes``: what a user should know of the result, a line each, in which settings are
+    named as in a `PassError`."""
 
     model: WorkingModel
     changed: bool = False
@@ -61,7 +62,7 @@ class Pass(Protocol):
 
     @property
     def name(self) -> str:
-        """For messages, progress and timings."""
+        """Name of the pass in messages, progress and timings."""
 
     @property
     def requires(self) -> tuple[type[Any], ...]:

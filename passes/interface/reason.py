@@ -49,11 +49,11 @@ class Reason:
     place: str = ""
     """A second name: of a tensor, an axis of one (see `axis_of`) or a reader."""
     causes: tuple[Reason, ...] = ()
-    """What it comes from, where that is a reason itself."""
+    """The reasons that this one follows from, if there are any."""
 
     @property
     def general(self) -> Reason:
-        """The same without names."""
+        """The reason without names of nodes and tensors, its causes included."""
         return replace(self, node="", place="", causes=tuple(cause.general for cause in self.causes))
 
     def saying(self, detail: str) -> Reason:
@@ -131,5 +131,5 @@ def axis_of(tensor: str, axis: int) -> str:
 
 
 def text(reason: Reason | None) -> str | None:
-    """Its text, if there is one."""
+    """The text of ``reason``; None without a reason."""
     return None if reason is None else str(reason)

@@ -64,7 +64,7 @@ def _fits(typing: Typing, layer: LinearLayer) -> bool:
 
 
 def _bounds(graph: Graph, layer: LinearLayer) -> Range | None:
-    """See `LayerPair`."""
+    """``bounds`` of a `LayerPair` with ``layer`` as the second one."""
     name = layer.sum or layer.output
     users = graph.users[name]
     if name in {*graph.outputs, *graph.captured} or any(user.inputs[0] != name for user, _ in users):

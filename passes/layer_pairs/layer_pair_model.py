@@ -22,7 +22,7 @@ import onnx
 from passes.axes.op_facts import Range
 from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine, Loaded, divided, retaining
+from passes.interface.engine import Engine, Loaded, retaining, share_threads
 from passes.layer_pairs.differentiable_ops import Pointwise
 from passes.layer_pairs.layer_pair import LayerPair
 from passes.numerics.gauss_newton import Affine, StepMetric
@@ -75,7 +75,7 @@ class LayerPairModel:
     ) -> None:
         self._pair, self._sizes, self._feeds, self._engine, self._opset = pair, sizes, feeds, engine, opset
         self._tuning = tuning
-        share, self._workers = divided(engine, min(workers, len(feeds)))
+        share, self._workers = share_threads(engine, min(workers, len(feeds)))
         self._share = retaining(share)
         self._loaded: dict[str, Loaded] = {}
         self._slope: GradientModel | None = None

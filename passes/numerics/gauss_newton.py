@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from .ridge import SINGLE, sizes
+from .ridge import SINGLE, unit_penalties
 from .threads import threads_for
 from .tuning import NUMERICS, GaussNewtonTuning, NumericsTuning
 
@@ -100,7 +100,7 @@ class StepMetric:
 
 
 def _floored(diagonal: Array, tuning: NumericsTuning) -> Array:
-    return np.asarray(np.maximum(sizes(diagonal, tuning.ridge), 1e-30))
+    return np.asarray(np.maximum(unit_penalties(diagonal, tuning.ridge), 1e-30))
 
 
 Point = Sequence[Affine]

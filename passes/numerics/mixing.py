@@ -6,7 +6,7 @@ from scipy import sparse
 
 from .arrays import Double, Index, Single
 from .jit import serial
-from .tuning import NUMERICS, LinearAlgebraTuning
+from .tuning import NUMERICS
 
 
 # Serial: it is bound by memory, and runs between matrix products, whose threads still busy-wait.
@@ -21,11 +21,7 @@ def _mix(weights: Single, starts: Index, columns: Index, values: Double, out: Si
                     out[a, k, b] += value * weights[a, c, b]
 
 
-def mix_columns(
-    weights: NDArray[np.float32],
-    z: ArrayLike | sparse.csr_array,
-    tuning: LinearAlgebraTuning = NUMERICS.linear_algebra,
-) -> NDArray[np.float32]:
+def mix_columns(weights: NDArray[np.float32], z: ArrayLike | sparse.csr_array) -> NDArray[np.float32]:
     """Contract the middle axis of float32 weights (A, C, B) with z (C, K): y_akb = sum_c w_acb z_ck.
 
     The terms of a merge's sum are added in the order of the channels, whatever the thread count. Raises ValueError
@@ -35,7 +31,7 @@ def mix_columns(
     if weights.ndim != 3 or weights.shape[1] != scaling.shape[0]:
         raise ValueError(f"weights of shape {weights.shape} cannot be mixed with a matrix of shape {scaling.shape}")
     given = np.require(weights, np.float32, ["C", "A", "W"])
-    if scaling.nnz > tuning.sparse_entries * scaling.shape[0]:
+    if scaling.nnz > NUMERICS.linear_algebra.sparse_entries * scaling.shape[0]:
         rows = np.ascontiguousarray(np.moveaxis(given, 1, 2)).reshape(-1, given.shape[1])
         mixed = rows @ scaling.astype(np.float32).toarray()  # a dense float64 copy would take twice as much
         return np.ascontiguousarray(np.moveaxis(mixed.reshape(given.shape[0], given.shape[2], scaling.shape[1]), 2, 1))

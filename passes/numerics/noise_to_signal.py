@@ -83,8 +83,8 @@ class _Channels:
         return order, spread[1:] / spread[:-1]
 
     def scales(self, gap: float) -> Iterator[_Channels]:
-        """The same statistics for groups of similar scale, each as one channel. ``gap``: ratio of spreads between two
-        groups."""
+        """Statistics of groups of channels of similar scale, each group as one channel. ``gap``: ratio of spreads
+        between two groups."""
         order, ratios = self.steps()
         still = np.flatnonzero(self.power <= 0)
         for part in (still, *np.split(order, np.flatnonzero(ratios > gap) + 1)):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import Double, Index
+from .shrinkage import ridge_floor
 from .tuning import NUMERICS, ProjectionTuning
 
 
@@ -53,6 +54,5 @@ def prediction_from(projection: Double, covariance: Double, ridge: float) -> Dou
     diagonal of the covariance of A x is increased by ``ridge`` times itself."""
     cross = covariance @ projection.T
     inner = projection @ cross
-    floor = 1e-8 * max(float(np.diag(inner).max(initial=0.0)), 1e-30)
-    inner = inner + np.diag(ridge * np.diag(inner) + floor)
+    inner = inner + np.diag(ridge * np.diag(inner) + ridge_floor(np.diag(inner)))
     return np.asarray(np.linalg.solve(inner, cross.T).T)

@@ -6,10 +6,10 @@ from numpy.typing import ArrayLike
 from .arrays import Double, Index, Single, as_rows, check_keep
 from .jit import serial
 from .norms import row_norms
-from .tuning import NUMERICS, MatchTuning
+from .tuning import NUMERICS
 
 
-def elect(rows: ArrayLike, keep: int, tuning: MatchTuning = NUMERICS.match) -> Index:
+def elect(rows: ArrayLike, keep: int) -> Index:
     """One representative of each of ``keep`` Ward clusters of whole filters: ``rows`` (C, D) -> (keep,), ascending.
 
     The representative is the filter nearest (l2) to its cluster's centre; of those as near (see
@@ -32,7 +32,7 @@ def elect(rows: ArrayLike, keep: int, tuning: MatchTuning = NUMERICS.match) -> I
     for cluster, members in enumerate(np.split(by_cluster, np.cumsum(np.bincount(labels))[:-1])):
         filters = single[members].astype(np.float64)
         gaps = np.linalg.norm(filters - filters.mean(axis=0), axis=1)
-        near = members[gaps <= gaps.min() + tuning.equal_distances * norms[members].max()]
+        near = members[gaps <= gaps.min() + NUMERICS.match.equal_distances * norms[members].max()]
         kept[cluster] = near[np.argmax(norms[near])]  # the first of the largest: the lowest index
     return np.sort(kept)
 

@@ -36,7 +36,7 @@ class Moments:
         return Moments(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
 
     def centred(self) -> "Moments":
-        """The same about the means, which ``p`` and ``y`` hold afterwards."""
+        """Sums of products about the means; ``p`` and ``y`` hold the means."""
         p, y, n = self.p / self.count, self.y / self.count, self.count
         # The sums have float32 precision. Where the mean is large, the centred squares have the same absolute error.
         lost = np.diag(SINGLE * np.diag(self.pp))
@@ -116,7 +116,7 @@ def _best(lost: Callable[[float], float], kept: float, power: float, tuning: Rid
 
 
 def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[float, float]:
-    """The one of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
+    """The element of ``values`` with the least loss, and that loss. The search descends from the middle, since the loss
     falls, then rises. A loss that is not a number counts as infinite: it compares with nothing, and ends no search."""
     found: dict[int, float] = {}
 
@@ -132,7 +132,7 @@ def _lowest(loss: Callable[[float], float], values: Sequence[float]) -> tuple[fl
     return values[i], at(i)
 
 
-def sizes(second: Double, tuning: RidgeTuning = NUMERICS.ridge) -> Double:
+def unit_penalties(second: Double, tuning: RidgeTuning = NUMERICS.ridge) -> Double:
     """The penalties of a ridge of strength 1 for features with these second moments (D,)."""
     return np.maximum(second, tuning.least_moment * float(second.mean()) if len(second) else 0.0)
 
@@ -149,7 +149,7 @@ def _rest(m: Moments, prior: Double) -> Double:
 def _penalties(second: Double, strength: float, tuning: RidgeTuning) -> Double:
     """The term that the ridge adds to the second moments ``second`` (D,) of the features."""
     floor = 1e-6 * max(float(second.max(initial=0.0)), 1e-12)  # for constant features, and for rounding
-    return np.asarray(strength * sizes(second, tuning) + floor)
+    return np.asarray(strength * unit_penalties(second, tuning) + floor)
 
 
 def _solve(m: Moments, prior: Double, rest: Double, strength: float, tuning: RidgeTuning) -> Double:
@@ -215,7 +215,7 @@ def _strength_rows(
     solved: list[tuple[Double, Double, Double, Double]] = []
     for k, (p, _) in enumerate(parts):
         # One basis for all strengths: without the floor, which is for rounding and does not grow with them.
-        size = np.sqrt(np.maximum(sizes((p * p).sum(0), tuning), 1e-30))
+        size = np.sqrt(np.maximum(unit_penalties((p * p).sum(0), tuning), 1e-30))
         scaled = p / size
         values, vectors = linalg.eigh(scaled @ scaled.T, check_finite=False)
         cross = (parts[1 - k][0] / size) @ scaled.T @ vectors

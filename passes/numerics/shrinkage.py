@@ -99,11 +99,15 @@ def prediction(covariance: Double, keep: Index, ridge: float) -> Double:
     return z
 
 
+def ridge_floor(variances: Double) -> float:
+    """What is added to each of ``variances`` (C,) beside a ridge, so that the matrix has an inverse; above zero."""
+    return NUMERICS.shrinkage.least_ridge * max(float(variances.max(initial=0.0)), 1e-30)
+
+
 def predicted(covariance: Double, keep: Index, others: Index, ridge: float) -> Double:
     """The rows of `prediction` for the channels ``others``."""
     inner, cross = covariance[np.ix_(keep, keep)], covariance[np.ix_(keep, others)]
-    floor = 1e-8 * max(float(np.diag(covariance).max(initial=0.0)), 1e-30)
-    inner[np.diag_indices(len(keep))] += ridge * np.diag(inner) + floor
+    inner[np.diag_indices(len(keep))] += ridge * np.diag(inner) + ridge_floor(np.diag(covariance))
     try:
         return np.asarray(cho_solve(cho_factor(inner, lower=True, check_finite=False), cross, check_finite=False).T)
     except np.linalg.LinAlgError:  # rounding has made it indefinite

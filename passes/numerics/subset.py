@@ -68,8 +68,8 @@ def _add_product(matrix: Double, right: Double, left: Double) -> None:
 
 
 def _choose(cov: Double, seen: Double, candidates: Index, chosen: Index, gains: Double, tuning: SubsetTuning) -> None:
-    """As `_choose_some`, all choices. ``chosen`` is -1 at first, ``gains`` 0. ``cov`` and ``seen``, in C's order, and
-    ``candidates`` are overwritten.
+    """Choose channels one by one by `_choose_some` until ``chosen`` is full or none is left. ``chosen`` is -1 at first,
+    ``gains`` 0. ``cov`` and ``seen``, in C's order, and ``candidates`` are overwritten.
 
     The matrices are larger than a cache: they are read once for the downdates of several choices.
     """

@@ -117,6 +117,11 @@ class MuonTuning:
 class ShrinkageTuning:
     """Tunables of `passes.numerics.shrinkage`."""
 
+    least_ridge: float = 1e-8
+    """Addition to the variance of each channel that predicts others, relative to the largest variance, so that a
+    covariance with equal channels can be inverted. Not tuned: far above float64's rounding, and an amplitude of 1e-4 of
+    the largest."""
+
     dead_variance: float = 1e-9
     """Variance, relative to the largest, below which a channel counts as constant and is not shrunk. Not tuned: an
     amplitude of 3e-5 of the largest, about float32's rounding."""

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
-from passes.channels.batchnorm_moments import Sample, recorded_samples
+from passes.channels.batchnorm_moments import QuadratureDistribution, recorded_distributions
 from passes.channels.redundant import RedundantChannels, takes_constants
 from passes.channels.scale_propagation import gains, obstacle
 from passes.channels.weights import Signature
@@ -43,7 +43,7 @@ def compensate(
             plan.reason = planned("pruned only", blocked)
     plan.mixing = _mixing(typing, plan, partner, scale)
     if settings.method != "prune" and lossy.size:
-        _restore_means(typing, plan, lossy, recorded_samples(typing, group, settings.norms))
+        _restore_means(typing, plan, lossy, recorded_distributions(typing, group, settings.norms))
 
 
 def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
@@ -54,7 +54,9 @@ def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale:
     return partner
 
 
-def _restore_means(typing: Typing, plan: GroupPlan, lossy: Array, samples: Mapping[str, Sample]) -> None:
+def _restore_means(
+    typing: Typing, plan: GroupPlan, lossy: Array, samples: Mapping[str, QuadratureDistribution]
+) -> None:
     """Add the lost part of the removed channels' means to the constants: c = E x - Z E x_K."""
     for name, z in plan.mixing.items():
         if name in samples and reads_take_constants(typing, plan.group, name):

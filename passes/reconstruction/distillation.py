@@ -17,7 +17,7 @@ from functools import partial
 from passes.cost.cost import sample_macs
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Array
-from passes.interface.engine import divided
+from passes.interface.engine import share_threads
 from passes.interface.errors import RunError
 from passes.interface.reason import Reason, planned
 from passes.numerics.arrays import parts_of, rows_between, samples_in
@@ -29,7 +29,7 @@ from passes.reconstruction.step_schedule import StepSchedule, is_dense, schedule
 from passes.reconstruction.step_sizes import step_sizes
 from passes.reconstruction.student import Student, student_of
 from passes.reconstruction.weight_variant import WeightVariant
-from passes.samples.augmentation import has_images, shifted
+from passes.samples.augmentation import has_image_arrays, shifted
 from passes.samples.sample_batches import samples_together
 from passes.settings.compress import EFFORTS
 from passes.statistics.lazy import Lazy
@@ -72,7 +72,7 @@ def prepared(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) ->
     schedule = scheduled(variant, tuning, EFFORTS.index(effort) - 1)
     if schedule.obstacle:
         return Preparation(variant, reason=planned(schedule.obstacle))
-    learned, judging = parted(variant, tuning.judged_share)
+    learned, judging = split_batches(variant, tuning.judged_share)
     if not learned or not judging:
         return Preparation(variant, reason=planned("there are too few batches to judge it by"))
     try:
@@ -89,8 +89,8 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     variant, tuning = chosen.variant, chosen.variant.tuning.distillation
     if chosen.schedule is None:
         return Distillation(reason=chosen.reason)
-    engine, workers = divided(variant.engine, chosen.schedule.parts)
-    schedule = chosen.schedule.divided(workers)
+    engine, workers = share_threads(variant.engine, chosen.schedule.parts)
+    schedule = chosen.schedule.split_for_workers(workers)
     student = student_of(variant.typing, plans, solution)
     batches = [part for feed in variant.feeds for part in parts_of(feed, schedule.batch, schedule.unit)]
     size = sum(map(samples_in, batches)) / len(batches)
@@ -98,7 +98,7 @@ def distil(chosen: Preparation, plans: Sequence[GroupPlan], solution: Solution) 
     weighing = range(len(batches))[: math.ceil(tuning.weighing_samples / size)]
     makers: list[Callable[[], Mapping[str, Array]]] = [partial(_same, feed) for feed in [*batches, *chosen.judging]]
     judging = range(len(batches), len(makers))
-    if has_images(batches[0], tuning.augmentation):
+    if has_image_arrays(batches[0], tuning.augmentation):
         seeds = itertools.count()
         copies = [feed for _ in range(tuning.copies) for feed in batches]
         makers += [partial(shifted, feed, next(seeds), tuning.augmentation) for feed in copies]
@@ -144,7 +144,7 @@ def _obstacle(student: Student, feed: Mapping[str, Array], variant: WeightVarian
     return None
 
 
-def parted(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:
+def split_batches(variant: WeightVariant, share: int) -> tuple[list[Mapping[str, Array]], list[Mapping[str, Array]]]:
     """Batches to learn from, and those that judge: one sample in ``share``, the last ones of each batch, or one batch
     in so many where batches are small. Mirror images stay with their images."""
     learned: list[Mapping[str, Array]] = []

@@ -73,7 +73,7 @@ def regress(
     joined = _larger(_smaller(extents, patches, most), total, limits.joined_bytes // workers, fewest)
     alike = [itertools.groupby(parts, lambda part: extents[part[0]].others) for parts in joined]
     together = [list(parts) for groups in alike for _, parts in groups]
-    batches = Lazy([partial(_joined, batches, parts) for parts in together])
+    batches = Lazy([partial(_join_batches, batches, parts) for parts in together])
     biased = layer.shift is not None
     if places // stride < features and len(batches) > 1:
         rows = layer_rows(layer, window, prior, batches, engine)
@@ -142,7 +142,7 @@ def _larger(parts: Sequence[_Part], total: int, joined: int, fewest: int) -> lis
     return [parts[i : i + step] for i in range(0, len(parts), step)]
 
 
-def _joined(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
+def _join_batches(batches: Sequence[Batch], parts: Sequence[_Part]) -> Batch:
     """The joined batch. It is computed at each access: all of them together would double the memory in use."""
     found: list[Batch] = []
     for k, start, end in parts:

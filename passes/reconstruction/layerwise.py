@@ -135,7 +135,8 @@ class _Solver:
         return left
 
     def _damping(self, layer: LinearLayer) -> float:
-        """That of the layer in a pair: the strength of the ridge in its regression, within bounds."""
+        """Levenberg damping of one layer in the joint refinement: its cross-validated ridge strength, clipped to
+        [`damping`, `most_damping`]."""
         limits = self._tuning.reconstruction
         return max(limits.damping, min(self._strengths.get(layer, 0.0), limits.most_damping))
 

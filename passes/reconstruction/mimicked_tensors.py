@@ -45,13 +45,13 @@ def mimicked_tensors(student: Student, outputs: Mapping[str, Array]) -> list[Mim
     last = {name: given[name] for name in _read_by_none(student, given)}
     ranks = {name: len(graph.shape(name) or ()) for name in (*read, *last)}
     inner = {n: k % ranks[n] for n, k in {**last, **read}.items() if n in made and n not in ends and ranks[n]}
-    of_ends = {name: given.get(name, channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
+    of_ends = {name: given.get(name, guessed_channel_axis(outputs[name])) % outputs[name].ndim for name in ends}
     found = [MimickedTensor(name, axis, 1 / len(ends), False) for name, axis in of_ends.items()]
     return [*found, *(MimickedTensor(name, axis, 1 / len(inner), True) for name, axis in inner.items())]
 
 
 def _read_by_none(student: Student, given: Collection[str]) -> list[str]:
-    """Those of the tensors ``given`` on which no layer depends."""
+    """The tensors among ``given`` on which no layer depends."""
     needed: set[str] = set()
     read = {one.layer.data for one in student.layers}
     for node in reversed(student.typing.graph.nodes):
@@ -60,7 +60,7 @@ def _read_by_none(student: Student, given: Collection[str]) -> list[str]:
     return [name for name in given if name not in needed and name not in read]
 
 
-def channel_axis(values: Array, longest: int = NUMERICS.noise.longest_channels) -> int:
+def guessed_channel_axis(values: Array, longest: int = NUMERICS.noise.longest_channels) -> int:
     """The axis of an output (N, ...) along which the spread differs most: the last one of a matrix."""
     axes = [axis for axis in range(1, values.ndim) if 2 <= values.shape[axis] <= longest]
     if values.ndim <= 2 or not axes:
@@ -82,7 +82,7 @@ class ChannelVariances:
         self._axis, self._count = axis, 0
         self._places = 0
         self._sums: list[Array] = []
-        """Of each element, one array for each size that has been seen."""
+        """Sum over the samples of each element, one array for each shape that has been seen."""
         self._squares: Array | float = 0.0
 
     def add(self, values: Array) -> None:

@@ -10,7 +10,7 @@ from passes.axes.inference import Typing
 from passes.graph.model import Array
 from passes.interface.engine import Engine
 from passes.numerics.arrays import samples_in
-from passes.reconstruction.mimicked_tensors import channel_axis
+from passes.reconstruction.mimicked_tensors import guessed_channel_axis
 from passes.reconstruction.output_weights import element_weights
 from passes.settings.reconstruction_tuning import PlaceTuning
 from passes.statistics.object_places import ObjectPlaces
@@ -34,7 +34,7 @@ class OutputDraws:
         self._original = engine(typing.graph.model)
         values = self._values(typing, feeds, tuning.seen_samples)
         self.names = [*values]
-        axes = {name: channel_axis(batches[0]) for name, batches in values.items()}
+        axes = {name: guessed_channel_axis(batches[0]) for name, batches in values.items()}
         weights = element_weights(typing, values, axes, tuning.variance_floor)
         self._scales = {name: np.sqrt(one).astype(np.float32) for name, one in weights.items()}
         self._places = ObjectPlaces(typing, values, axes, tuning.objects)

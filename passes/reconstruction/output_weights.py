@@ -46,7 +46,8 @@ def output_weights(
 def element_weights(
     typing: Typing, outputs: Mapping[str, Sequence[Array]], axes: Mapping[str, int], floor: float
 ) -> dict[str, Array]:
-    """The same, whether the outputs have several parts or not. Their sizes do not vary."""
+    """Weights (1, ...) of the elements of each output, whether the outputs have several parts or one. Their sizes must
+    not vary."""
     found = output_weights(typing, outputs, axes, floor)
     return found or {name: _weights(values, axes[name], floor) / len(outputs) for name, values in outputs.items()}
 

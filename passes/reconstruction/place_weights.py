@@ -24,7 +24,7 @@ from passes.gradients.differentiate import GradientModel, gradient_model
 from passes.gradients.errors import NoGradientError
 from passes.gradients.observed_graph import graph_at
 from passes.graph.model import Array, Graph
-from passes.interface.engine import Engine, Loaded, divided, retaining
+from passes.interface.engine import Engine, Loaded, retaining, share_threads
 from passes.interface.errors import RunError
 from passes.numerics.arrays import rows_between, samples_in
 from passes.numerics.threads import at_once
@@ -32,6 +32,8 @@ from passes.reconstruction.output_draws import Feed, OutputDraws
 from passes.settings.reconstruction_tuning import PlaceTuning
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 
+MOST_BLOCKS = 1024
+"""Largest number of blocks of a layer's places that have a weight each, about. Not tuned: 32 x 32 of an image."""
 Maps = dict[str, list[Array]]
 """Output of a layer -> root of the weights (n, ...) of its places, for each batch of n samples: one value for each
 block of places. `at_places` makes them as large as the output."""
@@ -55,7 +57,7 @@ def place_weights(
         wrt = [name for name in _sources(typing.graph, draws.names) if name in layers and name not in draws.names]
         if not wrt:
             return {}
-        engine, workers = divided(engine, min(len(parts), together // size))
+        engine, workers = share_threads(engine, min(len(parts), together // size))
         model = gradient_model(graph_at(typing.graph.model, parts[0], engine), wrt, seeded=draws.names)
         run = partial(_squares, model, retaining(engine)(model.model), layers, draws)
         found = list(at_once(lambda part: run(*part), enumerate(parts), workers))
@@ -63,7 +65,7 @@ def place_weights(
         return {}
     known = [name for name in wrt if all(name in one for one in found)]
     counts = [samples_in(feed) for feed in feeds]
-    made = {name: _weights(_joined([one[name] for one in found], counts), tuning) for name in known}
+    made = {name: _weights(_whole_batches([one[name] for one in found], counts), tuning) for name in known}
     return {name: roots for name, roots in made.items() if roots}
 
 
@@ -115,12 +117,12 @@ def _squares(
     return made
 
 
-def in_blocks(values: Array, most: int = 1024) -> Array:
-    """Means over blocks of places: (n, ...) with at most about ``most`` of them."""
+def in_blocks(values: Array) -> Array:
+    """Means over blocks of places: (n, ...) with at most about `MOST_BLOCKS` of them."""
     rank = values.ndim - 1
     for axis in range(1, values.ndim):
         size = values.shape[axis]
-        edges = _edges(size, min(size, max(1, round(most ** (1 / rank)))))
+        edges = _edges(size, min(size, max(1, round(MOST_BLOCKS ** (1 / rank)))))
         counts = np.diff(edges).reshape(-1, *[1] * (values.ndim - axis - 1))
         values = np.add.reduceat(values, edges[:-1], axis=axis) / counts
     return values.astype(np.float32)
@@ -131,7 +133,7 @@ def _edges(size: int, blocks: int) -> Array:
     return np.arange(blocks + 1) * size // max(1, blocks)
 
 
-def _joined(parts: Sequence[Array], counts: Sequence[int]) -> list[Array]:
+def _whole_batches(parts: Sequence[Array], counts: Sequence[int]) -> list[Array]:
     """Parts (n, ...) of batches of ``counts`` samples as whole batches."""
     left, found = iter(parts), list[Array]()
     for count in counts:

@@ -17,7 +17,7 @@ from passes.reconstruction.distillation import distil, prepared
 from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.reconstruction.weight_variants import WeightVariants
-from passes.statistics.batchnorm_recalibration import transfer
+from passes.statistics.batchnorm_recalibration import transfer_solution
 from passes.surgery.apply_plan import Solution, apply_plans
 
 
@@ -64,7 +64,7 @@ def solve(variant: WeightVariant, typing: Typing, plans: list[GroupPlan], effort
     if reason is not None:
         notes += (f"the layers were not refined together: {reason}",)
     seen = variant.typing
-    return Reconstruction(plans, solution if seen is typing else transfer(solution, seen, typing), notes)
+    return Reconstruction(plans, solution if seen is typing else transfer_solution(solution, seen, typing), notes)
 
 
 def _solution(variant: WeightVariant, plans: Sequence[GroupPlan], effort: str) -> tuple[Solution, Reason | None]:

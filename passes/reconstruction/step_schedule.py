@@ -29,8 +29,8 @@ class StepSchedule:
     together: int = 1
     obstacle: str = ""
 
-    def divided(self, workers: int) -> StepSchedule:
-        """With smaller batches, of which ``workers`` run at the same time."""
+    def split_for_workers(self, workers: int) -> StepSchedule:
+        """The schedule with smaller batches, of which ``workers`` run at the same time."""
         samples = self.batch * self.joined
         if workers < 2:
             return self

@@ -80,7 +80,8 @@ class WeightVariant:
         return max(1, count)
 
     def with_feeds(self, feeds: Feeds) -> WeightVariant:
-        """The same variant with a part of the samples. The targets that were recorded for all of them are dropped."""
+        """This variant with the samples ``feeds``, a part of its own. The targets that were recorded for all of them
+        are dropped."""
         self._targets = None
         return replace(self, feeds=feeds, _targets=None, _cuts=(), _places=None)
 
@@ -113,7 +114,7 @@ class WeightVariant:
         return self._statistics
 
     def place_weights(self) -> Maps:
-        """See `passes.reconstruction.place_weights`."""
+        """Weights of places by the gradients of the outputs, computed once (`passes.reconstruction.place_weights`)."""
         if self._places is None:
             graph, tuning, count = self.sized.graph, self.tuning.places, sum(map(samples_in, self.feeds))
             unit = samples_together(self.typing.graph, self.feeds[0])

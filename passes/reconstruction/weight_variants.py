@@ -9,7 +9,7 @@ from dataclasses import replace
 from passes.axes.inference import Typing
 from passes.cost.cost import sample_macs
 from passes.graph.model import Graph
-from passes.interface.engine import divided
+from passes.interface.engine import share_threads
 from passes.interface.errors import RunError
 from passes.numerics.arrays import samples_in
 from passes.numerics.tuning import NUMERICS
@@ -17,7 +17,7 @@ from passes.reconstruction.solver_memory import layer_memory
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.samples.matched_samples import matched_samples
-from passes.samples.sample_batches import batches, fixed_batch, samples_together, with_sample_shapes
+from passes.samples.sample_batches import cut_into_batches, fixed_batch, samples_together, with_sample_shapes
 from passes.samples.sample_files import folder_of
 from passes.samples.sample_need import covers_features
 from passes.settings.statistics_tuning import MemoryTuning
@@ -41,7 +41,7 @@ class WeightVariants:
             each = replace(each, given=0.0)
         fixed = fixed_batch(typing.graph, samples)
         most, unit = fixed or tuning.memory.batch, fixed or samples_together(typing.graph, samples.feeds)
-        cores = 1 if storing() else divided(samples.engine, _parts_of(self._counted, most))[1]
+        cores = 1 if storing() else share_threads(samples.engine, _parts_of(self._counted, most))[1]
         memory = max(0, samples.memory - given)
         limits = _memory(tuning)
         self._budget = Budget(memory, weights, each, layers, most, tuning=limits, cores=cores, unit=unit)
@@ -58,11 +58,11 @@ class WeightVariants:
         samples, notes = _enlarged(replace(typing, graph=self._counted), samples, *affordable, tuning)
         if in_memory < min(samples.count, stored):
             self._budget = alone
-        self.feeds, sampling = batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
+        self.feeds, sampling = cut_into_batches(typing.graph, samples, room, self._budget.batch, worth, tuning)
         used = sum(map(samples_in, self.feeds))
         self._folder = scratch.folder if scratch is not None and used > in_memory else None
         if self._folder is not None:
-            sampling += (f"what {used} samples make of the layers does not fit --memory-limit: it is kept on disk",)
+            sampling += (f"what {used} samples make of the layers does not fit `memory`: it is kept on disk",)
         self.notes = sampling + notes
         self.lacking = "too few samples to reconstruct from: merged by weights"
         """Why there are no variants, if there are none."""
@@ -70,7 +70,7 @@ class WeightVariants:
         if samples.count and room < unit:
             what = "a few samples take" if unit == 1 else f"a batch of {unit} samples takes"
             needed = f"{math.ceil(self._budget.needed(unit) / 1e8) / 10:g}GB"
-            self.lacking = f"merged by weights: what {what} does not fit --memory-limit; {needed} would do"
+            self.lacking = f"merged by weights: what {what} does not fit `memory`; {needed} would do"
         self._distinct = min(1.0, samples.count / max(1, sum(map(samples_in, self.feeds))))
         self._before, self._typing = before, typing
         self._samples: CalibrationSamples | None = samples
@@ -166,7 +166,7 @@ def _enlarged(
         if larger.count > samples.count:
             samples = larger
             why = "are few" if determined else "show some layer fewer places than it has inputs"
-            notes = (f"{what}: {count} {why} (--calib-samples {count}: no more)",)
+            notes = (f"{what}: {count} {why}",)
     return replace(samples, more_samples=()), notes
 
 

@@ -32,7 +32,7 @@ def image_plane(array: Array, tuning: AugmentationTuning) -> int | None:
     return None
 
 
-def has_images(feed: Mapping[str, Array], tuning: AugmentationTuning) -> bool:
+def has_image_arrays(feed: Mapping[str, Array], tuning: AugmentationTuning) -> bool:
     """Whether some input of the batch is one of images."""
     return any(image_plane(array, tuning) is not None for array in feed.values())
 
@@ -47,11 +47,11 @@ def shifted(feed: Mapping[str, Array], seed: int, tuning: AugmentationTuning) ->
         plane = image_plane(array, tuning)
         if plane is not None:
             moves = np.random.default_rng(seed).uniform(-1, 1, (len(array), 2))
-            found[name] = _moved(array, plane, moves, tuning.shift)
+            found[name] = _shift_samples(array, plane, moves, tuning.shift)
     return found
 
 
-def _moved(array: Array, plane: int, moves: Array, share: float) -> Array:
+def _shift_samples(array: Array, plane: int, moves: Array, share: float) -> Array:
     """``array`` with sample i moved by ``share`` times the sides of the plane times ``moves`` (N, 2)."""
     made = np.empty_like(array)
     for index, move in enumerate(moves):

@@ -22,7 +22,7 @@ import numpy as np
 from passes.cost.cost import sample_macs, samples_held
 from passes.gradients.errors import NoGradientError
 from passes.graph.model import Graph
-from passes.interface.engine import Engine, divided
+from passes.interface.engine import Engine, share_threads
 from passes.interface.errors import RunError
 from passes.numerics.arrays import has_rows, parts_of, rows_between, samples_in, samples_joined
 from passes.numerics.lbfgs import minimise
@@ -74,7 +74,7 @@ def matched_samples(
     fixed = bool(before.info.rigid) or any((name, 0) not in before.info.dynamic for name in moved)
     room = memory / max(1.0, _sample_bytes(counted, moved, tuning))
     batches = [*feeds] if fixed else parts_of(samples_joined(feeds), max(1, min(tuning.batch, int(room))))
-    engine, workers = divided(engine, min(len(batches), int(room / samples_in(batches[0]))))
+    engine, workers = share_threads(engine, min(len(batches), int(room / samples_in(batches[0]))))
     try:
         gradients = _gradients(before, moved, batches[0], engine, tuning, steps >= tuning.score_steps)
         if gradients is None:
@@ -83,7 +83,7 @@ def matched_samples(
         if not gradients.norms and not any(given.move for given in targets):
             return None
         moved = [*gradients.model.gradients]
-        move = partial(_moved, gradients, names=moved, steps=steps, tuning=tuning)
+        move = partial(_move_samples, gradients, names=moved, steps=steps, tuning=tuning)
         found = [*at_once(lambda given: move(*given), zip(batches, targets, strict=True), workers)]
     except (NoGradientError, RunError):
         return None
@@ -103,14 +103,15 @@ def matched_samples(
 def _gradients(
     before: Graph, moved: Sequence[str], batch: Feed, engine: Engine, tuning: SampleMatchingTuning, scores: bool
 ) -> StatisticsGradients | None:
-    """Those of the statistics alone where scores have none."""
+    """Gradients of the deviations of statistics and, with ``scores``, of the divergence of scores where it has
+    gradients."""
     try:
         return statistics_gradients(before, moved, batch, engine, tuning, scores)
     except NoGradientError:
         return statistics_gradients(before, moved, batch, engine, tuning, scores=False)
 
 
-def _moved(
+def _move_samples(
     gradients: StatisticsGradients,
     batch: Feed,
     targets: ScoreTargets,

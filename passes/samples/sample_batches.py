@@ -16,7 +16,7 @@ from passes.shapes.sizes import Size
 from passes.statistics.activation_memory import at_sizes_of
 
 
-def batches(
+def cut_into_batches(
     graph: Graph, samples: CalibrationSamples, room: int, batch: int, worth: int, tuning: Tuning = TUNING
 ) -> tuple[list[dict[str, Array]], tuple[str, ...]]:
     """Cut samples into batches, as many as fit, and return notes for the user.
@@ -38,7 +38,7 @@ def batches(
     if taken and tuning.reconstruction.fewest_distinct <= count < 2 * unit and count != unit:
         notes = (f"reconstructed from one batch of {unit}, for which {count} samples served: {2 * unit} make two",)
     elif taken and min(count, worth) > room:
-        notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit --memory-limit",)
+        notes = (f"reconstructed from {taken} of {count} samples: more activations do not fit `memory`",)
     elif taken and count > worth:
         notes = (f"reconstructed from {taken} of {count} made-up samples: more take long for a model of this size",)
     cut = feeds if len(rows) == count == used else samples_at(feeds, rows)

@@ -11,8 +11,8 @@ from passes.graph.model import Array
 from passes.statistics.linear_layers import solvable_layers
 
 MoreSamples = Callable[[], tuple[Mapping[str, Array], str]]
-"""Returns twice as many samples, the present ones among them, and the name of their source. It returns fewer if there
-are no more."""
+"""Returns twice as many samples, the present ones among them, and a note on where they come from. It returns fewer if
+there are no more."""
 
 
 def covers_features(typing: Typing, count: int) -> bool:

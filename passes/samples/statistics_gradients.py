@@ -37,7 +37,7 @@ class StatisticsGradients:
     heads: Sequence[ScoreHead]
 
     def weight(self, count: int, tuning: SampleMatchingTuning) -> float:
-        """Of the divergence of one of ``count`` samples, where the deviation of each norm has the weight 1."""
+        """Weight of one sample's score divergence in the objective; each norm's deviation has weight 1."""
         return (tuning.score_weight * self.norms if self.norms else 1.0) / count
 
     def close(self, scores: bool, tuning: SampleMatchingTuning) -> float:

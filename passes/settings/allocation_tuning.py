@@ -18,8 +18,9 @@ class AllocationTuning:
     """Loss, as a multiple of the least, up to which the largest blocks win: speed against loss. Settled on test images.
     """
     padded_tolerance: float = 1.3
-    """The same for the smallest block that kernels pad at no cost (`passes.settings.blocks.PADDED`): widths off it run
-    slowly. Settled on test images, where 1.5 cost the ResNet-56 2.3 points without data."""
+    """Loss, as a multiple of the least, up to which the smallest block wins that kernels pad at no cost
+    (`passes.settings.blocks.PADDED`): widths off it run slowly. Settled on test images, where 1.5 cost the ResNet-56
+    2.3 points without data."""
     comparable_noise: float = 2.0
     """Noise over signal in the outputs, with all groups cut, up to which it ranks allocations. Beyond it the sum of the
     groups' own losses ranks them. Settled on test images: at small budgets only noise is left before layers are solved.
@@ -70,8 +71,8 @@ class SensitivityTuning:
     """Losses are measured on one sample in so many. The others provide the statistics for plans. Not tuned: most
     samples are left to the statistics."""
     multiply_adds: float = 4e11
-    """Approximate multiply-adds of all measurements together: exact losses against time. Not tuned: some ten seconds of
-    a core at half of AVX-512's peak, 1e11 a second."""
+    """Approximate multiply-adds of all measurements together: exact losses against time. Not tuned: some eight seconds
+    of a core at 5e10 a second, a quarter of AVX-512's peak."""
     most_noise: float = 1e4
     """Upper bound of noise over signal, at which an output counts as lost. Not tuned: reached at a correlation of 0.01.
     """

@@ -10,8 +10,8 @@ PADDED = 4
 
 @dataclass(frozen=True)
 class Blocks:
-    """``size``: widths are multiples of it; ``strict``: also in narrow groups; if not, a narrow group
-    has a smaller block of about a quarter of its channels, at least `PADDED`."""
+    """``size``: widths are multiples of it; ``strict``: also in narrow groups; if not (auto), a narrow
+    group has a smaller block of about a quarter of its channels, at least `PADDED`."""
 
     size: int = 1
     strict: bool = True

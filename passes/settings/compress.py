@@ -63,13 +63,13 @@ def exclusions(groups: Sequence[ChannelGroup], settings: CompressSettings) -> di
     for expression in settings.exclude:
         matches = [g for g in groups if _matches(expression, g.producers)]
         if not matches:
-            raise PassError(f"--exclude {expression!r} matches no layer; the first is {_first(groups)}")
+            raise PassError(f"`exclude` {expression!r} matches no layer; the first is {_first(groups)}")
         reason = Reason("excluded", "", f"excluded by {expression!r}")
         found.update({g.name: reason for g in matches})
     for expression in settings.exclude_inputs:
         matches = [g for g in groups if _matches(expression, g.consumers)]
         if not matches:
-            raise PassError(f"--exclude-inputs {expression!r} matches no layer that reads channels of others")
+            raise PassError(f"`exclude_inputs` {expression!r} matches no layer that reads channels of others")
         reason = Reason("excluded", "", f"read by what {expression!r} excludes")
         found.update({g.name: reason for g in matches if g.name not in found})
     if not settings.coupled:
@@ -89,7 +89,7 @@ def own_ratios(groups: Sequence[ChannelGroup], settings: CompressSettings) -> di
     for expression, ratio in settings.keep_layers:
         matches = [g for g in groups if _matches(expression, g.producers)]
         if not matches:
-            raise PassError(f"--keep-layer {expression!r} matches no layer; the first is {_first(groups)}")
+            raise PassError(f"`keep_layers` {expression!r} matches no layer; the first is {_first(groups)}")
         for group in matches:
             ratios.setdefault(group.name, ratio)
     return ratios

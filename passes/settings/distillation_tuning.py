@@ -16,7 +16,7 @@ class DistillationTuning:
     to the next."""
     multiply_adds: tuple[float, float] = (1e12, 5e12)
     """Multiply-adds of all steps at medium and at high effort. Large models take fewer samples a step, then fewer
-    steps. Not tuned: less than half a minute, and two minutes, of a core at half of AVX-512's peak."""
+    steps. Not tuned: 20 and 100 seconds of a core, at the rate of `SensitivityTuning.multiply_adds`."""
     seen: int = 400
     """Samples of all steps, counted each time that they are seen, that large models get within `most_multiply_adds`.
     Settled on test images of a segmentation network of 1.3e9 multiply-adds: with 150, 300 and 600 its mean IoU is 50.4,
@@ -81,7 +81,8 @@ class DistillationTuning:
     images: with 0.3, 1 and 3 the divergence of the latter is 0.0291, 0.0276 and 0.0266 (0.0322 before). Where weights
     are random, 2 gains nothing."""
     dense_feature_weight: float = 0.2
-    """The same where outputs have many places, which say enough. Settled on networks of random weights."""
+    """Weight of all that layers read together where outputs have many places, which say enough. Settled on networks of
+    random weights."""
     copies: int = 2
     """Shifted copies of each image to learn from. Settled on the same classifiers: with none, two and four the
     divergence of the latter is 0.0289, 0.0276 and 0.0271."""

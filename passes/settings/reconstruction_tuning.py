@@ -19,7 +19,8 @@ class PlaceTuning:
     seen_samples: int = 64
     """Samples by which the deviations of the outputs are found. Not tuned: as `DistillationTuning.weighing_samples`."""
     variance_floor: float = 0.1
-    """As `DistillationTuning.variance_floor`. Not tuned: a tenth of the mean."""
+    """Variance that is added to that of each channel, as a share of their mean, as in
+    `DistillationTuning.variance_floor`. Not tuned: a tenth of the mean."""
     objects: ObjectTuning = ObjectTuning()
     multiply_adds: float = 1e12
     """Multiply-adds of all runs beyond which places count alike: exact solutions against time. Not tuned: as

@@ -17,8 +17,8 @@ class SampleMatchingTuning:
     """Steps below which samples are left as they are, and the norms are recalibrated instead. Not tuned: the first
     steps gain most."""
     multiply_adds: tuple[float, float, float] = (1e12, 4e12, 1.6e13)
-    """Multiply-adds of all steps at low, medium and high effort: larger models take fewer. Not tuned: half a minute of
-    a core at the rate of `SensitivityTuning.multiply_adds`, and four times that from one level to the next; more where
+    """Multiply-adds of all steps at low, medium and high effort: larger models take fewer. Not tuned: 20 seconds of a
+    core at the rate of `SensitivityTuning.multiply_adds`, and four times that from one level to the next; more where
     layers are depthwise."""
     weight_multiply_adds: tuple[float, float, float] = (1.25e7, 5e7, 2e8)
     """Multiply-adds of all steps for each weight, at low, medium and high effort: few weights at the many places of a
@@ -29,7 +29,8 @@ class SampleMatchingTuning:
     on test samples of a keyword spotter, a face detector and two other detectors: 256 gain nothing, and results of 64
     vary more."""
     fewest_compared: int = 16
-    """The same of samples on which results are compared. Not tuned: few, as they only judge."""
+    """Samples on which results are compared that are moved, or all if they are fewer. Not tuned: few, as they only
+    judge."""
     more_share: float = 0.5
     """Share of `multiply_adds` in which all steps of more samples than `fewest_samples` must be. Not tuned: half."""
     passes: int = 3
@@ -53,8 +54,8 @@ class SampleMatchingTuning:
     keyword spotter at keep 0.6: with classes and without, 5 steps lead to 47 and 62% of its test samples, 12 to 75 and
     71%."""
     score_close: float = 0.01
-    """As `close`, of the deviation and the weighted divergence together. Not tuned: about what is left of the latter
-    when each sample is one of its class."""
+    """Deviation and weighted divergence together at which samples are no longer moved, where scores count (else
+    `close`). Not tuned: about what is left of the divergence when each sample is one of its class."""
     confidence: float = 0.9
     """Probability of the class that a sample is moved to. Not tuned: that of a classifier that is sure."""
     objects: int = 3

@@ -66,8 +66,8 @@ class MemoryTuning:
     covariance_bytes: int = 64
     """Bytes per pair of channels while channels are predicted from others."""
     stored_covariance_bytes: int = 28
-    """The same where the weights of a large model are in files, as its matrices are then. Counted: 25 at 3,000
-    channels."""
+    """Bytes per pair of channels while channels are predicted from others, where the weights of a large model are in
+    files, as its matrices are then. Counted: 25 at 3,000 channels."""
     statistics_bytes: int = 12
     """Bytes per pair of channels for the stored statistics."""
     row_bytes: int = 32

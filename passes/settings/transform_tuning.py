@@ -19,7 +19,8 @@ class TransformTuning:
     """Largest number of elements of a vector that is copied for each reader, for the same reason. Not tuned: 256 kB of
     float32; axes of channels are shorter."""
     copied_elements: int = 4096
-    """The same of a constant of several axes. Not tuned: 16 kB of float32."""
+    """Largest number of elements of a constant of several axes that is copied for each reader. Not tuned: 16 kB of
+    float32."""
     body_sizes: tuple[int, ...] = (2, 3, 5, 7)
     """Sizes, by assignment, of dims that vary only inside a body: small and prime to each other, so that sizes that
     happen to be equal at one assignment differ at another. Not tuned: the smallest primes."""

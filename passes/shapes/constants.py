@@ -90,7 +90,7 @@ def types_of(
     return found
 
 
-def size_of(kind: Type) -> tuple[float, float]:
+def tensor_size(kind: Type) -> tuple[float, float]:
     """Return (elements, bytes) of a tensor; infinite if its shape is unknown."""
     count = math.inf if kind[1] is None else math.prod(kind[1])
     return count, count * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind[0])).itemsize

@@ -42,7 +42,11 @@ def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int],
         reads = [found.get(n, _filled(values[n].shape, NOWHERE) if n in values else None) for n in node.input]
         if not made or any(n and origins is None for n, origins in zip(node.input, reads, strict=True)):
             continue
-        moved = _moved(node, [r for r in reads if r is not None], values) if any(n in found for n in node.input) else []
+        moved = (
+            _output_origins(node, [r for r in reads if r is not None], values)
+            if any(n in found for n in node.input)
+            else []
+        )
         for k, name in enumerate(made):
             exact = k < len(moved) and moved[k].shape == values[name].shape
             found[name] = moved[k] if exact else _filled(values[name].shape, _all(node, reads, values[name], fixed))
@@ -64,7 +68,7 @@ def _all(
     return NOWHERE.union(*(o for origins in reads[:count] if origins is not None for o in origins.ravel()))
 
 
-def _moved(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
+def _output_origins(node: onnx.NodeProto, reads: list[Origins], values: Values) -> list[Origins]:
     """Return the origins of the outputs of an op that moves elements or works elementwise; empty for other ops."""
     rule = _RULES.get(node.op_type)
     try:

@@ -50,7 +50,7 @@ def at_sizes_of(graph: Graph, feed: Mapping[str, Array], engine: Engine, most: f
     Shapes are scaled from those of the graph, by the size of the feed, where the model does not run on the feed, or
     where the run would take more than ``most`` bytes by that estimate.
     """
-    estimated = _scaled(graph, feed)
+    estimated = _scale_batch_axis(graph, feed)
     if activations(estimated).live * samples_held(estimated) > most:
         return estimated
     names = [n for node in graph.nodes if node.op not in SHAPELESS for n in node.outputs if n]
@@ -106,7 +106,7 @@ def weight_count(graph: Graph) -> float:
     return weight_bytes(graph) / WIDTH
 
 
-def _scaled(graph: Graph, feed: Mapping[str, Array]) -> Graph:
+def _scale_batch_axis(graph: Graph, feed: Mapping[str, Array]) -> Graph:
     """``graph`` with the first axis of every computed tensor scaled by the largest growth of any input."""
     known = graph.info.shapes
     pairs = [(a.size, math.prod(known[n])) for n, a in feed.items() if n in known]

@@ -6,7 +6,7 @@ on the training data, whatever the samples are. Data-free distillation matches t
 DeepInversion, CVPR 2020).
 
 `restandardised` returns the folded weights of that network. They differ from the model's own weights by an affine map
-of each output channel. `transfer` inverts this map.
+of each output channel. `transfer_solution` inverts this map.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def restandardised(
     used = feeds[: max(1, most // max(1, samples_in(feeds[0])))]
     joined = rows_between(samples_joined(used), 0, most)
     if samples_in(joined) < TUNING.statistics.fewest_batch_samples:
-        raise RunError("no two samples fit --memory-limit together")
+        raise RunError("no two samples fit `memory` together")
     casts = _casts(before)
     model = onnx.ModelProto()
     model.CopyFrom(before.model)
@@ -202,7 +202,7 @@ def _arithmetic(node: onnx.NodeProto, stem: str, rank: int, opset: int, own: Sha
     ]
 
 
-def transfer(solution: Solution, source: Typing, target: Typing) -> Solution:
+def transfer_solution(solution: Solution, source: Typing, target: Typing) -> Solution:
     """Map a solution for the weights of ``source`` to one for those of ``target``, an affine map of them.
 
     With W_t = r W_s on each output channel, new weights become r W', a new bias b' becomes r b' + (b_t - r b_s).

@@ -113,7 +113,7 @@ def _layer(graph: Graph, node: Node) -> LinearLayer | None:
         bias = graph.shape(node.inputs[2]) or ()
         if not graph.knows(node.inputs[2]) or (node.op == "Gemm" and len(bias) > 1 and bias[0] > 1):
             return None  # computed from data, given by a caller, or different for each sample
-    joined, others = _joined(graph, output)
+    joined, others = _sum_reading(graph, output)
     found = LinearLayer(node, node.inputs[1], shift, output, joined, others)
     return replace(found, around=concatenated_addends(graph, node, joined or output, found.axis))
 
@@ -129,7 +129,7 @@ def _plainly_transposed(node: Node, rank: int) -> bool:
     )
 
 
-def _joined(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:
+def _sum_reading(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:
     """Output of the Add or Sum that alone reads ``name``, and its other operands, which have the same shape."""
     users = graph.users[name]
     if len(users) != 1 or users[0][0].op not in ("Add", "Sum") or name in graph.outputs or name in graph.captured:

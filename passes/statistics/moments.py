@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from passes.graph.model import Array
-from passes.interface.engine import Engine, Loaded, divided, retaining
+from passes.interface.engine import Engine, Loaded, retaining, share_threads
 from passes.numerics.ridge import Moments, SampleRows
 from passes.numerics.threads import at_once
 from passes.settings.statistics_tuning import StatisticsTuning
@@ -131,7 +131,7 @@ def layer_moments(
     }
     if roots is not None:
         outputs["weight"] = build.mean(build.op("Mul", roots, roots), 2)
-    engine, workers = divided(engine, min(workers, len(batches)))
+    engine, workers = share_threads(engine, min(workers, len(batches)))
     run = retaining(engine)(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
     found = at_once(lambda index: run(batches[index].feed), range(len(batches)), workers)
@@ -195,7 +195,7 @@ def channel_sums(
 
     Of many places of a sample every few serve (`StatisticsTuning.channel_places`), but all for the samples' means.
     """
-    engine, workers = divided(engine, workers)
+    engine, workers = share_threads(engine, workers)
     loaded: dict[int, tuple[Loaded, int]] = {}
     each = sum(o * i for _, o, i in occurrences)
     kept: bool | None = None  # whether values are kept: the same for all batches
@@ -276,8 +276,8 @@ def _channel_model(
 def _strided_model(
     build: Builder, axis: int, occurrences: Sequence[tuple[int, int, int]], size: int, x: Array, stride: int
 ) -> onnx.ModelProto:
-    """The same for samples on the first axis, and channels on the second or on the last. What is not used is not
-    copied."""
+    """A model of the moments for samples on the first axis, and channels on the second or on the last, at one place in
+    ``stride``. What is not used is not copied."""
     ends = build.ints(0), build.ints(END)
     if axis == 1:
         flat = build.op("Reshape", build.op("Cast", "x", to=TensorProto.FLOAT), build.ints(0, 0, -1))

@@ -90,7 +90,7 @@ class ObjectPlaces:
 
 
 def _scores(name: str, values: Sequence[Array], axis: int, channels: Array, tuning: ObjectTuning) -> _Scores | None:
-    """Those of the ``channels`` of an output that are high at few places; None if these are no scores of objects."""
+    """Scores of the ``channels`` of an output that are high at few places; None if these are no scores of objects."""
     taken = (np.moveaxis(np.take(np.asarray(array), channels, axis), axis, -1) for array in values)
     part = np.concatenate([array.reshape(-1, len(channels)) for array in taken])
     if not (part.size and part.min() >= 0 and part.max() <= 1):  # or not a number

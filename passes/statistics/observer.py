@@ -200,7 +200,7 @@ class _Estimate:
         return cls(mean, covariance, independent)
 
     def of_share(self, distinct: float) -> _Estimate:
-        """The same estimate where only the share ``distinct`` of the samples does not repeat others."""
+        """The estimate where only the share ``distinct`` of the samples does not repeat others."""
         return replace(self, independent=max(1.0, distinct * self.independent)) if distinct < 1 else self
 
     def believed(self, before: _Estimate | None, factor: float = 1.0) -> Covariance:

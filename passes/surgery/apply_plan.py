@@ -18,7 +18,7 @@ from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
-from passes.axes.index_maps import Indices, along, kept_indices, mix
+from passes.axes.index_maps import Indices, kept_indices, mix, values_along_axis
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
@@ -166,7 +166,7 @@ def _response(typing: Typing, node: Node, use: Use, atom: Atom, values: Array) -
     linear = facts_of(node.domain, node.op).linear
     assert linear is not None
     output = linear.output_axis(node)
-    line = along(typing.axes[use.constant][use.axis], atom, values)
+    line = values_along_axis(typing.axes[use.constant][use.axis], atom, values)
     spread = np.broadcast_to(line.reshape([-1 if d == use.axis else 1 for d in range(weight.ndim)]), weight.shape)
     inputs = np.moveaxis(spread, output, 0)[0].ravel().astype(precision)
     rows = np.moveaxis(weight, output, 0).reshape(weight.shape[output], -1).astype(precision, copy=False)

@@ -181,7 +181,7 @@ def _correct(after: _After, node: Node, resize: Resize, patch: Patch) -> None:
     name = node.inputs[k] if k < len(node.inputs) else ""
     corrections = after.corrections(node, resize)
     if corrections is None:  # `freeze_what_cannot_follow` should have frozen these axes
-        remedy = "leave the layers around it whole with --exclude"
+        remedy = "leave the layers around it whole with `exclude`"
         raise PassError(f"{node.label} ({node.op}) takes a size from {name}, which cannot be corrected: {remedy}")
     if all(c is AS_COMPUTED for c in corrections):
         return

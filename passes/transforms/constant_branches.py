@@ -39,7 +39,7 @@ def _decide_one(model: onnx.ModelProto) -> bool:
     wanted = "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"
     branch = next(a.g for a in node.attribute if a.name == wanted)
     del graph.node[at]
-    made = _made(branch)
+    made = _defined_tensors(branch)
     taken = set(names_in(graph)) | set(node.output)
     names = {n: n if n not in taken else fresh(f"{node.output[0]}.{n}", taken | made) for n in sorted(made)}
     joints: list[onnx.NodeProto] = []
@@ -71,9 +71,9 @@ def _is_decided(node: onnx.NodeProto, known: Mapping[str, onnx.TensorProto]) -> 
     return node.op_type == "If" and node.domain in STANDARD_DOMAINS and node.input[0] in known
 
 
-def _made(graph: onnx.GraphProto) -> set[str]:
+def _defined_tensors(graph: onnx.GraphProto) -> set[str]:
     """Every tensor that ``graph`` or a graph nested in it defines."""
     found = {n for node in graph.node for n in node.output if n}
     found |= {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     found |= {v.name for v in graph.input}
-    return found.union(*(_made(inner) for node in graph.node for inner in subgraphs(node)))
+    return found.union(*(_defined_tensors(inner) for node in graph.node for inner in subgraphs(node)))

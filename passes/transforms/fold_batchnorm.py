@@ -133,7 +133,7 @@ def _output_axis(layer: Node) -> int:
     return linear.output_axis(layer)
 
 
-def _scaled(weight: Array, axis: int, factor: Array) -> Array:
+def _scale_along(weight: Array, axis: int, factor: Array) -> Array:
     """``weight`` times ``factor`` (C,) along ``axis``, in the precision of the weight but at least float32."""
     shape = [1] * weight.ndim
     shape[axis] = -1
@@ -156,7 +156,7 @@ def _fold_into_producer(graph: Graph, node: Node, patch: Patch, folded: dict[str
         factor = np.repeat(affine.a.reshape(groups, -1), weight.shape[0] // groups, axis=0)
         scaled = weight.astype(np.float64) * factor.reshape(*factor.shape, *[1] * (weight.ndim - 2))
     else:
-        scaled = _scaled(weight, _output_axis(layer), affine.a)
+        scaled = _scale_along(weight, _output_axis(layer), affine.a)
     patch.set_array(layer.inputs[1], scaled)
     scale, mean = (graph.array(name).astype(np.float64) for name in node.inputs[1:3])
     folded[layer.inputs[1]] = FoldedNorm(affine.a, mean, np.abs(scale))
@@ -199,8 +199,8 @@ def _fold_into_consumer(graph: Graph, node: Node, patch: Patch) -> Reason | None
             shift = (grouped * t).reshape(weight.shape[0], -1).sum(axis=1)
         else:
             axis = 1 - _output_axis(layer)
-            folded = _scaled(weight, axis, affine.a)
-            shift = _scaled(weight, axis, affine.t).sum(axis=axis) * float(layer.attrs.get("alpha", 1.0))
+            folded = _scale_along(weight, axis, affine.a)
+            shift = _scale_along(weight, axis, affine.t).sum(axis=axis) * float(layer.attrs.get("alpha", 1.0))
         patch.set_array(layer.inputs[1], folded)
         add_bias(patch, layer, shift)
         patch.reroute(layer, 0, node.inputs[0])

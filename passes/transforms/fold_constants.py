@@ -19,7 +19,7 @@ from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.interface.engine import Array, Engine
 from passes.settings.tuning import TUNING
-from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, size_of, types_of
+from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, tensor_size, types_of
 from passes.shapes.tuning import SHAPES
 from passes.weights.stored_tensors import stored_array, tensor_of
 
@@ -93,14 +93,16 @@ class _Folding:
 
     def _fits(self, node: onnx.NodeProto, read: Sequence[Type], made: Sequence[Type]) -> bool:
         """Whether the result needs no second copy of a large weight, and does not grow."""
-        sizes = [size_of(t) for t in read]
+        sizes = [tensor_size(t) for t in read]
         names = [n for n in node.input if n]
         doubled = (t for n, t in zip(names, read, strict=True) if n not in self.private)
-        if any(size_of(t)[0] > SHAPES.evaluated_elements or _is_matrix(t) for t in doubled):
+        if any(tensor_size(t)[0] > SHAPES.evaluated_elements or _is_matrix(t) for t in doubled):
             return False
         if node.op_type in GROWING and not _makes_few_integers(node, made):
             return False
-        return sum(size_of(t)[1] for t in made) <= max(SHAPES.evaluated_elements * 8, sum(size for _, size in sizes))
+        return sum(tensor_size(t)[1] for t in made) <= max(
+            SHAPES.evaluated_elements * 8, sum(size for _, size in sizes)
+        )
 
     def read_elsewhere(self, chosen: Sequence[int]) -> set[str]:
         """Names that nodes other than the ``chosen`` read."""
@@ -118,7 +120,7 @@ def _is_matrix(kind: Type) -> bool:
 def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:
     """Whether the node's op grows, but is one of the few with which exporters compute shapes."""
     counts = any(a.name == "value" and a.t.data_type == onnx.TensorProto.INT64 for a in node.attribute)
-    return node.op_type == "ConstantOfShape" and counts and size_of(made[0])[0] <= SHAPES.evaluated_elements
+    return node.op_type == "ConstantOfShape" and counts and tensor_size(made[0])[0] <= SHAPES.evaluated_elements
 
 
 def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -> None:

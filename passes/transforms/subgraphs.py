@@ -207,7 +207,7 @@ def _standalone(graph: Graph, node: Node, body: onnx.GraphProto, given: _Types) 
         if kind is None:
             return None
         model.graph.input.add(name=name).type.CopyFrom(kind)
-    for value, outer in zip(body.output, _made(node), strict=False):
+    for value, outer in zip(body.output, _outer_outputs(node), strict=False):
         known = given.of(outer) if outer and not value.type.HasField("tensor_type") else None
         if known is not None:
             known.tensor_type.ClearField("shape")
@@ -216,7 +216,7 @@ def _standalone(graph: Graph, node: Node, body: onnx.GraphProto, given: _Types) 
     return model
 
 
-def _made(node: Node) -> list[str]:
+def _outer_outputs(node: Node) -> list[str]:
     """The outer tensor that has the element type of each output of a body."""
     return ["", *node.outputs] if node.op == "Loop" else list(node.outputs)
 

@@ -51,8 +51,8 @@ def test_coupled_groups_can_be_left():
 @pytest.mark.parametrize(
     ("settings", "option"),
     [
-        ({"exclude": ("nowhere",)}, "--exclude 'nowhere'"),
-        ({"keep_layers": (("nowhere", 0.5),)}, "--keep-layer 'nowhere'"),
+        ({"exclude": ("nowhere",)}, "`exclude` 'nowhere'"),
+        ({"keep_layers": (("nowhere", 0.5),)}, "`keep_layers` 'nowhere'"),
     ],
 )
 def test_an_expression_that_matches_nothing_is_an_error(settings, option):

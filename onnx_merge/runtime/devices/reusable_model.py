@@ -35,7 +35,7 @@ SIZES: Mapping[str, frozenset[int]] = {
     **dict.fromkeys(("Reshape", "Expand", "Pad"), frozenset({1})),
     "Slice": frozenset({1, 2, 3, 4}),
 }
-"""The same for inputs of integers."""
+"""Operator -> inputs of integers that its kernels take as well from an input of the model as from a constant."""
 ALLOWED: Mapping[int, Mapping[str, frozenset[int]]] = {
     TensorProto.FLOAT: WEIGHTS,
     TensorProto.FLOAT16: WEIGHTS,

@@ -123,11 +123,11 @@ def _attention_back(back: Backward) -> None:
     slope = back.op("Sub", inner, back.op("Mul", share, write.sum(inner, [4], keepdims=True)))
     slope = back.times(slope, factor)
     if back.wants(0):
-        back.give(0, _joined(back, 0, back.op("MatMul", slope, key)))
+        back.give(0, _layout_of_input(back, 0, back.op("MatMul", slope, key)))
     for k, left, right in ((1, slope, query), (2, share, outer)):
         if back.wants(k):
             each = back.op("MatMul", write.swapped(left, 5), right)
-            back.give(k, _joined(back, k, write.sum(each, [2], keepdims=True)))
+            back.give(k, _layout_of_input(back, k, write.sum(each, [2], keepdims=True)))
 
 
 def _by_head(back: Backward, source: str, heads: int, shared: int) -> str:
@@ -142,7 +142,7 @@ def _by_head(back: Backward, source: str, heads: int, shared: int) -> str:
     return back.op("Reshape", by_head, back.op("Concat", write.ints(0, heads, shared), rest, axis=0))
 
 
-def _joined(back: Backward, k: int, source: str) -> str:
+def _layout_of_input(back: Backward, k: int, source: str) -> str:
     """B n g T d in the layout of input ``k``."""
     write = back.write
     if back.rank() == 4:

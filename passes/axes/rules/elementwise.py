@@ -92,7 +92,8 @@ def power(op: Op) -> None:
 
 
 def _to_a_power(graph: Graph, node: Node) -> Function | None:
-    """Of a number that is known, and whole: roots of what is negative are no numbers."""
+    """x -> x^k of a Pow whose exponent k is a constant whole number, 0 or more. None for other exponents: with them
+    negative bases or zero give no numbers."""
     name = node.inputs[1]
     if not graph.is_number(name):
         return None

@@ -70,7 +70,8 @@ facts("GroupNormalization", known=ABSENT)
 
 
 RMS = ("RMSNormalization", "SimplifiedLayerNormalization")
-"""That of opset 23, and the one that onnxruntime has in the standard domain, which also gives 1 / deviation."""
+"""RMS normalisation: ONNX's own from opset 23 on, and onnxruntime's in the standard domain, which also gives 1 /
+deviation."""
 
 
 @rule("LayerNormalization", *RMS, "LpNormalization", "MeanVarianceNormalization", "LRN")
@@ -179,7 +180,7 @@ def _group_normalization_back(back: Backward) -> None:
     place = [1, 2] if per_group else list(range(1, rank - 1))
 
     def wide(name: str) -> str:
-        """In the shape of X, or (N, g, rest) where parameters are those of groups."""
+        """Tensor ``name`` in the shape of X, or as (N, g, rest) where parameters are those of groups."""
         return back.op("Reshape", name, split) if per_group else name
 
     outer = wide(back.gradient)

@@ -118,8 +118,8 @@ def _max_pool_back(back: Backward) -> None:
 
 
 def _max_pool_by_taps(back: Backward, geometry: WindowGeometry) -> None:
-    """The same without ScatterElements. A convolution lays what each tap reads side by side, and its adjoint brings
-    back dY where that is the largest value; equal ones share it."""
+    """Gradient of MaxPool without ScatterElements. A convolution lays what each tap reads side by side, and its adjoint
+    brings back dY where that is the largest value; equal ones share it."""
     write, channels, taps = back.write, _channels(back), math.prod(geometry.kernel)
     kernels = back.number(
         np.tile(np.eye(taps).reshape(taps, 1, *geometry.kernel), (channels, *[1] * (geometry.rank + 1)))

@@ -68,6 +68,6 @@ no_gradient("RNN", "GRU", "LSTM", why="runs along time, and no rule gives its gr
 
 @gradient("ReverseSequence")
 def _reverse_sequence_back(back: Backward) -> None:
-    """The same steps in reverse order again."""
+    """dX is dY with each sample's first steps in reverse order again."""
     given = {name: int(back.attr(name, default)) for name, default in (("time_axis", 0), ("batch_axis", 1))}
     back.give(0, back.op("ReverseSequence", back.gradient, back.x(1), **given))

@@ -149,7 +149,7 @@ def _cumulative_sum_back(back: Backward) -> None:
 
 @gradient("Trilu")
 def _trilu_back(back: Backward) -> None:
-    """The same triangle of dY."""
+    """dX is the triangle of dY that the op keeps."""
     offset = [back.x(1)] if back.has(1) else []
     back.give(0, back.op("Trilu", back.gradient, *offset, upper=int(back.attr("upper", 1))))
 

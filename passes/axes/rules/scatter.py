@@ -123,7 +123,7 @@ def _scatter_nd_back(back: Backward) -> None:
 
 @gradient("ScatterElements")
 def _scatter_elements_back(back: Backward) -> None:
-    """The same, value by value."""
+    """Each update gets dY from where it was put; data get the rest of dY, or all where updates are added."""
     adds, axis = _adds(back), int(back.attr("axis", 0))
     if back.wants(2):
         back.give(2, back.op("GatherElements", back.gradient, back.x(1), axis=axis))

@@ -20,7 +20,7 @@ from passes.graph.model import Array, Graph, Node
 SELU_ALPHA, SELU_GAMMA = 1.67326319218681884765625, 1.05070102214813232421875
 """Defaults of the ONNX op."""
 GELU_CUBIC = 0.044715
-"""In the approximation by tanh."""
+"""Coefficient of x^3 in the approximation of Gelu by tanh."""
 
 
 @rule(

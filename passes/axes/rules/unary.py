@@ -22,7 +22,7 @@ POSITIVE = (0.0, np.inf)
 
 
 def always(function: Function, monotone: bool = True) -> Scalar:
-    """The same function for all attributes."""
+    """Facts of an op that applies ``function`` to each value, whatever its attributes are."""
     return Scalar(lambda graph, node: function, monotone)
 
 

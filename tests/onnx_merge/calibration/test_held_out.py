@@ -9,7 +9,7 @@ import pytest
 from onnx.numpy_helper import from_array
 
 from onnx_merge import optimize, sweep
-from onnx_merge.calibration.array_files import spaced
+from onnx_merge.calibration.array_files import evenly_spaced_rows
 from onnx_merge.calibration.splits import held_count, held_rows, to_load
 from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError
@@ -37,7 +37,7 @@ def rows(count, *shape):
 
 def spoilt(x, asked, count, **split):
     """``x`` with other samples where some are held out of ``asked``."""
-    read = np.array(spaced(len(x), asked))
+    read = np.array(evenly_spaced_rows(len(x), asked))
     at = read[held_rows(len(read), held_count(len(read), count, **split), 0, split.get("unit", 1))]
     other = x.copy()
     other[at] = 50 * np.random.default_rng(2).standard_normal((len(at), *x.shape[1:]))
@@ -154,7 +154,7 @@ def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
     measured = {row.tobytes() for row in comparison.samples.measured.feeds["x"]}
     (load_more,) = comparison.samples.more_samples(comparison.samples.fitted())
     feeds, what = load_more()
-    assert what == "80 of the samples served" and len(measured) == 128
+    assert what == "80 of the samples served (--calib-samples 40: no more)" and len(measured) == 128
     assert not measured & {row.tobytes() for row in feeds["x"]}
 
 

@@ -40,7 +40,7 @@ def test_each_image_stands_beside_its_mirror_image(shape, wide):
     x, other = images(*shape), images(5, 4)
     infos = [TensorInfo("x", F32, ("N", *shape[1:])), TensorInfo("other", F32, ("N", 4))]
     feeds, what = given(Calibration({"x": x, "other": other}, "", True), infos)
-    assert what == "mirror images served too"
+    assert what == "mirror images served too (--calib-samples 5: no more)"
     assert np.array_equal(feeds["x"][::2], x) and np.array_equal(feeds["x"][1::2], np.flip(x, wide))
     assert np.array_equal(feeds["other"], np.repeat(other, 2, axis=0))
 
@@ -54,9 +54,9 @@ def test_more_of_the_users_come_before_mirror_images():
     infos = [TensorInfo("x", F32, ("N", 3, 8, 8))]
     found = Calibration({"x": x[:5]}, "", True)
     feeds, what = given(found, infos, lambda count: Calibration({"x": x[:count]}, "", True))
-    assert what == "10 of the samples served" and np.array_equal(feeds["x"], x[:10])
+    assert what == "10 of the samples served (--calib-samples 5: no more)" and np.array_equal(feeds["x"], x[:10])
     feeds, what = given(found, infos, lambda count: Calibration({"x": x[: min(count, 7)]}, "", True))
-    assert what == "mirror images served too" and np.array_equal(feeds["x"][::2], x[:5])
+    assert what == "mirror images served too (--calib-samples 5: no more)" and np.array_equal(feeds["x"][::2], x[:5])
     words = Calibration({"x": images(5, 4)}, "", True)
     feeds, _ = given(words, [TensorInfo("x", F32, ("N", 4))], lambda count: words)
     assert len(feeds["x"]) == 5
@@ -68,7 +68,8 @@ def test_made_up_ones_differ_from_those_before():
         lambda seed: Calibration({"x": np.full((3, 4), seed, np.float32), "k": np.float32(9)}, "", False),
     )
     twice, four = (make() for make in makers)
-    assert twice[1] == "6 made-up samples served" and four[1] == "12 made-up samples served"
+    assert twice[1] == "6 made-up samples served (--calib-samples 3: no more)"
+    assert four[1] == "12 made-up samples served (--calib-samples 3: no more)"
     assert len(twice[0]["x"]) == 6 and twice[0]["k"] == 2
     assert set(four[0]["x"][3:, 0]) == {1, 2, 3} and np.array_equal(four[0]["x"][:6], twice[0]["x"])
 
@@ -82,10 +83,16 @@ def test_as_many_as_asked_for(options, ways):
 def test_a_run_says_so_and_gives_the_same_again(tmp_path):
     np.savez(tmp_path / "x.npz", x=images(56, 1, 8, 8))  # of which 16 are held out
     runs = [optimize(model(), keep=0.5, gate=False, calib=tmp_path / "x.npz") for _ in range(2)]
-    said = "mirror images served too: 40 show some layer fewer places than it has inputs (--calib-samples 40: no more)"
+    said = "mirror images served too (--calib-samples 40: no more): 40 show some layer fewer places than it has inputs"
     assert all(said in result.notes for _, result in runs)
     assert runs[0][0].SerializeToString(deterministic=True) == runs[1][0].SerializeToString(deterministic=True)
     _, alone = optimize(model(), keep=0.5, gate=False, calib=tmp_path / "x.npz", calib_samples=40)
     assert not any("mirror" in note for note in alone.notes)
     _, made_up = optimize(model(), keep=0.5, gate=False)
     assert not any("made-up samples served" in note for note in made_up.notes)  # 256 are enough for 96 inputs
+
+
+def test_where_fewer_fit_the_note_names_the_option():
+    _, result = optimize(model(), keep=0.5, gate=False, calib=images(256, 1, 8, 8), memory_limit="300KB")
+    (note,) = result.notes
+    assert note.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onnx_merge.calibration.array_files import spaced
+from onnx_merge.calibration.array_files import evenly_spaced_rows
 from onnx_merge.calibration.splits import held_rows
 from onnx_merge.compression import job, size_search
 from onnx_merge.compression.optimize import optimize
@@ -157,7 +157,7 @@ def test_labels_are_not_parted_where_there_are_other_samples():
 
 def test_without_labels_classes_are_to_stay():
     model, result = optimize(DIGITS, max_drop=2, calib=CALIB, **SOLVED)
-    held = np.load(CALIB)["input"][spaced(256, 128)][held_rows(128, 64, 0)]
+    held = np.load(CALIB)["input"][evenly_spaced_rows(256, 128)][held_rows(128, 64, 0)]
     before, after = (Session(m, CPU).run({"input": held})["logits"].argmax(1) for m in (onnx.load(DIGITS), model))
     assert 100 * (before != after).mean() <= 2 and result.accuracy is None
     assert any("points are lost on the 64 samples that were held out" in note for note in result.notes)

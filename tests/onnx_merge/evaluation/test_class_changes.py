@@ -5,7 +5,7 @@ import pytest
 from scipy.special import log_softmax, softmax
 from scipy.stats import binomtest, entropy
 
-from onnx_merge.evaluation.class_changes import ClassMeter, bounds, distribution
+from onnx_merge.evaluation.class_changes import ClassMeter, distribution, share_bounds
 
 RNG = np.random.default_rng(0)
 
@@ -58,9 +58,9 @@ def test_batches_and_layouts_add_up():
 
 
 def test_the_bounds_are_exact():
-    assert bounds(0, 299, 0.05) == (0, pytest.approx(0.009968, rel=1e-3))
-    assert bounds(5, 5, 0.025) == (pytest.approx(0.4782, rel=1e-3), 1)
-    assert bounds(0, 0, 0.025) == (0, 1)
+    assert share_bounds(0, 299, 0.05) == (0, pytest.approx(0.009968, rel=1e-3))
+    assert share_bounds(5, 5, 0.025) == (pytest.approx(0.4782, rel=1e-3), 1)
+    assert share_bounds(0, 0, 0.025) == (0, 1)
     same = result("logits", *[RNG.standard_normal((32, 4))] * 2)
     assert (same.changed, same.low, same.kl) == (0, 0, 0) and same.high == pytest.approx(1 - 0.025 ** (1 / 32))
 

@@ -84,10 +84,10 @@ def test_a_frontier():
     [
         ("count", 0, "0"), ("count", 999, "999"), ("count", 1000, "1.00 k"), ("count", 9.996e5, "1.00 M"),
         ("count", 2_083_456, "2.08 M"), ("count", 12.34e9, "12.3 G"), ("count", 345e12, "345 T"), ("count", None, "–"),
-        ("size", 12, "12 bytes"), ("size", 306_023, "306 kB"), ("size", 1.2e9, "1.20 GB"),
+        ("byte_size", 12, "12 bytes"), ("byte_size", 306_023, "306 kB"), ("byte_size", 1.2e9, "1.20 GB"),
         ("percent", 0.0, "0%"), ("percent", 0.031, "3.1%"), ("percent", 0.1534, "15.3%"), ("percent", 1.0, "100%"),
         ("percent", 0.00042, "0.042%"), ("percent", 1e-9, "<0.0001%"), ("percent", 0.9999, "100%"),
-        ("number", -0.5, "−0.5"), ("number", 1234.5, "1.23e+03"), ("number", None, "–"),
+        ("significant", -0.5, "−0.5"), ("significant", 1234.5, "1.23e+03"), ("significant", None, "–"),
         ("signed", -0.2, "−0.20"), ("signed", 0.5, "+0.50"),
         ("milliseconds", 0.0449, "0.045 ms"), ("milliseconds", 12.34, "12.3 ms"), ("milliseconds", 1234, "1,234 ms"),
         ("seconds", 0.42, "0.42 s"), ("seconds", 200, "3 min 20 s"), ("seconds", 59.4, "59 s"),

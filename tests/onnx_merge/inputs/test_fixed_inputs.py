@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 from onnx_merge import UsageError, inspect_model, optimize
 from onnx_merge.cli.main import main
 from onnx_merge.config.options import Options
-from onnx_merge.inputs.fixed_inputs import fitted
+from onnx_merge.inputs.fixed_inputs import as_declared
 
 INT64, FLOAT, BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
 
@@ -31,7 +31,7 @@ INT64, FLOAT, BOOL = TensorProto.INT64, TensorProto.FLOAT, TensorProto.BOOL
     ],
 )
 def test_values(kind, shape, value, expected):
-    found = fitted(helper.make_tensor_value_info("v", kind, shape), value)
+    found = as_declared(helper.make_tensor_value_info("v", kind, shape), value)
     assert found.dtype == expected.dtype
     np.testing.assert_array_equal(found, expected)
 
@@ -52,14 +52,14 @@ def test_values(kind, shape, value, expected):
 )
 def test_values_that_do_not_fit(kind, shape, value, message):
     with pytest.raises(UsageError) as refusal:
-        fitted(helper.make_tensor_value_info("v", kind, shape), value)
+        as_declared(helper.make_tensor_value_info("v", kind, shape), value)
     assert str(refusal.value) == f"fix-input: {message}"
 
 
 def test_a_file(tmp_path):
     np.save(tmp_path / "v.npy", np.float64([[1, 2, 3]]))
     declared = helper.make_tensor_value_info("v", FLOAT, ["N", 3])
-    np.testing.assert_array_equal(fitted(declared, str(tmp_path / "v.npy")), np.float32([[1, 2, 3]]))
+    np.testing.assert_array_equal(as_declared(declared, str(tmp_path / "v.npy")), np.float32([[1, 2, 3]]))
 
 
 def test_how_it_is_written():

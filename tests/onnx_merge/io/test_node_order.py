@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import onnx_merge
 from onnx_merge.io.model_source import load_source
-from onnx_merge.io.node_order import node_order, sort_nodes
+from onnx_merge.io.node_order import node_order, sort_main_graph
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,2] x, bool c) => (float[N,2] y)
     <float[2,6] w = {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6}, float[6,2] v = {1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5, 6}> {
@@ -28,7 +28,7 @@ def shuffled(order):
 @given(st.permutations(range(4)))
 def test_every_order_is_sorted(order):
     model = shuffled(order)
-    assert sort_nodes(model) == (list(order) != [0, 1, 2, 3])
+    assert sort_main_graph(model) == (list(order) != [0, 1, 2, 3])
     assert [n.output[0] for n in model.graph.node] == ["h", "r", "s", "y"] and node_order(model) is None
 
 
@@ -36,7 +36,7 @@ def test_a_chain_that_is_longer_than_the_stack():
     model = onnx.helper.make_model(onnx.helper.make_graph([], "net", [], []))
     names = [f"t{k}" for k in range(3000)]
     model.graph.node.extend(onnx.helper.make_node("Relu", [a], [b]) for a, b in zip(names[1:], names, strict=False))
-    assert sort_nodes(model) and model.graph.node[0].output[0] == "t2998"
+    assert sort_main_graph(model) and model.graph.node[0].output[0] == "t2998"
 
 
 @pytest.mark.parametrize("from_file", [True, False])

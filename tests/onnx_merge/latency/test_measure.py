@@ -10,14 +10,14 @@ import pytest
 
 from onnx_merge.cli import compress
 from onnx_merge.cli import main as cli
-from onnx_merge.compression.benchmark import benchmark, fixed_batch
+from onnx_merge.compression.benchmark import benchmark, declared_batch
 from onnx_merge.compression.optimize import optimize
 from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import comparison_with
 from onnx_merge.latency import interleaved_timing, measure
 from onnx_merge.latency.interleaved_timing import interleaved
-from onnx_merge.latency.measure import Latency, compare_latency, latency_ratio, summary
+from onnx_merge.latency.measure import Latency, compare_latency, latency_ratio, latency_summary
 from onnx_merge.runtime import probing
 from onnx_merge.runtime.probing import default_threads
 from onnx_merge.runtime.providers import CPU
@@ -105,7 +105,7 @@ def test_time_is_bounded_but_there_are_enough_runs():
 
 def test_a_clock_that_stands_still():
     rounds = interleaved([lambda: None, lambda: None], max_rounds=5, clock=lambda: 0.0, settle=lambda: None)
-    assert summary(rounds)[1].ratio == 1
+    assert latency_summary(rounds)[1].ratio == 1
 
 
 def test_waiting_ends_also_where_something_goes_on_computing(monkeypatch):
@@ -142,18 +142,18 @@ def test_threads_that_look_for_work_are_waited_for_however_coarse_the_clock(monk
 
 def test_medians_and_percentiles():
     before = [k / 1000 for k in range(1, 12)]
-    first, second = summary([((b,), (b / 2,)) for b in before])
+    first, second = latency_summary([((b,), (b / 2,)) for b in before])
     assert (first.median_ms, first.p90_ms, first.ratio) == (6.0, 10.0, 1.0)
     assert (second.median_ms, second.p90_ms, second.ratio) == (3.0, 5.0, 0.5)
-    assert summary([((0.001, 0.002, 0.006), (0.001, 0.004, 0.001))])[0].median_ms == 2.0
+    assert latency_summary([((0.001, 0.002, 0.006), (0.001, 0.004, 0.001))])[0].median_ms == 2.0
 
 
 def test_the_ratio_survives_a_slow_machine_and_disturbed_runs():
     # Twice as slow from the sixth round on, and a disturbance each.
     rounds = [((1.0,), (0.5,))] * 5 + [((2.0,), (1.0,))] * 6
     rounds[0], rounds[7] = ((9.0,), (0.5,)), ((2.0,), (9.0,))
-    assert summary(rounds)[1].ratio == 0.5
-    assert summary([((1.0, 1.0, 1.0), (0.5, 0.5, 9.0))])[1].ratio == 0.5
+    assert latency_summary(rounds)[1].ratio == 0.5
+    assert latency_summary([((1.0, 1.0, 1.0), (0.5, 0.5, 9.0))])[1].ratio == 0.5
 
 
 def test_real_models():
@@ -283,8 +283,8 @@ def test_fixed_batches():
     def info(*shape):
         return TensorInfo("x", np.dtype(np.float32), shape)
 
-    assert fixed_batch([info("N", 3)]) is None and fixed_batch([info(None, 3), info(1, 3)]) is None
-    assert fixed_batch([info(4, 3), info()]) == 4 and fixed_batch([info()]) == 1
+    assert declared_batch([info("N", 3)]) is None and declared_batch([info(None, 3), info(1, 3)]) is None
+    assert declared_batch([info(4, 3), info()]) == 4 and declared_batch([info()]) == 1
 
 
 def test_values():

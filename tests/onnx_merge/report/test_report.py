@@ -19,7 +19,7 @@ from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.group_result import GroupResult
 from onnx_merge.report.result import AllocationResult, Result, write_report
-from onnx_merge.report.table import fitted, render, shortened, without_repeats
+from onnx_merge.report.table import render, shortened, shortened_pairs, without_repeats
 from passes.cost.cost import Cost
 from passes.interface.reason import Reason, planned
 
@@ -284,7 +284,7 @@ def test_shortening():
     assert shortened("abcdefghij", 8) == "abcd..ij" and len(shortened("x" * 99, 17)) == 17
     assert without_repeats("/features/features.5/block/block.0/Conv (Conv)") == "/features.5/block.0/Conv (Conv)"
     assert without_repeats("plain") == "plain" and without_repeats("/a/b/a") == "/a/b/a"
-    assert fitted([("/a/a.0/b", "r")], 9) == [("/a/a.0/b", "r")]
-    assert fitted([("/a/a.0/b", "r")], 8) == [("/a.0/b", "r")]
-    pairs = fitted([("n" * 50, "r" * 50), ("n", "")], 40)
+    assert shortened_pairs([("/a/a.0/b", "r")], 9) == [("/a/a.0/b", "r")]
+    assert shortened_pairs([("/a/a.0/b", "r")], 8) == [("/a.0/b", "r")]
+    pairs = shortened_pairs([("n" * 50, "r" * 50), ("n", "")], 40)
     assert max(len(name) for name, _ in pairs) + max(len(reason) for _, reason in pairs) == 40

@@ -12,7 +12,7 @@ from onnx_merge.errors import OnnxMergeError, UnverifiedError
 from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.segment_runner import FOLDING, SegmentRunner
 from onnx_merge.runtime.session_settings import threads_limited
-from passes.interface.engine import divided, retaining
+from passes.interface.engine import retaining, share_threads
 from passes.interface.errors import RunError
 from passes.transforms.canonicalize import canonicalize
 
@@ -107,7 +107,7 @@ def fails(model):
 )
 def test_threads_are_divided_among_models_that_run_at_the_same_time(limit, most, each):
     with threads_limited(limit):
-        runner, workers = divided(SegmentRunner(CPU), most)
+        runner, workers = share_threads(SegmentRunner(CPU), most)
     assert (runner.threads, workers) == each
 
 
@@ -116,7 +116,7 @@ def test_models_that_keep_their_memory_compute_the_same():
     model = model_of("net (float[N,300] x) => (float[N,300] y) { a = Relu(x)  b = Mul(a, a)  y = Sub(b, x) }")
     feeds = [{"x": np.random.default_rng(seed).standard_normal((700, 300), np.float32)} for seed in range(4)]
     with threads_limited(4):
-        share, _ = divided(SegmentRunner(CPU), 2)
+        share, _ = share_threads(SegmentRunner(CPU), 2)
     runner = retaining(share)
     assert runner.threads == 2 and runner.arena
     run, plain = runner(model), FOLDING(model)

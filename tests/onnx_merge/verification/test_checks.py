@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from onnx_merge.evaluation.class_changes import bounds
-from onnx_merge.verification.checks import output_checks, promise_check, reaching, rounded
+from onnx_merge.evaluation.class_changes import share_bounds
+from onnx_merge.verification.checks import output_checks, promise_check, reaching, rounding_allowance
 from onnx_merge.verification.findings import Check
 
 OUTPUT = {
@@ -39,7 +39,7 @@ def test_on_the_same_samples_only_rounding_may_differ():
 
 def test_of_a_free_change_rounding_is_all_there_is():
     """Half precision rounds by 5e-4 of each value, which is a difference; float32 on another provider is none."""
-    assert 1e-9 < rounded("nsr", 0.0, 64) < 1e-6
+    assert 1e-9 < rounding_allowance("nsr", 0.0, 64) < 1e-6
     exact = {"name": "y", "tested": True, "nsr": 0.0, "nsr_low": 0.0, "nsr_high": 0.0}
     assert kept({"nsr": 1e-10}, True, exact) == {"nsr": True} and kept({"nsr": 1e-5}, True, exact) == {"nsr": False}
     assert kept({"nsr": 1e-10, "nsr_low": 1e-11}, False, exact) == {"nsr": True}
@@ -102,7 +102,7 @@ def test_an_honest_share_is_seldom_refused_and_a_worse_one_often():
             tables = []
             for share in (before, after):
                 hits = rng.binomial(64, share)
-                low, high = bounds(hits, 64, 0.025)
+                low, high = share_bounds(hits, 64, 0.025)
                 tables.append(
                     {"name": "y", "tested": True, "changed": hits / 64, "changed_low": low, "changed_high": high}
                 )

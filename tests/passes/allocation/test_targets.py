@@ -83,7 +83,7 @@ def test_a_model_without_multiply_adds(allocation):
 
 def test_what_blocks_keep_from_a_target_may_be_reached_without():
     for blocks in (Blocks(16), Blocks(8)):
-        with pytest.raises(TargetError, match="the least .* multiples of .*: --align 1 or auto may come nearer"):
+        with pytest.raises(TargetError, match="the least .* multiples of .*: `blocks` 1 or auto may come nearer"):
             drafted(model_of(), target=Target("macs", 0.03), blocks=blocks)
 
 
@@ -112,7 +112,7 @@ def test_a_target_between_two_widths_names_the_nearest():
     said = "target-macs 0.6 cannot be met: the nearest that can be reached is 0.6667"
     assert refused(0.6) == (said, pytest.approx(2 / 3))
     assert refused(0.6, allocation="uniform") == (
-        f"{said} with the same share everywhere: --allocation auto may come nearer", pytest.approx(2 / 3),
+        f"{said} with the same share everywhere: `allocation` auto may come nearer", pytest.approx(2 / 3),
     )  # fmt: skip
 
 

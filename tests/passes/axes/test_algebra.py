@@ -11,7 +11,7 @@ from scipy.linalg import block_diag
 
 from passes.axes import algebra
 from passes.axes.algebra import ONE, Atom, Product, Sum, atoms, freeze, product, resolve, size, total, unify
-from passes.axes.index_maps import along, kept_indices, kept_size, mix, unfold
+from passes.axes.index_maps import kept_indices, kept_size, mix, unfold, values_along_axis
 from passes.axes.scaling_matrix import LowRankUpdate
 from passes.interface.reason import Reason
 from passes.shapes.sizes import size_of
@@ -214,7 +214,7 @@ def test_arrays_follow_the_axis(data):
     rng = np.random.default_rng(len(entries))
     values = rng.standard_normal(a.size)
     expected = [sum(values[i] for b, i in entry if b is a) for entry in entries]
-    np.testing.assert_allclose(along(term, a, values), expected)
+    np.testing.assert_allclose(values_along_axis(term, a, values), expected)
     array, z = rng.standard_normal((3, len(entries), 2)), rng.standard_normal((a.size, 3))
     mixed = mix(array, 1, term, a, sparse.csr_array(z))
     np.testing.assert_allclose(mixed, np.einsum("npk,pq->nqk", array, matrix(term, a, z)), atol=1e-12)

@@ -8,7 +8,7 @@ from passes.axes.channel_groups import channel_groups
 from passes.axes.inference import infer
 from passes.axes.op_facts import Joins
 from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Scaled, ZeroKept, transfer
-from passes.channels.value_bounds import bounds, nonnegative_tensors
+from passes.channels.value_bounds import channel_intervals, nonnegative_tensors
 from passes.graph.model import Graph
 
 WEIGHTS = {
@@ -137,7 +137,7 @@ def test_swish_has_its_own_slope():
 def test_intervals_hold(nodes):
     """Every value of a channel lies in its interval, in each tensor that carries it; some intervals are bounded."""
     model, typing, group = network(nodes)
-    at = bounds(typing, group, nonnegative_tensors(typing.graph), {})
+    at = channel_intervals(typing, group, nonnegative_tensors(typing.graph), {})
     made = [n for node in model.graph.node for n in node.output if n in at]
     del model.graph.output[:]
     model.graph.output.extend(type(model.graph.input[0])(name=n) for n in made)

@@ -9,7 +9,7 @@ from unitkit import Quiet
 
 from passes.allocation import sensitivity
 from passes.analysis.analyse import analyse
-from passes.interface.engine import divided
+from passes.interface.engine import share_threads
 from passes.numerics.tuning import NUMERICS, ParallelTuning
 from passes.pipeline import compress
 from passes.planning.plan import PlanSettings
@@ -40,7 +40,7 @@ class Divided:
     def __call__(self, model):
         return engine(model)
 
-    def divided(self, most):
+    def share_threads(self, most):
         self.asked.append(most)
         return self, min(most, 3)
 
@@ -57,7 +57,7 @@ def small_parts(monkeypatch):
 
 
 def test_of_engines_that_cannot_one_model_runs():
-    assert divided(engine, 8) == (engine, 1)
+    assert share_threads(engine, 8) == (engine, 1)
 
 
 def test_moved_samples(model):
@@ -106,7 +106,7 @@ def test_measured_losses(model, small_parts, turned):
 def test_the_parts_of_a_step_fit_into_memory_together(workers, together):
     """As many samples as there were, or a few less, are drawn in a step."""
     schedule = step_schedule.StepSchedule(100, 4, 4, 1, 16, together)
-    found = schedule.divided(min(workers, together))
+    found = schedule.split_for_workers(min(workers, together))
     assert workers == 1 or found.batch * min(workers, together) <= together
     assert found.batch <= 4 and 13 <= found.batch * found.joined <= 16
 

@@ -8,7 +8,7 @@ from netkit import ints
 from unitkit import Net, norm, problem, random_like, units
 
 from passes.numerics.gauss_newton import Affine, descend
-from passes.numerics.ridge import sizes
+from passes.numerics.ridge import unit_penalties
 
 CONV = dict(a_w=(5, 3, 3, 3), a_b=(5,), y_w=(2, 5, 3, 3), y_b=(2,))
 FIRST = "a = Conv<pads=[1,1,1,1]>(x, a_w, a_b)"
@@ -267,7 +267,7 @@ def test_the_metrics_are_moments_of_what_the_layers_read(stride):
     for m, features, damping in zip(metrics, (x, np.maximum(a, 0)), dampings, strict=True):
         assert m.count == len(x)
         np.testing.assert_allclose(m.mean, features.mean(0), rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(m.ridge, damping * sizes(features.var(0) * len(x)), rtol=1e-4)
+        np.testing.assert_allclose(m.ridge, damping * unit_penalties(features.var(0) * len(x)), rtol=1e-4)
 
 
 def test_what_an_output_weighs_is_how_often_it_comes_through():

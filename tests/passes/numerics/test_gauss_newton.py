@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from passes.numerics.gauss_newton import Affine, StepMetric, descend
-from passes.numerics.ridge import sizes
+from passes.numerics.ridge import unit_penalties
 from passes.numerics.tuning import GaussNewtonTuning
 
 THOROUGH = GaussNewtonTuning(least_gain=0.0)
@@ -85,7 +85,7 @@ def test_what_comes_behind_weighs_the_ridge(data):
     m, start = metric(p, outer, damping), zeros(4, 6)
     (best,), _ = descend([start], [m], *linear(p, y, mix), 60, THOROUGH)
     centred = p - p.mean(0)
-    damped = outer + damping * np.diag(sizes(np.diag(outer)))
+    damped = outer + damping * np.diag(unit_penalties(np.diag(outer)))
     np.testing.assert_allclose(m.outer, damped)
     system = np.kron(outer, centred.T @ centred) + np.kron(damped, np.diag(m.ridge))
     expected = np.linalg.solve(system, (outer @ (y - y.mean(0)).T @ centred).ravel()).reshape(4, 6)
@@ -102,9 +102,9 @@ def test_a_step_is_the_gradient_between_both_inverses(data, biased, weighed):
     gradient = Affine(rng.standard_normal((4, 6)), rng.standard_normal(4))
     seen = p - p.mean(0) if biased else p
     inner = seen.T @ seen
-    inner += 0.1 * np.diag(sizes(np.diag(inner)))
+    inner += 0.1 * np.diag(unit_penalties(np.diag(inner)))
     outer = root.T @ root if weighed else np.eye(4)
-    outer = outer + 0.1 * np.diag(sizes(np.diag(outer))) if weighed else outer
+    outer = outer + 0.1 * np.diag(unit_penalties(np.diag(outer))) if weighed else outer
     step = m.step(gradient)
     np.testing.assert_allclose(
         step.weights, np.linalg.inv(outer) @ gradient.weights @ np.linalg.inv(inner), rtol=1e-4, atol=1e-7

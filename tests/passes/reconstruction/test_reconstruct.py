@@ -16,7 +16,7 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.reconstruction_tuning import ReconstructionTuning
 from passes.settings.tuning import TUNING, Tuning
-from passes.statistics.batchnorm_recalibration import restandardised, transfer
+from passes.statistics.batchnorm_recalibration import restandardised, transfer_solution
 from passes.statistics.linear_layers import solvable_layers
 from passes.statistics.moments import Batch
 from passes.statistics.segmented_execution import SegmentedRun
@@ -253,7 +253,7 @@ def test_a_solution_that_changes_nothing_is_transferred_to_the_own_weights(trans
     seen = restandardised(analysis.before, analysis.typing, [samples_for(model, 32).feeds], engine)
     node = next(n for n in seen.graph.nodes if "b_w" in n.inputs)
     same = Solution({"b_w": seen.graph.array("b_w")}, {(node.outputs[0], 2): seen.graph.array(node.inputs[2])})
-    moved = transfer(same, seen, analysis.typing)
+    moved = transfer_solution(same, seen, analysis.typing)
     np.testing.assert_allclose(moved.weights["b_w"], analysis.typing.graph.array("b_w"), rtol=1e-5)
     np.testing.assert_allclose(
         moved.biases[node.outputs[0], 2], analysis.typing.graph.array(node.inputs[2]), rtol=1e-4, atol=1e-5

@@ -142,6 +142,6 @@ def test_repeated_samples_count_once():
 
 def test_a_fixed_batch_that_does_not_fit_says_so():
     result = of_fixed_batch(20, memory=3 * 10**5)
-    assert "what a batch of 8 samples takes does not fit --memory-limit" in result.notes[-1]
+    assert "what a batch of 8 samples takes does not fit `memory`" in result.notes[-1]
     (note,) = of_fixed_batch(20, memory=4 * 10**5).notes
     assert note.startswith("reconstructed from 8 of 20 samples")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from passes.samples.augmentation import has_images, image_plane, shifted
+from passes.samples.augmentation import has_image_arrays, image_plane, shifted
 from passes.settings.sample_tuning import AugmentationTuning
 
 TUNING = AugmentationTuning()
@@ -25,7 +25,7 @@ TUNING = AugmentationTuning()
 def test_inputs_of_images_are_found(shape, plane):
     array = np.zeros(shape, np.float32)
     assert image_plane(array, TUNING) == plane
-    assert has_images({"x": array}, TUNING) == (plane is not None)
+    assert has_image_arrays({"x": array}, TUNING) == (plane is not None)
     assert image_plane(array.astype(np.int64), TUNING) is None
 
 

@@ -63,9 +63,7 @@ def test_more_are_asked_for_until_they_are_enough():
     asked = []
     found = variants(8, asked, 16, 32, 64)
     assert asked == [16, 32] and served(found) == 32
-    assert found.notes == (
-        "32 of them served: 8 show some layer fewer places than it has inputs (--calib-samples 8: no more)",
-    )
+    assert found.notes == ("32 of them served: 8 show some layer fewer places than it has inputs",)
 
 
 def test_enough_stay_as_they_are():
@@ -78,7 +76,7 @@ def test_few_are_doubled_once():
     asked = []
     found = variants(40, asked, 80, 160)
     assert asked == [80] and served(found) == 80
-    assert found.notes == ("80 of them served: 40 are few (--calib-samples 40: no more)",)
+    assert found.notes == ("80 of them served: 40 are few",)
 
 
 def test_few_made_up_ones_that_determine_the_layers_stay():

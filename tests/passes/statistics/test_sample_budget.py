@@ -152,7 +152,7 @@ def test_samples_larger_than_the_stand_in_count_as_they_are():
     variants = WeightVariants(found.before, found.typing, CalibrationSamples(image(64), True, engine, memory=10**7))
     served = sum(len(feed["x"]) for feed in variants.feeds)
     assert served < 64 and variants.notes == (
-        f"reconstructed from {served} of 64 samples: more activations do not fit --memory-limit",
+        f"reconstructed from {served} of 64 samples: more activations do not fit `memory`",
     )
 
 
@@ -164,7 +164,7 @@ def test_where_no_few_samples_fit_it_says_what_would_do():
         CalibrationSamples(image(64), True, engine, memory=3 * 10**5 + 64 * 12 * PLACES // 4),
     )
     assert not list(variants)
-    assert variants.lacking.startswith("merged by weights: what a few samples take does not fit --memory-limit; ")
+    assert variants.lacking.startswith("merged by weights: what a few samples take does not fit `memory`; ")
 
 
 def test_moments_of_smaller_pieces_are_the_same():

@@ -99,7 +99,7 @@ def test_all_samples_serve_within_less_memory(tmp_path):
     few, all_, ample = (variants(found, samples) for samples in (of(small), of(small, disk), of(10**9, disk)))
     served = [sum(len(feed["x"]) for feed in v.feeds) for v in (few, all_, ample)]
     assert served[0] < COUNT and served[1:] == [COUNT, COUNT]
-    assert all_.notes == (f"what {COUNT} samples make of the layers does not fit --memory-limit: it is kept on disk",)
+    assert all_.notes == (f"what {COUNT} samples make of the layers does not fit `memory`: it is kept on disk",)
     assert not ample.notes and next(iter(ample)).folder is None and next(iter(all_)).folder == str(tmp_path)
 
 
