@@ -28,7 +28,7 @@ from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.inputs import INPUT_SEARCH
-from passes.shapes.inference import empty_map
+from passes.shapes.inference import empty_map, inferred_shapes
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def find_assignments(
     left_open = model is not None and not all(d.key in given for d in dims)
     asked_for = demanded_sizes(model, inputs, dims, FOLDING) if model is not None and left_open else iter(())
     base = search.first(_first(dims, given, [sizes_of(inputs, k) for k in known], taken, asked_for))
+    base = base or search.smallest_skipped()
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
     asked = shapes(inputs, base) if given else None
@@ -127,7 +128,7 @@ def sample_sizes(
     firsts = [a[i.name][0] for a in found.found for i in inputs if i.shape and key_of(i, 0)]
     batch = 1 if rows_of_run(inputs) else min(firsts, default=1)
     usual, given = resolve_shapes(inputs, batch if firsts else None, sizes), _given(inputs, sizes)
-    search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model)
+    search = _Search(session, dims, seed, index_bounds(model), 3 + len(EDGES), model, spares_memory=False)
     # Attention between all pixels of a large image may not fit into memory, so small images are run instead. Two sizes
     # are run, because a single one may be the only size at which the model runs.
     small = [{**sizes, **resolve_open(inputs, sizes, edge)} for edge in FITTING[-2:]]
@@ -191,7 +192,9 @@ class _Search:
         bounds: Mapping[str, int],
         limit: int,
         model: onnx.ModelProto | None,
+        spares_memory: bool = True,
     ) -> None:
+        self._spares_memory = spares_memory
         self.found: list[dict[str, int]] = []
         self.problem = ""
         self.tried = 0
@@ -200,16 +203,28 @@ class _Search:
         self._largest = INPUT_SEARCH.elements
         self._model = model
         self._plainly = PlainRuns(model, session, seed) if model is not None else None
+        self._skipped: list[dict[str, int]] = []
+        constants = {t.name for t in model.graph.initializer} if model is not None else set()
+        self._multiplies_activations = model is not None and any(
+            node.op_type in ("MatMul", "Einsum", "Attention", "MultiHeadAttention")
+            and not constants.intersection(node.input[:2])
+            for node in model.graph.node
+        )
+        """Whether memory may grow with the square of a size, as in attention. Other models need no estimate."""
 
-    def runs(self, values: Mapping[str, int]) -> bool:
+    def runs(self, values: Mapping[str, int], forced: bool = False) -> bool:
         """Whether the model runs at these sizes. False without a run if the inputs would be too large or the limit of
-        runs is reached."""
+        runs is reached, or where some node would take much memory (see `_takes_much`), unless ``forced``."""
         mark = tuple(values[d.key] for d in self._dims)
         if mark not in self._known:
             assignment, elements = shapes(self._session.inputs, values), self.elements(values)
             if not self.tried:  # the first sizes may be the user's
                 self._largest = max(self._largest, elements)
             if self.tried == self._limit or elements > self._largest:
+                return False
+            if self.tried and not forced and self._takes_much(assignment):
+                self._skipped.append(dict(values))
+                self.problem = self.problem or "a node of it would take too much memory"
                 return False
             self.tried += 1
             empty = empty_map(self._model, assignment) if self._model is not None else None
@@ -238,6 +253,20 @@ class _Search:
     def first(self, candidates: Iterator[dict[str, int]]) -> dict[str, int] | None:
         """The first of ``candidates`` that runs."""
         return next((values for values in candidates if self.runs(values)), None)
+
+    def smallest_skipped(self) -> dict[str, int] | None:
+        """The smallest of the sizes that were not tried since they take much memory, if the model runs at it."""
+        least = min(self._skipped, key=self.elements, default=None)
+        return least if least is not None and self.runs(least, forced=True) else None
+
+    def _takes_much(self, assignment: Assignment) -> bool:
+        """Whether the inputs and outputs of some node would hold too many elements, as far as inference shows it."""
+        if self._model is None or not self._multiplies_activations or not self._spares_memory:
+            return False
+        found = inferred_shapes(self._model, assignment, FOLDING)
+        sizes = {name: math.prod(shape) for name, shape in found.items()}
+        nodes = ((*node.input, *node.output) for node in self._model.graph.node)
+        return any(sum(sizes.get(name, 0) for name in names) > INPUT_SEARCH.step_elements for names in nodes)
 
     def vary(self, base: Mapping[str, int], target: Callable[[Dimension, int], Sequence[int]]) -> None:
         """Change every dimension from ``base``: all of them at once if that runs, otherwise those that can change, one

@@ -22,6 +22,9 @@ class InputSearchTuning:
     """Number of small sizes tried in addition to those that the user gave."""
     elements: int = 2**22
     """Maximum number of elements of all inputs. Volumes with typical image edges would not fit into memory."""
+    step_elements: int = 2**26
+    """Maximum number of elements that the inputs and outputs of one node hold: attention between all pixels of an image
+    grows with the square of their number."""
     witnesses: int = 4
     """Maximum number of assignments at which shapes are inferred. Each may show a size that the others leave open, and
     takes a run."""

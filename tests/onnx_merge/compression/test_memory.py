@@ -25,7 +25,7 @@ from onnx_merge.runtime.providers import CPU
 from onnx_merge.runtime.session import Session
 from onnx_merge.sweeping.candidates import CandidateResult
 from onnx_merge.sweeping.sweep import run as run_sweep
-from onnx_merge.tuning.inputs import SAMPLE_MEMORY
+from onnx_merge.tuning.inputs import INPUT_SEARCH, SAMPLE_MEMORY
 from passes.samples.sample_files import folder_of
 from passes.statistics.tensor_store import ScratchSpace
 
@@ -107,6 +107,25 @@ def test_attention_between_all_pixels_is_never_tried_on_large_images(monkeypatch
     chosen = fit_to_memory(model, session.inputs, CPU, {}, 20 * 10**9)
     assert dict(chosen.sizes) == {"x": (1, 3, 64, 64)} and "64 x 64" in chosen.notes[0]
     assert max(largest) < 100
+
+
+def test_attention_between_all_pixels_of_even_images_is_tried_on_few(monkeypatch):
+    """A skip connection past a stride of two, so that odd images do not run, and larger ones are tried."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,1] y)
+        <int64[3] t = {0,3,-1}, float[4] up = {1.0,1.0,2.0,2.0}> {
+        h = AveragePool<kernel_shape=[2,2], strides=[2,2]>(x)  r = Resize(h, , up)  s = Add(r, x)
+        v = Reshape(s, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  y = ReduceMax<axes=[2]>(p) }"""
+    model = onnx.parser.parse_model(text)
+    session, elements, run = Session(model), [], Session.run
+
+    def recorded(self, feeds):
+        batch, _, height, width = feeds["x"].shape
+        elements.append(batch * (height * width) ** 2 if height % 2 == width % 2 == 0 else 0)
+        return run(self, feeds)
+
+    monkeypatch.setattr(Session, "run", recorded)
+    found = find_assignments(session, model=model)
+    assert len(found.found) > 2 and max(elements) <= INPUT_SEARCH.step_elements
 
 
 def test_sizes_that_are_given_stay():
