@@ -26,7 +26,7 @@ from passes.numerics.arrays import sample_count
 from passes.samples.sample_files import samples_at
 
 Array = NDArray[Any]
-LABELS = ""
+LABELS_KEY = ""
 """Key of the labels among the inputs' names."""
 
 
@@ -46,8 +46,10 @@ def prepared_samples(original: OpenedModel, candidate: ProviderChoice) -> ModelS
     loaded = loader.load_all() if options.has_samples else None
     notes = loaded.notes if loaded else ()
     labelled = _labelled(original) if options.labels else None
-    if labelled or loaded:
-        original.find_sizes(labelled or Samples(loaded.feeds if loaded else {}))
+    if labelled is not None:
+        original.find_sizes(labelled)
+    elif loaded:
+        original.find_sizes(Samples(loaded.feeds))
     original.find_batches()
     if loaded is not None and loaded.real:
         total = len(loaded)
@@ -87,7 +89,7 @@ def _without_copies(labelled: Samples, loader: SampleLoader) -> tuple[Samples, t
     """The labelled samples without those that repeat earlier ones with their labels, and a note, so that none is
     counted twice, or held out that was fitted to."""
     assert labelled.labels is not None  # refused before
-    rows, total = loader.first_of_each({**labelled.feeds, LABELS: labelled.labels}), len(labelled.labels)
+    rows, total = loader.first_of_each({**labelled.feeds, LABELS_KEY: labelled.labels}), len(labelled.labels)
     if len(rows) < total:
         labelled = Samples(samples_at(labelled.feeds, rows), labelled.labels[rows])
     return labelled, _note_of_copies(total, len(rows), "labelled samples")

@@ -176,9 +176,8 @@ class Fidelity:
         most that share, but labels show a loss where too few classes occur to judge the outputs."""
         if self.accuracy_lost is None:
             return False
-        from onnx_merge.evaluation.class_changes import (
-            share_bounds,  # with SciPy, which a table without labels does not need
-        )
+        # Imported here: it needs SciPy, and a table without labels does not.
+        from onnx_merge.evaluation.class_changes import share_bounds
 
         share, count = self.accuracy_lost
         low, _ = share_bounds(max(0.0, share) * count, count, 1 - CLASS_CHANGES.one_sided_confidence)

@@ -194,7 +194,6 @@ class _Search:
         model: onnx.ModelProto | None,
         spares_memory: bool = True,
     ) -> None:
-        self._spares_memory = spares_memory
         self.found: list[dict[str, int]] = []
         self.problem = ""
         self.tried = 0
@@ -204,13 +203,7 @@ class _Search:
         self._model = model
         self._plainly = PlainRuns(model, session, seed) if model is not None else None
         self._skipped: list[dict[str, int]] = []
-        constants = {t.name for t in model.graph.initializer} if model is not None else set()
-        self._multiplies_activations = model is not None and any(
-            node.op_type in ("MatMul", "Einsum", "Attention", "MultiHeadAttention")
-            and not constants.intersection(node.input[:2])
-            for node in model.graph.node
-        )
-        """Whether memory may grow with the square of a size, as in attention. Other models need no estimate."""
+        self._spares_memory = spares_memory and model is not None and _multiplies_activations(model)
 
     def runs(self, values: Mapping[str, int], forced: bool = False) -> bool:
         """Whether the model runs at these sizes. False without a run if the inputs would be too large or the limit of
@@ -261,7 +254,7 @@ class _Search:
 
     def _takes_much(self, assignment: Assignment) -> bool:
         """Whether the inputs and outputs of some node would hold too many elements, as far as inference shows it."""
-        if self._model is None or not self._multiplies_activations or not self._spares_memory:
+        if self._model is None or not self._spares_memory:
             return False
         found = inferred_shapes(self._model, assignment, FOLDING)
         sizes = {name: math.prod(shape) for name, shape in found.items()}
@@ -304,6 +297,13 @@ class _Search:
         for d in self._dims:
             if sizes.count(base[d.key]) > 1 and d.role != "channels":
                 self.first({**base, d.key: size} for size in target(d, base[d.key]))
+
+
+def _multiplies_activations(model: onnx.ModelProto) -> bool:
+    """Whether memory may grow with the square of a size, as in attention. Other models need no estimate of it."""
+    constants = {t.name for t in model.graph.initializer}
+    products = (n for n in model.graph.node if n.op_type in ("MatMul", "Einsum", "Attention", "MultiHeadAttention"))
+    return any(not constants.intersection(node.input[:2]) for node in products)
 
 
 def _scaled_size(size: int, dimension: Dimension, up: int, down: int) -> int:

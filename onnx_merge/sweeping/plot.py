@@ -68,9 +68,9 @@ def _draw(sweep: Sweep) -> bytes:
             _panel(axes, sweep, metric, scale)
         else:
             axes.text(0.5, 0.5, "nothing was measured", transform=axes.transAxes, ha="center", color=OTHER)
-    label = (
-        sweep.measured.name if metric == "metric" and sweep.measured else AXIS_LABELS[metric] if metric else "quality"
-    )
+    label = AXIS_LABELS[metric] if metric else "quality"
+    if metric == "metric" and sweep.measured:
+        label = sweep.measured.name
     panels[0].set_ylabel(label, parse_math=False)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names) or 1, frameon=False, fontsize=9)
