@@ -10,8 +10,7 @@ from passes.axes import algebra
 from passes.axes.algebra import Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import IndexFlow, Role, Typing
-from passes.cost.cost import batch
-from passes.cost.footprint import Footprint, Widths, mac_sizes
+from passes.cost.footprint import Widths, node_footprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +41,12 @@ def layer_widths(analysis: Analysis, widths: Widths) -> tuple[LayerWidth, ...]:
 
 
 def _layers(typing: Typing, where: str, groups: Mapping[Term, str], widths: Widths) -> Iterator[LayerWidth]:
-    unit = batch(typing.graph)
     for flow in typing.flows:
         term = _channels(typing, flow)
         if term is None:
             continue
         node = flow.record.node
-        footprint = Footprint(mac_sizes(typing, node), unit)
+        footprint = node_footprint(typing, node)
         if not footprint.total:
             continue
         names = (groups[atom] for atom in algebra.atoms(term) if atom in groups)

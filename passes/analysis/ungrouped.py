@@ -20,8 +20,8 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import IndexFlow, Role, Typing
 from passes.axes.registry import facts_of, is_quantised
-from passes.cost.cost import batch, weights_inside
-from passes.cost.footprint import constant_sizes, mac_sizes
+from passes.cost.cost import weights_inside
+from passes.cost.footprint import constant_sizes, node_footprint
 from passes.cost.multiplications import multiplying, weight_inputs
 from passes.graph.model import Node
 from passes.graph.nodes import subgraphs
@@ -75,7 +75,7 @@ def ungrouped(
     flows = {flow.record.node.index: flow for flow in typing.flows}
     found = []
     for node in graph.nodes:
-        macs = sum(_size(axes, gone) for axes in mac_sizes(typing, node)) // batch(graph)
+        macs = node_footprint(typing, node).at(gone)
         attributes = graph.model.graph.node[node.index].attribute
         unknown = [a for a in attributes if (node.index, a.name) not in known]
         inside = weights_inside(onnx.NodeProto(attribute=unknown)) if node.captures or node.op in ATTRIBUTES else 0

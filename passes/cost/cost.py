@@ -12,7 +12,7 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
-from passes.cost.multiplications import factor_sizes, mac_products, weight_inputs
+from passes.cost.multiplications import batch_size, factor_sizes, grows_with_batch, mac_products, weight_inputs
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.nodes import subgraphs
@@ -48,12 +48,19 @@ def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None =
         params=sum(int(np.prod(graph.initializers[name].dims)) * each for name, each in counted)
         + sparse
         + sum(weights_inside(node) for node in model.graph.node),
-        macs=sum(node_macs(graph, node) for node in graph.nodes) // batch(graph)
-        + _macs_inside(graph, observer, engine),
+        macs=_macs_of_sample(graph) + _macs_inside(graph, observer, engine),
         bytes=model_bytes(model),
         nodes=len(graph.nodes),
         ops=dict(Counter(node.op for node in graph.nodes).most_common()),
     )
+
+
+def _macs_of_sample(graph: Graph) -> int:
+    """Multiply-adds of the main graph with a batch of one."""
+    batch, found = batch_size(graph), {True: 0, False: 0}
+    for product in (product for node in graph.nodes for product in mac_products(graph, node)):
+        found[grows_with_batch(graph, product, batch)] += math.prod(factor_sizes(graph, product))
+    return found[True] // int(batch) + found[False]
 
 
 def weights_inside(node: onnx.NodeProto) -> int:
@@ -95,14 +102,6 @@ def _tensor_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor's values as stored."""
     width = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
     return int(np.prod(tensor.dims)) * width
-
-
-def batch(graph: Graph) -> int:
-    """Number of samples in the concrete shapes: the size of a dynamic first axis, or one."""
-    for name in graph.inputs:
-        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
-            return graph.info.shapes[name][0]
-    return 1
 
 
 def samples_held(graph: Graph) -> int:

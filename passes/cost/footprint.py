@@ -14,8 +14,8 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
-from passes.cost.cost import NON_FLOATS, batch, parameters
-from passes.cost.multiplications import mac_products
+from passes.cost.cost import NON_FLOATS, parameters
+from passes.cost.multiplications import batch_size, grows_with_batch, mac_products
 from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
 
@@ -54,8 +54,22 @@ class Footprint:
 
 def macs_footprint(typing: Typing) -> Footprint:
     """Multiply-adds of one sample."""
-    products = (product for node in typing.graph.nodes for product in mac_sizes(typing, node))
-    return Footprint(products, batch(typing.graph))
+    return _macs_footprint(typing, typing.graph.nodes)
+
+
+def node_footprint(typing: Typing, node: Node) -> Footprint:
+    """Multiply-adds of one sample in ``node``."""
+    return _macs_footprint(typing, [node])
+
+
+def _macs_footprint(typing: Typing, nodes: Iterable[Node]) -> Footprint:
+    graph, batch = typing.graph, batch_size(typing.graph)
+    products: list[list[Term]] = []
+    for product in (product for node in nodes for product in mac_products(graph, node)):
+        axes = [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+        once = [] if grows_with_batch(graph, product, batch) else [algebra.atom(int(batch))]
+        products.append([*axes, *once])  # divided by the batch again
+    return Footprint(products, int(batch))
 
 
 def params_footprint(typing: Typing, without: Set[str] = frozenset()) -> Footprint:
@@ -74,14 +88,6 @@ def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str,
             axes = typing.axes.get(tensor.name, [])
             own.setdefault((name, *map(algebra.resolve, axes)), (tensor.name, [*axes, algebra.atom(each)]))
     return dict(own.values())
-
-
-def mac_sizes(typing: Typing, node: Node) -> list[list[Term]]:
-    """The axes of each product. The sum of the products is the multiply-adds of ``node``."""
-    return [
-        [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
-        for product in mac_products(typing.graph, node)
-    ]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ The multiply-adds are a sum of products of axes (`passes.axes.loops`), so they a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from passes.axes.loops import Factor, LoopNest, Loops
 from passes.axes.op_facts import OpFacts
 from passes.axes.registry import facts_of
 from passes.graph.model import Graph, Node
+from passes.shapes.sizes import Size, at
 
 
 def multiplying(node: Node) -> OpFacts | None:
@@ -42,3 +44,23 @@ def weight_inputs(node: Node) -> Iterator[str]:
 def factor_sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
     """The concrete sizes of a product's factors."""
     return [f if isinstance(f, int) else graph.info.shapes[f[0]][f[1]] for f in product]
+
+
+def batch_size(graph: Graph) -> int:
+    """The number of samples: the size of a dynamic first axis, or one."""
+    for name in graph.inputs:
+        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
+            return graph.info.sizes[name][0]
+    return 1
+
+
+def grows_with_batch(graph: Graph, product: Sequence[Factor], batch: int) -> bool:
+    """Whether there are as many multiply-adds for each of the ``batch`` samples. There are not in a layer that reads
+    no input, such as one that projects an embedding of positions. A batch of one known size says nothing: then true."""
+    if not isinstance(batch, Size):
+        return True
+    sizes = [f if isinstance(f, int) else graph.info.sizes.get(f[0], {f[1]: batch})[f[1]] for f in product]
+    varying = math.prod(n for n in sizes if isinstance(n, Size))
+    fixed = math.prod(n for n in sizes if not isinstance(n, Size))
+    clips = {n // math.gcd(n, at(varying, k)) for k, n in enumerate(batch.at)}  # N frames may be N / 8 clips of 8
+    return len(clips) == 1 and fixed % clips.pop() == 0

@@ -150,3 +150,34 @@ def test_multiply_adds_of_a_sample(batch):
     """Those of a fixed batch are those of all its samples."""
     model = net(f"net (float[{batch},4] x) => (float[{batch},7] y) {{ y = MatMul(x, w) }}", 17, w=(4, 7))
     assert sample_macs(Graph(model)) == 4 * 7
+
+
+POSITIONS = """net (float[N,L,6] x) => (float[N,L,5] y) {
+    s = Shape(x)  n = Gather(s, one)  p = Range(zero, n, one)  f = Cast<to=1>(p)  c = Unsqueeze(f, axis)
+    e = MatMul(c, e_w)  r = Relu(e)  b = MatMul(r, b_w)  a = MatMul(x, a_w)  h = Add(a, b)  y = MatMul(h, y_w)
+}"""
+
+
+@pytest.mark.parametrize("width", [8, 3])
+def test_what_reads_no_sample_counts_once(width):
+    """The embedding of L positions is computed once for all samples, so that a batch of one takes as much of it."""
+    one, zero = np.array(1, np.int64), np.array(0, np.int64)
+    weights = {"e_w": (1, 8), "b_w": (8, 4), "a_w": (6, 4), "y_w": (4, 5)}
+    model = net(POSITIONS, one=one, zero=zero, axis=np.array([1]), **weights)
+    found = analyse(model, {}, observer, Quiet())
+    length = int(found.typing.graph.info.shapes["x"][1])
+    expected = length * (1 * width + width * 4 + 6 * 4 + 4 * 5)
+    group = next(g for g in found.groups if g.name == "e")
+    plans = [Planner(found.typing, PlanSettings("prune")).plan(group, width)]
+    assert macs_footprint(found.typing).at({group.atom: width}) == expected
+    assert cost(Graph(apply_plans(found.typing, plans), {}, observer)).macs == expected
+
+
+def test_clips_of_frames_count_for_each_frame():
+    """Eight frames make a clip; the number of clips is no multiple of the number of frames."""
+    body = """net (float[N,6] x) => (float[N,5] y) {
+        c = Reshape(x, to)  h = MatMul(c, h_w)  b = Reshape(h, back)  y = MatMul(b, y_w)
+    }"""
+    model = net(body, h_w=(6, 4), y_w=(4, 5), to=np.array([-1, 8, 6]), back=np.array([-1, 4]))
+    graph = Graph(model, [{"x": (16, 6)}, {"x": (24, 6)}], observer)
+    assert cost(graph).macs == 6 * 4 + 4 * 5
