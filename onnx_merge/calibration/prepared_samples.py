@@ -50,6 +50,7 @@ def prepared_samples(original: OpenedModel, candidate: ProviderChoice) -> ModelS
         original.find_sizes(labelled)
     elif loaded:
         original.find_sizes(Samples(loaded.feeds))
+    original.notes += original.memory.notes
     original.find_batches()
     if loaded is not None and loaded.real:
         total = len(loaded)

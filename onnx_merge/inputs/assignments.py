@@ -45,7 +45,7 @@ class Assignments:
     tried: int = 0
     """Number of runs of the search."""
     asked: Assignment | None = None
-    """The assignment at the sizes that the user gave, if any were given."""
+    """The assignment at the sizes that the user gave, or else those of the user's samples, if there are any."""
 
     @property
     def witnesses(self) -> tuple[Assignment, ...]:
@@ -99,7 +99,7 @@ def find_assignments(
     base = base or search.smallest_skipped()
     if base is None:
         return Assignments((), search.problem, tried=search.tried)
-    asked = shapes(inputs, base) if given else None
+    asked = shapes(inputs, base) if given or any(sizes_of(inputs, k).items() <= base.items() for k in known) else None
     if given:  # the model may also run at smaller sizes than the user's, which take less time
         small = itertools.islice(_first(dims, {}, [], taken, iter(())), INPUT_SEARCH.small_beside_given)
         base = search.first(v for v in small if search.elements(v) < search.elements(base)) or base
@@ -111,6 +111,17 @@ def find_assignments(
     found = sorted(search.found, key=lambda values: _quality(values, dims, taken))
     stuck = tuple(d.key for d in dims if len({values[d.key] for values in found}) == 1)
     return Assignments(tuple(shapes(inputs, values) for values in found), "", stuck, search.tried, asked)
+
+
+def counted_at(found: Assignments, inputs: Sequence[TensorInfo]) -> str:
+    """A note that says at which sizes multiply-adds are counted, if these are nobody's choice; empty otherwise."""
+    open_dims = {d.key for d in dimensions(inputs) if d.role != "batch" or d.axis}
+    varied = [i for i in inputs if open_dims & {key_of(i, axis) for axis in range(len(i.shape))}]
+    if found.asked is not None or not found.found or not varied:
+        return ""
+    at, batched = found.witnesses[0], {d.key for d in dimensions(inputs) if d.role == "batch" and not d.axis}
+    sizes = (f"{i.name} {describe(at[i.name], any_batch=key_of(i, 0) in batched)}" for i in varied)
+    return f"MACs are counted at {', '.join(sizes)}: see --input-shape"
 
 
 def sample_sizes(

@@ -11,8 +11,8 @@ from onnx_merge.compression.explain_no_change import why_no_groups
 from onnx_merge.config.options import Options
 from onnx_merge.config.version import __version__
 from onnx_merge.errors import OnnxMergeError
-from onnx_merge.inputs.assignments import find_assignments
-from onnx_merge.inputs.dimensions import Assignment, dimensions
+from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments
+from onnx_merge.inputs.dimensions import dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
 from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.input_memory import check_input_memory
@@ -107,10 +107,10 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
         check_input_memory(source.model, dict(options.input_shape), options.memory_limit)
     with stages("sizes"):
-        assignments = _assignments(source.model, dict(options.input_shape))
+        sizes = _sizes(source.model, dict(options.input_shape))
     observer = RunObserver()
     with checked_by_running(source.model):
-        analysis = analyse(source.model, assignments, observer, stages, FOLDING)
+        analysis = analyse(source.model, sizes.witnesses, observer, stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before, observer, FOLDING)
         parts = list(analysis.parts())
@@ -135,7 +135,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         ungrouped=tuple(_layer(layer, holdings) for layer in layers),
         ops_without_rule=_ops_without_rule(parts),
         unfolded={k: reason for part, _ in parts for k, reason in part.unfolded.items()},
-        notes=tuple(_notes(analysis, layers)),
+        notes=tuple(_notes(analysis, layers, counted_at(sizes, declared_inputs(source.model)))),
         layers=widths,
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
@@ -154,14 +154,14 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     return inspection
 
 
-def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> tuple[Assignment, ...]:
+def _sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Assignments:
     """Sizes at which the model runs. None where it has no dynamic dimensions, or does not run."""
     if not dimensions(declared_inputs(model), model):
-        return ()
+        return Assignments(())
     try:
-        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes).witnesses
+        return find_assignments(Session(model, optimisation="basic"), model=model, sizes=sizes)
     except OnnxMergeError:
-        return ()
+        return Assignments(())
 
 
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
@@ -257,7 +257,9 @@ def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int
     return dict(found.most_common())
 
 
-def _notes(analysis: Analysis, layers: Sequence[Ungrouped]) -> Iterator[str]:
+def _notes(analysis: Analysis, layers: Sequence[Ungrouped], sizes: str) -> Iterator[str]:
+    if sizes:
+        yield sizes
     quantised = first_quantised(analysis.typing)
     if quantised is not None:
         count = sum(is_quantised(layer.node.op) for layer in layers)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_merge.config.options import Options
 from onnx_merge.equivalence.verifiable import cannot_load, unverified_remedy
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
-from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments, require, sample_sizes
 from onnx_merge.inputs.feeds import resolve_shapes
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
@@ -101,7 +101,8 @@ class OpenedModel:
         self.notes += (f"outputs were not compared: {error}",)
 
     def find_sizes(self, samples: Samples | None = None) -> None:
-        """Find the sizes at which the model runs, and choose those of made-up samples if there are no ``samples``.
+        """Find the sizes at which the model runs. Choose those of made-up samples if there are no ``samples``; else
+        measure the memory again at theirs, if they differ from those that it was measured at.
 
         Raises
         ------
@@ -119,18 +120,24 @@ class OpenedModel:
             self.assignments = Assignments((), error.message)
             return
         self.assignments = found
+        note = counted_at(found, self.inputs)
+        self.notes += (note,) if note else ()
         if samples is None:
             require(found, self.inputs, given, fixing(self.model))
             sizes, note = sample_sizes(self._session, found, self.model, given, seed)
             self.memory = replace(self.memory, sizes=sizes)
             self.notes += (note,) if note else ()
+        elif found.asked is not None and all(min(shape, default=1) > 0 for shape in found.asked.values()):
+            measured = resolve_shapes(self.inputs, None, self.memory.sizes)
+            if any(shape[1:] != measured[name][1:] for name, shape in found.asked.items()):
+                self.memory = replace(self.memory, sizes=found.asked)
+                self.measure_memory()
 
     def measure_memory(self) -> None:
-        """Measure the memory of a sample, by which the size of images is chosen where the model leaves it open."""
+        """Measure the memory of a sample, by which the size of images is chosen where nothing else says it."""
         with contextlib.suppress(InputError):  # an input takes strings: only the user can give samples
             limit, sizes = self.options.memory_limit, self.memory.sizes
             self.memory = fit_to_memory(self.model, self.inputs, self.provider, sizes, limit)
-            self.notes += self.memory.notes
 
     def find_batches(self) -> None:
         """Find of how many samples batches are, by the sizes at which the model ran."""

@@ -109,6 +109,21 @@ def test_attention_between_all_pixels_is_never_tried_on_large_images(monkeypatch
     assert max(largest) < 100
 
 
+def test_samples_say_the_size_of_images():
+    """No size is chosen by memory, and multiply-adds are counted at theirs."""
+    text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,4] y)
+        <int64[3] t = {0,3,-1}> {
+        v = Reshape(x, t)  w = Transpose<perm=[0,2,1]>(v)  p = MatMul(w, v)  q = MatMul(p, w)
+        h = MatMul(q, h_w)  r = Relu(h)  y = MatMul(r, y_w) }"""
+    model, rng = onnx.parser.parse_model(text), np.random.default_rng(0)
+    for name, shape in (("h_w", (3, 16)), ("y_w", (16, 4))):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(rng.standard_normal(shape, np.float32), name))
+    samples = {"x": rng.random((40, 3, 16, 8), np.float32)}
+    _, result = optimize(model, calib=samples, keep=0.5, effort="low", gate=False)
+    assert result.before.macs == 128 * (2 * 128 * 3 + 3 * 16 + 16 * 4)
+    assert not [note for note in result.notes if "images are" in note or "counted" in note]
+
+
 def test_attention_between_all_pixels_of_even_images_is_tried_on_few(monkeypatch):
     """A skip connection past a stride of two, so that odd images do not run, and larger ones are tried."""
     text = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] x) => (float[N,P,1] y)

@@ -5,7 +5,7 @@ import onnx.parser
 import pytest
 
 from onnx_merge.errors import UsageError
-from onnx_merge.inputs.assignments import Assignments, find_assignments, require, sample_sizes
+from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments, require, sample_sizes
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.inputs import INPUT_SEARCH
 
@@ -226,6 +226,25 @@ def test_what_samples_have_comes_first():
     body = "net (float[N,3,H,W] x) => (float[?,?,?,?] y) <int64[4] t = {-1,3,1001,3}> { y = Reshape(x, t) }"
     found = search(body, known=[{"x": (2, 3, 1001, 3)}])
     assert found.found[0]["x"][2:] == (1001, 3)
+
+
+@pytest.mark.parametrize("kwargs", [{"sizes": {"x": (2, 8, 8, 8)}}, {"known": [{"x": (2, 8, 8, 8)}]}])
+def test_multiply_adds_are_counted_at_what_the_user_gave(kwargs):
+    """Its sizes repeat each other and those of a weight, so that others would come first."""
+    body = "net (float[N,C,H,W] x) => (float[?,?,?,?] y) <float[8,8] w = {%s}> { y = MatMul(x, w) }" % ("0," * 63 + "0")
+    found, inputs = search(body, **kwargs), Session(model(body)).inputs
+    assert found.witnesses[0] == {"x": (2, 8, 8, 8)} and counted_at(found, inputs) == ""
+
+
+def test_sizes_that_nobody_chose_are_named():
+    body = "net (float[N,3,H,W] x, float[N,4] z) => (float[?,?,?,?] y, float[?,4] w) { y = Relu(x)  w = Relu(z) }"
+    found = search(body)
+    _, channels, *edges = found.witnesses[0]["x"]
+    assert counted_at(found, Session(model(body)).inputs) == (
+        f"MACs are counted at x (N, {channels}, {edges[0]}, {edges[1]}): see --input-shape"
+    )
+    batched = "net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
+    assert counted_at(search(batched), Session(model(batched)).inputs) == ""
 
 
 def test_volumes_stay_small():
