@@ -22,7 +22,7 @@ class RunOptions:
             "NAME:SIZES",
             "to sample and check at, e.g. input:1,3,224,224",
             "Sizes of dynamic dims at which to sample and check, as `input:1,3,224,224`; in the result they stay "
-            "dynamic. MACs are counted there too, else at the sizes of the samples, or at small ones that a note names.",
+            "dynamic. MACs are counted there too, else at the samples' sizes, or at small ones that a note names.",
         ),
     )
     fix_shape: tuple[tuple[str, tuple[int, ...]], ...] = field(

@@ -51,8 +51,8 @@ class Assignments:
     def witnesses(self) -> tuple[Assignment, ...]:
         """The assignments at which shapes are inferred, at most `InputSearchTuning.witnesses`.
 
-        They are the user's, at which multiply-adds are counted; the first few; and the last, which has the smallest
-        sizes.
+        They are the user's or its samples', if there are any; the first few; and the last, which has the smallest
+        sizes. Multiply-adds are counted at the first of them.
         """
         first = () if self.asked is None else (self.asked,)
         others = tuple(a for a in self.found if a != self.asked)
