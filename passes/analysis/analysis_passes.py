@@ -1,10 +1,10 @@
-"""The analysis passes: normalise, fold BatchNormalization, infer axes and channel groups."""
+"""The analysis passes: normalise, fold BatchNormalization, write means as layers, infer axes and channel groups."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from passes.analysis.known import Analysis, Inside
@@ -20,6 +20,7 @@ from passes.interface.runner import run_passes
 from passes.shapes.inference import Assignment, Observer
 from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
+from passes.transforms.channel_means import means_to_layers
 from passes.transforms.fold_batchnorm import Folded, fold_batchnorm
 from passes.transforms.subgraphs import Body, bodies_of
 from passes.transforms.unshare_constants import original, unshare
@@ -36,7 +37,12 @@ def analysis_passes(
     ``assignments``: concrete shapes of its inputs, at which ``observer`` runs it to find shapes. ``engine``: computes
     its constants. ``body``: the control-flow body that the model is, if it is part of another model.
     """
-    return [Normalise(assignments, observer, engine), FoldBatchNormalization(), InferChannels(observer, engine, body)]
+    return [
+        Normalise(assignments, observer, engine),
+        FoldBatchNormalization(),
+        WriteMeansAsLayers(),
+        InferChannels(observer, engine, body),
+    ]
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,22 @@ class FoldBatchNormalization:
         folded = fold_batchnorm(model[Normalised].graph)
         changed = folded.model is not model.proto
         return PassResult(model.having(folded.model).knowing(folded), changed, folded.left)
+
+
+@dataclass(frozen=True)
+class WriteMeansAsLayers:
+    """Updates `Folded`: means over channels of pooled values are layers, which can lose channels."""
+
+    name: ClassVar[str] = "means"
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """Write each mean as a layer."""
+        before, folded = model[Normalised].graph, model[Folded]
+        graph = before if folded.model is before.model else before.rewritten(folded.model)
+        written = means_to_layers(graph)
+        changed = written is not folded.model
+        return PassResult(model.having(written).knowing(replace(folded, model=written)), changed)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ import numpy as np
 
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.op_facts import Activation, Function, Joins
+from passes.axes.op_facts import Activation, Function, Joins, OpFacts
 from passes.axes.registry import facts_of
+from passes.axes.rule_context import Scaling
 from passes.channels.weights import along_channels, unfolded
 from passes.graph.model import Array, Graph, Node
 
@@ -53,7 +54,8 @@ class Mapped:
 
 @dataclass(frozen=True)
 class ZeroKept:
-    """An activation that is not known in a closed form, but leaves zero as it is."""
+    """A function that is not known in a closed form, but leaves zero as it is. It may depend on several places, and on
+    data that do not hold the channel."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,18 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
-    return ZeroKept() if facts.activation is Activation.SWITCH else None
+    return ZeroKept() if facts.activation is Activation.SWITCH or (incoming == 1 and _keeps_zero(step, facts)) else None
+
+
+def _keeps_zero(step: Step, facts: OpFacts) -> bool:
+    """Whether zeros of the one data operand that holds the channel stay zeros, whatever finite values the other has."""
+    node, record = step.flow.record.node, step.flow.record
+    if step.uses:
+        return False
+    if facts.joins in (Joins.PRODUCT, Joins.QUOTIENT):
+        return facts.joins is Joins.PRODUCT or all(node.inputs[0] in data for data, _ in step.through)
+    others = {k for k, name in enumerate(node.inputs) if k and name}
+    return record.scaling >= Scaling.HOMOGENEOUS and others <= {*facts.sizing}
 
 
 def _filtered(typing: Typing, group: ChannelGroup, step: Step, weight: int, bias: int) -> Filtered | None:

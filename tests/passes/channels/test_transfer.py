@@ -18,7 +18,9 @@ WEIGHTS = {
 
 
 def network(nodes):
-    text = f"net (float[2,3,6,6] x) => (float[2,4,h,w] y) {{ a = Conv(x, w)  c = Conv(x, u)  {nodes}  y = Conv(r, v) }}"
+    text = f"""net (float[2,3,6,6] x, float[4] row) => (float[2,4,h,w] y) {{
+        a = Conv(x, w)  c = Conv(x, u)  {nodes}  y = Conv(r, v)
+    }}"""
     model = net(text, opset=24, ir_version=10, **WEIGHTS)
     typing = infer(Graph(model, engine=engine))
     (group,) = [g for g in channel_groups(typing) if g.size == 8 and any("r" in s.consumed for s in g.steps)]
@@ -45,6 +47,13 @@ def form(nodes):
         ("r = Sub(a, c)", Joined(Joins.DIFFERENCE)),
         ("r = Div(a, k)", None),
         ("r = PRelu(a, k)", ZeroKept()),
+        ("r = ReduceL2<axes=[2,3]>(a)", ZeroKept()),
+        ("r = Mul(a, row)", ZeroKept()),
+        ("r = Div(a, row)", ZeroKept()),
+        ("r = Div(row, a)", None),
+        ("r = Add(a, row)", None),
+        ("r = Sub(a, row)", None),
+        ("r = ReduceLogSumExp<axes=[2,3]>(a)", None),
         ("r = Reciprocal(a)", None),
         ("r = Div(one, a)", None),
     ],
@@ -143,7 +152,7 @@ def test_intervals_hold(nodes):
     model.graph.output.extend(type(model.graph.input[0])(name=n) for n in made)
     x = np.random.default_rng(0).normal(0, 10, (2, 3, 6, 6)).astype(np.float32)
     bounded = False
-    for name, value in zip(made, session(model).run(None, {"x": x}), strict=True):
+    for name, value in zip(made, session(model).run(None, {"x": x, "row": np.ones(4, np.float32)}), strict=True):
         rows = np.moveaxis(value, 1, 0).reshape(8, -1)
         assert (rows.min(1) >= at[name].low - 1e-5).all()
         assert (rows.max(1) <= at[name].high + 1e-5).all()
