@@ -280,8 +280,11 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
     info.values.update({n: v for n, v in found[0].items() if v.size <= SHAPES.evaluated_elements})
     info.shapes.update({n: v.shape for n, v in info.values.items() if n not in info.shapes})
     ranks = {tensor: len(info.shapes[tensor]) for tensor, _ in info.arithmetic.roots.values()}
-    fixed = {n for n, v in info.values.items() if all(n in f and f[n].shape == v.shape for f in found[1:])}
-    traced = trace(info.arithmetic, info.values, ranks, fixed)
+    steady: dict[str, list[bool]] = {}
+    for name, value in info.values.items():
+        if all(name in values and values[name].ndim == value.ndim for values in found):
+            steady[name] = [all(v[name].shape[k] == size for v in found) for k, size in enumerate(value.shape)]
+    traced = trace(info.arithmetic, info.values, ranks, steady)
     info.origins = {n: o for n, o in traced.items() if any(places for places in o.ravel())}
     for name in found[0].keys() & info.values.keys():
         value = info.values[name]

@@ -27,9 +27,12 @@ ELEMENTWISE = {
 _union = np.frompyfunc(lambda a, b: a | b, 2, 1)
 
 
-def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int], fixed: Set[str]) -> dict[str, Origins]:
-    """Return the origins of every value. ``ranks``: of the tensors whose shapes are read. ``fixed``: values whose own
-    shape does not vary."""
+def trace(
+    arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int], steady: Mapping[str, Sequence[bool]]
+) -> dict[str, Origins]:
+    """Return the origins of every value. ``ranks``: of the tensors whose shapes are read. ``steady``: for each axis of
+    the values of one rank whether its own size is the same at all assignments."""
+    fixed = {name for name, axes in steady.items() if all(axes)}
     found: dict[str, Origins] = {}
     for name, (tensor, part) in arithmetic.roots.items():
         axes = range(ranks[tensor])
@@ -47,6 +50,11 @@ def trace(arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int],
             if any(n in found for n in node.input)
             else []
         )
+        if node.op_type == "Shape" and node.input[0] in steady:
+            part = slice(_attribute(node, "start", 0), _attribute(node, "end", None))
+            whole = _all(node, reads, values[made[0]], fixed)
+            found[made[0]] = _each([NOWHERE if same else whole for same in steady[node.input[0]][part]])
+            continue
         for k, name in enumerate(made):
             exact = k < len(moved) and moved[k].shape == values[name].shape
             found[name] = moved[k] if exact else _filled(values[name].shape, _all(node, reads, values[name], fixed))
@@ -61,7 +69,7 @@ def _all(
     Inputs that only determine the number of elements do not count, if the elements are floats (features) or if that
     number is the same at all assignments.
     """
-    if node.op_type in ("Shape", "Size") and node.input[0] in fixed:
+    if node.op_type == "Size" and node.input[0] in fixed:
         return NOWHERE
     sized = value.dtype.kind == "f" or node.output[0] in fixed
     count = SIZED.get(node.op_type, len(reads)) if sized else len(reads)

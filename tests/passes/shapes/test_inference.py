@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from netkit import engine, ints, net, observer
+from netkit import engine, ints, net, observer, twin_check
 
 from passes.shapes import inference
 from passes.shapes.inference import infer_shapes as infer_shapes_with
@@ -230,3 +230,22 @@ def test_a_table_that_does_not_fit_a_change_yet_hides_no_number():
     info = infer_shapes(net(FILLED, table=np.arange(4, dtype=np.float32).reshape(1, 1, 4), **constants))
     after = info.arithmetic.at({"x": (2, 3, 2)})
     assert after["t"].tolist() == [2, 1, 2] and after["f"].tolist() == [4] and "e" not in after
+
+
+PARTIAL_ROTARY = """net (float[N,L,6] x) => (float[N,L,5] y) {
+    s = Shape(x)  n = Gather(s, one)  p = Range(zero, n, one)  f = Cast<to=1>(p)  c = Unsqueeze(f, last)
+    t = Mul(c, rates)  e = Concat<axis=1>(t, t)  k = Cos(e)  z = Shape(k)  w = Gather(z, at)
+    a = MatMul(x, a_w)  turned = Slice(a, from, w, last)  kept = Slice(a, w, end, last)  r = Mul(turned, k)
+    h = Concat<axis=2>(r, kept)  y = MatMul(h, y_w)
+}"""
+"""The first four of twelve channels are turned by angles of the position, as in GPT-NeoX: their number is the size of
+the cosines, whose other size varies."""
+
+
+def test_a_fixed_size_of_a_tensor_that_is_made_of_a_varying_one_is_known():
+    one, zero = np.array(1, np.int64), np.array(0, np.int64)
+    numbers = {"one": one, "zero": zero, "at": ints(1), "last": ints(-1), "from": ints(0), "end": ints(99)}
+    model = net(PARTIAL_ROTARY, rates=(1, 2), a_w=(6, 12), y_w=(12, 5), **numbers)
+    result = twin_check(model, keep=0.5, method="prune")
+    kept = [(len(plan.keep), plan.group.size) for plan in result.plans]
+    assert sorted(kept) == [(1, 2), (4, 8), (5, 5)]
