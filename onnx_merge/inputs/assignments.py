@@ -51,13 +51,23 @@ class Assignments:
     def witnesses(self) -> tuple[Assignment, ...]:
         """The assignments at which shapes are inferred, at most `InputSearchTuning.witnesses`.
 
-        They are the user's or its samples', if there are any; the first few; and the last, which has the smallest
-        sizes. Multiply-adds are counted at the first of them.
+        They are the user's or its samples', if there are any; the first; the last, which has the smallest sizes; and
+        others by which every size varies, if there are some. Multiply-adds are counted at the first of them.
         """
         first = () if self.asked is None else (self.asked,)
-        others = tuple(a for a in self.found if a != self.asked)
-        room = INPUT_SEARCH.witnesses - len(first)
-        return (*first, *(others if len(others) <= room else (*others[: room - 1], others[-1])))
+        others = [a for a in self.found if a != self.asked]
+        picked = [*first, *others[:1], *others[1:][-1:]]
+        rest = others[1:-1]
+        while rest and len(picked) < INPUT_SEARCH.witnesses:
+            same = [
+                (n, k)
+                for n, shape in picked[0].items()
+                for k in range(len(shape))
+                if len({a[n][k] for a in picked}) == 1
+            ]
+            rest.sort(key=lambda other: -sum(other[n][k] != picked[0][n][k] for n, k in same))  # stable
+            picked.insert(-1, rest.pop(0))
+        return tuple(picked)
 
 
 def find_assignments(
@@ -115,13 +125,11 @@ def find_assignments(
 
 def counted_at(found: Assignments, inputs: Sequence[TensorInfo]) -> str:
     """A note that says at which sizes multiply-adds are counted, if these are nobody's choice; empty otherwise."""
-    open_dims = {d.key for d in dimensions(inputs) if d.role != "batch" or d.axis}
-    varied = [i for i in inputs if open_dims & {key_of(i, axis) for axis in range(len(i.shape))}]
-    if found.asked is not None or not found.found or not varied:
+    open_dims = [d.key for d in dimensions(inputs) if d.role != "batch" or d.axis]
+    if found.asked is not None or not found.found or not open_dims:
         return ""
-    at, batched = found.witnesses[0], {d.key for d in dimensions(inputs) if d.role == "batch" and not d.axis}
-    sizes = (f"{i.name} {describe(at[i.name], any_batch=key_of(i, 0) in batched)}" for i in varied)
-    return f"MACs are counted at {', '.join(sizes)}: see --input-shape"
+    at = sizes_of(inputs, found.witnesses[0])
+    return f"MACs are counted at {', '.join(f'{key} = {at[key]}' for key in open_dims)}: see --input-shape"
 
 
 def sample_sizes(

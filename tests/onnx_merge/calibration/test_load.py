@@ -380,7 +380,7 @@ class TestSizes:
         assert comparison.samples.batch(4)["x"].shape == (4, 3, 48, 320)
         counted, made = comparison.notes
         assert made == "samples are made at x:1,3,48,320, since the model does not run at x:1,3,224,224"
-        assert counted.startswith("MACs are counted at x (N, 3, 48, ")
+        assert counted.startswith("MACs are counted at H = 48, W = ")
 
     def test_the_largest_that_were_found_where_no_typical_ones_do(self):
         body = self.ROWS_48.replace("{0,3,48}", "{0,9,16}")

@@ -236,13 +236,24 @@ def test_multiply_adds_are_counted_at_what_the_user_gave(kwargs):
     assert found.witnesses[0] == {"x": (2, 8, 8, 8)} and counted_at(found, inputs) == ""
 
 
+@pytest.mark.parametrize("asked", [None, (2, 9)])
+def test_every_size_varies_among_the_witnesses(asked):
+    """Only one assignment in the middle has another second size."""
+    found = [{"x": shape} for shape in ((2, 7), (3, 7), (4, 7), (5, 7), (6, 8), (5, 7), (1, 7))]
+    result = Assignments(tuple(found), asked=asked and {"x": asked})
+    witnesses = result.witnesses
+    assert witnesses[0] == (found[0] if asked is None else {"x": asked}) and witnesses[-1] == found[-1]
+    assert len(witnesses) == INPUT_SEARCH.witnesses and len({a["x"][1] for a in witnesses}) > 1
+    assert Assignments(tuple(found[:2])).witnesses == tuple(found[:2])
+    assert Assignments(tuple(found[:1])).witnesses == tuple(found[:1])
+
+
 def test_sizes_that_nobody_chose_are_named():
     body = "net (float[N,3,H,W] x, float[N,4] z) => (float[?,?,?,?] y, float[?,4] w) { y = Relu(x)  w = Relu(z) }"
     found = search(body)
-    _, channels, *edges = found.witnesses[0]["x"]
-    assert counted_at(found, Session(model(body)).inputs) == (
-        f"MACs are counted at x (N, {channels}, {edges[0]}, {edges[1]}): see --input-shape"
-    )
+    _, _, height, width = found.witnesses[0]["x"]
+    counted = counted_at(found, Session(model(body)).inputs)
+    assert counted == f"MACs are counted at H = {height}, W = {width}: see --input-shape"
     batched = "net (float[N,3] x) => (float[N,3] y) { y = Relu(x) }"
     assert counted_at(search(batched), Session(model(batched)).inputs) == ""
 
