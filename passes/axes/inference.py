@@ -159,7 +159,7 @@ def _freeze_computed_reads(typing: Typing) -> None:
     reads = [(name, node.label, node.op) for node, _, name in shape_reads(typing, resized) if name in info.varying]
     reads += [(name, "", "a control-flow body") for name in sorted(typing.graph.captured)]
     for name, user, op in reads + [(name, "", OUTPUT) for name in typing.graph.outputs]:
-        for tensor, axis in places(typing, name):
+        for tensor, axis in content_places(typing, name):
             algebra.freeze(typing.axes[tensor][axis], Reason("size", user, "", op, axis_of(tensor, axis)))
 
 
@@ -167,6 +167,15 @@ def places(typing: Typing, name: str) -> list[Place]:
     """The axes whose sizes tensor ``name`` is computed from."""
     origins = typing.graph.info.origins.get(name)
     return [] if origins is None else sorted(NOWHERE.union(*origins.ravel()))
+
+
+def content_places(typing: Typing, name: str) -> list[Place]:
+    """The axes whose sizes the numbers in tensor ``name`` are computed from. The target of an Expand, which follows the
+    sizes of axes, says only how often the numbers are repeated."""
+    maker = typing.graph.producer.get(name)
+    expands = maker is not None and maker.op == "Expand"
+    follows = expands and any(f.record.node is maker and resize.target == 1 for f, resize in typing.resizes)
+    return places(typing, maker.inputs[0] if maker is not None and follows else name)
 
 
 def _fresh_axes(graph: Graph, name: str) -> list[Term]:

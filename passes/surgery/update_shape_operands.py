@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices, kept_size
-from passes.axes.inference import IndexFlow, Typing, places, shape_reads
+from passes.axes.inference import IndexFlow, Typing, content_places, places, shape_reads
 from passes.axes.rule_context import Resize
 from passes.graph.model import Node
 from passes.graph.patch import Patch
@@ -54,12 +54,15 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
 
 def freeze_what_cannot_follow(typing: Typing) -> None:
     """Freeze the axes whose sizes enter computed integers in a way that no correction can mend. Each axis is tested at
-    a smaller size."""
+    two smaller sizes: a quotient that is rounded may happen to be right at one of them."""
     computed = [(f, r) for f, r in typing.resizes if _is_computed(typing, f.record.node, r)]
-    atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
-    if not atoms:
-        return
-    after = _After(typing, {a: np.arange(_trial_width(a.size)) for a in atoms})
+    for width in (_trial_width, lambda size: 1):
+        atoms = dict.fromkeys(a for flow, resize in computed for a in _atoms(typing, flow, resize) if a.reason is None)
+        if atoms:
+            _freeze_what_cannot_follow(typing, computed, _After(typing, {a: np.arange(width(a.size)) for a in atoms}))
+
+
+def _freeze_what_cannot_follow(typing: Typing, computed: Sequence[tuple[IndexFlow, Resize]], after: _After) -> None:
     for flow, resize in computed:
         node = flow.record.node
         if after.concerns(flow, resize) and after.corrections(node, resize) is None:
@@ -226,7 +229,8 @@ def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequenc
 
 def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, int]], patch: Patch) -> None:
     for node, k, name in shape_reads(typing, resized):
-        if any(a in keep for tensor, axis in places(typing, name) for a in algebra.atoms(typing.axes[tensor][axis])):
+        read = [typing.axes[tensor][axis] for tensor, axis in content_places(typing, name)]
+        if any(a in keep for term in read for a in algebra.atoms(term)):
             value = typing.graph.info.values[name]
             for axis, term in enumerate(typing.axes[name]):
                 value = np.take(value, kept_indices(term, keep), axis)

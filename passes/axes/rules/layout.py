@@ -118,11 +118,17 @@ facts("Split", known=replace(CARRIED, moves=Moves.PICKED, sizing=(1,)))
 @rule("Tile")
 def tile(op: Op) -> None:
     """X: n... , repeats r... -> Y: (r n)... The number of copies does not change."""
-    for axis, (n, r) in enumerate(zip(op.shape(0), op.entries(1), strict=True)):
+    given = op.entries(1)
+    copies = [
+        op.out_shape()[axis] // n if r is None else r
+        for axis, (n, r) in enumerate(zip(op.shape(0), given, strict=True))
+    ]
+    for axis, (n, r) in enumerate(zip(op.shape(0), copies, strict=True)):
         letter = op.letter(n)
         op.put(0, axis, letter)
-        copies = r if r is not None else op.out_shape()[axis] // n
-        op.put_out(axis, algebra.product([algebra.atom(copies, op.why("repeats it")), letter]))
+        op.put_out(axis, algebra.product([algebra.atom(r, op.why("repeats it")), letter]))
+    if None in given:
+        op.resize_input(1, copies)
     holds_input(op)
 
 

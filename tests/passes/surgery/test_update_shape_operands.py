@@ -2,8 +2,9 @@
 
 import numpy as np
 import onnx
-from netkit import check, difference, engine, ints, net, node_of, observer
+from netkit import check, compressed, difference, engine, ints, net, node_of, observer, twin_check
 
+from passes.interface.reason import text
 from passes.pipeline import compress
 from passes.settings.compress import CompressSettings
 
@@ -62,3 +63,36 @@ def test_axes_of_two_are_tested_too_before_they_may_shrink():
     assignments = tuple({"x": size} for size in [(2, 7, 6), (3, 4, 6), (1, 2, 6)])
     result = compress(model, CompressSettings(keep=0.5, assignments=assignments), observer, engine=engine)
     assert not result.shrinks
+
+
+def test_a_rounded_number_of_copies_freezes_what_it_comes_from():
+    """N times 4 // 4 copies of a table. With three channels (N times 3) // 4 + 1 happens to be right for N up to 4."""
+    model = net("""net (float[N,6] x) => (float[N,5] y) {
+        a = MatMul(x, a_w)  r = Reshape(a, line)  s = Shape(r)  c = Div(s, four)
+        t = Tile(table, c)  m = Mul(r, t)  b = Reshape(m, back)  y = MatMul(b, y_w)
+    }""", a_w=(6, 4), y_w=(4, 5), table=(4,), four=ints(4), line=ints(-1), back=ints(-1, 4))  # fmt: skip
+    result = compressed(model, keep=0.75, method="prune")
+    plan = next(p for p in result.plans if p.group.name == "a")
+    assert text(plan.reason) == "t (Tile) takes a size from c, whose numbers cannot be corrected"
+    assert difference(model, result.model, batches=(1, 5)) == 0.0
+
+
+def test_a_fixed_number_of_copies_stays():
+    """N copies, counted by the batch."""
+    model = net("""net (float[N,6] x) => (float[N,5] y) {
+        a = MatMul(x, a_w)  r = Reshape(a, line)  s = Shape(x)  c = Gather(s, first)
+        t = Tile(table, c)  m = Mul(r, t)  b = Reshape(m, back)  y = MatMul(b, y_w)
+    }""", a_w=(6, 4), y_w=(4, 5), table=(4,), first=ints(0), line=ints(-1), back=ints(-1, 4))  # fmt: skip
+    result = twin_check(model, keep=0.5, method="prune")
+    assert next(len(p.keep) for p in result.plans if p.group.name == "a") == 2
+
+
+def test_indices_that_are_repeated_for_each_head_follow_the_heads():
+    """The indices are computed from sizes. The number of heads only says how often they are repeated."""
+    model = net("""net (float[N,6] x) => (float[N,5] y) {
+        a = MatMul(x, a_w)  r = Reshape(a, heads)  s = Shape(r)  n = Gather(s, first)  e = Concat<axis=0>(n, two)
+        i = Expand(at, e)  g = GatherElements<axis=1>(r, i)  b = Reshape(g, back)  y = MatMul(b, y_w)
+    }""", a_w=(6, 12), y_w=(8, 5), at=ints(2, 0).reshape(1, 2), two=ints(2), first=ints(0), heads=ints(-1, 3),
+        back=ints(-1, 8))  # fmt: skip
+    result = twin_check(model, keep=0.5, method="prune")
+    assert [len(p.keep) for p in result.plans if p.group.size == 4] == [2]
