@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import onnx
@@ -16,6 +16,8 @@ MOVING = {
     "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
 }  # fmt: skip
 """Ops whose output holds values of their first input, or limits of these."""
+PICKING = {"ArrayFeatureExtractor", "Gather", "GatherND"}
+"""Ops whose output is a class where they pick from a table of constants."""
 ROUNDING = {"Ceil", "Floor", "Round"}
 PROBABILITIES = {"HardSigmoid", "Sigmoid", "Softmax"}
 """Ops whose output is a class where it is rounded: 0 or 1."""
@@ -41,16 +43,19 @@ def integer_outputs(model: onnx.ModelProto) -> IntegerOutputs:
     integers, ordered = integer_tensors(model), _ordered(model)
     makers = {name: node for node in model.graph.node for name in node.output if name}
     names = [o.name for o in model.graph.output if o.name in integers]
-    rounded = frozenset(name for name in names if _is_rounded(name, makers, integers))
+    constants = {t.name for t in model.graph.initializer} | {n.output[0] for n in model.graph.node if not n.input}
+    rounded = frozenset(name for name in names if _is_rounded(name, makers, integers, constants))
     return IntegerOutputs(rounded, frozenset(names) & ordered - rounded)
 
 
-def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto], integers: frozenset[str]) -> bool:
+def _is_rounded(name: str, makers: Mapping[str, onnx.NodeProto], integers: Set[str], constants: Set[str]) -> bool:
     """Whether the integers of tensor ``name`` are rounded numbers."""
     rounded = False
     while (node := makers.get(name)) is not None:
         if node.op_type in QUANTISING:
             return True
+        if node.op_type in PICKING and node.input[0] in constants:
+            return False
         if node.op_type not in MOVING | ROUNDING:
             break
         if any(a.name == "to" and a.i == onnx.TensorProto.BOOL for a in node.attribute):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import onnx
 
-from passes.shapes.constants import STANDARD_DOMAINS
+from passes.shapes.constants import INFERENCE_ERRORS, STANDARD_DOMAINS
+from passes.shapes.inference import skeleton
 
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 INTEGER_OPS = {
     "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsInf", "IsNaN",
     "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger",
-    "MatMulInteger", "QLinearConv", "QLinearMatMul",
+    "MatMulInteger", "Multinomial", "QLinearConv", "QLinearMatMul",
 }  # fmt: skip
 """Ops whose output is integer or boolean for any input type."""
 SECOND = {"TopK", "MaxPool", "Dropout", "Unique"}
 """Ops whose outputs after the first are positions or a mask."""
-TYPED_BY = {"Where": 1, "OneHot": 2, "DequantizeLinear": 1}
+TYPED_BY = {"CastLike": 1, "DequantizeLinear": 1, "OneHot": 2, "Where": 1}
 """Ops whose output has the type of an input other than the first."""
+TYPES = {"Bernoulli": "dtype", "Cast": "to", "EyeLike": "dtype", "RandomNormalLike": "dtype",
+         "RandomUniformLike": "dtype"}  # fmt: skip
+"""The attribute that holds the type of the output, if it is given."""
+DEFAULT_FLOATS = {"BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"}
+"""Ops of integers that give floats where attribute ``output_datatype`` names no other type."""
+INFERRED = {"If", "Loop", "Scan"}
+"""Ops whose outputs have the types of those of their bodies, which ONNX infers. So are those of ai.onnx.ml."""
 
 
 def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
@@ -27,19 +35,36 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
     for value in model.graph.input:
         if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, *FLOATS):
             found.add(value.name)
+    inferred: frozenset[str] | None = None
     for node in model.graph.node:
-        if node.domain in STANDARD_DOMAINS:
+        if node.domain == "ai.onnx.ml" or (node.domain in STANDARD_DOMAINS and node.op_type in INFERRED):
+            inferred = _inferred(model) if inferred is None else inferred
+            found.update(inferred.intersection(node.output))
+        elif node.domain in STANDARD_DOMAINS:
             integers = _gives_integers(node, found)
             found.update(node.output if integers else node.output[1:] if node.op_type in SECOND else ())
     return frozenset(found - {""})
+
+
+def _inferred(model: onnx.ModelProto) -> frozenset[str]:
+    """The names of integer and boolean tensors, as far as ONNX infers types."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(skeleton(model, {})).graph
+    except INFERENCE_ERRORS:
+        return frozenset()
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    return frozenset(name for name, kind in kinds.items() if kind not in (onnx.TensorProto.UNDEFINED, *FLOATS))
 
 
 def _gives_integers(node: onnx.NodeProto, found: set[str]) -> bool:
     """Whether the node's first output is integer or boolean, if those of its inputs in ``found`` are."""
     if node.op_type in INTEGER_OPS:
         return True
-    if node.op_type == "Cast":
-        return all(a.i not in FLOATS for a in node.attribute if a.name == "to")
+    if node.op_type in DEFAULT_FLOATS:
+        return any(a.name == "output_datatype" and a.i not in FLOATS for a in node.attribute)
+    named = [a.i for a in node.attribute if a.name == TYPES.get(node.op_type)]
+    if named:
+        return named[0] not in FLOATS
     if node.op_type in ("Constant", "ConstantOfShape"):
         held = {a.name: a.t.data_type for a in node.attribute}
         return held.get("value", onnx.TensorProto.FLOAT) not in FLOATS or bool(

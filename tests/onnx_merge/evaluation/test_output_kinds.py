@@ -89,6 +89,18 @@ def test_whole_numbers_are_classes():
     assert close.verdict == "bad"
 
 
+@pytest.mark.parametrize("labels", ["int64[6] k = {10, 20, 30, 40, 50, 60}", "float[6] k = {10, 20, 30, 40, 50, 60}"])
+@pytest.mark.parametrize("pick", ["ai.onnx.ml.ArrayFeatureExtractor(k, i)", "Gather(k, i)"])
+def test_labels_that_are_picked_from_a_table_are_classes(labels, pick):
+    """As scikit-learn's converter writes them. An error in one of 64 is no matter of how far apart the labels are."""
+    body = f"i = ArgMax<axis = 1>(%s)  p = {pick}  r = Reshape(p, flat)  y = Cast<to = 7>(r)"
+    header = HEAD.replace(": 17", ': 17, "ai.onnx.ml" : 3')
+    text = f"{header} net (float[N,6] x) => (int64[N] y) <{labels}, int64[1] flat = {{-1}}>"
+    pair = [onnx.parser.parse_model(f"{text} {{ {body % name} }}") for name in ("x", "x")]
+    same = fidelity(*pair, feeds(), integers=integer_outputs(pair[0]))
+    assert same.outputs[0].changed == 0 and same.outputs[0].nsr is None and same.verdict != "bad"
+
+
 def test_a_run_is_a_sample_where_outputs_have_no_axis_of_samples():
     signature, body = "(float[N,6] x) => (float[M] y)", "z = %s(x)  y = Reshape(z, flat)"
     close = compared(signature, body % "Relu", body % "Elu", constants="<int64[1] flat = {-1}>")
