@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from passes.axes import algebra
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import ABSENT, Function, Moves, OpFacts
 from passes.axes.op_facts import ScalarFunction as Scalar
@@ -74,7 +75,18 @@ def cast(op: Op) -> None:
         op.jumps()
 
 
-facts("Cast", known=OpFacts(moves=Moves.CONVERTED, keeps_sign=True, decides=True))
+@rule("CastLike")
+def cast_like(op: Op) -> None:
+    """A Cast to the type of the other input, whose axes do not matter."""
+    same_axes(op)
+    op.drop(algebra.product(op.put_all(1)))
+    if op.gives_integers:
+        op.jumps()
+    else:
+        op.scales(Scaling.LINEAR)
+
+
+facts("Cast", "CastLike", known=OpFacts(moves=Moves.CONVERTED, keeps_sign=True, decides=True))
 
 
 @rule("Abs")
@@ -134,7 +146,7 @@ def _neg_back(back: Backward) -> None:
     back.give(0, back.op("Neg", back.gradient))
 
 
-@gradient("Cast")
+@gradient("Cast", "CastLike")
 def _cast_back(back: Backward) -> None:
     """dX = dY, in the type of X."""
     back.give(0, back.write.cast(back.gradient, back.kind_of(0)))

@@ -50,7 +50,6 @@ facts("Attention", "QAttention", known=OpFacts(weights=(1,), biases=(2,), macs=_
 facts("MultiHeadAttention", known=OpFacts(biases=(3,), macs=attention_loops), domain=MICROSOFT)
 facts("GroupQueryAttention", known=OpFacts(macs=attention_loops), domain=MICROSOFT)
 
-facts("CastLike", known=OpFacts(moves=Moves.CONVERTED, decides=True))
 facts("QuantizeLinear", known=OpFacts(moves=Moves.QUANTISED, decides=True), domain=MICROSOFT)
 facts("DequantizeLinear", known=OpFacts(moves=Moves.QUANTISED), domain=MICROSOFT)
 facts("DynamicQuantizeLinear", known=DECIDES)

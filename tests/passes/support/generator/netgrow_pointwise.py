@@ -53,6 +53,13 @@ def cast(g, op):
     g.like(g.add(op, g.add(op, x, to=TO["float"]), to=TO[g.precision]), x)
 
 
+@grows("CastLike", often=1)
+def cast_like(g, op):
+    """To the type of another tensor, which is the same."""
+    x = g.tensor()
+    g.like(g.add(op, x, g.tensor() if g.chance(2) else g.scalar(1.0)), x)
+
+
 def other(g, x):
     """Something that broadcasts to ``x``: a constant, a tensor of the same shape, or one of the same features."""
     same = g.tensor(lambda t: t.shape == x.shape and t.last == x.last)

@@ -28,6 +28,9 @@ CASES += [one(op, f"c = Cast<to={t}>(a)  d = {op}(c)  r = Cast<to=1>(d)", "NONE"
 CASES += [
     one("Cast", "c = Cast<to=11>(a)  r = Cast<to=1>(c)", "LINEAR"),
     one("Cast", "c = Cast<to=6>(a)  r = Cast<to=1>(c)", "NONE"),
+    one("CastLike", "c = CastLike(a, big)  r = CastLike(c, x)", "LINEAR", big=np.array([1.0, 2.0])),
+    one("CastLike", "c = CastLike(a, whole)  r = CastLike(c, x)", "NONE", whole=np.array(1)),
+    one("CastLike", "r = CastLike(a, b)", "LINEAR"),
     one("Clip", "r = Clip(a, zero)", "HOMOGENEOUS", zero=np.array(0, np.float32)),
     one("Clip", "r = Clip(a, zero)", "HOMOGENEOUS", zero=np.zeros(1, np.float32)),
     one("Clip", "r = Clip(a, , six)", "NONE", six=np.array(6, np.float32)),
@@ -35,8 +38,8 @@ CASES += [
 ]
 for op in sorted({case.op for case in CASES}):
     to = "<to=1>" if op == "Cast" else ""
-    slope = op == "PRelu"
-    CASES.append(unknown(op, f"r = {op}{to}({'u, k' if slope else 'u'})", OPSET, **({"k": (8,)} if slope else {})))
+    second = op in ("PRelu", "CastLike")
+    CASES.append(unknown(op, f"r = {op}{to}({'u, k' if second else 'u'})", OPSET, **({"k": (8,)} if second else {})))
 CASES.append(
     freezes(
         "Cast", GEMM, "u = custom.Foo(a)  r = Cast<to=1>(u)", "w 1: u (Foo) has no axis rule", observed={"r": (2, 8)}
