@@ -24,7 +24,8 @@ class Step:
     """Data tensors whose channels the node sums over with a constant."""
     produced: list[str] = field(default_factory=list)
     """Output tensors whose channels the node produces."""
-    contracted: bool = False
+    multiplied: list[str] = field(default_factory=list)
+    """Data tensors that the node multiplies with each other and sums over the channels."""
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     slid: bool = False
@@ -34,6 +35,11 @@ class Step:
     def read(self) -> str:
         """The first data tensor whose channels the node sums over; ``""`` if it reads only its own state."""
         return self.consumed[0] if self.consumed else ""
+
+    @property
+    def contracted(self) -> bool:
+        """Whether the node sums over the channels without constants."""
+        return bool(self.multiplied)
 
     @property
     def feeds_back(self) -> bool:
@@ -155,9 +161,9 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
     for letter, data in flow.consumed.items():
         for step in step_of(letter):
             step.consumed.extend(node.inputs[k] for k in data)
-    for letter in flow.contracted:
+    for letter, data in flow.contracted.items():
         for step in step_of(letter):
-            step.contracted = True
+            step.multiplied.extend(node.inputs[k] for k in data)
     for term in flow.record.slid:
         for letter in algebra.atoms(term):
             for step in step_of(letter):

@@ -25,10 +25,12 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.registry import facts_of
 from passes.axes.rules.convolution import pads
 from passes.channels.batchnorm_moments import recorded_distributions
+from passes.channels.intervals import Interval
 from passes.channels.scale_propagation import gains, unscaled
-from passes.channels.value_bounds import Interval, channel_intervals
+from passes.channels.value_bounds import channel_intervals
 from passes.channels.weights import Signature, unfolded
 from passes.graph.added_bias import added_bias
 from passes.graph.model import Array
@@ -150,9 +152,12 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
     """Channels with a constant at every consumer that it can do without: one that its bias can take, or 0. Where
     consumers cannot be rewritten, only 0."""
-    found = np.full(group.size, group.unmixable is None or not _summed_without_weights(group))
+    found, is_read = np.full(group.size, not any(step.slid for step in group.steps)), False
     values: dict[str, Array] = {}
     for step in group.steps:
+        if step.multiplied:
+            found &= _zero_products(group, step, at)
+            is_read = True
         if step.consumed:
             interval = at.get(step.read)
             if interval is None:
@@ -162,10 +167,20 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], r
             if group.unmixable is not None or not takes_constants(typing, step) or pads(step.flow.record.node):
                 found &= value == 0.0
             values[step.read] = value
-    if not values:
+            is_read = True
+    if not is_read:
         return np.zeros(group.size, bool)
     if group.unmixable is None:
         redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    return found
+
+
+def _zero_products(group: ChannelGroup, step: Step, at: Mapping[str, Interval]) -> Array:
+    """Channels that are zero in one of the operands whose products the node sums over them."""
+    node, found = step.flow.record.node, np.zeros(group.size, bool)
+    if facts_of(node.domain, node.op).sums_products:
+        for name in step.multiplied:
+            found |= at[name].zero if name in at else False
     return found
 
 
