@@ -31,8 +31,8 @@ def explain_no_change(
         return f"nothing to compress: {why_no_groups(left)}"
     if lossless and any(group.status == "kept" for group in held):
         return (
-            "no channel is free (none is known to be dead, constant or parallel to another): use --keep 0.9, which is "
-            "not lossless"
+            f"no channel is free (none is known to be dead, constant or parallel to another{_not_merged(held)}): use "
+            "--keep 0.9, which is not lossless"
         )
     if not lossless and any(group.status == "kept" for group in held):
         if block > 1:
@@ -52,6 +52,15 @@ def explain_no_change(
         remedy = ": leave out --no-coupled" if same[0].reason and same[0].reason.causes else ": exclude less"
     beside = "" if held else _beside(left)
     return f"none of the {len(groups)} channel groups can shrink: {names[0]}{more}: {reason}{remedy}{beside}"
+
+
+def _not_merged(groups: Sequence[GroupResult]) -> str:
+    """The groups in which only dead channels were looked for, and why."""
+    own = [group for group in groups if group.status == "kept" and group.reason and group.reason.causes]
+    if not own or own[0].reason is None:
+        return ""
+    where = f"{len(own)} groups, such as {own[0].name}," if len(own) > 1 else own[0].name
+    return f"; in {where} only dead ones were looked for, since {own[0].reason.causes[0]}"
 
 
 def _beside(left: Sequence[Ungrouped]) -> str:

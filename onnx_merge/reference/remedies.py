@@ -192,7 +192,8 @@ REMEDIES = (
         ("constant",),
         "is read by several nodes|is read in two ways",
         "w is read by several nodes",
-        "Layers share a weight, so that what suits one reader would change another. Channels can be removed.",
+        "Layers share a weight, so that what suits one reader would change another. Channels can be removed, and "
+        "merged where that is exact for all readers.",
         INHERENT,
     ),
     Remedy(
@@ -221,6 +222,14 @@ REMEDIES = (
         "no channel is free",
         "no channel is free",
         "None is dead, constant, or a multiple of another, so none goes with `--lossless`.",
+        "`--keep 0.9` or `--max-drop 1` with samples.",
+    ),
+    Remedy(
+        ("plan",),
+        "no channel is dead, and copies cannot be merged",
+        "no channel is dead, and copies cannot be merged: q multiplies two activations",
+        "`--lossless` removes what is zero here. Copies, multiples and other constants were not looked for, since no "
+        "weights could take over what they carry; the text says why.",
         "`--keep 0.9` or `--max-drop 1` with samples.",
     ),
     Remedy(

@@ -24,7 +24,8 @@ class Step:
     """Data tensors whose channels the node sums over with a constant."""
     produced: list[str] = field(default_factory=list)
     """Output tensors whose channels the node produces."""
-    contracted: bool = False
+    multiplied: list[str] = field(default_factory=list)
+    """Data tensors that the node multiplies with each other and sums over the channels."""
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     slid: bool = False
@@ -34,6 +35,11 @@ class Step:
     def read(self) -> str:
         """The first data tensor whose channels the node sums over; ``""`` if it reads only its own state."""
         return self.consumed[0] if self.consumed else ""
+
+    @property
+    def contracted(self) -> bool:
+        """Whether the node sums over the channels without constants."""
+        return bool(self.multiplied)
 
     @property
     def feeds_back(self) -> bool:
@@ -68,6 +74,8 @@ class ChannelGroup:
     """Why the group ties several layers. None for a plain producer-consumer pair."""
     unmixable: Reason | None = None
     """Why channels cannot be merged into the consumers. They can still be removed."""
+    shares_weights: bool = False
+    """Whether that is only since several consumers read the same weights."""
 
     @property
     def size(self) -> int:
@@ -97,6 +105,12 @@ class ChannelGroup:
         """Nodes that sum over the channels."""
         return self._labels(step for step in self.steps if step.consumed or step.contracted)
 
+    @property
+    def unmergeable(self) -> Reason | None:
+        """Why not even copies can be merged into the consumers. None where weights that consumers share can be
+        rewritten, if that suits all of them."""
+        return None if self.shares_weights else self.unmixable
+
     def consumer_uses(self) -> list[tuple[Step, Use]]:
         """Constants that multiply the channels and whose products are summed."""
         return [(step, use) for step in self.steps for use in step.with_role(Role.CONSUMER)]
@@ -119,6 +133,9 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
     for group in found:
         group.coupled = _coupling(group, summed)
         group.unmixable = _unmixable(group, typing)
+        if group.unmixable is None:
+            group.unmixable = _shared_weights(group, typing)
+            group.shares_weights = group.unmixable is not None and _shared_within(group, typing)
     found.sort(key=lambda g: next(step for step in g.steps if not step.prepares).flow.record.node.index)
     # The initial states of a recurrent layer are not included.
     own = [[step.label for step in group.steps if step.feeds_back] for group in found]
@@ -155,9 +172,9 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
     for letter, data in flow.consumed.items():
         for step in step_of(letter):
             step.consumed.extend(node.inputs[k] for k in data)
-    for letter in flow.contracted:
+    for letter, data in flow.contracted.items():
         for step in step_of(letter):
-            step.contracted = True
+            step.multiplied.extend(node.inputs[k] for k in data)
     for term in flow.record.slid:
         for letter in algebra.atoms(term):
             for step in step_of(letter):
@@ -205,12 +222,28 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
             roles.setdefault((use.constant, use.axis), set()).add(use.role)
             if use.role is Role.CONSUMER and use.constant not in typing.graph.initializers:
                 return Reason("weights", step.label, f"weights are {_origin(typing, use.constant)}")
-            if use.role is Role.CONSUMER and len(typing.graph.users[use.constant]) > 1:
-                return Reason("constant", use.constant, "is read by several nodes")
     for (constant, _), seen in roles.items():
         if len(seen) > 1:
             return Reason("constant", constant, "is read in two ways")
     return None
+
+
+def _shared_weights(group: ChannelGroup, typing: Typing) -> Reason | None:
+    """The weights of a consumer that other nodes read too, as a reason."""
+    for _, use in group.consumer_uses():
+        if len(typing.graph.users[use.constant]) > 1:
+            return Reason("constant", use.constant, "is read by several nodes")
+    return None
+
+
+def _shared_within(group: ChannelGroup, typing: Typing) -> bool:
+    """Whether the consumers of the group are all that read their weights, and read them alike."""
+    reads = {(step.flow.record.node.index, use.k): use.axis for step, use in group.consumer_uses()}
+    axes: dict[str, set[int]] = {}
+    for _, use in group.consumer_uses():
+        for node, k in typing.graph.users[use.constant]:
+            axes.setdefault(use.constant, set()).add(reads.get((node.index, k), -1))
+    return all(len(own) == 1 and -1 not in own for own in axes.values())
 
 
 def _origin(typing: Typing, constant: str) -> str:

@@ -49,8 +49,8 @@ class IndexFlow:
     """letter -> data inputs over which the node sums it with a constant."""
     produced: dict[Atom, list[int]] = field(default_factory=dict)
     """letter -> outputs in which the node produces it."""
-    contracted: list[Atom] = field(default_factory=list)
-    """Letters summed over between two data operands."""
+    contracted: dict[Atom, list[int]] = field(default_factory=dict)
+    """letter -> data inputs that the node sums it over between."""
 
     @property
     def scaling(self) -> Scaling:
@@ -267,7 +267,7 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> IndexFlow:
             flow.consumed[a] = data
             role = Role.CONSUMER
         elif len(data) > 1:
-            flow.contracted.append(a)
+            flow.contracted[a] = data
         elif data and a not in dropped:
             op.freeze(a, "reduces over it")
         elif constants and a not in dropped:

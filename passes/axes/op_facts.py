@@ -134,6 +134,11 @@ class OpFacts:
     scale_and_bias: tuple[int, int] | None = None
     """Inputs with a scale and a bias for each channel, of values that the op normalises within the channel."""
     linear: LinearForm | None = None
+    linear_in: Collection[int] = ()
+    """Inputs of each of which the output is a linear function, whatever the others are. Where a channel of one is zero,
+    so is that of the output."""
+    sums_products: bool = False
+    """What the op sums over between data operands are products of one factor of each: a zero in one adds nothing."""
     weights: Collection[int] = ()
     """Inputs with weights, or with the rows of a table, where they are constant."""
     biases: Collection[int] = ()

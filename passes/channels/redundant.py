@@ -25,10 +25,12 @@ import numpy as np
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.index_maps import unfold
 from passes.axes.inference import Role, Typing, Use
+from passes.axes.registry import facts_of
 from passes.axes.rules.convolution import pads
 from passes.channels.batchnorm_moments import recorded_distributions
-from passes.channels.scale_propagation import gains, unscaled
-from passes.channels.value_bounds import Interval, channel_intervals
+from passes.channels.intervals import Interval
+from passes.channels.scale_propagation import TINY, gains, unscaled
+from passes.channels.value_bounds import channel_intervals
 from passes.channels.weights import Signature, unfolded
 from passes.graph.added_bias import added_bias
 from passes.graph.model import Array
@@ -64,7 +66,8 @@ def redundant_channels(
     norms: Mapping[str, FoldedNorm],
     tuning: RedundancyTuning = TUNING.redundancy,
 ) -> RedundantChannels:
-    """The group's redundant channels. Where the consumers cannot be rewritten, these are unread or dead.
+    """The group's redundant channels. Where the consumers cannot be rewritten, these are unread or dead. Where they
+    share weights, partners and factors suit all of them.
 
     ``norms``: weights -> what a norm recorded of the channels that they produce. Without any, only channels that are
     redundant on every input are returned.
@@ -76,7 +79,7 @@ def redundant_channels(
     if group.unmixable is None and norms:
         recorded = _recorded(typing, group, nonnegative, norms, redundant, tuning) & ~unread & ~constant
     redundant.order = [*np.flatnonzero(unread), *np.flatnonzero(constant)]
-    if group.unmixable is None:
+    if group.unmergeable is None:
         redundant.order += _parallel(
             typing, group, sign, redundant, unread | constant | recorded, tuning.parallel_tolerance
         )
@@ -150,22 +153,35 @@ def _any_nonzero(typing: Typing, group: ChannelGroup, use: Use) -> Array:
 def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], redundant: RedundantChannels) -> Array:
     """Channels with a constant at every consumer that it can do without: one that its bias can take, or 0. Where
     consumers cannot be rewritten, only 0."""
-    found = np.full(group.size, group.unmixable is None or not _summed_without_weights(group))
+    found, is_read = np.full(group.size, not any(step.slid for step in group.steps)), False
     values: dict[str, Array] = {}
     for step in group.steps:
+        if step.multiplied:
+            found &= _zero_products(group, step, at)
+            is_read = True
         if step.consumed:
             interval = at.get(step.read)
             if interval is None:
                 return np.zeros(group.size, bool)
             found &= interval.constant
             value = interval.middle
-            if group.unmixable is not None or not takes_constants(typing, step) or pads(step.flow.record.node):
+            if group.unmergeable is not None or not takes_constants(typing, step) or pads(step.flow.record.node):
                 found &= value == 0.0
             values[step.read] = value
-    if not values:
+            is_read = True
+    if not is_read:
         return np.zeros(group.size, bool)
-    if group.unmixable is None:
+    if group.unmergeable is None:
         redundant.constants = {name: np.where(found, value, 0.0) for name, value in values.items()}
+    return found
+
+
+def _zero_products(group: ChannelGroup, step: Step, at: Mapping[str, Interval]) -> Array:
+    """Channels that are zero in one of the operands whose products the node sums over them."""
+    node, found = step.flow.record.node, np.zeros(group.size, bool)
+    if facts_of(node.domain, node.op).sums_products:
+        for name in step.multiplied:
+            found |= at[name].zero if name in at else False
     return found
 
 
@@ -213,11 +229,26 @@ def _parallel(
         if np.array_equal(partner, own):
             break
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
-        error = np.maximum(gains(typing, group, partner, scale).error, _mismatch(sign, partner, scale))
+        passed = gains(typing, group, partner, scale)
+        error = np.maximum(passed.error, _mismatch(sign, partner, scale))
+        error = np.maximum(error, _disagreement(group, passed.at))
         merged = (partner != own) & (error <= tolerance * 4)
         redundant.partner[merged], redundant.scale[merged] = partner[merged], scale[merged]
         open_ &= (partner != own) & ~merged  # no exact multiple of its partner: try the next one
     return [int(c) for c in np.flatnonzero(redundant.partner >= 0)]
+
+
+def _disagreement(group: ChannelGroup, factors: Mapping[str, Array]) -> Array:
+    """Largest relative deviation of the factors (C,) at which consumers with the same weights would take over a
+    channel."""
+    error = np.zeros(group.size)
+    first: dict[str, Array] = {}
+    for step, use in group.consumer_uses():
+        factor = factors.get(step.read)
+        if factor is not None:
+            other = first.setdefault(use.constant, factor)
+            error = np.maximum(error, np.abs(factor - other) / np.maximum(np.abs(other), TINY))
+    return error
 
 
 def _mismatch(sign: Signature, partner: Array, scale: Array) -> Array:

@@ -8,53 +8,22 @@ BatchNormalization recorded bounds a channel too, see `RedundancyTuning.recorded
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import reduce
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from passes.axes import algebra
 from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
-from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.transfer import Filtered, Joined, Kept, Mapped, Scaled, ZeroKept, transfer
+from passes.channels.intervals import Interval, affine, bounded_where, enclosing, unbounded
+from passes.channels.placed_bounds import along_axis, by_channel, known_by_place
+from passes.channels.transfer import Filtered, Kept, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
 from passes.settings.transform_tuning import RedundancyTuning
 from passes.settings.tuning import TUNING
 from passes.transforms.fold_batchnorm import FoldedNorm
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Lowest and highest value of each channel, both (C,) float64."""
-
-    low: Array
-    high: Array
-
-    @property
-    def constant(self) -> Array:
-        """Channels that have one value only, (C,) bool."""
-        with np.errstate(invalid="ignore"):
-            width, size = self.high - self.low, np.maximum(np.abs(self.low), np.abs(self.high))
-        return np.asarray(np.isfinite(size) & (width <= TUNING.redundancy.constant_width * size))
-
-    @property
-    def middle(self) -> Array:
-        """Value of each constant channel, 0 for the others, (C,)."""
-        low, high = (np.where(self.constant, end, 0.0) for end in (self.low, self.high))
-        return np.asarray((low + high) / 2)
-
-
-def unbounded(channels: int) -> Interval:
-    """The unbounded interval of every channel."""
-    return Interval(np.full(channels, -np.inf), np.full(channels, np.inf))
-
-
-def _hull(intervals: list[Interval]) -> Interval:
-    """For each channel, the smallest interval that contains all the given ones."""
-    return Interval(np.min([i.low for i in intervals], axis=0), np.max([i.high for i in intervals], axis=0))
 
 
 def nonnegative_tensors(graph: Graph) -> set[str]:
@@ -81,38 +50,79 @@ def channel_intervals(
     norms: Mapping[str, FoldedNorm],
     tuning: RedundancyTuning = TUNING.redundancy,
 ) -> dict[str, Interval]:
-    """Intervals of the group's channels in every tensor that carries them."""
+    """Intervals (C,) of the group's channels in every tensor that carries them."""
     at: dict[str, Interval] = {}
     for step in group.steps:
-        made = _recorded(typing, group, step, norms, _produced(typing, group, step, nonnegative), tuning)
-        for name in step.produced:
-            at[name] = made
-        written = {*step.produced}
+        made = _made(typing, group, step, nonnegative, norms, tuning)
+        placed = known_by_place(typing, group, step, at, tuning.most_places) if step.through else {}
+        at |= made | placed
+        written = {*made, *placed}
         for data, outputs in step.through:
-            incoming = [at.get(name, unbounded(group.size)) for name in data]
-            passed = _passed(typing, group, step, incoming)
-            for name in outputs:  # a concat of two readers of shared weights may hold the channel twice
-                at[name] = _hull([passed, at[name]]) if name in written else passed
+            waiting = [name for name in outputs if name not in placed]
+            passed = _passed(typing, group, step, data, at) if waiting else unbounded(group.size)
+            for name in waiting:  # a concat of two readers of shared weights may hold the channel twice
+                here = along_axis(typing, group, name, passed)
+                at[name] = enclosing([here, at[name]]) if name in written else here
             written.update(outputs)
-    return at
+    return {name: by_channel(typing, group, name, at) for name in at}
 
 
-def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[str]) -> Interval:
+def _made(
+    typing: Typing,
+    group: ChannelGroup,
+    step: Step,
+    nonnegative: set[str],
+    norms: Mapping[str, FoldedNorm],
+    tuning: RedundancyTuning,
+) -> dict[str, Interval]:
+    """Bounds of the outputs that ``step`` produces: of each place of a layer's outputs, else of whole channels."""
+    if not step.produced:
+        return {}
+    axis = _outputs_axis(typing, group, step)
+    if axis is None or any(use.constant in norms for use in step.uses):
+        made = _produced(typing, step, nonnegative, lambda use: unfolded(typing, group, use), group.size)
+        made = _recorded(typing, group, step, norms, made, tuning)
+        return {name: along_axis(typing, group, name, made) for name in step.produced}
+    axes = typing.axes[step.produced[0]]
+    size = int(algebra.size(axes[axis]))
+    made = _produced(typing, step, nonnegative, lambda use: _by_place(typing, use, size), size)
+    shape = [-1 if other == axis else 1 for other in range(len(axes))]
+    return {step.produced[0]: Interval(made.low.reshape(shape), made.high.reshape(shape))}
+
+
+def _outputs_axis(typing: Typing, group: ChannelGroup, step: Step) -> int | None:
+    """The axis of a layer's output that its weights and biases have too. None if there is no such axis."""
+    node = step.flow.record.node
+    if len({*step.produced}) != 1 or facts_of(node.domain, node.op).linear is None:
+        return None
+    terms = [algebra.resolve(term) for term in typing.axes[step.produced[0]]]
+    held = [axis for axis, term in enumerate(terms) if group.atom in algebra.atoms(term)]
+    own = [algebra.resolve(typing.axes[use.constant][use.axis]) for use in step.with_role(Role.PRODUCER)]
+    return held[0] if len(held) == 1 and own and all(term == terms[held[0]] for term in own) else None
+
+
+def _by_place(typing: Typing, use: Use, size: int) -> Array:
+    """All values of a constant for each place of its axis, (P, D)."""
+    return np.moveaxis(typing.graph.array(use.constant), use.axis, 0).reshape(size, -1)
+
+
+def _produced(typing: Typing, step: Step, nonnegative: set[str], rows: Callable[[Use], Array], size: int) -> Interval:
+    """Bounds (P,) of what a layer makes; ``rows``: the values (P, D) of a constant."""
     node = step.flow.record.node
     uses = step.with_role(Role.PRODUCER)
     plain = facts_of(node.domain, node.op).linear is not None and float(node.attrs.get("alpha", 1.0)) > 0
     carried = {use.k for use in uses}
     if any(k in step.flow.record.offsets and k not in carried and name for k, name in enumerate(node.inputs)):
-        return unbounded(group.size)
+        return unbounded(size)
     if not all(typing.graph.knows(use.constant) for use in uses):
-        return unbounded(group.size)
+        return unbounded(size)
     if not plain:
-        return _zero_or_unbounded(typing, group, step)
+        return _zero_or_unbounded(step, rows, size)
     beta = float(node.attrs.get("beta", 1.0))
-    low, high, bias = np.zeros(group.size), np.zeros(group.size), np.zeros(group.size)
-    spread = np.zeros(group.size, bool)
+    low, high, bias = np.zeros(size), np.zeros(size), np.zeros(size)
+    spread = np.zeros(size, bool)
     for use in uses:
-        values = unfolded(typing, group, use)
+        values = rows(use)
         if step.is_offset(use):
             bias = bias + beta * values[:, 0].astype(np.float64)
             spread |= np.ptp(values, axis=1) > 0  # a channel with several biases (a composite axis) has several values
@@ -125,19 +135,19 @@ def _produced(typing: Typing, group: ChannelGroup, step: Step, nonnegative: set[
     return Interval(np.where(spread, -np.inf, low + bias), np.where(spread, np.inf, high + bias))
 
 
-def _zero_or_unbounded(typing: Typing, group: ChannelGroup, step: Step) -> Interval:
+def _zero_or_unbounded(step: Step, rows: Callable[[Use], Array], size: int) -> Interval:
     """Zero for channels that a zero factor makes, and to which nothing is added, of a node that scales them by it."""
     node, making, uses = step.flow.record.node, step.flow.record.making, step.with_role(Role.PRODUCER)
     carried = {use.k for use in uses}
     if making is None or not carried <= making.factors | making.terms:
-        return unbounded(group.size)
+        return unbounded(size)
     if any(k in making.terms and k not in carried and name for k, name in enumerate(node.inputs)):
-        return unbounded(group.size)
-    zero = {use.k: ~unfolded(typing, group, use).any(axis=1) for use in uses}
+        return unbounded(size)
+    zero = {use.k: ~rows(use).any(axis=1) for use in uses}
     factors = [zero[k] for k in carried & making.factors]
-    dead = np.any(factors, axis=0) if factors else np.zeros(group.size, bool)
+    dead = np.any(factors, axis=0) if factors else np.zeros(size, bool)
     dead = dead & np.all([zero[k] for k in carried & making.terms] or [dead], axis=0)
-    return _where(dead, np.zeros(group.size))
+    return bounded_where(dead, np.zeros(size))
 
 
 def _recorded(
@@ -174,59 +184,35 @@ def _range(values: Array) -> tuple[Array, Array]:
     return least, most
 
 
-def _passed(typing: Typing, group: ChannelGroup, step: Step, incoming: list[Interval]) -> Interval:
+def _passed(typing: Typing, group: ChannelGroup, step: Step, data: list[str], at: Mapping[str, Interval]) -> Interval:
+    """Bounds (C,) behind an op that needs whole channels."""
+    incoming = [by_channel(typing, group, name, at) for name in data]
     match transfer(typing, group, step, len(incoming)):
         case Kept(beside, padded=False):
-            return _hull([*incoming, *(_constants(typing, group, use) for use in beside)])
-        case Joined(Joins.SUM):
-            return Interval(np.sum([i.low for i in incoming], axis=0), np.sum([i.high for i in incoming], axis=0))
-        case Joined(Joins.DIFFERENCE):  # of two, in either order
-            first, second = incoming
-            low, high = first.low - second.high, first.high - second.low
-            return _hull([Interval(low, high), Interval(-high, -low)])
-        case Joined(Joins.PRODUCT):
-            return reduce(_product, incoming)
+            return enclosing([*incoming, *(_constants(typing, group, use) for use in beside)])
         case Scaled(a, t):
-            return _affine(incoming[0], a, t)
-        case Mapped(function, monotone=True):
-            return Interval(function(incoming[0].low), function(incoming[0].high))
-        case Mapped(function):
-            value = incoming[0].low
-            constant = np.isfinite(value) & (value == incoming[0].high)
-            return _where(constant, function(np.where(constant, value, 0.0)))
+            return affine(incoming[0], a, t)
         case Filtered(empty, t):
-            return _where(_is_zero(incoming[0]) | empty, t)
+            return bounded_where(incoming[0].zero | empty, t)
         case ZeroKept():
-            return _where(_is_zero(incoming[0]), np.zeros(group.size))
-    return unbounded(group.size)
+            return bounded_where(incoming[0].zero, np.zeros(group.size))
+    return bounded_where(_multiplied_by_zero(typing, group, step, dict(zip(data, incoming, strict=True))), np.zeros(1))
 
 
-def _is_zero(interval: Interval) -> Array:
-    return np.asarray((interval.low == 0) & (interval.high == 0))
-
-
-def _where(known: Array, values: Array) -> Interval:
-    """``values`` (C,) of the channels ``known`` (C,); the others have no bounds."""
-    return Interval(np.where(known, values, -np.inf), np.where(known, values, np.inf))
+def _multiplied_by_zero(typing: Typing, group: ChannelGroup, step: Step, incoming: Mapping[str, Interval]) -> Array:
+    """Channels (C,) that are zero in an operand that the op is linear in."""
+    node, zero = step.flow.record.node, np.zeros(group.size, bool)
+    linear_in = facts_of(node.domain, node.op).linear_in
+    for k, name in enumerate(node.inputs):
+        if k in linear_in and name in incoming:
+            zero |= incoming[name].zero
+    for use in step.with_role(Role.CHANNEL):
+        if use.k in linear_in and typing.graph.knows(use.constant):
+            zero |= ~unfolded(typing, group, use).any(axis=1)
+    return zero
 
 
 def _constants(typing: Typing, group: ChannelGroup, use: Use) -> Interval:
     """The values of each channel in a constant that is joined to the data, as in a Concat."""
     values = unfolded(typing, group, use).astype(np.float64)
     return Interval(values.min(axis=1), values.max(axis=1))
-
-
-def _product(first: Interval, second: Interval) -> Interval:
-    given = np.stack([first.low, first.high, second.low, second.high])
-    with np.errstate(invalid="ignore"):
-        ends = np.stack([given[i] * given[k] for i in (0, 1) for k in (2, 3)])
-    known = ~np.isnan(given).any(axis=0)
-    ends = np.where(np.isnan(ends) & known, 0.0, ends)  # zero times a value that has no bound, and is finite
-    return Interval(ends.min(axis=0), ends.max(axis=0))
-
-
-def _affine(interval: Interval, a: Array, t: Array) -> Interval:
-    with np.errstate(invalid="ignore"):
-        ends = np.stack([interval.low, interval.high]) * a
-    ends = np.where(a == 0, 0.0, ends) + t  # 0 times infinity is 0 here: the weight is exactly zero
-    return Interval(ends.min(axis=0), ends.max(axis=0))

@@ -29,7 +29,7 @@ def compensate(
     lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
     plan.method = "prune" if lossy.size else "lossless"
     if settings.method != "prune" and lossy.size:
-        blocked = obstacle(group)
+        blocked = group.unmixable or obstacle(group)
         if blocked is None:
             match = settings.tuning.numerics.match
             partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge, match)
@@ -42,7 +42,7 @@ def compensate(
         else:
             plan.reason = planned("pruned only", blocked)
     plan.mixing = _mixing(typing, plan, partner, scale)
-    if settings.method != "prune" and lossy.size:
+    if settings.method != "prune" and lossy.size and group.unmixable is None:
         _restore_means(typing, plan, lossy, recorded_distributions(typing, group, settings.norms))
 
 

@@ -95,9 +95,10 @@ class Planner:
         else:
             keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
         plan = GroupPlan(group, keep, constants=removed_constants(redundant, gone))
-        if group.unmixable is not None:
-            plan.method, plan.reason = "prune", planned("pruned only", group.unmixable)
-        elif settings.method != "reconstruct" or missing is not None or width == len(candidates):
+        by_weights = settings.method != "reconstruct" or missing is not None or group.shares_weights
+        if group.unmergeable is not None:
+            plan.method, plan.reason = "prune", planned("pruned only", group.unmergeable)
+        elif by_weights or width == len(candidates):
             compensate(self.typing, plan, sign, redundant, gone, settings)
             if missing is not None and plan.method == "merge":
                 plan.reason = planned("merged only", missing)
@@ -125,6 +126,8 @@ class Planner:
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:
             plan.reason = planned("no channel is free")
+            if group.unmergeable is not None:
+                plan.reason = planned("no channel is dead, and copies cannot be merged", group.unmergeable)
         return plan
 
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:

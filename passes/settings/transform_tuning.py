@@ -41,5 +41,8 @@ class RedundancyTuning:
     recorded_deviations: float = 1e4
     """Largest distance of a value from the mean that BatchNormalization recorded, in standard deviations. None of n
     values is farther away than the square root of n. The value allows for a hundred million values of a channel."""
+    most_places: int = 2**18
+    """Largest number of places of a tensor whose values are bounded each by itself, rather than by channel: memory. Not
+    tuned: 4 MB; the axes of fused weights of attention are shorter."""
     constant_width: float = 1e-6
     """Width of an interval, relative to its size, at which float32 holds one value."""

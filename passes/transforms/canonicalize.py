@@ -11,6 +11,8 @@
 - Values computed from initializers alone (layout changes, weight standardisation, scaled weights) are computed once, by
   the engine that runs models. This is done only where it needs no second copy of a large weight and the result does not
   grow. Quantised weights stay as they are.
+- Readers of a copy of an initializer (Identity) read the initializer. PyTorch's exporter writes such copies where
+  layers share weights.
 
 Weights and names are otherwise unchanged. The input model is not modified.
 
@@ -20,12 +22,14 @@ back drops sparse initializers and adds shapes of all initializers.
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import onnx
 
 from passes.graph.functions import inlined
-from passes.graph.nodes import replace_nodes
+from passes.graph.nodes import node_reads, replace_nodes
 from passes.interface.engine import Engine
-from passes.shapes.constants import constant_tensor
+from passes.shapes.constants import STANDARD_DOMAINS, constant_tensor
 from passes.shapes.overridable_inputs import overridable, unlist_constants
 from passes.transforms.cleanup import drop_dead_nodes
 from passes.transforms.densify import sparse_to_dense
@@ -48,6 +52,7 @@ def canonicalize(model: onnx.ModelProto, engine: Engine | None = None) -> onnx.M
     drop_zero_states(result.graph, defaults)
     if engine is not None:
         fold_constants(result, defaults, engine)
+    _bypass_copies(result.graph, defaults)
     return result
 
 
@@ -60,4 +65,21 @@ def _constants_to_initializers(graph: onnx.GraphProto) -> None:
         else:
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = node.output[0]
+    replace_nodes(graph, kept)
+
+
+def _bypass_copies(graph: onnx.GraphProto, defaults: Set[str]) -> None:
+    """Remove Identity nodes of initializers other than the ``defaults``. What a body or the graph itself gives on
+    keeps its name."""
+    original = {t.name: t.name for t in graph.initializer if t.name not in defaults}
+    fixed = {v.name for v in graph.output}.union(*(node_reads(node) - {*node.input} for node in graph.node))
+    kept: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = original.get(name, name)
+        is_copy = node.op_type == "Identity" and node.domain in STANDARD_DOMAINS and node.input[0] in original
+        if is_copy and node.output[0] not in fixed:
+            original[node.output[0]] = node.input[0]
+        else:
+            kept.append(node)
     replace_nodes(graph, kept)

@@ -36,6 +36,7 @@ facts(
     "Gemm",
     known=OpFacts(
         linear=LinearForm(convolves=False, output_axis=lambda node: 0 if node.attrs.get("transB", 0) else 1),
+        sums_products=True,
         weights=(0, 1),
         biases=(2,),
         macs=matrix_loops,
@@ -71,7 +72,13 @@ def matmul(op: Op) -> None:
 
 facts(
     "MatMul",
-    known=OpFacts(linear=LinearForm(convolves=False, output_axis=lambda node: 1), weights=(0, 1), macs=matrix_loops),
+    known=OpFacts(
+        linear=LinearForm(convolves=False, output_axis=lambda node: 1),
+        linear_in=(0, 1),
+        sums_products=True,
+        weights=(0, 1),
+        macs=matrix_loops,
+    ),
 )
 
 
@@ -114,7 +121,9 @@ def _einsum_loops(s: Loops) -> list[LoopNest]:
     return [list(loops.values())]
 
 
-facts("Einsum", known=OpFacts(weights=range(len(string.ascii_letters)), macs=_einsum_loops))
+_OPERANDS = range(len(string.ascii_letters))
+"""More than an equation can have."""
+facts("Einsum", known=OpFacts(linear_in=_OPERANDS, sums_products=True, weights=_OPERANDS, macs=_einsum_loops))
 
 
 def _subscripts(text: str, rank: int) -> list[str]:

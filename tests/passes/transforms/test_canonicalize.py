@@ -88,6 +88,17 @@ def test_a_large_weight_is_not_doubled():
     assert ops(normal(net(once, w=(side + 1, side + 1)))) == ["Relu", "MatMul"]
 
 
+@pytest.mark.parametrize("n", [5, int(np.sqrt(SHAPES.evaluated_elements)) + 1])
+def test_a_copy_of_shared_weights_is_the_weights(n):
+    """PyTorch's exporter writes layers that share weights so. A copy that is an output stays."""
+    body = """net (float[N,{0}] x) => (float[N,{0}] y, float[{0},{0}] out) {{
+        k = Identity(w)  t = Identity(k)  out = Identity(w)  a = MatMul(x, w)  b = MatMul(a, k)  y = MatMul(b, t)
+    }}"""
+    result = normal(net(body.format(n), w=(n, n)))
+    assert ops(result) == ["Identity", "MatMul", "MatMul", "MatMul"]
+    assert [node.input[1] for node in result.graph.node[1:]] == ["w", "w", "w"]
+
+
 def test_computed_weights_are_computed_once():
     """Weight standardisation: the weight is read three times, but only by what is folded."""
     body = """net (float[N,{0}] x) => (float[N,{0}] y) {{
