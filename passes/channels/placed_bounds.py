@@ -91,7 +91,7 @@ def _outputs(typing: Typing, group: ChannelGroup, step: Step, at: Mapping[str, I
             value = operands[0].low
             constant = np.isfinite(value) & (value == operands[0].high)
             return [bounded_where(constant, function(np.where(constant, value, 0.0)))]
-        case ZeroKept():
+        case ZeroKept(by_place=True):
             return [bounded_where(operands[0].zero, np.zeros(operands[0].low.shape))]
     return None
 

@@ -54,8 +54,10 @@ class Mapped:
 
 @dataclass(frozen=True)
 class ZeroKept:
-    """A function that is not known in a closed form, but leaves zero as it is. It may depend on several places, and on
-    data that do not hold the channel."""
+    """A function that is not known in a closed form, but leaves zero as it is. ``by_place``: it maps each value by
+    itself. Else it may depend on several places, and on data that do not hold the channel."""
+
+    by_place: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,9 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
     function = None if facts.function is None or step.uses else facts.function.of(graph, node)
     if facts.function is not None and function is not None:
         return Mapped(function, facts.function.monotone)
-    return ZeroKept() if facts.activation is Activation.SWITCH or (incoming == 1 and _keeps_zero(step, facts)) else None
+    if facts.activation is Activation.SWITCH:
+        return ZeroKept()
+    return ZeroKept(by_place=False) if incoming == 1 and _keeps_zero(step, facts) else None
 
 
 def _keeps_zero(step: Step, facts: OpFacts) -> bool:
