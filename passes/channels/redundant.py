@@ -106,9 +106,9 @@ def _recorded(
 
 
 def _unread(typing: Typing, group: ChannelGroup) -> Array:
-    """Channels that every consumer multiplies with zeros."""
+    """Channels that every consumer multiplies with zeros, all of them if there is no consumer."""
     uses = group.consumer_uses()
-    if not uses or _summed_without_weights(group) or not all(typing.graph.knows(use.constant) for _, use in uses):
+    if _summed_without_weights(group) or not all(typing.graph.knows(use.constant) for _, use in uses):
         return np.zeros(group.size, bool)
     unread = np.ones(group.size, bool)
     for _, use in uses:

@@ -340,6 +340,17 @@ def test_unread():
     lossless(net(CONV.replace("PADS", "[1,1,1,1]"), **p), "w", 5)
 
 
+@pytest.mark.parametrize("part", ["s = Slice(r, eight, sixteen, one)", "o, s = Split<axis=1>(r, halves)"])
+def test_what_nothing_reads(part):
+    """Half of the channels are cut off: one stays, as in every group."""
+    text = f"net (float[N,6] x) => (float[N,4] y) {{ a = MatMul(x, w)  r = Relu(a)  {part}  y = MatMul(s, v) }}"
+    numbers = {"eight": np.array([8]), "sixteen": np.array([16]), "one": np.array([1]), "halves": np.array([8, 8])}
+    model = net(text, w=(6, 16), v=(8, 4), **{name: value for name, value in numbers.items() if name in part})
+    result = twin_check(model, lossless=True)
+    assert sorted(len(p.keep) for p in result.plans if p.group.size == 8) == [1, 8]
+    assert difference(model, result.model) <= TOLERANCE
+
+
 def test_unread_by_one_consumer_only():
     body = """net (float[N,6] x) => (float[N,4] y) {
         a = Gemm<transB=1>(x, w, b)  r = Relu(a)  p = Gemm<transB=1>(r, v, c)  q = Gemm<transB=1>(r, u)  y = Add(p, q)
