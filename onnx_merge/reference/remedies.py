@@ -175,8 +175,8 @@ REMEDIES = (
     ),
     Remedy(
         ("layer",),
-        "multiplies two activations|mixes neighbouring channels|feeds them back to itself|"
-        "multiplies them with two constants",
+        "multiplies two activations|sums over them without weights|mixes neighbouring channels|"
+        "feeds them back to itself|multiplies them with two constants",
         "q multiplies two activations",
         "No layer's weights read these channels, so nothing can take them over. They can be removed.",
         INHERENT,

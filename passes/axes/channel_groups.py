@@ -25,7 +25,7 @@ class Step:
     produced: list[str] = field(default_factory=list)
     """Output tensors whose channels the node produces."""
     multiplied: list[str] = field(default_factory=list)
-    """Data tensors that the node multiplies with each other and sums over the channels."""
+    """Data tensors that the node multiplies with each other, or takes alone, and sums over the channels."""
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     slid: bool = False
@@ -209,7 +209,10 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
     roles: dict[tuple[str, int], set[Role]] = {}
     for step in group.steps:
         if step.contracted:
-            return Reason("layer", step.label, "multiplies two activations")
+            several = len(step.multiplied) > 1
+            return Reason(
+                "layer", step.label, "multiplies two activations" if several else "sums over them without weights"
+            )
         if len(step.consumed) > 1:
             return Reason("layer", step.label, "multiplies two activations")
         if step.slid:

@@ -50,7 +50,7 @@ class IndexFlow:
     produced: dict[Atom, list[int]] = field(default_factory=dict)
     """letter -> outputs in which the node produces it."""
     contracted: dict[Atom, list[int]] = field(default_factory=dict)
-    """letter -> data inputs that the node sums it over between."""
+    """letter -> data inputs that hold it, where the node sums over it without constants."""
 
     @property
     def scaling(self) -> Scaling:
@@ -241,6 +241,7 @@ def _finish(typing: Typing, op: Op) -> IndexFlow:
 def _classify(op: Op, members: dict[Atom, _Membership]) -> IndexFlow:
     flow = IndexFlow(op.record)
     dropped = {a for term in op.record.dropped for a in algebra.atoms(term)}
+    summed = {a for term in op.record.summed for a in algebra.atoms(term)}
     made = {a for term in op.record.started for a in algebra.atoms(term)}
     fed_back = {a for term, _ in op.record.fed_back for a in algebra.atoms(term)}
     sized = {
@@ -266,7 +267,7 @@ def _classify(op: Op, members: dict[Atom, _Membership]) -> IndexFlow:
         elif constants and (data or a in fed_back):
             flow.consumed[a] = data
             role = Role.CONSUMER
-        elif len(data) > 1:
+        elif len(data) > 1 or (data and a in summed):
             flow.contracted[a] = data
         elif data and a not in dropped:
             op.freeze(a, "reduces over it")

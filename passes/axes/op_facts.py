@@ -138,7 +138,8 @@ class OpFacts:
     """Inputs of each of which the output is a linear function, whatever the others are. Where a channel of one is zero,
     so is that of the output."""
     sums_products: bool = False
-    """What the op sums over between data operands are products of one factor of each: a zero in one adds nothing."""
+    """What the op sums over are products of one factor of each data operand, or functions of one that are zero at zero:
+    a zero adds nothing."""
     weights: Collection[int] = ()
     """Inputs with weights, or with the rows of a table, where they are constant."""
     biases: Collection[int] = ()

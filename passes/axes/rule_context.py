@@ -8,7 +8,8 @@ in a constant and the output   the node *produces* the channel
 in data and a constant         the node *consumes* it
 in all three                   *per-channel*
 in data and the output         it passes *through*
-in one data operand only       it is reduced: frozen, unless the rule drops it on purpose
+in one data operand only       it is reduced: frozen, unless the rule drops it on purpose, or
+                               sums over it without weights
 =============================  ============================================================
 """
 
@@ -94,6 +95,7 @@ class Record:
     jumps: bool = False
     """Whether a tiny change of an input may cause a large change of the output, as in Floor."""
     dropped: list[Term] = field(default_factory=list)
+    summed: list[Term] = field(default_factory=list)
     slid: list[Term] = field(default_factory=list)
     started: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
@@ -233,6 +235,10 @@ class Op(NodeReader):
     def drop(self, term: Term) -> None:
         """State that the letters of ``term`` are omitted on purpose (Slice, Split, Gather), not reduced."""
         self.record.dropped.append(term)
+
+    def sums(self, term: Term) -> None:
+        """State that the node sums over the letters of ``term`` without weights, and that zeros add nothing."""
+        self.record.summed.append(term)
 
     def divides(self, groups: Term, inside: Term) -> None:
         """State that the node processes ``groups`` separately, with channels ``inside`` each. Where channels inside can

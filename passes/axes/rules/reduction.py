@@ -14,6 +14,8 @@ from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.layout import CARRIED
 
 _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
+_SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+"""Reductions to which zeros add nothing."""
 
 
 @rule(
@@ -21,14 +23,17 @@ _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
 )  # fmt: skip
 def reduction(op: Op) -> None:
-    """Reduced axes are frozen (or stay as ones with keepdims). The others pass."""
+    """Reduced axes are summed over or frozen (or stay as ones with keepdims). The others pass."""
     shape = op.shape(0)
     arg = op.node.op.startswith("Arg")
     axes = [op.attr("axis", 0)] if arg else op.ints(1, "axes")
     if not axes and not op.attr("noop_with_empty_axes", 0):
         axes = list(range(len(shape)))
     reduced = {a % len(shape) for a in axes}
-    kept = [algebra.ONE if axis in reduced else letter for axis, letter in enumerate(op.put_all(0))]
+    letters = op.put_all(0)
+    kept = [algebra.ONE if axis in reduced else letter for axis, letter in enumerate(letters)]
+    if op.node.op in _SUMS and not op.gives_integers:
+        op.sums(algebra.product([letters[axis] for axis in sorted(reduced)]))
     op.put_out_all(kept if op.attr("keepdims", 1) else [t for axis, t in enumerate(kept) if axis not in reduced])
     if op.node.op in ("ReduceMean", "ReduceSum"):
         op.scales(Scaling.LINEAR)
@@ -39,10 +44,8 @@ def reduction(op: Op) -> None:
 facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES), sizing=(1,)))
 facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES), sizing=(1,)))
 facts("ReduceMin", known=replace(CARRIED, sizing=(1,)))
-facts(
-    "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
-    known=OpFacts(sizing=(1,)),
-)  # fmt: skip
+facts(*_SUMS, known=OpFacts(sizing=(1,), sums_products=True))
+facts("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", known=OpFacts(sizing=(1,)))
 facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
 
 

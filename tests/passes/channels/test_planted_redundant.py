@@ -351,6 +351,30 @@ def test_what_nothing_reads(part):
     assert difference(model, result.model) <= TOLERANCE
 
 
+@pytest.mark.parametrize(
+    ("body", "width"),
+    [
+        ("m = Mul(p, q)  y = ReduceSum(m, last)", 5),
+        ("y = ReduceL2<axes=[1]>(p)", 6),
+        ("s = ReduceSumSquare<axes=[1]>(p)  e = Add(s, one)  r = Sqrt(e)  n = Div(p, r)  y = MatMul(n, v)", 6),
+        ("y = ReduceLogSumExp<axes=[1]>(p)", 8),
+        ("y = ReduceMean<axes=[1]>(p)", 8),
+    ],
+)
+def test_zeros_add_nothing_to_a_sum_over_the_channels(body, width):
+    """Of the product of two towers, a channel goes that is zero in one of them."""
+    rng = np.random.default_rng(0)
+    p, q = (rng.standard_normal((6, 8)).astype(np.float32) for _ in range(2))
+    p[:, [2, 5]], q[:, 7] = 0, 0
+    text = f"net (float[N,6] x, float[N,6] z) => (float[N,k] y) {{ p = MatMul(x, p_w)  q = MatMul(z, q_w)  {body} }}"
+    given = {"last": np.array([1]), "one": np.array(1, np.float32), "v": (8, 3)}
+    model = net(text, p_w=p, q_w=q, **{name: value for name, value in given.items() if name in body})
+    result = twin_check(model, lossless=True)
+    assert next(len(plan.keep) for plan in result.plans if plan.group.name == "p") == width
+    assert difference(model, result.model) <= TOLERANCE
+    twin_check(model, keep=0.5, method="prune")
+
+
 def test_unread_by_one_consumer_only():
     body = """net (float[N,6] x) => (float[N,4] y) {
         a = Gemm<transB=1>(x, w, b)  r = Relu(a)  p = Gemm<transB=1>(r, v, c)  q = Gemm<transB=1>(r, u)  y = Add(p, q)

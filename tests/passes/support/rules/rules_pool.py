@@ -2,7 +2,7 @@
 
 import numpy as np
 from netkit import ints
-from rulekit import CONV, CONV_SHAPES, LAST, MIDDLE, fires, freezes
+from rulekit import CONV, CONV_SHAPES, LAST, MIDDLE, fires, freezes, unknown
 from scalekit import scale
 
 POOLS = {
@@ -15,6 +15,7 @@ REDUCTIONS = {
     "ReduceLogSumExp": "NONE", "ReduceSumSquare": "NONE",
 }  # fmt: skip
 PER_CHANNEL = "w: A . 1 1; v: . A 1 1"
+SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
 
 CASES = []
 for op, scaling in POOLS.items():
@@ -27,8 +28,14 @@ for op, scaling in REDUCTIONS.items():
     CASES += [
         fires(op, LAST, f"r = {op}<axes=[1], keepdims=0>(a)", "w: . A; r: . . A; v: A .", scaling, 11),
         fires(op, LAST, f"r = {op}<axes=[-2,-3]>(a)", "w: . A; r: . 1 1 A; v: A .", scaling, 11),
-        freezes(op, LAST, f"r = {op}<axes=[-1]>(a)", f"w 1: r ({op}) reduces over it", 11),
     ]
+    CASES.append(unknown(op, opset=11))
+    if op in SUMS:
+        CASES.append(
+            fires(op, LAST, f"r = {op}<axes=[-1]>(a)", "w: . A; a: . . . A; r: . . . 1; v: 1 .", scaling, 11, v=(1, 4))
+        )
+    else:
+        CASES.append(freezes(op, LAST, f"r = {op}<axes=[-1]>(a)", f"w 1: r ({op}) reduces over it", 11))
 for op in ("ArgMax", "ArgMin"):
     CASES += [
         fires(op, LAST, f"i = {op}<axis=1, keepdims=0>(a)  r = Cast<to=1>(i)", "w: . A; i: . . A; v: A .", "NONE"),
@@ -38,7 +45,9 @@ PADS = {"p": ints(0, 2, 0, 0, 0, 3, 0, 0), "v": (4, 13, 1, 1)}
 CASES += [
     freezes("MaxPool", CONV, "r, i = MaxPool<kernel_shape=[1,1]>(a)", "w 0: r (MaxPool) returns flat indices"),
     fires("ReduceSum", LAST, "r = ReduceSum(a, one)", "w: . A; r: . 1 . A; v: A .", "LINEAR", one=ints(1)),
-    freezes("ReduceSum", LAST, "r = ReduceSum(a)", "w 1: r (ReduceSum) reduces over it"),
+    fires("ReduceSum", LAST, "r = ReduceSum(a)", "w: . A; a: . . . A; r: 1 1 1 1; v: 1 .", "LINEAR", v=(1, 4)),
+    freezes("ReduceSum", LAST, "i = Cast<to=7>(a)  r = ReduceSum<keepdims=0>(i, last)",
+            "w 1: r (ReduceSum) reduces over it", last=ints(-1), v=(5, 4)),
     freezes("ReduceSum", LAST, "i = Cast<to=7>(x)  r = ReduceSum(a, i)", "w 1: r (ReduceSum) its input 1 is computed",
             observed={"r": (2, 3, 5, 8), "y": (2, 3, 5, 4)}),
     fires("Resize", CONV, "r = Resize(a, , s)", PER_CHANNEL, "LINEAR", s=np.float32([1, 1, 2, 2])),
