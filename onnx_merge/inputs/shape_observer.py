@@ -24,7 +24,8 @@ class RunObserver:
     """Runs a model on random inputs and returns the shapes of tensors inside it.
 
     Every run draws other values, beginning with ``seed``. A size that depends on values, such as the count of a
-    NonZero, then differs between two runs and is recognised as dynamic.
+    NonZero, then differs between two runs and is recognised as dynamic. Strings are empty: encoders take one that they
+    do not know, and their output has the same shape.
     """
 
     provider: ProviderChoice = CPU
@@ -44,7 +45,9 @@ class RunObserver:
             session, bounds = self._session(model, names)
             seed, self._runs = self.seed + self._runs, self._runs + 1
             shapes = resolve_shapes(session.inputs, None, {}) | dict(sizes)
-            values = session.run(feeds_at(session.inputs, shapes, seed, bounds))
+            drawn = feeds_at([i for i in session.inputs if i.dtype != object], shapes, seed, bounds)
+            strings = {i.name: np.full(shapes[i.name], "", object) for i in session.inputs if i.dtype == object}
+            values = session.run({**drawn, **strings})
         except OnnxMergeError:
             return {}
         wanted = {shape_name(name): name for name in names}

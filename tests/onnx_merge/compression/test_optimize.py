@@ -408,6 +408,23 @@ def test_the_observer_draws_anew_each_time():
     assert RunObserver()(model, {}, ["z"]) == RunObserver()(model, {}, ["z"])
 
 
+def test_the_observer_feeds_empty_strings():
+    """Shapes behind an encoder of categories, whose width ONNX does not infer: a network behind it is compressed."""
+    text = """<ir_version: 9, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
+    g (string[N,1] c, float[N,3] x) => (float[N,2] y) {
+        e = ai.onnx.ml.OneHotEncoder<cats_strings = ["red", "green"]>(c)  f = Reshape(e, flat)
+        j = Concat<axis = 1>(f, x)  h = MatMul(j, w)  r = Relu(h)  y = MatMul(r, v) }"""
+    model = filled(text, {"w": (5, 8), "v": (8, 2)})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0, -1]), "flat"))
+    found = RunObserver()(model, {"c": (4, 1), "x": (4, 3)}, ["e", "j"])
+    assert found == {"e": (4, 1, 2), "j": (4, 5)}
+    assert onnx_merge.inspect_model(model).model.macs == 8 * 5 + 2 * 8
+    rng = np.random.default_rng(0)
+    calib = {"c": rng.choice(["red", "green", "blue"], (64, 1)), "x": rng.standard_normal((64, 3), np.float32)}
+    smaller, result = optimize(model, calib=calib, keep=0.5, effort="low", gate=False)
+    assert shapes(smaller)["w"] == (5, 4) and result.before.macs == 8 * 5 + 2 * 8
+
+
 def test_the_observer_does_not_complain():
     text = """<ir_version: 8, opset_import: ["" : 17, "their.own" : 1]>
     g (float[N] x) => (float[N] y) { y = their.own.Odd(x) }"""
