@@ -1,5 +1,6 @@
 """Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests, and
-layers are refined by few gradient steps where a test does not say how many. No example has a time limit."""
+layers are refined by few gradient steps, and sessions of onnxruntime have one thread, where a test does not say how
+many. No example has a time limit."""
 
 import gc
 
@@ -9,6 +10,7 @@ import onnx.parser
 import pytest
 from hypothesis import settings
 
+from onnx_merge.runtime import session, session_settings
 from passes.interface.runner import checking_graphs
 from passes.settings.tuning import TUNING
 
@@ -45,6 +47,19 @@ def what_was_imported_is_no_garbage():
     """Each run collects garbage, and need not look at what earlier tests imported and compiled."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sessions_have_one_thread():
+    """Where neither a test nor the tool says how many. Most sessions load a tiny model and run it a few times. With a
+    thread for each core they take five times the CPU time: threads are started, and wait actively."""
+
+    def options(threads):
+        return session_settings.session_options(threads or session_settings.thread_limit() or 1)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "session_options", options)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """Imports run one way, onnx_merge -> passes, and folders form no cycle; folders stay small, names name one thing."""
 
 import ast
+import functools
 import graphlib
 import re
 from collections import Counter
@@ -19,11 +20,17 @@ ROOT = Path(__file__).parents[1]
 FILES = [path for package in ("onnx_merge", "passes") for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+@functools.cache
+def syntax_tree(path):
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path):
     """Dotted names of the modules that a file imports, at the top or anywhere in it."""
     package = path.relative_to(ROOT).parent.parts
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(syntax_tree(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -103,10 +110,7 @@ def test_no_folder_holds_more_than_18_files():
 
 def test_no_two_classes_share_a_name():
     names = Counter(
-        node.name
-        for path in FILES
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.ClassDef)
+        node.name for path in FILES for node in ast.walk(syntax_tree(path)) if isinstance(node, ast.ClassDef)
     )
     assert not [name for name, count in names.items() if count > 1]
 
@@ -120,7 +124,7 @@ def test_no_two_public_functions_share_a_name():
     names = Counter(
         node.name
         for path in FILES
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in syntax_tree(path).body
         if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
     )
     assert {name for name, count in names.items() if count > 1} == COMMANDS
@@ -128,7 +132,7 @@ def test_no_two_public_functions_share_a_name():
 
 def messages_of(path):
     """The string literals of a file, and the literal parts of its f-strings, without docstrings and remarks."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = syntax_tree(path)
     remarks = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     constants = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in remarks]
     return [node.value for node in constants if isinstance(node.value, str)]
@@ -150,7 +154,7 @@ def test_each_setting_that_a_message_names_has_an_option():
 
 
 def test_every_module_says_what_it_is_for():
-    assert not [path for path in FILES if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]
+    assert not [path for path in FILES if not ast.get_docstring(syntax_tree(path))]
 
 
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
@@ -164,7 +168,7 @@ def test_names_are_standard_terms():
     """Those of modules, classes, functions and constants."""
     names = [(path, path.stem) for path in FILES]
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(syntax_tree(path)):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 names.append((path, node.name))
             elif isinstance(node, ast.Name) and node.id.isupper():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from onnx_merge.runtime.threads import usable_cores
 from onnx_merge.tuning.calibration import DEAD_LEAVES
@@ -136,6 +135,8 @@ def dead_leaves(count: int, channels: int, height: int, width: int, rng: np.rand
     Images differ in brightness and contrast as photographs do: their means have a standard deviation of about 0.5. Of
     three or more channels the first three are colours. All other channels are grey.
     """
+    from scipy.ndimage import gaussian_filter  # here: its import takes a sixth of a second
+
     images = np.empty((count, channels, height, width), np.float32)
     seeds = rng.integers(1, 2**63, count, np.uint64)
     fine = min(height, width) <= DEAD_LEAVES.supersampled_edge

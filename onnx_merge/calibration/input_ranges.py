@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import GIVEN, InputRange, input_range
-from onnx_merge.calibration.pixel_convention import CONVENTIONS, likely_convention
+from onnx_merge.calibration.pixel_convention import PixelConvention, likely_convention
 from onnx_merge.calibration.synthetic import colour_axis, synthetic_feeds
 from onnx_merge.errors import UsageError
 from onnx_merge.inputs.feeds import Sizes, index_bounds, resolve_shapes
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import PIXEL_CONVENTIONS
+
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ def found_ranges(
     unknown = {name: channels for name, (_, channels) in _images(inputs, sizes).items() if name not in known}
     if not unknown:
         return InputRanges(known)
-    made = {
-        convention: synthetic_feeds(
+
+    def images(convention: PixelConvention) -> Mapping[str, Array]:
+        return synthetic_feeds(
             inputs,
             PIXEL_CONVENTIONS.images,
             bounds=index_bounds(model),
@@ -72,9 +77,8 @@ def found_ranges(
             model=model,
             ranges={name: convention.of(channels) for name, channels in unknown.items()},
         )
-        for convention in CONVENTIONS
-    }
-    found = likely_convention(model, made, provider, layers)
+
+    found = likely_convention(model, images, provider, layers)
     if found is None:
         return InputRanges(known)
     convention, clear = found

@@ -12,7 +12,7 @@ usual conventions are tried. With those of the right one, inner layers answer as
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,28 +78,30 @@ class _Response:
 
 def likely_convention(
     model: onnx.ModelProto,
-    images: Mapping[PixelConvention, Mapping[str, Array]],
+    images: Callable[[PixelConvention], Mapping[str, Array]],
     provider: ProviderChoice,
     most: int,
 ) -> tuple[PixelConvention, bool] | None:
     """The convention whose images make inner layers answer most like a trained network's, and whether it is clear that
     no convention of another scale does as well. None if the model has too few such layers, or does not run.
 
-    ``images``: all inputs (N, ...) in each convention; ``most``: largest number of layers, spread evenly.
+    ``images``: makes all inputs (N, ...) in a convention; ``most``: largest number of layers, spread evenly.
     """
     tuning, layers = PIXEL_CONVENTIONS, evenly_spaced_layers(_layers(model), most)
     if len(layers) < tuning.fewest_layers:
         return None
-    try:
-        session = loaded(exposing(model, list({layer.tensor for layer in layers})), provider)
-        scores: dict[PixelConvention, float] = {}
-        for convention, feeds in images.items():
+    session: Session | None = None
+    scores: dict[PixelConvention, float] = {}
+    for convention in CONVENTIONS:
+        feeds = images(convention)
+        try:
+            session = session or loaded(exposing(model, list({layer.tensor for layer in layers})), provider)
             found = _scores(session, layers, feeds, tuning)
-            if len(found) < tuning.fewest_layers:
-                return None
-            scores[convention] = float(np.mean(found))
-    except OnnxMergeError:
-        return None
+        except OnnxMergeError:
+            return None
+        if len(found) < tuning.fewest_layers:
+            return None
+        scores[convention] = float(np.mean(found))
     first = next(iter(scores))
     best = min(scores, key=lambda one: scores[one] + (one is not first) * tuning.tie)
     others = [

@@ -7,13 +7,15 @@ import functools
 import hashlib
 import importlib.resources
 from pathlib import Path
-
-import jinja2
+from typing import TYPE_CHECKING
 
 from onnx_merge.html import number_text
 from onnx_merge.io.base_name import base_name
 from onnx_merge.io.plain_text import plain
 from onnx_merge.io.save import write_whole
+
+if TYPE_CHECKING:
+    import jinja2
 
 FILTERS = ("count", "byte_size", "exact", "percent", "significant", "signed", "milliseconds", "seconds", "plural")
 
@@ -35,6 +37,8 @@ def write_page(page: str, path: Path) -> None:
 
 @functools.cache
 def _environment() -> jinja2.Environment:
+    import jinja2  # here: its import takes an eighth of a second, and few runs write a page
+
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_source),
         autoescape=True,

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +59,22 @@ def digits(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module")
+def shrunk(tmp_path_factory):
+    """A folder with a small network in a file, its samples, and what was made of it."""
+    folder, rng = tmp_path_factory.mktemp("shrunk"), np.random.default_rng(0)
+    with contextlib.chdir(folder):
+        onnx.save(network(), "in.onnx")
+        np.savez("c.npz", x=rng.standard_normal((96, 16)).astype(np.float32))
+        np.savez("more.npz", x=rng.standard_normal((200, 16)).astype(np.float32))
+        onnx_merge.optimize("in.onnx", "out.onnx", keep=0.7, align=1, calib="c.npz", gate=False)
+    return folder
+
+
 @pytest.fixture
-def small(here):
-    """A small network in a file, its samples, and what was made of it."""
-    rng = np.random.default_rng(0)
-    np.savez(here / "c.npz", x=rng.standard_normal((96, 16)).astype(np.float32))
-    np.savez(here / "more.npz", x=rng.standard_normal((200, 16)).astype(np.float32))
-    onnx_merge.optimize("in.onnx", "out.onnx", keep=0.7, align=1, calib="c.npz", gate=False)
+def small(here, shrunk):
+    """A copy of that folder, and the current one."""
+    shutil.copytree(shrunk, here, dirs_exist_ok=True)
     return here
 
 

@@ -8,6 +8,7 @@ from itertools import product
 
 import numpy as np
 import onnx
+from netgrow_deformed import DeformConv  # noqa: F401 - of the ops below
 from netkit import session
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
