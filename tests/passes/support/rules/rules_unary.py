@@ -50,6 +50,11 @@ SCALE_CASES = [
     scale("PRelu", "a = MatMul(x, w)  m = PRelu(a, a)", False, "plain", w=(6, 8)),
     scale("Cast", "a = MatMul(x, w)  h = Cast<to=10>(a)  m = Cast<to=1>(h)", False, "plain", w=(6, 8)),
     scale("Cast", "a = MatMul(x, w)  h = Cast<to=11>(a)  m = Cast<to=1>(h)", True, "plain", w=(6, 8)),
+    *(
+        scale("CastLike", "a = MatMul(x, w)  h = CastLike(a, like)  m = CastLike(h, x)", passes, "plain", w=(6, 8),
+              like=np.ones(1, kind))
+        for kind, passes in ((np.float16, False), (np.float64, True))
+    ),
 ]  # fmt: skip
 ALL_DATA = """
     Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp Floor Gelu
