@@ -6,12 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from passes.axes import algebra
 from passes.axes.gradient_context import Backward
 from passes.axes.op_facts import OpFacts, Pool, PoolWindow
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.layout import CARRIED
+from passes.interface.errors import Refusal
 
 _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
 _SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
@@ -49,13 +52,16 @@ facts("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", known=OpFacts(sizing=(1,)
 facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
 
 
-@rule("CumSum", "TopK", "Trilu")
+@rule("CumSum", "DFT", "TopK", "Trilu")
 def ordered(op: Op) -> None:
-    """An axis is frozen if the result depends on the order along it. The others pass."""
+    """An axis is frozen if the result depends on the order along it. The others pass. A DFT's last axis holds real and
+    imaginary parts."""
     kind, shape = op.node.op, op.shape(0)
     letters = [op.letter(n) for n in shape]
     if kind == "Trilu":
         axes = [len(shape) - 2, len(shape) - 1]
+    elif kind == "DFT":
+        axes = [*(op.ints(2) or [op.attr("axis", -2 if op.graph.opset >= 20 else 1)]), len(shape) - 1]
     else:
         axes = op.ints(1) if kind == "CumSum" else [op.attr("axis", -1)]
     for a in axes:
@@ -74,6 +80,7 @@ def ordered(op: Op) -> None:
 
 facts("TopK", known=OpFacts(decides=True, sizing=(1,)))
 facts("CumSum", "Trilu", known=OpFacts(sizing=(1,)))
+facts("DFT", known=OpFacts(sizing=(1, 2)))
 
 
 # -- gradients ---------------------------------------------------------------------------------------------------------
@@ -148,6 +155,21 @@ def _cumulative_sum_back(back: Backward) -> None:
     """The cumulative sum from the other end."""
     given = {"exclusive": int(back.attr("exclusive", 0)), "reverse": 1 - int(back.attr("reverse", 0))}
     back.give(0, back.op("CumSum", back.gradient, back.x(1), **given))
+
+
+@gradient("DFT")
+def _fourier_back(back: Backward) -> None:
+    """dX = N times the inverse transform of dY over N values, or the transform over N for an inverse; its real part
+    where X is real."""
+    shape, out, old = back.dims(), back.out_dims(), back.graph.opset < 20
+    axis = int(back.attr("axis", 1)) if old else (back.ints(2, "", "axis") or [-2])[0]
+    if back.attr("onesided", 0) or shape[axis] is None or shape[axis] != out[axis]:
+        raise Refusal("has no gradient where it is one-sided, cut, padded or of a size that varies")
+    inverse = 1 - int(back.attr("inverse", 0))
+    given = {"axis": axis, "inverse": inverse} if old else {"inverse": inverse}
+    found = back.op("DFT", back.gradient, *([] if old else ["", back.write.constant(np.array(axis))]), **given)
+    found = back.times(found, float(shape[axis] or 1) ** (2 * inverse - 1))
+    back.give(0, back.write.slice(found, [len(shape) - 1], [0], [1]) if shape[-1] == 1 else found)
 
 
 @gradient("Trilu")

@@ -73,6 +73,15 @@ def ordered(g, op):
     return g.keep(y, shape, x.last, x.degree)
 
 
+@grows("DFT", often=0.5)
+def fourier(g, op):
+    """Over the places of a signal, of which the real part stays, as in FNet (Lee-Thorp et al., NAACL 2022)."""
+    x = g.tensor(lambda t: t.places) or tokens(g)
+    axis, last = g.pick(x.others), len(x.shape) + 1
+    y = g.add(op, g.add("Unsqueeze", x, axes=[last]), **({"axis": axis} if g.opset < 20 else {}))
+    g.like(g.add("Gather", y, g.array(np.array(0)), axis=last), x)
+
+
 @grows("ReverseSequence", often=0.5)
 def turned(g, op):
     x = g.tensor(lambda t: t.places) or tokens(g)

@@ -61,6 +61,12 @@ CASES += [
             "w 0: r (Resize) crops by coordinates", s=np.float32([1, 1, 2, 2]), roi=(8,)),
     fires("CumSum", LAST, "r = CumSum(a, one)", "w: . A; r: . . . A; v: A .", "LINEAR", one=ints(1)),
     freezes("CumSum", LAST, "r = CumSum(a, one)", "w 1: r (CumSum) depends on its order", one=ints(-1)),
+    fires("DFT", LAST, "u = Unsqueeze(a, five)  d = DFT<axis=1>(u)  r = ReduceSum<keepdims=0>(d, five)",
+          "w: . A; u: . . . A 1; d: . . . A .; r: . . . A; v: A .", "LINEAR", five=ints(4)),
+    fires("DFT", LAST, "u = Unsqueeze(a, five)  d = DFT(u, , at)  r = ReduceSum<keepdims=0>(d, five)",
+          "w: . A; u: . . . A 1; d: . . . A .; r: . . . A; v: A .", "LINEAR", 20, five=ints(4), at=np.array(-3)),
+    freezes("DFT", LAST, "u = Unsqueeze(a, five)  d = DFT<axis=3>(u)  r = ReduceSum<keepdims=0>(d, five)",
+            "w 1: d (DFT) depends on its order", five=ints(4)),
     fires("TopK", LAST, "r, i = TopK<axis=1>(a, one)", "w: . A; r: . 1 . A; i: . 1 . A; v: A .", "NONE", one=ints(1)),
     freezes("TopK", LAST, "r, i = TopK(a, two)", "w 1: r (TopK) depends on its order", two=ints(2), v=(2, 4)),
     fires("Trilu", CONV, "r = Trilu(a)", PER_CHANNEL, "LINEAR", observed=CONV_SHAPES),
@@ -88,7 +94,7 @@ SCALE_CASES = [
           hi=ints(4), ax=ints(1), at=ints(0, 1)),
 ]  # fmt: skip
 ALL_DATA = """
-    ArgMax ArgMin AveragePool CumSum GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Pad ReduceL1
+    ArgMax ArgMin AveragePool CumSum DFT GlobalAveragePool GlobalLpPool GlobalMaxPool LpPool MaxPool Pad ReduceL1
     ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Resize
     TopK Trilu Upsample
 """
