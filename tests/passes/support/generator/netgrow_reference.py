@@ -102,7 +102,9 @@ class LpPool(OpRun):
 
 class GatherElements(OpRun):
     def _run(self, x, indices, axis=0):
-        return (np.take_along_axis(x, indices, axis),)
+        axis %= x.ndim  # on other axes, the indices may be of the first places only
+        first = tuple(slice(None if a == axis else n) for a, n in enumerate(indices.shape))
+        return (np.take_along_axis(x[first], indices, axis),)
 
 
 class GlobalMaxPool(OpRun):
