@@ -56,10 +56,11 @@ def batch_size(graph: Graph) -> int:
 
 def grows_with_batch(graph: Graph, product: Sequence[Factor], batch: int) -> bool:
     """Whether there are as many multiply-adds for each of the ``batch`` samples. There are not in a layer that reads
-    no input, such as one that projects an embedding of positions. A batch of one known size says nothing: then true."""
-    if not isinstance(batch, Size):
+    no input, such as one that projects an embedding of positions. True where sizes do not show it."""
+    known = graph.info.sizes
+    if not isinstance(batch, Size) or any(not isinstance(f, int) and f[0] not in known for f in product):
         return True
-    sizes = [f if isinstance(f, int) else graph.info.sizes.get(f[0], {f[1]: batch})[f[1]] for f in product]
+    sizes = [f if isinstance(f, int) else known[f[0]][f[1]] for f in product]
     varying = math.prod(n for n in sizes if isinstance(n, Size))
     fixed = math.prod(n for n in sizes if not isinstance(n, Size))
     clips = {n // math.gcd(n, at(varying, k)) for k, n in enumerate(batch.at)}  # N frames may be N / 8 clips of 8

@@ -284,7 +284,7 @@ def _evaluate(info: ShapeInfo, several: Sequence[Mapping[str, Shape]]) -> None:
     for name, value in info.values.items():
         if all(name in values and values[name].ndim == value.ndim for values in found):
             steady[name] = [all(v[name].shape[k] == size for v in found) for k, size in enumerate(value.shape)]
-    traced = trace(info.arithmetic, info.values, ranks, steady)
+    traced = trace(info.arithmetic, info.values, ranks, steady, info.dynamic)
     info.origins = {n: o for n, o in traced.items() if any(places for places in o.ravel())}
     for name in found[0].keys() & info.values.keys():
         value = info.values[name]

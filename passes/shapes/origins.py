@@ -28,10 +28,17 @@ _union = np.frompyfunc(lambda a, b: a | b, 2, 1)
 
 
 def trace(
-    arithmetic: ShapeArithmetic, values: Values, ranks: Mapping[str, int], steady: Mapping[str, Sequence[bool]]
+    arithmetic: ShapeArithmetic,
+    values: Values,
+    ranks: Mapping[str, int],
+    steady: Mapping[str, Sequence[bool]],
+    dynamic: Set[Place],
 ) -> dict[str, Origins]:
-    """Return the origins of every value. ``ranks``: of the tensors whose shapes are read. ``steady``: for each axis of
-    the values of one rank whether its own size is the same at all assignments."""
+    """Return the origins of every value.
+
+    ``ranks``: of the tensors whose shapes are read. ``steady``: value of one rank -> for each of its axes, whether its
+    size is the same at all assignments, so that it comes from none of the axes ``dynamic``.
+    """
     fixed = {name for name, axes in steady.items() if all(axes)}
     found: dict[str, Origins] = {}
     for name, (tensor, part) in arithmetic.roots.items():
@@ -53,7 +60,7 @@ def trace(
         if node.op_type == "Shape" and node.input[0] in steady:
             part = slice(_attribute(node, "start", 0), _attribute(node, "end", None))
             whole = _all(node, reads, values[made[0]], fixed)
-            found[made[0]] = _each([NOWHERE if same else whole for same in steady[node.input[0]][part]])
+            found[made[0]] = _each([whole - dynamic if same else whole for same in steady[node.input[0]][part]])
             continue
         for k, name in enumerate(made):
             exact = k < len(moved) and moved[k].shape == values[name].shape

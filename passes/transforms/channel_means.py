@@ -52,7 +52,7 @@ def _reduced_axis(graph: Graph, node: Node) -> int | None:
 
 
 def _is_pooled(graph: Graph, name: str) -> bool:
-    """Whether a reduction over places makes ``name``, but for functions of single values."""
+    """Whether a reduction over places makes ``name``, by way of nodes with one data operand."""
     maker = graph.producer.get(name)
     while maker is not None and not maker.op.startswith(("Reduce", "Global")):
         data = [n for n in maker.inputs if n and n not in graph.constants]
