@@ -131,7 +131,7 @@ def _checked(job: Job, compressed: Compressed) -> list[str]:
         notes += check_unchanged(original, unconverted, opened.assignments, job.provider, seed=job.options.seed)
     if (rigid := compressed.before.info.rigid) is not None:
         notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
-    if len(model.graph.input) < len(original.graph.input) and lists_all(original):
+    if lists_all(original) and not lists_all(model):
         notes.append("weights are no graph inputs any more: onnxruntime runs faster if callers cannot replace them")
     return notes
 
@@ -161,7 +161,6 @@ def _measured(job: Job, compressed: Compressed) -> _Measurements:
 
 def _costs(job: Job, compressed: Compressed, settings: CompressSettings) -> tuple[Cost, Cost]:
     """The cost of the original and of a result."""
-    # one shows the shapes; what of them varies, which bodies need to know, several show
-    sizes = settings.assignments if compressed.inside else settings.assignments[:1]
-    smaller = Graph(canonicalize(compressed.model, FOLDING), sizes, job.observer, FOLDING)
+    # Several assignments show what grows with the batch.
+    smaller = Graph(canonicalize(compressed.model, FOLDING), settings.assignments, job.observer, FOLDING)
     return cost(compressed.before, job.observer, FOLDING), cost(smaller, job.observer, FOLDING)

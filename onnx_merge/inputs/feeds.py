@@ -20,6 +20,8 @@ from onnx_merge.runtime.tensor_info import BFLOAT16, TensorInfo, is_open
 Array = NDArray[Any]
 Sizes = Mapping[str, int | Sequence[int]]
 """Sizes that the user fixed, by name: the size of a symbol, or the whole shape of an input."""
+STRINGS_REMEDY = "give samples with --calib"
+"""What helps if an input takes strings, and there are no samples."""
 LENGTH = re.compile(r"(?<![a-z])len(gth)?s?(?![a-z])", re.IGNORECASE)
 """Matches a part of the names of inputs that hold lengths."""
 
@@ -155,7 +157,7 @@ def _resolve(
 def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | None) -> Array:
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     if info.dtype == object:
-        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
+        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: {STRINGS_REMEDY}")
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
         if is_mask(info, upper):
             return np.ones(shape, info.dtype)

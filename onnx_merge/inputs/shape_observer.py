@@ -17,6 +17,8 @@ from passes.shapes.inference import Shape
 from passes.shapes.shape_probe import SHAPELESS, shape_name, with_shape_outputs
 
 Layer = TypeVar("Layer")
+STRINGS = ("a", "a b c,d", "")
+"""Made-up strings of unlike numbers of words and characters."""
 
 
 @dataclass
@@ -24,8 +26,8 @@ class RunObserver:
     """Runs a model on random inputs and returns the shapes of tensors inside it.
 
     Every run draws other values, beginning with ``seed``. A size that depends on values, such as the count of a
-    NonZero, then differs between two runs and is recognised as dynamic. Strings are empty: encoders take one that they
-    do not know, and their output has the same shape.
+    NonZero, then differs between two runs and is recognised as dynamic. So does one that depends on strings, such as
+    the number of their words. Encoders take strings that they do not know.
     """
 
     provider: ProviderChoice = CPU
@@ -46,7 +48,8 @@ class RunObserver:
             seed, self._runs = self.seed + self._runs, self._runs + 1
             shapes = resolve_shapes(session.inputs, None, {}) | dict(sizes)
             drawn = feeds_at([i for i in session.inputs if i.dtype != object], shapes, seed, bounds)
-            strings = {i.name: np.full(shapes[i.name], "", object) for i in session.inputs if i.dtype == object}
+            words = STRINGS[self._runs % len(STRINGS)]
+            strings = {i.name: np.full(shapes[i.name], words, object) for i in session.inputs if i.dtype == object}
             values = session.run({**drawn, **strings})
         except OnnxMergeError:
             return {}

@@ -15,7 +15,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.equivalence.verifiable import cannot_load, unverified_remedy
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments, require, sample_sizes
-from onnx_merge.inputs.feeds import resolve_shapes
+from onnx_merge.inputs.feeds import STRINGS_REMEDY, resolve_shapes
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.memory_fit import MemoryFit, fit_to_memory
 from onnx_merge.inputs.sample_axes import crosses, unlike_axes
@@ -117,7 +117,7 @@ class OpenedModel:
         except InputError as error:  # inputs that cannot be generated
             if samples is None:
                 raise
-            self.assignments = Assignments((), error.message)
+            self.assignments = Assignments((), error.message.removesuffix(f": {STRINGS_REMEDY}"))
             return
         self.assignments = found
         note = counted_at(found, self.inputs)

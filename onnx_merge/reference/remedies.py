@@ -226,8 +226,8 @@ REMEDIES = (
     ),
     Remedy(
         ("plan",),
-        "no channel is dead, and copies cannot be merged",
-        "no channel is dead, and copies cannot be merged: q multiplies two activations",
+        "no channel is known to be dead, and copies cannot be merged",
+        "no channel is known to be dead, and copies cannot be merged: q multiplies two activations",
         "`--lossless` removes what is zero here. Copies, multiples and other constants were not looked for, since no "
         "weights could take over what they carry; the text says why.",
         "`--keep 0.9` or `--max-drop 1` with samples.",

@@ -54,20 +54,24 @@ def along_axis(typing: Typing, group: ChannelGroup, name: str, channels: Interva
     return Interval(low.reshape(shape), high.reshape(shape))
 
 
-def known_by_place(
-    typing: Typing, group: ChannelGroup, step: Step, at: Mapping[str, Interval], most: int
-) -> dict[str, Interval]:
-    """Output -> its bounds, where ``step`` moves values, joins them or maps each by itself. ``most``: places of a
-    tensor beyond which only channels are told apart."""
-    node = step.flow.record.node
-    found = _outputs(typing, group, step, at)
-    placed: dict[str, Interval] = {}
-    for name, interval in zip(node.outputs, found or (), strict=False):
-        if name and any(group.atom in algebra.atoms(term) for term in typing.axes[name]):
-            placed[name] = interval
-            if interval.low.size > most:
-                placed[name] = along_axis(typing, group, name, by_channel(typing, group, name, placed))
-    return placed
+def limited(typing: Typing, group: ChannelGroup, found: Mapping[str, Interval], most: int) -> dict[str, Interval]:
+    """Bounds of tensors by place, where there are at most ``most`` places; else only channels are told apart."""
+    return {
+        name: interval
+        if interval.low.size <= most
+        else along_axis(typing, group, name, by_channel(typing, group, name, found))
+        for name, interval in found.items()
+    }
+
+
+def known_by_place(typing: Typing, group: ChannelGroup, step: Step, at: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Output -> its bounds, where ``step`` moves values, joins them or maps each by itself."""
+    found = zip(step.flow.record.node.outputs, _outputs(typing, group, step, at) or (), strict=False)
+    return {
+        name: interval
+        for name, interval in found
+        if name and any(group.atom in algebra.atoms(term) for term in typing.axes[name])
+    }
 
 
 def _outputs(typing: Typing, group: ChannelGroup, step: Step, at: Mapping[str, Interval]) -> Sequence[Interval] | None:

@@ -56,11 +56,12 @@ def _reshaped(graph: Graph, node: Node, data: Array) -> list[Array] | None:
     """Row-major order is kept. Axes are taken in the smallest runs that become each other. A run whose places are told
     apart has the dynamic axis first, so that places repeat alike at every size."""
     before, after = _shape(graph, node.inputs[0]), _shape(graph, node.outputs[0])
-    if 0 in before:
+    runs = _runs(graph.info.sizes[node.inputs[0]], graph.info.sizes[node.outputs[0]])
+    if 0 in before or runs is None:
         return None
     whole: list[int] = []
     shape: list[int] = []
-    for own, out in _runs(before, after):
+    for own, out in runs:
         told_apart = any(data.shape[axis] > 1 for axis in own)
         names = ((node.inputs[0], own), (node.outputs[0], out))
         if told_apart and any((name, axis) in graph.info.dynamic for name, run in names for axis in run[1:]):
@@ -70,8 +71,9 @@ def _reshaped(graph: Graph, node: Node, data: Array) -> list[Array] | None:
     return [np.broadcast_to(data, whole).reshape(shape)]
 
 
-def _runs(before: Shape, after: Shape) -> list[tuple[range, range]]:
-    """The smallest runs of axes that have the same size in two shapes, in order."""
+def _runs(before: Shape, after: Shape) -> list[tuple[range, range]] | None:
+    """The smallest runs of axes that have the same size in two shapes at all assignments, in order. None if there are
+    none."""
     found, i, k = [], 0, 0
     while i < len(before) or k < len(after):
         start, other = i, k
@@ -81,7 +83,10 @@ def _runs(before: Shape, after: Shape) -> list[tuple[range, range]]:
         if k < len(after):
             n, k = after[k], k + 1
         while m != n:
-            if m < n:
+            shorter = int(m) < int(n)
+            if (shorter and i == len(before)) or (not shorter and k == len(after)):
+                return None
+            if shorter:
                 m, i = m * before[i], i + 1
             else:
                 n, k = n * after[k], k + 1

@@ -19,8 +19,8 @@ from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
 from passes.axes.rule_context import Scaling
 from passes.channels.weights import along_channels, unfolded
-from passes.graph.element_type import element_type
-from passes.graph.model import Array
+from passes.graph.kinds import element_types
+from passes.graph.model import Array, Node
 from passes.interface.reason import Reason
 
 TINY = 1e-30
@@ -176,7 +176,7 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
         result.error[partner != np.arange(group.size)] = np.inf
     gain = gain * _weight_ratio(typing, group, step, partner, result)
     _check_offsets(typing, group, step, step.with_role(Role.CHANNEL), partner, gain, result)
-    if record.node.op in ("Cast", "CastLike") and _is_narrow(typing, record.node.outputs[0]):
+    if _casts_to_half(typing, record.node):
         _note(result, np.where(np.frexp(gain)[0] == 0.5, 0.0, HALF))  # only powers of two round nothing
     affine = facts_of(record.node.domain, record.node.op).affine
     if affine is not None and step.uses:
@@ -186,8 +186,10 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
     return gain
 
 
-def _is_narrow(typing: Typing, name: str) -> bool:
-    return onnx.helper.np_dtype_to_tensor_dtype(element_type(typing.graph, name)) in NARROW
+def _casts_to_half(typing: Typing, node: Node) -> bool:
+    if node.op == "CastLike":  # to a type that is not known: to the worst
+        return element_types(typing.graph.model).get(node.outputs[0], NARROW[0]) in NARROW
+    return node.op == "Cast" and node.attrs.get("to") in NARROW
 
 
 def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:

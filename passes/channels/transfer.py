@@ -111,18 +111,20 @@ def transfer(typing: Typing, group: ChannelGroup, step: Step, incoming: int) -> 
         return Mapped(function, facts.function.monotone)
     if facts.activation is Activation.SWITCH:
         return ZeroKept()
-    return ZeroKept(by_place=False) if incoming == 1 and _keeps_zero(step, facts) else None
+    return ZeroKept(by_place=False) if incoming == 1 and _keeps_zero(graph, step, facts) else None
 
 
-def _keeps_zero(step: Step, facts: OpFacts) -> bool:
+def _keeps_zero(graph: Graph, step: Step, facts: OpFacts) -> bool:
     """Whether zeros of the one data operand that holds the channel stay zeros, whatever finite values the other has."""
     node, record = step.flow.record.node, step.flow.record
     if step.uses:
         return False
     if facts.joins in (Joins.PRODUCT, Joins.QUOTIENT):
         return facts.joins is Joins.PRODUCT or all(node.inputs[0] in data for data, _ in step.through)
-    others = {k for k, name in enumerate(node.inputs) if k and name}
-    return record.scaling >= Scaling.HOMOGENEOUS and others <= {*facts.sizing}
+    others = {name for k, name in enumerate(node.inputs) if k and name and k not in facts.sizing}
+    return record.scaling >= Scaling.HOMOGENEOUS and all(
+        graph.is_number(n) and not graph.array(n).any() for n in others
+    )
 
 
 def _filtered(typing: Typing, group: ChannelGroup, step: Step, weight: int, bias: int) -> Filtered | None:

@@ -17,7 +17,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.channels.intervals import Interval, affine, bounded_where, enclosing, unbounded
-from passes.channels.placed_bounds import along_axis, by_channel, known_by_place
+from passes.channels.placed_bounds import along_axis, by_channel, known_by_place, limited
 from passes.channels.transfer import Filtered, Kept, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
@@ -52,9 +52,11 @@ def channel_intervals(
 ) -> dict[str, Interval]:
     """Intervals (C,) of the group's channels in every tensor that carries them."""
     at: dict[str, Interval] = {}
+    # Shapes of a model with a rigid batch are those of a batch of one, whose places are not those of others.
+    most = tuning.most_places if typing.graph.info.rigid is None else 0
     for step in group.steps:
-        made = _made(typing, group, step, nonnegative, norms, tuning)
-        placed = known_by_place(typing, group, step, at, tuning.most_places) if step.through else {}
+        made = limited(typing, group, _made(typing, group, step, nonnegative, norms, tuning), most)
+        placed = limited(typing, group, known_by_place(typing, group, step, at), most) if step.through else {}
         at |= made | placed
         written = {*made, *placed}
         for data, outputs in step.through:
@@ -190,6 +192,8 @@ def _passed(typing: Typing, group: ChannelGroup, step: Step, data: list[str], at
     match transfer(typing, group, step, len(incoming)):
         case Kept(beside, padded=False):
             return enclosing([*incoming, *(_constants(typing, group, use) for use in beside)])
+        case Kept([], padded=True):
+            return bounded_where(incoming[0].zero, np.zeros(group.size))
         case Scaled(a, t):
             return affine(incoming[0], a, t)
         case Filtered(empty, t):

@@ -15,7 +15,7 @@ from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
 from passes.cost.cost import NON_FLOATS, parameters
-from passes.cost.multiplications import batch_size, grows_with_batch, mac_products
+from passes.cost.multiplications import batch_sizes, mac_products, samples_in_product
 from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
 
@@ -63,13 +63,14 @@ def node_footprint(typing: Typing, node: Node) -> Footprint:
 
 
 def _macs_footprint(typing: Typing, nodes: Iterable[Node]) -> Footprint:
-    graph, batch = typing.graph, batch_size(typing.graph)
+    graph, batches = typing.graph, batch_sizes(typing.graph)
+    together = math.prod(map(int, batches))
     products: list[list[Term]] = []
     for product in (product for node in nodes for product in mac_products(graph, node)):
         axes = [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
-        once = [] if grows_with_batch(graph, product, batch) else [algebra.atom(int(batch))]
-        products.append([*axes, *once])  # divided by the batch again
-    return Footprint(products, int(batch))
+        copies = together // samples_in_product(graph, product, batches)  # all are divided by the same number
+        products.append([*axes, algebra.atom(copies)])
+    return Footprint(products, together)
 
 
 def params_footprint(typing: Typing, without: Set[str] = frozenset()) -> Footprint:

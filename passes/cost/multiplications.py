@@ -46,17 +46,27 @@ def factor_sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
     return [f if isinstance(f, int) else graph.info.shapes[f[0]][f[1]] for f in product]
 
 
-def batch_size(graph: Graph) -> int:
-    """The number of samples: the size of a dynamic first axis, or one."""
-    for name in graph.inputs:
-        if (name, 0) in graph.info.dynamic and name not in graph.overridable:
-            return graph.info.sizes[name][0]
-    return 1
+def batch_sizes(graph: Graph) -> list[int]:
+    """The numbers of samples: the size of a dynamic first axis of the inputs, and those of other inputs where they are
+    other sizes that no further axis of an input has, as the images beside the texts of a dual encoder."""
+    fed = [name for name in graph.inputs if name not in graph.overridable and graph.info.sizes.get(name)]
+    dynamic = [graph.info.sizes[name][0] for name in fed if (name, 0) in graph.info.dynamic]
+    inner = [n for name in fed for n in graph.info.sizes[name][1:]]
+    found: list[int] = dynamic[:1]
+    for size in dynamic[1:]:
+        if isinstance(size, Size) and size not in found and size not in inner:
+            found.append(size)
+    return found
 
 
-def grows_with_batch(graph: Graph, product: Sequence[Factor], batch: int) -> bool:
-    """Whether there are as many multiply-adds for each of the ``batch`` samples. There are not in a layer that reads
-    no input, such as one that projects an embedding of positions. True where sizes do not show it."""
+def samples_in_product(graph: Graph, product: Sequence[Factor], batches: Sequence[int]) -> int:
+    """The number of samples whose multiply-adds the ``product`` counts together. It is one in a layer that reads no
+    input, such as one that projects an embedding of positions."""
+    return math.prod(int(batch) for batch in batches if _grows_with(graph, product, batch))
+
+
+def _grows_with(graph: Graph, product: Sequence[Factor], batch: int) -> bool:
+    """Whether ``product`` counts as much for each sample of a ``batch``. True where sizes do not show it."""
     known = graph.info.sizes
     if not isinstance(batch, Size) or any(not isinstance(f, int) and f[0] not in known for f in product):
         return True

@@ -35,25 +35,28 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
     for value in model.graph.input:
         if value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, *FLOATS):
             found.add(value.name)
-    inferred: frozenset[str] | None = None
+    types: dict[str, int] | None = None
     for node in model.graph.node:
         if node.domain == "ai.onnx.ml" or (node.domain in STANDARD_DOMAINS and node.op_type in INFERRED):
-            inferred = _inferred(model) if inferred is None else inferred
-            found.update(inferred.intersection(node.output))
+            types = element_types(model) if types is None else types
+            found.update(name for name in node.output if types.get(name, onnx.TensorProto.FLOAT) not in FLOATS)
         elif node.domain in STANDARD_DOMAINS:
             integers = _gives_integers(node, found)
             found.update(node.output if integers else node.output[1:] if node.op_type in SECOND else ())
     return frozenset(found - {""})
 
 
-def _inferred(model: onnx.ModelProto) -> frozenset[str]:
-    """The names of integer and boolean tensors, as far as ONNX infers types."""
+def element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element types of the tensors of the main graph, as far as ONNX infers them."""
     try:
         graph = onnx.shape_inference.infer_shapes(skeleton(model, {})).graph
     except INFERENCE_ERRORS:
-        return frozenset()
-    kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
-    return frozenset(name for name, kind in kinds.items() if kind not in (onnx.TensorProto.UNDEFINED, *FLOATS))
+        return {}
+    found = {t.name: t.data_type for t in model.graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.elem_type:
+            found[value.name] = value.type.tensor_type.elem_type
+    return found
 
 
 def _gives_integers(node: onnx.NodeProto, found: set[str]) -> bool:

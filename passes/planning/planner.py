@@ -127,7 +127,7 @@ class Planner:
         if not plan.shrinks:
             plan.reason = planned("no channel is free")
             if group.unmergeable is not None:
-                plan.reason = planned("no channel is dead, and copies cannot be merged", group.unmergeable)
+                plan.reason = planned("no channel is known to be dead, and copies cannot be merged", group.unmergeable)
         return plan
 
     def ranking(self, group: ChannelGroup, most: int | None = None) -> Ranking:

@@ -13,6 +13,7 @@ almost nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,6 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.index_maps import Indices, kept_indices
 from passes.axes.inference import Typing
-from passes.graph.element_type import element_type
 from passes.graph.model import Node
 from passes.graph.patch import Patch
 
@@ -37,7 +37,7 @@ def restore_width(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch, tw
                 kept = kept_indices(term, keep)
                 if not twin:
                     _detour(patch, node, axis, kept, algebra.size(term))
-                mask = np.zeros(algebra.size(term), element_type(typing.graph, node.inputs[1]))
+                mask = np.zeros(algebra.size(term), _precision(typing, node))
                 mask[kept] = 1
                 patch.multiply_input(node, 0, mask.reshape([-1 if d == axis else 1 for d in range(len(axes))]))
 
@@ -54,3 +54,16 @@ def _detour(patch: Patch, node: Node, axis: int, kept: Indices, width: int) -> N
     patch.insert_before(node, [onnx.helper.make_node("Gather", [source, spread], [wide], wide, axis=axis)])
     patch.reroute(node, 0, wide)
     patch.insert_after(node, [onnx.helper.make_node("Gather", [whole, pick], [result], whole, axis=axis)], whole)
+
+
+def _precision(typing: Typing, node: Node) -> np.dtype[Any]:
+    """The element type in which the node computes: that of its weights, whether constant or computed."""
+    graph, name = typing.graph, node.inputs[1]
+    while not graph.knows(name):
+        maker = graph.producer.get(name)
+        if maker is not None and maker.op == "Cast":
+            return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(maker.attrs["to"]))
+        if maker is None or not maker.inputs:
+            return np.dtype(np.float32)
+        name = maker.inputs[1 if maker.op == "DequantizeLinear" else 0]
+    return graph.array(name).dtype

@@ -10,12 +10,14 @@ are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 from onnx import helper
 
 from passes.axes.node_reader import NodeReader
-from passes.graph.element_type import element_type
+from passes.graph.kinds import FLOATS, element_types
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
 from passes.shapes.sizes import Size
@@ -24,11 +26,15 @@ from passes.shapes.sizes import Size
 def means_to_layers(graph: Graph) -> onnx.ModelProto:
     """The model of ``graph`` with a MatMul or Conv in the place of each such mean or sum; the same model if it has
     none."""
-    patch = Patch(graph)
-    for node in graph.nodes:
-        axis = _reduced_axis(graph, node)
-        if axis is not None:
-            patch.replace(node, [_layer(graph, node, axis, patch)])
+    found = {node: axis for node in graph.nodes if (axis := _reduced_axis(graph, node)) is not None}
+    if not found:
+        return graph.model
+    patch, types = Patch(graph), element_types(graph.model)
+    for node, axis in found.items():
+        kind = types.get(node.inputs[0])
+        # onnxruntime's CPU provider has no convolution of double values.
+        if kind in FLOATS and (_is_last(graph, node, axis) or kind != onnx.TensorProto.DOUBLE):
+            patch.replace(node, [_layer(graph, node, axis, helper.tensor_dtype_to_np_dtype(kind), patch)])
     return patch.apply() if patch.replaced else graph.model
 
 
@@ -43,9 +49,7 @@ def _reduced_axis(graph: Graph, node: Node) -> int | None:
         return None
     axis, rank = int(given.ravel()[0]) % len(shape), len(shape)
     others = [n for k, n in enumerate(shape) if k not in (0, axis)]
-    convolved = axis == 1 and element_type(graph, node.inputs[0]) != np.float64  # onnxruntime's CPU has no double Conv
-    written = axis == rank - 1 or convolved
-    if not others or any(n != 1 for n in others) or isinstance(shape[axis], Size) or axis == 0 or not written:
+    if not others or any(n != 1 for n in others) or isinstance(shape[axis], Size) or axis not in (1, rank - 1):
         return None
     centred = any(user.op == "Sub" for user, _ in graph.users[node.outputs[0]])
     return None if centred or not _is_pooled(graph, node.inputs[0]) else axis
@@ -60,13 +64,16 @@ def _is_pooled(graph: Graph, name: str) -> bool:
     return maker is not None
 
 
-def _layer(graph: Graph, node: Node, axis: int, patch: Patch) -> onnx.NodeProto:
-    """The layer that computes the mean or the sum over ``axis``."""
+def _is_last(graph: Graph, node: Node, axis: int) -> bool:
+    return axis == len(graph.info.shapes[node.inputs[0]]) - 1
+
+
+def _layer(graph: Graph, node: Node, axis: int, kind: np.dtype[Any], patch: Patch) -> onnx.NodeProto:
+    """The layer that computes the mean or the sum over ``axis``, with weights of type ``kind``."""
     shape = graph.info.shapes[node.inputs[0]]
-    size, rank = shape[axis], len(shape)
-    last = axis == rank - 1
+    size, last = shape[axis], _is_last(graph, node, axis)
     each: Array = np.full(
-        (size, 1) if last else (1, size, *[1] * (rank - 2)), 1 / size if node.op == "ReduceMean" else 1
+        (size, 1) if last else (1, size, *[1] * (len(shape) - 2)), 1 / size if node.op == "ReduceMean" else 1
     )
-    weights = patch.add_array(f"{node.label}.weights", each.astype(element_type(graph, node.inputs[0])))
+    weights = patch.add_array(f"{node.label}.weights", each.astype(kind))
     return helper.make_node("MatMul" if last else "Conv", [node.inputs[0], weights], list(node.outputs), node.label)

@@ -8,7 +8,7 @@ from passes.interface.reason import Reason, planned
 
 FREE = planned("no channel is free")
 COPIES = Reason("layer", "s", "multiplies two activations")
-ONLY_DEAD = planned("no channel is dead, and copies cannot be merged", COPIES)
+ONLY_DEAD = planned("no channel is known to be dead, and copies cannot be merged", COPIES)
 START = "no channel is free (none is known to be dead, constant or parallel to another"
 END = "): use --keep 0.9, which is not lossless"
 

@@ -399,6 +399,27 @@ def test_the_observer_reads_shapes_off_a_run():
     assert [o.name for o in model.graph.output] == ["y"]
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        """a = MatMul(x, w)  r = Relu(a)  t = Transpose<perm = [1,2,0]>(r)
+           c = Conv(t, c_w)  y = Transpose<perm = [2,0,1]>(c)""",
+        """s = Shape(x)  n = Gather(s, one)  p = Range(zero, n, one)  f = Cast<to = 1>(p)  u = Unsqueeze(f, axis)
+           e = MatMul(u, e_w)  m = MatMul(x, w)  a = Add(m, e)  r = Relu(a)  y = MatMul(r, v)""",
+    ],
+)
+def test_multiply_adds_of_the_result_are_counted_as_those_of_the_original(body):
+    """Those of time-first sequences behind a convolution, whose batch is the second axis, and of positions."""
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g (float[N,L,3] x) => (float[A,B,2] y) {{ {body} }}'
+    given = {"w": (3, 8), "v": (8, 2), "e_w": (1, 8), "c_w": (2, 8, 1)}
+    model = filled(text, {name: shape for name, shape in given.items() if name in body})
+    for name, value in (("one", 1), ("zero", 0), ("axis", [1])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    smaller, result = optimize(model, keep=0.5, method="prune", gate=False)
+    counted = [onnx_merge.inspect_model(one).model.macs for one in (model, smaller)]
+    assert [result.before.macs, result.after.macs] == counted and counted[1] * 2 == counted[0]
+
+
 def test_the_observer_draws_anew_each_time():
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[64] x) => (int64[1,K] z) { r = Relu(x)  z = NonZero(r) }"""
@@ -408,7 +429,7 @@ def test_the_observer_draws_anew_each_time():
     assert RunObserver()(model, {}, ["z"]) == RunObserver()(model, {}, ["z"])
 
 
-def test_the_observer_feeds_empty_strings():
+def test_the_observer_makes_up_strings():
     """Shapes behind an encoder of categories, whose width ONNX does not infer: a network behind it is compressed."""
     text = """<ir_version: 9, opset_import: ["" : 17, "ai.onnx.ml" : 3]>
     g (string[N,1] c, float[N,3] x) => (float[N,2] y) {
@@ -423,6 +444,7 @@ def test_the_observer_feeds_empty_strings():
     calib = {"c": rng.choice(["red", "green", "blue"], (64, 1)), "x": rng.standard_normal((64, 3), np.float32)}
     smaller, result = optimize(model, calib=calib, keep=0.5, effort="low", gate=False)
     assert shapes(smaller)["w"] == (5, 4) and result.before.macs == 8 * 5 + 2 * 8
+    assert not [note for note in result.notes if "--calib" in note]
 
 
 def test_the_observer_does_not_complain():

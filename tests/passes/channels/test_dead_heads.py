@@ -188,3 +188,30 @@ def test_a_dead_head_of_the_attention_operator(body, queries):
     p["bv"][6] = 0.1
     model = net(body.replace("QUERIES", str(queries)), 23, 10, **p, **numbers)
     assert not compressed(model, lossless=True).shrinks
+
+
+PLACES = """net (float[N,L,6] x) => (float[N,M,4] y) {
+    h = MatMul(x, w)  t = Reshape(h, lines)  u = Reshape(t, halves)  g = Gather<axis=1>(u, first)  y = MatMul(g, v)
+}"""
+"""The first of two halves of a sequence of twice the length, in which a channel has two places of its own."""
+
+
+def test_places_that_agree_at_one_length_only_are_not_told_apart():
+    """At a length of one, the first half is the first of the channel's two places, which is zero."""
+    p = drawn(w=(6, 16), v=(8, 4))
+    p["w"][:, 3] = 0
+    model = net(PLACES, lines=ints(0, -1, 8), halves=ints(0, 2, -1, 8), first=np.array(0), **p)
+    for sizes in ([(2, 1, 6), (3, 16, 6)], [(2, 16, 6), (3, 1, 6)]):
+        result = compressed(model, lossless=True, assignments=tuple({"x": size} for size in sizes))
+        assert not result.shrinks
+
+
+def test_places_of_a_batch_of_one_are_not_told_apart():
+    """Two rows of each sample trade places with the batch: shapes are those of one sample, whose rows are apart."""
+    p = drawn(w=(6, 16), b=(2, 1, 16), v=(16, 4))
+    p["w"][:, 3], p["b"][0, :, 3] = 0, 0
+    model = net("""net (float[N,6] x) => (float[N,4] y, float[M,4] z) {
+        h = MatMul(x, w)  e = Add(h, b)  g = Gather<axis=0>(e, first)  y = MatMul(g, v)
+        t = Reshape(e, rows)  u = Reshape(t, rows)  s = Gather<axis=1>(u, first)  z = MatMul(s, v)
+    }""", rows=ints(-1, 2, 16), first=np.array(0), **p)  # fmt: skip
+    assert not compressed(model, lossless=True).shrinks

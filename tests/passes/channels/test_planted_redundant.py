@@ -52,6 +52,7 @@ def test_dead_by_zero_weights(bias):
         ("z = Selu(a)", -0.5),
         ("z = HardSwish(a)", -0.5),
         ("s = Sigmoid(a)  z = Mul(a, s)", -0.5),
+        ("z = AveragePool<kernel_shape=[2,2], pads=[0,0,1,1], count_include_pad=1>(a)", 0.0),
         ("m = ReduceMean(a, axes)  z = Mul(a, m)", 0.0),
         ("d = Div(a, root)  e = Erf(d)  f = Add(one, e)  g = Mul(a, f)  z = Mul(g, half)", -0.5),
         ("d = Sub(one, a)  e = Pow(d, two)  z = Sub(e, one)", 0.0),

@@ -14,6 +14,7 @@ from passes.graph.model import Graph
 WEIGHTS = {
     "w": (8, 3, 3, 3), "u": (8, 3, 3, 3), "v": (4, 8, 1, 1), "k": (8, 1, 1), "b": (8,), "k_scale": (8,), "m": (8,),
     "s_var": (8,), "one": np.array(1, np.float32), "d": (8, 1, 3, 3),
+    "nought": np.array(0, np.float32), "wide": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
 }  # fmt: skip
 
 
@@ -50,6 +51,8 @@ def form(nodes):
         ("r = ReduceL2<axes=[2,3]>(a)", ZeroKept(by_place=False)),
         ("r = Mul(a, row)", ZeroKept(by_place=False)),
         ("r = Div(a, row)", ZeroKept(by_place=False)),
+        ("r = Pad(a, wide, nought)", ZeroKept(by_place=False)),
+        ("r = Pad(a, wide, one)", None),
         ("r = Div(row, a)", None),
         ("r = Add(a, row)", None),
         ("r = Sub(a, row)", None),

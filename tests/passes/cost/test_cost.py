@@ -181,3 +181,19 @@ def test_clips_of_frames_count_for_each_frame():
     model = net(body, h_w=(6, 4), y_w=(4, 5), to=np.array([-1, 8, 6]), back=np.array([-1, 4]))
     graph = Graph(model, [{"x": (16, 6)}, {"x": (24, 6)}], observer)
     assert cost(graph).macs == 6 * 4 + 4 * 5
+
+
+TOWERS = """net (int64[T,L] t, float[I,6] x) => (float[T,I] y) {
+    e = Gather(table, t)  p = ReduceMean<axes=[1], keepdims=0>(e)  a = MatMul(p, a_w)
+    b = MatMul(x, b_w)  c = Transpose(b)  y = MatMul(a, c)
+}"""
+
+
+def test_two_towers_have_a_batch_each():
+    """Of a pair of a text and an image. Lengths, which are no first axis, are no batch."""
+    model = net(TOWERS, table=(9, 4), a_w=(4, 8), b_w=(6, 8))
+    sizes = [{"t": (2, 7), "x": (5, 6)}, {"t": (3, 5), "x": (4, 6)}, {"t": (4, 7), "x": (7, 6)}]
+    graph = Graph(model, sizes, observer)
+    assert cost(graph).macs == 4 * 8 + 6 * 8 + 8
+    found = analyse(model, sizes, observer, Quiet())
+    assert macs_footprint(found.typing).total == 4 * 8 + 6 * 8 + 8

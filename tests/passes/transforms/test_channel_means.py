@@ -88,6 +88,28 @@ def test_the_weights_are_of_the_type_of_the_values(of, to, kind):
     assert difference(model, written.model) < (2e-3 if kind == "float16" else 1e-6)
 
 
+INTEGERS = {
+    "integers": "net (int64[N,6,8] x) => (int64[N,1,1] y) { p = ReduceMax<axes=[1]>(x)  y = ReduceMean<axes=[2]>(p) }",
+    "what an If gives": """net (float[N,6,8] x, bool flag) => (float[N,1,1] y) {
+        h = If (flag) <then_branch = one () => (float[N,6,8] a) { a = Relu(x) },
+                       else_branch = two () => (float[N,6,8] b) { b = Abs(x) }>
+        p = ReduceMax<axes=[1]>(h)  y = ReduceMean<axes=[2]>(p) }""",
+    "a type that is not known": """net (float[N,6,8] x) => (float[N,1,1] y) {
+        h = custom.Own(x)  p = ReduceMax<axes=[1]>(h)  y = ReduceMean<axes=[2]>(p) }""",
+}
+
+
+@pytest.mark.parametrize("kind", INTEGERS)
+def test_the_type_must_be_known_to_be_real(kind):
+    model = net(INTEGERS[kind])
+    seen = {"h": (2, 6, 8), "p": (2, 1, 8), "y": (2, 1, 1)}
+    graph = Graph(model, observer=lambda *_: seen)
+    written = means_to_layers(graph)
+    assert (written is graph.model) == (kind != "what an If gives")
+    if written is not graph.model:
+        assert [t.data_type for t in written.graph.initializer] == [1] and difference(model, written) < 1e-6
+
+
 def test_double_values_with_the_channels_first_stay():
     """onnxruntime's CPU provider has no convolution of double values."""
     body = "net (double[N,8,6,5] h) => (double[N,1,1,1] y) { p = GlobalAveragePool(h)  y = ReduceMean<axes=[1]>(p) }"
