@@ -50,14 +50,15 @@ def batch_axes(inputs: Sequence[TensorInfo]) -> dict[str, int]:
 
 def rows_of_run(inputs: Sequence[TensorInfo]) -> dict[str, int]:
     """How many rows a run takes of each input whose first axis is fixed, where they are none of samples: of recurrent
-    states, of tables (rows, columns), and of inputs of unlike fixed sizes. Empty where the first axes are the batch, or
-    another axis of unknown size is involved, such as that of the edges of a graph."""
+    states, of tables (rows, columns), of lists of numbers, and of inputs of unlike fixed sizes. Empty where the first
+    axes are the batch, or another axis of unknown size is involved, such as that of the edges of a graph."""
     firsts = {i.name: i.shape[0] for i in inputs if i.shape and i.shape[0] != 0}
     fixed = {name: size for name, size in firsts.items() if isinstance(size, int) and size > 0}
     if len(fixed) == len(firsts):
         return fixed if len(set(fixed.values())) > 1 else {}
     whole = {i.name for i in inputs if not any(map(is_open, i.shape))}
-    tables = {i.name for i in inputs if i.name in whole and len(i.shape) < 3 and fixed.get(i.name, 1) > 1}
+    small = {i.name for i in inputs if len(i.shape) == 1 or (len(i.shape) == 2 and fixed.get(i.name, 1) > 1)}
+    tables = whole & small & {*fixed}
     return fixed if fixed and {*batch_axes(inputs), *tables} >= {*fixed} else {}
 
 

@@ -389,6 +389,20 @@ def test_random_samples_suit_the_batch(batch):
     assert result.fidelity.samples == 10 and result.groups[0].kept == 4
 
 
+@pytest.mark.parametrize("shape", ["[1]", "[N]", "[N,1]"])
+def test_a_number_beside_the_batch_does_not_limit_the_samples(shape):
+    """Such as a temperature, which may be declared as one value."""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N,3] x, float{shape} t) => (float[A,B] y) {{
+        h = MatMul(x, w)  r = Relu(h)  q = MatMul(r, v)  u = Reshape(t, column)  y = Mul(q, u) }}"""
+    model = filled(text, {"w": (3, 8), "v": (8, 2)})
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 1]), "column"))
+    samples = {"x": np.random.default_rng(0).standard_normal((80, 3), np.float32)}
+    samples["t"] = np.linspace(0.5, 2, 80, dtype=np.float32).reshape((80, 1) if shape == "[N,1]" else -1)
+    for calib in (None, samples):
+        result = optimize(model, calib=calib, keep=0.5, effort="low", gate=False)[1]
+        assert result.fidelity.samples > 9 and result.groups[0].kept == 4
+
+
 def test_the_observer_reads_shapes_off_a_run():
     text = """<ir_version: 8, opset_import: ["" : 17]>
     g (float[N,3] x) => (float[K,2] y) { z = NonZero(x)  t = Transpose<perm = [1,0]>(z)  y = Cast<to = 1>(t) }"""
