@@ -170,7 +170,8 @@ def _unify_products(left: Product, right: Product, by: Reason) -> None:
             outer, inner, a, b = inner, outer, b, a
         quotient = size(a) // size(b)
         if quotient * size(b) != size(a):
-            for term in (a, b, *outer, *inner):
+            outer, inner = _unify_outermost([*outer, a], [*inner, b], by)
+            for term in (*outer, *inner):
                 freeze(term, by.saying(f"cuts {size(a)} across {size(b)}"))
             return
         rest = atom(quotient)
@@ -178,6 +179,14 @@ def _unify_products(left: Product, right: Product, by: Reason) -> None:
         if quotient != 1:
             outer.append(resolve(rest))
         outer, inner = _flat_factors(outer), _flat_factors(inner)
+
+
+def _unify_outermost(left: list[Term], right: list[Term], by: Reason) -> tuple[list[Term], list[Term]]:
+    """Align the outermost factors of equal size. Returns the factors inside them."""
+    while left and right and size(left[0]) == size(right[0]):
+        unify(left[0], right[0], by)
+        left, right = left[1:], right[1:]
+    return left, right
 
 
 def _flat_factors(factors: Sequence[Term]) -> list[Term]:

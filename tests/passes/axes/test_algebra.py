@@ -97,6 +97,16 @@ def test_products_that_do_not_align_freeze_with_the_reason():
     assert {str(x.reason) for x in (a, b, c, d)} == {"a reshape cuts 6 across 4"}
 
 
+def test_outer_factors_align_where_inner_ones_do_not():
+    """Heads stay apart where a reshape turns (queries, keys) into (keys, queries), as a relative shift does."""
+    batch, heads, a, b = Atom(size_of((2, 3))), Atom(3), Atom(4), Atom(6)
+    others = Atom(size_of((2, 3))), Atom(3), Atom(6), Atom(4)
+    unify(product([batch, heads, a, b]), product(others))
+    assert resolve(heads) is resolve(others[1]) and resolve(batch) is resolve(others[0])
+    assert resolve(heads).reason is None is resolve(batch).reason
+    assert {str(x.reason) for x in (a, b, *others[2:])} == {"a reshape cuts 6 across 4"}
+
+
 def test_the_reason_names_what_tied_them():
     a, b, c, d = Atom(4), Atom(6), Atom(6), Atom(4)
     unify(total([product([a, b]), Atom(2)]), total([product([c, d]), Atom(2)]), Reason("operator", "s", "", "Sub"))
