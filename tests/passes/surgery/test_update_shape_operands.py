@@ -65,12 +65,18 @@ def test_axes_of_two_are_tested_too_before_they_may_shrink():
     assert not result.shrinks
 
 
+def tiled(copies, **numbers):
+    """Four channels for each of N samples in a line, times copies of a table."""
+    body = f"""net (float[N,6] x) => (float[N,5] y) {{
+        a = MatMul(x, a_w)  r = Reshape(a, line)  {copies}  t = Tile(table, c)  m = Mul(r, t)
+        b = Reshape(m, back)  y = MatMul(b, y_w)
+    }}"""
+    return net(body, a_w=(6, 4), y_w=(4, 5), table=(4,), line=ints(-1), back=ints(-1, 4), **numbers)
+
+
 def test_a_rounded_number_of_copies_freezes_what_it_comes_from():
-    """N times 4 // 4 copies of a table. With three channels (N times 3) // 4 + 1 happens to be right for N up to 4."""
-    model = net("""net (float[N,6] x) => (float[N,5] y) {
-        a = MatMul(x, a_w)  r = Reshape(a, line)  s = Shape(r)  c = Div(s, four)
-        t = Tile(table, c)  m = Mul(r, t)  b = Reshape(m, back)  y = MatMul(b, y_w)
-    }""", a_w=(6, 4), y_w=(4, 5), table=(4,), four=ints(4), line=ints(-1), back=ints(-1, 4))  # fmt: skip
+    """N times 4 // 4 copies. With three channels (N times 3) // 4 + 1 happens to be right for N up to 4."""
+    model = tiled("s = Shape(r)  c = Div(s, four)", four=ints(4))
     result = compressed(model, keep=0.75, method="prune")
     plan = next(p for p in result.plans if p.group.name == "a")
     assert text(plan.reason) == "t (Tile) takes a size from c, whose numbers cannot be corrected"
@@ -79,11 +85,7 @@ def test_a_rounded_number_of_copies_freezes_what_it_comes_from():
 
 def test_a_fixed_number_of_copies_stays():
     """N copies, counted by the batch."""
-    model = net("""net (float[N,6] x) => (float[N,5] y) {
-        a = MatMul(x, a_w)  r = Reshape(a, line)  s = Shape(x)  c = Gather(s, first)
-        t = Tile(table, c)  m = Mul(r, t)  b = Reshape(m, back)  y = MatMul(b, y_w)
-    }""", a_w=(6, 4), y_w=(4, 5), table=(4,), first=ints(0), line=ints(-1), back=ints(-1, 4))  # fmt: skip
-    result = twin_check(model, keep=0.5, method="prune")
+    result = twin_check(tiled("s = Shape(x)  c = Gather(s, first)", first=ints(0)), keep=0.5, method="prune")
     assert next(len(p.keep) for p in result.plans if p.group.name == "a") == 2
 
 
