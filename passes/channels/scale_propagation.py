@@ -19,7 +19,7 @@ from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
 from passes.axes.rule_context import Scaling
 from passes.channels.weights import along_channels, unfolded
-from passes.graph.kinds import element_types
+from passes.graph.kinds import inferred_types
 from passes.graph.model import Array, Node
 from passes.interface.reason import Reason
 
@@ -188,7 +188,7 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
 
 def _casts_to_half(typing: Typing, node: Node) -> bool:
     if node.op == "CastLike":  # to a type that is not known: to the worst
-        return element_types(typing.graph.model).get(node.outputs[0], NARROW[0]) in NARROW
+        return inferred_types(typing.graph.model).get(node.outputs[0], NARROW[0]) in NARROW
     return node.op == "Cast" and node.attrs.get("to") in NARROW
 
 

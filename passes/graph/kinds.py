@@ -38,7 +38,7 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
     types: dict[str, int] | None = None
     for node in model.graph.node:
         if node.domain == "ai.onnx.ml" or (node.domain in STANDARD_DOMAINS and node.op_type in INFERRED):
-            types = element_types(model) if types is None else types
+            types = inferred_types(model) if types is None else types
             found.update(name for name in node.output if types.get(name, onnx.TensorProto.FLOAT) not in FLOATS)
         elif node.domain in STANDARD_DOMAINS:
             integers = _gives_integers(node, found)
@@ -46,7 +46,7 @@ def integer_tensors(model: onnx.ModelProto) -> frozenset[str]:
     return frozenset(found - {""})
 
 
-def element_types(model: onnx.ModelProto) -> dict[str, int]:
+def inferred_types(model: onnx.ModelProto) -> dict[str, int]:
     """Element types of the tensors of the main graph, as far as ONNX infers them."""
     try:
         graph = onnx.shape_inference.infer_shapes(skeleton(model, {})).graph

@@ -17,7 +17,7 @@ import onnx
 from onnx import helper
 
 from passes.axes.node_reader import NodeReader
-from passes.graph.kinds import FLOATS, element_types
+from passes.graph.kinds import FLOATS, inferred_types
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
 from passes.shapes.sizes import Size
@@ -29,7 +29,7 @@ def means_to_layers(graph: Graph) -> onnx.ModelProto:
     found = {node: axis for node in graph.nodes if (axis := _reduced_axis(graph, node)) is not None}
     if not found:
         return graph.model
-    patch, types = Patch(graph), element_types(graph.model)
+    patch, types = Patch(graph), inferred_types(graph.model)
     for node, axis in found.items():
         kind = types.get(node.inputs[0])
         # onnxruntime's CPU provider has no convolution of double values.
