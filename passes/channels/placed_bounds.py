@@ -54,7 +54,7 @@ def along_axis(typing: Typing, group: ChannelGroup, name: str, channels: Interva
     return Interval(low.reshape(shape), high.reshape(shape))
 
 
-def limited(typing: Typing, group: ChannelGroup, found: Mapping[str, Interval], most: int) -> dict[str, Interval]:
+def coarsened(typing: Typing, group: ChannelGroup, found: Mapping[str, Interval], most: int) -> dict[str, Interval]:
     """Bounds of tensors by place, where there are at most ``most`` places; else only channels are told apart."""
     return {
         name: interval

@@ -17,7 +17,7 @@ from passes.axes.channel_groups import ChannelGroup, Step
 from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.channels.intervals import Interval, affine, bounded_where, enclosing, unbounded
-from passes.channels.placed_bounds import along_axis, by_channel, known_by_place, limited
+from passes.channels.placed_bounds import along_axis, by_channel, coarsened, known_by_place
 from passes.channels.transfer import Filtered, Kept, Scaled, ZeroKept, transfer
 from passes.channels.weights import along_outputs, unfolded
 from passes.graph.model import Array, Graph
@@ -55,8 +55,8 @@ def channel_intervals(
     # Shapes of a model with a rigid batch are those of a batch of one, whose places are not those of others.
     most = tuning.most_places if typing.graph.info.rigid is None else 0
     for step in group.steps:
-        made = limited(typing, group, _made(typing, group, step, nonnegative, norms, tuning), most)
-        placed = limited(typing, group, known_by_place(typing, group, step, at), most) if step.through else {}
+        made = coarsened(typing, group, _made(typing, group, step, nonnegative, norms, tuning), most)
+        placed = coarsened(typing, group, known_by_place(typing, group, step, at), most) if step.through else {}
         at |= made | placed
         written = {*made, *placed}
         for data, outputs in step.through:

@@ -12,7 +12,7 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
-from passes.cost.multiplications import batch_sizes, factor_sizes, mac_products, samples_in_product, weight_inputs
+from passes.cost.multiplications import factor_sizes, input_batches, mac_products, samples_in_product, weight_inputs
 from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.nodes import subgraphs
@@ -57,7 +57,7 @@ def cost(graph: Graph, observer: Observer | None = None, engine: Engine | None =
 
 def _macs_of_sample(graph: Graph) -> int:
     """Multiply-adds of the main graph with a batch of one."""
-    batches, found = batch_sizes(graph), Counter[int]()
+    batches, found = input_batches(graph), Counter[int]()
     for product in (product for node in graph.nodes for product in mac_products(graph, node)):
         found[samples_in_product(graph, product, batches)] += math.prod(factor_sizes(graph, product))
     return sum(macs // samples for samples, macs in found.items())

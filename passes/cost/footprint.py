@@ -15,7 +15,7 @@ from passes.axes.algebra import Atom, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
 from passes.cost.cost import NON_FLOATS, parameters
-from passes.cost.multiplications import batch_sizes, mac_products, samples_in_product
+from passes.cost.multiplications import input_batches, mac_products, samples_in_product
 from passes.graph.model import Node
 from passes.transforms.unshare_constants import original
 
@@ -63,7 +63,7 @@ def node_footprint(typing: Typing, node: Node) -> Footprint:
 
 
 def _macs_footprint(typing: Typing, nodes: Iterable[Node]) -> Footprint:
-    graph, batches = typing.graph, batch_sizes(typing.graph)
+    graph, batches = typing.graph, input_batches(typing.graph)
     together = math.prod(map(int, batches))
     products: list[list[Term]] = []
     for product in (product for node in nodes for product in mac_products(graph, node)):

@@ -46,7 +46,7 @@ def factor_sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
     return [f if isinstance(f, int) else graph.info.shapes[f[0]][f[1]] for f in product]
 
 
-def batch_sizes(graph: Graph) -> list[int]:
+def input_batches(graph: Graph) -> list[int]:
     """The numbers of samples: the size of a dynamic first axis of the inputs, and those of other inputs where they are
     other sizes that no further axis of an input has, as the images beside the texts of a dual encoder."""
     fed = [name for name in graph.inputs if name not in graph.overridable and graph.info.sizes.get(name)]

@@ -10,10 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from passes.graph.kinds import FLOATS
+from passes.graph.kinds import FLOATS, inferred_types
 from passes.graph.model import Graph
 from passes.graph.nodes import node_reads
-from passes.shapes.inference import skeleton
 from passes.weights.stored_tensors import array_of
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -52,7 +51,7 @@ def cut(graph: Graph, outputs: Collection[str], fed: Collection[str]) -> GraphCu
 def element_types(graph: Graph) -> Mapping[str, int]:
     """Element types of the tensors where ONNX knows them; float32 for half precision."""
     if graph not in _TYPES:
-        _TYPES[graph] = _inferred_types(graph)
+        _TYPES[graph] = _types(graph)
     return _TYPES[graph]
 
 
@@ -60,12 +59,8 @@ _TYPES: WeakKeyDictionary[Graph, Mapping[str, int]] = WeakKeyDictionary()
 """Cache of inferred element types, one entry per graph."""
 
 
-def _inferred_types(graph: Graph) -> dict[str, int]:
-    found = {t.name: t.data_type for t in graph.model.graph.initializer}
-    inferred = onnx.shape_inference.infer_shapes(skeleton(graph.model, {}))
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        if value.type.HasField("tensor_type") and value.type.tensor_type.elem_type:
-            found[value.name] = value.type.tensor_type.elem_type
+def _types(graph: Graph) -> dict[str, int]:
+    found = inferred_types(graph.model)
     for node in graph.nodes:  # ONNX does not infer some, such as those of functions
         known = [found[n] for n in node.inputs if is_real(found.get(n, TensorProto.UNDEFINED))]
         for name in node.outputs:

@@ -9,7 +9,7 @@ from onnx import helper
 from passes.axes.algebra import atoms
 from passes.axes.inference import infer
 from passes.cost.cost import samples_held
-from passes.cost.multiplications import batch_sizes
+from passes.cost.multiplications import input_batches
 from passes.graph.model import Graph
 from passes.interface.reason import text
 from passes.shapes.overridable_inputs import lists_all, overridable
@@ -118,7 +118,7 @@ def test_initializers_listed_by_habit_are_constants(ir_version):
 
 def test_it_says_nothing_of_the_number_of_samples():
     graph = Graph(with_defaults(style=np.ones((1, 5), np.float32), gain=np.ones(1, np.float32)))
-    assert [samples_held(graph)] == [int(n) for n in batch_sizes(graph)] == [2]
+    assert [samples_held(graph)] == [int(n) for n in input_batches(graph)] == [2]
 
 
 @pytest.mark.parametrize("target", ["to", "t"])
