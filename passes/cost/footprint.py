@@ -64,7 +64,7 @@ def node_footprint(typing: Typing, node: Node) -> Footprint:
 
 def _macs_footprint(typing: Typing, nodes: Iterable[Node]) -> Footprint:
     graph, batches = typing.graph, input_batches(typing.graph)
-    together = math.prod(map(int, batches))
+    together = math.prod(batch.count for batch in batches)
     products: list[list[Term]] = []
     for product in (product for node in nodes for product in mac_products(graph, node)):
         axes = [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]

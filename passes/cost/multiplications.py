@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from passes.axes.loops import Factor, LoopNest, Loops
 from passes.axes.op_facts import OpFacts
@@ -46,23 +47,33 @@ def factor_sizes(graph: Graph, product: Sequence[Factor]) -> list[int]:
     return [f if isinstance(f, int) else graph.info.shapes[f[0]][f[1]] for f in product]
 
 
-def input_batches(graph: Graph) -> list[int]:
-    """The numbers of samples: the size of a dynamic first axis of the inputs, and those of other inputs where they are
-    other sizes that no further axis of an input has, as the images beside the texts of a dual encoder."""
-    fed = [name for name in graph.inputs if name not in graph.overridable and graph.info.sizes.get(name)]
-    dynamic = [graph.info.sizes[name][0] for name in fed if (name, 0) in graph.info.dynamic]
-    inner = [n for name in fed for n in graph.info.sizes[name][1:]]
-    found: list[int] = dynamic[:1]
-    for size in dynamic[1:]:
-        if isinstance(size, Size) and size not in found and size not in inner:
-            found.append(size)
+@dataclass(frozen=True)
+class InputBatch:
+    """``count``: number of samples in the concrete shapes; ``size``: that of the axis, which may vary."""
+
+    count: int
+    size: int
+
+
+def input_batches(graph: Graph) -> list[InputBatch]:
+    """The dynamic first axis of the inputs, and those of other inputs where they are other sizes that no further axis
+    of an input has, as the images beside the texts of a dual encoder."""
+    shapes, sizes = graph.info.shapes, graph.info.sizes
+    fed = [name for name in graph.inputs if name not in graph.overridable and sizes.get(name)]
+    dynamic = [InputBatch(shapes[n][0], sizes[n][0]) for n in fed if (n, 0) in graph.info.dynamic]
+    known = [size for name in fed for size in sizes[name][1:]]
+    found: list[InputBatch] = []
+    for batch in dynamic:
+        if not found or (isinstance(batch.size, Size) and batch.size not in known):
+            found.append(batch)
+            known.append(batch.size)
     return found
 
 
-def samples_in_product(graph: Graph, product: Sequence[Factor], batches: Sequence[int]) -> int:
+def samples_in_product(graph: Graph, product: Sequence[Factor], batches: Sequence[InputBatch]) -> int:
     """The number of samples whose multiply-adds the ``product`` counts together. It is one in a layer that reads no
     input, such as one that projects an embedding of positions."""
-    return math.prod(int(batch) for batch in batches if _grows_with(graph, product, batch))
+    return math.prod(batch.count for batch in batches if _grows_with(graph, product, batch.size))
 
 
 def _grows_with(graph: Graph, product: Sequence[Factor], batch: int) -> bool:

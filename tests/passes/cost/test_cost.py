@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from netcase import built, op
-from netkit import net, observer
+from netkit import engine, net, observer
 from onnx import TensorProto, helper
 from unitkit import Quiet
 
@@ -13,6 +13,8 @@ from passes.cost.footprint import macs_footprint, params_footprint
 from passes.graph.model import Graph
 from passes.planning.plan import PlanSettings
 from passes.planning.planner import Planner
+from passes.samples.calibration_samples import CalibrationSamples
+from passes.samples.sample_batches import with_sample_shapes
 from passes.surgery.apply_plan import apply_plans
 
 F, I8, U8 = TensorProto.FLOAT, np.int8, np.uint8
@@ -150,6 +152,14 @@ def test_multiply_adds_of_a_sample(batch):
     """Those of a fixed batch are those of all its samples."""
     model = net(f"net (float[{batch},4] x) => (float[{batch},7] y) {{ y = MatMul(x, w) }}", 17, w=(4, 7))
     assert sample_macs(Graph(model)) == 4 * 7
+
+
+def test_multiply_adds_at_the_shapes_of_one_sample():
+    """The shapes were found at two batch sizes, of which none is one."""
+    model = net("net (float[N,4] x) => (float[N,7] y) { y = MatMul(x, w) }", w=(4, 7))
+    graph = Graph(model, [{"x": (2, 4)}, {"x": (3, 4)}], observer)
+    samples = CalibrationSamples({"x": np.zeros((40, 4), np.float32)}, False, engine)
+    assert cost(graph).macs == sample_macs(with_sample_shapes(graph, samples)) == 4 * 7
 
 
 POSITIONS = """net (float[N,L,6] x) => (float[N,L,5] y) {

@@ -118,7 +118,7 @@ def test_initializers_listed_by_habit_are_constants(ir_version):
 
 def test_it_says_nothing_of_the_number_of_samples():
     graph = Graph(with_defaults(style=np.ones((1, 5), np.float32), gain=np.ones(1, np.float32)))
-    assert [samples_held(graph)] == [int(n) for n in input_batches(graph)] == [2]
+    assert [samples_held(graph)] == [batch.count for batch in input_batches(graph)] == [2]
 
 
 @pytest.mark.parametrize("target", ["to", "t"])
