@@ -107,10 +107,10 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
         check_input_memory(source.model, dict(options.input_shape), options.memory_limit)
     with stages("sizes"):
-        sizes = _sizes(source.model, dict(options.input_shape))
+        assignments = _assignments(source.model, dict(options.input_shape))
     observer = RunObserver()
     with checked_by_running(source.model):
-        analysis = analyse(source.model, sizes.witnesses, observer, stages, FOLDING)
+        analysis = analyse(source.model, assignments.witnesses, observer, stages, FOLDING)
     with stages("measure"):
         whole = cost(analysis.before, observer, FOLDING)
         parts = list(analysis.parts())
@@ -135,7 +135,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
         ungrouped=tuple(_layer(layer, holdings) for layer in layers),
         ops_without_rule=_ops_without_rule(parts),
         unfolded={k: reason for part, _ in parts for k, reason in part.unfolded.items()},
-        notes=tuple(_notes(analysis, layers, counted_at(sizes, declared_inputs(source.model)))),
+        notes=tuple(_notes(analysis, layers, counted_at(assignments, declared_inputs(source.model)))),
         layers=widths,
         seconds={stage: round(seconds, 6) for stage, seconds in stages.total().items()},
     )
@@ -154,7 +154,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     return inspection
 
 
-def _sizes(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Assignments:
+def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -> Assignments:
     """Sizes at which the model runs. None where it has no dynamic dimensions, or does not run."""
     if not dimensions(declared_inputs(model), model):
         return Assignments(())
@@ -257,9 +257,9 @@ def _ops_without_rule(parts: Sequence[tuple[Analysis, object]]) -> dict[str, int
     return dict(found.most_common())
 
 
-def _notes(analysis: Analysis, layers: Sequence[Ungrouped], sizes: str) -> Iterator[str]:
-    if sizes:
-        yield sizes
+def _notes(analysis: Analysis, layers: Sequence[Ungrouped], size_note: str) -> Iterator[str]:
+    if size_note:
+        yield size_note
     quantised = first_quantised(analysis.typing)
     if quantised is not None:
         count = sum(is_quantised(layer.node.op) for layer in layers)

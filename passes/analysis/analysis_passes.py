@@ -93,9 +93,8 @@ class WriteMeansAsLayers:
 
     def run(self, model: WorkingModel) -> PassResult:
         """Write each mean as a layer."""
-        before, folded = model[Normalised].graph, model[Folded]
-        graph = before if folded.model is before.model else before.rewritten(folded.model)
-        written = means_to_layers(graph)
+        folded = model[Folded]
+        written = means_to_layers(_graph(model))
         changed = written is not folded.model
         return PassResult(model.having(written).knowing(replace(folded, model=written)), changed)
 
@@ -112,9 +111,8 @@ class InferChannels:
 
     def run(self, model: WorkingModel) -> PassResult:
         """Infer the type of every axis, and join axes to groups of channels. Reasons are those of frozen groups."""
-        before, folded, body = model[Normalised].graph, model[Folded], self.body
+        graph, body = _graph(model), self.body
         where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
-        graph = before if folded.model is before.model else before.rewritten(folded.model)
         typing = infer(graph)
         freeze_what_cannot_follow(typing)
         if body is not None:
@@ -123,12 +121,18 @@ class InferChannels:
         groups = channel_groups(typing, where)
         freeze_what_is_not_finite(typing, groups)
         inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
-        found = Analysis(before, folded, typing, groups, inside, where)
+        found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
         return PassResult(model.knowing(found), reasons={g.name: g.frozen for g in groups if g.frozen})
 
     def _analysed(self, body: Body) -> Analysis:
         passes = analysis_passes(body.assignments, self.observer, self.engine, body)
         return run_passes(passes, WorkingModel(body.model)).model[Analysis]
+
+
+def _graph(model: WorkingModel) -> Graph:
+    """The graph of the folded model, with the shapes that were found before it was folded."""
+    before, folded = model[Normalised].graph, model[Folded].model
+    return before if folded is before.model else before.rewritten(folded)
 
 
 def _freeze_shared(typing: Typing, shared: Set[str]) -> None:

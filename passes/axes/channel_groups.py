@@ -24,8 +24,8 @@ class Step:
     """Data tensors whose channels the node sums over with a constant."""
     produced: list[str] = field(default_factory=list)
     """Output tensors whose channels the node produces."""
-    multiplied: list[str] = field(default_factory=list)
-    """Data tensors that the node multiplies with each other, or takes alone, and sums over the channels."""
+    summed: list[str] = field(default_factory=list)
+    """Data tensors over whose channels the node sums without constants: products of several, or one alone."""
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     slid: bool = False
@@ -39,7 +39,7 @@ class Step:
     @property
     def contracted(self) -> bool:
         """Whether the node sums over the channels without constants."""
-        return bool(self.multiplied)
+        return bool(self.summed)
 
     @property
     def feeds_back(self) -> bool:
@@ -174,7 +174,7 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
             step.consumed.extend(node.inputs[k] for k in data)
     for letter, data in flow.contracted.items():
         for step in step_of(letter):
-            step.multiplied.extend(node.inputs[k] for k in data)
+            step.summed.extend(node.inputs[k] for k in data)
     for term in flow.record.slid:
         for letter in algebra.atoms(term):
             for step in step_of(letter):
@@ -209,7 +209,7 @@ def _unmixable(group: ChannelGroup, typing: Typing) -> Reason | None:
     roles: dict[tuple[str, int], set[Role]] = {}
     for step in group.steps:
         if step.contracted:
-            several = len(step.multiplied) > 1
+            several = len(step.summed) > 1
             return Reason(
                 "layer", step.label, "multiplies two activations" if several else "sums over them without weights"
             )

@@ -137,9 +137,9 @@ class OpFacts:
     linear_in: Collection[int] = ()
     """Inputs of each of which the output is a linear function, whatever the others are. Where a channel of one is zero,
     so is that of the output."""
-    sums_products: bool = False
-    """What the op sums over are products of one factor of each data operand, or functions of one that are zero at zero:
-    a zero adds nothing."""
+    zeros_add_nothing: bool = False
+    """Whether a zero adds nothing to what the op sums over: products of one factor of each data operand, or functions
+    of one that are zero at zero."""
     weights: Collection[int] = ()
     """Inputs with weights, or with the rows of a table, where they are constant."""
     biases: Collection[int] = ()

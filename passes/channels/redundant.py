@@ -156,7 +156,7 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], r
     found, is_read = np.full(group.size, not any(step.slid for step in group.steps)), False
     values: dict[str, Array] = {}
     for step in group.steps:
-        if step.multiplied:
+        if step.summed:
             found &= _zero_products(group, step, at)
             is_read = True
         if step.consumed:
@@ -179,8 +179,8 @@ def _constant(typing: Typing, group: ChannelGroup, at: Mapping[str, Interval], r
 def _zero_products(group: ChannelGroup, step: Step, at: Mapping[str, Interval]) -> Array:
     """Channels that are zero in one of the operands whose products the node sums over them."""
     node, found = step.flow.record.node, np.zeros(group.size, bool)
-    if facts_of(node.domain, node.op).sums_products:
-        for name in step.multiplied:
+    if facts_of(node.domain, node.op).zeros_add_nothing:
+        for name in step.summed:
             found |= at[name].zero if name in at else False
     return found
 

@@ -61,12 +61,12 @@ def input_batches(graph: Graph) -> list[InputBatch]:
     shapes, sizes = graph.info.shapes, graph.info.sizes
     fed = [name for name in graph.inputs if name not in graph.overridable and sizes.get(name)]
     dynamic = [InputBatch(shapes[n][0], sizes[n][0]) for n in fed if (n, 0) in graph.info.dynamic]
-    known = [size for name in fed for size in sizes[name][1:]]
+    taken = [size for name in fed for size in sizes[name][1:]]
     found: list[InputBatch] = []
     for batch in dynamic:
-        if not found or (isinstance(batch.size, Size) and batch.size not in known):
+        if not found or (isinstance(batch.size, Size) and batch.size not in taken):
             found.append(batch)
-            known.append(batch.size)
+            taken.append(batch.size)
     return found
 
 

@@ -63,7 +63,7 @@ def attention_loops(s: Loops) -> list[LoopNest]:
     return [[*axes, key] for key in keys for axes in (queries, s.output())]
 
 
-facts("Attention", known=OpFacts(linear_in=(2,), sums_products=True, macs=attention_loops))
+facts("Attention", known=OpFacts(linear_in=(2,), zeros_add_nothing=True, macs=attention_loops))
 
 
 @rule("RotaryEmbedding")

@@ -36,7 +36,7 @@ facts(
     "Gemm",
     known=OpFacts(
         linear=LinearForm(convolves=False, output_axis=lambda node: 0 if node.attrs.get("transB", 0) else 1),
-        sums_products=True,
+        zeros_add_nothing=True,
         weights=(0, 1),
         biases=(2,),
         macs=matrix_loops,
@@ -75,7 +75,7 @@ facts(
     known=OpFacts(
         linear=LinearForm(convolves=False, output_axis=lambda node: 1),
         linear_in=(0, 1),
-        sums_products=True,
+        zeros_add_nothing=True,
         weights=(0, 1),
         macs=matrix_loops,
     ),
@@ -123,7 +123,7 @@ def _einsum_loops(s: Loops) -> list[LoopNest]:
 
 _OPERANDS = range(len(string.ascii_letters))
 """More than an equation can have."""
-facts("Einsum", known=OpFacts(linear_in=_OPERANDS, sums_products=True, weights=_OPERANDS, macs=_einsum_loops))
+facts("Einsum", known=OpFacts(linear_in=_OPERANDS, zeros_add_nothing=True, weights=_OPERANDS, macs=_einsum_loops))
 
 
 def _subscripts(text: str, rank: int) -> list[str]:

@@ -47,7 +47,7 @@ def reduction(op: Op) -> None:
 facts("ReduceMean", known=replace(CARRIED, pool=Pool("mean", PoolWindow.AXES), sizing=(1,)))
 facts("ReduceMax", known=replace(CARRIED, pool=Pool("max", PoolWindow.AXES), sizing=(1,)))
 facts("ReduceMin", known=replace(CARRIED, sizing=(1,)))
-facts(*_SUMS, known=OpFacts(sizing=(1,), sums_products=True))
+facts(*_SUMS, known=OpFacts(sizing=(1,), zeros_add_nothing=True))
 facts("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", known=OpFacts(sizing=(1,)))
 facts("ArgMax", "ArgMin", known=OpFacts(decides=True))
 
