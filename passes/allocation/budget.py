@@ -40,10 +40,11 @@ class BudgetScope:
 
 
 def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
-    """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks."""
+    """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks. Where no channel can be removed
+    alone, all stay: only an allocation by losses spends a budget there."""
     widths = {}
     for group in pool.groups:
-        wanted = kept_channels(ratio, group.size)
+        wanted = kept_channels(ratio, group.size) if group.normalised is None else group.size
         widths[group.atom] = next(w for w in allowed_widths(pool.typing, group, blocks) if w >= wanted)
     return widths
 

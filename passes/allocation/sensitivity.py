@@ -173,6 +173,8 @@ class Sensitivity:
 
 def _first_reader(group: ChannelGroup) -> int:
     """Index of the first node that a removal affects: it reads or sums over the group's channels."""
+    if group.normalised is not None:  # mixtures take the place of the channels from the first layer on
+        return group.steps[0].flow.record.node.index
     missed = (s for s in group.steps if s.consumed or s.contracted or s.slid or s.with_role(Role.CONSUMER))
     readers = [step.flow.record.node.index for step in missed]
     return min(readers, default=group.steps[0].flow.record.node.index)

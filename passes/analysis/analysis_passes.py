@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from passes.analysis.known import Analysis, Inside
+from passes.analysis.normalised_channels import find_normalised
 from passes.analysis.not_finite import freeze_what_is_not_finite
 from passes.axes import algebra
 from passes.axes.channel_groups import channel_groups
@@ -120,6 +121,7 @@ class InferChannels:
             _name_the_body(typing)
         groups = channel_groups(typing, where)
         freeze_what_is_not_finite(typing, groups)
+        find_normalised(typing, groups)
         inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
         found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
         return PassResult(model.knowing(found), reasons={g.name: g.frozen for g in groups if g.frozen})

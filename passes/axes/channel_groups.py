@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from passes.axes import algebra
-from passes.axes.algebra import Atom
+from passes.axes.algebra import Atom, Term
 from passes.axes.inference import IndexFlow, Role, Typing, Use
+from passes.graph.model import Node
 from passes.graph.node_parsing import numbered
 from passes.interface.reason import Reason
 
@@ -28,6 +29,8 @@ class Step:
     """Data tensors over whose channels the node sums without constants: products of several, or one alone."""
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
+    normalises: bool = False
+    """Whether the node normalises over the channels, so that rotations go through it."""
     slid: bool = False
     """Whether the node mixes neighbouring channels and outputs as many."""
 
@@ -60,6 +63,17 @@ class Step:
         return use.k in self.flow.record.offsets
 
 
+@dataclass(frozen=True)
+class Norm:
+    """A node that normalises over the channels. ``scale`` and ``bias``: names of its constants (C,), "" for none;
+    ``centred``: whether it subtracts the mean."""
+
+    node: Node
+    scale: str
+    bias: str
+    centred: bool
+
+
 @dataclass
 class ChannelGroup:
     """Channels that can only be removed together: the indices of one atom."""
@@ -74,6 +88,10 @@ class ChannelGroup:
     """Why the group ties several layers. None for a plain producer-consumer pair."""
     unmixable: Reason | None = None
     """Why channels cannot be merged into the consumers. They can still be removed."""
+    normalised: Reason | None = None
+    """Why no channel can be removed alone, where mixtures of the channels can (`passes.analysis.normalised_channels`)."""
+    norms: dict[str, Norm] = field(default_factory=dict)
+    """In that case, tensor -> the norm whose output it is or contains."""
     shares_weights: bool = False
     """Whether that is only since several consumers read the same weights."""
 
@@ -156,7 +174,7 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
     node = flow.record.node
     prepares = all(name in constants for name in node.outputs if name)
 
-    def step_of(letter: Atom) -> Iterator[Step]:
+    def step_of(letter: Term) -> Iterator[Step]:
         for a in dict.fromkeys(algebra.atoms(letter)):
             yield steps.setdefault(a, Step(flow, prepares=prepares))
 
@@ -175,6 +193,9 @@ def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
     for letter, data in flow.contracted.items():
         for step in step_of(letter):
             step.summed.extend(node.inputs[k] for k in data)
+    for term in flow.record.normalised:
+        for step in step_of(term):
+            step.normalises = True
     for term in flow.record.slid:
         for letter in algebra.atoms(term):
             for step in step_of(letter):

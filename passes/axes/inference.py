@@ -121,9 +121,10 @@ def _freeze_varying(typing: Typing) -> None:
 
 def _freeze_divisions(typing: Typing) -> None:
     """Freeze the groups of a node where the channels inside them can be removed: whole groups stay."""
+    normalised = {a for flow in typing.flows for term in flow.record.normalised for a in algebra.atoms(term)}
     for flow in typing.flows:
         for groups, inside in flow.record.divided:
-            if any(a.reason is None for a in algebra.atoms(inside)):
+            if any(a.reason is None and a not in normalised for a in algebra.atoms(inside)):
                 node = flow.record.node
                 detail = "loses channels inside its groups, not whole groups"
                 algebra.freeze(groups, Reason("operator", node.label, detail, node.op))

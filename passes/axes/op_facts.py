@@ -110,6 +110,14 @@ class LinearForm:
     output_axis: Callable[[Node], int]
 
 
+@dataclass(frozen=True)
+class NormForm:
+    """A norm over the last axis: y = (x - m) / sqrt(v + epsilon), times the scale in input 1, plus the bias in input 2,
+    where it has one. ``centred``: m is the mean and v the variance; else m is 0 and v the mean square."""
+
+    centred: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class OpFacts:
     """Facts about an op. None, False or () means that nothing is claimed."""
@@ -133,6 +141,7 @@ class OpFacts:
     """The op as an affine map of each channel."""
     scale_and_bias: tuple[int, int] | None = None
     """Inputs with a scale and a bias for each channel, of values that the op normalises within the channel."""
+    norm: NormForm | None = None
     linear: LinearForm | None = None
     linear_in: Collection[int] = ()
     """Inputs of each of which the output is a linear function, whatever the others are. Where a channel of one is zero,

@@ -99,6 +99,7 @@ class Record:
     slid: list[Term] = field(default_factory=list)
     started: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
+    normalised: list[Term] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
 
 
@@ -259,6 +260,12 @@ class Op(NodeReader):
         for removed channels (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled
         channels."""
         self.record.slid.append(term)
+
+    def normalises(self, term: Term) -> None:
+        """State that the node normalises over ``term``, then scales and shifts each index by constants. Without these,
+        rotations commute with it, but for its mean: no single index can be removed, but mixtures of them can
+        (`passes.analysis.normalised_channels`)."""
+        self.record.normalised.append(term)
 
     def freeze(self, term: Term, detail: str) -> None:
         """Freeze ``term``. ``detail`` completes "<node> (<op>) ..."."""

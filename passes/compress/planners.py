@@ -38,4 +38,5 @@ class Planners:
             count = sum(not group.frozen for group in self._analysis.groups)
             self._losses[planner] = Losses(planner, variant, count)
         planner = self._planners[key]
-        return Allocator(self._analysis, scope.live, scope.own, settings, planner, self._losses[planner])
+        live = [group for group in scope.live if planner.can_shrink(group)]
+        return Allocator(self._analysis, live, scope.own, settings, planner, self._losses[planner])

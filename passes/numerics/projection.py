@@ -7,7 +7,7 @@ Reduced-rank regression for the multivariate linear model, 1975). It is the sum 
 K channels, which is such an A too, loses at least as much.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,10 +49,58 @@ def projection(found: Principal, covariance: Double, keep: Index) -> Double:
     return np.asarray(np.sqrt(max(scale, 1e-12)) * (left @ right @ rows))
 
 
-def prediction_from(projection: Double, covariance: Double, ridge: float) -> Double:
+def under_norms(found: Principal, centred: bool) -> Principal:
+    """``found`` for channels of which K, ``centred`` to a mean of zero, have K - 1 dimensions."""
+    return replace(found, lost=np.append(found.lost[:1], found.lost[:-1])) if centred else found
+
+
+def rotation(found: Principal, covariance: Double, weight: Double, keep: Index, centred: bool) -> Double:
+    """A (K, C) with A A^T = 1, rotated so that z = A x comes as near as possible to the channels ``keep`` (K,). If
+    ``centred``, x and z have a mean of zero, and A^T A and A A^T are projections to K - 1 dimensions of such vectors.
+
+    A norm divides z by its length, and x by its own. Where A spans the leading rows of ``found``, readers of the
+    ``weight`` lose least of the direction of x (Principal.lost); where it spans the leading eigenvectors of the
+    ``covariance``, least of the length is lost. Of both, that of the smaller `_loss_under_norm` is taken.
+    """
+    size, width = len(covariance), len(keep)
+    outer, inner = (_centred_basis(size), _centred_basis(width)) if centred else (np.eye(size), np.eye(width))
+    longest = np.linalg.eigh(covariance)[1].T[::-1]
+    bases = [outer @ np.linalg.qr((rows[: inner.shape[1]] @ outer).T)[0] for rows in (found.maps, longest)]
+    basis = min(bases, key=lambda basis: _loss_under_norm(basis, covariance, weight))
+    left, _, right = np.linalg.svd(inner.T @ covariance[keep] @ basis)
+    return np.asarray(inner @ left @ right @ basis.T)
+
+
+def _loss_under_norm(basis: Double, covariance: Double, weight: Double) -> float:
+    """Share of what readers see that is lost where the norm of x is taken of its part in ``basis`` (C, K).
+
+    It is tr(G E) / tr(G S), for E the covariance of the error of the best prediction of x; and for lengths the variance
+    of |x|^2 - |z|^2 over 4 |x|^4, which is 2 tr((P S)^2) / 4 tr(S)^2 for normal values and P = 1 - A^T A.
+    """
+    maps = basis.T
+    z = prediction_from(maps, covariance, 0.0, basis)
+    rest = covariance - z @ (maps @ covariance)
+    outside = covariance - basis @ (maps @ covariance)
+    lengths = float(np.sum(outside * outside.T)) / (2 * max(float(np.trace(covariance)), 1e-300) ** 2)
+    return float(np.sum(weight * rest)) / max(float(np.sum(weight * covariance)), 1e-300) + lengths
+
+
+def _centred_basis(size: int) -> Double:
+    """An orthonormal basis (n, n - 1) of the vectors (n,) with a mean of zero: a Householder reflection of the vector of
+    ones to the first axis, without its first column."""
+    ones = np.full(size, 1 / np.sqrt(size))
+    normal = ones - np.eye(size)[0]
+    square = float(normal @ normal)
+    reflection = np.eye(size) - (2 / square * np.outer(normal, normal) if square > 0 else 0.0)
+    return np.asarray(reflection[:, 1:])
+
+
+def prediction_from(projection: Double, covariance: Double, ridge: float, prior: Double | float = 0.0) -> Double:
     """Z (C, K) of x ~ Z A x about the means, for channels with that covariance (C, C) and a projection A (K, C). The
-    diagonal of the covariance of A x is increased by ``ridge`` times itself."""
+    diagonal of the covariance of A x is increased by ``ridge`` times itself, and Z is drawn toward the ``prior``: A^T
+    where A is a rotation, since x = A^T A x if nothing is lost."""
     cross = covariance @ projection.T
     inner = projection @ cross
+    rest = cross - prior @ inner if isinstance(prior, np.ndarray) else cross
     inner = inner + np.diag(ridge * np.diag(inner) + ridge_floor(np.diag(inner)))
-    return np.asarray(np.linalg.solve(inner, cross.T).T)
+    return np.asarray(prior + np.linalg.solve(inner, rest.T).T)

@@ -1,87 +1,114 @@
-"""Finds and projects the groups whose channels may be mixed by any matrix: only linear layers and sums meet them.
+"""Finds and projects the groups whose channels may be mixed: any matrix, or any rotation where norms read them.
 
-Such are the narrow tensor between two convolutions without an activation, and a residual stream that no activation and
-no norm reads. Selecting channels is then no more than one way to leave K dimensions (`passes.numerics.projection`).
+Only linear layers and sums meet the channels of a narrow tensor between two convolutions without an activation, and
+those of a residual stream that no activation and no norm reads. Of a stream that norms read, the rotations pass
+(`passes.analysis.normalised_channels`). Selecting channels is then no more than one way to leave K dimensions
+(`passes.numerics.projection`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
 import numpy as np
 from scipy import sparse
 
-from passes.axes.channel_groups import ChannelGroup, Step
-from passes.axes.inference import Role, Typing
-from passes.axes.op_facts import Joins, Moves
-from passes.axes.registry import facts_of
+from passes.axes.channel_groups import ChannelGroup
+from passes.axes.inference import Typing
+from passes.channels.mixable import mixes
+from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, norm_constants
 from passes.channels.statistics import ChannelStatistics, readers_gram
 from passes.graph.model import Array
-from passes.numerics.projection import Principal, prediction_from, principal, projection
+from passes.numerics.projection import Principal, prediction_from, principal, projection, rotation, under_norms
 from passes.numerics.tuning import ProjectionTuning
 from passes.planning.compensation import reads_take_constants
 from passes.planning.plan import GroupPlan
 
-_MOVES = {Moves.SAME, Moves.RESHAPED, Moves.PERMUTED, Moves.PICKED, Moves.JOINED}
+
+class _Takes(Enum):
+    """What can add a constant to what a tensor's readers read."""
+
+    NOTHING = "nothing"
+    BIAS = "bias"
+    """The biases of all readers."""
+    NORM = "norm"
+    """The bias of a norm that subtracts the mean: a vector of ones is in no other output of it
+    (`passes.surgery.projected_norms`)."""
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A tensor y = s x + b that layers read, of channels x, or of normalised channels x. ``moments`` (C, C): second
+    moments of x, about the ``mean`` (C,) of x if something ``takes`` a constant; ``scale`` (C,): s, ``shift`` (C,): b."""
+
+    moments: Array
+    mean: Array
+    scale: Array
+    shift: Array
+    takes: _Takes
 
 
 def is_linear(typing: Typing, group: ChannelGroup) -> bool:
     """Whether a matrix that mixes the channels passes through every node between the layers that write and read
-    them."""
-    return group.unmixable is None and all(_commutes(typing, step) for step in group.steps)
+    them; a rotation, where norms are among the nodes."""
+    passes = group.normalised is not None or all(mixes(typing, step) for step in group.steps)
+    return group.unmixable is None and passes
 
 
 def directions(typing: Typing, group: ChannelGroup, seen: ChannelStatistics, tuning: ProjectionTuning) -> Principal:
     """The most important directions of a linear group, for all its readers together."""
-    return principal(_summed(_moments(typing, group, seen)), readers_gram(typing, group, seen), tuning)
+    reads = {name: _read(typing, group, seen, name) for name in seen}
+    moments = _summed([read.moments for read in reads.values()])
+    found = principal(moments, _weight(typing, group, reads), tuning)
+    return under_norms(found, _centred(group)) if group.norms else found
 
 
 def project(typing: Typing, plan: GroupPlan, seen: ChannelStatistics, found: Principal, ridge: float) -> None:
     """Let mixtures take the places of the channels that ``plan`` keeps, and predict all channels from them. ``found``:
     the group's directions; ``ridge``: see `prediction_from`."""
-    moments = _moments(typing, plan.group, seen)
-    plan.projection = projection(found, _summed(moments), plan.keep)
+    group = plan.group
+    reads = {name: _read(typing, group, seen, name) for name in seen}
+    moments = _summed([read.moments for read in reads.values()])
+    if group.norms:
+        a = rotation(found, moments, _weight(typing, group, reads), plan.keep, _centred(group))
+    else:
+        a = projection(found, moments, plan.keep)
+    plan.projection = a
     plan.constants = {}  # channels that are constant are among the mixed ones
-    for name, channels in seen.items():
-        z = prediction_from(plan.projection, moments[name], ridge)
+    for name, read in reads.items():
+        turned = a.T if name in group.norms else 0.0
+        z = read.scale[:, None] * prediction_from(a, read.moments, ridge, turned)
+        lost = read.scale * read.mean + read.shift - z @ (a @ read.mean + NEUTRAL_BIAS * has_bias(group, name))
+        if read.takes is _Takes.BIAS:
+            plan.constants[name] = lost
+        elif read.takes is _Takes.NORM:
+            z = z + lost[:, None] / len(a)
         plan.mixing[name] = sparse.csr_array(z)
-        if reads_take_constants(typing, plan.group, name):
-            plan.constants[name] = channels.mean - z @ (plan.projection @ channels.mean)
 
 
-def _moments(typing: Typing, group: ChannelGroup, seen: ChannelStatistics) -> dict[str, Array]:
-    """Tensor that is read -> second moments (C, C) of the channels, about their means if readers can add a constant."""
-    found: dict[str, Array] = {}
-    for name, channels in seen.items():
-        moments = channels.covariance.dense()
-        takes = reads_take_constants(typing, group, name)
-        found[name] = moments if takes else moments + np.outer(channels.mean, channels.mean)
-    return found
+def _read(typing: Typing, group: ChannelGroup, seen: ChannelStatistics, name: str) -> _Read:
+    mean, moments, takes = seen[name].mean, seen[name].covariance.dense(), _Takes.NOTHING
+    if reads_take_constants(typing, group, name):
+        takes = _Takes.BIAS
+    elif has_bias(group, name) and group.norms[name].centred:
+        takes = _Takes.NORM
+    if takes is _Takes.NOTHING:
+        moments = moments + np.outer(mean, mean)
+    return _Read(moments, mean, *norm_constants(typing.graph, group, name), takes)
 
 
-def _summed(moments: dict[str, Array]) -> Array:
-    return np.asarray(sum(moments.values()), np.float64)
+def _weight(typing: Typing, group: ChannelGroup, reads: Mapping[str, _Read]) -> Array:
+    """W^T W (C, C) of what reads the channels, with the scales of norms on the way."""
+    if not group.norms:
+        return readers_gram(typing, group, reads)
+    return _summed([np.outer(r.scale, r.scale) * readers_gram(typing, group, [name]) for name, r in reads.items()])
 
 
-def _commutes(typing: Typing, step: Step) -> bool:
-    node = step.flow.record.node
-    facts = facts_of(node.domain, node.op)
-    if step.contracted or step.slid or step.prepares or step.feeds_back:
-        return False
-    constants = {(k, name) for k, name in enumerate(node.inputs) if name in typing.graph.constants}
-    used = {(use.k, use.constant) for use in step.uses}
-    if facts.linear is not None:
-        if facts.linear.convolves and int(node.attrs.get("group", 1)) != 1:
-            return False
-        weighs = all(use.role is Role.PRODUCER or (use.role is Role.CONSUMER and use.k == 1) for use in step.uses)
-        # A bias is part of what is written: without its channels it is one number for all of them.
-        written = bool(step.produced)
-        return weighs and bool(step.uses) and not step.through and (not written or constants <= used)
-    if facts.joins is Joins.SUM:
-        # What is added to all channels alike, by broadcasting, is not mixed as they are.
-        offsets = {name for _, name in constants & used}
-        along = all(set(node.inputs) <= offsets.union(data) for data, _ in step.through)
-        return bool(step.through) and along and all(step.is_offset(use) for use in step.uses)
-    if step.uses or not step.through:
-        return False
-    if facts.pool is not None:
-        return facts.pool.kind == "mean"
-    return facts.moves in _MOVES and (facts.moves is not Moves.JOINED or not constants)
+def _centred(group: ChannelGroup) -> bool:
+    return any(norm.centred for norm in group.norms.values())
+
+
+def _summed(moments: list[Array]) -> Array:
+    return np.asarray(sum(moments), np.float64)

@@ -79,6 +79,8 @@ class Planner:
         return self._planned(group, width, self._redundant(group))
 
     def _planned(self, group: ChannelGroup, width: int, redundant: RedundantChannels) -> GroupPlan:
+        if not self.can_shrink(group):
+            return GroupPlan(group, np.arange(group.size), reason=group.normalised)
         if width >= group.size:
             return GroupPlan(group, np.arange(group.size), reason=planned(f"{group.size} channels are to be kept"))
         settings, sign = self.settings, self._signature(group)
@@ -105,6 +107,10 @@ class Planner:
         else:
             self._predict(plan)
         return plan
+
+    def can_shrink(self, group: ChannelGroup) -> bool:
+        """Whether channels can be removed: where norms read them, mixtures must take their place."""
+        return group.normalised is None or self._principal(group) is not None
 
     def _principal(self, group: ChannelGroup) -> Principal | None:
         """The most important directions of a group whose channels may be mixed by any matrix, None for others."""

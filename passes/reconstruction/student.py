@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -16,8 +17,10 @@ from scipy import sparse
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
+from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
+from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, norm_constants, unscaled
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
 from passes.planning.plan import GroupPlan, projections
@@ -55,12 +58,20 @@ class Student:
     typing: Typing
     keep: Mapping[Atom, Array]
     projected: Mapping[Atom, sparse.csr_array] = field(default_factory=dict)
+    normalised: Sequence[ChannelGroup] = ()
     layers: list[StudentLayer] = field(default_factory=list)
     values: dict[str, Array] = field(default_factory=dict)
 
     def kept(self, name: str, array: Array) -> Array:
         """A tensor of the original at the kept channels, or what takes their place."""
-        return at_kept(array, self.typing.axes[name], self.keep, self.projected)
+        kept = partial(at_kept, terms=self.typing.axes[name], keep=self.keep, projected=self.projected)
+        for group in (group for group in self.normalised if name in group.norms):
+            scale, bias = norm_constants(self.typing.graph, group, name)
+            axis = next(k for k, term in enumerate(self.typing.axes[name]) if algebra.resolve(term) is group.atom)
+            shape = [-1 if k == axis else 1 for k in range(array.ndim)]
+            array = ((array - bias.reshape(shape)) * unscaled(scale).reshape(shape)).astype(array.dtype)
+            return np.asarray(kept(array) + array.dtype.type(NEUTRAL_BIAS * has_bias(group, name)))
+        return kept(array)
 
     def with_outputs(self, names: Sequence[str], values: Mapping[str, Array]) -> onnx.ModelProto:
         """The student with ``values`` of its weights. Its outputs are the tensors ``names``."""
@@ -92,7 +103,8 @@ def student_of(typing: Typing, plans: Sequence[GroupPlan], solution: Solution) -
     """The student that ``plans`` and ``solution`` make of the model of ``typing``."""
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     model = apply_plans(typing, plans, solution)
-    found = Student(model, typing, keep, projections(plans))
+    normalised = [plan.group for plan in plans if plan.projection is not None and plan.group.norms]
+    found = Student(model, typing, keep, projections(plans), normalised)
     constants = {t.name: t for t in model.graph.initializer}
     makers = {name: node for node in model.graph.node for name in node.output}
     taken = {*constants, *makers, *(v.name for v in model.graph.input)}

@@ -177,6 +177,16 @@ class ChannelSums:
         if self.rows is not None and other.rows is not None:
             self.rows = np.concatenate([self.rows, other.rows])
 
+    def rescaled(self, factor: Array, shift: Array) -> ChannelSums:
+        """The sums of ``factor`` (x - ``shift``) for values x, both of shape (C,)."""
+        first = self.first - self.count * shift
+        second = self.second
+        if second is not None:
+            cross = np.outer(self.first, shift)
+            second = np.outer(factor, factor) * (second - cross - cross.T + self.count * np.outer(shift, shift))
+        rows = None if self.rows is None else factor * (self.rows - shift)
+        return ChannelSums(self.count, factor * first, second, factor * (self.means - shift), rows)
+
 
 def channel_sums(
     axis: int,

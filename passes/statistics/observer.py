@@ -14,6 +14,7 @@ from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.covariance import Covariance, DenseCovariance, LowRankCovariance, best_factor
+from passes.channels.norm_constants import norm_constants, unscaled
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
@@ -61,6 +62,7 @@ def observe_channels(
     tuning: Tuning = TUNING,
 ) -> dict[str, ChannelStatistics]:
     """Group name -> statistics of each tensor that a layer reads its channels from, from one run over the samples.
+    Those of a norm's output are statistics of what is normalised, before its scale and its bias.
 
     ``flow``: the run; it keeps the tensors in ``kept``.
 
@@ -114,6 +116,9 @@ class _Observer:
         few = few_places(group.size, self._tuning) if rows else 0.0
         given = (arrays, self._batches.samples, self._engine, self._tuning.statistics, min(fit, self._flow.workers))
         each = channel_sums(axis, places, group.size, *given, few)
+        if tensor in group.norms:
+            scale, shift = norm_constants(self._typing.graph, group, tensor)
+            each = (sums.rescaled(unscaled(scale), shift) for sums in each)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]

@@ -28,6 +28,7 @@ from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
 from passes.interface.reason import Reason
 from passes.planning.plan import GroupPlan, projections
+from passes.surgery.projected_norms import centre_solved, neutralise_norms
 from passes.surgery.restore_width import restore_width
 from passes.surgery.update_shape_operands import follow_sizes
 from passes.transforms.bias import add_bias, bias_name
@@ -94,14 +95,17 @@ def _carry_out(
     solved_biases = _solved_biases(typing, solution, patch)
     axes.update(solved_biases)
     solved = {*solution.weights, *solved_biases}
-    inside = {plan.group.atom for plan in active if twin and not _is_solved(plan, solution)}
+    inside = {p.group.atom for p in active if twin and not _is_solved(p, solution) and p.group.normalised is None}
     mixes = {place: mix for place, mix in _consumer_mixes(active, inside).items() if place[0] not in solution.weights}
     projected = {atom: matrix for atom, matrix in projections(active).items() if atom not in inside}
     for name, array in solution.weights.items():
         patch.set_array(name, array)
+    neutral = neutralise_norms(typing.graph, active, patch, twin)
+    if twin:
+        centre_solved(active, {name: axes[name] for name in solved}, patch)
     for name, own in axes.items():
         if any(a in keep for term in own for a in algebra.atoms(term)):
-            _rewrite(name, own, keep, mixes, {} if name in solved else projected, patch, twin)
+            _rewrite(name, own, keep, mixes, {} if name in solved | neutral else projected, patch, twin)
     restore_width(typing, keep, patch, twin)
     if twin:
         _mask_what_has_no_weights(typing, active, patch)

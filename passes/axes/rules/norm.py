@@ -8,7 +8,7 @@ import numpy as np
 
 from passes.axes.algebra import product
 from passes.axes.gradient_context import Backward
-from passes.axes.op_facts import ABSENT, ChannelAffine, OpFacts
+from passes.axes.op_facts import ABSENT, ChannelAffine, NormForm, OpFacts
 from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
@@ -76,7 +76,8 @@ deviation."""
 
 @rule("LayerNormalization", *RMS, "LpNormalization", "MeanVarianceNormalization", "LRN")
 def layer_normalization(op: Op) -> None:
-    """Normalises over trailing (or given) axes. These are frozen, the others pass."""
+    """Normalises over trailing (or given) axes. These are frozen, the others pass. Of a single last axis, mixtures may
+    be removed."""
     letters = same_axes(op)
     rank = len(letters)
     kind = op.node.op
@@ -94,11 +95,15 @@ def layer_normalization(op: Op) -> None:
                 offset = rank - len(op.shape(k))
                 for axis, n in enumerate(op.shape(k)):
                     op.put(k, axis, letters[offset + axis] if n > 1 else op.letter(1))
+    if kind in ("LayerNormalization", *RMS) and axes == [rank - 1] and not any(op.node.outputs[1:]):
+        op.normalises(letters[-1])
+        return
     for axis in axes:
         op.freeze(letters[axis], "normalises over it")
 
 
-facts("LayerNormalization", *RMS, known=OpFacts(broadcasts=True))
+facts("LayerNormalization", known=OpFacts(broadcasts=True, norm=NormForm(centred=True)))
+facts(*RMS, known=OpFacts(broadcasts=True, norm=NormForm(centred=False)))
 facts("LpNormalization", "MeanVarianceNormalization", "LRN", known=ABSENT)
 
 
