@@ -36,7 +36,8 @@ class Producer:
     def trained(self) -> Array:
         """The weights as they were trained, (C, inputs, kernel)."""
         divisor = self.divisor[:, None]
-        values = np.divide(self.values, divisor, out=np.zeros_like(self.values), where=np.abs(divisor) > TINY)
+        kind = np.result_type(self.values, np.float32)  # the values of an index table are integers
+        values = np.divide(self.values, divisor, out=np.zeros(self.values.shape, kind), where=np.abs(divisor) > TINY)
         return values.reshape(len(values), -1, self.kernel)
 
 

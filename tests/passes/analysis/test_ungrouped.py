@@ -24,7 +24,7 @@ def test_nothing_is_left_over(name):
 
 
 def test_reasons():
-    """By node: quantised, weights computed from data, a norm over what is frozen."""
+    """By node: quantised, weights computed from data, a norm over an input."""
     body = """net (float[N,4] x, float[4,6] k) => (float[N,3] y) {
         xn = LayerNormalization(x, xn_scale)  q, qs, qz = DynamicQuantizeLinear(xn)  m = MatMulInteger(q, w_q, qz)
         f = Cast<to=1>(m)  g = MatMul(x, k)  s = Add(f, g)  y = Gemm(s, y_w)
@@ -35,7 +35,7 @@ def test_reasons():
     assert first_quantised(found.typing) == "q (DynamicQuantizeLinear)"
     reasons = {layer.node.label: str(layer.reason) for layer in ungrouped(found.typing, found.groups)}
     assert reasons == {
-        "xn": "xn (LayerNormalization) normalises over it",
+        "xn": "x is a graph input",
         "m": "m (MatMulInteger) is quantised: compress first, then quantise",
         "g": "g (MatMul) multiplies activations: it has no weights of its own",
     }

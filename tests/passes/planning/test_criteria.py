@@ -87,3 +87,15 @@ def test_only_candidates_stay_and_as_many_as_asked(criterion):
         found = chosen(sign, keep, criterion, candidates)
         assert len(found) == keep and found == sorted(set(found)) and set(found) <= set(candidates)
     assert chosen(sign, 6, criterion, candidates) == candidates == chosen(sign, 9, criterion, candidates)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_channels_that_a_table_of_indices_makes_too_are_compared(criterion):
+    """Its integers are compared as numbers."""
+    body = """net (float[N,3,8] x) => (float[N,4,3] y) {
+        a = Conv(x, w)  n = Shape<end=1>(a)  size = Concat<axis=0>(n, rest)  i = Expand(table, size)
+        y = GatherElements<axis=2>(a, i)
+    }"""
+    table = np.arange(4).reshape(1, 4, 1) % 3
+    sign = sign_of(body, w=(4, 3, 1), rest=np.array([4, 3]), table=table)
+    assert len(chosen(sign, 2, criterion)) == 2
