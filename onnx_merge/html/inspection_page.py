@@ -12,7 +12,12 @@ from onnx_merge.io.base_name import base_name
 from onnx_merge.tuning.pages import PAGES
 
 Json = Mapping[str, Any]
-STATUSES = {"free": "can be cut and merged", "prune-only": "can be cut, not merged", "frozen": "cannot be cut"}
+STATUSES = {
+    "free": "can be cut and merged",
+    "prune-only": "can be cut, not merged",
+    "project-only": "mixtures can take their place",
+    "frozen": "cannot be cut",
+}
 """Status of a group in the report -> its words."""
 ELSEWHERE = {**STATUSES, "none": "in no group"}
 
@@ -59,6 +64,9 @@ def _sentence(report: Json) -> str:
     pruned = report["summary"].get("prune-only", {"groups": 0, "macs_share": 0.0})
     if pruned["groups"]:
         text += f" {pruned['groups']:,} more can be cut, but not merged."
+    projected = report["summary"].get("project-only", {"groups": 0})
+    if projected["groups"]:
+        text += f" In {projected['groups']:,} more, mixtures can take the channels' place."
     return text
 
 

@@ -13,8 +13,8 @@ from onnx_merge.report.environment import environment
 from onnx_merge.report.json_tables import SCHEMA_VERSION, json_text
 from passes.interface.reason import Reason
 
-Status = Literal["free", "prune-only", "frozen"]
-STATUSES: tuple[Status, ...] = ("free", "prune-only", "frozen")
+Status = Literal["free", "prune-only", "project-only", "frozen"]
+STATUSES: tuple[Status, ...] = ("free", "prune-only", "project-only", "frozen")
 
 
 @dataclass(frozen=True, slots=True)

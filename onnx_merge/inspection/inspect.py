@@ -164,14 +164,22 @@ def _assignments(model: onnx.ModelProto, sizes: Mapping[str, tuple[int, ...]]) -
         return Assignments(())
 
 
+def _status(group: ChannelGroup, unmixable: Reason | None) -> Status:
+    if group.frozen:
+        return "frozen"
+    if group.normalised:
+        return "project-only"
+    return "prune-only" if unmixable else "free"
+
+
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
     unmixable = group.unmixable or obstacle(group)
     held = holdings.of([group.atom])
     return InspectedGroup(
         name=group.name,
         size=group.size,
-        status="frozen" if group.frozen else "prune-only" if unmixable else "free",
-        reason=group.frozen or unmixable,
+        status=_status(group, unmixable),
+        reason=group.frozen or group.normalised or unmixable,
         coupled=group.coupled,
         unmixable=unmixable,
         macs=held.macs,

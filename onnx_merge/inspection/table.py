@@ -13,7 +13,7 @@ from onnx_merge.inspection.findings import Holding, InspectedGroup, Inspection, 
 from onnx_merge.report.columns import fitted_table
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 
-STYLES: dict[Status, str] = {"free": "", "prune-only": "yellow", "frozen": "dim"}
+STYLES: dict[Status, str] = {"free": "", "prune-only": "yellow", "project-only": "yellow", "frozen": "dim"}
 MAX_REASONS = 12
 """Number of reasons shown, the most costly ones."""
 
@@ -123,6 +123,7 @@ def _summary(inspection: Inspection, width: int) -> Iterator[RenderableType]:
     words = {
         "free": "free: channels can be removed and merged",
         "prune-only": "prune only: removed channels cannot be merged",
+        "project-only": "project only: mixtures can take the channels' place, by samples",
         "frozen": "frozen: nothing can be removed",
         "none": "in no group",
     }

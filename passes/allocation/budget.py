@@ -40,8 +40,8 @@ class BudgetScope:
 
 
 def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
-    """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks. Where no channel can be removed
-    alone, all stay: only an allocation by losses spends a budget there."""
+    """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks. All stay where no channel can
+    be removed alone: only an allocation by losses spends a budget there."""
     widths = {}
     for group in pool.groups:
         wanted = kept_channels(ratio, group.size) if group.normalised is None else group.size

@@ -25,8 +25,8 @@ from passes.interface.reason import Reason
 
 
 def find_normalised(typing: Typing, groups: Sequence[ChannelGroup]) -> None:
-    """Set `ChannelGroup.normalised` and `ChannelGroup.norms` of the groups of which mixtures can be left out. Freeze all
-    others over which a norm normalises."""
+    """Set `ChannelGroup.normalised` and `ChannelGroup.norms` of the groups of which mixtures can be left out. Freeze
+    all others over which a norm normalises."""
     own = {group.atom: group for group in groups}
     for flow in typing.flows:
         node = flow.record.node

@@ -89,7 +89,7 @@ class ChannelGroup:
     unmixable: Reason | None = None
     """Why channels cannot be merged into the consumers. They can still be removed."""
     normalised: Reason | None = None
-    """Why no channel can be removed alone, where mixtures of the channels can (`passes.analysis.normalised_channels`)."""
+    """Why no channel can be removed alone, where mixtures of them can (`passes.analysis.normalised_channels`)."""
     norms: dict[str, Norm] = field(default_factory=dict)
     """In that case, tensor -> the norm whose output it is or contains."""
     shares_weights: bool = False

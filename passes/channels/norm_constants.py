@@ -30,7 +30,7 @@ def norm_constants(graph: Graph, group: ChannelGroup, name: str) -> tuple[Array,
     return scale, bias
 
 
-def unscaled(scale: Array) -> Array:
+def inverse_scale(scale: Array) -> Array:
     """1 / ``scale``; zero where the scale is."""
     known = np.abs(scale) > SMALLEST * np.max(np.abs(scale), initial=0.0)
     return np.divide(1.0, scale, out=np.zeros_like(scale), where=known)

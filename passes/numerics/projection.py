@@ -86,8 +86,8 @@ def _loss_under_norm(basis: Double, covariance: Double, weight: Double) -> float
 
 
 def _centred_basis(size: int) -> Double:
-    """An orthonormal basis (n, n - 1) of the vectors (n,) with a mean of zero: a Householder reflection of the vector of
-    ones to the first axis, without its first column."""
+    """An orthonormal basis (n, n - 1) of the vectors (n,) with a mean of zero: a Householder reflection of the vector
+    of ones to the first axis, without its first column."""
     ones = np.full(size, 1 / np.sqrt(size))
     normal = ones - np.eye(size)[0]
     square = float(normal @ normal)

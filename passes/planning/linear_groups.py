@@ -30,7 +30,7 @@ from passes.planning.plan import GroupPlan
 class _Takes(Enum):
     """What can add a constant to what a tensor's readers read."""
 
-    NOTHING = "nothing"
+    NEITHER = "neither"
     BIAS = "bias"
     """The biases of all readers."""
     NORM = "norm"
@@ -41,7 +41,7 @@ class _Takes(Enum):
 @dataclass(frozen=True)
 class _Read:
     """A tensor y = s x + b that layers read, of channels x, or of normalised channels x. ``moments`` (C, C): second
-    moments of x, about the ``mean`` (C,) of x if something ``takes`` a constant; ``scale`` (C,): s, ``shift`` (C,): b."""
+    moments of x, about the ``mean`` (C,) of x if something ``takes`` a constant; ``scale``, ``shift`` (C,): s, b."""
 
     moments: Array
     mean: Array
@@ -89,12 +89,12 @@ def project(typing: Typing, plan: GroupPlan, seen: ChannelStatistics, found: Pri
 
 
 def _read(typing: Typing, group: ChannelGroup, seen: ChannelStatistics, name: str) -> _Read:
-    mean, moments, takes = seen[name].mean, seen[name].covariance.dense(), _Takes.NOTHING
+    mean, moments, takes = seen[name].mean, seen[name].covariance.dense(), _Takes.NEITHER
     if reads_take_constants(typing, group, name):
         takes = _Takes.BIAS
     elif has_bias(group, name) and group.norms[name].centred:
         takes = _Takes.NORM
-    if takes is _Takes.NOTHING:
+    if takes is _Takes.NEITHER:
         moments = moments + np.outer(mean, mean)
     return _Read(moments, mean, *norm_constants(typing.graph, group, name), takes)
 

@@ -128,6 +128,8 @@ class Planner:
 
     def lossless(self, group: ChannelGroup) -> GroupPlan:
         """The plan that removes only channels that are redundant on every input."""
+        if group.normalised is not None:
+            return GroupPlan(group, np.arange(group.size), reason=group.normalised)
         exact = self._redundant(group, recorded=False)
         plan = self._planned(group, group.size - len(exact.order), exact)
         if not plan.shrinks:

@@ -20,7 +20,7 @@ from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
-from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, norm_constants, unscaled
+from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, norm_constants, inverse_scale
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
 from passes.planning.plan import GroupPlan, projections
@@ -69,7 +69,7 @@ class Student:
             scale, bias = norm_constants(self.typing.graph, group, name)
             axis = next(k for k, term in enumerate(self.typing.axes[name]) if algebra.resolve(term) is group.atom)
             shape = [-1 if k == axis else 1 for k in range(array.ndim)]
-            array = ((array - bias.reshape(shape)) * unscaled(scale).reshape(shape)).astype(array.dtype)
+            array = ((array - bias.reshape(shape)) * inverse_scale(scale).reshape(shape)).astype(array.dtype)
             return np.asarray(kept(array) + array.dtype.type(NEUTRAL_BIAS * has_bias(group, name)))
         return kept(array)
 

@@ -14,7 +14,7 @@ from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.covariance import Covariance, DenseCovariance, LowRankCovariance, best_factor
-from passes.channels.norm_constants import norm_constants, unscaled
+from passes.channels.norm_constants import norm_constants, inverse_scale
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
@@ -118,7 +118,7 @@ class _Observer:
         each = channel_sums(axis, places, group.size, *given, few)
         if tensor in group.norms:
             scale, shift = norm_constants(self._typing.graph, group, tensor)
-            each = (sums.rescaled(unscaled(scale), shift) for sums in each)
+            each = (sums.rescaled(inverse_scale(scale), shift) for sums in each)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]

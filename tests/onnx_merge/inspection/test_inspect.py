@@ -167,7 +167,7 @@ def test_reasons_have_no_names_and_the_most_costly_is_first():
         sizes |= {f"w{k}": (4, 16), f"s{k}": (16,), f"v{k}": (16, 4)}
     found = inspect_model(model(f"g (float[N,4] x0) => (float[N,4] x3) {{ {' '.join(layers)} }}", sizes))
     first = found.reasons[0]
-    assert str(first.reason) == "LayerNormalization normalises over it" and first.status == "frozen"
+    assert str(first.reason) == "LayerNormalization normalises over it" and first.status == "project-only"
     assert first.groups == 3 and first.macs_share == 1
     assert len(found.reasons) < len([g for g in found.groups if g.reason])
     assert sum(reason.groups for reason in found.reasons) == len([g for g in found.groups if g.reason])
@@ -302,7 +302,7 @@ def test_keys_of_the_json_are_stable(here, capsys):
     assert all(list(group) == GROUP_KEYS for group in found["groups"])
     member = found["groups"][0]["members"][0]
     assert member == {"node": "first", "op": "Gemm", "role": "producer", "tensor": "w1", "axis": 0, "shape": [32, 16]}
-    assert list(found["summary"]) == ["free", "prune-only", "frozen", "none"]
+    assert list(found["summary"]) == ["free", "prune-only", "project-only", "frozen", "none"]
     assert list(found["summary"]["free"]) == ["groups", "macs_share", "params_share"]
     assert all(list(r) == ["reason", "status", "groups", "macs_share", "params_share"] for r in found["reasons"])
     assert {"load", "infer", "total"} <= set(found["seconds"])

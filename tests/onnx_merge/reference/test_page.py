@@ -70,7 +70,7 @@ def test_types_of_keys_read_as_text():
     assert "| `verdict` | `good`, `bad`, `untested` or null |" in text
     assert "| `outputs` | array of [output](#output) | The worst first |" in text
     assert "| `shape` | array of integer or null |" in text
-    assert "| `reasons[].status` | `free`, `prune-only`, `frozen` |" in text
+    assert "| `reasons[].status` | `free`, `prune-only`, `project-only`, `frozen` |" in text
 
 
 def test_links_within_the_page_have_targets():

@@ -1,0 +1,43 @@
+"""A small pre-norm transformer without attention: a residual stream that norms read, and MLPs write."""
+
+import numpy as np
+from netkit import net
+
+LAYER = "LayerNormalization<axis=-1, epsilon=0.01>"
+RMS = "RMSNormalization<axis=-1, epsilon=0.01>"
+KINDS = [(LAYER, True), ("LayerNormalization", False), (RMS, False)]
+"""Norms, with and without a bias."""
+WIDTH, HIDDEN, TOKENS = 12, 18, 20
+BLOCK = """
+    n{0} = {1}(x{0}, s{0}{2})  u{0} = MatMul(n{0}, u_w{0})  ub{0} = Add(u{0}, u_b{0})  r{0} = Relu(ub{0})
+    d{0} = MatMul(r{0}, d_w{0})  db{0} = Add(d{0}, d_b{0})  x{3} = Add(x{0}, db{0})
+"""
+
+
+def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", **weights):
+    """An embedding (group e) with a table of positions, two blocks of an MLP behind a norm, a norm before ``head``."""
+    bias = [f", o{k}" if biased else "" for k in range(3)]
+    blocks = "".join(BLOCK.format(k, op, bias[k], k + 1) for k in range(2))
+    sizes = dict(table=(TOKENS, WIDTH), places=(5, WIDTH), y_w=(WIDTH, 7), **{f"s{k}": (WIDTH,) for k in range(3)})
+    for k in range(2):
+        sizes |= {f"u_w{k}": (WIDTH, HIDDEN), f"u_b{k}": (HIDDEN,), f"d_w{k}": (HIDDEN, WIDTH), f"d_b{k}": (WIDTH,)}
+    sizes |= {f"o{k}": (WIDTH,) for k in range(3)} if biased else {}
+    last = f"n2 = {op}(x2, s2{bias[2]})  {head}"
+    body = f"net (int64[N,5] x) => (float[] y) {{ e = Gather(table, x)  x0 = Add(e, places) {blocks} {last} }}"
+    return net(body, 23, 11, **{**sizes, **weights})
+
+
+def thin(op, seed=3):
+    """Weights of a `prenorm` whose stream has five dimensions, beside a mean that LayerNormalization takes away, or six
+    for RMSNormalization."""
+    rng, centred = np.random.default_rng(seed), op != RMS
+    basis = rng.standard_normal((5 if centred else 6, WIDTH))
+    written = {"table": (TOKENS,), "places": (5,), "d_w0": (HIDDEN,), "d_w1": (HIDDEN,), "d_b0": (), "d_b1": ()}
+    return {
+        name: np.float32(rng.standard_normal((*lead, len(basis))) @ basis + rng.standard_normal((*lead, 1)) * centred)
+        for name, lead in written.items()
+    }
+
+
+def tokens(count, seed=0):
+    return {"x": np.random.default_rng(seed).integers(0, TOKENS, (count, 5))}
