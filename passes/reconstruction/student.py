@@ -20,7 +20,7 @@ from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.index_maps import at_full_size, at_kept, kept_size
 from passes.axes.inference import Typing
-from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, norm_constants, inverse_scale
+from passes.channels.norm_constants import NEUTRAL_BIAS, has_bias, inverse_scale, norm_constants
 from passes.graph.model import Array
 from passes.graph.nodes import fresh
 from passes.planning.plan import GroupPlan, projections

@@ -14,7 +14,7 @@ from passes.axes.algebra import Atom, Product, Term
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.covariance import Covariance, DenseCovariance, LowRankCovariance, best_factor
-from passes.channels.norm_constants import norm_constants, inverse_scale
+from passes.channels.norm_constants import inverse_scale, norm_constants
 from passes.channels.statistics import ChannelStatistics, TensorStatistics
 from passes.cost.cost import samples_held
 from passes.graph.model import Array
