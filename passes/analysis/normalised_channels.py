@@ -11,16 +11,18 @@ weight the stream is then cut.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
-from passes.axes.channel_groups import ChannelGroup, Norm, Step
+from passes.axes.channel_groups import ChannelGroup, Norm
 from passes.axes.inference import Typing
 from passes.axes.registry import facts_of
 from passes.channels.mixable import mixes
+from passes.graph.model import Graph, Node
+from passes.graph.written_norms import WrittenNorm, written_norms
 from passes.interface.reason import Reason
 
 
@@ -28,51 +30,75 @@ def find_normalised(typing: Typing, groups: Sequence[ChannelGroup]) -> None:
     """Set `ChannelGroup.normalised` and `ChannelGroup.norms` of the groups of which mixtures can be left out. Freeze
     all others over which a norm normalises."""
     own = {group.atom: group for group in groups}
+    written = {index: norm for norm in written_norms(typing.graph) for index in norm.nodes}
     for flow in typing.flows:
         node = flow.record.node
-        reason = Reason("operator", node.label, "normalises over it", node.op)
+        detail = "reduces over it" if node.index in written else "normalises over it"
+        reason = Reason("operator", node.label, detail, node.op)
         for term in flow.record.normalised:
             resolved = algebra.resolve(term)
             group = own.get(resolved) if isinstance(resolved, Atom) else None
             if group is not None and group.normalised is not None:
                 continue
-            found = norms_between(typing, group) if group is not None and group.frozen is None else None
+            found = norms_between(typing, group, written) if group is not None and group.frozen is None else None
             if group is None or found is None:
                 algebra.freeze(term, reason)
             else:
                 group.normalised, group.norms = reason, found
 
 
-def norms_between(typing: Typing, group: ChannelGroup) -> dict[str, Norm] | None:
+def norms_between(typing: Typing, group: ChannelGroup, written: Mapping[int, WrittenNorm]) -> dict[str, Norm] | None:
     """Tensor -> the norm whose output it is or contains, for the tensors that layers may read. None where something
-    reads the channels that does not go with rotations of them."""
+    reads the channels that does not go with rotations of them. ``written``: norms of several nodes, by each node."""
     norms: dict[str, Norm] = {}
     if group.unmixable is not None:
         return None
+    over = {step.flow.record.node.index for step in group.steps if step.normalises}
     for step in group.steps:
-        if step.normalises:
-            norm = _norm(typing, step, group.size)
-            if norm is None or any(name in norms for data, _ in step.through for name in data):
+        node = step.flow.record.node
+        part = written.get(node.index)
+        if part is not None and over & part.nodes:
+            found = _written(typing, part, node, group.size)
+            if found is None or part.source in norms:
                 return None
-            norms[norm.node.outputs[0]] = norm
+            norms.update(found)
+        elif step.normalises:
+            norm = _norm(typing, node, group.size)
+            if norm is None or node.inputs[0] in norms:
+                return None
+            norms[node.outputs[0]] = norm
         elif not mixes(typing, step):
             return None
-        for data, outputs in step.through if not step.normalises else ():
-            behind = {name for name in data if name in norms}
-            if behind and (len(data) > 1 or step.uses):
-                return None  # scaled and shifted, they are added to others
-            norms.update((name, norms[tensor]) for tensor in behind for name in outputs)
+        else:
+            for data, outputs in step.through:
+                behind = {name for name in data if name in norms}
+                if behind and (len(data) > 1 or step.uses):
+                    return None  # scaled and shifted, they are added to others
+                norms.update((name, norms[tensor]) for tensor in behind for name in outputs)
     bare = any(name not in norms for step in group.steps for name in step.consumed)
     return None if bare and any(norm.centred for norm in norms.values()) else norms
 
 
-def _norm(typing: Typing, step: Step, size: int) -> Norm | None:
-    """The norm that a step is; None where its scale or bias is no initializer with a finite number for each channel."""
-    graph, node = typing.graph, step.flow.record.node
+def _norm(typing: Typing, node: Node, size: int) -> Norm | None:
+    """The norm that a node is; None where its scale or its bias does not suit."""
     form = facts_of(node.domain, node.op).norm
     scale, bias = (node.inputs[k] if len(node.inputs) > k else "" for k in (1, 2))
-    for name in filter(None, (scale, bias)):
-        known = name in graph.initializers and graph.array(name)
-        if known is False or known.shape != (size,) or known.dtype.kind != "f" or not np.isfinite(known).all():
-            return None
-    return None if form is None else Norm(node, scale, bias, form.centred)
+    known = form is not None and all(_suits(typing.graph, name, size) for name in (scale, bias) if name)
+    return Norm(node, scale, bias, form.centred) if form is not None and known else None
+
+
+def _written(typing: Typing, norm: WrittenNorm, node: Node, size: int) -> dict[str, Norm] | None:
+    """The output of ``norm`` with the norm, if ``node`` gives it, nothing for its other nodes; None where scale or bias
+    does not suit."""
+    if not all(_suits(typing.graph, name, size) for name in (norm.scale, norm.bias) if name):
+        return None
+    (epsilon, k), ends = norm.epsilon, norm.output in node.outputs
+    return {norm.output: Norm(epsilon, norm.scale, norm.bias, norm.centred, k)} if ends else {}
+
+
+def _suits(graph: Graph, name: str, size: int) -> bool:
+    """Whether a constant is an initializer with a finite number for each channel."""
+    if name not in graph.initializers:
+        return False
+    values = graph.array(name)
+    return values.shape == (size,) and values.dtype.kind == "f" and bool(np.isfinite(values).all())

@@ -65,13 +65,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Norm:
-    """A node that normalises over the channels. ``scale`` and ``bias``: names of its constants (C,), "" for none;
-    ``centred``: whether it subtracts the mean."""
+    """What normalises over the channels: a node, or several (`passes.graph.written_norms`). ``scale`` and ``bias``:
+    names of its constants (C,), "" for none; ``centred``: whether it subtracts the mean. ``epsilon``: the node that
+    has it as an attribute, or as its input ``epsilon_input``."""
 
-    node: Node
+    epsilon: Node
     scale: str
     bias: str
     centred: bool
+    epsilon_input: int | None = None
 
 
 @dataclass

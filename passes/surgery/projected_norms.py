@@ -18,6 +18,7 @@ import numpy as np
 
 from passes.axes import algebra
 from passes.axes.algebra import Term
+from passes.axes.channel_groups import Norm
 from passes.channels.norm_constants import NEUTRAL_BIAS
 from passes.graph.model import Graph
 from passes.graph.patch import Patch
@@ -36,8 +37,17 @@ def neutralise_norms(graph: Graph, plans: Sequence[GroupPlan], patch: Patch, twi
                     patch.set_array(name, np.full(plan.group.size, value))
                     written.add(name)
             if not twin:
-                patch.set_attribute(norm.node, "epsilon", share * float(norm.node.attrs.get("epsilon", 1e-5)))
+                _multiply_epsilon(graph, norm, share, patch)
     return written
+
+
+def _multiply_epsilon(graph: Graph, norm: Norm, factor: float, patch: Patch) -> None:
+    node, k = norm.epsilon, norm.epsilon_input
+    if k is None:
+        patch.set_attribute(node, "epsilon", factor * float(node.attrs.get("epsilon", 1e-5)))
+    elif k not in patch.inputs[node.index]:  # several tensors contain the output of one norm
+        value = graph.array(node.inputs[k])
+        patch.set_input_array(node, k, (factor * value).astype(value.dtype))
 
 
 def centre_solved(plans: Sequence[GroupPlan], axes: Mapping[str, Sequence[Term]], patch: Patch) -> None:

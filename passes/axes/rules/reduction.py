@@ -14,6 +14,7 @@ from passes.axes.op_facts import OpFacts, Pool, PoolWindow
 from passes.axes.registry import facts, gradient, no_gradient, rule
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.layout import CARRIED
+from passes.graph.written_norms import takes_part
 from passes.interface.errors import Refusal
 
 _HOMOGENEOUS_REDUCTIONS = ("ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
@@ -26,7 +27,8 @@ _SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
 )  # fmt: skip
 def reduction(op: Op) -> None:
-    """Reduced axes are summed over or frozen (or stay as ones with keepdims). The others pass."""
+    """Reduced axes are summed over or frozen (or stay as ones with keepdims). The others pass. The means of a norm that
+    is written in several nodes normalise."""
     shape = op.shape(0)
     arg = op.node.op.startswith("Arg")
     axes = [op.attr("axis", 0)] if arg else op.ints(1, "axes")
@@ -35,6 +37,9 @@ def reduction(op: Op) -> None:
     reduced = {a % len(shape) for a in axes}
     letters = op.put_all(0)
     kept = [algebra.ONE if axis in reduced else letter for axis, letter in enumerate(letters)]
+    if op.node.op == "ReduceMean" and len(reduced) == 1 and takes_part(op.graph, op.node):
+        op.drop(letters[-1])
+        op.normalises(letters[-1])
     if op.node.op in _SUMS and not op.gives_integers:
         op.sums(algebra.product([letters[axis] for axis in sorted(reduced)]))
     op.put_out_all(kept if op.attr("keepdims", 1) else [t for axis, t in enumerate(kept) if axis not in reduced])

@@ -5,24 +5,35 @@ from netkit import net
 
 LAYER = "LayerNormalization<axis=-1, epsilon=0.01>"
 RMS = "RMSNormalization<axis=-1, epsilon=0.01>"
-KINDS = [(LAYER, True), ("LayerNormalization", False), (RMS, False)]
-"""Norms, with and without a bias."""
+WRITTEN_LAYER = """
+    m{k} = ReduceMean(x{k}, last)  c{k} = Sub(x{k}, m{k})  q{k} = Pow(c{k}, two)  v{k} = ReduceMean(q{k}, last)
+    a{k} = Add(v{k}, eps)  z{k} = Sqrt(a{k})  w{k} = Div(c{k}, z{k})  t{k} = Mul(w{k}, s{k})  n{k} = Add(t{k}, o{k})
+"""
+WRITTEN_RMS = """
+    q{k} = Mul(x{k}, x{k})  v{k} = ReduceMean(q{k}, last)  a{k} = Add(eps, v{k})  z{k} = Sqrt(a{k})
+    i{k} = Reciprocal(z{k})  w{k} = Mul(x{k}, i{k})  f{k} = Cast<to=1>(w{k})  n{k} = Mul(s{k}, f{k})
+"""
+KINDS = [(LAYER, True), ("LayerNormalization", False), (RMS, False), (WRITTEN_LAYER, True), (WRITTEN_RMS, False)]
+"""Norms, with and without a bias, and as exporters write them in several nodes."""
+CENTRED = {LAYER, "LayerNormalization", WRITTEN_LAYER}
 WIDTH, HIDDEN, TOKENS = 12, 18, 20
 BLOCK = """
-    n{0} = {1}(x{0}, s{0}{2})  u{0} = MatMul(n{0}, u_w{0})  ub{0} = Add(u{0}, u_b{0})  r{0} = Relu(ub{0})
-    d{0} = MatMul(r{0}, d_w{0})  db{0} = Add(d{0}, d_b{0})  x{3} = Add(x{0}, db{0})
+    {1}  u{0} = MatMul(n{0}, u_w{0})  ub{0} = Add(u{0}, u_b{0})  r{0} = Relu(ub{0})
+    d{0} = MatMul(r{0}, d_w{0})  db{0} = Add(d{0}, d_b{0})  x{2} = Add(x{0}, db{0})
 """
 
 
 def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", **weights):
     """An embedding (group e) with a table of positions, two blocks of an MLP behind a norm, a norm before ``head``."""
-    bias = [f", o{k}" if biased else "" for k in range(3)]
-    blocks = "".join(BLOCK.format(k, op, bias[k], k + 1) for k in range(2))
+    bias = ", o{k}" if biased else ""
+    form = op if "{k}" in op else f"n{{k}} = {op}(x{{k}}, s{{k}}{bias})"
+    blocks = "".join(BLOCK.format(k, form.format(k=k), k + 1) for k in range(2))
     sizes = dict(table=(TOKENS, WIDTH), places=(5, WIDTH), y_w=(WIDTH, 7), **{f"s{k}": (WIDTH,) for k in range(3)})
     for k in range(2):
         sizes |= {f"u_w{k}": (WIDTH, HIDDEN), f"u_b{k}": (HIDDEN,), f"d_w{k}": (HIDDEN, WIDTH), f"d_b{k}": (WIDTH,)}
     sizes |= {f"o{k}": (WIDTH,) for k in range(3)} if biased else {}
-    last = f"n2 = {op}(x2, s2{bias[2]})  {head}"
+    sizes |= {"last": np.array([-1]), "two": np.array(2, np.float32), "eps": np.array(0.01, np.float32)}
+    last = f"{form.format(k=2)}  {head}"
     body = f"net (int64[N,5] x) => (float[] y) {{ e = Gather(table, x)  x0 = Add(e, places) {blocks} {last} }}"
     return net(body, 23, 11, **{**sizes, **weights})
 
@@ -30,7 +41,7 @@ def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", **weights):
 def thin(op, seed=3):
     """Weights of a `prenorm` whose stream has five dimensions, beside a mean that LayerNormalization takes away, or six
     for RMSNormalization."""
-    rng, centred = np.random.default_rng(seed), op != RMS
+    rng, centred = np.random.default_rng(seed), op in CENTRED
     basis = rng.standard_normal((5 if centred else 6, WIDTH))
     written = {"table": (TOKENS,), "places": (5,), "d_w0": (HIDDEN,), "d_w1": (HIDDEN,), "d_b0": (), "d_b1": ()}
     return {
