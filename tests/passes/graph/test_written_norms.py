@@ -7,8 +7,8 @@ from netkit import net
 from passes.graph.model import Graph
 from passes.graph.written_norms import takes_part, written_norms
 
-LAYER = """m = ReduceMean(x, last)  c = Sub(x, m)  q = Pow(c, two)  v = ReduceMean(q, last)  a = Add(v, eps)  z = Sqrt(a)
-    w = Div(c, z)  t = Mul(w, s)  y = Add(t, o)"""
+LAYER = """m = ReduceMean(x, last)  c = Sub(x, m)  q = Pow(c, two)  v = ReduceMean(q, last)  a = Add(v, eps)
+    z = Sqrt(a)  w = Div(c, z)  t = Mul(w, s)  y = Add(t, o)"""
 RMS = """q = Pow(x, two)  v = ReduceMean(q, last)  a = Add(v, eps)  z = Sqrt(a)  i = Div(one, z)  w = Mul(x, i)
     f = Cast<to=1>(w)  y = Mul(s, f)"""
 FORMS = {
