@@ -167,7 +167,7 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
 
 def is_mask(info: TensorInfo, upper: int | None) -> bool:
     """Whether an input of integers, whose bound is ``upper`` where it has one, is a mask. It is fed ones: if every
-    position is masked, attention gives NaN."""
+    position is masked, attention gives NaN. Masks in which ones leave positions out have the bound 1, and get zeros."""
     return upper is None and "mask" in info.name.lower()
 
 
