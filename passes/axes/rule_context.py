@@ -100,6 +100,7 @@ class Record:
     started: list[Term] = field(default_factory=list)
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
+    listed: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Op(NodeReader):
@@ -259,6 +260,11 @@ class Op(NodeReader):
         for removed channels (see `passes.surgery.restore_width`). For small tensors, such as a gate's pooled
         channels."""
         self.record.slid.append(term)
+
+    def lists(self, k: int, axis: int) -> None:
+        """State that input ``k``, a constant, lists the indices that the first output's ``axis`` takes from that of
+        input 0."""
+        self.record.listed.append((k, axis))
 
     def freeze(self, term: Term, detail: str) -> None:
         """Freeze ``term``. ``detail`` completes "<node> (<op>) ..."."""
