@@ -105,3 +105,20 @@ def test_a_list_that_two_nodes_share_is_rewritten_for_each():
     result = twin_check(model, keep=0.5).model
     lists = [array_of(result, node.input[1]).tolist() for node in result.graph.node if node.op_type == "Gather"]
     assert lists == [[1, 2], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("select", ["l1", "l2", "gm", "reprune"])
+def test_places_that_differ_from_channel_to_channel(select):
+    """Their integers tell channels apart as weights do."""
+    model = net(
+        """net (float[N,3,8] x) => (float[N,5] y) {
+            a = Conv(x, a_w)  r = Abs(a)  s = Shape(r)  n = Gather<axis=0>(s, zero)  u = Unsqueeze(n, at)
+            c = Concat<axis=0>(u, four, one)  e = Expand(places, c)  g = GatherElements<axis=2>(r, e)
+            k = ReduceMean<axes=[2], keepdims=0>(g)  y = MatMul(k, y_w)
+        }""",
+        a_w=(4, 3, 1), y_w=(4, 5), places=ints([6], [2], [0], [2])[None], zero=np.array(0), at=ints(0), four=ints(4),
+        one=ints(1),
+    )  # fmt: skip
+    result = twin_check(model, keep=0.5, select=select)
+    kept = result.plans[0].keep
+    assert array_of(result.model, "places").ravel().tolist() == np.array([6, 2, 0, 2])[kept].tolist()
