@@ -38,6 +38,7 @@ from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Observer
 from passes.surgery.apply_plan import Solution
+from passes.transforms.narrow_storage import store_narrow
 
 __all__ = ["Compressed", "Compressor", "Progress", "analysis_passes", "compress", "compression_passes", "silent"]
 
@@ -134,8 +135,9 @@ class Compressor:
         shrunk = run_passes(with_custom([Shrink(inside)]), planned.model, self._stage)
         solved = shrunk.model.get(Solved)
         measured = shrunk.model.get(MeasuredLosses)
+        model = shrunk.model.proto if shrunk.changed else _copy(self._model)
         return Compressed(
-            shrunk.model.proto if shrunk.changed else _copy(self._model),
+            store_narrow(model) if outer is None else model,
             self.analysis.before,
             self.analysis.typing,
             shrunk.model[Planned].plans,

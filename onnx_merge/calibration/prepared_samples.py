@@ -22,6 +22,7 @@ from onnx_merge.metrics.metric import metric_of
 from onnx_merge.original.opened_model import OpenedModel
 from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.tuning.checks import EQUIVALENCE
+from passes.analysis.mask_inputs import masks_of_left_out
 from passes.numerics.arrays import sample_count
 from passes.samples.sample_files import samples_at
 
@@ -56,9 +57,11 @@ def prepared_samples(original: OpenedModel, candidate: ProviderChoice) -> ModelS
         total = len(loaded)
         loaded = loader.without_copies(loaded)
         notes += _note_of_copies(total, len(loaded), "samples")
-    elif unknown := unknown_ranges(original.model):
+    else:
         say = "the range of input {} is unknown: integers in 0..1 were made up; give --calib"
-        notes += tuple(map(say.format, unknown))
+        notes += tuple(map(say.format, unknown_ranges(original.model)))
+        say = "ones of the mask {} leave places out: zeros were made up, which leave out none"
+        notes += tuple(map(say.format, masks_of_left_out(original.model)))
     if labelled is not None:
         if labelled.labels is None:
             raise UsageError(f"{options.labels} holds no labels: name them labels or y, or use --calib")

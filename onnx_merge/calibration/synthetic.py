@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 from onnx_merge.calibration.dead_leaves import dead_leaves
 from onnx_merge.calibration.input_statistics import InputRange, input_range
-from onnx_merge.errors import InputError
-from onnx_merge.inputs.feeds import Sizes, is_mask, resolve_shapes, value_range
+from onnx_merge.inputs.feeds import Sizes, is_mask, refuse_strings, resolve_shapes, value_range
 from onnx_merge.runtime.batching import rows_of_run, rows_of_sample
 from onnx_merge.runtime.tensor_info import TensorInfo
 from onnx_merge.tuning.calibration import SYNTHETIC
@@ -88,8 +87,7 @@ def _values(
     model: onnx.ModelProto | None,
     known: InputRange | None,
 ) -> Array:
-    if info.dtype == object:
-        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: give samples with --calib")
+    refuse_strings([info])
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
     axis = colour_axis(info, shape)
     if axis is not None:

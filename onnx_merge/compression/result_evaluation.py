@@ -10,6 +10,7 @@ from onnx_merge.compression.explain_no_change import explain_no_change
 from onnx_merge.compression.job import Job
 from onnx_merge.equivalence.lossless_check import check_unchanged
 from onnx_merge.equivalence.structure import CHANGE_LESS_REMEDY, check_structure
+from onnx_merge.equivalence.verifiable import NAMED
 from onnx_merge.errors import FidelityError, NotCompressibleError, StructureError
 from onnx_merge.errors.option_names import with_option_names
 from onnx_merge.evaluation.fidelity import Accuracy
@@ -133,6 +134,11 @@ def _checked(job: Job, compressed: Compressed) -> list[str]:
         notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
     if lists_all(original) and not lists_all(model):
         notes.append("weights are no graph inputs any more: onnxruntime runs faster if callers cannot replace them")
+    given = {value.name for value in original.graph.input}
+    if original.ir_version < 4 and (new := [v.name for v in model.graph.input if v.name not in given]):
+        more = f" and {len(new) - NAMED} more" if len(new) > NAMED else ""
+        why = f"new graph inputs, since IR version {original.ir_version} lists weights there"
+        notes.append(f"{why}: {', '.join(new[:NAMED])}{more}")
     return notes
 
 

@@ -17,6 +17,7 @@ from onnx_merge.runtime.providers import ProviderChoice
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.tensor_info import BFLOAT16
 from onnx_merge.tuning.checks import EQUIVALENCE
+from passes.axes.registry import facts_of
 from passes.transforms.unshare_constants import is_weight
 from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
@@ -134,9 +135,13 @@ def perturbed(feeds: Mapping[str, Array], seed: int, rounding: float = 0.0) -> I
 def reweighted(model: onnx.ModelProto, seed: int, rounding: float = 0.0) -> Iterator[onnx.ModelProto]:
     """Yield copies of ``model`` whose layers' weights are perturbed as `perturbed` does with inputs; integers are kept.
 
-    Constants of other ops are kept too: a threshold may be meant exactly.
+    Weights that are cast or moved before a layer reads them are among them. Constants of other ops are kept: a
+    threshold may be meant exactly.
     """
     held = {name for node in model.graph.node for k, name in enumerate(node.input) if is_weight(node, k)}
+    for node in reversed(model.graph.node):
+        if facts_of(node.domain, node.op_type).moves is not None and not held.isdisjoint(node.output):
+            held.add(node.input[0])
     for k in range(2):
         rng = np.random.default_rng([seed, k])
         moved = onnx.ModelProto()

@@ -24,7 +24,7 @@ Array = NDArray[Any]
 UNVERIFIED = "--unverified goes on without comparing outputs"
 """The remedy where nothing that was asked for needs outputs."""
 NAMED = 3
-"""Largest number of operators that a message names."""
+"""Largest number of operators, or of weights, that a message names."""
 
 
 def unverified_remedy(needing: Sequence[str]) -> str:

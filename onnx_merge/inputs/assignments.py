@@ -18,7 +18,7 @@ import onnx
 from onnx_merge.errors import InputError, OnnxMergeError, UsageError
 from onnx_merge.inputs.demanded_sizes import demanded_sizes
 from onnx_merge.inputs.dimensions import Assignment, Dimension, dimensions, key_of, shapes, sizes_of
-from onnx_merge.inputs.feeds import Sizes, describe, feeds_at, index_bounds, resolve_shapes
+from onnx_merge.inputs.feeds import Sizes, describe, feeds_at, index_bounds, refuse_strings, resolve_shapes
 from onnx_merge.inputs.memory_fit import EDGES as FITTING
 from onnx_merge.inputs.memory_fit import resolve_open
 from onnx_merge.inputs.plain_runs import PlainRuns
@@ -99,6 +99,7 @@ def find_assignments(
     bounds = index_bounds(model) if model is not None else {}
     dims = dimensions(inputs, model)
     if not dims:
+        refuse_strings(inputs)
         return Assignments((shapes(inputs, {}),))
     search = _Search(session, dims, seed, bounds, INPUT_SEARCH.runs, model)
     given = _given(inputs, sizes or {})

@@ -154,10 +154,21 @@ def _resolve(
     return tuple(shape)
 
 
+def refuse_strings(inputs: Sequence[TensorInfo]) -> None:
+    """Refuse inputs that take strings.
+
+    Raises
+    ------
+    InputError: one does.
+    """
+    for info in inputs:
+        if info.dtype == object:
+            raise InputError(f"input {info.name!r} takes strings, which cannot be made up: {STRINGS_REMEDY}")
+
+
 def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | None) -> Array:
     rng = np.random.default_rng([seed, zlib.crc32(info.name.encode())])
-    if info.dtype == object:
-        raise InputError(f"input {info.name!r} takes strings, which cannot be made up: {STRINGS_REMEDY}")
+    refuse_strings([info])
     if info.dtype == bool or np.issubdtype(info.dtype, np.integer):
         if is_mask(info, upper):
             return np.ones(shape, info.dtype)
@@ -167,7 +178,7 @@ def _random(info: TensorInfo, shape: tuple[int, ...], seed: int, upper: int | No
 
 def is_mask(info: TensorInfo, upper: int | None) -> bool:
     """Whether an input of integers, whose bound is ``upper`` where it has one, is a mask. It is fed ones: if every
-    position is masked, attention gives NaN."""
+    position is masked, attention gives NaN. Masks in which ones leave positions out have the bound 1, and get zeros."""
     return upper is None and "mask" in info.name.lower()
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from onnx_merge.tuning.inputs import INTEGER_INPUTS
+from passes.analysis.mask_inputs import masks_of_left_out
 from passes.axes.op_facts import Joins, Moves
 from passes.axes.registry import facts_of
 from passes.shapes.constants import STANDARD_DOMAINS
@@ -51,8 +52,9 @@ INTEGER_TYPES = {
 
 
 def index_bounds(model: onnx.ModelProto) -> dict[str, int]:
-    """Inputs that hold indices, classes or lengths -> the number of valid values, which start at 0."""
-    return _followed(model).bounds()
+    """Inputs that hold indices, classes or lengths -> the number of valid values, which start at 0. Masks in which ones
+    leave places out have one: zero, since attention to nothing gives NaN."""
+    return dict.fromkeys(masks_of_left_out(model), 1) | _followed(model).bounds()
 
 
 def unknown_ranges(model: onnx.ModelProto) -> list[str]:

@@ -193,7 +193,8 @@ def check_labels(labels: Array, count: int, where: str) -> NDArray[np.int64]:
     InputError: they are not whole numbers, or not one for each of the ``count`` samples.
     """
     if type_rank(labels.dtype) > 2:
-        raise InputError(f"{where}: labels must be class numbers from 0, not {labels.dtype}")
+        named = ": give the number of each name in the order of the outputs" if labels.dtype.kind in "US" else ""
+        raise InputError(f"{where}: labels must be class numbers from 0, not {labels.dtype}{named}")
     if labels.ndim == 2:
         one_hot = labels.shape[1] > 1 and bool(np.all((labels != 0).sum(1) == 1))
         labels = labels.argmax(1) if one_hot else labels[:, 0] if labels.shape[1] == 1 else labels

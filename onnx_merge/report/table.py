@@ -18,6 +18,7 @@ from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
 from onnx_merge.report.group_result import GroupResult
 from onnx_merge.report.quality_text import outputs_text
 from passes.interface.reason import text
+from passes.settings.blocks import Blocks
 
 if TYPE_CHECKING:  # `inspect`, whose tables look alike, should not wait for statistics
     from onnx_merge.report.result import AllocationResult, FormatResult, Result
@@ -133,7 +134,7 @@ def _quality(result: Result) -> Iterator[Text]:
     if result.chosen:
         yield Text(f"amount    --{result.chosen}, since none was given: {CHOSEN[result.chosen.partition(' ')[0]]}")
     if result.allocation is not None and result.allocation.block > 1:
-        yield Text(_alignment(result.allocation))
+        yield Text(_alignment(result.allocation, result.groups))
     if "plugins" in result.environment:
         yield Text(f"plug-ins  {result.environment['plugins']}")
     if result.ware is not None:
@@ -152,9 +153,11 @@ def verdict_line(close: Fidelity | None, width: int) -> Text:
     return Text.assemble(start, (word, VERDICTS[word]), shortened(f": {why}", max(8, width - len(start) - len(word))))
 
 
-def _alignment(found: AllocationResult) -> str:
-    where = "" if found.strict else " in wide groups"
-    text = f"widths    multiples of {found.block}{where}: {found.reason}"
+def _alignment(found: AllocationResult, groups: tuple[GroupResult, ...]) -> str:
+    blocks = Blocks(found.block, found.strict)
+    own = {blocks.of(group.size) for group in groups if group.status in ("shrunk", "kept")} or {found.block}
+    where = " in wide groups" if len(own) > 1 else ", since no group is wide" if max(own) < found.block else ""
+    text = f"widths    multiples of {max(own)}{where}: {found.reason}"
     if found.predicted_loss is not None and found.unaligned_loss:
         text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
     return text

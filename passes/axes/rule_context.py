@@ -101,6 +101,7 @@ class Record:
     fed_back: list[tuple[Term, Term]] = field(default_factory=list)
     normalised: list[Term] = field(default_factory=list)
     divided: list[tuple[Term, Term]] = field(default_factory=list)
+    listed: list[tuple[int, int]] = field(default_factory=list)
 
 
 class Op(NodeReader):
@@ -266,6 +267,11 @@ class Op(NodeReader):
         rotations commute with it, but for its mean: no single index can be removed, but mixtures of them can
         (`passes.analysis.normalised_channels`)."""
         self.record.normalised.append(term)
+
+    def lists(self, k: int, axis: int) -> None:
+        """State that input ``k``, a constant, lists the indices that the first output's ``axis`` takes from that of
+        input 0."""
+        self.record.listed.append((k, axis))
 
     def freeze(self, term: Term, detail: str) -> None:
         """Freeze ``term``. ``detail`` completes "<node> (<op>) ..."."""

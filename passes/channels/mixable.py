@@ -18,7 +18,7 @@ def mixes(typing: Typing, step: Step) -> bool:
     put into its constants; where it reads them, the inverse can."""
     node = step.flow.record.node
     facts = facts_of(node.domain, node.op)
-    if step.contracted or step.slid or step.prepares or step.feeds_back or step.normalises:
+    if step.contracted or step.slid or step.prepares or step.feeds_back or step.normalises or step.flow.record.listed:
         return False
     constants = {(k, name) for k, name in enumerate(node.inputs) if name in typing.graph.constants}
     used = {(use.k, use.constant) for use in step.uses}

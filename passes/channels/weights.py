@@ -36,8 +36,8 @@ class Producer:
     def trained(self) -> Array:
         """The weights as they were trained, (C, inputs, kernel)."""
         divisor = self.divisor[:, None]
-        kind = np.result_type(self.values, np.float32)  # the values of an index table are integers
-        values = np.divide(self.values, divisor, out=np.zeros(self.values.shape, kind), where=np.abs(divisor) > TINY)
+        values = np.zeros(self.values.shape, np.result_type(self.values, np.float32))  # a list of places has integers
+        np.divide(self.values, divisor, out=values, where=np.abs(divisor) > TINY)
         return values.reshape(len(values), -1, self.kernel)
 
 

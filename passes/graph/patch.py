@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from passes.graph.model import Array, Graph, Node, with_array
+from passes.weights.storage_types import storage_of
 from passes.weights.stored_tensors import stored_array, tensor_of
 
 
@@ -36,9 +37,15 @@ class Patch:
         return self.graph.array(name)
 
     def set_array(self, name: str, value: Array) -> None:
-        """Set a new value of initializer ``name``, of the graph or added, cast to its previous type."""
+        """Set a new value of initializer ``name``, of the graph or added, cast to its previous type, and rounded to the
+        type in which it is stored."""
         values = self.added if name in self.added else self.arrays
-        values[name] = stored_array(np.asarray(value, order="C").astype(self.array(name).dtype, copy=False))
+        array = np.asarray(value, order="C").astype(self.array(name).dtype, copy=False)
+        tensor = self.graph.initializers.get(name) if values is self.arrays else None
+        storage = storage_of(tensor) if tensor is not None else None
+        if storage is not None and storage.narrow(self.graph.array(name)) is not None:
+            array = storage.rounded(array)
+        values[name] = stored_array(array)
 
     def add_array(self, stem: str, value: Array) -> str:
         """Add an initializer and return its name, which is derived from ``stem``."""

@@ -99,7 +99,9 @@ class Planner:
         plan = GroupPlan(group, keep, constants=removed_constants(redundant, gone))
         by_weights = settings.method != "reconstruct" or missing is not None or group.shares_weights
         if group.unmergeable is not None:
-            plan.method, plan.reason = "prune", planned("pruned only", group.unmergeable)
+            plan.method = "lossless"
+            if len(keep) + len(gone) < group.size:
+                plan.method, plan.reason = "prune", planned("pruned only", group.unmergeable)
         elif by_weights or width == len(candidates):
             compensate(self.typing, plan, sign, redundant, gone, settings)
             if missing is not None and plan.method == "merge":

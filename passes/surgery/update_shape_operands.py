@@ -50,6 +50,7 @@ def follow_sizes(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> 
             resized.add((node.index, resize.target))
             _correct(after, node, resize, patch)
     _pin(typing, keep, resized, patch)
+    _follow_lists(typing, keep, patch)
 
 
 def freeze_what_cannot_follow(typing: Typing) -> None:
@@ -235,3 +236,16 @@ def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, i
             for axis, term in enumerate(typing.axes[name]):
                 value = np.take(value, kept_indices(term, keep), axis)
             patch.set_input_array(node, k, value)
+
+
+def _follow_lists(typing: Typing, keep: Mapping[Atom, Indices], patch: Patch) -> None:
+    """Rewrite the lists of indices of axes that shrink."""
+    for flow in typing.flows:
+        node = flow.record.node
+        for k, axis in flow.record.listed:
+            before, after = (typing.axes[name][axis] for name in (node.inputs[0], node.outputs[0]))
+            if any(a in keep for a in algebra.atoms(before)):
+                listed = typing.graph.array(node.inputs[k])
+                taken = (listed % int(algebra.size(before)))[kept_indices(after, keep)]
+                places = np.searchsorted(kept_indices(before, keep), taken)
+                patch.set_input_array(node, k, places.astype(listed.dtype))

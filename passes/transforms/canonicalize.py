@@ -10,7 +10,7 @@
 - Sparse weights become dense, where that takes little more memory.
 - Values computed from initializers alone (layout changes, weight standardisation, scaled weights) are computed once, by
   the engine that runs models. This is done only where it needs no second copy of a large weight and the result does not
-  grow. Quantised weights stay as they are.
+  grow. Quantised weights stay as they are. Those in float16 that are cast first are marked, to be stored so again.
 - Readers of a copy of an initializer (Identity) read the initializer. PyTorch's exporter writes such copies where
   layers share weights.
 

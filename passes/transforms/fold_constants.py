@@ -3,42 +3,51 @@
 Before:  t = Transpose(w), y = MatMul(x, t)     After:  y = MatMul(x, t), t an initializer
 
 All values of predictable size are computed in one session. Left unchanged are: values that need a second copy of a
-large weight, or grow; low-precision weights; graph outputs; whatever the engine cannot run.
+large weight, or grow; quantised weights; graph outputs; whatever the engine cannot run. Results of casts of float16 and
+bfloat16 do not count as grown: they are marked, and stored as before in the end (`passes.transforms.narrow_storage`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
+from passes.axes.op_facts import Moves
+from passes.axes.registry import facts_of
 from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
-from passes.interface.engine import Array, Engine
+from passes.interface.engine import Engine
 from passes.settings.tuning import TUNING
 from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, tensor_size, types_of
 from passes.shapes.tuning import SHAPES
-from passes.weights.stored_tensors import stored_array, tensor_of
+from passes.transforms.narrow_storage import share_casts
+from passes.weights.storage_types import NARROW_FLOATS, WIDE_FLOATS, StorageType, mark_storage, storage_of
+from passes.weights.stored_tensors import array_of, stored_array, tensor_of
 
 NARROW = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
 """Ops whose low-precision operand is the form to be stored."""
 SELECTING = {"NonZero", "Compress", "Unique"}
 """Ops whose output's size depends on values, but is at most the size of their input."""
+MOVING = {Moves.SAME, Moves.RESHAPED, Moves.PERMUTED, Moves.PICKED, Moves.GATHERED, Moves.JOINED}
+"""How ops may move values so that all outputs are values of the inputs, and of the same storage type."""
 
 
 @dataclass
 class _Folding:
     """``tensors``: constants by name. ``fixed``: graph outputs. ``private``: constants that only foldable nodes read,
-    so that none of them stays in addition to the computed result. ``done``: nodes that are already decided."""
+    so that none of them stays in addition to the computed result. ``done``: nodes that are already decided.
+    ``narrow``: constants that are stored in a narrower type."""
 
     model: onnx.ModelProto
     tensors: dict[str, onnx.TensorProto]
     fixed: Set[str]
     private: Set[str] = field(default_factory=set)
     done: set[int] = field(default_factory=set)
+    narrow: dict[str, StorageType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         constants, public = set(self.tensors), set(self.fixed)
@@ -48,6 +57,8 @@ class _Folding:
             else:
                 public |= node_reads(node)
         self.private = constants - public
+        stored = {name: storage_of(tensor) for name, tensor in self.tensors.items()}
+        self.narrow = {name: storage for name, storage in stored.items() if storage is not None}
 
     def _is_foldable(self, node: onnx.NodeProto, constants: Set[str]) -> bool:
         return (
@@ -77,6 +88,7 @@ class _Folding:
             read = [n for n in node.input if n]
             made = [types.get(n) for n in node.output if n]
             known = all(n in self.tensors for n in read)
+            self._find_narrow(node, types)
             if any(t is None or t[1] is None for t in made):
                 if not known:
                     waiting.update(node.output)
@@ -93,16 +105,49 @@ class _Folding:
 
     def _fits(self, node: onnx.NodeProto, read: Sequence[Type], made: Sequence[Type]) -> bool:
         """Whether the result needs no second copy of a large weight, and does not grow."""
-        sizes = [tensor_size(t) for t in read]
         names = [n for n in node.input if n]
         doubled = (t for n, t in zip(names, read, strict=True) if n not in self.private)
         if any(tensor_size(t)[0] > SHAPES.evaluated_elements or _is_matrix(t) for t in doubled):
             return False
         if node.op_type in GROWING and not _makes_few_integers(node, made):
             return False
-        return sum(tensor_size(t)[1] for t in made) <= max(
-            SHAPES.evaluated_elements * 8, sum(size for _, size in sizes)
-        )
+        grown = self._stored_bytes([n for n in node.output if n], made)
+        return grown <= max(SHAPES.evaluated_elements * 8, self._stored_bytes(names, read))
+
+    def _find_narrow(self, node: onnx.NodeProto, types: Mapping[str, Type]) -> None:
+        """Note the outputs whose values are all of a narrower type: casts, and what only moves their results."""
+        kinds = {n: types[n][0] for n in (*node.input, *node.output) if n in types}
+        source, target = node.input[0], node.output[0]
+        if node.op_type == "Cast" and kinds.get(source) in NARROW_FLOATS and kinds.get(target) in WIDE_FLOATS:
+            self.narrow[target] = StorageType(kinds[source], source)
+        elif facts_of(node.domain, node.op_type).moves in MOVING and source in self.narrow:
+            given = [self.narrow.get(n) for n in node.input if kinds.get(n) in FLOATS]
+            if all(storage is not None and storage.kind == self.narrow[source].kind for storage in given):
+                self.narrow |= dict.fromkeys((n for n in node.output if n), self.narrow[source])
+
+    def _stored_bytes(self, names: Sequence[str], types: Sequence[Type]) -> float:
+        sizes = [(tensor_size(t), self.narrow.get(n)) for n, t in zip(names, types, strict=True)]
+        return sum(size[1] if storage is None else size[0] * storage.itemsize for size, storage in sizes)
+
+    def cast_constants(self, chosen: Sequence[int]) -> set[str]:
+        """Cast constants of a narrow type without the engine, which may not know the type. Returns their names."""
+        found: set[str] = set()
+        for node in (self.model.graph.node[i] for i in chosen):
+            source = self.tensors.get(node.input[0])
+            name = node.output[0]
+            if name in self.narrow and node.op_type == "Cast" and source is not None:
+                kind = next(a.i for a in node.attribute if a.name == "to")
+                wide = array_of(source).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))
+                self.tensors[name] = tensor_of(stored_array(wide), name)
+                found.add(name)
+        self.mark(found)
+        return found
+
+    def mark(self, names: Iterable[str]) -> None:
+        """Mark those of the constants ``names`` that are stored in a narrower type."""
+        for name in names:
+            if name in self.narrow:
+                mark_storage(self.tensors[name], self.narrow[name])
 
     def read_elsewhere(self, chosen: Sequence[int]) -> set[str]:
         """Names that nodes other than the ``chosen`` read."""
@@ -126,17 +171,20 @@ def _makes_few_integers(node: onnx.NodeProto, made: Sequence[Type]) -> bool:
 def fold_constants(model: onnx.ModelProto, defaults: Set[str], engine: Engine) -> None:
     """Compute, in place, what depends on initializers alone, except on the ``defaults`` among them."""
     graph = model.graph
+    share_casts(graph)
     given = {t.name: t for t in graph.initializer if t.name not in defaults}
     folding = _Folding(model, dict(given), {v.name for v in graph.output})
-    known: dict[str, Array] = {}
+    known: set[str] = set()
     while chosen := folding.next():
-        nodes = [graph.node[i] for i in chosen]
-        found = compute(model, nodes, folding.tensors, folding.read_elsewhere(chosen), engine)
+        casts = folding.cast_constants(chosen)
+        nodes = [graph.node[i] for i in chosen if not casts.intersection(graph.node[i].output)]
+        found = compute(model, nodes, folding.tensors, folding.read_elsewhere(chosen), engine) if nodes else {}
         folding.done.update(chosen)
-        known |= found
         folding.tensors |= {n: tensor_of(stored_array(np.asarray(a, order="C")), n) for n, a in found.items()}
+        folding.mark(found)
+        known |= casts | found.keys()
     if known:
-        _replace_by_constants(graph, folding, known.keys())
+        _replace_by_constants(graph, folding, known)
         drop_unused_initializers(graph, defaults)
 
 

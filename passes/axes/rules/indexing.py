@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from passes.axes.registry import facts, gradient, rule
 from passes.axes.rule_context import Op
 from passes.axes.rules.layout import CARRIED, holds_input
 from passes.interface.errors import Refusal
+from passes.shapes.sizes import Size
 
 
 @rule("Slice")
@@ -87,22 +89,55 @@ def _why_not_sliced(op: Op, axis: int, known: bool, step: int) -> str | None:
 
 @rule("Gather")
 def gather(op: Op) -> None:
-    """data: a... n b..., indices: i... -> Y: a... i... b...; the gathered axis freezes."""
+    """data: a... n b..., indices: i... -> Y: a... i... b...; the gathered axis freezes, except where a constant list
+    takes runs of it, or shuffles it."""
     shape, indices = op.shape(0), op.shape(1)
     axis = op.attr("axis", 0) % len(shape)
+    listed = _listed(op, axis)
     for d, n in enumerate(shape):
         letter = op.letter(n)
-        op.put(0, d, letter)
-        if d == axis:
-            op.freeze(letter, "picks indices from it")
-        else:
+        if d != axis:
+            op.put(0, d, letter)
             op.put_out(d if d < axis else d + len(indices) - 1, letter)
+        elif listed is None:
+            op.put(0, d, letter)
+            op.freeze(letter, "picks indices from it")
     for d, n in enumerate(indices):
         letter = op.letter(n)
         op.put(1, d, letter)
-        op.put_out(axis + d, letter)
         op.freeze(letter, "indexes with it")
+        if listed is None:
+            op.put_out(axis + d, letter)
+    if listed is not None:
+        before, after = listed
+        op.put(0, axis, before)
+        op.put_out(axis, after)
+        op.drop(before)
+        op.lists(1, axis)
     holds_input(op)
+
+
+def _listed(op: Op, axis: int) -> tuple[Term, Term] | None:
+    """The gathered axis before and after, where a constant list of indices takes runs of it, or shuffles it as a
+    transposed reshape does: (g i) -> (i g). None for other lists."""
+    size, name = op.shape(0)[axis], op.node.inputs[1]
+    if len(op.shape(1)) != 1 or isinstance(size, Size) or name not in op.graph.initializers:
+        return None
+    if (op.node.inputs[0], axis) in op.graph.info.dynamic or not size:
+        return None
+    at = op.graph.array(name) % size
+    step = int(at[1]) if len(at) == size > 1 else 0
+    if step > 1 and size % step == 0 and np.array_equal(at, np.arange(size).reshape(-1, step).T.ravel()):
+        outer, inner = op.letter(size // step), op.letter(step)
+        return algebra.product([outer, inner]), algebra.product([inner, outer])
+    ends = np.flatnonzero(np.diff(at) != 1) + 1
+    runs = np.split(at, ends) if len(at) else []
+    cuts = sorted({0, size, *(int(run[0]) for run in runs), *(int(run[-1]) + 1 for run in runs)})
+    parts = {start: op.letter(end - start) for start, end in pairwise(cuts)}
+    taken = [[start for start in parts if run[0] <= start <= run[-1]] for run in runs]
+    if all(algebra.size(parts[start]) == 1 for starts in taken for start in starts):
+        return None
+    return algebra.total(parts.values()), algebra.total(parts[start] for starts in taken for start in starts)
 
 
 facts("Gather", known=replace(CARRIED, moves=Moves.GATHERED, weights=(0,)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 
+from passes.axes import algebra
 from passes.axes.algebra import ONE, Term, atom, size
 from passes.axes.gradient_context import Backward
 from passes.axes.loops import LoopNest, Loops
@@ -84,7 +85,7 @@ facts(
 
 @rule("Einsum")
 def einsum(op: Op) -> None:
-    """The equation gives the axes. Axes under an ellipsis broadcast."""
+    """The equation gives the axes. Axes under an ellipsis broadcast. What one operand alone has is summed over."""
     operands, arrow, result = op.attr("equation").replace(" ", "").partition("->")
     names = [_subscripts(text, len(op.shape(k))) for k, text in enumerate(operands.split(","))]
     every = [name for own in names for name in own]
@@ -99,7 +100,10 @@ def einsum(op: Op) -> None:
     for k, own in enumerate(names):
         for axis, name in enumerate(own):
             op.put(k, axis, letters[name] if op.shape(k)[axis] != 1 else ONE)
-    op.put_out_all([letters[name] for name in _subscripts(result, len(op.out_shape()))])
+    given = _subscripts(result, len(op.out_shape()))
+    op.put_out_all([letters[name] for name in given])
+    if not op.gives_integers:
+        op.sums(algebra.product(letters[name] for name in letters if every.count(name) == 1 and name not in given))
     op.scales(Scaling.PRODUCT, weights=range(len(names)))
     op.makes(factors=range(len(names)))
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from onnx_merge.errors import UsageError
+from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments, require, sample_sizes
 from onnx_merge.runtime.session import Session
 from onnx_merge.tuning.inputs import INPUT_SEARCH
@@ -35,6 +35,12 @@ def varied(result, name, axis, count=3):
 def test_without_dynamic_dimensions_nothing_is_run():
     result = search("net (float[1,3] x) => (float[1,3] y) { y = Relu(x) }")
     assert result == Assignments(({"x": (1, 3)},))
+
+
+def test_strings_of_a_fixed_shape_are_not_made_up():
+    m = model("net (string[2] x) => (string[2] y) { y = Identity(x) }")
+    with pytest.raises(InputError, match="input 'x' takes strings, which cannot be made up"):
+        find_assignments(Session(m), model=m)
 
 
 def test_every_dimension_varies_and_the_first_are_unlike_each_other():

@@ -53,6 +53,22 @@ def test_one_that_is_fixed_is_an_input_no_more():
     assert [v.name for v in smaller.graph.input] == ["x", "gain"] and overridable(smaller) == {"gain"}
 
 
+def test_weights_of_an_old_model_are_inputs_and_new_ones_are_named():
+    """A bias that takes the place of a norm."""
+    model = onnx.parser.parse_model("""
+        <ir_version: 3, opset_import: ["" : 9]> net (float[N,3,5,5] x) => (float[N,4,5,5] y) {
+            a = Conv(x, w)  n = BatchNormalization(a, s, s, s, s)  r = Relu(n)  y = Conv(r, v)
+        }""")
+    rng = np.random.default_rng(0)
+    for name, shape in {"w": (16, 3, 1, 1), "v": (4, 16, 1, 1), "s": (16,)}.items():
+        model.graph.initializer.append(numpy_helper.from_array(rng.uniform(0.5, 1, shape).astype(np.float32), name))
+        model.graph.input.append(onnx.helper.make_tensor_value_info(name, 1, shape))
+    smaller, result = optimize(model, keep=0.5, method="merge")
+    new = {v.name for v in smaller.graph.input} - {v.name for v in model.graph.input}
+    assert new == {"a.bias", "y.bias"}
+    assert "new graph inputs, since IR version 3 lists weights there: a.bias, y.bias" in result.notes
+
+
 def test_shapes_need_not_be_declared(tmp_path):
     """Of an input with a default, and of an output."""
     model = network()

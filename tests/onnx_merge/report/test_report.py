@@ -229,6 +229,22 @@ def test_no_line_is_left_out_where_outputs_were_not_compared():
     assert [line for line in lines if line not in bare] == []
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((64, 128), "multiples of 16: probed"),
+        ((64, 16), "multiples of 16 in wide groups: probed"),
+        ((16, 32), "multiples of 8 in wide groups: probed"),
+        ((32, 40), "multiples of 8, since no group is wide: probed"),
+    ],
+)
+def test_widths_by_the_groups_that_there_are(sizes, said):
+    some = result(groups=(*(group(f"g{n}", n, n // 2) for n in sizes), group("y", 1000, 1000, "frozen")))
+    assert f"widths    {said}; predicted" in render(some, Pipe())
+    strict = replace(some, allocation=replace(some.allocation, strict=True))
+    assert "widths    multiples of 16: probed" in render(strict, Pipe())
+
+
 def test_notes_and_foldings():
     some = result(notes=("strict shape inference fails",), unfolded={"bn1": Reason("tensor", "x", "is a graph output")})
     text = render(some, Pipe())

@@ -357,6 +357,8 @@ def test_what_nothing_reads(part):
     [
         ("m = Mul(p, q)  y = ReduceSum(m, last)", 5),
         ("y = ReduceL2<axes=[1]>(p)", 6),
+        ('s = Einsum<equation="nc->n">(p)  y = Unsqueeze(s, last)', 6),
+        ('y = Einsum<equation="nc,nd->nd">(p, q)', 6),
         ("s = ReduceSumSquare<axes=[1]>(p)  e = Add(s, one)  r = Sqrt(e)  n = Div(p, r)  y = MatMul(n, v)", 6),
         ("y = ReduceLogSumExp<axes=[1]>(p)", 8),
         ("y = ReduceMean<axes=[1]>(p)", 8),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import engine, ints, net
+from netkit import array_of, engine, ints, net, twin_check
 
 from passes.pipeline import compress
 from passes.samples.calibration_samples import CalibrationSamples
@@ -66,3 +66,59 @@ def test_they_equal_their_twins(name, method):
         fed = feed(count)
         small, whole = (engine(m)(fed)["y"] for m in (result.model, result.twin()))
         np.testing.assert_allclose(small, whole, atol=2e-5 * np.abs(whole).max())
+
+
+LISTS = {
+    "a run": ([2, 3, 4, 5], [1, 2]),
+    "a run from the end": ([-4, -3, -2, -1], [2, 3]),
+    "two halves changed over": ([4, 5, 6, 7, 0, 1, 2, 3], [2, 3, 0, 1]),
+    "twice the same": ([0, 1, 2, 3, 0, 1, 2, 3], [0, 1, 0, 1]),
+    "a shuffle": ([0, 4, 1, 5, 2, 6, 3, 7], [0, 1]),
+    "a single one among runs": ([3, 1, 2], [2, 1]),
+}
+"""By name: the list of channels, and that in the result."""
+
+
+@pytest.mark.parametrize("method", ["prune", "merge"])
+@pytest.mark.parametrize("name", LISTS)
+def test_constant_lists_of_channels(name, method):
+    listed, wanted = LISTS[name]
+    model = net(
+        """net (float[N,6,5,5] x) => (float[N,4,5,5] y) {
+            a = Conv(x, a_w)  ar = Relu(a)  g = Gather<axis=1>(ar, i)  b = Relu(g)  y = Conv(b, y_w)
+        }""",
+        a_w=(8, 6, 1, 1), y_w=(4, len(listed), 1, 1), i=ints(*listed),
+    )  # fmt: skip
+    result = twin_check(model, keep=0.5, method=method).model
+    gather = next(node for node in result.graph.node if node.op_type == "Gather")
+    assert array_of(result, gather.input[1]).tolist() == wanted
+
+
+def test_a_list_that_two_nodes_share_is_rewritten_for_each():
+    model = net(
+        """net (float[N,6] x) => (float[N,4] y, float[N,4] z) {
+            a = MatMul(x, a_w)  g = Gather<axis=1>(a, i)  y = MatMul(g, y_w)
+            h = Gather<axis=1>(x, i)  z = MatMul(h, z_w)
+        }""",
+        a_w=(6, 8), y_w=(4, 4), z_w=(4, 4), i=ints(1, 2, 3, 4),
+    )  # fmt: skip
+    result = twin_check(model, keep=0.5).model
+    lists = [array_of(result, node.input[1]).tolist() for node in result.graph.node if node.op_type == "Gather"]
+    assert lists == [[1, 2], [1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("select", ["l1", "l2", "gm", "reprune"])
+def test_places_that_differ_from_channel_to_channel(select):
+    """Their integers tell channels apart as weights do."""
+    model = net(
+        """net (float[N,3,8] x) => (float[N,5] y) {
+            a = Conv(x, a_w)  r = Abs(a)  s = Shape(r)  n = Gather<axis=0>(s, zero)  u = Unsqueeze(n, at)
+            c = Concat<axis=0>(u, four, one)  e = Expand(places, c)  g = GatherElements<axis=2>(r, e)
+            k = ReduceMean<axes=[2], keepdims=0>(g)  y = MatMul(k, y_w)
+        }""",
+        a_w=(4, 3, 1), y_w=(4, 5), places=ints([6], [2], [0], [2])[None], zero=np.array(0), at=ints(0), four=ints(4),
+        one=ints(1),
+    )  # fmt: skip
+    result = twin_check(model, keep=0.5, select=select)
+    kept = result.plans[0].keep
+    assert array_of(result.model, "places").ravel().tolist() == np.array([6, 2, 0, 2])[kept].tolist()

@@ -91,6 +91,20 @@ def test_free_channels_are_found_behind_the_integers():
     assert shape_of(result.model, "q") == (6, 3, 1, 1) and shape_of(result.model, "s") == (6,)
 
 
+@pytest.mark.parametrize(("settings", "method"), [({"lossless": True}, "lossless"), ({"keep": 0.5}, "prune")])
+def test_dead_channels_that_quantised_weights_read_are_no_loss(settings, method):
+    text = """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        a = Conv(x, a_w)  ar = Relu(a)  yw = DequantizeLinear<axis=0>(q, s)  y = Conv(ar, yw)
+    }"""
+    rng = np.random.default_rng(5)
+    weight = rng.standard_normal((8, 3, 1, 1)).astype(np.float32)
+    weight[3] = 0
+    q = rng.integers(-20, 20, (4, 8, 1, 1)).astype(np.int8)
+    plan = twin_check(net(text, a_w=weight, q=q, s=np.full(4, 0.01, np.float32)), **settings).plans[0]
+    assert plan.method == method and 3 not in plan.keep
+    assert (plan.reason is None) == (method == "lossless")
+
+
 def test_filters_whose_integers_are_multiples_need_not_be():
     """Integers 2 q stand for 2 q - zero, which is no multiple of q - zero."""
     q = np.random.default_rng(2).integers(30, 60, (8, 3, 1, 1)).astype(np.uint8)

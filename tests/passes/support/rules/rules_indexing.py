@@ -6,6 +6,7 @@ from rulekit import GEMM, LAST, MIDDLE, fires, freezes
 from scalekit import scale
 
 SLICED = {"lo": ints(2), "hi": ints(7), "ax": ints(-1), "st": ints(1)}
+RUN = "r = Gather<axis=1>(a, i)"
 
 CASES = [
     fires("Slice", GEMM, "r = Slice(a, lo, hi, ax, st)", "w: . A+B+1; r: . B; v: B .", "LINEAR", **SLICED, v=(5, 4)),
@@ -35,6 +36,11 @@ CASES = [
     freezes(
         "Gather", MIDDLE, "r = Gather<axis=1>(a, i)", "w 0: r (Gather) picks indices from it", i=ints(3, 1), v=(4, 2)
     ),
+    fires("Gather", MIDDLE, RUN, "w: A+B+C .; i: .; r: . B .; v: . B", "LINEAR", i=ints(2, 3, -4), v=(4, 3)),
+    fires("Gather", MIDDLE, RUN, "w: A+B .; r: . B+A .; v: . B+A", "LINEAR", i=ints(4, 5, 6, 7, 0, 1, 2, 3), v=(4, 8)),
+    fires("Gather", MIDDLE, RUN, "w: A+B .; r: . B+B .; v: . B+B", "LINEAR", i=ints(5, 6, 7, 5, 6, 7), v=(4, 6)),
+    fires("Gather", MIDDLE, RUN, "w: (A B) .; r: . (B A) .; v: . (B A)", "LINEAR", i=ints(0, 4, 1, 5, 2, 6, 3, 7)),
+    freezes("Gather", MIDDLE, RUN, "w 0: r (Gather) picks indices from it", i=ints(7, 6, 5, 4, 3, 2, 1, 0)),
     fires(
         "Slice",
         GEMM,

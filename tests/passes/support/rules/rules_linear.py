@@ -97,7 +97,21 @@ CASES = [
     fires("Einsum", GEMM, 'r = Einsum<equation="bi, ij -> bj">(a, g)', "w: . A; g: A B; v: B .", "PRODUCT", g=(8, 8)),
     fires("Einsum", LAST, 'r = Einsum<equation="...i,ji">(a, g)', "w: . A; g: B A; v: B .", "PRODUCT", g=(8, 8)),
     fires("Einsum", LAST, 'r = Einsum<equation="abci,i->abci">(a, g)', "w: . A; g: A; v: A .", "PRODUCT", g=(8,)),
-    freezes("Einsum", LAST, 'c = Einsum<equation="...i->...">(a)  r = Mul(a, c)', "w 1: c (Einsum) reduces over it"),
+    fires("Einsum", LAST, 'r = Einsum<equation="abci->aci">(a)', "w: . A; r: . . A; v: A .", "PRODUCT"),
+    fires(
+        "Einsum",
+        LAST,
+        'c = Einsum<equation="...i->...">(a)  r = Einsum<equation="...i,...->...i">(a, c)',
+        "w: . A; c: . . .; r: . . . A; v: A .",
+        "PRODUCT",
+    ),
+    freezes(
+        "Einsum",
+        LAST,
+        'i = Cast<to=7>(a)  c = Einsum<equation="abci->abc">(i)  d = Cast<to=1>(c)  '
+        'r = Einsum<equation="...i,...->...i">(a, d)',
+        "w 1: c (Einsum) reduces over it",
+    ),
     freezes(
         "Einsum",
         GEMM,
