@@ -67,7 +67,7 @@ def norms_between(typing: Typing, group: ChannelGroup, written: Mapping[int, Wri
             if norm is None or node.inputs[0] in norms:
                 return None
             norms[node.outputs[0]] = norm
-        elif not mixes(typing, step):
+        elif not mixes(typing, step, group.atom):
             return None
         else:
             for data, outputs in step.through:

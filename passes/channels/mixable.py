@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from passes.axes import algebra
+from passes.axes.algebra import Atom
 from passes.axes.channel_groups import Step
 from passes.axes.inference import Role, Typing
 from passes.axes.op_facts import Joins, Moves
@@ -13,13 +15,16 @@ _LINEAR_MOVES = {Moves.PADDED, Moves.CONVERTED}
 """Moves that may be linear: padding with zeros, another float type."""
 
 
-def mixes(typing: Typing, step: Step) -> bool:
+def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
     """Whether y = f(x) implies A y = f(A x) for every matrix A over the channels: where the node makes them, A can be
-    put into its constants; where it reads them, the inverse can."""
+    put into its constants; where it reads them, the inverse can. ``atom``: the channels."""
     node = step.flow.record.node
     facts = facts_of(node.domain, node.op)
-    if step.contracted or step.slid or step.prepares or step.feeds_back or step.normalises or step.flow.record.listed:
+    if step.contracted or step.slid or step.prepares or step.feeds_back or step.normalises:
         return False
+    places = [typing.axes[node.outputs[0]][axis] for _, axis in step.flow.record.listed]
+    if any(atom in algebra.atoms(term) for term in places):
+        return False  # picks its channels in another order
     constants = {(k, name) for k, name in enumerate(node.inputs) if name in typing.graph.constants}
     used = {(use.k, use.constant) for use in step.uses}
     if facts.linear is not None:

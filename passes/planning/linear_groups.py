@@ -53,7 +53,7 @@ class _Read:
 def is_linear(typing: Typing, group: ChannelGroup) -> bool:
     """Whether a matrix that mixes the channels passes through every node between the layers that write and read
     them; a rotation, where norms are among the nodes."""
-    passes = group.normalised is not None or all(mixes(typing, step) for step in group.steps)
+    passes = group.normalised is not None or all(mixes(typing, step, group.atom) for step in group.steps)
     return group.unmixable is None and passes
 
 
