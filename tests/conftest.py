@@ -3,6 +3,7 @@ layers are refined by few gradient steps, and sessions of onnxruntime have one t
 many. No example has a time limit."""
 
 import gc
+import os
 
 import numpy as np
 import onnx
@@ -21,8 +22,21 @@ net (float[N,16] x) => (float[N,4] y) {
     [first] a = MatMul(x, w)  [act] b = com.microsoft.SampleOp(a)  [head] y = MatMul(b, v)
 }
 """
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""What pytest's workers, and the processes that tests start, compile is kept for those that come after them: each would
+take a second for the modules of the tool, and a worker half a minute for those of the tests."""
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection():
+    """What is collected stays: to look for garbage in it takes a quarter of the time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture

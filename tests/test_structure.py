@@ -138,16 +138,18 @@ def messages_of(path):
     return [node.value for node in constants if isinstance(node.value, str)]
 
 
-IN_PASSES = [path for path in FILES if path.is_relative_to(ROOT / "passes")]
-MESSAGES_OF_PASSES = [(path, text) for path in IN_PASSES for text in messages_of(path)]
+@functools.cache
+def messages_of_passes():
+    """(file, literal), read by the first test that asks: where tests are shared out, one process runs them."""
+    return [(path, text) for path in FILES if path.is_relative_to(ROOT / "passes") for text in messages_of(path)]
 
 
 def test_passes_do_not_know_the_command_line():
-    assert not [(path, text) for path, text in MESSAGES_OF_PASSES if re.search("--[a-z]", text)]
+    assert not [(path, text) for path, text in messages_of_passes() if re.search("--[a-z]", text)]
 
 
 def test_each_setting_that_a_message_names_has_an_option():
-    named = {name for _, text in MESSAGES_OF_PASSES for name in re.findall(r"`(\w+)`", text)}
+    named = {name for _, text in messages_of_passes() for name in re.findall(r"`(\w+)`", text)}
     settings = {field.name for owner in (CompressSettings, CalibrationSamples) for field in fields(owner)}
     assert named == set(OPTION_NAMES) and named <= settings
     assert set(OPTION_NAMES.values()) <= {flag for option in options_of(Options) for flag in option.flags}

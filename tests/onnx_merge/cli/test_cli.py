@@ -28,7 +28,8 @@ from onnx_merge.errors import UsageError
 from onnx_merge.io import save
 
 ROOT = Path(__file__).parents[3]
-DIGITS = ROOT / "models" / "digits_cnn.onnx"
+DIGITS = ROOT / "models" / "digits_mlp.onnx"
+"""The smaller one of the two: a run in a process of its own takes all gradient steps."""
 LABELS = ROOT / "models" / "digits_test.npz"
 
 
@@ -58,7 +59,7 @@ def test_a_run_as_the_readme_has_it(tmp_path):
     before = sha(DIGITS)
     done = process(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "accuracy  99.60% -> " in done.stdout and "on 500 samples" in done.stdout
+    assert "accuracy  98.80% -> " in done.stdout and "on 500 samples" in done.stdout
     lines = done.stdout.splitlines()
     assert "/head/Gemm" in lines[-3] and "logits is a graph output" in lines[-3]
     assert re.fullmatch(r"verdict   good: 0\.\d% change class, limit 10%", lines[-1])

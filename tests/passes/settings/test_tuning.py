@@ -21,7 +21,8 @@ TUNABLES = {
     node.name: node
     for package in ("onnx_merge", "passes")
     for path in sorted((ROOT / package).rglob("*.py"))
-    for node in ast.parse(path.read_text(encoding="utf-8")).body
+    if re.search(r"^class \w*(Tuning|Thresholds)\b", text := path.read_text(encoding="utf-8"), re.MULTILINE)
+    for node in ast.parse(text).body
     if isinstance(node, ast.ClassDef) and node.name.endswith(("Tuning", "Thresholds"))
 }
 
