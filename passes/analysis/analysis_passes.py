@@ -23,6 +23,7 @@ from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.channel_means import means_to_layers
 from passes.transforms.fold_batchnorm import Folded, fold_batchnorm
+from passes.transforms.fold_scales import fold_scales
 from passes.transforms.subgraphs import Body, bodies_of
 from passes.transforms.unshare_constants import original, unshare
 
@@ -41,6 +42,7 @@ def analysis_passes(
     return [
         Normalise(assignments, observer, engine),
         FoldBatchNormalization(),
+        FoldScales(),
         WriteMeansAsLayers(),
         InferChannels(observer, engine, body),
     ]
@@ -83,6 +85,21 @@ class FoldBatchNormalization:
         folded = fold_batchnorm(model[Normalised].graph)
         changed = folded.model is not model.proto
         return PassResult(model.having(folded.model).knowing(folded), changed, folded.left)
+
+
+@dataclass(frozen=True)
+class FoldScales:
+    """Folds factors for each channel into the layers before them (`passes.transforms.fold_scales`)."""
+
+    name: ClassVar[str] = "scales"
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """Fold each factor."""
+        folded = model[Folded]
+        written = fold_scales(_graph(model), folded.norms)
+        changed = written is not folded.model
+        return PassResult(model.having(written).knowing(replace(folded, model=written)), changed)
 
 
 @dataclass(frozen=True)
