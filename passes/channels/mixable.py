@@ -6,7 +6,7 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.channel_groups import Step
 from passes.axes.inference import Role, Typing
-from passes.axes.op_facts import Joins, Moves
+from passes.axes.op_facts import Joins, Moves, OpFacts
 from passes.axes.registry import facts_of
 from passes.axes.rule_context import Scaling
 
@@ -20,8 +20,10 @@ def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
     put into its constants; where it reads them, the inverse can. ``atom``: the channels."""
     node = step.flow.record.node
     facts = facts_of(node.domain, node.op)
-    if step.contracted or step.slid or step.prepares or step.feeds_back or step.normalises:
+    if step.contracted or step.slid or step.feeds_back or step.normalises:
         return False
+    if step.prepares:
+        return _moves_table(step, facts)
     places = [typing.axes[node.outputs[0]][axis] for _, axis in step.flow.record.listed]
     if any(atom in algebra.atoms(term) for term in places):
         return False  # picks its channels in another order
@@ -42,7 +44,7 @@ def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
     if facts.moves is Moves.JOINED:
         return bool(step.through) and constants <= used
     if not step.through:  # a table, of which rows are picked or repeated
-        return facts.moves in _MOVES and bool(step.produced) and {use.k for use in step.uses} == {0}
+        return _moves_table(step, facts)
     if step.uses:
         return False
     if facts.pool is not None:
@@ -51,3 +53,8 @@ def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
         scaled = [name for data, _ in step.through for name in data]
         return len(scaled) == 1 and (facts.joins is Joins.PRODUCT or scaled == [node.inputs[0]])
     return facts.moves in _MOVES or (facts.moves in _LINEAR_MOVES and step.flow.scaling is Scaling.LINEAR)
+
+
+def _moves_table(step: Step, facts: OpFacts) -> bool:
+    """Whether rows of a constant are picked, moved or repeated."""
+    return facts.moves in _MOVES and bool(step.produced) and not step.through and {u.k for u in step.uses} == {0}
