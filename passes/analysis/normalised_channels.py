@@ -12,15 +12,17 @@ weight the stream is then cut.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from passes.axes import algebra
 from passes.axes.algebra import Atom
-from passes.axes.channel_groups import ChannelGroup, Norm
+from passes.axes.channel_groups import ChannelGroup, Norm, Step
 from passes.axes.inference import Typing
+from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
-from passes.channels.mixable import mixes
+from passes.channels.mixable import carries, mixes
 from passes.graph.model import Graph, Node
 from passes.graph.written_norms import WrittenNorm, written_norms
 from passes.interface.reason import Reason
@@ -72,11 +74,31 @@ def norms_between(typing: Typing, group: ChannelGroup, written: Mapping[int, Wri
         else:
             for data, outputs in step.through:
                 behind = {name for name in data if name in norms}
-                if behind and (len(data) > 1 or step.uses):
-                    return None  # scaled and shifted, they are added to others
-                norms.update((name, norms[tensor]) for tensor in behind for name in outputs)
+                factor = _factor(typing.graph, step, data)
+                if behind and factor is None:
+                    return None  # they are scaled and shifted, other values are not
+                for tensor in behind:
+                    norm = norms[tensor]
+                    norms.update((name, replace(norm, factor=norm.factor * (factor or 1.0))) for name in outputs)
     bare = any(name not in norms for step in group.steps for name in step.consumed)
     return None if bare and any(norm.centred for norm in norms.values()) else norms
+
+
+def _factor(graph: Graph, step: Step, data: Sequence[str]) -> float | None:
+    """By what a node multiplies the outputs of a norm: 1 where it moves them, or gives means; None where it does
+    something else."""
+    node = step.flow.record.node
+    if len(data) > 1 or step.uses:
+        return None
+    if carries(step):
+        return 1.0
+    others = [name for name in node.inputs if name not in data]
+    joins = facts_of(node.domain, node.op).joins
+    if joins not in (Joins.PRODUCT, Joins.QUOTIENT) or len(others) != 1 or not graph.is_number(others[0]):
+        return None
+    number = float(np.ravel(graph.array(others[0]))[0])
+    factor = number if joins is Joins.PRODUCT else 1 / number if number else 0.0
+    return factor if factor and np.isfinite(factor) else None
 
 
 def _norm(typing: Typing, node: Node, size: int) -> Norm | None:

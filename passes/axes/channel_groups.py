@@ -67,13 +67,14 @@ class Step:
 class Norm:
     """What normalises over the channels: a node, or several (`passes.graph.written_norms`). ``scale`` and ``bias``:
     names of its constants (C,), "" for none; ``centred``: whether it subtracts the mean. ``epsilon``: the node that
-    has it as an attribute, or as its input ``epsilon_input``."""
+    has it as an attribute, or as its input ``epsilon_input``. ``factor``: of its output, behind it."""
 
     epsilon: Node
     scale: str
     bias: str
     centred: bool
     epsilon_input: int | None = None
+    factor: float = 1.0
 
 
 @dataclass

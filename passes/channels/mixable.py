@@ -6,13 +6,11 @@ from passes.axes import algebra
 from passes.axes.algebra import Atom
 from passes.axes.channel_groups import Step
 from passes.axes.inference import Role, Typing
-from passes.axes.op_facts import Joins, Moves, OpFacts
+from passes.axes.op_facts import Joins, Moves, OpFacts, PoolWindow
 from passes.axes.registry import facts_of
 from passes.axes.rule_context import Scaling
 
 _MOVES = {Moves.SAME, Moves.RESHAPED, Moves.PERMUTED, Moves.PICKED, Moves.GATHERED, Moves.REPEATED}
-_LINEAR_MOVES = {Moves.PADDED, Moves.CONVERTED}
-"""Moves that may be linear: padding with zeros, another float type."""
 
 
 def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
@@ -52,7 +50,19 @@ def mixes(typing: Typing, step: Step, atom: Atom) -> bool:
     if facts.joins in (Joins.PRODUCT, Joins.QUOTIENT):  # by a factor for all channels of a place
         scaled = [name for data, _ in step.through for name in data]
         return len(scaled) == 1 and (facts.joins is Joins.PRODUCT or scaled == [node.inputs[0]])
-    return facts.moves in _MOVES or (facts.moves in _LINEAR_MOVES and step.flow.scaling is Scaling.LINEAR)
+    return facts.moves in _MOVES or _is_other_float(step, facts)
+
+
+def carries(step: Step) -> bool:
+    """Whether the node gives values that it is given, or means of them: affine maps of the channels pass too."""
+    node = step.flow.record.node
+    facts = facts_of(node.domain, node.op)
+    pools = facts.pool is not None and facts.pool.kind == "mean" and facts.pool.window is not PoolWindow.KERNEL
+    return facts.moves in _MOVES or _is_other_float(step, facts) or pools
+
+
+def _is_other_float(step: Step, facts: OpFacts) -> bool:
+    return facts.moves is Moves.CONVERTED and step.flow.scaling is Scaling.LINEAR
 
 
 def _moves_table(step: Step, facts: OpFacts) -> bool:

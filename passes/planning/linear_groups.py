@@ -82,7 +82,7 @@ def project(typing: Typing, plan: GroupPlan, seen: ChannelStatistics, found: Pri
         z = read.scale[:, None] * prediction_from(a, read.moments, ridge, turned)
         lost = read.scale * read.mean + read.shift - z @ (a @ read.mean + NEUTRAL_BIAS * has_bias(group, name))
         if read.takes is _Takes.BIAS:
-            plan.constants[name] = lost
+            plan.constants[name] = lost * (group.norms[name].factor if name in group.norms else 1.0)
         elif read.takes is _Takes.NORM:
             z = z + lost[:, None] / len(a)
         plan.mixing[name] = sparse.csr_array(z)

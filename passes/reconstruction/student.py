@@ -69,8 +69,9 @@ class Student:
             scale, bias = norm_constants(self.typing.graph, group, name)
             axis = next(k for k, term in enumerate(self.typing.axes[name]) if algebra.resolve(term) is group.atom)
             shape = [-1 if k == axis else 1 for k in range(array.ndim)]
-            array = ((array - bias.reshape(shape)) * inverse_scale(scale).reshape(shape)).astype(array.dtype)
-            return np.asarray(kept(array) + array.dtype.type(NEUTRAL_BIAS * has_bias(group, name)))
+            factor = group.norms[name].factor
+            array = ((array - factor * bias.reshape(shape)) * inverse_scale(scale).reshape(shape)).astype(array.dtype)
+            return np.asarray(kept(array) + array.dtype.type(factor * NEUTRAL_BIAS * has_bias(group, name)))
         return kept(array)
 
     def with_outputs(self, names: Sequence[str], values: Mapping[str, Array]) -> onnx.ModelProto:

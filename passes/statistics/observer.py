@@ -118,7 +118,8 @@ class _Observer:
         each = channel_sums(axis, places, group.size, *given, few)
         if tensor in group.norms:
             scale, shift = norm_constants(self._typing.graph, group, tensor)
-            each = (sums.rescaled(inverse_scale(scale), shift) for sums in each)
+            factor = group.norms[tensor].factor
+            each = (sums.rescaled(inverse_scale(scale) / factor, factor * shift) for sums in each)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]

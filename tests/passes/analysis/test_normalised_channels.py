@@ -53,13 +53,23 @@ def test_moves_of_what_is_normalised_pass(head):
         "s = LayerNormalization(n2, k)  y = MatMul(s, y_w)",
         "s = Concat<axis=0>(n2, rows)  y = MatMul(s, y_w)",
         "s = Pad(n2, pads, k0)  y = MatMul(s, y_w)",
+        "s = Mul(n2, rows1)  y = MatMul(s, y_w)",
+        "s = Mul(n2, zero)  y = MatMul(s, y_w)",
         "y = Identity(n2)",
         "t = Transpose<perm=[1,0]>(table)  y = MatMul(n2, t)",  # the table is read in two ways
     ],
 )
 def test_what_does_not_go_with_rotations_freezes(head):
     rows = (1, 5, WIDTH)
-    model = prenorm(head=head, k=(WIDTH,), rows=rows, pads=np.array([0, 1, 0, 0, 0, 0]), k0=np.array(1, np.float32))
+    model = prenorm(
+        head=head,
+        k=(WIDTH,),
+        rows=rows,
+        pads=np.array([0, 1, 0, 0, 0, 0]),
+        k0=np.array(1, np.float32),
+        rows1=(5, 1),
+        zero=np.array(0, np.float32),
+    )
     assert group(model).frozen is not None
 
 

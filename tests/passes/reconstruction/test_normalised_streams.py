@@ -84,6 +84,20 @@ def test_a_student_mimics_what_its_norms_are_to_give(op, biased):
         np.testing.assert_allclose(given[name], wanted, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize(
+    "head", ["h = Mul(n2, two)  y = MatMul(h, y_w)", "h = Div(n2, two)  m = MatMul(h, y_w)  y = Add(m, y_b)"]
+)
+def test_a_factor_behind_a_norm_is_kept(head):
+    """As in front of the last layer of T5. The reader without a bias gets what is constant from the norm's bias."""
+    model = prenorm(head=head, **thin(LAYER), y_b=(7,))
+    result = reconstruct(model, draft=True)
+    student = student_of(result.typing, result.plans, Solution())
+    whole, small = (run(m, tokens(64, seed=5)) for m in (model, result.model))
+    np.testing.assert_allclose(small, whole, atol=1e-4 * np.abs(whole).max())
+    exact, given = (engine(outputting(m, ["h"]))(tokens(8))["h"] for m in (model, student.model))
+    np.testing.assert_allclose(given, student.kept("h", exact), atol=1e-4 * np.abs(given).max())
+
+
 def test_losses_are_spread_over_the_stream_within_the_budget_of_the_other_groups():
     """A thin stream costs nothing to cut, the hidden units do."""
     model = prenorm(**thin(LAYER))

@@ -96,7 +96,7 @@ def test_losses_are_measured_with_the_writers_as_they_are():
     ("body", "sizes"),
     [
         ("r = Relu(a)  y = Gemm<transB=1>(r, y_w)", {}),
-        ("r = Mul(a, k)  y = Gemm<transB=1>(r, y_w)", {"k": (12,)}),
+        ("r = PRelu(a, k)  y = Gemm<transB=1>(r, y_w)", {"k": (12,)}),
         ("r = Add(a, k)  y = Gemm<transB=1>(r, y_w)", {"k": (1,)}),
         ("m = Gemm<transB=1>(x, k)  r = Add(a, m)  y = Gemm<transB=1>(r, y_w)", {"k": (1, 10)}),
         ("r = Mul(a, a)  y = Gemm<transB=1>(r, y_w)", {}),
