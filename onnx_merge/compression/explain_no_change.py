@@ -29,6 +29,12 @@ def explain_no_change(
         return f"nothing can be removed: {quantised} is quantised: compress first, then quantise"
     if not groups:
         return f"nothing to compress: {why_no_groups(left)}"
+    kept = [group for group in held if group.status == "kept"]
+    if kept and all(group.reason is not None and group.reason.kind == "operator" for group in kept):
+        remedy = (
+            "use --keep 0.9, which is not lossless" if lossless else "leave --method and --select at auto, with samples"
+        )
+        return f"no channel can be removed alone, only mixtures can: {kept[0].name}: {text(kept[0].reason)}: {remedy}"
     if lossless and any(group.status == "kept" for group in held):
         return (
             f"no channel is free (none is known to be dead, constant or parallel to another{_not_merged(held)}): use "

@@ -41,10 +41,10 @@ class BudgetScope:
 
 def uniform(pool: BudgetScope, ratio: float, blocks: Blocks) -> dict[Atom, int]:
     """ceil(ratio * C) channels for every group of C channels, rounded up to whole blocks. All stay where no channel can
-    be removed alone: only an allocation by losses spends a budget there."""
-    widths = {}
+    be removed alone, beside groups where they can: only an allocation by losses spends a budget there."""
+    widths, others = {}, any(group.normalised is None for group in pool.groups)
     for group in pool.groups:
-        wanted = kept_channels(ratio, group.size) if group.normalised is None else group.size
+        wanted = group.size if group.normalised and others else kept_channels(ratio, group.size)
         widths[group.atom] = next(w for w in allowed_widths(pool.typing, group, blocks) if w >= wanted)
     return widths
 

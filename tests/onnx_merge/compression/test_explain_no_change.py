@@ -1,4 +1,4 @@
-"""The refusal of a lossless run names the groups in which only dead channels were looked for."""
+"""The refusal names the groups in which only dead channels were looked for, and those that only mixtures can shrink."""
 
 import pytest
 
@@ -31,3 +31,14 @@ def kept(name, reason):
 def test_what_was_not_looked_for(reasons, said):
     groups = [kept(name, reason) for name, reason in reasons.items()]
     assert explain_no_change(True, groups) == START + said + END
+
+
+@pytest.mark.parametrize(
+    ("lossless", "remedy"),
+    [(True, "use --keep 0.9, which is not lossless"), (False, "leave --method and --select at auto, with samples")],
+)
+def test_only_mixtures_can_shrink(lossless, remedy):
+    reason = Reason("operator", "n", "normalises over it", "LayerNormalization")
+    said = "no channel can be removed alone, only mixtures can: a: n (LayerNormalization) normalises over it"
+    assert explain_no_change(lossless, [kept("a", reason)]) == f"{said}: {remedy}"
+    assert "too small" in explain_no_change(False, [kept("a", reason), kept("b", planned("8 channels are to be kept"))])

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import engine
+from netkit import engine, net
 from normkit import CENTRED, HIDDEN, KINDS, LAYER, TOKENS, prenorm, thin, tokens
 
 from passes.cost.cost import cost
@@ -124,6 +124,16 @@ def test_without_losses_on_samples_the_stream_stays_whole(settings):
     assert len(plan.keep) == 12
     if "allocation" not in settings:
         assert str(plan.reason) == "n0 (LayerNormalization) normalises over it"
+
+
+def test_a_stream_alone_shrinks_by_the_share_itself():
+    """There is no other group whose multiply-adds could be the budget."""
+    body = "net (float[N,6] x) => (float[N,4] y) { a = Gemm(x, w)  n = LayerNormalization(a, s)  y = Gemm(n, v) }"
+    model = net(body, 17, w=(6, 16), v=(16, 4), s=(16,))
+    samples = CalibrationSamples({"x": np.random.default_rng(0).standard_normal((64, 6), np.float32)}, True, engine)
+    settings = CompressSettings(keep=0.5, method="reconstruct", select="auto", allocation="auto")
+    plan = compress(model, settings, samples=samples).plans[0]
+    assert len(plan.keep) == 8 and plan.projection is not None
 
 
 def test_scales_of_zero_are_borne():
