@@ -41,7 +41,8 @@ def write_plan(plans: Sequence[GroupPlan], source_sha256: str | None, version: s
 def read_plan(path: Path, groups: Sequence[ChannelGroup]) -> dict[str, tuple[int, ...]]:
     """Return the channels to keep by group name, for the ``groups`` of a model.
 
-    A group of the plan is that of the model with the same name, otherwise that with the same producers.
+    A group of the plan is that of the model with the same name, otherwise that with the same producers. Groups that
+    norms read may be missing, as in older plans: they stay whole.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def read_plan(path: Path, groups: Sequence[ChannelGroup]) -> dict[str, tuple[int
         if group.size != size:
             raise InputError(f"group {name!r} has {group.size} channels, but {size} in the plan {path}: {SAME}")
         found[group.name] = kept
-    if missing := [group.name for group in live if group.name not in found]:
+    if missing := [group.name for group in live if group.name not in found and not group.normalised]:
         raise InputError(f"the plan {path} lacks the group {missing[0]!r} of the model: {SAME}")
     return found
 

@@ -22,7 +22,7 @@ def explain_no_change(
 
     ``lossless``: whether only redundant channels were to be removed. ``quantised``: a node that cannot be cut since it
     is quantised. ``left``: layers whose channels are in no group. ``block``: number of channels of which widths had to
-    be multiples. ``kept_by_name``: whether layers were named that keep a share of their own.
+    be multiples. ``kept_by_name``: whether layers were named that keep a share or channels of their own.
     """
     held = [group for group in groups if group.status != "frozen"]
     if quantised is not None and not held:
@@ -30,11 +30,12 @@ def explain_no_change(
     if not groups:
         return f"nothing to compress: {why_no_groups(left)}"
     kept = [group for group in held if group.status == "kept"]
-    if kept and all(group.reason is not None and group.reason.kind == "operator" for group in kept):
-        remedy = (
-            "use --keep 0.9, which is not lossless" if lossless else "leave --method and --select at auto, with samples"
-        )
-        return f"no channel can be removed alone, only mixtures can: {kept[0].name}: {text(kept[0].reason)}: {remedy}"
+    projected = [group for group in kept if group.reason is not None and group.reason.kind == "operator"]
+    if projected and (kept_by_name or len(projected) == len(kept)):
+        other = "use --keep 0.9, which is not lossless"
+        remedy = other if lossless else "leave --method and --select at auto, with samples"
+        first = projected[0]
+        return f"no channel can be removed alone, only mixtures can: {first.name}: {text(first.reason)}: {remedy}"
     if lossless and any(group.status == "kept" for group in held):
         return (
             f"no channel is free (none is known to be dead, constant or parallel to another{_not_merged(held)}): use "

@@ -109,7 +109,7 @@ def _groups(job: Job, compressed: Compressed, settings: CompressSettings) -> tup
     groups = group_results(plans, exclusions([plan.group for plan in plans], settings), compressed.measured)
     if options.asks_for_change and not compressed.shrinks:
         block = settings.blocks.size if settings.blocks.strict else 1
-        named = bool(options.keep_layer)
+        named = bool(options.keep_layer) or options.plan is not None
         why = explain_no_change(options.lossless, groups, compressed.quantised, block=block, kept_by_name=named)
         raise NotCompressibleError(why)
     return groups

@@ -173,20 +173,27 @@ class Allocator:
         choices = [
             self._choice(pool, goal, near, size) for size in ([asked.size] if asked.strict else _halves(asked.size))
         ]
+        if not self._reached(pool, goal, near, choices):
+            choices = [self._adjusted(pool, goal, near, choice) for choice in choices]
         if not asked.strict:
-            choices.append(WidthChoice(1, uniform_at(pool, goal, Blocks())))
-        reached = [choice for choice in choices if pool.misses(choice.widths, goal) <= near]
-        if not reached:
-            choices = [
-                replace(choice, widths=adjusted(pool, goal, losses, choice.widths, near, blocks, self._tuning))
-                for choice, blocks in ((choice, replace(asked, size=choice.block)) for choice in choices)
-            ]
-            reached = [min(choices, key=lambda choice: pool.misses(choice.widths, goal))]
+            even = WidthChoice(1, uniform_at(pool, goal, Blocks()))
+            reached = self._reached(pool, goal, near, [*choices, even])
+            choices.append(even if reached else self._adjusted(pool, goal, near, even))
+        nearest = min(choices, key=lambda choice: pool.misses(choice.widths, goal))
+        reached = self._reached(pool, goal, near, choices) or [nearest]
         choice = self._best(pool, reached)
         unaligned = balanced(pool, goal, losses, Blocks(), self._tuning)
         return Allocation(
             choice.widths, choice.block, asked.size, *(_loss(pool, losses, w) for w in (choice.widths, unaligned))
         )
+
+    def _reached(self, pool: BudgetScope, goal: int, near: float, choices: Sequence[WidthChoice]) -> list[WidthChoice]:
+        return [choice for choice in choices if pool.misses(choice.widths, goal) <= near]
+
+    def _adjusted(self, pool: BudgetScope, goal: int, near: float, choice: WidthChoice) -> WidthChoice:
+        """The choice with a few widths changed, so that it comes nearer to the goal."""
+        losses, blocks = self.losses.of(pool.groups), replace(self.settings.blocks, size=choice.block)
+        return replace(choice, widths=adjusted(pool, goal, losses, choice.widths, near, blocks, self._tuning))
 
     def _choice(self, pool: BudgetScope, goal: int, near: float, size: int) -> WidthChoice:
         """The widths with the least sum of the groups' own losses, for blocks of ``size``."""

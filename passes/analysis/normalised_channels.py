@@ -22,6 +22,7 @@ from passes.axes.channel_groups import ChannelGroup, Norm, Step
 from passes.axes.inference import Typing
 from passes.axes.op_facts import Joins
 from passes.axes.registry import facts_of
+from passes.axes.rules.convolution import pads
 from passes.channels.mixable import carries, mixes
 from passes.graph.model import Graph, Node
 from passes.graph.written_norms import WrittenNorm, written_norms
@@ -80,8 +81,13 @@ def norms_between(typing: Typing, group: ChannelGroup, written: Mapping[int, Wri
                 for tensor in behind:
                     norm = norms[tensor]
                     norms.update((name, replace(norm, factor=norm.factor * (factor or 1.0))) for name in outputs)
+    for step in group.steps:
+        biased = any(name in norms and norms[name].bias for name in step.consumed)
+        if biased and pads(step.flow.record.node):
+            return None  # padded zeros are no output of the norm
     bare = any(name not in norms for step in group.steps for name in step.consumed)
-    return None if bare and any(norm.centred for norm in norms.values()) else norms
+    centred = {norm.centred for norm in norms.values()}
+    return None if len(centred) > 1 or (bare and True in centred) else norms
 
 
 def _factor(graph: Graph, step: Step, data: Sequence[str]) -> float | None:

@@ -8,10 +8,10 @@ from passes.axes.channel_groups import ChannelGroup
 from passes.graph.model import Array, Graph
 
 SMALLEST = 1e-6
-"""Scale, relative to the largest, below which a norm gives nothing of a channel. Not tuned: a hundred roundings of
-float16."""
-
-
+"""Scale, relative to the largest scale or bias, below which a norm's output says nothing of a channel. Not tuned: some
+roundings of float32."""
+LEAST = 1e-30
+"""The same as a number. Not tuned: its inverse is well inside of float32's range."""
 NEUTRAL_BIAS = 1.0
 """Every number of the bias of a norm over projected channels, see `passes.surgery.projected_norms`."""
 
@@ -30,7 +30,8 @@ def norm_constants(graph: Graph, group: ChannelGroup, name: str) -> tuple[Array,
     return scale, bias
 
 
-def inverse_scale(scale: Array) -> Array:
-    """1 / ``scale``; zero where the scale is."""
-    known = np.abs(scale) > SMALLEST * np.max(np.abs(scale), initial=0.0)
+def inverse_scale(scale: Array, shift: Array) -> Array:
+    """1 / ``scale``; zero where the output of a norm with that scale and bias says nothing of the channel."""
+    largest = max(float(np.max(np.abs(scale), initial=0.0)), float(np.max(np.abs(shift), initial=0.0)))
+    known = np.abs(scale) > max(SMALLEST * largest, LEAST)
     return np.divide(1.0, scale, out=np.zeros_like(scale), where=known)

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from passes.allocation.allocator import Allocation
 from passes.analysis.known import Analysis
+from passes.axes.channel_groups import ChannelGroup
 from passes.channels.statistics import ChannelStatistics
 from passes.compress.compressed import CompressedBody
 from passes.compress.planners import Planners
@@ -105,9 +106,15 @@ class Plan:
 
     def run(self, model: WorkingModel) -> PassResult:
         """Choose the channels to keep in each group. Reasons are those of groups that stay whole."""
-        widths, groups = model[Allocation].widths, model[Analysis].groups
-        plans = model[Planner].plans(groups, model[GroupScope].excluded, lambda g: widths.get(g.atom, g.size))
-        return _planned(model, plans)
+        widths, groups, scope = model[Allocation].widths, model[Analysis].groups, model[GroupScope]
+        plans = model[Planner].plans(groups, scope.excluded, lambda g: widths.get(g.atom, g.size))
+        kept = model[Planner].settings.kept
+        notes = [
+            f"{plan.group.name} keeps all of its {plan.group.size} channels: {plan.reason}"
+            for plan in plans
+            if plan.reason is not None and plan.reason is plan.group.normalised and _is_asked(plan.group, scope, kept)
+        ]
+        return _planned(model, plans, notes)
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,11 @@ def _scope(model: WorkingModel, settings: CompressSettings) -> GroupScope:
     return model.get(GroupScope) or group_scope(model[Analysis], settings)
 
 
-def _planned(model: WorkingModel, plans: list[GroupPlan]) -> PassResult:
+def _is_asked(group: ChannelGroup, scope: GroupScope, kept: Mapping[str, Sequence[int]]) -> bool:
+    """Whether the user named the group to lose channels."""
+    return scope.own.get(group.name, 1.0) < 1 or len(kept.get(group.name, range(group.size))) < group.size
+
+
+def _planned(model: WorkingModel, plans: list[GroupPlan], notes: Sequence[str] = ()) -> PassResult:
     reasons = {plan.group.name: plan.reason for plan in plans if plan.reason and not plan.shrinks}
-    return PassResult(model.knowing(Planned(plans)), reasons=reasons)
+    return PassResult(model.knowing(Planned(plans)), reasons=reasons, notes=tuple(notes))

@@ -42,6 +42,8 @@ def find_layer_pairs(
         if atom is None or atom not in keep or not _fits(typing, second):
             continue
         for output, first in makers.items():
+            if output not in typing.axes:  # its shape is not known
+                continue
             channel = typing.axes[output][first.axis]
             if algebra.resolve(channel) is atom and first is not second and _fits(typing, first):
                 stages = stages_between(typing, output, second.data, atom, keep[atom])
@@ -51,7 +53,9 @@ def find_layer_pairs(
 
 
 def _hidden(typing: Typing, layer: LinearLayer) -> Atom | None:
-    """The atom on the layer's input channels. None if there are several."""
+    """The atom on the layer's input channels. None if there are several, or if the shape is not known."""
+    if layer.data not in typing.axes:
+        return None
     term = algebra.resolve(typing.axes[layer.data][layer.axis])
     if isinstance(term, Product) and term.factors and not layer.convolves:  # without factors: a single channel
         first, *rest = (algebra.resolve(f) for f in term.factors)

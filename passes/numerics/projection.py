@@ -81,8 +81,9 @@ def _loss_under_norm(basis: Double, covariance: Double, weight: Double) -> float
     z = prediction_from(maps, covariance, 0.0, basis)
     rest = covariance - z @ (maps @ covariance)
     outside = covariance - basis @ (maps @ covariance)
-    lengths = float(np.sum(outside * outside.T)) / (2 * max(float(np.trace(covariance)), 1e-300) ** 2)
-    return float(np.sum(weight * rest)) / max(float(np.sum(weight * covariance)), 1e-300) + lengths
+    length, read = float(np.trace(covariance)), float(np.sum(weight * covariance))
+    directions = float(np.sum(weight * rest)) / read if read > 0 else 0.0
+    return directions + (float(np.sum(np.square(outside / length))) / 2 if length > 0 else 0.0)
 
 
 def _centred_basis(size: int) -> Double:

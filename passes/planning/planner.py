@@ -217,7 +217,10 @@ class Planner:
         return self._signatures[group.name]
 
     def _redundant(self, group: ChannelGroup, recorded: bool = True) -> RedundantChannels:
-        """Redundant channels. ``recorded``: use norm statistics, which hold only for inputs like the training data."""
+        """Redundant channels; none where norms read them, since all are in the length. ``recorded``: use norm
+        statistics, which hold only for inputs like the training data."""
+        if group.normalised is not None:
+            return RedundantChannels([], np.full(group.size, -1), np.ones(group.size))
         norms = self.settings.norms if recorded else {}
         key = (group.name, bool(norms))
         if key not in self._redundancies:

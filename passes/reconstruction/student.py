@@ -70,7 +70,9 @@ class Student:
             axis = next(k for k, term in enumerate(self.typing.axes[name]) if algebra.resolve(term) is group.atom)
             shape = [-1 if k == axis else 1 for k in range(array.ndim)]
             factor = group.norms[name].factor
-            array = ((array - factor * bias.reshape(shape)) * inverse_scale(scale).reshape(shape)).astype(array.dtype)
+            array = ((array - factor * bias.reshape(shape)) * inverse_scale(scale, bias).reshape(shape)).astype(
+                array.dtype
+            )
             return np.asarray(kept(array) + array.dtype.type(factor * NEUTRAL_BIAS * has_bias(group, name)))
         return kept(array)
 

@@ -119,7 +119,7 @@ class _Observer:
         if tensor in group.norms:
             scale, shift = norm_constants(self._typing.graph, group, tensor)
             factor = group.norms[tensor].factor
-            each = (sums.rescaled(inverse_scale(scale) / factor, factor * shift) for sums in each)
+            each = (sums.rescaled(inverse_scale(scale, shift) / factor, factor * shift) for sums in each)
         for at, sums in enumerate(each):
             half = int(at >= self._batches.apart)
             part = parts[half]

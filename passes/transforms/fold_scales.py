@@ -38,11 +38,11 @@ def _fold(graph: Graph, node: Node, k: int, norms: Collection[str], patch: Patch
     """Fold the constant at input ``k`` of a Mul."""
     scale, data = node.inputs[k], node.inputs[1 - k]
     layer = _layer(graph, data)
-    if layer is None or not _is_free(graph, scale, alone=False) or not _is_read_once(graph, data):
+    if layer is None or not _is_fixed(graph, scale, alone=False) or not _is_read_once(graph, data):
         return False
     weight, biases = layer.inputs[1], _biases(graph, layer, data)
     linear = facts_of(layer.domain, layer.op).linear
-    if linear is None or weight in norms or not all(_is_free(graph, name) for name in (weight, *biases)):
+    if linear is None or weight in norms or not all(_is_fixed(graph, name) for name in (weight, *biases)):
         return False
     factor = _line(graph, scale, data, 1 if linear.convolves else -1)
     same = {graph.array(name).dtype for name in (weight, scale, *biases)}
@@ -85,7 +85,7 @@ def _biases(graph: Graph, layer: Node, data: str) -> list[str]:
     return [name for name in layer.inputs[2:] if name]
 
 
-def _is_free(graph: Graph, name: str, alone: bool = True) -> bool:
+def _is_fixed(graph: Graph, name: str, alone: bool = True) -> bool:
     """Whether ``name`` is an initializer that callers cannot override and, if ``alone``, one node reads."""
     fixed = name in graph.initializers and name not in graph.overridable and name not in graph.captured
     return fixed and (not alone or (len(graph.users[name]) == 1 and name not in graph.outputs))

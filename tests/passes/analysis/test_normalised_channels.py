@@ -92,6 +92,21 @@ def test_other_norms_freeze(norm):
     assert group(model, "a").frozen is not None
 
 
+@pytest.mark.parametrize(("bias", "pads", "free"), [(True, 1, False), (True, 0, True), (False, 1, True)])
+def test_padded_convolutions_do_not_read_a_bias(bias, pads, free):
+    """Their zeros are no output of the norm."""
+    head = f"t = Transpose<perm=[0,2,1]>(n2)  y = Conv<pads=[{pads},{pads}]>(t, c_w)"
+    assert (group(prenorm(biased=bias, head=head, c_w=(7, WIDTH, 3))).frozen is None) == free
+
+
+def test_norms_with_and_without_a_mean_do_not_share_a_stream():
+    other = RMS.replace("RMSN", "n3 = RMSN") + "(x2, s3)"
+    model = prenorm(
+        head=f"{other}  a = MatMul(n2, y_w)  b = MatMul(n3, z_w)  y = Add(a, b)", s3=(WIDTH,), z_w=(WIDTH, 7)
+    )
+    assert group(model).frozen is not None
+
+
 def test_a_norm_between_two_layers_is_enough():
     body = "net (float[N,6] x) => (float[] y) { a = Gemm(x, w)  n = LayerNormalization(a, s)  y = Gemm(n, v) }"
     assert group(net(body, 23, 11, w=(6, 8), v=(8, 4), s=(8,)), "a").norms.keys() == {"n"}

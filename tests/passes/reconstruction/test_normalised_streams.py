@@ -10,7 +10,9 @@ from passes.graph.model import Graph
 from passes.pipeline import compress
 from passes.reconstruction.student import outputting, student_of
 from passes.samples.calibration_samples import CalibrationSamples
+from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
+from passes.settings.target import Target
 from passes.surgery.apply_plan import Solution, unshrunk_twin
 
 ALLOCATED = dict(keep=0.5, allocation="auto")
@@ -109,6 +111,14 @@ def test_losses_are_spread_over_the_stream_within_the_budget_of_the_other_groups
     assert sum(hidden) > HIDDEN
 
 
+def test_a_target_is_met_by_the_stream_too():
+    """Equal shares leave the stream whole."""
+    model, target = prenorm(**thin(LAYER)), Target("macs", 0.4)
+    result = reconstruct(model, keep_layers=(), allocation="auto", target=target, blocks=Blocks(8, strict=False))
+    assert len(stream(result).keep) < 12
+    assert macs(result.model) == pytest.approx(0.4 * macs(model), rel=target.near)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -134,6 +144,41 @@ def test_a_stream_alone_shrinks_by_the_share_itself():
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto", allocation="auto")
     plan = compress(model, settings, samples=samples).plans[0]
     assert len(plan.keep) == 8 and plan.projection is not None
+
+
+def unread(model, channels):
+    """``model`` with zeros in all weights that read the stream's ``channels``."""
+    for t in model.graph.initializer:
+        if t.name in ("u_w0", "u_w1", "y_w"):
+            values = np.frombuffer(t.raw_data, np.float32).reshape(t.dims).copy()
+            values[channels] = 0
+            t.raw_data = values.tobytes()
+    return model
+
+
+@pytest.mark.parametrize("channels", [[3], [0, 1, 2, 3, 4, 5]])
+@pytest.mark.parametrize("draft", [False, True])
+def test_channels_that_nothing_but_norms_reads_are_projected_too(channels, draft):
+    """They are in the mean and in the length of the others."""
+    result = reconstruct(unread(prenorm(), channels), 1 - len(channels) / 12, draft=draft)
+    plan = stream(result)
+    assert plan.method == "reconstruct" and len(plan.keep) == 12 - len(channels) and plan.projection is not None
+    small, twin = (run(m, tokens(9)) for m in (result.model, result.twin()))
+    np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-20, 1e-40])
+def test_norms_that_give_nothing_are_borne(scale):
+    tiny = np.full(12, scale, np.float32)
+    result = reconstruct(prenorm(s0=tiny, s1=tiny, s2=tiny))
+    assert len(stream(result).keep) == 6 and np.isfinite(run(result.model, tokens(9))).all()
+
+
+@pytest.mark.parametrize(("method", "notes"), [("prune", 1), ("reconstruct", 0)])
+def test_a_named_stream_that_stays_whole_is_noted(method, notes):
+    result = reconstruct(prenorm(), method=method, keep=0.5, samples=method == "reconstruct")
+    said = "e keeps all of its 12 channels: n0 (LayerNormalization) normalises over it"
+    assert [note for note in result.notes if note == said] == [said] * notes
 
 
 def test_scales_of_zero_are_borne():
