@@ -19,7 +19,7 @@ from run_many import judged
 
 from passes.axes.registry import rules
 
-PART, MANY = 20, 1000
+PART, MANY = 10, 1000
 """Graphs of one test of the suite, and of the slow test."""
 SHRINK = 0.7
 """Share of graphs that lose channels in some way, at least."""

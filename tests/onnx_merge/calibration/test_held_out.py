@@ -103,7 +103,7 @@ def test_the_result_does_not_depend_on_them(kind, tmp_path):
     [(400, {}, 128, 256), (280, {}, 35, 245), (60, {"calib_samples": 40}, 20, 40), (100, {"check_n": 5}, 5, 84)],
 )
 def test_how_many(total, options, held, fitted):
-    _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6), **options)
+    _, result = optimize(model(6), keep=0.5, effort="low", gate=False, calib=rows(total, 6), **options)
     close = result.fidelity
     assert (close.held_out, close.samples, close.fitted) == (held, held, fitted)
 
@@ -122,7 +122,7 @@ def test_a_batch_that_is_fixed_in_fact(calib):
     made = model(6)
     made.graph.node[0].CopyFrom(onnx.helper.make_node("Reshape", ["x", "one"], ["f"]))
     made.graph.initializer.append(from_array(np.array([1, 6]), "one"))
-    _, result = optimize(made, keep=0.5, gate=False, calib=calib)
+    _, result = optimize(made, keep=0.5, effort="low", gate=False, calib=calib)
     assert result.fidelity.samples == (64 if calib is None else 16)
     assert all(output.nsr is not None for output in result.fidelity.outputs)
 
@@ -160,7 +160,7 @@ def test_further_ones_are_others_than_those_held_out(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("total", [1, 31])
 def test_too_few_to_divide(total):
-    _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6), method="reconstruct")
+    _, result = optimize(model(6), keep=0.5, effort="low", gate=False, calib=rows(total, 6), method="reconstruct")
     close = result.fidelity
     assert close.samples == total
     fits = total > 1  # one sample is too few to solve for: merged by weights
@@ -222,23 +222,25 @@ class TestLabels:
 
     def test_are_held_out_from_other_samples(self, tmp_path):
         x = rows(80, 6)
-        _, result = optimize(model(6), keep=0.5, gate=False, labels=self.save(tmp_path, x[:40]), calib=x[40:])
+        _, result = optimize(
+            model(6), keep=0.5, effort="low", gate=False, labels=self.save(tmp_path, x[:40]), calib=x[40:]
+        )
         close = result.fidelity
         assert (close.samples, close.held_out, close.fitted, close.in_sample) == (40, 40, 40, False)
         assert result.accuracy.samples == 40
 
     def test_that_are_the_same_as_the_others_are_divided(self, tmp_path):
         labels = self.save(tmp_path, rows(400, 6))
-        _, result = optimize(model(6), keep=0.5, gate=False, labels=labels, calib=labels)
+        _, result = optimize(model(6), keep=0.5, effort="low", gate=False, labels=labels, calib=labels)
         assert result.fidelity.fitted == 256 and result.accuracy.samples == 144 == result.fidelity.held_out
 
     def test_that_are_too_few_to_divide(self, tmp_path):
         labels = self.save(tmp_path, rows(20, 6))
-        _, result = optimize(model(6), keep=0.5, gate=False, labels=labels, calib=labels)
+        _, result = optimize(model(6), keep=0.5, effort="low", gate=False, labels=labels, calib=labels)
         assert result.accuracy.samples == 20 == result.fidelity.fitted and result.fidelity.in_sample
 
     def test_alone_are_fitted_to_by_nothing(self, tmp_path):
-        _, result = optimize(model(6), keep=0.5, gate=False, labels=self.save(tmp_path, rows(40, 6)))
+        _, result = optimize(model(6), keep=0.5, effort="low", gate=False, labels=self.save(tmp_path, rows(40, 6)))
         close = result.fidelity
         assert (close.samples, close.held_out, close.fitted) == (40, 40, 256) and close.real
 
@@ -249,13 +251,15 @@ class TestCopies:
     @pytest.mark.parametrize("kind", SOURCES)
     def test_are_left_out(self, kind, tmp_path):
         tiled = np.tile(rows(40, 6), (6, 1))
-        _, result = optimize(model(6), keep=0.5, gate=False, calib=SOURCES[kind](tiled, tmp_path))
+        _, result = optimize(model(6), keep=0.5, effort="low", gate=False, calib=SOURCES[kind](tiled, tmp_path))
         close = result.fidelity
         assert (close.samples, close.fitted, close.in_sample) == (16, 24, False)
         assert "200 of 240 samples repeat earlier ones exactly and were left out" in result.notes
 
     def test_that_leave_few_samples_do_not_make_a_result_good(self):
-        _, result = optimize(model(6), keep=0.95, align=1, gate=False, calib=np.tile(rows(16, 6), (20, 1)))
+        _, result = optimize(
+            model(6), keep=0.95, align=1, effort="low", gate=False, calib=np.tile(rows(16, 6), (20, 1))
+        )
         close = result.fidelity
         assert (close.samples, close.in_sample, close.verdict) == (16, True, "untested")
 
@@ -313,12 +317,14 @@ class TestCopies:
 
 
 def test_a_sweep_measures_on_them_too(tmp_path):
-    found = sweep(model(6), tmp_path / "sizes", start=0.4, stop=0.8, steps=2, gate=False, calib=rows(80, 6))
+    found = sweep(
+        model(6), tmp_path / "sizes", start=0.4, stop=0.8, steps=2, effort="low", gate=False, calib=rows(80, 6)
+    )
     assert [(p.fidelity.held_out, p.fidelity.fitted) for p in found.points] == [(16, 64)] * 2
 
 
 def test_it_is_said_in_the_table():
     for total, said in ((80, "on 16 held-out samples (64 fitted)"), (20, "on 20 in-sample samples (20 fitted)")):
-        _, result = optimize(model(6), keep=0.5, gate=False, calib=rows(total, 6))
+        _, result = optimize(model(6), keep=0.5, effort="low", gate=False, calib=rows(total, 6))
         text = render(result, io.StringIO())
         assert said.split(" (")[0] in text and said.split(" (")[1] in text

@@ -56,7 +56,7 @@ def test_a_layer_that_nobody_uses_goes(source):
     weight = np.ones((4, 4), np.float32)
     model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "unused"))
     model.graph.node.add(op_type="MatMul", input=[model.graph.output[0].name, "unused"], output=["nowhere"])
-    made, result = optimize(model, keep=0.5, effort="low")
+    made, result = optimize(model, keep=0.5, method="merge")
     assert "unused" not in shapes(made) and result.after.params < result.before.params
 
 
@@ -100,7 +100,7 @@ def test_a_model_in_memory_needs_no_disk(tmp_path, monkeypatch):
 
 
 def test_a_model_in_memory_can_be_saved(tmp_path):
-    optimize(chain(), str(tmp_path / "model.onnx"), keep=0.5)
+    optimize(chain(), str(tmp_path / "model.onnx"), keep=0.5, method="merge")
     assert names(tmp_path) == ["model.onnx"]
     with pytest.raises(UsageError, match="name a file in it, such as .*model.onnx"):
         optimize(chain(), tmp_path, keep=0.5)
@@ -188,12 +188,12 @@ def test_lossless_takes_what_is_free():
 
 
 def test_the_amount_may_be_said_for_some_layers_only():
-    first = optimize(chain(), keep_layer={"^first$": 0.5})[1].groups[0]
+    first = optimize(chain(), keep_layer={"^first$": 0.5}, effort="low")[1].groups[0]
     assert (first.kept, first.method) == (4, "reconstruct")
 
 
 def test_layers_can_have_other_shares_or_none():
-    result = optimize(chain(), keep=0.5, keep_layer={"second": 0.25}, exclude="first")[1]
+    result = optimize(chain(), keep=0.5, keep_layer={"second": 0.25}, exclude="first", method="merge")[1]
     assert [(g.kept, g.status) for g in result.groups[:2]] == [(8, "excluded"), (3, "shrunk")]
     for options in ({"exclude": "absent"}, {"keep_layer": {"absent": 0.5}}):
         with pytest.raises(UsageError, match="'absent' matches no layer"):
@@ -209,7 +209,8 @@ def test_coupled_groups_can_be_left_alone():
 
 def test_methods_and_criteria():
     outputs = {}
-    for options in ({}, {"method": "prune"}, {"select": "l2"}, {"select": "reprune"}, {"select": "reprune-kernel"}):
+    criteria = ({"select": select, "effort": "low"} for select in ("l2", "reprune", "reprune-kernel"))
+    for options in ({}, {"method": "prune"}, *criteria):
         model, result = optimize(chain(), keep=0.5, allocation="uniform", **options)
         outputs[str(options)] = model.SerializeToString()
         assert result.groups[0].kept == 4
@@ -219,7 +220,7 @@ def test_methods_and_criteria():
 
 def test_labels_give_accuracy_and_samples():
     labels = MODELS / "digits_test.npz"
-    result = optimize(MODELS / "digits_cnn.onnx", keep=0.9, labels=labels, check_n=50)[1]
+    result = optimize(MODELS / "digits_cnn.onnx", keep=0.9, labels=labels, check_n=50, method="merge")[1]
     assert result.accuracy.before == pytest.approx(99.6) and result.accuracy.samples == 500
     assert 0 <= result.accuracy.after <= 100
     assert result.fidelity.samples == 50 and result.fidelity.source == f"labels {labels}"
@@ -228,7 +229,7 @@ def test_labels_give_accuracy_and_samples():
 
 def test_samples_without_labels():
     path = MODELS / "digits_calib.npz"
-    result = optimize(MODELS / "digits_mlp.onnx", keep=0.9, calib=str(path))[1]
+    result = optimize(MODELS / "digits_mlp.onnx", keep=0.9, calib=str(path), method="merge")[1]
     assert result.accuracy is None and result.fidelity.source == f"calib {path}"
     with pytest.raises(UsageError, match="holds no labels"):
         optimize(MODELS / "digits_mlp.onnx", keep=0.9, labels=path)
@@ -254,14 +255,14 @@ def test_bad_samples_are_found_before_the_work(source, tmp_path, monkeypatch):
 def test_the_gate_sends_the_model_elsewhere(source, tmp_path):
     out, report = tmp_path / "out.onnx", tmp_path / "r.json"
     with pytest.raises(FidelityError, match=r"cosine of the outputs is 0\.\d+, below --min-cosine 0.99999") as caught:
-        optimize(source, out, keep=0.3, min_cosine=0.99999, report=report)
+        optimize(source, out, keep=0.3, min_cosine=0.99999, report=report, method="merge")
     assert caught.value.exit_code == 3
     assert names(tmp_path) == ["in.onnx", "out.rejected.onnx", "r.json"]
     onnx.checker.check_model(str(tmp_path / "out.rejected.onnx"))
     assert "out.rejected.onnx" in report.read_text()
     with pytest.raises(FidelityError):
-        optimize(source, keep=0.3, min_cosine=0.99999)
-    optimize(source, out, keep=0.3, min_cosine=-1)
+        optimize(source, keep=0.3, min_cosine=0.99999, method="merge")
+    optimize(source, out, keep=0.3, min_cosine=-1, method="merge")
     assert "out.onnx" in names(tmp_path)
 
 
@@ -281,11 +282,12 @@ def test_the_gate_does_not_replace_the_input(tmp_path):
 
 
 def test_a_dry_run_writes_the_report_only(source, tmp_path):
-    _, result = optimize(source, tmp_path / "out.onnx", keep=0.5, dry_run=True, report=tmp_path / "r.json")
+    given = {"dry_run": True, "method": "merge"}
+    _, result = optimize(source, tmp_path / "out.onnx", keep=0.5, report=tmp_path / "r.json", **given)
     assert result.output.path is None and result.after.params < result.before.params
     assert names(tmp_path) == ["in.onnx", "r.json"]
     with pytest.raises(FidelityError):
-        optimize(source, tmp_path / "out.onnx", keep=0.3, min_cosine=1, dry_run=True)
+        optimize(source, tmp_path / "out.onnx", keep=0.3, min_cosine=1, **given)
     assert names(tmp_path) == ["in.onnx", "r.json"]
 
 
@@ -299,7 +301,7 @@ def test_an_unsound_result_is_not_written(source, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Job, "compress", broken)
     with pytest.raises(StructureError):
-        optimize(source, tmp_path / "out.onnx", keep=0.5, report=tmp_path / "r.json")
+        optimize(source, tmp_path / "out.onnx", keep=0.5, method="merge", report=tmp_path / "r.json")
     assert names(tmp_path) == ["in.onnx"]
 
 
@@ -330,7 +332,7 @@ def test_a_full_disk_leaves_nothing(source, tmp_path, monkeypatch):
     before = sha(source)
     monkeypatch.setattr(save.os, "fsync", full)
     with pytest.raises(OnnxMergeError, match="the disk is full"):
-        optimize(source, tmp_path / "out.onnx", keep=0.5)
+        optimize(source, tmp_path / "out.onnx", keep=0.5, method="merge")
     assert names(tmp_path) == ["in.onnx"] and sha(source) == before
 
 
@@ -339,7 +341,7 @@ def test_existing_files_are_replaced_only_if_asked(source, tmp_path):
     with pytest.raises(UsageError, match="--force"):
         optimize(source, tmp_path / "out.onnx", keep=0.5)
     assert (tmp_path / "out.onnx").read_text() == "precious"
-    optimize(source, tmp_path / "out.onnx", keep=0.5, force=True)
+    optimize(source, tmp_path / "out.onnx", keep=0.5, method="merge", force=True)
     onnx.checker.check_model(str(tmp_path / "out.onnx"))
 
 
@@ -348,11 +350,11 @@ def test_external_data_is_read_and_protected(source, tmp_path, monkeypatch):
     onnx.save(chain(), path, save_as_external_data=True, location="w.data", size_threshold=0)
     with pytest.raises(UsageError, match="would overwrite"):
         optimize(path, tmp_path / "w.data", keep=0.5, force=True)
-    plain = [t.raw_data for t in optimize(source, keep=0.5)[0].graph.initializer]
-    assert [t.raw_data for t in optimize(path, keep=0.5)[0].graph.initializer] == plain
+    plain = [t.raw_data for t in optimize(source, keep=0.5, effort="low")[0].graph.initializer]
+    assert [t.raw_data for t in optimize(path, keep=0.5, effort="low")[0].graph.initializer] == plain
     # As if the weights were too large for one file: they are loaded all the same.
     monkeypatch.setattr(load, "PROTOBUF_LIMIT", path.stat().st_size + 10)
-    assert [t.raw_data for t in optimize(path, keep=0.5)[0].graph.initializer] == plain
+    assert [t.raw_data for t in optimize(path, keep=0.5, effort="low")[0].graph.initializer] == plain
     with pytest.raises(InputError, match="give the path of the model"):
         optimize(onnx.load(path, load_external_data=False), keep=0.5)
 
@@ -385,7 +387,9 @@ def test_random_samples_suit_the_batch(batch):
     g (float[{batch},3] x) => (float[{batch},2] y) <int64[2] s = {{{rows}, 8}}> {{
         h = MatMul(x, w)  r = Relu(h)  q = Reshape(r, s)  y = MatMul(q, v) }}"""
     shape = {"x": (rows, 3)}
-    result = optimize(filled(text, {"w": (3, 8), "v": (8, 2)}), keep=0.5, check_n=10, input_shape=shape)[1]
+    result = optimize(filled(text, {"w": (3, 8), "v": (8, 2)}), keep=0.5, effort="low", check_n=10, input_shape=shape)[
+        1
+    ]
     assert result.fidelity.samples == 10 and result.groups[0].kept == 4
 
 

@@ -420,10 +420,11 @@ def outcome(function, *arguments, **options):
     return "done"
 
 
-def test_changed_bytes_are_refused_or_still_a_model(tmp_path, sound):
+@pytest.mark.parametrize("first", range(0, 160, 40))
+def test_changed_bytes_are_refused_or_still_a_model(tmp_path, sound, first):
     data, bad = model().SerializeToString(), tmp_path / "bad.onnx"
     seen = set()
-    for seed in range(160):
+    for seed in range(first, first + 40):
         bad.write_bytes(mutated(data, seed))
         found = outcome(inspect_model, bad)
         assert found in ("done", "refused"), seed

@@ -1,7 +1,7 @@
 """Random networks, random widths: the shrunk model computes what its unshrunk twin does; lossless is lossless."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from netgrow import OPS, networks, networks_with_copies
 from netgrow_check import Tally, lossless_check, twin_check
@@ -79,10 +79,17 @@ def test_each_op(op, tally):
     check()
 
 
-@settings(quiet, max_examples=100)
-@given(networks(), CHOICES)
-def test_random_networks(shrinking, network, choices):
-    twin_check(network, shrinking, **choices)
+@pytest.mark.parametrize("part", range(2))
+def test_random_networks(shrinking, part):
+    """In parts, so that processes share them."""
+
+    @seed(part)
+    @settings(quiet, max_examples=50)
+    @given(networks(), CHOICES)
+    def check(network, choices):
+        twin_check(network, shrinking, **choices)
+
+    check()
 
 
 @pytest.mark.slow
