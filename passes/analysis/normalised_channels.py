@@ -2,7 +2,7 @@
 
 A norm reads all channels of a place together, so that none of them can be taken out alone. But a norm does not change
 under rotations: the channels of a residual stream that only norms read may be rotated, if what writes the stream and
-what reads the norms' outputs is linear (Ashkboos et al., SliceGPT, ICLR 2024, sec. 3.2). In the directions of least
+what reads the norms' outputs is linear (Ashkboos et al., SliceGPT, ICLR 2024, sec. 3). In the directions of least
 weight the stream is then cut.
 
     x: the stream; y = s n(x) + b: output of a norm with scale s and bias b; W y: what a layer reads of it

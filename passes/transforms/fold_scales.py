@@ -4,10 +4,11 @@ Before:  x -> MatMul(W) -> Add(b) -> Mul(s) -> y          (Conv and Gemm, with t
 After:   x -> MatMul(W s) -> Add(b s) -> y
 
 Such factors stand at the end of each branch of deep transformers (LayerScale: Touvron et al., Going deeper with image
-transformers, ICCV 2021, eq. 4). Behind them, the branch is no longer what one layer writes.
+transformers, ICCV 2021). Behind them, the branch is no longer what one layer writes.
 
-Conditions: weights, bias and factor are initializers, of one float type; nothing else reads the weights, the bias, or
-what is multiplied. Weights that hold a norm stay, since they are told apart from those that were trained.
+Conditions: weights, bias and factor are initializers, of one float type, in which they are stored; nothing else reads
+the weights, the bias, or what is multiplied. Weights that hold a norm stay, since they are told apart from those that
+were trained.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from passes.graph.added_bias import added_bias
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
 from passes.transforms.cleanup import cleanup
+from passes.weights.storage_types import storage_of
 
 
 def fold_scales(graph: Graph, norms: Collection[str]) -> onnx.ModelProto:
@@ -86,9 +88,11 @@ def _biases(graph: Graph, layer: Node, data: str) -> list[str]:
 
 
 def _is_fixed(graph: Graph, name: str, alone: bool = True) -> bool:
-    """Whether ``name`` is an initializer that callers cannot override and, if ``alone``, one node reads."""
+    """Whether ``name`` is an initializer that callers cannot override, is not rounded to a narrower type and, if
+    ``alone``, has one reader."""
     fixed = name in graph.initializers and name not in graph.overridable and name not in graph.captured
-    return fixed and (not alone or (len(graph.users[name]) == 1 and name not in graph.outputs))
+    single = not alone or (len(graph.users[name]) == 1 and name not in graph.outputs)
+    return fixed and single and storage_of(graph.initializers[name]) is None
 
 
 def _is_read_once(graph: Graph, name: str) -> bool:

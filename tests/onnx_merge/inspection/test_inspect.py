@@ -206,13 +206,13 @@ def test_weights_inside_a_body_are_named():
 
 def test_members_have_roles_in_graph_order():
     text = """g (float[N,5,3] x) => (float[N,5,5] y) {
-        [q] q = MatMul(x, wq)  [scale] qs = Mul(q, s)  [k] k = MatMul(x, wk)
+        [q] q = MatMul(x, wq)  [scale] qs = PRelu(q, s)  [k] k = MatMul(x, wk)
         [turn] kt = Transpose<perm = [0,2,1]>(k)  [scores] y = MatMul(qs, kt) }"""
     found = groups_of(text, {"wq": (3, 8), "s": (8,), "wk": (3, 8)})
     (group,) = found.values()
     assert [(m.node, m.op, m.role, m.tensor, m.axis) for m in group.members] == [
         ("q", "MatMul", "producer", "wq", 1),
-        ("scale", "Mul", "per-channel", "s", 0),
+        ("scale", "PRelu", "per-channel", "s", 0),
         ("k", "MatMul", "producer", "wk", 1),
         ("turn", "Transpose", "passes through", "kt", 1),
         ("scores", "MatMul", "contracted", "qs", 2),

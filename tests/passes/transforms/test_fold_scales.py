@@ -6,6 +6,7 @@ from netkit import difference, net
 
 from passes.graph.model import Graph
 from passes.transforms.fold_scales import fold_scales
+from passes.weights.storage_types import StorageType, mark_storage
 
 ROWS, MAP = "float[N,5,4] x", "float[N,4,6,6] x"
 W, C = {"w": (4, 8)}, {"w": (8, 4, 1, 1)}
@@ -55,6 +56,12 @@ def test_others_stay(inputs, body, sizes, scale):
 def test_weights_that_hold_a_norm_stay():
     made = graph(*FOLDED[5])
     assert fold_scales(made, {"w"}) is made.model
+
+
+def test_weights_that_are_stored_in_a_narrower_type_stay():
+    made = graph(*FOLDED[0])
+    mark_storage(made.initializers["w"], StorageType(10, "w16"))
+    assert fold_scales(made, ()) is made.model
 
 
 def test_types_are_not_mixed():
