@@ -51,8 +51,9 @@ class StudentLayer:
 class Student:
     """``model``: the compressed model; ``layers``: those from the first one on that has lost channels, but for a first
     convolution on large maps; ``keep``: kept channels; ``projected``: see `passes.planning.plan.projections`;
-    ``values``: weights and biases of ``layers``, but for the kernels of depthwise convolutions. These are few weights,
-    and as constants, without a gradient, they take a fourth of the time."""
+    ``normalised``: the groups among these that norms read; ``values``: weights and biases of ``layers``, but for the
+    kernels of depthwise convolutions. These are few weights, and as constants, without a gradient, they take a fourth
+    of the time."""
 
     model: onnx.ModelProto
     typing: Typing
@@ -63,16 +64,16 @@ class Student:
     values: dict[str, Array] = field(default_factory=dict)
 
     def kept(self, name: str, array: Array) -> Array:
-        """A tensor of the original at the kept channels, or what takes their place."""
+        """A tensor of the original at the kept channels, or what takes their place. The student's norms have other
+        scales and biases."""
         kept = partial(at_kept, terms=self.typing.axes[name], keep=self.keep, projected=self.projected)
         for group in (group for group in self.normalised if name in group.norms):
             scale, bias = norm_constants(self.typing.graph, group, name)
             axis = next(k for k, term in enumerate(self.typing.axes[name]) if algebra.resolve(term) is group.atom)
             shape = [-1 if k == axis else 1 for k in range(array.ndim)]
             factor = group.norms[name].factor
-            array = ((array - factor * bias.reshape(shape)) * inverse_scale(scale, bias).reshape(shape)).astype(
-                array.dtype
-            )
+            scaled = (array - factor * bias.reshape(shape)) * inverse_scale(scale, bias).reshape(shape)
+            array = scaled.astype(array.dtype)
             return np.asarray(kept(array) + array.dtype.type(factor * NEUTRAL_BIAS * has_bias(group, name)))
         return kept(array)
 

@@ -188,3 +188,11 @@ def test_constants_of_nodes_count_too():
     value = numpy_helper.from_array(np.float32(255), "v")
     model.graph.node.insert(0, helper.make_node("Constant", [], ["s"], value=value))
     assert one(("N", 3, 16, 16), model=model).max() > 200
+
+
+def test_neighbours_along_the_longest_axis_are_correlated():
+    """By 0.5, with a variance of 1 from the first place on: those of the other axes are independent."""
+    values = one(("N", 6, 300), count=200).astype(np.float64)
+    assert abs(values[..., :1].var() - 1) < 0.15 and abs(values.var() - 1) < 0.02
+    assert abs((values[..., 1:] * values[..., :-1]).mean() - 0.5) < 0.02
+    assert abs((values[:, 1:] * values[:, :-1]).mean()) < 0.02
