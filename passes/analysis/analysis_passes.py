@@ -7,6 +7,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import onnx
+
 from passes.analysis.known import Analysis, Inside
 from passes.analysis.normalised_channels import find_normalised
 from passes.analysis.not_finite import freeze_what_is_not_finite
@@ -96,10 +98,7 @@ class FoldScales:
 
     def run(self, model: WorkingModel) -> PassResult:
         """Fold each factor."""
-        folded = model[Folded]
-        written = fold_scales(_graph(model), folded.norms)
-        changed = written is not folded.model
-        return PassResult(model.having(written).knowing(replace(folded, model=written)), changed)
+        return _folded(model, fold_scales(_graph(model), model[Folded].norms))
 
 
 @dataclass(frozen=True)
@@ -111,10 +110,7 @@ class WriteMeansAsLayers:
 
     def run(self, model: WorkingModel) -> PassResult:
         """Write each mean as a layer."""
-        folded = model[Folded]
-        written = means_to_layers(_graph(model))
-        changed = written is not folded.model
-        return PassResult(model.having(written).knowing(replace(folded, model=written)), changed)
+        return _folded(model, means_to_layers(_graph(model)))
 
 
 @dataclass(frozen=True)
@@ -146,6 +142,13 @@ class InferChannels:
     def _analysed(self, body: Body) -> Analysis:
         passes = analysis_passes(body.assignments, self.observer, self.engine, body)
         return run_passes(passes, WorkingModel(body.model)).model[Analysis]
+
+
+def _folded(model: WorkingModel, written: onnx.ModelProto) -> PassResult:
+    """The result of a pass that writes the folded model anew."""
+    before = model[Folded]
+    found = model.having(written).knowing(replace(before, model=written))
+    return PassResult(found, changed=written is not before.model)
 
 
 def _graph(model: WorkingModel) -> Graph:

@@ -1,10 +1,13 @@
 """Residual streams that norms read: mixtures take the place of the channels, and the norms go on as before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from netkit import engine, net
 from normkit import CENTRED, HIDDEN, KINDS, LAYER, TOKENS, prenorm, thin, tokens
 
+from passes.compress import scope
 from passes.cost.cost import cost
 from passes.graph.model import Graph
 from passes.pipeline import compress
@@ -13,6 +16,7 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
+from passes.settings.tuning import TUNING
 from passes.surgery.apply_plan import Solution, unshrunk_twin
 
 ALLOCATED = dict(keep=0.5, allocation="auto")
@@ -144,6 +148,15 @@ def test_a_stream_alone_shrinks_by_the_share_itself():
     settings = CompressSettings(keep=0.5, method="reconstruct", select="auto", allocation="auto")
     plan = compress(model, settings, samples=samples).plans[0]
     assert len(plan.keep) == 8 and plan.projection is not None
+
+
+def test_wide_streams_stay_whole_and_are_not_observed(monkeypatch):
+    """Matrices of all pairs of channels would take too long."""
+    numerics = replace(TUNING.numerics, subset=replace(TUNING.numerics.subset, most_greedy=11))
+    monkeypatch.setattr(scope, "TUNING", replace(TUNING, numerics=numerics))
+    result = reconstruct(prenorm(**thin(LAYER)), keep=0.5)
+    assert len(stream(result).keep) == 12
+    assert str(stream(result).reason) == "n0 (LayerNormalization) normalises over it"
 
 
 def unread(model, channels):
