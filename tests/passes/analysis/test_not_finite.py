@@ -37,7 +37,7 @@ def test_the_group_stays_whole_and_the_others_shrink(place, bad, what):
     reason = f"b (Gemm) has weights that {what}"
     found = {g.name: text(g.reason) for g in inspect_model(model).groups if g.name in "sab"}
     assert found == {"s": None, "a": reason if place == "b_w" else None, "b": reason}
-    _, result = optimize(model, keep=0.5, method="merge")
+    _, result = optimize(model, keep=0.5, method="merge", allocation="uniform")
     assert {g.name: (g.kept, g.status) for g in result.groups if g.name in "sb"} == {
         "s": (2, "shrunk"),
         "b": (8, "frozen"),
