@@ -1,0 +1,117 @@
+"""What a projected residual stream is worth on a vision transformer.
+
+    python benchmarks/streams.py [--effort medium] [--keep 0.6] [--targets 0.5 0.35] [--seeds 1]
+
+A small pre-norm transformer with LayerScale is trained on 1,400 of scikit-learn's digits, which takes a minute, and
+compressed to equal multiply-adds with its stream and without (`exclude`), on 256 of the images. The other 397 judge.
+Needs PyTorch, scikit-learn and onnxruntime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+
+from onnx_merge import optimize
+
+WIDTH, HEADS, BLOCKS, PATCH = 64, 4, 4, 2
+TRAINED, CALIBRATED = 1400, 256
+STREAM = "^/patches/Conv$"
+
+
+class Block(nn.Module):
+    """Attention and an MLP, each behind a norm, and scaled channel by channel before it is added to the stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.between = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
+        self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.up, self.down = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.first, self.second = (nn.Parameter(torch.full((WIDTH,), 0.5)) for _ in range(2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        n, tokens, _ = x.shape
+        q, k, v = self.qkv(self.before(x)).reshape(n, tokens, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        mixed = torch.softmax(q @ k.transpose(-2, -1) * (WIDTH // HEADS) ** -0.5, -1) @ v
+        x = x + self.first * self.out(mixed.transpose(1, 2).reshape(n, tokens, WIDTH))
+        return x + self.second * self.down(nn.functional.gelu(self.up(self.between(x))))
+
+
+class Transformer(nn.Module):
+    """Patches and a class token, blocks, a norm and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, WIDTH, PATCH, PATCH)
+        self.token = nn.Parameter(torch.randn(1, 1, WIDTH) * 0.02)
+        self.places = nn.Parameter(torch.randn(1, 17, WIDTH) * 0.02)
+        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+def trained(images: np.ndarray, labels: np.ndarray, epochs: int = 25, size: int = 64) -> Transformer:
+    """A transformer that was trained on the images (N, 1, 8, 8)."""
+    model, steps = Transformer(), epochs * -(-len(images) // size)
+    optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    for _ in range(epochs):
+        for batch in torch.randperm(len(images)).split(size):
+            loss = nn.functional.cross_entropy(model(torch.from_numpy(images)[batch]), torch.from_numpy(labels)[batch])
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+    return model.eval()
+
+
+def compared(path: Path, images: np.ndarray, labels: np.ndarray, folder: Path, **options: Any) -> str:
+    """Multiply-adds, noise over signal and accuracy of one result, as columns of a table."""
+    np.savez(folder / "test.npz", x=images[TRAINED:], labels=labels[TRAINED:])
+    calib = {"x": images[:CALIBRATED]}
+    result = optimize(path, calib=[calib], labels=folder / "test.npz", no_gate=True, **options)[1]
+    assert result.fidelity is not None and result.accuracy is not None
+    share, noise = result.after.macs / result.before.macs, result.fidelity.outputs[0].nsr
+    return f"| {share:.2f} | {noise:.4f} | {result.accuracy.after:.1f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--effort", default="medium")
+    parser.add_argument("--keep", type=float, default=0.6)
+    parser.add_argument("--targets", type=float, nargs="*", default=[0.5, 0.35])
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    images, labels = (images.reshape(-1, 1, 8, 8) / 8 - 1).astype(np.float32)[order], labels[order]
+    amounts: list[dict[str, Any]] = [{"keep": arguments.keep}, *({"target_macs": t} for t in arguments.targets)]
+    print("| seed | asked | stream | multiply-adds | noise/signal | accuracy |")
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "transformer.onnx"
+        for seed in range(arguments.seeds):
+            torch.manual_seed(seed)
+            model, sample = trained(images[:TRAINED], labels[:TRAINED]), (torch.from_numpy(images[:2]),)
+            names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "N"}}}
+            torch.onnx.export(model, sample, str(path), dynamo=False, opset_version=17, **names)
+            for amount in amounts:
+                for stream, exclude in (("whole", [STREAM]), ("projected", [])):
+                    asked = " ".join(f"{key} {value}" for key, value in amount.items())
+                    options = {**amount, "exclude": exclude, "effort": arguments.effort}
+                    row = compared(path, images, labels, Path(name), **options)
+                    print(f"| {seed} | {asked} | {stream} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
