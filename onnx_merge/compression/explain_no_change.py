@@ -32,16 +32,16 @@ def explain_no_change(
     kept = [group for group in held if group.status == "kept"]
     projected = [group for group in kept if group.reason is not None and group.reason.kind == "operator"]
     if projected and (kept_by_name or len(projected) == len(kept)):
-        other = "use --keep 0.9, which is not lossless"
-        remedy = other if lossless else "leave --method and --select at auto, with samples"
+        lossy = "use --keep 0.9, which is not lossless"
+        remedy = lossy if lossless else "leave --method and --select at auto, with samples"
         first = projected[0]
         return f"no channel can be removed alone, only mixtures can: {first.name}: {text(first.reason)}: {remedy}"
-    if lossless and any(group.status == "kept" for group in held):
+    if lossless and kept:
         return (
             f"no channel is free (none is known to be dead, constant or parallel to another{_not_merged(held)}): use "
             "--keep 0.9, which is not lossless"
         )
-    if not lossless and any(group.status == "kept" for group in held):
+    if not lossless and kept:
         if block > 1:
             return f"no group can lose a block of {block} channels at this share: use a smaller --keep or --align 1"
         if kept_by_name:

@@ -100,11 +100,13 @@ def _factor(graph: Graph, step: Step, data: Sequence[str]) -> float | None:
         return 1.0
     others = [name for name in node.inputs if name not in data]
     joins = facts_of(node.domain, node.op).joins
-    if joins not in (Joins.PRODUCT, Joins.QUOTIENT) or len(others) != 1 or not graph.is_number(others[0]):
+    if joins not in (Joins.PRODUCT, Joins.QUOTIENT) or len(others) != 1:
         return None
-    number = float(np.ravel(graph.array(others[0]))[0])
-    factor = number if joins is Joins.PRODUCT else 1 / number if number else 0.0
-    return factor if factor and np.isfinite(factor) else None
+    number = graph.number(others[0])
+    if not number:
+        return None
+    factor = number if joins is Joins.PRODUCT else 1 / number
+    return factor if np.isfinite(factor) else None
 
 
 def _norm(typing: Typing, node: Node, size: int) -> Norm | None:

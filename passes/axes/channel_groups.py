@@ -30,7 +30,7 @@ class Step:
     prepares: bool = False
     """Whether the node only computes constants from constants, as DequantizeLinear does for weights."""
     normalises: bool = False
-    """Whether the node normalises over the channels, so that rotations go through it."""
+    """Whether the node is a norm over the channels, or averages them for one."""
     slid: bool = False
     """Whether the node mixes neighbouring channels and outputs as many."""
 

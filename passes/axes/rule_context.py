@@ -263,8 +263,8 @@ class Op(NodeReader):
         self.record.slid.append(term)
 
     def normalises(self, term: Term) -> None:
-        """State that the node normalises over ``term``, then scales and shifts each index by constants. Without these,
-        rotations commute with it, but for its mean: no single index can be removed, but mixtures of them can
+        """State that the node normalises over ``term``, or averages it for a norm. No index can be removed alone.
+        Mixtures of them can be, since a norm, before its scale and its bias, goes with rotations
         (`passes.analysis.normalised_channels`)."""
         self.record.normalised.append(term)
 

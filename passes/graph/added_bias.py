@@ -8,10 +8,10 @@ from passes.graph.model import Graph, Node
 def added_bias(graph: Graph, name: str) -> tuple[Node, int] | None:
     """The Add that alone reads ``name`` and adds one constant for each entry of its last axis, and the index of that
     constant among its inputs. No other node reads the constant."""
-    users = graph.users[name]
-    if len(users) != 1 or users[0][0].op != "Add" or name in graph.outputs or name in graph.captured:
+    node = graph.only_user(name)
+    if node is None or node.op != "Add":
         return None
-    node, k = users[0]
+    k = [*node.inputs].index(name)
     bias = node.inputs[1 - k]
     if bias not in graph.initializers or len(graph.users[bias]) > 1:
         return None

@@ -107,6 +107,16 @@ class Graph:
         shape = self.shape(name)
         return shape is not None and all(n == 1 for n in shape) and self.knows(name)
 
+    def number(self, name: str) -> float | None:
+        """The single value of ``name``; None where it has several, or is not known."""
+        return float(np.ravel(self.array(name))[0]) if self.is_number(name) else None
+
+    def only_user(self, name: str) -> Node | None:
+        """The node that reads ``name``, at one input; None where anything else reads it, or nothing does."""
+        users = self.users[name]
+        alone = len(users) == 1 and name not in self.outputs and name not in self.captured
+        return users[0][0] if alone else None
+
     def knows(self, name: str) -> bool:
         """Whether ``name`` is an initializer, or computed from initializers only without becoming large."""
         if name in self.initializers and name not in self._arrays:

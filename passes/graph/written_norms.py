@@ -50,7 +50,7 @@ def _of_squares(graph: Graph, mean: Node) -> WrittenNorm | None:
     square = graph.producer.get(mean.inputs[0])
     if square is None or not _is_square(graph, square) or not _is_over_last_axis(graph, mean):
         return None
-    if _user(graph, square.outputs[0]) is None:
+    if graph.only_user(square.outputs[0]) is None:
         return None
     values, nodes = square.inputs[0], [square, mean]
     centre = _centre(graph, values)
@@ -58,12 +58,12 @@ def _of_squares(graph: Graph, mean: Node) -> WrittenNorm | None:
     nodes += centre or ()
     add = _next(graph, mean, "Add")
     root = _next(graph, add, "Sqrt")
-    after = _user(graph, root.outputs[0]) if root else None
+    after = graph.only_user(root.outputs[0]) if root else None
     if add is None or root is None or after is None:
         return None
     at = 1 - [*add.inputs].index(mean.outputs[0])
     scaled: Node | None = after if after.op == "Div" and after.inputs[0] == values else None
-    if after.op == "Reciprocal" or (after.op == "Div" and _is_one(graph, after.inputs[0])):
+    if after.op == "Reciprocal" or (after.op == "Div" and graph.number(after.inputs[0]) == 1.0):
         nodes.append(after)
         scaled = _next(graph, after, "Mul")
     if scaled is None or values not in scaled.inputs or not graph.is_number(add.inputs[at]):
@@ -100,19 +100,13 @@ def _centre(graph: Graph, values: str) -> tuple[Node, Node] | None:
     mean = graph.producer.get(minus.inputs[1]) if minus is not None and minus.op == "Sub" else None
     if minus is None or mean is None or mean.op != "ReduceMean" or mean.inputs[0] != minus.inputs[0]:
         return None
-    return (minus, mean) if _is_over_last_axis(graph, mean) and _user(graph, mean.outputs[0]) else None
+    return (minus, mean) if _is_over_last_axis(graph, mean) and graph.only_user(mean.outputs[0]) else None
 
 
 def _is_square(graph: Graph, node: Node) -> bool:
     if node.op == "Mul":
         return node.inputs[0] == node.inputs[1]
-    if node.op != "Pow" or not graph.is_number(node.inputs[1]):
-        return False
-    return float(np.ravel(graph.array(node.inputs[1]))[0]) == 2.0
-
-
-def _is_one(graph: Graph, name: str) -> bool:
-    return graph.is_number(name) and float(np.ravel(graph.array(name))[0]) == 1.0
+    return node.op == "Pow" and graph.number(node.inputs[1]) == 2.0
 
 
 def _is_over_last_axis(graph: Graph, mean: Node) -> bool:
@@ -125,16 +119,9 @@ def _is_over_last_axis(graph: Graph, mean: Node) -> bool:
     )
 
 
-def _user(graph: Graph, name: str) -> Node | None:
-    """The node that alone reads a tensor."""
-    users = graph.users[name]
-    alone = len(users) == 1 and name not in graph.outputs and name not in graph.captured
-    return users[0][0] if alone else None
-
-
 def _next(graph: Graph, node: Node | None, op: str) -> Node | None:
     """The node of type ``op`` that alone reads the output of ``node``."""
-    found = None if node is None else _user(graph, node.outputs[0])
+    found = None if node is None else graph.only_user(node.outputs[0])
     return found if found is not None and found.op == op else None
 
 

@@ -131,10 +131,9 @@ def _plainly_transposed(node: Node, rank: int) -> bool:
 
 def _sum_reading(graph: Graph, name: str) -> tuple[str | None, tuple[str, ...]]:
     """Output of the Add or Sum that alone reads ``name``, and its other operands, which have the same shape."""
-    users = graph.users[name]
-    if len(users) != 1 or users[0][0].op not in ("Add", "Sum") or name in graph.outputs or name in graph.captured:
+    node = graph.only_user(name)
+    if node is None or node.op not in ("Add", "Sum"):
         return None, ()
-    node = users[0][0]
     others = tuple(n for n in node.inputs if n != name)
     if any(n in graph.constants or graph.shape(n) != graph.shape(name) for n in others):
         return None, ()

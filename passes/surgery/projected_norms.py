@@ -29,7 +29,7 @@ def neutralise_norms(graph: Graph, plans: Sequence[GroupPlan], patch: Patch, twi
     """Set scales and biases of the norms over projected channels, and epsilon where they become fewer. Returns the
     names of the constants."""
     written: set[str] = set()
-    for plan in plans if plans else ():
+    for plan in plans:
         share = 1.0 if twin else plan.group.size / len(plan.keep)
         for norm in plan.group.norms.values() if plan.projection is not None else ():
             for name, value in ((norm.scale, math.sqrt(share)), (norm.bias, NEUTRAL_BIAS)):

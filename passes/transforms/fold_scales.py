@@ -39,10 +39,11 @@ def fold_scales(graph: Graph, norms: Collection[str]) -> onnx.ModelProto:
 def _fold(graph: Graph, node: Node, k: int, norms: Collection[str], patch: Patch) -> bool:
     """Fold the constant at input ``k`` of a Mul."""
     scale, data = node.inputs[k], node.inputs[1 - k]
-    layer = _layer(graph, data)
-    if layer is None or not _is_fixed(graph, scale, alone=False) or not _is_read_once(graph, data):
+    found = _layer(graph, data)
+    if found is None or not _is_fixed(graph, scale, alone=False) or graph.only_user(data) is None:
         return False
-    weight, biases = layer.inputs[1], _biases(graph, layer, data)
+    layer, biases = found
+    weight = layer.inputs[1]
     linear = facts_of(layer.domain, layer.op).linear
     if linear is None or weight in norms or not all(_is_fixed(graph, name) for name in (weight, *biases)):
         return False
@@ -62,29 +63,18 @@ def _fold(graph: Graph, node: Node, k: int, norms: Collection[str], patch: Patch
     return True
 
 
-def _layer(graph: Graph, data: str) -> Node | None:
-    """The layer whose output, with its bias, is ``data``."""
+def _layer(graph: Graph, data: str) -> tuple[Node, list[str]] | None:
+    """The layer whose output, with its bias, is ``data``, and the constants that it, or an Add behind it, adds."""
     maker = graph.producer.get(data)
-    if maker is not None and maker.op == "Add":
-        for name in maker.inputs:
-            found = graph.producer.get(name)
-            if found is not None and found.op == "MatMul" and _adds_to(graph, name, maker):
-                return found
+    if maker is None:
         return None
-    return maker if maker is not None and maker.op in ("MatMul", "Gemm", "Conv") else None
-
-
-def _adds_to(graph: Graph, name: str, add: Node) -> bool:
-    found = added_bias(graph, name)
-    return found is not None and found[0] is add
-
-
-def _biases(graph: Graph, layer: Node, data: str) -> list[str]:
-    """The constant that the layer, or the Add behind it, adds."""
-    found = added_bias(graph, layer.outputs[0]) if layer.outputs[0] != data else None
-    if found is not None:
-        return [found[0].inputs[found[1]]]
-    return [name for name in layer.inputs[2:] if name]
+    if maker.op == "Add":
+        for name in maker.inputs:
+            layer, found = graph.producer.get(name), added_bias(graph, name)
+            if layer is not None and layer.op == "MatMul" and found is not None and found[0] is maker:
+                return layer, [maker.inputs[found[1]]]
+        return None
+    return (maker, [n for n in maker.inputs[2:] if n]) if maker.op in ("MatMul", "Gemm", "Conv") else None
 
 
 def _is_fixed(graph: Graph, name: str, alone: bool = True) -> bool:
@@ -93,10 +83,6 @@ def _is_fixed(graph: Graph, name: str, alone: bool = True) -> bool:
     fixed = name in graph.initializers and name not in graph.overridable and name not in graph.captured
     single = not alone or (len(graph.users[name]) == 1 and name not in graph.outputs)
     return fixed and single and storage_of(graph.initializers[name]) is None
-
-
-def _is_read_once(graph: Graph, name: str) -> bool:
-    return len(graph.users[name]) == 1 and name not in graph.outputs and name not in graph.captured
 
 
 def _line(graph: Graph, scale: str, data: str, axis: int) -> Array | None:

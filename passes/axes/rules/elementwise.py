@@ -94,11 +94,10 @@ def power(op: Op) -> None:
 def _to_a_power(graph: Graph, node: Node) -> Function | None:
     """x -> x^k of a Pow whose exponent k is a constant whole number, 0 or more. None for other exponents: with them
     negative bases or zero give no numbers."""
-    name = node.inputs[1]
-    if not graph.is_number(name):
+    exponent = graph.number(node.inputs[1])
+    if exponent is None or not exponent.is_integer() or exponent < 0:
         return None
-    exponent = float(graph.array(name).item())
-    return (lambda x: np.asarray(x ** int(exponent))) if exponent.is_integer() and exponent >= 0 else None
+    return lambda x: np.asarray(x ** int(exponent))
 
 
 facts("Pow", known=replace(ARITHMETIC, function=ScalarFunction(_to_a_power)))
