@@ -1,9 +1,12 @@
 """Registers helper modules for pytest's assertion rewriting. Graphs are checked between passes in all tests, and
 layers are refined by few gradient steps, and sessions of onnxruntime have one thread, where a test does not say how
-many. No example has a time limit."""
+many. What packages are installed is read once. No example has a time limit."""
 
+import functools
 import gc
 import os
+import sys
+from importlib.metadata import entry_points
 
 import numpy as np
 import onnx
@@ -11,6 +14,7 @@ import onnx.parser
 import pytest
 from hypothesis import settings
 
+from onnx_merge.plugins import entry_points as plugins
 from onnx_merge.runtime import session, session_settings
 from passes.interface.runner import checking_graphs
 from passes.settings.tuning import TUNING
@@ -61,6 +65,20 @@ def what_was_imported_is_no_garbage():
     """Each run collects garbage, and need not look at what earlier tests imported and compiled."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed_packages_are_read_once():
+    """What is installed stays, but for the tests of plug-ins, which read it anew. Each run asks for it, which takes as
+    long as many a network."""
+
+    @functools.cache
+    def found(path):
+        return entry_points()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plugins, "entry_points", lambda: found(tuple(sys.path)))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -40,14 +40,16 @@ print(code, peak // (1024 if sys.platform == "darwin" else 1))"""
 """In a process of its own, which is small: what is forked from a large one begins with that one's peak."""
 TOOL = """import sys
 from onnx_merge.cli.main import main
+from onnx_merge.runtime import session, session_settings
 from passes.settings.tuning import TUNING
+session.session_options = lambda threads: session_settings.session_options(threads or 1)
 object.__setattr__(TUNING.distillation, "fewest_steps", 4)
 object.__setattr__(TUNING.distillation, "steps", (4, 4))
 object.__setattr__(TUNING.distillation, "rates", TUNING.distillation.rates[:1])
 object.__setattr__(TUNING.matching, "steps", TUNING.matching.score_steps)
 object.__setattr__(TUNING.reconstruction, "most_steps", 1)
 sys.exit(main(sys.argv[1:]))"""
-"""Every step takes as much memory as the first one."""
+"""Every step takes as much memory as the first one, and threads that wait for each other take processor time alone."""
 
 
 def peak(folder, case, limit, *args):

@@ -1,5 +1,6 @@
 """Rules and passes of installed packages and of calls take part, are named, and their faults are one line."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -30,7 +31,7 @@ PASSES_OF = "[onnx_merge.passes]\nat_least = {}\n".format
 
 @pytest.fixture(autouse=True)
 def forgotten(monkeypatch):
-    """What a test registers is forgotten."""
+    """What a test registers is forgotten, and what it installs is found."""
     for table in ("_RULES", "_FACTS", "_GRADIENTS"):
         registry.rules()
         monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
@@ -38,6 +39,7 @@ def forgotten(monkeypatch):
     monkeypatch.setattr(record, "_registered", [])
     monkeypatch.setattr(entry_points, "_loaded", set())
     monkeypatch.setattr(entry_points, "_failed", {})
+    monkeypatch.setattr(entry_points, "entry_points", importlib.metadata.entry_points)
 
 
 @pytest.fixture
@@ -83,9 +85,8 @@ def test_a_fresh_process_finds_them_too(folder):
     both(folder)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "packages"), *filter(None, sys.path)])}
     words = ["sweep", "in.onnx", "-o", "sizes", "--from", "0.3", "--to", "0.9", "--steps", "2", "--jobs", "2"]
-    done = subprocess.run(
-        [sys.executable, "-m", "onnx_merge", *words, "--align", "1"], env=environment, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "onnx_merge", *words, "--align", "1", "--method", "merge"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "plug-ins: acme_ops 1.2" in done.stdout
     assert width("sizes/keep-0.30.onnx") == 20 and width("sizes/keep-0.90.onnx") > 20
