@@ -1,9 +1,10 @@
 """What a projected residual stream is worth on a vision transformer.
 
-    python benchmarks/streams.py [--effort medium] [--keep 0.6] [--targets 0.5 0.35] [--seeds 1]
+    python benchmarks/streams.py [--effort medium] [--keep 0.6] [--targets 0.5 0.35] [--seeds 1] [--encoder]
 
 A small pre-norm transformer with LayerScale is trained on 1,400 of scikit-learn's digits, which takes a minute, and
 compressed to equal multiply-adds with its stream and without (`exclude`), on 256 of the images. The other 397 judge.
+`--encoder`: the stream begins at a norm, as in CLIP, and the normalised tokens are an output too, which counts.
 Needs PyTorch, scikit-learn and onnxruntime.
 """
 
@@ -23,7 +24,7 @@ from onnx_merge import optimize
 
 WIDTH, HEADS, BLOCKS, PATCH = 64, 4, 4, 2
 TRAINED, CALIBRATED = 1400, 256
-STREAM = "^/patches/Conv$"
+STREAM = ["^/patches/Conv$", "projection$"]
 
 
 class Block(nn.Module):
@@ -47,23 +48,26 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Patches and a class token, blocks, a norm and a classifier."""
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: bool = False) -> None:
         super().__init__()
+        self.encoder, self.start = encoder, nn.LayerNorm(WIDTH) if encoder else nn.Identity()
         self.patches = nn.Conv2d(1, WIDTH, PATCH, PATCH)
         self.token = nn.Parameter(torch.randn(1, 1, WIDTH) * 0.02)
         self.places = nn.Parameter(torch.randn(1, 17, WIDTH) * 0.02)
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.norm, self.head = nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 10)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
-        return self.head(self.norm(self.blocks(x))[:, 0])
+        x = self.start(torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places)
+        tokens = self.norm(self.blocks(x))
+        scores: torch.Tensor = self.head(tokens[:, 0])
+        return (scores, tokens) if self.encoder and not self.training else scores
 
 
-def trained(images: np.ndarray, labels: np.ndarray, epochs: int = 25, size: int = 64) -> Transformer:
-    """A transformer that was trained on the images (N, 1, 8, 8)."""
-    model, steps = Transformer(), epochs * -(-len(images) // size)
+def trained(model: Transformer, images: np.ndarray, labels: np.ndarray, epochs: int = 25, size: int = 64) -> Transformer:
+    """The transformer, trained on the images (N, 1, 8, 8)."""
+    steps = epochs * -(-len(images) // size)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     for _ in range(epochs):
@@ -82,8 +86,9 @@ def compared(path: Path, images: np.ndarray, labels: np.ndarray, folder: Path, *
     calib = {"x": images[:CALIBRATED]}
     result = optimize(path, calib=[calib], labels=folder / "test.npz", no_gate=True, **options)[1]
     assert result.fidelity is not None and result.accuracy is not None
-    share, noise = result.after.macs / result.before.macs, result.fidelity.outputs[0].nsr
-    return f"| {share:.2f} | {noise:.4f} | {result.accuracy.after:.1f} |"
+    share = result.after.macs / result.before.macs
+    noise = " ".join(f"{output.nsr:.4f}" for output in result.fidelity.outputs)
+    return f"| {share:.2f} | {noise} | {result.accuracy.after:.1f} |"
 
 
 def main() -> None:
@@ -92,6 +97,7 @@ def main() -> None:
     parser.add_argument("--keep", type=float, default=0.6)
     parser.add_argument("--targets", type=float, nargs="*", default=[0.5, 0.35])
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--encoder", action="store_true")
     arguments = parser.parse_args()
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
@@ -102,11 +108,12 @@ def main() -> None:
         path = Path(name) / "transformer.onnx"
         for seed in range(arguments.seeds):
             torch.manual_seed(seed)
-            model, sample = trained(images[:TRAINED], labels[:TRAINED]), (torch.from_numpy(images[:2]),)
-            names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "N"}}}
+            model = trained(Transformer(arguments.encoder), images[:TRAINED], labels[:TRAINED])
+            sample, outputs = (torch.from_numpy(images[:2]),), ["y", "tokens"] if arguments.encoder else ["y"]
+            names = {"input_names": ["x"], "output_names": outputs, "dynamic_axes": {"x": {0: "N"}}}
             torch.onnx.export(model, sample, str(path), dynamo=False, opset_version=17, **names)
             for amount in amounts:
-                for stream, exclude in (("whole", [STREAM]), ("projected", [])):
+                for stream, exclude in (("whole", STREAM), ("projected", [])):
                     asked = " ".join(f"{key} {value}" for key, value in amount.items())
                     options = {**amount, "exclude": exclude, "effort": arguments.effort}
                     row = compared(path, images, labels, Path(name), **options)

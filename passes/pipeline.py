@@ -37,6 +37,7 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.compress import CompressSettings
 from passes.settings.tuning import TUNING, Tuning
 from passes.shapes.inference import Assignment, Observer
+from passes.streams.identity_layers import drop_identity_layers
 from passes.surgery.apply_plan import Solution
 from passes.transforms.narrow_storage import store_narrow
 
@@ -136,6 +137,7 @@ class Compressor:
         solved = shrunk.model.get(Solved)
         measured = shrunk.model.get(MeasuredLosses)
         model = shrunk.model.proto if shrunk.changed else _copy(self._model)
+        drop_identity_layers(model, self.analysis.typing.identities)
         return Compressed(
             store_narrow(model) if outer is None else model,
             self.analysis.before,

@@ -28,6 +28,7 @@ from passes.planning.planner import Planner
 from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import PADDED, Blocks
 from passes.settings.compress import CompressSettings
+from passes.streams.identity_layers import drop_identity_layers
 from passes.surgery.apply_plan import apply_plans
 
 
@@ -232,6 +233,7 @@ class Allocator:
         widths = {**pool.fixed, **allocation.widths}
         plans = [self.planner.plan(group, widths.get(group.atom, group.size)) for group in self.live]
         smaller = apply_plans(self.analysis.typing, plans)
+        drop_identity_layers(smaller, self.analysis.typing.identities)
         counted = _parameters(smaller, parameters(self.analysis.typing.graph))
         moved = (
             params_footprint(self.analysis.typing).total

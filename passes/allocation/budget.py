@@ -71,14 +71,25 @@ def balanced(
 ) -> dict[Atom, int]:
     """Widths of least loss that cost at most ``goal``, or of least cost if none do.
 
-    ``losses``: group name -> (C + 1,), the loss at each width.
+    ``losses``: group name -> (C + 1,), the loss at each width. Costs that arise with the first channel that is removed
+    are in the budget from the start, or else the groups that would cause them stay whole, whichever loses less.
     """
-    items = []
+    items, ends = list[KnapsackItem](), pool.footprint.optional_atoms
     for group in pool.groups:
         widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // tuning.width_choices))
         items.append(KnapsackItem(group.atom, widths, losses[group.name]))
-    found = solve_knapsack(items, pool.footprint, goal - pool.extra, pool.fixed)
-    return {group.atom: found[group.atom] for group in pool.groups}
+    whole = {group.atom: group.size for group in pool.groups if group.atom in ends}
+    ways = [(pool.footprint.with_optional, items, pool.fixed)]
+    if whole:
+        rest = [item for item in items if item.atom not in ends]
+        ways.append((pool.footprint, rest, {**pool.fixed, **whole}))
+    found = [solve_knapsack(free, footprint, goal - pool.extra, fixed) for footprint, free, fixed in ways]
+    best = min(found, key=lambda widths: (max(0, pool.cost(widths) - goal), _total(pool, losses, widths)))
+    return {group.atom: best[group.atom] for group in pool.groups}
+
+
+def _total(pool: BudgetScope, losses: Mapping[str, Array], widths: Widths) -> float:
+    return sum(float(losses[group.name][widths[group.atom]]) for group in pool.groups)
 
 
 def filled(

@@ -20,7 +20,9 @@ from passes.interface.engine import Engine
 from passes.interface.model_pass import Pass, PassResult, WorkingModel
 from passes.interface.reason import Reason
 from passes.interface.runner import run_passes
+from passes.settings.tuning import TUNING
 from passes.shapes.inference import Assignment, Observer
+from passes.streams.identity_layers import ENDS, IdentityLayers, with_identity_layers
 from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.channel_means import means_to_layers
@@ -46,6 +48,7 @@ def analysis_passes(
         FoldBatchNormalization(),
         FoldScales(),
         WriteMeansAsLayers(),
+        AddIdentityLayers(),
         InferChannels(observer, engine, body),
     ]
 
@@ -114,6 +117,47 @@ class WriteMeansAsLayers:
 
 
 @dataclass(frozen=True)
+class Extended:
+    """``graph``: the folded model with identity layers; ``weights``: those of these layers."""
+
+    graph: Graph
+    weights: frozenset[str]
+
+
+@dataclass(frozen=True)
+class AddIdentityLayers:
+    """Finds `Extended`: residual streams end in layers where they would end in outputs or norms
+    (`passes.streams.identity_layers`)."""
+
+    name: ClassVar[str] = "identities"
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
+
+    def run(self, model: WorkingModel) -> PassResult:
+        """Add each identity layer beside which channels can be mixed because of it."""
+        before = _graph(model)
+        without = set[str]()
+        while True:
+            added = with_identity_layers(before, TUNING.numerics.subset.most_greedy, without)
+            graph = before.rewritten(added.model, added.like) if added.places else before
+            useless = _useless(graph, added) if added.places else set()
+            if not useless:
+                break
+            without |= useless
+        extended = Extended(graph, frozenset(added.places))
+        return PassResult(model.having(added.model).knowing(extended), changed=bool(added.places))
+
+
+def _useless(graph: Graph, added: IdentityLayers) -> set[str]:
+    """The tensors at whose identity layers no channels can be mixed."""
+    typing = infer(graph)
+    groups = channel_groups(typing, "")
+    find_normalised(typing, groups)
+    mixed = {group.atom for group in groups if group.normalised is not None}
+    beside = {place: {algebra.resolve(typing.axes[name][-1]) for name in place} for place in added.places.values()}
+    return {name for place, atoms in beside.items() if not atoms & mixed for name in place}
+
+
+@dataclass(frozen=True)
 class InferChannels:
     """Finds `Analysis`: the type of every axis, and the groups of channels that can be removed together."""
 
@@ -121,13 +165,14 @@ class InferChannels:
     engine: Engine | None = None
     body: Body | None = None
     name: ClassVar[str] = "infer"
-    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded, Extended)
 
     def run(self, model: WorkingModel) -> PassResult:
         """Infer the type of every axis, and join axes to groups of channels. Reasons are those of frozen groups."""
-        graph, body = _graph(model), self.body
+        graph, body = model[Extended].graph, self.body
         where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
         typing = infer(graph)
+        typing.identities = model[Extended].weights
         freeze_what_cannot_follow(typing)
         if body is not None:
             _freeze_shared(typing, shared)
@@ -135,6 +180,7 @@ class InferChannels:
         groups = channel_groups(typing, where)
         freeze_what_is_not_finite(typing, groups)
         find_normalised(typing, groups)
+        _freeze_ends(typing, groups)
         inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
         found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
         return PassResult(model.knowing(found), reasons={g.name: g.frozen for g in groups if g.frozen})
@@ -142,6 +188,15 @@ class InferChannels:
     def _analysed(self, body: Body) -> Analysis:
         passes = analysis_passes(body.assignments, self.observer, self.engine, body)
         return run_passes(passes, WorkingModel(body.model)).model[Analysis]
+
+
+def _freeze_ends(typing: Typing, groups: Sequence[ChannelGroup]) -> None:
+    """Freeze the channels beside identity layers that are not mixed. To cut them alone would make layers of these."""
+    mixed = {group.atom for group in groups if group.normalised is not None}
+    for name in typing.identities:
+        for term in typing.axes[name]:
+            if algebra.resolve(term) not in mixed:
+                algebra.freeze(term, Reason("tensor", typing.graph.users[name][0][0].outputs[0], ENDS))
 
 
 def _folded(model: WorkingModel, written: onnx.ModelProto) -> PassResult:

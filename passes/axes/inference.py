@@ -68,6 +68,9 @@ class Typing:
     resizes: list[tuple[IndexFlow, Resize]]
     refused: dict[int, Reason] = field(default_factory=dict)
     """node index -> why its rule does not type its axes."""
+    identities: frozenset[str] = frozenset()
+    """Weights of the identity layers that were added at the ends of residual streams
+    (`passes.streams.identity_layers`)."""
 
 
 def infer(graph: Graph) -> Typing:

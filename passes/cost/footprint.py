@@ -24,11 +24,15 @@ Widths = Mapping[Atom, int]
 
 
 class Footprint:
-    """A sum of products of axes, over ``unit``."""
+    """A sum of products of axes, over ``unit``. Those at the indices ``optional`` count only where an axis of them is
+    cut."""
 
-    def __init__(self, products: Iterable[Sequence[Term]], unit: int = 1) -> None:
+    def __init__(
+        self, products: Iterable[Sequence[Term]], unit: int = 1, optional: Set[int] = frozenset()
+    ) -> None:
         self._products = list(products)
         self._unit = unit
+        self._optional = {index: self._product(index, {}) for index in optional}
         self._where: dict[Atom, list[int]] = {}
         for index, axes in enumerate(self._products):
             for atom in dict.fromkeys(a for term in axes for a in algebra.atoms(term)):
@@ -44,12 +48,26 @@ class Footprint:
         touched = {index for atom in changed for index in self._where.get(atom, ())}
         return (self._sum(touched, widths) - self._sum(touched, {**widths, **changed})) // self._unit
 
+    @property
+    def with_optional(self) -> Footprint:
+        """The same where all products count."""
+        return Footprint(self._products, self._unit) if self._optional else self
+
+    @property
+    def optional_atoms(self) -> set[Atom]:
+        """The atoms in products that do not always count."""
+        return {a for index in self._optional for term in self._products[index] for a in algebra.atoms(term)}
+
     def held(self, atoms: Iterable[Atom]) -> int:
         """The cost that depends on the channels of ``atoms``. What depends on several of them counts once."""
         return self.saved({}, dict.fromkeys(atoms, 0))
 
     def _sum(self, indices: Collection[int], widths: Widths) -> int:
-        return sum(math.prod(int(axis_size(term, widths)) for term in self._products[index]) for index in indices)
+        sizes = {index: self._product(index, widths) for index in indices}
+        return sum(size for index, size in sizes.items() if size != self._optional.get(index))
+
+    def _product(self, index: int, widths: Widths) -> int:
+        return math.prod(int(axis_size(term, widths)) for term in self._products[index])
 
 
 def macs_footprint(typing: Typing) -> Footprint:
@@ -65,17 +83,22 @@ def node_footprint(typing: Typing, node: Node) -> Footprint:
 def _macs_footprint(typing: Typing, nodes: Iterable[Node]) -> Footprint:
     graph, batches = typing.graph, input_batches(typing.graph)
     together = math.prod(batch.count for batch in batches)
-    products: list[list[Term]] = []
-    for product in (product for node in nodes for product in mac_products(graph, node)):
-        axes = [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
-        copies = together // samples_in_product(graph, product, batches)  # all are divided by the same number
-        products.append([*axes, algebra.atom(copies)])
-    return Footprint(products, together)
+    products, optional = list[list[Term]](), set[int]()
+    for node in nodes:
+        first = len(products)
+        for product in mac_products(graph, node):
+            axes = [algebra.atom(f) if isinstance(f, int) else typing.axes[f[0]][f[1]] for f in product]
+            copies = together // samples_in_product(graph, product, batches)  # all are divided by the same number
+            products.append([*axes, algebra.atom(copies)])
+        if not typing.identities.isdisjoint(node.inputs):
+            optional.update(range(first, len(products)))
+    return Footprint(products, together, optional)
 
 
 def params_footprint(typing: Typing, without: Set[str] = frozenset()) -> Footprint:
     """Parameters, without the constants ``without``. Copies of one constant that are cut alike count once."""
-    return Footprint(constant_sizes(typing, without).values())
+    sizes = constant_sizes(typing, without)
+    return Footprint(sizes.values(), optional={k for k, name in enumerate(sizes) if name in typing.identities})
 
 
 def constant_sizes(typing: Typing, without: Set[str] = frozenset()) -> dict[str, list[Term]]:

@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -193,13 +194,17 @@ class Graph:
             return self.array(name)
         return self.info.values.get(name)
 
-    def rewritten(self, model: onnx.ModelProto) -> Graph:
-        """Return the graph of ``model`` with the shapes of this graph. No shape of its tensors may have changed."""
-        shapes = {t.name: tuple(t.dims) for t in model.graph.initializer}
+    def rewritten(self, model: onnx.ModelProto, like: Mapping[str, str] = MappingProxyType({})) -> Graph:
+        """Return the graph of ``model`` with the shapes of this graph. No shape of its tensors may have changed.
+        ``like``: new tensor -> one of this graph that has its shape."""
+        old = self.info
+        own = {t.name: tuple(t.dims) for t in model.graph.initializer}
         values = {t.name: array_of(t) for t in model.graph.initializer if is_small(t)}
         values = {name: value for name, value in values.items() if name not in self.overridable}
-        info = replace(self.info, shapes={**self.info.shapes, **shapes}, sizes={**self.info.sizes, **shapes})
-        info.values = {**{n: v for n, v in self.info.values.items() if n not in self.initializers}, **values}
+        shapes, sizes = (known | {n: known[o] for n, o in like.items() if o in known} for known in (old.shapes, old.sizes))
+        dynamic = old.dynamic | {(n, k) for n, o in like.items() for name, k in old.dynamic if name == o}
+        info = replace(old, shapes={**shapes, **own}, sizes={**sizes, **own}, dynamic=dynamic)
+        info.values = {**{n: v for n, v in old.values.items() if n not in self.initializers}, **values}
         return Graph(model, engine=self._engine, info=info)
 
     def fresh_name(self, stem: str) -> str:

@@ -84,10 +84,10 @@ class Patch:
         """Insert ``nodes`` before ``node``."""
         self.before.setdefault(node.index, []).extend(nodes)
 
-    def insert_after(self, node: Node, nodes: Sequence[onnx.NodeProto], name: str) -> None:
-        """Insert ``nodes`` after ``node``, whose first output is renamed to ``name``."""
+    def insert_after(self, node: Node, nodes: Sequence[onnx.NodeProto], name: str, k: int = 0) -> None:
+        """Insert ``nodes`` after ``node``, whose output ``k`` is renamed to ``name``."""
         self.after.setdefault(node.index, []).extend(nodes)
-        self.outputs[node.index][0] = name
+        self.outputs[node.index][k] = name
 
     def remove(self, node: Node, keep_output: bool = False) -> None:
         """Remove ``node``. With ``keep_output``, the producer of its input 0 takes over the name of its output."""

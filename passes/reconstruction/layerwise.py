@@ -40,6 +40,7 @@ from passes.reconstruction.weight_variant import WeightVariant
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import LinearLayer, solvable_layers
 from passes.statistics.moments import Batch
+from passes.streams.identity_layers import stays_identity
 from passes.surgery.apply_plan import Solution, apply_plans
 from passes.weights.stored_tensors import array_of, stored_array
 
@@ -49,7 +50,7 @@ def solve_layers(variant: WeightVariant, plans: Sequence[GroupPlan]) -> Solution
     typing = variant.typing
     keep = {plan.group.atom: plan.keep for plan in plans if plan.shrinks}
     lossy = {plan.group.atom for plan in plans if plan.shrinks and plan.method != "lossless"}
-    every = list(solvable_layers(typing).values())
+    every = [layer for layer in solvable_layers(typing).values() if not stays_identity(typing, layer.weight, keep)]
     first = next((i for i, layer in enumerate(every) if _reads(typing, layer, lossy)), len(every))
     pairs = find_layer_pairs(typing, every, keep)
     solver = _Solver(variant, keep, apply_plans(typing, plans), pairs, projections(plans))

@@ -26,6 +26,7 @@ from passes.graph.nodes import fresh
 from passes.planning.plan import GroupPlan, projections
 from passes.statistics.linear_layers import LinearLayer
 from passes.statistics.weighted_layers import weighted_layers
+from passes.streams.identity_layers import stays_identity
 from passes.surgery.apply_plan import Solution, apply_plans
 from passes.transforms.bias import separate_bias
 from passes.weights.stored_tensors import array_of, tensor_of
@@ -156,7 +157,7 @@ def outputting(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
 
 def _from_first_cut(typing: Typing, keep: Mapping[Atom, Array]) -> list[LinearLayer]:
     """The layers from the first one on whose weights lose channels."""
-    layers = weighted_layers(typing)
+    layers = [layer for layer in weighted_layers(typing) if not stays_identity(typing, layer.weight, keep)]
     cut = (
         i for i, one in enumerate(layers) if any(a in keep for t in typing.axes[one.weight] for a in algebra.atoms(t))
     )

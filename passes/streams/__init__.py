@@ -1,0 +1,1 @@
+"""Residual streams of transformers, where they begin and end."""

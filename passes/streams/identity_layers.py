@@ -1,0 +1,113 @@
+"""Writes a linear layer with the identity as its weights where a residual stream begins or ends in fixed channels.
+
+Before:  ... -> LayerNormalization -> y (graph output)
+After:   ... -> LayerNormalization -> MatMul(I) -> y
+
+Behind such a layer the stream can be rotated and cut; the layer then projects the channels, with K C weights (*SliceGPT*,
+Ashkboos et al., ICLR 2024, sec. 3: Q^T Q between the blocks). Layers that are still the identity in the end are taken
+out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from passes.axes import algebra
+from passes.axes.algebra import Atom
+from passes.axes.inference import Typing
+from passes.graph.kinds import inferred_types
+from passes.graph.model import Graph
+from passes.graph.nodes import fresh, replace_nodes
+from passes.graph.patch import Patch
+from passes.streams.residual_streams import residual_streams
+from passes.transforms.cleanup import cleanup
+from passes.weights.stored_tensors import array_of
+
+LARGEST_SHARE = 1 / 8
+"""Largest share of identity layers among the weights of a stream's layers. Not tuned: the stream must lose that share of
+its channels before it saves anything. It is a fiftieth at the ends of six blocks, and a half between any two layers of a
+post-norm transformer."""
+ENDS = "begins or ends a residual stream"
+"""Why channels stay that are not part of the stream."""
+TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+@dataclass(frozen=True)
+class IdentityLayers:
+    """``model``: with the layers; ``places``: weights of each layer -> (tensor that it reads, tensor that it makes);
+    ``like``: new tensor -> one of its shape."""
+
+    model: onnx.ModelProto
+    places: Mapping[str, tuple[str, str]]
+    like: Mapping[str, str]
+
+
+def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ()) -> IdentityLayers:
+    """The model of ``graph`` with identity layers at the ends of its streams, but for those of more than ``most``
+    channels, and for ends at the tensors ``without``."""
+    ends = _ends(graph, most)
+    wanted = {name: size for name, size in ends.items() if name not in without and name not in graph.captured}
+    types = inferred_types(graph.model) if wanted else {}
+    patch, places, like = Patch(graph), dict[str, tuple[str, str]](), dict[str, str]()
+    taken = {*graph.info.shapes}
+    for name, (size, is_end) in wanted.items():
+        if types.get(name) not in TYPES:
+            continue
+        maker = graph.producer.get(name)
+        node = maker or min((user for user, _ in graph.users[name]), key=lambda user: user.index)
+        weight = patch.add_array(f"{node.label}.projection", np.eye(size, dtype=tensor_dtype_to_np_dtype(types[name])))
+        new = fresh(f"{name}.{'read' if maker else 'written'}", taken)
+        read, made = (new, name) if maker else (name, new)
+        layer = helper.make_node("MatMul", [read, weight], [made], f"{node.label}.projection")
+        if maker is None:
+            patch.insert_before(node, [layer])
+        else:
+            patch.insert_after(node, [layer], read, maker.outputs.index(name))
+        for user, k in graph.users[name] if is_end or maker is None else ():
+            patch.reroute(user, k, new)
+        places[weight], like[new] = (read, made), name
+    return IdentityLayers(patch.apply() if places else graph.model, places, like)
+
+
+def _ends(graph: Graph, most: int) -> dict[str, tuple[int, bool]]:
+    """Tensor at an end of a stream -> (channels, whether it is a graph output that the stream goes on behind)."""
+    found = dict[str, tuple[int, bool]]()
+    for stream in residual_streams(graph):
+        count = len(stream.begins | stream.ends)
+        if stream.channels <= most and count * stream.channels**2 <= LARGEST_SHARE * stream.weights:
+            found |= dict.fromkeys(sorted(stream.begins), (stream.channels, False))
+            found |= dict.fromkeys(sorted(stream.ends), (stream.channels, True))
+    return found
+
+
+def stays_identity(typing: Typing, weight: str, cut: Collection[Atom]) -> bool:
+    """Whether ``weight`` is that of an identity layer whose channels are not ``cut``. It is not solved for."""
+    if weight not in typing.identities:
+        return False
+    return not any(atom in cut for term in typing.axes[weight] for atom in algebra.atoms(term))
+
+
+def drop_identity_layers(model: onnx.ModelProto, weights: Collection[str]) -> None:
+    """Remove the layers with ``weights`` that are the identity from ``model``, in place."""
+    graph = model.graph
+    added = (t for t in graph.initializer if t.name in weights and t.dims[0] == t.dims[1])
+    same = {t.name for t in added if np.array_equal(array_of(t), np.eye(t.dims[0]))}
+    if not same:
+        return
+    outputs, renamed = {value.name for value in graph.output}, dict[str, str]()
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in same:
+            (read, made) = node.input[0], node.output[0]
+            renamed |= {read: made} if made in outputs else {made: read}
+    replace_nodes(graph, [node for node in graph.node if node.op_type != "MatMul" or node.input[1] not in same])
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for k, name in enumerate(names):
+                names[k] = renamed.get(name, name)
+    cleanup(model)

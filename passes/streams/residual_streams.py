@@ -1,0 +1,168 @@
+"""Finds the residual streams that norms read, and the tensors at which they begin or end in fixed channels.
+
+    x0 = f(...),  x1 = x0 + g(norm(x0)),  x2 = x1 + h(norm(x1)),  ...,  y = norm(xn)
+
+The sums, and what is moved or joined to them, are one stream. It can be rotated where linear layers write it and linear
+layers read the outputs of its norms (`passes.analysis.normalised_channels`). At its ends there are often others: an
+activation or a norm that writes x0, a graph output that reads y.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from passes.axes.op_facts import Joins, Moves, PoolWindow
+from passes.axes.registry import facts_of
+from passes.graph.model import Graph, Node
+from passes.graph.written_norms import written_norms
+
+_SIZES = {"Shape", "Size"}
+"""Ops that read no values."""
+_MOVES = {Moves.SAME, Moves.RESHAPED, Moves.PERMUTED, Moves.PICKED, Moves.GATHERED, Moves.REPEATED, Moves.CONVERTED}
+
+
+@dataclass(frozen=True)
+class StreamNorm:
+    """A norm over the last axis, of one node or several. ``nodes``: their indices."""
+
+    nodes: frozenset[int]
+    source: str
+    output: str
+    centred: bool
+
+
+@dataclass(frozen=True)
+class Stream:
+    """``channels``: of the stream, the last axis of all tensors here. ``begins``: tensors that no linear layer writes, or
+    outputs of its norms that others than linear layers read; ``ends``: graph outputs in it; ``weights``: number of
+    weights of the linear layers that write it or read the outputs of its norms."""
+
+    channels: int
+    begins: frozenset[str]
+    ends: frozenset[str]
+    weights: int
+
+
+def residual_streams(graph: Graph) -> list[Stream]:
+    """The streams that norms read, but for those that something reads that neither is a norm or a layer nor passes the
+    channels on."""
+    norms = list(_norms(graph))
+    flow = _Flow(graph, norms)
+    found, seen = list[Stream](), set[str]()
+    for norm in norms:
+        if norm.source not in seen:
+            tensors = flow.connected(norm.source)
+            seen |= tensors
+            stream = _stream(flow, tensors, [other for other in norms if other.source in tensors])
+            found += [] if stream is None else [stream]
+    return found
+
+
+class _Flow:
+    """Which tensors hold the same channels: those that sums, moves and means connect."""
+
+    def __init__(self, graph: Graph, norms: Iterable[StreamNorm]) -> None:
+        self.graph = graph
+        self.inside = {index for norm in norms for index in norm.nodes}
+        self._joined: dict[str, set[str]] = defaultdict(set)
+        for node in graph.nodes:
+            data = self.passed(node)
+            for name in data:
+                self._joined[name].add(node.outputs[0])
+                self._joined[node.outputs[0]].add(name)
+
+    def passed(self, node: Node) -> list[str]:
+        """The tensors whose channels ``node`` passes on to its output."""
+        facts, graph = facts_of(node.domain, node.op), self.graph
+        if node.index in self.inside or not node.outputs:
+            return []
+        data = [name for name in node.inputs if name and name not in graph.constants and name not in graph.integers]
+        if facts.joins is Joins.SUM or facts.moves is Moves.JOINED:
+            return data
+        if facts.joins in (Joins.PRODUCT, Joins.QUOTIENT):
+            return data if len(data) == 1 and any(graph.is_number(name) for name in node.inputs) else []
+        means = facts.pool is not None and facts.pool.kind == "mean" and facts.pool.window is not PoolWindow.KERNEL
+        return [name for name in data if name == node.inputs[0]] if facts.moves in _MOVES or means else []
+
+    def readers(self, name: str) -> list[Node]:
+        """The nodes that read the values of a tensor, but for those that pass its channels on."""
+        users = (user for user, _ in self.graph.users[name])
+        return [user for user in users if not self.passed(user) and user.op not in _SIZES]
+
+    def connected(self, start: str) -> set[str]:
+        """All tensors with the channels of ``start``."""
+        found, waiting = {start}, [start]
+        while waiting:
+            new = self._joined[waiting.pop()] - found
+            found |= new
+            waiting += new
+        return found
+
+
+def _norms(graph: Graph) -> Iterator[StreamNorm]:
+    for norm in written_norms(graph):
+        yield StreamNorm(norm.nodes, norm.source, norm.output, norm.centred)
+    for node in graph.nodes:
+        form = facts_of(node.domain, node.op).norm
+        if form is not None:
+            yield StreamNorm(frozenset([node.index]), node.inputs[0], node.outputs[0], form.centred)
+
+
+def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream | None:
+    graph = flow.graph
+    channels = {(graph.shape(norm.source) or (0,))[-1] for norm in norms}
+    outputs = {norm.output: flow.connected(norm.output) for norm in norms}
+    begins, weights = {name for name, moved in outputs.items() if moved & tensors}, 0
+    for name in tensors:
+        maker = graph.producer.get(name)
+        if maker is None or (not flow.passed(maker) and not _is_table(graph, maker)):
+            own = None if maker is None else _weights(graph, maker, name)
+            weights += own or 0
+            begins |= {name} if own is None else set()
+        for user in flow.readers(name):
+            if not any(user.index in norm.nodes for norm in norms):
+                own = _weights(graph, user, name)
+                if own is None or any(norm.centred for norm in norms):
+                    return None
+                weights += own
+    ends = tensors & {*graph.outputs}
+    for name, moved in outputs.items():
+        layers = [_weights(graph, user, tensor) for tensor in moved for user in flow.readers(tensor)]
+        mixed = any(len(flow.passed(user)) > 1 for tensor in moved for user, _ in graph.users[tensor])
+        weights += 0 if name in begins else sum(own or 0 for own in layers)
+        begins |= {name} if mixed or None in layers or moved & {*graph.outputs} else set()
+    if len(channels) > 1 or (ends and any(norm.centred for norm in norms)):
+        return None
+    size = channels.pop()
+    starts = [_with_last_axis(flow, name, size) for name in begins]
+    if None in starts or any((graph.shape(name) or (0,))[-1] != size for name in ends) or not ends.isdisjoint(starts):
+        return None
+    return Stream(size, frozenset(name for name in starts if name is not None), frozenset(ends), weights)
+
+
+def _with_last_axis(flow: _Flow, name: str, size: int) -> str | None:
+    """The first tensor from ``name`` on, moved only, of which ``size`` channels are the last axis."""
+    while (flow.graph.shape(name) or (0,))[-1] != size:
+        mover = flow.graph.only_user(name)
+        if mover is None or flow.passed(mover) != [name]:
+            return None
+        name = mover.outputs[0]
+    return name
+
+
+def _is_table(graph: Graph, maker: Node) -> bool:
+    """Whether rows of a constant are picked."""
+    return facts_of(maker.domain, maker.op).moves is not None and maker.inputs[0] in graph.constants
+
+
+def _weights(graph: Graph, node: Node, data: str) -> int | None:
+    """Number of weights of the linear layer that writes ``data``, or reads it as its input 0; None if ``node`` is
+    none."""
+    linear = facts_of(node.domain, node.op).linear
+    fits = linear is not None and data in (node.inputs[0], *node.outputs) and node.inputs[1] in graph.initializers
+    if not fits or int(node.attrs.get("group", 1)) != 1:
+        return None
+    return math.prod(graph.shape(node.inputs[1]) or (0,))
