@@ -65,7 +65,9 @@ class Transformer(nn.Module):
         return (scores, tokens) if self.encoder and not self.training else scores
 
 
-def trained(model: Transformer, images: np.ndarray, labels: np.ndarray, epochs: int = 25, size: int = 64) -> Transformer:
+def trained(
+    model: Transformer, images: np.ndarray, labels: np.ndarray, epochs: int = 25, size: int = 64
+) -> Transformer:
     """The transformer, trained on the images (N, 1, 8, 8)."""
     steps = epochs * -(-len(images) // size)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.05)

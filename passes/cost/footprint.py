@@ -27,9 +27,7 @@ class Footprint:
     """A sum of products of axes, over ``unit``. Those at the indices ``optional`` count only where an axis of them is
     cut."""
 
-    def __init__(
-        self, products: Iterable[Sequence[Term]], unit: int = 1, optional: Set[int] = frozenset()
-    ) -> None:
+    def __init__(self, products: Iterable[Sequence[Term]], unit: int = 1, optional: Set[int] = frozenset()) -> None:
         self._products = list(products)
         self._unit = unit
         self._optional = {index: self._product(index, {}) for index in optional}

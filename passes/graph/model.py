@@ -201,7 +201,9 @@ class Graph:
         own = {t.name: tuple(t.dims) for t in model.graph.initializer}
         values = {t.name: array_of(t) for t in model.graph.initializer if is_small(t)}
         values = {name: value for name, value in values.items() if name not in self.overridable}
-        shapes, sizes = (known | {n: known[o] for n, o in like.items() if o in known} for known in (old.shapes, old.sizes))
+        shapes, sizes = (
+            known | {n: known[o] for n, o in like.items() if o in known} for known in (old.shapes, old.sizes)
+        )
         dynamic = old.dynamic | {(n, k) for n, o in like.items() for name, k in old.dynamic if name == o}
         info = replace(old, shapes={**shapes, **own}, sizes={**sizes, **own}, dynamic=dynamic)
         info.values = {**{n: v for n, v in old.values.items() if n not in self.initializers}, **values}

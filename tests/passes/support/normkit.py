@@ -23,27 +23,28 @@ BLOCK = """
 """
 
 
-def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", **weights):
-    """An embedding (group e) with a table of positions, two blocks of an MLP behind a norm, a norm before ``head``."""
+def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", start="x0 = Add(e, places)", hidden=HIDDEN, **weights):
+    """An embedding (group e) with a table of positions, two blocks of an MLP behind a norm, a norm before ``head``.
+    ``start``: how the stream x0 begins."""
     bias = ", o{k}" if biased else ""
     form = op if "{k}" in op else f"n{{k}} = {op}(x{{k}}, s{{k}}{bias})"
     blocks = "".join(BLOCK.format(k, form.format(k=k), k + 1) for k in range(2))
     sizes = dict(table=(TOKENS, WIDTH), places=(5, WIDTH), y_w=(WIDTH, 7), **{f"s{k}": (WIDTH,) for k in range(3)})
     for k in range(2):
-        sizes |= {f"u_w{k}": (WIDTH, HIDDEN), f"u_b{k}": (HIDDEN,), f"d_w{k}": (HIDDEN, WIDTH), f"d_b{k}": (WIDTH,)}
+        sizes |= {f"u_w{k}": (WIDTH, hidden), f"u_b{k}": (hidden,), f"d_w{k}": (hidden, WIDTH), f"d_b{k}": (WIDTH,)}
     sizes |= {f"o{k}": (WIDTH,) for k in range(3)} if biased else {}
     sizes |= {"last": np.array([-1]), "two": np.array(2, np.float32), "eps": np.array(0.01, np.float32)}
     last = f"{form.format(k=2)}  {head}"
-    body = f"net (int64[N,5] x) => (float[] y) {{ e = Gather(table, x)  x0 = Add(e, places) {blocks} {last} }}"
+    body = f"net (int64[N,5] x) => (float[] y) {{ e = Gather(table, x)  {start} {blocks} {last} }}"
     return net(body, 23, 11, **{**sizes, **weights})
 
 
-def thin(op, seed=3):
+def thin(op, seed=3, hidden=HIDDEN):
     """Weights of a `prenorm` whose stream has five dimensions, beside a mean that LayerNormalization takes away, or six
     for RMSNormalization."""
     rng, centred = np.random.default_rng(seed), op in CENTRED
     basis = rng.standard_normal((5 if centred else 6, WIDTH))
-    written = {"table": (TOKENS,), "places": (5,), "d_w0": (HIDDEN,), "d_w1": (HIDDEN,), "d_b0": (), "d_b1": ()}
+    written = {"table": (TOKENS,), "places": (5,), "d_w0": (hidden,), "d_w1": (hidden,), "d_b0": (), "d_b1": ()}
     return {
         name: np.float32(rng.standard_normal((*lead, len(basis))) @ basis + rng.standard_normal((*lead, 1)) * centred)
         for name, lead in written.items()
