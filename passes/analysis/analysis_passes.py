@@ -13,7 +13,7 @@ from passes.analysis.known import Analysis, Inside
 from passes.analysis.normalised_channels import find_normalised
 from passes.analysis.not_finite import freeze_what_is_not_finite
 from passes.axes import algebra
-from passes.axes.channel_groups import channel_groups
+from passes.axes.channel_groups import ChannelGroup, channel_groups
 from passes.axes.inference import Typing, infer
 from passes.graph.model import Graph
 from passes.interface.engine import Engine

@@ -3,9 +3,9 @@
 Before:  ... -> LayerNormalization -> y (graph output)
 After:   ... -> LayerNormalization -> MatMul(I) -> y
 
-Behind such a layer the stream can be rotated and cut; the layer then projects the channels, with K C weights (*SliceGPT*,
-Ashkboos et al., ICLR 2024, sec. 3: Q^T Q between the blocks). Layers that are still the identity in the end are taken
-out again.
+Behind such a layer the stream can be rotated and cut. The layer then projects the channels, with K C weights (Ashkboos
+et al., SliceGPT, ICLR 2024, sec. 3.2, puts such matrices between blocks). Layers that are still the identity in the end
+are taken out again.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from passes.transforms.cleanup import cleanup
 from passes.weights.stored_tensors import array_of
 
 LARGEST_SHARE = 1 / 8
-"""Largest share of identity layers among the weights of a stream's layers. Not tuned: the stream must lose that share of
-its channels before it saves anything. It is a fiftieth at the ends of six blocks, and a half between any two layers of a
-post-norm transformer."""
+"""Largest share of identity layers among the weights of a stream's layers. Not tuned: the stream must lose that share
+of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fourth to a half between the
+layers of a post-norm transformer."""
 ENDS = "begins or ends a residual stream"
 """Why channels stay that are not part of the stream."""
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)

@@ -36,8 +36,8 @@ class StreamNorm:
 
 @dataclass(frozen=True)
 class Stream:
-    """``channels``: of the stream, the last axis of all tensors here. ``begins``: tensors that no linear layer writes, or
-    outputs of its norms that others than linear layers read; ``ends``: graph outputs in it; ``weights``: number of
+    """``channels``: of the stream, the last axis of all tensors here. ``begins``: tensors that no linear layer writes,
+    or outputs of its norms that others than linear layers read; ``ends``: graph outputs in it; ``weights``: number of
     weights of the linear layers that write it or read the outputs of its norms."""
 
     channels: int
