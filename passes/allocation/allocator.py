@@ -166,6 +166,27 @@ class Allocator:
         return self._spread(pool, goal, near)
 
     def _spread(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
+        """The widths of `_nearest`, with residual streams or without, whichever loses less when layers are solved.
+
+        Before they are, what hidden units lose looks worse beside a stream than it will be: layers behind them make up
+        for it, but nothing does for what an output of the stream lacks.
+        """
+        found, settings = self._nearest(pool, goal, near), self.settings
+        streams = {g.atom: g.size for g in pool.groups if g.normalised and found.widths[g.atom] < g.size}
+        if not streams or settings.effort == "low":
+            return found
+        others = [group for group in pool.groups if group.atom not in streams]
+        without = replace(pool, groups=others, fixed={**pool.fixed, **streams})
+        if not others:
+            return found
+        other = self._nearest(without, goal, near)
+        if without.misses(other.widths, goal) > near:
+            return found
+        other = replace(other, widths={**streams, **other.widths})
+        with_streams, whole = self._solved(pool, found.widths), self._solved(pool, other.widths)
+        return found if with_streams is None or whole is None or with_streams <= whole else other
+
+    def _nearest(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
         """Widths whose cost deviates from ``goal`` by at most ``near`` (relative), else the nearest.
 
         Blocks that are not strict may be halved, to meet the goal or to reduce the loss.
@@ -227,6 +248,10 @@ class Allocator:
         everything = {**pool.fixed, **choice}
         loss = self.losses.together(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
         return math.inf if loss is None else loss
+
+    def _solved(self, pool: BudgetScope, choice: Mapping[Atom, int]) -> float | None:
+        everything = {**pool.fixed, **choice}
+        return self.losses.solved(self.live, {g.name: everything.get(g.atom, g.size) for g in self.live})
 
     def _params(self, pool: BudgetScope, allocation: Allocation) -> int:
         """Parameters of the model with these widths."""

@@ -50,6 +50,14 @@ class Losses:
             self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
             return None
 
+    def solved(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
+        """Loss of the outputs with all groups at ``widths`` and layers solved; None where it cannot be measured."""
+        try:
+            return self._sensitivity.solved(self._planner.unbiased, groups, widths) if self._sensitivity else None
+        except RunError as error:
+            self.unmeasured = f"what the outputs lose with layers solved was not measured: {error}"
+            return None
+
     def release(self) -> None:
         """Free the stored outputs, which can be recomputed."""
         if self._sensitivity:

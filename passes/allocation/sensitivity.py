@@ -18,10 +18,11 @@ from passes.graph.model import Array
 from passes.interface.engine import Engine, placed, retaining, reuses_sessions, share_threads
 from passes.interface.steps import steps
 from passes.numerics.arrays import samples_in
-from passes.numerics.threads import at_once
+from passes.numerics.threads import at_once, threads_alternating
 from passes.numerics.tuning import NUMERICS
 from passes.planning.plan import kept_channels
 from passes.planning.planner import Planner
+from passes.reconstruction.layerwise import solve_layers
 from passes.reconstruction.mimicked_tensors import guessed_channel_axis
 from passes.reconstruction.weight_variant import WeightVariant
 from passes.samples.sample_batches import samples_together
@@ -30,8 +31,8 @@ from passes.settings.tuning import TUNING
 from passes.statistics.activation_memory import activations
 from passes.statistics.object_places import ObjectPlaces
 from passes.statistics.segmented_execution import SegmentedRun
-from passes.surgery.apply_plan import unshrunk_twin
-from passes.weights.stored_tensors import discarding_weights
+from passes.surgery.apply_plan import apply_plans, unshrunk_twin
+from passes.weights.stored_tensors import discarding_weights, storing
 
 Outputs = list[dict[str, Array]]
 
@@ -117,6 +118,18 @@ class Sensitivity:
         with discarding_weights():
             after = self._outputs(unshrunk_twin(self._variant.typing, plans), retaining(self._engine))
         return self._loss(after)
+
+    def solved(self, planner: Planner, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
+        """Loss of the outputs with all groups at ``widths`` and the layers solved, one after the other, on the samples
+        that no loss is measured on. None where there are no others."""
+        variant = self._variant
+        others = variant.feeds[variant.apart :]
+        if not others or storing():
+            return None
+        plans = [planner.plan(group, widths.get(group.name, group.size)) for group in groups]
+        with threads_alternating():
+            solution = solve_layers(variant.with_feeds(others), plans)
+        return self._loss(self._outputs(apply_plans(variant.typing, plans, solution), self._engine))
 
     def _outputs(self, model: onnx.ModelProto, engine: Engine) -> Outputs:
         return list(map(dict, at_once(engine(model), self._feeds, self._workers)))

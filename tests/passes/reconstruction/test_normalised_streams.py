@@ -4,14 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from netkit import engine, net
+from netkit import engine, net, observer
 from normkit import CENTRED, HIDDEN, KINDS, LAYER, TOKENS, prenorm, thin, tokens
 
+from passes.allocation.losses import Losses
+from passes.analysis.analyse import analyse
 from passes.compress import scope
 from passes.cost.cost import cost
 from passes.graph.model import Graph
+from passes.interface.runner import StageTimer
 from passes.pipeline import compress
+from passes.planning.plan import PlanSettings
+from passes.planning.planner import Planner
 from passes.reconstruction.student import outputting, student_of
+from passes.reconstruction.weight_variants import WeightVariants
 from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
@@ -113,6 +119,34 @@ def test_losses_are_spread_over_the_stream_within_the_budget_of_the_other_groups
     assert macs(result.model) <= 1.02 * macs(even.model)
     hidden = [len(plan.keep) for plan in result.plans if plan.group.size == HIDDEN]
     assert sum(hidden) > HIDDEN
+
+
+@pytest.mark.parametrize(("effort", "asked"), [("low", 0), ("medium", 2)])
+@pytest.mark.parametrize("better", ["whole", "cut"])
+def test_the_stream_shrinks_only_where_that_loses_less_with_layers_solved(monkeypatch, better, effort, asked):
+    asks = list[int]()
+
+    def solved(self, groups, widths):
+        asks.append(widths["e"])
+        return float((widths["e"] == 12) == (better == "cut"))
+
+    monkeypatch.setattr(Losses, "solved", solved)
+    result = reconstruct(prenorm(**thin(LAYER)), keep_layers=(), effort=effort, **ALLOCATED)
+    assert (len(stream(result).keep) == 12) == (better == "whole" and effort == "medium")
+    assert len(asks) == asked and (not asks or {n == 12 for n in asks} == {False, True})
+
+
+def test_solved_layers_lose_nothing_of_a_thin_stream():
+    model = prenorm(**thin(LAYER))
+    found = analyse(model, (), observer, StageTimer(lambda stage: None))
+    variant = next(iter(WeightVariants(found.before, found.typing, CalibrationSamples(tokens(64), True, engine))))
+    live = [group for group in found.groups if not group.frozen]
+    settings = PlanSettings("reconstruct", "auto", statistics=variant.channel_statistics(live))
+    losses = Losses(Planner(found.typing, settings), variant, len(live))
+    assert losses.solved(live, {"e": 6}) is None  # before anything is measured
+    losses.of(live)
+    hidden = next(group.name for group in live if group.size == HIDDEN)
+    assert losses.solved(live, {"e": 6}) < 1e-6 < losses.solved(live, {"e": 6, hidden: 6}) < 1
 
 
 def test_a_target_is_met_by_the_stream_too():
