@@ -35,6 +35,14 @@ REMEDIES = (
         "Nothing, unless nobody uses an output: remove it from the model, and the layers behind it go too.",
     ),
     Remedy(
+        ("tensor",),
+        "begins or ends a residual stream",
+        "h begins or ends a residual stream",
+        "A transformer's stream starts from these channels, or gives them out. Where the stream is cut, a layer is added "
+        "between the two.",
+        "Nothing is in the way of the stream itself.",
+    ),
+    Remedy(
         ("override",),
         "may be overridden by callers",
         "w may be overridden by callers",
