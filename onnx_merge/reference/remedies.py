@@ -38,7 +38,7 @@ REMEDIES = (
         ("tensor",),
         "begins or ends a residual stream",
         "h begins or ends a residual stream",
-        "A transformer's stream starts from these channels, or gives them out. Where the stream is cut, a layer is added "
+        "A transformer's stream starts from these channels, or gives them out. Where it is cut, a layer is added "
         "between the two.",
         "Nothing is in the way of the stream itself.",
     ),
