@@ -8,6 +8,7 @@ from typing import Any
 
 from onnx_merge.html.number_text import byte_size, count, exact, milliseconds, percent, plural, signed, significant
 from onnx_merge.io.base_name import base_name
+from passes.settings.blocks import Blocks
 
 Json = Mapping[str, Any]
 VERDICTS = {"good": "Good", "bad": "Bad", "untested": "Not tested"}
@@ -151,13 +152,22 @@ def whole_groups_text(report: Json) -> str:
     """Why groups that could be cut were left whole, in a sentence; ``""`` if none was."""
     if not any(group["status"] == "kept" for group in report["groups"]):
         return ""
-    allocation, reasons = report["allocation"], []
+    reasons = []
     if report["options"].get("allocation", "auto") == "auto" and not report["options"].get("plan"):
         reasons.append("cutting others costs the outputs less")
-    if allocation and allocation["block"] > 1:
-        reasons.append(f"widths are multiples of {allocation['block']}")
+    if widths := widths_text(report):
+        reasons.append(f"widths are {widths}")
     because = f": {', or '.join(reasons)}" if reasons else ""
     return f"Groups left whole could be cut, but all their channels are kept at this size{because}."
+
+
+def widths_text(report: Json) -> str:
+    """What channel widths are multiples of; ``""`` if any width was allowed."""
+    allocation = report["allocation"]
+    if not allocation or allocation["block"] <= 1:
+        return ""
+    sizes = (group["size"] for group in report["groups"] if group["status"] in ("shrunk", "kept"))
+    return Blocks(allocation["block"], allocation["strict"]).said_of(sizes)
 
 
 def promise_text(promise: Json | None) -> str:

@@ -16,6 +16,7 @@ from onnx_merge.html.headline import (
     unmeasured_task,
     verdict_title,
     whole_groups_text,
+    widths_text,
 )
 from onnx_merge.html.number_text import count, percent, plural
 from onnx_merge.html.rendering import rendered
@@ -42,6 +43,7 @@ def run_page(report: Json, pictures: Mapping[int, str] | None = None) -> str:
         groups=[_group(k, group) for k, group in enumerate(report["groups"])],
         statuses=_present(report["groups"]),
         whole_groups=whole_groups_text(report),
+        widths=widths_text(report),
         layers=_layers(report, errors),
         chart=_chart(report["layers"], report["groups"]),
         levels=LEVELS,

@@ -154,10 +154,8 @@ def verdict_line(close: Fidelity | None, width: int) -> Text:
 
 
 def _alignment(found: AllocationResult, groups: tuple[GroupResult, ...]) -> str:
-    blocks = Blocks(found.block, found.strict)
-    own = {blocks.of(group.size) for group in groups if group.status in ("shrunk", "kept")} or {found.block}
-    where = " in wide groups" if len(own) > 1 else ", since no group is wide" if max(own) < found.block else ""
-    text = f"widths    multiples of {max(own)}{where}: {found.reason}"
+    sizes = (group.size for group in groups if group.status in ("shrunk", "kept"))
+    text = f"widths    {Blocks(found.block, found.strict).said_of(sizes)}: {found.reason}"
     if found.predicted_loss is not None and found.unaligned_loss:
         text += f"; predicted to lose {found.predicted_loss / found.unaligned_loss:.2f} times what any widths would"
     return text

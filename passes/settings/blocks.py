@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 PADDED = 4
@@ -22,3 +23,9 @@ class Blocks:
             return self.size
         quarter = 1 << max(0, (size // 4).bit_length() - 1)
         return min(self.size, max(PADDED, quarter))
+
+    def said_of(self, sizes: Iterable[int]) -> str:
+        """What the widths of groups of ``sizes`` channels are multiples of, in words."""
+        own = {self.of(size) for size in sizes} or {self.size}
+        where = " in wide groups" if len(own) > 1 else ", since no group is wide" if max(own) < self.size else ""
+        return f"multiples of {max(own)}{where}"

@@ -143,9 +143,13 @@ def test_why_groups_are_left_whole(result, options, reasons):
     assert "Groups left whole" not in Page(run_page(result.report)).text
     report = replace(result, options=options).report
     whole = [{**group, "status": "kept", "kept": group["size"]} for group in report["groups"]]
-    allocation = {"block": 16, "reason": "probed"}
+    allocation = {"block": 16, "strict": True, "reason": "probed"}
     text = Page(run_page({**report, "groups": whole, "allocation": allocation})).text
     assert f"all their channels are kept at this size{reasons}" in text
+    narrow = [{**group, "size": 16} for group in whole]
+    text = Page(run_page({**report, "groups": narrow, "allocation": {**allocation, "strict": False}})).text
+    assert "widths are multiples of 4, since no group is wide." in text
+    assert "multiples of 4, since no group is wide: probed" in text and "multiples of 16" not in text
 
 
 def test_number_formats(result):
