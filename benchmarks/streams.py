@@ -89,7 +89,7 @@ def compared(path: Path, images: np.ndarray, labels: np.ndarray, folder: Path, *
     result = optimize(path, calib=[calib], labels=folder / "test.npz", no_gate=True, **options)[1]
     assert result.fidelity is not None and result.accuracy is not None
     share = result.after.macs / result.before.macs
-    noise = " ".join(f"{output.nsr:.4f}" for output in result.fidelity.outputs)
+    noise = ", ".join(f"{output.name} {output.nsr:.4f}" for output in result.fidelity.outputs)
     return f"| {share:.2f} | {noise} | {result.accuracy.after:.1f} |"
 
 
