@@ -55,16 +55,16 @@ def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ())
     wanted = {name: size for name, size in ends.items() if name not in without and name not in graph.captured}
     types = inferred_types(graph.model) if wanted else {}
     patch, places, like = Patch(graph), dict[str, tuple[str, str]](), dict[str, str]()
-    taken = {*graph.info.shapes}
+    taken = {node.name for node in graph.model.graph.node}
     for name, (size, is_end) in wanted.items():
         if types.get(name) not in TYPES:
             continue
         maker = graph.producer.get(name)
         node = maker or min((user for user, _ in graph.users[name]), key=lambda user: user.index)
         weight = patch.add_array(f"{node.label}.projection", np.eye(size, dtype=tensor_dtype_to_np_dtype(types[name])))
-        new = fresh(f"{name}.{'read' if maker else 'written'}", taken)
+        new = graph.fresh_name(f"{name}.{'read' if maker else 'written'}")
         read, made = (new, name) if maker else (name, new)
-        layer = helper.make_node("MatMul", [read, weight], [made], f"{node.label}.projection")
+        layer = helper.make_node("MatMul", [read, weight], [made], fresh(weight, taken))
         if maker is None:
             patch.insert_before(node, [layer])
         else:

@@ -134,7 +134,7 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
         mixed = any(len(flow.passed(user)) > 1 for tensor in moved for user, _ in graph.users[tensor])
         weights += 0 if name in begins else sum(own or 0 for own in layers)
         begins |= {name} if mixed or None in layers or moved & {*graph.outputs} else set()
-    if len(channels) > 1 or (ends and any(norm.centred for norm in norms)):
+    if len(channels) > 1 or 0 in channels or (ends and any(norm.centred for norm in norms)):
         return None
     size = channels.pop()
     starts = [_with_last_axis(flow, name, size) for name in begins]

@@ -139,3 +139,18 @@ def test_an_output_that_only_scales_is_read_in_the_streams_own_channels():
 def test_narrow_blocks_are_not_worth_a_layer():
     """As in post-norm transformers, where each of a few layers would need one."""
     assert not analysed(prenorm(hidden=6, **{**CONSTANTS, **ENDS["both"]})).typing.identities
+
+
+def test_no_two_nodes_get_one_name():
+    model = encoder(**ENDS["both"])
+    for node in model.graph.node:
+        node.name = "x0.projection" if node.output[0] == "r0" else node.output[0]
+    result = reconstruct(model, next(group.name for group in mixed(model)))
+    assert sum(name.startswith("x0.projection") for name in (node.name for node in result.model.graph.node)) == 2
+    small, twin = (engine(m)(tokens(9))["y"] for m in (result.model, result.twin()))
+    np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
+
+
+def test_a_stream_of_unknown_shape_is_left_alone():
+    start = "size = custom.Size(e)  dims = Cast<to=7>(size)  x0 = Reshape(e, dims)"
+    assert not analysed(encoder(start=start, head="y = Identity(n2)")).typing.identities
