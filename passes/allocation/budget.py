@@ -80,7 +80,7 @@ def balanced(
         items.append(KnapsackItem(group.atom, widths, losses[group.name]))
     whole = {group.atom: group.size for group in pool.groups if group.atom in ends}
     ways = [(pool.footprint.with_optional, items, pool.fixed)]
-    if whole:
+    if ends:
         rest = [item for item in items if item.atom not in ends]
         ways.append((pool.footprint, rest, {**pool.fixed, **whole}))
     found = [solve_knapsack(free, footprint, goal - pool.extra, fixed) for footprint, free, fixed in ways]

@@ -5,6 +5,7 @@ import pytest
 from netkit import engine, observer
 from normkit import KINDS, LAYER, RMS, TOKENS, WIDTH, prenorm, thin, tokens
 
+from passes.allocation.budget import BudgetScope, balanced
 from passes.analysis.analyse import analyse
 from passes.cost.cost import cost
 from passes.cost.footprint import macs_footprint, params_footprint
@@ -12,6 +13,7 @@ from passes.graph.model import Graph
 from passes.interface.runner import StageTimer
 from passes.pipeline import compress
 from passes.samples.calibration_samples import CalibrationSamples
+from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
 
 WIDE = 60
@@ -105,6 +107,18 @@ def test_the_layers_are_counted_only_where_they_stay():
     assert macs_footprint(typing).at({stream.atom: 6}) == cost(Graph(result.model)).macs
     gone = 2 * 2 * 6 * WIDE + 2 * 6 + 3 * 2 * 6  # of two MLPs, their last biases, and the constants of three norms
     assert params_footprint(typing).at({stream.atom: 6}) == whole.params - gone + 2 * 6 * WIDTH
+
+
+@pytest.mark.parametrize("kept", [WIDTH, 6])
+def test_a_budget_is_spent_on_them_only_where_they_stay(kept):
+    """Also where the stream's width is no longer open."""
+    found = analysed(encoder(**ENDS["both"]))
+    stream = next(group for group in found.groups if group.normalised is not None)
+    hidden = [group for group in found.groups if group.size == WIDE]
+    pool = BudgetScope(found.typing, hidden, {stream.atom: kept}, macs_footprint(found.typing))
+    goal = pool.cost({group.atom: 40 for group in hidden})
+    losses = {group.name: np.linspace(1, 0, WIDE + 1) ** 2 for group in hidden}
+    assert pool.cost(balanced(pool, goal, losses, Blocks())) == goal
 
 
 def test_channels_beside_the_stream_stay():
