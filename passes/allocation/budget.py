@@ -72,18 +72,25 @@ def balanced(
     """Widths of least loss that cost at most ``goal``, or of least cost if none do.
 
     ``losses``: group name -> (C + 1,), the loss at each width. Costs that arise with the first channel that is removed
-    are in the budget from the start, or else the groups that would cause them stay whole, whichever loses less.
+    are in the budget from the start for groups that lose some, and the other groups that would cause them stay whole.
+    Of all such groups, none, and those in between that the budget leads to, the choice that loses least is taken.
     """
     items, ends = list[KnapsackItem](), pool.footprint.optional_atoms
     for group in pool.groups:
         widths = allowed_widths(pool.typing, group, blocks, max(1, group.size // tuning.width_choices))
         items.append(KnapsackItem(group.atom, widths, losses[group.name]))
-    whole = {group.atom: group.size for group in pool.groups if group.atom in ends}
-    ways = [(pool.footprint.with_optional, items, pool.fixed)]
-    if ends:
-        rest = [item for item in items if item.atom not in ends]
-        ways.append((pool.footprint, rest, {**pool.fixed, **whole}))
-    found = [solve_knapsack(free, footprint, goal - pool.extra, fixed) for footprint, free, fixed in ways]
+    sizes = {group.atom: group.size for group in pool.groups}
+    found, cut = list[dict[Atom, int]](), sizes.keys() & ends
+    while True:
+        whole = {atom: size for atom, size in sizes.items() if atom in ends and atom not in cut}
+        free = [item for item in items if item.atom not in whole]
+        footprint, fixed = pool.footprint.counting(cut), {**pool.fixed, **whole}
+        each = solve_knapsack(free, footprint, goal - pool.extra, fixed)
+        lost = {atom for atom in cut if each[atom] < sizes[atom]}
+        found += [each] if lost == cut else []
+        if not cut:
+            break
+        cut = lost if lost != cut else set()
     best = min(found, key=lambda widths: (max(0, pool.cost(widths) - goal), _total(pool, losses, widths)))
     return {group.atom: best[group.atom] for group in pool.groups}
 

@@ -46,10 +46,10 @@ class Footprint:
         touched = {index for atom in changed for index in self._where.get(atom, ())}
         return (self._sum(touched, widths) - self._sum(touched, {**widths, **changed})) // self._unit
 
-    @property
-    def with_optional(self) -> Footprint:
-        """The same where all products count."""
-        return Footprint(self._products, self._unit) if self._optional else self
+    def counting(self, atoms: Set[Atom]) -> Footprint:
+        """The same where products with an axis of ``atoms`` always count."""
+        always = {index for atom in atoms for index in self._where.get(atom, ())}
+        return Footprint(self._products, self._unit, self._optional.keys() - always)
 
     @property
     def optional_atoms(self) -> set[Atom]:

@@ -168,3 +168,13 @@ def test_no_two_nodes_get_one_name():
 def test_a_stream_of_unknown_shape_is_left_alone():
     start = "size = custom.Size(e)  dims = Cast<to=7>(size)  x0 = Reshape(e, dims)"
     assert not analysed(encoder(start=start, head="y = Identity(n2)")).typing.identities
+
+
+def test_what_a_stream_would_need_is_left_to_layers_where_it_stays_whole():
+    """Even where hidden units lose nothing, so that a tighter budget would do."""
+    found = analysed(encoder(**ENDS["both"]))
+    live = [group for group in found.groups if not group.frozen]
+    pool = BudgetScope(found.typing, live, {}, macs_footprint(found.typing))
+    goal = pool.cost({group.atom: 40 for group in live if group.size == WIDE})
+    losses = {group.name: np.linspace(group.normalised is not None, 0, group.size + 1) for group in live}
+    assert pool.cost(balanced(pool, goal, losses, Blocks())) == goal
