@@ -87,10 +87,33 @@ class _Flow:
         means = facts.pool is not None and facts.pool.kind == "mean" and facts.pool.window is not PoolWindow.KERNEL
         return [name for name in data if name == node.inputs[0]] if facts.moves in _MOVES or means else []
 
+    def is_inside(self, name: str) -> bool:
+        """Whether what makes a tensor of a stream passes the channels of others on, or picks rows of a constant."""
+        maker = self.graph.producer.get(name)
+        if maker is None or self.passed(maker):
+            return maker is not None
+        return facts_of(maker.domain, maker.op).moves is not None and maker.inputs[0] in self.graph.constants
+
+    def written(self, name: str) -> int | None:
+        """Number of weights of the linear layer that makes a tensor; None if none does."""
+        maker = self.graph.producer.get(name)
+        return None if maker is None else _weights(self.graph, maker, name)
+
+    def read(self, name: str) -> int | None:
+        """Number of weights of the linear layers that read a norm's output; None if something else reads it too."""
+        tensors = self.connected(name)
+        layers = [_weights(self.graph, user, tensor) for tensor in tensors for user in self._readers(tensor)]
+        mixed = any(len(self.passed(user)) > 1 for tensor in tensors for user, _ in self.graph.users[tensor])
+        other = mixed or None in layers or not tensors.isdisjoint(self.graph.outputs)
+        return None if other else sum(own or 0 for own in layers)
+
     def readers(self, name: str) -> list[Node]:
-        """The nodes that read the values of a tensor, but for those that pass its channels on."""
-        users = (user for user, _ in self.graph.users[name])
-        return [user for user in users if not self.passed(user) and user.op not in _SIZES]
+        """The nodes that read the values of a tensor, but for norms and for those that pass its channels on."""
+        return [user for user in self._readers(name) if user.index not in self.inside]
+
+    def _readers(self, name: str) -> list[Node]:
+        users = (user for user, _ in self.graph.users[name] if user.op not in _SIZES)
+        return [user for user in users if not self.passed(user)]
 
     def connected(self, start: str) -> set[str]:
         """All tensors with the channels of ``start``."""
@@ -112,50 +135,38 @@ def _norms(graph: Graph) -> Iterator[StreamNorm]:
 
 
 def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream | None:
-    graph = flow.graph
-    channels = {(graph.shape(norm.source) or (0,))[-1] for norm in norms}
-    outputs = {norm.output: flow.connected(norm.output) for norm in norms}
-    begins, weights = {name for name, moved in outputs.items() if moved & tensors}, 0
-    for name in tensors:
-        maker = graph.producer.get(name)
-        if maker is None or (not flow.passed(maker) and not _is_table(graph, maker)):
-            own = None if maker is None else _weights(graph, maker, name)
-            weights += own or 0
-            begins |= {name} if own is None else set()
-        for user in flow.readers(name):
-            if not any(user.index in norm.nodes for norm in norms):
-                own = _weights(graph, user, name)
-                if own is None or any(norm.centred for norm in norms):
-                    return None
-                weights += own
-    ends = tensors & {*graph.outputs}
-    for name, moved in outputs.items():
-        layers = [_weights(graph, user, tensor) for tensor in moved for user in flow.readers(tensor)]
-        mixed = any(len(flow.passed(user)) > 1 for tensor in moved for user, _ in graph.users[tensor])
-        weights += 0 if name in begins else sum(own or 0 for own in layers)
-        begins |= {name} if mixed or None in layers or moved & {*graph.outputs} else set()
-    if len(channels) > 1 or 0 in channels or (ends and any(norm.centred for norm in norms)):
+    """The stream of ``tensors``, which ``norms`` read. None where others read it than norms, layers in front of which
+    no mean is subtracted, and outputs of the model."""
+    graph, centred = flow.graph, any(norm.centred for norm in norms)
+    writers = {name: flow.written(name) for name in tensors if not flow.is_inside(name)}
+    readers = [_weights(graph, user, name) for name in tensors for user in flow.readers(name)]
+    behind = {norm.output: flow.read(norm.output) for norm in norms}
+    begins = {name for name, own in (writers | behind).items() if own is None} | (behind.keys() & tensors)
+    ends, sizes = tensors & {*graph.outputs}, {_last(graph, norm.source) for norm in norms}
+    if None in readers or (centred and (readers or ends)) or len(sizes) > 1 or 0 in sizes:
         return None
-    size = channels.pop()
+    size = sizes.pop()
     starts = [_with_last_axis(flow, name, size) for name in begins]
-    if None in starts or any((graph.shape(name) or (0,))[-1] != size for name in ends) or not ends.isdisjoint(starts):
+    if None in starts or any(_last(graph, name) != size for name in ends) or not ends.isdisjoint(starts):
         return None
-    return Stream(size, frozenset(name for name in starts if name is not None), frozenset(ends), weights)
+    layers = (*writers.values(), *readers, *(own for name, own in behind.items() if name not in begins))
+    found = frozenset(name for name in starts if name is not None)
+    return Stream(size, found, frozenset(ends), sum(own or 0 for own in layers))
+
+
+def _last(graph: Graph, name: str) -> int:
+    """Size of a tensor's last axis, 0 where it is not known."""
+    return (graph.shape(name) or (0,))[-1]
 
 
 def _with_last_axis(flow: _Flow, name: str, size: int) -> str | None:
     """The first tensor from ``name`` on, moved only, of which ``size`` channels are the last axis."""
-    while (flow.graph.shape(name) or (0,))[-1] != size:
+    while _last(flow.graph, name) != size:
         mover = flow.graph.only_user(name)
         if mover is None or flow.passed(mover) != [name]:
             return None
         name = mover.outputs[0]
     return name
-
-
-def _is_table(graph: Graph, maker: Node) -> bool:
-    """Whether rows of a constant are picked."""
-    return facts_of(maker.domain, maker.op).moves is not None and maker.inputs[0] in graph.constants
 
 
 def _weights(graph: Graph, node: Node, data: str) -> int | None:
