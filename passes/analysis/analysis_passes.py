@@ -48,7 +48,6 @@ def analysis_passes(
         FoldBatchNormalization(),
         FoldScales(),
         WriteMeansAsLayers(),
-        AddIdentityLayers(),
         InferChannels(observer, engine, body),
     ]
 
@@ -117,77 +116,57 @@ class WriteMeansAsLayers:
 
 
 @dataclass(frozen=True)
-class Extended:
-    """``graph``: the folded model with identity layers; ``weights``: those of these layers."""
-
-    graph: Graph
-    weights: frozenset[str]
-
-
-@dataclass(frozen=True)
-class AddIdentityLayers:
-    """Finds `Extended`: residual streams end in layers where they would end in outputs or norms
-    (`passes.streams.identity_layers`)."""
-
-    name: ClassVar[str] = "identities"
-    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
-
-    def run(self, model: WorkingModel) -> PassResult:
-        """Add each identity layer beside which channels can be mixed because of it."""
-        before = _graph(model)
-        without = set[str]()
-        while True:
-            added = with_identity_layers(before, TUNING.numerics.subset.most_greedy, without)
-            graph = before.rewritten(added.model, added.like) if added.places else before
-            useless = _useless(graph, added) if added.places else set()
-            if not useless:
-                break
-            without |= useless
-        extended = Extended(graph, frozenset(added.places))
-        return PassResult(model.having(added.model).knowing(extended), changed=bool(added.places))
-
-
-def _useless(graph: Graph, added: IdentityLayers) -> set[str]:
-    """The tensors at whose identity layers no channels can be mixed."""
-    typing = infer(graph)
-    groups = channel_groups(typing, "")
-    find_normalised(typing, groups)
-    mixed = {group.atom for group in groups if group.normalised is not None}
-    beside = {place: {algebra.resolve(typing.axes[name][-1]) for name in place} for place in added.places.values()}
-    return {name for place, atoms in beside.items() if not atoms & mixed for name in place}
-
-
-@dataclass(frozen=True)
 class InferChannels:
-    """Finds `Analysis`: the type of every axis, and the groups of channels that can be removed together."""
+    """Finds `Analysis`: the type of every axis, and the groups of channels that can be removed together. Residual
+    streams that end in outputs or norms end in layers then (`passes.streams.identity_layers`)."""
 
     observer: Observer | None = None
     engine: Engine | None = None
     body: Body | None = None
     name: ClassVar[str] = "infer"
-    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded, Extended)
+    requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
 
     def run(self, model: WorkingModel) -> PassResult:
         """Infer the type of every axis, and join axes to groups of channels. Reasons are those of frozen groups."""
-        graph, body = model[Extended].graph, self.body
+        folded, body = _graph(model), self.body
         where, shared = (body.where, body.shared) if body else ("", frozenset[str]())
+        without = set[str]()
+        while True:
+            added = with_identity_layers(folded, TUNING.numerics.subset.most_greedy, without)
+            graph = folded.rewritten(added.model, added.like) if added.places else folded
+            typing, groups = self._inferred(graph, where, shared)
+            useless = _useless(typing, groups, added)
+            if not useless:
+                break
+            without |= useless
+        typing.identities = frozenset(added.places)
+        _freeze_ends(typing, groups)
+        inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
+        found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
+        reasons = {g.name: g.frozen for g in groups if g.frozen}
+        return PassResult(model.having(added.model).knowing(found), changed=bool(added.places), reasons=reasons)
+
+    def _inferred(self, graph: Graph, where: str, shared: Set[str]) -> tuple[Typing, list[ChannelGroup]]:
         typing = infer(graph)
-        typing.identities = model[Extended].weights
         freeze_what_cannot_follow(typing)
-        if body is not None:
+        if self.body is not None:
             _freeze_shared(typing, shared)
             _name_the_body(typing)
         groups = channel_groups(typing, where)
         freeze_what_is_not_finite(typing, groups)
         find_normalised(typing, groups)
-        _freeze_ends(typing, groups)
-        inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
-        found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
-        return PassResult(model.knowing(found), reasons={g.name: g.frozen for g in groups if g.frozen})
+        return typing, groups
 
     def _analysed(self, body: Body) -> Analysis:
         passes = analysis_passes(body.assignments, self.observer, self.engine, body)
         return run_passes(passes, WorkingModel(body.model)).model[Analysis]
+
+
+def _useless(typing: Typing, groups: Sequence[ChannelGroup], added: IdentityLayers) -> set[str]:
+    """The tensors at whose identity layers no channels can be mixed."""
+    mixed = {group.atom for group in groups if group.normalised is not None}
+    beside = {place: {algebra.resolve(typing.axes[name][-1]) for name in place} for place in added.places.values()}
+    return {name for place, atoms in beside.items() if not atoms & mixed for name in place}
 
 
 def _freeze_ends(typing: Typing, groups: Sequence[ChannelGroup]) -> None:

@@ -94,15 +94,15 @@ class _Flow:
             return maker is not None
         return facts_of(maker.domain, maker.op).moves is not None and maker.inputs[0] in self.graph.constants
 
-    def written(self, name: str) -> int | None:
-        """Number of weights of the linear layer that makes a tensor; None if none does."""
+    def written(self, name: str, size: int) -> int | None:
+        """`_weights` of the linear layer that makes a tensor; None if none does."""
         maker = self.graph.producer.get(name)
-        return None if maker is None else _weights(self.graph, maker, name)
+        return None if maker is None else _weights(self.graph, maker, name, size)
 
-    def read(self, name: str) -> int | None:
-        """Number of weights of the linear layers that read a norm's output; None if something else reads it too."""
+    def read(self, name: str, size: int) -> int | None:
+        """`_weights` of the linear layers that read a norm's output; None if something else reads it too."""
         tensors = self.connected(name)
-        layers = [_weights(self.graph, user, tensor) for tensor in tensors for user in self._readers(tensor)]
+        layers = [_weights(self.graph, user, tensor, size) for tensor in tensors for user in self._readers(tensor)]
         mixed = any(len(self.passed(user)) > 1 for tensor in tensors for user, _ in self.graph.users[tensor])
         other = mixed or None in layers or not tensors.isdisjoint(self.graph.outputs)
         return None if other else sum(own or 0 for own in layers)
@@ -138,14 +138,16 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
     """The stream of ``tensors``, which ``norms`` read. None where others read it than norms, layers in front of which
     no mean is subtracted, and outputs of the model."""
     graph, centred = flow.graph, any(norm.centred for norm in norms)
-    writers = {name: flow.written(name) for name in tensors if not flow.is_inside(name)}
-    readers = [_weights(graph, user, name) for name in tensors for user in flow.readers(name)]
-    behind = {norm.output: flow.read(norm.output) for norm in norms}
-    begins = {name for name, own in (writers | behind).items() if own is None} | (behind.keys() & tensors)
     ends, sizes = tensors & {*graph.outputs}, {_last(graph, norm.source) for norm in norms}
-    if None in readers or (centred and (readers or ends)) or len(sizes) > 1 or 0 in sizes:
-        return None
     size = sizes.pop()
+    if sizes or not size:
+        return None
+    readers = [_weights(graph, user, name, size) for name in tensors for user in flow.readers(name)]
+    if None in readers or (centred and (readers or ends)):
+        return None
+    writers = {name: flow.written(name, size) for name in tensors if not flow.is_inside(name)}
+    behind = {norm.output: flow.read(norm.output, size) for norm in norms}
+    begins = {name for name, own in (writers | behind).items() if own is None} | (behind.keys() & tensors)
     starts = [_with_last_axis(flow, name, size) for name in begins]
     if None in starts or any(_last(graph, name) != size for name in ends) or not ends.isdisjoint(starts):
         return None
@@ -169,11 +171,13 @@ def _with_last_axis(flow: _Flow, name: str, size: int) -> str | None:
     return name
 
 
-def _weights(graph: Graph, node: Node, data: str) -> int | None:
-    """Number of weights of the linear layer that writes ``data``, or reads it as its input 0; None if ``node`` is
-    none."""
+def _weights(graph: Graph, node: Node, data: str, size: int) -> int | None:
+    """Number of weights of the linear layer that writes ``data``, or reads it as its input 0, for ``size`` of its
+    channels; None if ``node`` is none."""
     linear = facts_of(node.domain, node.op).linear
     fits = linear is not None and data in (node.inputs[0], *node.outputs) and node.inputs[1] in graph.initializers
-    if not fits or int(node.attrs.get("group", 1)) != 1:
+    if linear is None or not fits or int(node.attrs.get("group", 1)) != 1:
         return None
-    return math.prod(graph.shape(node.inputs[1]) or (0,))
+    shape, output = graph.shape(node.inputs[1]) or (0, 0), linear.output_axis(node)
+    channels = shape[output if data in node.outputs else 1 - output]
+    return math.prod(shape) // max(1, channels // size)

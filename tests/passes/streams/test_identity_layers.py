@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from netkit import engine, observer
+from netkit import engine, net, observer
 from normkit import KINDS, LAYER, RMS, TOKENS, WIDTH, prenorm, thin, tokens
 
 from passes.allocation.budget import BudgetScope, balanced
@@ -153,6 +153,17 @@ def test_an_output_that_only_scales_is_read_in_the_streams_own_channels():
 def test_narrow_blocks_are_not_worth_a_layer():
     """As in post-norm transformers, where each of a few layers would need one."""
     assert not analysed(prenorm(hidden=6, **{**CONSTANTS, **ENDS["both"]})).typing.identities
+
+
+@pytest.mark.parametrize(("features", "layers"), [(8, 0), (8 * WIDTH, 1)])
+def test_a_norm_of_heads_is_worth_a_layer_only_beside_many_weights_of_each(features, layers):
+    """The layer would run once for each of the three heads."""
+    body = f"""net (float[N,5,{features}] x) => (float[] y) {{
+        a = MatMul(x, a_w)  h = Reshape(a, heads)  n = LayerNormalization(h, g)  s = Relu(n)
+        r = Reshape(s, flat)  y = MatMul(r, y_w) }}"""
+    sizes = dict(heads=np.array([0, 0, 3, WIDTH]), flat=np.array([0, 0, 3 * WIDTH]), y_w=(3 * WIDTH, 7))
+    model = net(body, 17, g=(WIDTH,), a_w=(features, 3 * WIDTH), **sizes)
+    assert len(analysed(model).typing.identities) == layers
 
 
 def test_no_two_nodes_get_one_name():
