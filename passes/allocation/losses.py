@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from passes.allocation.loss_curves import predicted_loss
 from passes.allocation.sensitivity import Sensitivity
@@ -44,18 +44,19 @@ class Losses:
 
     def together(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
         """Loss of the outputs with all groups at ``widths``; None where it cannot be measured."""
-        try:
-            return self._sensitivity.together(self._planner.unbiased, groups, widths) if self._sensitivity else None
-        except RunError as error:
-            self.unmeasured = f"what the outputs lose with all groups cut was not measured: {error}"
-            return None
+        planner = self._planner.unbiased
+        return self._tried("all groups cut", lambda measure: measure.together(planner, groups, widths))
 
     def solved(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
         """Loss of the outputs with all groups at ``widths`` and layers solved; None where it cannot be measured."""
+        planner = self._planner.unbiased
+        return self._tried("layers solved", lambda measure: measure.solved(planner, groups, widths))
+
+    def _tried(self, what: str, loss: Callable[[Sensitivity], float | None]) -> float | None:
         try:
-            return self._sensitivity.solved(self._planner.unbiased, groups, widths) if self._sensitivity else None
+            return loss(self._sensitivity) if self._sensitivity else None
         except RunError as error:
-            self.unmeasured = f"what the outputs lose with layers solved was not measured: {error}"
+            self.unmeasured = f"what the outputs lose with {what} was not measured: {error}"
             return None
 
     def release(self) -> None:

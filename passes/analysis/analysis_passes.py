@@ -13,6 +13,7 @@ from passes.analysis.known import Analysis, Inside
 from passes.analysis.normalised_channels import find_normalised
 from passes.analysis.not_finite import freeze_what_is_not_finite
 from passes.axes import algebra
+from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup, channel_groups
 from passes.axes.inference import Typing, infer
 from passes.graph.model import Graph
@@ -135,12 +136,13 @@ class InferChannels:
             added = with_identity_layers(folded, TUNING.numerics.subset.most_greedy, without)
             graph = folded.rewritten(added.model, added.like) if added.places else folded
             typing, groups = self._inferred(graph, where, shared)
-            useless = _useless(typing, groups, added)
+            mixed = {group.atom for group in groups if group.normalised is not None}
+            useless = _useless(typing, mixed, added)
             if not useless:
                 break
             without |= useless
         typing.identities = frozenset(added.places)
-        _freeze_ends(typing, groups)
+        _freeze_ends(typing, mixed)
         inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
         found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
         reasons = {g.name: g.frozen for g in groups if g.frozen}
@@ -162,16 +164,15 @@ class InferChannels:
         return run_passes(passes, WorkingModel(body.model)).model[Analysis]
 
 
-def _useless(typing: Typing, groups: Sequence[ChannelGroup], added: IdentityLayers) -> set[str]:
-    """The tensors at whose identity layers no channels can be mixed."""
-    mixed = {group.atom for group in groups if group.normalised is not None}
+def _useless(typing: Typing, mixed: Set[Atom], added: IdentityLayers) -> set[str]:
+    """The tensors at whose identity layers no channels are ``mixed``."""
     beside = {place: {algebra.resolve(typing.axes[name][-1]) for name in place} for place in added.places.values()}
     return {name for place, atoms in beside.items() if not atoms & mixed for name in place}
 
 
-def _freeze_ends(typing: Typing, groups: Sequence[ChannelGroup]) -> None:
-    """Freeze the channels beside identity layers that are not mixed. To cut them alone would make layers of these."""
-    mixed = {group.atom for group in groups if group.normalised is not None}
+def _freeze_ends(typing: Typing, mixed: Set[Atom]) -> None:
+    """Freeze the channels beside identity layers that are not ``mixed``. To cut them alone would make layers of
+    these."""
     for name in typing.identities:
         for term in typing.axes[name]:
             if algebra.resolve(term) not in mixed:

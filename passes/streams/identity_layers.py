@@ -103,7 +103,7 @@ def drop_identity_layers(model: onnx.ModelProto, weights: Collection[str]) -> No
     outputs, renamed = {value.name for value in graph.output}, dict[str, str]()
     for node in graph.node:
         if node.op_type == "MatMul" and node.input[1] in same:
-            (read, made) = node.input[0], node.output[0]
+            read, made = node.input[0], node.output[0]
             renamed |= {read: made} if made in outputs else {made: read}
     replace_nodes(graph, [node for node in graph.node if node.op_type != "MatMul" or node.input[1] not in same])
     for node in graph.node:
