@@ -23,7 +23,7 @@ from passes.interface.reason import Reason
 from passes.interface.runner import run_passes
 from passes.settings.tuning import TUNING
 from passes.shapes.inference import Assignment, Observer
-from passes.streams.identity_layers import ENDS, IdentityLayers, with_identity_layers
+from passes.streams.identity_layers import IdentityLayers, with_identity_layers
 from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.channel_means import means_to_layers
@@ -176,7 +176,8 @@ def _freeze_ends(typing: Typing, mixed: Set[Atom]) -> None:
     for name in typing.identities:
         for term in typing.axes[name]:
             if algebra.resolve(term) not in mixed:
-                algebra.freeze(term, Reason("tensor", typing.graph.users[name][0][0].outputs[0], ENDS))
+                end = typing.graph.users[name][0][0].outputs[0]
+                algebra.freeze(term, Reason("tensor", end, "begins or ends a residual stream"))
 
 
 def _folded(model: WorkingModel, written: onnx.ModelProto) -> PassResult:

@@ -33,8 +33,6 @@ LARGEST_SHARE = 1 / 8
 """Largest share of identity layers among the weights of a stream's layers (`Stream.weights`). Not tuned: the stream
 must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fourth to a
 half between the layers of a post-norm transformer."""
-ENDS = "begins or ends a residual stream"
-"""Why channels stay that are not part of the stream."""
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
