@@ -55,11 +55,11 @@ CASES = {
     "classifier at 320 x 320": Case(
         """net (float[N,3,320,320] x) => (float[N,10] y) {
             a = Conv<pads=[1,1,1,1]>(x, a_w)  ar = Relu(a)
-            b = Conv<pads=[1,1,1,1], strides=[2,2]>(ar, b_w)  br = Relu(b)
+            b = Conv<strides=[2,2]>(ar, b_w)  br = Relu(b)
             c = Conv<pads=[1,1,1,1], strides=[4,4]>(br, c_w)  cr = Relu(c)
             p = GlobalAveragePool(cr)  f = Flatten(p)  y = Gemm<transB=1>(f, y_w)
         }""",
-        dict(a_w=(24, 3, 3, 3), b_w=(32, 24, 3, 3), c_w=(48, 32, 3, 3), y_w=(10, 48)),
+        dict(a_w=(24, 3, 3, 3), b_w=(32, 24, 1, 1), c_w=(48, 32, 3, 3), y_w=(10, 48)),
     ),
     "detector": Case(
         f"""net (float[N,3,192,192] x) => (
