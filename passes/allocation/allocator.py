@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import onnx
 
-from passes.allocation.budget import BudgetScope, adjusted, balanced, filled, uniform, uniform_at
+from passes.allocation.budget import BudgetScope, adjusted, balanced, filled, summed_loss, uniform, uniform_at
 from passes.allocation.losses import Losses
 from passes.allocation.width_alignment import allowed_widths
 from passes.analysis.analyse import Analysis
@@ -21,7 +21,6 @@ from passes.axes.algebra import Atom
 from passes.axes.channel_groups import ChannelGroup
 from passes.cost.cost import NON_FLOATS, cost, parameters
 from passes.cost.footprint import macs_footprint, params_footprint
-from passes.graph.model import Array
 from passes.interface.errors import PassError
 from passes.planning.plan import kept_channels
 from passes.planning.planner import Planner
@@ -206,7 +205,7 @@ class Allocator:
         choice = self._best(pool, reached)
         unaligned = balanced(pool, goal, losses, Blocks(), self._tuning)
         return Allocation(
-            choice.widths, choice.block, asked.size, *(_loss(pool, losses, w) for w in (choice.widths, unaligned))
+            choice.widths, choice.block, asked.size, *(summed_loss(pool, losses, w) for w in (choice.widths, unaligned))
         )
 
     def _reached(self, pool: BudgetScope, goal: int, near: float, choices: Sequence[WidthChoice]) -> list[WidthChoice]:
@@ -234,7 +233,7 @@ class Allocator:
         losses = self.losses.of(pool.groups)
         scores = [self._together(pool, choice.widths) for choice in choices]
         if min(scores) > self._tuning.comparable_noise:
-            scores = [_loss(pool, losses, choice.widths) for choice in choices]
+            scores = [summed_loss(pool, losses, choice.widths) for choice in choices]
         least = min(scores)
         fair = [
             choice for choice, score in zip(choices, scores, strict=True) if score <= self._tolerance(choice) * least
@@ -278,7 +277,3 @@ def _parameters(model: onnx.ModelProto, counted: Mapping[str, int]) -> int:
 
 def _halves(size: int) -> list[int]:
     return [size // 2**i for i in range(size.bit_length()) if size % 2**i == 0]
-
-
-def _loss(pool: BudgetScope, losses: Mapping[str, Array], widths: Mapping[Atom, int]) -> float:
-    return sum(float(losses[g.name][widths[g.atom]]) for g in pool.groups)

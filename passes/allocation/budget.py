@@ -71,9 +71,9 @@ def balanced(
 ) -> dict[Atom, int]:
     """Widths of least loss that cost at most ``goal``, or of least cost if none do.
 
-    ``losses``: group name -> (C + 1,), the loss at each width. Costs that arise with the first channel that is removed
-    are in the budget from the start for groups that lose some, and the other groups that would cause them stay whole.
-    Of all such groups, none, and those in between that the budget leads to, the choice that loses least is taken.
+    ``losses``: group name -> (C + 1,), the loss at each width. Some groups cause a cost as soon as they lose a channel
+    (`Footprint`). It is tried to cut all of these, then only those that lost some, and none; the widths that lose least
+    are taken.
     """
     items, ends = list[KnapsackItem](), pool.footprint.optional_atoms
     for group in pool.groups:
@@ -91,11 +91,12 @@ def balanced(
         if not cut:
             break
         cut = lost if lost != cut else set()
-    best = min(found, key=lambda widths: (max(0, pool.cost(widths) - goal), _total(pool, losses, widths)))
+    best = min(found, key=lambda widths: (max(0, pool.cost(widths) - goal), summed_loss(pool, losses, widths)))
     return {group.atom: best[group.atom] for group in pool.groups}
 
 
-def _total(pool: BudgetScope, losses: Mapping[str, Array], widths: Widths) -> float:
+def summed_loss(pool: BudgetScope, losses: Mapping[str, Array], widths: Widths) -> float:
+    """Sum of the losses that the groups have at ``widths``, each cut alone."""
     return sum(float(losses[group.name][widths[group.atom]]) for group in pool.groups)
 
 

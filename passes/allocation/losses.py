@@ -45,12 +45,12 @@ class Losses:
     def together(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
         """Loss of the outputs with all groups at ``widths``; None where it cannot be measured."""
         planner = self._planner.unbiased
-        return self._tried("all groups cut", lambda measure: measure.together(planner, groups, widths))
+        return self._tried("all groups cut", lambda sensitivity: sensitivity.together(planner, groups, widths))
 
     def solved(self, groups: Sequence[ChannelGroup], widths: Mapping[str, int]) -> float | None:
         """Loss of the outputs with all groups at ``widths`` and layers solved; None where it cannot be measured."""
         planner = self._planner.unbiased
-        return self._tried("layers solved", lambda measure: measure.solved(planner, groups, widths))
+        return self._tried("layers solved", lambda sensitivity: sensitivity.solved(planner, groups, widths))
 
     def _tried(self, what: str, loss: Callable[[Sensitivity], float | None]) -> float | None:
         try:

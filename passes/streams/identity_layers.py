@@ -34,6 +34,7 @@ LARGEST_SHARE = 1 / 8
 must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fourth to a
 half between the layers of a post-norm transformer."""
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+"""Element types of tensors that such a layer can read."""
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class _Flow:
 
     def __init__(self, graph: Graph, norms: Iterable[StreamNorm]) -> None:
         self.graph = graph
-        self.inside = {index for norm in norms for index in norm.nodes}
+        self.in_norms = {index for norm in norms for index in norm.nodes}
         self._joined: dict[str, set[str]] = defaultdict(set)
         for node in graph.nodes:
             data = self.passed(node)
@@ -77,7 +77,7 @@ class _Flow:
     def passed(self, node: Node) -> list[str]:
         """The tensors whose channels ``node`` passes on to its output."""
         facts, graph = facts_of(node.domain, node.op), self.graph
-        if node.index in self.inside or not node.outputs:
+        if node.index in self.in_norms or not node.outputs:
             return []
         data = [name for name in node.inputs if name and name not in graph.constants and name not in graph.integers]
         if facts.joins is Joins.SUM or facts.moves is Moves.JOINED:
@@ -87,8 +87,8 @@ class _Flow:
         means = facts.pool is not None and facts.pool.kind == "mean" and facts.pool.window is not PoolWindow.KERNEL
         return [name for name in data if name == node.inputs[0]] if facts.moves in _MOVES or means else []
 
-    def is_inside(self, name: str) -> bool:
-        """Whether what makes a tensor of a stream passes the channels of others on, or picks rows of a constant."""
+    def is_passed_on(self, name: str) -> bool:
+        """Whether what makes a tensor only passes channels on: those of other tensors, or rows of a constant."""
         maker = self.graph.producer.get(name)
         if maker is None or self.passed(maker):
             return maker is not None
@@ -109,7 +109,7 @@ class _Flow:
 
     def readers(self, name: str) -> list[Node]:
         """The nodes that read the values of a tensor, but for norms and for those that pass its channels on."""
-        return [user for user in self._readers(name) if user.index not in self.inside]
+        return [user for user in self._readers(name) if user.index not in self.in_norms]
 
     def _readers(self, name: str) -> list[Node]:
         users = (user for user, _ in self.graph.users[name] if user.op not in _SIZES)
@@ -135,8 +135,8 @@ def _norms(graph: Graph) -> Iterator[StreamNorm]:
 
 
 def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream | None:
-    """The stream of ``tensors``, which ``norms`` read. None where others read it than norms, layers in front of which
-    no mean is subtracted, and outputs of the model."""
+    """The stream of ``tensors``, which ``norms`` read; None where anything else reads it. Where no norm subtracts the
+    mean, layers and outputs of the model may read it too."""
     graph, centred = flow.graph, any(norm.centred for norm in norms)
     ends, sizes = tensors & {*graph.outputs}, {_last(graph, norm.source) for norm in norms}
     size = sizes.pop()
@@ -145,7 +145,7 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
     readers = [_weights(graph, user, name, size) for name in tensors for user in flow.readers(name)]
     if None in readers or (centred and (readers or ends)):
         return None
-    writers = {name: flow.written(name, size) for name in tensors if not flow.is_inside(name)}
+    writers = {name: flow.written(name, size) for name in tensors if not flow.is_passed_on(name)}
     behind = {norm.output: flow.read(norm.output, size) for norm in norms}
     begins = {name for name, own in (writers | behind).items() if own is None} | (behind.keys() & tensors)
     starts = [_with_last_axis(flow, name, size) for name in begins]
