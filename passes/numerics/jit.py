@@ -37,7 +37,8 @@ def serial(kernel: Callable[P, R]) -> Callable[P, R]:
 
 
 def compiled_before() -> bool:
-    """Whether the machine code of all kernels that were imported is on disk, or none can be kept there."""
+    """Whether machine code of the kernels that were imported is on disk, or none can be kept there. A run compiles only
+    those that it calls, so that some never are."""
     files = (getattr(getattr(kernel, "_cache", None), "_cache_file", None) for kernel in KERNELS)
     indices = [path for path in (getattr(file, "_index_path", None) for file in files) if path]
-    return all(Path(path).exists() for path in indices)
+    return not indices or any(Path(path).exists() for path in indices)
