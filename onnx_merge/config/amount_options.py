@@ -26,10 +26,10 @@ class AmountOptions:
             HOW_MUCH,
             NUMBER,
             "R",
-            "share of the channels that every group keeps, 0 to 1",
+            "leave the MACs of that share of all channels, 0 to 1",
             "Leave as many multiply-adds as if every group kept a share R of its channels. `--allocation uniform` "
             "keeps that share in every group. 1 writes the model as it is, and compares it.",
-            limits=Limits(0, 1, above=True, hint="; 0.6 keeps 60% of the channels"),
+            limits=Limits(0, 1, above=True, hint="; 0.6 is 60%"),
         ),
     )
     target_macs: float | None = field(
@@ -60,7 +60,7 @@ class AmountOptions:
             HOW_MUCH,
             NUMBER,
             "R",
-            "share of the latency to leave, as measured",
+            "share of the latency to leave at most, measured here",
             "Leave at most that share of the latency, measured here with the provider at hand at batch size 1.",
             limits=TARGET,
         ),
@@ -71,7 +71,7 @@ class AmountOptions:
             HOW_MUCH,
             NUMBER,
             "PCT",
-            "as small as loses no more points of accuracy",
+            "smallest model that loses at most PCT points",
             "Look for the smallest model that loses at most so many points of accuracy (`--labels`). Without labels, "
             "one that changes the class of at most so many percent of the samples; where outputs are no classes, one "
             "that has at most so many percent of noise over signal; with `--metric`, one that loses at most so many of "

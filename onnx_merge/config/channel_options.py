@@ -34,7 +34,7 @@ class ChannelOptions:
             HOW,
             TEXT,
             "CRITERION",
-            f"which channels stay: {', '.join(SELECT)} (l1)",
+            f"which channels stay: {', '.join(SELECT)} (auto)",
             f"Criterion for the channels that stay: `{'`, `'.join(SELECT)}`.",
             choices=SELECT,
             shown="auto: by reconstruction, else l1",
@@ -59,7 +59,7 @@ class ChannelOptions:
             HOW_MUCH,
             TEXT,
             "",
-            "how R is spread over the groups",
+            "how the budget is spread over the groups ({default})",
             "How the budget is spread. `auto`: so that the outputs lose least; `uniform`: every group keeps the same "
             "share.",
             choices=("auto", "uniform"),
@@ -116,7 +116,7 @@ class ChannelOptions:
             HOW_MUCH,
             PATTERNS,
             "REGEX",
-            "layers to leave whole",
+            "layers whose outputs to leave whole",
             "Regular expressions for layers whose outputs stay whole.",
         ),
     )

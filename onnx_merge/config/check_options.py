@@ -129,8 +129,9 @@ class CheckOptions:
             CHECKS,
             WHOLE,
             "N",
-            "threads of --benchmark ({default})",
-            "Number of threads within an operator, for the benchmark; the output says how many there were.",
+            "threads where latency is measured ({default})",
+            "Number of threads within an operator, where latency is measured (`--benchmark`, `--target-latency`). The "
+            "benchmark's line in the output says how many there were.",
             shown="onnxruntime's choice",
             limits=Limits(1),
         ),

@@ -75,6 +75,12 @@ class Options(OutputOptions, CheckOptions, SampleOptions, RunOptions, ChannelOpt
         return self.reconstructs and not self.forbids_samples
 
     @property
+    def fits_made_up(self) -> bool:
+        """Whether the samples that layers are fitted to are made up, if there are any."""
+        given = self.has_samples and not self.asks_for_made_up_samples
+        return not given and (self.labels is None or not self.selects_by_drop)
+
+    @property
     def selects_by_drop(self) -> bool:
         """Whether the loss that is measured decides which result is chosen."""
         return self.max_drop is not None

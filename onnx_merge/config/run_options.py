@@ -86,7 +86,7 @@ class RunOptions:
             CHECKS,
             WHOLE,
             "N",
-            "seed of random samples ({default})",
+            "seed of all random choices ({default})",
             "Seed of all random choices; at least 0.",
             limits=Limits(0),
         ),

@@ -33,7 +33,7 @@ def shares(start: float, stop: float, steps: int) -> tuple[float, ...]:
         )
     for name, value in (("from", start), ("to", stop)):
         if not 0 < value <= 1:  # nan is refused too
-            raise UsageError(f"{name} must be above 0 and at most 1, not {value:g}; 0.6 keeps 60% of the channels")
+            raise UsageError(f"{name} must be above 0 and at most 1, not {value:g}; 0.6 is 60%")
     if not start < stop:
         raise UsageError(f"from must be below to, but {start:g} is not below {stop:g}")
     exact = [start + (stop - start) * i / (steps - 1) for i in range(steps)]
