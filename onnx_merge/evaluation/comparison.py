@@ -176,6 +176,7 @@ class Comparison:
             source=self.samples.source,
             batch=self.original.memory.together(feeds),
             fitted=fitted,
+            fitted_made_up=self.options.fits_made_up,
             real=self.samples.real,
             in_sample=self.samples.in_sample and bool(fitted),
             integers=self._integers,

@@ -47,6 +47,7 @@ def fidelity(
     source: str = "samples",
     batch: BatchSize = ANY,
     fitted: int | None = None,
+    fitted_made_up: bool = False,
     in_sample: bool = False,
     real: bool = True,
     integers: IntegerOutputs | None = None,
@@ -56,7 +57,7 @@ def fidelity(
     ``integers``: what integer outputs hold, classes by default. Rounded numbers are compared as numbers. Those in an
     order that scores decide are left out where float outputs are in it, too. Top-1 agreement is that of the only output
     with scores, (N, classes) or (N, classes, 1, 1). A model with several such outputs, or none, has no top-1.
-    ``fitted``, ``in_sample``, ``real``: see `Fidelity`.
+    ``fitted``, ``fitted_made_up``, ``in_sample``, ``real``: see `Fidelity`.
 
     Raises
     ------
@@ -92,6 +93,7 @@ def fidelity(
         provider=before.provider.name,
         outputs=in_order(meter.result() for meter in meters.values()),
         fitted=fitted,
+        fitted_made_up=fitted_made_up and fitted is not None,
         in_sample=in_sample,
         real=real,
         classes=classes,

@@ -116,6 +116,8 @@ class Fidelity:
     """The worst output first."""
     fitted: int | None = None
     """Number of samples that the layers were fitted to and that are not measured on; None if there are none."""
+    fitted_made_up: bool = False
+    """Whether those were made up, also where the measured samples are the user's."""
     in_sample: bool = False
     """Whether the measured samples are among those that the layers were fitted to."""
     real: bool = True

@@ -81,7 +81,7 @@ def _sizes(report: Json) -> Iterator[Figure]:
     ):
         before, after = report["before"][key], report["after"][key]
         digits = f"{exact(before)} \N{RIGHTWARDS ARROW} {exact(after)}"
-        note = "of one sample" if key == "macs" else ""
+        note = "of one sample, or of a fixed batch" if key == "macs" else ""
         yield Figure(label, shown(before), shown(after), after / before if before else None, note, digits)
 
 
@@ -136,7 +136,8 @@ def evidence(fidelity: Json) -> str:
     if fidelity["in_sample"]:
         return f"{text}, to which layers were fitted too."
     if fitted is not None:
-        return f"{text}, held out: layers were fitted to {plural(fitted, 'other sample')}."
+        others = "made-up sample" if fidelity["real"] and fidelity["fitted_made_up"] else "other sample"
+        return f"{text}, held out: layers were fitted to {plural(fitted, others)}."
     return f"{text}; no layer was fitted to samples."
 
 

@@ -46,6 +46,7 @@ def fidelity_table(close: Fidelity | None) -> dict[str, object]:
         "samples": close.samples if close else 0,
         "held_out": close.held_out if close else 0,
         "fitted": close.fitted if close else None,
+        "fitted_made_up": close.fitted_made_up if close else False,
         "in_sample": close.in_sample if close else False,
         "real": close.real if close else False,
         "source": close.source if close else None,

@@ -32,5 +32,6 @@ def _samples(close: Fidelity) -> str:
         kind += "held-out "
     path = close.source.partition(" ")[2]
     of = f" of {path}" if path else ""
-    fitted = f" ({close.fitted:,} fitted)" if close.fitted is not None else ""
+    others = "made-up ones fitted" if close.fitted_made_up and close.real else "fitted"
+    fitted = f" ({close.fitted:,} {others})" if close.fitted is not None else ""
     return f"{close.samples:,} {kind}samples{of}{fitted} ({close.provider})"

@@ -43,7 +43,7 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
     elif result.unfolded:
         yield Text(f"note: {len(result.unfolded)} BatchNormalization not folded; -v says why", style="yellow")
     if result.output.path is None:
-        yield Text("note: nothing was written", style="yellow")
+        yield Text("note: no model was written", style="yellow")
     yield _costs(result, verbose)
     yield from _quality(result)
     if result.formats:

@@ -233,6 +233,7 @@ class TestLabels:
         labels = self.save(tmp_path, rows(400, 6))
         _, result = optimize(model(6), keep=0.5, effort="low", gate=False, labels=labels, calib=labels)
         assert result.fidelity.fitted == 256 and result.accuracy.samples == 144 == result.fidelity.held_out
+        assert not result.fidelity.fitted_made_up
 
     def test_that_are_too_few_to_divide(self, tmp_path):
         labels = self.save(tmp_path, rows(20, 6))
@@ -243,6 +244,7 @@ class TestLabels:
         _, result = optimize(model(6), keep=0.5, effort="low", gate=False, labels=self.save(tmp_path, rows(40, 6)))
         close = result.fidelity
         assert (close.samples, close.held_out, close.fitted) == (40, 40, 256) and close.real
+        assert close.fitted_made_up
 
 
 class TestCopies:

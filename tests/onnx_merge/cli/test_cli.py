@@ -436,7 +436,7 @@ def test_a_dry_run_needs_no_output(here, capsys):
     assert cli.main(["in.onnx", "--keep", "0.5", "--dry-run"]) == 0
     assert cli.main(["in.onnx", "out.onnx", "--keep", "0.5", "--dry-run", "--allocation", "uniform"]) == 0
     out = capsys.readouterr().out
-    assert "32 -> 16" in out and "nothing was written" in out and names(here) == ["in.onnx"]
+    assert "32 -> 16" in out and "no model was written" in out and names(here) == ["in.onnx"]
 
 
 def test_options_from_a_file(here, capsys):

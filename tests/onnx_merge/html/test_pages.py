@@ -124,6 +124,13 @@ def test_what_was_measured_and_promised(result):
     assert "--benchmark times both" in Page(run_page(result.report)).text
 
 
+def test_made_up_samples_beside_labelled_ones_are_named(result):
+    for made_up, others in ((True, "256 made-up samples"), (False, "256 other samples")):
+        fidelity = replace(result.fidelity, real=True, fitted=256, fitted_made_up=made_up)
+        text = Page(run_page(replace(result, fidelity=fidelity).report)).text
+        assert f"held out: layers were fitted to {others}." in text
+
+
 def test_what_was_not_measured_is_said(result):
     assert result.report["fidelity"]["samples"]
     said = "What the model is used for was not measured: that takes --labels or --metric."

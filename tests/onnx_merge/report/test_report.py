@@ -33,7 +33,7 @@ KEYS = [
 UNVERIFIED = "unverified: the outputs were not compared"
 FIDELITY = [
     "verdict", "why", "outputs", "cosine", "relative_l2", "top1_agreement", "samples", "held_out", "fitted",
-    "in_sample", "real", "source", "differences",
+    "fitted_made_up", "in_sample", "real", "source", "differences",
 ]  # fmt: skip
 
 
@@ -118,7 +118,7 @@ def test_a_metric():
 def test_what_was_not_measured_is_null():
     found = parsed(result(fidelity=None))
     assert found["accuracy"] is None
-    known = {"verdict": "untested", "why": UNVERIFIED, "outputs": [], "in_sample": False}
+    known = {"verdict": "untested", "why": UNVERIFIED, "outputs": [], "fitted_made_up": False, "in_sample": False}
     nothing = {**dict.fromkeys(FIDELITY), **known, "real": False, "samples": 0, "held_out": 0}
     assert found["fidelity"] == nothing
 
@@ -196,6 +196,8 @@ def test_how_close_the_outputs_are():
     line = "noise/signal 0.012 (worst: scores), classes changed 3.1% (0.8% to 8.4%), KL 0.004"
     assert f"outputs   {line} on 32 held-out samples of my file.npz (1,256 fitted) (cpu)\n" in text
     assert text.endswith("\nverdict   good: scores: 3.1% change class, limit 10%\n")
+    text = render(result(fidelity=close(SCORES, fitted=256, fitted_made_up=True)), Pipe())
+    assert " on 32 held-out samples of my file.npz (256 made-up ones fitted) (cpu)\n" in text
     text = render(result(fidelity=close(BOXES, in_sample=True), accuracy=Accuracy(99.0, 98.5, 1000)), Pipe())
     assert "outputs   noise/signal 0.0003 on 32 in-sample samples of my file.npz (cpu)" in text
     assert "accuracy  99.00% -> 98.50% (-0.50) on 1,000 samples" in text
