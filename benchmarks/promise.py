@@ -12,13 +12,14 @@ share on all of TEST.npz.
 
 Second table, for accuracy and for agreement: random subsets of TEST.npz are held out repeatedly, and a size is chosen
 on each: the smallest that is promised, and for comparison the smallest whose drop on the subset is small enough. A
-choice is broken if it loses more on all of TEST.npz.
+choice is broken if it loses more on all of TEST.npz. --held is below the number of samples in TEST.npz.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,9 @@ def main() -> None:
     session = Session(load_source(given.model).model, CPU)
     samples = load_samples(given.labels, session.inputs)
     assert samples.labels is not None, "no labels"
+    total = len(samples.labels)
+    if max(given.held) >= total:
+        sys.exit(f"--held {max(given.held)} is to be below the {total} samples of {given.labels}")
     keeps = sorted(given.keeps, reverse=True)
     before = _classes(given.folder / "original.npy", lambda: session, samples.feeds)
     after = [
