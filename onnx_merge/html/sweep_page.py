@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnx_merge.html.frontier_chart import FrontierChart, frontier_chart
@@ -27,6 +27,7 @@ def sweep_page(report: Json) -> str:
     quality = report["metric"]
     knee = next((point for point in report["points"] if point["knee"]), None)
     own = base_name(report["metric_name"])
+    batches = sorted({batch for point in report["points"] for batch in _taken(point)})
     words, title = (own, own) if quality == "metric" else QUALITIES.get(quality, ("", ""))
     return rendered(
         "sweep.html",
@@ -35,13 +36,24 @@ def sweep_page(report: Json) -> str:
         sentence=_sentence(report, knee, words),
         quality=quality,
         quality_title=title,
-        points=[{**point, "quality": _shown(point, quality)} for point in report["points"]],
+        points=[{**p, "quality": _shown(p, quality), "latencies": _latencies(p, batches)} for p in report["points"]],
         original=_original(report),
         charts=_charts(report, title),
         statuses=STATUSES,
-        timed=any(point["latency_ms"] is not None for point in report["points"]),
+        latency_titles=[(f"Latency, batch {batch}", True) for batch in batches],
         command=command(report["argv"]),
     )
+
+
+def _taken(point: Json) -> dict[int, float]:
+    """Batch size -> milliseconds."""
+    latency = point["latency"]
+    return {one["batch"]: one["after_ms"] for one in latency["batches"]} if latency else {}
+
+
+def _latencies(point: Json, batches: Sequence[int]) -> list[float | None]:
+    taken = _taken(point)
+    return [taken.get(batch) for batch in batches]
 
 
 def _sentence(report: Json, knee: Json | None, words: str) -> str:

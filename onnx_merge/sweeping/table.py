@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from rich.console import RenderableType
@@ -33,7 +33,8 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield from (Text(f"note: {note}", style="yellow") for note in sweep.notes)
     if "plugins" in sweep.environment:
         yield Text(f"plug-ins: {sweep.environment['plugins']}")
-    metric, timed = sweep.metric, any(point.latency for point in sweep.points)
+    metric = sweep.metric
+    timed = {latency.batch: latency.before_ms for point in reversed(sweep.points) for latency in point.latency}
     table = plain_table()
     for title in (
         "keep",
@@ -41,19 +42,18 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
         "params",
         "bytes",
         *([_title(sweep, metric)] if metric else []),
-        *(["latency"] * timed),
+        *(["latency"] if len(timed) == 1 else [f"batch {batch}" for batch in sorted(timed)]),
     ):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="crop")
-    before = next((point.latency[0].before_ms for point in sweep.points if point.latency), None)
     whole = [f"{sweep.before.bytes:,}"]
     if metric is not None:
         whole.append(quality_text(metric, sweep.original(metric)))
-    if before is not None:
-        whole.append(milliseconds(before))
+    whole += [milliseconds(timed[batch]) for batch in sorted(timed)]
     whole.append("")
-    rows = [["original", "1.000", "1.000", *whole], *(list(_cells(sweep, point, timed)) for point in sweep.points)]
+    shares = (list(_cells(sweep, point, sorted(timed))) for point in sweep.points)
+    rows = [["original", "1.000", "1.000", *whole], *shares]
     titles = [f"{column.header}" for column in table.columns]
     room = width - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=False))
     table.add_row(*rows[0], "")
@@ -74,7 +74,7 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield Text(f"written   {sweep.folder}: the models, sweep.csv, sweep.json, sweep.png")
 
 
-def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
+def _cells(sweep: Sweep, point: Point, batches: Sequence[int]) -> Iterator[str]:
     now, old, metric = point.cost, sweep.before, sweep.metric
     yield f"{point.keep:g}"
     for new, whole in ((now.macs if now else None, old.macs), (now.params if now else None, old.params)):
@@ -82,8 +82,8 @@ def _cells(sweep: Sweep, point: Point, timed: bool) -> Iterator[str]:
     yield f"{now.bytes:,}" if now else "-"
     if metric is not None:
         yield quality_text(metric, point.quality(metric))
-    if timed:
-        yield milliseconds(point.latency[0].after_ms) if point.latency else "-"
+    taken = {latency.batch: milliseconds(latency.after_ms) for latency in point.latency}
+    yield from (taken.get(batch, "-") for batch in batches)
     yield point.fidelity.verdict if point.fidelity else "-"
 
 

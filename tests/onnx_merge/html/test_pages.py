@@ -204,6 +204,12 @@ def test_a_sweep(here):
     for point in found.points:
         assert f"keep {point.keep:g}" in "".join(page.source) and point.file.path in page.text
     assert found.knee is None or f"The knee is keep {found.knee.keep:g}" in page.text
+    assert "Latency" not in page.text
+    one = {**Latency(2.0, 1.0, 2.5, 1.5, 0.5, "cpu", 2, 1, 30).to_dict(), "batch": 1}
+    report = found.to_dict()
+    report["points"][0]["latency"] = {**one, "batches": [one, {**one, "batch": 8, "after_ms": 3.0}]}
+    text = Page(sweep_page(report)).text
+    assert "Latency, batch 1" in text and "Latency, batch 8" in text and "1.00 ms 3.00 ms" in text
 
 
 def test_a_sweep_without_a_model(here):

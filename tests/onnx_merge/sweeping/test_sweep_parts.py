@@ -234,6 +234,12 @@ def test_the_table_has_a_line_for_each_share():
     timed_one = render(swept(point(0.5, 300, None, 0.25, latency=timed(1.0)), point(0.6, 400, None, 0.5)), Pipe())
     assert "same class" in timed_one and "25.00%" in timed_one and "2.00 ms" in timed_one and "1.00 ms" in timed_one
     assert "knee      none" in timed_one
+    both = (*timed(1.0), replace(timed(3.0)[0], before_ms=6.0, batch=8))
+    lines = render(swept(point(0.5, 300, None, 0.25, latency=both), point(0.6, 400, None, 0.5)), Pipe()).splitlines()
+    assert "batch 1" in lines[0] and "batch 8" in lines[0] and "latency" not in lines[0]
+    assert lines[2].split()[5:] == ["2.00", "ms", "6.00", "ms"]
+    assert lines[3].split()[5:9] == ["1.00", "ms", "3.00", "ms"]
+    assert lines[4].split()[5:] == ["-", "-", "bad"]
     assert "nothing was written" in render(swept(Point(0.2, "failed", "x " * 300)), Pipe())
     assert max(map(len, render(swept(Point(0.2, "failed", "x " * 300)), Pipe()).splitlines())) <= 120
 
