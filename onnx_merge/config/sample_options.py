@@ -116,7 +116,7 @@ class SampleOptions:
             "Of a run at its peak, beside some 500 MB that Python and the libraries take; of a sweep, of all its "
             "processes together. Bytes, or a text such as `500MB`. Samples and activations that do not fit are kept in "
             "temporary files, in the folder of TMPDIR, while the disk has room. Fewer samples serve where more do not "
-            "fit, or smaller images where nobody fixed their size; a note says so.",
+            "fit, or smaller images where nobody fixed their size; a note or the line on the outputs says so.",
             shown="2GB",
             limits=Limits(1, wording="a positive size, such as 2GB"),
         ),
