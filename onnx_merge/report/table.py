@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
@@ -48,7 +48,7 @@ def _parts(result: Result, width: int, verbose: bool) -> Iterator[RenderableType
     yield from _quality(result)
     if result.formats:
         yield Text()
-        yield formats_table(result.formats)
+        yield from formats_table(result.formats, UNCUT_WIDTH if verbose else width)
     if result.groups:
         yield Text()
         yield from _groups(result.groups, width, verbose)
@@ -85,10 +85,11 @@ def _costs(result: Result, verbose: bool) -> Table:
     return table
 
 
-def formats_table(formats: tuple[FormatResult, ...]) -> Table:
-    """Return the table of compression and conversion alone and together."""
-    table = plain_table()
-    table.add_column("model")
+def formats_table(formats: tuple[FormatResult, ...], width: int) -> Iterator[RenderableType]:
+    """Yield the table of compression and conversion alone and together. Latencies that do not fit are left out, the
+    largest batch first, and a line says so."""
+    table, names = plain_table(), [one.name for one in formats]
+    table.add_column("model", no_wrap=True)
     columns: list[tuple[str, list[str]]] = [("bytes", [f"{one.bytes:,}" for one in formats])]
     first = formats[0]
     for batch in first.latency_ms:
@@ -99,11 +100,22 @@ def formats_table(formats: tuple[FormatResult, ...]) -> Table:
     if any(one.changed is not None for one in formats):
         columns.append(("changed", ["-" if one.changed is None else f"{100 * one.changed:.1f}%" for one in formats]))
     columns.append(("noise", ["-" if one.nsr is None else f"{one.nsr:.3g}" for one in formats]))
+    left_out: list[str] = []
+    batches = [title for title, _ in columns if title.startswith("batch ")]
+    while batches and _total([names, *([title, *cells] for title, cells in columns)]) > width:
+        left_out.insert(0, batches.pop())
+        columns = [column for column in columns if column[0] != left_out[0]]
     for title, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     for k, one in enumerate(formats):
         table.add_row(one.name, *(cells[k] for _, cells in columns))
-    return table
+    yield table
+    if left_out:
+        yield Text(f"(shortened to fit, without {' and '.join(left_out)}; -v shows all)", style="dim")
+
+
+def _total(columns: Sequence[Sequence[str]]) -> int:
+    return sum(max(map(len, column)) for column in columns) + GAP * (len(columns) - 1)
 
 
 def _quality(result: Result) -> Iterator[Text]:

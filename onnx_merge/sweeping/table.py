@@ -57,10 +57,16 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     titles = [f"{column.header}" for column in table.columns]
     room = width - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=False))
     table.add_row(*rows[0], "")
+    below: list[str] = []  # reasons that do not fit beside their row
     for point, row in zip(sweep.points, rows[1:], strict=True):
         style = "bold" if point is sweep.knee else "dim" if point.status != "done" else ""
-        table.add_row(*row, shortened(_remark(sweep, point), max(room, len(KNEE))), style=style)
+        remark = _remark(sweep, point)
+        if len(remark) > room and point is not sweep.knee:
+            below.append(shortened(f"keep {point.keep:g}  {remark}", width))
+            remark = point.status
+        table.add_row(*row, remark, style=style)
     yield table
+    yield from (Text(line, style="dim") for line in below)
     yield Text()
     if all(point.cost is None for point in sweep.points):
         yield Text("nothing was written")

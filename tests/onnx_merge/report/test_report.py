@@ -18,7 +18,7 @@ from onnx_merge.evaluation.verdict import Fidelity, OutputFidelity
 from onnx_merge.io.model_source import FileInfo
 from onnx_merge.metrics.measure import Measured
 from onnx_merge.report.group_result import GroupResult
-from onnx_merge.report.result import AllocationResult, Result, write_report
+from onnx_merge.report.result import AllocationResult, FormatResult, Result, write_report
 from onnx_merge.report.table import render, shortened, shortened_pairs, without_repeats
 from passes.cost.cost import Cost
 from passes.interface.reason import Reason, planned
@@ -306,3 +306,15 @@ def test_shortening():
     assert shortened_pairs([("/a/a.0/b", "r")], 8) == [("/a.0/b", "r")]
     pairs = shortened_pairs([("n" * 50, "r" * 50), ("n", "")], 40)
     assert max(len(name) for name, _ in pairs) + max(len(reason) for _, reason in pairs) == 40
+
+
+def test_number_formats_on_a_narrow_screen(monkeypatch):
+    taken = {"1": 0.011, "8": 0.012, "64": 0.038}
+    names = ("original", "compressed", "int8", "compressed + int8")
+    found = result(formats=tuple(FormatResult(name, 204_120, 0.0072, 0.004, 98.8, taken) for name in names))
+    monkeypatch.setenv("COLUMNS", "80")
+    text = render(found, Terminal())
+    assert all(name in text for name in names) and "\N{HORIZONTAL ELLIPSIS}" not in text
+    assert "batch 8" in text and "(shortened to fit, without batch 64; -v shows all)" in text
+    text = render(found, Terminal(), verbose=True)
+    assert "batch 64" in text and "without batch" not in text

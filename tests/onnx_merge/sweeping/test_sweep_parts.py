@@ -244,6 +244,13 @@ def test_the_table_has_a_line_for_each_share():
     assert max(map(len, render(swept(Point(0.2, "failed", "x " * 300)), Pipe()).splitlines())) <= 120
 
 
+def test_a_reason_that_does_not_fit_stands_below_the_table():
+    reason = "top-1 agreement is 0.984, below --min-top1 0.999: see keep-0.30.rejected.onnx"
+    rejected = replace(point(0.3, 300, 95.0), status="rejected", reason=reason)
+    lines = render(swept(rejected, *KNEED), Pipe()).splitlines()
+    assert f"keep 0.3  rejected: {reason}" in lines and lines[3].split()[-1] == "rejected"
+
+
 @pytest.mark.parametrize("status", ["done", "rejected"])
 def test_the_picture(status):
     points = [replace(p, latency=timed(p.keep), status=status) for p in KNEED]
