@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from rich import box
@@ -102,7 +102,7 @@ def formats_table(formats: tuple[FormatResult, ...], width: int) -> Iterator[Ren
     columns.append(("noise", ["-" if one.nsr is None else f"{one.nsr:.3g}" for one in formats]))
     left_out: list[str] = []
     batches = [title for title, _ in columns if title.startswith("batch ")]
-    while batches and _total([names, *([title, *cells] for title, cells in columns)]) > width:
+    while batches and needed_width([names, *([title, *cells] for title, cells in columns)]) > width:
         left_out.insert(0, batches.pop())
         columns = [column for column in columns if column[0] != left_out[0]]
     for title, _ in columns:
@@ -111,10 +111,17 @@ def formats_table(formats: tuple[FormatResult, ...], width: int) -> Iterator[Ren
         table.add_row(one.name, *(cells[k] for _, cells in columns))
     yield table
     if left_out:
-        yield Text(f"(shortened to fit, without {' and '.join(left_out)}; -v shows all)", style="dim")
+        yield left_out_line(left_out)
 
 
-def _total(columns: Sequence[Sequence[str]]) -> int:
+def left_out_line(titles: Sequence[str]) -> Text:
+    """Return the line that names the columns that do not fit."""
+    return Text(f"(shortened to fit, without {' and '.join(titles)}; -v shows all)", style="dim")
+
+
+def needed_width(columns: Iterable[Sequence[str]]) -> int:
+    """Return the width of a table with these columns, each its title and its cells."""
+    columns = list(columns)
     return sum(max(map(len, column)) for column in columns) + GAP * (len(columns) - 1)
 
 

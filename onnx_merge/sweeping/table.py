@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 from rich.console import RenderableType
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from onnx_merge.html.number_text import milliseconds
 from onnx_merge.report.console import UNCUT_WIDTH, printed, screen_width
-from onnx_merge.report.table import GAP, plain_table, shortened
+from onnx_merge.report.table import GAP, left_out_line, needed_width, plain_table, shortened
 from onnx_merge.sweeping.result import Metric, Point, Sweep
 
 TITLES: dict[Metric, str] = {
@@ -35,37 +35,32 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
         yield Text(f"plug-ins: {sweep.environment['plugins']}")
     metric = sweep.metric
     timed = {latency.batch: latency.before_ms for point in reversed(sweep.points) for latency in point.latency}
-    table = plain_table()
-    for title in (
-        "keep",
-        "MACs",
-        "params",
-        "bytes",
-        *([_title(sweep, metric)] if metric else []),
-        *(["latency"] if len(timed) == 1 else [f"batch {batch}" for batch in sorted(timed)]),
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    batches = sorted(timed)
+    names = {batch: "latency" if len(timed) == 1 else f"batch {batch}" for batch in batches}
+    columns, left_out = list(_columns(sweep, timed, names, batches)), list[str]()
+    remarks = [_remark(sweep, point) for point in sweep.points]
+    short = [
+        remark and (KNEE if point is sweep.knee else point.status)
+        for point, remark in zip(sweep.points, remarks, strict=True)
+    ]
+    while len(batches) > 1 and needed_width([*columns, ["", *short]]) > width:
+        left_out.insert(0, names[batches.pop()])
+        columns = list(_columns(sweep, timed, names, batches))
+    room = max(width - needed_width(columns) - GAP, *map(len, short), 0)
+    table, below = plain_table(), list[str]()  # reasons that do not fit beside their row
+    for title, *_ in columns:
+        table.add_column(title, justify="left" if title == "verdict" else "right", no_wrap=True)
     table.add_column("", no_wrap=True, overflow="crop")
-    whole = [f"{sweep.before.bytes:,}"]
-    if metric is not None:
-        whole.append(quality_text(metric, sweep.original(metric)))
-    whole += [milliseconds(timed[batch]) for batch in sorted(timed)]
-    whole.append("")
-    shares = (list(_cells(sweep, point, sorted(timed))) for point in sweep.points)
-    rows = [["original", "1.000", "1.000", *whole], *shares]
-    titles = [f"{column.header}" for column in table.columns]
-    room = width - sum(max(map(len, column)) + GAP for column in zip(titles, *rows, strict=False))
-    table.add_row(*rows[0], "")
-    below: list[str] = []  # reasons that do not fit beside their row
-    for point, row in zip(sweep.points, rows[1:], strict=True):
+    original, *rows = zip(*(cells for _, *cells in columns), strict=True)
+    table.add_row(*original, "")
+    for point, row, remark, word in zip(sweep.points, rows, remarks, short, strict=True):
         style = "bold" if point is sweep.knee else "dim" if point.status != "done" else ""
-        remark = _remark(sweep, point)
-        if len(remark) > room and point is not sweep.knee:
+        if len(remark) > room:
             below.append(shortened(f"keep {point.keep:g}  {remark}", width))
-            remark = point.status
-        table.add_row(*row, remark, style=style)
+        table.add_row(*row, remark if len(remark) <= room else word, style=style)
     yield table
+    if left_out:
+        yield left_out_line(left_out)
     yield from (Text(line, style="dim") for line in below)
     yield Text()
     if all(point.cost is None for point in sweep.points):
@@ -80,17 +75,24 @@ def _parts(sweep: Sweep, width: int) -> Iterator[RenderableType]:
     yield Text(f"written   {sweep.folder}: the models, sweep.csv, sweep.json, sweep.png")
 
 
-def _cells(sweep: Sweep, point: Point, batches: Sequence[int]) -> Iterator[str]:
-    now, old, metric = point.cost, sweep.before, sweep.metric
-    yield f"{point.keep:g}"
-    for new, whole in ((now.macs if now else None, old.macs), (now.params if now else None, old.params)):
-        yield f"{new / whole:.3f}" if new is not None and whole else "-"
-    yield f"{now.bytes:,}" if now else "-"
+def _columns(
+    sweep: Sweep, timed: Mapping[int, float], names: Mapping[int, str], batches: Sequence[int]
+) -> Iterator[list[str]]:
+    """Each column: its title, the original's cell, and one for each point. ``timed``: milliseconds of the original."""
+    points, old, metric = sweep.points, sweep.before, sweep.metric
+    yield ["keep", "original", *(f"{point.keep:g}" for point in points)]
+    for title, key in (("MACs", "macs"), ("params", "params")):
+        whole = getattr(old, key)
+        new = [getattr(point.cost, key) if point.cost else None for point in points]
+        yield [title, "1.000", *(f"{n / whole:.3f}" if n is not None and whole else "-" for n in new)]
+    yield ["bytes", f"{old.bytes:,}", *(f"{point.cost.bytes:,}" if point.cost else "-" for point in points)]
     if metric is not None:
-        yield quality_text(metric, point.quality(metric))
-    taken = {latency.batch: milliseconds(latency.after_ms) for latency in point.latency}
-    yield from (taken.get(batch, "-") for batch in batches)
-    yield point.fidelity.verdict if point.fidelity else "-"
+        values = [sweep.original(metric), *(point.quality(metric) for point in points)]
+        yield [_title(sweep, metric), *(quality_text(metric, value) for value in values)]
+    for batch in batches:
+        taken = [next((one.after_ms for one in point.latency if one.batch == batch), None) for point in points]
+        yield [names[batch], *("-" if one is None else milliseconds(one) for one in (timed[batch], *taken))]
+    yield ["verdict", "", *(point.fidelity.verdict if point.fidelity else "-" for point in points)]
 
 
 def _title(sweep: Sweep, metric: Metric) -> str:

@@ -249,6 +249,19 @@ def test_a_reason_that_does_not_fit_stands_below_the_table():
     rejected = replace(point(0.3, 300, 95.0), status="rejected", reason=reason)
     lines = render(swept(rejected, *KNEED), Pipe()).splitlines()
     assert f"keep 0.3  rejected: {reason}" in lines and lines[3].split()[-1] == "rejected"
+    assert not any(line.startswith("keep 0.4") for line in lines)
+
+
+def test_batches_that_do_not_fit_are_left_out_by_name(monkeypatch):
+    taken = tuple(replace(timed(1.0)[0], batch=batch) for batch in (1, 8, 64))
+    some = swept(replace(point(0.3, 300, 95.0, latency=taken), status="rejected", reason="x" * 70), *KNEED)
+    monkeypatch.setenv("COLUMNS", "80")
+    screen = Pipe()
+    screen.isatty = lambda: True
+    text = render(some, screen)
+    assert "batch 1" in text and "(shortened to fit, without batch 8 and batch 64; -v shows all)" in text
+    assert "\N{HORIZONTAL ELLIPSIS}" not in text and "rejected" in text
+    assert "batch 64" in render(some, screen, verbose=True)
 
 
 @pytest.mark.parametrize("status", ["done", "rejected"])
