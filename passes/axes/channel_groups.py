@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.inference import IndexFlow, Role, Typing, Use
+from passes.axes.rule_context import Scaling
 from passes.graph.model import Node
 from passes.graph.node_parsing import numbered
 from passes.interface.reason import Reason
@@ -48,6 +49,15 @@ class Step:
     def feeds_back(self) -> bool:
         """Whether the node produces the channels and reads them itself, at the next step of the sequence."""
         return bool(self.flow.record.fed_back) and bool(self.produced)
+
+    @property
+    def scaling(self) -> Scaling:
+        """How a scale on the channels passes through the node. It depends on which inputs hold them: a quotient is
+        linear in the numerator alone."""
+        record = self.flow.record
+        held = {name for data, _ in self.through for name in data}
+        blocked = any(record.node.inputs[k] in held for k in record.unscaled)
+        return Scaling.NONE if blocked else self.flow.scaling
 
     @property
     def label(self) -> str:

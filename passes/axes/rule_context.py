@@ -90,6 +90,7 @@ class Record:
     scaling: Scaling = Scaling.NONE
     weights: frozenset[int] = frozenset()
     offsets: frozenset[int] = frozenset()
+    unscaled: frozenset[int] = frozenset()
     making: Making | None = None
     """None: scaling the node's constants does not scale the channels that it makes."""
     jumps: bool = False
@@ -139,6 +140,10 @@ class Op(NodeReader):
         if shape is None or len(shape) != 1 or isinstance(shape[0], Size):
             raise Refusal(f"its input {k} is computed from {self._source(k)}")
         return [None] * shape[0]
+
+    def is_computed(self, k: int) -> bool:
+        """Whether input ``k`` holds integers that are computed from sizes."""
+        return self.has(k) and self.node.inputs[k] in self.graph.info.origins
 
     def numbers(self, k: int) -> list[float | None]:
         """The numbers of input ``k``, with None for each that varies; none where even how many is unknown."""
@@ -212,13 +217,21 @@ class Op(NodeReader):
                 self._put(Place(is_output, k, axis, algebra.product(letters[n] for n in names)), shape)
         return letters
 
-    def scales(self, scaling: Scaling, weights: Sequence[int] = (), offsets: Sequence[int] = ()) -> None:
-        """State how a channel's scale passes, which inputs multiply the data, and which are added to it.
+    def scales(
+        self,
+        scaling: Scaling,
+        weights: Sequence[int] = (),
+        offsets: Sequence[int] = (),
+        unscaled: Sequence[int] = (),
+    ) -> None:
+        """State how a channel's scale passes, which inputs multiply the data, and which are added to it. Where one of
+        the inputs ``unscaled`` holds the channel, its scale does not pass.
 
         Integers pass no scale: they wrap around, and their quotients are truncated.
         """
         self.record.scaling = Scaling.NONE if self.gives_integers else scaling
         self.record.weights, self.record.offsets = frozenset(weights), frozenset(offsets)
+        self.record.unscaled = frozenset(unscaled)
 
     def makes(self, factors: Sequence[int] = (), terms: Sequence[int] = ()) -> None:
         """State which constants scale a channel that the op makes, see `Making`. Without this statement none do."""

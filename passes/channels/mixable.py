@@ -62,7 +62,7 @@ def carries(step: Step) -> bool:
 
 
 def _is_other_float(step: Step, facts: OpFacts) -> bool:
-    return facts.moves is Moves.CONVERTED and step.flow.scaling is Scaling.LINEAR
+    return facts.moves is Moves.CONVERTED and step.scaling is Scaling.LINEAR
 
 
 def _moves_table(step: Step, facts: OpFacts) -> bool:

@@ -47,7 +47,7 @@ def obstacle(group: ChannelGroup) -> Reason | None:
         made = unscaled(step)
         if made is not None:
             return made
-        if step.through and step.flow.scaling is Scaling.NONE:
+        if step.through and step.scaling is Scaling.NONE:
             return Reason("scale", step.label, "", step.flow.record.node.op)
     return None
 
@@ -162,14 +162,14 @@ def _through(typing: Typing, group: ChannelGroup, step: Step, data: list[str], p
         incoming = [np.ones(group.size)]
         _note(result, np.full(group.size, np.inf))
     gain = incoming[0]
-    if step.flow.scaling is Scaling.PRODUCT:
+    if step.scaling is Scaling.PRODUCT:
         gain = np.prod(incoming, axis=0)
     else:
         for other in incoming[1:]:
             _note(result, _deviation(other[:, None], gain[:, None]))
-    if step.flow.scaling is Scaling.NONE or _adds_the_same_to_all(typing, step, data):
+    if step.scaling is Scaling.NONE or _adds_the_same_to_all(typing, step, data):
         _note(result, np.where(np.abs(gain - 1) <= 1e-6, np.abs(gain - 1), np.inf))
-    elif step.flow.scaling is Scaling.HOMOGENEOUS:
+    elif step.scaling is Scaling.HOMOGENEOUS:
         _note(result, np.where(gain >= 0, 0.0, np.inf))
     biased = any(record.node.inputs[k] in data for k in record.offsets if k < len(record.node.inputs))
     if biased and step.with_role(Role.CHANNEL):  # a bias from the data beside weights of the channel's own
@@ -195,7 +195,7 @@ def _casts_to_half(typing: Typing, node: Node) -> bool:
 def _adds_the_same_to_all(typing: Typing, step: Step, data: list[str]) -> bool:
     """Whether the node adds a value that does not depend on the channel. Then only a scale of one passes."""
     record, graph = step.flow.record, typing.graph
-    if step.flow.scaling is Scaling.PRODUCT:
+    if step.scaling is Scaling.PRODUCT:
         return False
     carried = {use.k for use in step.with_role(Role.CHANNEL)}
     for k, name in enumerate(record.node.inputs):

@@ -64,11 +64,11 @@ facts("Mul", known=replace(ARITHMETIC, joins=Joins.PRODUCT, keeps_sign=True))
 
 @rule("Div")
 def quotient(op: Op) -> None:
-    """Linear in the numerator where the denominator is constant. A constant numerator passes its scale on."""
+    """Linear in the numerator. A constant numerator passes its scale on."""
     broadcast(op)
     op.makes(factors=[0])
-    if op.is_constant(1):
-        op.scales(Scaling.LINEAR, weights=[1])
+    constant = op.is_constant(1)
+    op.scales(Scaling.LINEAR, weights=[1] if constant else (), unscaled=() if constant else [1])
 
 
 facts("Div", known=replace(ARITHMETIC, joins=Joins.QUOTIENT))

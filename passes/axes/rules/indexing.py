@@ -42,6 +42,8 @@ def slice_(op: Op) -> None:
             letter = op.letter(n)
             op.put(0, axis, letter)
             op.put_out(axis, letter)
+            if i is not None and ends[i] == n and op.is_computed(2):  # from the size of another tensor's axis
+                entries[1][i], followed = letter, True
             continue
         start, step = min(max(first[i] + n if first[i] < 0 else first[i], 0), n), steps[i] or 1
         if known and step > 1 and n == out[axis] * step and 0 <= first[i] < step and last[i] >= n:

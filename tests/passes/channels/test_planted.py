@@ -202,3 +202,27 @@ def test_negative_scales_stay():
     # Copies of one channel are positive copies of each other, and merge among themselves.
     assert shape_of(result.model, "w")[0] == 8 + len({*source[8:]})
     assert difference(wide, result.model) <= TOLERANCE
+
+
+def test_a_quotient_passes_the_scale_of_its_numerator():
+    """As where sums over a graph's neighbours, or the frames of a mask, are divided by their number."""
+    body = """net (float[N,6] x) => (float[N,4] y) {
+        a = Gemm<transB=1>(x, w, b)  l = ReduceL2<axes=[1]>(x)  q = Div(a, l)  y = Gemm<transB=1>(q, v, c)
+    }"""
+    p = drawn(w=(8, 6), b=(8,), v=(4, 8), c=(4,))
+    source, scale = copies(8, 2)
+    wide = {**p, "w": grown(p["w"], 0, source, scale), "b": grown(p["b"], 0, source, scale)}
+    wide["v"] = grown(p["v"], 1, source, shares(source, scale))
+    result = restores(net(body, **p), net(body, **wide), "w", 8)
+    assert ways(result) == [(16, 8, "lossless")]
+
+
+def test_a_quotient_passes_no_scale_of_its_denominator():
+    body = """net (float[N,6] x) => (float[N,4] y) {
+        a = Gemm<transB=1>(x, w)  m = Mul(a, a)  o = Add(m, one)  l = ReduceL2<axes=[1]>(x)  q = Div(l, o)
+        y = Gemm<transB=1>(q, v)
+    }"""
+    p = drawn(w=(8, 6), v=(4, 8), one=(1,))
+    p["w"][3] = 2 * p["w"][1]
+    result = compressed(net(body, **{**p, "one": np.ones(1, np.float32)}), lossless=True)
+    assert not result.shrinks

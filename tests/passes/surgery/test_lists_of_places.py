@@ -38,10 +38,21 @@ MESSAGES = net(
 )  # fmt: skip
 """Sums over the neighbours in a graph."""
 
+CUT_MESSAGES = net(
+    """net (float[N,6] x, int64[N] to) => (float[N,4] y) {
+        h = MatMul(x, h_w)  r = Relu(h)  m = MatMul(r, m_w)  sh = Shape(m)  zeros = ConstantOfShape(sh)
+        rows = Unsqueeze(to, one)  at = Expand(rows, sh)  ash = Shape(at)  u = Slice(m, starts, ash)
+        g = ScatterElements<axis=0, reduction="add">(zeros, at, u)  gr = Relu(g)  y = MatMul(gr, y_w)
+    }""",
+    opset=18, h_w=(6, 14), m_w=(14, 12), y_w=(12, 4), one=ints(1), starts=ints(0, 0),
+)  # fmt: skip
+"""The same with the messages cut to the shape of the indices, as torch.scatter_add may have more of them."""
+
 WIDTHS = {
     "experts": (EXPERTS, {"up": (3, 6, 8), "down": (3, 8, 5), "y_w": (5, 4)}),
     "canvas": (CANVAS, {"h_w": (6, 6), "canvas": (4, 4, 6), "d_w": (5, 6, 3, 3)}),
     "messages": (MESSAGES, {"h_w": (6, 7), "m_w": (7, 6), "y_w": (6, 4)}),
+    "cut messages": (CUT_MESSAGES, {"h_w": (6, 7), "m_w": (7, 6), "y_w": (6, 4)}),
 }
 
 

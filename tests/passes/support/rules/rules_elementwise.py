@@ -5,10 +5,10 @@ from rulekit import GEMM, fires, freezes, unknown
 from scalekit import BYTES, FLAGS, STEPS, ZERO, K, scale
 
 BINARY = {
-    "LINEAR": "Add Sub Sum Mean",
+    "LINEAR": "Add Sub Sum Mean Div",
     "HOMOGENEOUS": "Max Min",
     "PRODUCT": "Mul",
-    "NONE": "Div Pow Mod",
+    "NONE": "Pow Mod",
 }
 COMPARISONS = "Equal Greater GreaterOrEqual Less LessOrEqual"
 TYPED_BINARY = {"And": 9, "Or": 9, "Xor": 9, "BitwiseAnd": 6, "BitwiseOr": 6, "BitwiseXor": 6, "BitShift": 12}
@@ -36,6 +36,9 @@ CASES += [
     fires("Add", GEMM, "r = Add(a, k)", "w: . A; k: 1; v: A .", "LINEAR", k=(1,)),
     fires("Mul", GEMM, "r = Mul(a, k)", "w: . A; k: A; v: A .", "PRODUCT", k=(8,)),
     fires("Div", GEMM, "r = Div(a, k)", "w: . A; k: A; v: A .", "LINEAR", k=(8,)),
+    fires("Div", GEMM, "n = ReduceL2<axes=[1]>(x)  r = Div(a, n)", "w: . A; v: A .", "LINEAR"),
+    fires("Div", GEMM, "n = Abs(a)  o = Add(n, one)  r = Div(b, o)", "w: . A; w2: . A; v: A .", "LINEAR", one=(1,)),
+    fires("Div", GEMM, "n = ReduceL2<axes=[1]>(x)  r = Div(n, a)", "w: . A; v: A .", "LINEAR"),
     two("Where", "c = Greater(a, b)  r = Where(c, a, b)", "NONE"),
     fires("Where", GEMM, "c = Cast<to=9>(k)  r = Where(c, a, b)", "w: . A; w2: . A; k: A; v: A .", "LINEAR", k=(8,)),
 ]
