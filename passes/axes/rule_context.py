@@ -15,7 +15,7 @@ in one data operand only       it is reduced: frozen, unless the rule drops it o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -190,14 +190,16 @@ class Op(NodeReader):
             raise Refusal(f"axis {place.axis} of shape {list(shape)} is not what the op's definition says")
         self.record.places.append(place)
 
-    def pattern(self, text: str, **sizes: int) -> dict[str, Term]:
+    def pattern(self, text: str, unmixed: Collection[int] = (), **sizes: int) -> dict[str, Term]:
         """Place letters by a pattern such as ``"N (g i) ..., (g o) i ..., (g o) -> N (g o) ..."``.
 
         Inputs are separated by commas, outputs follow the arrow; absent inputs are skipped. ``...`` stands for axes
-        that the op mixes, which freeze. ``sizes`` fixes letters that the shapes leave open. Returns the letters.
+        that the op mixes, which freeze, but for the axes ``unmixed``: what stands there in input 0 passes to output 0.
+        ``sizes`` fixes letters that the shapes leave open. Returns the letters.
         """
         inputs, outputs = parse_pattern(text)
         letters = {name: self.letter(n) for name, n in sizes.items()}
+        passing = {axis: self.letter(self.shape(0)[axis]) for axis in unmixed}
         operands = [(self.shape(k), pattern, False, k) for k, pattern in enumerate(inputs) if self.has(k)]
         given = [
             (k, pattern) for k, pattern in enumerate(outputs) if k < len(self.node.outputs) and self.node.outputs[k]
@@ -205,6 +207,9 @@ class Op(NodeReader):
         operands += [(self.out_shape(k), pattern, True, k) for k, pattern in given]
         for shape, pattern, is_output, k in operands:
             for axis, names in pattern.axes(len(shape)):
+                if not names and axis in passing and k == 0:
+                    self._put(Place(is_output, k, axis, passing[axis]), shape)
+                    continue
                 if not names:
                     self._put(Place(is_output, k, axis, algebra.atom(shape[axis], self.why("mixes this axis"))), shape)
                     continue

@@ -24,10 +24,23 @@ def conv(op: Op) -> None:
     if len(op.shape(1)) == 3 and op.shape(1)[:2] == (1, 1) and op.shape(0) == op.out_shape():
         op.slides_over(op.pattern("N i c, o i k, o -> N o c")["c"])
         return
-    letters = op.pattern("N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", g=op.attr("group", 1))
+    form, group = "N (g i) ..., (g o) i ..., (g o) -> N (g o) ...", op.attr("group", 1)
+    letters = op.pattern(form, _unmixed(op), g=group)
     op.resize_attr("group", letters["g"])
     op.divides(letters["g"], letters["i"])
     _weighted(op, bias=2)
+
+
+def _unmixed(op: Op) -> list[int]:
+    """The spatial axes whose places pass one by one: the kernel reads one of them, and moves by one. Channels stand
+    there where a convolution is a layer of the tokens, as in gMLP, or of pairs of features."""
+    rank = len(op.shape(1)) - 2
+    strides, sides = op.attr("strides") or [1] * rank, op.attr("pads") or [0] * 2 * rank
+    return [
+        axis + 2
+        for axis, (size, stride) in enumerate(zip(op.shape(1)[2:], strides, strict=True))
+        if size == stride == 1 and not sides[axis] and not sides[axis + rank]
+    ]
 
 
 def convolution_loops(weight: int) -> Callable[[Loops], list[LoopNest]]:

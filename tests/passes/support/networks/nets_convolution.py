@@ -123,3 +123,12 @@ add(
     **conv("a", 16, 3, 1, 1), zero=ints(0), eight=ints(8), one=ints(1), end=ints(2**62), **conv("b", 6, 8, 3, 3),
     **conv("c", 8, 6, 3, 3), **conv("d", 12, 24, 1, 1), scales=np.float32([1, 1, 2, 2]), **conv("y", 6, 12, 1, 1),
 )  # fmt: skip
+add(
+    "spatial-gate",  # gMLP: a convolution over the tokens, whose places are the channels
+    1,
+    """net (float[N,6,5] x) => (float[N,6,3] y) {
+        e = MatMul(x, e_w)  er = Relu(e)  u, v = Split<axis=2>(er, halves)  c = Conv(v, c_w, c_b)  m = Mul(u, c)
+        y = MatMul(m, y_w)
+    }""",
+    e_w=(5, 24), halves=ints(12, 12), **conv("c", 6, 6, 1), y_w=(12, 3),
+)  # fmt: skip

@@ -41,6 +41,20 @@ CASES = [
         g=(1, 1, 3),
     ),
     freezes("Conv", CONV, "r = Conv<pads=[1,1,1,1]>(a, g)", "g 2: r (Conv) mixes this axis", g=(8, 8, 3, 3)),
+    # A layer of the tokens, written as a convolution whose places are the channels.
+    fires(
+        "Conv", LAST, "r = Conv(a, g, k)", "w: . A; g: . . 1 1; r: . . . A; v: A .", "LINEAR", g=(3, 3, 1, 1), k=(3,)
+    ),
+    fires(
+        "Conv",
+        LAST,
+        "r = Conv<pads=[1,0,1,0], strides=[2,1]>(a, g)",
+        "w: . A; g: . . . 1; r: . . . A; v: A .",
+        "LINEAR",
+        g=(3, 3, 3, 1),
+    ),
+    freezes("Conv", LAST, "r = Conv<pads=[0,1,0,1]>(a, g)", "w 1: r (Conv) mixes this axis", g=(3, 3, 1, 3)),
+    freezes("Conv", LAST, "r = Conv<strides=[1,2]>(a, g)", "w 1: r (Conv) mixes this axis", g=(3, 3, 1, 1), v=(4, 4)),
     freezes(
         "Conv",
         CONV,
