@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import ClassVar
 
 import onnx
@@ -26,7 +27,7 @@ from passes.shapes.inference import Assignment, Observer
 from passes.streams.identity_layers import IdentityLayers, with_identity_layers
 from passes.surgery.update_shape_operands import freeze_what_cannot_follow
 from passes.transforms.canonicalize import canonicalize
-from passes.transforms.channel_means import means_to_layers
+from passes.transforms.channel_means import means_to_layers, means_to_sums
 from passes.transforms.fold_batchnorm import Folded, fold_batchnorm
 from passes.transforms.fold_scales import fold_scales
 from passes.transforms.subgraphs import Body, bodies_of
@@ -106,14 +107,17 @@ class FoldScales:
 
 @dataclass(frozen=True)
 class WriteMeansAsLayers:
-    """Updates `Folded`: means over channels of pooled values are layers, which can lose channels."""
+    """Updates `Folded`: means over channels of pooled values are layers, and those of products sums with a factor. Both
+    can lose channels."""
 
     name: ClassVar[str] = "means"
     requires: ClassVar[tuple[type, ...]] = (Normalised, Folded)
 
     def run(self, model: WorkingModel) -> PassResult:
-        """Write each mean as a layer."""
-        return _folded(model, means_to_layers(_graph(model)))
+        """Write each mean as a layer, or as a sum."""
+        graph = _graph(model)
+        written = means_to_layers(graph)
+        return _folded(model, *means_to_sums(graph if written is graph.model else graph.rewritten(written)))
 
 
 @dataclass(frozen=True)
@@ -180,17 +184,19 @@ def _freeze_ends(typing: Typing, mixed: Set[Atom]) -> None:
                 algebra.freeze(term, Reason("tensor", end, "begins or ends a residual stream"))
 
 
-def _folded(model: WorkingModel, written: onnx.ModelProto) -> PassResult:
-    """The result of a pass that writes the folded model anew."""
+def _folded(
+    model: WorkingModel, written: onnx.ModelProto, like: Mapping[str, str] = MappingProxyType({})
+) -> PassResult:
+    """The result of a pass that writes the folded model anew. ``like``: new tensor -> one that has its shape."""
     before = model[Folded]
-    found = model.having(written).knowing(replace(before, model=written))
+    found = model.having(written).knowing(replace(before, model=written, like={**before.like, **like}))
     return PassResult(found, changed=written is not before.model)
 
 
 def _graph(model: WorkingModel) -> Graph:
     """The graph of the folded model, with the shapes that were found before it was folded."""
     before, folded = model[Normalised].graph, model[Folded].model
-    return before if folded is before.model else before.rewritten(folded)
+    return before if folded is before.model else before.rewritten(folded, model[Folded].like)
 
 
 def _freeze_shared(typing: Typing, shared: Set[str]) -> None:

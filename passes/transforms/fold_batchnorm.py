@@ -15,7 +15,8 @@ has one factor for each channel.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
@@ -44,11 +45,13 @@ class FoldedNorm:
 @dataclass(frozen=True)
 class Folded:
     """``model``: the folded model, or the graph's own if there was nothing to fold. ``left``: BatchNormalization node
-    -> why it stays. ``norms``: weights -> the norm that was folded into them."""
+    -> why it stays. ``norms``: weights -> the norm that was folded into them. ``like``: tensor that the graph lacks ->
+    one of it that has its shape."""
 
     model: onnx.ModelProto
     left: dict[str, Reason]
     norms: dict[str, FoldedNorm]
+    like: Mapping[str, str] = field(default_factory=dict)
 
 
 def fold_batchnorm(graph: Graph) -> Folded:

@@ -1,4 +1,4 @@
-"""Means over the channels of pooled values become layers, and only these."""
+"""Means over the channels of pooled values become layers, those of products sums, and only these."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from unitkit import Quiet
 
 from passes.analysis.analyse import analyse
 from passes.graph.model import Graph
-from passes.transforms.channel_means import means_to_layers
+from passes.transforms.channel_means import means_to_layers, means_to_sums
 
 LAST = """net (float[N,6,5,3] x) => (float[N,6,5,4] y) {
     a = MatMul(x, a_w)  s = Add(a, a_b)  h = Relu(s)  p = ReduceL2<axes=[1,2]>(h)  m = ReduceMean<axes=[-1]>(p)
@@ -125,3 +125,36 @@ def test_a_model_of_which_nothing_goes_keeps_its_means():
     assert [g.name for g in found.groups if not g.frozen] == ["a"]
     whole = compressed(model, keep=1.0)
     assert [n.op_type for n in whole.model.graph.node] == [n.op_type for n in model.graph.node]
+
+
+PRODUCTS = """net (float[N,8,6,5] x, float[N,8,6,5] z, float[N,1,6,5] g) => (float[] y) { %s }"""
+MEANS = {
+    "over the channels": ("p = Mul(x, z)  y = ReduceMean<axes=[1]>(p)", 17, True),
+    "without the axis": ("p = Mul(x, z)  y = ReduceMean<axes=[-3], keepdims=0>(p)", 12, True),
+    "at axes that are an input": ("p = Mul(x, z)  y = ReduceMean<keepdims=0>(p, one)", 18, True),
+    "in groups": ("p = Mul(x, z)  r = Reshape(p, parts)  y = ReduceMean<axes=[2]>(r)", 17, True),
+    "of squares": ("p = Mul(x, x)  y = ReduceMean<axes=[1]>(p)", 17, False),
+    "of gated values": ("p = Mul(x, g)  y = ReduceMean<axes=[1]>(p)", 17, False),
+    "of scaled values": ("p = Mul(x, one_w)  y = ReduceMean<axes=[1]>(p)", 17, False),
+    "over samples": ("p = Mul(x, z)  y = ReduceMean<axes=[0]>(p)", 17, False),
+    "over channels and places": ("p = Mul(x, z)  y = ReduceMean<axes=[1,2]>(p)", 17, False),
+}
+
+
+@pytest.mark.parametrize("kind", MEANS)
+def test_means_of_products_are_sums(kind):
+    nodes, opset, changes = MEANS[kind]
+    graph = Graph(net(PRODUCTS % nodes, opset, one=ints(1), parts=ints(0, 4, 2, 6, 5), one_w=(8, 1, 1)))
+    written, like = means_to_sums(graph)
+    assert (written is not graph.model) == changes == bool(like)
+    if changes:
+        assert difference(graph.model, written) < 1e-6
+        known = graph.rewritten(written, like).info.shapes
+        assert known[next(iter(like))] == graph.info.shapes["y"]
+
+
+@pytest.mark.parametrize("kind", ["float16", "double"])
+def test_means_of_products_stay_means_in_half_precision(kind):
+    """The sum of all channels may overflow where their mean does not."""
+    body = PRODUCTS.replace("float[", f"{kind}[") % MEANS["over the channels"][0]
+    assert bool(means_to_sums(Graph(net(body)))[1]) == (kind == "double")

@@ -132,3 +132,12 @@ add(
     }""",
     e_w=(5, 24), halves=ints(12, 12), **conv("c", 6, 6, 1), y_w=(12, 3),
 )  # fmt: skip
+add(
+    "correlation",  # cost volumes of stereo and flow networks: means of products over channels, also in groups of them
+    2,
+    """net (float[N,3,6,6] x, float[N,3,6,6] z) => (float[N,4,6,6] y) {
+        a = Conv(x, a_w, a_b)  b = Conv(z, b_w, b_b)  p = Mul(a, b)  m = ReduceMean<axes=[1]>(p)  r = Reshape(p, parts)
+        q = ReduceMean<axes=[2], keepdims=0>(r)  j = Concat<axis=1>(m, q)  y = Conv(j, y_w)
+    }""",
+    **conv("a", 12, 3, 1, 1), **conv("b", 12, 3, 1, 1), parts=ints(0, 4, 3, 6, 6), y_w=(4, 5, 1, 1),
+)  # fmt: skip
