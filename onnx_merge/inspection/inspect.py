@@ -173,7 +173,7 @@ def _status(group: ChannelGroup, unmixable: Reason | None) -> Status:
 
 
 def _inspected(typing: Typing, group: ChannelGroup, holdings: Holdings) -> InspectedGroup:
-    unmixable = group.unmixable or obstacle(group)
+    unmixable = group.unmergeable or obstacle(group)
     held = holdings.of([group.atom])
     return InspectedGroup(
         name=group.name,

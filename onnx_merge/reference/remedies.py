@@ -205,7 +205,7 @@ REMEDIES = (
         "is read by several nodes|is read in two ways",
         "w is read by several nodes",
         "Layers share a weight, so that what suits one reader would change another. Channels can be removed, and "
-        "merged where that is exact for all readers.",
+        "merged where the same factors suit all readers.",
         INHERENT,
     ),
     Remedy(

@@ -283,6 +283,17 @@ def _shared_within(group: ChannelGroup, typing: Typing) -> bool:
     return all(len(own) == 1 and -1 not in own for own in axes.values())
 
 
+def read_alike(group: ChannelGroup) -> list[list[str]]:
+    """The tensors whose channels are summed with constants, those together that the same constants read."""
+    found: list[tuple[set[str], list[str]]] = []
+    for step, use in group.consumer_uses():
+        same = [one for one in found if use.constant in one[0] or step.read in one[1]]
+        constants = {use.constant}.union(*(one[0] for one in same))
+        names = dict.fromkeys([name for one in same for name in one[1]] + [step.read])
+        found = [one for one in found if one not in same] + [(constants, [*names])]
+    return [names for _, names in found]
+
+
 def _origin(typing: Typing, constant: str) -> str:
     """How a constant that is not an initializer is computed. Layout changes may follow where it is dequantised."""
     maker = typing.graph.producer.get(constant)

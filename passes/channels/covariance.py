@@ -11,7 +11,7 @@ in n^2 C operations, and no matrix of all pairs of channels is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -177,6 +177,16 @@ class LowRankCovariance:
 
 def _array(z: Array | LowRankUpdate) -> Array:
     return z.toarray() if isinstance(z, LowRankUpdate) else z
+
+
+def summed(parts: Sequence[Covariance]) -> Covariance:
+    """The sum of covariances of the same channels."""
+    if len(parts) == 1:
+        return parts[0]
+    low = [part for part in parts if isinstance(part, LowRankCovariance)]
+    if len(low) == len(parts):
+        return LowRankCovariance(np.concatenate([part.factor for part in low]), np.sum([part.own for part in low], 0))
+    return DenseCovariance(np.sum([part.dense() for part in parts], axis=0))
 
 
 def best_factor(

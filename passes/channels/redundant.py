@@ -231,14 +231,14 @@ def _parallel(
         scale = np.divide(norms, norms[partner], out=np.ones(group.size), where=norms[partner] > 0)
         passed = gains(typing, group, partner, scale)
         error = np.maximum(passed.error, _mismatch(sign, partner, scale))
-        error = np.maximum(error, _disagreement(group, passed.at))
+        error = np.maximum(error, disagreement(group, passed.at))
         merged = (partner != own) & (error <= tolerance * 4)
         redundant.partner[merged], redundant.scale[merged] = partner[merged], scale[merged]
         open_ &= (partner != own) & ~merged  # no exact multiple of its partner: try the next one
     return [int(c) for c in np.flatnonzero(redundant.partner >= 0)]
 
 
-def _disagreement(group: ChannelGroup, factors: Mapping[str, Array]) -> Array:
+def disagreement(group: ChannelGroup, factors: Mapping[str, Array]) -> Array:
     """Largest relative deviation of the factors (C,) at which consumers with the same weights would take over a
     channel."""
     error = np.zeros(group.size)

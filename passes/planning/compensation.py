@@ -10,7 +10,7 @@ from scipy import sparse
 from passes.axes.channel_groups import ChannelGroup
 from passes.axes.inference import Typing
 from passes.channels.batchnorm_moments import QuadratureDistribution, recorded_distributions
-from passes.channels.redundant import RedundantChannels, takes_constants
+from passes.channels.redundant import RedundantChannels, disagreement, takes_constants
 from passes.channels.scale_propagation import gains, obstacle
 from passes.channels.weights import Signature
 from passes.graph.model import Array
@@ -29,14 +29,15 @@ def compensate(
     lossy = np.setdiff1d(np.arange(group.size), np.concatenate([plan.keep, gone]))
     plan.method = "prune" if lossy.size else "lossless"
     if settings.method != "prune" and lossy.size:
-        blocked = group.unmixable or obstacle(group)
+        blocked = group.unmergeable or obstacle(group)
         if blocked is None:
             match = settings.tuning.numerics.match
             partner[lossy], scale[lossy] = most_similar(sign, plan.keep, lossy, settings.merge, match)
             if not np.any(partner[lossy] >= 0):
                 blocked = planned(f"no kept channel has a cosine of {settings.merge.threshold:g} or more")
-            elif not np.any(_drop_impassable(typing, group, partner, scale)[lossy] >= 0):
-                blocked = planned("no scale passes from its producers to its consumers for any pair of channels")
+            elif not np.any(_drop_impassable(typing, group, partner, scale, settings)[lossy] >= 0):
+                nowhere = planned("no scale passes from its producers to its consumers for any pair of channels")
+                blocked = group.unmixable or nowhere
         if blocked is None:
             plan.method = "merge"
         else:
@@ -46,11 +47,15 @@ def compensate(
         _restore_means(typing, plan, lossy, recorded_distributions(typing, group, settings.norms))
 
 
-def _drop_impassable(typing: Typing, group: ChannelGroup, partner: Array, scale: Array) -> Array:
-    """Remove, in place, partners whose factor does not pass to the consumers, as a negative one through a Relu."""
+def _drop_impassable(
+    typing: Typing, group: ChannelGroup, partner: Array, scale: Array, settings: PlanSettings
+) -> Array:
+    """Remove, in place, partners whose factor does not pass to the consumers, as a negative one through a Relu, or
+    arrives as another one at each of several that share weights."""
     reference = np.where(partner >= 0, partner, np.arange(group.size))
-    error = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0)).error
-    partner[np.isinf(error)] = -1
+    passed = gains(typing, group, reference, np.where(partner >= 0, scale, 1.0))
+    unlike = disagreement(group, passed.at) > settings.tuning.redundancy.parallel_tolerance
+    partner[np.isinf(passed.error) | unlike] = -1
     return partner
 
 

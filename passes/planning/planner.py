@@ -8,8 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
-from passes.axes.channel_groups import ChannelGroup
+from passes.axes.channel_groups import ChannelGroup, read_alike
 from passes.axes.inference import Typing
+from passes.channels.covariance import summed
 from passes.channels.redundant import RedundantChannels, redundant_channels
 from passes.channels.statistics import ChannelStatistics, apart, differs, joint_covariance, readers_gram, readers_power
 from passes.channels.value_bounds import nonnegative_tensors
@@ -97,7 +98,7 @@ class Planner:
         else:
             keep = select(sign, candidates, width, "l1" if settings.select == "auto" else settings.select)
         plan = GroupPlan(group, keep, constants=removed_constants(redundant, gone))
-        by_weights = settings.method != "reconstruct" or missing is not None or group.shares_weights
+        by_weights = settings.method != "reconstruct" or missing is not None
         if group.unmergeable is not None:
             plan.method = "lossless"
             if len(keep) + len(gone) < group.size:
@@ -250,10 +251,15 @@ class Planner:
         if principal is not None:
             project(self.typing, plan, seen, principal, ridge)
             return
-        for name, channels in seen.items():
-            z = plan.mixing[name] = channels.covariance.mixing(plan.keep, ridge)
-            if reads_take_constants(self.typing, plan.group, name):
-                plan.constants[name] = channels.mean - z @ channels.mean[plan.keep]
+        for read in read_alike(plan.group):
+            names = [name for name in read if name in seen]
+            if not names:
+                continue
+            z = summed([seen[name].covariance for name in names]).mixing(plan.keep, ridge)
+            for name in names:
+                plan.mixing[name] = z
+                if reads_take_constants(self.typing, plan.group, name):
+                    plan.constants[name] = seen[name].mean - z @ seen[name].mean[plan.keep]
 
 
 def _lost(explained: Array, size: int) -> Array:

@@ -47,6 +47,13 @@ def test_a_multiple_is_merged_where_loss_is_allowed():
     exact = compressed(model, keep=7 / 8, method="merge")
     assert exact.plans[0].method == "lossless" and difference(model, exact.model) <= TOLERANCE
     plan = twin_check(model, keep=0.5, method="merge").plans[0]
+    assert plan.method == "merge" and len({z.toarray().tobytes() for z in plan.mixing.values()}) == 1
+
+
+def test_what_would_be_merged_by_another_factor_in_each_tower_is_pruned():
+    scale = np.linspace(1, 2, 8, dtype=np.float32)
+    model = towers("ak = Mul(a, k)  ar = Relu(ak)", "dr = Relu(d)", weights(), k=scale)
+    plan = twin_check(model, keep=0.5, method="merge").plans[0]
     assert text(plan.reason) == "pruned only: v is read by several nodes" and plan.method == "prune"
 
 
