@@ -14,6 +14,7 @@ FORMS = (
     (r".+ (comes from outside its|is an output of its) (control-flow body)", r"it \1 \2"),
     (r".+ (is read outside its control-flow body too)", r"it \1"),
     (r"axis \d+ of .+ (is dynamic)", r"it \1"),
+    (r".+ (sums over them without weights)", r"a node \1"),
     (r".+ (multiplies .+|mixes neighbouring channels|pads .+|transposes its input|feeds them back .+)", r"a node \1"),
     (r"(the shape of what) .+ (makes is unknown)", r"\1 a node \2"),
     (r"the weights of .+ (are (?:computed in the graph|quantised))", r"a layer's weights \1"),
