@@ -4,13 +4,14 @@ Before:  ... -> LayerNormalization -> y (graph output)
 After:   ... -> LayerNormalization -> MatMul(I) -> y
 
 Behind such a layer the stream can be rotated and cut. The layer then projects the channels, with K C weights (Ashkboos
-et al., SliceGPT, ICLR 2024, sec. 3.2, puts such matrices between blocks). Layers that are still the identity in the end
-are taken out again.
+et al., SliceGPT, ICLR 2024, sec. 3.2, puts such matrices between blocks). Linear layers that read the norm too still
+read it directly. Layers that are still the identity in the end are taken out again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,14 +26,14 @@ from passes.graph.kinds import inferred_types
 from passes.graph.model import Graph
 from passes.graph.nodes import fresh, replace_nodes
 from passes.graph.patch import Patch
-from passes.streams.residual_streams import residual_streams
+from passes.streams.residual_streams import Stream, residual_streams
 from passes.transforms.cleanup import cleanup
 from passes.weights.stored_tensors import array_of
 
-LARGEST_SHARE = 1 / 8
+LARGEST_SHARE = 1 / 4
 """Largest share of identity layers among the weights of a stream's layers (`Stream.weights`). Not tuned: the stream
-must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fourth to a
-half between the layers of a post-norm transformer."""
+must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fifth and a
+seventh between the layers of a post-norm transformer."""
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 """Element types of tensors that such a layer can read."""
 
@@ -50,7 +51,8 @@ class IdentityLayers:
 def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ()) -> IdentityLayers:
     """The model of ``graph`` with identity layers at the ends of its streams, but for those of more than ``most``
     channels, and for ends at the tensors ``without``."""
-    ends = _ends(graph, most)
+    streams = residual_streams(graph)
+    ends, layered = _ends(streams, most), {index for stream in streams for index in stream.layered}
     wanted = {name: size for name, size in ends.items() if name not in without and name not in graph.captured}
     types = inferred_types(graph.model) if wanted else {}
     patch, places, like = Patch(graph), dict[str, tuple[str, str]](), dict[str, str]()
@@ -68,17 +70,19 @@ def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ())
             patch.insert_before(node, [layer])
         else:
             patch.insert_after(node, [layer], read, maker.outputs.index(name))
-        for user, k in graph.users[name] if is_end or maker is None else ():
-            patch.reroute(user, k, new)
+        for user, k in graph.users[name]:
+            if is_end or maker is None or user.index in layered:
+                patch.reroute(user, k, new)
         places[weight], like[new] = (read, made), name
     return IdentityLayers(patch.apply() if places else graph.model, places, like)
 
 
-def _ends(graph: Graph, most: int) -> dict[str, tuple[int, bool]]:
+def _ends(streams: Sequence[Stream], most: int) -> dict[str, tuple[int, bool]]:
     """Tensor at an end of a stream -> (channels, whether it is a graph output that the stream goes on behind)."""
     found = dict[str, tuple[int, bool]]()
-    for stream in residual_streams(graph):
-        count = len(stream.begins | stream.ends)
+    beside = Counter(name for stream in streams for name in stream.begins | stream.ends)
+    for stream in streams:
+        count = sum(1 / beside[name] for name in stream.begins | stream.ends)  # a layer between two streams is of both
         if stream.channels <= most and count * stream.channels**2 <= LARGEST_SHARE * stream.weights:
             found |= dict.fromkeys(sorted(stream.begins), (stream.channels, False))
             found |= dict.fromkeys(sorted(stream.ends), (stream.channels, True))

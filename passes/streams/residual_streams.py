@@ -4,7 +4,10 @@
 
 The sums, and what is moved or joined to them, are one stream. It can be rotated where linear layers write it and linear
 layers read the outputs of its norms (`passes.analysis.normalised_channels`). At its ends there are often others: an
-activation or a norm that writes x0, a graph output that reads y.
+activation or a norm that writes x0, a graph output that reads y. In post-norm transformers, each norm ends a stream and
+begins the next one:
+
+    x1 = norm(x0 + g(x0)),  x2 = norm(x1 + h(x1)),  ...
 """
 
 from __future__ import annotations
@@ -38,12 +41,14 @@ class StreamNorm:
 class Stream:
     """``channels``: of the stream, the last axis of all tensors here. ``begins``: tensors that no linear layer writes,
     or outputs of its norms that others than linear layers read; ``ends``: graph outputs in it; ``weights``: number of
-    weights of the linear layers that write it or read the outputs of its norms."""
+    weights of the linear layers that write it or read the outputs of its norms; ``layered``: indices of the nodes
+    through which linear layers alone read the outputs of norms."""
 
     channels: int
     begins: frozenset[str]
     ends: frozenset[str]
     weights: int
+    layered: frozenset[int]
 
 
 def residual_streams(graph: Graph) -> list[Stream]:
@@ -67,10 +72,12 @@ class _Flow:
     def __init__(self, graph: Graph, norms: Iterable[StreamNorm]) -> None:
         self.graph = graph
         self.in_norms = {index for norm in norms for index in norm.nodes}
+        sizes = [(norm.output, _last(graph, norm.source)) for norm in norms]
+        users = [(user, name, size) for name, size in sizes if size for user in self._users(name)]
+        self.layered = {user.index for user, name, size in users if self._is_layered(user, name, size)}
         self._joined: dict[str, set[str]] = defaultdict(set)
         for node in graph.nodes:
-            data = self.passed(node)
-            for name in data:
+            for name in self.passed(node) if node.index not in self.layered else ():
                 self._joined[name].add(node.outputs[0])
                 self._joined[node.outputs[0]].add(name)
 
@@ -99,21 +106,36 @@ class _Flow:
         maker = self.graph.producer.get(name)
         return None if maker is None else _weights(self.graph, maker, name, size)
 
-    def read(self, name: str, size: int) -> int | None:
-        """`_weights` of the linear layers that read a norm's output; None if something else reads it too."""
-        tensors = self.connected(name)
-        layers = [_weights(self.graph, user, tensor, size) for tensor in tensors for user in self._readers(tensor)]
-        mixed = any(len(self.passed(user)) > 1 for tensor in tensors for user, _ in self.graph.users[tensor])
-        other = mixed or None in layers or not tensors.isdisjoint(self.graph.outputs)
-        return None if other else sum(own or 0 for own in layers)
+    def read(self, name: str, size: int) -> int:
+        """`_weights` of the linear layers that alone read a norm's output, directly or moved."""
+        users = [user for user in self._users(name) if user.index in self.layered]
+        return sum(self._read_by(user, name, size) for user in users)
+
+    def is_read_otherwise(self, name: str) -> bool:
+        """Whether something else reads a norm's output too."""
+        return name in self.graph.outputs or any(user.index not in self.layered for user in self._users(name))
 
     def readers(self, name: str) -> list[Node]:
-        """The nodes that read the values of a tensor, but for norms and for those that pass its channels on."""
-        return [user for user in self._readers(name) if user.index not in self.in_norms]
+        """The nodes that read the values of a tensor, but for norms, those that pass its channels on, and the layers
+        that read outputs of norms."""
+        others = self.in_norms | self.layered
+        return [user for user in self._users(name) if user.index not in others and not self.passed(user)]
 
-    def _readers(self, name: str) -> list[Node]:
-        users = (user for user, _ in self.graph.users[name] if user.op not in _SIZES)
-        return [user for user in users if not self.passed(user)]
+    def _users(self, name: str) -> list[Node]:
+        return [user for user, _ in self.graph.users[name] if user.op not in _SIZES]
+
+    def _is_layered(self, user: Node, name: str, size: int) -> bool:
+        """Whether ``user`` is a linear layer that reads ``name``, or moves it to such layers alone."""
+        if not self.passed(user):
+            return _weights(self.graph, user, name, size) is not None
+        moved, adds = user.outputs[0], facts_of(user.domain, user.op).joins is Joins.SUM
+        alone = self.passed(user) == [name] and not adds and moved not in self.graph.outputs
+        return alone and all(self._is_layered(other, moved, size) for other in self._users(moved))
+
+    def _read_by(self, user: Node, name: str, size: int) -> int:
+        if not self.passed(user):
+            return _weights(self.graph, user, name, size) or 0
+        return sum(self._read_by(other, user.outputs[0], size) for other in self._users(user.outputs[0]))
 
     def connected(self, start: str) -> set[str]:
         """All tensors with the channels of ``start``."""
@@ -147,13 +169,14 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
         return None
     writers = {name: flow.written(name, size) for name in tensors if not flow.is_passed_on(name)}
     behind = {norm.output: flow.read(norm.output, size) for norm in norms}
-    begins = {name for name, own in (writers | behind).items() if own is None} | (behind.keys() & tensors)
+    begins = {name for name, own in writers.items() if own is None}
+    begins |= {name for name in behind if name in tensors or flow.is_read_otherwise(name)}
     starts = [_with_last_axis(flow, name, size) for name in begins]
     if None in starts or any(_last(graph, name) != size for name in ends) or not ends.isdisjoint(starts):
         return None
-    layers = (*writers.values(), *readers, *(own for name, own in behind.items() if name not in begins))
+    weights = sum(own or 0 for own in (*writers.values(), *readers, *behind.values()))
     found = frozenset(name for name in starts if name is not None)
-    return Stream(size, found, frozenset(ends), sum(own or 0 for own in layers))
+    return Stream(size, found, frozenset(ends), weights, frozenset(flow.layered))
 
 
 def _last(graph: Graph, name: str) -> int:

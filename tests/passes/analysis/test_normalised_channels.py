@@ -60,9 +60,11 @@ def test_moves_of_what_is_normalised_pass(head):
     ],
 )
 def test_what_does_not_go_with_rotations_freezes(head):
+    """Its layers are too few for an identity layer beside them."""
     rows = (1, 5, WIDTH)
     model = prenorm(
         head=head,
+        hidden=4,
         k=(WIDTH,),
         rows=rows,
         pads=np.array([0, 1, 0, 0, 0, 0]),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from netkit import engine, net, observer
-from normkit import KINDS, LAYER, RMS, TOKENS, WIDTH, prenorm, thin, tokens
+from normkit import KINDS, LAYER, RMS, TOKENS, WIDTH, postnorm, prenorm, thin, tokens
 
 from passes.allocation.budget import BudgetScope, balanced
 from passes.analysis.analyse import analyse
@@ -16,7 +16,7 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
 
-WIDE = 60
+WIDE = 80
 """Hidden units of an MLP whose weights are many beside those of an identity layer."""
 ENDS = {
     "output": dict(head="y = Identity(n2)"),
@@ -150,8 +150,61 @@ def test_an_output_that_only_scales_is_read_in_the_streams_own_channels():
     np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
 
 
+POSTNORM = {
+    "read by layers": dict(),
+    "moved": dict(head="t = Transpose<perm=[1,0,2]>(n2)  y = MatMul(t, y_w)"),
+    "an output": dict(head="y = Identity(n2)"),
+    "with positions": dict(
+        head="q = Add(n2, places)  k = MatMul(q, y_w)  v = MatMul(n2, v_w)  y = Add(k, v)", v_w=(WIDTH, 7)
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("head", POSTNORM)
+def test_each_norm_of_a_postnorm_transformer_ends_a_stream_and_begins_one(head, kind):
+    """The layers that read a norm read it in the channels of the stream that it ends."""
+    model = postnorm(*kind, hidden=WIDE, **POSTNORM[head])
+    streams = [group.name for group in mixed(model)]
+    assert len(streams) == 3
+    result = reconstruct(model, f"({'|'.join(streams)})")
+    shapes = {t.name: list(t.dims) for t in result.model.graph.initializer}
+    assert [shapes[name] for name in ("table", "u_w0", "d_w0", "u_w1", "d_w1")] == [
+        [TOKENS, 6], [6, WIDE], [WIDE, 6], [6, WIDE], [WIDE, 6],
+    ]  # fmt: skip
+    assert [shapes[name] for name in names(result.model)] == [
+        [6, 6],
+        [6, 6],
+        *([[6, WIDTH]] if head in {"an output", "with positions"} else []),
+    ]
+    small, twin = (engine(m)(tokens(9))["y"] for m in (result.model, result.twin()))
+    np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
+
+
+@pytest.mark.parametrize("settings", [dict(lossless=True), dict(keep=0.6), dict(keep=0.6, method="prune")])
+def test_no_layer_is_left_in_a_postnorm_transformer_whose_streams_stay_whole(settings):
+    model = postnorm(hidden=WIDE)
+    chosen = CompressSettings(**{"method": "reconstruct", "allocation": "uniform", **settings})
+    result = compress(model, chosen, samples=CalibrationSamples(tokens(64), True, engine))
+    assert not names(result.model) and len(result.model.graph.node) == len(model.graph.node)
+    assert [plan.group.size for plan in result.plans if plan.shrinks] == ([] if "lossless" in settings else [WIDE] * 2)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_one_stream_of_a_postnorm_transformer_is_cut_alone(cut):
+    """The layers beside it lead from its channels to all, and back. Others are gone, and cost nothing."""
+    model = postnorm(hidden=WIDE)
+    found = analysed(model)
+    stream = [group for group in found.groups if group.normalised is not None][cut]
+    result = reconstruct(model, stream.name)
+    assert len(names(result.model)) == (2 if cut == 1 else 1)
+    assert macs_footprint(found.typing).at({stream.atom: 6}) == cost(Graph(result.model)).macs
+    small, twin = (engine(m)(tokens(9))["y"] for m in (result.model, result.twin()))
+    np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
+
+
 def test_narrow_blocks_are_not_worth_a_layer():
-    """As in post-norm transformers, where each of a few layers would need one."""
+    assert not analysed(postnorm(hidden=6)).typing.identities
     assert not analysed(prenorm(hidden=6, **{**CONSTANTS, **ENDS["both"]})).typing.identities
 
 

@@ -1,4 +1,4 @@
-"""A small pre-norm transformer without attention: a residual stream that norms read, and MLPs write."""
+"""Small transformers without attention: residual streams that norms read, and MLPs write."""
 
 import numpy as np
 from netkit import net
@@ -19,16 +19,29 @@ CENTRED = {LAYER, "LayerNormalization", WRITTEN_LAYER}
 WIDTH, HIDDEN, TOKENS = 12, 18, 20
 BLOCK = """
     {1}  u{0} = MatMul(n{0}, u_w{0})  ub{0} = Add(u{0}, u_b{0})  r{0} = Relu(ub{0})
-    d{0} = MatMul(r{0}, d_w{0})  db{0} = Add(d{0}, d_b{0})  x{2} = Add(x{0}, db{0})
+    d{0} = MatMul(r{0}, d_w{0})  db{0} = Add(d{0}, d_b{0})  x{2} = Add({3}{0}, db{0})
 """
 
 
-def prenorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", start="x0 = Add(e, places)", hidden=HIDDEN, **weights):
+def postnorm(op=LAYER, biased=True, head="y = MatMul(n2, y_w)", **settings):
+    """The same with the norm of each block behind its sum, as in BERT: n0 is the first norm's output."""
+    return prenorm(op, biased, head, **settings, residual="n")
+
+
+def prenorm(
+    op=LAYER,
+    biased=True,
+    head="y = MatMul(n2, y_w)",
+    start="x0 = Add(e, places)",
+    hidden=HIDDEN,
+    residual="x",
+    **weights,
+):
     """An embedding (group e) with a table of positions, two blocks of an MLP behind a norm, a norm before ``head``.
     ``start``: how the stream x0 begins."""
     bias = ", o{k}" if biased else ""
     form = op if "{k}" in op else f"n{{k}} = {op}(x{{k}}, s{{k}}{bias})"
-    blocks = "".join(BLOCK.format(k, form.format(k=k), k + 1) for k in range(2))
+    blocks = "".join(BLOCK.format(k, form.format(k=k), k + 1, residual) for k in range(2))
     sizes = dict(table=(TOKENS, WIDTH), places=(5, WIDTH), y_w=(WIDTH, 7), **{f"s{k}": (WIDTH,) for k in range(3)})
     for k in range(2):
         sizes |= {f"u_w{k}": (WIDTH, hidden), f"u_b{k}": (hidden,), f"d_w{k}": (hidden, WIDTH), f"d_b{k}": (WIDTH,)}
