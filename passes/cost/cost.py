@@ -13,12 +13,11 @@ import onnx
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
 from passes.cost.multiplications import factor_sizes, input_batches, mac_products, samples_in_product, weight_inputs
-from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.nodes import subgraphs
 from passes.graph.patch import copy_without_weights
 from passes.interface.engine import Engine
-from passes.shapes.constants import constants_in
+from passes.shapes.constants import FLOATS, constants_in
 from passes.shapes.inference import Observer
 from passes.transforms.canonicalize import canonicalize
 from passes.transforms.densify import sparse_values

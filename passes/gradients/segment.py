@@ -10,9 +10,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from passes.graph.kinds import FLOATS, inferred_types
+from passes.graph.kinds import inferred_types
 from passes.graph.model import Graph
 from passes.graph.nodes import node_reads
+from passes.shapes.constants import FLOATS
 from passes.weights.stored_tensors import array_of
 
 HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from passes.shapes.constants import INFERENCE_ERRORS, STANDARD_DOMAINS
+from passes.shapes.constants import FLOATS, INFERENCE_ERRORS, STANDARD_DOMAINS
 from passes.shapes.inference import skeleton
-
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 INTEGER_OPS = {
     "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not", "IsInf", "IsNaN",

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from passes.interface.engine import Engine, Loaded
 from passes.interface.errors import RunError
-from passes.shapes.constants import GROWING, STANDARD_DOMAINS, computable
+from passes.shapes.constants import FLOATS, GROWING, STANDARD_DOMAINS, computable
 from passes.shapes.overridable_inputs import overridable
 from passes.shapes.tuning import SHAPES
 
@@ -54,10 +54,14 @@ class ShapeArithmetic:
         self.totals: set[str] = set()
         """Outputs of Size ops."""
         known = set(self._constants)
+        features = {name for name, t in self._constants.items() if t.dims and t.data_type in FLOATS}
         for node in model.graph.node:
             if node.domain not in STANDARD_DOMAINS:
                 continue
-            if node.op_type in ("Shape", "Size") and node.input[0] not in known:
+            sized = node.op_type in ("Shape", "Size")
+            if not sized and not features.isdisjoint(node.input):  # which may lose channels
+                features.update(node.output)
+            if sized and (node.input[0] not in known or node.input[0] in features):
                 if node.input[0] in shapes:
                     bounds = {a.name: a.i for a in node.attribute}
                     part = slice(bounds.get("start", 0), bounds.get("end"))

@@ -30,7 +30,8 @@ INFERENCE_ERRORS = (onnx.shape_inference.InferenceError, onnx.checker.Validation
 GROWING = frozenset(("ConstantOfShape", "Expand", "Tile", "Range", "Resize", "Upsample", "OneHot", "Pad", "EyeLike"))
 """Ops whose output may be much larger than their input. Their output size is checked before they are run."""
 _INTEGERS = (f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64))
-ARRAYS = frozenset(map(TensorProto.DataType.Value, ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL", *_INTEGERS)))
+FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+ARRAYS = frozenset((*FLOATS, *map(TensorProto.DataType.Value, ("BOOL", *_INTEGERS))))
 """Element types that an engine passes to and from arrays without changing a bit."""
 
 Type = tuple[int, tuple[int, ...] | None]

@@ -23,11 +23,11 @@ from passes.axes.inference import Role, Typing, Use
 from passes.axes.registry import facts_of
 from passes.axes.scaling_matrix import LowRankUpdate, ScalingMatrix
 from passes.graph.added_bias import added_bias
-from passes.graph.kinds import FLOATS
 from passes.graph.model import Array, Node
 from passes.graph.patch import Patch
 from passes.interface.reason import Reason
 from passes.planning.plan import GroupPlan, projections
+from passes.shapes.constants import FLOATS
 from passes.surgery.projected_norms import centre_solved, neutralise_norms
 from passes.surgery.restore_width import restore_width
 from passes.surgery.update_shape_operands import follow_sizes

@@ -22,9 +22,10 @@ import onnx
 from onnx import helper
 
 from passes.axes.node_reader import NodeReader
-from passes.graph.kinds import FLOATS, inferred_types
+from passes.graph.kinds import inferred_types
 from passes.graph.model import Array, Graph, Node
 from passes.graph.patch import Patch
+from passes.shapes.constants import FLOATS
 from passes.shapes.sizes import Size
 
 SINGLE_OR_DOUBLE = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)

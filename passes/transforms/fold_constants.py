@@ -18,11 +18,10 @@ import onnx
 
 from passes.axes.op_facts import Moves
 from passes.axes.registry import facts_of
-from passes.graph.kinds import FLOATS
 from passes.graph.nodes import drop_unused_initializers, node_reads, replace_nodes
 from passes.interface.engine import Engine
 from passes.settings.tuning import TUNING
-from passes.shapes.constants import ARRAYS, GROWING, Type, computable, compute, tensor_size, types_of
+from passes.shapes.constants import ARRAYS, FLOATS, GROWING, Type, computable, compute, tensor_size, types_of
 from passes.shapes.tuning import SHAPES
 from passes.transforms.narrow_storage import share_casts
 from passes.weights.storage_types import NARROW_FLOATS, WIDE_FLOATS, StorageType, mark_storage, storage_of

@@ -17,11 +17,10 @@ from dataclasses import dataclass, field
 
 import onnx
 
-from passes.graph.kinds import FLOATS
 from passes.graph.model import Graph, Node
 from passes.graph.nodes import fresh, names_in, rename_tensors, subgraphs
 from passes.settings.tuning import TUNING
-from passes.shapes.constants import STANDARD_DOMAINS, constants_in
+from passes.shapes.constants import FLOATS, STANDARD_DOMAINS, constants_in
 from passes.shapes.inference import Assignment, skeleton
 from passes.shapes.sizes import Size, at
 from passes.weights.stored_tensors import bring_into_memory, same_values

@@ -14,9 +14,9 @@ from passes.axes.op_facts import ScalarFunction as Scalar
 from passes.axes.registry import facts, gradient, no_gradient, rule, slope, zero_gradient
 from passes.axes.rule_context import Op, Scaling
 from passes.axes.rules.elementwise import same_axes
-from passes.graph.kinds import FLOATS
 from passes.graph.model import Array
 from passes.interface.errors import Refusal
+from passes.shapes.constants import FLOATS
 
 SMOOTH = OpFacts(pointwise=True)
 POSITIVE = (0.0, np.inf)

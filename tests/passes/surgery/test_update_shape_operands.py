@@ -2,6 +2,7 @@
 
 import numpy as np
 import onnx
+import pytest
 from netkit import check, compressed, difference, engine, ints, net, node_of, observer, twin_check
 
 from passes.interface.reason import text
@@ -98,3 +99,19 @@ def test_indices_that_are_repeated_for_each_head_follow_the_heads():
         back=ints(-1, 8))  # fmt: skip
     result = twin_check(model, keep=0.5, method="prune")
     assert [len(p.keep) for p in result.plans if p.group.size == 4] == [2]
+
+
+@pytest.mark.parametrize(
+    "keys",
+    ["e = Expand(table, t)  k = MatMul(e, k_w)", "f = MatMul(table, k_w)  k = Expand(f, t)", "k = Expand(k_w, t)"],
+)
+def test_a_size_of_what_constants_give_keeps_its_original_value(keys):
+    """Like the relative positions in DeBERTa's attention, for each sample. The constants lose channels."""
+    body = f"""net (float[N,L,6] x) => (float[N,L,6] y) {{
+        a = MatMul(x, a_w)  q = Relu(a)  s = Shape(x)  n = Slice(s, zero, one)  t = Concat<axis=0>(n, one, one)
+        {keys}  c = Shape(k)  w = Slice(c, rest, big)  v = Squeeze(w)  f32 = Cast<to=1>(v)  r = Sqrt(f32)
+        kt = Transpose<perm=[0,2,1]>(k)  m = MatMul(q, kt)  y = Div(m, r) }}"""
+    table = dict(table=(6, 5), k_w=(5, 8) if "MatMul" in keys else (6, 8))
+    model = net(body, a_w=(6, 8), **table, **NUMBERS, one=ints(1), big=ints(99))
+    result = shrunk(model, [(2, 7, 6), (3, 5, 6), (1, 2, 6)])
+    assert 4 in [len(plan.keep) for plan in result.plans if plan.group.size == 8]
