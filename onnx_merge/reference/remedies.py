@@ -119,7 +119,7 @@ REMEDIES = (
         "normalises over it|attends along it|masks it|turns pairs of it|turns a part of each head",
         "n (LayerNormalization) normalises over it",
         "Each value depends on all channels of the axis: the stream of a LayerNorm, the places of an attention. The "
-        "stream of a pre-norm transformer, which nothing but norms reads, shrinks where losses are measured on "
+        "stream of a transformer, which only norms and linear layers read, shrinks where losses are measured on "
         "samples: mixtures take the place of its channels.",
         "Where `onnx-merge inspect` calls the stream *project only*: leave `--method` and `--allocation` at `auto`. "
         "Elsewhere nothing: that is how the network works. Layers inside the block can still shrink, such as the "

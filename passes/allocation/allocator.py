@@ -8,7 +8,7 @@ the uniform one by the loss of the outputs with all groups cut.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx
@@ -27,6 +27,7 @@ from passes.planning.planner import Planner
 from passes.settings.allocation_tuning import AllocationTuning
 from passes.settings.blocks import PADDED, Blocks
 from passes.settings.compress import CompressSettings
+from passes.settings.target import Target
 from passes.streams.identity_layers import drop_identity_layers
 from passes.surgery.apply_plan import apply_plans
 
@@ -95,21 +96,16 @@ class Allocator:
             widths = uniform(pool, settings.keep, settings.blocks)
             if settings.allocation == "uniform" or settings.keep >= 1 or not pool.groups:
                 return self._with_fixed(pool, self._even(widths))
-            goal = pool.cost(uniform(pool, settings.keep, Blocks()))
-            return self._with_fixed(pool, self._spread(pool, goal, self._tuning.rough_deviation))
+            goal, near = pool.cost(uniform(pool, settings.keep, Blocks())), self._tuning.rough_deviation
+            return self._with_fixed(
+                *self._spread(pool, goal, near, lambda part: (part, self._nearest(part, goal, near)))
+            )
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
         if target.ratio >= 1:  # nothing is to be removed
             return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
-        allocation = self._at(pool, goal, target.near)
-        recounts = self._tuning.parameter_recounts if target.kind == "params" else 0
-        for _ in range(recounts):  # folding removed some parameters, and new biases add some
-            counted = self._params(pool, allocation)
-            pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
-            if pool.misses(allocation.widths, goal) <= target.near:
-                break
-            allocation = self._at(pool, goal, target.near)
+        pool, allocation = self._spread(pool, goal, target.near, lambda part: self._counted(part, goal, target))
         if not goal or pool.misses(allocation.widths, goal) > target.near:
             raise self._missed(pool, allocation.widths, goal, whole)
         return self._with_fixed(pool, allocation)
@@ -159,31 +155,46 @@ class Allocator:
     def _even(self, widths: dict[Atom, int]) -> Allocation:
         return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
 
+    def _counted(self, pool: BudgetScope, goal: int, target: Target) -> tuple[BudgetScope, Allocation]:
+        """Widths that meet ``goal``, and ``pool`` with what the result has beside what its footprint includes."""
+        allocation = self._at(pool, goal, target.near)
+        recounts = self._tuning.parameter_recounts if target.kind == "params" else 0
+        for _ in range(recounts):  # folding removed some parameters, and new biases add some
+            counted = self._params(pool, allocation)
+            pool = replace(pool, extra=pool.extra + counted - pool.cost(allocation.widths))
+            if pool.misses(allocation.widths, goal) <= target.near:
+                break
+            allocation = self._at(pool, goal, target.near)
+        return pool, allocation
+
     def _at(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
         if self.settings.allocation == "uniform":
             return self._even(uniform_at(pool, goal, self.settings.blocks))
-        return self._spread(pool, goal, near)
+        return self._nearest(pool, goal, near)
 
-    def _spread(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
-        """The widths of `_nearest`, with residual streams or without, whichever loses less when layers are solved.
+    def _spread(
+        self,
+        pool: BudgetScope,
+        goal: int,
+        near: float,
+        spread: Callable[[BudgetScope], tuple[BudgetScope, Allocation]],
+    ) -> tuple[BudgetScope, Allocation]:
+        """What ``spread`` finds with residual streams or without, whichever loses less when layers are solved.
 
         Before they are, what hidden units lose looks worse beside a stream than it will be: layers behind them make up
         for it, but nothing does for what an output of the stream lacks.
         """
-        found, settings = self._nearest(pool, goal, near), self.settings
+        with_streams, found = spread(pool)
         streams = {g.atom: g.size for g in pool.groups if g.normalised and found.widths[g.atom] < g.size}
-        if not streams or settings.effort == "low":
-            return found
         others = [group for group in pool.groups if group.atom not in streams]
-        without = replace(pool, groups=others, fixed={**pool.fixed, **streams})
-        if not others:
-            return found
-        other = self._nearest(without, goal, near)
-        if without.misses(other.widths, goal) > near:
-            return found
-        other = replace(other, widths={**streams, **other.widths})
-        with_streams, whole = self._solved(pool, found.widths), self._solved(pool, other.widths)
-        return found if with_streams is None or whole is None or with_streams <= whole else other
+        if not streams or not others or self.settings.effort == "low" or self.settings.allocation == "uniform":
+            return with_streams, found
+        whole, other = spread(replace(pool, groups=others, fixed={**pool.fixed, **streams}))
+        if whole.misses(other.widths, goal) > near:
+            return with_streams, found
+        lost, lost_without = self._solved(with_streams, found.widths), self._solved(whole, other.widths)
+        better = lost is None or lost_without is None or lost <= lost_without
+        return (with_streams, found) if better else (whole, other)
 
     def _nearest(self, pool: BudgetScope, goal: int, near: float) -> Allocation:
         """Widths whose cost deviates from ``goal`` by at most ``near`` (relative), else the nearest.

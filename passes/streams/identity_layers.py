@@ -30,10 +30,10 @@ from passes.streams.residual_streams import Stream, residual_streams
 from passes.transforms.cleanup import cleanup
 from passes.weights.stored_tensors import array_of
 
-LARGEST_SHARE = 1 / 4
+LARGEST_SHARE = 1 / 5
 """Largest share of identity layers among the weights of a stream's layers (`Stream.weights`). Not tuned: the stream
-must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, and a fifth and a
-seventh between the layers of a post-norm transformer."""
+must lose that share of its channels before it saves anything. It is 1/36 at the ends of six blocks, a fifth and a
+seventh between the layers of a post-norm transformer, a fourth at the norm of a single MLP."""
 TYPES = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 """Element types of tensors that such a layer can read."""
 

@@ -16,7 +16,7 @@ from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
 from passes.settings.compress import CompressSettings
 
-WIDE = 80
+WIDE = 100
 """Hidden units of an MLP whose weights are many beside those of an identity layer."""
 ENDS = {
     "output": dict(head="y = Identity(n2)"),
