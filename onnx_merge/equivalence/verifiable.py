@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_merge.equivalence.structure import is_float, place
-from onnx_merge.errors import InputError, OnnxMergeError, UnverifiedError
+from onnx_merge.errors import QUOTED_LENGTH, InputError, OnnxMergeError, UnverifiedError, one_line
 from onnx_merge.inputs.assignments import Assignments
 from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes
 from onnx_merge.runtime.batching import BatchSize, batches
@@ -74,7 +74,8 @@ def check_verifiable(
         try:
             numeric += [value for value in session.run(chunk).values() if value.dtype != object]
         except OnnxMergeError as error:
-            raise InputError(f"the model does not run on {which} ({error.message}){remedy}; {going_on}") from error
+            said = one_line(error.message, QUOTED_LENGTH)
+            raise InputError(f"the model does not run on {which} ({said}){remedy}; {going_on}") from error
         floats = [value for value in numeric if is_float(value) and value.size]
         if not numeric or any(np.isfinite(value.astype(np.float32)).any() for value in floats):
             break  # one sample with a usable output is enough

@@ -6,7 +6,10 @@ from typing import ClassVar
 
 from onnx_merge.errors.option_names import with_option_names
 
-MESSAGE_LENGTH = 400
+MESSAGE_LENGTH = 500
+"""Most characters of a message."""
+QUOTED_LENGTH = 150
+"""Most characters of what a library says, in a message that says more."""
 
 
 class OnnxMergeError(Exception):
@@ -79,9 +82,13 @@ def internal_error(error: Exception) -> str:
 
 
 def one_line(text: str, limit: int = MESSAGE_LENGTH) -> str:
-    """`text` with all white space folded into single spaces, cut in the middle to `limit` characters."""
+    """`text` with all white space folded into single spaces, cut in the middle to `limit` characters, between words
+    where they are not longer than a tenth of that."""
     folded = " ".join(text.split())
     if len(folded) <= limit:
         return folded
     tail = limit // 2  # remedies stand at the end
-    return f"{folded[: limit - tail - 3]}...{folded[-tail:]}"
+    head, end = folded[: limit - tail - 5], folded[-tail:]
+    left, right = head.rfind(" "), end.find(" ")
+    head = head[:left] if left >= len(head) - limit // 10 else head
+    return f"{head} ... {end[right + 1 :] if 0 <= right <= limit // 10 else end}"
