@@ -150,7 +150,8 @@ def converted(values: Mapping[str, object], options: Sequence[Option], where: st
         name, label = given.replace("-", "_"), given.replace("_", "-").strip("-")
         option = known.get(name) or negated.get(name)
         if option is None:
-            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(label, [o.name for o in options])}")
+            names = [option.field if "_" in given else option.name for option in options]  # as it was written
+            raise UsageError(f"{where}unknown option {given!r}{did_you_mean(given.strip('-'), names)}")
         if option.field in result:
             raise UsageError(f"{where}{label} is given twice")
         found = option.convert(f"{where}{label}", value)

@@ -194,7 +194,8 @@ def test_names_have_dashes_or_underscores():
 
 def test_unknown_names_are_refused_with_what_was_meant():
     assert refused(kep=0.5) == "unknown option 'kep': did you mean keep?"
-    assert refused(min_cosin=0.5) == "unknown option 'min_cosin': did you mean min-cosine?"
+    assert refused(min_cosin=0.5) == "unknown option 'min_cosin': did you mean min_cosine?", "a name of Python's"
+    assert refused(**{"min-cosin": 0.5}) == "unknown option 'min-cosin': did you mean min-cosine?"
     assert refused(banana=1) == "unknown option 'banana'"
 
 
