@@ -209,9 +209,17 @@ def _integer(typing: Typing, name: str) -> np.dtype[Any]:
 
 
 def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequence[_Correction], patch: Patch) -> None:
-    """Correct what input ``k`` reads, in the graph, by ops that every opset has."""
+    """Correct what input ``k`` reads, in the graph, by ops that every opset has. Where all that changes are whole parts
+    of a Concat, constants take their places."""
     read, kind = node.inputs[k], _integer(typing, node.inputs[k])
     stem = f"{node.label}.target"
+    parts = _corrected_parts(typing, read, corrections)
+    if parts is not None:
+        names = [p if isinstance(p, str) else patch.add_array(stem, np.array(p, kind)) for p in parts]
+        made = patch.graph.fresh_name(f"{stem}.parts")
+        patch.insert_before(node, [onnx.helper.make_node("Concat", names, [made], made, axis=0)])
+        patch.reroute(node, k, made)
+        return
     steps = (
         ("Mul", [c.factor for c in corrections], 1),
         ("Div", [c.divisor for c in corrections], 1),
@@ -226,6 +234,29 @@ def _insert_corrections(typing: Typing, node: Node, k: int, corrections: Sequenc
             read = made
     patch.insert_before(node, nodes)
     patch.reroute(node, k, read)
+
+
+def _corrected_parts(typing: Typing, name: str, corrections: Sequence[_Correction]) -> list[str | list[int]] | None:
+    """What a Concat that makes ``name`` joins, corrected: tensors as before, numbers in the place of others. None where
+    no Concat makes it, or a part changes that is not a constant then."""
+    graph, maker = typing.graph, typing.graph.producer.get(name)
+    if maker is None or maker.op != "Concat" or any(read not in graph.info.values for read in maker.inputs):
+        return None
+    found, left = list[str | list[int]](), list(corrections)
+    for read in maker.inputs:
+        before = graph.info.values[read].ravel().tolist()
+        own, left = left[: len(before)], left[len(before) :]
+        fixed = [correction.fixed for correction in own]
+        if read in graph.initializers:
+            fixed = [n if c is AS_COMPUTED else f for n, c, f in zip(before, own, fixed, strict=True)]
+        numbers = [f for f in fixed if f is not None]
+        if all(c is AS_COMPUTED for c in own):
+            found.append(read)
+        elif len(numbers) == len(own):
+            found.append(numbers)
+        else:
+            return None
+    return None if left else found
 
 
 def _pin(typing: Typing, keep: Mapping[Atom, Indices], resized: set[tuple[int, int]], patch: Patch) -> None:

@@ -33,6 +33,16 @@ def test_a_number_that_becomes_zero_is_not_taken_for_one_that_copies_a_size():
     assert [len(plan.keep) for plan in result.plans if plan.shrinks] == [1, 1]
 
 
+def test_a_constant_part_of_a_list_of_sizes_is_written_anew():
+    """The others are computed as before, by the same nodes."""
+    body = """net (float[N,L,6] x) => (float[N,L,5] y) {
+        a = MatMul(x, a_w)  s = Shape(x)  n = Slice(s, zero, two)  t = Concat<axis=0>(n, heads, four)
+        v = Reshape(a, t)  r = Relu(v)  back = Concat<axis=0>(n, rest)  f = Reshape(r, back)  y = MatMul(f, y_w) }"""
+    model = net(body, a_w=(6, 8), y_w=(8, 5), heads=ints(2), four=ints(4), **NUMBERS)
+    result = shrunk(model, [(2, 7, 6), (3, 5, 6), (1, 2, 6)])
+    assert [node.op_type for node in result.model.graph.node] == [node.op_type for node in model.graph.node]
+
+
 def test_channels_in_a_product_with_a_dynamic_size_are_corrected_by_a_factor():
     body = """net (float[N,3,L] x) => (float[M,5] y) {
         a = Conv(x, a_w)  r = Relu(a)  s = Shape(r)  l = Slice(s, two, three)  w = Mul(l, eight)
