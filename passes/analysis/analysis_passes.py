@@ -146,7 +146,7 @@ class InferChannels:
                 break
             without |= useless
         typing.identities = frozenset(added.places)
-        _freeze_ends(typing, mixed)
+        _freeze_ends(typing, mixed, added)
         inside = tuple(Inside(one, self._analysed(one)) for one in bodies_of(graph, where, shared))
         found = Analysis(model[Normalised].graph, model[Folded], typing, groups, inside, where)
         reasons = {g.name: g.frozen for g in groups if g.frozen}
@@ -174,13 +174,13 @@ def _useless(typing: Typing, mixed: Set[Atom], added: IdentityLayers) -> set[str
     return {name for place, atoms in beside.items() if not atoms & mixed for name in place}
 
 
-def _freeze_ends(typing: Typing, mixed: Set[Atom]) -> None:
+def _freeze_ends(typing: Typing, mixed: Set[Atom], added: IdentityLayers) -> None:
     """Freeze the channels beside identity layers that are not ``mixed``. To cut them alone would make layers of
     these."""
-    for name in typing.identities:
+    for name, place in added.places.items():
+        (end,) = (tensor for tensor in place if tensor not in added.like)
         for term in typing.axes[name]:
             if algebra.resolve(term) not in mixed:
-                end = typing.graph.users[name][0][0].outputs[0]
                 algebra.freeze(term, Reason("tensor", end, "begins or ends a residual stream"))
 
 

@@ -63,15 +63,16 @@ def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ())
         maker = graph.producer.get(name)
         node = maker or min((user for user, _ in graph.users[name]), key=lambda user: user.index)
         weight = patch.add_array(f"{node.label}.projection", np.eye(size, dtype=tensor_dtype_to_np_dtype(types[name])))
-        new = graph.fresh_name(f"{name}.{'read' if maker else 'written'}")
-        read, made = (new, name) if maker else (name, new)
+        before = maker is not None and name in graph.outputs  # all tensors of the model keep their names but these
+        new = graph.fresh_name(f"{name}.{'read' if before else 'written'}")
+        read, made = (new, name) if before else (name, new)
         layer = helper.make_node("MatMul", [read, weight], [made], fresh(weight, taken))
         if maker is None:
             patch.insert_before(node, [layer])
         else:
             patch.insert_after(node, [layer], read, maker.outputs.index(name))
         for user, k in graph.users[name]:
-            if is_end or maker is None or user.index in layered:
+            if (is_end or user.index in layered) is before:
                 patch.reroute(user, k, new)
         places[weight], like[new] = (read, made), name
     return IdentityLayers(patch.apply() if places else graph.model, places, like)

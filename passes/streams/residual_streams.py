@@ -78,8 +78,9 @@ class _Flow:
         self._joined: dict[str, set[str]] = defaultdict(set)
         for node in graph.nodes:
             for name in self.passed(node) if node.index not in self.layered else ():
-                self._joined[name].add(node.outputs[0])
-                self._joined[node.outputs[0]].add(name)
+                for output in filter(None, node.outputs):
+                    self._joined[name].add(output)
+                    self._joined[output].add(name)
 
     def passed(self, node: Node) -> list[str]:
         """The tensors whose channels ``node`` passes on to its output."""
@@ -128,14 +129,14 @@ class _Flow:
         """Whether ``user`` is a linear layer that reads ``name``, or moves it to such layers alone."""
         if not self.passed(user):
             return _weights(self.graph, user, name, size) is not None
-        moved, adds = user.outputs[0], facts_of(user.domain, user.op).joins is Joins.SUM
-        alone = self.passed(user) == [name] and not adds and moved not in self.graph.outputs
-        return alone and all(self._is_layered(other, moved, size) for other in self._users(moved))
+        moved, adds = {*user.outputs}, facts_of(user.domain, user.op).joins is Joins.SUM
+        alone = self.passed(user) == [name] and not adds and moved.isdisjoint(self.graph.outputs)
+        return alone and all(self._is_layered(other, part, size) for part in moved for other in self._users(part))
 
     def _read_by(self, user: Node, name: str, size: int) -> int:
         if not self.passed(user):
             return _weights(self.graph, user, name, size) or 0
-        return sum(self._read_by(other, user.outputs[0], size) for other in self._users(user.outputs[0]))
+        return sum(self._read_by(other, part, size) for part in user.outputs for other in self._users(part))
 
     def connected(self, start: str) -> set[str]:
         """All tensors with the channels of ``start``."""

@@ -50,6 +50,10 @@ def mixed(model):
     return [group for group in analysed(model).groups if group.normalised is not None]
 
 
+def tensors(model):
+    return [name for node in model.graph.node for name in node.output]
+
+
 def names(model):
     return [node.name for node in model.graph.node if node.name.endswith(".projection")]
 
@@ -95,6 +99,7 @@ def test_no_layer_is_left_where_the_stream_stays_whole(end, settings):
     assert [plan.group.size for plan in result.plans if plan.shrinks] == ([] if "lossless" in settings else [WIDE] * 2)
     assert not names(result.model) and len(result.model.graph.node) == len(model.graph.node)
     assert [value.name for value in result.model.graph.output] == ["y"]
+    assert tensors(result.model) == tensors(model)
     assert np.isfinite(engine(result.model)(tokens(9))["y"]).all()
 
 
@@ -154,10 +159,24 @@ POSTNORM = {
     "read by layers": dict(),
     "moved": dict(head="t = Transpose<perm=[1,0,2]>(n2)  y = MatMul(t, y_w)"),
     "an output": dict(head="y = Identity(n2)"),
+    "in parts": dict(
+        head="a, b = Split<axis=1>(n2, parts)  c = MatMul(a, y_w)  d = MatMul(b, v_w)  y = Concat<axis=1>(c, d)",
+        parts=np.array([2, 3]),
+        v_w=(WIDTH, 7),
+    ),
+    "in parts by others": dict(
+        head="a, b = Split<axis=1>(n2, p)  r = Relu(b)  c = MatMul(a, y_w)  d = MatMul(r, z)  y = Concat<axis=1>(c, d)",
+        p=np.array([2, 3]),
+        z=(WIDTH, 7),
+    ),
     "with positions": dict(
         head="q = Add(n2, places)  k = MatMul(q, y_w)  v = MatMul(n2, v_w)  y = Add(k, v)", v_w=(WIDTH, 7)
     ),
 }
+
+
+OTHERS = {"in parts by others", "an output", "with positions"}
+"""Where something else than layers reads the last norm."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -175,7 +194,7 @@ def test_each_norm_of_a_postnorm_transformer_ends_a_stream_and_begins_one(head, 
     assert [shapes[name] for name in names(result.model)] == [
         [6, 6],
         [6, 6],
-        *([[6, WIDTH]] if head in {"an output", "with positions"} else []),
+        *([[6, WIDTH]] if head in OTHERS else []),
     ]
     small, twin = (engine(m)(tokens(9))["y"] for m in (result.model, result.twin()))
     np.testing.assert_allclose(small, twin, atol=2e-5 * np.abs(twin).max())
@@ -186,8 +205,17 @@ def test_no_layer_is_left_in_a_postnorm_transformer_whose_streams_stay_whole(set
     model = postnorm(hidden=WIDE)
     chosen = CompressSettings(**{"method": "reconstruct", "allocation": "uniform", **settings})
     result = compress(model, chosen, samples=CalibrationSamples(tokens(64), True, engine))
-    assert not names(result.model) and len(result.model.graph.node) == len(model.graph.node)
+    assert not names(result.model) and tensors(result.model) == tensors(model)
     assert [plan.group.size for plan in result.plans if plan.shrinks] == ([] if "lossless" in settings else [WIDE] * 2)
+
+
+def test_reasons_name_what_is_in_the_model():
+    """A norm without a name is called by its output. An identity layer stands behind this one."""
+    found = analysed(postnorm(hidden=WIDE, s0=np.full(WIDTH, np.inf, np.float32)))
+    assert [str(group.frozen) for group in found.groups if group.name == "e"] == [
+        "n0 (LayerNormalization) normalises over it"
+    ]
+    assert found.typing.identities == {"n0.projection", "n1.projection"}
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
