@@ -182,16 +182,23 @@ class Allocator:
         """What ``spread`` finds with residual streams or without, whichever loses less when layers are solved.
 
         Before they are, what hidden units lose looks worse beside a stream than it will be: layers behind them make up
-        for it, but nothing does for what an output of the stream lacks.
+        for it, but nothing does for what an output of the stream lacks. Streams of few widths can also miss a goal that
+        is met without them.
         """
         with_streams, found = spread(pool)
-        streams = {g.atom: g.size for g in pool.groups if g.normalised and found.widths[g.atom] < g.size}
-        others = [group for group in pool.groups if group.atom not in streams]
-        if not streams or not others or self.settings.effort == "low" or self.settings.allocation == "uniform":
+        missed = with_streams.misses(found.widths, goal) > near
+        streams = {g.atom: g.size for g in pool.groups if g.normalised}
+        cut = {atom: size for atom, size in streams.items() if found.widths[atom] < size}
+        if not cut or self.settings.allocation == "uniform" or (self.settings.effort == "low" and not missed):
             return with_streams, found
-        whole, other = spread(replace(pool, groups=others, fixed={**pool.fixed, **streams}))
-        if whole.misses(other.widths, goal) > near:
+        kept = streams if missed else cut
+        others = [group for group in pool.groups if group.atom not in kept]
+        if not others:
             return with_streams, found
+        whole, other = spread(replace(pool, groups=others, fixed={**pool.fixed, **kept}))
+        if missed or whole.misses(other.widths, goal) > near:
+            nearer = whole.misses(other.widths, goal) < with_streams.misses(found.widths, goal)
+            return (whole, other) if nearer else (with_streams, found)
         lost, lost_without = self._solved(with_streams, found.widths), self._solved(whole, other.widths)
         better = lost is None or lost_without is None or lost <= lost_without
         return (with_streams, found) if better else (whole, other)

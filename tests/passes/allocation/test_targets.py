@@ -1,11 +1,17 @@
 """Targets are met, or refused with the nearest that can be reached and what may help."""
 
+import numpy as np
 import pytest
 from allocatekit import NETS, compressed, costs, drafted, kept, left, model_of
-from netkit import net
+from netkit import engine, net, observer
+from normkit import postnorm, tokens
 
 from passes.allocation.allocator import TargetError
+from passes.allocation.losses import Losses
+from passes.pipeline import compress
+from passes.samples.calibration_samples import CalibrationSamples
 from passes.settings.blocks import Blocks
+from passes.settings.compress import CompressSettings
 from passes.settings.target import Target
 
 
@@ -140,3 +146,17 @@ def test_blocks_give_way_where_a_target_needs_it():
     result = drafted(model_of(), target=Target("macs", 0.03), blocks=Blocks(16, strict=False))
     assert left(model_of(), result) == pytest.approx(0.03, rel=0.01)
     assert result.allocation.block < result.allocation.asked == 16
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+def test_a_target_that_residual_streams_miss_is_met_without_them(kind, monkeypatch):
+    """Even with nothing lost where they are cut: they have three widths here."""
+    monkeypatch.setattr(
+        Losses, "of", lambda _, groups: {g.name: np.linspace(not g.normalised, 0, g.size + 1) ** 2 for g in groups}
+    )
+    model, samples = postnorm(hidden=200), CalibrationSamples(tokens(64), True, engine)
+    blocks = dict(blocks=Blocks(4), effort="low", allocation="auto", select="auto", method="reconstruct")
+    result = compress(
+        model, CompressSettings(target=Target(kind, 0.8), **blocks), observer, samples=samples, engine=engine
+    )
+    assert left(model, result, kind) == pytest.approx(0.8, rel=0.01)
