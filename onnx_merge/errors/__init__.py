@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from onnx_merge.errors.option_names import with_option_names
 
-MESSAGE_LENGTH = 500
+MESSAGE_LENGTH = 600
 """Most characters of a message."""
-QUOTED_LENGTH = 150
+QUOTED_LENGTH = 280
 """Most characters of what a library says, in a message that says more."""
 
 
