@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
+from onnx import TensorProto
+
 from passes.axes import algebra
 from passes.axes.algebra import Atom, Term
 from passes.axes.inference import IndexFlow, Role, Typing, Use
@@ -12,6 +14,9 @@ from passes.axes.rule_context import Scaling
 from passes.graph.model import Node
 from passes.graph.node_parsing import numbered
 from passes.interface.reason import Reason
+
+LISTED = (TensorProto.INT64, TensorProto.INT32, TensorProto.BOOL)
+"""Element types of lists of indices, of ids and of masks. Narrower integers are quantised weights."""
 
 
 @dataclass
@@ -151,7 +156,8 @@ class ChannelGroup:
 
 
 def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
-    """Groups of two channels or more that some layer's weights produce, in graph order, including frozen ones.
+    """Groups of two channels or more that some layer's weights produce, in graph order, including frozen ones. Axes
+    that only lists of indices, ids or masks give are none where they are frozen.
 
     ``where``: prefix of the names of their layers.
     """
@@ -159,7 +165,8 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
     for flow in typing.flows:
         for a, step in _steps(flow, typing.graph.constants).items():
             groups.setdefault(a, ChannelGroup(a, [], where=where)).steps.append(step)
-    found = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
+    made = [g for g in groups.values() if g.producers and not _is_input_side_only(g)]
+    found = [g for g in made if g.frozen is None or _has_features(g, typing)]
     summed = _atoms_in_sums(typing)
     for group in found:
         group.coupled = _coupling(group, summed)
@@ -179,6 +186,15 @@ def channel_groups(typing: Typing, where: str = "") -> list[ChannelGroup]:
 def _is_input_side_only(group: ChannelGroup) -> bool:
     """Index sets that occur in constants but never in an output, such as kernel axes."""
     return not any(step.with_role(Role.PRODUCER) for step in group.steps)
+
+
+def _has_features(group: ChannelGroup, typing: Typing) -> bool:
+    """Whether the channels come from weights, not only from lists of indices, ids to compare with, or masks."""
+    made = [use.constant for step in group.steps for use in step.with_role(Role.PRODUCER)]
+    initializers, integers = typing.graph.initializers, typing.graph.integers
+    return any(
+        name not in integers or (name in initializers and initializers[name].data_type not in LISTED) for name in made
+    )
 
 
 def _steps(flow: IndexFlow, constants: Set[str]) -> dict[Atom, Step]:
