@@ -13,6 +13,7 @@ from onnx_merge.errors import OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.fidelity import Accuracy
 from onnx_merge.evaluation.verdict import Fidelity
+from onnx_merge.io.sample_axis import SampleAxis
 from onnx_merge.latency.measure import Latencies
 from onnx_merge.report.result import FormatResult
 from onnx_merge.runtime.batching import ANY, BatchSize
@@ -32,14 +33,20 @@ class Converter:
     feeds: Mapping[str, Array] = field(default_factory=dict)
     inputs: tuple[TensorInfo, ...] = ()
     batch: BatchSize = ANY
+    axis: SampleAxis | None = None
+    """The axis of samples that the models were given; they are converted without it."""
 
     def __call__(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """Return the converted model; see `onnx_merge.runtime.number_formats.convert`."""
-        return convert(model, self.number_format, self.feeds, self.inputs, self.batch)
+        written = model if self.axis is None else self.axis.removed(model)
+        one = self.axis is not None
+        made = convert(written, self.number_format, self.feeds, self.inputs, self.batch, without_axis=one)
+        return made if self.axis is None else self.axis.added(made)
 
 
-def converter(comparison: Comparison) -> Converter | None:
+def converter(comparison: Comparison, axis: SampleAxis | None = None) -> Converter | None:
     """Return the converter that the options ask for. Its samples are those that layers are fitted to: none is held out.
+    ``axis``: see `Converter`.
 
     Raises
     ------
@@ -47,12 +54,12 @@ def converter(comparison: Comparison) -> Converter | None:
     """
     wanted = comparison.options.then
     if wanted is None or wanted != INT8:
-        return None if wanted is None else Converter(wanted)
+        return None if wanted is None else Converter(wanted, axis=axis)
     calibration = comparison.samples.fitted()
     if calibration is None or not len(calibration) or comparison.original.session is None:
         raise UsageError("then int8 sets scales on samples and there are none: give calib, or take int8-dynamic")
     batch = comparison.original.memory.together(calibration.feeds)
-    return Converter(wanted, calibration.feeds, comparison.original.inputs, batch)
+    return Converter(wanted, calibration.feeds, comparison.original.inputs, batch, axis)
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,7 @@ class Job:
         self.block = _block(options, self.provider)
         self.observer = RunObserver(self.provider, seed=options.seed)
         calibration = self._calibration()
-        self.converter = converter(self.comparison)
+        self.converter = converter(self.comparison, self.source.axis)
         self._samples = None if calibration is None else self._make_samples(calibration)
         self.notes = () if calibration is None else calibration.notes
         if self._samples is None and options.loses and options.method == "reconstruct":

@@ -24,7 +24,6 @@ from onnx_merge.evaluation.verdict import Fidelity
 from onnx_merge.html.pictures import pictures
 from onnx_merge.html.rendering import write_page
 from onnx_merge.html.run_page import run_page
-from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.io.model_source import FileInfo, Model, load_source
 from onnx_merge.io.output_paths import Destinations
 from onnx_merge.io.save import needs_external_data, save_atomically, sha256_of_model
@@ -34,6 +33,8 @@ from onnx_merge.report.result import Result, write_report
 from onnx_merge.report.sample_differences import worst_samples
 from onnx_merge.runtime.probing import available_provider
 from onnx_merge.runtime.session_settings import custom_operators
+from onnx_merge.verification.recorded_options import recorded
+from onnx_merge.whole_runs.decision import prepared_source
 from passes.analysis.layer_widths import layer_widths
 from passes.interface.runner import Progress, StageTimer, checking_graphs
 from passes.weights.stored_tensors import in_memory
@@ -130,9 +131,10 @@ def _run(
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed(source, options)
+        source, run_options = prepared_source(source, options)
     with stages("prepare"):
-        job = prepared_job(source, options, provider, stages, progress, default_amount=bool(chosen))
+        job = prepared_job(source, run_options, provider, stages, progress, default_amount=bool(chosen))
+        job.recorded = recorded(options)
         comparison, analysis = job.comparison, job.compressor.analysis
     choice = find(job)
     compressed = choice.compressed
@@ -141,7 +143,7 @@ def _run(
     evaluation = evaluated(job, compressed, choice.settings)
     with stages("save"):
         written, size = _save(
-            compressed.model, destinations.target(evaluation.failure), evaluation.after.bytes, options
+            evaluation.model, destinations.target(evaluation.failure), evaluation.after.bytes, options
         )
     result = Result(
         version=__version__,
@@ -170,7 +172,7 @@ def _run(
         layers=layers,
         options=job.recorded,
         samples_sha256=comparison.compared_sha256 if evaluation.fidelity else None,
-        model=compressed.model,
+        model=evaluation.model,
         pictures=_pictures(comparison, evaluation.fidelity) if options.html_samples else {},
     )
     if options.report is not None:
@@ -179,7 +181,7 @@ def _run(
         write_plan(compressed.every_plan, source.info.sha256, __version__, options.save_plan)
     if options.html is not None:
         write_page(run_page(result.report, result.pictures), options.html)
-    return Outcome(compressed.model, result, evaluation.failure)
+    return Outcome(evaluation.model, result, evaluation.failure)
 
 
 def _pictures(comparison: Comparison, close: Fidelity | None) -> Mapping[int, str]:

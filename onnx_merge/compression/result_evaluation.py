@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import onnx
+
 from onnx_merge.compression.benchmark import benchmark
 from onnx_merge.compression.conversion import Compared, each_alone, rows
 from onnx_merge.compression.explain_no_change import explain_no_change
@@ -23,7 +25,8 @@ from onnx_merge.report.result import FormatResult
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.verification.provenance import stamp
 from onnx_merge.verification.statement import statement
-from passes.cost.cost import Cost, cost
+from onnx_merge.whole_runs.decision import note, uncounted
+from passes.cost.cost import Cost, cost, model_bytes
 from passes.graph.model import Graph
 from passes.pipeline import Compressed
 from passes.settings.compress import CompressSettings, exclusions
@@ -35,6 +38,8 @@ from passes.transforms.canonicalize import canonicalize
 class Evaluation:
     """The evaluation of a compressed model. See the fields of `onnx_merge.report.result.Result`."""
 
+    model: onnx.ModelProto
+    """The result, in the form of the input."""
     groups: tuple[GroupResult, ...]
     before: Cost
     after: Cost
@@ -71,13 +76,14 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
     groups = _groups(job, compressed, settings)
     with job.stages("check"):
         checked = _checked(job, compressed)
+        made = _as_written(job, compressed)
     with job.stages("compare"):
         found = _measured(job, compressed)
     stated = None
     if options.provenance:
         measurements = (found.fidelity, found.accuracy, found.metric, job.promise)
         stated = statement(job.source, job.recorded, comparison, *measurements)
-    stamp(compressed.model, stated)
+    stamp(made, stated)
     with job.stages("count"):
         before, after = _costs(job, compressed, settings)
     timed, untimed = tuple[Latencies, ...](), tuple[str, ...]()
@@ -90,9 +96,10 @@ def evaluated(job: Job, compressed: Compressed, settings: CompressSettings) -> E
         formats = rows(comparison, result, found.alone, timed)
     notes = (*checked, *map(with_option_names, compressed.notes), *comparison.notes, *job.notes, *found.notes, *untimed)
     return Evaluation(
+        model=made,
         groups=groups,
         before=before,
-        after=after,
+        after=after if made is compressed.model else replace(after, bytes=model_bytes(made)),
         fidelity=found.fidelity,
         accuracy=found.accuracy,
         latency=tuple(each.pair() for each in timed),
@@ -130,6 +137,8 @@ def _checked(job: Job, compressed: Compressed) -> list[str]:
     if not job.options.loses:
         unconverted = compressed.unconverted or model
         notes += check_unchanged(original, unconverted, opened.assignments, job.provider, seed=job.options.seed)
+    if job.source.axis is not None:
+        notes.append(note(job.source.axis))
     if (rigid := compressed.before.info.rigid) is not None:
         notes.append(f"{rigid} holds one sample: as a batch of one the model was shrunk")
     if lists_all(original) and not lists_all(model):
@@ -140,6 +149,24 @@ def _checked(job: Job, compressed: Compressed) -> list[str]:
         why = f"new graph inputs, since IR version {original.ir_version} lists weights there"
         notes.append(f"{why}: {', '.join(new[:NAMED])}{more}")
     return notes
+
+
+def _as_written(job: Job, compressed: Compressed) -> onnx.ModelProto:
+    """The result in the form of the input, checked like the result itself where that differs."""
+    source, opened = job.source, job.comparison.original
+    if source.axis is None:
+        return compressed.model
+    model = source.as_written(compressed.model)
+    runs = tuple({name: shape[1:] for name, shape in run.items()} for run in opened.assignments.found)
+    check_structure(
+        source.axis.given,
+        model,
+        job.provider,
+        assignments=replace(opened.assignments, found=runs, asked=None),
+        seed=job.options.seed,
+        newer_operators=job.converter is not None,
+    )
+    return model
 
 
 def _measured(job: Job, compressed: Compressed) -> _Measurements:
@@ -169,4 +196,6 @@ def _costs(job: Job, compressed: Compressed, settings: CompressSettings) -> tupl
     """The cost of the original and of a result."""
     # Several assignments show what grows with the batch.
     smaller = Graph(canonicalize(compressed.model, FOLDING), settings.assignments, job.observer, FOLDING)
-    return cost(compressed.before, job.observer, FOLDING), cost(smaller, job.observer, FOLDING)
+    graphs = (compressed.before, smaller)
+    before, after = (uncounted(cost(graph, job.observer, FOLDING), graph) for graph in graphs)
+    return before, after

@@ -14,7 +14,6 @@ from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.assignments import Assignments, counted_at, find_assignments
 from onnx_merge.inputs.dimensions import dimensions
 from onnx_merge.inputs.feeds import declared_inputs, resolve_shapes
-from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.inspection.findings import (
@@ -38,6 +37,7 @@ from onnx_merge.runtime.blame import checked_by_running
 from onnx_merge.runtime.segment_runner import FOLDING
 from onnx_merge.runtime.session import Session
 from onnx_merge.runtime.session_settings import custom_operators
+from onnx_merge.whole_runs.decision import prepared_source, uncounted
 from passes.analysis.analyse import Analysis, analyse
 from passes.analysis.layer_widths import layer_widths
 from passes.analysis.ungrouped import Ungrouped, every_ungrouped, first_quantised
@@ -103,7 +103,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     with stages("load"):
         source = load_source(model)
         destinations.check(source.files)
-        source = with_fixed(source, options)
+        source, options = prepared_source(source, options)
         resolve_shapes(declared_inputs(source.model), None, dict(options.input_shape))
         check_input_memory(source.model, dict(options.input_shape), options.memory_limit)
     with stages("sizes"):
@@ -112,7 +112,7 @@ def _run(model: Model, options: Options, group: str | None, progress: Progress) 
     with checked_by_running(source.model):
         analysis = analyse(source.model, assignments.witnesses, observer, stages, FOLDING)
     with stages("measure"):
-        whole = cost(analysis.before, observer, FOLDING)
+        whole = uncounted(cost(analysis.before, observer, FOLDING), analysis.before)
         parts = list(analysis.parts())
         holdings = Holdings(analysis.typing, [(part.typing, names) for part, names in parts[1:]], analysis.moved)
         groups = tuple(_inspected(part.typing, g, holdings) for part, _ in parts for g in part.groups)

@@ -15,6 +15,7 @@ from onnx_merge.io.contents import check_tensors, check_text, check_types
 from onnx_merge.io.hashes import sha256_of_files
 from onnx_merge.io.load import external_tensors, load_model
 from onnx_merge.io.node_order import node_order, sort_main_graph
+from onnx_merge.io.sample_axis import SampleAxis
 from onnx_merge.io.save import needs_external_data
 
 Model = str | os.PathLike[str] | onnx.ModelProto
@@ -42,6 +43,16 @@ class Source:
     files: tuple[Path, ...] = ()
     data_sha256: str | None = None
     """SHA-256 of the concatenated bytes of ``files``, in the order of their names; None if there are none."""
+    axis: SampleAxis | None = None
+    """The axis of samples that ``model`` was given, if each run takes one sample; see `onnx_merge.whole_runs`."""
+
+    def as_written(self, result: onnx.ModelProto) -> onnx.ModelProto:
+        """``result`` of ``model`` in the form of the input."""
+        return result if self.axis is None else self.axis.removed(result)
+
+    def as_run(self, written: onnx.ModelProto) -> onnx.ModelProto:
+        """``written``, in the form of the input, in that of ``model``."""
+        return written if self.axis is None else self.axis.added(written)
 
 
 def load_source(model: Model) -> Source:

@@ -40,6 +40,8 @@ def convert(
     feeds: Mapping[str, Array],
     inputs: tuple[TensorInfo, ...] = (),
     batch: BatchSize = ANY,
+    *,
+    without_axis: bool = False,
 ) -> onnx.ModelProto:
     """Return ``model`` in another number format; its inputs and outputs keep their types.
 
@@ -51,6 +53,7 @@ def convert(
         their data are quantised while the model runs. ``fp16``: weights and activations.
     feeds: samples (N, ...) by input name whose activations set the scales; for ``int8`` only.
     inputs: of the model; for ``int8`` only.
+    without_axis: whether each run takes one sample without the axis of samples, which ``inputs`` have.
 
     Raises
     ------
@@ -65,7 +68,7 @@ def convert(
         else:
             with tempfile.TemporaryDirectory(prefix="onnx_merge-", ignore_cleanup_errors=True) as folder, _quiet():
                 read = batches(feeds, inputs, batch) if number_format == INT8 else None
-                made = _quantised(source, Path(folder), read)
+                made = _quantised(source, Path(folder), read, without_axis)
     except OnnxMergeError:
         raise
     except Exception as error:  # the tools raise what the nodes that they do not know make them raise
@@ -98,7 +101,10 @@ def _without_weight_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _quantised(
-    model: onnx.ModelProto, folder: Path, samples: Iterator[tuple[dict[str, Array], int, int]] | None
+    model: onnx.ModelProto,
+    folder: Path,
+    samples: Iterator[tuple[dict[str, Array], int, int]] | None,
+    without_axis: bool,
 ) -> onnx.ModelProto:
     """Quantise in ``folder``. The tools change a model in memory, so they get a file. ``samples``: None for dynamic."""
     tools = tool("onnxruntime.quantization")
@@ -121,7 +127,9 @@ def _quantised(
     if samples is None:
         tools.quantize_dynamic(ready, target, op_types_to_quantize=list(DYNAMIC_OPS), use_external_data_format=large)
     else:
-        tools.quantize_static(ready, target, _Reader(samples), per_channel=per_channel, use_external_data_format=large)
+        tools.quantize_static(
+            ready, target, _Reader(samples, without_axis), per_channel=per_channel, use_external_data_format=large
+        )
     return onnx.load(target)
 
 
@@ -148,11 +156,14 @@ def _flat_biases(model: onnx.ModelProto) -> bool:
 class _Reader:
     """Hands samples to onnxruntime's calibration, one batch at a time."""
 
-    def __init__(self, samples: Iterator[tuple[dict[str, Array], int, int]]) -> None:
-        self._samples = samples
+    def __init__(self, samples: Iterator[tuple[dict[str, Array], int, int]], without_axis: bool) -> None:
+        self._samples, self._without_axis = samples, without_axis
 
     def get_next(self) -> dict[str, Array] | None:
-        return next((feeds for feeds, _, _ in self._samples), None)
+        feeds = next((feeds for feeds, _, _ in self._samples), None)
+        if feeds is None or not self._without_axis:
+            return feeds
+        return {name: array[0] if array.ndim else array for name, array in feeds.items()}
 
 
 def _restore(made: onnx.ModelProto, model: onnx.ModelProto) -> None:

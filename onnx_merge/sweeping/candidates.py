@@ -68,7 +68,7 @@ def run_candidate(job: Job, candidate: Candidate) -> CandidateResult:
         return CandidateResult(candidate, reason=internal_error(error), seconds=time.perf_counter() - start)
     return CandidateResult(
         candidate,
-        compressed.model,
+        evaluation.model,
         evaluation,
         compressed.solution.ware,
         evaluation.failure.message if evaluation.failure else None,

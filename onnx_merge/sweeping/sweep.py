@@ -17,9 +17,9 @@ from onnx_merge.errors import INTERNAL, NotCompressibleError, OnnxMergeError, Us
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.html.rendering import write_page
 from onnx_merge.html.sweep_page import sweep_page
-from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.shape_observer import RunObserver
-from onnx_merge.io.model_source import FileInfo, Model, load_source
+from onnx_merge.io.load import load_model
+from onnx_merge.io.model_source import FileInfo, Model, Source, load_source
 from onnx_merge.io.save import save_atomically, write_whole
 from onnx_merge.io.scratch_space import weights_in_files
 from onnx_merge.metrics.metric import check_sendable
@@ -33,6 +33,7 @@ from onnx_merge.sweeping.files import REPORTS, SweepFiles, shares
 from onnx_merge.sweeping.plot import draw
 from onnx_merge.sweeping.result import Point, Sweep
 from onnx_merge.verification.recorded_options import recorded
+from onnx_merge.whole_runs.decision import prepared_source
 from passes.cost.cost import cost
 from passes.interface.runner import Progress, StageTimer, checking_graphs, silent
 
@@ -141,11 +142,11 @@ def _run(
         with stages("load"):
             source = load_source(model)
             files.check(source.files)
-            source = with_fixed(source, options)
+            source, run_options = prepared_source(source, options)
         with stages("prepare"):
             share = max(1, options.memory_limit // executor.processes)  # the limit is shared by all processes
             # Latency is measured at the end, when no other process computes.
-            untimed = replace(options, benchmark=None, memory_limit=share)
+            untimed = replace(run_options, benchmark=None, memory_limit=share)
             job = prepared_job(source, untimed, provider, stages, progress, processes=executor.processes)
             job.recorded = recorded(options)  # the limit of all processes: results do not depend on their number
             comparison, provider = job.comparison, job.provider
@@ -160,8 +161,8 @@ def _run(
                 notes.append(f"models of an earlier sweep are still in {folder}: {', '.join(earlier)}")
             if options.benchmark is not None:
                 with stages("benchmark"):
-                    timing = comparison.with_options(options)
-                    timed = [_timed(point, files.folder, timing) for point in points]
+                    timing = comparison.with_options(run_options)
+                    timed = [_timed(point, files.folder, timing, source) for point in points]
                     points = [point for point, _ in timed]
                     notes += [*timing.notes, *(note for _, some in timed for note in some)]
             before = cost(job.compressor.analysis.before, RunObserver(provider), FOLDING)
@@ -212,11 +213,12 @@ def _written(result: CandidateResult, files: SweepFiles) -> tuple[Point, tuple[s
     return point, evaluation.notes
 
 
-def _timed(point: Point, folder: Path, timing: Comparison) -> tuple[Point, tuple[str, ...]]:
+def _timed(point: Point, folder: Path, timing: Comparison, source: Source) -> tuple[Point, tuple[str, ...]]:
     """A point with its latency, and what could not be measured."""
     if point.file.path is None:
         return point, ()
-    timed, notes = benchmark([folder / point.file.path], timing)
+    path = folder / point.file.path
+    timed, notes = benchmark([path if source.axis is None else source.as_run(load_model(path).model)], timing)
     return replace(point, latency=tuple(each.pair() for each in timed)), notes
 
 

@@ -122,8 +122,22 @@ class ModelFileTuning:
     """Bytes of a file that are hashed at a time: memory against time."""
 
 
+@dataclass(frozen=True)
+class WholeRunsTuning:
+    """How it is seen whether rows of the inputs are samples (`onnx_merge.whole_runs`). Not tuned: few random draws show
+    that rows mix, and rounding is far below what a mixed row changes."""
+
+    rows: int = 4
+    """Rows of a run in which the first is changed, unless the model ran at more."""
+    draws: int = 4
+    """Random inputs that are tried: an edge of a graph may end at few nodes."""
+    tolerance: float = 1e-3
+    """A row whose values change by less has not changed."""
+
+
 INPUT_SEARCH = InputSearchTuning()
 INTEGER_INPUTS = IntegerInputTuning()
 SAMPLE_MEMORY = SampleMemoryTuning()
 BATCHES = BatchTuning()
 MODEL_FILES = ModelFileTuning()
+WHOLE_RUNS = WholeRunsTuning()

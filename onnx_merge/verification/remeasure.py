@@ -12,7 +12,6 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import StructureError, UsageError
 from onnx_merge.evaluation.comparison import Comparison, comparison_with
 from onnx_merge.evaluation.verdict import Fidelity
-from onnx_merge.inputs.fixed_inputs import with_fixed
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
 from onnx_merge.metrics.metric import metric_of
@@ -32,6 +31,7 @@ from onnx_merge.verification.checks import (
 from onnx_merge.verification.findings import Check, Verification
 from onnx_merge.verification.metric_check import drop_error, metric_check
 from onnx_merge.verification.statement import accuracy_table, output_table, without_folder
+from onnx_merge.whole_runs.decision import prepared_source
 from passes.analysis.analyse import analyse
 from passes.interface.runner import Progress, StageTimer
 
@@ -56,8 +56,9 @@ def remeasured(
     """
     stated = _table(measured, "fidelity")
     progress("prepare")
-    comparison = _comparison(original, options, stated)
-    result = comparison.original.load(made)
+    prepared, options = prepared_source(original, options)
+    comparison = _comparison(prepared, options, stated)
+    result = comparison.original.load(prepared.as_run(made))
     _check_inputs(comparison, result)
     progress("compare")
     try:
@@ -88,12 +89,11 @@ def remeasured(
     )
 
 
-def _comparison(original: Source, options: Options, stated: Table) -> Comparison:
+def _comparison(source: Source, options: Options, stated: Table) -> Comparison:
     """Return the comparison on the samples of the statement, divided as they were then.
 
     If other samples are given, all of them are used, because no layer was fitted to them.
     """
-    source = with_fixed(original, options)
     found = comparison_with(source.model, options, available_provider(options.provider))
     given = options.labels is not None or options.has_samples
     if not given:
