@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_merge.inputs.feeds import describe
 from onnx_merge.inputs.npz_rows import StoredArray
 from onnx_merge.runtime.batching import batch_axes, rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo, is_open
@@ -68,6 +69,11 @@ def unlike_axes(inputs: Sequence[TensorInfo]) -> bool:
     named = {size for size in firsts if isinstance(size, str)}
     mixed = len({*map(is_open, firsts)}) > 1 and not rows_of_run(inputs)
     return mixed or len(named) > 1 or crosses(inputs)
+
+
+def with_axis_in_front(inputs: Sequence[TensorInfo]) -> str:
+    """The forms of samples where each run takes one, for messages: ``x (samples, n, 12), ei (samples, 2, e)``."""
+    return ", ".join(f"{i.name} {describe(('samples', *i.shape))}" for i in inputs if i.shape)
 
 
 def fixing_sizes(sizes: Mapping[str, Sequence[int]]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_merge.errors import InputError, UsageError
 from onnx_merge.inputs.feeds import describe, type_rank
 from onnx_merge.inputs.npz_rows import StoredArray, stored
-from onnx_merge.inputs.sample_axes import UNLIKE, by_sample, unlike_axes
+from onnx_merge.inputs.sample_axes import UNLIKE, by_sample, unlike_axes, with_axis_in_front
 from onnx_merge.runtime.batching import rows_of_run
 from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from passes.numerics.arrays import has_rows
@@ -117,8 +117,10 @@ def check_counts(counts: Mapping[str, int], inputs: Sequence[TensorInfo], where:
         return
     several = [i for i in inputs if i.name in rows_of_run(inputs)]
     remedy = "; ".join(f"give {i.name} as (samples, {describe(i.shape)[1:]}{_or_once(i, counts)}" for i in several)
-    if not several and unlike_axes(inputs):
-        remedy = f"{UNLIKE}: fix the sizes of one with --fix-shape"
+    if unlike_axes(inputs):
+        remedy = (
+            f"{UNLIKE}: give one for each run, {with_axis_in_front(inputs)}, or fix the sizes of one with --fix-shape"
+        )
     raise InputError(f"{where} has different numbers of samples: {counts}" + (f": {remedy}" if remedy else ""))
 
 

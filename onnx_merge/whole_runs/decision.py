@@ -16,9 +16,9 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment
-from onnx_merge.inputs.feeds import declared_inputs, describe, feeds_at, index_bounds
+from onnx_merge.inputs.feeds import declared_inputs, feeds_at, index_bounds
 from onnx_merge.inputs.fixed_inputs import with_fixed
-from onnx_merge.inputs.sample_axes import unlike_axes
+from onnx_merge.inputs.sample_axes import unlike_axes, with_axis_in_front
 from onnx_merge.io.model_source import Source
 from onnx_merge.io.sample_axis import MARK, SampleAxis
 from onnx_merge.runtime.session import Session, loaded
@@ -55,8 +55,7 @@ def prepared_source(source: Source, options: Options) -> tuple[Source, Options]:
 
 def note(axis: SampleAxis) -> str:
     """What a user should know of a model with an axis of samples."""
-    inputs = [i for i in declared_inputs(axis.given) if i.shape]
-    forms = ", ".join(f"{i.name} {describe(('samples', *i.shape))}" for i in inputs)
+    forms = with_axis_in_front(declared_inputs(axis.given))
     return f"each run of the model takes one sample: samples are {forms}"
 
 

@@ -39,6 +39,8 @@ def form_of(source: object, inputs: Sequence[TensorInfo]) -> tuple[Form, Assignm
         return Form.AS_DECLARED, None
     if found is None:
         return Form.UNKNOWN, None
+    if len(inputs) == 1 and len(found) == 1:  # any name will do
+        found = {inputs[0].name: next(iter(found.values()))}
     ranked = [i for i in inputs if i.shape]
     if any(i.name not in found for i in ranked):
         return Form.AS_DECLARED, None

@@ -52,11 +52,10 @@ def test_runs_of_a_single_input_of_fixed_sizes_are_given_one_after_the_other():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_without_samples(name):
-    with pytest.raises(OnnxMergeError, match=f"{UNLIKE}: give --method merge, .* --fix-shape") as refusal:
-        optimize(NETWORKS[name], keep=0.6)
-    fixed = {n: tuple(map(int, s.split(","))) for n, s in re.findall(REMEDY, str(refusal.value))}
-    for remedy in ({"method": "merge"}, {"fix_shape": fixed, "effort": "low"}):
-        assert any(group.status == "shrunk" for group in optimize(NETWORKS[name], keep=0.6, **remedy)[1].groups)
+    for options in ({}, {"method": "merge"}):
+        _, found = optimize(NETWORKS[name], keep=0.6, effort="low", **options)
+        assert any(group.status == "shrunk" for group in found.groups)
+        assert any("each run of the model takes one sample" in line for line in found.notes)
 
 
 @pytest.mark.parametrize("asked", [{}, {"h": (3, 1, 6)}])
@@ -81,6 +80,12 @@ def test_with_samples(tmp_path):
     np.savez(tmp_path / "s.npz", h=rng.standard_normal((7, 40, 6)).astype(np.float32), mask=np.ones((40, 7), bool))
     fixed = {"h": (7, 1, 6), "mask": (1, 7)}
     assert optimize(model, keep=0.6, effort="low", calib=tmp_path / "s.npz", fix_shape=fixed)[1].fidelity.real
+
+
+def test_one_graph_whose_rows_were_given_as_samples():
+    one = {"x": np.ones((30, 6), np.float32), "adj": np.eye(30, dtype=np.float32)}
+    with pytest.raises(OnnxMergeError, match=rf"{UNLIKE}: give --method merge, .*, or samples .* x \(samples, V, 6\)"):
+        optimize(NETWORKS["a graph"], keep=0.6, calib=one)
 
 
 def test_sequences_beside_one_state_of_each():
