@@ -14,7 +14,7 @@ from onnx_merge.config.options import Options
 from onnx_merge.errors import InputError, NotCompressibleError, OnnxMergeError, UsageError
 from onnx_merge.evaluation.comparison import Comparison
 from onnx_merge.evaluation.drop_bounds import Promise
-from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes, with_axis_in_front
+from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes
 from onnx_merge.inputs.shape_observer import RunObserver
 from onnx_merge.io.model_source import Source
 from onnx_merge.io.scratch_space import scratch_space
@@ -191,8 +191,7 @@ class Job:
         session, runs = self.comparison.original.session, self.comparison.original.assignments.witnesses
         refused = error.__cause__ is not None  # by the runtime; values that are not finite have other reasons
         if refused and session is not None and unlike_axes(session.inputs) and runs:
-            forms = "" if made_up else f", or samples for each run, {with_axis_in_front(session.inputs)}"
-            remedy = f"{UNLIKE}: {remedy}{forms}, or {fixing_sizes(runs[0])}"
+            remedy = f"{UNLIKE}: {remedy}, or {fixing_sizes(runs[0])}"
         elif made_up:
             remedy = "give --calib, or --method merge, which takes none"
         elif infinite := self._infinite_input():

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_merge.equivalence.structure import is_float, place
 from onnx_merge.errors import QUOTED_LENGTH, InputError, OnnxMergeError, UnverifiedError, one_line
 from onnx_merge.inputs.assignments import Assignments
-from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes
+from onnx_merge.inputs.sample_axes import UNLIKE, fixing_sizes, unlike_axes, with_axis_in_front
 from onnx_merge.runtime.batching import BatchSize, batches
 from onnx_merge.runtime.custom_operators import foreign_operators
 from onnx_merge.runtime.session import Session
@@ -63,11 +63,13 @@ def check_verifiable(
     """
     which, remedy = f"the samples of {source}", ""
     runs = found.witnesses
-    unlike = f"{UNLIKE}: give {fixing_sizes(runs[0])}" if runs and unlike_axes(session.inputs) else ""
+    differ = bool(runs) and unlike_axes(session.inputs)
+    unlike = f"{UNLIKE}: give {fixing_sizes(runs[0])}" if differ else ""
     if source == "random" or "synthetic" in source:
         which, remedy = "made-up samples", f": {fixing or unlike or 'give --calib'}"
     elif runs:
-        remedy = f": it runs at {place(runs[0])}" + (f"; {unlike}" if unlike else "")
+        forms = f", or samples for each run, {with_axis_in_front(session.inputs)}" if differ else ""
+        remedy = f": it runs at {place(runs[0])}" + (f"; {unlike}{forms}" if unlike else "")
     numeric: list[Array] = []
     floats: list[Array] = []
     for chunk, _, _ in batches(feeds, session.inputs, batch):

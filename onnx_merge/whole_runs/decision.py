@@ -18,11 +18,12 @@ from onnx_merge.inputs.assignments import find_assignments
 from onnx_merge.inputs.dimensions import Assignment
 from onnx_merge.inputs.feeds import declared_inputs, feeds_at, index_bounds
 from onnx_merge.inputs.fixed_inputs import with_fixed
+from onnx_merge.inputs.input_memory import check_input_memory
 from onnx_merge.inputs.sample_axes import unlike_axes, with_axis_in_front
 from onnx_merge.io.model_source import Source
 from onnx_merge.io.sample_axis import MARK, SampleAxis
 from onnx_merge.runtime.session import Session, loaded
-from onnx_merge.runtime.tensor_info import TensorInfo
+from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from onnx_merge.whole_runs.row_independence import takes_one_sample
 from onnx_merge.whole_runs.sample_form import Form, form_of
 from passes.cost.cost import Cost
@@ -39,8 +40,10 @@ def prepared_source(source: Source, options: Options) -> tuple[Source, Options]:
     """
     source = with_fixed(source, options)
     model = source.model
-    if not unlike_axes(declared_inputs(model)) or not SampleAxis.fits(model):
+    unlike = unlike_axes(declared_inputs(model))
+    if not (unlike or _all_in_front(options, declared_inputs(model))) or not SampleAxis.fits(model):
         return source, options
+    check_input_memory(model, dict(options.input_shape), options.memory_limit, ", or raise --memory-limit")
     try:
         session = loaded(model)
         inputs = session.inputs
@@ -81,10 +84,18 @@ def _axis(
         runs: Sequence[Assignment] = found.found
     except OnnxMergeError:
         runs = ()
-    in_front = bool(forms) and all(form is Form.IN_FRONT for form, _ in forms)
-    if not in_front and not takes_one_sample(session, runs, options.seed, index_bounds(model)):
+    in_front = _all_in_front(options, inputs)
+    shown = in_front and unlike_axes(inputs)
+    if not shown and not takes_one_sample(session, runs, options.seed, index_bounds(model), asked=in_front):
         return None
     return SampleAxis(model, _with_axis(session, model, inputs, runs, options.seed))
+
+
+def _all_in_front(options: Options, inputs: Sequence[TensorInfo]) -> bool:
+    """Whether the user's samples have an axis in front of those of inputs whose first axes are not all fixed."""
+    sources = _sources(options)
+    dynamic = any(i.shape and is_open(i.shape[0]) for i in inputs)
+    return dynamic and bool(sources) and all(form_of(source, inputs)[0] is Form.IN_FRONT for source in sources)
 
 
 def _sources(options: Options) -> list[object]:

@@ -16,9 +16,14 @@ from onnx_merge.runtime.tensor_info import TensorInfo, is_open
 from onnx_merge.tuning.inputs import WHOLE_RUNS
 
 
-def takes_one_sample(session: Session, runs: Sequence[Assignment], seed: int, bounds: Mapping[str, int]) -> bool:
+def takes_one_sample(
+    session: Session, runs: Sequence[Assignment], seed: int, bounds: Mapping[str, int], *, asked: bool = False
+) -> bool:
     """Whether first axes cannot be all the samples': a size stands on later axes too, or they had unlike sizes in
-    ``runs``, at which the model ran, and rows of the outputs depend on other rows of the inputs."""
+    ``runs``, at which the model ran, and rows of the outputs depend on other rows of the inputs.
+
+    ``asked``: whether samples have a form that says so; then only the rows decide.
+    """
     ranked = [i for i in session.inputs if i.shape and i.shape[0] != 0]
     dynamic = [i for i in ranked if is_open(i.shape[0])]
     first = {i.shape[0] for i in dynamic if isinstance(i.shape[0], str)}
@@ -29,7 +34,7 @@ def takes_one_sample(session: Session, runs: Sequence[Assignment], seed: int, bo
         return True
     fixed = set[int]() if states else {i.shape[0] for i in ranked if isinstance(i.shape[0], int)} - {1}
     sizes = [{a[i.name][0] for i in dynamic} for a in runs]
-    if all(len(some) == 1 and fixed <= some for some in sizes):
+    if not asked and all(len(some) == 1 and fixed <= some for some in sizes):
         return False
     if len(fixed) > 1:
         return True

@@ -12,10 +12,9 @@ import numpy as np
 from onnx_merge.calibration.array_files import array_files
 from onnx_merge.calibration.python_source import is_pair
 from onnx_merge.config.user_code import split_function
-from onnx_merge.errors import OnnxMergeError
 from onnx_merge.inputs.dimensions import Assignment
 from onnx_merge.inputs.sample_axes import crosses
-from onnx_merge.inputs.user_arrays import read_arrays
+from onnx_merge.inputs.user_arrays import LABEL_KEYS, read_arrays
 from onnx_merge.runtime.tensor_info import TensorInfo
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -35,12 +34,14 @@ def form_of(source: object, inputs: Sequence[TensorInfo]) -> tuple[Form, Assignm
     run, if it is not as declared and they are known."""
     try:
         found, many = _first(source, inputs)
-    except OnnxMergeError:  # reading them says what is wrong
+    except Exception:  # of the user's code too: reading them says what is wrong
         return Form.AS_DECLARED, None
     if found is None:
         return Form.UNKNOWN, None
-    if len(inputs) == 1 and len(found) == 1:  # any name will do
-        found = {inputs[0].name: next(iter(found.values()))}
+    names = {i.name for i in inputs}
+    arrays = [name for name in found if name in names or name not in LABEL_KEYS]
+    if len(inputs) == len(arrays) == 1:  # any name will do
+        found = {inputs[0].name: found[arrays[0]]}
     ranked = [i for i in inputs if i.shape]
     if any(i.name not in found for i in ranked):
         return Form.AS_DECLARED, None
@@ -62,6 +63,8 @@ def _first(source: object, inputs: Sequence[TensorInfo]) -> tuple[Shapes | None,
             return None, True
         files = array_files(path) if path.is_dir() else [path]
         return ({name: tuple(a.shape) for name, a in read_arrays(files[0]).items()} if files else {}), path.is_dir()
+    if hasattr(source, "__array__"):
+        return {"": np.shape(source)}, False
     if isinstance(source, Mapping):
         return _shapes(source, inputs), False
     if is_pair(source) or not isinstance(source, Sequence):

@@ -109,11 +109,12 @@ def test_latency_of_batches_of_states():
 
 
 def test_time_as_the_first_axis_is_no_batch():
-    """One run is compared, of which nothing can be said, instead of sequences of one step."""
+    """Each run takes whole sequences as one sample, instead of sequences of one step."""
     body = MODEL.replace("float[{batch},4,{length}] x", "float[T,{batch},4] x")
     body = body.replace("a = Conv<pads=[1,1]>(x, a_w)", "z = Transpose<perm=[1,2,0]>(x) a = Conv<pads=[1,1]>(z, a_w)")
     _, result = optimize(net("N", text=body), keep=0.5, gate=False)
-    assert result.fidelity.samples == 1
+    assert result.fidelity.samples == 64
+    assert "x (samples, T, N, 4), state (samples, 2, N, " in " ".join(result.notes)
 
 
 def test_a_file_with_an_axis_too_many_is_refused(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from chainnet import filled
 
 from onnx_merge import optimize
-from onnx_merge.errors import InputError, OnnxMergeError
+from onnx_merge.errors import InputError
 from onnx_merge.inputs.sample_axes import UNLIKE, unlike_axes
 from onnx_merge.runtime.session import Session
 
@@ -84,7 +84,7 @@ def test_with_samples(tmp_path):
 
 def test_one_graph_whose_rows_were_given_as_samples():
     one = {"x": np.ones((30, 6), np.float32), "adj": np.eye(30, dtype=np.float32)}
-    with pytest.raises(OnnxMergeError, match=rf"{UNLIKE}: give --method merge, .*, or samples .* x \(samples, V, 6\)"):
+    with pytest.raises(InputError, match=rf"{UNLIKE}: give .*, or samples for each run, x \(samples, V, 6\)"):
         optimize(NETWORKS["a graph"], keep=0.6, calib=one)
 
 

@@ -221,3 +221,46 @@ def test_first_axes_that_are_the_samples_stay(inputs, layer):
     )
     _, found = optimize(model, keep=0.6, effort="low")
     assert not any("each run of the model" in line for line in found.notes)
+
+
+def unnamed(model):
+    """A copy of ``model`` whose dynamic axes have no names."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for value in (*copy.graph.input, *copy.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.ClearField("dim_param")
+    return copy
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_axes_without_names(name):
+    model, draw = unnamed(NETWORKS[name][0]), NETWORKS[name][1]
+    result, found = optimize(model, keep=0.7, effort="low", calib=stacked([draw() for _ in range(60)]), gate=False)
+    assert found.fidelity.samples == 16 and declared(result) == declared(model)
+    assert all(np.isfinite(a).all() for a in Session(result).run(draw(19)).values())
+
+
+def test_points_of_a_cloud():
+    """Rows of a single input are no samples where the outputs are of all of them together."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,3] x) => (float[1,4] y) {'
+    model = filled(
+        f"{text} f = MatMul(x, w)  r = Relu(f)  s = MatMul(r, v)  q = ReduceMax<axes = [0]>(s)  y = MatMul(q, o) }}",
+        {"w": (3, 16), "v": (16, 8), "o": (8, 4)},
+    )
+    calib = RNG.standard_normal((60, 25, 3), np.float32)
+    result, found = optimize(model, keep=0.6, effort="low", calib=calib, gate=False)
+    assert found.fidelity.samples == 16 and Session(result).run({"x": calib[0, :9]})["y"].shape == (1, 4)
+
+
+def test_samples_of_a_rank_too_many():
+    """Rows that depend on no others are samples: an axis in front of them is a mistake."""
+    text = '<ir_version: 8, opset_import: ["" : 17]> g (float[n,6] x, float[n,8] c) => (float[n,3] y) {'
+    model = filled(
+        f"{text} f = MatMul(x, w)  r = Relu(f)  s = MatMul(r, v)  q = Add(s, c)  y = MatMul(q, o) }}",
+        {"w": (6, 16), "v": (16, 8), "o": (8, 3)},
+    )
+    calib = {"x": np.ones((60, 5, 6), np.float32), "c": np.ones((60, 5, 8), np.float32)}
+    with pytest.raises(InputError, match=r"'x' must have shape \(N, 6\), not \(60, 5, 6\)"):
+        optimize(model, keep=0.6, calib=calib)
