@@ -84,20 +84,24 @@ class SampleAxis:
         result = onnx.ModelProto()
         result.CopyFrom(model)
         graph = result.graph
-        ours = [node for node in graph.node if node.name.startswith(MARK)]
+        ours = [
+            (node.op_type, list(node.input), node.output[0], node.name)
+            for node in graph.node
+            if node.name.startswith(MARK)
+        ]
         outputs = {v.name for v in graph.output}
         set_nodes(graph, [node for node in graph.node if not node.name.startswith(MARK)])
         made = {name for node in graph.node for name in node.output}
-        for node in ours:
-            old, new = node.input[0], node.output[0]
-            if node.op_type == "Unsqueeze":
-                if old not in made or old in outputs:  # several outputs read it
-                    graph.node.append(helper.make_node("Identity", [old], [new], node.name.removeprefix(MARK)))
+        now = dict[str, str]()
+        for op, (read, *_), written, name in ours:
+            kept, gone = now.get(read, read), written
+            if op == "Unsqueeze":
+                if kept not in made or kept in outputs:  # an input, or several outputs read it
+                    graph.node.append(helper.make_node("Identity", [kept], [written], name.removeprefix(MARK)))
                     continue
-                old, new = new, old
-                made.discard(new)
-                made.add(old)
-            rename_tensors(graph, {new: old})
+                kept, gone = written, kept
+            rename_tensors(graph, {gone: kept})
+            now[gone] = kept
         for value in [*_fed(result), *graph.output]:
             if value.name not in self.ready and value.type.tensor_type.shape.dim:
                 if value.type.tensor_type.shape.dim[0].dim_value != 1:
@@ -106,9 +110,8 @@ class SampleAxis:
         declared = {v.name for v in (*graph.input, *graph.output)}
         for index in reversed([k for k, v in enumerate(graph.value_info) if v.name in declared]):
             del graph.value_info[index]
-        read_before = {name for node in ours for name in node.input[1:]}
-        kept = {t.name for t in graph.initializer} - read_before
-        drop_unused_initializers(graph, kept | overridable(result))
+        axes = {name for _, (_, *more), _, _ in ours for name in more}
+        drop_unused_initializers(graph, ({t.name for t in graph.initializer} - axes) | overridable(result))
         return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 
@@ -67,9 +67,9 @@ def _first(source: object, inputs: Sequence[TensorInfo]) -> tuple[Shapes | None,
         return {"": np.shape(source)}, False
     if isinstance(source, Mapping):
         return _shapes(source, inputs), False
-    if is_pair(source) or not isinstance(source, Sequence):
-        return (None, True) if isinstance(source, Iterable) or callable(source) or is_pair(source) else ({}, False)
-    return (_shapes(source[0], inputs) if len(source) else {}), True
+    if not isinstance(source, (list, tuple)) or is_pair(source):  # to read an item twice may give another one
+        return None, True
+    return (_shapes(source[0], inputs) if source else {}), True
 
 
 def _shapes(item: object, inputs: Sequence[TensorInfo]) -> Shapes:
