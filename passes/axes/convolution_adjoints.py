@@ -95,12 +95,17 @@ def _by_rows(back: Backward, data: str, outer: str, geometry: WindowGeometry) ->
 def _by_samples(back: Backward, data: str, outer: str, geometry: WindowGeometry, shape: Sequence[int]) -> str:
     """(g, o, i taps) as the sum of products for each sample."""
     write, (group, outputs, inputs) = back.write, shape
-    rows = write.op("Reshape", outer, write.ints(0, group, outputs, -1))
-    taps = [data] if geometry.single else taps_of(back, data, geometry)
-    columns = [write.op("Reshape", tap, write.ints(0, group, inputs, -1)) for tap in taps]
-    if inputs <= NUMERICS.gradients.narrow_channels and len(taps) > 1:
-        columns = [write.op("Concat", *columns, axis=2)]
-    found = [write.sum(write.op("MatMul", rows, write.swapped(column, 4)), [0]) for column in columns]
+    rows, narrow = write.op("Reshape", outer, write.ints(0, group, outputs, -1)), NUMERICS.gradients.narrow_channels
+    if group == 1 and inputs > narrow and not geometry.single:  # with channels last, a tap is a few long pieces
+        taps = taps_of(back, write.transpose(data, [0, *range(2, 2 + geometry.rank), 1]), geometry, 1)
+        patches = [write.op("Reshape", tap, write.ints(0, 1, -1, inputs)) for tap in taps]
+    else:
+        taps = [data] if geometry.single else taps_of(back, data, geometry)
+        columns = [write.op("Reshape", tap, write.ints(0, group, inputs, -1)) for tap in taps]
+        if inputs <= narrow and len(taps) > 1:
+            columns = [write.op("Concat", *columns, axis=2)]
+        patches = [write.swapped(column, 4) for column in columns]
+    found = [write.sum(write.op("MatMul", rows, patch), [0]) for patch in patches]
     joined = found[0] if len(found) == 1 else write.op("Concat", *found, axis=2)  # (g, o, taps i)
     if len(taps) == 1:
         return joined
@@ -135,11 +140,13 @@ def _split(back: Backward, data: str, group: int, channels: int, rank: int) -> s
     return write.op("Concat", write.ints(0, group, channels), write.sizes(data, range(2, 2 + rank)), axis=0)
 
 
-def taps_of(back: Backward, data: str, geometry: WindowGeometry) -> list[str]:
-    """What each tap reads of ``data`` (N, C, sizes...), each (N, C, places...)."""
+def taps_of(back: Backward, data: str, geometry: WindowGeometry, first: int = 2) -> list[str]:
+    """What each tap reads of ``data`` (N, C, sizes...), each (N, C, places...). ``first``: the first axis of the
+    places, 1 where the channels come last."""
     write, rank = back.write, geometry.rank
-    padded = write.pad(data, [0, 0, *geometry.begins], [0, 0, *geometry.ends])
-    axes = write.ints(*range(2, 2 + rank))
+    before, after = [0] * first, [0] * (2 - first)
+    padded = write.pad(data, [*before, *geometry.begins, *after], [*before, *geometry.ends, *after])
+    axes = write.ints(*range(first, first + rank))
     found: list[str] = []
     for tap in itertools.product(*(range(k) for k in geometry.kernel)):
         starts = [t * d for t, d in zip(tap, geometry.dilations, strict=True)]
