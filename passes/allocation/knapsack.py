@@ -43,9 +43,15 @@ def solve_knapsack(items: Sequence[KnapsackItem], footprint: Footprint, goal: in
         saved = footprint.saved(widths, {item.atom: width})
         return (float(item.loss[width] - item.loss[widths[item.atom]]) / saved, saved) if saved > 0 else (0.0, 0)
 
+    def offer(index: int) -> None:
+        """Queue the item's next step, if there is one that saves cost."""
+        if steps[index]:
+            now, saved = price(index)
+            if saved:
+                heapq.heappush(queue, (now, index))
+
     for index in range(len(items)):
-        if steps[index] and price(index)[1]:
-            heapq.heappush(queue, (price(index)[0], index))
+        offer(index)
     while total > goal and queue:
         _, index = heapq.heappop(queue)
         now, saved = price(index)
@@ -54,8 +60,7 @@ def solve_knapsack(items: Sequence[KnapsackItem], footprint: Footprint, goal: in
             continue
         widths[items[index].atom] = steps[index].pop()
         total -= saved
-        if steps[index] and price(index)[1]:
-            heapq.heappush(queue, (price(index)[0], index))
+        offer(index)
     _use_remainder(items, footprint, goal - total, widths)
     return widths
 

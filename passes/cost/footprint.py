@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from passes.axes import algebra
-from passes.axes.algebra import Atom, Term
+from passes.axes.algebra import Atom, Product, Sum, Term
 from passes.axes.index_maps import axis_size
 from passes.axes.inference import Typing
 from passes.cost.cost import NON_FLOATS, parameters
@@ -29,6 +29,7 @@ class Footprint:
 
     def __init__(self, products: Iterable[Sequence[Term]], unit: int = 1, optional: Set[int] = frozenset()) -> None:
         self._products = list(products)
+        self._factors = [_factors(axes) for axes in self._products]
         self._unit = unit
         self._optional = {index: self._product(index, {}) for index in optional}
         self._where: dict[Atom, list[int]] = {}
@@ -65,7 +66,16 @@ class Footprint:
         return sum(size for index, size in sizes.items() if size != self._optional.get(index))
 
     def _product(self, index: int, widths: Widths) -> int:
-        return math.prod(int(axis_size(term, widths)) for term in self._products[index])
+        atoms, sums = self._factors[index]
+        size = math.prod([int(widths.get(a, a.size)) for a in atoms])
+        return size * math.prod([int(axis_size(term, widths)) for term in sums]) if sums else size
+
+
+def _factors(axes: Iterable[Term]) -> tuple[list[Atom], list[Sum]]:
+    """The factors of the product of ``axes``: terms are looked into once, not at each of the widths that are tried."""
+    whole = algebra.resolve(algebra.product(axes))
+    factors = whole.factors if isinstance(whole, Product) else (whole,)
+    return [f for f in factors if isinstance(f, Atom)], [f for f in factors if isinstance(f, Sum)]
 
 
 def macs_footprint(typing: Typing) -> Footprint:
