@@ -64,7 +64,7 @@ def regress(
     if features > min(limits.most_primal_features, math.sqrt(most / limits.primal_bytes)):
         stride = max(stride, -(-places // (features // 2)))
     stride += stride > 1 and stride % 2 == 0  # an odd stride visits every column of an image
-    window = thinned(groups, ordered.shape[-1], stride, batches[0][1].shape[2:] if layer.convolves else ())
+    window = thinned(groups, ordered.shape[-1], stride, extents[0].others[1][1:] if layer.convolves else ())
     patches = 4 * groups * features * (places // stride)
     total = sum(e.bytes_read + e.bytes_made for e in extents) + patches
     each = 4 * limits.joined_bytes / workers + 8 * groups * features**2  # of a batch, with its matrices

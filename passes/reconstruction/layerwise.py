@@ -101,7 +101,8 @@ class _Solver:
         if layer in self._pairs:
             error *= self._refine(self._pairs[layer], batches)
         self.solution.errors[layer.node.label] = error
-        self.solution.widths[layer.node.label] = batches[0][1].shape[layer.axis]
+        width = kept_size(self._typing.axes[layer.output][layer.axis], self._keep)
+        self.solution.widths[layer.node.label] = int(width)
 
     def _refine(self, pair: LayerPair, batches: Sequence[Batch]) -> float:
         """Refine both layers of a pair jointly. Returns the share of the squared residuals that is left.

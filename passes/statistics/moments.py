@@ -114,9 +114,10 @@ def layer_moments(
     workers: int = 1,
 ) -> list[list[Moments]]:
     """Moments of both halves of the batches, (half, group). ``workers``: most batches that run at the same time."""
-    build, inputs, p, y = _set_up(layer, window, weight, batches[0])
+    first = batches[0]  # batches may be computed at each access
+    build, inputs, p, y = _set_up(layer, window, weight, first)
     roots = None
-    if batches[0].roots is not None:
+    if first.roots is not None:
         roots = columns(build, layer, replace(window, groups=1), "roots", 1)
         p, y = build.op("Mul", p, roots), build.op("Mul", y, roots)
     turned = build.op("Transpose", p, perm=[0, 2, 1])
@@ -134,8 +135,8 @@ def layer_moments(
     engine, workers = share_threads(engine, min(workers, len(batches)))
     run = retaining(engine)(build.model(inputs, outputs, MOMENTS))
     halves: list[list[Moments]] = [[], []]
-    found = at_once(lambda index: run(batches[index].feed), range(len(batches)), workers)
-    for half, out in zip(halves_of(batches), found, strict=True):
+    found = at_once(lambda at: run((batches[at] if at else first).feed), range(len(batches)), workers)
+    for half, out in zip(halves_of([first] * len(batches)), found, strict=True):
         count = float(out["places"][2])
         pp, yp = joined_gram(out, features, "pp", tuning), out["yp"].astype(np.float64)
         p1, y1, yy = (out[n].astype(np.float64) * count for n in ("sum_p", "sum_y", "sum_yy"))

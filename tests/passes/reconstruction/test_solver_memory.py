@@ -18,9 +18,10 @@ from passes.settings.compress import CompressSettings
 from passes.settings.statistics_tuning import MemoryTuning
 from passes.settings.tuning import TUNING, Tuning
 from passes.statistics.activation_memory import Activations
+from passes.statistics.im2col import Window
 from passes.statistics.lazy import Lazy
 from passes.statistics.linear_layers import solvable_layers
-from passes.statistics.moments import Batch
+from passes.statistics.moments import Batch, layer_moments
 from passes.statistics.sample_budget import Budget
 from passes.statistics.segmented_execution import SegmentedRun
 
@@ -115,6 +116,26 @@ def test_targets_are_made_when_they_are_looked_at():
     batches = [Batch(a, np.repeat(a[:, :1], 16, 1)) for a in x]
     whole = regress(layer, typing.graph.array("b_w"), batches, engine)
     np.testing.assert_array_equal(found.weights, whole.weights)
+
+
+def test_moments_look_at_each_batch_once():
+    typing = typed(net(CHAIN, **SIZES))
+    layer = list(solvable_layers(typing).values())[1]
+    rng, looked = np.random.default_rng(0), list[int]()
+    x, y = (rng.standard_normal((5, 3, channels, 8, 8)).astype(np.float32) for channels in (12, 16))
+
+    def made(at):
+        looked.append(at)
+        return Batch(x[at], y[at])
+
+    weight = typing.graph.array("b_w")
+    lazy = Lazy([lambda at=at: made(at) for at in range(5)])
+    found = layer_moments(layer, Window(1, 12, 1), weight, lazy, engine)
+    assert looked == [0, 1, 2, 3, 4]
+    whole = layer_moments(layer, Window(1, 12, 1), weight, [Batch(*pair) for pair in zip(x, y, strict=True)], engine)
+    for (one,), (other,) in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one.pp, other.pp)
+        np.testing.assert_array_equal(one.yp, other.yp)
 
 
 def test_batches_that_are_small_for_want_of_memory_are_looked_at_together(monkeypatch):
