@@ -27,7 +27,7 @@ def mix_columns(weights: NDArray[np.float32], z: ArrayLike | sparse.csr_array) -
     The terms of a merge's sum are added in the order of the channels, whatever the thread count. Raises ValueError
     where the sizes do not fit.
     """
-    scaling = sparse.csr_array(z)
+    scaling = z if isinstance(z, sparse.csr_array) else sparse.csr_array(z)
     if weights.ndim != 3 or weights.shape[1] != scaling.shape[0]:
         raise ValueError(f"weights of shape {weights.shape} cannot be mixed with a matrix of shape {scaling.shape}")
     given = np.require(weights, np.float32, ["C", "A", "W"])

@@ -45,10 +45,11 @@ class MatrixForm:
         """The nearest semi-orthogonal matrices, of the shape of ``weights``, times the root of the larger side: the
         root mean square of the elements is 1. For ``smallest`` see `orthogonal_factor`."""
         grouped = weights.reshape(self.groups, -1, *weights.shape[1:])
-        moved = np.moveaxis(grouped, 1 + self.axis, 1)
+        moved = np.moveaxis(grouped, 1 + self.axis, 1) if self.axis else grouped
         found = orthogonal_factor(moved.reshape(*moved.shape[:2], -1), smallest)
         found *= np.sqrt(max(found.shape[1:]))
-        return np.moveaxis(found.reshape(moved.shape), 1, 1 + self.axis).reshape(weights.shape)
+        spread = found.reshape(moved.shape)
+        return (np.moveaxis(spread, 1, 1 + self.axis) if self.axis else spread).reshape(weights.shape)
 
 
 class Muon(Adam):
