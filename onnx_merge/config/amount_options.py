@@ -26,7 +26,7 @@ class AmountOptions:
             HOW_MUCH,
             NUMBER,
             "R",
-            "leave the MACs of that share of all channels, 0 to 1",
+            "leave the MACs of this share of channels",
             "Leave as many multiply-adds as if every group kept a share R of its channels. `--allocation uniform` "
             "keeps that share in every group. 1 writes the model as it is, and compares it.",
             limits=Limits(0, 1, above=True, hint="; 0.6 is 60%"),
