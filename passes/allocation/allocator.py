@@ -98,14 +98,16 @@ class Allocator:
                 return self._with_fixed(pool, self._even(widths))
             goal, near = pool.cost(uniform(pool, settings.keep, Blocks())), self._tuning.rough_deviation
             return self._with_fixed(
-                *self._spread(pool, goal, near, lambda part: (part, self._nearest(part, goal, near)))
+                *self._with_streams_or_without(pool, goal, near, lambda part: (part, self._nearest(part, goal, near)))
             )
         before = cost(self.analysis.before)
         whole = before.params if target.kind == "params" else before.macs
         goal = round(target.ratio * whole)
         if target.ratio >= 1:  # nothing is to be removed
             return self._with_fixed(pool, self._even({group.atom: group.size for group in pool.groups}))
-        pool, allocation = self._spread(pool, goal, target.near, lambda part: self._counted(part, goal, target))
+        pool, allocation = self._with_streams_or_without(
+            pool, goal, target.near, lambda part: self._recounted(part, goal, target)
+        )
         if not goal or pool.misses(allocation.widths, goal) > target.near:
             raise self._missed(pool, allocation.widths, goal, whole)
         return self._with_fixed(pool, allocation)
@@ -155,7 +157,7 @@ class Allocator:
     def _even(self, widths: dict[Atom, int]) -> Allocation:
         return Allocation(widths, self.settings.blocks.size, self.settings.blocks.size)
 
-    def _counted(self, pool: BudgetScope, goal: int, target: Target) -> tuple[BudgetScope, Allocation]:
+    def _recounted(self, pool: BudgetScope, goal: int, target: Target) -> tuple[BudgetScope, Allocation]:
         """Widths that meet ``goal``, and ``pool`` with what the result has beside what its footprint includes."""
         allocation = self._at(pool, goal, target.near)
         recounts = self._tuning.parameter_recounts if target.kind == "params" else 0
@@ -172,20 +174,20 @@ class Allocator:
             return self._even(uniform_at(pool, goal, self.settings.blocks))
         return self._nearest(pool, goal, near)
 
-    def _spread(
+    def _with_streams_or_without(
         self,
         pool: BudgetScope,
         goal: int,
         near: float,
-        spread: Callable[[BudgetScope], tuple[BudgetScope, Allocation]],
+        allocate: Callable[[BudgetScope], tuple[BudgetScope, Allocation]],
     ) -> tuple[BudgetScope, Allocation]:
-        """What ``spread`` finds with residual streams or without, whichever loses less when layers are solved.
+        """What ``allocate`` finds with residual streams or without, whichever loses less when layers are solved.
 
         Before they are, what hidden units lose looks worse beside a stream than it will be: layers behind them make up
         for it, but nothing does for what an output of the stream lacks. Streams of few widths can also miss a goal that
         is met without them.
         """
-        with_streams, found = spread(pool)
+        with_streams, found = allocate(pool)
         missed = with_streams.misses(found.widths, goal) > near
         streams = {g.atom: g.size for g in pool.groups if g.normalised}
         cut = {atom: size for atom, size in streams.items() if found.widths[atom] < size}
@@ -195,7 +197,7 @@ class Allocator:
         others = [group for group in pool.groups if group.atom not in kept]
         if not others:
             return with_streams, found
-        whole, other = spread(replace(pool, groups=others, fixed={**pool.fixed, **kept}))
+        whole, other = allocate(replace(pool, groups=others, fixed={**pool.fixed, **kept}))
         if missed or whole.misses(other.widths, goal) > near:
             nearer = whole.misses(other.widths, goal) < with_streams.misses(found.widths, goal)
             return (whole, other) if nearer else (with_streams, found)

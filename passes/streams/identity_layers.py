@@ -52,7 +52,7 @@ def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ())
     """The model of ``graph`` with identity layers at the ends of its streams, but for those of more than ``most``
     channels, and for ends at the tensors ``without``."""
     streams = residual_streams(graph)
-    ends, layered = _ends(streams, most), {index for stream in streams for index in stream.layered}
+    ends, to_layers = _ends(streams, most), {index for stream in streams for index in stream.to_layers}
     wanted = {name: size for name, size in ends.items() if name not in without and name not in graph.captured}
     types = inferred_types(graph.model) if wanted else {}
     patch, places, like = Patch(graph), dict[str, tuple[str, str]](), dict[str, str]()
@@ -72,7 +72,7 @@ def with_identity_layers(graph: Graph, most: int, without: Collection[str] = ())
         else:
             patch.insert_after(node, [layer], read, maker.outputs.index(name))
         for user, k in graph.users[name]:
-            if (is_end or user.index in layered) is before:
+            if (is_end or user.index in to_layers) is before:
                 patch.reroute(user, k, new)
         places[weight], like[new] = (read, made), name
     return IdentityLayers(patch.apply() if places else graph.model, places, like)

@@ -41,14 +41,14 @@ class StreamNorm:
 class Stream:
     """``channels``: of the stream, the last axis of all tensors here. ``begins``: tensors that no linear layer writes,
     or outputs of its norms that others than linear layers read; ``ends``: graph outputs in it; ``weights``: number of
-    weights of the linear layers that write it or read the outputs of its norms; ``layered``: indices of the nodes
-    through which linear layers alone read the outputs of norms."""
+    weights of the linear layers that write it or read the outputs of its norms; ``to_layers``: indices of the
+    nodes through which linear layers alone read the outputs of norms."""
 
     channels: int
     begins: frozenset[str]
     ends: frozenset[str]
     weights: int
-    layered: frozenset[int]
+    to_layers: frozenset[int]
 
 
 def residual_streams(graph: Graph) -> list[Stream]:
@@ -74,10 +74,11 @@ class _Flow:
         self.in_norms = {index for norm in norms for index in norm.nodes}
         sizes = [(norm.output, _last(graph, norm.source)) for norm in norms]
         users = [(user, name, size) for name, size in sizes if size for user in self._users(name)]
-        self.layered = {user.index for user, name, size in users if self._is_layered(user, name, size)}
+        behind = ((user.index, self._weights_behind(user, name, size)) for user, name, size in users)
+        self.to_layers = {index: weights for index, weights in behind if weights is not None}
         self._joined: dict[str, set[str]] = defaultdict(set)
         for node in graph.nodes:
-            for name in self.passed(node) if node.index not in self.layered else ():
+            for name in self.passed(node) if node.index not in self.to_layers else ():
                 for output in filter(None, node.outputs):
                     self._joined[name].add(output)
                     self._joined[output].add(name)
@@ -107,36 +108,33 @@ class _Flow:
         maker = self.graph.producer.get(name)
         return None if maker is None else _weights(self.graph, maker, name, size)
 
-    def read(self, name: str, size: int) -> int:
+    def read(self, name: str) -> int:
         """`_weights` of the linear layers that alone read a norm's output, directly or moved."""
-        users = [user for user in self._users(name) if user.index in self.layered]
-        return sum(self._read_by(user, name, size) for user in users)
+        return sum(self.to_layers.get(user.index, 0) for user in self._users(name))
 
     def is_read_otherwise(self, name: str) -> bool:
         """Whether something else reads a norm's output too."""
-        return name in self.graph.outputs or any(user.index not in self.layered for user in self._users(name))
+        return name in self.graph.outputs or any(user.index not in self.to_layers for user in self._users(name))
 
     def readers(self, name: str) -> list[Node]:
         """The nodes that read the values of a tensor, but for norms, those that pass its channels on, and the layers
         that read outputs of norms."""
-        others = self.in_norms | self.layered
+        others = self.in_norms | self.to_layers.keys()
         return [user for user in self._users(name) if user.index not in others and not self.passed(user)]
 
     def _users(self, name: str) -> list[Node]:
         return [user for user, _ in self.graph.users[name] if user.op not in _SIZES]
 
-    def _is_layered(self, user: Node, name: str, size: int) -> bool:
-        """Whether ``user`` is a linear layer that reads ``name``, or moves it to such layers alone."""
+    def _weights_behind(self, user: Node, name: str, size: int) -> int | None:
+        """`_weights` of ``user``, a linear layer that reads ``name``, or of those that it moves ``name`` to; None where
+        something else reads it there."""
         if not self.passed(user):
-            return _weights(self.graph, user, name, size) is not None
+            return _weights(self.graph, user, name, size)
         moved, adds = {*user.outputs}, facts_of(user.domain, user.op).joins is Joins.SUM
-        alone = self.passed(user) == [name] and not adds and moved.isdisjoint(self.graph.outputs)
-        return alone and all(self._is_layered(other, part, size) for part in moved for other in self._users(part))
-
-    def _read_by(self, user: Node, name: str, size: int) -> int:
-        if not self.passed(user):
-            return _weights(self.graph, user, name, size) or 0
-        return sum(self._read_by(other, part, size) for part in user.outputs for other in self._users(part))
+        if self.passed(user) != [name] or adds or not moved.isdisjoint(self.graph.outputs):
+            return None
+        behind = [self._weights_behind(other, part, size) for part in moved for other in self._users(part)]
+        return None if None in behind else sum(own or 0 for own in behind)
 
     def connected(self, start: str) -> set[str]:
         """All tensors with the channels of ``start``."""
@@ -169,7 +167,7 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
     if None in readers or (centred and (readers or ends)):
         return None
     writers = {name: flow.written(name, size) for name in tensors if not flow.is_passed_on(name)}
-    behind = {norm.output: flow.read(norm.output, size) for norm in norms}
+    behind = {norm.output: flow.read(norm.output) for norm in norms}
     begins = {name for name, own in writers.items() if own is None}
     begins |= {name for name in behind if name in tensors or flow.is_read_otherwise(name)}
     starts = [_with_last_axis(flow, name, size) for name in begins]
@@ -177,7 +175,7 @@ def _stream(flow: _Flow, tensors: set[str], norms: list[StreamNorm]) -> Stream |
         return None
     weights = sum(own or 0 for own in (*writers.values(), *readers, *behind.values()))
     found = frozenset(name for name in starts if name is not None)
-    return Stream(size, found, frozenset(ends), weights, frozenset(flow.layered))
+    return Stream(size, found, frozenset(ends), weights, frozenset(flow.to_layers))
 
 
 def _last(graph: Graph, name: str) -> int:
